@@ -1,0 +1,8 @@
+"""The one loop, its dispatchers, limits and retries. Knows calls, not rows, models or providers."""
+
+from pllm_notebook.engine.engine import Engine, engine, shutdown
+from pllm_notebook.engine.feed import Feed, Job, Landing
+from pllm_notebook.engine.lane import Lane
+from pllm_notebook.engine.limiter import Limiter
+
+__all__ = ["Engine", "Feed", "Job", "Lane", "Limiter", "Landing", "engine", "shutdown"]

@@ -1,0 +1,153 @@
+"""The one loop that all network I/O lives on, and the ways of waiting for it.
+
+By default it runs in a daemon thread of its own: blocking calls wait for it and stay
+interruptible, awaiting calls bridge to it, and nothing of the notebook's is patched. With
+`configure(loop="notebook")` it is the notebook's own loop, nested with nest-asyncio2 where a
+blocking call needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Literal
+
+from pllm_notebook.exceptions import UsageError
+
+__all__ = ["EngineLoop"]
+
+# How long a stopped run may take to put away what has arrived before the wait is given up.
+_GRACE_S = 10.0
+# The main thread wakes this often to let Python run signal handlers.
+_TICK_S = 0.05
+
+
+class EngineLoop:
+    """An event loop and its thread.
+
+    Args:
+        where: "private" for a thread of our own, "notebook" for the loop that runs now.
+
+    Raises:
+        UsageError: "notebook" outside a running loop, or with a loop or kernel that cannot be nested.
+    """
+
+    def __init__(self, where: Literal["private", "notebook"] = "private") -> None:
+        self.where = where
+        self.pid = os.getpid()
+        if where == "private":
+            self.loop = asyncio.new_event_loop()
+            ready = threading.Event()
+            self.thread = threading.Thread(target=self._main, args=(ready,), name="pllm-engine", daemon=True)
+            self.thread.start()
+            ready.wait()
+        else:
+            self.loop = _notebook_loop()
+            self.thread = threading.current_thread()
+
+    def __repr__(self) -> str:
+        state = "running" if self.loop.is_running() else "stopped"
+        return f"EngineLoop({self.where!r}, {state}, thread={self.thread.name!r})"
+
+    def _main(self, ready: threading.Event) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.call_soon(ready.set)
+        self.loop.run_forever()
+
+    @property
+    def alive(self) -> bool:
+        """Whether work can still be given to it: not in a forked child, nor after its end."""
+        return self.pid == os.getpid() and self.thread.is_alive() and not self.loop.is_closed()
+
+    def inside(self) -> bool:
+        """Whether the caller is on this loop's thread."""
+        return threading.current_thread() is self.thread
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Run *function* on the loop soon, from any thread."""
+        self.loop.call_soon_threadsafe(function, *args)
+
+    def wait(self, ended: threading.Event, cancel: Callable[[], None]) -> None:
+        """Block until *ended* is set, and stay interruptible.
+
+        The first interrupt calls *cancel* and waits for what has arrived to be put away; the second
+        gives up waiting. Either ends in KeyboardInterrupt.
+
+        Raises:
+            KeyboardInterrupt: After an interrupt.
+            UsageError: From the engine's own thread, where waiting would never end.
+        """
+        if self.where == "private" and self.inside():
+            raise UsageError("A blocking call was made from within the engine's own thread; await it instead.")
+        hits: list[float] = []
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            hits.append(time.monotonic())
+            if len(hits) == 1:
+                cancel()
+
+        # A handler of our own: Python's would raise at whatever bytecode happens to run, which with a
+        # nested loop is the inside of a call.
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, interrupted) if main else None
+        try:
+            if self.where == "notebook" and self.inside():
+                self.loop.run_until_complete(self._until(ended, hits))
+            else:
+                while not ended.wait(_TICK_S) and not _spent(hits):
+                    pass
+        except BaseException:
+            cancel()
+            raise
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
+        if hits:
+            raise KeyboardInterrupt
+
+    @staticmethod
+    async def _until(ended: threading.Event, hits: list[float]) -> None:
+        while not ended.is_set() and not _spent(hits):
+            await asyncio.sleep(_TICK_S / 2)
+
+    def stop(self) -> None:
+        """End the private thread; the notebook's own loop is left alone."""
+        if self.where == "private" and self.pid == os.getpid() and self.thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            if not self.inside():
+                self.thread.join(timeout=5)
+                if not self.thread.is_alive():
+                    self.loop.close()
+
+
+def _spent(hits: list[float]) -> bool:
+    return len(hits) > 1 or (bool(hits) and time.monotonic() - hits[0] > _GRACE_S)
+
+
+def _notebook_loop() -> asyncio.AbstractEventLoop:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(
+            "loop='notebook' needs a running event loop, as a Jupyter kernel has; there is none here. "
+            "Leave it at loop='private'."
+        ) from None
+    if type(loop).__module__.startswith("uvloop"):
+        raise UsageError("loop='notebook' cannot nest in uvloop. Leave it at loop='private'.")
+    try:
+        import nest_asyncio2
+    except ImportError:
+        kernel = sys.modules.get("ipykernel")
+        version = getattr(kernel, "__version__", "")
+        raise UsageError(
+            "loop='notebook' needs the package nest-asyncio2 (1.7.4 or newer): the older nest-asyncio loses cells "
+            f"on ipykernel 7{f' (this is {version})' if version else ''}. Run: pip install nest-asyncio2"
+        ) from None
+    nest_asyncio2.apply(loop)
+    return loop

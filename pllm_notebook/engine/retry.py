@@ -1,0 +1,53 @@
+"""When a failed request is sent again: a pure function, so that a table can test it."""
+
+from __future__ import annotations
+
+from pllm_notebook.records import FailureKind
+
+__all__ = ["retry_delay_s"]
+
+FIRST_DELAY_S = 0.25
+LONGEST_DELAY_S = 8.0
+# A provider that names its own wait is believed up to here; beyond, a person should decide.
+LONGEST_STATED_S = 600.0
+# A refusal costs nothing and says only "later"; a run may meet thousands. This many for one
+# call means that it will never be admitted (a request larger than the whole token limit).
+MOST_REFUSALS = 50
+
+
+def retry_delay_s(
+    kind: FailureKind,
+    *,
+    attempts: int,
+    refusals: int,
+    retry_after_s: float | None,
+    max_retries: int,
+    draw: float,
+) -> float | None:
+    """Give the seconds to wait before sending again, None for never.
+
+    Args:
+        kind: How the last request failed.
+        attempts: Requests of this call that failed otherwise than by a rate limit; they count.
+        refusals: Requests that a rate limit turned away; they do not count as attempts.
+        retry_after_s: What the provider asked for, None for no word.
+        max_retries: Attempts beyond the first that the caller allows.
+        draw: A number from [0, 1), so that calls that failed together do not return together.
+    """
+    if not kind.retried:
+        return None
+    if retry_after_s is not None and retry_after_s > LONGEST_STATED_S:
+        return None
+    if kind is FailureKind.RATE_LIMIT:
+        if refusals > MOST_REFUSALS or max_retries == 0:
+            return None
+        if retry_after_s is not None:
+            return retry_after_s * (1 + 0.1 * draw)
+        return _backoff(min(refusals, 6), draw)
+    if attempts > max_retries:
+        return None
+    return max(retry_after_s or 0.0, _backoff(attempts, draw))
+
+
+def _backoff(nth: int, draw: float) -> float:
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (max(nth, 1) - 1)) * (0.5 + 0.5 * draw))

@@ -1,0 +1,240 @@
+"""Every error of ours, as one tree.
+
+    PllmError
+     ├─ UsageError (also ValueError)      the call is wrong; nothing was sent
+     │   ├─ UnknownColumnError            a prompt names a column the frame lacks
+     │   ├─ NameClashError                a result would cover a column of the caller's
+     │   ├─ UnknownOptionError            an option that no one reads
+     │   ├─ UnknownModelError             a model or provider we cannot resolve
+     │   ├─ UnsupportedSchemaError        a type that a provider cannot be asked for
+     │   ├─ MissingKeyError               no API key where one is needed
+     │   ├─ MissingPackageError           an extra that is not installed
+     │   └─ NotAvailableYetError          a documented name that this version lacks
+     ├─ StoppedError                      the run ended early; what finished is kept
+     │   ├─ ProviderRejectedError         key, model or quota: every row would fail alike
+     │   ├─ BudgetError                   `max_cost_usd` would have been passed
+     │   ├─ RowError                      `errors="raise"` met its first failure
+     │   └─ RunInterrupted                Stop or interrupt, seen from an awaiting cell
+     └─ StoreError                        the cache cannot keep what was paid for
+         └─ UnsafeEntryError              a stored row that we refuse to read
+
+A row's failure is not an exception but a value: see `records.Failure`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BudgetError",
+    "MissingKeyError",
+    "MissingPackageError",
+    "NameClashError",
+    "NotAvailableYetError",
+    "PllmError",
+    "ProviderRejectedError",
+    "RowError",
+    "RunInterrupted",
+    "StoppedError",
+    "StoreError",
+    "UnknownColumnError",
+    "UnknownModelError",
+    "UnknownOptionError",
+    "UnsafeEntryError",
+    "UnsupportedSchemaError",
+    "UsageError",
+    "guess",
+]
+
+
+class PllmError(Exception):
+    """The root: `except PllmError` catches everything this package raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython prints what this returns in place of its own page of traceback:
+        # the message already says what was seen, expected and sent.
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(PllmError, ValueError):
+    """The call cannot be carried out as written. Nothing was sent."""
+
+
+class UnknownColumnError(UsageError):
+    """A prompt names a column that the frame does not have.
+
+    Attributes:
+        column: The name that was not found.
+        columns: The names that are there.
+    """
+
+    def __init__(self, column: str, columns: Iterable[object]) -> None:
+        self.column = column
+        self.columns = list(columns)
+        super().__init__(
+            f"The prompt names column {column!r}, but the frame has {self.columns!r}."
+            f"{guess(column, self.columns)} Nothing was sent."
+        )
+
+
+class NameClashError(UsageError):
+    """A result column has the name of a column that is already there.
+
+    Attributes:
+        columns: The names that clash.
+    """
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        self.columns = list(columns)
+        super().__init__(
+            f"The result has columns {self.columns!r}, and the frame already has columns of those names. "
+            f"Give prefix='llm_' (or another) to set the results apart. Nothing was sent."
+        )
+
+
+class UnknownOptionError(UsageError):
+    """An option that no one reads.
+
+    Attributes:
+        option: The name that was given.
+    """
+
+    def __init__(self, option: str, known: Iterable[str]) -> None:
+        self.option = option
+        known = sorted(known)
+        super().__init__(
+            f"There is no option {option!r}.{guess(option, known)} The options are {', '.join(known)}. "
+            f"Nothing was sent."
+        )
+
+
+class UnknownModelError(UsageError):
+    """A model or provider that cannot be resolved to an address."""
+
+
+class UnsupportedSchemaError(UsageError):
+    """A type that this provider's structured output cannot express.
+
+    Attributes:
+        field: Dotted path of the field, "" for the type as a whole.
+        provider: The provider's name as the caller wrote it.
+        reason: What is not supported, and what to write instead.
+    """
+
+    def __init__(self, field: str, provider: str, reason: str) -> None:
+        self.field = field
+        self.provider = provider
+        self.reason = reason
+        where = f"Field {field!r}" if field else "The type"
+        super().__init__(f"{where} cannot be asked of {provider}: {reason} Nothing was sent.")
+
+
+class MissingKeyError(UsageError):
+    """A provider needs a key and there is none.
+
+    Attributes:
+        variable: The environment variable that would hold it.
+    """
+
+    def __init__(self, provider: str, variable: str) -> None:
+        self.variable = variable
+        super().__init__(
+            f"{provider} needs an API key, and the environment variable {variable} is not set. "
+            f"Set it and run this again, or name a model that needs none: 'local:smollm2' (in this process) "
+            f"or 'sim:openai' (simulated answers). Nothing was sent."
+        )
+
+
+class MissingPackageError(UsageError):
+    """A provider's package is not installed.
+
+    Attributes:
+        package: Its name for pip.
+    """
+
+    def __init__(self, provider: str, package: str, extra: str) -> None:
+        self.package = package
+        super().__init__(
+            f"{provider} needs the package {package!r}, which is not installed. "
+            f"Run: pip install 'pllm_notebook[{extra}]'. Nothing was sent."
+        )
+
+
+class NotAvailableYetError(UsageError):
+    """A documented option that this version does not carry out."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not available yet in this version. Nothing was sent.")
+
+
+class StoppedError(PllmError):
+    """The run ended before every row had an outcome; what finished is kept.
+
+    Attributes:
+        kept: Rows that have an answer.
+        total: Rows of the run.
+    """
+
+    def __init__(self, message: str, *, kept: int, total: int) -> None:
+        self.kept = kept
+        self.total = total
+        super().__init__(
+            f"{message} {kept:,} of {total:,} rows are answered and kept: "
+            f"pllm.runs()[-1].to_frame() shows them, and running the cell again goes on from there."
+        )
+
+
+class ProviderRejectedError(StoppedError):
+    """The provider refused in a way that every row would meet: key, model or quota.
+
+    Attributes:
+        kind: The failure's kind (see `records.FailureKind`).
+        status: The HTTP status.
+    """
+
+    def __init__(self, message: str, *, kind: str, status: int | None, kept: int, total: int) -> None:
+        self.kind = kind
+        self.status = status
+        super().__init__(message, kept=kept, total=total)
+
+
+class BudgetError(StoppedError):
+    """`max_cost_usd` stopped the run before a call that could have passed it."""
+
+
+class RowError(StoppedError):
+    """A row failed and the run was asked to raise (`errors="raise"` or `mode="sync"`).
+
+    Attributes:
+        position: The row, counted from 0.
+        kind: The failure's kind (see `records.FailureKind`).
+    """
+
+    def __init__(self, message: str, *, position: int, kind: str, kept: int, total: int) -> None:
+        self.position = position
+        self.kind = kind
+        super().__init__(message, kept=kept, total=total)
+
+
+class RunInterrupted(StoppedError):
+    """A run was stopped from outside while a cell was awaiting it.
+
+    An exception of our own, since a swallowed cancellation would let the queued
+    cells run on half a result.
+    """
+
+
+class StoreError(PllmError):
+    """The cache cannot do what was asked; answers in memory are still there."""
+
+
+class UnsafeEntryError(StoreError):
+    """A stored row has a form that this package never writes; it was not read."""
+
+
+def guess(word: str, known: Iterable[object]) -> str:
+    """Give " Did you mean 'x'?" for the nearest of *known*, or ""."""
+    names = [name for name in known if isinstance(name, str)]
+    near = difflib.get_close_matches(word, names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,317 @@
+"""`df.llm` and `series.llm`: the pandas face of a run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.frames.dtypes import Column, Kind, plain
+from pllm_notebook.frames.preview import Preview
+from pllm_notebook.frames.rows import Given, Shape, error_rows, prompts_of, usage_rows
+from pllm_notebook.prompts import Template
+from pllm_notebook.records import Failure
+from pllm_notebook.run import Estimate, Explanation, Run, ask_for, estimate_rows, find, options_for, start
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["FrameLLM", "SeriesLLM"]
+
+# `df.attrs` holds this one string and nothing else: attrs are copied with every operation.
+_ATTR = "pllm_run"
+
+_DTYPES = {Kind.TEXT: "string", Kind.INTEGER: "Int64", Kind.REAL: "Float64", Kind.BOOLEAN: "boolean"}
+
+PandasT = TypeVar("PandasT", pd.DataFrame, "pd.Series[Any]")
+
+
+class PandasRows:
+    """A frame's rows for one run, and the frame that its answers become (see `run.Rows`).
+
+    Args:
+        frame: Never copied or changed; only references to its cells are kept.
+        template: The compiled prompt, None to send each row as labelled data.
+        shape: The result's columns.
+        options: As resolved.
+        label: For the display.
+    """
+
+    def __init__(self, frame: pd.DataFrame, template: Template | None, shape: Shape, options: Options, label: str) -> None:
+        earlier = find(frame.attrs.get(_ATTR))
+        ours = frozenset() if earlier is None else getattr(earlier.rows, "made", frozenset())
+        shape.check(list(frame.columns), ours)
+        self.frame = frame
+        self.shape = shape
+        self.label = label
+        self.total = len(frame)
+        self.made: frozenset[str] = frozenset(shape.names) | ours
+        if template is not None:
+            names: Sequence[str] = template.names
+        else:
+            names = [str(name) for name in frame.columns if name not in ours]
+            if options.columns is not None:
+                names = _chosen(options.columns, names)
+        self.prompts = prompts_of(_given(frame, names), template, options.na)
+
+    def assemble(self, run: Run) -> pd.DataFrame:
+        """Give the input columns and one column per field; same index, same order, set by position."""
+        frame, shape = self.frame, self.shape
+        columns, origin = shape.table(run.ledger)
+        out = frame.copy(deep=False) if not shape.explode else frame.take(np.array(origin, dtype=np.intp))
+        out = out.drop(columns=[name for name in out.columns if name in self.made])
+        made: dict[str, Any] = {}
+        for column, values in zip(shape.columns, columns, strict=True):
+            made[column.name] = _array(column, values)
+        if shape.error_column is not None:
+            messages = shape.messages(run.ledger)
+            made[shape.error_column] = pd.array([messages[row] for row in origin], dtype="string")
+        # One concat sets all columns at once, and by position: the index is the frame's own object.
+        result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1, copy=False) if made else out
+        result.attrs = {**frame.attrs, _ATTR: run.id}
+        return result
+
+    def errors(self, run: Run) -> pd.DataFrame:
+        """Give one line per failed row."""
+        records = list(error_rows(run))
+        columns = ["position", "label", "kind", "message", "attempts", "raw", "cost_usd"]
+        table = pd.DataFrame(records, columns=[name for name in columns if name != "label"])
+        table.insert(1, "label", pd.Series([self.frame.index[record["position"]] for record in records], dtype="object"))
+        return table.astype({"position": "int64", "attempts": "int64", "cost_usd": "Float64"} | dict.fromkeys(["kind", "message", "raw"], "string"))  # fmt: skip
+
+
+class _LLM(Generic[PandasT]):
+    """What both accessors can do."""
+
+    def __init__(self, data: PandasT) -> None:
+        self._data = data
+
+    def _frame(self) -> pd.DataFrame:
+        if isinstance(self._data, pd.DataFrame):
+            return self._data
+        series: pd.Series[Any] = self._data
+        name = "value" if series.name is None else series.name
+        frame = series.to_frame(name)
+        frame.attrs = dict(series.attrs)
+        return frame
+
+    def parse(self, kind: Any, prompt: str | None = None, **options: Any) -> pd.DataFrame:
+        """Ask the model the same question of every row and give typed columns.
+
+        Calls run at once on the engine's loop; equal rows share one call; rows that the cache
+        answers send nothing. Blocks until done and stays interruptible.
+
+        Args:
+            kind: A Pydantic model, or any type Pydantic can validate (`bool`, `Literal[…]`,
+                `list[Item]`, a dataclass).
+            prompt: Text with `{column}` where a row's values go. None: the type's docstring is the
+                instruction and the row's columns are the data.
+            **options: See `settings.Options`; `model`, `max_cost_usd`, `errors` and so on.
+
+        Returns:
+            The input columns and one column per field, same index and order: str as string, int as
+            Int64, float as Float64, bool as boolean, Literal and Enum as category, dates as
+            datetime64[us], the rest as objects. A row without an answer has NA in them. The input
+            is not changed.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+            ProviderRejectedError: When key, model or quota were refused; what finished is kept.
+            KeyboardInterrupt: After an interrupt; what finished is kept, and the next run goes on.
+        """
+        frame: pd.DataFrame = self.submit(kind, prompt, **options).result()
+        return frame
+
+    async def aparse(self, kind: Any, prompt: str | None = None, **options: Any) -> pd.DataFrame:
+        """Do as `parse` does, awaited: the notebook's loop stays free. Cancelling it stops the run."""
+        frame: pd.DataFrame = await self.submit(kind, prompt, **options)
+        return frame
+
+    def submit(self, kind: Any, prompt: str | None = None, **options: Any) -> Run:
+        """Start `parse` in the background and give a live handle at once."""
+        ask, rows = self._prepare(kind, prompt, options)
+        return start(ask, rows)
+
+    def complete(self, prompt: str, column: str = "answer", **options: Any) -> pd.DataFrame:
+        """Ask for plain text into a column.
+
+        Args:
+            prompt: Text with `{column}` where a row's values go.
+            column: Name of the new column, dtype string.
+            **options: As for `parse`.
+        """
+        frame: pd.DataFrame = self.submit_text(prompt, column, **options).result()
+        return frame
+
+    async def acomplete(self, prompt: str, column: str = "answer", **options: Any) -> pd.DataFrame:
+        """Do as `complete` does, awaited."""
+        frame: pd.DataFrame = await self.submit_text(prompt, column, **options)
+        return frame
+
+    def submit_text(self, prompt: str, column: str = "answer", **options: Any) -> Run:
+        """Start `complete` in the background and give a live handle at once."""
+        ask, rows = self._prepare(None, prompt, options | {"column": column})
+        return start(ask, rows)
+
+    def preview(self, kind: Any, prompt: str | None = None, *, rows: int = 5, **options: Any) -> Preview:
+        """Run the first rows, show them, and say what all rows would cost. Sends at most *rows* calls.
+
+        Args:
+            kind: As for `parse`.
+            prompt: As for `parse`.
+            rows: How many; they come from the top, and those with a missing value are skipped.
+            **options: As for `parse`.
+        """
+        head = type(self)(self._data.iloc[:rows]).parse(kind, prompt, **options)
+        return Preview(head, self.estimate(kind, prompt, **options))
+
+    def estimate(self, kind: Any, prompt: str | None = None, **options: Any) -> Estimate:
+        """Say what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
+        ask, rows = self._prepare(kind, prompt, options)
+        return estimate_rows(ask, rows)
+
+    @property
+    def run(self) -> Run:
+        """The run that made this frame.
+
+        Raises:
+            PllmError: When no run of this process made it.
+        """
+        found = find(self._data.attrs.get(_ATTR))
+        if found is None:
+            raise PllmError(
+                "No run of this session made this frame (or it is long past). Run the cell that made it once "
+                "more: what is in the cache costs nothing."
+            )
+        return found
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """The failed rows of the run that made this frame: position, label, kind, message, attempts, raw, cost_usd."""
+        errors: pd.DataFrame = self.run.errors
+        return errors
+
+    @property
+    def status(self) -> pd.Series[Any]:
+        """What became of each row of the frame that was asked: ok, cached, failed, skipped or pending."""
+        run = self.run
+        words = [run.ledger.status(row) for row in range(run.rows.total)]
+        kinds = ["ok", "cached", "failed", "skipped", "pending"]
+        return pd.Series(pd.Categorical(words, categories=kinds), index=_index(run), name="status")
+
+    @property
+    def usage(self) -> pd.DataFrame:
+        """Tokens, US dollars and seconds for each row of the frame that was asked; NA for unknown.
+
+        Cached rows show what they cost when they were paid.
+        """
+        run = self.run
+        whole = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "attempts")
+        dtypes = dict.fromkeys(whole, "Int64") | {"cost_usd": "Float64", "latency_s": "Float64", "cached": "boolean"}
+        names = ["input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens",
+                 "cost_usd", "latency_s", "attempts", "cached"]  # fmt: skip
+        return pd.DataFrame(list(usage_rows(run)), columns=names, index=_index(run)).astype(dtypes)
+
+    def explain(self, position: int) -> Explanation:
+        """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.
+
+        Args:
+            position: The row, counted from 0 whatever the index is.
+        """
+        return self.run.explain(position)
+
+    def _prepare(self, kind: Any, prompt: str | None, given: dict[str, Any]) -> tuple[Ask, PandasRows]:
+        options = options_for(given)
+        frame = self._frame()
+        if prompt is not None and not isinstance(prompt, str):
+            raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
+        if prompt is not None and options.columns is not None:
+            raise UsageError("columns= goes with no prompt; a prompt names its own columns. Nothing was sent.")
+        output = None if kind is None else OutputType.of(kind)
+        template = None if prompt is None else _template(prompt, frame, isinstance(self._data, pd.Series))
+        shape = Shape(output, options)
+        label = "text" if output is None else output.name
+        # A frame that cannot be asked is refused before the model is looked at: it costs nothing to know.
+        rows = PandasRows(frame, template, shape, options, label)
+        return ask_for(options, output, instruct=prompt is None), rows
+
+
+@pd.api.extensions.register_dataframe_accessor("llm")
+class FrameLLM(_LLM[pd.DataFrame]):
+    """`df.llm`: ask a language model the same question of every row."""
+
+
+@pd.api.extensions.register_series_accessor("llm")
+class SeriesLLM(_LLM["pd.Series[Any]"]):
+    """`series.llm`: ask a language model the same question of every value, `{value}` in the prompt."""
+
+
+def _template(prompt: str, frame: pd.DataFrame, series: bool) -> Template:
+    columns = list(frame.columns)
+    if series:
+        own = str(columns[0])
+        prompt = prompt if own == "value" else prompt.replace("{value}", f"{{{own}}}")
+    template = Template.compile(prompt, columns)
+    if not template.names:
+        raise UsageError(
+            f"The prompt names no column, so every row would get the same one. Put "
+            f"{{{'value' if series else columns[0] if columns else 'column'}}} where the data goes, or leave the prompt "
+            f"out to send each row's columns as data. Nothing was sent."
+        )
+    return template
+
+
+def _chosen(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+    from pllm_notebook.exceptions import UnknownColumnError
+
+    for name in wanted:
+        if name not in names:
+            raise UnknownColumnError(name, names)
+    return list(wanted)
+
+
+def _given(frame: pd.DataFrame, names: Sequence[str]) -> Given:
+    at: dict[str, list[int]] = {}
+    for position, column in enumerate(frame.columns):
+        at.setdefault(str(column), []).append(position)
+    values, missing = [], []
+    for name in names:
+        positions = at[name]
+        if len(positions) > 1:
+            raise UsageError(
+                f"The frame has {len(positions)} columns named {name!r}, so the prompt cannot tell which is meant. "
+                f"Rename them. Nothing was sent."
+            )
+        series = frame.iloc[:, positions[0]]
+        values.append(series.tolist())
+        missing.append(series.isna().tolist())
+    return Given(tuple(names), tuple(values), tuple(missing), len(frame))
+
+
+def _array(column: Column, values: list[Any]) -> Any:
+    """Build one column. A value that its dtype cannot hold makes the column one of objects, and says so."""
+    values = plain(column, values)
+    try:
+        if column.kind is Kind.CATEGORY:
+            return pd.Categorical(values, categories=list(column.categories))
+        if column.kind is Kind.DATETIME:
+            aware = any(getattr(value, "tzinfo", None) is not None for value in values)
+            return pd.array(values, dtype=pd.DatetimeTZDtype("us", "UTC") if aware else np.dtype("datetime64[us]"))  # type: ignore[call-overload]
+        if column.kind is not Kind.OBJECT:
+            return pd.array(values, dtype=_DTYPES[column.kind])
+    except (OverflowError, ValueError, TypeError) as error:
+        warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = [pd.NA if value is None else value for value in values] if values else []
+    return objects
+
+
+def _index(run: Run) -> pd.Index[Any]:
+    rows = run.rows
+    if not isinstance(rows, PandasRows):
+        raise PllmError("This run was not asked of a frame.")
+    return rows.frame.index

@@ -1,0 +1,29 @@
+"""A few rows and what all of them would cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.run import Estimate
+
+__all__ = ["Preview"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first rows answered, and an estimate for all.
+
+    Attributes:
+        frame: The first rows with their answers.
+        estimate: What running all rows would send and cost; measured on these.
+    """
+
+    frame: Any
+    estimate: Estimate
+
+    def __repr__(self) -> str:
+        return f"{self.frame!r}\n\n{self.estimate!r}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.frame._repr_html_()}{self.estimate._repr_html_()}"

@@ -1,0 +1,214 @@
+"""Rows in, values out: everything of a frame's run that no dataframe library matters to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.exceptions import NameClashError, UsageError
+from pllm_notebook.frames.dtypes import Column, Kind, column_of
+from pllm_notebook.prompts import Template, as_text, labelled
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run import Ledger, Run
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["Given", "Shape", "error_rows", "prompts_of", "usage_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The columns that go into the prompts, by position.
+
+    Attributes:
+        names: In order.
+        values: For each name, the whole column as Python values; shared, never changed.
+        missing: For each name, whether each cell is a missing value.
+        total: Number of rows.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Sequence[Any], ...]
+    missing: tuple[Sequence[bool], ...]
+    total: int
+
+
+class Shape:
+    """The columns that a type's values become.
+
+    Args:
+        output: The type, None for plain text.
+        options: `prefix`, `column`, `explode`, `error_column`.
+
+    Raises:
+        UsageError: For `explode=True` over a type that is no list.
+    """
+
+    def __init__(self, output: OutputType | None, options: Options) -> None:
+        self.explode = options.explode
+        self._output = output
+        if options.explode:
+            if output is None or output.item is None:
+                raise UsageError(
+                    f"explode=True needs a list type such as list[Item], not "
+                    f"{'plain text' if output is None else output.name}. Nothing was sent."
+                )
+            self._output = output = output.item
+        prefix = options.prefix
+        if output is None:
+            self.columns = (Column(prefix + options.column, Kind.TEXT),)
+        elif output.fields is None:
+            self.columns = (column_of(prefix + options.column, output.kind),)
+        else:
+            self.columns = tuple(column_of(prefix + field.name, field.annotation) for field in output.fields)
+        self.error_column = None if options.error_column is None else prefix + options.error_column
+        self.names = tuple(column.name for column in self.columns) + (
+            () if self.error_column is None else (self.error_column,)
+        )
+        if len(set(self.names)) != len(self.names):
+            raise NameClashError([name for name in self.names if self.names.count(name) > 1])
+
+    def check(self, taken: Sequence[object], ours: frozenset[str]) -> None:
+        """Refuse names that the frame already has, except those that an earlier run of ours made."""
+        clash = [name for name in self.names if name in taken and name not in ours]
+        if clash:
+            raise NameClashError(clash)
+
+    def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
+        """Give the values column by column, and for each line of the result the row it came from.
+
+        A row without a value has None in every column. With `explode`, a list gives a line for each
+        item; an empty list, as a row without a value, gives one line of None.
+        """
+        outcomes = [None if call < 0 else ledger.outcomes[call] for call in ledger.call_of_row]
+        values = [None if outcome is None else outcome.value for outcome in outcomes]
+        origin: Sequence[int] = range(len(values))
+        if self.explode:
+            lines = [(row, item) for row, value in enumerate(values) for item in _items(value)]
+            origin, values = [row for row, _ in lines], [item for _, item in lines]
+        fields = None if self._output is None else self._output.fields
+        if fields is None:
+            return [values], list(origin)
+        empty = (None,) * len(fields)
+        assert self._output is not None
+        take = self._output.field_values
+        rows = [empty if value is None else take(value) for value in values]
+        return ([list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in fields]), list(origin)
+
+    def messages(self, ledger: Ledger) -> list[str | None]:
+        """Give each row's failure in words, None where it has none."""
+        failures = (ledger.failure(row) for row in range(len(ledger.call_of_row)))
+        return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
+
+
+def prompts_of(given: Given, template: Template | None, na: str) -> _Prompts:
+    """Make what gives a run its prompts.
+
+    Args:
+        given: The columns that the template names, in its order; or, without one, those that are data.
+        template: None to send each row as labelled data.
+        na: As in `Options`.
+
+    Raises:
+        UsageError: With na="raise", when a cell is missing. Nothing was sent.
+    """
+    if na == "raise":
+        for name, missing in zip(given.names, given.missing, strict=True):
+            count = sum(missing)
+            if count:
+                first = next(row for row, is_missing in enumerate(missing) if is_missing)
+                raise UsageError(
+                    f"Column {name!r} has {count:,} missing values, the first in row {first:,}, and na='raise'. "
+                    f"Fill or drop them, or give na='skip'. Nothing was sent."
+                )
+    return _Prompts(given, template, skip=na != "send")
+
+
+class _Prompts:
+    def __init__(self, given: Given, template: Template | None, *, skip: bool) -> None:
+        self._given = given
+        self._template = template
+        self._skip = skip
+        self._plain = [bool(values) and all(type(v) is str for v in values) for values in given.values]
+
+    def __call__(self, rows: range) -> list[str | Failure | None]:
+        return self._labelled(rows) if self._template is None else self._filled(self._template, rows)
+
+    def _filled(self, template: Template, rows: range) -> list[str | Failure | None]:
+        given = self._given
+        cells = []
+        for values, missing, is_plain in zip(given.values, given.missing, self._plain, strict=True):
+            if is_plain:
+                cells.append([values[row] for row in rows])
+            else:
+                cells.append(["" if missing[row] else as_text(values[row]) for row in rows])
+        filled: list[str | Failure | None] = list(template.fill(cells, range(len(rows))))
+        if self._skip:
+            for missing in given.missing:
+                for at, row in enumerate(rows):
+                    if missing[row]:
+                        filled[at] = None
+        return filled
+
+    def _labelled(self, rows: range) -> list[str | Failure | None]:
+        # A row of several columns is still a row when some of them are missing: they are null.
+        given = self._given
+        made: list[str | Failure | None] = []
+        for row in rows:
+            cells = [
+                None if missing[row] else values[row]
+                for values, missing in zip(given.values, given.missing, strict=True)
+            ]
+            if self._skip and all(cell is None for cell in cells):
+                made.append(None)
+                continue
+            try:
+                made.append(labelled(given.names, cells))
+            except UsageError as error:
+                made.append(Failure(FailureKind.INPUT, str(error)))
+        return made
+
+
+def error_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """Give one record for each failed row, in row order."""
+    ledger = run.ledger
+    for row in range(len(ledger.call_of_row)):
+        failure = ledger.failure(row)
+        if failure is not None:
+            outcome = ledger.outcome(row)
+            paid = failure.cost_usd if outcome is None or not outcome.metas else outcome.cost_usd
+            yield {
+                "position": row,
+                "kind": str(failure.kind),
+                "message": failure.message,
+                "attempts": failure.attempts,
+                "raw": failure.raw,
+                "cost_usd": paid,
+            }
+
+
+def usage_rows(run: Run) -> Iterator[Mapping[str, Any]]:
+    """Give one record of tokens, cost and latency for each row; None where nothing is known."""
+    ledger = run.ledger
+    for row in range(len(ledger.call_of_row)):
+        outcome = ledger.outcome(row)
+        replies = [] if outcome is None else outcome.replies()
+        usage = outcome.usage if outcome is not None and replies else None
+        yield {
+            "input_tokens": None if usage is None else usage.input_tokens,
+            "output_tokens": None if usage is None else usage.output_tokens,
+            "cache_read_tokens": None if usage is None else usage.cache_read_tokens,
+            "reasoning_tokens": None if usage is None else usage.reasoning_tokens,
+            "cost_usd": outcome.cost_usd if outcome is not None and replies else None,
+            "latency_s": replies[-1]["latency_s"] if replies else None,
+            "attempts": sum(about["attempts"] for about in replies) if replies else None,
+            "cached": None if outcome is None else outcome.cached,
+        }
+
+
+def _items(value: Any) -> Sequence[Any]:
+    if value is None:
+        return (None,)
+    items = getattr(value, "root", value)
+    return list(items) or (None,)

@@ -1,0 +1,117 @@
+"""What a call costs, from genai-prices' table, offline.
+
+A model's price is resolved once; a look-up for every call would cost more than all else we
+do for it (108 us). A model the table does not know costs None, "unknown", and never 0.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pllm_notebook.records import Usage
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+__all__ = ["Rate", "rate_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """One model's price today, in US dollars per token.
+
+    Attributes:
+        linear_below: Input tokens from which a long-context tier may apply; beyond it the
+            table's own arithmetic is asked, since tiers go by the request and not by the sum.
+    """
+
+    input_usd: float
+    output_usd: float
+    cache_read_usd: float
+    cache_write_usd: float
+    linear_below: float
+    table: ModelPrice | None
+
+    def cost_usd(self, usage: Usage) -> float:
+        """Price one call's usage."""
+        if self.table is not None and usage.input_tokens >= self.linear_below:
+            import genai_prices
+
+            return float(
+                self.table.calc_price(
+                    genai_prices.Usage(
+                        input_tokens=usage.input_tokens,
+                        cache_read_tokens=usage.cache_read_tokens,
+                        cache_write_tokens=usage.cache_write_tokens,
+                        output_tokens=usage.output_tokens,
+                    )
+                )["total_price"]
+            )
+        plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+        return (
+            plain * self.input_usd
+            + usage.cache_read_tokens * self.cache_read_usd
+            + usage.cache_write_tokens * self.cache_write_usd
+            + usage.output_tokens * self.output_usd
+        )
+
+    def ceiling_usd(self, input_tokens: int, output_tokens: int) -> float:
+        """Give an upper bound for a call of at most these tokens, whatever is cached or tiered.
+
+        Cache writes cost more than plain input, so a bound assumes them.
+        """
+        usage = Usage(input_tokens, output_tokens)
+        dear = Usage(input_tokens, output_tokens, cache_write_tokens=input_tokens)
+        return max(self.cost_usd(usage), self.cost_usd(dear))
+
+
+FREE = Rate(0.0, 0.0, 0.0, 0.0, float("inf"), None)
+
+
+def rate_of(provider: str, model: str, *, batch: bool = False) -> Rate | None:
+    """Look up a model's price.
+
+    Args:
+        provider: genai-prices' provider id: "openai", "anthropic", "google"; "local" is free.
+        model: The model's name as the provider takes it.
+        batch: Whether the call goes through the provider's batch API.
+
+    Returns:
+        None where no one knows the price.
+    """
+    if provider == "local":
+        return FREE
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider, None)
+        context: Any = {"processing": "batch"} if batch else None
+        table = info.get_prices(dt.datetime.now(tz=dt.UTC), context)
+    except LookupError:
+        return None
+    starts = [float("inf")]
+
+    def per_token(name: str) -> float | None:
+        price = getattr(table, name, None)
+        if price is None:
+            return None
+        tiers = getattr(price, "tiers", None)
+        if tiers is not None:
+            starts.extend(float(tier.start) for tier in tiers)
+            price = price.base
+        return float(price) / 1e6
+
+    plain, output = per_token("input_mtok"), per_token("output_mtok")
+    if plain is None or output is None:
+        return None
+    read, write = per_token("cache_read_mtok"), per_token("cache_write_mtok")
+    return Rate(
+        plain,
+        output,
+        plain if read is None else read,
+        plain if write is None else write,
+        min(starts),
+        table,
+    )

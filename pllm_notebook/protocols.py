@@ -1,0 +1,111 @@
+"""The seams of the house: what one room may know of another.
+
+A room below `run` never imports its neighbours; it meets them through these. Everything
+that a test or a simulation replaces (transport, store, display) is one of these too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pllm_notebook.records import Entry, Failure, FailureKind, LimitReport, Progress, RawReply, Reply, Request
+
+__all__ = ["MalformedReply", "Sink", "Store", "Transport", "TransportFault", "Wire"]
+
+
+class TransportFault(Exception):
+    """A request that brought no whole response.
+
+    Raised by transports only, and turned into a `Failure` by the engine; it never reaches a person.
+    """
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        self.kind = kind
+        self.message = message
+        super().__init__(message)
+
+
+class MalformedReply(Exception):
+    """A 200 whose body is not what the provider documents. Raised by `Wire.decode` only."""
+
+
+class Transport(Protocol):
+    """One account's connection to one provider. Used on the engine's loop alone."""
+
+    async def post(self, path: str, content: bytes) -> RawReply:
+        """Send one request, once.
+
+        Returns the response whatever its status; `TransportFault` when there was none.
+        No retries and no time limit: both are the engine's.
+        """
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+
+
+class Wire(Protocol):
+    """One wire format: pure translation, no I/O, no state.
+
+    A new provider is one class with these methods and one `schema.Dialect`.
+    """
+
+    def path(self, model: str) -> str:
+        """The URL's path below the base address: the logical endpoint in every key."""
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        """Build the intended body: the one that live calls, batch lines and keys share.
+
+        What every row shares comes first and the last turn's text last, so that providers
+        can cache the prefix.
+        """
+
+    def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
+        """Ask for structured output with less help from the server.
+
+        Rung 0 is *body* itself; 1 asks for any JSON object, with the schema in the instruction;
+        2 has the schema in the instruction alone. A format without rung 1 gives rung 2.
+        """
+
+    def output_limit(self, body: Mapping[str, Any]) -> int | None:
+        """Read the output limit that *body* carries, None for none."""
+
+    def decode(self, body: Mapping[str, Any]) -> Reply:
+        """Read a 200's body. Raises `MalformedReply` when it is not one."""
+
+    def refuse(self, raw: RawReply) -> Failure:
+        """Say what a response other than 200 means."""
+
+    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
+        """Read the account's limits from a response's headers (lower-case names); None when they say nothing."""
+
+
+class Store(Protocol):
+    """Where replies are kept, by key. Thread-safe; reading never waits for writing."""
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Read the entries that are there, of those asked for, in one query for each few thousand."""
+
+    def put(self, key: str, entry: Entry, done: Callable[[BaseException | None], None]) -> None:
+        """Queue one entry for writing and return at once.
+
+        *done* is called from the writer's thread after the entry is on disk, with None, or with the
+        error that kept it from being written. It must not block.
+        """
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes queued and not yet on disk; admission stops while it is large."""
+
+
+class Sink(Protocol):
+    """A display. Called from the engine's thread a few times a second; it must not block."""
+
+    def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
+        """Show the run's start. *cancel* stops the run; it may be called from any thread."""
+
+    def update(self, progress: Progress) -> None:
+        """Show the run as it is now."""
+
+    def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
+        """Show the end. *retry* sends what failed once more, None when nothing can be retried."""

@@ -1,0 +1,6 @@
+"""Models and their wire formats: thin, pure translations over the official SDKs, imported when used."""
+
+from pllm_notebook.providers.registry import PROVIDERS, resolve
+from pllm_notebook.providers.target import Target
+
+__all__ = ["PROVIDERS", "Target", "resolve"]

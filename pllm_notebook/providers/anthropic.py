@@ -1,0 +1,155 @@
+"""Anthropic's Messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pllm_notebook.protocols import MalformedReply
+from pllm_notebook.providers import refusals
+from pllm_notebook.providers.openai import extra, schema_instruction
+from pllm_notebook.providers.stainless import StainlessTransport
+from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
+
+__all__ = ["Messages", "connect"]
+
+# `max_tokens` is required. Thinking counts in it and is on by default from Claude 5 on, so a
+# limit made for the answer alone would cut the answer off.
+DEFAULT_OUTPUT_LIMIT = 8192
+
+_OURS = frozenset({"messages", "model", "stream", "system", "max_tokens"})
+_BY_TYPE = {
+    "rate_limit_error": FailureKind.RATE_LIMIT,
+    "overloaded_error": FailureKind.OVERLOADED,
+    "billing_error": FailureKind.QUOTA,
+    "authentication_error": FailureKind.AUTHENTICATION,
+    "permission_error": FailureKind.PERMISSION,
+    "not_found_error": FailureKind.UNKNOWN_MODEL,
+    "timeout_error": FailureKind.TIMEOUT,
+}
+# A spend limit is a 429 that waiting does not lift (anthropic/_exceptions.py).
+_SPEND = ("contract_spend_limit", "enforced_spend_limit")
+_FINISH = {
+    "max_tokens": Finish.TRUNCATED,
+    "model_context_window_exceeded": Finish.TRUNCATED,
+    "refusal": Finish.REFUSED,
+}
+
+
+class Messages:
+    """`/v1/messages`."""
+
+    def path(self, model: str) -> str:
+        return "/v1/messages"
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": request.model,
+            "max_tokens": request.max_output_tokens or DEFAULT_OUTPUT_LIMIT,
+        }
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        body |= extra(request.extra_body, _OURS)
+        if request.schema is not None:
+            output = dict(body.pop("output_config", {}))
+            body["output_config"] = output | {"format": {"type": "json_schema", "schema": request.schema}}
+        if request.system:
+            body["system"] = request.system
+        body["messages"] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+        return body
+
+    def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
+        form = body.get("output_config", {}).get("format")
+        if rung == 0 or form is None:
+            return dict(body)
+        loose = {name: value for name, value in body.items() if name not in ("output_config", "messages")}
+        rest = {name: value for name, value in body["output_config"].items() if name != "format"}
+        if rest:
+            loose["output_config"] = rest
+        told = schema_instruction(form["schema"])
+        loose["system"] = f"{loose['system']}\n\n{told}" if loose.get("system") else told
+        return loose | {"messages": body["messages"]}
+
+    def output_limit(self, body: Mapping[str, Any]) -> int | None:
+        return body.get("max_tokens")
+
+    def decode(self, body: Mapping[str, Any]) -> Reply:
+        try:
+            text = "".join(block["text"] for block in body["content"] if block["type"] == "text")
+            stop = body["stop_reason"]
+        except (KeyError, TypeError) as error:
+            raise MalformedReply(f"no content ({error!r})") from None
+        detail = (body.get("stop_details") or {}).get("category") or ""
+        return Reply(
+            text=text,
+            finish=_FINISH.get(stop, Finish.COMPLETE),
+            usage=_usage(body.get("usage")),
+            model=body.get("model") or "",
+            request_id=body.get("id") or "",
+            detail=detail,
+        )
+
+    def refuse(self, raw: RawReply) -> Failure:
+        body = refusals.body_of(raw)
+        error = body.get("error") if isinstance(body.get("error"), dict) else {}
+        message, type_ = str(error.get("message") or ""), str(error.get("type") or "")
+        kind = _BY_TYPE.get(type_)
+        details = error.get("details")
+        code = str(details.get("error_code") if isinstance(details, dict) else error.get("error_code") or "")
+        if kind is FailureKind.RATE_LIMIT and any(word in code for word in _SPEND):
+            kind = FailureKind.QUOTA
+        # Anthropic names the field first: "max_tokens: Field required", "`temperature` is deprecated …"
+        field = message.partition(":")[0].strip("` ") if ":" in message else message.partition(" ")[0].strip("`")
+        return refusals.failure(
+            raw,
+            message,
+            kind=kind,
+            field=field if field.isidentifier() or "." in field else "",
+            request_id=body.get("request_id") or raw.headers.get("request-id", ""),
+        )
+
+    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
+        get = headers.get
+        requests = refusals.number(get("anthropic-ratelimit-requests-limit"))
+        # The narrower of the combined and the input bucket is told as "tokens"; older accounts have input alone.
+        bucket = "tokens" if "anthropic-ratelimit-tokens-limit" in headers else "input-tokens"
+        tokens = refusals.number(get(f"anthropic-ratelimit-{bucket}-limit"))
+        if requests is None and tokens is None:
+            return None
+        return LimitReport(
+            requests,
+            refusals.number(get("anthropic-ratelimit-requests-remaining")),
+            refusals.seconds(get("anthropic-ratelimit-requests-reset")),
+            tokens,
+            refusals.number(get(f"anthropic-ratelimit-{bucket}-remaining")),
+            refusals.seconds(get(f"anthropic-ratelimit-{bucket}-reset")),
+        )
+
+
+def connect(api_key: str, base_url: str | None = None) -> StainlessTransport:
+    """Open a client. Call it on the loop that will use it."""
+    import anthropic
+
+    client = anthropic.AsyncAnthropic(
+        api_key=api_key,
+        base_url=base_url,
+        max_retries=0,
+        timeout=None,
+        http_client=anthropic.DefaultAioHttpClient(timeout=None),
+    )
+    return StainlessTransport(client)
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict) or usage.get("input_tokens") is None:
+        return None
+    read = usage.get("cache_read_input_tokens") or 0
+    written = usage.get("cache_creation_input_tokens") or 0
+    details = usage.get("output_tokens_details") or {}
+    return Usage(
+        usage["input_tokens"] + read + written,  # Anthropic's own number leaves the cache out
+        usage.get("output_tokens") or 0,
+        read,
+        written,
+        details.get("thinking_tokens") or 0,
+    )

@@ -1,0 +1,180 @@
+"""Google's Gemini, through google-genai (the extra `google`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.protocols import MalformedReply, TransportFault
+from pllm_notebook.providers import refusals
+from pllm_notebook.providers.openai import extra, schema_instruction
+from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
+
+__all__ = ["Generate", "connect"]
+
+_OURS = frozenset({"contents", "model", "systemInstruction"})
+_FINISH = {"MAX_TOKENS": Finish.TRUNCATED}
+_FILTERS = frozenset(
+    {"SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "LANGUAGE", "OTHER"}
+)
+
+
+class Generate:
+    """`models/NAME:generateContent`, as the REST body in camelCase, which batch files carry too."""
+
+    def path(self, model: str) -> str:
+        return f"models/{model}:generateContent"
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        body = extra(request.extra_body, _OURS)
+        config: dict[str, Any] = dict(body.pop("generationConfig", {}))
+        if request.temperature is not None:
+            config["temperature"] = request.temperature
+        if request.max_output_tokens is not None:
+            config["maxOutputTokens"] = request.max_output_tokens
+        if request.schema is not None:
+            config["responseMimeType"] = "application/json"
+            config["responseJsonSchema"] = request.schema
+        if request.system:
+            body["systemInstruction"] = {"parts": [{"text": request.system}]}
+        if config:
+            body["generationConfig"] = config
+        body["contents"] = [
+            {"role": "model" if turn.role == "assistant" else "user", "parts": [{"text": turn.text}]}
+            for turn in request.turns
+        ]
+        return body
+
+    def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
+        config = dict(body.get("generationConfig", {}))
+        schema = config.pop("responseJsonSchema", None)
+        if rung == 0 or schema is None:
+            return dict(body)
+        if rung > 1:
+            config.pop("responseMimeType", None)
+        told = {"text": schema_instruction(schema)}
+        system = {"parts": [*body.get("systemInstruction", {}).get("parts", []), told]}
+        rest = {k: v for k, v in body.items() if k not in ("generationConfig", "systemInstruction", "contents")}
+        return rest | {"systemInstruction": system, "generationConfig": config, "contents": body["contents"]}
+
+    def output_limit(self, body: Mapping[str, Any]) -> int | None:
+        return body.get("generationConfig", {}).get("maxOutputTokens")
+
+    def decode(self, body: Mapping[str, Any]) -> Reply:
+        usage = _usage(body.get("usageMetadata"))
+        about = {"usage": usage, "model": body.get("modelVersion") or "", "request_id": body.get("responseId") or ""}
+        try:
+            blocked = (body.get("promptFeedback") or {}).get("blockReason")
+            candidates = body.get("candidates") or []
+            if not candidates and blocked:
+                return Reply(text="", finish=Finish.FILTERED, detail=blocked, **about)
+            parts = (candidates[0].get("content") or {}).get("parts") or []
+            text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
+            reason = candidates[0].get("finishReason") or "STOP"
+        except (IndexError, TypeError, AttributeError) as error:
+            raise MalformedReply(f"no candidates[0].content ({error!r})") from None
+        if reason in ("MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL"):
+            raise MalformedReply(f"finishReason {reason}")
+        end = Finish.FILTERED if reason in _FILTERS else _FINISH.get(reason, Finish.COMPLETE)
+        return Reply(text=text, finish=end, detail="" if reason == "STOP" else reason, **about)
+
+    def refuse(self, raw: RawReply) -> Failure:
+        body = refusals.body_of(raw)
+        error = body.get("error") if isinstance(body.get("error"), dict) else {}
+        kind, wait, field = None, None, ""
+        for detail in error.get("details") or []:
+            kind_of = str(detail.get("@type", "")).rpartition(".")[2]
+            if detail.get("reason") == "API_KEY_INVALID":
+                kind = FailureKind.AUTHENTICATION
+            elif kind_of == "RetryInfo":
+                wait = refusals.seconds(detail.get("retryDelay"))
+            elif kind_of == "BadRequest":
+                field = str((detail.get("fieldViolations") or [{}])[0].get("field") or "")
+            elif kind_of == "QuotaFailure" and "PerDay" in str(detail.get("violations")):
+                kind = FailureKind.QUOTA  # a daily quota does not come back within a run
+        message = str(error.get("message") or "")
+        return refusals.failure(raw, message, kind=kind, field=field, retry_after=wait)
+
+    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
+        return None  # Gemini sends none
+
+
+class GenaiTransport:
+    """Send a whole REST body through `aio.models.generate_content`.
+
+    `extra_body` replaces what the SDK would build and `should_return_http_response` gives the
+    response as it came, so that its own schema conversion (which loses recursion) never runs.
+    """
+
+    def __init__(self, client: Any, *, owned: bool = True) -> None:
+        from google.genai import errors, types
+
+        self._client = client
+        self._owned = owned
+        self._types = types
+        self._api_error = errors.APIError
+        self._no_calls = types.AutomaticFunctionCallingConfig(disable=True)
+        self._faults = _network_errors()
+
+    async def post(self, path: str, content: bytes) -> RawReply:
+        types = self._types
+        config = types.GenerateContentConfig(
+            http_options=types.HttpOptions(extra_body=orjson.loads(content)),
+            should_return_http_response=True,
+            automatic_function_calling=self._no_calls,
+            automatic_continuation=False,
+        )
+        model = path.removeprefix("models/").partition(":")[0]
+        try:
+            answer = await self._client.aio.models.generate_content(model=model, contents="-", config=config)
+        except self._api_error as error:
+            headers = getattr(error.response, "headers", None) or {}
+            body = orjson.dumps(error.details, default=str)
+            return RawReply(int(error.code or 500), _lower(headers), body)
+        except self._faults as error:
+            raise TransportFault(FailureKind.CONNECTION, f"{type(error).__name__}: {error}") from error
+        except ValueError as error:  # the SDK decodes error pages as JSON
+            raise TransportFault(FailureKind.MALFORMED, f"{type(error).__name__}: {error}") from error
+        response = answer.sdk_http_response
+        return RawReply(200, _lower(response.headers or {}), (response.body or "").encode())
+
+    async def aclose(self) -> None:
+        if self._owned:
+            await self._client.aio.aclose()
+
+
+def connect(api_key: str, base_url: str | None = None) -> GenaiTransport:
+    """Open a client. Call it on the loop that will use it."""
+    try:
+        from google import genai
+        from google.genai import types
+    except ImportError:
+        raise MissingPackageError("google", "google-genai", "google") from None
+    return GenaiTransport(genai.Client(api_key=api_key, http_options=types.HttpOptions(base_url=base_url)))
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    import aiohttp
+    import httpx2
+
+    return (aiohttp.ClientError, httpx2.HTTPError, ConnectionError, TimeoutError)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict) or usage.get("promptTokenCount") is None:
+        return None
+    thoughts = usage.get("thoughtsTokenCount") or 0
+    return Usage(
+        usage["promptTokenCount"] + (usage.get("toolUsePromptTokenCount") or 0),
+        (usage.get("candidatesTokenCount") or 0) + thoughts,  # thinking is billed as output
+        usage.get("cachedContentTokenCount") or 0,
+        0,
+        thoughts,
+    )

@@ -1,0 +1,130 @@
+"""What a model turned out to refuse, remembered for as long as the process lives.
+
+Two things are learned from a 400 that names what we sent: a parameter to drop or rename, and
+the rung of structured output that the server can do. They change what goes on the wire and
+never the key, so an answer stays the same answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pllm_notebook.protocols import Wire
+from pllm_notebook.records import Failure, FailureKind
+
+__all__ = ["Quirks", "quirks_of"]
+
+logger = logging.getLogger("pllm_notebook")
+
+LOWEST_RUNG = 2
+
+# What may be left out of a request without changing the question.
+_OPTIONAL = ("temperature", "top_p", "top_k", "seed", "reasoning_effort", "frequency_penalty", "presence_penalty", "store")
+_RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_STRUCTURE = re.compile(r"response_format|json_schema|json_object|output_config|responseJsonSchema|response_json_schema")
+_TOO_COMPLEX = re.compile(r"schema is too complex|grammar is too large|too many states", re.IGNORECASE)
+
+
+class Quirks:
+    """One model's peculiarities at one server.
+
+    Attributes:
+        version: Grows with every change, so that prepared bodies know when to be made again.
+        rung: How much help with structured output the server gives: see `Wire.loosen`.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.rung = 0
+        self._dropped: set[str] = set()
+        self._renamed: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Quirks(rung={self.rung}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
+
+    def drop(self, name: str, model: str) -> None:
+        """Leave *name* out from now on, and say so once."""
+        if name not in self._dropped:
+            self._dropped.add(name)
+            self.version += 1
+            logger.warning("%s does not take %r; it is left out of requests", model, name)
+
+    def dress(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
+        """Turn the intended body into what goes on the wire."""
+        dressed = wire.loosen(body, self.rung) if self.rung else dict(body)
+        if self._dropped or self._renamed:
+            dressed = {
+                self._renamed.get(name, name): value for name, value in dressed.items() if name not in self._dropped
+            }
+            if "generationConfig" in dressed:  # Google keeps its parameters one level down
+                kept = {n: v for n, v in dressed["generationConfig"].items() if n not in self._dropped}
+                dressed["generationConfig"] = kept
+        return dressed
+
+    def heal(self, failure: Failure, body: Mapping[str, Any], model: str, *, ladder: bool) -> bool:
+        """Learn from a rejected request; True when the same call is worth sending again.
+
+        Args:
+            failure: What the provider said.
+            body: The body as it was sent.
+            model: For the log.
+            ladder: Whether the server is one whose structured output is not guaranteed.
+        """
+        if failure.kind is not FailureKind.BAD_REQUEST:
+            return False
+        said = f"{failure.field} {failure.message}"
+        sent = {*body, *body.get("generationConfig", {})}
+        for old, new in _RENAMED.items():
+            if old in sent and (failure.field == old or _names(old, said)):
+                if old not in self._renamed:
+                    self._renamed[old] = new
+                    self.version += 1
+                    logger.warning("%s does not take %r; %r is sent in its place", model, old, new)
+                return True
+        for name in _OPTIONAL:
+            if name in sent and (failure.field == name or _names(name, said)):
+                self.drop(name, model)
+                return True
+        if _TOO_COMPLEX.search(said) or (ladder and _STRUCTURE.search(said)):
+            return self.step_down(model, _rung_of(body))
+        return False
+
+    def step_down(self, model: str, sent_rung: int) -> bool:
+        """Ask for structured output with less help from now on; False at the lowest rung.
+
+        Many calls may come back from one rung at once; only the first takes the step.
+        """
+        if sent_rung < self.rung:
+            return True
+        if self.rung >= LOWEST_RUNG:
+            return False
+        self.rung += 1
+        self.version += 1
+        how = ("", "any JSON object, with the schema in the instruction", "the schema in the instruction alone")
+        logger.warning("%s does not follow the JSON schema it was sent; asking for %s", model, how[self.rung])
+        return True
+
+
+def _rung_of(sent: Mapping[str, Any]) -> int:
+    said = sent.get("response_format", {}).get("type")
+    if said == "json_schema" or "text" in sent or "format" in sent.get("output_config", {}):
+        return 0
+    config = sent.get("generationConfig", {})
+    if "responseJsonSchema" in config:
+        return 0
+    return 1 if said == "json_object" or "responseMimeType" in config else LOWEST_RUNG
+
+
+def _names(parameter: str, said: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(parameter)}(?![\w])", said) is not None
+
+
+_known: dict[tuple[str, str, str], Quirks] = {}
+
+
+def quirks_of(provider: str, address: str, model: str) -> Quirks:
+    """Give the one `Quirks` of this model at this address."""
+    return _known.setdefault((provider, address, model), Quirks())

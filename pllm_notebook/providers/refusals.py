@@ -1,0 +1,108 @@
+"""What a response other than 200 means, in one table for every provider."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.records import Failure, FailureKind, RawReply
+
+__all__ = ["body_of", "failure", "number", "retry_after_s", "seconds"]
+
+_BY_STATUS = {
+    400: FailureKind.BAD_REQUEST,
+    401: FailureKind.AUTHENTICATION,
+    402: FailureKind.QUOTA,
+    403: FailureKind.PERMISSION,
+    404: FailureKind.UNKNOWN_MODEL,
+    408: FailureKind.TIMEOUT,
+    409: FailureKind.SERVER,
+    413: FailureKind.BAD_REQUEST,
+    422: FailureKind.BAD_REQUEST,
+    425: FailureKind.SERVER,
+    429: FailureKind.RATE_LIMIT,
+    503: FailureKind.OVERLOADED,
+    529: FailureKind.OVERLOADED,
+}
+_GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
+_GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def failure(
+    raw: RawReply,
+    message: str,
+    *,
+    kind: FailureKind | None = None,
+    field: str = "",
+    request_id: str = "",
+    retry_after: float | None = None,
+) -> Failure:
+    """Build the failure for *raw*; the status decides the kind where the caller knows no better."""
+    if kind is None:
+        kind = _BY_STATUS.get(raw.status) or (FailureKind.SERVER if raw.status >= 500 else FailureKind.BAD_REQUEST)
+    text = raw.body[:500].decode("utf-8", "replace")
+    return Failure(
+        kind=kind,
+        message=message or f"HTTP {raw.status}: {text}",
+        status=raw.status,
+        raw=text,
+        request_id=request_id,
+        retry_after_s=retry_after_s(raw.headers) if retry_after is None else retry_after,
+        field=field,
+    )
+
+
+def body_of(raw: RawReply) -> dict[str, Any]:
+    """Decode a body that should be a JSON object; {} when it is not one."""
+    try:
+        decoded = orjson.loads(raw.body)
+    except ValueError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read `retry-after-ms`, else `retry-after` in seconds or as an HTTP date; None for neither."""
+    milliseconds = number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    wait = number(text)
+    if wait is None and text:
+        try:
+            wait = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except ValueError:
+            return None
+    return None if wait is None else max(0.0, wait)
+
+
+def seconds(text: str | None) -> float | None:
+    """Read a time until a reset: a Go duration (`6m0s`, `12ms`), seconds, or an RFC 3339 moment."""
+    if not text:
+        return None
+    plain = number(text)
+    if plain is not None:
+        return plain
+    parts = _GO_DURATION.findall(text)
+    if parts and "".join(a + b for a, b in parts) == text:
+        return sum(float(amount) * _GO_UNITS[unit] for amount, unit in parts)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def number(text: str | None) -> float | None:
+    """Read a number that is not negative; None for anything else (Azure sends -1 for "not known")."""
+    try:
+        value = float(text) if text else -1.0
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None

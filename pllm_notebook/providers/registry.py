@@ -1,0 +1,251 @@
+"""From the words a person writes (`openai:gpt-6-luna`, `claude-haiku-5-5`, `vllm:qwen`) to a target."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
+from pllm_notebook.protocols import Transport
+from pllm_notebook.providers import models
+from pllm_notebook.providers.quirks import quirks_of
+from pllm_notebook.providers.target import Target
+from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, Dialect
+
+__all__ = ["PROVIDERS", "resolve"]
+
+PROVIDERS = ("openai", "anthropic", "google", "local", "sim")
+
+_KEYS: dict[str, tuple[str, ...]] = {
+    "openai": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+}
+_DIALECTS: dict[str, Dialect] = {"openai": OPENAI, "anthropic": ANTHROPIC, "google": GOOGLE}
+
+
+def resolve(
+    name: str | None,
+    *,
+    servers: Mapping[str, str],
+    clients: Mapping[str, Any],
+    simulator: Callable[[str], str],
+) -> Target:
+    """Resolve a model.
+
+    Args:
+        name: `provider:name`, a bare name whose provider shows, or None for the cheap current model
+            of the first provider whose key is in the environment.
+        servers: OpenAI-compatible servers, name to address.
+        clients: SDK clients of the caller's own, name to client.
+        simulator: Gives the simulator's address for a wire format; called on the first request.
+
+    Raises:
+        UnknownModelError: When it cannot be resolved. A missing key is not an error yet: nothing
+            may have to be sent.
+    """
+    if name is None:
+        name = _default()
+    provider, colon, model = name.partition(":")
+    if not colon:
+        found = models.provider_of(name)
+        if found is None:
+            raise UnknownModelError(
+                f"The model {name!r} does not show its provider. Write 'provider:{name}', where provider is one of "
+                f"{', '.join([*PROVIDERS, *servers, *clients])}. Nothing was sent."
+            )
+        provider, model = found, name
+    if provider in clients:
+        return _client_target(provider, model, clients[provider])
+    if provider in servers:
+        return _server_target(provider, model, servers[provider])
+    if provider == "local":
+        return _local_target(model)
+    if provider == "sim":
+        return _sim_target(model, simulator)
+    if provider in _KEYS:
+        if not model:
+            raise UnknownModelError(f"{name!r} names no model: write {provider}:{models.CHEAP[provider]}. Nothing was sent.")
+        return _hosted_target(provider, model)
+    known = [*PROVIDERS, *servers, *clients]
+    raise UnknownModelError(
+        f"There is no provider {provider!r}.{guess(provider, known)} Known are {', '.join(known)}; "
+        f"a server of your own is added by pllm.configure(servers={{{provider!r}: 'http://…/v1'}}). Nothing was sent."
+    )
+
+
+def _default() -> str:
+    for provider, variables in _KEYS.items():
+        if any(os.environ.get(variable) for variable in variables):
+            return f"{provider}:{models.CHEAP[provider]}"
+    raise UnknownModelError(
+        "No model is set, and none of OPENAI_API_KEY, ANTHROPIC_API_KEY and GOOGLE_API_KEY is in the environment. "
+        "Set one of them, or name a model that needs no key: model='local:smollm2' (a small model in this process) "
+        "or model='sim:openai' (simulated answers). Nothing was sent."
+    )
+
+
+def _hosted_target(provider: str, model: str) -> Target:
+    variables = _KEYS[provider]
+    variable = next((variable for variable in variables if os.environ.get(variable)), None)
+    key = os.environ[variable] if variable else None
+    address = os.environ.get(f"{provider.upper()}_BASE_URL", "")
+
+    def connect() -> Transport:
+        if key is None:
+            raise MissingKeyError(provider, variables[0])
+        return _open(provider, key, address or None)
+
+    return Target(
+        provider=provider,
+        label=f"{provider}:{model}",
+        model=model,
+        wire=_wire(provider, model),
+        dialect=_DIALECTS[provider],
+        connect=connect,
+        account=_fingerprint(key or "", address),
+        quirks=quirks_of(provider, address, model),
+        price_provider=provider,
+        price_model=model,
+    )
+
+
+def _server_target(name: str, model: str, address: str) -> Target:
+    from pllm_notebook.providers import openai
+
+    # A local server wants any key at all; one behind a gate has its own variable.
+    key = os.environ.get(f"{name.upper().replace('-', '_')}_API_KEY") or "none"
+    if not model:
+        raise UnknownModelError(f"'{name}:' names no model of the server at {address}. Nothing was sent.")
+    return Target(
+        provider=name,
+        label=f"{name}:{model}",
+        model=model,
+        wire=openai.Chat("max_tokens", strict=False),
+        dialect=GRAMMAR,
+        connect=lambda: openai.connect(key, address),
+        account=_fingerprint(key, address),
+        quirks=quirks_of(name, address, model),
+        ladder=True,
+    )
+
+
+def _client_target(name: str, model: str, client: Any) -> Target:
+    """A client of an SDK's own: its class tells the wire format, and it knows address and account."""
+    maker = type(client).__module__.partition(".")[0]
+    kind = {"openai": "openai", "anthropic": "anthropic", "google": "google"}.get(maker)
+    if kind is None:
+        raise UnknownModelError(
+            f"The client {name!r} is a {type(client).__module__}.{type(client).__name__}; expected an async client of "
+            f"openai, anthropic or google-genai. Nothing was sent."
+        )
+    if maker != "google" and not type(client).__name__.startswith("Async"):
+        raise UnknownModelError(
+            f"The client {name!r} is a {type(client).__name__}; give the async one (Async{type(client).__name__}). "
+            f"Nothing was sent."
+        )
+
+    def connect() -> Transport:
+        if kind == "google":
+            from pllm_notebook.providers.google import GenaiTransport
+
+            return GenaiTransport(client, owned=False)
+        from pllm_notebook.providers.stainless import StainlessTransport
+
+        return StainlessTransport(client, rewrites=True, owned=False)
+
+    return Target(
+        provider=name,
+        label=f"{name}:{model}",
+        model=model,
+        wire=_wire(kind, model),
+        dialect=_DIALECTS[kind],
+        connect=connect,
+        account=str(id(client)),
+        quirks=quirks_of(name, str(id(client)), model),
+        price_provider=kind,
+        price_model=model,
+    )
+
+
+def _local_target(model: str) -> Target:
+    from pllm_notebook.providers import local, openai
+
+    path = local.weights_of(model)
+    return Target(
+        provider="local",
+        label=f"local:{model}",
+        # The weights' name and size stand for the weights; the path differs between machines.
+        model=f"{path.name}@{path.stat().st_size}",
+        wire=openai.Chat("max_tokens", strict=False),
+        dialect=GRAMMAR,
+        connect=lambda: local.LocalTransport(path),
+        account="",
+        quirks=quirks_of("local", str(path), model),
+        price_provider="local",
+        price_model=model,
+        slots=local.SLOTS,
+    )
+
+
+def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
+    kind, _, model = name.partition("/")
+    if kind not in (*_KEYS, "compatible"):
+        raise UnknownModelError(
+            f"'sim:{name}' is not simulated.{guess(kind, _KEYS)} There are sim:openai, sim:anthropic, sim:google and "
+            f"sim:compatible, each with /MODEL after it if you like. Nothing was sent."
+        )
+    maker = "openai" if kind == "compatible" else kind
+    model = model or models.CHEAP[maker]
+    common: dict[str, Any] = {
+        "provider": f"sim:{kind}",
+        "label": f"sim:{kind}/{model}",
+        "model": model,
+        "connect": lambda: _open(maker, "simulated", simulator(kind)),
+        "account": "",
+        "quirks": quirks_of("sim", kind, model),
+        "simulated": True,
+    }
+    if kind == "compatible":
+        from pllm_notebook.providers import openai
+
+        return Target(wire=openai.Chat("max_tokens", strict=False), dialect=GRAMMAR, ladder=True, **common)
+    return Target(
+        wire=_wire(kind, model), dialect=_DIALECTS[kind], price_provider=kind, price_model=model, **common
+    )
+
+
+def _wire(provider: str, model: str) -> Any:
+    # Imported here so that the package loads no provider it is not asked for.
+    if provider == "openai":
+        from pllm_notebook.providers import openai
+
+        return openai.Responses() if models.responses_only(model) else openai.Chat()
+    if provider == "anthropic":
+        from pllm_notebook.providers import anthropic
+
+        return anthropic.Messages()
+    from pllm_notebook.providers import google
+
+    return google.Generate()
+
+
+def _open(provider: str, key: str, address: str | None) -> Transport:
+    if provider == "openai":
+        from pllm_notebook.providers import openai
+
+        return openai.connect(key, address)
+    if provider == "anthropic":
+        from pllm_notebook.providers import anthropic
+
+        return anthropic.connect(key, address)
+    from pllm_notebook.providers import google
+
+    return google.connect(key, address)
+
+
+def _fingerprint(key: str, address: str) -> str:
+    """Tell accounts apart without keeping what would open them."""
+    return hashlib.sha256(f"{address}\n{key}".encode()).hexdigest()[:12]

@@ -1,0 +1,57 @@
+"""The transport under the OpenAI and Anthropic SDKs, which share one client design."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from pllm_notebook.protocols import TransportFault
+from pllm_notebook.records import FailureKind, RawReply
+
+__all__ = ["StainlessTransport"]
+
+_JSON = {"headers": {"Content-Type": "application/json"}}
+
+
+class StainlessTransport:
+    """Send prepared bytes through an SDK client's raw `post`.
+
+    Args:
+        client: `AsyncOpenAI`, `AsyncAnthropic` or one of their kin.
+        rewrites: Whether the client reads the body to build the address (Azure, Bedrock,
+            Vertex); it then gets a mapping in place of bytes.
+        owned: Whether closing the transport closes the client.
+    """
+
+    def __init__(self, client: Any, *, rewrites: bool = False, owned: bool = True) -> None:
+        import httpx2
+
+        self._client = client
+        self._rewrites = rewrites
+        self._owned = owned
+        self._response = httpx2.Response
+        self._transport_error = httpx2.TransportError
+        # Both SDKs have these names in their own module; catching by them needs no second table.
+        module = __import__(type(client).__module__.partition(".")[0])
+        self._status_error: type[Exception] = module.APIStatusError
+        self._connection_error: type[Exception] = module.APIConnectionError
+
+    async def post(self, path: str, content: bytes) -> RawReply:
+        try:
+            if self._rewrites:
+                response = await self._client.post(
+                    path, cast_to=self._response, body=orjson.loads(content), options={"max_retries": 0, "timeout": None}
+                )
+            else:
+                response = await self._client.post(path, cast_to=self._response, content=content, options=_JSON)
+        except self._status_error as error:
+            response = error.response  # type: ignore[attr-defined]
+        except (self._connection_error, self._transport_error) as error:
+            cause = error.__cause__ or error
+            raise TransportFault(FailureKind.CONNECTION, f"{type(cause).__name__}: {cause}") from error
+        return RawReply(response.status_code, response.headers, response.content)
+
+    async def aclose(self) -> None:
+        if self._owned:
+            await self._client.close()

@@ -1,0 +1,100 @@
+"""A resolved model: everything needed to ask it, put together once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pllm_notebook.protocols import MalformedReply, Transport, Wire
+from pllm_notebook.providers.models import refuses_sampling
+from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
+from pllm_notebook.schema import Dialect
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One model at one address under one account.
+
+    Attributes:
+        provider: The provider's or server's name, as it stands in every key.
+        label: The model as a person writes it.
+        model: The model's name as the provider takes it.
+        wire: Its wire format.
+        dialect: What its structured output can express.
+        connect: Opens the transport; called on the engine's loop, and only when something must be sent.
+            Raises `MissingKeyError` where a key is needed and absent.
+        account: Tells accounts apart for limits, without telling the key.
+        quirks: What it turned out to refuse.
+        price_provider: genai-prices' provider id, None where there are no prices.
+        price_model: The model's name there.
+        simulated: Whether its answers are invented.
+        ladder: Whether its structured output is not guaranteed.
+        slots: Calls it can work on at once, None for unknown.
+    """
+
+    provider: str
+    label: str
+    model: str
+    wire: Wire
+    dialect: Dialect
+    connect: Callable[[], Transport]
+    account: str
+    quirks: Quirks
+    price_provider: str | None = None
+    price_model: str = ""
+    simulated: bool = False
+    ladder: bool = False
+    slots: int | None = None
+
+    @property
+    def lane(self) -> tuple[str, str, str]:
+        """What shares one set of limits."""
+        return (self.provider, self.account, self.model)
+
+    @property
+    def path(self) -> str:
+        """The URL's path below the base address."""
+        return self.wire.path(self.model)
+
+    def dress(self, intended: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn an intended body into what goes on the wire."""
+        if "temperature" in intended and refuses_sampling(self.price_provider or "", self.model, intended):
+            self.quirks.drop("temperature", self.label)
+        return self.quirks.dress(intended, self.wire)
+
+    def read(self, raw: RawReply) -> Reply | Failure:
+        """Read a response, whatever its status."""
+        if raw.status != 200:
+            return self.wire.refuse(raw)
+        try:
+            body = orjson.loads(raw.body)
+        except ValueError:
+            return _malformed(raw, "not JSON")
+        if not isinstance(body, dict):
+            return _malformed(raw, "not a JSON object")
+        if body.get("error"):
+            return self.wire.refuse(raw)
+        try:
+            return self.wire.decode(body)
+        except MalformedReply as error:
+            return _malformed(raw, str(error))
+
+    def heal(self, failure: Failure, sent: Mapping[str, Any]) -> bool:
+        """Learn from a rejected request; True when the same call is worth sending again."""
+        return self.quirks.heal(failure, sent, self.label, ladder=self.ladder)
+
+
+def _malformed(raw: RawReply, what: str) -> Failure:
+    text = raw.body[:500].decode("utf-8", "replace")
+    return Failure(
+        kind=FailureKind.MALFORMED,
+        message=f"The provider's reply is not what it documents: {what}.",
+        status=raw.status,
+        raw=text,
+    )

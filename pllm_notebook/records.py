@@ -1,0 +1,364 @@
+"""The values that pass between the rooms of the house. Frozen, and free of behaviour.
+
+Words: a *call* is one request to a model, fully determined by its content; a *reply* is
+what came back; an *outcome* is the reply or failure of one row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import orjson
+
+__all__ = [
+    "Entry",
+    "Failure",
+    "FailureKind",
+    "Finish",
+    "LimitReport",
+    "Price",
+    "Progress",
+    "RawReply",
+    "Reply",
+    "Request",
+    "Turn",
+    "Usage",
+]
+
+
+class FailureKind(StrEnum):
+    """Why a row has no value: the word a person sees in `out.llm.errors`."""
+
+    # The reply came whole and was paid for; asking the same again gives the same.
+    REFUSAL = "refusal"
+    FILTERED = "content_filter"
+    TRUNCATED = "truncated"
+    INVALID_JSON = "invalid_json"
+    SCHEMA = "schema"
+    # The provider rejected this one request.
+    BAD_REQUEST = "bad_request"
+    # It can succeed again.
+    RATE_LIMIT = "rate_limit"
+    OVERLOADED = "overloaded"
+    SERVER = "server_error"
+    CONNECTION = "connection"
+    TIMEOUT = "timeout"
+    MALFORMED = "malformed_reply"
+    # Every row would meet it; the run stops.
+    AUTHENTICATION = "authentication"
+    PERMISSION = "permission"
+    UNKNOWN_MODEL = "unknown_model"
+    QUOTA = "quota"
+    # Nothing was sent.
+    INPUT = "input"
+    NOT_CACHED = "not_cached"
+    BUDGET = "budget"
+    CANCELLED = "cancelled"
+    # Answered and paid for, but the cache could not keep it.
+    NOT_STORED = "not_stored"
+
+    @property
+    def retried(self) -> bool:
+        """Whether the same request can succeed when it is sent again."""
+        return self in _RETRIED
+
+    @property
+    def fatal(self) -> bool:
+        """Whether every other row would meet the same failure."""
+        return self in _FATAL
+
+    @property
+    def maybe_paid(self) -> bool:
+        """Whether the provider may have charged for a request that ended so."""
+        return self in _MAYBE_PAID
+
+
+_RETRIED = frozenset(
+    {
+        FailureKind.RATE_LIMIT,
+        FailureKind.OVERLOADED,
+        FailureKind.SERVER,
+        FailureKind.CONNECTION,
+        FailureKind.TIMEOUT,
+        FailureKind.MALFORMED,
+    }
+)
+_FATAL = frozenset(
+    {FailureKind.AUTHENTICATION, FailureKind.PERMISSION, FailureKind.UNKNOWN_MODEL, FailureKind.QUOTA}
+)
+_MAYBE_PAID = frozenset({FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.MALFORMED})
+
+
+class Finish(StrEnum):
+    """How a reply ended. Only `COMPLETE` can become a value."""
+
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, in the same sense for every provider.
+
+    `input_tokens` is the total, cache reads and writes included; `output_tokens` is what
+    is billed as output, reasoning included.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for one call, or None where no one knows the model's price."""
+
+    total_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call before any provider has put it in its own words.
+
+    `schema` is a JSON schema already fitted to the provider, None for plain text.
+    `max_output_tokens` None leaves the provider's own limit (or, where it demands one,
+    the adapter's).
+    """
+
+    model: str
+    turns: tuple[Turn, ...]
+    system: str | None = None
+    schema: Mapping[str, Any] | None = None
+    schema_name: str = "answer"
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """An HTTP response, whatever its status, before anyone has read it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered, in the same form for every provider.
+
+    `text` is "" where there was none; `detail` carries the refusal's or filter's own words.
+    """
+
+    text: str
+    finish: Finish
+    usage: Usage | None
+    model: str
+    request_id: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no value.
+
+    Attributes:
+        kind: One of a few words that code may branch on.
+        message: One line for a person.
+        status: HTTP status, None where there was no response.
+        raw: The text that came back, "" for none.
+        attempts: Requests sent for it.
+        request_id: The provider's name for the last request, for its support.
+        retry_after_s: Seconds the provider asked us to wait, None for no word.
+        field: The request's field that the provider rejected, "" for unknown.
+        cost_usd: What was paid all the same, None for unknown.
+    """
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    raw: str = ""
+    attempts: int = 0
+    request_id: str = ""
+    retry_after_s: float | None = None
+    field: str = ""
+    cost_usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReport:
+    """What a response's headers say of the account's limits. None: not said.
+
+    `reset_*_s` is the time in seconds until the bucket is full again.
+    """
+
+    limit_requests: float | None = None
+    remaining_requests: float | None = None
+    reset_requests_s: float | None = None
+    limit_tokens: float | None = None
+    remaining_tokens: float | None = None
+    reset_tokens_s: float | None = None
+
+
+class Entry:
+    """A reply as the store keeps it: a few numbers at hand, the rest decoded when asked for.
+
+    A warm run reads 100,000 of these and needs the text alone, so `meta` stays bytes until
+    somebody wants the usage or the cost.
+
+    Attributes:
+        finish: How the reply ended.
+        text: The answer, UTF-8.
+        output_tokens: 0 where the provider did not say.
+        output_limit: The limit that the request carried, 0 for none.
+        meta: JSON: usage, cost_usd, model, asked, request_id, detail, latency_s, attempts, created_at.
+        raw: The response body as it came.
+    """
+
+    __slots__ = ("finish", "meta", "output_limit", "output_tokens", "raw", "text")
+
+    def __init__(
+        self, finish: Finish, text: bytes, output_tokens: int, output_limit: int, meta: bytes, raw: bytes
+    ) -> None:
+        self.finish = finish
+        self.text = text
+        self.output_tokens = output_tokens
+        self.output_limit = output_limit
+        self.meta = meta
+        self.raw = raw
+
+    @classmethod
+    def of(
+        cls,
+        reply: Reply,
+        raw: bytes,
+        *,
+        asked: str,
+        output_limit: int | None,
+        cost_usd: float | None,
+        latency_s: float,
+        attempts: int,
+        created_at: float | None = None,
+    ) -> Entry:
+        """Pack a reply with what is known of the call that brought it; *asked* is the model as a person writes it."""
+        usage = reply.usage
+        meta = {
+            "usage": None
+            if usage is None
+            else [
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_tokens,
+                usage.reasoning_tokens,
+            ],
+            "cost_usd": cost_usd,
+            "model": reply.model,
+            "asked": asked,
+            "request_id": reply.request_id,
+            "detail": reply.detail,
+            "latency_s": round(latency_s, 6),
+            "attempts": attempts,
+            "created_at": time.time() if created_at is None else created_at,
+        }
+        return cls(
+            reply.finish,
+            reply.text.encode("utf-8", "surrogatepass"),
+            usage.output_tokens if usage else 0,
+            output_limit or 0,
+            orjson.dumps(meta),
+            raw,
+        )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The decoded `meta`."""
+        decoded: dict[str, Any] = orjson.loads(self.meta)
+        return decoded
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens, None where the provider did not say."""
+        numbers = self.about["usage"]
+        return None if numbers is None else Usage(*numbers)
+
+    def serves(self, output_limit: int | None) -> bool:
+        """Tell whether this reply answers a call with *output_limit* (None: no limit).
+
+        A complete reply serves every limit at least as long as itself; a truncated one only
+        limits up to its own, since a longer one would have brought more.
+        """
+        if self.finish is Finish.TRUNCATED:
+            return self.output_limit == 0 or (output_limit is not None and output_limit <= self.output_limit)
+        return output_limit is None or self.output_tokens <= output_limit
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The state of a run at one moment, as displays see it.
+
+    Rows add up: `done + cached + failed + skipped + pending == total`; `done` were answered by
+    calls of this run (equal rows each count), `cached` by the store.
+
+    Attributes:
+        label: What is being asked, for the display's first words.
+        model: `provider:name`.
+        simulated: Whether the answers are invented.
+        in_flight: Calls on the wire now.
+        rows_per_s: Over the last few seconds.
+        eta_s: Seconds left at that pace, None for unknown.
+        cost_usd: Spent by this run, None for unknown price.
+        budget_usd: The ceiling, None for none.
+        note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
+        state: "running", "done", "cancelled" or "failed".
+    """
+
+    label: str
+    model: str
+    simulated: bool
+    total: int
+    done: int
+    cached: int
+    failed: int
+    skipped: int
+    in_flight: int
+    elapsed_s: float
+    rows_per_s: float
+    eta_s: float | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    budget_usd: float | None
+    note: str
+    state: Literal["running", "done", "cancelled", "failed"]
+
+    @property
+    def pending(self) -> int:
+        """Rows with no outcome yet."""
+        return self.total - self.done - self.cached - self.failed - self.skipped

@@ -1,0 +1,167 @@
+"""What a run would take, before a single call is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pllm_notebook.engine import Limiter
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Entry, Usage
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
+from pllm_notebook.run.run import Rows
+
+__all__ = ["Estimate", "estimate"]
+
+_CHUNK = 5_000
+# Calls in flight that a run reaches where nothing limits it; only for the estimate of time.
+_USUAL_CONCURRENCY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What would be sent, and what it would cost. Nothing was sent to find out.
+
+    Attributes:
+        rows: Rows of the frame.
+        skipped: Rows with a missing value in the prompt.
+        cached: Distinct calls that the cache answers.
+        duplicates: Rows that share another row's call.
+        calls: Distinct calls that would be sent.
+        input_tokens: Of those calls, at four bytes a token.
+        output_tokens: Of those calls; from stored replies to the same question where there are any.
+        measured: Whether output tokens come from such replies and not from a guess.
+        cost_usd: Through the live API; None for an unknown price.
+        batch_cost_usd: Through the batch API; None for an unknown price.
+        time_s: At the limits and latency seen so far; None where none were seen.
+        model: As a person writes it.
+        simulated: Whether the answers would be invented.
+    """
+
+    rows: int
+    skipped: int
+    cached: int
+    duplicates: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    measured: bool
+    cost_usd: float | None
+    batch_cost_usd: float | None
+    time_s: float | None
+    model: str
+    simulated: bool
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<14} {text}" for name, text in self._lines())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{text}</td></tr>"
+            for name, text in self._lines()
+        )
+        return f"<table>{cells}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        guessed = "" if self.measured else " (guessed; run a few rows to know better)"
+        return [
+            ("model", self.model + (" SIMULATED" if self.simulated else "")),
+            ("rows", f"{self.rows:,}"),
+            ("skipped", f"{self.skipped:,} with a missing value"),
+            ("duplicates", f"{self.duplicates:,}"),
+            ("cached calls", f"{self.cached:,}"),
+            ("calls to send", f"{self.calls:,}"),
+            ("input tokens", f"about {self.input_tokens:,}"),
+            ("output tokens", f"about {self.output_tokens:,}{guessed}"),
+            ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch"),
+            ("time", "unknown until something has been sent" if self.time_s is None else f"about {_span(self.time_s)}"),
+        ]
+
+
+def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None) -> Estimate:
+    """Estimate a run. Sends nothing; reads the store.
+
+    Args:
+        ask: The question.
+        rows: The rows.
+        store: None to take nothing as known.
+        limiter: The account's limits as learned so far, None for none.
+    """
+    keys: dict[str, None] = {}
+    skipped = sendable = cached = content_bytes = 0
+    samples: list[Entry] = []
+    for start in range(0, rows.total, _CHUNK):
+        new: dict[str, int] = {}
+        for prompt in rows.prompts(range(start, min(start + _CHUNK, rows.total))):
+            text = ask.text_json(prompt) if isinstance(prompt, str) else None
+            if not isinstance(text, bytes):
+                skipped += 1
+                continue
+            sendable += 1
+            key = ask.key(text)
+            if key not in keys:
+                keys[key] = None
+                new[key] = ask.size(text)
+        known = {} if store is None or ask.options.cache == "refresh" else store.get_many(list(new))
+        hits = {key for key, entry in known.items() if entry.serves(ask.output_limit)}
+        cached += len(hits)
+        content_bytes += sum(size for key, size in new.items() if key not in hits)
+        if len(samples) < 200:
+            samples += list(known.values())[:200]
+    calls = len(keys) - cached
+    counted = [entry.output_tokens for entry in samples if entry.output_tokens]
+    each = sum(counted) / len(counted) if counted else GUESSED_OUTPUT_TOKENS
+    if ask.options.max_output_tokens is not None:
+        each = min(each, ask.options.max_output_tokens)
+    tokens_in, tokens_out = content_bytes // BYTES_PER_TOKEN, round(each * calls)
+    return Estimate(
+        rows=rows.total,
+        skipped=skipped,
+        cached=cached,
+        duplicates=sendable - len(keys),
+        calls=calls,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        measured=bool(counted),
+        cost_usd=_cost(ask, calls, tokens_in, each, batch=False),
+        batch_cost_usd=_cost(ask, calls, tokens_in, each, batch=True),
+        time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
+        model=ask.target.label,
+        simulated=ask.target.simulated,
+    )
+
+
+def _cost(ask: Ask, calls: int, tokens_in: int, each_out: float, *, batch: bool) -> float | None:
+    if calls == 0:
+        return 0.0
+    rate = ask.rate(batch=batch)
+    # Priced as so many average calls: long-context tiers go by the single request.
+    return None if rate is None else calls * rate.cost_usd(Usage(round(tokens_in / calls), round(each_out)))
+
+
+def _time(calls: int, tokens: int, samples: list[Entry], limiter: Limiter | None) -> float | None:
+    latencies = [entry.about["latency_s"] for entry in samples[:50]]
+    if calls == 0:
+        return 0.0
+    if not latencies:
+        return None
+    bounds = [sum(latencies) / len(latencies) * max(1.0, calls / _USUAL_CONCURRENCY)]
+    rates: list[tuple[Callable[[Limiter], float | None], float]] = [
+        (lambda known: known.requests.rate, calls),
+        (lambda known: known.tokens.rate, tokens),
+    ]
+    for read, amount in rates:
+        rate = None if limiter is None else read(limiter)
+        if rate:
+            bounds.append(amount / rate)
+    return max(bounds)
+
+
+def _money(amount: float | None) -> str:
+    return "unknown" if amount is None else f"${amount:,.4f}" if amount < 1 else f"${amount:,.2f}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,137 @@
+"""Everything about one row's call, for a person who wonders."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pllm_notebook.records import Entry, Turn, Usage
+
+if TYPE_CHECKING:
+    from pllm_notebook.protocols import Store
+    from pllm_notebook.run.outcomes import Ledger
+    from pllm_notebook.run.run import Run
+
+__all__ = ["Explanation", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What was asked for one row, what came back, and what it took.
+
+    Attributes:
+        position: The row, counted from 0.
+        status: ok, cached, failed, skipped or pending.
+        model: As a person writes it.
+        simulated: Whether the answer is invented.
+        prompt: The row's own text, None for a skipped row.
+        body: The intended request body, None for a skipped row.
+        key: Of the call, "" where there was none.
+        value: The parsed value, None where there is none.
+        failure: Kind and message, "" for none.
+        reply: The raw response body, decoded where it is JSON; None where it is not kept.
+        attempts: Requests that were sent for it, repairs included.
+        latency_s: Of the last request, None where there was none.
+        usage: Tokens, None for unknown.
+        cost_usd: None for unknown. What it cost when it was paid, now or earlier.
+    """
+
+    position: int
+    status: str
+    model: str
+    simulated: bool
+    prompt: str | None
+    body: dict[str, Any] | None
+    key: str
+    value: Any
+    failure: str
+    reply: Any
+    attempts: int
+    latency_s: float | None
+    usage: Usage | None
+    cost_usd: float | None
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<10} {text}" for name, text in self._lines())
+
+    def _repr_html_(self) -> str:
+        # Everything here came from data or a model.
+        rows = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{name}</th>"
+            f"<td style='text-align:left'><pre style='white-space:pre-wrap;margin:0'>{html.escape(text)}</pre></td></tr>"
+            for name, text in self._lines()
+        )
+        return f"<table>{rows}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        cost = "unknown" if self.cost_usd is None else f"${self.cost_usd:.6f}"
+        tokens = "unknown" if self.usage is None else f"{self.usage.input_tokens:,} in, {self.usage.output_tokens:,} out"
+        lines = [
+            ("row", f"{self.position} ({self.status})"),
+            ("model", self.model + (" SIMULATED" if self.simulated else "")),
+            ("prompt", self.prompt or ""),
+            ("value", "" if self.value is None else repr(self.value)),
+            ("failure", self.failure),
+            ("reply", _pretty(self.reply)),
+            ("attempts", str(self.attempts)),
+            ("latency", "" if self.latency_s is None else f"{self.latency_s:.3f} s"),
+            ("tokens", tokens),
+            ("cost", cost),
+            ("key", self.key),
+            ("body", _pretty(self.body)),
+        ]
+        return [(name, text) for name, text in lines if text]
+
+
+def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanation:
+    """Gather what is known of one row. Sends nothing.
+
+    Raises:
+        IndexError: For a row that is not there.
+    """
+    total = run.rows.total
+    position = row + total if row < 0 else row
+    if not 0 <= position < total:
+        raise IndexError(f"There is no row {row}; the run has {total:,}.")
+    (prompt,) = run.rows.prompts(range(position, position + 1))
+    text = prompt if isinstance(prompt, str) else None
+    outcome, failure = ledger.outcome(position), ledger.failure(position)
+    call = ledger.call_of_row[position]
+    key = ledger.keys[call] if call >= 0 else ""
+    entry: Entry | None = None if outcome is None else outcome.entry
+    if entry is None and store is not None and outcome is not None and outcome.metas:
+        entry = store.get_many([key]).get(key)
+    replies = [] if outcome is None else outcome.replies()
+    attempts = sum(about["attempts"] for about in replies)
+    return Explanation(
+        position=position,
+        status=ledger.status(position),
+        model=run.ask.target.label,
+        simulated=run.ask.target.simulated,
+        prompt=text,
+        body=None if text is None else run.ask.intended((Turn("user", text),)),
+        key=key,
+        value=None if outcome is None else outcome.value,
+        failure="" if failure is None else f"{failure.kind}: {failure.message}",
+        reply=None if entry is None else _decoded(entry.raw),
+        attempts=max(attempts, 0 if failure is None else failure.attempts),
+        latency_s=replies[-1]["latency_s"] if replies else None,
+        usage=outcome.usage if replies and outcome is not None else None,
+        cost_usd=outcome.cost_usd if replies and outcome is not None else None,
+    )
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except ValueError:
+        return raw.decode("utf-8", "replace")
+
+
+def _pretty(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

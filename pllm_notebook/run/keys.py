@@ -1,0 +1,103 @@
+"""The key of a call: what determines its answer, and nothing else.
+
+sha256, base64url, over a version and canonical JSON of the provider's name, the logical endpoint,
+the intended body less transport fields and less the output limit, the sample index and the salt.
+Fields are left out by a list of what cannot matter, so that one we have never heard of makes a
+miss, which costs once, and never a wrong answer. The order inside the body counts: the order of a
+schema's fields changes what a model writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+__all__ = ["HOLE", "KEY_VERSION", "KeyMaker", "Parts", "key_of"]
+
+KEY_VERSION = 1
+
+# Stands for the row's text in a body that is encoded once for all rows.
+HOLE = "\x00pllm row\x00"
+_HOLE_JSON = orjson.dumps(HOLE)
+
+_TRANSPORT = frozenset(
+    {
+        "cache_control",
+        "metadata",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "stream",
+        "stream_options",
+        "user",
+    }
+)
+_OUTPUT_LIMIT = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"})
+
+
+class Parts:
+    """A body encoded once, with a hole where each row's text goes."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        encoded = orjson.dumps(body)
+        self.before, hole, self.after = encoded.partition(_HOLE_JSON)
+        if not hole or _HOLE_JSON in self.after:
+            raise ValueError("a body must hold the row's text exactly once")
+
+    def fill(self, text_json: bytes) -> bytes:
+        """Give the body with *text_json*, a JSON string, in the hole."""
+        return self.before + text_json + self.after
+
+
+class KeyMaker:
+    """Make the keys of one run's rows from a prefix that is hashed once.
+
+    Args:
+        provider: As in `Target.provider`.
+        path: As in `Target.path`.
+        body: The intended body with `HOLE` for the row's text.
+        salt: The caller's.
+        sample: Index of the sample; 0 is the plain call.
+    """
+
+    def __init__(self, provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0) -> None:
+        parts = Parts(_envelope(provider, path, body, salt, sample))
+        self._before = hashlib.sha256(parts.before)
+        self._after = parts.after
+
+    def key(self, text_json: bytes) -> str:
+        """Give the key of the row whose text is *text_json*, a JSON string."""
+        digest = self._before.copy()
+        digest.update(text_json)
+        digest.update(self._after)
+        return _written(digest.digest())
+
+
+def key_of(provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0) -> str:
+    """Give the key of one whole body; equal to what `KeyMaker` gives for it."""
+    return _written(hashlib.sha256(orjson.dumps(_envelope(provider, path, body, salt, sample))).digest())
+
+
+def _envelope(provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int) -> dict[str, Any]:
+    without = _TRANSPORT | _OUTPUT_LIMIT
+    kept = {name: value for name, value in body.items() if name not in without}
+    if "generationConfig" in kept:  # Google keeps its limit one level down
+        config = {name: value for name, value in kept["generationConfig"].items() if name not in without}
+        kept["generationConfig"] = config
+        if not config:
+            del kept["generationConfig"]
+    # The body comes last, so that all rows share the longest prefix.
+    return {"v": KEY_VERSION, "provider": provider, "path": path, "sample": sample, "salt": salt, "body": kept}
+
+
+def _written(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

@@ -1,0 +1,139 @@
+"""The outcome of every row, held once per distinct call."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import orjson
+
+from pllm_notebook.records import Entry, Failure, Usage
+
+__all__ = ["Ledger", "Outcome"]
+
+UNPLANNED = -1
+SKIPPED = -2
+NEVER_SENT = -3
+
+
+class Outcome:
+    """A value or a failure, and what it took.
+
+    Attributes:
+        value: The parsed value, None where there is a failure.
+        failure: None where there is a value.
+        key: Of the call that was asked first.
+        metas: `Entry.meta` of every reply that led here: the answer's own last, repairs before it.
+        cached: Whether all of them were in the store.
+        entry: The last reply itself, where no store keeps it (`cache="off"`) or a failure shows it.
+    """
+
+    __slots__ = ("cached", "entry", "failure", "key", "metas", "value")
+
+    def __init__(
+        self,
+        value: Any,
+        failure: Failure | None,
+        key: str,
+        metas: tuple[bytes, ...],
+        cached: bool,
+        entry: Entry | None = None,
+    ) -> None:
+        self.value = value
+        self.failure = failure
+        self.key = key
+        self.metas = metas
+        self.cached = cached
+        self.entry = entry
+
+    def replies(self) -> list[dict[str, Any]]:
+        """Decode what is known of each reply (see `Entry.meta`)."""
+        return [orjson.loads(meta) for meta in self.metas]
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of all replies together, None where a provider did not say."""
+        total: Usage | None = None
+        for about in self.replies():
+            if about["usage"] is None:
+                return None
+            usage = Usage(*about["usage"])
+            total = usage if total is None else total + usage
+        return total
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars of all replies together, None for unknown."""
+        costs = [about["cost_usd"] for about in self.replies()]
+        return None if None in costs else float(sum(costs))
+
+
+class Ledger:
+    """Which call answers which row, and how each call ended.
+
+    A million rows must be plannable, so a row costs an index and a call its key; texts are made
+    again from the frame when they are sent.
+
+    Attributes:
+        call_of_row: Index of the row's call, or one of the negative marks above.
+        keys: Key of each call, in order of first appearance.
+        first_row: The row whose prompt stands for the call.
+        weight: Rows that the call answers.
+        outcomes: None until a call has ended.
+        own_failures: Rows that failed without a call.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.call_of_row = array("q", [UNPLANNED]) * rows
+        self.keys: list[str] = []
+        self.first_row = array("q")
+        self.weight = array("q")
+        self.outcomes: list[Outcome | None] = []
+        self.own_failures: dict[int, Failure] = {}
+        self._index: dict[str, int] = {}
+
+    def add(self, row: int, key: str) -> int:
+        """Give *row* the call with *key*, and give the call's index; its weight is the caller's to count."""
+        call = self._index.get(key)
+        if call is None:
+            call = len(self.keys)
+            self._index[key] = call
+            self.keys.append(key)
+            self.first_row.append(row)
+            self.weight.append(0)
+            self.outcomes.append(None)
+        self.call_of_row[row] = call
+        return call
+
+    def skip(self, row: int) -> None:
+        """Mark a row whose prompt has a missing value."""
+        self.call_of_row[row] = SKIPPED
+
+    def fail(self, row: int, failure: Failure) -> None:
+        """Mark a row that cannot be sent."""
+        self.call_of_row[row] = NEVER_SENT
+        self.own_failures[row] = failure
+
+    def outcome(self, row: int) -> Outcome | None:
+        """Give the outcome of a row's call, None while there is none."""
+        call = self.call_of_row[row]
+        return self.outcomes[call] if call >= 0 else None
+
+    def failure(self, row: int) -> Failure | None:
+        """Give a row's failure, None where it has none."""
+        outcome = self.outcome(row)
+        return self.own_failures.get(row) if outcome is None else outcome.failure
+
+    def status(self, row: int) -> str:
+        """Give a row's state in one word: ok, cached, failed, skipped or pending."""
+        call = self.call_of_row[row]
+        if call == SKIPPED:
+            return "skipped"
+        if call == NEVER_SENT:
+            return "failed"
+        outcome = self.outcome(row)
+        if outcome is None:
+            return "pending"
+        if outcome.failure is not None:
+            return "failed"
+        return "cached" if outcome.cached else "ok"

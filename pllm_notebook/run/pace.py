@@ -1,0 +1,63 @@
+"""Counts and speed of one run."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["Pace"]
+
+# Rows a second over this span: long enough to be steady, short enough to show a slowdown.
+_SPAN_S = 5.0
+
+
+class Pace:
+    """Count rows as they end, and say how fast they do.
+
+    Attributes:
+        done: Rows answered by calls of this run.
+        cached: Rows answered by the store.
+        failed: Rows with a failure.
+        skipped: Rows with a missing value.
+        rows_per_s: Over the last seconds; 0 before anything is known.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.done = self.cached = self.failed = self.skipped = 0
+        self.rows_per_s = 0.0
+        self._began = now
+        self._before_s = 0.0
+        self._ended: float | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def sample(self, now: float) -> None:
+        """Note where the run is."""
+        rows = self.done + self.failed
+        self._samples.append((now, rows))
+        while len(self._samples) > 2 and self._samples[0][0] < now - _SPAN_S:
+            self._samples.popleft()
+        then, had = self._samples[0]
+        if now > then:
+            self.rows_per_s = (rows - had) / (now - then)
+
+    def elapsed_s(self, now: float) -> float:
+        """Seconds that the run has been going."""
+        return self._before_s + (self._ended or now) - self._began
+
+    def eta_s(self, total: int) -> float | None:
+        """Seconds left at this pace, None for unknown."""
+        left = total - self.done - self.cached - self.failed - self.skipped
+        if left <= 0:
+            return 0.0
+        return left / self.rows_per_s if self.rows_per_s > 0 else None
+
+    def finish(self, now: float) -> None:
+        """Stop the clock; the pace becomes that of the whole run."""
+        self._ended = now
+        elapsed = self.elapsed_s(now)
+        self.rows_per_s = (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
+
+    def resume(self, now: float) -> None:
+        """Start the clock again."""
+        self._before_s = self.elapsed_s(now)
+        self._began, self._ended = now, None
+        self._samples.clear()

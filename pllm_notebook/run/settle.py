@@ -1,0 +1,164 @@
+"""From stored replies to outcomes: validation, and the chain of repair turns.
+
+Runs in a worker thread, since validators are the user's code. Replaying a chain from the store
+gives the same outcome without sending anything, because a repair turn is an ordinary call whose
+words come from the errors' places and types alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Entry, Failure, FailureKind, Finish, Turn
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.outcomes import Outcome
+from pllm_notebook.schema import Invalid, extract_json, repair_lines
+
+__all__ = ["Arrival", "Repair", "settle"]
+
+_UNUSABLE = {
+    Finish.TRUNCATED: (
+        FailureKind.TRUNCATED,
+        "The reply was cut off at the output limit{limit}. Give a larger max_output_tokens.",
+    ),
+    Finish.REFUSED: (FailureKind.REFUSAL, "The model refused{detail}."),
+    Finish.FILTERED: (FailureKind.FILTERED, "The provider's content filter stopped the reply{detail}."),
+}
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A reply that is in the store (or in hand, where there is none) and not yet read.
+
+    Attributes:
+        call: Index in the ledger.
+        key: Key of the row's own call, not of a repair.
+        entry: The reply.
+        prompt: Makes the row's prompt, which only a repair needs.
+        turns: The conversation so far; () for the row's own call.
+        metas: Of the replies before this one.
+        repairs: Repair turns that are behind it.
+        cached: Whether everything so far came from the store.
+        rung: The structured-output rung it was sent on, None for a stored one.
+        attempts: Requests that this reply took.
+    """
+
+    call: int
+    key: str
+    entry: Entry
+    row: int
+    turns: tuple[Turn, ...] = ()
+    metas: tuple[bytes, ...] = ()
+    repairs: int = 0
+    cached: bool = True
+    rung: int | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A repair turn that must be sent."""
+
+    arrival: Arrival
+    key: str
+    turns: tuple[Turn, ...]
+
+
+def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arrival]) -> list[Outcome | Repair]:
+    """Read *arrivals*, in order.
+
+    Args:
+        ask: The question.
+        store: Where stored repair turns are looked for, None to look nowhere.
+        prompt: `Rows.prompt`.
+        arrivals: What came; all are read at once, since validating in bulk costs a third less.
+    """
+    settled: list[Outcome | Repair | None] = [None] * len(arrivals)
+    whole = [i for i, arrival in enumerate(arrivals) if arrival.entry.finish is Finish.COMPLETE]
+    if ask.fitted is None:
+        for i in whole:
+            settled[i] = _value(arrivals[i], arrivals[i].entry.text.decode("utf-8", "surrogatepass"))
+    else:
+        parsed = ask.fitted.parse_many([arrivals[i].entry.text for i in whole])
+        for i, value in zip(whole, parsed, strict=True):
+            if type(value) is Invalid:
+                settled[i] = _invalid(ask, store, prompt, arrivals[i], value)
+            else:
+                settled[i] = _value(arrivals[i], value)
+    return [
+        _unusable(arrivals[i]) if outcome is None else outcome  # every complete one has been filled in
+        for i, outcome in enumerate(settled)
+    ]
+
+
+def _value(arrival: Arrival, value: object) -> Outcome:
+    return Outcome(value, None, arrival.key, (*arrival.metas, arrival.entry.meta), arrival.cached)
+
+
+def _failed(arrival: Arrival, kind: FailureKind, message: str) -> Outcome:
+    metas = (*arrival.metas, arrival.entry.meta)
+    outcome = Outcome(None, None, arrival.key, metas, arrival.cached, arrival.entry)
+    replies = outcome.replies()
+    outcome.failure = Failure(
+        kind=kind,
+        message=message,
+        status=200,
+        raw=arrival.entry.text.decode("utf-8", "replace"),
+        attempts=sum(about["attempts"] for about in replies),
+        request_id=replies[-1]["request_id"],
+        cost_usd=outcome.cost_usd,
+    )
+    return outcome
+
+
+def _unusable(arrival: Arrival) -> Outcome:
+    entry = arrival.entry
+    kind, message = _UNUSABLE[entry.finish]
+    detail = entry.about["detail"]
+    limit = f" of {entry.output_limit:,} tokens" if entry.output_limit else ""
+    return _failed(arrival, kind, message.format(limit=limit, detail=f": {detail}" if detail else ""))
+
+
+def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Outcome | Repair:
+    assert ask.fitted is not None
+    quirks = ask.target.quirks
+    text = arrival.entry.text.decode("utf-8", "surrogatepass")
+    if ask.target.ladder and arrival.rung is not None:
+        # A server that enforced the schema could not have written this.
+        quirks.step_down(ask.target.label, arrival.rung)
+    if invalid.kind is FailureKind.INVALID_JSON:
+        found = extract_json(text)
+        if found is not None:
+            (value,) = ask.fitted.parse_many([found.encode("utf-8", "surrogatepass")])
+            if type(value) is not Invalid:
+                return _value(arrival, value)
+            invalid = value
+    if arrival.repairs >= ask.options.max_repairs:
+        return _failed(arrival, invalid.kind, invalid.message)
+    turns = arrival.turns or (Turn("user", prompt(arrival.row)),)  # type: ignore[operator]
+    turns = (*turns, Turn("assistant", text or "(no answer)"), Turn("user", _told(invalid)))
+    key = ask.key_of(turns)
+    known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None
+    if known is None or not known.serves(ask.output_limit):
+        if ask.options.cache == "only":
+            return _failed(arrival, invalid.kind, invalid.message)
+        return Repair(arrival, key, turns)
+    later = replace(
+        arrival,
+        entry=known,
+        turns=turns,
+        metas=(*arrival.metas, arrival.entry.meta),
+        repairs=arrival.repairs + 1,
+        rung=None,
+    )
+    return settle(ask, store, prompt, [later])[0]
+
+
+def _told(invalid: Invalid) -> str:
+    """Word the errors for the model, by place and type alone: a library's wording must not move the key."""
+    if invalid.kind is FailureKind.INVALID_JSON:
+        return "That is not valid JSON. Answer again, with the JSON value alone."
+    lines = "\n".join(f"- {line}" for line in repair_lines(invalid))
+    return f"That does not fit the schema:\n{lines}\nAnswer again, with the whole corrected JSON value alone."

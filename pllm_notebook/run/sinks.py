@@ -1,0 +1,51 @@
+"""Where progress goes. Displays register here, so that no run knows what a widget is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pllm_notebook.protocols import Sink
+from pllm_notebook.records import Progress
+
+__all__ = ["Display", "register", "sink_for"]
+
+logger = logging.getLogger("pllm_notebook")
+
+_factory: Callable[[], Sink | None] | None = None
+
+
+def register(factory: Callable[[], Sink | None] | None) -> None:
+    """Set what makes the display of each run; it gives None where nothing should be shown."""
+    global _factory
+    _factory = factory
+
+
+def sink_for(wanted: bool) -> Sink | None:
+    """Make the display for one run, None for none."""
+    return _factory() if wanted and _factory is not None else None
+
+
+class Display:
+    """A sink whose faults never reach the run: a broken display must not cost an answer."""
+
+    def __init__(self, sink: Sink | None) -> None:
+        self._sink = sink
+
+    def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
+        self._tell("open", progress, cancel)
+
+    def update(self, progress: Progress) -> None:
+        self._tell("update", progress)
+
+    def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
+        self._tell("close", progress, retry)
+
+    def _tell(self, what: str, *args: object) -> None:
+        if self._sink is None:
+            return
+        try:
+            getattr(self._sink, what)(*args)
+        except Exception:
+            logger.exception("The progress display failed and is left alone from here on")
+            self._sink = None

@@ -1,0 +1,26 @@
+"""From any type that Pydantic can validate to what each provider accepts, and back.
+
+Pure: nothing here sends, waits or keeps anything.
+"""
+
+from __future__ import annotations
+
+from pllm_notebook.schema.dialects import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
+from pllm_notebook.schema.output import OutputField, OutputType
+from pllm_notebook.schema.replies import FittedSchema, Invalid, Parsed, extract_json, repair_lines
+
+__all__ = [
+    "ANTHROPIC",
+    "GOOGLE",
+    "GRAMMAR",
+    "OPENAI",
+    "PLAIN",
+    "Dialect",
+    "FittedSchema",
+    "Invalid",
+    "OutputField",
+    "OutputType",
+    "Parsed",
+    "extract_json",
+    "repair_lines",
+]

@@ -1,0 +1,82 @@
+"""Which validation keywords a provider takes, and what becomes words of the description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pllm_notebook.schema.dialects import Dialect
+from pllm_notebook.schema.words import keyword_words, looks_around
+
+__all__ = ["has_constraints", "lost_words", "split"]
+
+_KEYWORDS = (
+    "minimum",
+    "exclusiveMinimum",
+    "maximum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "examples",
+)
+
+
+def has_constraints(raw: Mapping[str, Any]) -> bool:
+    """Tell whether a schema says more than its type."""
+    return any(name in raw for name in _KEYWORDS)
+
+
+def split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], list[str]]:
+    """Part the validation keywords of one schema into those that stay and words for the others."""
+    kept: dict[str, Any] = {}
+    words: list[str] = []
+    for name in _KEYWORDS:
+        if name not in raw:
+            continue
+        if _stays(name, raw[name], dialect):
+            kept[name] = raw[name]
+        elif (inclusive := _inclusive(name, raw, dialect)) is not None:
+            kept |= inclusive
+        else:
+            words.append(keyword_words(name, raw[name]))
+    return kept, words
+
+
+def lost_words(raw: Mapping[str, Any]) -> list[str]:
+    """Say all validation keywords in words, for a place that can hold none."""
+    return [keyword_words(name, raw[name]) for name in _KEYWORDS if name in raw]
+
+
+def _stays(name: str, value: Any, dialect: Dialect) -> bool:
+    if name == "format":
+        return dialect.formats is None or value in dialect.formats
+    if name == "examples":
+        return dialect.defaults
+    if name not in dialect.keywords:
+        return False
+    if name == "pattern":
+        if dialect.anchored and not _is_anchored(value):
+            return False
+        return dialect.lookaround or not looks_around(value)
+    return name != "minItems" or dialect.max_min_items is None or value <= dialect.max_min_items
+
+
+def _inclusive(name: str, raw: Mapping[str, Any], dialect: Dialect) -> dict[str, Any] | None:
+    """Say a whole number's exclusive bound as an inclusive one, where only that is taken."""
+    bound, step = {"exclusiveMinimum": ("minimum", 1), "exclusiveMaximum": ("maximum", -1)}.get(name, ("", 0))
+    if raw.get("type") != "integer" or not isinstance(raw[name], int):
+        return None
+    return {bound: raw[name] + step} if bound in dialect.keywords and bound not in raw else None
+
+
+def _is_anchored(pattern: str) -> bool:
+    # "^a|b$" begins and ends so too, and neither of its branches is anchored on both sides.
+    return pattern.startswith("^") and pattern.endswith("$") and not pattern.endswith("\\$") and "|" not in pattern

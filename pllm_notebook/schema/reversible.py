@@ -1,0 +1,76 @@
+"""Whether a union still has a way back after its branches were converted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pllm_notebook.schema.plans import EachPlan, MapPlan, Plan, PropertiesPlan, RefPlan, TuplePlan
+from pllm_notebook.schema.shapes import exclude_each_other, resolve
+
+__all__ = ["Branch", "is_reversible"]
+
+# Types that hold themselves would be compared for ever.
+_DEPTH = 8
+
+
+class Branch(NamedTuple):
+    """One alternative of a union: its fitted schema and its way back."""
+
+    schema: Mapping[str, Any]
+    plan: Plan | None
+
+
+def is_reversible(branches: Sequence[Branch], defs: Mapping[str, Any], plans: Mapping[str, Plan | None]) -> bool:
+    """Tell whether every reply is turned back alike by all branches whose form it has.
+
+    Args:
+        branches: Of one union, all fitted.
+        defs: Fitted definitions.
+        plans: Ways back of the definitions.
+    """
+    return all(
+        _agree(left, right, defs, plans, _DEPTH) for at, left in enumerate(branches) for right in branches[at + 1 :]
+    )
+
+
+def _agree(left: Branch, right: Branch, defs: Mapping[str, Any], plans: Mapping[str, Plan | None], depth: int) -> bool:
+    if depth == 0:
+        return False
+    if left.plan == right.plan or exclude_each_other(left.schema, right.schema, defs):
+        return True
+    one, its = _resolved(left, defs, plans)
+    other, theirs = _resolved(right, defs, plans)
+    if one.get("type") == other.get("type") == "array" and isinstance(its, MapPlan) == isinstance(theirs, MapPlan):
+        # The empty array has both forms and comes back the same; so it is left to the items.
+        return _agree(_item(one, its), _item(other, theirs), defs, plans, depth - 1)
+    if one.get("type") == other.get("type") == "object":
+        if isinstance(its, TuplePlan) or isinstance(theirs, TuplePlan):
+            return False
+        mine = dict(its.properties) if isinstance(its, PropertiesPlan) else {}
+        yours = dict(theirs.properties) if isinstance(theirs, PropertiesPlan) else {}
+        return all(
+            _agree(
+                Branch(inner, mine.get(name)),
+                Branch(other["properties"][name], yours.get(name)),
+                defs,
+                plans,
+                depth - 1,
+            )
+            for name, inner in one["properties"].items()
+            if name in other["properties"]
+        )
+    return False
+
+
+def _resolved(branch: Branch, defs: Mapping[str, Any], plans: Mapping[str, Plan | None]) -> Branch:
+    plan = branch.plan
+    while isinstance(plan, RefPlan):
+        plan = plans[plan.name]
+    return Branch(resolve(branch.schema, defs), plan)
+
+
+def _item(schema: Mapping[str, Any], plan: Plan | None) -> Branch:
+    if isinstance(plan, MapPlan):
+        return Branch(schema["items"]["properties"]["value"], plan.item)
+    return Branch(schema["items"], plan.item if isinstance(plan, EachPlan) else None)

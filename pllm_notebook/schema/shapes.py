@@ -1,0 +1,121 @@
+"""Whether a decoded value has the form of a fitted schema, and whether two forms exclude each other.
+
+Only what tells the branches of a union apart: types, properties, enums, lengths of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["exclude_each_other", "matches", "resolve"]
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+def resolve(shape: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow `$ref` to what it names."""
+    while "$ref" in shape:
+        shape = defs[shape["$ref"].rpartition("/")[2]]
+    return shape
+
+
+def matches(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
+    """Tell whether *value* has the form of *shape*."""
+    shape = resolve(shape, defs)
+    if "anyOf" in shape:
+        return any(matches(value, branch, defs) for branch in shape["anyOf"])
+    if (known := _listed(shape)) is not None and (type(value), value) not in known:
+        return False
+    kind = shape.get("type")
+    if kind is None:
+        return True
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind in ("integer", "number")):
+        return False
+    if isinstance(value, dict):
+        return _object_matches(value, shape, defs)
+    if isinstance(value, list):
+        return _array_matches(value, shape, defs)
+    return True
+
+
+def exclude_each_other(
+    left: Mapping[str, Any], right: Mapping[str, Any], defs: Mapping[str, Any], depth: int = 8
+) -> bool:
+    """Tell whether no value can have both forms. False also where that would take too long to tell."""
+    if depth == 0:
+        return False
+    left, right = resolve(left, defs), resolve(right, defs)
+    if "anyOf" in left:
+        return all(exclude_each_other(branch, right, defs, depth - 1) for branch in left["anyOf"])
+    if "anyOf" in right:
+        return exclude_each_other(right, left, defs, depth)
+    known, others = _listed(left), _listed(right)
+    if known is not None and others is not None:
+        return not known & others
+    kinds = {left.get("type"), right.get("type")}
+    if None in kinds or kinds == {"integer", "number"}:
+        return False
+    if len(kinds) == 2:
+        return True
+    if kinds == {"object"}:
+        return _objects_exclude(left, right, defs, depth) or _objects_exclude(right, left, defs, depth)
+    if (
+        kinds == {"array"}
+        and left.get("minItems", 0)
+        and right.get("minItems", 0)
+        and "items" in left
+        and "items" in right
+    ):
+        return exclude_each_other(left["items"], right["items"], defs, depth - 1)
+    return False
+
+
+def _objects_exclude(left: Mapping[str, Any], right: Mapping[str, Any], defs: Mapping[str, Any], depth: int) -> bool:
+    for name in left.get("required", ()):
+        if name not in right.get("properties", {}):
+            if right.get("additionalProperties") is False:
+                return True
+        elif exclude_each_other(left["properties"][name], right["properties"][name], defs, depth - 1):
+            return True
+    return False
+
+
+def _object_matches(value: dict[str, Any], shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
+    properties = shape.get("properties", {})
+    if not all(name in value for name in shape.get("required", ())):
+        return False
+    extra = shape.get("additionalProperties", True)
+    for name, item in value.items():
+        if name in properties:
+            if not matches(item, properties[name], defs):
+                return False
+        elif extra is False or (isinstance(extra, dict) and not matches(item, extra, defs)):
+            return False
+    return True
+
+
+def _array_matches(value: list[Any], shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
+    if not shape.get("minItems", 0) <= len(value) <= shape.get("maxItems", len(value)):
+        return False
+    prefix = shape.get("prefixItems", [])
+    if not all(matches(item, part, defs) for item, part in zip(value, prefix, strict=False)):
+        return False
+    rest = shape.get("items")
+    return not isinstance(rest, dict) or all(matches(item, rest, defs) for item in value[len(prefix) :])
+
+
+def _listed(shape: Mapping[str, Any]) -> set[tuple[type, Any]] | None:
+    # With their types, since True == 1 and a set would take one for the other.
+    values = [shape["const"]] if "const" in shape else shape.get("enum")
+    if values is None or any(isinstance(value, dict | list) for value in values):
+        return None
+    return {(type(value), value) for value in values}

@@ -1,0 +1,252 @@
+"""What a person can set once for all calls, and how one call's options are made from it.
+
+An option is taken from the call, else from `configure`, else from the environment
+(`PLLM_MODEL`, `PLLM_MAX_COST_USD`, …), else from the defaults below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pllm_notebook.exceptions import NotAvailableYetError, UnknownOptionError, UsageError
+
+__all__ = ["Options", "Settings", "configure", "current", "reset", "resolve"]
+
+Mode = Literal["async", "sync", "batch"]
+CacheUse = Literal["use", "refresh", "only", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one run; every front end takes the same words.
+
+    `None` means that nothing was said: no ceiling, no limit of ours, the provider's own default.
+
+    Attributes:
+        model: `provider:name`, None for the cheap current model of the first provider with a key.
+        system: Instruction put before the prompt.
+        mode: "async" runs calls at once, "sync" one at a time in order, raising at the first failure.
+        cache: "use" reads and writes; "refresh" asks again and replaces; "only" never sends;
+            "off" neither reads nor writes.
+        salt: Any word; another salt is another draw.
+        errors: "coerce" keeps a failure as a value, "raise" ends the run at the first (pandas' words).
+        prefix: Put before the name of every result column.
+        error_column: Name of a column for failure messages.
+        na: A row whose prompt would hold a missing value: "skip" it, "send" it as empty, or "raise".
+        columns: Columns that go in as data where there is no template, None for all.
+        column: Name of the result column where the type has no fields.
+        explode: One row per item of a list result.
+        max_retries: Times a failed request is sent again.
+        max_repairs: Turns in which the model is shown its validation errors.
+        max_cost_usd: Ceiling for this run, in US dollars.
+        concurrency: Ceiling for calls in flight.
+        requests_per_min: Ceiling of our own.
+        tokens_per_min: Ceiling of our own.
+        timeout_s: Seconds that one request may take, from first byte sent to last received.
+        temperature: Sent only where said.
+        max_output_tokens: Sent only where said, or where a provider demands it.
+        extra_body: Fields for the provider, put into the body as they are.
+        progress: Whether to show progress.
+    """
+
+    model: str | None = None
+    system: str | None = None
+    mode: Mode = "async"
+    cache: CacheUse = "use"
+    salt: str = ""
+    errors: Literal["coerce", "raise"] = "coerce"
+    prefix: str = ""
+    error_column: str | None = None
+    na: Literal["skip", "send", "raise"] = "skip"
+    columns: tuple[str, ...] | None = None
+    column: str = "answer"
+    explode: bool = False
+    max_retries: int = 5
+    max_repairs: int = 1
+    max_cost_usd: float | None = None
+    concurrency: int | None = None
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
+    timeout_s: float = 120.0
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    progress: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `configure` holds besides the defaults of options.
+
+    Attributes:
+        cache_dir: Directory of the store, None for the platform's own.
+        servers: OpenAI-compatible servers, name to address.
+        clients: SDK clients of the caller's own (Azure, Bedrock, Vertex), name to client.
+        sim: Options of the `sim:` server (see `sim.Simulator`).
+        loop: "private" for a thread of our own, "notebook" for the notebook's own loop.
+        options: Defaults of options, name to value.
+    """
+
+    cache_dir: str | None = None
+    servers: Mapping[str, str] = field(default_factory=dict)
+    clients: Mapping[str, Any] = field(default_factory=dict)
+    sim: Mapping[str, Any] = field(default_factory=dict)
+    loop: Literal["private", "notebook"] = "private"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_OPTIONS = {f.name for f in fields(Options)}
+_SETTINGS = {f.name for f in fields(Settings)} - {"options"}
+# Words of the public surface that other parts of the package will read.
+_LATER = {"samples", "decide", "judge", "tools", "models", "pack", "hedge"}
+
+_current = Settings()
+
+
+def current() -> Settings:
+    """Give the settings in force."""
+    return _current
+
+
+def reset() -> None:
+    """Forget everything that `configure` was told. Running work is not touched."""
+    global _current
+    _current = Settings()
+
+
+def configure(**values: Any) -> Settings:
+    """Set defaults for every later call, and where things are.
+
+    Args:
+        **values: Any option of `df.llm.parse`, and `cache_dir`, `servers`, `clients`, `sim`, `loop`.
+            `None` forgets what was set. Mappings replace what was there.
+
+    Returns:
+        The settings now in force.
+
+    Raises:
+        UnknownOptionError: For a name that no one reads; nothing is changed then.
+        UsageError: For a value outside its range; nothing is changed then.
+    """
+    global _current
+    settings, options = {}, dict(_current.options)
+    for name, value in values.items():
+        if name in _SETTINGS:
+            settings[name] = _default(Settings, name) if value is None and name != "cache_dir" else value
+        elif name in _OPTIONS:
+            _check(name, value)
+            if value is None:
+                options.pop(name, None)
+            else:
+                options[name] = value
+        elif name in _LATER:
+            raise NotAvailableYetError(f"The option {name!r}")
+        else:
+            raise UnknownOptionError(name, _OPTIONS | _SETTINGS)
+    if settings.get("loop", "private") not in ("private", "notebook"):
+        raise UsageError(f"loop is 'private' or 'notebook', not {settings['loop']!r}.")
+    if "cache_dir" in settings and settings["cache_dir"] is not None:
+        settings["cache_dir"] = os.fspath(settings["cache_dir"])
+    _current = replace(_current, **settings, options=options)
+    return _current
+
+
+def resolve(given: Mapping[str, Any]) -> Options:
+    """Make one run's options from what the call gave and what stands behind it.
+
+    Raises:
+        UnknownOptionError: For a name that no one reads.
+        NotAvailableYetError: For a documented name that this version does not carry out.
+        UsageError: For a value outside its range.
+    """
+    for name, value in given.items():
+        if name in _LATER:
+            if value is None:
+                continue
+            raise NotAvailableYetError(f"The option {name!r}")
+        if name not in _OPTIONS:
+            raise UnknownOptionError(name, _OPTIONS)
+        _check(name, value)
+    values = {**_from_environment(), **_current.options, **{k: v for k, v in given.items() if k in _OPTIONS}}
+    for name, value in list(values.items()):
+        if value is None:
+            values[name] = _default(Options, name)
+    if isinstance(values.get("columns"), list):
+        values["columns"] = tuple(values["columns"])
+    options = Options(**values)
+    if options.mode == "batch":
+        raise NotAvailableYetError("mode='batch'")
+    return options
+
+
+def _default(kind: type, name: str) -> Any:
+    return getattr(kind(), name)
+
+
+def _from_environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    hints = get_type_hints(Options)
+    for name in _OPTIONS:
+        text = os.environ.get(f"PLLM_{name.upper()}")
+        if text:
+            found[name] = _from_text(name, text, hints[name])
+            _check(name, found[name], source=f"The environment variable PLLM_{name.upper()}: ")
+    return found
+
+
+def _from_text(name: str, text: str, hint: Any) -> Any:
+    kinds = set(get_args(hint)) if get_origin(hint) is not Literal else {str}
+    kinds = kinds or {hint}
+    try:
+        if bool in kinds:
+            return text.strip().lower() in ("1", "true", "yes", "on")
+        if float in kinds:
+            return float(text)
+        if int in kinds:
+            return int(text)
+    except ValueError:
+        raise UsageError(f"PLLM_{name.upper()} is {text!r}, which is not a number. Nothing was sent.") from None
+    return tuple(text.split(",")) if name == "columns" else text
+
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "mode": ("async", "sync", "batch"),
+    "cache": ("use", "refresh", "only", "off"),
+    "errors": ("coerce", "raise"),
+    "na": ("skip", "send", "raise"),
+}
+_AT_LEAST: dict[str, float] = {
+    "max_retries": 0,
+    "max_repairs": 0,
+    "max_cost_usd": 0,
+    "concurrency": 1,
+    "requests_per_min": 0,
+    "tokens_per_min": 0,
+    "timeout_s": 0,
+    "temperature": 0,
+    "max_output_tokens": 1,
+}
+_WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens"}
+_ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s"}
+
+
+def _check(name: str, value: Any, source: str = "") -> None:
+    if value is None:
+        return
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise UsageError(f"{source}{name} is one of {', '.join(map(repr, _CHOICES[name]))}, not {value!r}. Nothing was sent.")
+    if name in _AT_LEAST:
+        number = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
+        if not number or value != value or value < _AT_LEAST[name] or (name in _ABOVE_ZERO and value == 0):
+            kind = "a whole number" if name in _WHOLE else "a number"
+            least = "above 0" if name in _ABOVE_ZERO else f"of at least {_AT_LEAST[name]:g}"
+            raise UsageError(f"{source}{name} is {kind} {least}, not {value!r}. Nothing was sent.")
+    if name in {"model", "system", "salt", "prefix", "error_column", "column"} and not isinstance(value, str):
+        raise UsageError(f"{source}{name} is text, not {value!r}. Nothing was sent.")
+    if name == "columns" and (isinstance(value, str) or not all(isinstance(item, str) for item in value)):
+        raise UsageError(f"columns is a list of column names, not {value!r}. Nothing was sent.")
+    if name == "extra_body" and not isinstance(value, Mapping):
+        raise UsageError(f"extra_body is a mapping of fields for the provider, not {value!r}. Nothing was sent.")

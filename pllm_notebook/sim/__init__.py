@@ -1,0 +1,19 @@
+"""A flight simulator of language-model providers: rehearse a run before paying for it.
+
+An HTTP server on loopback, in a process of its own, that speaks the live wire formats of
+OpenAI (Chat Completions and Responses), Anthropic and Google, and of OpenAI-compatible
+servers. Its answers are schema-valid, marked SIMULATED and a function of seed and prompt;
+latency, limits, headers and faults are chosen. Nothing here costs money or leaves this machine.
+
+    with Simulator(latency_s=0.01, answers=lambda request: {"score": 3}) as sim:
+        client = AsyncOpenAI(base_url=sim.base_url("openai"), api_key="any", max_retries=0)
+"""
+
+from __future__ import annotations
+
+from pllm_notebook.sim.answers import SimAnswer, SimRequest
+from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.simulator import Simulator, shared
+from pllm_notebook.sim.stats import SimStats
+
+__all__ = ["SimAnswer", "SimOptions", "SimRequest", "SimStats", "Simulator", "shared"]

@@ -1,0 +1,107 @@
+"""What a provider's request and response have in common here: the values between server and wires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pllm_notebook.sim.limits import Standing
+from pllm_notebook.sim.options import SimOptions
+
+__all__ = ["Ask", "Headers", "Made", "Rejected", "Tokens", "Tool", "Wire"]
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Tool:
+    """A function that the request offers: its name and the JSON schema of its arguments."""
+
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Ask:
+    """A request, read and found acceptable.
+
+    `schema` is what the answer must follow; `json_mode` asks for any JSON object. `fenced` puts the answer
+    in prose, as a server does that accepts a schema and ignores it. `forced` names the tools to be called,
+    () for none. `output_limit` is in tokens, None for no limit.
+    """
+
+    provider: str
+    model: str
+    body: Mapping[str, Any]
+    system: str
+    messages: list[tuple[str, str]]
+    schema: Mapping[str, Any] | None = None
+    json_mode: bool = False
+    fenced: bool = False
+    tools: Sequence[Tool] = ()
+    forced: Sequence[str] = ()
+    output_limit: int | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The last user text."""
+        return next((text for role, text in reversed(self.messages) if role == "user"), "")
+
+
+@dataclass(slots=True)
+class Made:
+    """An answer before a wire has put it in its provider's form."""
+
+    finish: Literal["stop", "length", "tool_calls", "refusal", "filtered"]
+    text: str = ""
+    calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Tokens as billed: cached ones are inside `input`, reasoning ones inside `output`."""
+
+    input: int
+    output: int
+    cached: int = 0
+    reasoning: int = 0
+
+
+@dataclass
+class Rejected(Exception):
+    """A request that the provider refuses, with the words of its refusal.
+
+    `code` and `param` are what OpenAI calls so; Google reads `code` as the reason. Others ignore them.
+    `wait_s` is how long a 429 says to wait, where the body carries it; None for no word.
+    """
+
+    status: int
+    message: str
+    code: str | None = None
+    param: str | None = None
+    wait_s: float | None = None
+
+
+class Wire(Protocol):
+    """One endpoint's format: pure translation, no I/O, no state."""
+
+    provider: str
+
+    def authorise(self, headers: Mapping[str, str]) -> None:
+        """Look at the key. Raises `Rejected`."""
+
+    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> Ask:
+        """Check a body as the provider does; *model* is from the path, "" for none. Raises `Rejected`."""
+
+    def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
+        """Give the response's body; *number* is 24 hex digits that are this answer's own."""
+
+    def error(self, rejected: Rejected, number: str) -> bytes:
+        """Give an error's body."""
+
+    def limit_headers(self, standing: Standing, refused: bool) -> Headers:
+        """Say where the account stands with its limits, as the provider's headers do."""
+
+    def request_id(self, number: str) -> tuple[str, str]:
+        """Give the header that names the request."""

@@ -1,0 +1,44 @@
+"""Which fault, if any, meets a request."""
+
+from __future__ import annotations
+
+from pllm_notebook.sim.draws import share
+from pllm_notebook.sim.options import FAULTS, SimOptions
+
+__all__ = ["HTTP_FAULTS", "JSON_FAULTS", "Faults"]
+
+HTTP_FAULTS = {
+    "error_500": (500, "The server had an error while processing your request. Sorry about that!"),
+    "error_503": (503, "The service is temporarily unavailable. Please try again later."),
+    "error_529": (529, "Overloaded"),
+}
+JSON_FAULTS = frozenset({"wrong_schema", "invalid_json"})
+
+
+class Faults:
+    """The options' rates as steps from 0 to 1, in the order of `FAULTS`."""
+
+    def __init__(self, options: SimOptions) -> None:
+        self._steps: list[tuple[float, str]] = []
+        total = 0.0
+        for fault in FAULTS:
+            rate = getattr(options, fault)
+            if rate:
+                total += rate
+                self._steps.append((total, fault))
+        self._by_prompt = options.faults_by == "prompt"
+
+    def draw(self, key: bytes, tried: int) -> str:
+        """Give the fault of a prompt's try, "" for none.
+
+        A function of seed (in *key*), prompt and try alone: the order in which requests arrive, and how
+        many are in flight, change nothing.
+        """
+        if not self._steps:
+            return ""
+        u = share(key, b"fault" if self._by_prompt else b"fault%d" % tried)
+        for step, fault in self._steps:
+            # The last step of rates that add up to 1 may be a rounding error short of it.
+            if u < step or step > 1 - 1e-9:
+                return fault
+        return ""

@@ -1,0 +1,313 @@
+"""One request from arrival to its last byte: key, check, limits, fault, wait, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from pllm_notebook.sim import http
+from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Wire
+from pllm_notebook.sim.author import fence, make, schema_of
+from pllm_notebook.sim.draws import digest, normal, share
+from pllm_notebook.sim.faults import HTTP_FAULTS, JSON_FAULTS, Faults
+from pllm_notebook.sim.ledger import Ledger
+from pllm_notebook.sim.limits import Limits, Standing
+from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.slots import Slots
+from pllm_notebook.sim.wires import find
+
+__all__ = ["Flight"]
+
+_TEXT_PER_TOKEN = 4
+_HTML = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>SIMULATED proxy page</body></html>\n"
+_MODELS = ("gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol", "gpt-6-astra")
+
+
+class Flight:
+    """The handler of every request. Everything here runs on the server's one loop."""
+
+    def __init__(self, options: SimOptions, ask: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
+        self._ask_program = ask
+        self._scripted = False
+        self._slots = Slots(None)
+        self.ledger = Ledger(options.keep_requests)
+        self._start(options)
+
+    def _start(self, options: SimOptions) -> None:
+        self._options = options
+        self._limits = Limits(options)
+        self._faults = Faults(options)
+        self._seed = options.seed % (1 << 120)
+        self._slots.most = options.slots
+        self._slots.admit()
+
+    def set(self, options: SimOptions, scripted: bool) -> None:
+        """Take new options; limits whose numbers stay keep what they hold."""
+        limits = self._limits
+        same = all(
+            getattr(options, name) == getattr(self._options, name)
+            for name in ("requests_per_min", "tokens_per_min", "burst_s", "limits", "charge_refused")
+        )
+        if options.keep_requests != self._options.keep_requests:
+            self.ledger.keep(options.keep_requests)
+        self._start(options)
+        if same:
+            self._limits = limits
+        self._scripted = scripted
+
+    def reset(self) -> None:
+        """Forget counts, tries and what the limits hold."""
+        in_flight = self.ledger.in_flight
+        self.ledger = Ledger(self._options.keep_requests)
+        self.ledger.in_flight = self.ledger.peak_in_flight = in_flight
+        self._limits = Limits(self._options)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        path = request.path
+        found = find(path)
+        body = await request.read()
+        if found is None or request.method != "POST":
+            return _elsewhere(request)
+        wire, model = found
+        index = self.ledger.arrive(wire.provider, path, request.headers, body)
+        # Where an answer has a number of its own, equal answers can still be told apart.
+        number = digest(self._seed, b"number", index.to_bytes(8, "big"))[:12].hex()
+        try:
+            return await self._answer(request, wire, model, body, index, number)
+        except Rejected as rejected:
+            if rejected.status < 500:
+                self.ledger.rejected += 1
+            return self._refuse(wire, rejected, number)
+        except Exception as error:
+            traceback.print_exc()
+            return self._refuse(wire, Rejected(500, f"The simulator failed: {error!r}. This is its own fault."), number)
+        finally:
+            self.ledger.leave()
+
+    async def _answer(
+        self, request: web.BaseRequest, wire: Wire, model: str, raw: bytes, index: int, number: str
+    ) -> http.Sent:
+        options, ledger = self._options, self.ledger
+        wire.authorise(request.headers)
+        ask = _read(wire, raw, model, options)
+        schema = schema_of(ask)
+        schema_json = orjson.dumps(schema) if schema is not None else b""
+        text = "\0".join([ask.system, *(part for turn in ask.messages for part in turn)]).encode("utf-8", "replace")
+        identity = digest(0, ask.model.encode(), text, schema_json)
+        key = digest(self._seed, identity)
+        tokens = Tokens(_input_tokens(ask, schema_json), 0)
+
+        if options.refuse_slots is not None and ledger.in_flight > options.refuse_slots:
+            ledger.refused_503 += 1
+            return self._refuse(wire, Rejected(503, "All slots are busy. Please try again later."), number)
+        standing = self._limits.admit(ask.model, tokens.input, time.monotonic())
+        if standing is not None and standing.refused_by:
+            ledger.refused_429 += 1
+            return self._over_limit(wire, ask, standing, number)
+
+        tried = ledger.try_of(identity)
+        fault = self._faults.draw(key, tried)
+        if fault in JSON_FAULTS and ((schema is None and not ask.json_mode) or ask.forced):
+            fault = ""
+        if fault:
+            ledger.faults[fault] += 1
+        if fault == "reset":
+            return http.reset(request)
+        if fault == "hang":
+            return await self._hang(request)
+
+        await self._slots.enter()
+        try:
+            scripted = await self._script(ask, schema, index) if self._scripted else None
+            await self._wait(key, tried, (scripted or {}).get("latency_s"))
+        finally:
+            self._slots.leave()
+        if fault in HTTP_FAULTS:
+            status, words = HTTP_FAULTS[fault]
+            if status == 529 and wire.provider != "anthropic":
+                status = 503
+            raise Rejected(status, words)
+        if scripted is not None and scripted["kind"] in ("status", "malformed", "reset", "hang"):
+            return await self._play(request, wire, scripted, number)
+
+        made = self._make(ask, schema, schema_json, key, fault, scripted)
+        tokens = self._count(ask, made, tokens.input, (scripted or {}).get("usage") or {})
+        self._limits.settle(ask.model, tokens.output)
+        headers: Headers = [wire.request_id(number)]
+        if standing is not None and options.headers == "full":
+            headers += wire.limit_headers(standing, False)
+        data = http.assemble(200, wire.write(ask, made, tokens, number), headers)
+        return await self._send(request, data, fault, identity, tokens)
+
+    async def _send(
+        self, request: web.BaseRequest, data: bytes, fault: str, identity: bytes, tokens: Tokens
+    ) -> http.Sent:
+        if fault == "truncated_body":
+            return http.cut_body(request, data)
+        if fault == "malformed":
+            return http.Sent(_malformed())
+        if fault == "html":
+            return http.Sent(http.assemble(200, _HTML, content_type="text/html"))
+        sent = await http.drip(request, data, self._options.drip_s) if fault == "drip" else http.Sent(data)
+        if request.transport is not None and not request.transport.is_closing():
+            self.ledger.answer(identity, tokens.input, tokens.output)
+        return sent
+
+    async def _play(self, request: web.BaseRequest, wire: Wire, scripted: Mapping[str, Any], number: str) -> http.Sent:
+        kind = scripted["kind"]
+        if kind == "reset":
+            return http.reset(request)
+        if kind == "hang":
+            return await self._hang(request)
+        if kind == "malformed":
+            return http.Sent(_malformed())
+        code, given = scripted["code"], scripted["body"]
+        headers = list(scripted["headers"].items())
+        if given is None:
+            return self._refuse(wire, Rejected(code, f"SIMULATED status {code}"), number, headers)
+        body = given.encode() if isinstance(given, str) else orjson.dumps(given)
+        return http.Sent(http.assemble(code, body, [wire.request_id(number), *headers]))
+
+    def _refuse(self, wire: Wire, rejected: Rejected, number: str, headers: Headers | None = None) -> http.Sent:
+        body = wire.error(rejected, number)
+        return http.Sent(http.assemble(rejected.status, body, [wire.request_id(number), *(headers or ())]))
+
+    def _over_limit(self, wire: Wire, ask: Ask, standing: Standing, number: str) -> http.Sent:
+        by, mode = standing.refused_by, self._options.headers
+        bucket = standing.requests if by == "requests" else standing.tokens
+        per_min = int(bucket.per_min) if bucket is not None else 0
+        asked = 1 if by == "requests" else standing.asked
+        unit = "RPM" if by == "requests" else "TPM"
+        message = f"Rate limit reached for {ask.model} on {by} per min ({unit}): Limit {per_min}, Requested {asked}."
+        if mode != "none":
+            message += f" Please try again in {standing.wait_s:.3f}s."
+        rejected = Rejected(429, message, code="rate_limit_exceeded", param=by)
+        headers: Headers = []
+        if mode != "none":
+            rejected.wait_s = standing.wait_s
+        if mode == "full":
+            headers = wire.limit_headers(standing, True)
+        elif mode == "retry_after":
+            headers = [("retry-after", standing.retry_after)]
+        return self._refuse(wire, rejected, number, headers)
+
+    async def _hang(self, request: web.BaseRequest) -> http.Sent:
+        await asyncio.sleep(self._options.hang_s)
+        return http.reset(request)
+
+    async def _wait(self, key: bytes, tried: int, chosen_s: float | None) -> None:
+        seconds, sigma = self._options.latency_s, self._options.latency_sigma
+        if chosen_s is not None:
+            seconds = chosen_s
+        elif seconds and sigma:
+            seconds *= math.exp(sigma * normal(share(key, b"latency%d" % tried)))
+        if seconds:
+            await asyncio.sleep(seconds)
+
+    async def _script(self, ask: Ask, schema: Mapping[str, Any] | None, index: int) -> dict[str, Any] | None:
+        reply = await self._ask_program(
+            {
+                "provider": ask.provider,
+                "model": ask.model,
+                "system": ask.system,
+                "prompt": ask.prompt,
+                "messages": ask.messages,
+                "schema": schema,
+                "tools": [tool.name for tool in ask.tools],
+                "body": ask.body,
+                "index": index,
+            }
+        )
+        if "error" in reply:
+            raise Rejected(500, f"The answers function raised {reply['error']}")
+        answer: dict[str, Any] | None = reply["answer"]
+        return answer
+
+    def _make(
+        self,
+        ask: Ask,
+        schema: Mapping[str, Any] | None,
+        schema_json: bytes,
+        key: bytes,
+        fault: str,
+        scripted: Mapping[str, Any] | None,
+    ) -> Made:
+        if fault == "filtered":
+            return Made("filtered")
+        if fault == "refusal":
+            return Made("refusal", "SIMULATED refusal: I'm sorry, but I can't help with that request.")
+        if scripted is None or fault in JSON_FAULTS:
+            made = make(ask, schema, schema_json, key, fault)
+        else:
+            kind, text = scripted["kind"], scripted["content"]
+            finish = {"text": "stop", "truncated": "length"}.get(kind, kind)
+            # A server that ignores the schema puts the same content in prose.
+            text = fence(text) if ask.fenced and finish == "stop" else text
+            made = Made(finish, text, [(name, arguments) for name, arguments in scripted["calls"]])
+        if fault == "truncation":
+            made = Made("length", made.text[: len(made.text) // 2])
+        return made
+
+    def _count(self, ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int]) -> Tokens:
+        """Count the answer's tokens, and cut it where the request's limit does."""
+        options = self._options
+        reasoning = given.get("reasoning_tokens", options.reasoning_tokens)
+        spoken = len(made.text) + sum(len(name) + len(orjson.dumps(args)) for name, args in made.calls)
+        output = max(1, -(-spoken // _TEXT_PER_TOKEN)) + reasoning
+        limit = ask.output_limit
+        if limit is not None and output > limit and made.finish in ("stop", "length"):
+            reasoning = min(reasoning, limit)
+            made.text = made.text[: (limit - reasoning) * _TEXT_PER_TOKEN]
+            made.finish = "length"
+            output = limit
+        total = given.get("input_tokens", input_tokens)
+        return Tokens(
+            total,
+            given.get("output_tokens", output),
+            min(given.get("cached_tokens", options.cached_prefix_tokens), total),
+            reasoning,
+        )
+
+
+def _read(wire: Wire, raw: bytes, model: str, options: SimOptions) -> Ask:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Rejected(400, f"We could not parse the JSON body of your request: {error}") from None
+    if not isinstance(body, dict):
+        raise Rejected(400, "The request's body is not a JSON object.")
+    try:
+        return wire.read(body, model, options)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # The readers take well-formed bodies for granted; a provider would name the field here.
+        raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
+
+
+def _input_tokens(ask: Ask, schema_json: bytes) -> int:
+    size = len(ask.system.encode("utf-8", "replace"))
+    size += sum(len(text.encode("utf-8", "replace")) for _, text in ask.messages)
+    # A schema that stands in the prompt is counted there.
+    size += len(schema_json) if ask.schema is not None else 0
+    size += sum(len(tool.name) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
+    return max(1, -(-size // _TEXT_PER_TOKEN))
+
+
+def _malformed() -> bytes:
+    return http.assemble(200, b'{"id": "SIMULATED", "choices": [{"index": 0, "mess')
+
+
+def _elsewhere(request: web.BaseRequest) -> http.Sent:
+    if request.method == "GET" and request.path in ("/openai/v1/models", "/compatible/v1/models"):
+        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "simulated"} for name in _MODELS]
+        return http.Sent(http.assemble(200, orjson.dumps({"object": "list", "data": listed})))
+    message = f"Invalid URL ({request.method} {request.path})"
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return http.Sent(http.assemble(404, orjson.dumps({"error": error})))

@@ -1,0 +1,178 @@
+"""What can be chosen about the simulated providers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
+
+__all__ = ["FAULTS", "SimOptions", "options_from"]
+
+FAULTS = (
+    "error_500",
+    "error_503",
+    "error_529",
+    "reset",
+    "hang",
+    "drip",
+    "truncated_body",
+    "malformed",
+    "html",
+    "refusal",
+    "filtered",
+    "truncation",
+    "wrong_schema",
+    "invalid_json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SimOptions:
+    """How the simulated providers behave. Every fault is a rate from 0 to 1 of the requests let through.
+
+    Attributes:
+        latency_s: Median time of an answer, in seconds.
+        latency_sigma: Spread of the (lognormal) latency; 0 makes it constant, 0.5 is like a busy provider.
+        seed: Another seed gives other answers, latencies and faults.
+        requests_per_min: Limit for each model, None for no limit.
+        tokens_per_min: Limit for each model, input and output together, None for no limit.
+        burst_s: What the limits' buckets hold, in seconds of their rate (at least one request).
+        limits: Limits of single models, model to (requests_per_min, tokens_per_min).
+        charge_refused: Whether a request refused by a limit also drains it.
+        headers: "full" is what each provider sends; "retry_after" only says, on a 429, how long to wait;
+            "none" says nothing.
+        slots: Requests worked on at once, as a local server does; further ones wait in line. None: no limit.
+        refuse_slots: 503 for a request that finds this many in flight already. None: never.
+        error_500: Internal error.
+        error_503: Unavailable.
+        error_529: Overloaded (Anthropic's status; the others answer 503).
+        reset: The connection is reset before the response.
+        hang: No response until the client leaves, or `hang_s` later.
+        drip: The body arrives in small pieces over `drip_s`.
+        truncated_body: The connection closes in the middle of the body.
+        malformed: 200 with a body that is not JSON.
+        html: 200 with an HTML page, as a proxy gives.
+        refusal: The model refuses.
+        filtered: The provider's filter takes the answer away.
+        truncation: The answer stops early and says so.
+        wrong_schema: Valid JSON that violates the schema (no effect where there is no schema).
+        invalid_json: Text that is not JSON (no effect where there is no schema).
+        hang_s: Seconds after which a hanging request is cut.
+        drip_s: Seconds that a dripped body takes.
+        faults_by: "request" draws anew for each try of a prompt, so that a retry may succeed; "prompt" draws
+            once for a prompt, so that every try of it fares alike.
+        rungs: Structured output that `/compatible` honours: of "json_schema" and "json_object" any, "none" for
+            neither; anything else asked for is a 400. "ignored" accepts all and enforces nothing.
+        unsupported_parameters: Parameters that every provider here rejects with a 400 naming them.
+        cached_prefix_tokens: Input tokens reported as read from the provider's prompt cache.
+        reasoning_tokens: Reasoning tokens of every answer; they count as output and towards its limit.
+        keep_requests: Requests kept for `Simulator.requests`.
+    """
+
+    latency_s: float = 0.0
+    latency_sigma: float = 0.0
+    seed: int = 0
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
+    burst_s: float = 5.0
+    limits: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    charge_refused: bool = False
+    headers: Literal["full", "retry_after", "none"] = "full"
+    slots: int | None = None
+    refuse_slots: int | None = None
+    error_500: float = 0.0
+    error_503: float = 0.0
+    error_529: float = 0.0
+    reset: float = 0.0
+    hang: float = 0.0
+    drip: float = 0.0
+    truncated_body: float = 0.0
+    malformed: float = 0.0
+    html: float = 0.0
+    refusal: float = 0.0
+    filtered: float = 0.0
+    truncation: float = 0.0
+    wrong_schema: float = 0.0
+    invalid_json: float = 0.0
+    hang_s: float = 3600.0
+    drip_s: float = 2.0
+    faults_by: Literal["request", "prompt"] = "request"
+    rungs: tuple[str, ...] = ("json_schema", "json_object")
+    unsupported_parameters: tuple[str, ...] = ()
+    cached_prefix_tokens: int = 0
+    reasoning_tokens: int = 0
+    keep_requests: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("rungs", "unsupported_parameters"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        for name in _NUMBERS:
+            _check_number(name, getattr(self, name))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(f"sim: {name} is one of {', '.join(map(repr, choices))}, not {getattr(self, name)!r}.")
+        unknown = [rung for rung in self.rungs if rung not in _RUNGS]
+        if unknown:
+            raise UsageError(f"sim: rungs are of {', '.join(map(repr, _RUNGS))}, not {unknown[0]!r}.")
+        if (total := sum(getattr(self, fault) for fault in FAULTS)) > 1 + 1e-9:
+            raise UsageError(f"sim: the rates of all faults together are {total:g}, more than 1.")
+        if not isinstance(self.limits, Mapping):
+            raise UsageError("sim: limits is a mapping of model to (requests_per_min, tokens_per_min).")
+        for model, pair in self.limits.items():
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise UsageError(f"sim: the limits of {model!r} are (requests_per_min, tokens_per_min), not {pair!r}.")
+            for name, value in zip(("requests_per_min", "tokens_per_min"), pair, strict=True):
+                _check_number(name, value)
+
+    def changed(self, values: Mapping[str, Any]) -> SimOptions:
+        """Give these options with *values* in place of some.
+
+        Raises:
+            UnknownOptionError: For a name that is no option.
+            UsageError: For a value outside its range.
+        """
+        for name in values:
+            if name not in _NAMES:
+                raise UnknownOptionError(name, [*_NAMES, "answers"])
+        return replace(self, **values)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give them as JSON can carry them; `options_from` reads it."""
+        return asdict(self)
+
+
+def options_from(values: Mapping[str, Any]) -> SimOptions:
+    """Read options from what `SimOptions.as_json` gave."""
+    return SimOptions(**values)
+
+
+_NAMES = tuple(f.name for f in fields(SimOptions))
+_CHOICES = {"headers": ("full", "retry_after", "none"), "faults_by": ("request", "prompt")}
+_RUNGS = ("json_schema", "json_object", "none", "ignored")
+_OR_NONE = {"requests_per_min", "tokens_per_min", "slots", "refuse_slots"}
+_WHOLE = {"seed", "slots", "refuse_slots", "cached_prefix_tokens", "reasoning_tokens", "keep_requests"}
+_ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "burst_s", "slots"}
+_NUMBERS = (
+    *FAULTS,
+    *("latency_s", "latency_sigma", "burst_s", "hang_s", "drip_s"),
+    *_OR_NONE,
+    *(_WHOLE - _OR_NONE),
+)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if value is None and name in _OR_NONE:
+        return
+    number = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
+    most = 1 if name in FAULTS else math.inf
+    inside = number and math.isfinite(value) and (value > 0 if name in _ABOVE_ZERO else 0 <= value <= most)
+    if inside or (number and name == "seed"):
+        return
+    kind = "a whole number" if name in _WHOLE else "a number"
+    where = "" if name == "seed" else " from 0 to 1" if name in FAULTS else " of at least 0"
+    where = " above 0" if name in _ABOVE_ZERO else where
+    raise UsageError(f"sim: {name} is {kind}{where}{' or None' if name in _OR_NONE else ''}, not {value!r}.")

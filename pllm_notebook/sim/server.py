@@ -1,0 +1,107 @@
+"""The server's process: one loop, one port, and a control channel to the program that started it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+
+from pllm_notebook.sim.channel import PREFIX, frame
+from pllm_notebook.sim.flight import Flight
+from pllm_notebook.sim.options import SimOptions, options_from
+
+__all__ = ["serve"]
+
+_BACKLOG = 4096
+_LARGEST_BODY = 1 << 28
+
+
+class Control:
+    """The server's end of the control channel."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._count = 0
+        self.flight = Flight(SimOptions(), self.ask)
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send one message."""
+        self._writer.write(frame(message))
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Have the program's `answers` function answer *request*; other requests go on meanwhile."""
+        self._count += 1
+        number = self._count
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        self.say({"op": "ask", "id": number, "request": request})
+        try:
+            reply: dict[str, Any] = await answer
+            return reply
+        finally:
+            del self._asked[number]
+
+    async def listen(self) -> None:
+        """Do what the program says, until it closes the channel or is gone."""
+        try:
+            while True:
+                size = int.from_bytes(await self._reader.readexactly(PREFIX), "big")
+                message = orjson.loads(await self._reader.readexactly(size))
+                if message["op"] == "answer":
+                    waiting = self._asked.get(message["id"])
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(message)
+                else:
+                    self.say({"op": "reply", "id": message["id"], "reply": self._do(message)})
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+
+    def _do(self, message: dict[str, Any]) -> Any:
+        op, flight = message["op"], self.flight
+        if op == "set":
+            return flight.set(options_from(message["options"]), message["scripted"])
+        if op == "stats":
+            return flight.ledger.stats()
+        if op == "requests":
+            return flight.ledger.last(message["limit"])
+        return flight.reset()
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_BODY)
+
+
+async def _run(fd: int) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=fd))
+    control = Control(reader, writer)
+    handler = web.Server(
+        control.flight.handle,
+        access_log=None,
+        # A client that leaves ends its request: hangs, waits in line and slow answers must not pile up.
+        handler_cancellation=True,
+        request_factory=_request,
+        keepalive_timeout=600.0,
+    )
+    server = await asyncio.get_running_loop().create_server(handler, "127.0.0.1", 0, backlog=_BACKLOG)
+    control.say({"op": "ready", "id": 0, "port": server.sockets[0].getsockname()[1]})
+    await control.listen()
+
+
+def serve(fd: int) -> None:
+    """Serve until the control channel on *fd* ends. Connections are cut then, not drained."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_run(fd))

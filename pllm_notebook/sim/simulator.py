@@ -1,0 +1,210 @@
+"""The handle: a simulator that a test, a notebook or `sim:` holds."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.sim.answers import AnswerFunction, SimRequest, to_answer
+from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.process import Process
+from pllm_notebook.sim.stats import SimStats
+
+__all__ = ["Simulator", "shared"]
+
+_PATHS = {"openai": "/openai/v1", "compatible": "/compatible/v1", "anthropic": "/anthropic", "google": "/google"}
+_ERRORS_KEPT = 100
+
+
+class Simulator:
+    """Simulated providers on loopback, in a process of their own. Every method is thread-safe.
+
+    The process starts on entering, on `start()` or when an address is first asked for, and ends with
+    `close()`, with the block, with this interpreter, or when this program dies.
+
+    Args:
+        options: Where to begin; None for the defaults.
+        answers: A function from `SimRequest` to what is answered: text, a value, a Pydantic model or a
+            `SimAnswer`. It runs in this process, on a thread of its own for each request at work (up to 64).
+            None for answers made from seed, prompt and schema.
+        **values: Single options, see `SimOptions`.
+    """
+
+    def __init__(
+        self, options: SimOptions | None = None, *, answers: AnswerFunction | None = None, **values: Any
+    ) -> None:
+        self._options = (options or SimOptions()).changed(values)
+        self._answers = answers
+        self._answer_errors: list[str] = []
+        self._process: Process | None = None
+        self._lock = threading.RLock()
+        self._starts = 0
+        self._given: dict[str, Any] | None = None
+
+    def __enter__(self) -> Simulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = f"http://127.0.0.1:{self._process.port}" if self._process else "not started"
+        return f"<Simulator {where}>"
+
+    @property
+    def options(self) -> SimOptions:
+        """The options in force."""
+        return self._options
+
+    @property
+    def url(self) -> str:
+        """The server's address, without any path."""
+        return f"http://127.0.0.1:{self._running().port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        return self._running().pid
+
+    def base_url(self, provider: str) -> str:
+        """Give what the SDK of "openai", "anthropic" or "google" takes as its base address.
+
+        "compatible" is an OpenAI-compatible server, with the rungs of structured output that the options say.
+        """
+        if provider not in _PATHS:
+            raise UsageError(f"sim: a provider is one of {', '.join(map(repr, _PATHS))}, not {provider!r}.")
+        return self.url + _PATHS[provider]
+
+    def start(self) -> Simulator:
+        """Start the process if it is not running, and wait until it listens."""
+        self._running()
+        return self
+
+    def close(self) -> None:
+        """End the process. Requests in flight lose their connection."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def set(self, **values: Any) -> None:
+        """Change options (or `answers`) from the next request on; limits that changed start full.
+
+        Raises:
+            UnknownOptionError: For a name that is no option; nothing is changed then.
+            UsageError: For a value outside its range; nothing is changed then.
+        """
+        with self._lock:
+            answers = values.pop("answers", self._answers)
+            options = self._options.changed(values)
+            self._options, self._answers = options, answers
+            if self._process is not None:
+                self._process.call("set", options=options.as_json(), scripted=answers is not None)
+
+    def reset(self) -> None:
+        """Begin anew: counts, buckets, tries and kept requests. Options stay."""
+        with self._lock:
+            self._answer_errors.clear()
+            if self._process is not None:
+                self._process.call("reset")
+
+    def stats(self) -> SimStats:
+        """Count what happened since the start or the last `reset`."""
+        with self._lock:
+            counted = self._process.call("stats") if self._process is not None else {}
+            return SimStats(**counted, answer_errors=tuple(self._answer_errors), starts=self._starts)
+
+    def requests(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """Give the last requests, oldest first: provider, path, headers (keys redacted) and body.
+
+        No more than the option `keep_requests` are kept.
+        """
+        with self._lock:
+            kept: list[dict[str, Any]] = self._process.call("requests", limit=limit) if self._process else []
+        return kept
+
+    def _running(self) -> Process:
+        with self._lock:
+            if self._process is None or not self._process.running:
+                if self._process is not None:
+                    self._process.close()
+                self._process = Process(self._ask)
+                self._process.call("set", options=self._options.as_json(), scripted=self._answers is not None)
+                self._starts += 1
+                _alive.add(self)
+            return self._process
+
+    def _ask(self, given: dict[str, Any]) -> dict[str, Any]:
+        given["messages"] = tuple(tuple(turn) for turn in given["messages"])
+        given["tools"] = tuple(given["tools"])
+        request = SimRequest(**given)
+        answers = self._answers
+        try:
+            if answers is None:
+                return {"answer": None}
+            answer = to_answer(answers(request), request.schema)
+            # Here, not on the channel: what JSON cannot carry is the function's error.
+            return {"answer": orjson.loads(orjson.dumps(answer, default=str))}
+        except BaseException as error:  # Whatever the function raises is an answer.
+            message = f"{type(error).__name__}: {error}"
+            del self._answer_errors[: -_ERRORS_KEPT + 1]
+            self._answer_errors.append(message)
+            return {"error": message}
+
+    def _forget(self) -> None:
+        # In a forked child: the locks may be held by threads that do not exist here.
+        self._lock = threading.RLock()
+        process, self._process = self._process, None
+        if process is not None:
+            process.forget()
+
+
+def shared(options: Mapping[str, Any]) -> Simulator:
+    """Give this process's one simulator of the `sim:` models, started, with *options* in force.
+
+    Args:
+        options: As for `Simulator`; what is not named has its default. The running server changes in
+            place where they differ from the last ones.
+    """
+    global _shared
+    with _sharing:
+        if _shared is None:
+            _shared = Simulator()
+        answers = options.get("answers")
+        wanted = SimOptions().changed({name: value for name, value in options.items() if name != "answers"})
+        if wanted != _shared.options or answers is not _shared._answers:
+            _shared.set(**wanted.as_json(), answers=answers)
+        return _shared.start()
+
+
+_alive: weakref.WeakSet[Simulator] = weakref.WeakSet()
+_shared: Simulator | None = None
+_sharing = threading.Lock()
+
+
+def _close_all() -> None:
+    for simulator in list(_alive):
+        simulator.close()
+
+
+def _forget_all() -> None:
+    global _shared, _sharing
+    _sharing = threading.Lock()
+    _shared = None
+    for simulator in list(_alive):
+        simulator._forget()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_all)

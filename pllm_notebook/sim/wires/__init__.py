@@ -1,0 +1,30 @@
+"""The providers' wire formats, one file for each endpoint, and where each is mounted."""
+
+from __future__ import annotations
+
+from pllm_notebook.sim.ask import Wire
+from pllm_notebook.sim.wires.anthropic_messages import AnthropicMessages
+from pllm_notebook.sim.wires.google_generate import GoogleGenerate
+from pllm_notebook.sim.wires.openai_chat import OpenAIChat
+from pllm_notebook.sim.wires.openai_responses import OpenAIResponses
+
+__all__ = ["find"]
+
+_MOUNTS: dict[str, Wire] = {
+    "/openai/v1/chat/completions": OpenAIChat("openai"),
+    "/openai/v1/responses": OpenAIResponses(),
+    "/compatible/v1/chat/completions": OpenAIChat("compatible"),
+    "/anthropic/v1/messages": AnthropicMessages(),
+}
+_GOOGLE = GoogleGenerate()
+_GOOGLE_PATHS = ("/google/v1/models/", "/google/v1beta/models/")
+
+
+def find(path: str) -> tuple[Wire, str] | None:
+    """Give the wire that serves *path*, and the model where the path names it ("" elsewhere)."""
+    wire = _MOUNTS.get(path)
+    if wire is not None:
+        return wire, ""
+    if path.startswith(_GOOGLE_PATHS) and path.endswith(":generateContent"):
+        return _GOOGLE, path.split("/models/", 1)[1].rsplit(":", 1)[0]
+    return None

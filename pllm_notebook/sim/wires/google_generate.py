@@ -1,0 +1,221 @@
+"""Google's generateContent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
+from pllm_notebook.sim.limits import Standing
+from pllm_notebook.sim.options import SimOptions
+
+__all__ = ["CONFIG", "PARAMETERS", "GoogleGenerate"]
+
+_PARAMETERS_TEXT = (
+    "model contents systemInstruction tools toolConfig safetySettings generationConfig cachedContent labels "
+    "serviceTier store continuationToken"
+)
+PARAMETERS = frozenset(_PARAMETERS_TEXT.split())
+_CONFIG_TEXT = (
+    "temperature topP topK candidateCount maxOutputTokens stopSequences responseLogprobs logprobs presencePenalty "
+    "frequencyPenalty seed responseMimeType responseSchema responseJsonSchema responseFormat responseModalities "
+    "mediaResolution speechConfig thinkingConfig imageConfig enableEnhancedCivicAnswers "
+    "audioTranscriptionConfig"
+)
+CONFIG = frozenset(_CONFIG_TEXT.split())
+_STATUS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_FINISH = {"stop": "STOP", "tool_calls": "STOP", "length": "MAX_TOKENS", "refusal": "SAFETY"}
+
+
+class GoogleGenerate:
+    """POST /{version}/models/{model}:generateContent.
+
+    Field names are taken in camelCase and in snake_case, as Google's JSON reader takes them; the SDK sends both.
+    """
+
+    provider = "google"
+
+    def authorise(self, headers: Mapping[str, str]) -> None:
+        """Look at the key."""
+        key = headers.get("x-goog-api-key")
+        if not key:
+            raise Rejected(403, "Method doesn't allow unregistered callers. Please use API Key.")
+        if key == "bad-key":
+            raise Rejected(400, "API key not valid. Please pass a valid API key.", code="API_KEY_INVALID")
+
+    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> Ask:
+        """Check a body as generateContent does."""
+        body = _camel(body, PARAMETERS, "")
+        config = _camel(body.get("generationConfig") or {}, CONFIG, "generation_config")
+        for name in options.unsupported_parameters:
+            if name in body or name in config or _snake_to_camel(name) in config:
+                raise Rejected(400, f"{name} is not supported for this model.", param=name)
+        if model.startswith(("missing-model", "gpt-", "claude-")):
+            raise Rejected(
+                404,
+                f"models/{model} is not found for API version v1, or is not supported for generateContent. "
+                "Call ListModels to see the list of available models and their supported methods.",
+            )
+        contents = body.get("contents")
+        if not contents:
+            raise Rejected(400, "* GenerateContentRequest.contents: contents is not specified", param="contents")
+        ask = Ask(
+            "google",
+            model,
+            body,
+            _text_of(body.get("systemInstruction")),
+            [
+                ({"model": "assistant"}.get(content.get("role"), content.get("role") or "user"), _text_of(content))
+                for content in contents
+            ],
+            output_limit=config.get("maxOutputTokens"),
+        )
+        self._read_format(ask, config)
+        if body.get("tools"):
+            self._read_tools(ask, body)
+        return ask
+
+    def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
+        """Give a response. A refusal is a blocked candidate, a filtered answer a blocked prompt."""
+        usage: dict[str, Any] = {
+            "promptTokenCount": tokens.input,
+            "totalTokenCount": tokens.input + tokens.output,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens.input}],
+        }
+        if tokens.cached:
+            usage["cachedContentTokenCount"] = tokens.cached
+        response: dict[str, Any] = {}
+        if made.finish == "filtered":
+            response["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT"}
+            usage["totalTokenCount"] = tokens.input
+        else:
+            usage["candidatesTokenCount"] = tokens.output - tokens.reasoning
+            if tokens.reasoning:
+                usage["thoughtsTokenCount"] = tokens.reasoning
+            candidate: dict[str, Any] = {"finishReason": _FINISH[made.finish], "index": 0}
+            if made.finish == "refusal":
+                candidate["finishMessage"] = made.text
+            else:
+                parts: list[dict[str, Any]] = [{"text": made.text}] if made.text else []
+                parts += [
+                    {"functionCall": {"id": f"{number}{index}", "name": name, "args": arguments}}
+                    for index, (name, arguments) in enumerate(made.calls)
+                ]
+                candidate["content"] = {"role": "model", **({"parts": parts} if parts else {})}
+            response["candidates"] = [candidate]
+        return orjson.dumps({**response, "usageMetadata": usage, "modelVersion": ask.model, "responseId": number})
+
+    def error(self, rejected: Rejected, number: str) -> bytes:
+        """Give Google's error body; a 429's says in it how long to wait."""
+        details: list[dict[str, Any]] = []
+        if rejected.status == 429:
+            metric = f"generativelanguage.googleapis.com/generate_content_free_tier_{rejected.param}"
+            details.append(
+                {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaMetric": metric}]}
+            )
+        elif rejected.code:
+            info = {"reason": rejected.code, "domain": "googleapis.com"}
+            details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", **info})
+        elif rejected.param:
+            violations = [{"field": rejected.param, "description": rejected.message}]
+            details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations})
+        if rejected.wait_s is not None:
+            delay = f"{rejected.wait_s:.9f}".rstrip("0").rstrip(".") + "s"
+            details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
+        error: dict[str, Any] = {
+            "code": rejected.status,
+            "message": rejected.message,
+            "status": _STATUS.get(rejected.status, "UNKNOWN"),
+        }
+        return orjson.dumps({"error": {**error, "details": details} if details else error})
+
+    def limit_headers(self, standing: Standing, refused: bool) -> Headers:
+        """Give nothing: Google says its limits in no header."""
+        return []
+
+    def request_id(self, number: str) -> tuple[str, str]:
+        """Name the request."""
+        return "x-request-id", number
+
+    def _read_format(self, ask: Ask, config: Mapping[str, Any]) -> None:
+        kind = config.get("responseMimeType")
+        schema = config.get("responseJsonSchema", config.get("responseSchema"))
+        for form in config.get("responseFormat") or ():
+            text = form.get("text") or {}
+            kind = text.get("mimeType", text.get("mime_type", kind))
+            kind = "application/json" if kind == "APPLICATION_JSON" else kind
+            schema = text.get("schema", schema)
+        if schema is not None and kind != "application/json":
+            raise Rejected(
+                400,
+                "* GenerateContentRequest.generation_config: a response schema is only allowed for response mime type "
+                "'application/json'.",
+                param="generation_config.response_mime_type",
+            )
+        if kind == "application/json":
+            ask.schema, ask.json_mode = schema, schema is None
+
+    def _read_tools(self, ask: Ask, body: Mapping[str, Any]) -> None:
+        ask.tools = [
+            Tool(
+                function["name"],
+                function.get("parametersJsonSchema")
+                or function.get("parameters_json_schema")
+                or function.get("parameters")
+                or {},
+            )
+            for tool in body["tools"]
+            for function in tool.get("functionDeclarations") or tool.get("function_declarations") or ()
+        ]
+        config = body.get("toolConfig") or {}
+        calling = config.get("functionCallingConfig") or config.get("function_calling_config") or {}
+        if calling.get("mode") == "ANY" and ask.tools:
+            allowed = calling.get("allowedFunctionNames") or calling.get("allowed_function_names")
+            ask.forced = list(allowed or [ask.tools[0].name])[:1]
+            if ask.forced[0] not in {tool.name for tool in ask.tools}:
+                raise Rejected(
+                    400, f"Function {ask.forced[0]} is not among function_declarations.", param="tool_config"
+                )
+
+
+def _camel(given: Mapping[str, Any], known: Collection[str], where: str) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    for name, value in given.items():
+        plain = name if name in known else _snake_to_camel(name)
+        if plain not in known:
+            at = f" at '{where}'" if where else ""
+            raise Rejected(
+                400,
+                f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.',
+                param=where or name,
+            )
+        read[plain] = value
+    return read
+
+
+def _snake_to_camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    texts = []
+    for part in (content or {}).get("parts") or ():
+        if "text" in part:
+            texts.append(part["text"])
+        elif "functionResponse" in part:
+            texts.append(orjson.dumps(part["functionResponse"].get("response")).decode())
+    return "\n".join(texts)

@@ -1,0 +1,223 @@
+"""What OpenAI refuses, in its own words: keys, parameters, sampling on reasoning models, strict schemas.
+
+Sources: the SDK's request types for the parameters; the guide to structured outputs for strict schemas;
+the table of reasoning models as pydantic-ai's profiles state it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+import orjson
+
+from pllm_notebook.sim.ask import Headers, Rejected
+from pllm_notebook.sim.limits import Standing
+from pllm_notebook.sim.options import SimOptions
+
+__all__ = ["check_body", "check_key", "check_sampling", "check_strict", "error_body", "limit_headers", "text_of"]
+
+_FOREIGN = ("missing-model", "claude-", "gemini-")
+_REASONING = ("gpt-5", "gpt-6", "o1", "o3", "o4")
+# Reasoning is off until asked for.
+_OFF_BY_DEFAULT = ("gpt-5.1", "gpt-5.2", "gpt-5.3", "gpt-5.4")
+# Reasoning cannot be switched off.
+_ALWAYS_ON = ("gpt-6-astra", "gpt-6.1-sol", "o1", "o3", "o4")
+_SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs")
+_NOT_STRICT_TEXT = (
+    "oneOf allOf not if then else default patternProperties propertyNames minProperties maxProperties "
+    "unevaluatedProperties unevaluatedItems contains minContains maxContains uniqueItems prefixItems "
+    "dependentRequired dependentSchemas"
+)
+_NOT_STRICT = frozenset(_NOT_STRICT_TEXT.split())
+_TYPES = {500: "server_error", 503: "service_unavailable_error", 529: "service_unavailable_error"}
+
+
+def check_key(headers: Mapping[str, str]) -> None:
+    """Refuse a request without a key, or with the key "bad-key"."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme != "Bearer" or not key:
+        raise Rejected(401, "You didn't provide an API key. You need to provide it in an Authorization header.")
+    if key == "bad-key":
+        raise Rejected(
+            401,
+            "Incorrect API key provided: bad-key. You can find your API key at "
+            "https://platform.openai.com/account/api-keys.",
+            code="invalid_api_key",
+        )
+
+
+def check_body(body: Mapping[str, Any], known: Set[str], options: SimOptions) -> str:
+    """Refuse unknown parameters and models; give the model's name. *known* empty accepts every parameter."""
+    for name in options.unsupported_parameters:
+        if name in body:
+            raise Rejected(
+                400,
+                f"Unsupported parameter: '{name}' is not supported with this model.",
+                code="unsupported_parameter",
+                param=name,
+            )
+    if known and not body.keys() <= known:
+        name = next(name for name in body if name not in known)
+        raise Rejected(400, f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise Rejected(400, "you must provide a model parameter")
+    if model.startswith(_FOREIGN if known else _FOREIGN[:1]):
+        raise Rejected(
+            404, f"The model `{model}` does not exist or you do not have access to it.", code="model_not_found"
+        )
+    if body.get("stream"):
+        raise Rejected(400, "Streaming is not simulated.", code="unsupported_value", param="stream")
+    return model
+
+
+def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_param: str) -> None:
+    """Refuse what reasoning models refuse: max_tokens, sampling while they reason, effort they lack."""
+    if not model.startswith(_REASONING):
+        return
+    if "max_tokens" in body:
+        raise Rejected(
+            400,
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.",
+            code="unsupported_parameter",
+            param="max_tokens",
+        )
+    fixed = model.startswith(_ALWAYS_ON) or "-pro" in model or "-chat" in model
+    fixed = fixed or (model.startswith("gpt-5") and not model.startswith("gpt-5."))
+    if effort == "none" and fixed:
+        raise Rejected(
+            400,
+            f"Unsupported value: '{effort_param}' does not support 'none' with this model.",
+            code="unsupported_value",
+            param=effort_param,
+        )
+    if effort is None and model.startswith(_OFF_BY_DEFAULT) and not fixed:
+        effort = "none"
+    if effort == "none":
+        return
+    for name in _SAMPLING:
+        value = body.get(name)
+        if value is None or (value == 1 and name in ("temperature", "top_p")):
+            continue
+        if name in ("temperature", "top_p"):
+            raise Rejected(
+                400,
+                f"Unsupported value: '{name}' does not support {value} with this model. "
+                "Only the default (1) value is supported.",
+                code="unsupported_value",
+                param=name,
+            )
+        raise Rejected(
+            400,
+            f"Unsupported parameter: '{name}' is not supported with this model.",
+            code="unsupported_parameter",
+            param=name,
+        )
+
+
+def check_strict(schema: Any, what: str, param: str, code: str = "invalid_json_schema") -> None:
+    """Refuse a schema that strict mode does not take. *what* is how the message names it."""
+
+    def refuse(path: tuple[str, ...], why: str) -> None:
+        context = f"({', '.join(repr(part) for part in path)}{',' if len(path) == 1 else ''})"
+        raise Rejected(400, f"Invalid schema for {what}: In context={context}, {why}", code=code, param=param)
+
+    def visit(node: Any, path: tuple[str, ...]) -> None:
+        if not isinstance(node, Mapping):
+            refuse(path, "schema must be an object.")
+        for name in node:
+            if name in _NOT_STRICT:
+                refuse(path, f"'{name}' is not permitted.")
+        if "$ref" in node:
+            if len(node) > 1:
+                extra = sorted(name for name in node if name != "$ref")
+                refuse(path, f"$ref cannot have keywords {extra!r}.")
+            return
+        if node.get("type") == "object" or "properties" in node:
+            if node.get("additionalProperties") is not False:
+                refuse(path, "'additionalProperties' is required to be supplied and to be false.")
+            properties = node.get("properties") or {}
+            missing = [name for name in properties if name not in (node.get("required") or ())]
+            if missing:
+                refuse(
+                    path,
+                    "'required' is required to be supplied and to be an array including every key in properties. "
+                    f"Missing '{missing[0]}'.",
+                )
+            for name, child in properties.items():
+                visit(child, (*path, "properties", name))
+        elif node.get("type") == "array":
+            if not isinstance(node.get("items"), Mapping):
+                refuse(path, "array schema missing items.")
+            visit(node["items"], (*path, "items"))
+        elif not ({"type", "anyOf", "enum", "const"} & node.keys()):
+            refuse(path, "schema must have a 'type' key.")
+        for index, child in enumerate(node.get("anyOf") or ()):
+            visit(child, (*path, "anyOf", str(index)))
+        for group in ("$defs", "definitions"):
+            for name, child in (node.get(group) or {}).items():
+                visit(child, (*path, group, name))
+
+    if not isinstance(schema, Mapping) or schema.get("type") != "object":
+        kind = schema.get("type") if isinstance(schema, Mapping) else None
+        raise Rejected(
+            400,
+            f"Invalid schema for {what}: schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'.",
+            code=code,
+            param=param,
+        )
+    visit(schema, ())
+
+
+def text_of(content: Any) -> str:
+    """Give the text of a message's content: text, or a list of parts of which some are text."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            part.get("text") or "" for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def error_body(rejected: Rejected) -> bytes:
+    """Give OpenAI's error body."""
+    kind = _TYPES.get(rejected.status, "invalid_request_error")
+    if rejected.status == 429:
+        kind = rejected.param or "requests"
+    return orjson.dumps(
+        {
+            "error": {
+                "message": rejected.message,
+                "type": kind,
+                "param": None if rejected.status == 429 else rejected.param,
+                "code": rejected.code,
+            }
+        }
+    )
+
+
+def limit_headers(standing: Standing, refused: bool) -> Headers:
+    """Give x-ratelimit-*, with resets as Go writes durations; on a 429 also how long to wait."""
+    headers: Headers = []
+    for name, bucket in (("requests", standing.requests), ("tokens", standing.tokens)):
+        if bucket is not None:
+            headers.append((f"x-ratelimit-limit-{name}", str(int(bucket.per_min))))
+            headers.append((f"x-ratelimit-remaining-{name}", str(max(0, int(bucket.level)))))
+            headers.append((f"x-ratelimit-reset-{name}", _go_duration(bucket.full_in_s)))
+    if refused:
+        headers.append(("retry-after", standing.retry_after))
+        headers.append(("retry-after-ms", str(max(1, int(standing.wait_s * 1000 + 0.999)))))
+    return headers
+
+
+def _go_duration(seconds: float) -> str:
+    ms = int(seconds * 1000 + 0.999)
+    if ms < 1000:
+        return f"{ms}ms" if ms else "0s"
+    hours, rest = divmod(ms, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    last = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    return f"{f'{hours}h' if hours else ''}{f'{minutes}m' if hours or minutes else ''}{last}"

@@ -1,0 +1,268 @@
+"""One open database file: reading in bulk, committing a group, and knowing whether it still has its name."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+from pllm_notebook.exceptions import UnsafeEntryError
+from pllm_notebook.records import Entry
+from pllm_notebook.store.disk import DATABASE, MODE_RAW, check_shape, open_cache
+from pllm_notebook.store.envelope import DamagedEntry, NewerEntry, unpack
+
+__all__ = ["Database", "Finding", "ReadOnlyDatabase", "connect_read_only", "read_many", "read_row"]
+
+KEYS_A_QUERY = 5000
+_ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid"
+_SOME = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN (%s)"
+
+Finding = Callable[[str, UnsafeEntryError], None]
+"""Told the key of a row that was not read, and why."""
+
+
+def read_row(key: object, mode: object, filename: object, value: object) -> Entry:
+    """Read one row's entry, after every check.
+
+    Raises:
+        UnsafeEntryError: For a row of a form that this package never writes.
+        DamagedEntry: For one whose checksum does not hold.
+    """
+    if mode != MODE_RAW or filename is not None or type(value) is not bytes or type(key) is not str:
+        raise UnsafeEntryError(f"The row of key {key!r} is not plain bytes under a text key; it was not read.")
+    return unpack(value)
+
+
+def read_many(execute: Callable[..., Any], keys: Sequence[str], finding: Finding) -> dict[str, Entry]:
+    """Read the rows of *keys* that are there, a few thousand in a query.
+
+    Args:
+        execute: A connection's method.
+        keys: In any order; insertion order is the fastest.
+        finding: Told of each row that is damaged or unsafe; such a row is left out.
+
+    Raises:
+        NewerEntry: For a row of a later version of this package: paying again for it would be wrong.
+    """
+    found: dict[str, Entry] = {}
+    for start in range(0, len(keys), KEYS_A_QUERY):
+        some = keys[start : start + KEYS_A_QUERY]
+        for key, mode, filename, value in execute(_SOME % ",".join("?" * len(some)), some):
+            # The checks of `read_row`, written out: this line runs 100,000 times in a warm run.
+            if mode == 1 and filename is None and type(value) is bytes:
+                try:
+                    found[key] = unpack(value)
+                    continue
+                except DamagedEntry as error:
+                    finding(key, error)
+            else:
+                finding(key, UnsafeEntryError(f"The row of key {key!r} is not plain bytes; it was not read."))
+    return found
+
+
+def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connection:
+    """Open the database at *path* for reading, on any thread.
+
+    Args:
+        path: The database file.
+        without_wal: Leave the -wal file unread: the only way in where -shm cannot be made.
+    """
+    address = f"file:{quote(os.path.abspath(path))}?mode=ro" + ("&immutable=1" if without_wal else "")
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA trusted_schema = 0")
+    return connection
+
+
+def iterate(path: str, finding: Finding) -> Iterator[tuple[str, Entry]]:
+    """Give every key with its entry, in insertion order, as they were at the first step.
+
+    One read transaction of a connection of its own: what is written meanwhile is not seen.
+    """
+    with closing(connect_read_only(path)) as connection:
+        yield from _rows(connection, finding)
+
+
+def _rows(connection: sqlite3.Connection, finding: Finding) -> Iterator[tuple[str, Entry]]:
+    for key, mode, filename, value in connection.execute(_ALL):
+        try:
+            entry = read_row(key, mode, filename, value)
+        except NewerEntry:
+            raise
+        except UnsafeEntryError as error:
+            finding(str(key), error)
+        else:
+            yield key, entry
+
+
+class Database:
+    """A database that can be written. Each process and thread gets a connection of its own.
+
+    Attributes:
+        directory: Where it is.
+        path: The file.
+        store_id: What its marker row says, set by whoever opens it.
+    """
+
+    def __init__(self, directory: str, busy_timeout_s: float) -> None:
+        self.directory = directory
+        self.path = os.path.join(directory, DATABASE)
+        self.store_id = ""
+        self._cache = open_cache(directory, busy_timeout_s)
+        self._file = _identity(self.path)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's own connection."""
+        connection: sqlite3.Connection = self._cache._con
+        return connection
+
+    @property
+    def execute(self) -> Callable[..., sqlite3.Cursor]:
+        """The method of that connection."""
+        return self.connection.execute
+
+    def is_current(self) -> bool:
+        """Whether the file under our name is still the one that is open.
+
+        After `rm -rf` or `git clean` SQLite goes on writing into a file without a name, and says that all is well.
+        """
+        return _identity(self.path) == self._file
+
+    def read(self, keys: Sequence[str], finding: Finding) -> dict[str, Entry]:
+        """Read the rows of *keys* that are there (see `read_many`)."""
+        return read_many(self.execute, keys, finding)
+
+    def write(self, rows: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
+        """Commit *rows* in one transaction, each in place of an older one of its key.
+
+        Returns:
+            The number of rows, and how many were ever written or deleted in this database, these included.
+
+        Raises:
+            diskcache.Timeout: If another writer holds the lock for longer than the busy time-out.
+            sqlite3.Error: As SQLite says; nothing of the group is kept then.
+        """
+
+        def change() -> int:
+            for key, value in rows:
+                self._cache.set(key, value, retry=False)
+            return len(rows)
+
+        return self._change(change)
+
+    def delete(self, keys: Iterable[str]) -> tuple[int, int]:
+        """Delete the rows of *keys* in one transaction; give how many there were, and the count of `write`."""
+
+        def change() -> int:
+            gone = 0
+            for key in keys:
+                # Not diskcache's own delete: it would fetch the row first, and refuse a forged one.
+                gone += self.execute("DELETE FROM Cache WHERE raw = 1 AND key = ?", (key,)).rowcount
+            return gone
+
+        return self._change(change)
+
+    def clear(self) -> tuple[int, int]:
+        """Delete every row in one transaction; give how many there were, and the count of `write`."""
+        return self._change(lambda: self.execute("DELETE FROM Cache").rowcount)
+
+    def _change(self, change: Callable[[], int]) -> tuple[int, int]:
+        connection = self.connection
+        # A new connection takes its PRAGMAs from the database, where another program may have changed them.
+        connection.execute("PRAGMA synchronous = 2")
+        try:
+            with self._cache.transact(retry=False):
+                changed = change()
+                connection.execute("UPDATE pllm_store SET written = written + ?", (changed,))
+                row = connection.execute("SELECT written FROM pllm_store").fetchone()
+        finally:
+            if connection.in_transaction:  # a COMMIT that failed leaves it open, and every later group would fail
+                connection.execute("ROLLBACK")
+                self._cache._txn_id = None
+        return changed, row[0] if row else 0
+
+    def iterate(self, finding: Finding) -> Iterator[tuple[str, Entry]]:
+        """Give every key with its entry, in insertion order, as they were at the first step."""
+        return iterate(self.path, finding)
+
+    def checkpoint(self) -> bool:
+        """Move what is in the -wal file into the database and empty it; tell whether nothing stayed behind.
+
+        A copy of the directory made without its -wal file is whole after this, and lacks the last commits before it.
+        """
+        try:
+            busy, _, _ = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:
+            return False
+        return not busy
+
+    def fault(self) -> str:
+        """Give SQLite's own finding on the file's structure, "" for none."""
+        found = [str(row[0]) for row in self.execute("PRAGMA integrity_check(3)")]
+        return "" if found == ["ok"] else "; ".join(found)
+
+    def size(self) -> int:
+        """Bytes on disk, those of the -wal file included."""
+        paths = (self.path, self.path + "-wal")
+        return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+
+    def vacuum(self) -> None:
+        """Give the space of deleted rows back to the disk."""
+        self.execute("VACUUM")
+        self.checkpoint()
+
+    def close(self) -> None:
+        """Close the calling thread's connection. Those of other threads close with their threads."""
+        self._cache.close()
+
+
+class ReadOnlyDatabase:
+    """A database in a directory that cannot be written. Has the reading half of `Database`.
+
+    Attributes:
+        path: The file.
+        whole: Whether the -wal file was read as well.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.path = os.path.join(directory, DATABASE)
+        self._local = threading.local()
+        self.whole = True
+        try:
+            check_shape(self._connection(), self.path)
+        except sqlite3.OperationalError:
+            self.whole = not os.path.exists(self.path + "-wal")
+            self._without_wal = True
+            self._local = threading.local()
+            check_shape(self._connection(), self.path)
+
+    _without_wal = False
+
+    def _connection(self) -> sqlite3.Connection:
+        # Per process as well: a connection must not be used across a fork.
+        if getattr(self._local, "pid", None) != os.getpid():
+            self._local.connection = connect_read_only(self.path, without_wal=self._without_wal)
+            self._local.pid = os.getpid()
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+    def read(self, keys: Sequence[str], finding: Finding) -> dict[str, Entry]:
+        """Read the rows of *keys* that are there (see `read_many`)."""
+        return read_many(self._connection().execute, keys, finding)
+
+    def iterate(self, finding: Finding) -> Iterator[tuple[str, Entry]]:
+        """Give every key with its entry, in insertion order."""
+        with closing(connect_read_only(self.path, without_wal=self._without_wal)) as connection:
+            yield from _rows(connection, finding)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,57 @@
+"""What a fork must not break: half a transaction, a lock whose holder is gone, SQLite's own bookkeeping.
+
+SQLite counts its locks in memory, which a fork copies, while the locks themselves stay with the
+parent. So no fork happens inside a transaction, and a child opens everything anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Protocol
+
+__all__ = ["Forkable", "watch"]
+
+_PATIENCE_S = 10.0
+
+
+class Forkable(Protocol):
+    """Something that takes part in forks."""
+
+    @property
+    def change_lock(self) -> threading.Lock:
+        """Held during each change; a fork waits for it."""
+
+    def begin_anew(self) -> None:
+        """Called in the child: give up every lock, thread and connection of the parent's."""
+
+
+_watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_held: list[threading.Lock] = []
+
+
+def watch(one: Forkable) -> None:
+    """Have *one* take part in every fork from now on, for as long as it lives."""
+    _watched.add(one)
+
+
+def _before() -> None:
+    for one in list(_watched):
+        lock = one.change_lock
+        if lock.acquire(timeout=_PATIENCE_S):
+            _held.append(lock)
+
+
+def _after_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_in_child() -> None:
+    _held.clear()
+    for one in list(_watched):
+        one.begin_anew()
+
+
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -1,0 +1,72 @@
+"""A lock between processes, so that no commit falls between a salvage's last read and the new file.
+
+Groups are committed under a shared lock; opening, quarantine and salvage take it alone. SQLite's
+own locks cannot do this: they belong to a file, and a quarantine changes which file has the name.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pllm_notebook.exceptions import StoreError
+
+__all__ = ["LOCK", "Busy", "held"]
+
+LOCK = "cache.lock"
+_STEP_S = 0.02
+
+
+class Busy(StoreError):
+    """Another process holds the store for longer than we wait."""
+
+
+@contextmanager
+def held(
+    directory: str, *, alone: bool, patience_s: float, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[None]:
+    """Hold the directory's lock for the length of a `with`.
+
+    Args:
+        directory: Exists and can be written.
+        alone: Whether nobody else may hold it, or only nobody who wants it alone.
+        patience_s: Seconds to try for.
+        sleep: Waits between two tries.
+
+    Raises:
+        Busy: If it is not free in time.
+        FileNotFoundError: If the directory is gone.
+    """
+    # Opened anew each time: a lock belongs to the open file, and threads must not share one.
+    handle = os.open(os.path.join(directory, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        _take(handle, directory, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, patience_s, sleep)
+        try:
+            yield
+        finally:
+            # Said aloud: a child forked meanwhile has a copy of the handle, and closing ours alone
+            # would leave the lock with it.
+            fcntl.flock(handle, fcntl.LOCK_UN)
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, directory: str, kind: int, patience_s: float, sleep: Callable[[float], None]) -> None:
+    waited_s = 0.0
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                return  # a file system without locks: a person was warned of it when the store was opened
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                raise
+        if waited_s >= patience_s:
+            raise Busy(f"Another process has held the cache in {directory} for {waited_s:.0f} s.")
+        sleep(_STEP_S)
+        waited_s += _STEP_S

@@ -1,0 +1,75 @@
+"""What tells our store from an empty one: a marker row in the database and a file beside it.
+
+SQLite opens a database that was cut to nothing as a new one, and one whose -wal file is missing as
+an older one, without a word. The row and the file hold the same id and the same count, so either shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import dataclass
+
+__all__ = ["SIDECAR", "Marker", "note", "noted", "place_marker", "read_marker"]
+
+SIDECAR = "cache.id"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Which store this is.
+
+    Attributes:
+        store_id: 32 hex digits, drawn when the database was made.
+        written: Rows ever written or deleted.
+    """
+
+    store_id: str
+    written: int
+
+
+def read_marker(connection: sqlite3.Connection) -> Marker | None:
+    """Read the database's marker row, None where there is none."""
+    exists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'pllm_store'"
+    if connection.execute(exists).fetchone() is None:
+        return None
+    row = connection.execute("SELECT store_id, written FROM pllm_store").fetchone()
+    if row is None or type(row[0]) is not str or type(row[1]) is not int:
+        return None
+    return Marker(*row)
+
+
+def place_marker(connection: sqlite3.Connection, marker: Marker) -> None:
+    """Put *marker* into a database that has none, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("CREATE TABLE IF NOT EXISTS pllm_store (store_id TEXT NOT NULL, written INTEGER NOT NULL)")
+    connection.execute("DELETE FROM pllm_store")
+    connection.execute("INSERT INTO pllm_store VALUES (?, ?)", (marker.store_id, marker.written))
+    connection.execute("COMMIT")
+
+
+def noted(directory: str) -> Marker | None:
+    """Read the file beside the database, None where it is missing or is not ours."""
+    try:
+        with open(os.path.join(directory, SIDECAR), encoding="ascii") as file:
+            store_id, written = file.read(200).split()
+        return Marker(store_id, int(written))
+    except (OSError, ValueError):
+        return None
+
+
+def note(directory: str, marker: Marker) -> None:
+    """Write the file beside the database, after the commit that it counts.
+
+    Not synced: after a power cut it may tell of fewer rows than there are, which hides a loss at worst
+    and never invents one. A failure is passed over for the same reason.
+    """
+    # One write of one length, so that no reader sees half of it.
+    line = f"{marker.store_id} {marker.written:020d}\n".encode("ascii")
+    with contextlib.suppress(OSError):
+        handle = os.open(os.path.join(directory, SIDECAR), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(handle, line, 0)
+        finally:
+            os.close(handle)

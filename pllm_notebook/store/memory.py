@@ -1,0 +1,61 @@
+"""A store in memory: the double that tests and rehearsals use in place of a disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pllm_notebook.records import Entry
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """Keeps entries in a dict. `done` is called before `put` returns.
+
+    Attributes:
+        entries: Key to entry, in the order they were first put; a test may read and change it.
+        fail_with: Where set, every `put` keeps nothing and hands this to `done`.
+    """
+
+    def __init__(self, entries: dict[str, Entry] | None = None) -> None:
+        self.entries = {} if entries is None else dict(entries)
+        self.fail_with: BaseException | None = None
+        self._lock = threading.Lock()
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Read the entries that are there, of those asked for."""
+        with self._lock:
+            return {key: self.entries[key] for key in keys if key in self.entries}
+
+    def put(self, key: str, entry: Entry, done: Callable[[BaseException | None], None]) -> None:
+        """Keep *entry*, in place of an older one, and call *done* at once."""
+        error = self.fail_with
+        if error is None:
+            with self._lock:
+                self.entries[key] = entry
+        done(error)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Always 0: nothing waits."""
+        return 0
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Forget the entries under *keys*; give the number that were there."""
+        with self._lock:
+            return sum(self.entries.pop(key, None) is not None for key in keys)
+
+    def iterate(self) -> Iterator[tuple[str, Entry]]:
+        """Give every key with its entry, as they are now."""
+        with self._lock:
+            return iter(list(self.entries.items()))
+
+    def flush(self) -> None:
+        """Return at once: nothing waits."""
+
+    def close(self) -> None:
+        """Return at once: what was put can still be read."""
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore: {len(self.entries)} entries>"

@@ -1,0 +1,224 @@
+"""The one thread that writes: it commits whatever has gathered, in one transaction, and then says so.
+
+Setting rows one by one from many threads is slow and unfair (SQLite's waiting is a lottery); one
+writer that drains a queue into groups is both faster and predictable, and keeps fsync off the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.records import Entry
+from pllm_notebook.store.envelope import pack
+
+__all__ = ["Clock", "Done", "WriteDelayed", "Writer"]
+
+GROUP_ENTRIES = 1000
+GROUP_BYTES = 8 * 2**20
+IDLE_S = 1.0
+PATIENCE_S = 60.0
+"""How long a group that cannot be written is kept and tried again before its rows are told."""
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+_OVERHEAD_BYTES = 200
+
+_log = logging.getLogger("pllm_notebook.store")
+
+Done = Callable[[BaseException | None], None]
+
+
+class WriteDelayed(StoreError):
+    """A group was not written, and the same group can be written later."""
+
+
+class Clock:
+    """Time as the writer sees it; a test gives another."""
+
+    def now(self) -> float:
+        """Give seconds, from any beginning, that never run backwards."""
+        return time.monotonic()
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait for a notice on *condition*, at most *seconds* (None: for as long as it takes)."""
+        condition.wait(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    key: str
+    entry: Entry
+    done: Done
+    size: int
+
+
+class Writer:
+    """Queues entries and commits them in groups, in the order they came.
+
+    Args:
+        commit: Writes one group, all or nothing. `WriteDelayed` from it means that trying again can help.
+        idle: Called once when there has been nothing to do for `IDLE_S`.
+        ended: Called by the thread as it ends, to give back what belongs to it.
+        clock: Time.
+        patience_s: Seconds for which a group that cannot be written is tried again.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[tuple[str, bytes]]], None],
+        *,
+        idle: Callable[[], None],
+        ended: Callable[[], None],
+        clock: Clock | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._commit = commit
+        self._idle = idle
+        self._ended = ended
+        self._clock = Clock() if clock is None else clock
+        self._patience_s = patience_s
+        self._closing = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew with an empty queue and no thread: what a child does after a fork.
+
+        What was queued belongs to the parent, whose thread writes it.
+        """
+        self._condition = threading.Condition()
+        self._queue: deque[_Waiting] = deque()
+        # Bytes queued or being written; an entry leaves this only when its `done` has been called.
+        self._backlog = 0
+        # Entries ever queued, and ever said to be done: in the order of the queue, so that one number tells who waits.
+        self._queued = 0
+        self._said = 0
+        self._thread: threading.Thread | None = None
+        # Set by the first failure of a row of failures, so that a full disk costs one patience and not one a group.
+        self._failing_since: float | None = None
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that are not yet on disk."""
+        return self._backlog
+
+    def put(self, key: str, entry: Entry, done: Done) -> None:
+        """Queue one entry and return at once."""
+        size = len(entry.meta) + len(entry.text) + len(entry.raw) + _OVERHEAD_BYTES
+        with self._condition:
+            if self._closing:
+                raise StoreError("The cache is closed, so the answer cannot be kept. Open it again with open_store().")
+            self._queue.append(_Waiting(key, entry, done, size))
+            self._backlog += size
+            self._queued += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="pllm-store-writer", daemon=True)
+                self._thread.start()
+            self._condition.notify_all()
+
+    def flush(self) -> None:
+        """Wait until every entry queued so far is on disk, or its `done` has been told why not."""
+        with self._condition:
+            queued = self._queued
+            while self._said < queued:
+                self._condition.wait()
+
+    def close(self) -> None:
+        """Write what is queued and end the thread. Later puts raise."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            self._write(group)
+        self._ended()
+
+    def _next_group(self) -> list[_Waiting]:
+        with self._condition:
+            rested = False
+            while not self._queue and not self._closing:
+                before = self._clock.now()
+                self._clock.wait(self._condition, None if rested else IDLE_S)
+                if not self._queue and not self._closing and not rested and self._clock.now() - before >= IDLE_S:
+                    rested = True
+                    self._condition.release()  # a checkpoint can take a while, and puts must not wait for it
+                    try:
+                        self._idle()
+                    except Exception:
+                        _log.exception("Tidying the cache failed; the answers in it are not touched.")
+                    finally:
+                        self._condition.acquire()
+            group: list[_Waiting] = []
+            size = 0
+            while self._queue and len(group) < GROUP_ENTRIES and size < GROUP_BYTES:
+                group.append(self._queue.popleft())
+                size += group[-1].size
+            return group
+
+    def _write(self, group: list[_Waiting]) -> None:
+        rows: list[tuple[str, bytes]] = []
+        good: list[_Waiting] = []
+        for item in group:
+            try:
+                rows.append((item.key, pack(item.entry)))
+                good.append(item)
+            except Exception as error:
+                _say(item, StoreError(f"The cache could not pack an answer: {type(error).__name__}: {error}"))
+        refused = self._persist(rows) if rows else None
+        for item in good:
+            _say(item, refused)
+        with self._condition:
+            self._backlog -= sum(item.size for item in group)
+            self._said += len(group)
+            self._condition.notify_all()
+
+    def _persist(self, rows: list[tuple[str, bytes]]) -> StoreError | None:
+        """Commit *rows*, again and again for as long as that can help; give what kept them out."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                self._commit(rows)
+            except WriteDelayed as error:
+                now = self._clock.now()
+                if self._failing_since is None:
+                    self._failing_since = now
+                    _log.warning("%s Trying again for up to %.0f s.", error, self._patience_s)
+                if now - self._failing_since >= self._patience_s:
+                    return StoreError(
+                        f"{error} Tried for {self._patience_s:.0f} s. The answer was paid for and is in the run's "
+                        f"result, but not in the cache: asking again would pay again."
+                    )
+                self._pause(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            except StoreError as error:
+                return error
+            except Exception as error:
+                return StoreError(f"The cache could not keep an answer: {type(error).__name__}: {error}")
+            else:
+                if self._failing_since is not None:
+                    _log.warning("The cache can be written again.")
+                self._failing_since = None
+                return None
+
+    def _pause(self, seconds: float) -> None:
+        # A put wakes the condition, and a busy run puts often: wait out the whole time all the same.
+        until = self._clock.now() + seconds
+        with self._condition:
+            while (left := until - self._clock.now()) > 0:
+                self._clock.wait(self._condition, left)
+
+
+def _say(item: _Waiting, error: BaseException | None) -> None:
+    try:
+        item.done(error)
+    except Exception:
+        _log.exception("A caller's own `done` failed.")

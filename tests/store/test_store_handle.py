@@ -1,0 +1,152 @@
+"""`pllm.cache`, and the store in memory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from store_cases import entry, execute, fill, held_by, key, parts
+
+from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.records import Entry
+from pllm_notebook.store import CacheHandle, DiskStore, MemoryStore
+
+
+def put(store: DiskStore, *entries: Entry) -> None:
+    for number, one in enumerate(entries):
+        store.put(key(number), one, lambda error: None)
+    store.flush()
+
+
+@pytest.fixture
+def handle(store: DiskStore) -> CacheHandle:
+    return CacheHandle(lambda: store, wall_clock=lambda: 10_000.0)
+
+
+def test_info_counts_what_is_kept_and_what_it_cost(store: DiskStore, handle: CacheHandle) -> None:
+    put(store, entry(0, model="a"), entry(1, model="b"), entry(2, model="b", cost_usd=None))
+
+    info = handle.info()
+
+    assert (info.entries, info.cost_usd, info.unpriced) == (3, 1.0, 1)
+    assert list(info.models.items()) == [("b", 2), ("a", 1)]
+    assert info.oldest == datetime.fromtimestamp(1000, UTC)
+    assert info.newest == datetime.fromtimestamp(1002, UTC)
+    assert info.directory == handle.directory == store.directory
+    assert info.bytes_on_disk > 4096
+
+
+def test_info_is_shown_as_text_and_as_html_without_letting_names_be_markup(
+    store: DiskStore, handle: CacheHandle
+) -> None:
+    put(store, entry(0, model="<script>"))
+
+    assert "\n  answers      1\n" in repr(handle.info())
+    assert "\n  their cost   $0.5000\n" in repr(handle.info())
+    assert "<script>" not in handle.info()._repr_html_()
+    assert "&lt;script&gt;" in handle.info()._repr_html_()
+
+
+def test_an_empty_cache_has_no_times(handle: CacheHandle) -> None:
+    info = handle.info()
+
+    assert (info.entries, info.oldest, info.newest, info.models) == (0, None, None, {})
+    assert "from" not in repr(info)
+
+
+def test_clear_without_arguments_removes_all_and_frees_the_space(store: DiskStore, handle: CacheHandle) -> None:
+    fill(store, range(2000))
+    before = handle.info().bytes_on_disk
+
+    assert handle.clear() == 2000
+    assert handle.info().entries == 0
+    assert handle.info().bytes_on_disk < before / 4
+    assert handle.clear() == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cleared"),
+    [
+        ("openai:gpt-6", {0, 1}),
+        ("gpt-6", {0, 1, 3}),
+        ("azure:gpt-6", {1, 3}),
+        ("openai:gpt-6-luna", {2}),
+        ("gpt-6-luna", {2}),
+        ("gpt", set()),
+        ("anthropic:gpt-6", {1}),
+    ],
+)
+def test_clear_by_model_takes_a_name_with_its_versions(
+    store: DiskStore, handle: CacheHandle, wanted: str, cleared: set[int]
+) -> None:
+    put(
+        store,
+        entry(0, model="gpt-6-2026-08-01", asked="openai:gpt-6"),
+        entry(1, model="gpt-6-2026-08-01"),
+        entry(2, model="gpt-6-luna-2026-08-01", asked="openai:gpt-6-luna"),
+        entry(3, model="gpt-6-2026-08-01", asked="azure:gpt-6"),
+    )
+
+    assert handle.clear(model=wanted) == len(cleared)
+    assert {number for number in range(4) if key(number) not in store.get_many([key(number)])} == cleared
+
+
+def test_clear_by_age_counts_from_when_the_answer_came(store: DiskStore, handle: CacheHandle) -> None:
+    put(store, entry(0, created_at=1000.0), entry(1, created_at=9000.0), entry(2, created_at=9990.0))
+
+    assert handle.clear(older_than=timedelta(seconds=5000)) == 1
+    assert handle.clear(older_than=1000.0) == 1
+    assert handle.clear(older_than=1000.0, model="m") == 0
+
+
+def test_clear_of_no_model_is_an_error(store: DiskStore, handle: CacheHandle) -> None:
+    fill(store, [1])
+
+    for word in ("", "openai:"):
+        with pytest.raises(UsageError, match="Nothing was deleted"):
+            handle.clear(model=word)
+    assert held_by(store, [1]) == {1}
+
+
+def test_check_says_what_it_found(store: DiskStore, handle: CacheHandle, path: Path) -> None:
+    fill(store, range(10))
+    assert handle.check().ok
+    assert repr(handle.check()) == "CacheCheck: all 10 answers are whole."
+
+    execute(path, "UPDATE Cache SET value = x'00' WHERE key = ?", key(3))
+
+    assert not handle.check().ok
+    assert repr(handle.check()) == "CacheCheck: 9 answers are whole, 1 rows cannot be used."
+
+
+def test_export_and_import_go_through_the_handle(store: DiskStore, handle: CacheHandle, tmp_path: Path) -> None:
+    fill(store, range(3))
+
+    assert handle.export(tmp_path / "out") == 3
+    handle.clear()
+    assert handle.import_(tmp_path / "out") == 3
+    assert held_by(store, range(3)) == {0, 1, 2}
+
+
+def test_a_handle_opens_nothing_before_it_is_asked() -> None:
+    opened: list[int] = []
+
+    handle = CacheHandle(lambda: opened.append(1))  # type: ignore[arg-type, func-returns-value]
+
+    assert "info()" in repr(handle)
+    assert not opened
+
+
+def test_the_store_in_memory_keeps_and_forgets() -> None:
+    store = MemoryStore()
+    said: list[BaseException | None] = []
+
+    store.put(key(1), entry(1), said.append)
+    store.fail_with = StoreError("full")
+    store.put(key(2), entry(2), said.append)
+
+    assert said == [None, store.fail_with]
+    assert parts(store.get_many([key(1), key(2)])[key(1)]) == parts(entry(1))
+    assert [name for name, _ in store.iterate()] == [key(1)]
+    assert (store.delete([key(1), key(2)]), store.backlog_bytes) == (1, 0)

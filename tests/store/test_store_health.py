@@ -1,0 +1,240 @@
+"""Harm done to the files: what is opened then, what is kept, and what a person is told."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from store_cases import entry, execute, fill, held_by, key
+
+from pllm_notebook.store import DiskStore, NewerEntry
+from pllm_notebook.store.envelope import pack
+
+ROWS = range(2000)
+
+
+def filled(path: Path) -> None:
+    store = DiskStore(str(path))
+    fill(store, ROWS)
+    store.close()
+
+
+def set_aside(path: Path) -> list[str]:
+    return sorted(file.name for file in path.iterdir() if ".damaged-" in file.name)
+
+
+def salvaged(path: Path) -> set[int]:
+    store = DiskStore(str(path))
+    there = held_by(store, ROWS)
+    fill(store, [5000])
+    assert held_by(store, [5000]) == {5000}
+    assert store.check()[1:] == (0, "")
+    store.close()
+    return there
+
+
+def test_a_database_cut_to_nothing_is_not_an_empty_cache(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    os.truncate(path / "cache.db", 0)
+
+    assert salvaged(path) == set()
+    assert len(set_aside(path)) == 1
+    assert len(caplog.records) == 1
+    assert "was cut to 0 bytes. It was set aside as cache.db.damaged-" in caplog.text
+
+
+def test_a_database_that_is_gone_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    (path / "cache.db").unlink()
+
+    assert salvaged(path) == set()
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [f"The cache in {path} is gone"]
+
+
+def test_a_damaged_head_costs_no_row(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    with (path / "cache.db").open("r+b") as file:
+        file.write(random.Random(1).randbytes(100))
+
+    assert salvaged(path) == set(ROWS)
+    assert "file is not a database" in caplog.text
+    assert "2000 answers were salvaged" in caplog.text
+
+
+def test_a_first_page_of_garbage_is_set_aside(path: Path) -> None:
+    filled(path)
+    with (path / "cache.db").open("r+b") as file:
+        file.write(random.Random(1).randbytes(4096))
+
+    assert salvaged(path) == set()
+    assert len(set_aside(path)) == 1
+
+
+def test_half_a_database_gives_its_half(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    os.truncate(path / "cache.db", (path / "cache.db").stat().st_size // 2 // 4096 * 4096)
+
+    there = salvaged(path)
+
+    assert len(there) > len(ROWS) // 3
+    assert f"{len(there)} answers were salvaged" in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_pages_cost_no_more_than_what_they_held(path: Path, seed: int) -> None:
+    filled(path)
+    pages = (path / "cache.db").stat().st_size // 4096
+    chance = random.Random(seed)
+    with (path / "cache.db").open("r+b") as file:
+        for page in chance.sample(range(pages // 4, pages), 3):
+            file.seek(page * 4096)
+            file.write(chance.randbytes(4096))
+
+    store = DiskStore(str(path))
+    there = held_by(store, ROWS)
+    fill(store, set(ROWS) - there)
+
+    assert len(there) > len(ROWS) * 0.6
+    assert held_by(store, ROWS) == set(ROWS)
+    store.close()
+
+
+def test_damage_met_while_open_is_mended_while_open(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    store = DiskStore(str(path))
+    root = execute(path, "SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'")[0][0]
+    with (path / "cache.db").open("r+b") as file:
+        file.seek((int(str(root)) - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+    there = held_by(store, ROWS)
+
+    assert there == set(ROWS)  # the index was hit, and no row
+    assert "is damaged (database disk image is malformed)" in caplog.text
+    fill(store, [5000])
+    assert held_by(store, [5000]) == {5000}
+    store.close()
+
+
+def test_a_file_cut_to_nothing_while_open_is_not_written_into(store: DiskStore, path: Path) -> None:
+    fill(store, range(10))
+    store.checkpoint()
+    os.truncate(path / "cache.db", 0)
+
+    fill(store, range(10, 20))
+
+    assert held_by(store, range(10, 20)) == set(range(10, 20))
+
+
+def test_one_changed_byte_costs_one_row(store: DiskStore, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(store, range(5))
+    value = bytearray(pack(entry(3)))
+    value[40] ^= 1
+    execute(path, "UPDATE Cache SET value = ? WHERE key = ?", bytes(value), key(3))
+
+    assert held_by(store, range(5)) == {0, 1, 2, 4}
+    assert store.damaged == 1
+    assert "An entry's checksum does not hold" in caplog.text
+    fill(store, [3])
+    assert held_by(store, range(5)) == set(range(5))
+
+
+def test_another_database_in_its_place_is_set_aside_and_its_answers_are_used(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(path)
+    other = DiskStore(str(tmp_path / "other"))
+    fill(other, range(3000, 3010))
+    other.close()
+    shutil.copy(tmp_path / "other" / "cache.db", path / "cache.db")
+
+    store = DiskStore(str(path))
+
+    assert held_by(store, range(3000, 3010)) == set(range(3000, 3010))
+    assert "was exchanged for another cache" in caplog.text
+    assert len(set_aside(path)) == 1
+    store.close()
+
+
+def test_a_missing_wal_is_told_with_the_number_of_lost_changes(
+    store: DiskStore, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(store, range(10))
+    store.checkpoint()
+    fill(store, range(10, 17))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("cache.db", "cache.id"):
+        shutil.copy(path / name, copy / name)
+
+    found = DiskStore(str(copy))
+
+    assert held_by(found, range(17)) == set(range(10))
+    assert f"The cache in {copy} lacks its last 7 changes: its -wal file was removed" in caplog.text
+    found.close()
+    caplog.clear()
+    DiskStore(str(copy)).close()
+    assert not caplog.records
+
+
+def test_a_copy_with_its_wal_is_whole(store: DiskStore, path: Path, tmp_path: Path) -> None:
+    fill(store, range(17))
+    shutil.copytree(path, tmp_path / "copy")
+
+    copy = DiskStore(str(tmp_path / "copy"))
+
+    assert held_by(copy, range(17)) == set(range(17))
+    copy.close()
+
+
+def test_a_lost_sidecar_is_written_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    before = (path / "cache.id").read_text()
+    (path / "cache.id").unlink()
+
+    DiskStore(str(path)).close()
+
+    assert (path / "cache.id").read_text() == before
+    assert not caplog.records
+
+
+def test_a_crash_between_setting_aside_and_salvage_is_made_good(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    os.rename(path / "cache.db", path / "cache.db.salvaging-20260101T000000")
+
+    assert salvaged(path) == set(ROWS)
+    assert set_aside(path) == ["cache.db.damaged-20260101T000000"]
+
+
+def test_salvage_keeps_an_entry_of_a_later_version(path: Path) -> None:
+    filled(path)
+    execute(path, "UPDATE Cache SET value = ? WHERE key = ?", b"P2" + pack(entry(1))[2:], key(1))
+    with (path / "cache.db").open("r+b") as file:
+        file.write(bytes(100))
+
+    store = DiskStore(str(path))
+
+    with pytest.raises(NewerEntry):
+        store.get_many([key(1)])
+    store.close()
+
+
+def test_two_stores_of_one_process_meet_one_damage(path: Path) -> None:
+    filled(path)
+    first, second = DiskStore(str(path)), DiskStore(str(path))
+    root = execute(path, "SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'")[0][0]
+    with (path / "cache.db").open("r+b") as file:
+        file.seek((int(str(root)) - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+    assert held_by(first, ROWS) == set(ROWS)
+    fill(second, [5000])
+
+    assert held_by(second, ROWS) == set(ROWS)
+    assert held_by(first, [5000]) == {5000}
+    assert len(set_aside(path)) == 1
+    first.close()
+    second.close()
