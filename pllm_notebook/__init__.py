@@ -1,4 +1,4 @@
-"""Ask a language model the same question of every row of a dataframe, from a notebook.
+r"""Ask a language model the same question of every row of a dataframe, from a notebook.
 
     import pllm_notebook as pllm
     out = df.llm.parse(Review, "Read this review:\n{text}", model="openai:gpt-6-luna")
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pllm_notebook import exceptions, frames, run, settings
+from pllm_notebook import run
 from pllm_notebook.exceptions import NotAvailableYetError, PllmError
-from pllm_notebook.frames import pandas as _pandas
+from pllm_notebook.frames import pandas as _accessors  # noqa: F401  # importing it registers df.llm
 from pllm_notebook.protocols import Sink
 from pllm_notebook.run import Run, runs
 from pllm_notebook.settings import configure

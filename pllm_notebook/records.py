@@ -87,9 +87,7 @@ _RETRIED = frozenset(
         FailureKind.MALFORMED,
     }
 )
-_FATAL = frozenset(
-    {FailureKind.AUTHENTICATION, FailureKind.PERMISSION, FailureKind.UNKNOWN_MODEL, FailureKind.QUOTA}
-)
+_FATAL = frozenset({FailureKind.AUTHENTICATION, FailureKind.PERMISSION, FailureKind.UNKNOWN_MODEL, FailureKind.QUOTA})
 _MAYBE_PAID = frozenset({FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.MALFORMED})
 
 

@@ -237,7 +237,9 @@ def _check(name: str, value: Any, source: str = "") -> None:
     if value is None:
         return
     if name in _CHOICES and value not in _CHOICES[name]:
-        raise UsageError(f"{source}{name} is one of {', '.join(map(repr, _CHOICES[name]))}, not {value!r}. Nothing was sent.")
+        raise UsageError(
+            f"{source}{name} is one of {', '.join(map(repr, _CHOICES[name]))}, not {value!r}. Nothing was sent."
+        )
     if name in _AT_LEAST:
         number = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
         if not number or value != value or value < _AT_LEAST[name] or (name in _ABOVE_ZERO and value == 0):

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, computed_field, create_model, field_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 __all__ = ["ZOO", "ZooCase", "case"]
 
@@ -41,8 +42,6 @@ class ZooCase:
     def value(self) -> Any:
         """The Python value of `good`."""
         adapter: TypeAdapter[Any] = TypeAdapter(self.kind)
-        import orjson
-
         return adapter.validate_json(orjson.dumps(self.good))
 
 
@@ -305,7 +304,6 @@ def _nested_value(levels: int) -> Any:
 ManyOptional = _model("ManyOptional", {f"f{n}": (int, n) for n in range(25)})
 ManyUnions = _model("ManyUnions", {f"f{n}": (int | str, ...) for n in range(17)})
 ManyNullable = _model("ManyNullable", {f"f{n}": (int | None, None) for n in range(20)})
-Huge = _model("Huge", {f"f{n}": (int, ...) for n in range(5001)})
 Words = enum.Enum("Words", {f"w{n}": f"w{n}" for n in range(1001)})
 
 _ADDRESS = {"street": "High St", "city": "Leeds"}
@@ -327,7 +325,7 @@ ZOO: list[ZooCase] = [
         {"amount": "1.10", "key": "12345678-1234-5678-1234-567812345678", "where": "/tmp/x", "raw": "abc"},
     ),
     ZooCase("mixed_literal", Mixed, {"grade": 1, "always": "yes", "flag": True}),
-    ZooCase("dict", Scores, {"scores": {"a": 1, "": 2, "é\"": 3}}),
+    ZooCase("dict", Scores, {"scores": {"a": 1, "": 2, 'é"': 3}}),
     ZooCase(
         "dict_keys",
         Keys,
@@ -384,7 +382,6 @@ ZOO: list[ZooCase] = [
     ZooCase("many_nullable", ManyNullable, {f"f{n}": n for n in range(20)}),
     ZooCase("deep_10", _nested(10), _nested_value(10)),
     ZooCase("deep_11", _nested(11), _nested_value(11)),
-    ZooCase("huge", Huge, {f"f{n}": n for n in range(5001)}),
     ZooCase("big_enum", Words, "w1000"),
 ]
 

@@ -5,4 +5,4 @@ from pllm_notebook.engine.feed import Feed, Job, Landing
 from pllm_notebook.engine.lane import Lane
 from pllm_notebook.engine.limiter import Limiter
 
-__all__ = ["Engine", "Feed", "Job", "Lane", "Limiter", "Landing", "engine", "shutdown"]
+__all__ = ["Engine", "Feed", "Job", "Landing", "Lane", "Limiter", "engine", "shutdown"]

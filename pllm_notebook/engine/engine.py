@@ -39,7 +39,9 @@ class Engine:
         """One for each provider, account and model that was asked."""
         return list(self._lanes.values())
 
-    def lane(self, identity: tuple[str, ...], make: Callable[[Limiter], Lane], *, slots: int | None, known: bool) -> Lane:
+    def lane(
+        self, identity: tuple[str, ...], make: Callable[[Limiter], Lane], *, slots: int | None, known: bool
+    ) -> Lane:
         """Give the one lane of an account and model. Call it on the loop.
 
         Args:

@@ -228,9 +228,7 @@ class Lane:
             job.done(job, _cancelled(job, latency))
         self.poke()
 
-    def _conclude(
-        self, feed: Feed, job: Job, exchange: Exchange, now: float, latency: float, healed: bool
-    ) -> None:
+    def _conclude(self, feed: Feed, job: Job, exchange: Exchange, now: float, latency: float, healed: bool) -> None:
         result = exchange.result
         if isinstance(result, Failure):
             if result.kind.maybe_paid:
@@ -297,4 +295,6 @@ class _Flight:
 
 
 def _cancelled(job: Job, latency: float) -> Landing:
-    return Landing(Failure(FailureKind.CANCELLED, "Stopped before it was answered."), None, job.sent, latency, job.maybe_paid)
+    return Landing(
+        Failure(FailureKind.CANCELLED, "Stopped before it was answered."), None, job.sent, latency, job.maybe_paid
+    )

@@ -166,9 +166,7 @@ class Limiter:
         if report is not None:
             self._hear(now, stamp, report)
 
-    def refused_at(
-        self, now: float, stamp: Stamp, report: LimitReport | None, retry_after_s: float | None
-    ) -> None:
+    def refused_at(self, now: float, stamp: Stamp, report: LimitReport | None, retry_after_s: float | None) -> None:
         """Learn from a 429: it was turned away, so nothing was taken, and the server's bucket is empty."""
         self.refused += 1
         self._limited = True

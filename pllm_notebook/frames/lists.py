@@ -11,7 +11,7 @@ from pllm_notebook.prompts import Template
 from pllm_notebook.run import Run, ask_for, options_for, start
 from pllm_notebook.schema import OutputType
 
-__all__ = ["ListRows", "submit_one", "submit_list"]
+__all__ = ["ListRows", "submit_list", "submit_one"]
 
 
 class ListRows:
@@ -50,10 +50,10 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, **options: 
     template = None if prompt is None else Template.compile(prompt, columns)
     if template is not None and not template.names and len(items) > 1:
         raise UsageError("The prompt does not say where the item goes: put {value} there. Nothing was sent.")
-    names = tuple(columns) if template is None else template.names
-    values = tuple(columns[name] for name in names)
+    chosen = tuple(columns) if template is None else template.names
+    values = tuple(columns[name] for name in chosen)
     missing = tuple([value is None or value != value for value in column] for column in values)
-    return _submit(Given(names, values, missing, len(items)), template, kind, resolved, instruct=prompt is None)
+    return _submit(Given(chosen, values, missing, len(items)), template, kind, resolved, instruct=prompt is None)
 
 
 def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, **options: Any) -> Run:

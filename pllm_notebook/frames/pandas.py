@@ -14,7 +14,6 @@ from pllm_notebook.frames.dtypes import Column, Kind, plain
 from pllm_notebook.frames.preview import Preview
 from pllm_notebook.frames.rows import Given, Shape, error_rows, prompts_of, usage_rows
 from pllm_notebook.prompts import Template
-from pllm_notebook.records import Failure
 from pllm_notebook.run import Estimate, Explanation, Run, ask_for, estimate_rows, find, options_for, start
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.schema import OutputType
@@ -26,6 +25,15 @@ __all__ = ["FrameLLM", "SeriesLLM"]
 _ATTR = "pllm_run"
 
 _DTYPES = {Kind.TEXT: "string", Kind.INTEGER: "Int64", Kind.REAL: "Float64", Kind.BOOLEAN: "boolean"}
+
+_ERROR_DTYPES = {
+    "position": "int64",
+    "kind": "string",
+    "message": "string",
+    "attempts": "int64",
+    "raw": "string",
+    "cost_usd": "Float64",
+}
 
 PandasT = TypeVar("PandasT", pd.DataFrame, "pd.Series[Any]")
 
@@ -41,9 +49,11 @@ class PandasRows:
         label: For the display.
     """
 
-    def __init__(self, frame: pd.DataFrame, template: Template | None, shape: Shape, options: Options, label: str) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, template: Template | None, shape: Shape, options: Options, label: str
+    ) -> None:
         earlier = find(frame.attrs.get(_ATTR))
-        ours = frozenset() if earlier is None else getattr(earlier.rows, "made", frozenset())
+        ours: frozenset[str] = getattr(earlier.rows, "made", frozenset()) if earlier is not None else frozenset()
         shape.check(list(frame.columns), ours)
         self.frame = frame
         self.shape = shape
@@ -71,24 +81,24 @@ class PandasRows:
             messages = shape.messages(run.ledger)
             made[shape.error_column] = pd.array([messages[row] for row in origin], dtype="string")
         # One concat sets all columns at once, and by position: the index is the frame's own object.
-        result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1, copy=False) if made else out
+        result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1) if made else out
         result.attrs = {**frame.attrs, _ATTR: run.id}
         return result
 
     def errors(self, run: Run) -> pd.DataFrame:
         """Give one line per failed row."""
         records = list(error_rows(run))
-        columns = ["position", "label", "kind", "message", "attempts", "raw", "cost_usd"]
-        table = pd.DataFrame(records, columns=[name for name in columns if name != "label"])
-        table.insert(1, "label", pd.Series([self.frame.index[record["position"]] for record in records], dtype="object"))
-        return table.astype({"position": "int64", "attempts": "int64", "cost_usd": "Float64"} | dict.fromkeys(["kind", "message", "raw"], "string"))  # fmt: skip
+        positions = [record["position"] for record in records]
+        table = pd.DataFrame(records, columns=list(_ERROR_DTYPES)).astype(_ERROR_DTYPES)
+        table.insert(1, "label", pd.Series([self.frame.index[row] for row in positions], dtype="object"))
+        return table
 
 
 class _LLM(Generic[PandasT]):
     """What both accessors can do."""
 
     def __init__(self, data: PandasT) -> None:
-        self._data = data
+        self._data: PandasT = data
 
     def _frame(self) -> pd.DataFrame:
         if isinstance(self._data, pd.DataFrame):
@@ -257,10 +267,10 @@ def _template(prompt: str, frame: pd.DataFrame, series: bool) -> Template:
         prompt = prompt if own == "value" else prompt.replace("{value}", f"{{{own}}}")
     template = Template.compile(prompt, columns)
     if not template.names:
+        place = "value" if series else columns[0] if columns else "column"
         raise UsageError(
-            f"The prompt names no column, so every row would get the same one. Put "
-            f"{{{'value' if series else columns[0] if columns else 'column'}}} where the data goes, or leave the prompt "
-            f"out to send each row's columns as data. Nothing was sent."
+            f"The prompt names no column, so every row would get the same one. Put {{{place}}} where the data goes, "
+            f"or leave the prompt out to send each row's columns as data. Nothing was sent."
         )
     return template
 
@@ -295,18 +305,20 @@ def _given(frame: pd.DataFrame, names: Sequence[str]) -> Given:
 def _array(column: Column, values: list[Any]) -> Any:
     """Build one column. A value that its dtype cannot hold makes the column one of objects, and says so."""
     values = plain(column, values)
+    build: Any = pd.array  # its overloads know no column of runtime dtype
     try:
         if column.kind is Kind.CATEGORY:
             return pd.Categorical(values, categories=list(column.categories))
         if column.kind is Kind.DATETIME:
             aware = any(getattr(value, "tzinfo", None) is not None for value in values)
-            return pd.array(values, dtype=pd.DatetimeTZDtype("us", "UTC") if aware else np.dtype("datetime64[us]"))  # type: ignore[call-overload]
+            return build(values, dtype=pd.DatetimeTZDtype("us", "UTC") if aware else np.dtype("datetime64[us]"))
         if column.kind is not Kind.OBJECT:
-            return pd.array(values, dtype=_DTYPES[column.kind])
+            return build(values, dtype=_DTYPES[column.kind])
     except (OverflowError, ValueError, TypeError) as error:
         warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
     objects = np.empty(len(values), dtype=object)
-    objects[:] = [pd.NA if value is None else value for value in values] if values else []
+    for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
+        objects[at] = pd.NA if value is None else value
     return objects
 
 

@@ -57,7 +57,7 @@ class Shape:
             self._output = output = output.item
         prefix = options.prefix
         if output is None:
-            self.columns = (Column(prefix + options.column, Kind.TEXT),)
+            self.columns: tuple[Column, ...] = (Column(prefix + options.column, Kind.TEXT),)
         elif output.fields is None:
             self.columns = (column_of(prefix + options.column, output.kind),)
         else:

@@ -91,7 +91,7 @@ class Messages:
 
     def refuse(self, raw: RawReply) -> Failure:
         body = refusals.body_of(raw)
-        error = body.get("error") if isinstance(body.get("error"), dict) else {}
+        error: dict[str, Any] = body["error"] if isinstance(body.get("error"), dict) else {}
         message, type_ = str(error.get("message") or ""), str(error.get("type") or "")
         kind = _BY_TYPE.get(type_)
         details = error.get("details")

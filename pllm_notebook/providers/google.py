@@ -61,11 +61,15 @@ class Generate:
         return rest | {"systemInstruction": system, "generationConfig": config, "contents": body["contents"]}
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
-        return body.get("generationConfig", {}).get("maxOutputTokens")
+        limit: int | None = body.get("generationConfig", {}).get("maxOutputTokens")
+        return limit
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
-        usage = _usage(body.get("usageMetadata"))
-        about = {"usage": usage, "model": body.get("modelVersion") or "", "request_id": body.get("responseId") or ""}
+        about: dict[str, Any] = {
+            "usage": _usage(body.get("usageMetadata")),
+            "model": body.get("modelVersion") or "",
+            "request_id": body.get("responseId") or "",
+        }
         try:
             blocked = (body.get("promptFeedback") or {}).get("blockReason")
             candidates = body.get("candidates") or []
@@ -83,7 +87,7 @@ class Generate:
 
     def refuse(self, raw: RawReply) -> Failure:
         body = refusals.body_of(raw)
-        error = body.get("error") if isinstance(body.get("error"), dict) else {}
+        error: dict[str, Any] = body["error"] if isinstance(body.get("error"), dict) else {}
         kind, wait, field = None, None, ""
         for detail in error.get("details") or []:
             kind_of = str(detail.get("@type", "")).rpartition(".")[2]

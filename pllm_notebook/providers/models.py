@@ -28,7 +28,9 @@ _RESPONSES_ONLY = re.compile(
 
 # Sampling parameters are a 400 while reasoning is on; "can" models take them with effort "none"
 # (pydantic-ai's profiles/openai.py, whose authors checked them live).
-_REASONING_ALWAYS = re.compile(r"(o\d|gpt-6-astra|gpt-6\.1-sol|gpt-5(-mini|-nano|-pro)?(-\d{4}.*)?$|gpt-.*-pro|gpt-5.*-chat)")
+_REASONING_ALWAYS = re.compile(
+    r"(o\d|gpt-6-astra|gpt-6\.1-sol|gpt-5(-mini|-nano|-pro)?(-\d{4}.*)?$|gpt-.*-pro|gpt-5.*-chat)"
+)
 _REASONING_BY_DEFAULT = re.compile(r"(gpt-6|gpt-5\.[5-9])")
 
 # "`temperature` is deprecated for this model." (pydantic-ai's profiles/anthropic.py)

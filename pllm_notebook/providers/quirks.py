@@ -22,9 +22,20 @@ logger = logging.getLogger("pllm_notebook")
 LOWEST_RUNG = 2
 
 # What may be left out of a request without changing the question.
-_OPTIONAL = ("temperature", "top_p", "top_k", "seed", "reasoning_effort", "frequency_penalty", "presence_penalty", "store")
+_OPTIONAL = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "reasoning_effort",
+    "frequency_penalty",
+    "presence_penalty",
+    "store",
+)
 _RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-_STRUCTURE = re.compile(r"response_format|json_schema|json_object|output_config|responseJsonSchema|response_json_schema")
+_STRUCTURE = re.compile(
+    r"response_format|json_schema|json_object|output_config|responseJsonSchema|response_json_schema"
+)
 _TOO_COMPLEX = re.compile(r"schema is too complex|grammar is too large|too many states", re.IGNORECASE)
 
 

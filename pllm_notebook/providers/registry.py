@@ -67,7 +67,9 @@ def resolve(
         return _sim_target(model, simulator)
     if provider in _KEYS:
         if not model:
-            raise UnknownModelError(f"{name!r} names no model: write {provider}:{models.CHEAP[provider]}. Nothing was sent.")
+            raise UnknownModelError(
+                f"{name!r} names no model: write {provider}:{models.CHEAP[provider]}. Nothing was sent."
+            )
         return _hosted_target(provider, model)
     known = [*PROVIDERS, *servers, *clients]
     raise UnknownModelError(
@@ -212,9 +214,7 @@ def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
         from pllm_notebook.providers import openai
 
         return Target(wire=openai.Chat("max_tokens", strict=False), dialect=GRAMMAR, ladder=True, **common)
-    return Target(
-        wire=_wire(kind, model), dialect=_DIALECTS[kind], price_provider=kind, price_model=model, **common
-    )
+    return Target(wire=_wire(kind, model), dialect=_DIALECTS[kind], price_provider=kind, price_model=model, **common)
 
 
 def _wire(provider: str, model: str) -> Any:

@@ -41,7 +41,10 @@ class StainlessTransport:
         try:
             if self._rewrites:
                 response = await self._client.post(
-                    path, cast_to=self._response, body=orjson.loads(content), options={"max_retries": 0, "timeout": None}
+                    path,
+                    cast_to=self._response,
+                    body=orjson.loads(content),
+                    options={"max_retries": 0, "timeout": None},
                 )
             else:
                 response = await self._client.post(path, cast_to=self._response, content=content, options=_JSON)

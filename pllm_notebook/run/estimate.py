@@ -145,7 +145,7 @@ def _time(calls: int, tokens: int, samples: list[Entry], limiter: Limiter | None
         return 0.0
     if not latencies:
         return None
-    bounds = [sum(latencies) / len(latencies) * max(1.0, calls / _USUAL_CONCURRENCY)]
+    bounds: list[float] = [sum(latencies) / len(latencies) * max(1.0, calls / _USUAL_CONCURRENCY)]
     rates: list[tuple[Callable[[Limiter], float | None], float]] = [
         (lambda known: known.requests.rate, calls),
         (lambda known: known.tokens.rate, tokens),

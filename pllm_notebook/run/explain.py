@@ -59,16 +59,19 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         # Everything here came from data or a model.
+        left = "style='text-align:left;vertical-align:top'"
+        wrap = "style='white-space:pre-wrap;margin:0'"
         rows = "".join(
-            f"<tr><th style='text-align:left;vertical-align:top'>{name}</th>"
-            f"<td style='text-align:left'><pre style='white-space:pre-wrap;margin:0'>{html.escape(text)}</pre></td></tr>"
+            f"<tr><th {left}>{name}</th><td {left}><pre {wrap}>{html.escape(text)}</pre></td></tr>"
             for name, text in self._lines()
         )
         return f"<table>{rows}</table>"
 
     def _lines(self) -> list[tuple[str, str]]:
         cost = "unknown" if self.cost_usd is None else f"${self.cost_usd:.6f}"
-        tokens = "unknown" if self.usage is None else f"{self.usage.input_tokens:,} in, {self.usage.output_tokens:,} out"
+        tokens = (
+            "unknown" if self.usage is None else f"{self.usage.input_tokens:,} in, {self.usage.output_tokens:,} out"
+        )
         lines = [
             ("row", f"{self.position} ({self.status})"),
             ("model", self.model + (" SIMULATED" if self.simulated else "")),

@@ -6,7 +6,8 @@ Pure: nothing here sends, waits or keeps anything.
 from __future__ import annotations
 
 from pllm_notebook.schema.dialects import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
-from pllm_notebook.schema.output import OutputField, OutputType
+from pllm_notebook.schema.fields import OutputField
+from pllm_notebook.schema.output import OutputType
 from pllm_notebook.schema.replies import FittedSchema, Invalid, Parsed, extract_json, repair_lines
 
 __all__ = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pllm_notebook.schema.dialects import Dialect
-from pllm_notebook.schema.words import keyword_words, looks_around
+from pllm_notebook.schema.words import keyword_words, looks_around, with_words
 
-__all__ = ["has_constraints", "lost_words", "split"]
+__all__ = ["finish", "has_constraints", "lines", "lost_words"]
 
 _KEYWORDS = (
     "minimum",
@@ -34,8 +34,36 @@ def has_constraints(raw: Mapping[str, Any]) -> bool:
     return any(name in raw for name in _KEYWORDS)
 
 
-def split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], list[str]]:
-    """Part the validation keywords of one schema into those that stay and words for the others."""
+def finish(
+    schema: Mapping[str, Any], raw: Mapping[str, Any], dialect: Dialect, *notes: str, words: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Add to a fitted schema what the original says besides its type.
+
+    Args:
+        schema: The type, fitted. The description goes before it, the constraints that stay behind.
+        raw: As Pydantic made it.
+        dialect: What the provider can express.
+        *notes: Lines for the description, "" for none.
+        words: Constraints that are in words already.
+    """
+    kept, lost = _split(raw, dialect)
+    description = lines(with_words(raw.get("description", ""), [*words, *lost]), *notes)
+    told = {"description": description} if description else {}
+    default = {"default": raw["default"]} if dialect.defaults and "default" in raw else {}
+    return {**told, **schema, **kept, **default}
+
+
+def lines(*texts: str) -> str:
+    """Join texts, one a line; empty ones are left out."""
+    return "\n".join(text for text in texts if text)
+
+
+def lost_words(raw: Mapping[str, Any]) -> list[str]:
+    """Say all validation keywords in words, for a place that can hold none."""
+    return [keyword_words(name, raw[name]) for name in _KEYWORDS if name in raw]
+
+
+def _split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], list[str]]:
     kept: dict[str, Any] = {}
     words: list[str] = []
     for name in _KEYWORDS:
@@ -48,11 +76,6 @@ def split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], lis
         else:
             words.append(keyword_words(name, raw[name]))
     return kept, words
-
-
-def lost_words(raw: Mapping[str, Any]) -> list[str]:
-    """Say all validation keywords in words, for a place that can hold none."""
-    return [keyword_words(name, raw[name]) for name in _KEYWORDS if name in raw]
 
 
 def _stays(name: str, value: Any, dialect: Dialect) -> bool:

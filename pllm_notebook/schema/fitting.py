@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from pllm_notebook.exceptions import UnsupportedSchemaError
-from pllm_notebook.schema.constraints import has_constraints, lost_words, split
+from pllm_notebook.schema.constraints import finish, has_constraints, lines, lost_words
 from pllm_notebook.schema.dialects import Dialect
-from pllm_notebook.schema.limits import check_limits, count_unions, find_cycle
+from pllm_notebook.schema.enums import fit_enum
+from pllm_notebook.schema.limits import check_limits, check_recursion, count_unions, find_cycle
 from pllm_notebook.schema.plans import EachPlan, MapPlan, Plan, PropertiesPlan, RefPlan, TuplePlan, UnionPlan
 from pllm_notebook.schema.reversible import Branch, is_reversible
 from pllm_notebook.schema.words import keyword_words, with_words
@@ -49,10 +52,7 @@ def fit(schema: Mapping[str, Any], dialect: Dialect) -> Fit:
     Raises:
         UnsupportedSchemaError: If it cannot be expressed, or not with a way back.
     """
-    if dialect.recursion != "yes":
-        path = find_cycle(schema, required_only=dialect.recursion == "optional")
-        if path is not None:
-            raise UnsupportedSchemaError(path, dialect.name, _recursion_reason(dialect))
+    check_recursion(schema, dialect)
     fitted = _Fitter(schema, dialect).root()
     if dialect.max_unions is not None and count_unions(fitted.schema) > dialect.max_unions:
         # A field that may be left out need not say that it may be null as well.
@@ -91,7 +91,7 @@ class _Fitter:
                 )
         schema = dict(part.schema)
         if part.note:
-            schema["description"] = _lines(schema.get("description", ""), part.note)
+            schema["description"] = lines(schema.get("description", ""), part.note)
         if self._defs:
             schema["$defs"] = {name: self._defs[name] for name in self._raw_defs if name in self._defs}
         return Fit(schema, part.plan, wrapped)
@@ -111,7 +111,7 @@ class _Fitter:
         if "anyOf" in raw or "oneOf" in raw:
             return self._union(raw, raw.get("anyOf") or raw["oneOf"], path)
         if "const" in raw or "enum" in raw:
-            return self._enum(raw, path)
+            return _Part(fit_enum(raw, path, self._dialect))
         kind = raw.get("type")
         if isinstance(kind, list):
             rest = {key: value for key, value in raw.items() if key not in ("type", "description")}
@@ -200,7 +200,7 @@ class _Fitter:
             for one in [part] if inner is None else map(_Part, inner):
                 if not any(one[:2] == other[:2] for other in fitted):
                     fitted.append(one)
-        description = _lines(with_words(raw.get("description", ""), lost_words(raw)), *notes)
+        description = lines(with_words(raw.get("description", ""), lost_words(raw)), *notes)
         if len(fitted) == 1:
             only = fitted[0].schema
             if "$ref" in only:
@@ -215,34 +215,6 @@ class _Fitter:
         choices = tuple(Branch(part.schema, part.plan) for part in fitted)
         self._unions.append((path, choices))
         return _Part(schema, UnionPlan(choices, self._defs))
-
-    def _enum(self, raw: Mapping[str, Any], path: str) -> _Part:
-        values = [raw["const"]] if "const" in raw else list(raw["enum"])
-        dialect = self._dialect
-        if any(isinstance(value, dict | list) for value in values) and not dialect.untyped:
-            raise self._unsupported(path, "some of its values are not text, numbers, true, false or null. Name them.")
-        if not dialect.typed_enums:
-            schema = {"type": raw["type"]} if "type" in raw else {}
-            schema |= {"const": raw["const"]} if "const" in raw and dialect.const else {"enum": values}
-            return _Part(self._finish(schema, raw))
-        groups: dict[str, list[Any]] = {}
-        for value in values:
-            groups.setdefault(_TYPE_NAMES[type(value)], []).append(value)
-        if set(groups) == {"integer", "number"}:
-            groups = {"number": values}
-        branches = [self._enum_of(kind, listed) for kind, listed in groups.items()]
-        if len(branches) == 1:
-            described = {key: value for key, value in raw.items() if key != "format"}
-            return _Part(self._finish(branches[0], described))
-        return _Part(self._finish({"anyOf": branches}, {key: raw[key] for key in ("description",) if key in raw}))
-
-    def _enum_of(self, kind: str, values: list[Any]) -> dict[str, Any]:
-        if kind == "null":
-            return {"type": "null"}
-        if kind == "boolean" and self._dialect.scalar_enums:
-            told = {} if len(values) == 2 else {"description": f"Always {str(values[0]).lower()}"}
-            return {**told, "type": "boolean"}
-        return {"type": kind, "enum": values}
 
     # Objects, dicts, arrays, tuples
 
@@ -305,28 +277,31 @@ class _Fitter:
         part = self._node(values[0] if len(values) == 1 else {"anyOf": values}, f"{path}{{}}")
         if self._dialect.free_maps:
             schema = {"type": "object", "additionalProperties": part.schema}
-            names = raw.get("propertyNames")
             words = []
-            if isinstance(names, Mapping):
-                names = dict(self._raw_defs[_name(names)]) if "$ref" in names else dict(names)
-                names.pop("title", None)
-                if "propertyNames" in self._dialect.keywords:
-                    schema["propertyNames"] = names
-                else:
-                    words = [keyword_words("propertyNames", names)]
+            if "propertyNames" in raw and "propertyNames" in self._dialect.keywords:
+                schema["propertyNames"] = self._keys(raw["propertyNames"])
+            elif "propertyNames" in raw:
+                words = [keyword_words("propertyNames", self._keys(raw["propertyNames"]))]
             if patterns:
                 words.append(keyword_words("patternProperties", patterns))
             plan = None if part.plan is None else EachPlan(part.plan)
             return _Part(self._finish(schema, raw, part.note, words=words), plan)
         names = raw.get("propertyNames", {"pattern": next(iter(patterns))} if len(patterns) == 1 else {})
-        if not names.keys() & {"$ref", "enum", "const", "type", "anyOf"}:
-            names = {"type": "string", **names}
-        key = self._node(names, path)
+        key = self._node({"type": "string", **self._keys(names)}, path)
         entry = self._object_of({"key": key.schema, "value": part.schema}, ["key", "value"])
         lengths = {"minItems": raw.get("minProperties"), "maxItems": raw.get("maxProperties")}
         renamed = {name: value for name, value in raw.items() if name not in ("minProperties", "maxProperties")}
         renamed |= {name: value for name, value in lengths.items() if value is not None}
         return _Part(self._finish({"type": "array", "items": entry}, renamed, part.note), MapPlan(part.plan))
+
+    def _keys(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the schema of a dict's keys, which JSON writes as text whatever they are."""
+        keys = {**(self._raw_defs[_name(raw)] if "$ref" in raw else raw)}
+        if "const" in keys:
+            keys["enum"] = [keys.pop("const")]
+        if "enum" in keys:
+            keys["enum"] = [key if isinstance(key, str) else orjson.dumps(key).decode() for key in keys["enum"]]
+        return {**{key: keys[key] for key in keys if key not in ("title", "$ref")}, "type": "string"}
 
     def _array(self, raw: Mapping[str, Any], path: str) -> _Part:
         if raw.get("prefixItems"):
@@ -359,17 +334,10 @@ class _Fitter:
         unsized = {key: value for key, value in raw.items() if key not in ("minItems", "maxItems")}
         return _Part(self._finish(schema, unsized, *notes), TuplePlan(plans))
 
-    # What every node shares
-
     def _finish(
         self, schema: dict[str, Any], raw: Mapping[str, Any], *notes: str, words: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Add the constraints that stay, and tell the others in the description."""
-        kept, lost = split(raw, self._dialect)
-        description = _lines(with_words(raw.get("description", ""), [*words, *lost]), *notes)
-        told = {"description": description} if description else {}
-        default = {"default": raw["default"]} if self._dialect.defaults and "default" in raw else {}
-        return {**told, **schema, **kept, **default}
+        return finish(schema, raw, self._dialect, *notes, words=words)
 
     def _untyped(self, raw: Mapping[str, Any], path: str) -> _Part:
         if self._dialect.untyped:
@@ -387,36 +355,9 @@ class _Fitter:
         return UnsupportedSchemaError(path, self._dialect.name, reason)
 
 
-_TYPE_NAMES = {
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    type(None): "null",
-    dict: "object",
-    list: "array",
-}
-
-
-def _recursion_reason(dialect: Dialect) -> str:
-    if dialect.recursion == "no":
-        return (
-            f"the type holds itself there, and {dialect.name} takes no recursive types. Ask for a flat list whose "
-            "items name their parent, or write a type for each level."
-        )
-    return (
-        f"the type holds itself there, and {dialect.name} takes that only in fields that may be left out. "
-        "Give the field a default, for example None or an empty list."
-    )
-
-
 def _name(raw: Mapping[str, Any]) -> str:
     name: str = raw["$ref"].rpartition("/")[2]
     return name
-
-
-def _lines(*texts: str) -> str:
-    return "\n".join(text for text in texts if text)
 
 
 def _without_null(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from pllm_notebook.exceptions import UnsupportedSchemaError
 from pllm_notebook.schema.dialects import Dialect
 from pllm_notebook.schema.shapes import resolve
 
-__all__ = ["check_limits", "count_unions", "find_cycle"]
+__all__ = ["check_limits", "check_recursion", "count_unions", "find_cycle"]
 
 
 def check_limits(schema: Mapping[str, Any], dialect: Dialect) -> None:
@@ -35,6 +35,30 @@ def check_limits(schema: Mapping[str, Any], dialect: Dialect) -> None:
         _check(seen, dialect.max_optional, "fields that may be left out", dialect)
     if dialect.max_unions is not None:
         _check(count_unions(schema), dialect.max_unions, "fields of more than one type", dialect)
+
+
+def check_recursion(schema: Mapping[str, Any], dialect: Dialect) -> None:
+    """Check a schema that Pydantic made for types that hold themselves.
+
+    Raises:
+        UnsupportedSchemaError: Naming the field where the type holds itself.
+    """
+    if dialect.recursion == "yes":
+        return
+    path = find_cycle(schema, required_only=dialect.recursion == "optional")
+    if path is None:
+        return
+    if dialect.recursion == "no":
+        reason = (
+            f"the type holds itself there, and {dialect.name} takes no recursive types. Ask for a flat list whose "
+            "items name their parent, or write a type for each level."
+        )
+    else:
+        reason = (
+            f"the type holds itself there, and {dialect.name} takes that only in fields that may be left out. "
+            "Give the field a default, for example None or an empty list."
+        )
+    raise UnsupportedSchemaError(path, dialect.name, reason)
 
 
 def count_unions(schema: Mapping[str, Any]) -> int:

@@ -6,53 +6,26 @@ import dataclasses
 import inspect
 import re
 import types
-import typing
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
 from enum import Enum
-from functools import lru_cache, reduce
-from operator import attrgetter, or_
-from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Union, get_args, get_origin
 
 import typing_extensions
-from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.schema.dialects import Dialect
+from pllm_notebook.schema.fields import OutputField, bare, fields_of
 from pllm_notebook.schema.fitting import fit
 from pllm_notebook.schema.replies import FittedSchema
 
-__all__ = ["OutputField", "OutputType"]
+__all__ = ["OutputType"]
 
 _LISTS = (list, set, frozenset, Sequence, Set)
-_QUALIFIERS = (
-    typing.Required,
-    typing.NotRequired,
-    typing_extensions.ReadOnly,
-    typing.Final,
-    ClassVar,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class OutputField:
-    """One field of the type: one result column.
-
-    Attributes:
-        name: The Python attribute, or the key of a TypedDict.
-        alias: Its name in JSON.
-        annotation: Its type, without what `Annotated` adds to it.
-        description: What the person wrote about it, "" for nothing.
-        required: Whether a reply must have it.
-    """
-
-    name: str
-    alias: str
-    annotation: Any
-    description: str
-    required: bool
 
 
 class _Generator(GenerateJsonSchema):
@@ -77,7 +50,7 @@ class OutputType:
         self._adapter, self.json_schema = _compile(kind)
         self.name = _name(kind)
         self.doc = _doc(kind)
-        self.fields = _fields(kind, self.json_schema)
+        self.fields = fields_of(kind, self.json_schema)
         item = _item(kind)
         self.item: OutputType | None = None if item is None else OutputType.of(item)
         self._values = _getter(kind, self.fields)
@@ -136,6 +109,8 @@ def _compile(kind: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
         return adapter, adapter.json_schema(schema_generator=_Generator)
     except Exception as error:  # pydantic raises its own errors, SchemaError, NameError and TypeError
         reason = str(error).partition("\n")[0].rstrip(".")
+        if isinstance(error, PydanticUserError) and error.code == "class-not-fully-defined":
+            reason = "one of its annotations names something that is not defined, or only inside a function"
         raise UsageError(
             f"Got {_shown(kind)}, which Pydantic cannot turn into a JSON schema: {reason}. Give a Pydantic model, a "
             "dataclass, or a type such as bool or list[str]. Nothing was sent."
@@ -151,7 +126,7 @@ def _name(kind: Any) -> str:
 
 
 def _spelled(kind: Any) -> str:
-    kind = _bare(kind)
+    kind = bare(kind)
     arguments = get_args(kind)
     if arguments and get_origin(kind) not in (Union, types.UnionType):
         words = [str(one) if isinstance(one, str | int) else _spelled(one) for one in arguments if one is not ...]
@@ -163,7 +138,7 @@ def _spelled(kind: Any) -> str:
 
 
 def _doc(kind: Any) -> str:
-    kind = _bare(kind)
+    kind = bare(kind)
     if not isinstance(kind, type):
         return ""
     # Of other classes, such as date or UUID, the docstring is about Python, not about the answer.
@@ -178,28 +153,8 @@ def _doc(kind: Any) -> str:
     return inspect.cleandoc(own)
 
 
-def _bare(kind: Any) -> Any:
-    """Strip what is not the type: Annotated, Required, NewType, aliases; inside unions too."""
-    while True:
-        origin = get_origin(kind)
-        if origin is Annotated or (origin is not None and origin in _QUALIFIERS):
-            kind = get_args(kind)[0]
-        elif isinstance(kind, typing_extensions.TypeAliasType):
-            kind = kind.__value__
-        elif hasattr(kind, "__supertype__"):
-            kind = kind.__supertype__
-        elif origin in (Union, types.UnionType):
-            branches = [_bare(branch) for branch in get_args(kind)]
-            try:
-                return reduce(or_, branches)
-            except TypeError:  # a forward reference is text, which has no |
-                return kind
-        else:
-            return kind
-
-
 def _item(kind: Any) -> Any:
-    kind = _bare(kind)
+    kind = bare(kind)
     if isinstance(kind, type) and issubclass(kind, RootModel):
         return _item(kind.model_fields["root"].annotation)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -210,94 +165,11 @@ def _item(kind: Any) -> Any:
     return None
 
 
-def _fields(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] | None:
-    kind = _bare(kind)
-    declared = _declared(kind)
-    if declared is None:
-        return None
-    if "$ref" in schema:
-        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
-    properties: Mapping[str, Any] = schema.get("properties", {})
-    required = schema.get("required", ())
-    fields = []
-    for name, (annotation, info) in declared.items():
-        alias = _alias(name, info, properties)
-        described = (info.description if info else None) or properties.get(alias, {}).get("description", "")
-        fields.append(OutputField(name, alias, _bare(annotation), inspect.cleandoc(described), alias in required))
-    return tuple(fields)
-
-
-def _declared(kind: Any) -> dict[str, tuple[Any, FieldInfo | None]] | None:
-    """Give the fields of a class by name: annotation, and what Pydantic knows of it."""
-    origin = get_origin(kind) or kind
-    if not isinstance(origin, type):
-        return None
-    if issubclass(origin, RootModel):
-        return None
-    known: Mapping[str, FieldInfo] | None = None
-    if issubclass(origin, BaseModel):
-        known = origin.model_fields
-    elif dataclasses.is_dataclass(origin):
-        known = getattr(origin, "__pydantic_fields__", None)
-    if known is not None:
-        return {
-            name: (info.annotation, info)
-            for name, info in known.items()
-            if info.init is not False and not info.init_var
-        }
-    if dataclasses.is_dataclass(origin):
-        hints = _hints(kind)
-        return {f.name: (hints[f.name], _info(hints[f.name], f)) for f in dataclasses.fields(origin) if f.init}
-    if typing_extensions.is_typeddict(origin):
-        return {name: (hint, _info(hint)) for name, hint in _hints(kind).items()}
-    return None
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    origin: Any = get_origin(kind) or kind
-    try:
-        hints = typing_extensions.get_type_hints(origin, include_extras=True)
-    except NameError:  # a class inside a function, whose names only Pydantic could find
-        return dict(origin.__annotations__)
-    given = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
-    if not given:
-        return hints
-    return {name: _filled(hint, given) for name, hint in hints.items()}
-
-
-def _filled(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """Put the arguments of a generic into one of its annotations."""
-    if hint in given:
-        return given[hint]
-    parameters = getattr(hint, "__parameters__", ())
-    return hint[tuple(given.get(one, one) for one in parameters)] if parameters else hint
-
-
-def _info(hint: Any, field: dataclasses.Field[Any] | None = None) -> FieldInfo | None:
-    while get_origin(hint) in _QUALIFIERS:
-        hint = get_args(hint)[0]
-    if field is not None and isinstance(field.default, FieldInfo):
-        return field.default
-    return next((one for one in get_args(hint)[1:] if isinstance(one, FieldInfo)), None)
-
-
-def _alias(name: str, info: FieldInfo | None, properties: Mapping[str, Any]) -> str:
-    wanted: Any = None if info is None else info.validation_alias or info.alias
-    if isinstance(wanted, AliasChoices):
-        wanted = next((choice for choice in wanted.choices if isinstance(choice, str)), wanted.choices[0])
-    if isinstance(wanted, AliasPath):
-        raise UsageError(
-            f"Field {name!r} is read from inside another value (AliasPath), so no model can be asked for it. "
-            "Give it a plain alias. Nothing was sent."
-        )
-    return wanted if isinstance(wanted, str) and wanted in properties else name
-
-
 def _getter(kind: Any, fields: tuple[OutputField, ...] | None) -> Callable[[Any], tuple[Any, ...]]:
     if fields is None:
         return lambda value: (value,)
     names = [field.name for field in fields]
-    if typing_extensions.is_typeddict(get_origin(_bare(kind)) or _bare(kind)):
+    if typing_extensions.is_typeddict(get_origin(bare(kind)) or bare(kind)):
         return lambda value: tuple(map(value.get, names))
     if len(names) < 2:
         return lambda value: tuple(getattr(value, name) for name in names)

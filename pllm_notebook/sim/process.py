@@ -52,7 +52,9 @@ class Process:
         ready = self._waiting[0] = _Waiter()
         threading.Thread(target=self._receive, name="pllm-sim", daemon=True).start()
         if not ready.event.wait(_START_S) or ready.reply is None:
-            raise PllmError(f"The simulator did not start. {self._last_words()}")
+            words = self._last_words()
+            self.close()
+            raise PllmError(f"The simulator did not start. {words}")
         self.port: int = ready.reply["port"]
 
     @property

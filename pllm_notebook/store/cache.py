@@ -59,6 +59,8 @@ class DiskStore:
         self._directory = directory
         self._busy_timeout_s = busy_timeout_s
         self._below: ReadOnlyDatabase | None = None if below is None else ReadOnlyDatabase(below)
+        if self._below is not None and not self._below.whole:
+            _log.warning("The cache in %s was not closed: the last answers in it cannot be read from here.", below)
         self._db = health.open_database(directory, busy_timeout_s)
         # Held for each change, and around a fork: a child must never inherit half a transaction.
         self.change_lock = threading.Lock()
@@ -161,13 +163,15 @@ class DiskStore:
     def check(self) -> tuple[int, int, str]:
         """Give the number of whole rows, of rows that cannot be used, and what SQLite says is wrong."""
         findings = _Findings()
-        whole, fault = 0, ""
+        database = self._current()
+        whole, strange, fault = 0, 0, ""
         try:
-            whole = sum(1 for _ in self._current().iterate(findings))
-            fault = self._current().fault()
+            whole = sum(1 for _ in database.iterate(findings))
+            strange = database.strange_rows()
+            fault = database.fault()
         except sqlite3.DatabaseError as error:
             fault = str(error)
-        return whole, findings.count, fault
+        return whole, findings.count + strange, fault
 
     @property
     def bytes_on_disk(self) -> int:
@@ -186,13 +190,24 @@ class DiskStore:
         """Give every key with its entry, in insertion order, as they were at the first step.
 
         Entries of the directory that is only read come last, save those that are in both.
+
+        Raises:
+            NewerEntry: If a later version of this package wrote one of them.
+            StoreError: If the database is damaged; it has been mended where that can be done.
         """
         findings = _Findings()
         seen: set[str] | None = None if self._below is None else set()
-        for key, entry in self._current().iterate(findings):
-            if seen is not None:
-                seen.add(key)
-            yield key, entry
+        database = self._current()
+        try:
+            for key, entry in database.iterate(findings):
+                if seen is not None:
+                    seen.add(key)
+                yield key, entry
+        except sqlite3.DatabaseError as error:
+            mended = " What can be read was copied into a new one: ask again." if self._mend(database, error) else ""
+            raise StoreError(
+                f"The cache in {self._directory} could not be read to its end: {error}.{mended}"
+            ) from error
         if self._below is not None and seen is not None:
             yield from (pair for pair in self._below.iterate(findings) if pair[0] not in seen)
         self._report(findings)

@@ -200,6 +200,10 @@ class Database:
             return False
         return not busy
 
+    def strange_rows(self) -> int:
+        """Count the rows whose key is not text, which nothing of ours can reach."""
+        return int(self.execute("SELECT count(*) FROM Cache WHERE raw IS NOT 1").fetchone()[0])
+
     def fault(self) -> str:
         """Give SQLite's own finding on the file's structure, "" for none."""
         found = [str(row[0]) for row in self.execute("PRAGMA integrity_check(3)")]

@@ -11,13 +11,14 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pllm_notebook.exceptions import StoreError
 
-__all__ = ["LOCK", "Busy", "held"]
+__all__ = ["Busy", "held"]
 
-LOCK = "cache.lock"
+_LOCK = "cache.lock"
+_GATE = "cache.gate"
 _STEP_S = 0.02
 
 
@@ -41,16 +42,37 @@ def held(
         Busy: If it is not free in time.
         FileNotFoundError: If the directory is gone.
     """
+    # Whoever wants the lock alone shuts the gate first and then waits for those inside to leave. With the
+    # lock by itself, two busy writers whose turns overlap would keep a third process out for ever.
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with (
+        _locked(directory, _GATE, kind, patience_s, sleep) as open_gate,
+        _locked(directory, _LOCK, kind, patience_s, sleep),
+    ):
+        if not alone:
+            open_gate()
+        yield
+
+
+@contextmanager
+def _locked(
+    directory: str, name: str, kind: int, patience_s: float, sleep: Callable[[float], None]
+) -> Iterator[Callable[[], None]]:
     # Opened anew each time: a lock belongs to the open file, and threads must not share one.
-    handle = os.open(os.path.join(directory, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        _take(handle, directory, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, patience_s, sleep)
-        try:
-            yield
-        finally:
-            # Said aloud: a child forked meanwhile has a copy of the handle, and closing ours alone
-            # would leave the lock with it.
+    handle = os.open(os.path.join(directory, name), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    def unlock() -> None:
+        # Said aloud: a child forked meanwhile has a copy of the handle, and closing ours alone
+        # would leave the lock with it.
+        with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_UN)
+
+    try:
+        _take(handle, directory, kind, patience_s, sleep)
+        try:
+            yield unlock
+        finally:
+            unlock()
     finally:
         os.close(handle)
 

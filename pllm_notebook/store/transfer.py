@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any, Protocol
 
 import orjson
@@ -55,7 +56,7 @@ def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = Fa
     """
     path = os.path.abspath(os.fspath(path))
     if not overwrite and os.path.lexists(path):
-        raise UsageError(f"{path} exists. Give another name, or overwrite=True. Nothing was written.")
+        raise _taken(path)
     store.flush()
     handle, partial = tempfile.mkstemp(prefix=".pllm-export-", dir=os.path.dirname(path))
     number = 0
@@ -72,13 +73,10 @@ def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = Fa
         if overwrite:
             os.replace(partial, path)
         else:
-            os.link(partial, path)  # unlike a rename, fails where somebody took the name meanwhile
+            _name(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
             os.unlink(partial)
-    except BaseException as error:
-        os.unlink(partial)
-        if isinstance(error, FileExistsError):
-            raise UsageError(f"{path} exists. Give another name, or overwrite=True. Nothing was written.") from None
-        raise
     return number
 
 
@@ -124,6 +122,21 @@ def import_(store: _Target, path: str | os.PathLike[str]) -> int:
     finally:
         added += add(group)
     return added
+
+
+def _name(partial: str, path: str) -> None:
+    try:
+        os.link(partial, path)  # unlike a rename, fails where somebody took the name meanwhile
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise _taken(path) from None
+        os.rename(partial, path)
+
+
+def _taken(path: str) -> UsageError:
+    return UsageError(f"{path} exists. Give another name, or overwrite=True. Nothing was written.")
 
 
 def is_key(key: object) -> bool:

@@ -42,7 +42,7 @@ def test_a_forged_pickle_is_neither_run_nor_read(
 
     assert there == {0}
     assert listed == [key(0)]
-    assert (whole, unusable) == (1, 1)
+    assert (whole, unusable) == (1, 2)
     assert not proof.exists()
     assert "1 entries of the cache" in caplog.text
     # The payload is live: diskcache itself runs it, and so does the JSONDisk that is often advised.

@@ -13,7 +13,7 @@ from store_cases import entry, execute, fill, held_by, key
 from pllm_notebook.store import DiskStore, NewerEntry
 from pllm_notebook.store.envelope import pack
 
-ROWS = range(2000)
+ROWS = range(1000)
 
 
 def filled(path: Path) -> None:
@@ -23,7 +23,7 @@ def filled(path: Path) -> None:
 
 
 def set_aside(path: Path) -> list[str]:
-    return sorted(file.name for file in path.iterdir() if ".damaged-" in file.name)
+    return sorted(file.name for file in path.iterdir() if ".damaged-" in file.name and not file.name.endswith("-wal"))
 
 
 def salvaged(path: Path) -> set[int]:
@@ -61,7 +61,7 @@ def test_a_damaged_head_costs_no_row(path: Path, caplog: pytest.LogCaptureFixtur
 
     assert salvaged(path) == set(ROWS)
     assert "file is not a database" in caplog.text
-    assert "2000 answers were salvaged" in caplog.text
+    assert "1000 answers were salvaged" in caplog.text
 
 
 def test_a_first_page_of_garbage_is_set_aside(path: Path) -> None:
@@ -83,7 +83,7 @@ def test_half_a_database_gives_its_half(path: Path, caplog: pytest.LogCaptureFix
     assert f"{len(there)} answers were salvaged" in caplog.text
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_damaged_pages_cost_no_more_than_what_they_held(path: Path, seed: int) -> None:
     filled(path)
     pages = (path / "cache.db").stat().st_size // 4096

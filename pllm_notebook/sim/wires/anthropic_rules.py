@@ -7,7 +7,10 @@ the keywords.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from pllm_notebook.sim.ask import Rejected
 
@@ -49,52 +52,72 @@ def most_output(model: str) -> int:
 
 
 def check_schema(schema: Any, where: str) -> None:
-    """Refuse a schema that the grammar compiler does not take."""
-    counts = {"optional": 0, "unions": 0}
-    definitions = schema.get("$defs") or schema.get("definitions") or {}
+    """Refuse a schema that the grammar compiler does not take. *where* is how the message names it."""
+    wrong = _wrong(orjson.dumps(schema))
+    if wrong:
+        raise Rejected(400, f"{where}: {wrong}")
 
-    def refuse(why: str) -> None:
-        raise Rejected(400, f"{where}: {why}")
 
-    def visit(node: Any, inside: frozenset[str], counted: bool) -> None:
+class _Fault(Exception):
+    pass
+
+
+@lru_cache(maxsize=256)
+def _wrong(schema_json: bytes) -> str:
+    schema = orjson.loads(schema_json)
+    compiler = _Compiler(schema)
+    try:
+        compiler.visit(schema, frozenset(), True)
+    except _Fault as fault:
+        return str(fault)
+    if compiler.optional > _MOST_OPTIONAL or compiler.unions > _MOST_UNIONS:
+        return (
+            f"Schema is too complex: {compiler.optional} optional parameters (at most {_MOST_OPTIONAL}), "
+            f"{compiler.unions} parameters with union types (at most {_MOST_UNIONS})."
+        )
+    return ""
+
+
+class _Compiler:
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._definitions = schema.get("$defs") or schema.get("definitions") or {}
+        self.optional = 0
+        self.unions = 0
+
+    def visit(self, node: Any, inside: frozenset[str], counted: bool) -> None:
+        """Look at one schema. Parameters behind a reference are not *counted*."""
         if not isinstance(node, Mapping):
             return
-        if (ref := node.get("$ref")) is not None:
-            name = ref.rsplit("/", 1)[-1]
-            if ref == "#" or name in inside:
-                refuse("Recursive schemas are not supported")
-            if name not in definitions:
-                refuse(f"Invalid reference '{ref}'")
-            visit(definitions[name], inside | {name}, False)
+        if "$ref" in node:
+            self._follow(node["$ref"], inside)
             return
         kind = node.get("type")
         for keyword in _UNSUPPORTED.get(kind, ()) if isinstance(kind, str) else ():
             if keyword in node:
-                refuse(f"For '{kind}' type, property '{keyword}' is not supported")
+                raise _Fault(f"For '{kind}' type, property '{keyword}' is not supported")
+        if "oneOf" in node:
+            raise _Fault("'oneOf' is not supported")
         if kind == "object":
             if node.get("additionalProperties") is not False:
-                refuse("For 'object' type, 'additionalProperties' must be explicitly set to false")
+                raise _Fault("For 'object' type, 'additionalProperties' must be explicitly set to false")
             properties = node.get("properties") or {}
             if counted:
-                counts["optional"] += len(properties.keys() - set(node.get("required") or ()))
+                self.optional += len(properties.keys() - set(node.get("required") or ()))
             for child in properties.values():
-                visit(child, inside, counted)
+                self.visit(child, inside, counted)
         elif kind == "array":
             if node.get("minItems", 0) not in (0, 1):
-                refuse("For 'array' type, 'minItems' values other than 0 or 1 are not supported")
-            visit(node.get("items"), inside, counted)
-        branches = node.get("anyOf") or node.get("allOf") or ()
-        if "oneOf" in node:
-            refuse("'oneOf' is not supported")
+                raise _Fault("For 'array' type, 'minItems' values other than 0 or 1 are not supported")
+            self.visit(node.get("items"), inside, counted)
         if counted and ("anyOf" in node or isinstance(kind, list)):
-            counts["unions"] += 1
-        for child in branches:
-            visit(child, inside, counted)
+            self.unions += 1
+        for child in node.get("anyOf") or node.get("allOf") or ():
+            self.visit(child, inside, counted)
 
-    visit(schema, frozenset(), True)
-    if counts["optional"] > _MOST_OPTIONAL or counts["unions"] > _MOST_UNIONS:
-        raise Rejected(
-            400,
-            f"Schema is too complex: {counts['optional']} optional parameters (at most {_MOST_OPTIONAL}), "
-            f"{counts['unions']} parameters with union types (at most {_MOST_UNIONS}).",
-        )
+    def _follow(self, ref: str, inside: frozenset[str]) -> None:
+        name = ref.rsplit("/", 1)[-1]
+        if ref == "#" or name in inside:
+            raise _Fault("Recursive schemas are not supported")
+        if name not in self._definitions:
+            raise _Fault(f"Invalid reference '{ref}'")
+        self.visit(self._definitions[name], inside | {name}, False)

@@ -12,6 +12,7 @@ from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.wires import openai_rules as rules
+from pllm_notebook.sim.wires.openai_strict import check_strict
 
 __all__ = ["PARAMETERS", "OpenAIChat"]
 
@@ -164,7 +165,7 @@ class OpenAIChat:
                     param="response_format.json_schema.name",
                 )
             if spec.get("strict"):
-                rules.check_strict(spec.get("schema"), f"response_format '{spec['name']}'", "response_format")
+                check_strict(spec.get("schema"), f"response_format '{spec['name']}'", "response_format")
         elif "json" not in " ".join([ask.system, *(text for _, text in ask.messages)]).lower():
             raise Rejected(
                 400,
@@ -189,7 +190,7 @@ class OpenAIChat:
                 )
             parameters = function.get("parameters") or {}
             if function.get("strict") and self.provider == "openai":
-                rules.check_strict(
+                check_strict(
                     parameters,
                     f"function '{function['name']}'",
                     f"tools[{index}].function.parameters",

@@ -12,6 +12,7 @@ from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.wires import openai_rules as rules
+from pllm_notebook.sim.wires.openai_strict import check_strict
 
 __all__ = ["PARAMETERS", "OpenAIResponses"]
 
@@ -66,7 +67,7 @@ class OpenAIResponses:
         form = (body.get("text") or {}).get("format") or {"type": "text"}
         if form.get("type") == "json_schema":
             if form.get("strict"):
-                rules.check_strict(form.get("schema"), f"response_format '{form.get('name')}'", "text.format.schema")
+                check_strict(form.get("schema"), f"response_format '{form.get('name')}'", "text.format.schema")
             ask.schema = form.get("schema") or {}
         elif form.get("type") == "json_object":
             ask.json_mode = True
@@ -155,7 +156,7 @@ class OpenAIResponses:
                 continue
             parameters = tool.get("parameters") or {}
             if tool.get("strict"):
-                rules.check_strict(
+                check_strict(
                     parameters,
                     f"function '{tool.get('name')}'",
                     f"tools[{index}].parameters",

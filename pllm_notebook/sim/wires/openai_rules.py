@@ -1,7 +1,6 @@
-"""What OpenAI refuses, in its own words: keys, parameters, sampling on reasoning models, strict schemas.
+"""What OpenAI refuses, in its own words: keys, parameters, sampling on reasoning models.
 
-Sources: the SDK's request types for the parameters; the guide to structured outputs for strict schemas;
-the table of reasoning models as pydantic-ai's profiles state it.
+Sources: the SDK's request types for the parameters; pydantic-ai's profiles for the reasoning models.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pllm_notebook.sim.ask import Headers, Rejected
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
 
-__all__ = ["check_body", "check_key", "check_sampling", "check_strict", "error_body", "limit_headers", "text_of"]
+__all__ = ["check_body", "check_key", "check_sampling", "error_body", "limit_headers", "text_of"]
 
 _FOREIGN = ("missing-model", "claude-", "gemini-")
 _REASONING = ("gpt-5", "gpt-6", "o1", "o3", "o4")
@@ -24,12 +23,6 @@ _OFF_BY_DEFAULT = ("gpt-5.1", "gpt-5.2", "gpt-5.3", "gpt-5.4")
 # Reasoning cannot be switched off.
 _ALWAYS_ON = ("gpt-6-astra", "gpt-6.1-sol", "o1", "o3", "o4")
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs")
-_NOT_STRICT_TEXT = (
-    "oneOf allOf not if then else default patternProperties propertyNames minProperties maxProperties "
-    "unevaluatedProperties unevaluatedItems contains minContains maxContains uniqueItems prefixItems "
-    "dependentRequired dependentSchemas"
-)
-_NOT_STRICT = frozenset(_NOT_STRICT_TEXT.split())
 _TYPES = {500: "server_error", 503: "service_unavailable_error", 529: "service_unavailable_error"}
 
 
@@ -115,60 +108,6 @@ def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_para
             code="unsupported_parameter",
             param=name,
         )
-
-
-def check_strict(schema: Any, what: str, param: str, code: str = "invalid_json_schema") -> None:
-    """Refuse a schema that strict mode does not take. *what* is how the message names it."""
-
-    def refuse(path: tuple[str, ...], why: str) -> None:
-        context = f"({', '.join(repr(part) for part in path)}{',' if len(path) == 1 else ''})"
-        raise Rejected(400, f"Invalid schema for {what}: In context={context}, {why}", code=code, param=param)
-
-    def visit(node: Any, path: tuple[str, ...]) -> None:
-        if not isinstance(node, Mapping):
-            refuse(path, "schema must be an object.")
-        for name in node:
-            if name in _NOT_STRICT:
-                refuse(path, f"'{name}' is not permitted.")
-        if "$ref" in node:
-            if len(node) > 1:
-                extra = sorted(name for name in node if name != "$ref")
-                refuse(path, f"$ref cannot have keywords {extra!r}.")
-            return
-        if node.get("type") == "object" or "properties" in node:
-            if node.get("additionalProperties") is not False:
-                refuse(path, "'additionalProperties' is required to be supplied and to be false.")
-            properties = node.get("properties") or {}
-            missing = [name for name in properties if name not in (node.get("required") or ())]
-            if missing:
-                refuse(
-                    path,
-                    "'required' is required to be supplied and to be an array including every key in properties. "
-                    f"Missing '{missing[0]}'.",
-                )
-            for name, child in properties.items():
-                visit(child, (*path, "properties", name))
-        elif node.get("type") == "array":
-            if not isinstance(node.get("items"), Mapping):
-                refuse(path, "array schema missing items.")
-            visit(node["items"], (*path, "items"))
-        elif not ({"type", "anyOf", "enum", "const"} & node.keys()):
-            refuse(path, "schema must have a 'type' key.")
-        for index, child in enumerate(node.get("anyOf") or ()):
-            visit(child, (*path, "anyOf", str(index)))
-        for group in ("$defs", "definitions"):
-            for name, child in (node.get(group) or {}).items():
-                visit(child, (*path, group, name))
-
-    if not isinstance(schema, Mapping) or schema.get("type") != "object":
-        kind = schema.get("type") if isinstance(schema, Mapping) else None
-        raise Rejected(
-            400,
-            f"Invalid schema for {what}: schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'.",
-            code=code,
-            param=param,
-        )
-    visit(schema, ())
 
 
 def text_of(content: Any) -> str:

@@ -1,0 +1,442 @@
+"""The course of one run: what is pending, on the wire, being stored and being read.
+
+The engine's lane asks for one call at a time (`_next_job`); a reply goes to the store, then
+through validation in a worker, and only then counts as done. Everything here runs on the
+engine's loop, except what says otherwise, so nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+from pllm_notebook.engine import Engine, Feed, Job, Landing
+from pllm_notebook.exceptions import BudgetError, PllmError, ProviderRejectedError, RowError
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Entry, Failure, FailureKind, Reply
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
+from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.lanes import lane_of
+from pllm_notebook.run.outcomes import Ledger, Outcome
+from pllm_notebook.run.pace import Pace
+from pllm_notebook.run.planner import Chunk, Planner, Prompts
+from pllm_notebook.run.settle import Arrival, Repair, settle
+
+__all__ = ["Conductor", "State"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# A writer that falls this far behind stops admission; what is on the wire still fits in memory.
+_MOST_BACKLOG_BYTES = 64 * 2**20
+_LOOK_AGAIN_S = 0.1
+
+State = Literal["running", "done", "cancelled", "failed"]
+
+
+class Conductor:
+    """Conduct one run on the engine's loop.
+
+    Args:
+        ask: The question.
+        rows: The rows' prompts.
+        total: Number of rows.
+        engine: Where it runs.
+        store: None to keep nothing.
+        ended: Called when the run has ended, however it did.
+
+    Attributes:
+        state: "running" until it has ended.
+        error: What ended it, for the caller to raise; None for nothing.
+        unsaved: Rows whose paid answer the cache could not keep.
+        cost_usd: Spent by calls of this run; None once one of unknown price is among them, so that no
+            sum looks whole that is not.
+    """
+
+    def __init__(
+        self, ask: Ask, rows: Prompts, total: int, engine: Engine, store: Store | None, ended: Callable[[], None]
+    ) -> None:
+        self.ask = ask
+        self.total = total
+        self.ledger = Ledger(total)
+        self.pace = Pace(time.monotonic())
+        self.state: State = "running"
+        self.error: BaseException | None = None
+        self.unsaved = 0
+        self.note = ""
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cost_usd: float | None = 0.0
+        self._rate = ask.rate()
+        self.budget = Budget(ask.options.max_cost_usd, self._rate, ask.output_limit, ask.target.label)
+        self._engine = engine
+        self._loop = engine.loop
+        self._store = store
+        self._planner = Planner(ask, rows, total, self.ledger, store)
+        self._planned = False
+        self._ended = ended
+        self._serial = ask.options.mode == "sync"
+        self._raises = self._serial or ask.options.errors == "raise"
+        self._feed = self._new_feed()
+        self._attached = False
+        # Calls of the plan that must be sent, the first `_head` of them already taken. An array, since
+        # there may be a million.
+        self._pending = array("q")
+        self._head = 0
+        self._repairs: deque[Repair] = deque()
+        # Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
+        self._open = 0
+        self._stopping: State | None = None
+        self._arrivals: list[Arrival] = []
+        self._settling = False
+        self._commits: deque[tuple[Arrival, BaseException | None]] = deque()
+        self._commits_told = False
+
+    @property
+    def in_flight(self) -> int:
+        """Calls on the wire."""
+        return self._feed.in_flight
+
+    @property
+    def kept(self) -> int:
+        """Rows that have an answer."""
+        return self.pace.done + self.pace.cached
+
+    def begin(self) -> None:
+        """Start planning; calls leave as soon as the first chunk is planned."""
+        self._planned = False
+        work = self._loop.loop.run_in_executor(
+            self._engine.workers, self._planner.walk, self._hand_over, lambda: self._stopping is not None
+        )
+        work.add_done_callback(self._plan_ended)
+
+    def stop(self, state: State, error: BaseException | None) -> None:
+        """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
+        if self._stopping is not None or self.state != "running":
+            return
+        self._stopping, self.error = state, error
+        self._detach()
+        self._finish_if_over()
+
+    def again(self, kinds: set[FailureKind] | None) -> None:
+        """Send what failed once more (see `Run.retry`)."""
+        calls = self.retryable(kinds)
+        for call in calls:
+            if self.ledger.outcomes[call] is not None:
+                self.pace.failed -= self.ledger.weight[call]
+                self.ledger.outcomes[call] = None
+        self._pending, self._head = array("q", calls), 0
+        self._repairs.clear()
+        self._stopping, self.error, self.state = None, None, "running"
+        self._feed = self._new_feed()
+        self.pace.resume(time.monotonic())
+        self.begin()  # a run that was stopped may not have seen all its rows
+        self._send()
+
+    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
+        """Give the calls that `again` would send: never ended, or failed in a way that can pass."""
+
+        def wanted(outcome: Outcome | None) -> bool:
+            if outcome is None:
+                return True
+            if outcome.failure is None:
+                return False
+            kind = outcome.failure.kind
+            if kinds is not None:
+                return kind in kinds
+            return kind.retried or kind.fatal or kind in (FailureKind.BUDGET, FailureKind.NOT_CACHED)
+
+        return [call for call, outcome in enumerate(self.ledger.outcomes) if wanted(outcome)]
+
+    # Planning.
+
+    def _hand_over(self, chunk: Chunk) -> None:
+        """In the planner's thread: bring a chunk to the loop."""
+        self._loop.call(self._take_chunk, chunk)
+
+    def _take_chunk(self, chunk: Chunk) -> None:
+        ledger = self.ledger
+        self.pace.skipped += chunk.skipped
+        self.pace.failed += chunk.failed
+        for call, rows in chunk.weights.items():
+            # Weights are counted here, on the loop, so that a call which ends meanwhile counts each row once.
+            ledger.weight[call] += rows
+            outcome = ledger.outcomes[call]
+            if outcome is not None:
+                self._count(outcome, rows)
+        for arrival, settled in chunk.settled:
+            if isinstance(settled, Repair):
+                self._repairs.append(settled)
+            else:
+                self._record(arrival.call, settled)
+        if self.ask.options.cache == "only":
+            failure = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
+            for call in chunk.missing:
+                self._record(call, Outcome(None, failure, ledger.keys[call], (), False))
+        else:
+            self._pending.extend(chunk.missing)
+        self._send()
+
+    def _plan_ended(self, work: asyncio.Future[None]) -> None:
+        self._planned = True
+        if not work.cancelled() and work.exception() is not None:
+            self.stop("failed", work.exception())
+        self._finish_if_over()
+
+    # Sending.
+
+    def _new_feed(self) -> Feed:
+        options = self.ask.options
+        feed = Feed(
+            source=self._next_job,
+            max_retries=options.max_retries,
+            timeout_s=options.timeout_s,
+            concurrency=1 if self._serial else options.concurrency,
+        )
+        feed.ceilings(self._loop.loop.time(), options.requests_per_min, options.tokens_per_min)
+        return feed
+
+    def _send(self) -> None:
+        """Let the lane ask for calls, opening it only now: a run that finds everything needs no key."""
+        if self._stopping is not None or (self._head == len(self._pending) and not self._repairs):
+            return
+        label = self.ask.target.label
+        try:
+            lane = lane_of(self._engine, self.ask.target)
+            if self._attached:
+                lane.poke()
+            else:
+                lane.attach(self._feed)
+                self._attached = True
+        except PllmError as error:
+            self.stop("failed", error)
+        except Exception as error:
+            logger.debug("The client for %s could not be opened", label, exc_info=True)
+            told = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
+            self.stop("failed", PllmError(told))
+
+    def _detach(self) -> None:
+        if self._attached:
+            self._attached = False
+            lane_of(self._engine, self.ask.target).detach(self._feed)
+
+    def _next_job(self) -> Job | None:
+        """Give the lane the next call, or None when there is none to send now."""
+        if self._stopping is not None or (self._serial and self._open):
+            return None
+        if self._store is not None and self._store.backlog_bytes > _MOST_BACKLOG_BYTES:
+            self.note = "waiting for the cache to be written"
+            self._loop.loop.call_later(_LOOK_AGAIN_S, self._send)
+            return None
+        ask = self.ask
+        if self._repairs:
+            repair = self._repairs[0]
+            content = ask.content_of(repair.turns)
+            job = self._job(repair.key, partial(ask.content_of, repair.turns), len(content), repair)
+            if job is not None:
+                self._repairs.popleft()
+            return job
+        if self._head == len(self._pending):
+            return None
+        call = self._pending[self._head]
+        text = ask.text_json(self._planner.prompt(self.ledger.first_row[call]))
+        assert isinstance(text, bytes)  # the plan has read it before
+        job = self._job(self.ledger.keys[call], partial(ask.content, text), ask.size(text), call)
+        if job is not None:
+            self._head += 1
+        return job
+
+    def _job(self, key: str, content: Callable[[], bytes], size: int, tag: int | Repair) -> Job | None:
+        bound = self.budget.bound_usd(size)
+        if not self.budget.admit(bound):
+            if not self._open:
+                self._loop.loop.call_soon(self._out_of_money)
+            return None
+        self._open += 1
+        tokens = size / BYTES_PER_TOKEN + (self.ask.options.max_output_tokens or GUESSED_OUTPUT_TOKENS)
+        return Job(key, content, tokens, self._landed, (tag, bound, self.ask.target.quirks.rung))
+
+    def _out_of_money(self) -> None:
+        """Nothing is on the wire and the next call could pass the ceiling."""
+        if self._open or self._stopping is not None:
+            return
+        message = (
+            f"Not sent: with ${self.budget.spent_usd:.4f} spent, one more call could have passed "
+            f"max_cost_usd={self.ask.options.max_cost_usd:g}. Raise it, or give a smaller max_output_tokens."
+        )
+        error = BudgetError(message, kept=self.kept, total=self.total) if self._raises else None
+        self._stopping, self.error = "failed", error
+        failure = Failure(FailureKind.BUDGET, message)
+        for call in self._pending[self._head :]:
+            self._record(call, Outcome(None, failure, self.ledger.keys[call], (), False))
+        for repair in self._repairs:
+            self._record(repair.arrival.call, _unrepaired(repair, failure))
+        self._head = len(self._pending)
+        self._repairs.clear()
+        self._finish_if_over()
+
+    # Landing.
+
+    def _landed(self, job: Job, landing: Landing) -> None:
+        """Take what a call ended with."""
+        tag, bound, rung = job.tag
+        result = landing.result
+        if isinstance(result, Failure):
+            self._open -= 1
+            # A request that may have been paid keeps its reservation as spent; one that was refused is free.
+            self.budget.settle(bound, None if landing.maybe_paid else 0.0, max(0, landing.maybe_paid - 1))
+            self._fail(job.key, tag, replace(result, attempts=landing.attempts))
+            self._send()
+            self._finish_if_over()
+            return
+        cost = None if self._rate is None or result.usage is None else self._rate.cost_usd(result.usage)
+        self.budget.settle(bound, cost, landing.maybe_paid)
+        self._add(result, cost)
+        assert landing.raw is not None
+        entry = Entry.of(
+            result,
+            landing.raw.body,
+            asked=self.ask.target.label,
+            output_limit=self.ask.output_limit,
+            cost_usd=cost,
+            latency_s=landing.latency_s,
+            attempts=landing.attempts,
+        )
+        arrival = self._arrival(tag, entry, rung)
+        if self._store is None:
+            self._arrived(arrival)
+        else:
+            self._store.put(job.key, entry, partial(self._committed, arrival))
+
+    def _arrival(self, tag: int | Repair, entry: Entry, rung: int) -> Arrival:
+        if isinstance(tag, Repair):
+            before = tag.arrival
+            metas = (*before.metas, before.entry.meta)
+            return Arrival(
+                before.call, before.key, entry, before.row, tag.turns, metas, before.repairs + 1, False, rung
+            )
+        return Arrival(tag, self.ledger.keys[tag], entry, self.ledger.first_row[tag], cached=False, rung=rung)
+
+    def _add(self, reply: Reply, cost_usd: float | None) -> None:
+        if reply.usage is not None:
+            self.input_tokens += reply.usage.input_tokens
+            self.output_tokens += reply.usage.output_tokens
+        if cost_usd is None or self.cost_usd is None:
+            self.cost_usd = None
+        else:
+            self.cost_usd += cost_usd
+
+    def _fail(self, key: str, tag: int | Repair, failure: Failure) -> None:
+        if failure.kind is FailureKind.CANCELLED:
+            return  # the row stays pending: nobody knows its answer
+        label = self.ask.target.label
+        if isinstance(tag, Repair):
+            self._record(tag.arrival.call, _unrepaired(tag, failure))
+        else:
+            self._record(tag, Outcome(None, failure, key, (), False))
+        logger.info("%s: a row failed: %s (status %s)", label, failure.kind, failure.status)
+        if failure.kind.fatal and self._stopping is None:
+            message = f"{label} refused ({failure.kind.replace('_', ' ')}): {failure.message}"
+            logger.error("%s", message)
+            kind, status = failure.kind, failure.status
+            error = ProviderRejectedError(message, kind=kind, status=status, kept=self.kept, total=self.total)
+            self.stop("failed", error)
+
+    # Arrivals: stored first, then read.
+
+    def _committed(self, arrival: Arrival, error: BaseException | None) -> None:
+        """In the writer's thread: a reply is on disk. One hop to the loop for a whole group."""
+        self._commits.append((arrival, error))
+        if not self._commits_told:
+            self._commits_told = True
+            self._loop.call(self._take_commits)
+
+    def _take_commits(self) -> None:
+        self._commits_told = False
+        while self._commits:
+            arrival, error = self._commits.popleft()
+            if error is not None:
+                # The answer is here and was paid for: it is kept in memory and the run says so.
+                if not self.unsaved:
+                    logger.error("Answers cannot be saved to the cache and are only in memory: %s", error)
+                self.unsaved += self.ledger.weight[arrival.call]
+            self._arrived(arrival)
+
+    def _arrived(self, arrival: Arrival) -> None:
+        self._arrivals.append(arrival)
+        if not self._settling:
+            self._settle_next()
+
+    def _settle_next(self) -> None:
+        # Whatever has come while the last batch was read makes the next: one hop for many rows.
+        batch, self._arrivals = self._arrivals, []
+        self._settling = bool(batch)
+        if batch:
+            work = self._loop.loop.run_in_executor(
+                self._engine.workers, settle, self.ask, self._store, self._planner.prompt, batch
+            )
+            work.add_done_callback(partial(self._settled, batch))
+
+    def _settled(self, batch: list[Arrival], work: asyncio.Future[list[Outcome | Repair]]) -> None:
+        try:
+            outcomes = work.result()
+        except BaseException as error:  # ours or the interpreter's: rows must not wait for ever
+            logger.exception("Replies could not be read")
+            failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
+            outcomes = [Outcome(None, failure, a.key, (a.entry.meta,), False, a.entry) for a in batch]
+        for arrival, outcome in zip(batch, outcomes, strict=True):
+            self._open -= 1
+            if isinstance(outcome, Repair):
+                self._repairs.append(outcome)
+                continue
+            if self._store is None:
+                outcome.entry = arrival.entry
+            self._record(arrival.call, outcome)
+        self._settle_next()
+        self._send()
+        self._finish_if_over()
+
+    # The end.
+
+    def _record(self, call: int, outcome: Outcome) -> None:
+        """Note how a call ended: from here on its rows are reported as done."""
+        self.ledger.outcomes[call] = outcome
+        self._count(outcome, self.ledger.weight[call])
+        failure = outcome.failure
+        if failure is not None and self._raises and self._stopping is None and not failure.kind.fatal:
+            row = self.ledger.first_row[call]
+            message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
+            self.stop("failed", RowError(message, position=row, kind=failure.kind, kept=self.kept, total=self.total))
+
+    def _count(self, outcome: Outcome, rows: int) -> None:
+        if outcome.failure is not None:
+            self.pace.failed += rows
+        elif outcome.cached:
+            self.pace.cached += rows
+        else:
+            self.pace.done += rows
+
+    def _finish_if_over(self) -> None:
+        nothing_left = self._head == len(self._pending) and not self._repairs
+        if self.state != "running" or self._open or not self._planned:
+            return
+        if self._stopping is None and not nothing_left:
+            return
+        self._detach()
+        self.state = self._stopping or "done"
+        self.pace.finish(time.monotonic())
+        self.note = f"{self.unsaved:,} answers could not be saved to the cache" if self.unsaved else ""
+        self._ended()
+
+
+def _unrepaired(repair: Repair, failure: Failure) -> Outcome:
+    """Give the outcome of a row whose repair turn failed: what was paid before it is kept."""
+    arrival = repair.arrival
+    metas = (*arrival.metas, arrival.entry.meta)
+    return Outcome(None, failure, arrival.key, metas, False, arrival.entry)

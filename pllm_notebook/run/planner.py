@@ -1,0 +1,109 @@
+"""From rows to calls: keys, duplicates, look-ups, and reading what is known. Runs in a worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Entry, Failure
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.outcomes import Ledger, Outcome
+from pllm_notebook.run.settle import Arrival, Repair, settle
+
+__all__ = ["Chunk", "Planner", "Prompts"]
+
+# The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
+_FIRST_CHUNK = 256
+_CHUNK = 5_000
+
+
+class Prompts(Protocol):
+    """Where prompts come from."""
+
+    def prompts(self, rows: range) -> Sequence[str | Failure | None]:
+        """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
+
+
+class Chunk(NamedTuple):
+    """What the planner found out about some rows.
+
+    Attributes:
+        weights: Rows of this chunk that each call answers, whether or not the call is new.
+        settled: Calls that the store answers.
+        missing: Calls that must be sent.
+        skipped: Rows with a missing value.
+        failed: Rows that cannot be sent.
+    """
+
+    weights: dict[int, int]
+    settled: list[tuple[Arrival, Outcome | Repair]]
+    missing: list[int]
+    skipped: int
+    failed: int
+
+
+class Planner:
+    """Walk the rows once, and go on from where it was stopped.
+
+    Args:
+        ask: The question.
+        rows: The rows' prompts.
+        total: Number of rows.
+        ledger: Filled as it goes; calls are only ever added.
+        store: None to look nowhere.
+    """
+
+    def __init__(self, ask: Ask, rows: Prompts, total: int, ledger: Ledger, store: Store | None) -> None:
+        self._ask = ask
+        self._rows = rows
+        self._total = total
+        self._ledger = ledger
+        self._store = store
+        self._at = 0
+
+    def walk(self, take: Callable[[Chunk], None], stopped: Callable[[], bool]) -> None:
+        """Plan what is left, a chunk at a time, until done or *stopped* says so."""
+        size = _CHUNK if self._at else _FIRST_CHUNK
+        while self._at < self._total and not stopped():
+            rows = range(self._at, min(self._at + size, self._total))
+            take(self._chunk(rows))
+            self._at, size = rows.stop, _CHUNK
+
+    def prompt(self, row: int) -> str:
+        """Make one row's prompt."""
+        (prompt,) = self._rows.prompts(range(row, row + 1))
+        assert isinstance(prompt, str)
+        return prompt
+
+    def _chunk(self, rows: range) -> Chunk:
+        ledger, ask = self._ledger, self._ask
+        first_new = len(ledger.keys)
+        weights: dict[int, int] = {}
+        skipped = failed = 0
+        for row, prompt in zip(rows, self._rows.prompts(rows), strict=True):
+            if prompt is None:
+                ledger.skip(row)
+                skipped += 1
+                continue
+            text = ask.text_json(prompt) if isinstance(prompt, str) else prompt
+            if isinstance(text, Failure):
+                ledger.fail(row, text)
+                failed += 1
+                continue
+            call = ledger.add(row, ask.key(text))
+            weights[call] = weights.get(call, 0) + 1
+        new = range(first_new, len(ledger.keys))
+        found: dict[str, Entry] = {}
+        if self._store is not None and ask.options.cache != "refresh" and new:
+            found = self._store.get_many(ledger.keys[first_new:])
+        arrivals, missing = [], []
+        for call in new:
+            key = ledger.keys[call]
+            entry = found.get(key)
+            if entry is not None and entry.serves(ask.output_limit):
+                arrivals.append(Arrival(call, key, entry, ledger.first_row[call]))
+            else:
+                missing.append(call)
+        settled = settle(ask, self._store, self.prompt, arrivals)
+        return Chunk(weights, list(zip(arrivals, settled, strict=True)), missing, skipped, failed)
