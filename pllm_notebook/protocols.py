@@ -102,7 +102,10 @@ class Sink(Protocol):
     """A display. Called from the engine's thread a few times a second; it must not block."""
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the run's start. *cancel* stops the run; it may be called from any thread."""
+        """Show the run's start, or its going on after `retry`. *cancel* stops it, from any thread.
+
+        The first time on the thread that started the run, so that a notebook knows the cell.
+        """
 
     def update(self, progress: Progress) -> None:
         """Show the run as it is now."""

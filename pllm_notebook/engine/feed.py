@@ -115,7 +115,7 @@ class Feed:
 
     def next(self, now: float) -> Job | None:
         """Take the call to send next: what is due again before what is new."""
-        if self.closed or (self.concurrency is not None and self.in_flight >= self.concurrency):
+        if self.closed or self._full:
             return None
         if self._ready:
             return self._ready.popleft()
@@ -124,8 +124,15 @@ class Feed:
         return self.source()
 
     def due(self) -> float | None:
-        """Give the moment at which a waiting retry may go, None for none."""
-        return self._later[0][0] if self._later and not self.closed else None
+        """Give the moment at which a waiting retry may go; None for none, or while it would find no room.
+
+        A moment that has passed must not be given then: the lane would wake for it again and again.
+        """
+        return self._later[0][0] if self._later and not self.closed and not self._full else None
+
+    @property
+    def _full(self) -> bool:
+        return self.concurrency is not None and self.in_flight >= self.concurrency
 
     @property
     def waiting(self) -> int:

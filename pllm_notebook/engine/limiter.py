@@ -21,6 +21,8 @@ _SPAN_S = 3.0
 _BURST_S = 0.25
 _FIRST_PROBE_S = 2.0
 _PROBE_EVERY_S = 1.0
+_ENOUGH = 10
+_ONE_OVERLOAD_S = 1.0
 
 FIRST_WINDOW = 32
 FIRST_WINDOW_UNKNOWN_SERVER = 8
@@ -129,7 +131,8 @@ class Limiter:
         self._first_refusal: float | None = None
         self._next_probe = 0.0
         self._probe_width = 0.01
-        self._limited = False
+        self._overloaded = False
+        self._halved_until = 0.0
 
     def __repr__(self) -> str:
         rpm = "?" if self.requests.rate is None else f"{self.requests.rate * 60:,.0f}"
@@ -158,8 +161,9 @@ class Limiter:
             tokens: Input and output tokens it took, None for unknown.
         """
         self._pass(now)
-        if not self._limited:
-            self.window = min(self._widest, self.window + 1)
+        # Doubles each round trip, until an overload shows that calls at once, and not calls a minute,
+        # are what is scarce; from then on it grows by one each round trip.
+        self.window = min(self._widest, self.window + (1 / self.window if self._overloaded else 1))
         if tokens is not None and stamp.tokens > 0:
             self.tokens.settle(stamp.tokens * self._token_ratio - tokens)
             self._token_ratio += 0.05 * (tokens / stamp.tokens - self._token_ratio)
@@ -169,7 +173,6 @@ class Limiter:
     def refused_at(self, now: float, stamp: Stamp, report: LimitReport | None, retry_after_s: float | None) -> None:
         """Learn from a 429: it was turned away, so nothing was taken, and the server's bucket is empty."""
         self.refused += 1
-        self._limited = True
         if report is not None:
             self._hear(now, stamp, report)
         if self._told and retry_after_s is not None:
@@ -184,8 +187,10 @@ class Limiter:
 
     def overloaded(self, now: float, retry_after_s: float | None) -> None:
         """Learn from a 503 or 529: fewer at once, and a pause where one was asked for."""
-        self.window = max(1.0, self.window / 2)
-        self._limited = True
+        if now >= self._halved_until:  # the calls of one overload all report it; it is one event
+            self.window = max(1.0, self.window / 2)
+            self._halved_until = now + _ONE_OVERLOAD_S
+        self._overloaded = True
         if retry_after_s is not None:
             self.paused_until = max(self.paused_until, now + min(retry_after_s, 60.0))
 
@@ -213,6 +218,10 @@ class Limiter:
             self._passed.popleft()
         if self._first_refusal is None:
             self._first_refusal = now
+        if len(self._passed) < _ENOUGH and self.requests.rate is None:
+            # The first calls are still on their way back: too early to know a rate, but not to ease off.
+            self.paused_until = max(self.paused_until, now + _BURST_S)
+            return
         span = max(0.5, min(_SPAN_S, now - self._passed[0])) if self._passed else _SPAN_S
         rate = max(0.2, len(self._passed) / span)
         if self.requests.rate is not None:
@@ -226,7 +235,7 @@ class Limiter:
         if now >= self._next_probe and self.requests.rate is not None:
             self.requests.rate *= 1 + self._probe_width
             self.requests.capacity = max(1.0, self.requests.rate * _BURST_S)
-            self._probe_width = min(0.1, self._probe_width * 1.5)
+            self._probe_width = min(1.0, self._probe_width * 1.5)
             self._next_probe = now + _PROBE_EVERY_S
 
 

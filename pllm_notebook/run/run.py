@@ -192,22 +192,21 @@ class Run:
 
     def start(self) -> None:
         """Begin, from any thread. Called once, by whoever made the run."""
+        # Here, on the caller's thread: a kernel puts output into the cell that is running there.
+        self._display.open(self.progress(), self.cancel)
         self._loop.call(self._begin)
 
     # From here on, on the engine's loop.
 
     def _begin(self) -> None:
-        self._open_display()
+        self._tick()
         self._course.begin()
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
         self._course.again(kinds)
         if not self.done():
-            self._open_display()
-
-    def _open_display(self) -> None:
-        self._display.open(self.progress(), self.cancel)
-        self._tick()
+            self._display.open(self.progress(), self.cancel)
+            self._tick()
 
     def _tick(self) -> None:
         self._course.pace.sample(time.monotonic())

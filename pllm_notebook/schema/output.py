@@ -8,7 +8,7 @@ import re
 import types
 from collections.abc import Callable, Sequence, Set
 from enum import Enum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any, Union, get_args, get_origin
 
@@ -41,7 +41,6 @@ class OutputType:
         name: For the provider: letters, digits, `_` and `-`, at most 64.
         doc: The type's own docstring, "" for none.
         fields: Of a model, dataclass or TypedDict, in the order they are declared; None for others.
-        item: Of a list, set or tuple of any length: the type of its items; None for others.
         json_schema: As Pydantic makes it, by alias, for validation. Not to be changed.
     """
 
@@ -51,8 +50,6 @@ class OutputType:
         self.name = _name(kind)
         self.doc = _doc(kind)
         self.fields = fields_of(kind, self.json_schema)
-        item = _item(kind)
-        self.item: OutputType | None = None if item is None else OutputType.of(item)
         self._values = _getter(kind, self.fields)
         self._fitted: dict[Dialect, FittedSchema] = {}
 
@@ -72,6 +69,13 @@ class OutputType:
             return cls(kind)
         # Unions in another order are equal to Python but not to a provider, hence the repr.
         return _cached(kind, repr(kind))
+
+    @cached_property
+    def item(self) -> OutputType | None:
+        """Of a list, set or tuple of any length: the type of its items; None for others."""
+        # Only when asked for: a list may hold lists of its own type.
+        item = _item(self.kind)
+        return None if item is None else OutputType.of(item)
 
     def fit(self, dialect: Dialect) -> FittedSchema:
         """Fit the type to a provider; the same object for the same dialect.

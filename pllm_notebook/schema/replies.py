@@ -176,11 +176,9 @@ class FittedSchema:
         """Read all *texts* as one document; None where they do not come apart as they were."""
         content = b"{" + b",\n".join(map(add, _PREFIXES, texts)) + b"}"
         keys = _KEYS[: len(texts)]
-        if self._plan is not None:
+        plan = self._plan
+        if plan is not None:
             rows: dict[str, Any] = _decode(content)
-            if list(rows) != keys:
-                return None
-            plan = self._plan
             content = to_json({key: plan(row) for key, row in rows.items()}, inf_nan_mode="constants")
         values = self._many.validate_json(content)
         if list(values) != keys:

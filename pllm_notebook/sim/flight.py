@@ -21,11 +21,11 @@ from pllm_notebook.sim.ledger import Ledger
 from pllm_notebook.sim.limits import Limits, Standing
 from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.slots import Slots
+from pllm_notebook.sim.tokens import count_input, settle
 from pllm_notebook.sim.wires import find
 
 __all__ = ["Flight"]
 
-_TEXT_PER_TOKEN = 4
 _HTML = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>SIMULATED proxy page</body></html>\n"
 _MODELS = ("gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol", "gpt-6-astra")
 
@@ -103,12 +103,12 @@ class Flight:
         text = "\0".join([ask.system, *(part for turn in ask.messages for part in turn)]).encode("utf-8", "replace")
         identity = digest(0, ask.model.encode(), text, schema_json)
         key = digest(self._seed, identity)
-        tokens = Tokens(_input_tokens(ask, schema_json), 0)
+        entering = count_input(ask, schema_json)
 
         if options.refuse_slots is not None and ledger.in_flight > options.refuse_slots:
             ledger.refused_503 += 1
             return self._refuse(wire, Rejected(503, "All slots are busy. Please try again later."), number)
-        standing = self._limits.admit(ask.model, tokens.input, time.monotonic())
+        standing = self._limits.admit(ask.model, entering, time.monotonic())
         if standing is not None and standing.refused_by:
             ledger.refused_429 += 1
             return self._over_limit(wire, ask, standing, number)
@@ -139,7 +139,7 @@ class Flight:
             return await self._play(request, wire, scripted, number)
 
         made = self._make(ask, schema, schema_json, key, fault, scripted)
-        tokens = self._count(ask, made, tokens.input, (scripted or {}).get("usage") or {})
+        tokens = settle(ask, made, entering, (scripted or {}).get("usage") or {}, options)
         self._limits.settle(ask.model, tokens.output)
         headers: Headers = [wire.request_id(number)]
         if standing is not None and options.headers == "full":
@@ -256,26 +256,6 @@ class Flight:
             made = Made("length", made.text[: len(made.text) // 2])
         return made
 
-    def _count(self, ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int]) -> Tokens:
-        """Count the answer's tokens, and cut it where the request's limit does."""
-        options = self._options
-        reasoning = given.get("reasoning_tokens", options.reasoning_tokens)
-        spoken = len(made.text) + sum(len(name) + len(orjson.dumps(args)) for name, args in made.calls)
-        output = max(1, -(-spoken // _TEXT_PER_TOKEN)) + reasoning
-        limit = ask.output_limit
-        if limit is not None and output > limit and made.finish in ("stop", "length"):
-            reasoning = min(reasoning, limit)
-            made.text = made.text[: (limit - reasoning) * _TEXT_PER_TOKEN]
-            made.finish = "length"
-            output = limit
-        total = given.get("input_tokens", input_tokens)
-        return Tokens(
-            total,
-            given.get("output_tokens", output),
-            min(given.get("cached_tokens", options.cached_prefix_tokens), total),
-            reasoning,
-        )
-
 
 def _read(wire: Wire, raw: bytes, model: str, options: SimOptions) -> Ask:
     try:
@@ -289,15 +269,6 @@ def _read(wire: Wire, raw: bytes, model: str, options: SimOptions) -> Ask:
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         # The readers take well-formed bodies for granted; a provider would name the field here.
         raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
-
-
-def _input_tokens(ask: Ask, schema_json: bytes) -> int:
-    size = len(ask.system.encode("utf-8", "replace"))
-    size += sum(len(text.encode("utf-8", "replace")) for _, text in ask.messages)
-    # A schema that stands in the prompt is counted there.
-    size += len(schema_json) if ask.schema is not None else 0
-    size += sum(len(tool.name) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
-    return max(1, -(-size // _TEXT_PER_TOKEN))
 
 
 def _malformed() -> bytes:

@@ -19,7 +19,11 @@ __all__ = ["Database", "Finding", "ReadOnlyDatabase", "connect_read_only", "read
 
 KEYS_A_QUERY = 5000
 _ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid"
-_SOME = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN (%s)"
+# Text that is not UTF-8 would end the whole query, so what a stranger may have made text is not fetched.
+_SOME = (
+    "SELECT key, mode, filename IS NULL, CASE typeof(value) WHEN 'blob' THEN value END "
+    "FROM Cache WHERE raw = 1 AND key IN (%s)"
+)
 
 Finding = Callable[[str, UnsafeEntryError], None]
 """Told the key of a row that was not read, and why."""
@@ -51,9 +55,9 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], finding: Finding
     found: dict[str, Entry] = {}
     for start in range(0, len(keys), KEYS_A_QUERY):
         some = keys[start : start + KEYS_A_QUERY]
-        for key, mode, filename, value in execute(_SOME % ",".join("?" * len(some)), some):
+        for key, mode, inside, value in execute(_SOME % ",".join("?" * len(some)), some):
             # The checks of `read_row`, written out: this line runs 100,000 times in a warm run.
-            if mode == 1 and filename is None and type(value) is bytes:
+            if mode == 1 and inside and value is not None:
                 try:
                     found[key] = unpack(value)
                     continue
@@ -74,7 +78,12 @@ def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connec
     address = f"file:{quote(os.path.abspath(path))}?mode=ro" + ("&immutable=1" if without_wal else "")
     connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema = 0")
+    connection.text_factory = _lenient
     return connection
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 def iterate(path: str, finding: Finding) -> Iterator[tuple[str, Entry]]:

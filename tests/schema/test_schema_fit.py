@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +21,10 @@ def refusal(kind: Any, dialect: Dialect) -> str:
     with pytest.raises(UnsupportedSchemaError) as caught:
         OutputType.of(kind).fit(dialect)
     return str(caught.value)
+
+
+def _tagged(tag: str, inner: Any) -> Any:
+    return create_model("Tagged", tag=(Literal[tag], ...), inner=(inner, ...))
 
 
 def test_golden_openai() -> None:
@@ -202,6 +206,8 @@ def test_dialects_of_one_name_are_kept_apart() -> None:
         (tuple[int, str] | tuple[str, int], True),
         (dict[str, int] | str, True),
         (dict[str, int] | list[int], False),
+        (_tagged("x", dict[str, int]) | _tagged("y", list[int]), True),
+        (_tagged("x", dict[str, int]) | _tagged("x", list[int]), False),
         (tuple[int, int] | dict[str, tuple[int, int]], True),
         (tuple[int, int] | create_model("Look", item_1=(int, ...), item_2=(int, ...)), False),
         (dict[str, int] | list[create_model("Entry", key=(str, ...), value=(int, ...))], False),  # type: ignore[misc]

@@ -190,23 +190,30 @@ def test_converted_types_are_read_at_once_too() -> None:
     assert [result.counts for n, result in enumerate(results) if n != 3] == [{str(n): n} for n in range(700) if n != 3]
 
 
-@pytest.mark.parametrize("kind", [dict[str, list[int]], list[list[int]], Score])
+@pytest.mark.parametrize("kind", [dict[str, list[int]], list[list[int]], Score], ids=str)
 def test_broken_replies_cannot_shift_their_neighbours(kind: Any) -> None:
-    # Each pair joins to one value when commas alone part the rows, and the last row makes up for
-    # the count by being two: the rows between would get each other's answers.
+    # Each pair is one value, or nothing, when the rows are read as parts of one document, and the
+    # last row but one makes up for the count by being two: the rows between would be shifted.
     pairs = [
         (b'{"value":[[1]', b"[2]]}"),
+        (b'{"value":[[1]]', b'1,"value":[[1]]}'),
         (b'{"value":{"a":[1]', b'"b":[2]}}'),
+        (b'{"value":{"a":[1]}', b"1}"),
         (b'{"name":"a', b'b","score":1}'),
         (b'{"name":"a"', b'"score":1}'),
+        (b'{"name":"a","score":1', b'1,"name":"b","score":1}'),
     ]
     whole = {Score: row(1)}.get(kind, b'{"value":[[7]]}' if kind == list[list[int]] else b'{"value":{"k":[7]}}')
     for left, right in pairs:
-        rows = [left, right, whole, whole + b"," + whole, whole]
+        for two in (whole + b"," + whole, whole + b',"x":' + whole):
+            rows = [left, right, whole, two, whole]
 
-        results = fitted(kind, PLAIN).parse_many(rows)
+            for dialect in (PLAIN, OPENAI):
+                results = fitted(kind, dialect).parse_many(rows)
 
-        assert [isinstance(result, Invalid) for result in results] == [True, True, False, True, False]
+                assert [isinstance(result, Invalid) for result in results[:2]] == [True, True]
+                assert isinstance(results[3], Invalid)
+                assert results[2] == results[4] == fitted(kind).parse(whole).value
 
 
 def test_nothing_to_read_gives_nothing() -> None:

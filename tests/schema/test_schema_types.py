@@ -111,6 +111,17 @@ def test_lists_know_their_items(kind: Any) -> None:
     assert OutputType.of(kind).item is OutputType.of(Address)
 
 
+class Nest(RootModel[list["Nest"]]):
+    pass
+
+
+def test_a_list_may_hold_lists_of_its_own_type() -> None:
+    kind = OutputType.of(Nest)
+
+    assert kind.item is kind
+    assert kind.fit(OPENAI).parse('{"value": [[], [[]]]}').value == Nest.model_validate([[], [[]]])
+
+
 @pytest.mark.parametrize("kind", [int, Address, tuple[int, str], dict[str, int], list[int] | None, list])
 def test_other_types_have_no_items(kind: Any) -> None:
     assert OutputType.of(kind).item is None

@@ -24,25 +24,34 @@ def sim(_server):
     return _server
 
 
-@pytest.fixture
-def gpt(sim):
-    with openai.OpenAI(api_key="any", base_url=sim.base_url("openai"), max_retries=0, timeout=10) as client:
-        yield client
+# The clients live as long as the server: each costs 0.1 s of certificates that loopback does not need.
+@pytest.fixture(scope="session")
+def _clients(_server):
+    words = {"api_key": "any", "max_retries": 0, "timeout": 10}
+    google = types.HttpOptions(base_url=_server.base_url("google"), timeout=10_000)
+    return {
+        "gpt": openai.OpenAI(base_url=_server.base_url("openai"), **words),
+        "compatible": openai.OpenAI(base_url=_server.base_url("compatible"), **words),
+        "claude": anthropic.Anthropic(base_url=_server.base_url("anthropic"), **words),
+        "gemini": genai.Client(api_key="any", http_options=google),
+    }
 
 
 @pytest.fixture
-def compatible(sim):
-    with openai.OpenAI(api_key="any", base_url=sim.base_url("compatible"), max_retries=0, timeout=10) as client:
-        yield client
+def gpt(sim, _clients):
+    return _clients["gpt"]
 
 
 @pytest.fixture
-def claude(sim):
-    with anthropic.Anthropic(api_key="any", base_url=sim.base_url("anthropic"), max_retries=0, timeout=10) as client:
-        yield client
+def compatible(sim, _clients):
+    return _clients["compatible"]
 
 
 @pytest.fixture
-def gemini(sim):
-    options = types.HttpOptions(base_url=sim.base_url("google"), timeout=10_000)
-    return genai.Client(api_key="any", http_options=options)
+def claude(sim, _clients):
+    return _clients["claude"]
+
+
+@pytest.fixture
+def gemini(sim, _clients):
+    return _clients["gemini"]

@@ -49,9 +49,7 @@ def message(client, prompt="hi", *, schema=None, **more):
 def generate(client, prompt="hi", *, schema=None, model="gemini-3.8-flash", **config):
     if schema is not None:
         config |= {"response_mime_type": "application/json", "response_json_schema": schema}
-    return client.models.generate_content(
-        model=model, contents=prompt, config=types.GenerateContentConfig(**config)
-    )
+    return client.models.generate_content(model=model, contents=prompt, config=types.GenerateContentConfig(**config))
 
 
 def openai_tool(**more):

@@ -19,15 +19,15 @@ from pllm_notebook.sim.wires import anthropic_messages, google_generate, openai_
 
 
 def test_openai_chat_knows_the_sdks_parameters():
-    assert openai_chat.PARAMETERS == set(get_type_hints(CompletionCreateParamsNonStreaming))
+    assert set(get_type_hints(CompletionCreateParamsNonStreaming)) == openai_chat.PARAMETERS
 
 
 def test_openai_responses_knows_the_sdks_parameters():
-    assert openai_responses.PARAMETERS == set(get_type_hints(ResponseCreateParamsNonStreaming))
+    assert set(get_type_hints(ResponseCreateParamsNonStreaming)) == openai_responses.PARAMETERS
 
 
 def test_anthropic_knows_the_sdks_parameters():
-    assert anthropic_messages.PARAMETERS == set(get_type_hints(MessageCreateParamsNonStreaming))
+    assert set(get_type_hints(MessageCreateParamsNonStreaming)) == anthropic_messages.PARAMETERS
 
 
 def test_google_knows_what_the_sdk_writes():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,20 @@ def test_deleting_the_directory_in_use_loses_nothing_that_comes_after(
     assert {row[0] for row in execute(path, "SELECT key FROM Cache")} == {key(3), key(4), key(5)}
 
 
+def test_a_directory_deleted_during_the_commit_is_noticed_before_done(store: DiskStore, path: Path) -> None:
+    real = store._db.write
+
+    def write(rows: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
+        result = real(rows)
+        shutil.rmtree(path)
+        return result
+
+    store._db.write = write
+    fill(store, [1])
+
+    assert execute(path, "SELECT key FROM Cache") == [(key(1),)]
+
+
 def test_reading_after_the_file_was_exchanged_reads_the_new_file(store: DiskStore, path: Path, tmp_path: Path) -> None:
     other = DiskStore(str(tmp_path / "other"))
     fill(other, [7])
@@ -305,7 +321,7 @@ def test_a_cache_can_be_opened_while_others_write_without_a_pause(path: Path) ->
 
 
 FORKS = """
-import os, sys, threading
+import os, sys, threading, weakref
 from store_cases import fill, held_by
 from pllm_notebook.store import open_store
 store = open_store(sys.argv[1])
@@ -323,7 +339,8 @@ for index in range(8):
     pid = os.fork()
     if not pid:
         first = 1000 * (index + 1)
-        ok = held_by(store, range(10)) == set(range(10))
+        parents = weakref.ref(store._db)
+        ok = held_by(store, range(10)) == set(range(10)) and parents() is None
         fill(store, range(first, first + 50))
         store.close()
         os._exit(0 if ok else 1)

@@ -66,6 +66,18 @@ def test_a_forged_file_name_is_neither_read_nor_deleted(store: DiskStore, path: 
     assert victim.read_bytes() == pack(entry(0))
 
 
+@pytest.mark.parametrize("forgery", ["mode = 4", "mode = 2", "filename = 'f'", "value = CAST(value AS TEXT)"])
+def test_a_row_of_another_form_is_not_read_though_its_bytes_are_whole(
+    store: DiskStore, path: Path, forgery: str
+) -> None:
+    fill(store, range(2))
+    execute(path, f"UPDATE Cache SET {forgery} WHERE key = ?", key(0))
+
+    assert held_by(store, range(2)) == {1}
+    assert [name for name, _ in store.iterate()] == [key(1)]
+    assert store.check() == (1, 1, "")
+
+
 def test_the_disk_takes_text_and_bytes_alone(tmp_path: Path) -> None:
     disk = BytesDisk(str(tmp_path))
 
@@ -124,7 +136,9 @@ def test_settings_that_another_program_left_are_set_back(store: DiskStore, path:
 def test_nothing_is_ever_evicted(store: DiskStore, path: Path) -> None:
     diskcache.Cache(path, disk=BytesDisk, cull_limit=10, size_limit=1, eviction_policy="least-recently-stored").close()
 
-    fill(store, range(500))
+    fill(store, range(100))
+    execute(path, "UPDATE Cache SET expire_time = 1")
+    fill(store, range(100, 500))
 
     assert held_by(store, range(500)) == set(range(500))
 

@@ -1,0 +1,167 @@
+"""The words after `%%pllm`: the frame, and every option of a call as `--kebab-case`."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from IPython.core.error import UsageError as ShellUsageError
+from IPython.core.magic_arguments import MagicArgumentParser
+
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.settings import Options
+
+__all__ = ["CHOICES", "WORDS", "help_text", "read"]
+
+OWN = {
+    "schema": "the answer's type: any expression that names one, such as Review, list[Item] or bool",
+    "out": "variable that the result is bound to; it is not displayed then",
+}
+LATER = {
+    "samples": "answers to each row (not available yet)",
+    "decide": "how one of several answers is chosen (not available yet)",
+    "judge": "model that chooses (not available yet)",
+    "tools": "functions that the model may call (not available yet)",
+}
+
+_OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
+
+
+def read(line: str) -> dict[str, Any]:
+    """Read the line: name to value of what was given, the frame's expression as "data".
+
+    Raises:
+        UnknownOptionError: For an option that no one reads.
+        UsageError: For a line that cannot be read.
+    """
+    try:
+        given, unknown = _parser().parse_known_args(_split(line))
+    except ShellUsageError as error:  # argparse's: a missing or wrong value
+        raise UsageError(f"%%pllm: {error}. Nothing was sent.") from None
+    for word in unknown:
+        if word.startswith("--"):
+            raise UnknownOptionError(word.partition("=")[0], WORDS)
+        raise UsageError(
+            f"{word!r} stands alone on the line of %%pllm, after the data. Put an expression with spaces in quotes or "
+            f"brackets. Nothing was sent."
+        )
+    return {name: value for name, value in vars(given).items() if value is not None}
+
+
+def help_text() -> str:
+    """Give what `%%pllm --help` shows."""
+    return _parser().format_help()
+
+
+def _split(line: str) -> list[str]:
+    """Split a line at its spaces, except within brackets and quotes, so that an expression is one word.
+
+    A word's own quotes are taken off, as a shell does: `df.head(10)`, `df[df.score > 3]`,
+    `--system "Be brief."`, `--schema Literal["a", "b"]`.
+    """
+    words: list[str] = []
+    word, depth, quote, begun = "", 0, "", False
+    bare = True  # whether the open quote is the word's own, to be taken off
+    for char in line:
+        if quote:
+            if char == quote:
+                quote = ""
+                word += "" if bare else char
+            else:
+                word += char
+        elif char in _QUOTES:
+            bare = depth == 0 and (not word or word.endswith("="))
+            quote, begun = char, True
+            word += "" if bare else char
+        elif char.isspace() and depth == 0:
+            words += [word] if begun else []
+            word, begun = "", False
+        else:
+            depth += (char in _OPENING) - (char in _CLOSING)
+            word, begun = word + char, True
+    if quote or depth > 0:
+        missing = f"quote {quote}" if quote else "bracket"
+        raise UsageError(f"A {missing} on the line of %%pllm does not end. Nothing was sent.")
+    return words + ([word] if begun else [])
+
+
+class _Parser(MagicArgumentParser):
+    """IPython's parser, whose errors are one line, with our usage."""
+
+    def format_usage(self) -> str:
+        return "usage: %%pllm [DATA] [--schema TYPE] [--out NAME] [--model MODEL] [OPTION ...]\n"
+
+    def format_help(self) -> str:
+        return super().format_help().replace("::\n\n  %", "", 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = _Parser(  # type: ignore[no-untyped-call]
+        prog="%pllm",
+        usage="%%pllm [DATA] [--schema TYPE] [--out NAME] [--model MODEL] [OPTION ...]",
+        description="Ask a language model; the prompt is the rest of the cell, with {column} where a row's values go.",
+        add_help=False,
+    )
+    made.allow_abbrev = False  # a shortened option would change its meaning when another is added
+    made.add_argument("data", nargs="?", metavar="DATA", help="a dataframe, series or list: a name or an expression")
+    for word, text in OWN.items():
+        made.add_argument(f"--{word}", help=text)
+    hints = get_type_hints(Options)
+    for field in fields(Options):
+        made.add_argument(_flag(field.name), **_kind(hints[field.name]), help=_texts()[field.name].replace("%", "%%"))
+    for word, text in LATER.items():
+        made.add_argument(f"--{word}", help=text)
+    made.add_argument("--help", action="store_true", default=None, help="show this")
+    return made
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _kind(hint: Any) -> dict[str, Any]:
+    """Tell argparse how a value of this type is written."""
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    if bool in kinds:
+        return {"action": argparse.BooleanOptionalAction, "default": None}
+    if any(get_origin(kind) is tuple for kind in kinds):
+        return {"type": _names, "metavar": "A,B"}
+    if float in kinds:
+        return {"type": float, "metavar": "X"}
+    return {"type": int, "metavar": "N"} if int in kinds else {"metavar": "TEXT"}
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _texts() -> Mapping[str, str]:
+    """Read each option's text from the one place where it is written: the docstring of `Options`."""
+    doc = inspect.cleandoc(Options.__doc__ or "").partition("Attributes:")[2]
+    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", doc, flags=re.MULTILINE)
+    texts = {name: " ".join(text.split()) for name, text in found}
+    return {field.name: texts.get(field.name, "") for field in fields(Options)}
+
+
+def _words() -> tuple[str, ...]:
+    hints = get_type_hints(Options)
+    words = [f"--{word}" for word in OWN]
+    for field in fields(Options):
+        words.append(_flag(field.name))
+        if hints[field.name] is bool:
+            words.append(_flag(f"no_{field.name}"))
+    return (*words, *(f"--{word}" for word in LATER), "--help")
+
+
+WORDS = _words()
+"""Every option as it is written on the line."""
+
+CHOICES = {_flag(name): get_args(hint) for name, hint in get_type_hints(Options).items() if get_origin(hint) is Literal}
+"""The values of options that take one of a few words."""

@@ -1,0 +1,66 @@
+"""`%%pllm` and `%pllm`: registered by `%load_ext pllm_notebook`, taken away by `%unload_ext`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from IPython.core.magic import no_var_expand
+
+from pllm_notebook.notebook import completions
+from pllm_notebook.notebook.arguments import help_text
+from pllm_notebook.notebook.cell import run_cell
+from pllm_notebook.notebook.words import run_word
+
+__all__ = ["awaited", "load", "unload"]
+
+_NAME = "pllm"
+# The exact word; `%%pllm?` is IPython's own question, and is answered from the docstring.
+_FIRST_LINE = re.compile(rf"%%{_NAME}(?![\w?])(.*)", flags=re.DOTALL)
+
+
+def load(shell: Any) -> None:
+    """Add the magics, the transformer that awaits a cell, and the completions. Loading twice is loading once."""
+
+    @no_var_expand
+    async def cell_magic(line: str, cell: str | None = None) -> Any:
+        return await run_cell(line, cell, shell.user_ns, blocking=getattr(shell, "kernel", None) is None)
+
+    @no_var_expand
+    def line_magic(line: str) -> Any:
+        return run_word(line)
+
+    cell_magic.__doc__ = help_text()
+    line_magic.__doc__ = run_word.__doc__
+    shell.register_magic_function(cell_magic, "cell", _NAME)
+    shell.register_magic_function(line_magic, "line", _NAME)
+    transformers = shell.input_transformers_cleanup
+    if awaited not in transformers:
+        transformers.append(awaited)
+    completions.load(shell)
+
+
+def unload(shell: Any) -> None:
+    """Take away what `load` added. What was bound and what runs stay."""
+    for kind in ("cell", "line"):
+        shell.magics_manager.magics[kind].pop(_NAME, None)
+    if awaited in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(awaited)
+    completions.unload(shell)
+
+
+def awaited(lines: list[str]) -> list[str]:
+    """Turn a `%%pllm` cell into one that awaits it, so that the notebook's loop stays free.
+
+    IPython calls a cell magic and shows what it returns; a coroutine would be shown and never run.
+    """
+    first = _FIRST_LINE.fullmatch(lines[0]) if lines else None
+    if first is None:
+        return lines
+    line, body = first[1].strip(), "".join(lines[1:]) or "\n"  # IPython refuses an empty body
+    return [f"await get_ipython().run_cell_magic({_NAME!r}, {line!r}, {body!r})\n"]
+
+
+# A terminal asks its transformers whether a cell is complete. As an awaited line it would be, before
+# its body is written; with this mark IPython asks about the cell magic instead.
+awaited.has_side_effects = True  # type: ignore[attr-defined]

@@ -1,0 +1,74 @@
+"""Progress on stderr: a bar in a terminal, a line now and then where stderr is a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pllm_notebook.notebook import wording
+from pllm_notebook.records import Progress
+
+__all__ = ["TerminalSink"]
+
+# A log that is read later wants a line of a long run now and then, and none of a short one's.
+_LINE_EVERY_S = 10.0
+
+
+class TerminalSink:
+    """A tqdm bar while the run goes on, and one final line that stays.
+
+    Args:
+        stream: Where it goes, None for stderr.
+        every_s: Seconds between lines where the stream is no terminal.
+    """
+
+    def __init__(self, stream: Any = None, every_s: float = _LINE_EVERY_S) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._every_s = every_s
+        self._next = 0.0
+        self._bar: Any = None
+
+    def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
+        """Show the start."""
+        self._next = time.monotonic() + self._every_s
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=progress.total,
+                initial=progress.total - progress.pending,
+                desc=f"{progress.label} {wording.model(progress)}",
+                unit="row",
+                file=self._stream,
+                dynamic_ncols=True,
+                leave=False,
+                # The caller's clock is the only one, and it is slow enough for a terminal.
+                miniters=0,
+                mininterval=0,
+            )
+
+    def update(self, progress: Progress) -> None:
+        """Show the run as it is now."""
+        if self._bar is not None:
+            self._bar.n = progress.total - progress.pending
+            failed = f"{progress.failed:,} failed" if progress.failed else ""
+            parts = [failed, *wording.spent(progress), progress.note]
+            self._bar.set_postfix_str(" · ".join(part for part in parts if part))
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._every_s
+            self._write(wording.step(progress))
+
+    def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
+        """Leave one final line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._write(wording.ended(progress))
+
+    def _write(self, line: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        # A console that cannot show "✓" gets "?" rather than a traceback.
+        self._stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+        self._stream.flush()

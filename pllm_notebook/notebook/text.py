@@ -1,0 +1,92 @@
+"""One output of the cell that started a run, and the plain line in it."""
+
+from __future__ import annotations
+
+import contextvars
+import html
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from pllm_notebook.notebook import wording
+from pllm_notebook.records import Progress
+
+__all__ = ["Output", "TextSink", "line_bundle"]
+
+_REDRAW_S = 1.0
+
+
+class Output:
+    """A place in the cell that is running when this is made; it can be changed later, from any thread."""
+
+    def __init__(self) -> None:
+        self._id = uuid.uuid4().hex
+        self._shown = False
+        # A kernel knows by context variables which cell a message belongs to. The engine's threads
+        # have other contexts by the time a run ends.
+        self._context = contextvars.copy_context()
+
+    def show(self, bundle: dict[str, Any]) -> None:
+        """Put a MIME bundle there, in place of what was there."""
+        from IPython.display import display
+
+        def publish() -> None:
+            # IPython's functions are not annotated.
+            display(bundle, raw=True, display_id=self._id, update=self._shown)  # type: ignore[no-untyped-call]
+            self._shown = True
+
+        self.within(publish)
+
+    def beside(self) -> Output:
+        """Give another place in the same cell."""
+        other = Output()
+        other._context = self._context
+        return other
+
+    def within(self, function: Callable[[], object]) -> None:
+        """Run *function* as the cell that this was made in."""
+        self._context.copy().run(function)
+
+
+def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
+    """Make one line, which reads well in a saved notebook, in HTML and in Markdown.
+
+    Args:
+        text: Anything; it is escaped.
+        muted: Further words, in a weaker colour.
+    """
+    weak = f" <span style='opacity:0.65'>{html.escape(muted)}</span>" if muted else ""
+    return {
+        "text/plain": f"{text} {muted}".rstrip(),
+        # Colour and size are the page's own, so that it is right in the dark too.
+        "text/html": f"<div style='font-variant-numeric:tabular-nums'>{html.escape(text)}{weak}</div>",
+    }
+
+
+class TextSink:
+    """Progress as one line that changes about once a second. For a kernel without widgets."""
+
+    def __init__(self) -> None:
+        self._output: Output | None = None
+        self._next = 0.0
+
+    def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
+        """Show the start; a later call, for a retry, goes on in the same place."""
+        self._output = self._output or Output()
+        self._draw(progress)
+
+    def update(self, progress: Progress) -> None:
+        """Show the run as it is now, at most once a second: every change is a message that is kept."""
+        if time.monotonic() >= self._next:
+            self._draw(progress)
+
+    def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
+        """Leave one final line."""
+        if self._output is not None:
+            self._output.show(line_bundle(wording.ended(progress)))
+
+    def _draw(self, progress: Progress) -> None:
+        self._next = time.monotonic() + _REDRAW_S
+        if self._output is not None:
+            self._output.show(line_bundle(wording.step(progress), muted="Interrupt the kernel to stop."))

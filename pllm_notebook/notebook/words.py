@@ -1,0 +1,210 @@
+"""The words of `%pllm`: show and set things without leaving the notebook."""
+
+from __future__ import annotations
+
+import html
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+import pllm_notebook
+from pllm_notebook.engine import engine
+from pllm_notebook.exceptions import NotAvailableYetError, PllmError, UnknownModelError, UsageError, guess
+from pllm_notebook.notebook import wording
+from pllm_notebook.run import Run, options_for, runs
+from pllm_notebook.run.ask import target_for
+from pllm_notebook.settings import configure, current
+
+__all__ = ["WORDS", "Overview", "run_word"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A few facts, one a line.
+
+    Attributes:
+        lines: Name and text.
+    """
+
+    lines: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        width = max((len(name) for name, _ in self.lines), default=0)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in self.lines)
+
+    def _repr_html_(self) -> str:
+        style = "style='text-align:left'"
+        rows = "".join(
+            f"<tr><th {style}>{html.escape(name)}</th><td {style}>{html.escape(text)}</td></tr>"
+            for name, text in self.lines
+        )
+        return f"<table>{rows}</table>"
+
+
+def run_word(line: str) -> Any:
+    """Show or set things.
+
+    %pllm              the model in force and where it comes from
+    %pllm use MODEL    set the model for every later call
+    %pllm status       the newest run
+    %pllm errors       its failed rows
+    %pllm retry        send those again that can succeed again, and wait
+    %pllm cost         what this session's runs cost
+    %pllm limits       the providers' limits as learned so far
+    %pllm cache        what the cache holds
+    %pllm jobs         the providers' batch jobs
+    """
+    word, _, rest = line.strip().partition(" ")
+    if not word:
+        return overview()
+    if word not in WORDS:
+        raise UsageError(f"There is no %pllm {word}.{guess(word, WORDS)} There are {', '.join(WORDS)}.")
+    rest = rest.strip()
+    if word == "use":
+        return use(rest)
+    if rest:
+        raise UsageError(f"%pllm {word} takes nothing more, not {rest!r}.")
+    return _WORDS[word]()
+
+
+def overview() -> Overview:
+    """Tell the model in force, and where it and other things come from."""
+    options = current().options
+    if "model" in options:
+        model, source = options["model"], "pllm.configure"
+    elif os.environ.get("PLLM_MODEL"):
+        model, source = os.environ["PLLM_MODEL"], "environment variable PLLM_MODEL"
+    else:
+        try:
+            model, source = target_for(options_for({})).label, "the first provider whose key is in the environment"
+        except UnknownModelError as error:
+            model, source = "none", str(error)
+    others = ", ".join(f"{name}={value!r}" for name, value in options.items() if name != "model")
+    lines = [
+        ("model", f"{model} ({source})"),
+        *([("configured", others)] if others else []),
+        ("cache", str(pllm_notebook.cache.directory)),
+        ("runs", f"{len(runs()):,} in this session, {_total(_all_costs())}"),
+        ("words", f"%pllm {' | '.join(WORDS)}; %%pllm --help"),
+    ]
+    return Overview(tuple(lines))
+
+
+def use(name: str) -> Overview:
+    """Set the model for every later call. Sends nothing, and needs no key yet."""
+    if not name:
+        raise UsageError("%pllm use needs a model, for example %pllm use openai:gpt-6-luna.")
+    target_for(options_for({"model": name}))  # a name that cannot be resolved is refused before it is kept
+    configure(model=name)
+    return overview()
+
+
+def status() -> Overview:
+    """Tell how the newest run stands, and what its provider's lane does."""
+    run = _newest()
+    p = run.progress()
+    lines = [("run", run.id), ("rows", wording.step(p) if p.state == "running" else wording.ended(p))]
+    if p.state == "running":
+        lines.append(("in flight", f"{p.in_flight:,}"))
+    lines += [(lane.name, repr(lane.limiter)) for lane in engine(current().loop).lanes if lane.name == p.model]
+    return Overview(tuple(lines))
+
+
+def errors() -> Any:
+    """Give the failed rows of the newest run."""
+    return _newest().errors
+
+
+def retry() -> Run:
+    """Send the failed rows of the newest run again, where they can succeed again, and wait."""
+    run = _newest().retry()
+    run.wait()
+    return run
+
+
+def cost() -> pd.DataFrame:
+    """Give what each run of this session cost, newest last, and the sum; NA where a price is unknown."""
+    table = pd.DataFrame(
+        [
+            {
+                "run": run.id, "asked": p.label, "model": wording.model(p), "state": p.state, "rows": p.total,
+                "answered": p.done, "from_cache": p.cached, "failed": p.failed,
+                "input_tokens": p.input_tokens, "output_tokens": p.output_tokens, "cost_usd": p.cost_usd,
+            }
+            for run in runs() for p in (run.progress(),)
+        ],
+        columns=["run", "asked", "model", "state", "rows", "answered", "from_cache", "failed",
+                 "input_tokens", "output_tokens", "cost_usd"],
+    ).astype({"cost_usd": "Float64"})  # fmt: skip
+    counted = ["rows", "answered", "from_cache", "failed", "input_tokens", "output_tokens"]
+    # An unknown price makes the sum unknown: a sum that looks whole would be believed.
+    table.loc[len(table)] = {
+        **dict.fromkeys(("asked", "model", "state"), ""),
+        "run": "total",
+        **{name: table[name].sum() for name in counted},
+        "cost_usd": table["cost_usd"].sum(skipna=False),
+    }
+    return table.set_index("run")
+
+
+def limits() -> pd.DataFrame:
+    """Give each model's limits as its provider told them or as they were found out; NA for unknown."""
+    # Nothing has been learned where nothing has run, and asking must not start the engine's thread.
+    lanes = engine(current().loop).lanes if runs() else []
+    now = time.monotonic()
+    rows = [
+        {
+            "requests_per_min": _per_min(lane.limiter.requests.rate),
+            "tokens_per_min": _per_min(lane.limiter.tokens.rate),
+            "window": round(lane.limiter.window),
+            "refused": lane.limiter.refused,
+            "paused_s": max(0.0, lane.limiter.paused_until - now),
+        }
+        for lane in lanes
+    ]
+    columns = ["requests_per_min", "tokens_per_min", "window", "refused", "paused_s"]
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index([lane.name for lane in lanes], name="model"))
+    return table.astype({"requests_per_min": "Float64", "tokens_per_min": "Float64"})
+
+
+def jobs() -> Any:
+    """Give the providers' batch jobs."""
+    raise NotAvailableYetError("%pllm jobs")
+
+
+def cache() -> Any:
+    """Tell what the cache holds."""
+    return pllm_notebook.cache.info()
+
+
+_WORDS: dict[str, Callable[[], Any]] = {
+    "status": status, "errors": errors, "retry": retry, "cost": cost, "limits": limits, "jobs": jobs, "cache": cache,
+}  # fmt: skip
+
+WORDS = ("use", *_WORDS)
+"""What can stand after `%pllm`."""
+
+
+def _newest() -> Run:
+    known = runs()
+    if not known:
+        raise PllmError("Nothing has been run in this session yet.")
+    return known[-1]
+
+
+def _all_costs() -> list[float | None]:
+    return [run.cost for run in runs()]
+
+
+def _total(costs: list[float | None]) -> str:
+    known = [each for each in costs if each is not None]
+    unknown = "" if len(known) == len(costs) else f" and {len(costs) - len(known):,} of unknown cost"
+    return f"{wording.money(sum(known))}{unknown}"
+
+
+def _per_min(rate: float | None) -> float | None:
+    return None if rate is None else rate * 60

@@ -1,0 +1,48 @@
+"""Tokens, at four characters each, and the output limit that they run into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+
+from pllm_notebook.sim.ask import Ask, Made, Tokens
+from pllm_notebook.sim.options import SimOptions
+
+__all__ = ["count_input", "settle"]
+
+_PER_TOKEN = 4
+
+
+def count_input(ask: Ask, schema_json: bytes) -> int:
+    """Count a request's tokens: all texts in UTF-8, the schema and the tools."""
+    size = len(ask.system.encode("utf-8", "replace"))
+    size += sum(len(text.encode("utf-8", "replace")) for _, text in ask.messages)
+    # A schema that stands in the prompt is counted there.
+    size += len(schema_json) if ask.schema is not None else 0
+    size += sum(len(tool.name) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
+    return max(1, -(-size // _PER_TOKEN))
+
+
+def settle(ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int], options: SimOptions) -> Tokens:
+    """Count an answer's tokens, and cut *made* where the request's limit does.
+
+    Reasoning comes first and counts towards the limit, so that a small limit leaves no room for text. What
+    is *given* (by a scripted answer) stands in place of what was counted.
+    """
+    reasoning = given.get("reasoning_tokens", options.reasoning_tokens)
+    spoken = len(made.text) + sum(len(name) + len(orjson.dumps(args)) for name, args in made.calls)
+    output = max(1, -(-spoken // _PER_TOKEN)) + reasoning
+    limit = ask.output_limit
+    if limit is not None and output > limit and made.finish in ("stop", "length"):
+        reasoning = min(reasoning, limit)
+        made.text = made.text[: (limit - reasoning) * _PER_TOKEN]
+        made.finish = "length"
+        output = limit
+    total = given.get("input_tokens", input_tokens)
+    return Tokens(
+        total,
+        given.get("output_tokens", output),
+        min(given.get("cached_tokens", options.cached_prefix_tokens), total),
+        reasoning,
+    )

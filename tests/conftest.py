@@ -1,0 +1,99 @@
+"""What every test gets: no keys, no settings of an earlier test, and no network beyond this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pllm_notebook as pllm
+from pllm_notebook import engine, settings
+from pllm_notebook.sim import SimOptions, Simulator
+from pllm_notebook.store import close_stores
+
+# Everything that could give a test a key, an address or a setting of the machine it runs on.
+_FOREIGN = ("PLLM_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "AZURE_OPENAI_", "AWS_")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+class NetworkClosedError(RuntimeError):
+    """A test tried to leave this machine. Not an OSError: nothing may take it for a lost connection."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def closed_network() -> Iterator[None]:
+    """Close the network, except for loopback and sockets of the file system."""
+    connect, connect_ex, look_up = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        _refuse_unless_here(self.family, address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        _refuse_unless_here(self.family, address)
+        return connect_ex(self, address)
+
+    def guarded_look_up(host: Any, *args: Any, **also: Any) -> Any:
+        if not _is_here(host):
+            raise NetworkClosedError(f"A test tried to look up {host!r}.")
+        return look_up(host, *args, **also)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        patch.setattr(socket, "getaddrinfo", guarded_look_up)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nobodys_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin without keys, addresses, proxies and settings, and leave no settings behind."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) or name.lower() in _PROXIES:
+            monkeypatch.delenv(name)
+    yield
+    settings.reset()
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Iterator[Path]:
+    """An empty cache that runs of this test use; the engine ends with the test, and with it all it has learned."""
+    directory = tmp_path / "cache"
+    pllm.configure(cache_dir=directory, progress=False)
+    yield directory
+    engine.shutdown()
+    close_stores()
+
+
+@pytest.fixture(scope="session")
+def sim_server() -> Iterator[Simulator]:
+    """One simulator for the whole session, since starting a process takes a second."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def sim(sim_server: Simulator) -> Simulator:
+    """The simulator, as good as new."""
+    sim_server.set(**SimOptions().as_json(), answers=None)
+    sim_server.reset()
+    return sim_server
+
+
+def _refuse_unless_here(family: int, address: Any) -> None:
+    if family in (socket.AF_INET, socket.AF_INET6) and not _is_here(address[0]):
+        raise NetworkClosedError(f"A test tried to connect to {address!r}.")
+
+
+def _is_here(host: Any) -> bool:
+    if host in (None, "", b"", "localhost", socket.gethostname()):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,336 @@
+"""The dispatcher, on virtual time: exact moments, exact counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from pllm_notebook.engine import Limiter
+from pllm_notebook.exceptions import MissingKeyError
+from pllm_notebook.protocols import TransportFault
+from pllm_notebook.records import Failure, FailureKind, RawReply
+from tests.engine.virtual import Calls, ModelServer, lane_to, run_virtual
+
+RESET = TransportFault(FailureKind.CONNECTION, "reset")
+SERVER_ERROR = RawReply(500, {}, b"")
+
+
+def keys(count: int) -> list[str]:
+    return [str(n) for n in range(count)]
+
+
+def test_every_call_ends_once_with_its_own_answer() -> None:
+    async def main() -> list[str]:
+        server = ModelServer(latency_s=lambda rng: rng.uniform(0.1, 2.0))
+        calls = Calls(keys(200))
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        assert calls.order != sorted(calls.order)
+        return [calls.landed[n].result.text for n in range(200)]  # type: ignore[union-attr]
+
+    assert run_virtual(main) == keys(200)
+
+
+def test_no_more_calls_are_in_flight_than_the_run_allows() -> None:
+    async def main() -> int:
+        server = ModelServer()
+        calls = Calls(keys(50), concurrency=7)
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        return server.peak
+
+    assert run_virtual(main) == 7
+
+
+def test_waiting_calls_do_not_wake_together() -> None:
+    async def main() -> list[float]:
+        server = ModelServer()
+        calls = Calls(keys(5), concurrency=5)
+        calls.feed.ceilings(0.0, requests_per_min=30.0, tokens_per_min=None)
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        return [round(start, 2) for start in server.starts]
+
+    assert run_virtual(main) == [0.0, 2.0, 4.0, 6.0, 8.0]
+
+
+def test_a_failure_that_can_pass_is_sent_again_and_counts_as_an_attempt() -> None:
+    async def main() -> Calls:
+        calls = Calls(["a"])
+        lane_to(ModelServer(script={0: SERVER_ERROR, 1: RESET})).attach(calls.feed)
+        await calls.all()
+        return calls
+
+    calls = run_virtual(main)
+
+    assert calls.kinds() == ["ok"]
+    assert calls.landed[0].attempts == 3
+    assert calls.landed[0].maybe_paid == 1, "a reset may have been paid for, a 500 not"
+
+
+def test_retries_end_and_the_last_failure_is_the_rows_own() -> None:
+    async def main() -> tuple[Calls, int]:
+        server = ModelServer(script=dict.fromkeys(range(10), SERVER_ERROR))
+        calls = Calls(["a"], max_retries=2)
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        return calls, server.requests
+
+    calls, requests = run_virtual(main)
+
+    assert calls.kinds() == ["server_error"]
+    assert requests == 3
+
+
+def test_a_call_that_waits_to_be_sent_again_holds_no_slot() -> None:
+    async def main() -> list[int]:
+        server = ModelServer(script={0: SERVER_ERROR})
+        calls = Calls(["bad", "b", "c"], concurrency=1)
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        return calls.order
+
+    assert run_virtual(main) == [1, 0, 2]
+
+
+def test_a_refusal_does_not_count_as_an_attempt() -> None:
+    async def main() -> Calls:
+        refused = RawReply(429, {"retry-after": "3"}, b"")
+        calls = Calls(["a"], max_retries=1)
+        lane_to(ModelServer(script=dict.fromkeys(range(6), refused))).attach(calls.feed)
+        await calls.all()
+        return calls
+
+    calls = run_virtual(main)
+
+    assert calls.kinds() == ["ok"]
+    assert calls.landed[0].attempts == 7
+
+
+def test_a_stated_wait_is_kept() -> None:
+    async def main() -> list[float]:
+        server = ModelServer(script={0: RawReply(429, {"retry-after": "30"}, b"")})
+        calls = Calls(["a"])
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        return server.starts
+
+    first, second = run_virtual(main)
+
+    assert first == 0.0
+    assert 30.0 <= second - first <= 33.5
+
+
+def test_a_request_that_hangs_ends_at_its_time_limit() -> None:
+    async def main() -> tuple[Calls, float]:
+        calls = Calls(["a"], timeout_s=2.0, max_retries=0)
+        lane_to(ModelServer(latency_s=lambda rng: 1e9)).attach(calls.feed)
+        await calls.all()
+        return calls, asyncio.get_running_loop().time()
+
+    calls, ended = run_virtual(main)
+
+    assert calls.kinds() == ["timeout"]
+    assert calls.landed[0].maybe_paid == 1
+    assert ended == 2.0
+
+
+def test_a_row_that_cannot_pass_is_not_sent_again() -> None:
+    async def main() -> tuple[Calls, int]:
+        server = ModelServer(script={0: RawReply(400, {}, b"")})
+        calls = Calls(["bad", "good"])
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        return calls, server.requests
+
+    calls, requests = run_virtual(main)
+
+    assert calls.kinds() == ["bad_request", "ok"]
+    assert requests == 2
+
+
+def test_equal_calls_of_two_runs_are_sent_once() -> None:
+    async def main() -> tuple[Calls, Calls, int]:
+        server = ModelServer()
+        lane = lane_to(server)
+        one, two = Calls(keys(20)), Calls(keys(20))
+        lane.attach(one.feed)
+        lane.attach(two.feed)
+        await one.all()
+        await two.all()
+        return one, two, server.requests
+
+    one, two, requests = run_virtual(main)
+
+    assert one.kinds() == two.kinds() == ["ok"] * 20
+    assert requests == 20
+
+
+def test_cancelling_one_run_leaves_the_call_it_shares_with_another() -> None:
+    async def main() -> tuple[Calls, Calls, int]:
+        server = ModelServer(latency_s=lambda rng: 5.0)
+        lane = lane_to(server)
+        one, two = Calls(["a"]), Calls(["a"])
+        lane.attach(one.feed)
+        lane.attach(two.feed)
+        await asyncio.sleep(1)
+        lane.detach(one.feed)
+        await two.all()
+        await one.all()
+        return one, two, server.requests
+
+    one, two, requests = run_virtual(main)
+
+    assert (one.kinds(), two.kinds(), requests) == (["cancelled"], ["ok"], 1)
+
+
+def test_a_run_that_joins_a_cancelled_call_has_it_sent_again() -> None:
+    async def main() -> Calls:
+        lane = lane_to(ModelServer(latency_s=lambda rng: 5.0))
+        one, two = Calls(["a"]), Calls(["a"])
+        lane.attach(one.feed)
+        await asyncio.sleep(1)
+        lane.attach(two.feed)
+        lane.detach(one.feed)
+        await two.all()
+        return two
+
+    assert run_virtual(main).kinds() == ["ok"]
+
+
+def test_cancelling_ends_every_call_and_leaves_no_task() -> None:
+    async def main() -> tuple[Calls, int, int]:
+        server = ModelServer(latency_s=lambda rng: 5.0, script={0: SERVER_ERROR})
+        lane = lane_to(server, Limiter(window=10))
+        calls = Calls(keys(30))
+        lane.attach(calls.feed)
+        await asyncio.sleep(5.1)  # one has failed and waits, ten or more are on the wire
+        lane.detach(calls.feed)
+        await asyncio.sleep(1)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        return calls, len(tasks), server.in_flight
+
+    calls, tasks, in_flight = run_virtual(main)
+
+    assert set(calls.kinds()) == {"ok", "cancelled"}
+    assert (tasks, in_flight) == (0, 0)
+
+
+def test_a_run_cancelled_before_its_first_call_left_ends_all_the_same() -> None:
+    async def main() -> Calls:
+        lane = lane_to(ModelServer())
+        calls = Calls(keys(3))
+        lane.attach(calls.feed)
+        lane._pump()  # tasks exist and have not taken their first step
+        lane.detach(calls.feed)
+        await calls.all()
+        return calls
+
+    calls = run_virtual(main)
+
+    assert calls.kinds() == ["cancelled"] * 3
+    assert [calls.landed[n].maybe_paid for n in range(3)] == [0, 0, 0]
+
+
+def test_a_short_run_does_not_wait_behind_a_long_one() -> None:
+    async def main() -> tuple[float, float]:
+        lane = lane_to(ModelServer(), Limiter(window=4, widest=4))
+        long, short = Calls([f"long {n}" for n in range(400)]), Calls([f"short {n}" for n in range(4)])
+        lane.attach(long.feed)
+        await asyncio.sleep(1)
+        lane.attach(short.feed)
+        await short.all()
+        at = asyncio.get_running_loop().time()
+        await long.all()
+        return at, asyncio.get_running_loop().time()
+
+    short_ended, long_ended = run_virtual(main)
+
+    assert short_ended <= 2.5
+    assert long_ended >= 30
+
+
+def test_a_call_healed_is_sent_again_at_once_and_not_counted() -> None:
+    learned: list[bytes] = []
+
+    def heal(failure: Failure, content: bytes) -> bool:
+        learned.append(content)
+        return True
+
+    async def main() -> Calls:
+        calls = Calls(["a"], max_retries=0)
+        lane_to(ModelServer(script={0: RawReply(400, {}, b"")}), heal=heal).attach(calls.feed)
+        await calls.all()
+        return calls
+
+    calls = run_virtual(main)
+
+    assert calls.kinds() == ["ok"]
+    assert learned == [b"a"]
+
+
+def test_a_server_that_is_never_healed_is_not_asked_for_ever() -> None:
+    async def main() -> tuple[Calls, int]:
+        server = ModelServer(script=dict.fromkeys(range(100), RawReply(400, {}, b"")))
+        calls = Calls(["a"])
+        lane_to(server, heal=lambda failure, content: True).attach(calls.feed)
+        await calls.all()
+        return calls, server.requests
+
+    calls, requests = run_virtual(main)
+
+    assert calls.kinds() == ["bad_request"]
+    assert requests == 5
+
+
+def test_a_fault_in_making_a_request_is_the_rows_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> Calls:
+        calls = Calls(["a", "b"])
+        source = calls.feed.source
+
+        def broken() -> bytes:
+            raise ZeroDivisionError("made up")
+
+        def mine() -> object:
+            job = source()
+            if job is not None and job.key == "a":
+                job.content = broken
+            return job
+
+        calls.feed.source = mine  # type: ignore[assignment]
+        lane_to(ModelServer()).attach(calls.feed)
+        await calls.all()
+        return calls
+
+    with caplog.at_level(logging.CRITICAL, "pllm_notebook"):
+        calls = run_virtual(main)
+
+    assert calls.kinds() == ["input", "ok"]
+
+
+def test_a_lane_that_cannot_connect_says_so_before_anything_is_sent() -> None:
+    async def main() -> None:
+        lane = lane_to(ModelServer())
+
+        def no_key() -> ModelServer:
+            raise MissingKeyError("openai", "OPENAI_API_KEY")
+
+        lane._connect = no_key
+        with pytest.raises(MissingKeyError, match="OPENAI_API_KEY"):
+            lane.attach(Calls(["a"]).feed)
+
+    run_virtual(main)
+
+
+def test_closing_a_lane_closes_its_connections() -> None:
+    async def main() -> bool:
+        server = ModelServer(latency_s=lambda rng: 100.0)
+        lane = lane_to(server)
+        lane.attach(Calls(["a"]).feed)
+        await asyncio.sleep(1)
+        await lane.aclose()
+        return server.closed and server.in_flight == 0
+
+    assert run_virtual(main)

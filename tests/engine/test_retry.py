@@ -1,0 +1,52 @@
+"""When a failed request is sent again, as a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from pllm_notebook.engine.retry import retry_delay_s
+from pllm_notebook.records import FailureKind
+
+
+def delay(kind: FailureKind, **kw: object) -> float | None:
+    given = {"attempts": 1, "refusals": 0, "retry_after_s": None, "max_retries": 5, "draw": 1.0} | kw
+    return retry_delay_s(kind, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if not kind.retried])
+def test_what_cannot_pass_is_never_sent_again(kind: FailureKind) -> None:
+    assert delay(kind) is None
+
+
+def test_waits_double_up_to_eight_seconds() -> None:
+    waits = [delay(FailureKind.SERVER, attempts=n, max_retries=9) for n in range(1, 9)]
+
+    assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_calls_that_failed_together_do_not_return_together() -> None:
+    assert delay(FailureKind.SERVER, draw=0.0) == 0.125
+    assert delay(FailureKind.SERVER, draw=0.5) == 0.1875
+
+
+def test_attempts_end() -> None:
+    assert delay(FailureKind.TIMEOUT, attempts=5) is not None
+    assert delay(FailureKind.TIMEOUT, attempts=6) is None
+
+
+def test_a_stated_wait_is_obeyed_with_a_little_jitter() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=10.0, draw=0.0) == 10.0
+    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=10.0, draw=1.0) == 11.0
+
+
+def test_a_wait_that_a_person_should_decide_about_is_not_waited() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=3600.0) is None
+
+
+def test_refusals_are_not_attempts_but_do_not_go_on_for_ever() -> None:
+    assert delay(FailureKind.RATE_LIMIT, attempts=0, refusals=50, max_retries=1) is not None
+    assert delay(FailureKind.RATE_LIMIT, attempts=0, refusals=51, max_retries=1) is None
+
+
+def test_no_retries_means_none_for_refusals_too() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=1, max_retries=0) is None
