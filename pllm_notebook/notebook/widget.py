@@ -6,8 +6,6 @@ a reader of the notebook sees an error, or the repr of the moment when the run b
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +16,6 @@ from pllm_notebook.notebook.text import Output, line_bundle
 from pllm_notebook.records import Progress
 
 __all__ = ["WidgetSink"]
-
-logger = logging.getLogger("pllm_notebook")
 
 # A run that the cache answers is over before a widget would be drawn; it only ever shows its line.
 _WIDGET_AFTER_S = 0.25
@@ -35,67 +31,53 @@ class WidgetSink:
         self._retry_output: Output | None = None
         self._panel: _Panel | None = None
         self._cancel: Callable[[], None] = _nothing
-        # A click on Retry comes from another thread than the engine's.
-        self._lock = threading.RLock()
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         """Show the start, in the cell that is running now; a later call goes on in the same place."""
-        with self._lock:
-            self._cancel = cancel
-            self._output = self._output or Output()
-            self._output.show(line_bundle(wording.step(progress)))
+        self._cancel = cancel
+        self._output = self._output or Output()
+        self._output.show(line_bundle(wording.step(progress)))
 
     def update(self, progress: Progress) -> None:
         """Show the run as it is now; only what changed is sent to the browser."""
-        with self._lock:
-            if self._output is None:
-                return
-            if self._panel is None:
-                if progress.elapsed_s < _WIDGET_AFTER_S:
-                    return
-                self._output.within(lambda: self._draw(progress))
-            else:
-                self._panel.update(progress)
+        if self._panel is not None:
+            self._panel.update(progress)
+        elif self._output is not None and progress.elapsed_s >= _WIDGET_AFTER_S:
+            self._output.within(lambda: self._draw(progress))
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
         """Leave one line, and a button where some rows can be tried again."""
-        with self._lock:
-            if self._output is None:
-                return
-            self._output.show(line_bundle(wording.ended(progress)))
-            if self._panel is not None:
-                self._panel.close()
-                self._panel = None
-            if retry is not None and progress.failed:
-                self._offer(progress, retry)
+        if self._output is None:
+            return
+        self._output.show(line_bundle(wording.ended(progress)))
+        if self._panel is not None:
+            self._panel.close()
+            self._panel = None
+        if retry is not None and progress.failed:
+            self._offer(self._output, retry)
 
     def _draw(self, progress: Progress) -> None:
         assert self._output is not None
         self._panel = _Panel(progress, self._cancel)
         self._output.show(_bundle(self._panel.box, wording.step(progress)))
 
-    def _offer(self, progress: Progress, retry: Callable[[], object]) -> None:
-        """Show the Retry button below the line; without a kernel a reader sees the words instead."""
-        assert self._output is not None
-        words = f"Run the cell again to try the {progress.failed:,} failed rows again; the rest costs nothing."
-        self._retry_output = output = self._retry_output or self._output.beside()
-        button = ipywidgets.Button(
-            description=f"Retry {progress.failed:,} failed",
-            icon="repeat",
-            tooltip=words,
-            layout=ipywidgets.Layout(width="auto", height="26px"),
-        )
+    def _offer(self, line: Output, retry: Callable[[], object]) -> None:
+        """Show the Retry button below the line; a reader of the saved notebook sees the words instead."""
+        words = "Run the cell again to try the failed rows again; the rest comes from the cache."
+        self._retry_output = place = self._retry_output or line.beside()
 
-        def click(_: object) -> None:
-            with self._lock:
-                button.disabled = True
-                output.show(line_bundle(""))
-                button.close()
-            retry()
+        def offer() -> None:
+            button = _button("Retry failed", "repeat", words, width="120px")
 
-        output.within(lambda: _answer_at_once(button))
-        button.on_click(click)
-        output.show(_bundle(button, words))
+            def clicked(_: object) -> None:
+                place.show(line_bundle(""))
+                _close(button)
+                retry()
+
+            button.on_click(clicked)
+            place.show(_bundle(button, words))
+
+        line.within(offer)
 
 
 class _Panel:
@@ -103,49 +85,60 @@ class _Panel:
 
     def __init__(self, progress: Progress, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
-        self._bar = ipywidgets.HTML(drawing.bar(progress), layout=ipywidgets.Layout(margin="0"))
-        self._counts = ipywidgets.HTML(drawing.counts(progress), layout=ipywidgets.Layout(margin="0"))
-        self._details = ipywidgets.HTML(drawing.details(progress), layout=ipywidgets.Layout(margin="0"))
-        self._stop = ipywidgets.Button(
-            description="Stop",
-            icon="stop",
-            tooltip="Stop and keep every finished row. Interrupting the kernel does so too, and works everywhere.",
-            layout=ipywidgets.Layout(width="88px", height="26px", margin="0 0 0 12px"),
+        self._bar, self._counts, self._details = (
+            ipywidgets.HTML(text, layout=ipywidgets.Layout(margin="0")) for text in _drawn(progress)
+        )
+        self._stop = _button(
+            "Stop",
+            "stop",
+            "Stop and keep every finished row. Interrupting the kernel does so too, and works everywhere.",
+            width="88px",
         )
         self._stop.on_click(self._clicked)
-        _answer_at_once(self._stop)
         row = ipywidgets.Layout(align_items="center", overflow="hidden")
-        first = ipywidgets.HBox([self._bar, self._counts, self._stop], layout=row)
-        self.box = ipywidgets.VBox([first, self._details], layout=ipywidgets.Layout(overflow="hidden"))
+        self._first = ipywidgets.HBox([self._bar, self._counts, self._stop], layout=row)
+        self.box = ipywidgets.VBox([self._first, self._details], layout=ipywidgets.Layout(overflow="hidden"))
 
     def update(self, progress: Progress) -> None:
         """Assign what changed; an equal value sends nothing."""
-        self._bar.value = drawing.bar(progress)
-        self._counts.value = drawing.counts(progress)
-        self._details.value = drawing.details(progress)
+        self._bar.value, self._counts.value, self._details.value = _drawn(progress)
 
     def close(self) -> None:
         """Let go of every widget, here and in the browser."""
-        for widget in (self._stop, self._bar, self._counts, self._details, *self.box.children, self.box):
-            widget.close()
+        _close(self.box, self._first, self._bar, self._counts, self._details, self._stop)
 
     def _clicked(self, _: object) -> None:
         # On whatever thread the kernel gives the click to: only say so, never wait.
-        self._cancel()
         self._stop.disabled = True
         self._stop.description = "Stopping"
+        self._cancel()
 
 
-def _answer_at_once(button: ipywidgets.Button) -> None:
-    """Have clicks handled where the browser sends them.
+def _drawn(progress: Progress) -> tuple[str, str, str]:
+    return drawing.bar(progress), drawing.counts(progress), drawing.details(progress)
+
+
+def _button(description: str, icon: str, tooltip: str, *, width: str) -> ipywidgets.Button:
+    """Make a button whose clicks are handled where the browser sends them.
 
     ipykernel 7.4 hands a widget's messages to the thread that last spoke for that widget, which is the
     busy cell's own; a click would wait until the cell has ended. The name is private, and absent
     (and not needed) in other versions.
     """
+    layout = ipywidgets.Layout(width=width, height="26px", margin="0 0 0 12px" if description == "Stop" else "0")
+    button = ipywidgets.Button(description=description, icon=icon, tooltip=tooltip, layout=layout)
     comm = button.comm
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, default: default
+    return button
+
+
+def _close(*widgets: ipywidgets.Widget) -> None:
+    """Close widgets with the models that only they use; ipywidgets leaves those for ever."""
+    for widget in widgets:
+        for part in (widget, widget.layout, getattr(widget, "style", None)):
+            if part is not None:
+                part.close()
 
 
 def _bundle(widget: ipywidgets.Widget, words: str) -> dict[str, Any]:

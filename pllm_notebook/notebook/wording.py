@@ -27,7 +27,8 @@ def step(progress: Progress) -> str:
 def ended(progress: Progress) -> str:
     """Say how a run ended, in the one line that stays in a saved notebook."""
     p = progress
-    parts = [f"{_SIGNS[p.state]} {p.label}: {_answered(p)}", *_kinds(p, waiting=True), span(p.elapsed_s)]
+    sign = "⚠" if p.state == "done" and p.failed else _SIGNS[p.state]
+    parts = [f"{sign} {p.label}: {_answered(p)}", *_kinds(p, waiting=True), span(p.elapsed_s)]
     parts += [*spent(p), model(p)]
     if p.note:
         parts.append(p.note)

@@ -62,7 +62,8 @@ class Ask:
                 system=self.system,
                 schema=None if self.fitted is None else self.fitted.schema,
                 schema_name="answer" if self.output is None else self.output.name,
-                temperature=options.temperature,
+                # 0 and 0.0 are one temperature, and must be one key.
+                temperature=None if options.temperature is None else float(options.temperature),
                 max_output_tokens=limit,
                 extra_body=options.extra_body,
             )

@@ -71,7 +71,7 @@ class Flight:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        path = request.path
+        path = request.raw_path.partition("?")[0]
         found = find(path)
         body = await request.read()
         if found is None or request.method != "POST":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from contextlib import suppress
 from typing import Any
@@ -103,5 +104,9 @@ async def _run(fd: int) -> None:
 
 def serve(fd: int) -> None:
     """Serve until the control channel on *fd* ends. Connections are cut then, not drained."""
+    # Nothing here makes cycles worth hunting for at every 700th object; collecting was 8% of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     with suppress(KeyboardInterrupt):
         asyncio.run(_run(fd))

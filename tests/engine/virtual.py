@@ -126,7 +126,12 @@ def read(raw: RawReply) -> Reply | Failure:
     """Read the modelled provider's answers."""
     if raw.status == 200:
         return Reply(raw.body.decode(), Finish.COMPLETE, Usage(10, 10), "m")
-    kinds = {429: FailureKind.RATE_LIMIT, 400: FailureKind.BAD_REQUEST, 401: FailureKind.AUTHENTICATION, 529: FailureKind.OVERLOADED}
+    kinds = {
+        429: FailureKind.RATE_LIMIT,
+        400: FailureKind.BAD_REQUEST,
+        401: FailureKind.AUTHENTICATION,
+        529: FailureKind.OVERLOADED,
+    }
     wait = raw.headers.get("retry-after")
     return Failure(
         kinds.get(raw.status, FailureKind.SERVER), "", raw.status, retry_after_s=None if wait is None else float(wait)
@@ -141,7 +146,9 @@ def limits(raw: RawReply) -> LimitReport | None:
     return LimitReport(float(h["limit"]), float(h["remaining"]), float(h["reset"]))
 
 
-def lane_to(server: ModelServer, limiter: Limiter | None = None, heal: Callable[[Failure, bytes], bool] | None = None) -> Lane:
+def lane_to(
+    server: ModelServer, limiter: Limiter | None = None, heal: Callable[[Failure, bytes], bool] | None = None
+) -> Lane:
     """Make a lane to the modelled provider; its draws are seeded."""
     heal = heal or (lambda failure, content: False)
     return Lane("model", "/", lambda: server, read, heal, limits, limiter or Limiter(), random.Random(1))

@@ -1,0 +1,173 @@
+"""Golden keys: a table of calls and their keys that no later change moves unnoticed.
+
+A key that moves makes every answer that people have paid for a miss. If one must move, `KEY_VERSION`
+grows and the old entries are looked up under the old one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from pllm_notebook.records import Turn
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
+from pllm_notebook.run.start import ask_for, options_for
+from pllm_notebook.schema import OutputType
+
+
+class Review(BaseModel):
+    """Facts stated in a product review."""
+
+    product: str
+    sentiment: Literal["positive", "negative", "neutral"]
+    score: int = Field(ge=1, le=5)
+
+
+class ReviewOtherOrder(BaseModel):
+    """Facts stated in a product review."""
+
+    sentiment: Literal["positive", "negative", "neutral"]
+    product: str
+    score: int = Field(ge=1, le=5)
+
+
+def ask(kind: Any = None, *, instruct: bool = False, **options: Any) -> Ask:
+    output = None if kind is None else OutputType.of(kind)
+    return ask_for(options_for({"model": "openai:gpt-6-luna"} | options), output, instruct=instruct)
+
+
+def key(prompt: str, kind: Any = None, **options: Any) -> str:
+    made = ask(kind, **options)
+    text = made.text_json(prompt)
+    assert isinstance(text, bytes)
+    return made.key(text)
+
+
+GOLDEN = [
+    ("openai text", None, {}, "UWYceFVad22LpPjITw5FLzxb0wN2kaUeh2aLvvmLgyE"),
+    ("openai review", Review, {}, "PN_caQXOJQb7hOz98rM-Y0_HeTEcosetfPq6Hwu0NQM"),
+    (
+        "openai review, its docstring the prompt",
+        Review,
+        {"instruct": True},
+        "J3iOxMH0VkatNulJFppPeeuHdKqMmVOLaVuXVl-1pxo",
+    ),
+    ("openai review, temperature 0", Review, {"temperature": 0}, "tdOdVKvLeCMWFfvW8xaY3OxcPEMYzCHm1mF_Qq7I_IM"),
+    ("openai review, temperature 0.5", Review, {"temperature": 0.5}, "AjkizWsOUs36rxs4cfrdElaos9h6YE_95_YAhnE1Pwg"),
+    ("openai review, salted", Review, {"salt": "again"}, "c9D9jmK8Y1dkYcRpjBr3qTPNujkQa9fGHKBi3_0G0AQ"),
+    ("openai review, system", Review, {"system": "Be brief."}, "G6-GYqtcyXY9pz8JFu5hOdutVrO7EAzj-1cQ9lb9RXM"),
+    (
+        "openai review, effort",
+        Review,
+        {"extra_body": {"reasoning_effort": "low"}},
+        "GqxfYJz6C-lOqNvgxDVUau3O8qE-cSUHeOXqZk-5Dug",
+    ),
+    ("openai responses", Review, {"model": "openai:gpt-5-pro"}, "2BwEnx2teYSJxMmA1_sertVXTPRcYa9YnrzAxk68zoo"),
+    ("anthropic text", None, {"model": "anthropic:claude-haiku-5-5"}, "Cl2QRXUMKnIgo54z4J8_VJdrnPCDIJ9Q-IQvdJZ-bLA"),
+    (
+        "anthropic review",
+        Review,
+        {"model": "anthropic:claude-haiku-5-5"},
+        "hC99Huy1IkkuNQ0cqLoOC4Lv9R0SlKC52EyMDi_lPpE",
+    ),
+    ("google text", None, {"model": "google:gemini-3.8-flash"}, "5QXpEe3_b-AUpCTiaK5rgG_4c3ScOcRXxae364CRtpU"),
+    ("google review", Review, {"model": "google:gemini-3.8-flash"}, "Y2FpvegmsyEzgr2-XO57wv3q57U9Obj0jLGml0vR5K8"),
+    ("sim review", Review, {"model": "sim:openai"}, "eg2U-7hyBRuZEuFpr0Y32QTWWOwrny_ouyMMUms0fTc"),
+    ("openai bool", bool, {}, "8WZ7IgGdcu9O2GM0I6BaVAkdSqU_1JGqJ008JZHLMjs"),
+    ("openai list", list[Review], {}, "c2UtR_R-7KeDVMG6c1MFzxH43uue8-36EFGER-nAKWY"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "options", "golden"), GOLDEN, ids=[row[0] for row in GOLDEN])
+def test_golden_keys_do_not_move(name: str, kind: Any, options: dict[str, Any], golden: str) -> None:
+    assert key('A "quoted" line,\nnaïve 😀', kind, **options) == golden
+
+
+def test_calls_that_differ_have_different_keys() -> None:
+    assert len({row[3] for row in GOLDEN}) == len(GOLDEN)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 3},
+        {"timeout_s": 5},
+        {"max_retries": 0},
+        {"max_repairs": 3},
+        {"max_output_tokens": 500},
+        {"max_cost_usd": 1},
+        {"requests_per_min": 10},
+        {"cache": "refresh"},
+        {"errors": "raise"},
+        {"mode": "sync"},
+        {"prefix": "x_"},
+        {"extra_body": {"user": "me", "service_tier": "flex", "metadata": {"a": "b"}}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_cannot_change_the_answer_is_not_in_the_key(options: dict[str, Any]) -> None:
+    for model in ("openai:gpt-6-luna", "anthropic:claude-haiku-5-5", "google:gemini-3.8-flash"):
+        assert key("a", Review, model=model, **options) == key("a", Review, model=model)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "openai:gpt-6-sol"},
+        {"model": "anthropic:claude-haiku-5-5"},
+        {"temperature": 1},
+        {"salt": "x"},
+        {"system": "x"},
+        {"extra_body": {"a field nobody has heard of": 1}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_can_change_the_answer_is_in_the_key(options: dict[str, Any]) -> None:
+    assert key("a", Review, **options) != key("a", Review)
+
+
+def test_the_order_of_a_schemas_fields_counts() -> None:
+    renamed = type("Review", (ReviewOtherOrder,), {"__doc__": Review.__doc__})
+
+    assert key("a", Review) != key("a", renamed)
+
+
+def test_numbers_of_different_kinds_differ() -> None:
+    values: list[Any] = [1, 1.0, True]
+
+    assert len({key("a", extra_body={"x": value}) for value in values}) == 3
+
+
+def test_the_fast_way_and_the_whole_body_give_one_key() -> None:
+    for model in ("openai:gpt-6-luna", "anthropic:claude-haiku-5-5", "google:gemini-3.8-flash"):
+        made = ask(Review, model=model, salt="s")
+        text = made.text_json("some row")
+        assert isinstance(text, bytes)
+
+        assert made.key(text) == made.key_of((Turn("user", "some row"),))
+
+
+def test_0_and_0_0_are_one_temperature() -> None:
+    assert key("a", temperature=0) == key("a", temperature=0.0)
+
+
+def test_samples_have_keys_of_their_own_and_sample_0_is_the_plain_call() -> None:
+    body = {"messages": [{"role": "user", "content": "a"}]}
+    plain = key_of("openai", "/chat/completions", body, "")
+
+    assert plain == key_of("openai", "/chat/completions", body, "", sample=0)
+    assert plain != key_of("openai", "/chat/completions", body, "", sample=1)
+
+
+def test_a_row_that_holds_the_holes_own_text_is_only_data() -> None:
+    maker = KeyMaker("p", "/", {"m": [HOLE]}, "")
+
+    assert maker.key(b'"a"') != maker.key(b'"b"')
+
+
+def test_a_body_with_two_holes_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="exactly once"):
+        Parts({"a": HOLE, "b": HOLE})

@@ -1,0 +1,103 @@
+"""Options: the same words everywhere, from the call, `configure`, or the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pllm_notebook import settings
+from pllm_notebook.exceptions import NotAvailableYetError, UnknownOptionError, UsageError
+from pllm_notebook.settings import configure, resolve
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    settings.reset()
+    yield
+    settings.reset()
+
+
+def test_a_calls_own_word_stands_above_configure_above_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLLM_MODEL", "openai:a")
+    monkeypatch.setenv("PLLM_MAX_COST_USD", "1.5")
+    monkeypatch.setenv("PLLM_CONCURRENCY", "9")
+    configure(model="openai:b", max_cost_usd=2)
+
+    options = resolve({"model": "openai:c"})
+
+    assert (options.model, options.max_cost_usd, options.concurrency) == ("openai:c", 2, 9)
+
+
+def test_none_forgets_what_was_configured() -> None:
+    configure(model="openai:b")
+    configure(model=None)
+
+    assert resolve({}).model is None
+
+
+def test_none_in_a_call_means_the_default() -> None:
+    assert resolve({"max_retries": None}).max_retries == 5
+
+
+@pytest.mark.parametrize("where", [lambda word: configure(**word), lambda word: resolve(word)])
+def test_an_option_that_no_one_reads_is_an_error(where: Any) -> None:
+    with pytest.raises(UnknownOptionError, match=r"There is no option 'concurency'. Did you mean 'concurrency'?"):
+        where({"concurency": 3})
+
+
+@pytest.mark.parametrize("word", ["samples", "decide", "judge", "tools", "pack", "hedge"])
+def test_a_documented_option_that_is_not_there_yet_says_so(word: str) -> None:
+    with pytest.raises(NotAvailableYetError, match=f"'{word}' is not available yet"):
+        resolve({word: 3})
+
+
+def test_batch_mode_is_not_there_yet() -> None:
+    with pytest.raises(NotAvailableYetError, match="mode='batch'"):
+        resolve({"mode": "batch"})
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("mode", "parallel"),
+        ("cache", "no"),
+        ("errors", "ignore"),
+        ("na", "drop"),
+        ("concurrency", 0),
+        ("concurrency", 2.5),
+        ("concurrency", True),
+        ("timeout_s", 0),
+        ("timeout_s", float("nan")),
+        ("max_cost_usd", -1),
+        ("max_cost_usd", "5"),
+        ("max_output_tokens", 0),
+        ("columns", "text"),
+        ("prefix", 3),
+        ("extra_body", [1]),
+    ],
+)
+def test_a_value_out_of_range_is_an_error_that_names_it(word: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=word):
+        resolve({word: value})
+
+
+def test_a_word_in_the_environment_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLLM_TIMEOUT_S", "soon")
+
+    with pytest.raises(UsageError, match="PLLM_TIMEOUT_S is 'soon'"):
+        resolve({})
+
+
+def test_a_bad_word_changes_nothing() -> None:
+    configure(model="openai:a")
+    with pytest.raises(UsageError):
+        configure(model="openai:b", concurrency=0)
+
+    assert resolve({}).model == "openai:a"
+
+
+def test_where_the_loop_lives_is_one_of_two() -> None:
+    with pytest.raises(UsageError, match="'private' or 'notebook'"):
+        configure(loop="mine")
