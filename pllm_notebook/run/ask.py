@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,7 +14,10 @@ from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.schema import FittedSchema, OutputType
 from pllm_notebook.settings import Options, current
 
-__all__ = ["Ask", "target_for"]
+if TYPE_CHECKING:
+    from pllm_notebook.sim import Simulator
+
+__all__ = ["Ask", "simulate", "target_for"]
 
 # A reply's tokens before any has been seen; the limiter and the estimate correct it with the first replies.
 GUESSED_OUTPUT_TOKENS = 150
@@ -124,10 +127,20 @@ class Ask:
 def target_for(options: Options) -> Target:
     """Resolve the model that *options* name, with the servers and clients that are configured."""
     settings = current()
-    return resolve(options.model, servers=settings.servers, clients=settings.clients, simulator=_simulator)
+    return resolve(
+        options.model,
+        servers=settings.servers,
+        clients=settings.clients,
+        simulator=lambda wire: simulate().base_url(wire),
+    )
 
 
-def _simulator(wire: str) -> str:
+def simulate() -> Simulator:
+    """Start the simulator of the `sim:` models, or give the running one the options now in force.
+
+    Called before a run starts, on the caller's thread: starting a process takes a moment, and a lane that
+    has its connection would not ask again.
+    """
     from pllm_notebook import sim
 
-    return sim.shared(current().sim).base_url(wire)
+    return sim.shared(current().sim)

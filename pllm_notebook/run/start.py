@@ -9,7 +9,7 @@ from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
-from pllm_notebook.run.ask import Ask, target_for
+from pllm_notebook.run.ask import Ask, simulate, target_for
 from pllm_notebook.run.estimate import Estimate, estimate
 from pllm_notebook.run.registry import remember
 from pllm_notebook.run.run import Rows, Run
@@ -58,6 +58,8 @@ def start(ask: Ask, rows: Rows) -> Run:
             f"loop={where!r} was configured after the engine had started on loop={running.loop.where!r}. "
             f"Configure it before the first run: restart the kernel. Nothing was sent."
         )
+    if ask.target.simulated and ask.options.cache != "only":
+        simulate()
     sink = sink_for(ask.options.progress and rows.total > 0)
     run = Run(ask, rows, running, _store(ask.options), sink)
     remember(run)

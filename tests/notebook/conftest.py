@@ -38,10 +38,6 @@ df = reviews(5)
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel with a cache of its own, the extension loaded, a type, a frame, and a simulator."""
-    folder = tmp_path_factory.mktemp("kernel")
-    kernel = Kernel(folder, {"PLLM_CACHE_DIR": str(folder / "cache")})
-    try:
-        kernel.ok(SETUP)
-        yield kernel
-    finally:
-        kernel.close()
+    kernel = Kernel(tmp_path_factory.mktemp("kernel"), SETUP)
+    yield kernel
+    kernel.close()

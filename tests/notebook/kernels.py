@@ -58,25 +58,46 @@ class Cell:
         return [output["data"][VIEW]["model_id"] for output in self.outputs if VIEW in output["data"]]
 
 
+def specs_in(folder: Path) -> KernelSpecManager:
+    """Make "tested" the kernel of `PLLM_TEST_KERNEL_PYTHON`, or of this interpreter."""
+    python = os.environ.get("PLLM_TEST_KERNEL_PYTHON", sys.executable)
+    spec = folder / "kernels" / "tested"
+    spec.mkdir(parents=True)
+    argv = [python, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "tested", "language": "python"}))
+    return KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
+
+
 class Kernel:
     """A running kernel and what its cells brought."""
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
-        python = os.environ.get("PLLM_TEST_KERNEL_PYTHON", sys.executable)
-        spec = folder / "kernels" / "tested"
-        spec.mkdir(parents=True)
-        argv = [python, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "tested", "language": "python"}))
-        specs = KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
-        self.manager = KernelManager(kernel_name="tested", kernel_spec_manager=specs)
-        self.manager.start_kernel(env=os.environ | {"IPYTHONDIR": str(folder / "ipython")} | env, cwd=str(folder))
+    def __init__(self, folder: Path, setup: str) -> None:
+        self._folder, self._setup = folder, setup
+        self.manager = KernelManager(kernel_name="tested", kernel_spec_manager=specs_in(folder))
+        self._begin()
+
+    def _begin(self) -> None:
+        # A cache and a profile of its own, and no key of whoever runs the tests.
+        keys = {name: "" for name in os.environ if name.endswith("_API_KEY") or name.startswith("PLLM_")}
+        own = {"IPYTHONDIR": str(self._folder / "ipython"), "PLLM_CACHE_DIR": str(self._folder / "cache")}
+        self.manager.start_kernel(env=os.environ | keys | own, cwd=str(self._folder))
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=PATIENCE_S)
+        self._take_anew()
+        self.features = self.ask("shell", "kernel_info_request", {}).get("supported_features", [])
+        self.ok(self._setup)
+
+    def _take_anew(self) -> None:
         self._cells: dict[str, Cell] = {}
         self._displays: dict[str, list[dict[str, Any]]] = {}
         self._replies: dict[str, dict[str, Any]] = {}
         self.comms: dict[str, dict[str, Any]] = {}
+
+    def restart(self) -> None:
+        """Begin anew in another process, with the same cache."""
+        self.close()
+        self._begin()
 
     def close(self) -> None:
         self.client.stop_channels()

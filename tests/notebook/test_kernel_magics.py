@@ -127,7 +127,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
             "%%pllm df --mode batch\n{text}",
             "NotAvailableYetError: mode='batch' is not available yet in this version. Nothing was sent.",
         ),
-        ("%%pllm df --modle x\n{text}", "UnknownOptionError: There is no option '--modle'. Did you mean '--model'?"),
+        ("%%pllm df --modell x\n{text}", "UnknownOptionError: There is no option '--modell'. Did you mean '--model'?"),
         ("%%pllm df --model openai:gpt-6-luna --schema bool\nNew: {text}", "MissingKeyError: openai needs an API key"),
         ("%pllm statsu", "UsageError: There is no %pllm statsu. Did you mean 'status'?"),
         ("%pllm jobs", "NotAvailableYetError: %pllm jobs is not available yet in this version. Nothing was sent."),
@@ -185,7 +185,9 @@ def test_tab_completes(kernel: Kernel, code: str, expected: list[str], unexpecte
 
     assert set(expected) <= set(reply["matches"])
     assert not set(unexpected) & set(reply["matches"])
-    assert all(code[reply["cursor_start"] :] == match[: len(code) - reply["cursor_start"]] for match in reply["matches"])
+    assert all(
+        code[reply["cursor_start"] :] == match[: len(code) - reply["cursor_start"]] for match in reply["matches"]
+    )
 
 
 def test_tab_in_the_body_and_elsewhere_is_left_to_ipython(kernel: Kernel) -> None:

@@ -1,0 +1,173 @@
+"""Runs in a real kernel: blocking, awaited and in the background; what they show and what is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter, MarkdownExporter
+
+from tests.notebook.conftest import SETUP
+from tests.notebook.kernels import Kernel, specs_in
+
+pytestmark = pytest.mark.kernel
+
+TYPED = "[str(dtype) for dtype in {}.dtypes][2:]"
+
+
+def test_blocking_awaited_and_submitted_runs_give_the_same(kernel: Kernel) -> None:
+    kernel.ok("a = df.llm.parse(Review, 'A: {text}', cache='off')")
+    kernel.ok("b = await df.llm.aparse(Review, 'A: {text}', cache='off')")
+    kernel.ok("run = df.llm.submit(Review, 'A: {text}', cache='off')")
+    kernel.ok("c = await run")
+
+    assert kernel.value("bool(a.equals(b) and b.equals(c))") is True
+
+
+def test_a_run_shows_in_the_cell_that_started_it(kernel: Kernel) -> None:
+    kernel.ok("server = sim(latency_s=0.4)")
+
+    started = kernel.ok("run = reviews(3, 'background').llm.submit(bool, '{text}')")
+    waited = kernel.ok("flags = await run")
+
+    assert started.texts[0].startswith("✓ bool: 3 rows answered")
+    assert waited.texts == []
+
+
+def test_a_run_from_another_thread_shows_in_the_cell_that_started_it(kernel: Kernel) -> None:
+    kernel.ok("sim(latency_s=0.4)")
+
+    cell = kernel.ok(
+        "import contextvars, threading\n"
+        "work = lambda: reviews(3, 'thread').llm.parse(bool, '{text}')\n"
+        "thread = threading.Thread(target=contextvars.copy_context().run, args=(work,)); thread.start()"
+    )
+    kernel.ok("thread.join()")
+
+    assert cell.texts[0].startswith("✓ bool: 3 rows answered")
+
+
+def test_a_long_run_shows_a_widget_that_is_gone_at_the_end(kernel: Kernel) -> None:
+    kernel.ok("sim(latency_s=0.4)")
+    before = set(kernel.comms)
+
+    cell = kernel.start("flags = reviews(200, 'widget').llm.parse(bool, '{text}', max_cost_usd=5)")
+    kernel.until(lambda: bool(cell.views()))
+    parts = kernel.inside(cell.views()[0])
+    kernel.finish(cell)
+
+    drawn = " ".join(part["value"] for part in parts if "value" in part)
+    assert "SIMULATED" in drawn
+    assert "/ 200 rows" in drawn
+    assert "of $5.00" in drawn
+    assert "interrupt the kernel to stop" in drawn
+    assert [part["description"] for part in parts if part["_model_name"] == "ButtonModel"] == ["Stop"]
+    assert cell.views() == []
+    assert cell.texts[0].startswith("✓ bool: 200 rows answered")
+    assert set(kernel.comms) == before
+
+
+def test_failed_rows_leave_a_retry_button_that_sends_them_again(kernel: Kernel) -> None:
+    kernel.ok("sim(error_500=1.0)")
+    cell = kernel.ok("flags = reviews(4, 'failing').llm.parse(bool, '{text}', max_retries=0); server = sim()")
+    assert cell.texts[0].startswith("⚠ bool: 0 of 4 rows answered · 4 failed")
+    assert cell.texts[1] == "Run the cell again to try the failed rows again; the rest comes from the cache."
+    (button,) = cell.views()
+
+    kernel.click(button)
+    kernel.until(lambda: cell.texts[0].startswith("✓ bool: 4 rows answered"))
+
+    assert cell.views() == []
+    assert kernel.value("server.stats().answered") == 4
+
+
+def test_text_from_data_is_escaped_in_every_output(kernel: Kernel) -> None:
+    cell = kernel.ok(
+        "from pydantic import create_model\n"
+        "Odd = create_model('<img src=x>', ok=(bool, ...))\n"
+        "odd = df.llm.parse(Odd, '{text}', cache='off')"
+    )
+
+    assert "<img" not in cell.outputs[0]["data"]["text/html"]
+    assert "&lt;img src=x&gt;" in cell.outputs[0]["data"]["text/html"]
+
+
+def test_progress_can_be_switched_off(kernel: Kernel) -> None:
+    cell = kernel.ok("flags = df.llm.parse(bool, 'Silent: {text}', progress=False)")
+
+    assert cell.outputs == []
+
+
+def test_timeouts_and_task_groups_cancel_what_they_hold(kernel: Kernel) -> None:
+    kernel.ok("sim(latency_s=30)")
+
+    timed = kernel.ok(
+        "try:\n"
+        "    async with asyncio.timeout(0.5):\n"
+        "        await reviews(50, 'timed').llm.aparse(bool, '{text}')\n"
+        "except TimeoutError:\n"
+        "    print('timed out', pllm.runs()[-1].state)"
+    )
+    grouped = kernel.ok(
+        "async def fail():\n"
+        "    await asyncio.sleep(0.5)\n"
+        "    raise ValueError('mine')\n"
+        "try:\n"
+        "    async with asyncio.TaskGroup() as group:\n"
+        "        group.create_task(reviews(50, 'grouped').llm.aparse(bool, '{text}'))\n"
+        "        group.create_task(fail())\n"
+        "except* ValueError:\n"
+        "    print('failed', pllm.runs()[-1].state)"
+    )
+
+    assert timed.stdout == "timed out cancelled\n"
+    assert grouped.stdout == "failed cancelled\n"
+
+
+def test_two_awaited_runs_go_on_together(kernel: Kernel) -> None:
+    kernel.ok("server = sim(latency_s=0.5)")
+
+    kernel.ok(
+        "a, b = await asyncio.gather(reviews(4, 'p').llm.aparse(bool, '{text}'), "
+        "reviews(4, 'q').llm.aparse(bool, '{text}'))"
+    )
+
+    assert kernel.value("server.stats().peak_in_flight") == 8
+
+
+def test_loading_the_extension_loads_no_widget_library(kernel: Kernel) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "print(subprocess.run([sys.executable, '-c', 'import sys, pllm_notebook; from IPython.core.interactiveshell "
+        "import InteractiveShell as S; s = S(); pllm_notebook.load_ipython_extension(s); "
+        'print({"ipywidgets", "tqdm", "openai", "anthropic", "aiohttp"} & set(sys.modules))\'], capture_output=True, '
+        "text=True).stdout)"
+    )
+
+    assert kernel.ok(code).stdout.strip() == "set()"
+
+
+def test_a_saved_notebook_reads_well(tmp_path: Path) -> None:
+    cells = [
+        SETUP.replace("df = reviews(5)", "sim(latency_s=0.4); df = reviews(5)"),
+        "%%pllm df --schema Review --out answers\nRead this:\n{text}",
+        "flags = df.llm.parse(bool, 'Good? {text}')",
+        "server = sim(error_500=1.0)\nflags = df.llm.parse(bool, 'Bad? {text}', max_retries=0)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    manager = KernelManager(kernel_name="tested", kernel_spec_manager=specs_in(tmp_path))
+
+    NotebookClient(notebook, km=manager, timeout=60).execute(env={"PLLM_CACHE_DIR": str(tmp_path / "cache")})
+
+    markdown, _ = MarkdownExporter().from_notebook_node(notebook)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    for text in (markdown, page):
+        assert "✓ Review: 5 rows answered · " in text
+        assert "✓ bool: 5 rows answered · " in text
+        assert "⚠ bool: 0 of 5 rows answered · 5 failed · " in text
+        assert "HBox(" not in text
+        assert "VBox(" not in text
+    assert "Run the cell again to try the failed rows again" in markdown
