@@ -118,12 +118,8 @@ def as_text(value: Any) -> str:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, (Mapping, list, tuple, set, frozenset)) or hasattr(value, "model_dump"):
         return orjson.dumps(as_data(value), option=orjson.OPT_NON_STR_KEYS).decode()
-    item = getattr(value, "item", None)  # numpy's scalars give Python's own
-    if callable(item):
-        plain = item()
-        if type(plain) is not type(value):
-            return as_text(plain)
-    return str(value)
+    to_list = getattr(value, "tolist", None)  # numpy's scalars and arrays give Python's own
+    return as_text(to_list()) if callable(to_list) else str(value)
 
 
 def as_data(value: Any) -> Any:
@@ -144,12 +140,8 @@ def as_data(value: Any) -> Any:
     dump: Callable[..., Any] | None = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json")
-    item = getattr(value, "item", None)
-    if callable(item):
-        plain = item()
-        if type(plain) is not type(value):
-            return as_data(plain)
-    return as_text(value)
+    to_list = getattr(value, "tolist", None)
+    return as_data(to_list()) if callable(to_list) else as_text(value)
 
 
 def labelled(names: Sequence[str], values: Sequence[Any]) -> str:

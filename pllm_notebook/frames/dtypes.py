@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Literal
 
+import pydantic
+
 __all__ = ["Column", "Kind", "column_of", "plain"]
 
 
 class Kind(StrEnum):
-    """The kinds of column; each dataframe library names its own dtype for them."""
+    """The kinds of column; each dataframe library names its own dtype for them.
+
+    A MOMENT is told in UTC; a DATETIME has no zone, unless one of its values turns out to have one.
+    """
 
     TEXT = "text"
     INTEGER = "integer"
@@ -22,6 +27,7 @@ class Kind(StrEnum):
     BOOLEAN = "boolean"
     CATEGORY = "category"
     DATETIME = "datetime"
+    MOMENT = "moment"
     OBJECT = "object"
 
 
@@ -40,13 +46,20 @@ class Column:
     categories: tuple[Any, ...] = ()
 
 
-_KINDS = {
+_KINDS: dict[Any, Kind] = {
     str: Kind.TEXT,
     int: Kind.INTEGER,
     float: Kind.REAL,
     bool: Kind.BOOLEAN,
     dt.date: Kind.DATETIME,
     dt.datetime: Kind.DATETIME,
+    # Classes of their own at run time, whatever type checkers are told.
+    pydantic.AwareDatetime: Kind.MOMENT,
+    pydantic.FutureDate: Kind.DATETIME,
+    pydantic.FutureDatetime: Kind.DATETIME,
+    pydantic.NaiveDatetime: Kind.DATETIME,
+    pydantic.PastDate: Kind.DATETIME,
+    pydantic.PastDatetime: Kind.DATETIME,
 }
 
 
@@ -66,7 +79,7 @@ def plain(column: Column, values: Sequence[Any]) -> list[Any]:
     """Give a column's values as its library should see them: an Enum's own value, moments in one zone."""
     if column.kind is Kind.CATEGORY:
         return [value.value if isinstance(value, Enum) else value for value in values]
-    if column.kind is Kind.DATETIME:
+    if column.kind in (Kind.DATETIME, Kind.MOMENT):
         return _moments(values)
     return list(values)
 
@@ -97,7 +110,7 @@ def _core(annotation: Any) -> Any:
             annotation = inner[0]
         elif hasattr(annotation, "__supertype__"):
             annotation = annotation.__supertype__
-        elif isinstance(annotation, getattr(typing, "TypeAliasType", ())):
+        elif type(annotation).__name__ == "TypeAliasType":  # `type X = …` of Python 3.12, or its backport
             annotation = annotation.__value__
         else:
             return annotation

@@ -309,8 +309,8 @@ def _array(column: Column, values: list[Any]) -> Any:
     try:
         if column.kind is Kind.CATEGORY:
             return pd.Categorical(values, categories=list(column.categories))
-        if column.kind is Kind.DATETIME:
-            aware = any(getattr(value, "tzinfo", None) is not None for value in values)
+        if column.kind in (Kind.DATETIME, Kind.MOMENT):
+            aware = column.kind is Kind.MOMENT or any(getattr(value, "tzinfo", None) is not None for value in values)
             return build(values, dtype=pd.DatetimeTZDtype("us", "UTC") if aware else np.dtype("datetime64[us]"))
         if column.kind is not Kind.OBJECT:
             return build(values, dtype=_DTYPES[column.kind])
@@ -319,7 +319,7 @@ def _array(column: Column, values: list[Any]) -> Any:
     objects = np.empty(len(values), dtype=object)
     for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
         objects[at] = pd.NA if value is None else value
-    return objects
+    return pd.Series(objects, dtype="object").array  # a bare array would be looked at for dates
 
 
 def _index(run: Run) -> pd.Index[Any]:

@@ -121,12 +121,15 @@ class GenaiTransport:
         self._types = types
         self._api_error = errors.APIError
         self._no_calls = types.AutomaticFunctionCallingConfig(disable=True)
+        # Said for each request, so that it holds for a caller's own client too. With nothing said the SDK
+        # waits up to 10 s after a lost connection and sends again by itself, which nobody would count.
+        self._once = types.HttpRetryOptions(attempts=1)
         self._faults = _network_errors()
 
     async def post(self, path: str, content: bytes) -> RawReply:
         types = self._types
         config = types.GenerateContentConfig(
-            http_options=types.HttpOptions(extra_body=orjson.loads(content)),
+            http_options=types.HttpOptions(extra_body=orjson.loads(content), retry_options=self._once),
             should_return_http_response=True,
             automatic_function_calling=self._no_calls,
             automatic_continuation=False,

@@ -21,6 +21,9 @@ __all__ = ["Chat", "Responses", "connect", "schema_instruction"]
 
 # `n` would hide samples from the cache; a stream cannot be stored as a body.
 _OURS = frozenset({"messages", "input", "model", "n", "stream", "response_format", "text"})
+# What a Response that failed says in place of a status; all others reject what was asked
+# (openai/types/responses/response_error.py).
+_FAILED_RESPONSE = {"": 502, "server_error": 500, "vector_store_timeout": 504, "rate_limit_exceeded": 429}
 _NEVER_AGAIN = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
@@ -207,10 +210,9 @@ def refuse(raw: RawReply) -> Failure:
     kind = None
     if code in _NEVER_AGAIN or error.get("type") in _NEVER_AGAIN:
         kind = FailureKind.QUOTA
-    elif raw.status == 200:  # a router's error inside a success (OpenRouter does this)
-        raw = RawReply(int(code) if code.isdigit() else 502, raw.headers, raw.body)
-    elif code in ("server_error", "rate_limit_exceeded") and raw.status < 400:
-        kind = FailureKind.SERVER
+    elif raw.status == 200:  # an error inside a success: a router's (OpenRouter) or a failed Response
+        status = int(code) if code.isdigit() else _FAILED_RESPONSE.get(code, 400)
+        raw = RawReply(status, raw.headers, raw.body)
     return refusals.failure(
         raw,
         str(error.get("message") or ""),

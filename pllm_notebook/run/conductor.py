@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal
 
 from pllm_notebook.engine import Engine, Feed, Job, Landing
-from pllm_notebook.exceptions import BudgetError, PllmError, ProviderRejectedError, RowError
+from pllm_notebook.exceptions import BudgetError, PllmError, ProviderRejectedError, RowError, StoppedError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure, FailureKind, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
@@ -93,6 +93,7 @@ class Conductor:
         # Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
         self._open = 0
         self._stopping: State | None = None
+        self._reason: BaseException | partial[StoppedError] | None = None
         self._arrivals: list[Arrival] = []
         self._settling = False
         self._commits: deque[tuple[Arrival, BaseException | None]] = deque()
@@ -116,11 +117,14 @@ class Conductor:
         )
         work.add_done_callback(self._plan_ended)
 
-    def stop(self, state: State, error: BaseException | None) -> None:
-        """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
+    def stop(self, state: State, error: BaseException | partial[StoppedError] | None) -> None:
+        """Admit nothing more and cancel what is on the wire, once; the first reason stands.
+
+        A partial error is completed at the end: until then answers may still be on their way to the store.
+        """
         if self._stopping is not None or self.state != "running":
             return
-        self._stopping, self.error = state, error
+        self._stopping, self._reason = state, error
         self._detach()
         self._finish_if_over()
 
@@ -133,7 +137,7 @@ class Conductor:
                 self.ledger.outcomes[call] = None
         self._pending, self._head = array("q", calls), 0
         self._repairs.clear()
-        self._stopping, self.error, self.state = None, None, "running"
+        self._stopping, self._reason, self.error, self.state = None, None, None, "running"
         self._feed = self._new_feed()
         self.pace.resume(time.monotonic())
         self.begin()  # a run that was stopped may not have seen all its rows
@@ -270,8 +274,7 @@ class Conductor:
             f"Not sent: with ${self.budget.spent_usd:.4f} spent, one more call could have passed "
             f"max_cost_usd={self.ask.options.max_cost_usd:g}. Raise it, or give a smaller max_output_tokens."
         )
-        error = BudgetError(message, kept=self.kept, total=self.total) if self._raises else None
-        self._stopping, self.error = "failed", error
+        self._stopping, self._reason = "failed", partial(BudgetError, message) if self._raises else None
         failure = Failure(FailureKind.BUDGET, message)
         for call in self._pending[self._head :]:
             self._record(call, Outcome(None, failure, self.ledger.keys[call], (), False))
@@ -344,9 +347,7 @@ class Conductor:
         if failure.kind.fatal and self._stopping is None:
             message = f"{label} refused ({failure.kind.replace('_', ' ')}): {failure.message}"
             logger.error("%s", message)
-            kind, status = failure.kind, failure.status
-            error = ProviderRejectedError(message, kind=kind, status=status, kept=self.kept, total=self.total)
-            self.stop("failed", error)
+            self.stop("failed", partial(ProviderRejectedError, message, kind=failure.kind, status=failure.status))
 
     # Arrivals: stored first, then read.
 
@@ -412,7 +413,7 @@ class Conductor:
         if failure is not None and self._raises and self._stopping is None and not failure.kind.fatal:
             row = self.ledger.first_row[call]
             message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
-            self.stop("failed", RowError(message, position=row, kind=failure.kind, kept=self.kept, total=self.total))
+            self.stop("failed", partial(RowError, message, position=row, kind=failure.kind))
 
     def _count(self, outcome: Outcome, rows: int) -> None:
         if outcome.failure is not None:
@@ -429,6 +430,8 @@ class Conductor:
         if self._stopping is None and not nothing_left:
             return
         self._detach()
+        reason = self._reason
+        self.error = reason(kept=self.kept, total=self.total) if isinstance(reason, partial) else reason
         self.state = self._stopping or "done"
         self.pace.finish(time.monotonic())
         self.note = f"{self.unsaved:,} answers could not be saved to the cache" if self.unsaved else ""

@@ -15,7 +15,7 @@ from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, RunInterrupted
 from pllm_notebook.protocols import Sink, Store
 from pllm_notebook.records import Failure, FailureKind, Progress
-from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.ask import Ask, simulate
 from pllm_notebook.run.conductor import Conductor, State
 from pllm_notebook.run.explain import Explanation, explain
 from pllm_notebook.run.outcomes import Ledger
@@ -25,6 +25,8 @@ __all__ = ["Rows", "Run"]
 
 _REDRAW_S = 0.1
 # How long an awaiting caller that was cancelled waits for what has arrived to be put away.
+# How often an awaiting loop wakes to hear of an interrupt.
+_WAKE_S = 0.1
 _GRACE_S = 10.0
 
 
@@ -186,6 +188,8 @@ class Run:
         if not self.done():
             raise PllmError("The run is still going; wait for it, or cancel it, before retrying.")
         wanted = None if kinds is None else {FailureKind(kind) for kind in kinds}
+        if self.ask.target.simulated:
+            simulate()
         self._ended.clear()
         self._loop.call(self._begin_again, wanted)
         return self
@@ -257,7 +261,10 @@ class Run:
 
         self._loop.call(bridge)
         try:
-            await asyncio.shield(ended)
+            while not ended.done():
+                # Woken now and then: ipykernel hands an interrupt to this loop without waking it, so that
+                # a loop with nothing else to do would hear of it only when the run has ended.
+                await asyncio.wait([ended], timeout=_WAKE_S)
         except asyncio.CancelledError:
             self.cancel()
             # What has arrived is put away before the cancellation goes on; a second one does not wait.

@@ -118,7 +118,8 @@ def _unusable(arrival: Arrival) -> Outcome:
     kind, message = _UNUSABLE[entry.finish]
     detail = entry.about["detail"]
     limit = f" of {entry.output_limit:,} tokens" if entry.output_limit else ""
-    return _failed(arrival, kind, message.format(limit=limit, detail=f": {detail}" if detail else ""))
+    detail = f": {detail.rstrip('.')}" if detail else ""
+    return _failed(arrival, kind, message.format(limit=limit, detail=detail))
 
 
 def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Outcome | Repair:
