@@ -67,6 +67,7 @@ class Lane:
         self._flights: dict[str, _Flight] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
+        self._pause_told = 0.0
 
     def __repr__(self) -> str:
         return f"Lane({self.name}, runs={len(self._feeds)}, in_flight={len(self._flights)}, {self.limiter!r})"
@@ -262,10 +263,15 @@ class Lane:
         if isinstance(result, Reply):
             tokens = None if result.usage is None else result.usage.input_tokens + result.usage.output_tokens
             self.limiter.replied(now, stamp, exchange.limits, tokens)
-        elif result.kind is FailureKind.RATE_LIMIT:
+            return
+        if result.kind is FailureKind.RATE_LIMIT:
             self.limiter.refused_at(now, stamp, exchange.limits, result.retry_after_s)
         elif result.kind is FailureKind.OVERLOADED:
             self.limiter.overloaded(now, result.retry_after_s)
+        pause = self.limiter.paused_until - now
+        if pause > 0 and self.limiter.paused_until > self._pause_told:
+            self._pause_told = self.limiter.paused_until
+            logger.info("%s: pausing %.2f s (%s)", self.name, pause, result.kind)
 
 
 class _Flight:

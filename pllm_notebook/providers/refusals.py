@@ -13,7 +13,7 @@ import orjson
 
 from pllm_notebook.records import Failure, FailureKind, RawReply
 
-__all__ = ["body_of", "failure", "number", "retry_after_s", "seconds"]
+__all__ = ["body_of", "failure", "number", "redacted", "retry_after_s", "seconds"]
 
 _BY_STATUS = {
     400: FailureKind.BAD_REQUEST,
@@ -30,6 +30,8 @@ _BY_STATUS = {
     503: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,
 }
+# The beginnings that the large providers and routers give their keys; what follows is at least this long.
+_KEY = re.compile(r"\b(sk-|sk_|AIza|AQ\.|gsk_|xai-|hf_|Bearer )[\w*.-]{6,}")
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -46,16 +48,21 @@ def failure(
     """Build the failure for *raw*; the status decides the kind where the caller knows no better."""
     if kind is None:
         kind = _BY_STATUS.get(raw.status) or (FailureKind.SERVER if raw.status >= 500 else FailureKind.BAD_REQUEST)
-    text = raw.body[:500].decode("utf-8", "replace")
+    text = redacted(raw.body[:500].decode("utf-8", "replace"))
     return Failure(
         kind=kind,
-        message=message or f"HTTP {raw.status}: {text}",
+        message=redacted(message) or f"HTTP {raw.status}: {text}",
         status=raw.status,
         raw=text,
         request_id=request_id,
         retry_after_s=retry_after_s(raw.headers) if retry_after is None else retry_after,
         field=field,
     )
+
+
+def redacted(text: str) -> str:
+    """Blank out what looks like a key: providers quote the one they refuse."""
+    return _KEY.sub(lambda match: f"{match[1]}…", text)
 
 
 def body_of(raw: RawReply) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Conductor:
         # Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
         self._open = 0
         self._stopping: State | None = None
-        self._reason: BaseException | partial[StoppedError] | None = None
+        self._reason: BaseException | Callable[..., StoppedError] | None = None
         self._arrivals: list[Arrival] = []
         self._settling = False
         self._commits: deque[tuple[Arrival, BaseException | None]] = deque()
@@ -117,10 +117,10 @@ class Conductor:
         )
         work.add_done_callback(self._plan_ended)
 
-    def stop(self, state: State, error: BaseException | partial[StoppedError] | None) -> None:
+    def stop(self, state: State, error: BaseException | Callable[..., StoppedError] | None) -> None:
         """Admit nothing more and cancel what is on the wire, once; the first reason stands.
 
-        A partial error is completed at the end: until then answers may still be on their way to the store.
+        What is not yet an error is made one at the end: until then answers may be on their way to the store.
         """
         if self._stopping is not None or self.state != "running":
             return
@@ -431,7 +431,9 @@ class Conductor:
             return
         self._detach()
         reason = self._reason
-        self.error = reason(kept=self.kept, total=self.total) if isinstance(reason, partial) else reason
+        if reason is not None and not isinstance(reason, BaseException):
+            reason = reason(kept=self.kept, total=self.total)
+        self.error = reason
         self.state = self._stopping or "done"
         self.pace.finish(time.monotonic())
         self.note = f"{self.unsaved:,} answers could not be saved to the cache" if self.unsaved else ""

@@ -24,9 +24,9 @@ from pllm_notebook.run.sinks import Display
 __all__ = ["Rows", "Run"]
 
 _REDRAW_S = 0.1
-# How long an awaiting caller that was cancelled waits for what has arrived to be put away.
 # How often an awaiting loop wakes to hear of an interrupt.
 _WAKE_S = 0.1
+# How long an awaiting caller that was cancelled waits for what has arrived to be put away.
 _GRACE_S = 10.0
 
 

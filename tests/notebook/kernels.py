@@ -73,13 +73,14 @@ class Kernel:
 
     def __init__(self, folder: Path, setup: str) -> None:
         self._folder, self._setup = folder, setup
-        self.manager = KernelManager(kernel_name="tested", kernel_spec_manager=specs_in(folder))
+        self._specs = specs_in(folder)
         self._begin()
 
     def _begin(self) -> None:
         # A cache and a profile of its own, and no key of whoever runs the tests.
         keys = {name: "" for name in os.environ if name.endswith("_API_KEY") or name.startswith("PLLM_")}
         own = {"IPYTHONDIR": str(self._folder / "ipython"), "PLLM_CACHE_DIR": str(self._folder / "cache")}
+        self.manager = KernelManager(kernel_name="tested", kernel_spec_manager=self._specs)
         self.manager.start_kernel(env=os.environ | keys | own, cwd=str(self._folder))
         self.client = self.manager.client()
         self.client.start_channels()

@@ -10,6 +10,11 @@ from tests.notebook.kernels import Kernel
 
 pytestmark = pytest.mark.kernel
 
+NO_COLUMN = (
+    "UnknownColumnError: The prompt names column 'txt', but the frame has ['text']. Did you mean 'text'? "
+    "Nothing was sent."
+)
+
 
 def test_a_frame_with_out_is_bound_and_shows_nothing_but_one_line(kernel: Kernel) -> None:
     cell = kernel.ok("%%pllm df --schema Review --out answers\nRead this:\n{text}")
@@ -97,13 +102,11 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
     [
         (
             "%%pllm df --schema Review\n{txt}",
-            "UnknownColumnError: The prompt names column 'txt', but the frame has ['text']. Did you mean 'text'? "
-            "Nothing was sent.",
+            NO_COLUMN,
         ),
         (
             "df.llm.parse(Review, '{txt}')",
-            "UnknownColumnError: The prompt names column 'txt', but the frame has ['text']. Did you mean 'text'? "
-            "Nothing was sent.",
+            NO_COLUMN,
         ),
         (
             "%%pllm frames --schema Review\n{text}",
@@ -111,8 +114,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ),
         (
             "%%pllm df --schema Reviews\n{text}",
-            "UsageError: --schema: there is no variable 'Reviews' in this notebook. Did you mean 'Review'? "
-            "Nothing was sent.",
+            "UsageError: --schema: there is no variable 'Reviews' in this notebook. Did you mean 'Review'?",
         ),
         ("%%pllm df --cache sometimes\n{text}", "UsageError: %%pllm: argument --cache: invalid choice: 'sometimes'"),
         ("%%pllm df other --schema bool\n{text}", "UsageError: 'other' stands alone on the line of %%pllm"),

@@ -27,7 +27,7 @@ def loop(request: pytest.FixtureRequest, kernel: Kernel) -> str:
 
 
 def test_twenty_interrupts_lose_nothing_and_leave_nothing(kernel: Kernel, loop: str) -> None:
-    kernel.ok("server = sim(latency_s=0.3); big = reviews(6000, 'twenty')")
+    kernel.ok("server = sim(latency_s=0.3); big = reviews(3000, 'twenty')")
     kept = 0
 
     for turn in range(20):
@@ -39,14 +39,14 @@ def test_twenty_interrupts_lose_nothing_and_leave_nothing(kernel: Kernel, loop: 
         assert cell.reply["ename"] == ("KeyboardInterrupt", "CancelledError", "RunInterrupted")[turn % 3]
         before, kept = kept, kernel.value("sum(v is not pd.NA for v in pllm.runs()[-1].to_frame()['answer'])")
         assert kept >= before
-        assert cell.texts[0].startswith(f"■ stopped: bool: {kept:,} of 6,000 rows answered")
+        assert cell.texts[0].startswith(f"■ stopped: bool: {kept:,} of 3,000 rows answered")
 
-    assert 0 < kept < 6000
+    assert 0 < kept < 3000
     tasks = f"[str(t) for t in asyncio.all_tasks({ENGINE.format(loop)}) if 'pllm_notebook' in str(t.get_coro())]"
     assert kernel.value(tasks) == []
     kernel.ok("server = sim()")
     kernel.ok(BLOCKING.format("big"))
-    assert kernel.value("[server.stats().requests, int(out['answer'].isna().sum())]") == [6000 - kept, 0]
+    assert kernel.value("[server.stats().requests, int(out['answer'].isna().sum())]") == [3000 - kept, 0]
 
 
 @pytest.mark.parametrize("code", [BLOCKING, AWAITED, MAGIC], ids=["blocking", "awaited", "magic"])

@@ -1,0 +1,183 @@
+"""Structured output from servers that cannot do it, or say they can and do not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+import pllm_notebook as pllm
+from pllm_notebook.sim import SimRequest, Simulator
+from tests.contract.scripts import words
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+
+GOOD = {"name": "n", "score": 3}
+
+
+class Fact(BaseModel):
+    name: str
+    score: int = Field(ge=1, le=5)
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def server(sim: Simulator, cache_dir: object) -> Iterator[str]:
+    """A model of a server that nobody has met before: what is learned of one is remembered for good."""
+    name = f"new{next(_numbers)}"
+    pllm.configure(servers={name: sim.base_url("compatible")})
+    sim.set(answers=lambda request: GOOD)
+    yield f"{name}:small"
+
+
+def asked_for(sim: Simulator) -> list[str]:
+    """What each request asked of the server, in order."""
+    return [request["body"].get("response_format", {}).get("type", "prompt") for request in sim.requests()]
+
+
+def schema_in_the_prompt(body: dict[str, Any]) -> bool:
+    return '"score"' in body["messages"][0]["content"]
+
+
+def test_a_server_that_does_json_schema_is_asked_for_it(server: str, sim: Simulator) -> None:
+    out = words("a").llm.parse(Fact, "{text}", model=server)
+
+    assert out["score"].tolist() == [3]
+    assert asked_for(sim) == ["json_schema"]
+
+
+def test_a_server_without_json_schema_is_asked_for_any_object(server: str, sim: Simulator) -> None:
+    sim.set(rungs=("json_object",))
+
+    out = words("a").llm.parse(Fact, "{text}", model=server)
+
+    assert out["score"].tolist() == [3]
+    assert asked_for(sim) == ["json_schema", "json_object"]
+    assert schema_in_the_prompt(sim.requests()[-1]["body"])
+
+
+def test_a_server_without_any_is_asked_in_words(server: str, sim: Simulator) -> None:
+    sim.set(rungs="none")
+
+    out = words("a").llm.parse(Fact, "{text}", model=server, system="Be exact.")
+
+    assert out["score"].tolist() == [3]
+    assert asked_for(sim) == ["json_schema", "json_object", "prompt"]
+    system = sim.requests()[-1]["body"]["messages"][0]
+    assert system["role"] == "system"
+    assert system["content"].startswith("Be exact.\n\nAnswer with one JSON value that matches this JSON schema")
+
+
+def test_a_step_down_costs_no_row_an_attempt(server: str, sim: Simulator) -> None:
+    sim.set(rungs="none")
+
+    out = words("a").llm.parse(Fact, "{text}", model=server, max_retries=0, max_repairs=0)
+
+    assert out["score"].tolist() == [3]
+
+
+@pytest.mark.parametrize(("rungs", "asked"), [(("json_object",), "json_object"), (("none",), "prompt")])
+def test_the_rung_is_remembered_for_the_next_run(
+    server: str, sim: Simulator, rungs: tuple[str, ...], asked: str
+) -> None:
+    sim.set(rungs=rungs)
+    words("a").llm.parse(Fact, "{text}", model=server)
+    sim.reset()
+
+    words("b", "c").llm.parse(Fact, "{text}", model=server)
+
+    assert asked_for(sim) == [asked, asked]
+
+
+def test_the_rung_of_one_model_is_not_that_of_another(server: str, sim: Simulator) -> None:
+    sim.set(rungs=("json_object",))
+    words("a").llm.parse(Fact, "{text}", model=server)
+    sim.set(rungs=("json_schema",))
+    sim.reset()
+
+    out = words("a").llm.parse(Fact, "{text}", model=server.replace("small", "large"))
+
+    assert out["score"].tolist() == [3]
+    assert asked_for(sim) == ["json_schema"]
+
+
+def test_many_calls_at_once_take_one_step_down(server: str, sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    sim.set(rungs=("json_object",), latency_s=0.02)
+    caplog.set_level(logging.WARNING)
+
+    out = words(*(f"row {n}" for n in range(40))).llm.parse(Fact, "{text}", model=server)
+
+    assert out["score"].tolist() == [3] * 40
+    assert [record.message for record in caplog.records] == [
+        f"{server} does not follow the JSON schema it was sent; "
+        f"asking for any JSON object, with the schema in the instruction"
+    ]
+    assert "prompt" not in asked_for(sim)
+
+
+def test_an_answer_is_the_same_answer_on_every_rung(server: str, sim: Simulator) -> None:
+    words("a").llm.parse(Fact, "{text}", model=server)
+    sim.set(rungs="none")
+    words("b").llm.parse(Fact, "{text}", model=server)
+    sim.reset()
+
+    out = words("a", "b").llm.parse(Fact, "{text}", model=server)
+
+    assert out.llm.status.tolist() == ["cached", "cached"]
+    assert sim.stats().requests == 0
+
+
+def test_a_server_that_ignores_the_schema_is_read_from_its_prose(server: str, sim: Simulator) -> None:
+    sim.set(rungs="ignored")
+
+    out = words("a").llm.parse(Fact, "{text}", model=server)
+
+    assert out["score"].tolist() == [3]
+    assert sim.stats().requests == 1
+
+
+def test_a_server_that_ignores_the_schema_is_told_it_from_then_on(server: str, sim: Simulator) -> None:
+    sim.set(rungs="ignored")
+    words("a").llm.parse(Fact, "{text}", model=server)
+
+    words("b").llm.parse(Fact, "{text}", model=server)
+
+    assert schema_in_the_prompt(sim.requests()[-1]["body"])
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        '```json\n{"name": "n", "score": 3}\n```',
+        'Sure! Here it is:\n\n{"name": "n", "score": 3}\n\nAnything else?',
+        '<think>{"score": 9}? No, lower.</think>{"name": "n", "score": 3}',
+        '  \n{"name": "n", "score": 3}\n',
+    ],
+)
+def test_json_is_found_in_prose(server: str, sim: Simulator, prose: str) -> None:
+    sim.set(answers=lambda request: prose)
+
+    out = words("a").llm.parse(Fact, "{text}", model=server, max_repairs=0)
+
+    assert out["score"].tolist() == [3]
+
+
+def test_prose_without_json_is_repaired(server: str, sim: Simulator) -> None:
+    def answer(request: SimRequest) -> Any:
+        return "It is n, I think." if len(request.messages) == 1 else GOOD
+
+    sim.set(answers=answer)
+
+    out = words("a").llm.parse(Fact, "{text}", model=server)
+
+    assert out["score"].tolist() == [3]
+    assert sim.requests()[-1]["body"]["messages"][-2:] == [
+        {"role": "assistant", "content": "It is n, I think."},
+        {"role": "user", "content": "That is not valid JSON. Answer again, with the JSON value alone."},
+    ]

@@ -1,0 +1,90 @@
+"""Reading what providers say when they refuse: times, numbers, and keys that must not be repeated."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+import pytest
+
+from pllm_notebook.providers import refusals
+from pllm_notebook.providers.openai import refuse
+from pllm_notebook.records import FailureKind, RawReply
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12ms", 0.012),
+        ("1s", 1.0),
+        ("6m0s", 360.0),
+        ("1h2m3.5s", 3723.5),
+        ("31s", 31.0),
+        ("2.5", 2.5),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("1x", None),
+    ],
+)
+def test_a_time_until_a_reset_is_read_in_every_form(text: str | None, expected: float | None) -> None:
+    assert refusals.seconds(text) == expected
+
+
+def test_a_moment_is_read_as_the_seconds_until_it() -> None:
+    moment = dt.datetime.now(tz=dt.UTC) + dt.timedelta(seconds=90)
+
+    assert refusals.seconds(moment.isoformat().replace("+00:00", "Z")) == pytest.approx(90, abs=5)
+
+
+def test_a_moment_that_has_passed_is_now() -> None:
+    assert refusals.seconds("2020-01-01T00:00:00Z") == 0.0
+
+
+@pytest.mark.parametrize(("text", "expected"), [("5", 5.0), ("0", 0.0), ("-1", None), ("nan", None), ("inf", None)])
+def test_a_number_below_zero_is_not_known(text: str, expected: float | None) -> None:
+    assert refusals.number(text) == expected
+
+
+def test_milliseconds_stand_above_seconds() -> None:
+    assert refusals.retry_after_s({"retry-after-ms": "250", "retry-after": "1"}) == 0.25
+
+
+def test_a_wait_may_be_a_date() -> None:
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))
+
+    assert refusals.retry_after_s({"retry-after": date}) == pytest.approx(60, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, FailureKind.BAD_REQUEST),
+        (401, FailureKind.AUTHENTICATION),
+        (402, FailureKind.QUOTA),
+        (403, FailureKind.PERMISSION),
+        (404, FailureKind.UNKNOWN_MODEL),
+        (408, FailureKind.TIMEOUT),
+        (413, FailureKind.BAD_REQUEST),
+        (418, FailureKind.BAD_REQUEST),
+        (422, FailureKind.BAD_REQUEST),
+        (429, FailureKind.RATE_LIMIT),
+        (500, FailureKind.SERVER),
+        (502, FailureKind.SERVER),
+        (503, FailureKind.OVERLOADED),
+        (504, FailureKind.SERVER),
+        (529, FailureKind.OVERLOADED),
+    ],
+)
+def test_a_status_has_one_meaning(status: int, kind: FailureKind) -> None:
+    assert refusals.failure(RawReply(status, {}, b""), "no").kind is kind
+
+
+def test_a_key_that_a_provider_quotes_is_blanked_out() -> None:
+    said = b'{"error": {"message": "Incorrect API key provided: sk-proj-abc123DEF456. Or AIzaSyA1234567890"}}'
+
+    failure = refuse(RawReply(401, {}, said))
+
+    assert failure.message == "Incorrect API key provided: sk-… Or AIza…"
+    assert "abc123" not in failure.raw
+    assert "SyA123" not in failure.raw
