@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -99,15 +100,20 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
 
 
 async def _ended(run: Run, *, blocking: bool) -> Any:
-    if blocking:
+    if not blocking:
+        try:
+            await run.until_ended()
+        except asyncio.CancelledError:
+            # Not passed on: a cancelled cell shows a page of traceback, and one that swallows it lets the
+            # queued cells run on half a result.
+            p = run.progress()
+            raise RunInterrupted("The cell was interrupted.", kept=p.done + p.cached, total=p.total) from None
+    if not run.ask.options.progress:
         return run.result()
-    try:
-        return await run
-    except asyncio.CancelledError:
-        # Not passed on: a cancelled cell shows a page of traceback, and one that swallows it lets the
-        # queued cells run on half a result.
-        p = run.progress()
-        raise RunInterrupted("The cell was interrupted.", kept=p.done + p.cached, total=p.total) from None
+    with warnings.catch_warnings():
+        # The line of progress has said it; a warning would show the cell in IPython's words once more.
+        warnings.simplefilter("ignore")
+        return run.result()
 
 
 def _text(run: Run, value: str) -> Text:

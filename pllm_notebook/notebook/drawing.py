@@ -5,9 +5,8 @@ Everything that comes from data or a provider is escaped here.
 
 from __future__ import annotations
 
-import html
-
 from pllm_notebook.notebook import wording
+from pllm_notebook.notebook.text import in_html
 from pllm_notebook.records import Progress
 
 __all__ = ["bar", "counts", "details"]
@@ -53,8 +52,8 @@ def counts(progress: Progress) -> str:
     return (
         f"<div style='{_TEXT};padding-left:12px'>"
         f"{_cell(finished, len(total), right=True, weight=600)} / {total} rows"
-        f"{_cell(wording.pace(p) if p.rows_per_s else '', 13, right=True)}"
-        f"{_cell(left, 16, right=True)}</div>"
+        f"{_cell(wording.pace(p) if p.rows_per_s else '', 12, right=True)}"
+        f"{_cell(left, 14, right=True)}</div>"
     )
 
 
@@ -63,13 +62,13 @@ def details(progress: Progress) -> str:
     p = progress
     badge = f"<span style='{_BADGE}'>SIMULATED</span>" if p.simulated else ""
     kinds = [(p.cached, "from cache"), (p.skipped, "skipped")]
-    parts = [f"{html.escape(p.label)} · {html.escape(p.model)}{badge}"]
+    parts = [f"{in_html(p.label)} · {in_html(p.model)}{badge}"]
     parts += [f"{count:,} {word}" for count, word in kinds if count]
     if p.failed:
         parts.append(f"<span style='color:{_FAILED}'>{p.failed:,} failed</span>")
-    parts += [html.escape(part) for part in wording.spent(p)]
+    parts += [in_html(part) for part in wording.spent(p)]
     if p.note:
-        parts.append(f"<em>{html.escape(p.note)}</em>")
+        parts.append(f"<em>{in_html(p.note)}</em>")
     hint = "interrupt the kernel to stop"
     return (
         f"<div style='{_TEXT};line-height:18px;font-size:12px;opacity:0.8;overflow:hidden;text-overflow:ellipsis'>"
@@ -81,5 +80,5 @@ def _cell(text: str, width: int, *, right: bool = False, weight: int = 400) -> s
     align = "right" if right else "left"
     return (
         f"<span style='display:inline-block;min-width:{width}ch;text-align:{align};font-weight:{weight}'>"
-        f"{html.escape(text)}</span>"
+        f"{in_html(text)}</span>"
     )

@@ -12,9 +12,11 @@ from typing import Any
 from pllm_notebook.notebook import wording
 from pllm_notebook.records import Progress
 
-__all__ = ["Output", "TextSink", "line_bundle"]
+__all__ = ["Output", "TextSink", "in_html", "line_bundle"]
 
 _REDRAW_S = 1.0
+# The colour is the page's own, so that it is right in the dark too.
+_STYLE = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;font-variant-numeric:tabular-nums"
 
 
 class Output:
@@ -56,12 +58,16 @@ def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
         text: Anything; it is escaped.
         muted: Further words, in a weaker colour.
     """
-    weak = f" <span style='opacity:0.65'>{html.escape(muted)}</span>" if muted else ""
+    weak = f" <span style='opacity:0.65'>{in_html(muted)}</span>" if muted else ""
     return {
         "text/plain": f"{text} {muted}".rstrip(),
-        # Colour and size are the page's own, so that it is right in the dark too.
-        "text/html": f"<div style='font-variant-numeric:tabular-nums'>{html.escape(text)}{weak}</div>",
+        "text/html": f"<div style='{_STYLE}'>{in_html(text)}{weak}</div>",
     }
+
+
+def in_html(text: str) -> str:
+    """Escape text, and keep a page from setting what stands between two dollar signs as mathematics."""
+    return html.escape(text).replace("$", "<span>$</span>")
 
 
 class TextSink:

@@ -28,7 +28,7 @@ def ended(progress: Progress) -> str:
     """Say how a run ended, in the one line that stays in a saved notebook."""
     p = progress
     sign = "⚠" if p.state == "done" and p.failed else _SIGNS[p.state]
-    parts = [f"{sign} {p.label}: {_answered(p)}", *_kinds(p, waiting=True), span(p.elapsed_s)]
+    parts = [f"{sign} {p.label}: {_answered(p)}", *_kinds(p, over=True), span(p.elapsed_s)]
     parts += [*spent(p), model(p)]
     if p.note:
         parts.append(p.note)
@@ -59,9 +59,10 @@ def pace(progress: Progress) -> str:
     return f"{rate:,.0f} rows/s" if rate >= 9.95 else f"{rate:.1f} rows/s"
 
 
-def _kinds(p: Progress, *, waiting: bool = False) -> list[str]:
-    counts = [(p.cached, "from cache"), (p.failed, "failed"), (p.skipped, "skipped")]
-    if waiting:
+def _kinds(p: Progress, *, over: bool = False) -> list[str]:
+    failed = "failed (pllm.errors() says why)" if over else "failed"
+    counts = [(p.cached, "from cache"), (p.failed, failed), (p.skipped, "skipped")]
+    if over:
         counts.append((p.pending, "left"))
     return [f"{count:,} {word}" for count, word in counts if count]
 

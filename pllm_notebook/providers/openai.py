@@ -210,6 +210,8 @@ def refuse(raw: RawReply) -> Failure:
     kind = None
     if code in _NEVER_AGAIN or error.get("type") in _NEVER_AGAIN:
         kind = FailureKind.QUOTA
+    elif code == "content_filter":  # Azure filters the prompt with a 400
+        kind = FailureKind.FILTERED
     elif raw.status == 200:  # an error inside a success: a router's (OpenRouter) or a failed Response
         status = int(code) if code.isdigit() else _FAILED_RESPONSE.get(code, 400)
         raw = RawReply(status, raw.headers, raw.body)

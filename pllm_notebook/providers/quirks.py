@@ -51,6 +51,7 @@ class Quirks:
         self.version = 0
         self.rung = 0
         self._dropped: set[str] = set()
+        self._told: set[str] = set()
         self._renamed: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -61,6 +62,12 @@ class Quirks:
         if name not in self._dropped:
             self._dropped.add(name)
             self.version += 1
+            self.tell(name, model)
+
+    def tell(self, name: str, model: str) -> None:
+        """Say once that *name* is left out of a request."""
+        if name not in self._told:
+            self._told.add(name)
             logger.warning("%s does not take %r; it is left out of requests", model, name)
 
     def dress(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:

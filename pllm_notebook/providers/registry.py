@@ -14,11 +14,11 @@ from pllm_notebook.providers.quirks import quirks_of
 from pllm_notebook.providers.target import Target
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, Dialect
 
-__all__ = ["PROVIDERS", "resolve"]
+__all__ = ["KEYS", "PROVIDERS", "resolve"]
 
 PROVIDERS = ("openai", "anthropic", "google", "local", "sim")
 
-_KEYS: dict[str, tuple[str, ...]] = {
+KEYS: dict[str, tuple[str, ...]] = {
     "openai": ("OPENAI_API_KEY",),
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
     "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
@@ -65,7 +65,7 @@ def resolve(
         return _local_target(model)
     if provider == "sim":
         return _sim_target(model, simulator)
-    if provider in _KEYS:
+    if provider in KEYS:
         if not model:
             raise UnknownModelError(
                 f"{name!r} names no model: write {provider}:{models.CHEAP[provider]}. Nothing was sent."
@@ -79,7 +79,7 @@ def resolve(
 
 
 def _default() -> str:
-    for provider, variables in _KEYS.items():
+    for provider, variables in KEYS.items():
         if any(os.environ.get(variable) for variable in variables):
             return f"{provider}:{models.CHEAP[provider]}"
     raise UnknownModelError(
@@ -90,7 +90,7 @@ def _default() -> str:
 
 
 def _hosted_target(provider: str, model: str) -> Target:
-    variables = _KEYS[provider]
+    variables = KEYS[provider]
     variable = next((variable for variable in variables if os.environ.get(variable)), None)
     key = os.environ[variable] if variable else None
     address = os.environ.get(f"{provider.upper()}_BASE_URL", "")
@@ -136,14 +136,17 @@ def _server_target(name: str, model: str, address: str) -> Target:
 
 def _client_target(name: str, model: str, client: Any) -> Target:
     """A client of an SDK's own: its class tells the wire format, and it knows address and account."""
-    maker = type(client).__module__.partition(".")[0]
-    kind = {"openai": "openai", "anthropic": "anthropic", "google": "google"}.get(maker)
+    # A caller may have a class of his own over the SDK's.
+    family = type(client).__mro__
+    kind = next((maker for cls in family if (maker := cls.__module__.partition(".")[0]) in _DIALECTS), None)
     if kind is None:
         raise UnknownModelError(
             f"The client {name!r} is a {type(client).__module__}.{type(client).__name__}; expected an async client of "
             f"openai, anthropic or google-genai. Nothing was sent."
         )
-    if maker != "google" and not type(client).__name__.startswith("Async"):
+    if kind == "google" and not hasattr(client, "aio"):
+        raise UnknownModelError(f"The client {name!r} is a {type(client).__name__}; give the Client. Nothing was sent.")
+    if kind != "google" and not any(cls.__name__ == "AsyncAPIClient" for cls in family):
         raise UnknownModelError(
             f"The client {name!r} is a {type(client).__name__}; give the async one (Async{type(client).__name__}). "
             f"Nothing was sent."
@@ -194,9 +197,9 @@ def _local_target(model: str) -> Target:
 
 def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
     kind, _, model = name.partition("/")
-    if kind not in (*_KEYS, "compatible"):
+    if kind not in (*KEYS, "compatible"):
         raise UnknownModelError(
-            f"'sim:{name}' is not simulated.{guess(kind, _KEYS)} There are sim:openai, sim:anthropic, sim:google and "
+            f"'sim:{name}' is not simulated.{guess(kind, KEYS)} There are sim:openai, sim:anthropic, sim:google and "
             f"sim:compatible, each with /MODEL after it if you like. Nothing was sent."
         )
     maker = "openai" if kind == "compatible" else kind

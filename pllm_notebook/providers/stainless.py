@@ -33,7 +33,8 @@ class StainlessTransport:
         self._response = httpx2.Response
         self._transport_error = httpx2.TransportError
         # Both SDKs have these names in their own module; catching by them needs no second table.
-        module = __import__(type(client).__module__.partition(".")[0])
+        makers = (cls.__module__.partition(".")[0] for cls in type(client).__mro__)
+        module = __import__(next(maker for maker in makers if maker in ("openai", "anthropic")))
         self._status_error: type[Exception] = module.APIStatusError
         self._connection_error: type[Exception] = module.APIConnectionError
 
@@ -53,7 +54,9 @@ class StainlessTransport:
         except (self._connection_error, self._transport_error) as error:
             cause = error.__cause__ or error
             raise TransportFault(FailureKind.CONNECTION, f"{type(cause).__name__}: {cause}") from error
-        return RawReply(response.status_code, response.headers, response.content)
+        # A plain dict: the client's own mapping decodes and walks all headers at every look-up, and we look up ten.
+        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
+        return RawReply(response.status_code, headers, response.content)
 
     async def aclose(self) -> None:
         if self._owned:

@@ -65,7 +65,9 @@ class Target:
     def dress(self, intended: Mapping[str, Any]) -> dict[str, Any]:
         """Turn an intended body into what goes on the wire."""
         if "temperature" in intended and refuses_sampling(self.price_provider or "", self.model, intended):
-            self.quirks.drop("temperature", self.label)
+            # Not dropped for good: another run may ask without reasoning, and then it is taken.
+            self.quirks.tell("temperature", self.label)
+            intended = {name: value for name, value in intended.items() if name != "temperature"}
         return self.quirks.dress(intended, self.wire)
 
     def read(self, raw: RawReply) -> Reply | Failure:

@@ -140,6 +140,8 @@ class Run:
 
     def wait(self) -> None:
         """Block until the run has ended. An interrupt cancels it and raises KeyboardInterrupt."""
+        if self.done():
+            return
         try:
             self._loop.wait(self._ended, self.cancel)
         except KeyboardInterrupt:
@@ -246,7 +248,11 @@ class Run:
         return self.rows.assemble(self)
 
     async def _wait_here(self) -> Any:
-        """Await the end on the caller's own loop, passing cancellation on."""
+        await self.until_ended()
+        return self._conclude()
+
+    async def until_ended(self) -> None:
+        """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
         here = asyncio.get_running_loop()
         ended: asyncio.Future[None] = here.create_future()
 
@@ -270,7 +276,6 @@ class Run:
             # What has arrived is put away before the cancellation goes on; a second one does not wait.
             await asyncio.wait([ended], timeout=_GRACE_S)
             raise
-        return self._conclude()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:

@@ -27,7 +27,7 @@ def loop(request: pytest.FixtureRequest, kernel: Kernel) -> str:
 
 
 def test_twenty_interrupts_lose_nothing_and_leave_nothing(kernel: Kernel, loop: str) -> None:
-    kernel.ok("server = sim(latency_s=0.3); big = reviews(3000, 'twenty')")
+    kernel.ok(f"server = sim(latency_s=0.3); big = reviews(3000, 'twenty {loop}')")
     kept = 0
 
     for turn in range(20):

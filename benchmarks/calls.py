@@ -1,0 +1,137 @@
+"""What a live call costs this machine: CPU of the client process per call, at zero latency.
+
+    python benchmarks/calls.py [--calls 3000] [--times 5] [--concurrency 64 256]
+
+Against the simulator on loopback, which runs in a process of its own and is not counted. For
+OpenAI and Anthropic, side by side and interleaved in one process: raw aiohttp; the official SDK's
+raw `post` with a prepared body over its aiohttp transport (the floor: nothing that uses the SDK can
+cost less); the SDK's `create`; and ours, the whole way from a row to a column. Medians; the ratio is
+of each round's own pair, since the machine's speed drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import orjson
+import pandas as pd
+from pydantic import BaseModel, Field
+
+import pllm_notebook as pllm
+from pllm_notebook.run.ask import simulate
+from pllm_notebook.run.start import ask_for, options_for
+from pllm_notebook.schema import OutputType
+
+Send = Callable[[], Awaitable[Any]]
+
+
+class Review(BaseModel):
+    """Facts stated in a product review."""
+
+    product: str
+    sentiment: Literal["positive", "negative", "neutral"]
+    score: int = Field(ge=1, le=5)
+
+
+def body_of(provider: str) -> dict[str, Any]:
+    ask = ask_for(options_for({"model": f"sim:{provider}"}), OutputType.of(Review), instruct=False)
+    body: dict[str, Any] = orjson.loads(ask.content(b'"Read:\\nreview number 1"'))
+    return body
+
+
+async def spread(send: Send, calls: int, concurrency: int) -> float:
+    """CPU seconds of *calls* calls, *concurrency* at once."""
+    left = iter(range(calls))
+
+    async def worker() -> None:
+        for _ in left:
+            await send()
+
+    start = time.process_time()
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+    return time.process_time() - start
+
+
+async def with_client(kind: str, provider: str, calls: int, concurrency: int) -> float:
+    body, address = body_of(provider), simulate().base_url(provider)
+    if kind == "aiohttp":
+        import aiohttp
+
+        path = "/chat/completions" if provider == "openai" else "/v1/messages"
+        headers = {"Content-Type": "application/json", "Authorization": "Bearer x", "anthropic-version": "2026-10-21"}
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1000), headers=headers) as session:
+
+            async def raw() -> None:
+                async with session.post(address + path, data=orjson.dumps(body)) as response:
+                    orjson.loads(await response.read())
+
+            await spread(raw, concurrency, concurrency)
+            return await spread(raw, calls, concurrency)
+    import httpx2
+
+    if provider == "openai":
+        import openai
+
+        client: Any = openai.AsyncOpenAI(
+            api_key="x", base_url=address, max_retries=0, http_client=openai.DefaultAioHttpClient()
+        )
+        path, create = "/chat/completions", client.chat.completions.create
+    else:
+        import anthropic
+
+        client = anthropic.AsyncAnthropic(
+            api_key="x", base_url=address, max_retries=0, http_client=anthropic.DefaultAioHttpClient()
+        )
+        path, create = "/v1/messages", client.messages.create
+    sends: dict[str, Send] = {
+        "post": lambda: client.post(path, cast_to=httpx2.Response, body=body),
+        "create": lambda: create(**body),
+    }
+    async with client:
+        await spread(sends[kind], concurrency, concurrency)
+        return await spread(sends[kind], calls, concurrency)
+
+
+def ours(provider: str, calls: int, concurrency: int, salt: str) -> float:
+    frame = pd.DataFrame({"text": [f"review number {n}" for n in range(calls)]})
+    given: dict[str, Any] = {"model": f"sim:{provider}", "concurrency": concurrency, "salt": salt}
+    start = time.process_time()
+    out = frame.llm.parse(Review, "Read:\n{text}", **given)
+    took = time.process_time() - start
+    assert out["score"].notna().all()
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=3000)
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256])
+    given = parser.parse_args()
+    pllm.configure(cache_dir=tempfile.mkdtemp(), progress=False, sim={"latency_s": 0.0})
+    print("| provider | at once | aiohttp, raw | SDK `post` (the floor) | SDK `create` | **ours** | ours / floor |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for provider in ("openai", "anthropic"):
+        for concurrency in given.concurrency:
+            took: dict[str, list[float]] = {"aiohttp": [], "post": [], "create": [], "ours": []}
+            ours(provider, 2 * concurrency, concurrency, f"warm {concurrency}")
+            for nth in range(given.times):
+                took["ours"].append(ours(provider, given.calls, concurrency, f"{concurrency} {nth}"))
+                for kind in ("post", "aiohttp", "create"):
+                    took[kind].append(asyncio.run(with_client(kind, provider, given.calls, concurrency)))
+            each = {kind: statistics.median(times) / given.calls * 1e6 for kind, times in took.items()}
+            ratio = statistics.median(mine / floor for mine, floor in zip(took["ours"], took["post"], strict=True))
+            print(
+                f"| {provider} | {concurrency} | {each['aiohttp']:.0f} | {each['post']:.0f} | {each['create']:.0f} "
+                f"| **{each['ours']:.0f}** | {ratio:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Progress in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from pllm_notebook.notebook import drawing, wording
+from pllm_notebook.notebook.text import line_bundle
+from tests.notebook.progress import START, at
+
+
+def test_a_running_line_says_how_far_how_fast_and_for_how_much() -> None:
+    progress = at(
+        done=12, cached=30, failed=3, skipped=1, elapsed_s=4.0, rows_per_s=3.0, eta_s=65.2, input_tokens=84_000,
+        output_tokens=300, cost_usd=0.0123, budget_usd=5.0, note="at the provider's limit", simulated=True,
+    )  # fmt: skip
+
+    assert wording.step(progress) == (
+        "Review: 46 / 200 rows · 30 from cache · 3 failed · 1 skipped · 3.0 rows/s · 1 min 05 s left · 84.3k tokens · "
+        "$0.0123 of $5.00 · openai:gpt-6-luna SIMULATED · at the provider's limit"
+    )
+
+
+def test_a_line_that_begins_says_only_what_is_known() -> None:
+    assert wording.step(START) == "Review: 0 / 200 rows · $0 · openai:gpt-6-luna"
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"state": "done", "done": 200, "cost_usd": 1.5}, "✓ Review: 200 rows answered · 17 s · $1.50"),
+        ({"state": "done", "done": 1, "total": 1, "cost_usd": None}, "✓ Review: 1 row answered · 17 s · cost unknown"),
+        (
+            {"state": "done", "done": 190, "failed": 8, "skipped": 2, "cost_usd": 0.00001},
+            "⚠ Review: 190 of 200 rows answered · 8 failed (pllm.errors() says why) · 2 skipped · 17 s · <$0.0001",
+        ),
+        (
+            {"state": "cancelled", "done": 2, "cached": 3},
+            "■ stopped: Review: 5 of 200 rows answered · 3 from cache · 195 left · 17 s · $0",
+        ),
+        ({"state": "failed"}, "✗ ended early: Review: 0 of 200 rows answered · 200 left · 17 s · $0"),
+    ],
+)
+def test_the_final_line_says_how_it_ended(values: dict[str, object], line: str) -> None:
+    assert wording.ended(at(elapsed_s=17.0, **values)) == f"{line} · openai:gpt-6-luna"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "<0.1 s"), (0.4, "0.4 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 00 s"),
+        (125, "2 min 05 s"), (3599.6, "1 h 00 min"), (3900, "1 h 05 min"),
+    ],
+)  # fmt: skip
+def test_a_time_has_at_most_two_units(seconds: float, text: str) -> None:
+    assert wording.span(seconds) == text
+
+
+def test_the_parts_of_the_bar_are_shares_of_the_total_and_a_single_failure_shows() -> None:
+    drawn = drawing.bar(at(total=1_000_000, done=500_000, failed=1))
+
+    assert drawn.count("width:50.00%") == 1
+    assert drawn.count("min-width:2px") == 2
+
+
+def test_the_first_line_keeps_its_widths_while_numbers_grow() -> None:
+    early, late = drawing.counts(at(done=1, rows_per_s=0.5, eta_s=7000)), drawing.counts(at(done=199, rows_per_s=800))
+
+    assert [part.split("ch")[0] for part in early.split("min-width:")[1:]] == [
+        part.split("ch")[0] for part in late.split("min-width:")[1:]
+    ]
+
+
+def test_what_comes_from_data_is_escaped_and_never_set_as_mathematics() -> None:
+    odd = at(label="<b>", model="x:<i>", note="<script>", cost_usd=1, budget_usd=2)
+
+    for drawn in (drawing.details(odd), line_bundle(wording.ended(odd))["text/html"]):
+        assert "<b>" not in drawn
+        assert "<i>" not in drawn
+        assert "<script>" not in drawn
+        assert "$" not in drawn.replace("<span>$</span>", "")
+
+
+def test_simulated_answers_are_marked_in_every_form() -> None:
+    simulated = at(simulated=True)
+
+    assert "SIMULATED" in wording.step(simulated)
+    assert "SIMULATED" in wording.ended(simulated)
+    assert "SIMULATED" in drawing.details(simulated)
