@@ -97,7 +97,7 @@ class _Parser(MagicArgumentParser):
         return "usage: %%pllm [DATA] [--schema TYPE] [--out NAME] [--model MODEL] [OPTION ...]\n"
 
     def format_help(self) -> str:
-        return super().format_help().replace("::\n\n  %", "", 1)
+        return super().format_help().replace("::\n\n  %", "%", 1)
 
 
 def _parser() -> argparse.ArgumentParser:

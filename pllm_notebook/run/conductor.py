@@ -1,8 +1,8 @@
 """The course of one run: what is pending, on the wire, being stored and being read.
 
-The engine's lane asks for one call at a time (`_next_job`); a reply goes to the store, then
-through validation in a worker, and only then counts as done. Everything here runs on the
-engine's loop, except what says otherwise, so nothing needs a lock.
+The engine's lane asks for one call at a time (`_next_job`); a reply goes through the intake, and
+only then counts as done. Everything here runs on the engine's loop, except what says otherwise,
+so nothing needs a lock.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure, FailureKind, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.intake import Intake
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.planner import Chunk, Planner, Prompts
-from pllm_notebook.run.settle import Arrival, Repair, settle
+from pllm_notebook.run.settle import Arrival, Repair
 
 __all__ = ["Conductor", "State"]
 
@@ -94,10 +95,7 @@ class Conductor:
         self._open = 0
         self._stopping: State | None = None
         self._reason: BaseException | Callable[..., StoppedError] | None = None
-        self._arrivals: list[Arrival] = []
-        self._settling = False
-        self._commits: deque[tuple[Arrival, BaseException | None]] = deque()
-        self._commits_told = False
+        self._intake = Intake(ask, engine, store, self._planner.prompt, self._take_settled, self._take_unsaved)
 
     @property
     def in_flight(self) -> int:
@@ -311,11 +309,7 @@ class Conductor:
             latency_s=landing.latency_s,
             attempts=landing.attempts,
         )
-        arrival = self._arrival(tag, entry, rung)
-        if self._store is None:
-            self._arrived(arrival)
-        else:
-            self._store.put(job.key, entry, partial(self._committed, arrival))
+        self._intake.take(job.key, self._arrival(tag, entry, rung))
 
     def _arrival(self, tag: int | Repair, entry: Entry, rung: int) -> Arrival:
         if isinstance(tag, Repair):
@@ -349,59 +343,19 @@ class Conductor:
             logger.error("%s", message)
             self.stop("failed", partial(ProviderRejectedError, message, kind=failure.kind, status=failure.status))
 
-    # Arrivals: stored first, then read.
-
-    def _committed(self, arrival: Arrival, error: BaseException | None) -> None:
-        """In the writer's thread: a reply is on disk. One hop to the loop for a whole group."""
-        self._commits.append((arrival, error))
-        if not self._commits_told:
-            self._commits_told = True
-            self._loop.call(self._take_commits)
-
-    def _take_commits(self) -> None:
-        self._commits_told = False
-        while self._commits:
-            arrival, error = self._commits.popleft()
-            if error is not None:
-                # The answer is here and was paid for: it is kept in memory and the run says so.
-                if not self.unsaved:
-                    logger.error("Answers cannot be saved to the cache and are only in memory: %s", error)
-                self.unsaved += self.ledger.weight[arrival.call]
-            self._arrived(arrival)
-
-    def _arrived(self, arrival: Arrival) -> None:
-        self._arrivals.append(arrival)
-        if not self._settling:
-            self._settle_next()
-
-    def _settle_next(self) -> None:
-        # Whatever has come while the last batch was read makes the next: one hop for many rows.
-        batch, self._arrivals = self._arrivals, []
-        self._settling = bool(batch)
-        if batch:
-            work = self._loop.loop.run_in_executor(
-                self._engine.workers, settle, self.ask, self._store, self._planner.prompt, batch
-            )
-            work.add_done_callback(partial(self._settled, batch))
-
-    def _settled(self, batch: list[Arrival], work: asyncio.Future[list[Outcome | Repair]]) -> None:
-        try:
-            outcomes = work.result()
-        except BaseException as error:  # ours or the interpreter's: rows must not wait for ever
-            logger.exception("Replies could not be read")
-            failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
-            outcomes = [Outcome(None, failure, a.key, (a.entry.meta,), False, a.entry) for a in batch]
-        for arrival, outcome in zip(batch, outcomes, strict=True):
+    def _take_settled(self, settled: list[tuple[Arrival, Outcome | Repair]]) -> None:
+        """Take what has been stored and read."""
+        for arrival, outcome in settled:
             self._open -= 1
             if isinstance(outcome, Repair):
                 self._repairs.append(outcome)
-                continue
-            if self._store is None:
-                outcome.entry = arrival.entry
-            self._record(arrival.call, outcome)
-        self._settle_next()
+            else:
+                self._record(arrival.call, outcome)
         self._send()
         self._finish_if_over()
+
+    def _take_unsaved(self, arrival: Arrival) -> None:
+        self.unsaved += self.ledger.weight[arrival.call]
 
     # The end.
 
