@@ -112,7 +112,7 @@ async def _ended(run: Run, *, blocking: bool) -> Any:
         return run.result()
     with warnings.catch_warnings():
         # The line of progress has said it; a warning would show the cell in IPython's words once more.
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", message=r"[\d,]+ of [\d,]+ rows failed")
         return run.result()
 
 

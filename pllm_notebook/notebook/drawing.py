@@ -69,7 +69,7 @@ def details(progress: Progress) -> str:
     parts += [in_html(part) for part in wording.spent(p)]
     if p.note:
         parts.append(f"<em>{in_html(p.note)}</em>")
-    hint = "interrupt the kernel to stop"
+    hint = "while the cell runs, interrupt the kernel to stop"
     return (
         f"<div style='{_TEXT};line-height:18px;font-size:12px;opacity:0.8;overflow:hidden;text-overflow:ellipsis'>"
         f"{' · '.join(parts)} · <span style='opacity:0.7'>{hint}</span></div>"

@@ -53,7 +53,8 @@ class WidgetSink:
         if self._panel is not None:
             self._panel.close()
             self._panel = None
-        if retry is not None and progress.failed:
+        # After a stop, `retry` would go on with every row that is left: not what this button says.
+        if retry is not None and progress.failed and not progress.pending:
             self._offer(self._output, retry)
 
     def _draw(self, progress: Progress) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import refusals
-from pllm_notebook.providers.openai import extra, schema_instruction
+from pllm_notebook.providers.openai import called, extra, schema_instruction
 from pllm_notebook.providers.stainless import StainlessTransport
 from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
 
@@ -76,13 +76,17 @@ class Messages:
     def decode(self, body: Mapping[str, Any]) -> Reply:
         try:
             text = "".join(block["text"] for block in body["content"] if block["type"] == "text")
+            calls = [block["name"] for block in body["content"] if block["type"] == "tool_use"]
             stop = body["stop_reason"]
         except (KeyError, TypeError) as error:
             raise MalformedReply(f"no content ({error!r})") from None
         detail = (body.get("stop_details") or {}).get("category") or ""
+        finish = _FINISH.get(stop, Finish.COMPLETE)
+        if calls and not text and finish is Finish.COMPLETE:
+            finish, detail = Finish.REFUSED, called(calls[0])
         return Reply(
             text=text,
-            finish=_FINISH.get(stop, Finish.COMPLETE),
+            finish=finish,
             usage=_usage(body.get("usage")),
             model=body.get("model") or "",
             request_id=body.get("id") or "",

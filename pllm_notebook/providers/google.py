@@ -10,7 +10,7 @@ import orjson
 from pllm_notebook.exceptions import MissingPackageError
 from pllm_notebook.protocols import MalformedReply, TransportFault
 from pllm_notebook.providers import refusals
-from pllm_notebook.providers.openai import extra, schema_instruction
+from pllm_notebook.providers.openai import called, extra, schema_instruction
 from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
 
 __all__ = ["Generate", "connect"]
@@ -77,11 +77,14 @@ class Generate:
                 return Reply(text="", finish=Finish.FILTERED, detail=blocked, **about)
             parts = (candidates[0].get("content") or {}).get("parts") or []
             text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
+            calls = [part["functionCall"].get("name", "") for part in parts if part.get("functionCall")]
             reason = candidates[0].get("finishReason") or "STOP"
         except (IndexError, TypeError, AttributeError) as error:
             raise MalformedReply(f"no candidates[0].content ({error!r})") from None
         if reason in ("MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL"):
             raise MalformedReply(f"finishReason {reason}")
+        if calls and not text and reason == "STOP":
+            return Reply(text="", finish=Finish.REFUSED, detail=called(calls[0]), **about)
         end = Finish.FILTERED if reason in _FILTERS else _FINISH.get(reason, Finish.COMPLETE)
         return Reply(text=text, finish=end, detail="" if reason == "STOP" else reason, **about)
 

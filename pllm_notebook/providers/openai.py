@@ -17,7 +17,7 @@ from pllm_notebook.providers import refusals
 from pllm_notebook.providers.stainless import StainlessTransport
 from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
 
-__all__ = ["Chat", "Responses", "connect", "schema_instruction"]
+__all__ = ["Chat", "Responses", "called", "connect", "schema_instruction"]
 
 # `n` would hide samples from the cache; a stream cannot be stored as a body.
 _OURS = frozenset({"messages", "input", "model", "n", "stream", "response_format", "text"})
@@ -86,6 +86,8 @@ class Chat:
             choice = body["choices"][0]
             message = choice["message"]
             content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
+            if not content and not refusal and message.get("tool_calls"):
+                refusal = called(message["tool_calls"][0]["function"]["name"])
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise MalformedReply(f"no choices[0].message ({error!r})") from None
         if isinstance(content, list):  # some servers answer in parts
@@ -149,8 +151,10 @@ class Responses:
     def decode(self, body: Mapping[str, Any]) -> Reply:
         try:
             status, output = body["status"], body["output"]
-            texts, refusals_seen = [], []
+            texts, refusals_seen, calls = [], [], []
             for item in output:
+                if item["type"] == "function_call":
+                    calls.append(item["name"])
                 # Commentary is the model thinking aloud; only the final answer is one.
                 if item["type"] != "message" or item.get("phase") == "commentary":
                     continue
@@ -161,6 +165,8 @@ class Responses:
                         texts.append(part["text"])
         except (KeyError, TypeError) as error:
             raise MalformedReply(f"no output ({error!r})") from None
+        if calls and not texts and not refusals_seen:
+            refusals_seen.append(called(calls[0]))
         if status not in ("completed", "incomplete"):
             raise MalformedReply(f"status {status!r}")
         reason = (body.get("incomplete_details") or {}).get("reason")
@@ -198,6 +204,11 @@ def schema_instruction(schema: Mapping[str, Any]) -> str:
         "Answer with one JSON value that matches this JSON schema, and with nothing else:\n"
         + orjson.dumps(schema).decode()
     )
+
+
+def called(tool: str) -> str:
+    """Say why a reply that calls a tool, and says nothing, is no answer: nobody runs the tool."""
+    return f"it called the tool {tool!r} in place of an answer"
 
 
 def refuse(raw: RawReply) -> Failure:

@@ -9,18 +9,14 @@ from tests.contract.sides import COMPATIBLE, EVERY_SIDE, HOSTED, OPENAI, Side, r
 
 
 @pytest.fixture(params=EVERY_SIDE, ids=lambda side: side.id)
-def side(
-    request: pytest.FixtureRequest, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> Side:
+def side(request: pytest.FixtureRequest, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
     """Each provider in turn, reached over HTTP."""
     reach(request.param, sim, monkeypatch)
     return request.param
 
 
 @pytest.fixture(params=HOSTED, ids=lambda side: side.id)
-def hosted(
-    request: pytest.FixtureRequest, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> Side:
+def hosted(request: pytest.FixtureRequest, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
     """Each provider with a key and a price."""
     reach(request.param, sim, monkeypatch)
     return request.param

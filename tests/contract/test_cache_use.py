@@ -196,9 +196,7 @@ def test_a_refresh_that_fails_leaves_the_old_answer(luna: str, sim: Simulator) -
     assert kept["answer"].tolist() == ["old"]
 
 
-def test_only_sends_nothing_and_needs_no_key(
-    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_sends_nothing_and_needs_no_key(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     words("a").llm.complete("{text}", model=luna)
     monkeypatch.delenv("OPENAI_API_KEY")
 

@@ -139,9 +139,7 @@ def test_azures_filter_names_what_it_found(cache_dir: Path) -> None:
             out = words("a").llm.complete("say {text}", model="azure:my-deployment")
 
         engine.shutdown()
-    assert out.llm.errors[["kind", "message"]].to_numpy().tolist() == [
-        ["content_filter", "The response was filtered."]
-    ]
+    assert out.llm.errors[["kind", "message"]].to_numpy().tolist() == [["content_filter", "The response was filtered."]]
 
 
 def test_bedrock_is_asked_at_its_model(cache_dir: Path) -> None:
@@ -149,7 +147,7 @@ def test_bedrock_is_asked_at_its_model(cache_dir: Path) -> None:
         client = anthropic.AsyncAnthropicBedrock(base_url=bedrock.url, api_key="k", aws_region="eu-west-1")
         pllm.configure(clients={"bedrock": client})
 
-        out = words("a").llm.parse(str, "say {text}", model="bedrock:anthropic.claude-haiku-4-5-20251001-v1:0")
+        out = words("a").llm.complete("say {text}", model="bedrock:anthropic.claude-haiku-4-5-20251001-v1:0")
 
         engine.shutdown()
     ((path, headers, body),) = bedrock.requests
@@ -171,9 +169,7 @@ def test_vertex_is_asked_at_its_project(cache_dir: Path) -> None:
 
         engine.shutdown()
     ((path, headers, body),) = vertex.requests
-    assert path == (
-        "/projects/p/locations/europe-west1/publishers/anthropic/models/claude-haiku-4-5:rawPredict"
-    )
+    assert path == ("/projects/p/locations/europe-west1/publishers/anthropic/models/claude-haiku-4-5:rawPredict")
     assert headers["authorization"] == "Bearer t"
     assert "model" not in body
     assert out["answer"].tolist() == ["yes"]

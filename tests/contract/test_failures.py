@@ -124,6 +124,19 @@ def test_the_message_of_a_refusal_has_the_models_words(side: Side, sim: Simulato
     assert out.llm.errors["message"].tolist() == [told.get(side.wire, "The model refused: I will not.")]
 
 
+def test_a_reply_that_calls_a_tool_and_says_nothing_is_no_answer(side: Side, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.tool_calls([("get_weather", {"city": "Leeds"})]))
+
+    out = words("a").llm.complete("say {text}", model=side.model)
+    again = words("a").llm.complete("say {text}", model=side.model)
+
+    assert sim.stats().requests == 1
+    for frame in (out, again):
+        assert frame.llm.errors[["kind", "message"]].to_numpy().tolist() == [
+            ["refusal", "The model refused: it called the tool 'get_weather' in place of an answer."]
+        ]
+
+
 # What goes wrong on the way, and the failure's kind. None of these is an answer.
 PASSING: dict[str, tuple[Any, str]] = {
     "429": (SimAnswer.status(429, {"retry-after": "0"}), "rate_limit"),

@@ -31,9 +31,7 @@ _numbers = count()
 
 
 @pytest.fixture(params=UNKNOWN, ids=lambda side: side.id)
-def stranger(
-    request: pytest.FixtureRequest, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> Side:
+def stranger(request: pytest.FixtureRequest, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
     """A model that this process has not met before: what is learned of one is remembered for good."""
     reach(request.param, sim, monkeypatch)
     return replace(request.param, name=f"{request.param.name}-{next(_numbers)}")
@@ -73,9 +71,7 @@ def test_what_was_learned_is_remembered_by_the_next_run(stranger: Side, sim: Sim
     assert sent(sim, "temperature") == [None, None]
 
 
-def test_many_calls_in_flight_learn_it_once(
-    stranger: Side, sim: Simulator, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_many_calls_in_flight_learn_it_once(stranger: Side, sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
     sim.set(unsupported_parameters=("temperature",), latency_s=0.02)
     caplog.set_level(logging.WARNING)
 
@@ -97,9 +93,7 @@ def test_two_parameters_are_learned_one_after_the_other(stranger: Side, sim: Sim
     (name,) = given.get("generationConfig", given)
     sim.set(unsupported_parameters=("temperature", name))
 
-    out = words("a").llm.complete(
-        "{text}", model=stranger.model, temperature=0.5, extra_body=given, max_retries=0
-    )
+    out = words("a").llm.complete("{text}", model=stranger.model, temperature=0.5, extra_body=given, max_retries=0)
 
     assert out.llm.status.tolist() == ["ok"]
     assert sim.stats().requests == 3
@@ -158,9 +152,7 @@ def test_a_model_that_is_known_to_refuse_temperature_is_never_sent_one(side: Sid
 
 
 @pytest.mark.parametrize("side", [OPENAI, ANTHROPIC], indirect=True, ids=lambda side: side.id)
-def test_leaving_temperature_out_is_said_once(
-    side: Side, sim: Simulator, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_leaving_temperature_out_is_said_once(side: Side, sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
     model = f"{side.model}-{next(_numbers)}"
     caplog.set_level(logging.WARNING)
 

@@ -165,9 +165,7 @@ def test_the_answers_of_a_key_are_those_of_another(
     assert out.llm.status.tolist() == ["cached"]
 
 
-def test_a_key_that_was_mended_is_used_at_once(
-    side: Side, sim: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_was_mended_is_used_at_once(side: Side, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     reach(side, sim, monkeypatch, key="bad-key")
     with pytest.raises(ProviderRejectedError):
         words("a").llm.complete("{text}", model=side.model)

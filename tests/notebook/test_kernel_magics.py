@@ -40,6 +40,25 @@ def test_the_magic_and_the_accessor_share_their_answers(kernel: Kernel) -> None:
     assert kernel.value("int((again.llm.status == 'cached').sum())") == 5
 
 
+def test_failed_rows_are_told_in_the_line_alone(kernel: Kernel) -> None:
+    kernel.ok("server = sim(refusal=1.0)")
+
+    cell = kernel.ok("%%pllm df --schema bool --out flags\nRefused: {text}")
+
+    assert cell.streams == {"stdout": "", "stderr": ""}
+    assert cell.texts[0].startswith("⚠ bool: 0 of 5 rows answered · 5 failed (pllm.errors() says why)")
+    kernel.ok("server = sim()")
+
+
+def test_a_prompt_alone_that_fails_is_an_error(kernel: Kernel) -> None:
+    kernel.ok("server = sim(refusal=1.0)")
+
+    cell = kernel.run("%%pllm --out told\nRefused, alone")
+
+    assert cell.error.startswith("RowError: Row 0 failed (refusal): ")
+    kernel.ok("server = sim()")
+
+
 def test_an_empty_body_with_a_schema_asks_by_the_docstring(kernel: Kernel) -> None:
     kernel.ok("%%pllm df --schema Review --out answers")
 

@@ -60,7 +60,7 @@ def test_a_long_run_shows_a_widget_that_is_gone_at_the_end(kernel: Kernel) -> No
     drawn = " ".join(part["value"] for part in parts if "value" in part)
     assert "SIMULATED" in drawn
     assert "/ 200 rows" in drawn
-    assert "of $5.00" in drawn
+    assert "of <span>$</span>5.00" in drawn
     assert "interrupt the kernel to stop" in drawn
     assert [part["description"] for part in parts if part["_model_name"] == "ButtonModel"] == ["Stop"]
     assert cell.views() == []
@@ -154,7 +154,7 @@ def test_a_saved_notebook_reads_well(tmp_path: Path) -> None:
     for text in (markdown, page):
         assert "✓ Review: 5 rows answered · " in text
         assert "✓ bool: 5 rows answered · " in text
-        assert "⚠ bool: 0 of 5 rows answered · 5 failed · " in text
+        assert "⚠ bool: 0 of 5 rows answered · 5 failed (pllm.errors() says why) · " in text
         assert "HBox(" not in text
         assert "VBox(" not in text
     assert "Run the cell again to try the failed rows again" in markdown

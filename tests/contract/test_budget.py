@@ -1,0 +1,128 @@
+"""`max_cost_usd` is never passed, whatever happens on the way."""
+
+from __future__ import annotations
+
+import genai_prices
+import pytest
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import BudgetError, UsageError
+from pllm_notebook.sim import SimAnswer, Simulator
+from tests.contract.scripts import words
+from tests.contract.sides import OPENAI, Side
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+
+ROWS = 40
+# Each costs 2,000 bytes of prompt and at most 100 tokens of answer.
+FRAME = words(*(f"{n:04d} " + "x" * 1995 for n in range(ROWS)))
+
+
+def paid(side: Side, sim: Simulator) -> float:
+    """What the provider would charge for all that it answered."""
+    stats = sim.stats()
+    usage = genai_prices.Usage(input_tokens=stats.input_tokens, output_tokens=stats.output_tokens)
+    return float(genai_prices.calc_price(usage, side.name, provider_id=side.priced).total_price)
+
+
+def ask(model: str, budget: float, **options: object) -> pllm.Run:
+    run = FRAME.llm.submit_text("{text}", model=model, max_cost_usd=budget, max_output_tokens=100, **options)
+    run.wait()
+    return run
+
+
+@pytest.mark.parametrize("budget", [0.0, 0.0001, 0.0004, 0.0007, 0.001, 0.0021, 0.0039, 0.01])
+@pytest.mark.parametrize("faults", [{}, {"reset": 0.2, "malformed": 0.1, "error_500": 0.1}], ids=["fine", "faulty"])
+def test_a_ceiling_is_never_passed(luna: str, sim: Simulator, budget: float, faults: dict[str, float]) -> None:
+    sim.set(answers=lambda request: "y" * 400, latency_s=0.005, **faults)
+
+    run = ask(luna, budget, max_retries=1)
+
+    assert paid(OPENAI, sim) <= budget
+    assert run.cost is not None
+    assert run.cost <= budget
+    assert run.cost == pytest.approx(paid(OPENAI, sim), rel=1e-9)
+
+
+def test_a_ceiling_is_spent_as_far_as_calls_allow(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: "y" * 400)
+
+    run = ask(luna, 0.001)
+
+    # One call could cost 2,600 bytes as cache writes and 100 tokens out.
+    one_call = 2600 * 0.125e-6 + 100 * 0.5e-6
+    assert 0.001 - one_call <= (run.cost or 0) <= 0.001
+
+
+def test_every_provider_keeps_to_a_ceiling(hosted: Side, sim: Simulator) -> None:
+    sim.set(answers=lambda request: "y" * 400)
+    one = float(
+        genai_prices.calc_price(
+            genai_prices.Usage(input_tokens=502, output_tokens=100), hosted.name, provider_id=hosted.priced
+        ).total_price
+    )
+
+    run = ask(hosted.model, one * 12)
+
+    kinds = set(run.errors["kind"])
+    assert 0 < paid(hosted, sim) <= one * 12
+    assert kinds == {"budget"}
+    assert run.progress().done + len(run.errors) == ROWS
+
+
+def test_rows_beyond_the_ceiling_say_so_and_cost_nothing(luna: str, sim: Simulator) -> None:
+    run = ask(luna, 0.0)
+
+    assert run.errors["kind"].tolist() == ["budget"] * ROWS
+    assert run.errors["cost_usd"].tolist() == [0.0] * ROWS
+    assert sim.stats().requests == 0
+
+
+def test_a_ceiling_raises_where_failures_do(luna: str, sim: Simulator) -> None:
+    with pytest.raises(BudgetError) as caught:
+        FRAME.llm.complete("{text}", model=luna, max_cost_usd=0.001, max_output_tokens=100, errors="raise")
+
+    assert caught.value.total == ROWS
+    assert caught.value.kept == sim.stats().answered > 0
+
+
+def test_a_higher_ceiling_goes_on_from_there(luna: str, sim: Simulator) -> None:
+    ask(luna, 0.001)
+    first = sim.stats().requests
+
+    run = ask(luna, 1.0)
+
+    assert 0 < first < ROWS
+    assert run.progress().cached == first
+    assert sim.stats().requests == ROWS
+
+
+def test_what_is_cached_costs_nothing_under_a_ceiling(luna: str, sim: Simulator) -> None:
+    ask(luna, 1.0)
+    sim.reset()
+
+    run = ask(luna, 0.0)
+
+    assert run.progress().cached == ROWS
+    assert sim.stats().requests == 0
+
+
+def test_repairs_are_under_the_ceiling_too(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.text("nothing" * 50))
+
+    run = FRAME.llm.submit(int, "{text}", model=luna, max_cost_usd=0.003, max_output_tokens=100, max_repairs=5)
+    run.wait()
+
+    assert 0 < paid(OPENAI, sim) <= 0.003
+    assert run.progress().failed == ROWS
+
+
+def test_a_ceiling_over_an_unknown_price_is_refused(compatible: Side, sim: Simulator) -> None:
+    with pytest.raises(UsageError) as caught:
+        words("a").llm.complete("{text}", model=compatible.model, max_cost_usd=1)
+
+    assert str(caught.value) == (
+        "max_cost_usd=1 cannot be kept: the price of mine:small is unknown. "
+        "Leave the ceiling out, or name a model with a known price. Nothing was sent."
+    )
+    assert sim.stats().requests == 0

@@ -1,0 +1,69 @@
+"""Run the quickstart in a kernel, save it with its outputs, and say what came of it.
+
+PLLM_DEMO_MODEL names the model; the default is the small local one.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
+BUILT = ROOT / "build" / "demo"
+
+
+def main() -> int:
+    model = os.environ.setdefault("PLLM_DEMO_MODEL", "local:smollm2")
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the debugger's remark on frozen modules
+    print(f"Running {NOTEBOOK.relative_to(ROOT)} with {model} ...", flush=True)
+    began = time.monotonic()
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=900,
+        # This interpreter's own kernel, not one that the machine calls "python3".
+        kernel_name="python3",
+        resources={"metadata": {"path": str(NOTEBOOK.parent)}},
+        store_widget_state=True,
+        extra_arguments=["--log-level=ERROR"],  # it warns of TCP on loopback
+    )
+    error = None
+    try:
+        client.execute()
+    except CellExecutionError as caught:
+        error = caught
+    BUILT.mkdir(parents=True, exist_ok=True)
+    executed, page = BUILT / NOTEBOOK.name, (BUILT / NOTEBOOK.name).with_suffix(".html")
+    nbformat.write(notebook, executed)
+    body, _ = HTMLExporter().from_notebook_node(notebook)
+    page.write_text(body, encoding="utf-8")
+    if error is not None:
+        print(error, file=sys.stderr)
+    else:
+        for tag in ("table", "score"):
+            print(text_of(notebook, tag), end="\n\n")
+        print(f"Done in {time.monotonic() - began:.0f} s. Look at")
+    print(f"  {page.relative_to(ROOT)}\n  {executed.relative_to(ROOT)}")
+    return 1 if error else 0
+
+
+def text_of(notebook: Any, tag: str) -> str:
+    """Give what the cell with this tag showed last, as plain text."""
+    cell = next(cell for cell in notebook.cells if tag in cell.metadata.get("tags", ()))
+    output = cell.outputs[-1]
+    text = output.text if output.output_type == "stream" else output.data["text/plain"]
+    return html.unescape(str(text)).rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
