@@ -23,6 +23,7 @@ BUILT = ROOT / "build" / "demo"
 
 
 def main() -> int:
+    """Run and save the notebook, and print its table; give the exit code."""
     model = os.environ.setdefault("PLLM_DEMO_MODEL", "local:smollm2")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the debugger's remark on frozen modules
     print(f"Running {NOTEBOOK.relative_to(ROOT)} with {model} ...", flush=True)

@@ -131,7 +131,7 @@ class Lane:
         now = self._loop.time()
         wake = float("inf")
         idle = 0  # feeds in a row that had nothing to send
-        while idle < len(self._feeds) and len(self._flights) < int(self.limiter.window):
+        while idle < len(self._feeds):
             feed = self._feeds[0]
             self._feeds.rotate(-1)  # one call each in turn, so that a preview does not wait behind a long run
             job = feed.next(now)
@@ -140,22 +140,21 @@ class Lane:
                 wake = wake if due is None else min(wake, due)
                 idle += 1
                 continue
+            # Joining costs nothing, so neither a full window nor a limit keeps a run from it: a call that it
+            # does not join now may have landed when its turn comes, and would be paid for again.
             if job.key in self._flights:
                 self._flights[job.key].join(feed, job)
                 feed.in_flight += 1
                 idle = 0
                 continue
-            wait = max(feed.requests.wait_s(now, 1.0), feed.tokens.wait_s(now, job.tokens))
-            if wait > 0:  # the run's own ceiling: others may still go
+            full = len(self._flights) >= int(self.limiter.window)
+            own = max(feed.requests.wait_s(now, 1.0), feed.tokens.wait_s(now, job.tokens))
+            wait = max(own, self.limiter.wait_s(now, job.tokens))
+            if full or wait > 0:
                 feed.first(job)
-                wake = min(wake, now + wait)
+                wake = wake if full else min(wake, now + wait)
                 idle += 1
                 continue
-            wait = self.limiter.wait_s(now, job.tokens)
-            if wait > 0:
-                feed.first(job)
-                wake = min(wake, now + wait)
-                break
             idle = 0
             self._launch(feed, job, now)
         if wake < float("inf"):

@@ -9,7 +9,7 @@ from pllm_notebook.notebook import wording
 from pllm_notebook.notebook.text import in_html
 from pllm_notebook.records import Progress
 
-__all__ = ["bar", "counts", "details"]
+__all__ = ["HINT", "bar", "counts", "details"]
 
 # JupyterLab's own palette first, then fixed colours that are readable on light and dark alike.
 _ANSWERED = "var(--jp-brand-color1, #2196f3)"
@@ -25,6 +25,9 @@ _BADGE = (
     "font-size:10px;font-weight:600;letter-spacing:0.06em;padding:1px 6px;border-radius:8px;margin-left:6px;"
     "color:#7a4b00;background:#ffd98a"
 )
+
+HINT = f"<div style='{_TEXT};font-size:12px;opacity:0.6;padding-left:8px'>or interrupt the kernel</div>"
+"""What stands beside the Stop button: the stop that works in every notebook."""
 
 
 def bar(progress: Progress) -> str:
@@ -69,10 +72,9 @@ def details(progress: Progress) -> str:
     parts += [in_html(part) for part in wording.spent(p)]
     if p.note:
         parts.append(f"<em>{in_html(p.note)}</em>")
-    hint = "while the cell runs, interrupt the kernel to stop"
     return (
         f"<div style='{_TEXT};line-height:18px;font-size:12px;opacity:0.8;overflow:hidden;text-overflow:ellipsis'>"
-        f"{' · '.join(parts)} · <span style='opacity:0.7'>{hint}</span></div>"
+        f"{' · '.join(parts)}</div>"
     )
 
 

@@ -95,6 +95,4 @@ class TextSink:
     def _draw(self, progress: Progress) -> None:
         self._next = time.monotonic() + _REDRAW_S
         if self._output is not None:
-            self._output.show(
-                line_bundle(wording.step(progress), muted="While the cell runs, interrupt the kernel to stop.")
-            )
+            self._output.show(line_bundle(wording.step(progress), muted="Interrupt the kernel to stop."))

@@ -97,7 +97,8 @@ class _Panel:
         )
         self._stop.on_click(self._clicked)
         row = ipywidgets.Layout(align_items="center", overflow="hidden")
-        self._first = ipywidgets.HBox([self._bar, self._counts, self._stop], layout=row)
+        self._hint = ipywidgets.HTML(drawing.HINT, layout=ipywidgets.Layout(margin="0"))
+        self._first = ipywidgets.HBox([self._bar, self._counts, self._stop, self._hint], layout=row)
         self.box = ipywidgets.VBox([self._first, self._details], layout=ipywidgets.Layout(overflow="hidden"))
 
     def update(self, progress: Progress) -> None:
@@ -106,7 +107,7 @@ class _Panel:
 
     def close(self) -> None:
         """Let go of every widget, here and in the browser."""
-        _close(self.box, self._first, self._bar, self._counts, self._details, self._stop)
+        _close(self.box, self._first, self._bar, self._counts, self._details, self._stop, self._hint)
 
     def _clicked(self, _: object) -> None:
         # On whatever thread the kernel gives the click to: only say so, never wait.

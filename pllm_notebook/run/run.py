@@ -198,9 +198,16 @@ class Run:
 
     def start(self) -> None:
         """Begin, from any thread. Called once, by whoever made the run."""
-        # Here, on the caller's thread: a kernel puts output into the cell that is running there.
-        self._display.open(self.progress(), self.cancel)
-        self._loop.call(self._begin)
+        try:
+            try:
+                # Here, on the caller's thread: a kernel puts output into the cell that is running there.
+                self._display.open(self.progress(), self.cancel)
+            finally:
+                self._loop.call(self._begin)
+        except BaseException:
+            # An interrupt that comes before anyone waits would otherwise leave the run going, and paying.
+            self.cancel()
+            raise
 
     # From here on, on the engine's loop.
 

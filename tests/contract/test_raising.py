@@ -110,7 +110,7 @@ def test_a_failure_from_the_cache_raises_without_sending(luna: str, sim: Simulat
 def test_failures_are_told_once_with_their_count(luna: str, sim: Simulator) -> None:
     sim.set(answers=by_word({"row 3": SimAnswer.refusal("no"), "row 5": SimAnswer.truncated()}, good))
 
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="rows failed") as told:
         words(*ROWS).llm.parse(Fact, "{text}", model=luna)
 
     ours = [str(warning.message) for warning in told if "rows failed" in str(warning.message)]

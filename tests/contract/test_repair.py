@@ -78,10 +78,10 @@ def test_without_repairs_a_wrong_reply_is_a_failure(side: Side, sim: Simulator) 
 
     assert sim.stats().requests == 1
     assert out.llm.errors[["kind", "raw"]].to_numpy().tolist() == [["schema", WRONG]]
-    assert out.llm.errors["message"].tolist() == [
+    assert out.llm.errors["message"][0] == (
         "score: Input should be less than or equal to 5 (got 9); "
         "lines.1.amount: Input should be a valid integer, unable to parse string as an integer (got 'x')"
-    ]
+    )
 
 
 def test_more_repairs_go_on_from_what_was_paid(side: Side, sim: Simulator) -> None:

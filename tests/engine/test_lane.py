@@ -168,6 +168,21 @@ def test_equal_calls_of_two_runs_are_sent_once() -> None:
     assert requests == 20
 
 
+def test_a_run_joins_what_is_in_flight_even_when_no_more_may_leave() -> None:
+    async def main() -> int:
+        server = ModelServer()
+        lane = lane_to(server, Limiter(window=4))
+        first, second = Calls(keys(40)), Calls(keys(40))
+        lane.attach(first.feed)
+        await asyncio.sleep(0.1)
+        lane.attach(second.feed)
+        await first.all()
+        await second.all()
+        return server.requests
+
+    assert run_virtual(main) == 40
+
+
 def test_cancelling_one_run_leaves_the_call_it_shares_with_another() -> None:
     async def main() -> tuple[Calls, Calls, int]:
         server = ModelServer(latency_s=lambda rng: 5.0)

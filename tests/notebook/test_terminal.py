@@ -91,7 +91,7 @@ def test_the_magic_works_in_a_terminal_and_stops_at_ctrl_c(tmp_path: Path) -> No
     shell.expect("✓ bool: 1 row answered")
     cell("pllm.configure(sim={'latency_s': 60}); None")
     cell("%%pllm df --schema bool --cache refresh", "Is {t} nice?")
-    shell.expect("0/1")
+    shell.expect(r"0/1 \[00:01")  # a second into it, and waiting
     shell.sendintr()
     shell.expect("■ stopped: bool: 0 of 1 row answered · 1 left")
     shell.expect("KeyboardInterrupt")

@@ -1,0 +1,98 @@
+"""The documentation names what there is, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pllm_notebook.engine.retry import MOST_REFUSALS
+from pllm_notebook.providers import registry
+from pllm_notebook.providers.local import CONTEXT_TOKENS, SLOTS
+from pllm_notebook.records import FailureKind
+from pllm_notebook.settings import Options, Settings
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+def table(page: str, heading: str) -> dict[str, list[str]]:
+    """Read the first table under a heading: first cell, without its backquotes, to the other cells."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    rows = [line.strip("|").split(" | ") for line in section[1].splitlines() if line.startswith("| `")]
+    return {row[0].strip().strip("`"): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind", "left_out"), [("Options", Options, set()), ("Settings", Settings, {"options"})]
+)
+def test_every_option_is_documented_with_its_default_and_no_other_is(
+    heading: str, kind: type[Options] | type[Settings], left_out: set[str]
+) -> None:
+    documented = {name: cells[0] for name, cells in table("options.md", heading).items()}
+
+    defaults = {field.name: getattr(kind(), field.name) for field in fields(kind) if field.name not in left_out}
+    assert documented == {name: "`{}`".format(repr(value).replace("'", '"')) for name, value in defaults.items()}
+
+
+def test_every_kind_of_failure_is_documented_and_no_other_is() -> None:
+    assert list(table("errors.md", "Kinds of failure")) == [str(kind) for kind in FailureKind]
+
+
+def test_the_kinds_that_are_sent_again_are_documented_as_such() -> None:
+    documented = table("errors.md", "Kinds of failure")
+
+    assert Options().max_retries < MOST_REFUSALS  # "without counting"
+    for kind in FailureKind:
+        meaning, again, _ = documented[kind]
+        assert again.startswith("yes") == kind.retried, kind
+        assert ("Ends the run" in meaning) == kind.fatal, kind
+        if kind.maybe_paid:
+            assert "May be paid for" in meaning, kind
+
+
+def test_the_readme_names_every_provider_and_its_key() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    for provider in registry.PROVIDERS:
+        assert f"`{provider}:" in readme
+    for variables in registry.KEYS.values():
+        assert variables[0] in readme
+    assert f"{CONTEXT_TOKENS:,} tokens, prompt and answer together" in readme
+    assert f"{SLOTS} rows at once" in readme
+
+
+def test_the_readmes_example_runs(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(ROOT)
+    names: dict[str, object] = {"__name__": "readme"}
+
+    example = code[1].replace("openai:gpt-6-luna", "sim:openai")
+    exec(compile(example, "README.md", "exec", dont_inherit=True), names)
+
+    out = names["out"]
+    assert out.llm.status.value_counts()[["ok", "cached"]].tolist() == [20, 10]  # type: ignore[attr-defined]
+    assert [str(dtype) for dtype in out.dtypes][1:] == ["string", "category", "Int64"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_makefile_lists_its_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+
+    listed = set(re.findall(r"^#   make ([a-z0-9-]+)", makefile, re.MULTILINE))
+
+    assert listed == set(phony[1].split()) - {"help"}
