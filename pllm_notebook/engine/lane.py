@@ -40,6 +40,10 @@ class Lane:
         limits: Reads limits from headers.
         limiter: The account's limits.
         rng: Draws the jitter.
+
+    Attributes:
+        limiter: The account's limits.
+        landed: Replies that came back, whoever asked: a run compares it with its own.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Lane:
     ) -> None:
         self.name = name
         self.limiter = limiter
+        self.landed = 0
         self._path = path
         self._connect = transport
         self._transport: Transport | None = None
@@ -204,6 +209,7 @@ class Lane:
         """End a flight: tell the limiter, then each run that was aboard."""
         self._flights.pop(flight.key, None)
         if exchange is not None:
+            self.landed += isinstance(exchange.result, Reply)
             self._teach(exchange, stamp, now)
         latency = now - stamp.sent_at
         healed = (

@@ -93,6 +93,7 @@ class Conductor:
         self._repairs: deque[Repair] = deque()
         # Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
         self._open = 0
+        self._landed_before = self._landings = 0
         self._stopping: State | None = None
         self._reason: BaseException | Callable[..., StoppedError] | None = None
         self._intake = Intake(ask, engine, store, self._planner.prompt, self._take_settled, self._take_unsaved)
@@ -110,6 +111,7 @@ class Conductor:
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
         self._planned = False
+        self._landed_before, self._landings = lane_of(self._engine, self.ask.target).landed, 0
         work = self._loop.loop.run_in_executor(
             self._engine.workers, self._planner.walk, self._hand_over, lambda: self._stopping is not None
         )
@@ -244,6 +246,10 @@ class Conductor:
             if job is not None:
                 self._repairs.popleft()
             return job
+        while self._head < len(self._pending) and self._others_landed():
+            if not self._answered_meanwhile(self._pending[self._head]):
+                break
+            self._head += 1
         if self._head == len(self._pending):
             return None
         call = self._pending[self._head]
@@ -253,6 +259,23 @@ class Conductor:
         if job is not None:
             self._head += 1
         return job
+
+    def _others_landed(self) -> bool:
+        """Tell whether replies that this run was not aboard have come since its plan was begun."""
+        return lane_of(self._engine, self.ask.target).landed - self._landed_before > self._landings
+
+    def _answered_meanwhile(self, call: int) -> bool:
+        """Take the answer that another run has brought since this one was planned; False when there is none."""
+        if self._store is None or self.ask.options.cache == "refresh":
+            return False
+        key = self.ledger.keys[call]
+        entry = self._store.queued(key) or self._store.get_many([key]).get(key)
+        if entry is None or not entry.serves(self.ask.output_limit):
+            return False
+        self._open += 1
+        # Stored once more, which changes nothing, so that its row too is reported after its commit.
+        self._intake.take(key, Arrival(call, key, entry, self.ledger.first_row[call]))
+        return True
 
     def _job(self, key: str, content: Callable[[], bytes], size: int, tag: int | Repair) -> Job | None:
         bound = self.budget.bound_usd(size)
@@ -288,6 +311,7 @@ class Conductor:
         """Take what a call ended with."""
         tag, bound, rung = job.tag
         result = landing.result
+        self._landings += isinstance(result, Reply)
         if isinstance(result, Failure):
             self._open -= 1
             # A request that may have been paid keeps its reservation as spent; one that was refused is free.

@@ -119,6 +119,10 @@ class DiskStore:
         """
         self._writer.put(key, entry, done)
 
+    def queued(self, key: str) -> Entry | None:
+        """Give an entry that was put and is not yet on disk, None for none."""
+        return self._writer.queued(key)
+
     def flush(self) -> None:
         """Wait until everything queued so far is on disk, or its `done` has been told why not."""
         self._writer.flush()

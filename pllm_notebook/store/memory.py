@@ -36,6 +36,10 @@ class MemoryStore:
                 self.entries[key] = entry
         done(error)
 
+    def queued(self, key: str) -> Entry | None:
+        """Give None: nothing waits."""
+        return None
+
     @property
     def backlog_bytes(self) -> int:
         """Always 0: nothing waits."""

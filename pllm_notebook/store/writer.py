@@ -93,6 +93,8 @@ class Writer:
         """
         self._condition = threading.Condition()
         self._queue: deque[_Waiting] = deque()
+        # The newest entry under each key that is queued or being written.
+        self._unwritten: dict[str, Entry] = {}
         # Bytes queued or being written; an entry leaves this only when its `done` has been called.
         self._backlog = 0
         # Entries ever queued, and ever said to be done: in the order of the queue, so that one number tells who waits.
@@ -114,12 +116,17 @@ class Writer:
             if self._closing:
                 raise StoreError("The cache is closed, so the answer cannot be kept. Open it again with open_store().")
             self._queue.append(_Waiting(key, entry, done, size))
+            self._unwritten[key] = entry
             self._backlog += size
             self._queued += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pllm-store-writer", daemon=True)
                 self._thread.start()
             self._condition.notify_all()
+
+    def queued(self, key: str) -> Entry | None:
+        """Give the entry under *key* that is not yet on disk, None for none."""
+        return self._unwritten.get(key)
 
     def flush(self) -> None:
         """Wait until every entry queued so far is on disk, or its `done` has been told why not."""
@@ -177,6 +184,9 @@ class Writer:
         for item in good:
             _say(item, refused)
         with self._condition:
+            for item in group:
+                if self._unwritten.get(item.key) is item.entry:
+                    del self._unwritten[item.key]
             self._backlog -= sum(item.size for item in group)
             self._said += len(group)
             self._condition.notify_all()

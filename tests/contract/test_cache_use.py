@@ -290,3 +290,15 @@ def test_a_refusing_sdk_key_does_not_stop_a_retry_with_a_good_one(luna: str, sim
     out = run.retry().result()
 
     assert out["answer"].tolist() == ["yes", "yes"]
+
+
+def test_two_runs_over_the_same_rows_in_other_orders_pay_once(luna: str, sim: Simulator) -> None:
+    sim.set(latency_s=0.02, answers=lambda request: request.prompt)
+    frame = words(*(f"row {n}" for n in range(300)))
+
+    runs = [rows.llm.submit_text("{text}", model=luna, concurrency=8) for rows in (frame, frame[::-1])]
+    first, second = (run.result()["answer"].tolist() for run in runs)
+
+    assert first == [f"row {n}" for n in range(300)]
+    assert second == first[::-1]
+    assert sim.stats().requests == 300
