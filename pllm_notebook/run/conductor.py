@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from pllm_notebook.engine import Engine, Feed, Job, Landing
+from pllm_notebook.engine import Engine, Feed, Job, Landing, Lane
 from pllm_notebook.exceptions import BudgetError, PllmError, ProviderRejectedError, RowError, StoppedError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure, FailureKind, Reply
@@ -93,6 +93,8 @@ class Conductor:
         self._repairs: deque[Repair] = deque()
         # Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
         self._open = 0
+        # Made in `begin`, on the loop; it has no connection until something must be sent.
+        self._lane: Lane
         self._landed_before = self._landings = 0
         self._stopping: State | None = None
         self._reason: BaseException | Callable[..., StoppedError] | None = None
@@ -111,7 +113,8 @@ class Conductor:
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
         self._planned = False
-        self._landed_before, self._landings = lane_of(self._engine, self.ask.target).landed, 0
+        self._lane = lane_of(self._engine, self.ask.target)
+        self._landed_before, self._landings = self._lane.landed, 0
         work = self._loop.loop.run_in_executor(
             self._engine.workers, self._planner.walk, self._hand_over, lambda: self._stopping is not None
         )
@@ -212,11 +215,10 @@ class Conductor:
             return
         label = self.ask.target.label
         try:
-            lane = lane_of(self._engine, self.ask.target)
             if self._attached:
-                lane.poke()
+                self._lane.poke()
             else:
-                lane.attach(self._feed)
+                self._lane.attach(self._feed)
                 self._attached = True
         except PllmError as error:
             self.stop("failed", error)
@@ -228,7 +230,7 @@ class Conductor:
     def _detach(self) -> None:
         if self._attached:
             self._attached = False
-            lane_of(self._engine, self.ask.target).detach(self._feed)
+            self._lane.detach(self._feed)
 
     def _next_job(self) -> Job | None:
         """Give the lane the next call, or None when there is none to send now."""
@@ -262,7 +264,7 @@ class Conductor:
 
     def _others_landed(self) -> bool:
         """Tell whether replies that this run was not aboard have come since its plan was begun."""
-        return lane_of(self._engine, self.ask.target).landed - self._landed_before > self._landings
+        return self._lane.landed - self._landed_before > self._landings
 
     def _answered_meanwhile(self, call: int) -> bool:
         """Take the answer that another run has brought since this one was planned; False when there is none."""
