@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pllm_notebook.engine import engine
@@ -59,7 +60,8 @@ def start(ask: Ask, rows: Rows) -> Run:
             f"Configure it before the first run: restart the kernel. Nothing was sent."
         )
     if ask.target.simulated and ask.options.cache != "only":
-        simulate()
+        # A simulator that was started anew has another address: it is another account, with lanes of its own.
+        ask.target = replace(ask.target, account=simulate().url)
     sink = sink_for(ask.options.progress and rows.total > 0)
     run = Run(ask, rows, running, _store(ask.options), sink)
     remember(run)

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.sim import SimAnswer, SimRequest
+from pllm_notebook.sim import SimAnswer, SimRequest, shared
 
 Answers = Callable[[SimRequest], Any]
 
@@ -384,3 +384,14 @@ def test_a_cancelled_run_keeps_what_finished_and_retry_goes_on(simulated: Callab
 
     assert partial == ["a", "-"]
     assert whole == ["a", "slow"]
+
+
+def test_a_simulator_that_was_started_anew_is_found_again(simulated: Callable[..., None]) -> None:
+    simulated(lambda request: {"name": request.prompt})
+    frame = pd.DataFrame({"t": ["a"]})
+    frame.llm.parse(Inner, "{t}")
+
+    shared({}).close()
+    out = frame.llm.parse(Inner, "again {t}", max_retries=0)
+
+    assert out["name"].tolist() == ["again a"]
