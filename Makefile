@@ -6,6 +6,7 @@
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make check                            lint, format, types, import contract
+#   make bench                            what a row and a call cost here (several minutes)
 #   make clean                            delete what these made
 
 SHELL := /bin/bash
@@ -25,7 +26,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-all kernel631 check clean
+.PHONY: help demo lab test test-all kernel631 check bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -62,6 +63,10 @@ check: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+bench: .venv/ready
+	.venv/bin/python benchmarks/rows.py
+	.venv/bin/python benchmarks/calls.py
 
 clean:
 	rm -rf .venv .venv-* build
