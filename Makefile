@@ -62,7 +62,7 @@ check: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-cache
 
 bench: .venv/ready
 	.venv/bin/python benchmarks/rows.py
