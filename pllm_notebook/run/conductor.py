@@ -96,6 +96,8 @@ class Conductor:
         # Made in `begin`, on the loop; it has no connection until something must be sent.
         self._lane: Lane
         self._landed_before = self._landings = 0
+        # Calls of a retry whose replies may be in the store already.
+        self._look_again: set[int] = set()
         self._stopping: State | None = None
         self._reason: BaseException | Callable[..., StoppedError] | None = None
         self._intake = Intake(ask, engine, store, self._planner.prompt, self._take_settled, self._take_unsaved)
@@ -134,6 +136,10 @@ class Conductor:
     def again(self, kinds: set[FailureKind] | None) -> None:
         """Send what failed once more (see `Run.retry`)."""
         calls = self.retryable(kinds)
+        # A call that never ended, or whose repair turn failed, may have a paid reply in the store: it goes on
+        # from there. One whose own paid failure was named is what the caller wants to pay for again.
+        passing = set(self.retryable(None))
+        self._look_again = {call for call in calls if call in passing}
         for call in calls:
             if self.ledger.outcomes[call] is not None:
                 self.pace.failed -= self.ledger.weight[call]
@@ -248,8 +254,9 @@ class Conductor:
             if job is not None:
                 self._repairs.popleft()
             return job
-        while self._head < len(self._pending) and self._others_landed():
-            if not self._answered_meanwhile(self._pending[self._head]):
+        while self._head < len(self._pending):
+            call = self._pending[self._head]
+            if not (call in self._look_again or self._others_landed()) or not self._answered_meanwhile(call):
                 break
             self._head += 1
         if self._head == len(self._pending):

@@ -302,3 +302,22 @@ def test_two_runs_over_the_same_rows_in_other_orders_pay_once(luna: str, sim: Si
     assert first == [f"row {n}" for n in range(300)]
     assert second == first[::-1]
     assert sim.stats().requests == 300
+
+
+def test_a_retry_after_a_failed_repair_pays_for_the_repair_alone(luna: str, sim: Simulator) -> None:
+    asked: list[int] = []
+
+    def answers(request: SimRequest) -> Any:
+        asked.append(len(request.messages))
+        first = not any(role == "assistant" for role, _ in request.messages)
+        if first:
+            return '{"value": "no number"}'
+        return SimAnswer.status(500) if len(asked) < 3 else '{"value": 3}'
+
+    sim.set(answers=answers)
+    run = words("a").llm.submit(int, "{text}", model=luna, max_retries=0)
+    run.wait()
+    out = run.retry().result()
+
+    assert out["answer"].tolist() == [3]
+    assert len(asked) == 3, "the question, its repair, and the repair once more"
