@@ -6,7 +6,8 @@
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make check                            lint, format, types, import contract
-#   make bench                            what a row and a call cost here (several minutes)
+#   make bench                            what a row, a call and a whole run cost, others' clients too (two hours)
+#   make bench-quick                      every provider of the comparison once, ours alone (seven minutes)
 #   make clean                            delete what these made
 
 SHELL := /bin/bash
@@ -26,7 +27,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-all kernel631 check bench clean
+.PHONY: help demo lab test test-all kernel631 check bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -67,6 +68,11 @@ check: .venv/ready
 bench: .venv/ready
 	.venv/bin/python benchmarks/rows.py
 	.venv/bin/python benchmarks/calls.py
+	.venv/bin/python benchmarks/makespan.py --peers all --json build/makespan.json
+	.venv/bin/python benchmarks/chart.py build/makespan.json
+
+bench-quick: .venv/ready
+	.venv/bin/python benchmarks/makespan.py --times 1
 
 clean:
 	rm -rf .venv .venv-* build

@@ -1,12 +1,17 @@
 """What a live call costs this machine: CPU of the client process per call, at zero latency.
 
-    python benchmarks/calls.py [--calls 3000] [--times 5] [--concurrency 64 256]
+    python benchmarks/calls.py [--calls 3000] [--times 5] [--concurrency 64 256] [--parts]
 
 Against the simulator on loopback, which runs in a process of its own and is not counted. For
 OpenAI and Anthropic, side by side and interleaved in one process: raw aiohttp; the official SDK's
 raw `post` with a prepared body over its aiohttp transport (the floor: nothing that uses the SDK can
 cost less); the SDK's `create`; and ours, the whole way from a row to a column. Medians; the ratio is
-of each round's own pair, since the machine's speed drifts.
+of each round's own pair, since the machine's speed drifts. The store's idle thread tidies up before
+the others are measured, so that none of its work is counted as theirs.
+
+`--parts` tells where ours goes: what each thread used, by its own CPU clock, and on the engine's
+thread what the SDK's `post` of the same bytes costs on a loop that does nothing else. What remains
+there is our dispatcher, decoding and bookkeeping, and Python's collection of garbage.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import argparse
 import asyncio
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
@@ -108,13 +114,79 @@ def ours(provider: str, calls: int, concurrency: int, salt: str) -> float:
     return took
 
 
+def settle_down() -> None:
+    """Wait until the store's thread has had its idle second and tidied up."""
+    time.sleep(1.5)
+
+
+def thread_seconds() -> dict[str, float]:
+    """CPU seconds of each thread that runs, by name; a pool's threads together."""
+    used: dict[str, float] = {}
+    for thread in threading.enumerate():
+        name = thread.name.partition("_")[0]
+        assert thread.ident is not None
+        clock = time.pthread_getcpuclockid(thread.ident)
+        used[name] = used.get(name, 0.0) + time.clock_gettime(clock)
+    return used
+
+
+async def transport_alone(provider: str, calls: int, concurrency: int) -> float:
+    """CPU seconds of our transport's posts of prepared bytes, and nothing around them."""
+    from pllm_notebook.providers import anthropic, openai
+
+    transport = {"openai": openai, "anthropic": anthropic}[provider].connect("x", simulate().base_url(provider))
+    path, content = ("/chat/completions" if provider == "openai" else "/v1/messages"), orjson.dumps(body_of(provider))
+    await spread(lambda: transport.post(path, content), concurrency, concurrency)
+    took = await spread(lambda: transport.post(path, content), calls, concurrency)
+    await transport.aclose()
+    return took
+
+
+def parts(provider: str, calls: int, concurrency: int, times: int) -> None:
+    """Print where each microsecond of a call goes; medians of *times* rounds."""
+    rounds: list[dict[str, float]] = []
+    for nth in range(times):
+        before, whole = thread_seconds(), ours(provider, calls, concurrency, f"parts {concurrency} {nth}")
+        used = {name: seconds - before.get(name, 0.0) for name, seconds in thread_seconds().items()}
+        settle_down()
+        post = asyncio.run(transport_alone(provider, calls, concurrency))
+        engine = used["pllm-engine"]
+        named = [engine, *(used.get(name, 0.0) for name in ("pllm-store-writer", "pllm-work", "MainThread"))]
+        row = [post, engine - post, *named[1:], whole - sum(named), whole]
+        rounds.append(dict(zip(_PARTS, row, strict=True)))
+    for part in _PARTS:
+        print(
+            f"| {provider} | {concurrency} | {part} | {statistics.median(r[part] for r in rounds) / calls * 1e6:.0f} |"
+        )
+
+
+_PARTS = (
+    "engine thread: the SDK's `post`, of bytes, alone",
+    "engine thread: the rest (dispatch, decoding, limits, bookkeeping, garbage collection)",
+    "writer thread: packing and commits",
+    "workers: planning, validation",
+    "main thread: frame in, columns out, waiting",
+    "threads that ended meanwhile",
+    "all",
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=3000)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--parts", action="store_true", help="print where ours goes in place of the comparison")
     given = parser.parse_args()
     pllm.configure(cache_dir=tempfile.mkdtemp(), progress=False, sim={"latency_s": 0.0})
+    if given.parts:
+        print("| provider | at once | part | us per call |")
+        print("| --- | --- | --- | --- |")
+        for provider in ("openai", "anthropic"):
+            for concurrency in given.concurrency:
+                ours(provider, 2 * concurrency, concurrency, f"warm {concurrency}")
+                parts(provider, given.calls, concurrency, given.times)
+        return
     print("| provider | at once | aiohttp, raw | SDK `post` (the floor) | SDK `create` | **ours** | ours / floor |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for provider in ("openai", "anthropic"):
@@ -123,6 +195,7 @@ def main() -> None:
             ours(provider, 2 * concurrency, concurrency, f"warm {concurrency}")
             for nth in range(given.times):
                 took["ours"].append(ours(provider, given.calls, concurrency, f"{concurrency} {nth}"))
+                settle_down()
                 for kind in ("post", "aiohttp", "create"):
                     took[kind].append(asyncio.run(with_client(kind, provider, given.calls, concurrency)))
             each = {kind: statistics.median(times) / given.calls * 1e6 for kind, times in took.items()}

@@ -21,12 +21,23 @@ import orjson
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
 
-__all__ = ["Template", "as_data", "as_text", "instruction", "labelled"]
+__all__ = ["ITEMS", "Template", "as_data", "as_text", "instruction", "labelled", "packed"]
 
 _BRACES = re.compile(r"\{([^{}\n]{1,200})\}")
 _NAME = re.compile(r"[^\W\d]\w*")
 # Below this likeness a word in braces is prose, above it a slip of the finger.
 _NEAR_MISS = 0.75
+
+ITEMS = "\n\nItems:\n"
+"""What stands before the items of a pack. Nothing after it can hold a line break that is not between items."""
+
+# Nothing here depends on the items, not even their number: all packs of a run share it as their prefix.
+_PACKED = (
+    "This message ends with a JSON array of items, each with its index. Every item is a task of its own. Answer every "
+    "item separately, by its own content alone, as if that had been sent as a message of its own: no item says "
+    "anything about another. Give one entry for each item, with the item's index and its answer."
+)
+_PACKED_TEMPLATE = "The instruction for each item, where a name in braces stands for the item's field of that name:\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +184,15 @@ def instruction(doc: str, fields: Sequence[tuple[str, str]] | None) -> str:
         lines.append("Fields:\n" + "\n".join(f"- {name}: {text}" for name, text in described))
     lines.append("The user's message is one row of data as a JSON object. Answer from it alone.")
     return "\n\n".join(lines)
+
+
+def packed(source: str, items: Sequence[bytes]) -> str:
+    """Write the one prompt of several rows: what they share first, and the items last.
+
+    Args:
+        source: The template as written, "" where an item is a row's whole message.
+        items: What each row alone has, as JSON; the index is its place.
+    """
+    told = f"\n\n{_PACKED_TEMPLATE}{source}" if source else ""
+    entries = b",\n".join(b'{"index":%d,"item":%b}' % entry for entry in enumerate(items))
+    return f"{_PACKED}{told}{ITEMS}[{entries.decode('utf-8', 'surrogatepass')}]"

@@ -67,6 +67,24 @@ class Wire(Protocol):
         2 has the schema in the instruction alone. A format without rung 1 gives rung 2.
         """
 
+    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+        """Give what every row of *body*'s run shares and the provider's prompt cache counts, in its order.
+
+        That is all that the model reads before the first turn; falsy where there is none.
+        """
+
+    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+        """Put the provider's cache mark at the end of the shared prefix; what the caller set stays as it is.
+
+        Called while dressing only, so that no mark is ever in a key, and only where the prefix is long
+        enough to be kept. The model reads the same text in the same order.
+
+        Args:
+            body: Healed, on its rung.
+            name: A short hash of the prefix, the same for all rows.
+            lead: The text that the rows' prompts begin with, "" for none.
+        """
+
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         """Read the output limit that *body* carries, None for none."""
 

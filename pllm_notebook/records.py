@@ -331,6 +331,7 @@ class Progress:
         in_flight: Calls on the wire now.
         rows_per_s: Over the last few seconds.
         eta_s: Seconds left at that pace, None for unknown.
+        cached_tokens: Of the input tokens, those that the provider read from its prompt cache.
         cost_usd: Spent by this run, None for unknown price.
         budget_usd: The ceiling, None for none.
         note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
@@ -355,6 +356,7 @@ class Progress:
     budget_usd: float | None
     note: str
     state: Literal["running", "done", "cancelled", "failed"]
+    cached_tokens: int = 0
 
     @property
     def pending(self) -> int:

@@ -39,12 +39,15 @@ class Options:
         columns: Columns that go in as data where there is no template, None for all.
         column: Name of the result column where the type has no fields.
         explode: One row per item of a list result.
+        pack: Rows that share one call; None or 1 gives each row a call of its own.
         max_retries: Times a failed request is sent again.
         max_repairs: Turns in which the model is shown its validation errors.
         max_cost_usd: Ceiling for this run, in US dollars.
         concurrency: Ceiling for calls in flight.
         requests_per_min: Ceiling of our own.
         tokens_per_min: Ceiling of our own.
+        hedge: Whether a call that takes longer than 99 of 100 of the run's replies is sent a second time once
+            nothing else waits to be sent. The first answer counts; both may be paid.
         timeout_s: Seconds that one request may take, from first byte sent to last received.
         temperature: Sent only where said.
         max_output_tokens: Sent only where said, or where a provider demands it.
@@ -64,12 +67,14 @@ class Options:
     columns: tuple[str, ...] | None = None
     column: str = "answer"
     explode: bool = False
+    pack: int | None = None
     max_retries: int = 5
     max_repairs: int = 1
     max_cost_usd: float | None = None
     concurrency: int | None = None
     requests_per_min: float | None = None
     tokens_per_min: float | None = None
+    hedge: bool = False
     timeout_s: float = 120.0
     temperature: float | None = None
     max_output_tokens: int | None = None
@@ -101,7 +106,7 @@ class Settings:
 _OPTIONS = {f.name for f in fields(Options)}
 _SETTINGS = {f.name for f in fields(Settings)} - {"options"}
 # Words of the public surface that other parts of the package will read.
-_LATER = {"samples", "decide", "judge", "tools", "models", "pack", "hedge"}
+_LATER = {"samples", "decide", "judge", "tools", "models"}
 
 _current = Settings()
 
@@ -223,13 +228,14 @@ _AT_LEAST: dict[str, float] = {
     "max_repairs": 0,
     "max_cost_usd": 0,
     "concurrency": 1,
+    "pack": 1,
     "requests_per_min": 0,
     "tokens_per_min": 0,
     "timeout_s": 0,
     "temperature": 0,
     "max_output_tokens": 1,
 }
-_WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens"}
+_WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack"}
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s"}
 
 
@@ -248,6 +254,8 @@ def _check(name: str, value: Any, source: str = "") -> None:
             raise UsageError(f"{source}{name} is {kind} {least}, not {value!r}. Nothing was sent.")
     if name in {"model", "system", "salt", "prefix", "error_column", "column"} and not isinstance(value, str):
         raise UsageError(f"{source}{name} is text, not {value!r}. Nothing was sent.")
+    if name == "hedge" and not isinstance(value, bool):
+        raise UsageError(f"{source}hedge is True or False, not {value!r}. Nothing was sent.")
     if name == "columns" and (isinstance(value, str) or not all(isinstance(item, str) for item in value)):
         raise UsageError(f"columns is a list of column names, not {value!r}. Nothing was sent.")
     if name == "extra_body" and not isinstance(value, Mapping):

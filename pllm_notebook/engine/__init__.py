@@ -3,6 +3,6 @@
 from pllm_notebook.engine.engine import Engine, engine, shutdown
 from pllm_notebook.engine.feed import Feed, Job, Landing
 from pllm_notebook.engine.lane import Lane
-from pllm_notebook.engine.limiter import Limiter
+from pllm_notebook.engine.limiter import Known, Limiter
 
-__all__ = ["Engine", "Feed", "Job", "Landing", "Lane", "Limiter", "engine", "shutdown"]
+__all__ = ["Engine", "Feed", "Job", "Known", "Landing", "Lane", "Limiter", "engine", "shutdown"]

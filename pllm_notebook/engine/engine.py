@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from pllm_notebook.engine.lane import Lane
-from pllm_notebook.engine.limiter import FIRST_WINDOW, FIRST_WINDOW_UNKNOWN_SERVER, Limiter
+from pllm_notebook.engine.limiter import FIRST_WINDOW, Known, Limiter
 from pllm_notebook.engine.loop import EngineLoop
 
 __all__ = ["Engine", "engine"]
@@ -40,7 +40,7 @@ class Engine:
         return list(self._lanes.values())
 
     def lane(
-        self, identity: tuple[str, ...], make: Callable[[Limiter], Lane], *, slots: int | None, known: bool
+        self, identity: tuple[str, ...], make: Callable[[Limiter], Lane], *, slots: int | None, known: Known | None
     ) -> Lane:
         """Give the one lane of an account and model. Call it on the loop.
 
@@ -48,12 +48,13 @@ class Engine:
             identity: Provider, account and model.
             make: Makes it on first use.
             slots: Calls the server works on at once, None for unknown.
-            known: Whether it is a hosted provider, which takes a wider first window.
+            known: What an earlier run learned of its limits, None for nothing.
         """
         lane = self._lanes.get(identity)
         if lane is None:
-            first = FIRST_WINDOW if known else FIRST_WINDOW_UNKNOWN_SERVER
-            limiter = Limiter(window=slots or first, **({"widest": slots} if slots else {}))
+            limiter = Limiter(window=slots or FIRST_WINDOW, **({"widest": slots} if slots else {}))
+            if known is not None:
+                limiter.begin(self.loop.loop.time(), known)
             lane = self._lanes[identity] = make(limiter)
         return lane
 

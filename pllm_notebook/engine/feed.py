@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pllm_notebook.engine.limiter import Bucket
+from pllm_notebook.engine.bucket import Bucket
+from pllm_notebook.engine.stragglers import Latencies
 from pllm_notebook.records import Failure, LimitReport, RawReply, Reply
 
 __all__ = ["Exchange", "Feed", "Job", "Landing"]
@@ -45,6 +46,7 @@ class Job:
         tokens: What it will take of the token limit, as estimated.
         done: Called once, on the engine's loop, when it has ended.
         tag: The run's own.
+        hedged: Whether it was sent a second time while the first request was still out.
     """
 
     key: str
@@ -57,9 +59,10 @@ class Job:
     refusals: int = 0
     heals: int = 0
     maybe_paid: int = 0
+    hedged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """One request and what became of it: what a lane needs to know of the provider's answer."""
 
@@ -79,9 +82,14 @@ class Feed:
         concurrency: Ceiling for calls in flight, None for none.
         requests: The run's own ceiling; an unknown rate is none.
         tokens: Likewise.
+        limited: Whether there is a ceiling of either kind.
         in_flight: Calls of this feed on the wire.
         retries: Times a request was sent again.
         refused: Times the provider said 429.
+        spare: Asked before a straggler is sent a second time; True says that the run has nothing else to
+            send and has put by the money. None: stragglers are waited for.
+        hedges: Times a straggler was sent a second time.
+        latencies: Of this run's replies; kept only where there is a `spare`.
     """
 
     source: Callable[[], Job | None]
@@ -90,10 +98,14 @@ class Feed:
     concurrency: int | None = None
     requests: Bucket = field(default_factory=Bucket)
     tokens: Bucket = field(default_factory=Bucket)
+    limited: bool = False
     in_flight: int = 0
     retries: int = 0
     refused: int = 0
     closed: bool = False
+    spare: Callable[[Job], bool] | None = None
+    hedges: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
     _ready: deque[Job] = field(default_factory=deque)
     _later: list[tuple[float, int, Job]] = field(default_factory=list)
     _order: Any = field(default_factory=itertools.count)
@@ -102,6 +114,7 @@ class Feed:
         """Set the run's own rates; a second's worth may go at once."""
         for bucket, per_min in ((self.requests, requests_per_min), (self.tokens, tokens_per_min)):
             if per_min is not None:
+                self.limited = True
                 rate = per_min / 60
                 bucket.rate, bucket.capacity, bucket.level, bucket.at = rate, max(1.0, rate), max(1.0, rate), now
 
@@ -115,7 +128,7 @@ class Feed:
 
     def next(self, now: float) -> Job | None:
         """Take the call to send next: what is due again before what is new."""
-        if self.closed or self._full:
+        if self.closed or (self.concurrency is not None and self.in_flight >= self.concurrency):
             return None
         if self._ready:
             return self._ready.popleft()

@@ -2,7 +2,9 @@
 
 `pump` does everything that can be done now and sets one timer for what cannot. It runs on the
 engine's loop, whenever a call ends, a run arrives or the timer fires. Only calls on the wire
-have tasks.
+have tasks, and the task whose call has landed carries the next one: a task for each call costs
+more than its making, since a burst of calls that end before a burst that begins makes Python
+collect its garbage again and again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pllm_notebook.engine.feed import Exchange, Feed, Job, Landing
+from pllm_notebook.engine.flight import Deadlines, Flight, cancelled
 from pllm_notebook.engine.limiter import Limiter, Stamp
 from pllm_notebook.engine.retry import retry_delay_s
 from pllm_notebook.protocols import Transport, TransportFault
@@ -69,18 +72,21 @@ class Lane:
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._feeds: deque[Feed] = deque()
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
+        self._deadlines = Deadlines(self._loop, self._flights)
+        # Requests, which are more than the flights by those that were sent a second time.
+        self._on_wire = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._pause_told = 0.0
 
     def __repr__(self) -> str:
-        return f"Lane({self.name}, runs={len(self._feeds)}, in_flight={len(self._flights)}, {self.limiter!r})"
+        return f"Lane({self.name}, runs={len(self._feeds)}, in_flight={self._on_wire}, {self.limiter!r})"
 
     @property
     def in_flight(self) -> int:
         """Requests on the wire."""
-        return len(self._flights)
+        return self._on_wire
 
     def attach(self, feed: Feed) -> None:
         """Start sending a run's calls.
@@ -107,12 +113,17 @@ class Lane:
         with suppress(ValueError):
             self._feeds.remove(feed)
         for job in feed.close():
-            job.done(job, _cancelled(job, 0.0))
+            job.done(job, cancelled(job, 0.0))
+        now = self._loop.time()
         for flight in list(self._flights.values()):
+            if flight.twin is not None and flight.payer is not None and flight.payer[0] is feed:
+                self._abandon(flight.twin)
             if flight.leave(feed) and not flight.passengers:
-                flight.task.cancel()
-                if not flight.departed:  # a task cancelled before its first step never runs at all
-                    self._land(flight, None, flight.stamp, self._loop.time(), b"")
+                if flight.departed:
+                    flight.task.cancel()
+                else:  # nothing was sent: its task will find it over
+                    self._land(flight, None, now, b"")
+        self.poke()
 
     async def aclose(self) -> None:
         """Cancel what is on the wire and close the connections."""
@@ -124,21 +135,32 @@ class Lane:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._deadlines.close()
         if self._transport is not None:
             await self._transport.aclose()
             self._transport = None
 
-    def _pump(self) -> None:
-        self._pumping = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _pump(self, carrier: asyncio.Task[None] | None = None) -> Flight | None:
+        """Send what may be sent now.
+
+        Args:
+            carrier: The running task, whose own flight has landed, to carry the first that leaves.
+
+        Returns:
+            The carrier's next flight, None when there is none for it.
+        """
+        if carrier is None:
+            self._pumping = False
         now = self._loop.time()
         wake = float("inf")
         idle = 0  # feeds in a row that had nothing to send
-        while idle < len(self._feeds):
-            feed = self._feeds[0]
-            self._feeds.rotate(-1)  # one call each in turn, so that a preview does not wait behind a long run
+        held = False
+        mine: Flight | None = None
+        feeds = self._feeds
+        while idle < len(feeds):
+            feed = feeds[0]
+            if len(feeds) > 1:
+                feeds.rotate(-1)  # one call each in turn, so that a preview does not wait behind a long run
             job = feed.next(now)
             if job is None:
                 due = feed.due()
@@ -149,69 +171,157 @@ class Lane:
             # does not join now may have landed when its turn comes, and would be paid for again.
             if job.key in self._flights:
                 self._flights[job.key].join(feed, job)
-                feed.in_flight += 1
                 idle = 0
                 continue
-            full = len(self._flights) >= int(self.limiter.window)
-            own = max(feed.requests.wait_s(now, 1.0), feed.tokens.wait_s(now, job.tokens))
-            wait = max(own, self.limiter.wait_s(now, job.tokens))
+            full, wait = self._gate(feed, job, now)
             if full or wait > 0:
                 feed.first(job)
                 wake = wake if full else min(wake, now + wait)
                 idle += 1
+                held = True
                 continue
             idle = 0
-            self._launch(feed, job, now)
+            flight = self._launch(feed, job, now, [(feed, job)])
+            self._flights[job.key] = flight
+            mine = self._depart(flight, carrier, mine)
+        if not held:
+            for feed in list(feeds):
+                if feed.spare is not None:
+                    second, again = self._hedge(feed, now)
+                    while second is not None:
+                        mine = self._depart(second, carrier, mine)
+                        second, again = self._hedge(feed, now)
+                    wake = min(wake, again)
+        self._wake_at(wake)
+        return mine
+
+    def _gate(self, feed: Feed, job: Job, now: float) -> tuple[bool, float]:
+        """Tell whether the window is full, and the seconds for which limits keep a call back."""
+        if self._on_wire >= int(self.limiter.window):
+            return True, 0.0
+        wait = self.limiter.wait_s(now, job.tokens)
+        if feed.limited:
+            wait = max(wait, feed.requests.wait_s(now, 1.0), feed.tokens.wait_s(now, job.tokens))
+        return False, wait
+
+    def _wake_at(self, wake: float) -> None:
+        # A timer that fires a hair early would find nothing and spin.
+        at = wake + 1e-4
+        if self._timer is not None:
+            if not self._timer.cancelled() and self._timer.when() <= at:
+                return  # it comes soon enough, and sets the next
+            self._timer.cancel()
+            self._timer = None
         if wake < float("inf"):
-            # A timer that fires a hair early would find nothing and spin.
-            self._timer = self._loop.call_at(wake + 1e-4, self._pump)
+            self._timer = self._loop.call_at(at, self._ring)
 
-    def _launch(self, feed: Feed, job: Job, now: float) -> None:
-        feed.requests.charge(now, 1.0)
-        feed.tokens.charge(now, job.tokens)
-        stamp = self.limiter.charge(now, job.tokens)
+    def _ring(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _launch(self, feed: Feed, job: Job, now: float, passengers: list[tuple[Feed, Job]]) -> Flight:
+        if feed.limited:
+            feed.requests.charge(now, 1.0)
+            feed.tokens.charge(now, job.tokens)
         feed.in_flight += 1
-        flight = _Flight(feed, job, stamp)
-        self._flights[job.key] = flight
-        flight.task = self._loop.create_task(self._fly(flight, job, feed.timeout_s))
+        self._on_wire += 1
+        flight = Flight(feed, job, self.limiter.charge(now, job.tokens), passengers)
+        self._deadlines.add(flight)
+        return flight
 
-    async def _fly(self, flight: _Flight, job: Job, timeout_s: float) -> None:
+    def _depart(self, flight: Flight, carrier: asyncio.Task[None] | None, mine: Flight | None) -> Flight | None:
+        """Give *flight* a task: the carrier's own if it has none to carry yet."""
+        if carrier is not None and mine is None:
+            flight.task = carrier
+            return flight
+        flight.task = self._loop.create_task(self._carry(flight))
+        return mine
+
+    def _hedge(self, feed: Feed, now: float) -> tuple[Flight | None, float]:
+        """Send a run's oldest straggler a second time, if it has one and may.
+
+        Returns:
+            The second request, None for none; and when to look again (infinity: when something lands).
+        """
+        never = float("inf")
+        long_s = feed.latencies.p99_s
+        full = feed.concurrency is not None and feed.in_flight >= feed.concurrency
+        if long_s is None or full or feed.waiting or feed.closed:
+            return None, never
+        for flight in self._flights.values():
+            job = None if flight.twin is not None else flight.job_of(feed)
+            if job is None or job.hedged:
+                continue
+            if now - flight.stamp.sent_at <= long_s:
+                return None, flight.stamp.sent_at + long_s  # those after it left later
+            full, wait = self._gate(feed, job, now)
+            if full or wait > 0:
+                return None, never if full else now + wait
+            assert feed.spare is not None
+            if not feed.spare(job):
+                return None, never
+            job.hedged = True
+            feed.hedges += 1
+            second = self._launch(feed, job, now, flight.passengers)
+            flight.twin, second.twin = second, flight
+            flight.payer = second.payer = (feed, job)
+            logger.info("%s: no reply for %.1f s, sent a second time", self.name, now - flight.stamp.sent_at)
+            return second, now
+        return None, never
+
+    async def _carry(self, first: Flight) -> None:
+        """Carry one flight after another, for as long as there is one."""
+        me = first.task
+        flight: Flight | None = first
+        while flight is not None:
+            if not flight.over:
+                await self._fly(flight)
+            flight = self._pump(me)
+
+    async def _fly(self, flight: Flight) -> None:
         loop = self._loop
-        stamp = flight.stamp
+        assert self._transport is not None
         flight.departed = True
         content = b""
         try:
-            content = job.content()
-            exchange = await self._exchange(content, timeout_s)
+            content = flight.passengers[0][1].content()
+            raw = await self._transport.post(self._path, content)
+            exchange = Exchange(self._read(raw), raw, self._limits(raw))
         except asyncio.CancelledError:
             # Nothing arrived. No await follows an arrival, so an answer that is here is never cancelled.
-            self._land(flight, None, stamp, loop.time(), content)
-            raise
+            if not flight.late or flight.task.uncancel():
+                self._land(flight, None, loop.time(), content)
+                self.poke()
+                raise
+            exchange = _too_late(flight)
+        except TimeoutError:  # a transport's own
+            exchange = _too_late(flight)
+        except TransportFault as fault:
+            exchange = Exchange(Failure(fault.kind, fault.message), None, None)
         except Exception as error:  # a fault of ours must not leave rows waiting for ever
             logger.exception("%s: a request could not be made", self.name)
             failed = Failure(FailureKind.INPUT, f"{type(error).__name__}: {error}")
             exchange = Exchange(failed, None, None)
-        self._land(flight, exchange, stamp, loop.time(), content)
+        self._land(flight, exchange, loop.time(), content)
 
-    async def _exchange(self, content: bytes, timeout_s: float) -> Exchange:
-        assert self._transport is not None
-        try:
-            async with asyncio.timeout(timeout_s):
-                raw = await self._transport.post(self._path, content)
-        except TimeoutError:
-            message = f"No whole reply within timeout_s={timeout_s:g} s."
-            return Exchange(Failure(FailureKind.TIMEOUT, message), None, None)
-        except TransportFault as fault:
-            return Exchange(Failure(fault.kind, fault.message), None, None)
-        return Exchange(self._read(raw), raw, self._limits(raw))
-
-    def _land(self, flight: _Flight, exchange: Exchange | None, stamp: Stamp, now: float, content: bytes) -> None:
+    def _land(self, flight: Flight, exchange: Exchange | None, now: float, content: bytes) -> None:
         """End a flight: tell the limiter, then each run that was aboard."""
-        self._flights.pop(flight.key, None)
-        if exchange is not None:
+        if flight.over:
+            return
+        if exchange is None:
+            self.limiter.ended(flight.stamp)
+        else:
             self.landed += isinstance(exchange.result, Reply)
-            self._teach(exchange, stamp, now)
-        latency = now - stamp.sent_at
+            self._teach(exchange, flight.stamp, now)
+        if flight.twin is not None:
+            if exchange is None or isinstance(exchange.result, Failure):
+                self._wait_for_twin(flight, exchange)
+                return
+            self._abandon(flight.twin)
+        flight.over = True
+        self._on_wire -= 1
+        self._flights.pop(flight.key, None)
+        latency = now - flight.stamp.sent_at
         healed = (
             exchange is not None
             and isinstance(exchange.result, Failure)
@@ -225,14 +335,49 @@ class Lane:
             if exchange is not None:
                 self._conclude(feed, job, exchange, now, latency, healed)
             elif feed.closed:
-                job.done(job, _cancelled(job, latency))
+                job.done(job, cancelled(job, latency))
             else:  # it joined after the others had left and the request was cancelled
                 feed.first(job)
             leader = False
         for job in flight.left:
             job.maybe_paid += flight.departed
-            job.done(job, _cancelled(job, latency))
-        self.poke()
+            job.done(job, cancelled(job, latency))
+
+    def _wait_for_twin(self, flight: Flight, exchange: Exchange | None) -> None:
+        """One of two requests for a call has failed: the other is from now on the only one."""
+        other = flight.twin
+        assert other is not None
+        assert flight.payer is not None
+        feed, job = flight.payer
+        self._part(flight, other)
+        self._flights[flight.key] = other
+        other.left = [*other.left, *flight.left]
+        job.sent += 1
+        if exchange is None or (isinstance(exchange.result, Failure) and exchange.result.kind.maybe_paid):
+            job.maybe_paid += 1
+        elif isinstance(exchange.result, Failure) and exchange.result.kind is FailureKind.RATE_LIMIT:
+            feed.refused += 1
+
+    def _abandon(self, flight: Flight) -> None:
+        """The other of two requests for a call is enough: cancel this one, which may be paid all the same."""
+        assert flight.twin is not None
+        assert flight.payer is not None
+        _, job = flight.payer
+        self.limiter.ended(flight.stamp)
+        self._flights[flight.key] = flight.twin
+        self._part(flight, flight.twin)
+        if flight.departed:
+            job.sent += 1
+            job.maybe_paid += 1
+            flight.task.cancel()
+
+    def _part(self, flight: Flight, other: Flight) -> None:
+        assert flight.payer is not None
+        flight.over = True
+        flight.payer[0].in_flight -= 1
+        self._on_wire -= 1
+        flight.twin = other.twin = None
+        flight.payer = other.payer = None
 
     def _conclude(self, feed: Feed, job: Job, exchange: Exchange, now: float, latency: float, healed: bool) -> None:
         result = exchange.result
@@ -261,6 +406,8 @@ class Lane:
                 logger.info("%s: %s, again in %.2f s", self.name, result.kind, delay)
                 feed.again(job, now + delay)
                 return
+        elif feed.spare is not None:
+            feed.latencies.add(latency)
         job.done(job, Landing(result, exchange.raw, job.sent, latency, job.maybe_paid))
 
     def _teach(self, exchange: Exchange, stamp: Stamp, now: float) -> None:
@@ -272,40 +419,17 @@ class Lane:
         if result.kind is FailureKind.RATE_LIMIT:
             self.limiter.refused_at(now, stamp, exchange.limits, result.retry_after_s)
         elif result.kind is FailureKind.OVERLOADED:
-            self.limiter.overloaded(now, result.retry_after_s)
+            self.limiter.overloaded(now, stamp, result.retry_after_s)
+        elif result.kind is FailureKind.TIMEOUT:
+            self.limiter.timed_out(now, stamp)
+        else:
+            self.limiter.ended(stamp)
         pause = self.limiter.paused_until - now
         if pause > 0 and self.limiter.paused_until > self._pause_told:
             self._pause_told = self.limiter.paused_until
             logger.info("%s: pausing %.2f s (%s)", self.name, pause, result.kind)
 
 
-class _Flight:
-    """One request on the wire, and the runs that wait for it."""
-
-    __slots__ = ("departed", "key", "left", "passengers", "stamp", "task")
-
-    task: asyncio.Task[None]
-
-    def __init__(self, feed: Feed, job: Job, stamp: Stamp) -> None:
-        self.key = job.key
-        self.stamp = stamp
-        self.departed = False
-        self.passengers: list[tuple[Feed, Job]] = [(feed, job)]
-        self.left: list[Job] = []
-
-    def join(self, feed: Feed, job: Job) -> None:
-        self.passengers.append((feed, job))
-
-    def leave(self, feed: Feed) -> bool:
-        """Take a run's calls off; True when it had any. They end when the flight lands or is cancelled."""
-        mine = [job for owner, job in self.passengers if owner is feed]
-        self.passengers = [(owner, job) for owner, job in self.passengers if owner is not feed]
-        feed.in_flight -= len(mine)
-        self.left += mine
-        return bool(mine)
-
-
-def _cancelled(job: Job, latency: float) -> Landing:
-    return Landing(
-        Failure(FailureKind.CANCELLED, "Stopped before it was answered."), None, job.sent, latency, job.maybe_paid
-    )
+def _too_late(flight: Flight) -> Exchange:
+    message = f"No whole reply within timeout_s={flight.timeout_s:g} s."
+    return Exchange(Failure(FailureKind.TIMEOUT, message), None, None)

@@ -6,6 +6,9 @@ from pllm_notebook.records import FailureKind
 
 __all__ = ["retry_delay_s"]
 
+# The limiter has learned from the refusal and lets the next call leave when there is room for it, whichever
+# call that is. One that is refused again and again does not fit what was learned, and waits by itself.
+PACED_REFUSALS = 3
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 8.0
 # A provider that names its own wait is believed up to here; beyond, a person should decide.
@@ -41,9 +44,11 @@ def retry_delay_s(
     if kind is FailureKind.RATE_LIMIT:
         if refusals > MOST_REFUSALS or max_retries == 0:
             return None
+        if refusals <= PACED_REFUSALS:
+            return 0.0
         if retry_after_s is not None:
             return retry_after_s * (1 + 0.1 * draw)
-        return _backoff(min(refusals, 6), draw)
+        return _backoff(min(refusals - PACED_REFUSALS, 6), draw)
     if attempts > max_retries:
         return None
     return max(retry_after_s or 0.0, _backoff(attempts, draw))

@@ -21,6 +21,7 @@ class ListRows:
         self.label = label
         self.total = given.total
         self.prompts = prompts_of(given, template, na)
+        self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> list[Any]:
         """Give the values in the items' order."""

@@ -67,6 +67,7 @@ class PandasRows:
             if options.columns is not None:
                 names = _chosen(options.columns, names)
         self.prompts = prompts_of(_given(frame, names), template, options.na)
+        self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> pd.DataFrame:
         """Give the input columns and one column per field; same index, same order, set by position."""
@@ -220,9 +221,10 @@ class _LLM(Generic[PandasT]):
         Cached rows show what they cost when they were paid.
         """
         run = self.run
-        whole = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "attempts")
+        whole = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
+                 "attempts")  # fmt: skip
         dtypes = dict.fromkeys(whole, "Int64") | {"cost_usd": "Float64", "latency_s": "Float64", "cached": "boolean"}
-        names = ["input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens",
+        names = ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
                  "cost_usd", "latency_s", "attempts", "cached"]  # fmt: skip
         return pd.DataFrame(list(usage_rows(run)), columns=names, index=_index(run)).astype(dtypes)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from pllm_notebook.exceptions import NameClashError, UsageError
 from pllm_notebook.frames.dtypes import Column, Kind, column_of
 from pllm_notebook.prompts import Template, as_text, labelled
@@ -126,16 +128,39 @@ def prompts_of(given: Given, template: Template | None, na: str) -> _Prompts:
 
 
 class _Prompts:
+    """A run's prompts: called with rows it gives their whole texts; `source` and `items` are what a pack holds."""
+
     def __init__(self, given: Given, template: Template | None, *, skip: bool) -> None:
         self._given = given
         self._template = template
         self._skip = skip
         self._plain = [bool(values) and all(type(v) is str for v in values) for values in given.values]
+        self.source = "" if template is None else template.source
 
     def __call__(self, rows: range) -> list[str | Failure | None]:
         return self._labelled(rows) if self._template is None else self._filled(self._template, rows)
 
     def _filled(self, template: Template, rows: range) -> list[str | Failure | None]:
+        filled: list[str | Failure | None] = list(template.fill(self._cells(rows), range(len(rows))))
+        if self._skip:
+            for missing in self._given.missing:
+                for at, row in enumerate(rows):
+                    if missing[row]:
+                        filled[at] = None
+        return filled
+
+    def items(self, rows: range) -> list[bytes]:
+        """Give what a pack holds of each row (see `run.Rows`); of rows that have a prompt alone."""
+        if self._template is None:
+            return [text.encode() for text in self._labelled(rows) if isinstance(text, str)]
+        names, cells = self._given.names, self._cells(rows)
+        return [
+            orjson.dumps({name: column[at] for name, column in zip(names, cells, strict=True)})
+            for at in range(len(rows))
+        ]
+
+    def _cells(self, rows: range) -> list[list[str]]:
+        """Give each column's texts, as the template puts them in."""
         given = self._given
         cells = []
         for values, missing, is_plain in zip(given.values, given.missing, self._plain, strict=True):
@@ -143,13 +168,7 @@ class _Prompts:
                 cells.append([values[row] for row in rows])
             else:
                 cells.append(["" if missing[row] else as_text(values[row]) for row in rows])
-        filled: list[str | Failure | None] = list(template.fill(cells, range(len(rows))))
-        if self._skip:
-            for missing in given.missing:
-                for at, row in enumerate(rows):
-                    if missing[row]:
-                        filled[at] = None
-        return filled
+        return cells
 
     def _labelled(self, rows: range) -> list[str | Failure | None]:
         # A row of several columns is still a row when some of them are missing: they are null.
@@ -199,6 +218,7 @@ def usage_rows(run: Run) -> Iterator[Mapping[str, Any]]:
             "input_tokens": None if usage is None else usage.input_tokens,
             "output_tokens": None if usage is None else usage.output_tokens,
             "cache_read_tokens": None if usage is None else usage.cache_read_tokens,
+            "cache_write_tokens": None if usage is None else usage.cache_write_tokens,
             "reasoning_tokens": None if usage is None else usage.reasoning_tokens,
             "cost_usd": outcome.cost_usd if outcome is not None and replies else None,
             "latency_s": replies[-1]["latency_s"] if replies else None,

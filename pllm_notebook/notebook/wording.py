@@ -50,13 +50,20 @@ def spent(progress: Progress) -> list[str]:
     """Say what was used: tokens (where there were any) and US dollars, with the ceiling if there is one."""
     p = progress
     tokens = p.input_tokens + p.output_tokens
-    return [*([f"{_short(tokens)} tokens"] if tokens else []), _dollars(p)]
+    return [*([f"{_short(tokens)} tokens"] if tokens else []), *_cached(p), _dollars(p)]
 
 
 def pace(progress: Progress) -> str:
     """Say how fast rows are answered: "214 rows/s", "0.8 rows/s"."""
     rate = progress.rows_per_s
     return f"{rate:,.0f} rows/s" if rate >= 9.95 else f"{rate:.1f} rows/s"
+
+
+def _cached(p: Progress) -> list[str]:
+    if not (p.cached_tokens and p.input_tokens):
+        return []
+    share = 100 * p.cached_tokens / p.input_tokens
+    return [f"{'<1' if share < 1 else f'{share:.0f}'} % of input tokens from the provider's cache"]
 
 
 def _kinds(p: Progress, *, over: bool = False) -> list[str]:

@@ -70,6 +70,21 @@ class Messages:
         loose["system"] = f"{loose['system']}\n\n{told}" if loose.get("system") else told
         return loose | {"messages": body["messages"]}
 
+    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+        return [body.get("tools"), body.get("system")]
+
+    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+        # Who places a mark of his own pays for writes by his own plan. A mark at the top is on the row's block.
+        if "cache_control" in body or any("cache_control" in tool for tool in body.get("tools") or ()):
+            return dict(body)
+        first, *later = body["messages"]
+        rest = first["content"].removeprefix(lead)
+        # A block of white space alone is refused.
+        if lead and len(rest) < len(first["content"]) and rest.strip():
+            content = [_marked(lead), {"type": "text", "text": rest}]
+            return {**body, "messages": [{**first, "content": content}, *later]}
+        return {**body, "system": [_marked(body["system"])]} if body.get("system") else dict(body)
+
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         return body.get("max_tokens")
 
@@ -142,6 +157,10 @@ def connect(api_key: str, base_url: str | None = None) -> StainlessTransport:
         http_client=anthropic.DefaultAioHttpClient(timeout=None),
     )
     return StainlessTransport(client)
+
+
+def _marked(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
 
 
 def _usage(usage: Any) -> Usage | None:

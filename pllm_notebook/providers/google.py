@@ -60,6 +60,12 @@ class Generate:
         rest = {k: v for k, v in body.items() if k not in ("generationConfig", "systemInstruction", "contents")}
         return rest | {"systemInstruction": system, "generationConfig": config, "contents": body["contents"]}
 
+    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+        return [body.get("tools"), body.get("systemInstruction")]
+
+    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+        return dict(body)  # Gemini finds equal beginnings by itself
+
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         limit: int | None = body.get("generationConfig", {}).get("maxOutputTokens")
         return limit

@@ -78,6 +78,13 @@ class Chat:
         loose["messages"] = messages
         return loose
 
+    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+        system = [message for message in body["messages"] if message["role"] == "system"]
+        return [body.get("tools"), body.get("response_format"), system]
+
+    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+        return keyed(body, name)
+
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         return body.get("max_completion_tokens") or body.get("max_tokens")
 
@@ -145,6 +152,12 @@ class Responses:
         loose["instructions"] = f"{loose['instructions']}\n\n{told}" if loose.get("instructions") else told
         return loose | {"input": body["input"]}
 
+    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+        return [body.get("tools"), body.get("text"), body.get("instructions")]
+
+    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+        return keyed(body, name)
+
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         return body.get("max_output_tokens")
 
@@ -196,6 +209,11 @@ def extra(fields: Mapping[str, Any], ours: frozenset[str] = _OURS) -> dict[str, 
         if name in ours:
             raise UsageError(f"extra_body may not set {name!r}, which this package fills itself. Nothing was sent.")
     return dict(fields)
+
+
+def keyed(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Have requests of one prefix sent to one machine, which has it cached; a key of the caller's own stays."""
+    return {"prompt_cache_key": name} | dict(body)
 
 
 def schema_instruction(schema: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What a model turned out to refuse, remembered for as long as the process lives.
 
-Two things are learned from a 400 that names what we sent: a parameter to drop or rename, and
-the rung of structured output that the server can do. They change what goes on the wire and
+Three things are learned from a 400 that names what we sent: a parameter to drop or rename, that
+it takes no cache marks, and the rung of structured output that the server can do. They change what goes on the wire and
 never the key, so an answer stays the same answer.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pllm_notebook.protocols import Wire
+from pllm_notebook.providers.prompt_cache import OUR_KEYS
 from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["Quirks", "quirks_of"]
@@ -44,11 +45,13 @@ class Quirks:
 
     Attributes:
         version: Grows with every change, so that prepared bodies know when to be made again.
+        marks: Whether it takes marks for its prompt cache.
         rung: How much help with structured output the server gives: see `Wire.loosen`.
     """
 
     def __init__(self) -> None:
         self.version = 0
+        self.marks = True
         self.rung = 0
         self._dropped: set[str] = set()
         self._told: set[str] = set()
@@ -94,6 +97,13 @@ class Quirks:
         if failure.kind is not FailureKind.BAD_REQUEST:
             return False
         said = f"{failure.field} {failure.message}"
+        mark = _mark_of(body)
+        if mark and mark in said:
+            if self.marks:
+                self.marks = False
+                self.version += 1
+                self.tell(mark, model)
+            return True
         sent = {*body, *body.get("generationConfig", {})}
         for old, new in _RENAMED.items():
             if old in sent and (failure.field == old or _names(old, said)):
@@ -124,6 +134,16 @@ class Quirks:
         how = ("", "any JSON object, with the schema in the instruction", "the schema in the instruction alone")
         logger.warning("%s does not follow the JSON schema it was sent; asking for %s", model, how[self.rung])
         return True
+
+
+def _mark_of(sent: Mapping[str, Any]) -> str:
+    """Name the cache mark that we put into a body, "" for none; one of the caller's own is never left out."""
+    if str(sent.get("prompt_cache_key", "")).startswith(OUR_KEYS):
+        return "prompt_cache_key"
+    first: Mapping[str, Any] = next(iter(sent.get("messages", ())), {})
+    blocks = (sent.get("system"), first.get("content"))
+    ours = any("cache_control" in block for part in blocks if isinstance(part, list) for block in part)
+    return "cache_control" if ours else ""
 
 
 def _rung_of(sent: Mapping[str, Any]) -> int:

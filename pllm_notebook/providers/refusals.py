@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
+import functools
 import re
 import time
 from collections.abc import Mapping
@@ -93,17 +94,23 @@ def seconds(text: str | None) -> float | None:
     """Read a time until a reset: a Go duration (`6m0s`, `12ms`), seconds, or an RFC 3339 moment."""
     if not text:
         return None
-    plain = number(text)
-    if plain is not None:
-        return plain
+    span, moment = _time(text)
+    return span if moment is None else max(0.0, moment - time.time())
+
+
+# Every reply has two of these, and neighbours have the same: moments are told to the second.
+@functools.lru_cache(maxsize=512)
+def _time(text: str) -> tuple[float | None, float | None]:
+    """Read a duration in seconds, or a moment in seconds since 1970; one of the two is None, or both."""
+    if text[4:5] == "-":
+        try:
+            return None, dt.datetime.fromisoformat(text).timestamp()
+        except ValueError:
+            return None, None
     parts = _GO_DURATION.findall(text)
     if parts and "".join(a + b for a, b in parts) == text:
-        return sum(float(amount) * _GO_UNITS[unit] for amount, unit in parts)
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())
+        return sum(float(amount) * _GO_UNITS[unit] for amount, unit in parts), None
+    return number(text), None
 
 
 def number(text: str | None) -> float | None:

@@ -11,8 +11,6 @@ from pllm_notebook.records import FailureKind, RawReply
 
 __all__ = ["StainlessTransport"]
 
-_JSON = {"headers": {"Content-Type": "application/json"}}
-
 
 class StainlessTransport:
     """Send prepared bytes through an SDK client's raw `post`.
@@ -30,6 +28,9 @@ class StainlessTransport:
         self._client = client
         self._rewrites = rewrites
         self._owned = owned
+        # A whole address saves the SDK the joining of the base address and the path, which it does by writing and
+        # parsing an address anew for every request. A caller's own client may join them in a way of its own.
+        self._base = str(client.base_url).rstrip("/") if owned and not rewrites else ""
         self._response = httpx2.Response
         self._transport_error = httpx2.TransportError
         # Both SDKs have these names in their own module; catching by them needs no second table.
@@ -48,7 +49,8 @@ class StainlessTransport:
                     options={"max_retries": 0, "timeout": None},
                 )
             else:
-                response = await self._client.post(path, cast_to=self._response, content=content, options=_JSON)
+                # No header is given here: both SDKs say application/json by default, and merging headers costs.
+                response = await self._client.post(self._base + path, cast_to=self._response, content=content)
         except self._status_error as error:
             response = error.response  # type: ignore[attr-defined]
         except (self._connection_error, self._transport_error) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import orjson
 
 from pllm_notebook.protocols import MalformedReply, Transport, Wire
 from pllm_notebook.providers.models import refuses_sampling
+from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.schema import Dialect
@@ -62,13 +64,53 @@ class Target:
         """The URL's path below the base address."""
         return self.wire.path(self.model)
 
-    def dress(self, intended: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn an intended body into what goes on the wire."""
+    def dress(self, intended: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
+        """Turn an intended body into what goes on the wire.
+
+        Args:
+            intended: As `Wire.encode` gives it; never changed.
+            lead: The text that the rows' prompts begin with, "" for none.
+        """
+        body = self._healed(intended)
+        name = self._name(body, lead) if self._takes_marks else None
+        return body if name is None else self.wire.mark(body, name, lead)
+
+    def prefix_name(self, intended: Mapping[str, Any], lead: str = "") -> str | None:
+        """Name the prefix that a run's requests share, by a short hash that tells nothing of it.
+
+        Args:
+            intended: As for `dress`.
+            lead: As for `dress`.
+
+        Returns:
+            None where the provider's prompt cache would not keep it: it is too short, or there is no such cache.
+        """
+        return self._name(self._healed(intended), lead)
+
+    def _healed(self, intended: Mapping[str, Any]) -> dict[str, Any]:
         if "temperature" in intended and refuses_sampling(self.price_provider or "", self.model, intended):
             # Not dropped for good: another run may ask without reasoning, and then it is taken.
             self.quirks.tell("temperature", self.label)
             intended = {name: value for name, value in intended.items() if name != "temperature"}
         return self.quirks.dress(intended, self.wire)
+
+    def _name(self, body: Mapping[str, Any], lead: str) -> str | None:
+        smallest = smallest_prefix_bytes(self.price_provider, self.model)
+        if smallest is None:
+            return None
+        shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body) if part)
+        if len(shared) + len(lead.encode()) < smallest:
+            return None
+        # Of the lead only what does not hang on where it was found to end.
+        parts = (self.model.encode(), shared, lead[:LEAST_LEAD].encode())
+        return OUR_KEYS + hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+    @property
+    def _takes_marks(self) -> bool:
+        # OpenAI's mark is a field that other servers of its format may refuse without naming it; Anthropic's
+        # belongs to its format, wherever that is served.
+        ours = self.price_provider != "openai" or self.provider in ("openai", "sim:openai")
+        return ours and self.quirks.marks
 
     def read(self, raw: RawReply) -> Reply | Failure:
         """Read a response, whatever its status."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -11,7 +13,8 @@ from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
 from pllm_notebook.records import Failure, FailureKind, Request, Turn
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
-from pllm_notebook.schema import FittedSchema, OutputType
+from pllm_notebook.run.lead import Lead
+from pllm_notebook.schema import FittedSchema, OutputType, packed
 from pllm_notebook.settings import Options, current
 
 if TYPE_CHECKING:
@@ -23,8 +26,31 @@ __all__ = ["Ask", "simulate", "target_for"]
 GUESSED_OUTPUT_TOKENS = 150
 # Under a ceiling every call needs a bound for its own cost, hence for its output.
 OUTPUT_LIMIT_UNDER_BUDGET = 16_384
+# Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
+_WRAPPING_TOKENS = 24
 # English text runs to about four bytes a token; estimates only, never what is charged.
 BYTES_PER_TOKEN = 4
+
+# White space, as a JSON string: providers refuse a block of text that has nothing else.
+_BLANK = re.compile(rb'"(?: |\\[nrt])*"')
+
+
+class _Dress(NamedTuple):
+    """The body as it goes on the wire today, ready for each row's text.
+
+    Attributes:
+        version: Of the quirks that it was made under.
+        lead: What it takes the prompts to begin with.
+        plain: For a row's whole text.
+        led: For a row's text without the lead, None where the wire has no block of its own for the lead.
+        lead_json: The lead's bytes at the beginning of a JSON string.
+    """
+
+    version: int
+    lead: str
+    plain: Parts
+    led: Parts | None
+    lead_json: bytes
 
 
 class Ask:
@@ -35,12 +61,25 @@ class Ask:
         options: As resolved.
         output: The type to parse, None for plain text.
         system: The instruction, None for none.
+        sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
+
+    Attributes:
+        pack: Rows that are asked in one call, None for one row a call.
+        packed: The same question, as it is put to a whole pack; its "prompt" is `prompts.packed`. None likewise.
 
     Raises:
         UnsupportedSchemaError: When the provider cannot be asked for the type. Nothing was sent.
     """
 
-    def __init__(self, target: Target, options: Options, output: OutputType | None, system: str | None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        options: Options,
+        output: OutputType | None,
+        system: str | None,
+        *,
+        sharing: int | None = None,
+    ) -> None:
         self.target = target
         self.options = options
         self.output = output
@@ -48,8 +87,18 @@ class Ask:
         self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
         self._intended = self.intended((Turn("user", HOLE),))
         self.output_limit = target.wire.output_limit(self._intended)
-        self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt)
-        self._dressed: tuple[int, Parts] | None = None
+        self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt, pack=sharing)
+        self.pack: int | None = None
+        self.packed: Ask | None = None
+        self._shared_keys = self._keys
+        if sharing is None and options.pack is not None and options.pack > 1:
+            self.pack = k = options.pack
+            limit = options.max_output_tokens
+            longer = replace(options, max_output_tokens=None if limit is None else k * (limit + _WRAPPING_TOKENS))
+            self.packed = Ask(target, longer, packed(output), system, sharing=k)
+            self._shared_keys = KeyMaker(target.provider, target.path, self._intended, options.salt, pack=k)
+        self._dressed: _Dress | None = None
+        self._lead = Lead()
         self._lock = threading.Lock()
 
     def intended(self, turns: tuple[Turn, ...]) -> dict[str, Any]:
@@ -75,7 +124,7 @@ class Ask:
     def text_json(self, prompt: str) -> bytes | Failure:
         """Encode a row's prompt, or say why it cannot be sent."""
         try:
-            return orjson.dumps(prompt)
+            text_json = orjson.dumps(prompt)
         except TypeError:
             at = next((i for i, char in enumerate(prompt) if "\ud800" <= char <= "\udfff"), 0)
             return Failure(
@@ -84,9 +133,21 @@ class Ask:
                 f"that a provider takes. Clean the cell, for example with "
                 f".str.encode('utf-8', 'replace').str.decode('utf-8'). Nothing was sent for this row.",
             )
+        if self._lead.open:
+            self.expect(prompt)
+        return text_json
+
+    def expect(self, prompt: str) -> None:
+        """Learn from *prompt* what this run's prompts begin with; it need never be sent."""
+        with self._lock:
+            self._lead.see(prompt)
 
     def key(self, text_json: bytes) -> str:
-        """Give the key of the row with this prompt."""
+        """Give the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
+        return self._shared_keys.key(text_json)
+
+    def plain_key(self, text_json: bytes) -> str:
+        """Give the key of the row with this prompt in a call of its own."""
         return self._keys.key(text_json)
 
     def key_of(self, turns: tuple[Turn, ...]) -> str:
@@ -96,25 +157,45 @@ class Ask:
 
     def content(self, text_json: bytes) -> bytes:
         """Give the wire's bytes for a row, in today's dress."""
-        return self._parts().fill(text_json)
+        parts, text_json = self._fitting(text_json)
+        return parts.fill(text_json)
 
     def size(self, text_json: bytes) -> int:
         """Give the number of bytes that `content` would have."""
-        parts = self._parts()
+        parts, text_json = self._fitting(text_json)
         return len(parts.before) + len(text_json) + len(parts.after)
 
-    def _parts(self) -> Parts:
-        version = self.target.quirks.version
+    def prefix(self) -> str | None:
+        """Name what the bodies of all rows begin with, None where the provider's prompt cache would not keep it."""
+        return self.target.prefix_name(self._intended, self._lead.text)
+
+    def _fitting(self, text_json: bytes) -> tuple[Parts, bytes]:
+        """Give the body for a row, and what of its text goes into the hole."""
+        dress = self._dress()
+        if dress.led is not None and text_json.startswith(dress.lead_json):
+            # A slice, since a string that begins with the lead is encoded beginning with the lead's bytes.
+            rest = b'"' + text_json[len(dress.lead_json) :]
+            if not _BLANK.fullmatch(rest):
+                return dress.led, rest
+        return dress.plain, text_json
+
+    def _dress(self) -> _Dress:
+        target = self.target
         with self._lock:
-            if self._dressed is None or self._dressed[0] != version:
-                self._dressed = (version, Parts(self.target.dress(self._intended)))
-                # Dressing may itself have learned something (a parameter known to be refused).
-                self._dressed = (self.target.quirks.version, self._dressed[1])
-            return self._dressed[1]
+            lead, dressed = self._lead.text, self._dressed
+            if dressed is None or dressed.version != target.quirks.version or dressed.lead != lead:
+                plain = Parts(target.dress(self._intended, lead))
+                led = None
+                if lead:
+                    led = Parts.alone(target.dress(self.intended((Turn("user", lead + HOLE),)), lead))
+                # Read only now: dressing may itself have learned something (a parameter known to be refused).
+                dressed = _Dress(target.quirks.version, lead, plain, led, orjson.dumps(lead)[:-1])
+                self._dressed = dressed
+            return dressed
 
     def content_of(self, turns: tuple[Turn, ...]) -> bytes:
         """Give the wire's bytes for a whole conversation."""
-        return orjson.dumps(self.target.dress(self.intended(turns)))
+        return orjson.dumps(self.target.dress(self.intended(turns), self._lead.text))
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Give the model's price, None for unknown."""

@@ -10,25 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from array import array
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from pllm_notebook import prompts
 from pllm_notebook.engine import Engine, Feed, Job, Landing, Lane
 from pllm_notebook.exceptions import BudgetError, PllmError, ProviderRejectedError, RowError, StoppedError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure, FailureKind, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
+from pllm_notebook.run.backlog import Backlog, Offer
 from pllm_notebook.run.budget import Budget
 from pllm_notebook.run.intake import Intake
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
+from pllm_notebook.run.packing import Pack, Packing, falls_apart
 from pllm_notebook.run.planner import Chunk, Planner, Prompts
 from pllm_notebook.run.settle import Arrival, Repair
+from pllm_notebook.run.warmup import PATIENCE_S, Warmup
 
 __all__ = ["Conductor", "State"]
 
@@ -73,6 +75,7 @@ class Conductor:
         self.note = ""
         self.input_tokens = 0
         self.output_tokens = 0
+        self.cached_tokens = 0
         self.cost_usd: float | None = 0.0
         self._rate = ask.rate()
         self.budget = Budget(ask.options.max_cost_usd, self._rate, ask.output_limit, ask.target.label)
@@ -80,17 +83,18 @@ class Conductor:
         self._loop = engine.loop
         self._store = store
         self._planner = Planner(ask, rows, total, self.ledger, store)
+        self._packing = Packing(ask, rows, self.ledger, self._planner, store) if ask.packed else None
+        if ask.packed is not None:
+            # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
+            ask.packed.expect(prompts.packed(rows.source, ()))
         self._planned = False
         self._ended = ended
         self._serial = ask.options.mode == "sync"
+        self._warmup = Warmup(self._shared_prefix)
         self._raises = self._serial or ask.options.errors == "raise"
         self._feed = self._new_feed()
         self._attached = False
-        # Calls of the plan that must be sent, the first `_head` of them already taken. An array, since
-        # there may be a million.
-        self._pending = array("q")
-        self._head = 0
-        self._repairs: deque[Repair] = deque()
+        self._backlog = Backlog(ask, self.ledger, self._planner.prompt, self._packing, self._answered_meanwhile)
         # Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
         self._open = 0
         # Made in `begin`, on the loop; it has no connection until something must be sent.
@@ -140,12 +144,11 @@ class Conductor:
         # from there. One whose own paid failure was named is what the caller wants to pay for again.
         passing = set(self.retryable(None))
         self._look_again = {call for call in calls if call in passing}
+        self._backlog.restart(calls)
         for call in calls:
             if self.ledger.outcomes[call] is not None:
                 self.pace.failed -= self.ledger.weight[call]
                 self.ledger.outcomes[call] = None
-        self._pending, self._head = array("q", calls), 0
-        self._repairs.clear()
         self._stopping, self._reason, self.error, self.state = None, None, None, "running"
         self._feed = self._new_feed()
         self.pace.resume(time.monotonic())
@@ -184,22 +187,23 @@ class Conductor:
             if outcome is not None:
                 self._count(outcome, rows)
         for arrival, settled in chunk.settled:
-            if isinstance(settled, Repair):
-                self._repairs.append(settled)
-            else:
+            if isinstance(settled, Outcome):
                 self._record(arrival.call, settled)
+            else:
+                self._backlog.repair((settled,))
         if self.ask.options.cache == "only":
             failure = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
             for call in chunk.missing:
                 self._record(call, Outcome(None, failure, ledger.keys[call], (), False))
         else:
-            self._pending.extend(chunk.missing)
+            self._backlog.extend(chunk.missing)
         self._send()
 
     def _plan_ended(self, work: asyncio.Future[None]) -> None:
         self._planned = True
         if not work.cancelled() and work.exception() is not None:
             self.stop("failed", work.exception())
+        self._send()  # a last pack need not be full
         self._finish_if_over()
 
     # Sending.
@@ -211,13 +215,14 @@ class Conductor:
             max_retries=options.max_retries,
             timeout_s=options.timeout_s,
             concurrency=1 if self._serial else options.concurrency,
+            spare=self._spare if options.hedge else None,
         )
         feed.ceilings(self._loop.loop.time(), options.requests_per_min, options.tokens_per_min)
         return feed
 
     def _send(self) -> None:
         """Let the lane ask for calls, opening it only now: a run that finds everything needs no key."""
-        if self._stopping is not None or (self._head == len(self._pending) and not self._repairs):
+        if self._stopping is not None or not self._backlog:
             return
         label = self.ask.target.label
         try:
@@ -246,55 +251,54 @@ class Conductor:
             self.note = "waiting for the cache to be written"
             self._loop.loop.call_later(_LOOK_AGAIN_S, self._send)
             return None
-        ask = self.ask
-        if self._repairs:
-            repair = self._repairs[0]
-            content = ask.content_of(repair.turns)
-            job = self._job(repair.key, partial(ask.content_of, repair.turns), len(content), repair)
-            if job is not None:
-                self._repairs.popleft()
-            return job
-        while self._head < len(self._pending):
-            call = self._pending[self._head]
-            if not (call in self._look_again or self._others_landed()) or not self._answered_meanwhile(call):
-                break
-            self._head += 1
-        if self._head == len(self._pending):
+        if self._warmup.holds(self._loop.loop.time(), self._backlog.requests):
             return None
-        call = self._pending[self._head]
-        text = ask.text_json(self._planner.prompt(self.ledger.first_row[call]))
-        assert isinstance(text, bytes)  # the plan has read it before
-        job = self._job(self.ledger.keys[call], partial(ask.content, text), ask.size(text), call)
-        if job is not None:
-            self._head += 1
+        offer = self._backlog.offer(planned=self._planned)
+        job = None if offer is None else self._job(offer)
+        if offer is not None and job is not None:
+            self._backlog.take(offer)
         return job
 
-    def _others_landed(self) -> bool:
-        """Tell whether replies that this run was not aboard have come since its plan was begun."""
-        return self._lane.landed - self._landed_before > self._landings
+    def _shared_prefix(self) -> Hashable | None:
+        """Tell what all calls of this run begin with, None where the provider's cache is of no use to it."""
+        prefix = None if self._serial else (self.ask.packed or self.ask).prefix()
+        return None if prefix is None else (*self.ask.target.lane, prefix)
 
-    def _answered_meanwhile(self, call: int) -> bool:
+    def _answered_meanwhile(self, call: int, keys: Callable[[], list[str]], metas: tuple[bytes, ...]) -> bool:
         """Take the answer that another run has brought since this one was planned; False when there is none."""
-        if self._store is None or self.ask.options.cache == "refresh":
+        # Nothing can have come where no reply has landed that this run was not aboard.
+        others = self._lane.landed - self._landed_before > self._landings
+        if not (others or call in self._look_again) or self._store is None or self.ask.options.cache == "refresh":
             return False
-        key = self.ledger.keys[call]
-        entry = self._store.queued(key) or self._store.get_many([key]).get(key)
-        if entry is None or not entry.serves(self.ask.output_limit):
-            return False
-        self._open += 1
-        # Stored once more, which changes nothing, so that its row too is reported after its commit.
-        self._intake.take(key, Arrival(call, key, entry, self.ledger.first_row[call]))
-        return True
+        for key in keys():
+            entry = self._store.queued(key) or self._store.get_many([key]).get(key)
+            if entry is not None and entry.serves(self.ask.output_limit):
+                self._open += 1
+                # Stored once more, which changes nothing, so that its row too is reported after its commit.
+                self._intake.take(key, Arrival(call, key, entry, self.ledger.first_row[call], metas=metas))
+                return True
+        return False
 
-    def _job(self, key: str, content: Callable[[], bytes], size: int, tag: int | Repair) -> Job | None:
-        bound = self.budget.bound_usd(size)
+    def _job(self, offer: Offer) -> Job | None:
+        size, tag = offer.size, offer.tag
+        if isinstance(tag, Pack):
+            assert self._packing is not None
+            bound, tokens = self._packing.bound_usd(tag), self._packing.tokens(tag)
+        else:
+            bound = self.budget.bound_usd(size)
+            tokens = size / BYTES_PER_TOKEN + (self.ask.options.max_output_tokens or GUESSED_OUTPUT_TOKENS)
         if not self.budget.admit(bound):
             if not self._open:
                 self._loop.loop.call_soon(self._out_of_money)
             return None
         self._open += 1
-        tokens = size / BYTES_PER_TOKEN + (self.ask.options.max_output_tokens or GUESSED_OUTPUT_TOKENS)
-        return Job(key, content, tokens, self._landed, (tag, bound, self.ask.target.quirks.rung))
+        if self._warmup.took(self._loop.loop.time()):
+            self._loop.loop.call_later(PATIENCE_S, self._send)
+        return Job(offer.key, offer.content, tokens, self._landed, (tag, bound, self.ask.target.quirks.rung))
+
+    def _spare(self, job: Job) -> bool:
+        """Put by the money to send *job* a second time; False while anything else is to be sent, or for want of it."""
+        return self._planned and not self._backlog and self.budget.admit(job.tag[1])
 
     def _out_of_money(self) -> None:
         """Nothing is on the wire and the next call could pass the ceiling."""
@@ -306,12 +310,8 @@ class Conductor:
         )
         self._stopping, self._reason = "failed", partial(BudgetError, message) if self._raises else None
         failure = Failure(FailureKind.BUDGET, message)
-        for call in self._pending[self._head :]:
-            self._record(call, Outcome(None, failure, self.ledger.keys[call], (), False))
-        for repair in self._repairs:
-            self._record(repair.arrival.call, _unrepaired(repair, failure))
-        self._head = len(self._pending)
-        self._repairs.clear()
+        for call, outcome in self._backlog.drain(failure):
+            self._record(call, outcome)
         self._finish_if_over()
 
     # Landing.
@@ -321,11 +321,14 @@ class Conductor:
         tag, bound, rung = job.tag
         result = landing.result
         self._landings += isinstance(result, Reply)
+        if job.hedged:  # what was put by for its second request; what that may have cost is in `maybe_paid`
+            self.budget.settle(bound, 0.0)
+        self._warmup.ended(self._loop.loop.time(), replied=isinstance(result, Reply))
         if isinstance(result, Failure):
             self._open -= 1
             # A request that may have been paid keeps its reservation as spent; one that was refused is free.
             self.budget.settle(bound, None if landing.maybe_paid else 0.0, max(0, landing.maybe_paid - 1))
-            self._fail(job.key, tag, replace(result, attempts=landing.attempts))
+            self._fail(tag, replace(result, attempts=landing.attempts))
             self._send()
             self._finish_if_over()
             return
@@ -333,44 +336,56 @@ class Conductor:
         self.budget.settle(bound, cost, landing.maybe_paid)
         self._add(result, cost)
         assert landing.raw is not None
+        asked = self._packing.asked if self._packing is not None and isinstance(tag, Pack) else self.ask
         entry = Entry.of(
             result,
             landing.raw.body,
             asked=self.ask.target.label,
-            output_limit=self.ask.output_limit,
+            output_limit=asked.output_limit,
             cost_usd=cost,
             latency_s=landing.latency_s,
             attempts=landing.attempts,
         )
-        self._intake.take(job.key, self._arrival(tag, entry, rung))
+        if isinstance(tag, Pack):
+            self._take_pack(tag, entry, rung)
+        elif isinstance(tag, int):
+            row = self.ledger.first_row[tag]
+            self._intake.take(job.key, Arrival(tag, job.key, entry, row, cached=False, rung=rung))
+        else:
+            self._intake.take(job.key, tag.arrived(entry, rung))
 
-    def _arrival(self, tag: int | Repair, entry: Entry, rung: int) -> Arrival:
-        if isinstance(tag, Repair):
-            before = tag.arrival
-            metas = (*before.metas, before.entry.meta)
-            return Arrival(
-                before.call, before.key, entry, before.row, tag.turns, metas, before.repairs + 1, False, rung
-            )
-        return Arrival(tag, self.ledger.keys[tag], entry, self.ledger.first_row[tag], cached=False, rung=rung)
+    def _take_pack(self, pack: Pack, entry: Entry, rung: int) -> None:
+        assert self._packing is not None
+        arrivals, alone = self._packing.land(pack, entry, rung)
+        self._backlog.repair(alone)
+        self._open += len(arrivals) - 1
+        for arrival in arrivals:
+            self._intake.take(arrival.key, arrival)
+        self._send()
+        self._finish_if_over()
 
     def _add(self, reply: Reply, cost_usd: float | None) -> None:
         if reply.usage is not None:
             self.input_tokens += reply.usage.input_tokens
             self.output_tokens += reply.usage.output_tokens
+            self.cached_tokens += reply.usage.cache_read_tokens
         if cost_usd is None or self.cost_usd is None:
             self.cost_usd = None
         else:
             self.cost_usd += cost_usd
 
-    def _fail(self, key: str, tag: int | Repair, failure: Failure) -> None:
+    def _fail(self, tag: int | Repair | Pack, failure: Failure) -> None:
         if failure.kind is FailureKind.CANCELLED:
             return  # the row stays pending: nobody knows its answer
         label = self.ask.target.label
+        logger.info("%s: a call failed: %s (status %s)", label, failure.kind, failure.status)
         if isinstance(tag, Repair):
-            self._record(tag.arrival.call, _unrepaired(tag, failure))
+            self._record(tag.call, tag.failed(failure))
+        elif isinstance(tag, Pack) and self._packing is not None and falls_apart(failure):
+            self._backlog.repair(map(self._packing.alone, tag.calls))
         else:
-            self._record(tag, Outcome(None, failure, key, (), False))
-        logger.info("%s: a row failed: %s (status %s)", label, failure.kind, failure.status)
+            for call in tag.calls if isinstance(tag, Pack) else (tag,):
+                self._record(call, Outcome(None, failure, self.ledger.keys[call], (), False))
         if failure.kind.fatal and self._stopping is None:
             message = f"{label} refused ({failure.kind.replace('_', ' ')}): {failure.message}"
             logger.error("%s", message)
@@ -380,10 +395,10 @@ class Conductor:
         """Take what has been stored and read."""
         for arrival, outcome in settled:
             self._open -= 1
-            if isinstance(outcome, Repair):
-                self._repairs.append(outcome)
-            else:
+            if isinstance(outcome, Outcome):
                 self._record(arrival.call, outcome)
+            else:
+                self._backlog.repair((outcome,))
         self._send()
         self._finish_if_over()
 
@@ -411,10 +426,9 @@ class Conductor:
             self.pace.done += rows
 
     def _finish_if_over(self) -> None:
-        nothing_left = self._head == len(self._pending) and not self._repairs
         if self.state != "running" or self._open or not self._planned:
             return
-        if self._stopping is None and not nothing_left:
+        if self._stopping is None and self._backlog:
             return
         self._detach()
         reason = self._reason
@@ -425,10 +439,3 @@ class Conductor:
         self.pace.finish(time.monotonic())
         self.note = f"{self.unsaved:,} answers could not be saved to the cache" if self.unsaved else ""
         self._ended()
-
-
-def _unrepaired(repair: Repair, failure: Failure) -> Outcome:
-    """Give the outcome of a row whose repair turn failed: what was paid before it is kept."""
-    arrival = repair.arrival
-    metas = (*arrival.metas, arrival.entry.meta)
-    return Outcome(None, failure, arrival.key, metas, False, arrival.entry)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pllm_notebook.engine import Limiter
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
+from pllm_notebook.run.packing import pack_text
 from pllm_notebook.run.run import Rows
 
 __all__ = ["Estimate", "estimate"]
@@ -27,8 +28,8 @@ class Estimate:
         skipped: Rows with a missing value in the prompt.
         cached: Distinct calls that the cache answers.
         duplicates: Rows that share another row's call.
-        calls: Distinct calls that would be sent.
-        input_tokens: Of those calls, at four bytes a token.
+        calls: Distinct calls that would be sent; packs, where rows share them.
+        input_tokens: Of those calls, at four bytes a token; what a pack's rows share counts once.
         output_tokens: Of those calls; from stored replies to the same question where there are any.
         measured: Whether output tokens come from such replies and not from a guess.
         cost_usd: Through the live API; None for an unknown price.
@@ -88,11 +89,13 @@ def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None)
         limiter: The account's limits as learned so far, None for none.
     """
     keys: dict[str, None] = {}
-    skipped = sendable = cached = content_bytes = 0
+    skipped = sendable = cached = asked = 0
     samples: list[Entry] = []
+    requests = _Requests(ask, rows)
     for start in range(0, rows.total, _CHUNK):
-        new: dict[str, int] = {}
-        for prompt in rows.prompts(range(start, min(start + _CHUNK, rows.total))):
+        new: dict[str, tuple[int, bytes]] = {}
+        chunk = range(start, min(start + _CHUNK, rows.total))
+        for row, prompt in zip(chunk, rows.prompts(chunk), strict=True):
             text = ask.text_json(prompt) if isinstance(prompt, str) else None
             if not isinstance(text, bytes):
                 skipped += 1
@@ -101,19 +104,23 @@ def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None)
             key = ask.key(text)
             if key not in keys:
                 keys[key] = None
-                new[key] = ask.size(text)
-        known = {} if store is None or ask.options.cache == "refresh" else store.get_many(list(new))
+                new[key] = row, text
+        known = {} if store is None or ask.options.cache == "refresh" else _known(ask, store, new)
         hits = {key for key, entry in known.items() if entry.serves(ask.output_limit)}
         cached += len(hits)
-        content_bytes += sum(size for key, size in new.items() if key not in hits)
+        for key, (row, text) in new.items():
+            if key not in hits:
+                asked += 1
+                requests.add(row, text)
         if len(samples) < 200:
             samples += list(known.values())[:200]
-    calls = len(keys) - cached
+    requests.close()
+    calls = requests.count
     counted = [entry.output_tokens for entry in samples if entry.output_tokens]
     each = sum(counted) / len(counted) if counted else GUESSED_OUTPUT_TOKENS
     if ask.options.max_output_tokens is not None:
         each = min(each, ask.options.max_output_tokens)
-    tokens_in, tokens_out = content_bytes // BYTES_PER_TOKEN, round(each * calls)
+    tokens_in, tokens_out = requests.size // BYTES_PER_TOKEN, round(each * asked)
     return Estimate(
         rows=rows.total,
         skipped=skipped,
@@ -123,20 +130,56 @@ def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None)
         input_tokens=tokens_in,
         output_tokens=tokens_out,
         measured=bool(counted),
-        cost_usd=_cost(ask, calls, tokens_in, each, batch=False),
-        batch_cost_usd=_cost(ask, calls, tokens_in, each, batch=True),
+        cost_usd=_cost(ask, calls, tokens_in, each * asked, batch=False),
+        batch_cost_usd=_cost(ask, calls, tokens_in, each * asked, batch=True),
         time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
         model=ask.target.label,
         simulated=ask.target.simulated,
     )
 
 
-def _cost(ask: Ask, calls: int, tokens_in: int, each_out: float, *, batch: bool) -> float | None:
+def _known(ask: Ask, store: Store, new: Mapping[str, tuple[int, bytes]]) -> dict[str, Entry]:
+    """Look up what is stored, by the keys of this run; where packs have brought nothing, a row's own answer serves."""
+    known = store.get_many(list(new))
+    if ask.pack is not None:
+        left = [key for key in new if key not in known or not known[key].serves(ask.output_limit)]
+        plain = {ask.plain_key(new[key][1]): key for key in left}
+        known |= {plain[key]: entry for key, entry in store.get_many(list(plain)).items()}
+    return known
+
+
+class _Requests:
+    """Count the requests that rows take, and their bytes."""
+
+    def __init__(self, ask: Ask, rows: Rows) -> None:
+        self.count = self.size = 0
+        self._ask = ask
+        self._rows = rows
+        self._items: list[bytes] = []
+
+    def add(self, row: int, text: bytes) -> None:
+        if self._ask.pack is None:
+            self.count += 1
+            self.size += self._ask.size(text)
+            return
+        self._items += self._rows.items(range(row, row + 1))
+        if len(self._items) == self._ask.pack:
+            self.close()
+
+    def close(self) -> None:
+        """Count a last pack that is not full."""
+        if self._items and self._ask.packed is not None:
+            self.count += 1
+            self.size += self._ask.packed.size(pack_text(self._ask.packed, self._rows.source, self._items))
+            self._items = []
+
+
+def _cost(ask: Ask, calls: int, tokens_in: int, tokens_out: float, *, batch: bool) -> float | None:
     if calls == 0:
         return 0.0
     rate = ask.rate(batch=batch)
     # Priced as so many average calls: long-context tiers go by the single request.
-    return None if rate is None else calls * rate.cost_usd(Usage(round(tokens_in / calls), round(each_out)))
+    return None if rate is None else calls * rate.cost_usd(Usage(round(tokens_in / calls), round(tokens_out / calls)))
 
 
 def _time(calls: int, tokens: int, samples: list[Entry], limiter: Limiter | None) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pllm_notebook import prompts
 from pllm_notebook.records import Entry, Turn, Usage
 
 if TYPE_CHECKING:
@@ -28,11 +29,15 @@ class Explanation:
         model: As a person writes it.
         simulated: Whether the answer is invented.
         prompt: The row's own text, None for a skipped row.
-        body: The intended request body, None for a skipped row.
-        key: Of the call, "" where there was none.
+        body: The intended request body, None for a skipped row. Of a packed row it is that of its pack, the
+            neighbours left out.
+        key: Of the row's call, "" where there was none.
+        pack: Rows that shared a call at most, None where the row was asked by itself.
+        pack_id: Key of the shared call, "" for none.
         value: The parsed value, None where there is none.
         failure: Kind and message, "" for none.
-        reply: The raw response body, decoded where it is JSON; None where it is not kept.
+        reply: The raw response body, decoded where it is JSON; None where it is not kept. Of a packed row it
+            is the whole pack's.
         attempts: Requests that were sent for it, repairs included.
         latency_s: Of the last request, None where there was none.
         usage: Tokens, None for unknown.
@@ -53,6 +58,8 @@ class Explanation:
     latency_s: float | None
     usage: Usage | None
     cost_usd: float | None
+    pack: int | None = None
+    pack_id: str = ""
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<10} {text}" for name, text in self._lines())
@@ -84,6 +91,10 @@ class Explanation:
             ("tokens", tokens),
             ("cost", cost),
             ("key", self.key),
+            (
+                "pack",
+                "" if self.pack is None else f"one of up to {self.pack} rows in call {self.pack_id}",
+            ),
             ("body", _pretty(self.body)),
         ]
         return [(name, text) for name, text in lines if text]
@@ -103,11 +114,15 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
     text = prompt if isinstance(prompt, str) else None
     outcome, failure = ledger.outcome(position), ledger.failure(position)
     call = ledger.call_of_row[position]
-    key = ledger.keys[call] if call >= 0 else ""
+    key = outcome.key if outcome is not None else ledger.keys[call] if call >= 0 else ""
     entry: Entry | None = None if outcome is None else outcome.entry
     if entry is None and store is not None and outcome is not None and outcome.metas:
         entry = store.get_many([key]).get(key)
     replies = [] if outcome is None else outcome.replies()
+    # Of the answer itself: one that was asked for again alone is no longer a pack's.
+    pack = entry.about.get("pack") if entry is not None else None
+    pack_id = "" if pack is None or entry is None else entry.about["pack_id"]
+    whole = None if store is None or pack is None else store.get_many([pack_id]).get(pack_id)
     attempts = sum(about["attempts"] for about in replies)
     return Explanation(
         position=position,
@@ -115,16 +130,26 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
         model=run.ask.target.label,
         simulated=run.ask.target.simulated,
         prompt=text,
-        body=None if text is None else run.ask.intended((Turn("user", text),)),
+        body=None if text is None else _body(run, position, text, packed=pack is not None),
         key=key,
         value=None if outcome is None else outcome.value,
         failure="" if failure is None else f"{failure.kind}: {failure.message}",
-        reply=None if entry is None else _decoded(entry.raw),
+        reply=None if entry is None else _decoded((whole or entry).raw),
         attempts=max(attempts, 0 if failure is None else failure.attempts),
         latency_s=replies[-1]["latency_s"] if replies else None,
         usage=outcome.usage if replies and outcome is not None else None,
         cost_usd=outcome.cost_usd if replies and outcome is not None else None,
+        pack=pack,
+        pack_id=pack_id,
     )
+
+
+def _body(run: Run, position: int, text: str, *, packed: bool) -> dict[str, Any]:
+    ask = run.ask
+    if packed and ask.packed is not None:
+        text = prompts.packed(run.rows.source, run.rows.items(range(position, position + 1)))
+        return ask.packed.intended((Turn("user", text),))
+    return ask.intended((Turn("user", text),))
 
 
 def _decoded(raw: bytes) -> Any:

@@ -1,7 +1,8 @@
 """The key of a call: what determines its answer, and nothing else.
 
 sha256, base64url, over a version and canonical JSON of the provider's name, the logical endpoint,
-the intended body less transport fields and less the output limit, the sample index and the salt.
+the intended body less transport fields and less the output limit, the sample index, the salt, and how many
+rows share the call where they do: neighbours influence an answer.
 Fields are left out by a list of what cannot matter, so that one we have never heard of makes a
 miss, which costs once, and never a wrong answer. The order inside the body counts: the order of a
 schema's fields changes what a model writes.
@@ -53,6 +54,11 @@ class Parts:
         if not hole or _HOLE_JSON in self.after:
             raise ValueError("a body must hold the row's text exactly once")
 
+    @classmethod
+    def alone(cls, body: Mapping[str, Any]) -> Parts | None:
+        """Encode a body whose hole may be only a part of a text; None where it is."""
+        return cls(body) if _HOLE_JSON in orjson.dumps(body) else None
+
     def fill(self, text_json: bytes) -> bytes:
         """Give the body with *text_json*, a JSON string, in the hole."""
         return self.before + text_json + self.after
@@ -67,10 +73,19 @@ class KeyMaker:
         body: The intended body with `HOLE` for the row's text.
         salt: The caller's.
         sample: Index of the sample; 0 is the plain call.
+        pack: Rows that share a call, None for a call of its own.
     """
 
-    def __init__(self, provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0) -> None:
-        parts = Parts(_envelope(provider, path, body, salt, sample))
+    def __init__(
+        self,
+        provider: str,
+        path: str,
+        body: Mapping[str, Any],
+        salt: str,
+        sample: int = 0,
+        pack: int | None = None,
+    ) -> None:
+        parts = Parts(_envelope(provider, path, body, salt, sample, pack))
         self._before = hashlib.sha256(parts.before)
         self._after = parts.after
 
@@ -82,12 +97,16 @@ class KeyMaker:
         return _written(digest.digest())
 
 
-def key_of(provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0) -> str:
+def key_of(
+    provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0, pack: int | None = None
+) -> str:
     """Give the key of one whole body; equal to what `KeyMaker` gives for it."""
-    return _written(hashlib.sha256(orjson.dumps(_envelope(provider, path, body, salt, sample))).digest())
+    return _written(hashlib.sha256(orjson.dumps(_envelope(provider, path, body, salt, sample, pack))).digest())
 
 
-def _envelope(provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int) -> dict[str, Any]:
+def _envelope(
+    provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int, pack: int | None
+) -> dict[str, Any]:
     without = _TRANSPORT | _OUTPUT_LIMIT
     kept = {name: value for name, value in body.items() if name not in without}
     if "generationConfig" in kept:  # Google keeps its limit one level down
@@ -95,8 +114,11 @@ def _envelope(provider: str, path: str, body: Mapping[str, Any], salt: str, samp
         kept["generationConfig"] = config
         if not config:
             del kept["generationConfig"]
+    envelope = {"v": KEY_VERSION, "provider": provider, "path": path, "sample": sample, "salt": salt}
+    if pack is not None:
+        envelope["pack"] = pack
     # The body comes last, so that all rows share the longest prefix.
-    return {"v": KEY_VERSION, "provider": provider, "path": path, "sample": sample, "salt": salt, "body": kept}
+    return envelope | {"body": kept}
 
 
 def _written(digest: bytes) -> str:

@@ -25,4 +25,4 @@ def lane_of(engine: Engine, target: Target) -> Lane:
             target.label, target.path, target.connect, target.read, heal, limits, limiter, engine.rng
         )  # fmt: skip
 
-    return engine.lane(target.lane, make, slots=target.slots, known=target.price_provider is not None)
+    return engine.lane(target.lane, make, slots=target.slots, known=None)

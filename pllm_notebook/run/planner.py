@@ -21,8 +21,15 @@ _CHUNK = 5_000
 class Prompts(Protocol):
     """Where prompts come from."""
 
+    @property
+    def source(self) -> str:
+        """The template that all rows share, as written; "" where there is none."""
+
     def prompts(self, rows: range) -> Sequence[str | Failure | None]:
         """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
+
+    def items(self, rows: range) -> Sequence[bytes]:
+        """Give what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
 
 
 class Chunk(NamedTuple):
@@ -80,6 +87,7 @@ class Planner:
         ledger, ask = self._ledger, self._ask
         first_new = len(ledger.keys)
         weights: dict[int, int] = {}
+        plain: dict[int, str] = {}
         skipped = failed = 0
         for row, prompt in zip(rows, self._rows.prompts(rows), strict=True):
             if prompt is None:
@@ -93,17 +101,27 @@ class Planner:
                 continue
             call = ledger.add(row, ask.key(text))
             weights[call] = weights.get(call, 0) + 1
+            if ask.pack is not None and call >= first_new:
+                plain[call] = ask.plain_key(text)
         new = range(first_new, len(ledger.keys))
-        found: dict[str, Entry] = {}
-        if self._store is not None and ask.options.cache != "refresh" and new:
-            found = self._store.get_many(ledger.keys[first_new:])
+        found = self._known(ledger.keys[first_new:])
+        # An answer of the row's own is at least as good as one out of a pack.
+        found |= self._known([key for call, key in plain.items() if ledger.keys[call] not in found])
         arrivals, missing = [], []
         for call in new:
             key = ledger.keys[call]
-            entry = found.get(key)
-            if entry is not None and entry.serves(ask.output_limit):
-                arrivals.append(Arrival(call, key, entry, ledger.first_row[call]))
+            if key not in found:
+                key = plain.get(call, key)
+            if key in found:
+                arrivals.append(Arrival(call, key, found[key], ledger.first_row[call]))
             else:
                 missing.append(call)
         settled = settle(ask, self._store, self.prompt, arrivals)
         return Chunk(weights, list(zip(arrivals, settled, strict=True)), missing, skipped, failed)
+
+    def _known(self, keys: list[str]) -> dict[str, Entry]:
+        """Look up the replies that this run can use."""
+        if self._store is None or self._ask.options.cache == "refresh" or not keys:
+            return {}
+        found = self._store.get_many(keys)
+        return {key: entry for key, entry in found.items() if entry.serves(self._ask.output_limit)}

@@ -41,8 +41,15 @@ class Rows(Protocol):
     def total(self) -> int:
         """Number of rows."""
 
+    @property
+    def source(self) -> str:
+        """The template that all rows share, as written; "" where there is none. Only packs read it."""
+
     def prompts(self, rows: range) -> Sequence[str | Failure | None]:
         """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
+
+    def items(self, rows: range) -> Sequence[bytes]:
+        """Give what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
 
     def assemble(self, run: Run) -> Any:
         """Give the answers in the caller's own shape, with nothing where there is no answer yet."""
@@ -121,6 +128,7 @@ class Run:
             eta_s=pace.eta_s(self.rows.total) if course.state == "running" else None,
             input_tokens=course.input_tokens,
             output_tokens=course.output_tokens,
+            cached_tokens=course.cached_tokens,
             cost_usd=course.cost_usd,
             budget_usd=self.ask.options.max_cost_usd,
             note=course.note,

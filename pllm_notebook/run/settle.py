@@ -2,13 +2,15 @@
 
 Runs in a worker thread, since validators are the user's code. Replaying a chain from the store
 gives the same outcome without sending anything, because a repair turn is an ordinary call whose
-words come from the errors' places and types alone.
+words come from the errors' places and types alone. An answer out of a pack has no repair turns: a
+row that is invalid there is asked by itself, as if it had never been in a pack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure, FailureKind, Finish, Turn
@@ -16,7 +18,7 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.schema import Invalid, extract_json, repair_lines
 
-__all__ = ["Arrival", "Repair", "settle"]
+__all__ = ["Alone", "Arrival", "NextTurn", "Repair", "settle"]
 
 _UNUSABLE = {
     Finish.TRUNCATED: (
@@ -57,13 +59,92 @@ class Arrival:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Repair:
-    """A repair turn that must be sent."""
+    """A further call that a row needs. Made as one of the two kinds below.
+
+    Attributes:
+        call: Index in the ledger.
+        key: Of the further call.
+    """
+
+    __slots__ = ()
+    call: int
+    key: str
+
+    def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
+        """Give what makes the wire's bytes, and their number."""
+        raise NotImplementedError
+
+    def arrived(self, entry: Entry, rung: int) -> Arrival:
+        """Give what comes of its reply."""
+        raise NotImplementedError
+
+    def failed(self, failure: Failure) -> Outcome:
+        """Give the outcome of a row whose further call failed: what was paid before it is kept."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class NextTurn(Repair):
+    """A repair turn: the model is shown what was wrong with its answer.
+
+    Attributes:
+        arrival: The reply that is wrong.
+        turns: The conversation, the turn to be sent included.
+    """
 
     arrival: Arrival
     key: str
     turns: tuple[Turn, ...]
+
+    @property
+    def call(self) -> int:  # type: ignore[override]
+        """Index in the ledger."""
+        return self.arrival.call
+
+    def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
+        return partial(ask.content_of, self.turns), len(ask.content_of(self.turns))
+
+    def arrived(self, entry: Entry, rung: int) -> Arrival:
+        before = self.arrival
+        metas = (*before.metas, before.entry.meta)
+        return Arrival(before.call, before.key, entry, before.row, self.turns, metas, before.repairs + 1, False, rung)
+
+    def failed(self, failure: Failure) -> Outcome:
+        before = self.arrival
+        return Outcome(None, failure, before.key, (*before.metas, before.entry.meta), False, before.entry)
+
+
+@dataclass(frozen=True)
+class Alone(Repair):
+    """A row of a pack that must be asked in a call of its own.
+
+    Attributes:
+        call: Index in the ledger.
+        row: Whose prompt it is.
+        key: Of that call: the plain one.
+        metas: What the row bears of packs that brought it no valid answer.
+    """
+
+    call: int
+    row: int
+    key: str
+    metas: tuple[bytes, ...] = ()
+
+    def keys(self) -> list[str]:
+        """Give the keys that would answer it."""
+        return [self.key]
+
+    def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
+        text = ask.text_json(prompt(self.row))
+        assert isinstance(text, bytes)  # it has been in a pack
+        return partial(ask.content, text), ask.size(text)
+
+    def arrived(self, entry: Entry, rung: int) -> Arrival:
+        return Arrival(self.call, self.key, entry, self.row, metas=self.metas, cached=False, rung=rung)
+
+    def failed(self, failure: Failure) -> Outcome:
+        return Outcome(None, failure, self.key, self.metas, False)
 
 
 def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arrival]) -> list[Outcome | Repair]:
@@ -129,6 +210,8 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
     if ask.target.ladder and arrival.rung is not None:
         # A server that enforced the schema could not have written this.
         quirks.step_down(ask.target.label, arrival.rung)
+    if "pack" in arrival.entry.about:
+        return _by_itself(ask, store, prompt, arrival, invalid)
     if invalid.kind is FailureKind.INVALID_JSON:
         found = extract_json(text)
         if found is not None:
@@ -145,7 +228,7 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
     if known is None or not known.serves(ask.output_limit):
         if ask.options.cache == "only":
             return _failed(arrival, invalid.kind, invalid.message)
-        return Repair(arrival, key, turns)
+        return NextTurn(arrival, key, turns)
     later = replace(
         arrival,
         entry=known,
@@ -155,6 +238,20 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
         rung=None,
     )
     return settle(ask, store, prompt, [later])[0]
+
+
+def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Outcome | Repair:
+    text = ask.text_json(prompt(arrival.row))  # type: ignore[operator]
+    assert isinstance(text, bytes)  # it has been in a pack
+    key = ask.plain_key(text)
+    metas = (*arrival.metas, arrival.entry.meta)
+    known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None
+    if known is not None and known.serves(ask.output_limit):
+        later = Arrival(arrival.call, key, known, arrival.row, metas=metas, cached=arrival.cached)
+        return settle(ask, store, prompt, [later])[0]
+    if ask.options.cache == "only":
+        return _failed(arrival, invalid.kind, invalid.message)
+    return Alone(arrival.call, arrival.row, key, metas)
 
 
 def _told(invalid: Invalid) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pllm_notebook.schema.dialects import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
 from pllm_notebook.schema.fields import OutputField
 from pllm_notebook.schema.output import OutputType
+from pllm_notebook.schema.packed import packed
 from pllm_notebook.schema.replies import FittedSchema, Invalid, Parsed, extract_json, repair_lines
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "OutputType",
     "Parsed",
     "extract_json",
+    "packed",
     "repair_lines",
 ]

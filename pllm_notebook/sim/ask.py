@@ -60,12 +60,13 @@ class Made:
 
 @dataclass(slots=True)
 class Tokens:
-    """Tokens as billed: cached ones are inside `input`, reasoning ones inside `output`."""
+    """Tokens as billed: those `cached` and `written` to a cache are inside `input`, `reasoning` inside `output`."""
 
     input: int
     output: int
     cached: int = 0
     reasoning: int = 0
+    written: int = 0
 
 
 @dataclass

@@ -11,6 +11,7 @@ import orjson
 
 from pllm_notebook.sim.ask import Ask, Made
 from pllm_notebook.sim.draws import Draws
+from pllm_notebook.sim.packs import items_of, numbered, sized
 from pllm_notebook.sim.strings import MARK, prose
 from pllm_notebook.sim.values import Maker, compile_schema, violate
 
@@ -41,7 +42,12 @@ def make(ask: Ask, schema: Mapping[str, Any] | None, schema_json: bytes, key: by
         return Made("tool_calls", calls=[(name, _arguments(tools[name].parameters, draws)) for name in ask.forced])
     if schema is None and not ask.json_mode:
         return Made("stop", prose(draws))
-    value = _maker(schema_json)(draws, 0) if schema else {"answer": prose(draws)}
+    items = items_of(ask.prompt) if schema else None
+    pack = sized(schema, len(items)) if schema and items else None
+    if pack is not None and items is not None:
+        value = numbered(_maker(orjson.dumps(pack))(draws, 0), items)
+    else:
+        value = _maker(schema_json)(draws, 0) if schema else {"answer": prose(draws)}
     if fault == "wrong_schema":
         value = violate(value)
     text = orjson.dumps(value).decode()

@@ -20,6 +20,7 @@ from pllm_notebook.sim.faults import HTTP_FAULTS, JSON_FAULTS, Faults
 from pllm_notebook.sim.ledger import Ledger
 from pllm_notebook.sim.limits import Limits, Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.prompt_cache import PromptCache
 from pllm_notebook.sim.slots import Slots
 from pllm_notebook.sim.tokens import count_input, settle
 from pllm_notebook.sim.wires import find
@@ -38,6 +39,7 @@ class Flight:
         self._scripted = False
         self._slots = Slots(None)
         self.ledger = Ledger(options.keep_requests)
+        self._prompts = PromptCache()
         self._start(options)
 
     def _start(self, options: SimOptions) -> None:
@@ -53,7 +55,7 @@ class Flight:
         limits = self._limits
         same = all(
             getattr(options, name) == getattr(self._options, name)
-            for name in ("requests_per_min", "tokens_per_min", "burst_s", "limits", "charge_refused")
+            for name in ("requests_per_min", "tokens_per_min", "burst_s", "limits", "charge_refused", "squeeze")
         )
         if options.keep_requests != self._options.keep_requests:
             self.ledger.keep(options.keep_requests)
@@ -63,9 +65,10 @@ class Flight:
         self._scripted = scripted
 
     def reset(self) -> None:
-        """Forget counts, tries and what the limits hold."""
+        """Forget counts, tries, cached prompts and what the limits hold."""
         in_flight = self.ledger.in_flight
         self.ledger = Ledger(self._options.keep_requests)
+        self._prompts = PromptCache()
         self.ledger.in_flight = self.ledger.peak_in_flight = in_flight
         self._limits = Limits(self._options)
 
@@ -113,6 +116,7 @@ class Flight:
             ledger.refused_429 += 1
             return self._over_limit(wire, ask, standing, number)
 
+        seen = self._prompts.look(ask, schema_json) if options.prompt_cache else None
         tried = ledger.try_of(identity)
         fault = self._faults.draw(key, tried)
         if fault in JSON_FAULTS and ((schema is None and not ask.json_mode) or ask.forced):
@@ -140,6 +144,8 @@ class Flight:
 
         made = self._make(ask, schema, schema_json, key, fault, scripted)
         tokens = settle(ask, made, entering, (scripted or {}).get("usage") or {}, options)
+        if seen is not None:
+            self._prompts.answered(seen, tokens)
         self._limits.settle(ask.model, tokens.output)
         headers: Headers = [wire.request_id(number)]
         if standing is not None and options.headers == "full":

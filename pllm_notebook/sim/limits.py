@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from pllm_notebook.sim.options import SimOptions
@@ -17,14 +18,25 @@ class Bucket:
     answers turned out to cost beyond what was known when they were let in.
     """
 
-    __slots__ = ("at_s", "capacity", "level", "per_min", "per_s")
+    __slots__ = ("_burst_s", "_least", "_usual_per_min", "at_s", "capacity", "level", "per_min", "per_s")
 
-    def __init__(self, per_min: float, burst_s: float, least: float, now_s: float) -> None:
-        self.per_min = per_min
-        self.per_s = per_min / 60
-        self.capacity = max(self.per_s * burst_s, least)
+    def __init__(self, per_min: float, burst_s: float, least: float, now_s: float, factor: float = 1.0) -> None:
+        self._usual_per_min = per_min
+        self._burst_s = burst_s
+        self._least = least
+        self._size(factor)
         self.level = self.capacity
         self.at_s = now_s
+
+    def scale(self, factor: float, now_s: float) -> None:
+        """Multiply its usual rate and size by *factor* from *now_s* on. The next fill drops what no longer fits."""
+        self.fill(now_s)
+        self._size(factor)
+
+    def _size(self, factor: float) -> None:
+        self.per_min = self._usual_per_min * factor
+        self.per_s = self.per_min / 60
+        self.capacity = max(self.per_s * self._burst_s, self._least)
 
     def fill(self, now_s: float) -> None:
         """Bring the level up to date."""
@@ -67,11 +79,16 @@ class Limits:
         self._options = options
         self._models: dict[str, tuple[Bucket | None, Bucket | None]] = {}
         self._any = bool(options.requests_per_min or options.tokens_per_min or options.limits)
+        self._factor = 1.0
+        # When it changes, and to what. None until the first request, from which the times count.
+        self._changes: deque[tuple[float, float]] | None = None
 
     def admit(self, model: str, tokens: int, now_s: float) -> Standing | None:
         """Take one request of *tokens* input tokens, or refuse it. None where the model has no limit."""
         if not self._any:
             return None
+        if self._options.squeeze is not None:
+            self._squeeze(self._options.squeeze, now_s)
         pair = self._models.get(model)
         if pair is None:
             pair = self._models[model] = self._make(model, now_s)
@@ -106,6 +123,18 @@ class Limits:
         if pair is not None:
             self._take(pair[1], output_tokens)
 
+    def _squeeze(self, squeeze: tuple[float, float, float], now_s: float) -> None:
+        if self._changes is None:
+            start_s, end_s, factor = squeeze
+            self._changes = deque([(now_s + start_s, factor), (now_s + end_s, 1.0)])
+        while self._changes and now_s >= self._changes[0][0]:
+            # At its own moment and not at this request's: what refilled before it did so at the old rate.
+            at_s, self._factor = self._changes.popleft()
+            for pair in self._models.values():
+                for bucket in pair:
+                    if bucket is not None:
+                        bucket.scale(self._factor, at_s)
+
     @staticmethod
     def _take(bucket: Bucket | None, amount: float) -> None:
         if bucket is not None:
@@ -116,6 +145,6 @@ class Limits:
         default = (options.requests_per_min, options.tokens_per_min)
         rpm, tpm = options.limits.get(model, default)
         return (
-            Bucket(rpm, options.burst_s, 1, now_s) if rpm else None,
-            Bucket(tpm, options.burst_s, 1, now_s) if tpm else None,
+            Bucket(rpm, options.burst_s, 1, now_s, self._factor) if rpm else None,
+            Bucket(tpm, options.burst_s, 1, now_s, self._factor) if tpm else None,
         )

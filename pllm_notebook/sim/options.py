@@ -42,6 +42,8 @@ class SimOptions:
         burst_s: What the limits' buckets hold, in seconds of their rate (at least one request).
         limits: Limits of single models, model to (requests_per_min, tokens_per_min).
         charge_refused: Whether a request refused by a limit also drains it.
+        squeeze: (start_s, end_s, factor): from start to end, counted from the first request, all limits are
+            multiplied by the factor, and what a bucket then holds beyond its size is lost. None for never.
         headers: "full" is what each provider sends; "retry_after" only says, on a 429, how long to wait;
             "none" says nothing.
         slots: Requests worked on at once, as a local server does; further ones wait in line. None: no limit.
@@ -68,6 +70,8 @@ class SimOptions:
             neither; anything else asked for is a 400. "ignored" accepts all and enforces nothing.
         unsupported_parameters: Parameters that every provider here rejects with a 400 naming them.
         cached_prefix_tokens: Input tokens reported as read from the provider's prompt cache.
+        prompt_cache: Whether to model that cache in its place: what a request begins with can be read by those
+            that come after its answer, from 1,024 tokens on (Anthropic: up to a marked block).
         reasoning_tokens: Reasoning tokens of every answer; they count as output and towards its limit.
         keep_requests: Requests kept for `Simulator.requests`.
     """
@@ -80,6 +84,7 @@ class SimOptions:
     burst_s: float = 5.0
     limits: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     charge_refused: bool = False
+    squeeze: tuple[float, float, float] | None = None
     headers: Literal["full", "retry_after", "none"] = "full"
     slots: int | None = None
     refuse_slots: int | None = None
@@ -103,6 +108,7 @@ class SimOptions:
     rungs: tuple[str, ...] = ("json_schema", "json_object")
     unsupported_parameters: tuple[str, ...] = ()
     cached_prefix_tokens: int = 0
+    prompt_cache: bool = False
     reasoning_tokens: int = 0
     keep_requests: int = 1000
 
@@ -110,8 +116,12 @@ class SimOptions:
         for name in ("rungs", "unsupported_parameters"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if self.squeeze is not None:
+            object.__setattr__(self, "squeeze", _checked_squeeze(self.squeeze))
         for name in _NUMBERS:
             _check_number(name, getattr(self, name))
+        if not isinstance(self.prompt_cache, bool):
+            raise UsageError(f"sim: prompt_cache is True or False, not {self.prompt_cache!r}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"sim: {name} is one of {', '.join(map(repr, choices))}, not {getattr(self, name)!r}.")
@@ -162,6 +172,21 @@ _NUMBERS = (
     *_OR_NONE,
     *(_WHOLE - _OR_NONE),
 )
+
+
+def _checked_squeeze(given: Any) -> tuple[float, float, float]:
+    if isinstance(given, (tuple, list)) and len(given) == 3 and all(_is_number(part) for part in given):
+        start_s, end_s, factor = given
+        if 0 <= start_s < end_s and factor > 0:
+            return start_s, end_s, factor
+    raise UsageError(
+        "sim: squeeze is (start_s, end_s, factor) with 0 <= start_s < end_s and factor above 0, or None, "
+        f"not {given!r}."
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_number(name: str, value: Any) -> None:

@@ -43,3 +43,8 @@ class SimStats:
     output_tokens: int = 0
     answer_errors: tuple[str, ...] = ()
     starts: int = 0
+
+    @property
+    def admitted(self) -> int:
+        """Requests that were let through, answered or not: what a provider counts against its limits."""
+        return self.requests - self.rejected - self.refused_429 - self.refused_503

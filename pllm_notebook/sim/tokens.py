@@ -9,9 +9,9 @@ import orjson
 from pllm_notebook.sim.ask import Ask, Made, Tokens
 from pllm_notebook.sim.options import SimOptions
 
-__all__ = ["count_input", "settle"]
+__all__ = ["BYTES_PER_TOKEN", "count_input", "settle"]
 
-_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 def count_input(ask: Ask, schema_json: bytes) -> int:
@@ -21,7 +21,7 @@ def count_input(ask: Ask, schema_json: bytes) -> int:
     # A schema that stands in the prompt is counted there.
     size += len(schema_json) if ask.schema is not None else 0
     size += sum(len(tool.name) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
-    return max(1, -(-size // _PER_TOKEN))
+    return max(1, -(-size // BYTES_PER_TOKEN))
 
 
 def settle(ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int], options: SimOptions) -> Tokens:
@@ -32,11 +32,11 @@ def settle(ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int], op
     """
     reasoning = given.get("reasoning_tokens", options.reasoning_tokens)
     spoken = len(made.text) + sum(len(name) + len(orjson.dumps(args)) for name, args in made.calls)
-    output = max(1, -(-spoken // _PER_TOKEN)) + reasoning
+    output = max(1, -(-spoken // BYTES_PER_TOKEN)) + reasoning
     limit = ask.output_limit
     if limit is not None and output > limit and made.finish in ("stop", "length"):
         reasoning = min(reasoning, limit)
-        made.text = made.text[: (limit - reasoning) * _PER_TOKEN]
+        made.text = made.text[: (limit - reasoning) * BYTES_PER_TOKEN]
         made.finish = "length"
         output = limit
     total = given.get("input_tokens", input_tokens)

@@ -2,6 +2,8 @@
 
 Setting rows one by one from many threads is slow and unfair (SQLite's waiting is a lottery); one
 writer that drains a queue into groups is both faster and predictable, and keeps fsync off the event loop.
+A commit costs as much as the writing of a hundred entries, so the first entry after a pause waits a
+moment for others, unless somebody waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import Entry
@@ -21,6 +23,8 @@ __all__ = ["Clock", "Done", "WriteDelayed", "Writer"]
 
 GROUP_ENTRIES = 1000
 GROUP_BYTES = 8 * 2**20
+LINGER_S = 0.01
+"""How long an entry waits for others to be committed with; a row is reported that much later, and not the next sent."""
 IDLE_S = 1.0
 PATIENCE_S = 60.0
 """How long a group that cannot be written is kept and tried again before its rows are told."""
@@ -50,8 +54,7 @@ class Clock:
         condition.wait(seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     key: str
     entry: Entry
     done: Done
@@ -101,6 +104,10 @@ class Writer:
         self._queued = 0
         self._said = 0
         self._thread: threading.Thread | None = None
+        # True while the thread waits for a first entry: only then does a put wake it.
+        self._resting = False
+        # Threads inside `flush`: nothing lingers while somebody waits.
+        self._flushing = 0
         # Set by the first failure of a row of failures, so that a full disk costs one patience and not one a group.
         self._failing_since: float | None = None
 
@@ -122,7 +129,8 @@ class Writer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pllm-store-writer", daemon=True)
                 self._thread.start()
-            self._condition.notify_all()
+            if self._resting or len(self._queue) >= GROUP_ENTRIES or self._backlog >= GROUP_BYTES:
+                self._condition.notify_all()
 
     def queued(self, key: str) -> Entry | None:
         """Give the entry under *key* that is not yet on disk, None for none."""
@@ -132,8 +140,13 @@ class Writer:
         """Wait until every entry queued so far is on disk, or its `done` has been told why not."""
         with self._condition:
             queued = self._queued
-            while self._said < queued:
-                self._condition.wait()
+            self._flushing += 1
+            self._condition.notify_all()
+            try:
+                while self._said < queued:
+                    self._condition.wait()
+            finally:
+                self._flushing -= 1
 
     def close(self) -> None:
         """Write what is queued and end the thread. Later puts raise."""
@@ -152,6 +165,7 @@ class Writer:
     def _next_group(self) -> list[_Waiting]:
         with self._condition:
             rested = False
+            self._resting = True
             while not self._queue and not self._closing:
                 before = self._clock.now()
                 self._clock.wait(self._condition, None if rested else IDLE_S)
@@ -164,12 +178,24 @@ class Writer:
                         _log.exception("Tidying the cache failed; the answers in it are not touched.")
                     finally:
                         self._condition.acquire()
+            self._resting = False
+            self._linger()
             group: list[_Waiting] = []
             size = 0
             while self._queue and len(group) < GROUP_ENTRIES and size < GROUP_BYTES:
                 group.append(self._queue.popleft())
                 size += group[-1].size
             return group
+
+    def _linger(self) -> None:
+        until = self._clock.now() + LINGER_S
+        while (
+            not (self._closing or self._flushing)
+            and len(self._queue) < GROUP_ENTRIES
+            and self._backlog < GROUP_BYTES
+            and (left := until - self._clock.now()) > 0
+        ):
+            self._clock.wait(self._condition, left)
 
     def _write(self, group: list[_Waiting]) -> None:
         rows: list[tuple[str, bytes]] = []

@@ -41,6 +41,7 @@ def test_a_call_costs_what_the_price_table_says(hosted: Side, sim: Simulator, ca
         "input_tokens": 1000,
         "output_tokens": 200,
         "cache_read_tokens": cached,
+        "cache_write_tokens": 0,
         "reasoning_tokens": 50,
         "cost_usd": close(expected),
         "attempts": 1,

@@ -137,6 +137,72 @@ def test_a_request_that_hangs_ends_at_its_time_limit() -> None:
     assert ended == 2.0
 
 
+def test_requests_of_different_limits_each_end_at_their_own() -> None:
+    async def main() -> list[float]:
+        lane = lane_to(ModelServer(latency_s=lambda rng: 1e9))
+        ended = []
+        patient, hasty = Calls(["a", "b"], timeout_s=5.0, max_retries=0), Calls(["c"], timeout_s=2.0, max_retries=0)
+        lane.attach(patient.feed)
+        await asyncio.sleep(1)
+        lane.attach(hasty.feed)
+        for calls in (hasty, patient):
+            await calls.all()
+            ended.append(asyncio.get_running_loop().time())
+            assert set(calls.kinds()) == {"timeout"}
+        return ended
+
+    assert run_virtual(main) == [3.0, 5.0]
+
+
+def test_a_call_that_is_sent_again_after_its_time_limit_has_its_whole_time_again() -> None:
+    async def main() -> tuple[Calls, float]:
+        latencies = iter([1e9, 1.5])
+        calls = Calls(["a"], timeout_s=2.0)
+        lane_to(ModelServer(latency_s=lambda rng: next(latencies))).attach(calls.feed)
+        await calls.all()
+        return calls, asyncio.get_running_loop().time()
+
+    calls, ended = run_virtual(main)
+
+    assert calls.kinds() == ["ok"]
+    assert 3.5 < ended < 4.0
+
+
+def test_a_run_stopped_at_the_moment_of_a_time_limit_is_cancelled() -> None:
+    async def main() -> tuple[Calls, int]:
+        calls = Calls(["a"], timeout_s=2.0, max_retries=0)
+        lane = lane_to(ModelServer(latency_s=lambda rng: 1e9))
+        lane.attach(calls.feed)
+        asyncio.get_running_loop().call_at(2.0, lane.detach, calls.feed)
+        await calls.all()
+        await asyncio.sleep(0)
+        return calls, len(asyncio.all_tasks())
+
+    calls, tasks = run_virtual(main)
+
+    assert calls.kinds() == ["cancelled"]
+    assert tasks == 1
+
+
+def test_the_task_of_a_call_that_has_landed_carries_the_next() -> None:
+    async def main() -> int:
+        server = ModelServer(latency_s=lambda rng: rng.uniform(0.1, 2.0))
+        carriers = set()
+        post = server.post
+
+        async def noted(path: str, content: bytes) -> RawReply:
+            carriers.add(asyncio.current_task())
+            return await post(path, content)
+
+        server.post = noted  # type: ignore[method-assign]
+        calls = Calls(keys(200), concurrency=8)
+        lane_to(server).attach(calls.feed)
+        await calls.all()
+        return len(carriers)
+
+    assert run_virtual(main) == 8
+
+
 def test_a_row_that_cannot_pass_is_not_sent_again() -> None:
     async def main() -> tuple[Calls, int]:
         server = ModelServer(script={0: RawReply(400, {}, b"")})

@@ -1,17 +1,12 @@
-"""The limiter: the rules it follows, and how close to a modelled provider's limit it comes."""
+"""The limiter: what it learns from what it is told, from refusals, and from another run."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-
 import pytest
 
-from pllm_notebook.engine.limiter import Bucket, Limiter
+from pllm_notebook.engine.bucket import Bucket
+from pllm_notebook.engine.limiter import Known, Limiter
 from pllm_notebook.records import LimitReport
-from tests.engine.virtual import Calls, ModelServer, lane_to, run_virtual
-
-ROWS = 2_000
 
 
 def test_an_unknown_bucket_makes_nobody_wait() -> None:
@@ -57,22 +52,64 @@ def test_a_capacity_smaller_than_a_round_trip_does_not_starve() -> None:
     assert bucket.wait_s(11.0, 1.0) < 0.2
 
 
-def test_a_refusal_with_a_wait_and_no_headers_pauses_everybody() -> None:
+def test_a_reply_that_is_older_than_the_last_says_nothing_new() -> None:
+    bucket = Bucket()
+    bucket.hear(2.0, 1.5, 2.0, limit=300.0, remaining=0.0, reset_s=None)
+
+    level = bucket.level
+    bucket.hear(2.0, 0.5, 1.0, limit=600.0, remaining=99.0, reset_s=None)
+
+    assert (bucket.rate, bucket.level) == (5.0, level)
+
+
+def test_the_time_until_it_is_full_tells_the_fraction_that_remaining_lacks() -> None:
+    bucket = Bucket()
+
+    for n in range(50):  # one request a second of a bucket that holds one: at each reply 0.75 has flowed in again
+        bucket.charge(float(n), 1.0)
+        bucket.hear(n + 0.75, float(n), bucket.charged, limit=60.0, remaining=0.0, reset_s=1.0)
+
+    assert bucket.wait_s(49.75, 1.0) == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_refusal_shows_that_calls_in_flight_hide_tokens_which_are_not_yet_taken() -> None:
+    bucket = Bucket(rate=100.0, capacity=1000.0, level=300.0)
+
+    bucket.refuse(1.0, need=50.0, wait_s=0.0, ahead=400.0)
+    bucket.hear(1.5, 1.0, 0.0, limit=6000.0, remaining=500.0, reset_s=None, ahead=400.0)
+
+    assert bucket.hidden > 0.1
+    assert bucket.level < 200.0
+
+
+def test_a_refused_call_takes_nothing_from_the_bucket() -> None:
+    limiter = Limiter()
+    limiter.requests.begin(0.0, rate=1.0, capacity=10.0)
+    stamp = limiter.charge(0.0, 10.0)
+
+    limiter.refused_at(0.0, stamp, None, None)
+
+    assert limiter.requests.level == 10.0
+
+
+def test_a_long_wait_without_headers_holds_everybody_back() -> None:
     limiter = Limiter()
     stamp = limiter.charge(0.0, 10.0)
 
     limiter.refused_at(0.5, stamp, None, retry_after_s=4.0)
 
-    assert limiter.wait_s(0.5, 10.0) == 4.0
+    assert limiter.paused_until == 4.5
+    assert limiter.wait_s(0.5, 10.0) >= 4.0
+    assert limiter.holds(0.5) == "waiting 4 s, as the provider asks"
 
 
-def test_one_overload_halves_the_window_once_however_many_report_it() -> None:
-    limiter = Limiter(window=32)
+def test_a_stated_second_which_may_be_rounded_up_holds_nobody_back() -> None:
+    limiter = Limiter()
+    stamp = limiter.charge(0.0, 10.0)
 
-    for _ in range(20):
-        limiter.overloaded(1.0, None)
+    limiter.refused_at(0.5, stamp, None, retry_after_s=1.0)
 
-    assert limiter.window == 16
+    assert limiter.paused_until == 0.0
 
 
 def test_tokens_are_charged_as_estimated_and_settled_as_used() -> None:
@@ -82,37 +119,53 @@ def test_tokens_are_charged_as_estimated_and_settled_as_used() -> None:
     limiter.replied(1.0, stamp, report, 300.0)
 
     stamp = limiter.charge(1.0, 100.0)
+
+    assert stamp.tokens == 300.0  # three times the estimate, as the first reply took
     before = limiter.tokens.charged
-    limiter.replied(2.0, stamp, None, 300.0)
+    limiter.replied(2.0, stamp, None, 120.0)
+    assert before - limiter.tokens.charged == 180.0
 
-    assert limiter.tokens.charged - before == pytest.approx(300.0 - 100.0 * 1.1)
+
+def test_a_told_limit_opens_the_window_at_once() -> None:
+    limiter = Limiter()
+    stamp = limiter.charge(0.0, 10.0)
+
+    limiter.replied(2.0, stamp, LimitReport(6_000.0, 5_999.0, 0.01), None)
+
+    assert limiter.window == pytest.approx(1.5 * 100 * 2.0)
 
 
-@pytest.mark.parametrize(
-    ("tells", "burst_s", "rpm", "most_refused", "least"),
-    [
-        ("full", 1.0, 6_000, 6, 0.95),
-        ("full", 1.0, 600, 30, 0.95),
-        ("retry_after", 1.0, 6_000, 90, 0.95),
-        ("nothing", 1.0, 6_000, 90, 0.95),
-        ("nothing", 0.2, 6_000, 90, 0.60),
-    ],
-)
-def test_a_run_comes_close_to_a_limit_it_was_not_told(
-    tells: str, burst_s: float, rpm: float, most_refused: int, least: float
-) -> None:
-    async def main() -> tuple[float, int, set[str]]:
-        server = ModelServer(
-            rpm=rpm, burst_s=burst_s, tells=tells, latency_s=lambda rng: rng.lognormvariate(math.log(0.3), 0.5)
-        )
-        calls = Calls([str(n) for n in range(ROWS)])
-        lane_to(server).attach(calls.feed)
-        await calls.all()
-        return asyncio.get_running_loop().time(), server.refused, set(calls.kinds())
+def test_it_says_which_limit_holds_calls_back() -> None:
+    limiter = Limiter()
+    assert limiter.holds(0.0) == ""
 
-    took, refused, kinds = run_virtual(main)
+    limiter.requests.begin(0.0, rate=5000 / 60, capacity=1.0)
+    limiter.charge(0.0, 10.0)
 
-    ideal = ROWS / (rpm / 60) - burst_s
-    assert kinds == {"ok"}
-    assert refused <= most_refused
-    assert ideal / took >= least
+    assert limiter.holds(0.0) == "at the provider's limit: 5,000 requests a minute"
+
+
+def test_what_one_run_learned_the_next_begins_with() -> None:
+    first = Limiter()
+    stamp = first.charge(0.0, 10.0)
+    first.replied(0.3, stamp, LimitReport(600.0, 9.0, 0.1), 10.0)
+
+    second = Limiter()
+    second.begin(100.0, first.know())
+
+    sent = 0
+    while second.wait_s(100.0, 10.0) == 0.0:
+        second.charge(100.0, 10.0)
+        sent += 1
+    assert sent == 10  # the bucket's worth, and not the first window's
+    assert second.window == first.window
+
+
+def test_a_rate_that_was_found_out_is_the_first_guess_at_the_first_refusal() -> None:
+    limiter = Limiter()
+    limiter.begin(0.0, Known(found_per_min=1200.0))
+    assert limiter.wait_s(0.0, 1.0) == 0.0  # the bucket may be full: nothing is held back before a refusal
+
+    limiter.refused_at(0.1, limiter.charge(0.0, 1.0), None, None)
+
+    assert limiter.found.rate == 20.0

@@ -34,9 +34,13 @@ def test_attempts_end() -> None:
     assert delay(FailureKind.TIMEOUT, attempts=6) is None
 
 
-def test_a_stated_wait_is_obeyed_with_a_little_jitter() -> None:
-    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=10.0, draw=0.0) == 10.0
-    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=10.0, draw=1.0) == 11.0
+def test_a_call_refused_for_the_first_times_goes_when_the_limiter_lets_it() -> None:
+    assert [delay(FailureKind.RATE_LIMIT, refusals=n, retry_after_s=10.0) for n in (1, 2, 3)] == [0.0, 0.0, 0.0]
+
+
+def test_a_call_refused_again_and_again_obeys_the_stated_wait_with_a_little_jitter() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=4, retry_after_s=10.0, draw=0.0) == 10.0
+    assert delay(FailureKind.RATE_LIMIT, refusals=4, retry_after_s=10.0, draw=1.0) == 11.0
 
 
 def test_a_wait_that_a_person_should_decide_about_is_not_waited() -> None:

@@ -6,12 +6,12 @@ import asyncio
 import random
 import selectors
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pllm_notebook.engine import Feed, Job, Landing, Lane, Limiter
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
+from pllm_notebook.records import Failure
+from tests.engine.modelled import ModelServer, limits, read
 
 T = TypeVar("T")
 
@@ -53,97 +53,6 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-
-
-@dataclass
-class ModelServer:
-    """A provider with a request bucket, and a chosen way of telling about it.
-
-    Attributes:
-        rpm: Requests a minute, None for no limit.
-        burst_s: Seconds' worth that the bucket holds.
-        tells: "full" headers, "retry_after" on a 429, or "nothing".
-        latency_s: Of each call.
-        script: What the nth request meets instead of an answer.
-    """
-
-    rpm: float | None = None
-    burst_s: float = 1.0
-    tells: str = "full"
-    latency_s: Callable[[random.Random], float] = lambda rng: 0.3
-    script: dict[int, Exception | RawReply] = field(default_factory=dict)
-    rng: random.Random = field(default_factory=lambda: random.Random(7))
-    requests: int = 0
-    refused: int = 0
-    in_flight: int = 0
-    peak: int = 0
-    closed: bool = False
-    seen: list[bytes] = field(default_factory=list)
-    starts: list[float] = field(default_factory=list)
-    _level: float | None = None
-    _at: float = 0.0
-
-    async def post(self, path: str, content: bytes) -> RawReply:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        nth, self.requests = self.requests, self.requests + 1
-        self.seen.append(content)
-        self.starts.append(now)
-        self.in_flight += 1
-        self.peak = max(self.peak, self.in_flight)
-        try:
-            headers: dict[str, str] = {}
-            if self.rpm is not None:
-                rate, capacity = self.rpm / 60, self.rpm / 60 * self.burst_s
-                level = capacity if self._level is None else min(capacity, self._level + (now - self._at) * rate)
-                self._at = now
-                if level < 1:
-                    self._level = level
-                    self.refused += 1
-                    await asyncio.sleep(0.02)
-                    wait = {} if self.tells == "nothing" else {"retry-after": str((1 - level) / rate)}
-                    return RawReply(429, wait | self._told(level, rate, capacity), b"")
-                self._level = level - 1
-                headers = self._told(level - 1, rate, capacity)
-            await asyncio.sleep(self.latency_s(self.rng))
-            met = self.script.get(nth)
-            if isinstance(met, Exception):
-                raise met
-            return met or RawReply(200, headers, content)
-        finally:
-            self.in_flight -= 1
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-    def _told(self, level: float, rate: float, capacity: float) -> dict[str, str]:
-        if self.tells != "full":
-            return {}
-        return {"limit": str(rate * 60), "remaining": str(level), "reset": str((capacity - level) / rate)}
-
-
-def read(raw: RawReply) -> Reply | Failure:
-    """Read the modelled provider's answers."""
-    if raw.status == 200:
-        return Reply(raw.body.decode(), Finish.COMPLETE, Usage(10, 10), "m")
-    kinds = {
-        429: FailureKind.RATE_LIMIT,
-        400: FailureKind.BAD_REQUEST,
-        401: FailureKind.AUTHENTICATION,
-        529: FailureKind.OVERLOADED,
-    }
-    wait = raw.headers.get("retry-after")
-    return Failure(
-        kinds.get(raw.status, FailureKind.SERVER), "", raw.status, retry_after_s=None if wait is None else float(wait)
-    )
-
-
-def limits(raw: RawReply) -> LimitReport | None:
-    """Read the modelled provider's headers."""
-    if "limit" not in raw.headers:
-        return None
-    h = raw.headers
-    return LimitReport(float(h["limit"]), float(h["remaining"]), float(h["reset"]))
 
 
 def lane_to(

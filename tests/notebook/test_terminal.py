@@ -48,11 +48,13 @@ def test_a_terminal_gets_a_bar_that_gives_way_to_the_final_line() -> None:
 
     sink.open(at(simulated=True), STOP)
     sink.update(at(done=100, failed=2, simulated=True, cost_usd=0.5, note="waiting 3 s"))
+    sink.update(at(done=101, input_tokens=100, cached_tokens=62))
     sink.close(at(done=198, failed=2, simulated=True, state="done", elapsed_s=2.0), None)
 
     shown = screen.getvalue()
     assert "Review openai:gpt-6-luna SIMULATED:  51%" in shown
     assert "2 failed · $0.5000 · waiting 3 s" in shown
+    assert "100 tokens · 62 % of input tokens from the provider's cache · $0" in shown
     assert shown.endswith(
         "\r⚠ Review: 198 of 200 rows answered · 2 failed (pllm.errors() says why) · 2.0 s · $0 · "
         "openai:gpt-6-luna SIMULATED\n"

@@ -26,6 +26,23 @@ def test_a_line_that_begins_says_only_what_is_known() -> None:
 
 
 @pytest.mark.parametrize(
+    ("read", "told"),
+    [
+        (0, ""),
+        (400, " · <1 % of input tokens from the provider's cache"),
+        (62_000, " · 62 % of input tokens from the provider's cache"),
+        (100_000, " · 100 % of input tokens from the provider's cache"),
+    ],
+)
+def test_what_the_provider_read_from_its_cache_is_told_as_a_share(read: int, told: str) -> None:
+    progress = at(done=12, input_tokens=100_000, cached_tokens=read, cost_usd=0.5)
+
+    assert wording.step(progress) == f"Review: 12 / 200 rows · 100k tokens{told} · $0.5000 · openai:gpt-6-luna"
+    assert f"100k tokens{told} · $0.5000" in wording.ended(progress)
+    assert ("provider&#x27;s cache" in drawing.details(progress)) == (read > 0)
+
+
+@pytest.mark.parametrize(
     ("values", "line"),
     [
         ({"state": "done", "done": 200, "cost_usd": 1.5}, "✓ Review: 200 rows answered · 17 s · $1.50"),

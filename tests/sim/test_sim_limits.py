@@ -8,6 +8,7 @@ import pytest
 from google.genai import errors
 from sim_asking import chat, generate, message
 
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.sim import SimAnswer, SimOptions
 from pllm_notebook.sim.limits import Limits
 
@@ -71,6 +72,73 @@ def test_refused_requests_drain_the_limit_where_asked():
 
     assert admitted(limits, 10.0) == 1
     assert not limits.admit("m", 1, 11.0).refused_by
+
+
+def test_a_squeeze_lets_through_its_part_and_then_all_again():
+    limits = Limits(SimOptions(requests_per_min=600, burst_s=1, squeeze=(10, 20, 0.5)))
+
+    # A clock that does not begin at zero: the times count from the first request.
+    passed = [0, 0, 0]
+    for step in range(3000):
+        standing = limits.admit("m", 1, 500 + step * 0.01)
+        passed[step // 1000] += not standing.refused_by
+
+    assert passed == pytest.approx([110, 50, 100], abs=1)
+
+
+def test_a_squeeze_refills_each_span_at_its_own_rate():
+    limits = Limits(SimOptions(tokens_per_min=600, burst_s=100, squeeze=(10, 20, 0.5)))
+
+    limits.admit("m", 1000, 0.0)
+    standing = limits.admit("m", 1, 30.0)
+
+    assert standing.tokens.level == pytest.approx(100 + 50 + 100 - 1)
+
+
+def test_a_squeeze_takes_what_the_smaller_bucket_cannot_hold():
+    limits = Limits(SimOptions(requests_per_min=60, burst_s=10, squeeze=(1, 9, 0.5)))
+    limits.admit("m", 1, 0.0)
+
+    squeezed = limits.admit("m", 1, 1.0).requests.level
+    made_then = limits.admit("later", 1, 1.0).requests.level
+    after = limits.admit("m", 1, 9.0).requests
+
+    assert (squeezed, made_then) == (4, 4)
+    assert (after.level, after.capacity) == (4, 10)
+
+
+@pytest.mark.parametrize(
+    "squeeze", [(5, 5, 0.5), (-1, 5, 0.5), (1, 5, 0), (1, 5), "abc", (1, float("inf"), 0.5), (1, True, 0.5)]
+)
+def test_a_squeeze_that_means_nothing_is_an_error(squeeze):
+    with pytest.raises(UsageError, match=r"squeeze is \(start_s, end_s, factor\)"):
+        SimOptions(squeeze=squeeze)
+
+
+def test_a_squeeze_set_while_running_stands_in_the_headers(sim, gpt):
+    sim.set(requests_per_min=600, burst_s=10)
+    chat(gpt)
+
+    sim.set(squeeze=(0, 3600, 0.5))
+    reply = gpt.chat.completions.with_raw_response.create(
+        model="gpt-6-luna", messages=[{"role": "user", "content": "hi"}]
+    )
+
+    assert reply.headers["x-ratelimit-limit-requests"] == "300"
+    assert reply.headers["x-ratelimit-remaining-requests"] == "49"
+
+
+def test_admitted_counts_what_limits_let_through_and_nothing_else(sim, gpt):
+    sim.set(requests_per_min=6, burst_s=10, error_500=1.0)
+
+    for kind in (openai.InternalServerError, openai.RateLimitError):
+        with pytest.raises(kind):
+            chat(gpt)
+    with pytest.raises(openai.BadRequestError):
+        chat(gpt, temperature="hot")
+
+    assert sim.stats().requests == 3
+    assert sim.stats().admitted == 1
 
 
 def test_openai_says_its_limits_in_headers(sim, gpt):

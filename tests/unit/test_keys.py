@@ -78,6 +78,21 @@ GOLDEN = [
     ("sim review", Review, {"model": "sim:openai"}, "eg2U-7hyBRuZEuFpr0Y32QTWWOwrny_ouyMMUms0fTc"),
     ("openai bool", bool, {}, "8WZ7IgGdcu9O2GM0I6BaVAkdSqU_1JGqJ008JZHLMjs"),
     ("openai list", list[Review], {}, "c2UtR_R-7KeDVMG6c1MFzxH43uue8-36EFGER-nAKWY"),
+    ("openai review, one of 10", Review, {"pack": 10}, "v31WDGcOJxeyh-lSBIrZXWtP2SNMuls9uCMPVaryZSU"),
+    ("openai review, one of 5", Review, {"pack": 5}, "DOl43ER7V2bK1jHmKhcYxz5acjsOKD5SpGuAB7UGPSI"),
+    ("openai text, one of 10", None, {"pack": 10}, "P6Y8ZNIAf9NjUeF6nAaI0qU80ELLQ8SgLyqxi5jeLRg"),
+    (
+        "anthropic review, one of 10",
+        Review,
+        {"model": "anthropic:claude-haiku-5-5", "pack": 10},
+        "FjjNKgate2bslyPD7gTJkNV8wiFYsMc1t4cKECi8PQw",
+    ),
+    (
+        "google review, one of 10",
+        Review,
+        {"model": "google:gemini-3.8-flash", "pack": 10},
+        "9Msql-EoV9vDn3WTrlQSzNaF3fxgFl7Vg96NvTcnTnw",
+    ),
 ]
 
 
@@ -160,6 +175,27 @@ def test_samples_have_keys_of_their_own_and_sample_0_is_the_plain_call() -> None
 
     assert plain == key_of("openai", "/chat/completions", body, "", sample=0)
     assert plain != key_of("openai", "/chat/completions", body, "", sample=1)
+
+
+def test_a_pack_of_one_is_the_plain_call() -> None:
+    assert key("a", Review, pack=1) == key("a", Review)
+
+
+def test_a_rows_plain_key_does_not_depend_on_packs() -> None:
+    text = b'"a"'
+
+    assert ask(Review, pack=10).plain_key(text) == ask(Review).key(text) != ask(Review, pack=10).key(text)
+
+
+def test_a_pack_has_the_key_of_its_whole_body_and_never_that_of_a_row() -> None:
+    for model in ("openai:gpt-6-luna", "anthropic:claude-haiku-5-5", "google:gemini-3.8-flash"):
+        made = ask(Review, model=model, salt="s", pack=10)
+        packed = made.packed
+        assert packed is not None
+
+        target, body = made.target, packed.intended((Turn("user", "some rows"),))
+        assert packed.key(b'"some rows"') == key_of(target.provider, target.path, body, "s", pack=10)
+        assert packed.key(b'"some rows"') != key_of(target.provider, target.path, body, "s")
 
 
 def test_a_row_that_holds_the_holes_own_text_is_only_data() -> None:

@@ -11,6 +11,7 @@ import orjson
 from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.prompt_cache import marked
 from pllm_notebook.sim.wires.anthropic_rules import (
     check_schema,
     forces_no_tools,
@@ -65,6 +66,8 @@ class AnthropicMessages:
         for name in options.unsupported_parameters:
             if name in body:
                 raise Rejected(400, f"`{name}` is not supported for this model.", param=name)
+            if name == "cache_control" and (place := marked(body)):
+                raise Rejected(400, f"{place}: Extra inputs are not permitted", param=name)
         if not body.keys() <= PARAMETERS:
             extra = [name for name in body if name not in PARAMETERS and name not in SAMPLING]
             for name in extra:
@@ -131,10 +134,10 @@ class AnthropicMessages:
                 "stop_details": details,
                 "container": None,
                 "usage": {
-                    "input_tokens": tokens.input - tokens.cached,
-                    "cache_creation_input_tokens": 0,
+                    "input_tokens": tokens.input - tokens.cached - tokens.written,
+                    "cache_creation_input_tokens": tokens.written,
                     "cache_read_input_tokens": tokens.cached,
-                    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+                    "cache_creation": {"ephemeral_5m_input_tokens": tokens.written, "ephemeral_1h_input_tokens": 0},
                     "output_tokens": tokens.output,
                     "output_tokens_details": {"thinking_tokens": tokens.reasoning},
                     "service_tier": "standard",
@@ -204,4 +207,5 @@ def _text_of(content: Any) -> str:
             texts.append(block.get("text", ""))
         elif block.get("type") == "tool_result":
             texts.append(_text_of(block.get("content")))
-    return "\n".join(texts)
+    # One text in two blocks is the same text, and gets the same answer.
+    return "".join(texts)

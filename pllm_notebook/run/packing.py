@@ -1,0 +1,188 @@
+"""Packs on their way: made of calls that wait, and taken apart into the replies of their rows.
+
+A pack is one call on the wire and one reply in the store; every row of it is a call of the ledger
+with a key of its own. What a pack leaves open goes on as the row's plain call (`Alone`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from pllm_notebook.prompts import packed
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Entry, Failure, FailureKind
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
+from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.outcomes import Ledger, Outcome
+from pllm_notebook.run.packs import own_text, row_entries, shares, split
+from pllm_notebook.run.planner import Planner, Prompts
+from pllm_notebook.run.settle import Alone, Arrival
+
+__all__ = ["Pack", "Packing", "falls_apart", "pack_text"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Calls that share one.
+
+    Attributes:
+        key: Of the packed call.
+        calls: Indexes in the ledger; their order is that of the items.
+        text: The packed prompt, as JSON.
+    """
+
+    key: str
+    calls: tuple[int, ...]
+    text: bytes
+
+
+def pack_text(asked: Ask, source: str, items: Sequence[bytes]) -> bytes:
+    """Encode the prompt of a pack.
+
+    Args:
+        asked: `Ask.packed`.
+        source: `Rows.source`.
+        items: `Rows.items` of each row.
+    """
+    text = asked.text_json(packed(source, items))
+    assert isinstance(text, bytes)  # every item has been encoded before
+    return text
+
+
+def falls_apart(failure: Failure) -> bool:
+    """Tell whether a pack that ended so is asked again row by row: one row may have spoilt it for all."""
+    return not (failure.kind.retried or failure.kind.fatal)
+
+
+class Packing:
+    """Make packs of one run's calls, and take their replies apart.
+
+    Args:
+        ask: The run's question; it packs.
+        rows: The rows.
+        ledger: The run's.
+        planner: Makes prompts.
+        store: Where the whole replies go, None to keep nothing.
+    """
+
+    def __init__(self, ask: Ask, rows: Prompts, ledger: Ledger, planner: Planner, store: Store | None) -> None:
+        assert ask.pack is not None
+        assert ask.packed is not None
+        self.size = ask.pack
+        self.asked = ask.packed
+        self._ask = ask
+        self._rows = rows
+        self._ledger = ledger
+        self._planner = planner
+        self._store = store
+        # A pack's reply can be longer than a row's. What it reserves is the run's one budget's all the same.
+        self._budget = Budget(ask.options.max_cost_usd, ask.rate(), self.asked.output_limit, ask.target.label)
+
+    def pack(self, calls: Sequence[int]) -> Pack:
+        """Make one pack of *calls*, in their order."""
+        items: list[bytes] = []
+        for call in calls:
+            row = self._ledger.first_row[call]
+            items += self._rows.items(range(row, row + 1))
+        text = pack_text(self.asked, self._rows.source, items)
+        return Pack(self.asked.key(text), tuple(calls), text)
+
+    def parted(self, calls: Sequence[int]) -> tuple[list[int], list[Alone]]:
+        """Part the calls of a retry: those to be packed anew, and those that failed, which go alone.
+
+        What failed once it was sent may spoil a pack for its neighbours too.
+        """
+        outcomes = self._ledger.outcomes
+        sent = [call for call in calls if (outcome := outcomes[call]) is not None and _was_sent(outcome)]
+        alone = set(sent)
+        return [call for call in calls if call not in alone], [self.alone(call) for call in sent]
+
+    def bound_usd(self, pack: Pack) -> float:
+        """Bound a pack's cost from above."""
+        return self._budget.bound_usd(self.asked.size(pack.text))
+
+    def tokens(self, pack: Pack) -> float:
+        """Estimate what a pack takes of the token limit."""
+        each = self._ask.options.max_output_tokens or GUESSED_OUTPUT_TOKENS
+        return self.asked.size(pack.text) / BYTES_PER_TOKEN + each * len(pack.calls)
+
+    def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> Alone:
+        """Give a row's own call."""
+        row = self._ledger.first_row[call]
+        text = self._ask.text_json(self._planner.prompt(row))
+        assert isinstance(text, bytes)  # the plan has read it before
+        return Alone(call, row, self._ask.plain_key(text), metas)
+
+    def land(self, pack: Pack, whole: Entry, rung: int) -> tuple[list[Arrival], list[Alone]]:
+        """Take a pack's reply apart, and put the whole of it into the store.
+
+        Args:
+            pack: What was asked.
+            whole: The reply.
+            rung: The structured-output rung it was sent on.
+
+        Returns:
+            The rows' own replies, still to be stored, which bear the call's tokens and cost between them;
+            and the rows to be asked alone, which bear them where no row was answered.
+        """
+        target, fitted = self._ask.target, self._ask.fitted
+        parts = split(whole.text.decode("utf-8", "surrogatepass"), whole.finish, len(pack.calls))
+        if target.ladder and not parts.followed:
+            # A server that enforced the schema could not have written this.
+            target.quirks.step_down(target.label, rung)
+        texts = {}
+        for place, answer in sorted(parts.answers.items()):
+            text = own_text(answer, structured=fitted is not None, wrapped=fitted is not None and fitted.wrapped)
+            if text is not None:
+                texts[place] = text
+        entries = row_entries(
+            whole,
+            texts,
+            pack=self.size,
+            pack_id=pack.key,
+            output_limit=self._ask.output_limit,
+            raw=whole.raw if self._store is None else b"",
+        )
+        self._keep(pack, whole, borne=bool(entries))
+        arrivals, alone = [], []
+        carried: list[tuple[bytes, ...]] = [()] * len(pack.calls)
+        if not entries:
+            carried = [(orjson.dumps(share),) for share in shares(whole.about, len(pack.calls))]
+        for place, call in enumerate(pack.calls):
+            if place in entries:
+                row, key = self._ledger.first_row[call], self._ledger.keys[call]
+                arrivals.append(Arrival(call, key, entries[place], row, cached=False, rung=rung))
+            else:
+                alone.append(self.alone(call, carried[place]))
+        if alone:
+            logger.info("%s: %d of a pack's %d rows are asked alone", target.label, len(alone), len(pack.calls))
+        return arrivals, alone
+
+    def _keep(self, pack: Pack, whole: Entry, *, borne: bool) -> None:
+        """Put the whole reply into the store, just before its rows', so that one group has them all."""
+        if self._store is None:
+            return
+        about = whole.about | {"pack": self.size, "pack_cost_usd": whole.about["cost_usd"]}
+        if borne:
+            # Its rows bear it: what the answers of a cache have cost is a sum over its entries.
+            about["cost_usd"] = 0.0
+        kept = Entry(whole.finish, whole.text, whole.output_tokens, whole.output_limit, orjson.dumps(about), whole.raw)
+        try:
+            self._store.put(pack.key, kept, _unless_lost)
+        except Exception as error:  # a store that was closed under us; the rows' own say so to the person
+            _unless_lost(error)
+
+
+def _was_sent(outcome: Outcome) -> bool:
+    return outcome.failure is None or outcome.failure.kind not in (FailureKind.BUDGET, FailureKind.NOT_CACHED)
+
+
+def _unless_lost(error: BaseException | None) -> None:
+    if error is not None:
+        logger.warning("A pack's whole reply cannot be saved; its rows' answers are not touched: %s", error)
