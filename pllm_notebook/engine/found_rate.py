@@ -14,6 +14,8 @@ __all__ = ["FoundRate"]
 
 # The first guess is what was admitted so far over the time that it took, but over no less than this.
 _SHORTEST_START_S = 0.5
+# Nor does one refusal of the first few calls make a provider slow: a guess too high is corrected by the next ones.
+_SLOWEST_GUESS = 8.0
 _SLOWEST = 0.2
 # Over a stretch of more seconds and calls than this the bucket may have been full for a while.
 _CLOSE_S = 1.0
@@ -109,7 +111,7 @@ class FoundRate:
         self._refusal_s += (now - sent_at - self._refusal_s) * (0.2 if self._refusal_s else 1.0)
         if self.rate is None:
             took = max(_SHORTEST_START_S, sent_at - (self._began or 0.0))
-            self.rate = self._known or max(_SLOWEST, (nth - 1) / took)
+            self.rate = self._known or max(_SLOWEST_GUESS, (nth - 1) / took)
         if self._heard_at is None or sent_at >= self._heard_at:
             self._begin_group(now, sent_at, nth)
         elif nth < self._first_nth:  # it left before those of its group that were heard of first
