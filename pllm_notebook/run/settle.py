@@ -8,6 +8,7 @@ row that is invalid there is asked by itself, as if it had never been in a pack.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -59,7 +60,7 @@ class Arrival:
     attempts: int = 0
 
 
-class Repair:
+class Repair(ABC):
     """A further call that a row needs. Made as one of the two kinds below.
 
     Attributes:
@@ -71,17 +72,17 @@ class Repair:
     call: int
     key: str
 
+    @abstractmethod
     def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
         """Give what makes the wire's bytes, and their number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arrived(self, entry: Entry, rung: int) -> Arrival:
         """Give what comes of its reply."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, failure: Failure) -> Outcome:
         """Give the outcome of a row whose further call failed: what was paid before it is kept."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
