@@ -68,6 +68,8 @@ check: .venv/ready
 bench: .venv/ready
 	.venv/bin/python benchmarks/rows.py
 	.venv/bin/python benchmarks/calls.py
+	.venv/bin/python -m benchmarks.memory
+	.venv/bin/python -m benchmarks.display
 	.venv/bin/python benchmarks/makespan.py --peers all --json build/makespan.json
 	.venv/bin/python benchmarks/chart.py build/makespan.json
 

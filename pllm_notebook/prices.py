@@ -25,6 +25,7 @@ class Rate:
     Attributes:
         linear_below: Input tokens from which a long-context tier may apply; beyond it the
             table's own arithmetic is asked, since tiers go by the request and not by the sum.
+        hour: Whether what is written to a prompt cache stays for an hour, and costs accordingly.
     """
 
     input_usd: float
@@ -33,6 +34,7 @@ class Rate:
     cache_write_usd: float
     linear_below: float
     table: ModelPrice | None
+    hour: bool = False
 
     def cost_usd(self, usage: Usage) -> float:
         """Price one call's usage."""
@@ -45,6 +47,7 @@ class Rate:
                         input_tokens=usage.input_tokens,
                         cache_read_tokens=usage.cache_read_tokens,
                         cache_write_tokens=usage.cache_write_tokens,
+                        cache_write_1h_tokens=usage.cache_write_tokens if self.hour else None,
                         output_tokens=usage.output_tokens,
                     )
                 )["total_price"]
@@ -70,13 +73,15 @@ class Rate:
 FREE = Rate(0.0, 0.0, 0.0, 0.0, float("inf"), None)
 
 
-def rate_of(provider: str, model: str, *, batch: bool = False) -> Rate | None:
+def rate_of(provider: str, model: str, *, batch: bool = False, hour: bool = False) -> Rate | None:
     """Look up a model's price.
 
     Args:
         provider: genai-prices' provider id: "openai", "anthropic", "google"; "local" is free.
         model: The model's name as the provider takes it.
         batch: Whether the call goes through the provider's batch API.
+        hour: Whether it asks for its prompt to be cached for an hour: Anthropic charges twice the price of
+            plain input for such a write, and 1.25 times for one that stays five minutes.
 
     Returns:
         None where no one knows the price.
@@ -106,7 +111,9 @@ def rate_of(provider: str, model: str, *, batch: bool = False) -> Rate | None:
     plain, output = per_token("input_mtok"), per_token("output_mtok")
     if plain is None or output is None:
         return None
-    read, write = per_token("cache_read_mtok"), per_token("cache_write_mtok")
+    read, write = per_token("cache_read_mtok"), per_token("cache_write_1h_mtok") if hour else None
+    if write is None:
+        write = per_token("cache_write_mtok")
     return Rate(
         plain,
         output,
@@ -114,4 +121,5 @@ def rate_of(provider: str, model: str, *, batch: bool = False) -> Rate | None:
         plain if write is None else write,
         min(starts),
         table,
+        hour,
     )

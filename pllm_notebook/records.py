@@ -53,6 +53,8 @@ class FailureKind(StrEnum):
     PERMISSION = "permission"
     UNKNOWN_MODEL = "unknown_model"
     QUOTA = "quota"
+    # The caller's own `decide` function gave no answer out of those that came.
+    DECISION = "decision"
     # Nothing was sent.
     INPUT = "input"
     NOT_CACHED = "not_cached"
@@ -290,7 +292,8 @@ class Entry:
             reply.text.encode("utf-8", "surrogatepass"),
             usage.output_tokens if usage else 0,
             output_limit or 0,
-            orjson.dumps(meta),
+            # Copied: orjson never gives back what it did not need of 4 kB, and a run keeps these to its end.
+            bytes(memoryview(orjson.dumps(meta))),
             raw,
         )
 

@@ -40,7 +40,12 @@ class Engine:
         return list(self._lanes.values())
 
     def lane(
-        self, identity: tuple[str, ...], make: Callable[[Limiter], Lane], *, slots: int | None, known: Known | None
+        self,
+        identity: tuple[str, ...],
+        make: Callable[[Limiter], Lane],
+        *,
+        slots: int | None,
+        known: Callable[[], Known | None],
     ) -> Lane:
         """Give the one lane of an account and model. Call it on the loop.
 
@@ -48,13 +53,14 @@ class Engine:
             identity: Provider, account and model.
             make: Makes it on first use.
             slots: Calls the server works on at once, None for unknown.
-            known: What an earlier run learned of its limits, None for nothing.
+            known: Gives what another run learned of its limits, None for nothing; asked on first use.
         """
         lane = self._lanes.get(identity)
         if lane is None:
             limiter = Limiter(window=slots or FIRST_WINDOW, **({"widest": slots} if slots else {}))
-            if known is not None:
-                limiter.begin(self.loop.loop.time(), known)
+            learned = known()
+            if learned is not None:
+                limiter.begin(self.loop.loop.time(), learned)
             lane = self._lanes[identity] = make(limiter)
         return lane
 

@@ -26,6 +26,7 @@ class Landing:
         attempts: Requests that were sent, refused ones included.
         latency_s: Of the last request.
         maybe_paid: Requests that may have been charged although they brought nothing.
+        short: Whether it would have been sent again, had there been the money.
     """
 
     result: Reply | Failure
@@ -33,6 +34,7 @@ class Landing:
     attempts: int
     latency_s: float
     maybe_paid: int = 0
+    short: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -46,7 +48,9 @@ class Job:
         tokens: What it will take of the token limit, as estimated.
         done: Called once, on the engine's loop, when it has ended.
         tag: The run's own.
+        covered: Requests that the run has put by money for; the first is covered when the call is made.
         hedged: Whether it was sent a second time while the first request was still out.
+        last: How it came down the last time, None before it was to be sent again.
     """
 
     key: str
@@ -59,7 +63,9 @@ class Job:
     refusals: int = 0
     heals: int = 0
     maybe_paid: int = 0
+    covered: int = 1
     hedged: bool = False
+    last: Landing | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +92,9 @@ class Feed:
         in_flight: Calls of this feed on the wire.
         retries: Times a request was sent again.
         refused: Times the provider said 429.
+        fault: Called with what the lane itself raised, which no call is to blame for: the run must end.
+        cover: Asked before a call is sent again whose requests so far may all have been paid: True says that the
+            money for one more is put by. None: money is no object.
         spare: Asked before a straggler is sent a second time; True says that the run has nothing else to
             send and has put by the money. None: stragglers are waited for.
         hedges: Times a straggler was sent a second time.
@@ -103,12 +112,16 @@ class Feed:
     retries: int = 0
     refused: int = 0
     closed: bool = False
+    fault: Callable[[Exception], None] | None = None
+    cover: Callable[[Job], bool] | None = None
     spare: Callable[[Job], bool] | None = None
     hedges: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     _ready: deque[Job] = field(default_factory=deque)
     _later: list[tuple[float, int, Job]] = field(default_factory=list)
     _order: Any = field(default_factory=itertools.count)
+    # Due again, and waiting for money that is put by for other calls.
+    _short: deque[Job] = field(default_factory=deque)
 
     def ceilings(self, now: float, requests_per_min: float | None, tokens_per_min: float | None) -> None:
         """Set the run's own rates; a second's worth may go at once."""
@@ -132,8 +145,13 @@ class Feed:
             return None
         if self._ready:
             return self._ready.popleft()
-        if self._later and self._later[0][0] <= now:
-            return heapq.heappop(self._later)[2]
+        if self._short and self._covers(self._short[0]):
+            return self._short.popleft()
+        while self._later and self._later[0][0] <= now:
+            job = heapq.heappop(self._later)[2]
+            if self._covers(job):
+                return job
+            self._short.append(job)
         return self.source()
 
     def due(self) -> float | None:
@@ -143,6 +161,25 @@ class Feed:
         """
         return self._later[0][0] if self._later and not self.closed and not self._full else None
 
+    def stranded(self) -> list[Job]:
+        """Take out the calls that wait for money which cannot come.
+
+        Only a call that has money put by for a request to come, or on the wire, can give some of it back.
+        """
+        if not self._short or self.in_flight or self._ready or any(map(_funded, (job for _, _, job in self._later))):
+            return []
+        stranded = list(self._short)
+        self._short.clear()
+        return stranded
+
+    def _covers(self, job: Job) -> bool:
+        if _funded(job) or self.cover is None:
+            return True
+        if not self.cover(job):
+            return False
+        job.covered += 1
+        return True
+
     @property
     def _full(self) -> bool:
         return self.concurrency is not None and self.in_flight >= self.concurrency
@@ -150,12 +187,18 @@ class Feed:
     @property
     def waiting(self) -> int:
         """Calls put back and not yet sent again."""
-        return len(self._later) + len(self._ready)
+        return len(self._later) + len(self._ready) + len(self._short)
 
     def close(self) -> list[Job]:
         """Admit nothing more, and give back what was waiting to be sent again."""
         self.closed = True
-        left = [*self._ready, *(job for _, _, job in self._later)]
+        left = [*self._ready, *self._short, *(job for _, _, job in self._later)]
         self._ready.clear()
+        self._short.clear()
         self._later.clear()
         return left
+
+
+def _funded(job: Job) -> bool:
+    """Tell whether money is put by for one request more than may have been paid."""
+    return job.maybe_paid < job.covered

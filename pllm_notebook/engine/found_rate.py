@@ -30,6 +30,7 @@ _LULL_S = 0.1
 # Steps without a refusal, each wider than the one before.
 _FIRST_STEP = 0.01
 _FIRST_STEP_UNMEASURED = 1.0
+_FIRST_STEP_EXPECTED = 0.1  # from a rate of another hour: the limit may have been raised since
 _WIDER = 1.5
 _WIDEST_STEP = 1.0
 _STEP_S = 0.5
@@ -43,8 +44,10 @@ _LONGEST_HOLD_S = 2.0
 _PATIENCE = 3
 # What may leave at once after a pause, in seconds of the rate.
 _BURST_S = 0.1
-# What a bucket that refused a call still holds, on average.
+# What a bucket that refused a call still holds, on average. Where the rate is measured and calls are far apart, the
+# one refused came but a little too early: the next may follow soon, and must, where the bucket holds no more than one.
 _REST = 0.5
+_EARLY_S = 0.05
 
 
 class FoundRate:
@@ -58,7 +61,6 @@ class FoundRate:
     def __init__(self) -> None:
         self.rate: float | None = None
         self.measured = False
-        self._known: float | None = None
         self._sent = 0
         self._began: float | None = None
         self._level = 0.0
@@ -82,8 +84,10 @@ class FoundRate:
         self._refusal_s = 0.0
 
     def expect(self, rate: float) -> None:
-        """Take *rate*, found out on another day, for the first guess when a call is refused."""
-        self._known = rate
+        """Begin at *rate*, measured by another run; without a refusal it grows as any other does."""
+        self.rate, self.measured, self._step = max(_SLOWEST, rate), True, _FIRST_STEP_EXPECTED
+        self._level = max(1.0, self.rate * _BURST_S)
+        self._next_step = 0.0, _STEP_CALLS
 
     def wait_s(self, now: float) -> float:
         """Give the seconds until the next call may leave."""
@@ -111,7 +115,7 @@ class FoundRate:
         self._refusal_s += (now - sent_at - self._refusal_s) * (0.2 if self._refusal_s else 1.0)
         if self.rate is None:
             took = max(_SHORTEST_START_S, sent_at - (self._began or 0.0))
-            self.rate = self._known or max(_SLOWEST_GUESS, (nth - 1) / took)
+            self.rate = max(_SLOWEST_GUESS, (nth - 1) / took)
         if self._heard_at is None or sent_at >= self._heard_at:
             self._begin_group(now, sent_at, nth)
         elif nth < self._first_nth:  # it left before those of its group that were heard of first
@@ -122,7 +126,8 @@ class FoundRate:
         if nth > self._last_nth:
             self._last_at, self._last_nth = sent_at, nth
         # The bucket was empty when the last of them arrived: since then as much has flowed in, and so many left.
-        level = _REST + self.rate * (now - self._last_at) - (self._sent - self._last_nth)
+        rest = max(_REST, 1.0 - self.rate * _EARLY_S) if self.measured else _REST
+        level = rest + self.rate * (now - self._last_at) - (self._sent - self._last_nth)
         self._level, self._at = min(level, max(1.0, self.rate * _BURST_S)), now
         self._step = _FIRST_STEP if self.measured else _FIRST_STEP_UNMEASURED
         self._plan_step(now)

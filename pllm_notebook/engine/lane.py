@@ -15,11 +15,14 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from pllm_notebook.engine.feed import Exchange, Feed, Job, Landing
-from pllm_notebook.engine.flight import Deadlines, Flight, cancelled
+from pllm_notebook.engine.flight import Flight, cancelled
+from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.limiter import Limiter, Stamp
 from pllm_notebook.engine.retry import retry_delay_s
+from pllm_notebook.engine.traffic import Traffic
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
 
@@ -72,21 +75,19 @@ class Lane:
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._feeds: deque[Feed] = deque()
-        self._flights: dict[str, Flight] = {}
-        self._deadlines = Deadlines(self._loop, self._flights)
-        # Requests, which are more than the flights by those that were sent a second time.
-        self._on_wire = 0
+        self._traffic = Traffic(self._loop, limiter)
+        self._hedging = Hedging(name, self._traffic, limiter)
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._pause_told = 0.0
 
     def __repr__(self) -> str:
-        return f"Lane({self.name}, runs={len(self._feeds)}, in_flight={self._on_wire}, {self.limiter!r})"
+        return f"Lane({self.name}, runs={len(self._feeds)}, in_flight={self.in_flight}, {self.limiter!r})"
 
     @property
     def in_flight(self) -> int:
         """Requests on the wire."""
-        return self._on_wire
+        return self._traffic.requests
 
     def attach(self, feed: Feed) -> None:
         """Start sending a run's calls.
@@ -115,9 +116,8 @@ class Lane:
         for job in feed.close():
             job.done(job, cancelled(job, 0.0))
         now = self._loop.time()
-        for flight in list(self._flights.values()):
-            if flight.twin is not None and flight.payer is not None and flight.payer[0] is feed:
-                self._abandon(flight.twin)
+        for flight in list(self._traffic.flights.values()):
+            self._hedging.leave(flight, feed)
             if flight.leave(feed) and not flight.passengers:
                 if flight.departed:
                     flight.task.cancel()
@@ -131,16 +131,31 @@ class Lane:
             self._timer.cancel()
         for feed in list(self._feeds):
             self.detach(feed)
-        tasks = [flight.task for flight in self._flights.values()]
+        tasks = [flight.task for flight in self._traffic.flights.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._deadlines.close()
+        self._traffic.close()
         if self._transport is not None:
             await self._transport.aclose()
             self._transport = None
 
     def _pump(self, carrier: asyncio.Task[None] | None = None) -> Flight | None:
+        """Send what may be sent now (see `_dispatch`)."""
+        try:
+            return self._dispatch(carrier)
+        except Exception as error:
+            self._break(error)
+            return None
+
+    def _break(self, error: Exception) -> None:
+        """End every run: a fault of ours in the lane itself must not leave them waiting for ever."""
+        logger.error("%s: the dispatcher failed", self.name, exc_info=error)
+        for feed in list(self._feeds):
+            if feed.fault is not None:
+                feed.fault(error)
+
+    def _dispatch(self, carrier: asyncio.Task[None] | None) -> Flight | None:
         """Send what may be sent now.
 
         Args:
@@ -156,7 +171,7 @@ class Lane:
         idle = 0  # feeds in a row that had nothing to send
         held = False
         mine: Flight | None = None
-        feeds = self._feeds
+        feeds, traffic = self._feeds, self._traffic
         while idle < len(feeds):
             feed = feeds[0]
             if len(feeds) > 1:
@@ -166,14 +181,16 @@ class Lane:
                 due = feed.due()
                 wake = wake if due is None else min(wake, due)
                 idle += 1
+                for stranded in feed.stranded():
+                    self._give_up(stranded)
                 continue
             # Joining costs nothing, so neither a full window nor a limit keeps a run from it: a call that it
             # does not join now may have landed when its turn comes, and would be paid for again.
-            if job.key in self._flights:
-                self._flights[job.key].join(feed, job)
+            if job.key in traffic.flights:
+                traffic.flights[job.key].join(feed, job)
                 idle = 0
                 continue
-            full, wait = self._gate(feed, job, now)
+            full, wait = traffic.gate(feed, job, now)
             if full or wait > 0:
                 feed.first(job)
                 wake = wake if full else min(wake, now + wait)
@@ -181,28 +198,19 @@ class Lane:
                 held = True
                 continue
             idle = 0
-            flight = self._launch(feed, job, now, [(feed, job)])
-            self._flights[job.key] = flight
+            flight = traffic.launch(feed, job, now, [(feed, job)])
+            traffic.flights[job.key] = flight
             mine = self._depart(flight, carrier, mine)
         if not held:
             for feed in list(feeds):
                 if feed.spare is not None:
-                    second, again = self._hedge(feed, now)
+                    second, again = self._hedging.second(feed, now)
                     while second is not None:
                         mine = self._depart(second, carrier, mine)
-                        second, again = self._hedge(feed, now)
+                        second, again = self._hedging.second(feed, now)
                     wake = min(wake, again)
         self._wake_at(wake)
         return mine
-
-    def _gate(self, feed: Feed, job: Job, now: float) -> tuple[bool, float]:
-        """Tell whether the window is full, and the seconds for which limits keep a call back."""
-        if self._on_wire >= int(self.limiter.window):
-            return True, 0.0
-        wait = self.limiter.wait_s(now, job.tokens)
-        if feed.limited:
-            wait = max(wait, feed.requests.wait_s(now, 1.0), feed.tokens.wait_s(now, job.tokens))
-        return False, wait
 
     def _wake_at(self, wake: float) -> None:
         # A timer that fires a hair early would find nothing and spin.
@@ -219,16 +227,6 @@ class Lane:
         self._timer = None
         self._pump()
 
-    def _launch(self, feed: Feed, job: Job, now: float, passengers: list[tuple[Feed, Job]]) -> Flight:
-        if feed.limited:
-            feed.requests.charge(now, 1.0)
-            feed.tokens.charge(now, job.tokens)
-        feed.in_flight += 1
-        self._on_wire += 1
-        flight = Flight(feed, job, self.limiter.charge(now, job.tokens), passengers)
-        self._deadlines.add(flight)
-        return flight
-
     def _depart(self, flight: Flight, carrier: asyncio.Task[None] | None, mine: Flight | None) -> Flight | None:
         """Give *flight* a task: the carrier's own if it has none to carry yet."""
         if carrier is not None and mine is None:
@@ -237,45 +235,16 @@ class Lane:
         flight.task = self._loop.create_task(self._carry(flight))
         return mine
 
-    def _hedge(self, feed: Feed, now: float) -> tuple[Flight | None, float]:
-        """Send a run's oldest straggler a second time, if it has one and may.
-
-        Returns:
-            The second request, None for none; and when to look again (infinity: when something lands).
-        """
-        never = float("inf")
-        long_s = feed.latencies.p99_s
-        full = feed.concurrency is not None and feed.in_flight >= feed.concurrency
-        if long_s is None or full or feed.waiting or feed.closed:
-            return None, never
-        for flight in self._flights.values():
-            job = None if flight.twin is not None else flight.job_of(feed)
-            if job is None or job.hedged:
-                continue
-            if now - flight.stamp.sent_at <= long_s:
-                return None, flight.stamp.sent_at + long_s  # those after it left later
-            full, wait = self._gate(feed, job, now)
-            if full or wait > 0:
-                return None, never if full else now + wait
-            assert feed.spare is not None
-            if not feed.spare(job):
-                return None, never
-            job.hedged = True
-            feed.hedges += 1
-            second = self._launch(feed, job, now, flight.passengers)
-            flight.twin, second.twin = second, flight
-            flight.payer = second.payer = (feed, job)
-            logger.info("%s: no reply for %.1f s, sent a second time", self.name, now - flight.stamp.sent_at)
-            return second, now
-        return None, never
-
     async def _carry(self, first: Flight) -> None:
         """Carry one flight after another, for as long as there is one."""
         me = first.task
         flight: Flight | None = first
         while flight is not None:
             if not flight.over:
-                await self._fly(flight)
+                try:
+                    await self._fly(flight)
+                except Exception as error:
+                    self._break(error)
             flight = self._pump(me)
 
     async def _fly(self, flight: Flight) -> None:
@@ -315,12 +284,12 @@ class Lane:
             self._teach(exchange, flight.stamp, now)
         if flight.twin is not None:
             if exchange is None or isinstance(exchange.result, Failure):
-                self._wait_for_twin(flight, exchange)
+                self._hedging.failed(flight, exchange)
                 return
-            self._abandon(flight.twin)
+            self._hedging.abandon(flight.twin)
         flight.over = True
-        self._on_wire -= 1
-        self._flights.pop(flight.key, None)
+        self._traffic.requests -= 1
+        self._traffic.flights.pop(flight.key, None)
         latency = now - flight.stamp.sent_at
         healed = (
             exchange is not None
@@ -342,42 +311,6 @@ class Lane:
         for job in flight.left:
             job.maybe_paid += flight.departed
             job.done(job, cancelled(job, latency))
-
-    def _wait_for_twin(self, flight: Flight, exchange: Exchange | None) -> None:
-        """One of two requests for a call has failed: the other is from now on the only one."""
-        other = flight.twin
-        assert other is not None
-        assert flight.payer is not None
-        feed, job = flight.payer
-        self._part(flight, other)
-        self._flights[flight.key] = other
-        other.left = [*other.left, *flight.left]
-        job.sent += 1
-        if exchange is None or (isinstance(exchange.result, Failure) and exchange.result.kind.maybe_paid):
-            job.maybe_paid += 1
-        elif isinstance(exchange.result, Failure) and exchange.result.kind is FailureKind.RATE_LIMIT:
-            feed.refused += 1
-
-    def _abandon(self, flight: Flight) -> None:
-        """The other of two requests for a call is enough: cancel this one, which may be paid all the same."""
-        assert flight.twin is not None
-        assert flight.payer is not None
-        _, job = flight.payer
-        self.limiter.ended(flight.stamp)
-        self._flights[flight.key] = flight.twin
-        self._part(flight, flight.twin)
-        if flight.departed:
-            job.sent += 1
-            job.maybe_paid += 1
-            flight.task.cancel()
-
-    def _part(self, flight: Flight, other: Flight) -> None:
-        assert flight.payer is not None
-        flight.over = True
-        flight.payer[0].in_flight -= 1
-        self._on_wire -= 1
-        flight.twin = other.twin = None
-        flight.payer = other.payer = None
 
     def _conclude(self, feed: Feed, job: Job, exchange: Exchange, now: float, latency: float, healed: bool) -> None:
         result = exchange.result
@@ -404,11 +337,17 @@ class Lane:
             if delay is not None and not feed.closed:
                 feed.retries += 1
                 logger.info("%s: %s, again in %.2f s", self.name, result.kind, delay)
+                job.last = Landing(result, exchange.raw, job.sent, latency, job.maybe_paid)
                 feed.again(job, now + delay)
                 return
         elif feed.spare is not None:
             feed.latencies.add(latency)
         job.done(job, Landing(result, exchange.raw, job.sent, latency, job.maybe_paid))
+
+    def _give_up(self, job: Job) -> None:
+        """End a call, soon, that would be sent again if there were the money: its run may stop at that."""
+        assert job.last is not None  # it has failed, or it would have the money for its first request
+        self._loop.call_soon(job.done, job, replace(job.last, short=True))
 
     def _teach(self, exchange: Exchange, stamp: Stamp, now: float) -> None:
         result = exchange.result

@@ -98,6 +98,7 @@ class Limiter:
         self._token_ratio = 1.0
         self._tokens_each = 0.0
         self._counted = 0
+        self._unconfirmed = False
 
     def __repr__(self) -> str:
         rates = {
@@ -152,6 +153,9 @@ class Limiter:
             step = max(_FOLLOW, 1 / self._counted)
             self._token_ratio += step * (tokens / stamp.estimated - self._token_ratio)
             self._tokens_each += step * (tokens - self._tokens_each)
+        if self._unconfirmed:
+            self._unconfirmed = False
+            self._drop_untold(report)
         if report is not None:
             self._hear(now, stamp, report)
             self._make_room(now - stamp.sent_at)
@@ -173,7 +177,12 @@ class Limiter:
                 if bucket.rate is not None and remaining is not None and remaining < need:
                     explained = True
                     if retry_after_s is not None:
-                        bucket.refuse(now, need, retry_after_s, ahead)
+                        wait_s = retry_after_s
+                        if bucket is self.requests and wait_s <= _ROUNDED_S:
+                            # A request is taken when it is let in, so no less than *remaining* is there. (Tokens may
+                            # be owed: nothing remains then, and the stated wait alone tells how much is.)
+                            wait_s = min(wait_s, (need - remaining) / bucket.rate)
+                        bucket.refuse(now, need, wait_s, ahead)
         if not explained:
             self.found.refuse(now, stamp.sent_at, stamp.nth)
             if retry_after_s is not None and retry_after_s > _ROUNDED_S:
@@ -222,7 +231,12 @@ class Limiter:
         )
 
     def begin(self, now: float, known: Known) -> None:
-        """Begin with what another run learned. The first replies and refusals correct it."""
+        """Begin with what another run learned.
+
+        A told limit counts until the first reply, which tells it anew or not at all; a found one is where the
+        search begins.
+        """
+        self._unconfirmed = True
         if known.requests_per_min and known.requests_at_once:
             self.requests.begin(now, known.requests_per_min / 60, known.requests_at_once)
         if known.tokens_per_min and known.tokens_at_once:
@@ -231,6 +245,13 @@ class Limiter:
             self.found.expect(known.found_per_min / 60)
         if known.window:
             self._window.allow(known.window)
+
+    def _drop_untold(self, report: LimitReport | None) -> None:
+        """Forget what another run was told where *report*, of a first reply, does not tell it."""
+        if report is None or not report.limit_requests:
+            self.requests.rate = None
+        if report is None or not report.limit_tokens:
+            self.tokens.rate = None
 
     def _give_back(self, stamp: Stamp) -> None:
         self._in_flight -= 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -54,7 +56,7 @@ def run_word(line: str) -> Any:
     %pllm errors       its failed rows
     %pllm retry        send those again that can succeed again, and wait
     %pllm cost         what this session's runs cost
-    %pllm limits       the providers' limits as learned so far
+    %pllm limits       the providers' limits as told and as found out, and what was refused
     %pllm cache        what the cache holds
     %pllm jobs         the providers' batch jobs
     """
@@ -152,23 +154,37 @@ def cost() -> pd.DataFrame:
 
 
 def limits() -> pd.DataFrame:
-    """Give each model's limits as its provider told them or as they were found out; NA for unknown."""
+    """Give the limits of each model that was asked in this session, and what its calls do now. Sends nothing.
+
+    Returns:
+        One row for each account and model, NA for unknown or not limited:
+
+        requests_per_min, tokens_per_min: As the provider told them (Int64).
+        found_per_min: Requests a minute that get through, as found out where nobody told (Int64).
+        window: Calls that may be in flight.
+        in_flight: Calls on the wire.
+        refused: Requests that a limit turned away; they cost nothing and were sent again.
+        waiting_until: When calls leave again, where the provider asked for a pause (local time, NaT for none).
+    """
     # Nothing has been learned where nothing has run, and asking must not start the engine's thread.
     lanes = engine(current().loop).lanes if runs() else []
-    now = time.monotonic()
     rows = [
         {
             "requests_per_min": _per_min(lane.limiter.requests.rate),
             "tokens_per_min": _per_min(lane.limiter.tokens.rate),
-            "window": round(lane.limiter.window),
+            "found_per_min": _per_min(lane.limiter.found.rate),
+            "window": int(lane.limiter.window),
+            "in_flight": lane.in_flight,
             "refused": lane.limiter.refused,
-            "paused_s": max(0.0, lane.limiter.paused_until - now),
+            "waiting_until": _clock_time(lane.limiter.paused_until),
         }
         for lane in lanes
     ]
-    columns = ["requests_per_min", "tokens_per_min", "window", "refused", "paused_s"]
+    columns = [
+        "requests_per_min", "tokens_per_min", "found_per_min", "window", "in_flight", "refused", "waiting_until",
+    ]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns, index=pd.Index([lane.name for lane in lanes], name="model"))
-    return table.astype({"requests_per_min": "Float64", "tokens_per_min": "Float64"})
+    return table.astype(dict.fromkeys(columns[:-1], "Int64") | {"waiting_until": "datetime64[s]"})
 
 
 def jobs() -> Any:
@@ -206,5 +222,11 @@ def _total(costs: list[float | None]) -> str:
     return f"{wording.money(sum(known))}{unknown}"
 
 
-def _per_min(rate: float | None) -> float | None:
-    return None if rate is None else rate * 60
+def _per_min(rate: float | None) -> int | None:
+    return None if rate is None else round(rate * 60)
+
+
+def _clock_time(moment: float) -> datetime | None:
+    """Give the local time of a moment of the monotonic clock, None where it has passed."""
+    left_s = moment - time.monotonic()
+    return datetime.now().replace(microsecond=0) + timedelta(seconds=math.ceil(left_s)) if left_s > 0 else None

@@ -8,8 +8,10 @@ the largest one known is used, since a mark or a wait below the minimum would be
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["BYTES_PER_TOKEN", "LEAST_LEAD", "LIFETIME_S", "OUR_KEYS", "smallest_prefix_bytes"]
+__all__ = ["BYTES_PER_TOKEN", "LEAST_LEAD", "LIFETIME_S", "OUR_KEYS", "kept_for_an_hour", "smallest_prefix_bytes"]
 
 # English text runs to about four bytes a token.
 BYTES_PER_TOKEN = 4
@@ -50,3 +52,15 @@ def smallest_prefix_bytes(maker: str | None, model: str) -> int | None:
     """
     rules = _SMALLEST.get(maker or "", ())
     return next((tokens * BYTES_PER_TOKEN for pattern, tokens in rules if pattern.match(model)), None)
+
+
+def kept_for_an_hour(fields: Any) -> bool:
+    """Tell whether a caller's own fields have a mark of Anthropic's in them that keeps a prefix for an hour.
+
+    Args:
+        fields: As they go into the body; a mark may stand at any depth of it.
+    """
+    if isinstance(fields, Mapping):
+        mark = fields.get("cache_control")
+        return (isinstance(mark, Mapping) and mark.get("ttl") == "1h") or any(map(kept_for_an_hour, fields.values()))
+    return isinstance(fields, (list, tuple)) and any(map(kept_for_an_hour, fields))

@@ -24,6 +24,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
 }
 _DIALECTS: dict[str, Dialect] = {"openai": OPENAI, "anthropic": ANTHROPIC, "google": GOOGLE}
+_PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
 
 
 def resolve(
@@ -31,6 +32,7 @@ def resolve(
     *,
     servers: Mapping[str, str],
     clients: Mapping[str, Any],
+    keys: Mapping[str, str],
     simulator: Callable[[str], str],
 ) -> Target:
     """Resolve a model.
@@ -40,6 +42,7 @@ def resolve(
             of the first provider whose key is in the environment.
         servers: OpenAI-compatible servers, name to address.
         clients: SDK clients of the caller's own, name to client.
+        keys: API keys by provider, in place of the environment's.
         simulator: Gives the simulator's address for a wire format; called on the first request.
 
     Raises:
@@ -60,7 +63,7 @@ def resolve(
     if provider in clients:
         return _client_target(provider, model, clients[provider])
     if provider in servers:
-        return _server_target(provider, model, servers[provider])
+        return _server_target(provider, model, servers[provider], keys.get(provider))
     if provider == "local":
         return _local_target(model)
     if provider == "sim":
@@ -70,7 +73,7 @@ def resolve(
             raise UnknownModelError(
                 f"{name!r} names no model: write {provider}:{models.CHEAP[provider]}. Nothing was sent."
             )
-        return _hosted_target(provider, model)
+        return _hosted_target(provider, model, keys.get(provider))
     known = [*PROVIDERS, *servers, *clients]
     raise UnknownModelError(
         f"There is no provider {provider!r}.{guess(provider, known)} Known are {', '.join(known)}; "
@@ -89,11 +92,11 @@ def _default() -> str:
     )
 
 
-def _hosted_target(provider: str, model: str) -> Target:
+def _hosted_target(provider: str, model: str, key: str | None) -> Target:
     variables = KEYS[provider]
-    variable = next((variable for variable in variables if os.environ.get(variable)), None)
-    key = os.environ[variable] if variable else None
+    key = key or next((os.environ[variable] for variable in variables if os.environ.get(variable)), None)
     address = os.environ.get(f"{provider.upper()}_BASE_URL", "")
+    keyless = MissingKeyError(provider, variables[0]) if key is None else None
 
     def connect() -> Transport:
         if key is None:
@@ -111,14 +114,16 @@ def _hosted_target(provider: str, model: str) -> Target:
         quirks=quirks_of(provider, address, model),
         price_provider=provider,
         price_model=model,
+        keyless=keyless,
+        package=None if key is None else _PACKAGES[provider],
     )
 
 
-def _server_target(name: str, model: str, address: str) -> Target:
+def _server_target(name: str, model: str, address: str, key: str | None) -> Target:
     from pllm_notebook.providers import openai
 
     # A local server wants any key at all; one behind a gate has its own variable.
-    key = os.environ.get(f"{name.upper().replace('-', '_')}_API_KEY") or "none"
+    key = key or os.environ.get(f"{name.upper().replace('-', '_')}_API_KEY") or "none"
     if not model:
         raise UnknownModelError(f"'{name}:' names no model of the server at {address}. Nothing was sent.")
     return Target(
@@ -131,6 +136,7 @@ def _server_target(name: str, model: str, address: str) -> Target:
         account=_fingerprint(key, address),
         quirks=quirks_of(name, address, model),
         ladder=True,
+        package=_PACKAGES["openai"],
     )
 
 
@@ -212,6 +218,7 @@ def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
         "account": "",
         "quirks": quirks_of("sim", kind, model),
         "simulated": True,
+        "package": _PACKAGES[maker],
     }
     if kind == "compatible":
         from pllm_notebook.providers import openai

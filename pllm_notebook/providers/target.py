@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from pllm_notebook.exceptions import MissingKeyError
 from pllm_notebook.protocols import MalformedReply, Transport, Wire
 from pllm_notebook.providers.models import refuses_sampling
 from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, smallest_prefix_bytes
@@ -38,6 +41,8 @@ class Target:
         simulated: Whether its answers are invented.
         ladder: Whether its structured output is not guaranteed.
         slots: Calls it can work on at once, None for unknown.
+        keyless: What `connect` will raise for want of a key, None where there is one or none is needed.
+        package: Module that `connect` will import, None where there is none worth loading before.
     """
 
     provider: str
@@ -53,6 +58,8 @@ class Target:
     simulated: bool = False
     ladder: bool = False
     slots: int | None = None
+    keyless: MissingKeyError | None = None
+    package: str | None = None
 
     @property
     def lane(self) -> tuple[str, str, str]:
@@ -64,15 +71,25 @@ class Target:
         """The URL's path below the base address."""
         return self.wire.path(self.model)
 
-    def dress(self, intended: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
+    def load(self) -> None:
+        """Import what `connect` needs, from any thread but the engine's, which an SDK would stop for a second.
+
+        What cannot be imported is left for `connect` to tell.
+        """
+        if self.package is not None:
+            with suppress(ImportError):
+                importlib.import_module(self.package)
+
+    def dress(self, intended: Mapping[str, Any], lead: str = "", *, shared: bool = True) -> dict[str, Any]:
         """Turn an intended body into what goes on the wire.
 
         Args:
             intended: As `Wire.encode` gives it; never changed.
             lead: The text that the rows' prompts begin with, "" for none.
+            shared: Whether other requests begin likewise; one that stands alone is not marked.
         """
         body = self._healed(intended)
-        name = self._name(body, lead) if self._takes_marks else None
+        name = self._name(body, lead) if shared and self._takes_marks else None
         return body if name is None else self.wire.mark(body, name, lead)
 
     def prefix_name(self, intended: Mapping[str, Any], lead: str = "") -> str | None:

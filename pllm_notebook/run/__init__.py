@@ -1,20 +1,36 @@
 """Plan, look up, send what is missing, report: the only composer of the rooms below it."""
 
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.budget import Purse
+from pllm_notebook.run.conductor import Conductor
+from pllm_notebook.run.course import Course, Listener, State
 from pllm_notebook.run.estimate import Estimate
 from pllm_notebook.run.explain import Explanation
 from pllm_notebook.run.outcomes import Ledger, Outcome
+from pllm_notebook.run.pace import Pace
+from pllm_notebook.run.planner import Chunk, Prompts
 from pllm_notebook.run.registry import find, runs
 from pllm_notebook.run.run import Rows, Run
-from pllm_notebook.run.sinks import register
-from pllm_notebook.run.start import ask_for, estimate_rows, options_for, start
+from pllm_notebook.run.start import Limits, ask_for, estimate_rows, options_for, start
+from pllm_notebook.sinks import register
 
 __all__ = [
+    "Ask",
+    "Chunk",
+    "Conductor",
+    "Course",
     "Estimate",
     "Explanation",
     "Ledger",
+    "Limits",
+    "Listener",
     "Outcome",
+    "Pace",
+    "Prompts",
+    "Purse",
     "Rows",
     "Run",
+    "State",
     "ask_for",
     "estimate_rows",
     "find",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,7 @@ import orjson
 
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
+from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.records import Failure, FailureKind, Request, Turn
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
@@ -40,6 +42,7 @@ class _Dress(NamedTuple):
 
     Attributes:
         version: Of the quirks that it was made under.
+        shared: Whether it is marked for the provider's prompt cache.
         lead: What it takes the prompts to begin with.
         plain: For a row's whole text.
         led: For a row's text without the lead, None where the wire has no block of its own for the lead.
@@ -47,6 +50,7 @@ class _Dress(NamedTuple):
     """
 
     version: int
+    shared: bool
     lead: str
     plain: Parts
     led: Parts | None
@@ -61,11 +65,15 @@ class Ask:
         options: As resolved.
         output: The type to parse, None for plain text.
         system: The instruction, None for none.
+        sample: Index among the answers that each row gets from this model; 0 is the plain call.
+        history: Turns of a conversation that come before the row's prompt.
         sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
 
     Attributes:
         pack: Rows that are asked in one call, None for one row a call.
         packed: The same question, as it is put to a whole pack; its "prompt" is `prompts.packed`. None likewise.
+        shared: Whether more than one call begins with what all rows share. Where none does, the body has no
+            cache mark: it would pay for a write that nobody reads.
 
     Raises:
         UnsupportedSchemaError: When the provider cannot be asked for the type. Nothing was sent.
@@ -78,16 +86,20 @@ class Ask:
         output: OutputType | None,
         system: str | None,
         *,
+        sample: int = 0,
+        history: tuple[Turn, ...] = (),
         sharing: int | None = None,
     ) -> None:
         self.target = target
+        self.sample = sample
+        self._history = history
         self.options = options
         self.output = output
         self.system = system
         self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
-        self._intended = self.intended((Turn("user", HOLE),))
+        self._intended = self.intended(self.turns(HOLE))
         self.output_limit = target.wire.output_limit(self._intended)
-        self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt, pack=sharing)
+        self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, sharing)
         self.pack: int | None = None
         self.packed: Ask | None = None
         self._shared_keys = self._keys
@@ -95,11 +107,16 @@ class Ask:
             self.pack = k = options.pack
             limit = options.max_output_tokens
             longer = replace(options, max_output_tokens=None if limit is None else k * (limit + _WRAPPING_TOKENS))
-            self.packed = Ask(target, longer, packed(output), system, sharing=k)
-            self._shared_keys = KeyMaker(target.provider, target.path, self._intended, options.salt, pack=k)
+            self.packed = Ask(target, longer, packed(output), system, sample=sample, history=history, sharing=k)
+            self._shared_keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, k)
+        self.shared = True
         self._dressed: _Dress | None = None
         self._lead = Lead()
         self._lock = threading.Lock()
+
+    def turns(self, prompt: str) -> tuple[Turn, ...]:
+        """Give the conversation in which a row's prompt is the last word."""
+        return (*self._history, Turn("user", prompt))
 
     def intended(self, turns: tuple[Turn, ...]) -> dict[str, Any]:
         """Encode the intended body of a conversation."""
@@ -153,7 +170,7 @@ class Ask:
     def key_of(self, turns: tuple[Turn, ...]) -> str:
         """Give the key of a whole conversation (a repair turn)."""
         target = self.target
-        return key_of(target.provider, target.path, self.intended(turns), self.options.salt)
+        return key_of(target.provider, target.path, self.intended(turns), self.options.salt, self.sample)
 
     def content(self, text_json: bytes) -> bytes:
         """Give the wire's bytes for a row, in today's dress."""
@@ -182,36 +199,48 @@ class Ask:
     def _dress(self) -> _Dress:
         target = self.target
         with self._lock:
-            lead, dressed = self._lead.text, self._dressed
-            if dressed is None or dressed.version != target.quirks.version or dressed.lead != lead:
-                plain = Parts(target.dress(self._intended, lead))
+            lead, shared, dressed = self._lead.text, self.shared, self._dressed
+            if (
+                dressed is None
+                or dressed.version != target.quirks.version
+                or dressed.shared is not shared
+                or dressed.lead != lead
+            ):
+                plain = Parts(target.dress(self._intended, lead, shared=shared))
                 led = None
-                if lead:
-                    led = Parts.alone(target.dress(self.intended((Turn("user", lead + HOLE),)), lead))
+                if lead and shared:
+                    led = Parts.alone(target.dress(self.intended(self.turns(lead + HOLE)), lead))
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
-                dressed = _Dress(target.quirks.version, lead, plain, led, orjson.dumps(lead)[:-1])
+                dressed = _Dress(target.quirks.version, shared, lead, plain, led, orjson.dumps(lead)[:-1])
                 self._dressed = dressed
             return dressed
 
     def content_of(self, turns: tuple[Turn, ...]) -> bytes:
         """Give the wire's bytes for a whole conversation."""
-        return orjson.dumps(self.target.dress(self.intended(turns), self._lead.text))
+        return orjson.dumps(self.target.dress(self.intended(turns), self._lead.text, shared=self.shared))
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Give the model's price, None for unknown."""
         target = self.target
         if target.price_provider is None:
             return None
-        return rate_of(target.price_provider, target.price_model, batch=batch)
+        hour = kept_for_an_hour(self.options.extra_body)
+        return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
 
 
-def target_for(options: Options) -> Target:
-    """Resolve the model that *options* name, with the servers and clients that are configured."""
+def target_for(options: Options, keys: Mapping[str, str] | None = None) -> Target:
+    """Resolve the model that *options* name, with the servers and clients that are configured.
+
+    Args:
+        options: As resolved.
+        keys: API keys by provider, in place of the environment's.
+    """
     settings = current()
     return resolve(
         options.model,
         servers=settings.servers,
         clients=settings.clients,
+        keys=keys or {},
         simulator=lambda wire: simulate().base_url(wire),
     )
 

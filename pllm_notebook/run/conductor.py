@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 from pllm_notebook import prompts
 from pllm_notebook.engine import Engine, Feed, Job, Landing, Lane
@@ -22,25 +22,26 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure, FailureKind, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.backlog import Backlog, Offer
-from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.budget import Budget, Purse
+from pllm_notebook.run.course import Listener, State
 from pllm_notebook.run.intake import Intake
 from pllm_notebook.run.lanes import lane_of
+from pllm_notebook.run.limits import KeptLimits
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.packing import Pack, Packing, falls_apart
 from pllm_notebook.run.planner import Chunk, Planner, Prompts
-from pllm_notebook.run.settle import Arrival, Repair
+from pllm_notebook.run.settle import Alone, Arrival, Repair
 from pllm_notebook.run.warmup import PATIENCE_S, Warmup
+from pllm_notebook.run.watched import watched
 
-__all__ = ["Conductor", "State"]
+__all__ = ["Conductor"]
 
 logger = logging.getLogger("pllm_notebook")
 
 # A writer that falls this far behind stops admission; what is on the wire still fits in memory.
 _MOST_BACKLOG_BYTES = 64 * 2**20
 _LOOK_AGAIN_S = 0.1
-
-State = Literal["running", "done", "cancelled", "failed"]
 
 
 class Conductor:
@@ -53,17 +54,31 @@ class Conductor:
         engine: Where it runs.
         store: None to keep nothing.
         ended: Called when the run has ended, however it did.
+        limits: Where what it learns of the provider's limits is kept, None for nowhere.
+        purse: Money that several courses share; None for one of its own, from the options.
+        listener: Who decides what becomes of the outcomes, where they are samples; a failure then ends nothing.
 
     Attributes:
         state: "running" until it has ended.
         error: What ended it, for the caller to raise; None for nothing.
+        broken: Whether a fault of ours ended it: what is still on its way can then not be counted on.
         unsaved: Rows whose paid answer the cache could not keep.
+        note: One line of news for the display, "" for none.
         cost_usd: Spent by calls of this run; None once one of unknown price is among them, so that no
             sum looks whole that is not.
     """
 
     def __init__(
-        self, ask: Ask, rows: Prompts, total: int, engine: Engine, store: Store | None, ended: Callable[[], None]
+        self,
+        ask: Ask,
+        rows: Prompts,
+        total: int,
+        engine: Engine,
+        store: Store | None,
+        ended: Callable[[], None],
+        limits: KeptLimits | None = None,
+        purse: Purse | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.ask = ask
         self.total = total
@@ -71,27 +86,34 @@ class Conductor:
         self.pace = Pace(time.monotonic())
         self.state: State = "running"
         self.error: BaseException | None = None
+        self.broken = False
+        self.model = ask.target.label
+        self.simulated = ask.target.simulated
         self.unsaved = 0
         self.note = ""
+        self.warnings: tuple[str, ...] = ()
         self.input_tokens = 0
         self.output_tokens = 0
         self.cached_tokens = 0
         self.cost_usd: float | None = 0.0
         self._rate = ask.rate()
-        self.budget = Budget(ask.options.max_cost_usd, self._rate, ask.output_limit, ask.target.label)
+        self.budget = Budget(purse or Purse(ask.options.max_cost_usd), self._rate, ask.output_limit, ask.target.label)
         self._engine = engine
         self._loop = engine.loop
         self._store = store
+        self._limits = limits
         self._planner = Planner(ask, rows, total, self.ledger, store)
         self._packing = Packing(ask, rows, self.ledger, self._planner, store) if ask.packed else None
         if ask.packed is not None:
             # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
             ask.packed.expect(prompts.packed(rows.source, ()))
+        self._share(False)
         self._planned = False
         self._ended = ended
         self._serial = ask.options.mode == "sync"
         self._warmup = Warmup(self._shared_prefix)
-        self._raises = self._serial or ask.options.errors == "raise"
+        self._listener = listener
+        self._raises = listener is None and (self._serial or ask.options.errors == "raise")
         self._feed = self._new_feed()
         self._attached = False
         self._backlog = Backlog(ask, self.ledger, self._planner.prompt, self._packing, self._answered_meanwhile)
@@ -119,7 +141,7 @@ class Conductor:
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
         self._planned = False
-        self._lane = lane_of(self._engine, self.ask.target)
+        self._lane = lane_of(self._engine, self.ask.target, self._limits)
         self._landed_before, self._landings = self._lane.landed, 0
         work = self._loop.loop.run_in_executor(
             self._engine.workers, self._planner.walk, self._hand_over, lambda: self._stopping is not None
@@ -137,9 +159,41 @@ class Conductor:
         self._detach()
         self._finish_if_over()
 
-    def again(self, kinds: set[FailureKind] | None) -> None:
-        """Send what failed once more (see `Run.retry`)."""
-        calls = self.retryable(kinds)
+    def look(self) -> None:
+        """Say in `note` what keeps calls back at this moment, "" for nothing. For the display's clock."""
+        # A call that was refused waits in the feed, and is no longer of the backlog.
+        if self._stopping is not None or not (self._backlog or self._open > self._feed.in_flight):
+            self.note = ""
+        elif self._store_is_behind():
+            self.note = "waiting for the cache to be written"
+        else:
+            self.note = self._lane.limiter.holds(self._loop.loop.time())
+
+    def fail(self, error: Exception) -> None:
+        """End at once by a fault of ours, unless it has ended: waiting for what is still out could be for ever.
+
+        What has arrived goes to the store all the same, and into the outcomes when it has been read.
+        """
+        logger.error("The run is ended by a fault of this package", exc_info=error)
+        if self.state != "running":
+            return
+        self.broken = True
+        if self._stopping is None:
+            self._stopping, self._reason = "failed", error
+        try:
+            self._detach()
+        finally:
+            self._finish()
+
+    def again(self, kinds: set[FailureKind] | None, among: Container[int] | None = None) -> None:
+        """Send what failed once more (see `Run.retry`).
+
+        Args:
+            kinds: Of failures; None for those that can pass.
+            among: The calls to look at, None for all.
+        """
+        self._stopping, self._reason, self.error, self.state = None, None, None, "running"
+        calls = [call for call in self.retryable(kinds) if among is None or call in among]
         # A call that never ended, or whose repair turn failed, may have a paid reply in the store: it goes on
         # from there. One whose own paid failure was named is what the caller wants to pay for again.
         passing = set(self.retryable(None))
@@ -149,7 +203,6 @@ class Conductor:
             if self.ledger.outcomes[call] is not None:
                 self.pace.failed -= self.ledger.weight[call]
                 self.ledger.outcomes[call] = None
-        self._stopping, self._reason, self.error, self.state = None, None, None, "running"
         self._feed = self._new_feed()
         self.pace.resume(time.monotonic())
         self.begin()  # a run that was stopped may not have seen all its rows
@@ -157,25 +210,17 @@ class Conductor:
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Give the calls that `again` would send: never ended, or failed in a way that can pass."""
-
-        def wanted(outcome: Outcome | None) -> bool:
-            if outcome is None:
-                return True
-            if outcome.failure is None:
-                return False
-            kind = outcome.failure.kind
-            if kinds is not None:
-                return kind in kinds
-            return kind.retried or kind.fatal or kind in (FailureKind.BUDGET, FailureKind.NOT_CACHED)
-
-        return [call for call, outcome in enumerate(self.ledger.outcomes) if wanted(outcome)]
+        return self.ledger.retryable(kinds)
 
     # Planning.
 
     def _hand_over(self, chunk: Chunk) -> None:
         """In the planner's thread: bring a chunk to the loop."""
+        if chunk.missing and self.ask.options.cache != "only":
+            self.ask.target.load()
         self._loop.call(self._take_chunk, chunk)
 
+    @watched
     def _take_chunk(self, chunk: Chunk) -> None:
         ledger = self.ledger
         self.pace.skipped += chunk.skipped
@@ -185,7 +230,9 @@ class Conductor:
             ledger.weight[call] += rows
             outcome = ledger.outcomes[call]
             if outcome is not None:
-                self._count(outcome, rows)
+                self.pace.count(outcome, rows)
+        if self._listener is not None:
+            self._listener.planned(ledger, chunk)
         for arrival, settled in chunk.settled:
             if isinstance(settled, Outcome):
                 self._record(arrival.call, settled)
@@ -199,6 +246,7 @@ class Conductor:
             self._backlog.extend(chunk.missing)
         self._send()
 
+    @watched
     def _plan_ended(self, work: asyncio.Future[None]) -> None:
         self._planned = True
         if not work.cancelled() and work.exception() is not None:
@@ -215,6 +263,8 @@ class Conductor:
             max_retries=options.max_retries,
             timeout_s=options.timeout_s,
             concurrency=1 if self._serial else options.concurrency,
+            fault=self.fail,
+            cover=self._cover,
             spare=self._spare if options.hedge else None,
         )
         feed.ceilings(self._loop.loop.time(), options.requests_per_min, options.tokens_per_min)
@@ -243,21 +293,32 @@ class Conductor:
             self._attached = False
             self._lane.detach(self._feed)
 
+    @watched
     def _next_job(self) -> Job | None:
         """Give the lane the next call, or None when there is none to send now."""
         if self._stopping is not None or (self._serial and self._open):
             return None
-        if self._store is not None and self._store.backlog_bytes > _MOST_BACKLOG_BYTES:
-            self.note = "waiting for the cache to be written"
+        if self._store_is_behind():
             self._loop.loop.call_later(_LOOK_AGAIN_S, self._send)
             return None
         if self._warmup.holds(self._loop.loop.time(), self._backlog.requests):
             return None
+        if not self.ask.shared and self._backlog.requests > 1:
+            self._share(True)
         offer = self._backlog.offer(planned=self._planned)
         job = None if offer is None else self._job(offer)
         if offer is not None and job is not None:
             self._backlog.take(offer)
         return job
+
+    def _share(self, shared: bool) -> None:
+        """Say whether more than one call will begin with what the rows share, so that it is worth a cache mark."""
+        for asked in (self.ask, self.ask.packed):
+            if asked is not None:
+                asked.shared = shared
+
+    def _store_is_behind(self) -> bool:
+        return self._store is not None and self._store.backlog_bytes > _MOST_BACKLOG_BYTES
 
     def _shared_prefix(self) -> Hashable | None:
         """Tell what all calls of this run begin with, None where the provider's cache is of no use to it."""
@@ -296,16 +357,24 @@ class Conductor:
             self._loop.loop.call_later(PATIENCE_S, self._send)
         return Job(offer.key, offer.content, tokens, self._landed, (tag, bound, self.ask.target.quirks.rung))
 
+    def _cover(self, job: Job) -> bool:
+        """Put by the money to send *job* again, whose requests so far may all have been paid."""
+        return self.budget.admit(job.tag[1])
+
     def _spare(self, job: Job) -> bool:
         """Put by the money to send *job* a second time; False while anything else is to be sent, or for want of it."""
         return self._planned and not self._backlog and self.budget.admit(job.tag[1])
 
+    @watched
     def _out_of_money(self) -> None:
         """Nothing is on the wire and the next call could pass the ceiling."""
         if self._open or self._stopping is not None:
             return
+        if self.budget.purse.requests:  # of another course, which may cost less than was put by
+            self.budget.purse.when_freed(self._send)
+            return
         message = (
-            f"Not sent: with ${self.budget.spent_usd:.4f} spent, one more call could have passed "
+            f"Not sent: with ${self.budget.purse.spent_usd:.4f} spent, one more call could have passed "
             f"max_cost_usd={self.ask.options.max_cost_usd:g}. Raise it, or give a smaller max_output_tokens."
         )
         self._stopping, self._reason = "failed", partial(BudgetError, message) if self._raises else None
@@ -316,24 +385,23 @@ class Conductor:
 
     # Landing.
 
+    @watched
     def _landed(self, job: Job, landing: Landing) -> None:
         """Take what a call ended with."""
         tag, bound, rung = job.tag
         result = landing.result
         self._landings += isinstance(result, Reply)
-        if job.hedged:  # what was put by for its second request; what that may have cost is in `maybe_paid`
-            self.budget.settle(bound, 0.0)
         self._warmup.ended(self._loop.loop.time(), replied=isinstance(result, Reply))
         if isinstance(result, Failure):
             self._open -= 1
-            # A request that may have been paid keeps its reservation as spent; one that was refused is free.
-            self.budget.settle(bound, None if landing.maybe_paid else 0.0, max(0, landing.maybe_paid - 1))
-            self._fail(tag, replace(result, attempts=landing.attempts))
+            self.budget.settle(bound, job.covered, 0.0, landing.maybe_paid)
+            told = result.message + self._no_money_left() if landing.short else result.message
+            self._fail(tag, replace(result, message=told, attempts=landing.attempts))
             self._send()
             self._finish_if_over()
             return
         cost = None if self._rate is None or result.usage is None else self._rate.cost_usd(result.usage)
-        self.budget.settle(bound, cost, landing.maybe_paid)
+        self.budget.settle(bound, job.covered, cost, landing.maybe_paid)
         self._add(result, cost)
         assert landing.raw is not None
         asked = self._packing.asked if self._packing is not None and isinstance(tag, Pack) else self.ask
@@ -353,6 +421,8 @@ class Conductor:
             self._intake.take(job.key, Arrival(tag, job.key, entry, row, cached=False, rung=rung))
         else:
             self._intake.take(job.key, tag.arrived(entry, rung))
+            if self._packing is not None and isinstance(tag, Alone):
+                self._packing.supersede(tag, entry)
 
     def _take_pack(self, pack: Pack, entry: Entry, rung: int) -> None:
         assert self._packing is not None
@@ -363,6 +433,12 @@ class Conductor:
             self._intake.take(arrival.key, arrival)
         self._send()
         self._finish_if_over()
+
+    def _no_money_left(self) -> str:
+        return (
+            " It was not tried again: with what may have been paid for it already, one more request could have passed "
+            f"max_cost_usd={self.ask.options.max_cost_usd:g}."
+        )
 
     def _add(self, reply: Reply, cost_usd: float | None) -> None:
         if reply.usage is not None:
@@ -391,6 +467,7 @@ class Conductor:
             logger.error("%s", message)
             self.stop("failed", partial(ProviderRejectedError, message, kind=failure.kind, status=failure.status))
 
+    @watched
     def _take_settled(self, settled: list[tuple[Arrival, Outcome | Repair]]) -> None:
         """Take what has been stored and read."""
         for arrival, outcome in settled:
@@ -402,6 +479,7 @@ class Conductor:
         self._send()
         self._finish_if_over()
 
+    @watched
     def _take_unsaved(self, arrival: Arrival) -> None:
         self.unsaved += self.ledger.weight[arrival.call]
 
@@ -410,20 +488,14 @@ class Conductor:
     def _record(self, call: int, outcome: Outcome) -> None:
         """Note how a call ended: from here on its rows are reported as done."""
         self.ledger.outcomes[call] = outcome
-        self._count(outcome, self.ledger.weight[call])
+        self.pace.count(outcome, self.ledger.weight[call])
+        if self._listener is not None:
+            self._listener.recorded(call, outcome)
         failure = outcome.failure
         if failure is not None and self._raises and self._stopping is None and not failure.kind.fatal:
             row = self.ledger.first_row[call]
             message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
             self.stop("failed", partial(RowError, message, position=row, kind=failure.kind))
-
-    def _count(self, outcome: Outcome, rows: int) -> None:
-        if outcome.failure is not None:
-            self.pace.failed += rows
-        elif outcome.cached:
-            self.pace.cached += rows
-        else:
-            self.pace.done += rows
 
     def _finish_if_over(self) -> None:
         if self.state != "running" or self._open or not self._planned:
@@ -431,6 +503,11 @@ class Conductor:
         if self._stopping is None and self._backlog:
             return
         self._detach()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.state != "running":
+            return
         reason = self._reason
         if reason is not None and not isinstance(reason, BaseException):
             reason = reason(kept=self.kept, total=self.total)
@@ -438,4 +515,15 @@ class Conductor:
         self.state = self._stopping or "done"
         self.pace.finish(time.monotonic())
         self.note = f"{self.unsaved:,} answers could not be saved to the cache" if self.unsaved else ""
-        self._ended()
+        try:
+            self._keep_limits()
+        finally:  # whoever waits is told, whatever can be kept
+            self._ended()
+
+    def _keep_limits(self) -> None:
+        if self._limits is None or self.broken or self._lane.landed == self._landed_before:
+            return  # nothing came back, so nothing was learned
+        # At the end of the process there are no workers any more.
+        with suppress(RuntimeError):
+            known = self._lane.limiter.know()
+            self._engine.workers.submit(self._limits.keep, self.ask.target.lane, known)

@@ -37,6 +37,8 @@ class Estimate:
         time_s: At the limits and latency seen so far; None where none were seen.
         model: As a person writes it.
         simulated: Whether the answers would be invented.
+        decider: The model that is asked further where several answers differ, at a cost that is not in here: nobody
+            knows how many will. "" for none.
     """
 
     rows: int
@@ -52,6 +54,25 @@ class Estimate:
     time_s: float | None
     model: str
     simulated: bool
+    decider: str = ""
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Put two questions about the same rows together, which are asked side by side."""
+        return Estimate(
+            rows=self.rows,
+            skipped=self.skipped,
+            cached=self.cached + other.cached,
+            duplicates=self.duplicates,
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            measured=self.measured and other.measured,
+            cost_usd=_sum(self.cost_usd, other.cost_usd),
+            batch_cost_usd=_sum(self.batch_cost_usd, other.batch_cost_usd),
+            time_s=_longest(self, other),
+            model=self.model if other.model == self.model else f"{self.model}, {other.model}",
+            simulated=self.simulated or other.simulated,
+        )
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<14} {text}" for name, text in self._lines())
@@ -65,7 +86,7 @@ class Estimate:
 
     def _lines(self) -> list[tuple[str, str]]:
         guessed = "" if self.measured else " (guessed; run a few rows to know better)"
-        return [
+        lines = [
             ("model", self.model + (" SIMULATED" if self.simulated else "")),
             ("rows", f"{self.rows:,}"),
             ("skipped", f"{self.skipped:,} with a missing value"),
@@ -75,8 +96,10 @@ class Estimate:
             ("input tokens", f"about {self.input_tokens:,}"),
             ("output tokens", f"about {self.output_tokens:,}{guessed}"),
             ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch"),
+            ("decided by", f"{self.decider}, where answers differ; not in the cost" if self.decider else ""),
             ("time", "unknown until something has been sent" if self.time_s is None else f"about {_span(self.time_s)}"),
         ]
+        return [(name, text) for name, text in lines if text]
 
 
 def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None) -> Estimate:
@@ -198,6 +221,17 @@ def _time(calls: int, tokens: int, samples: list[Entry], limiter: Limiter | None
         if rate:
             bounds.append(amount / rate)
     return max(bounds)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _longest(one: Estimate, other: Estimate) -> float | None:
+    """Calls of one model wait for each other; calls of two do not."""
+    if one.time_s is None or other.time_s is None:
+        return None
+    return one.time_s + other.time_s if one.model == other.model else max(one.time_s, other.time_s)
 
 
 def _money(amount: float | None) -> str:

@@ -149,7 +149,7 @@ def _body(run: Run, position: int, text: str, *, packed: bool) -> dict[str, Any]
     if packed and ask.packed is not None:
         text = prompts.packed(run.rows.source, run.rows.items(range(position, position + 1)))
         return ask.packed.intended((Turn("user", text),))
-    return ask.intended((Turn("user", text),))
+    return ask.intended(ask.turns(text))
 
 
 def _decoded(raw: bytes) -> Any:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import orjson
 
-from pllm_notebook.engine import Engine, Lane, Limiter
+from pllm_notebook.engine import Engine, Known, Lane, Limiter
 from pllm_notebook.providers import Target
 from pllm_notebook.records import Failure, LimitReport, RawReply
+from pllm_notebook.run.limits import KeptLimits
 
 __all__ = ["lane_of"]
 
 
-def lane_of(engine: Engine, target: Target) -> Lane:
-    """Give the one lane for this account and model. Call it on the engine's loop."""
+def lane_of(engine: Engine, target: Target, limits_kept: KeptLimits | None) -> Lane:
+    """Give the one lane for this account and model. Call it on the engine's loop.
+
+    Args:
+        engine: The engine.
+        target: The model.
+        limits_kept: Where a lane that is made now finds what was learned of its limits, None for nowhere.
+    """
 
     def heal(failure: Failure, content: bytes) -> bool:
         return target.heal(failure, orjson.loads(content))
@@ -25,4 +32,7 @@ def lane_of(engine: Engine, target: Target) -> Lane:
             target.label, target.path, target.connect, target.read, heal, limits, limiter, engine.rng
         )  # fmt: skip
 
-    return engine.lane(target.lane, make, slots=target.slots, known=None)
+    def known() -> Known | None:
+        return None if limits_kept is None else limits_kept.known(target.lane)
+
+    return engine.lane(target.lane, make, slots=target.slots, known=known)

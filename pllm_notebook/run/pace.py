@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from pllm_notebook.run.outcomes import Outcome
+
 __all__ = ["Pace"]
 
 # Rows a second over this span: long enough to be steady, short enough to show a slowdown.
@@ -38,6 +40,15 @@ class Pace:
         then, had = self._samples[0]
         if now > then:
             self.rows_per_s = (rows - had) / (now - then)
+
+    def count(self, outcome: Outcome, rows: int) -> None:
+        """Note that *rows* have ended with *outcome*."""
+        if outcome.failure is not None:
+            self.failed += rows
+        elif outcome.cached:
+            self.cached += rows
+        else:
+            self.done += rows
 
     def elapsed_s(self, now: float) -> float:
         """Seconds that the run has been going."""

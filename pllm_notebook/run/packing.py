@@ -14,9 +14,9 @@ import orjson
 
 from pllm_notebook.prompts import packed
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Entry, Failure, FailureKind
+from pllm_notebook.records import Entry, Failure, FailureKind, Finish
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
-from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.budget import Budget, Purse
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packs import own_text, row_entries, shares, split
 from pllm_notebook.run.planner import Planner, Prompts
@@ -82,7 +82,7 @@ class Packing:
         self._planner = planner
         self._store = store
         # A pack's reply can be longer than a row's. What it reserves is the run's one budget's all the same.
-        self._budget = Budget(ask.options.max_cost_usd, ask.rate(), self.asked.output_limit, ask.target.label)
+        self._budget = Budget(Purse(ask.options.max_cost_usd), ask.rate(), self.asked.output_limit, ask.target.label)
 
     def pack(self, calls: Sequence[int]) -> Pack:
         """Make one pack of *calls*, in their order."""
@@ -164,6 +164,23 @@ class Packing:
             logger.info("%s: %d of a pack's %d rows are asked alone", target.label, len(alone), len(pack.calls))
         return arrivals, alone
 
+    def supersede(self, alone: Alone, entry: Entry) -> None:
+        """Put away what an older pack said of a row, now that a reply to the row alone has come.
+
+        Where the cache is used, a pack that has an answer for the row is not asked again. Where it is refreshed, the
+        older answer would stay, and be found before the reply of the row's own. What takes its place is the pack's
+        answer cut off before its first token, which serves nobody.
+
+        Args:
+            alone: What was asked.
+            entry: Its reply, which was put into the store before: until it is there, the older answer stays.
+        """
+        key = self._ledger.keys[alone.call]
+        if self._store is None or self._ask.options.cache != "refresh" or key not in self._store.get_many([key]):
+            return
+        about = entry.about | {"usage": None, "cost_usd": 0.0, "pack": self.size}
+        self._put(self._store, key, Entry(Finish.TRUNCATED, b"", 0, 1, orjson.dumps(about), b""))
+
     def _keep(self, pack: Pack, whole: Entry, *, borne: bool) -> None:
         """Put the whole reply into the store, just before its rows', so that one group has them all."""
         if self._store is None:
@@ -173,8 +190,11 @@ class Packing:
             # Its rows bear it: what the answers of a cache have cost is a sum over its entries.
             about["cost_usd"] = 0.0
         kept = Entry(whole.finish, whole.text, whole.output_tokens, whole.output_limit, orjson.dumps(about), whole.raw)
+        self._put(self._store, pack.key, kept)
+
+    def _put(self, store: Store, key: str, entry: Entry) -> None:
         try:
-            self._store.put(pack.key, kept, _unless_lost)
+            store.put(key, entry, _unless_lost)
         except Exception as error:  # a store that was closed under us; the rows' own say so to the person
             _unless_lost(error)
 
@@ -185,4 +205,4 @@ def _was_sent(outcome: Outcome) -> bool:
 
 def _unless_lost(error: BaseException | None) -> None:
     if error is not None:
-        logger.warning("A pack's whole reply cannot be saved; its rows' answers are not touched: %s", error)
+        logger.warning("What a pack left besides its rows' answers cannot be saved; they are not touched: %s", error)

@@ -8,20 +8,21 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, RunInterrupted
 from pllm_notebook.protocols import Sink, Store
 from pllm_notebook.records import Failure, FailureKind, Progress
 from pllm_notebook.run.ask import Ask, simulate
-from pllm_notebook.run.conductor import Conductor, State
+from pllm_notebook.run.collector import collector
+from pllm_notebook.run.course import Course, State
 from pllm_notebook.run.explain import Explanation, explain
 from pllm_notebook.run.outcomes import Ledger
-from pllm_notebook.run.sinks import Display
+from pllm_notebook.sinks import Display
 
-__all__ = ["Rows", "Run"]
+__all__ = ["Conduct", "Rows", "Run"]
 
 _REDRAW_S = 0.1
 # How often an awaiting loop wakes to hear of an interrupt.
@@ -58,6 +59,18 @@ class Rows(Protocol):
         """Give the failures as a table."""
 
 
+@runtime_checkable
+class Evaluable(Protocol):
+    """Rows that can have labels beside them."""
+
+    def evaluate(self, run: Run, against: Any, field: str | None) -> Any:
+        """Compare a field of the answers with labels."""
+
+
+Conduct = Callable[[Store | None, Callable[[], None]], Course]
+"""Makes what conducts a run, of the store (None to keep nothing) and of what is to be called at the end."""
+
+
 class Run:
     """A live handle on one run. Made by `df.llm.submit`; every other call makes one inside.
 
@@ -67,16 +80,17 @@ class Run:
         id: A short word, also in `df.attrs` of the result.
         ask: The question.
         rows: The rows and the shape of their answers.
+        course: What conducts it.
     """
 
-    def __init__(self, ask: Ask, rows: Rows, engine: Engine, store: Store, sink: Sink | None) -> None:
+    def __init__(self, ask: Ask, rows: Rows, engine: Engine, store: Store, sink: Sink | None, conduct: Conduct) -> None:
         self.id = secrets.token_hex(4)
         self.ask = ask
         self.rows = rows
         self._loop = engine.loop
         self._store: Store | None = None if ask.options.cache == "off" else store
         self._display = Display(sink)
-        self._course = Conductor(ask, rows, rows.total, engine, self._store, self._over)
+        self.course = conduct(self._store, self._over)
         self._ended = threading.Event()
         self._waiters: set[asyncio.Future[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -92,12 +106,12 @@ class Run:
     @property
     def state(self) -> State:
         """One of "running", "done", "cancelled" and "failed"."""
-        return self._course.state
+        return self.course.state
 
     @property
     def ledger(self) -> Ledger:
         """The outcomes, for those who assemble them."""
-        return self._course.ledger
+        return self.course.ledger
 
     @property
     def errors(self) -> Any:
@@ -107,16 +121,16 @@ class Run:
     @property
     def cost(self) -> float | None:
         """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
-        return self._course.cost_usd
+        return self.course.cost_usd
 
     def progress(self) -> Progress:
         """Give the counts of this moment."""
-        course, target = self._course, self.ask.target
+        course = self.course
         pace = course.pace
         return Progress(
             label=self.rows.label,
-            model=target.label,
-            simulated=target.simulated,
+            model=course.model,
+            simulated=course.simulated,
             total=self.rows.total,
             done=pace.done,
             cached=pace.cached,
@@ -144,7 +158,7 @@ class Run:
 
         From any thread; returns at once. A cancelled request may have been paid for.
         """
-        self._loop.call(self._course.stop, "cancelled", None)
+        self._loop.call(self.course.stop, "cancelled", None)
 
     def wait(self) -> None:
         """Block until the run has ended. An interrupt cancels it and raises KeyboardInterrupt."""
@@ -153,7 +167,7 @@ class Run:
         try:
             self._loop.wait(self._ended, self.cancel)
         except KeyboardInterrupt:
-            kept, total = self._course.kept, self.rows.total
+            kept, total = self.course.kept, self.rows.total
             told = f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on."
             raise KeyboardInterrupt(told) from None
 
@@ -172,10 +186,26 @@ class Run:
 
     def to_frame(self) -> Any:
         """Give the answers as they are now; rows without one have NA."""
-        return self.rows.assemble(self)
+        with collector:
+            return self.rows.assemble(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._wait_here().__await__()
+
+    def evaluate(self, against: Any, field: str | None = None) -> Any:
+        """Compare a field of the answers with known labels, as `df.llm.evaluate` does. Sends nothing.
+
+        Args:
+            against: Name of a column of the frame that was asked, or a Series with its index.
+            field: None for the only field, or the one that is named as the labels are.
+
+        Raises:
+            PllmError: When the run was not asked of a frame.
+            UsageError: When nothing can be compared.
+        """
+        if not isinstance(self.rows, Evaluable):
+            raise PllmError("This run was not asked of a frame, so there are no labels beside its answers.")
+        return self.rows.evaluate(self, against, field)
 
     def explain(self, row: int) -> Explanation:
         """Show everything about one row's call. Sends nothing.
@@ -193,10 +223,12 @@ class Run:
                 failure (refusal, truncated, schema) that is named here is paid for again.
 
         Raises:
-            PllmError: While the run is still going.
+            PllmError: While the run is still going, or after a fault of ours ended it.
         """
         if not self.done():
             raise PllmError("The run is still going; wait for it, or cancel it, before retrying.")
+        if self.course.broken:
+            raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
         wanted = None if kinds is None else {FailureKind(kind) for kind in kinds}
         if self.ask.target.simulated:
             simulate()
@@ -220,35 +252,48 @@ class Run:
     # From here on, on the engine's loop.
 
     def _begin(self) -> None:
-        self._tick()
-        self._course.begin()
+        collector.begin()
+        try:
+            self._tick()
+            self.course.begin()
+        except Exception as error:  # nobody else would end the run
+            self.course.fail(error)
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
-        self._course.again(kinds)
-        if not self.done():
-            self._display.open(self.progress(), self.cancel)
-            self._tick()
+        collector.begin()
+        try:
+            self.course.again(kinds)
+            if not self.done():
+                self._display.open(self.progress(), self.cancel)
+                self._tick()
+        except Exception as error:
+            self.course.fail(error)
 
     def _tick(self) -> None:
-        self._course.pace.sample(time.monotonic())
+        self.course.pace.sample(time.monotonic())
+        self.course.look()
         self._display.update(self.progress())
         self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
 
     def _over(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        self._display.close(self.progress(), self.retry if self._course.retryable(None) else None)
-        self._ended.set()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        again = self.retry if not self.course.broken and self.course.retryable(None) else None
+        try:
+            self._display.close(self.progress(), again)
+        finally:  # whatever can be shown, whoever waits is told
+            collector.end()
+            self._ended.set()
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
 
     # Back on the caller's side.
 
     def _conclude(self) -> Any:
         """Give the result of a run that has ended, or raise what ended it."""
-        course, total = self._course, self.rows.total
+        course, total = self.course, self.rows.total
         if course.error is not None:
             raise course.error
         if course.state == "cancelled":
@@ -258,9 +303,9 @@ class Run:
             news.append(f"{course.pace.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why.")
         if course.unsaved:
             news.append(f"{course.unsaved:,} answers could not be saved to the cache: they are in this result alone.")
-        for line in news:
+        for line in (*news, *course.warnings):
             warnings.warn(line, stacklevel=_callers_level())
-        return self.rows.assemble(self)
+        return self.to_frame()
 
     async def _wait_here(self) -> Any:
         await self.until_ended()

@@ -222,7 +222,7 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
             invalid = value
     if arrival.repairs >= ask.options.max_repairs:
         return _failed(arrival, invalid.kind, invalid.message)
-    turns = arrival.turns or (Turn("user", prompt(arrival.row)),)  # type: ignore[operator]
+    turns = arrival.turns or ask.turns(prompt(arrival.row))  # type: ignore[operator]
     turns = (*turns, Turn("assistant", text or "(no answer)"), Turn("user", _told(invalid)))
     key = ask.key_of(turns)
     known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None

@@ -96,6 +96,21 @@ class OutputType:
         """
         return self._values(value)
 
+    def made_of(self, values: Sequence[Any]) -> Any:
+        """Put a value together from what `field_values` gives, through the type's own validators.
+
+        Raises:
+            ValueError: If they refuse it.
+        """
+        assert self.fields is not None
+        typed_dict = typing_extensions.is_typeddict(get_origin(bare(self.kind)) or bare(self.kind))
+        parts = {
+            field.name: value
+            for field, value in zip(self.fields, values, strict=True)
+            if value is not None or field.required or not typed_dict  # a key that was left out has come as None
+        }
+        return self._adapter.validate_python(parts, by_name=True, by_alias=False)
+
 
 @lru_cache(maxsize=256)
 def _cached(kind: Any, text: str) -> OutputType:

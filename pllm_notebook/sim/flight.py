@@ -115,6 +115,10 @@ class Flight:
         if standing is not None and standing.refused_by:
             ledger.refused_429 += 1
             return self._over_limit(wire, ask, standing, number)
+        # Told as of now: by the time the answer is written, other requests have taken from the same buckets.
+        told: Headers = []
+        if standing is not None and options.headers == "full":
+            told = wire.limit_headers(standing, False)
 
         seen = self._prompts.look(ask, schema_json) if options.prompt_cache else None
         tried = ledger.try_of(identity)
@@ -147,10 +151,7 @@ class Flight:
         if seen is not None:
             self._prompts.answered(seen, tokens)
         self._limits.settle(ask.model, tokens.output)
-        headers: Headers = [wire.request_id(number)]
-        if standing is not None and options.headers == "full":
-            headers += wire.limit_headers(standing, False)
-        data = http.assemble(200, wire.write(ask, made, tokens, number), headers)
+        data = http.assemble(200, wire.write(ask, made, tokens, number), [wire.request_id(number), *told])
         return await self._send(request, data, fault, identity, tokens)
 
     async def _send(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -23,6 +24,14 @@ _ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowi
 _SOME = (
     "SELECT key, mode, filename IS NULL, CASE typeof(value) WHEN 'blob' THEN value END "
     "FROM Cache WHERE raw = 1 AND key IN (%s)"
+)
+# What diskcache's own `set` does to a row that does not expire and has no tag, of a value inside the row: a new row,
+# or the old one under its own rowid. One statement for a whole group in place of two and some Python for each row.
+_WRITE = (
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, "
+    "value) VALUES (?, ?, ?, NULL, ?, 0, NULL, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET "
+    "store_time = excluded.store_time, expire_time = NULL, access_time = excluded.access_time, access_count = 0, "
+    "tag = NULL, size = excluded.size, mode = excluded.mode, filename = excluded.filename, value = excluded.value"
 )
 
 Finding = Callable[[str, UnsafeEntryError], None]
@@ -155,10 +164,11 @@ class Database:
             diskcache.Timeout: If another writer holds the lock for longer than the busy time-out.
             sqlite3.Error: As SQLite says; nothing of the group is kept then.
         """
+        disk, now = self._cache.disk, time.time()
 
         def change() -> int:
-            for key, value in rows:
-                self._cache.set(key, value, retry=False)
+            fields = ((*disk.put(key), now, now, *disk.store(value, False)) for key, value in rows)
+            self.connection.executemany(_WRITE, fields)
             return len(rows)
 
         return self._change(change)

@@ -19,7 +19,7 @@ from pllm_notebook.store.shared import open_store
 if TYPE_CHECKING:
     from pllm_notebook.store.cache import DiskStore
 
-__all__ = ["CacheCheck", "CacheHandle", "CacheInfo"]
+__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "cache"]
 
 # A date or a serial number, as providers end the names they answer in: -2026-08-01, -20260801, @20260801, -001.
 _VERSION = re.compile(r"([-@](\d{3,4}|\d{8}|\d{4}-\d\d-\d\d))?")
@@ -190,6 +190,10 @@ class CacheHandle:
 
     def __repr__(self) -> str:
         return "<pllm.cache: info(), export(path), import_(path), clear(model=, older_than=), check()>"
+
+
+cache = CacheHandle()
+"""The store of answers: `.info()`, `.export(path)`, `.import_(path)`, `.clear(model=, older_than=)`, `.check()`."""
 
 
 def _matches(entry: Entry, model: str | None, before: float | None) -> bool:

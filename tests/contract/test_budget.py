@@ -8,7 +8,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import BudgetError, UsageError
 from pllm_notebook.sim import SimAnswer, Simulator
-from tests.contract.scripts import words
+from tests.contract.scripts import InTurn, words
 from tests.contract.sides import OPENAI, Side
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -126,3 +126,50 @@ def test_a_ceiling_over_an_unknown_price_is_refused(compatible: Side, sim: Simul
         "Leave the ceiling out, or name a model with a known price. Nothing was sent."
     )
     assert sim.stats().requests == 0
+
+
+# A request that times out may have been paid: 2,000 bytes of prompt with what surrounds it, 100 tokens out.
+LOST_USD = 2512 * 0.125e-6 + 100 * 0.5e-6
+
+
+@pytest.mark.parametrize("requests", [1, 2.5, 6])
+def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim: Simulator, requests: float) -> None:
+    sim.set(hang=1.0)
+    budget = requests * 1.1 * LOST_USD
+
+    run = FRAME.head(3).llm.submit_text(
+        "{text}", model=luna, max_cost_usd=budget, max_output_tokens=100, max_retries=9, timeout_s=0.2
+    )
+    run.wait()
+
+    sent = sim.stats().requests
+    assert sent * LOST_USD <= budget
+    assert sent == int(requests)
+    assert run.cost == 0.0
+    tried = run.errors[run.errors["kind"] == "timeout"]
+    assert tried["attempts"].sum() == sent
+    told = (
+        "No whole reply within timeout_s=0.2 s. It was not tried again: with what may have been paid for it already, "
+        f"one more request could have passed max_cost_usd={budget:g}."
+    )
+    assert tried["message"].tolist() == [told] * len(tried)
+    assert run.errors["kind"].isin(["timeout", "budget"]).all()
+    assert len(run.errors) == 3
+
+
+def test_a_retry_within_the_ceiling_is_made(luna: str, sim: Simulator) -> None:
+    sim.set(answers=InTurn(SimAnswer.hang(), "yes"))
+
+    run = ask(luna, 2 * ROWS * 1.1 * LOST_USD, timeout_s=1.0)
+
+    assert run.progress().done == ROWS
+    assert sim.stats().requests == 2 * ROWS
+
+
+def test_what_may_have_been_paid_is_still_counted_when_the_run_is_tried_again(luna: str, sim: Simulator) -> None:
+    sim.set(hang=1.0)
+    run = ask(luna, 4.4 * LOST_USD, timeout_s=0.2, max_retries=0)
+
+    run.retry().wait()
+
+    assert sim.stats().requests == 4

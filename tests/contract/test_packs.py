@@ -381,6 +381,44 @@ def test_refresh_asks_packs_again_and_replaces(luna: str, sim: Simulator) -> Non
     assert sizes(sim) == [1, 1, 3, 3, 3, 3]
 
 
+def test_a_refreshed_row_that_its_new_pack_leaves_out_is_found_as_it_was_answered_alone(
+    luna: str, sim: Simulator
+) -> None:
+    sim.set(answers=answering())
+    ask(luna, ROWS[:3])
+    new = {"name": "new", "letters": 1}
+    sim.set(answers=answering(SPOILT["missing"], lambda name: new))
+
+    fresh = ask(luna, ROWS[:3], cache="refresh")
+    sim.reset()
+    again = ask(luna, ROWS[:3])
+
+    assert fresh["name"].tolist() == again["name"].tolist() == ["alder", "new", "cedar"]
+    assert again.llm.status.tolist() == ["cached"] * 3
+    assert again.llm.usage["cost_usd"].tolist() == fresh.llm.usage["cost_usd"].tolist()
+    assert sim.stats().requests == 0
+
+
+def test_where_no_older_pack_had_an_answer_nothing_is_put_in_its_place(luna: str, sim: Simulator) -> None:
+    sim.set(answers=answering(SPOILT["missing"]))
+
+    ask(luna, ROWS[:3], cache="refresh")
+
+    assert pllm.cache.info().entries == 4, "the whole reply, two rows out of it, and the one asked alone"
+
+
+def test_a_refreshed_row_that_has_no_new_answer_keeps_its_old_one(luna: str, sim: Simulator) -> None:
+    sim.set(answers=answering())
+    ask(luna, ROWS[:3])
+    sim.set(answers=answering(SPOILT["missing"], lambda name: SimAnswer.status(500)))
+
+    fresh = ask(luna, ROWS[:3], cache="refresh", max_retries=0)
+    again = ask(luna, ROWS[:3])
+
+    assert fresh.llm.status.tolist() == ["ok", "failed", "ok"]
+    assert right(again)
+
+
 def test_only_sends_no_pack(luna: str, sim: Simulator) -> None:
     sim.set(answers=answering(SPOILT["missing"]))
     ask(luna, ROWS[:3])

@@ -209,6 +209,40 @@ def test_packs_share_their_instruction_from_the_first_one_on(side: Side, sim: Si
     assert sorted(out.llm.usage["cache_read_tokens"] > 0) == [False] * 3 + [True] * 9
 
 
+def marked(sim: Simulator) -> list[bool]:
+    """Whether each request has a mark."""
+    bodies = [str(request["body"]) for request in sim.requests()]
+    return ["cache_control" in body or "prompt_cache_key" in body for body in bodies]
+
+
+MARKING = [OPENAI, RESPONSES, ANTHROPIC]
+
+
+@pytest.mark.parametrize("side", MARKING, indirect=True, ids=lambda side: side.id)
+def test_a_call_that_shares_its_prefix_with_no_other_is_not_marked(side: Side, sim: Simulator, system: str) -> None:
+    rows(1).llm.complete("{text}", model=side.model, system=system)
+    rows(3).llm.complete("{text}", model=side.model, system=system)
+
+    assert marked(sim) == [False, True, True]
+
+
+@pytest.mark.parametrize("side", [ANTHROPIC], indirect=True, ids=lambda side: side.id)
+def test_a_call_by_itself_pays_for_no_write(side: Side, sim: Simulator, system: str) -> None:
+    sim.set(prompt_cache=True)
+
+    out = rows(1).llm.complete("{text}", model=side.model, system=system)
+
+    assert out.llm.usage["cache_write_tokens"].tolist() == [0]
+
+
+@pytest.mark.parametrize(("count", "marks"), [(3, [False]), (6, [True, True])])
+@pytest.mark.parametrize("side", [ANTHROPIC], indirect=True, ids=lambda side: side.id)
+def test_one_pack_is_one_call(side: Side, sim: Simulator, system: str, count: int, marks: list[bool]) -> None:
+    rows(count).llm.complete("{text}", model=side.model, system=system, pack=3)
+
+    assert marked(sim) == marks
+
+
 REFUSING = [(OPENAI, "prompt_cache_key"), (RESPONSES, "prompt_cache_key"), (ANTHROPIC, "cache_control")]
 
 
@@ -246,8 +280,11 @@ def test_a_mark_of_the_callers_own_is_never_left_out(
 
 
 @pytest.mark.parametrize("budget", [0.002, 0.005, 0.02])
+@pytest.mark.parametrize("kept", [{}, {"ttl": "1h"}], ids=["minutes", "hour"])
 @pytest.mark.parametrize("side", [ANTHROPIC], indirect=True, ids=lambda side: side.id)
-def test_a_ceiling_holds_where_every_call_writes_the_cache(side: Side, sim: Simulator, budget: float) -> None:
+def test_a_ceiling_holds_where_every_call_writes_the_cache(
+    side: Side, sim: Simulator, kept: dict[str, str], budget: float
+) -> None:
     sim.set(prompt_cache=True, answers=lambda request: "y" * 400)
     frame = words(*(f"{n:04d} " + "x" * 5995 for n in range(40)))
 
@@ -257,12 +294,15 @@ def test_a_ceiling_holds_where_every_call_writes_the_cache(side: Side, sim: Simu
         model=side.model,
         max_cost_usd=budget,
         max_output_tokens=100,
-        extra_body={"cache_control": {"type": "ephemeral"}},
+        extra_body={"cache_control": {"type": "ephemeral"} | kept},
     )
     run.wait()
 
     stats, answered = sim.stats(), run.progress().done
-    usage = genai_prices.Usage(input_tokens=1500, cache_write_tokens=1500, output_tokens=100)
+    hour = 1500 if kept else 0
+    usage = genai_prices.Usage(
+        input_tokens=1500, cache_write_tokens=1500, cache_write_1h_tokens=hour, output_tokens=100
+    )
     one = float(genai_prices.calc_price(usage, side.name, provider_id=side.priced).total_price)
     assert answered == stats.answered > 0
     assert run.cost == pytest.approx(answered * one, rel=1e-9)

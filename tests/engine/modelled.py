@@ -46,16 +46,18 @@ class _Bucket:
             self.level = min(self.capacity, self.level + (now - self.at) * self.rate)
         self.at = now
 
-    def wait_s(self, amount: float) -> float:
-        short = min(amount, self.capacity) - self.level
+    def wait_s(self, amount: float, underway: float = 0.0) -> float:
+        """Seconds until *amount* can be taken after what is *underway* already."""
+        short = min(amount, self.capacity) + underway - self.level
         if short <= 1e-6:
             return 0.0
         return 60 - self.at % 60 if self._by_minute else short / self.rate
 
-    def told(self) -> tuple[str, str, str]:
-        """Limit, remaining and reset, as rounded as a header has them."""
+    def told(self, as_times: bool) -> tuple[str, str, str]:
+        """Limit, remaining and reset, as rounded as a header has them: milliseconds to go, or a time of day."""
         full_s = 60 - self.at % 60 if self._by_minute else (self.capacity - self.level) / self.rate
-        return str(round(self.per_min * self.scale)), str(max(0, int(self.level))), str(math.ceil(full_s * 1000) / 1000)
+        reset = f"at {math.ceil(self.at + full_s)}" if as_times else str(math.ceil(full_s * 1000) / 1000)
+        return str(round(self.per_min * self.scale)), str(max(0, int(self.level))), reset
 
 
 @dataclass
@@ -67,7 +69,8 @@ class ModelServer:
         tpm: Tokens a minute, None for no limit: input is taken at admission, output with the reply.
         burst_s: Seconds' worth that the buckets hold.
         by_minute: Whether limits are counted by the clock's minute in place of a bucket.
-        tells: "full" headers; on a 429 "retry_after" in whole seconds, or "delay" to the millisecond; "nothing".
+        tells: "full" headers; the same as "times", resets being whole seconds of the clock and waits whole seconds;
+            on a 429 "retry_after" in whole seconds, or "delay" to the millisecond; "nothing".
         charge_refused: Whether a refused request drains the bucket too.
         squeeze: From when to when all limits are how many times as wide.
         slots: Calls worked on at once; further ones wait in line. None for no end of them.
@@ -103,7 +106,7 @@ class ModelServer:
     starts: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._buckets = [
+        self.buckets = [
             None if per_min is None else _Bucket(per_min, self.burst_s, self.by_minute)
             for per_min in (self.rpm, self.tpm)
         ]
@@ -138,7 +141,7 @@ class ModelServer:
             if fault < self.hang + self.error_500:
                 return RawReply(500, headers, b"")
             self.tokens += INPUT_TOKENS + output
-            if (bucket := self._buckets[1]) is not None:
+            if (bucket := self.buckets[1]) is not None:
                 bucket.level -= output
             return RawReply(200, headers | {"output": str(output)}, content)
         finally:
@@ -147,18 +150,24 @@ class ModelServer:
     async def aclose(self) -> None:
         self.closed = True
 
-    def _admit(self, now: float) -> float:
-        """Charge a request, or give the seconds until it could be."""
-        wait_s = 0.0
-        for bucket, amount in zip(self._buckets, (1, INPUT_TOKENS), strict=True):
+    def fill(self, now: float) -> None:
+        """Bring the limits up to date."""
+        for bucket in self.buckets:
             if bucket is not None:
                 bucket.fill(now)
                 if self.squeeze is not None:
                     start, end, scale = self.squeeze
                     bucket.scale = scale if start <= now < end else 1.0
                     bucket.level = min(bucket.level, bucket.capacity)
+
+    def _admit(self, now: float) -> float:
+        """Charge a request, or give the seconds until it could be."""
+        self.fill(now)
+        wait_s = 0.0
+        for bucket, amount in zip(self.buckets, (1, INPUT_TOKENS), strict=True):
+            if bucket is not None:
                 wait_s = max(wait_s, bucket.wait_s(amount))
-        for bucket, amount in zip(self._buckets, (1, INPUT_TOKENS), strict=True):
+        for bucket, amount in zip(self.buckets, (1, INPUT_TOKENS), strict=True):
             if bucket is not None and wait_s == 0:
                 bucket.level -= amount
             elif bucket is not None and self.charge_refused:
@@ -166,19 +175,23 @@ class ModelServer:
         return wait_s
 
     def _told(self) -> dict[str, str]:
-        if self.tells != "full":
+        if self.tells not in ("full", "times"):
             return {}
         told = {}
-        for name, bucket in zip(("requests", "tokens"), self._buckets, strict=True):
+        for name, bucket in zip(("requests", "tokens"), self.buckets, strict=True):
             if bucket is not None:
-                told |= dict(zip((f"limit-{name}", f"remaining-{name}", f"reset-{name}"), bucket.told(), strict=True))
+                told |= dict(zip(_names(name), bucket.told(self.tells == "times"), strict=True))
         return told
 
     def _wait_told(self, wait_s: float) -> dict[str, str]:
         if self.tells == "nothing":
             return {}
         exact = math.ceil(wait_s * 1000) / 1000
-        return {"retry-after": str(max(1, math.ceil(wait_s)) if self.tells == "retry_after" else exact)}
+        return {"retry-after": str(max(1, math.ceil(wait_s)) if self.tells in ("retry_after", "times") else exact)}
+
+
+def _names(of: str) -> tuple[str, str, str]:
+    return f"limit-{of}", f"remaining-{of}", f"reset-{of}"
 
 
 def read(raw: RawReply) -> Reply | Failure:
@@ -200,6 +213,11 @@ def read(raw: RawReply) -> Reply | Failure:
 
 def limits(raw: RawReply) -> LimitReport | None:
     """Read the modelled provider's headers."""
-    names = [f"{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")]
-    numbers = [float(raw.headers[name]) if name in raw.headers else None for name in names]
+    numbers = [_number(raw.headers.get(name)) for of in ("requests", "tokens") for name in _names(of)]
     return None if numbers == [None] * 6 else LimitReport(*numbers)
+
+
+def _number(told: str | None) -> float | None:
+    if told is None or not told.startswith("at "):
+        return None if told is None else float(told)
+    return max(0.0, float(told[3:]) - asyncio.get_running_loop().time())

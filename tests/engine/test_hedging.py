@@ -162,25 +162,22 @@ def test_after_a_failure_of_one_request_the_other_is_waited_for() -> None:
     assert requests == COMMON + 2
 
 
-def test_each_of_two_requests_has_a_time_limit_of_its_own() -> None:
-    async def main() -> tuple[Calls, float]:
-        calls = run_of(COMMON + 1, timeout_s=4.0, max_retries=0)
-        ended = await to_end(ModelServer(latency_s=in_turn(100.0, 3.5)), calls)
-        return calls, ended
+async def hanging_then(second_s: float) -> tuple[Calls, float]:
+    """A straggler that hangs and whose second request takes *second_s*, each of the two for four seconds at most."""
+    calls = run_of(COMMON + 1, timeout_s=4.0, max_retries=0)
+    ended = await to_end(ModelServer(latency_s=in_turn(100.0, second_s)), calls)
+    return calls, ended
 
-    calls, ended = run_virtual(main)
+
+def test_each_of_two_requests_has_a_time_limit_of_its_own() -> None:
+    calls, ended = run_virtual(lambda: hanging_then(3.5))
 
     assert calls.kinds() == ["ok"] * (COMMON + 1)
     assert 4.5 <= ended <= 4.51
 
 
 def test_both_requests_failing_is_one_failed_attempt() -> None:
-    async def main() -> tuple[Calls, float]:
-        calls = run_of(COMMON + 1, timeout_s=4.0, max_retries=0)
-        ended = await to_end(ModelServer(latency_s=in_turn(100.0, 100.0)), calls)
-        return calls, ended
-
-    calls, ended = run_virtual(main)
+    calls, ended = run_virtual(lambda: hanging_then(100.0))
 
     assert calls.kinds() == [*["ok"] * COMMON, "timeout"]
     assert (calls.landed[COMMON].attempts, calls.landed[COMMON].maybe_paid) == (2, 2)

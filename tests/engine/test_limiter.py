@@ -169,3 +169,23 @@ def test_a_rate_that_was_found_out_is_the_first_guess_at_the_first_refusal() -> 
     limiter.refused_at(0.1, limiter.charge(0.0, 1.0), None, None)
 
     assert limiter.found.rate == 20.0
+
+
+def test_a_stated_second_holds_no_request_back_for_longer_than_its_bucket_lacks() -> None:
+    limiter = Limiter()
+    limiter.requests.begin(0.0, rate=10.0, capacity=10.0)
+    stamp = limiter.charge(0.0, 10.0)
+
+    limiter.refused_at(0.0, stamp, LimitReport(600.0, 0.0, 1.0), retry_after_s=1.0)
+
+    assert limiter.requests.wait_s(0.0, 1.0) <= 0.1
+
+
+def test_owed_tokens_are_waited_for_as_stated() -> None:
+    limiter = Limiter()
+    limiter.tokens.begin(0.0, rate=100.0, capacity=100.0)
+    stamp = limiter.charge(0.0, 10.0)
+
+    limiter.refused_at(0.0, stamp, LimitReport(None, None, None, 6_000.0, 0.0, 2.0), retry_after_s=1.0)
+
+    assert limiter.tokens.wait_s(0.0, 10.0) >= 1.0

@@ -96,6 +96,39 @@ def test_the_disk_takes_text_and_bytes_alone(tmp_path: Path) -> None:
         disk.filename()
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["new", "replaced"])
+def test_a_group_is_written_as_diskcache_itself_writes_it(tmp_path: Path, times: int) -> None:
+    numbers, every = range(5), "SELECT rowid, key, raw, expire_time, access_count, tag, size, mode, filename, value"
+    ours = DiskStore(str(tmp_path / "ours"))
+    theirs = diskcache.Cache(tmp_path / "theirs", disk=BytesDisk)
+
+    for _ in range(times):
+        fill(ours, numbers)
+        for number in numbers:
+            theirs.set(key(number), pack(entry(number)))
+    ours.close()
+    theirs.close()
+
+    rows = [execute(tmp_path / name, f"{every} FROM Cache ORDER BY rowid") for name in ("ours", "theirs")]
+    totals = "SELECT key, value FROM Settings WHERE key IN ('count', 'size') ORDER BY key"
+    assert rows[0] == rows[1]
+    assert execute(tmp_path / "ours", totals) == execute(tmp_path / "theirs", totals) == [("count", 5), ("size", 0)]
+    assert execute(tmp_path / "ours", "SELECT count(*) FROM Cache WHERE store_time = access_time") == [(5,)]
+    with diskcache.Cache(tmp_path / "ours") as plain:
+        assert plain[key(3)] == pack(entry(3))
+
+
+def test_a_key_that_comes_twice_in_a_group_has_the_later_entry(store: DiskStore) -> None:
+    done: list[BaseException | None] = []
+
+    for number in (1, 2):
+        store.put(key(0), entry(number), done.append)
+    store.flush()
+
+    assert done == [None, None]
+    assert store.get_many([key(0)])[key(0)].text == entry(2).text
+
+
 def test_nobody_else_can_read_what_is_kept(path: Path) -> None:
     before = os.umask(0)
     try:

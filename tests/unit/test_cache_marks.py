@@ -10,7 +10,7 @@ import pytest
 from anthropic.types import TextBlockParam
 from pydantic import BaseModel, TypeAdapter
 
-from pllm_notebook.providers.prompt_cache import smallest_prefix_bytes
+from pllm_notebook.providers.prompt_cache import kept_for_an_hour, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.records import Turn
 from pllm_notebook.run.ask import Ask
@@ -200,6 +200,36 @@ def test_who_marks_himself_is_not_marked_again(own: dict[str, Any]) -> None:
 
     assert body["system"] == LONG
     assert own.items() <= body.items()
+
+
+@pytest.mark.parametrize("wire", MODELS)
+def test_a_call_by_itself_is_not_marked(wire: str) -> None:
+    ask = asked(wire, system=LONG)
+    unmarked = asked(wire, system=LONG)
+    unmarked.target.quirks.marks = False
+    prompts = [EXAMPLES + row for row in ROWS]
+    ask.shared = False
+
+    alone = sent(ask, *prompts)
+    ask.shared = True
+
+    assert alone == sent(unmarked, *prompts)
+    assert (alone != sent(ask, *prompts)) == (wire in ("chat", "responses", "anthropic"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "hour"),
+    [
+        ({}, False),
+        ({"cache_control": {"type": "ephemeral"}}, False),
+        ({"cache_control": {"type": "ephemeral", "ttl": "5m"}}, False),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, True),
+        ({"tools": [{"name": "t"}, {"name": "u", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}, True),
+        ({"metadata": {"ttl": "1h"}, "cache_control": None}, False),
+    ],
+)
+def test_a_mark_for_an_hour_is_seen_wherever_it_stands(fields: dict[str, Any], hour: bool) -> None:
+    assert kept_for_an_hour(fields) is hour
 
 
 def test_the_size_of_a_body_is_that_of_its_bytes() -> None:

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from importlib import metadata
 
+import pandas as pd
+import pytest
+
 import pllm_notebook
+from pllm_notebook.frames.pandas import FrameLLM, SeriesLLM
 
 HEAVY = [
     "openai",
@@ -18,17 +22,49 @@ HEAVY = [
     "diskcache",
     "genai_prices",
     "tqdm",
+    "polars",
+    "pydantic",
+    "aiohttp",
+    "asyncio",
+    "ssl",
+    "sqlite3",
+    "orjson",
+    "pllm_notebook.engine",
+    "pllm_notebook.providers",
+    "pllm_notebook.run",
+    "pllm_notebook.schema",
+    "pllm_notebook.store",
 ]
 
 
 def loaded_after(code: str) -> set[str]:
-    told = f"{code}\nimport sys\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    told = (
+        f"import sys, pandas\nbefore = set(sys.modules)\n{code}\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules and name not in before])"
+    )
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     return set(eval(done.stdout))
 
 
-def test_importing_loads_no_sdk_and_no_widget_library() -> None:
+def test_importing_loads_hardly_more_than_pandas() -> None:
     assert loaded_after("import pllm_notebook") == set()
+
+
+def test_setting_defaults_loads_no_more() -> None:
+    assert loaded_after("import pllm_notebook\npllm_notebook.configure(model='openai:gpt-6-luna')") == set()
+
+
+def test_the_accessors_are_there_before_what_they_need_is_loaded() -> None:
+    code = "import pandas as pd, pllm_notebook\nassert pd.DataFrame.llm and pd.Series.llm"
+
+    assert loaded_after(code) == set()
+
+
+def test_the_accessors_of_the_classes_have_the_names_and_docs_of_their_own() -> None:
+    assert pd.DataFrame.llm.parse.__doc__ == FrameLLM.parse.__doc__
+    assert "parse" in dir(pd.Series.llm)
+    assert type(pd.DataFrame().llm) is FrameLLM
+    assert type(pd.Series([1]).llm) is SeriesLLM
 
 
 def test_asking_one_provider_loads_no_other() -> None:
@@ -40,9 +76,39 @@ def test_asking_one_provider_loads_no_other() -> None:
     assert loaded_after(code) & {"openai", "google.genai", "xllamacpp", "ipywidgets"} == set()
 
 
+def test_an_sdk_is_loaded_beside_the_engines_loop_and_not_on_it() -> None:
+    code = """
+import sys, threading
+import pandas as pd, pllm_notebook
+
+class Watch:
+    threads = []
+    def find_spec(self, name, path=None, target=None):
+        if name == "openai":
+            self.threads.append(threading.current_thread().name)
+
+sys.meta_path.insert(0, Watch())
+pd.DataFrame({"t": ["a"]}).llm.parse(bool, "{t}?", model="sim:openai", cache="off", progress=False)
+assert Watch.threads and "pllm-engine" not in Watch.threads, Watch.threads
+"""
+
+    assert "openai" in loaded_after(code)
+
+
 def test_all_is_sorted_and_every_name_is_there() -> None:
     assert pllm_notebook.__all__ == sorted(pllm_notebook.__all__)
     assert all(hasattr(pllm_notebook, name) for name in pllm_notebook.__all__)
+
+
+def test_every_name_is_listed_before_its_module_is_loaded() -> None:
+    code = "import pllm_notebook\nassert set(pllm_notebook.__all__) <= set(dir(pllm_notebook))"
+
+    assert loaded_after(code) == set()
+
+
+def test_a_name_that_is_not_ours_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"^module 'pllm_notebook' has no attribute 'parse'$"):
+        _ = pllm_notebook.parse
 
 
 def test_the_version_is_the_installed_one() -> None:

@@ -29,6 +29,30 @@ def test_a_call_costs_what_the_table_says(provider: str, model: str, batch: bool
     assert cost == pytest.approx(float(table.total_price), rel=1e-9)
 
 
+@pytest.mark.parametrize("total", [1_000, 300_000])
+def test_a_prefix_that_is_cached_for_an_hour_costs_twice_the_input_and_for_minutes_a_quarter_more(total: int) -> None:
+    hour, minutes = (rate_of("anthropic", "claude-haiku-5-5", hour=hour) for hour in (True, False))
+    assert hour is not None
+    assert minutes is not None
+
+    plain, written = Usage(total, 0), Usage(total, 0, 0, total)
+
+    assert hour.cost_usd(written) == pytest.approx(2 * hour.cost_usd(plain), rel=1e-9)
+    assert hour.ceiling_usd(total, 0) == hour.cost_usd(written)
+    assert minutes.cost_usd(written) == pytest.approx(1.25 * minutes.cost_usd(plain), rel=1e-9)
+    assert minutes.ceiling_usd(total, 0) == minutes.cost_usd(written)
+
+
+@pytest.mark.parametrize("total", [1_000, 300_000])
+@pytest.mark.parametrize(("provider", "model"), [MODELS[0], MODELS[2]])
+def test_where_there_is_no_price_for_an_hour_a_write_costs_what_it_does(provider: str, model: str, total: int) -> None:
+    hour, minutes = (rate_of(provider, model, hour=hour) for hour in (True, False))
+    assert hour is not None
+    assert minutes is not None
+
+    assert hour.ceiling_usd(total, 10) == minutes.ceiling_usd(total, 10)
+
+
 def test_a_model_nobody_knows_has_no_price() -> None:
     assert rate_of("openai", "no-such-model") is None
 

@@ -1,12 +1,17 @@
-"""Where progress goes. Displays register here, so that no run knows what a widget is."""
+"""Where progress goes. Displays register here, so that no run knows what a widget is.
+
+The front door registers the notebook's displays before any run is imported, so this imports nothing of a run.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from pllm_notebook.protocols import Sink
-from pllm_notebook.records import Progress
+if TYPE_CHECKING:
+    from pllm_notebook.protocols import Sink
+    from pllm_notebook.records import Progress
 
 __all__ = ["Display", "register", "sink_for"]
 

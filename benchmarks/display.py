@@ -1,0 +1,82 @@
+"""What the progress widget costs a run: the same run in a real kernel, with the widget and without.
+
+    python -m benchmarks.display [--rows 6000] [--times 9] [--concurrency 256]
+
+The kernel is a process of its own, driven as a notebook's frontend drives it, and whatever it sends is
+received. The simulator answers at once, so the run goes at the highest rate it can. The two take turns, each
+with rows that the cache does not know, and the ratio is of each round's own pair: of the wall clock, and of
+the kernel's CPU, which is the steadier of the two on a machine that others use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+from pllm_notebook.sim import Simulator
+from tests.notebook.kernels import Kernel
+
+MOST = 1.05
+
+_SETUP = """
+import json, time
+import pandas as pd
+import pllm_notebook as pllm
+from benchmarks.calls import Review
+
+pllm.configure(servers={{"here": {address!r}}})
+"""
+_RUN = """
+frame = pd.DataFrame({{"text": [f"review {{n}}" for n in range({rows})]}})
+given = {{"model": "here:any", "concurrency": {concurrency}, "salt": {salt!r}, "progress": {progress}}}
+wall, cpu = time.perf_counter(), time.process_time()
+out = frame.llm.parse(Review, "Read:\\n{{text}}", **given)
+print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]))
+assert out["score"].notna().all()
+"""
+
+
+def run(kernel: Kernel, rows: int, concurrency: int, salt: str, *, progress: bool) -> tuple[float, float]:
+    """Seconds of the wall clock and of the kernel's CPU that one run took."""
+    code = _RUN.format(rows=rows, concurrency=concurrency, salt=f"{salt} {progress}", progress=progress)
+    cell = kernel.ok(code)
+    if bool(cell.outputs) != progress:  # at the end the widget has given way to one line
+        raise SystemExit(f"The widget was {'not ' if progress else ''}shown.")
+    wall, cpu = json.loads(cell.stdout)
+    return wall, cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=6_000)
+    parser.add_argument("--times", type=int, default=9)
+    parser.add_argument("--concurrency", type=int, default=256)
+    given = parser.parse_args()
+    pairs = []
+    with Simulator(latency_s=0.0) as sim:
+        setup = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        kernel = Kernel(Path(tempfile.mkdtemp()), setup + _SETUP.format(address=sim.base_url("compatible")))
+        try:
+            for nth in range(given.times + 1):
+                # Whichever comes second has the larger cache, so they change places.
+                order = (True, False) if nth % 2 else (False, True)
+                took = {
+                    shown: run(kernel, given.rows, given.concurrency, f"round {nth}", progress=shown) for shown in order
+                }
+                if nth:  # the first round loads the widget and opens the client
+                    pairs.append((took[True], took[False]))
+        finally:
+            kernel.close()
+    print("| clock | with the widget, rows a second | without | with / without | at most |")
+    print("| --- | --- | --- | --- | --- |")
+    for at, clock in enumerate(("wall", "CPU")):
+        shown, hidden = (given.rows / statistics.median(pair[which][at] for pair in pairs) for which in (0, 1))
+        ratio = statistics.median(on[at] / off[at] for on, off in pairs)
+        print(f"| {clock} | {shown:,.0f} | {hidden:,.0f} | {ratio:.3f} | {MOST} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What a run asks of that which conducts it, be it one model's calls or several answers to each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from pllm_notebook.exceptions import StoppedError
+from pllm_notebook.records import FailureKind
+from pllm_notebook.run.outcomes import Ledger, Outcome
+from pllm_notebook.run.pace import Pace
+from pllm_notebook.run.planner import Chunk
+
+__all__ = ["Course", "Listener", "State"]
+
+State = Literal["running", "done", "cancelled", "failed"]
+
+
+class Course(Protocol):
+    """The course of one run. Used on the engine's loop; what is read here may be read from any thread.
+
+    Attributes:
+        ledger: The outcomes.
+        pace: Counts of rows.
+        broken: Whether a fault of ours ended it: what is still on its way can then not be counted on.
+        model: Who is asked, as a person writes it.
+        simulated: Whether the answers are invented.
+    """
+
+    ledger: Ledger
+    pace: Pace
+    broken: bool
+    model: str
+    simulated: bool
+
+    @property
+    def state(self) -> State:
+        """Running until it has ended."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, for the caller to raise; None for nothing."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls on the wire."""
+
+    @property
+    def kept(self) -> int:
+        """Rows that have an answer."""
+
+    @property
+    def unsaved(self) -> int:
+        """Rows whose paid answer the cache could not keep."""
+
+    @property
+    def note(self) -> str:
+        """One line of news for the display, "" for none."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should hear of at the end, besides rows that failed or were not saved."""
+
+    @property
+    def input_tokens(self) -> int:
+        """Of all calls of this run."""
+
+    @property
+    def output_tokens(self) -> int:
+        """Of all calls of this run."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Input tokens that providers read from their prompt caches."""
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars spent by calls of this run; None once one of unknown price is among them."""
+
+    def begin(self) -> None:
+        """Start planning; calls leave as soon as the first chunk is planned."""
+
+    def stop(self, state: State, error: BaseException | Callable[..., StoppedError] | None) -> None:
+        """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
+
+    def fail(self, error: Exception) -> None:
+        """End at once by a fault of ours."""
+
+    def look(self) -> None:
+        """Bring `note` up to date. For the display's clock."""
+
+    def again(self, kinds: set[FailureKind] | None) -> None:
+        """Send what failed once more (see `Run.retry`)."""
+
+    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
+        """Give the calls that `again` would take up."""
+
+
+class Listener(Protocol):
+    """Who else hears of what happens to a course's calls, on the engine's loop."""
+
+    def planned(self, ledger: Ledger, chunk: Chunk) -> None:
+        """Hear of rows that have been planned; their weights are counted already."""
+
+    def recorded(self, call: int, outcome: Outcome) -> None:
+        """Hear how a call ended."""

@@ -1,0 +1,142 @@
+"""What the limiter's quality is measured on: modelled providers, and whole runs against them in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pllm_notebook.engine import Limiter
+from tests.engine.modelled import ModelServer, lognormal
+from tests.engine.perfect import Perfect, allowed_at_s
+from tests.engine.virtual import Calls, lane_to, run_virtual
+
+__all__ = ["Measured", "Scenario", "forty_tokens", "measure"]
+
+_MEDIAN_S = 0.3
+
+
+def forty_tokens(rng: random.Random) -> int:
+    """Lengths of answers that differ as those to the rows of a frame do."""
+    return max(1, int(40 * math.exp(rng.gauss(0.0, 0.4))))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A provider and a run.
+
+    Attributes:
+        rows: Calls of the run, for each model.
+        median_s: The median latency; latencies are lognormal.
+        servers: What each model's provider has beyond that, one for each model.
+        feed: Settings of the run.
+    """
+
+    rows: int = 3_000
+    median_s: float = _MEDIAN_S
+    servers: tuple[dict[str, Any], ...] = ({},)
+    feed: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of one run.
+
+    Attributes:
+        took_s: Until the last call had ended.
+        oracle_s: The same under the oracle.
+        formula_s: The last call's admission by arithmetic, and the median latency.
+        answered: Calls that ended well.
+        refused: Requests that were refused.
+        peak: The most that were in flight to one model.
+    """
+
+    took_s: float
+    oracle_s: float
+    formula_s: float
+    answered: int
+    refused: int
+    peak: int
+
+    @property
+    def efficiency(self) -> float:
+        """The oracle's makespan by ours: 1 when nothing could have been quicker."""
+        return self.oracle_s / self.took_s
+
+    @property
+    def by_formula(self) -> float:
+        """The arithmetic's makespan by ours."""
+        return self.formula_s / self.took_s
+
+
+def measure(scenario: Scenario, seed: int, limiter: Callable[[], Limiter] = Limiter) -> Measured:
+    """Run the scenario once with our limiter, and once with the oracle."""
+    took_s, servers, calls = _run(scenario, seed, lambda server: limiter())
+    oracle_s = _oracle_s(_Told(scenario), seed)
+    formula_s = max(
+        allowed_at_s(server, max(scenario.rows, server.admitted), server.tokens / scenario.rows) for server in servers
+    )
+    return Measured(
+        took_s,
+        oracle_s,
+        formula_s + scenario.median_s,
+        sum(each.kinds().count("ok") for each in calls),
+        sum(server.refused for server in servers),
+        max(server.peak for server in servers),
+    )
+
+
+class _Told:
+    """A scenario, equal to those that differ in what is told alone: the oracle listens to nothing."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self._same = repr(
+            (
+                scenario.rows,
+                scenario.median_s,
+                scenario.feed,
+                [{name: value for name, value in server.items() if name != "tells"} for server in scenario.servers],
+            )
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Told) and self._same == other._same
+
+    def __hash__(self) -> int:
+        return hash(self._same)
+
+
+@functools.cache
+def _oracle_s(told: _Told, seed: int) -> float:
+    took_s, servers, _ = _run(told.scenario, seed, Perfect)
+    refused = sum(server.refused for server in servers)
+    assert refused == 0, f"the oracle was refused {refused} times"
+    return took_s
+
+
+def _run(
+    scenario: Scenario, seed: int, limiter: Callable[[ModelServer], Limiter]
+) -> tuple[float, list[ModelServer], list[Calls]]:
+    async def main() -> tuple[float, list[ModelServer], list[Calls]]:
+        servers, runs, lanes = [], [], []
+        for each in scenario.servers:
+            server = ModelServer(rng=random.Random(seed), latency_s=lognormal(scenario.median_s), **each)
+            lane = lane_to(server, limiter(server))
+            calls = Calls([str(n) for n in range(scenario.rows)], **scenario.feed)
+            lane.attach(calls.feed)
+            servers.append(server)
+            runs.append(calls)
+            lanes.append(lane)
+        for calls in runs:
+            await calls.all()
+        took_s = asyncio.get_running_loop().time()
+        for lane in lanes:
+            await lane.aclose()
+        return took_s, servers, runs
+
+    return run_virtual(main)

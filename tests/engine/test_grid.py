@@ -1,0 +1,138 @@
+"""The gate of the limiter's quality: whole runs in virtual time, against an oracle that knows every limit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.grid import Measured, Scenario, forty_tokens, measure
+
+SEEDS = (7, 8, 9)
+RPM = 6_000.0
+TPM = 300_000.0  # at 50 tokens a call as many calls a minute as RPM
+
+
+def runs(scenario: Scenario, seeds: tuple[int, ...] = SEEDS) -> list[Measured]:
+    """Measure the scenario, in which every row must be answered."""
+    measured = [measure(scenario, seed) for seed in seeds]
+    assert {one.answered for one in measured} == {scenario.rows * len(scenario.servers)}
+    return measured
+
+
+def of(rows: int = 3_000, median_s: float = 0.3, **server: object) -> Scenario:
+    """One model's provider and a run of *rows* calls."""
+    return Scenario(rows, median_s, (server,))
+
+
+# Of each: the least efficiency against the oracle; the least by arithmetic, which leaves out that the last calls
+# take their time (None where there is no plain formula); and the most refusals.
+LIMITED = {
+    "requests, told in full": (of(rpm=RPM), 0.98, 0.98, 6),
+    "tokens, told in full": (of(tpm=TPM, output_tokens=forty_tokens), 0.98, 0.98, 30),
+    "a wait told with refusals alone": (of(rpm=RPM, tells="retry_after"), 0.98, 0.98, 90),
+    "nothing told but the refusals": (of(rpm=RPM, tells="nothing"), 0.98, 0.98, 90),
+    "tokens, nothing told": (of(tpm=TPM, output_tokens=forty_tokens, tells="nothing"), 0.94, 0.94, 750),
+    "a burst of 0.2 s, refusals counted, nothing told": (
+        of(rpm=RPM, burst_s=0.2, charge_refused=True, tells="nothing"), 0.95, 0.94, 150,
+    ),
+    "a burst of 0.2 s, refusals counted, told in full": (
+        of(rpm=RPM, burst_s=0.2, charge_refused=True), 0.98, 0.97, 20,
+    ),
+    "halved from 8 s to 16 s": (of(rpm=RPM, squeeze=(8, 16, 0.5)), 0.98, 0.98, 6),
+    # The halving is found out by refusals, and so is its end: by steps, each wider than the one before.
+    "halved from 8 s to 16 s, nothing told": (of(rpm=RPM, squeeze=(8, 16, 0.5), tells="nothing"), 0.96, 0.95, 250),
+    # As Anthropic tells: resets as moments and waits, both in whole seconds. A bucket of one second's tokens cannot
+    # be told from one of two then.
+    "times of day in whole seconds, requests": (
+        of(rpm=RPM, tpm=1.2 * TPM, output_tokens=forty_tokens, tells="times"), 0.98, 0.97, 90,
+    ),
+    "times of day in whole seconds, tokens": (
+        of(rpm=2 * RPM, tpm=TPM, output_tokens=forty_tokens, tells="times"), 0.97, 0.97, 30,
+    ),
+    "times of day in whole seconds, ten a second": (of(600, rpm=600.0, tells="times"), 0.98, 0.98, 90),
+    # As Google tells: nothing but a delay with each refusal.
+    "a delay to the millisecond": (of(rpm=RPM, tells="delay"), 0.98, 0.98, 90),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_a_run_takes_hardly_longer_than_its_limit_asks_for(name: str) -> None:
+    scenario, least, by_formula, most_refused = LIMITED[name]
+
+    measured = runs(scenario)
+
+    assert min(one.efficiency for one in measured) >= least
+    assert min(one.by_formula for one in measured) >= by_formula
+    assert max(one.refused for one in measured) <= most_refused
+
+
+def test_slots_that_queue_are_kept_busy_without_a_long_line() -> None:
+    measured = runs(of(slots=64), seeds=(7, 8, 9, 10, 11, 12))
+
+    assert min(one.efficiency for one in measured) >= 0.97
+    assert max(one.peak for one in measured) <= 128
+    assert max(one.refused for one in measured) == 0
+
+
+def test_two_models_in_one_run_each_keep_to_their_own_limit() -> None:
+    both = Scenario(2_000, servers=({"rpm": RPM}, {"rpm": RPM / 2, "tells": "nothing"}))
+
+    measured = runs(both)
+
+    assert min(one.efficiency for one in measured) >= 0.98
+    assert min(one.by_formula for one in measured) >= 0.98
+    assert max(one.refused for one in measured) <= 90
+
+
+def test_failures_and_hangs_cost_no_more_than_they_cost_the_oracle() -> None:
+    troubled = Scenario(servers=({"rpm": RPM, "error_500": 0.05, "hang": 0.01},), feed={"timeout_s": 2.0})
+
+    measured = runs(troubled)
+
+    assert min(one.efficiency for one in measured) >= 0.98
+    # By arithmetic, every request that the server charged counts. One that hangs among the last costs two seconds more.
+    assert min(one.by_formula for one in measured) >= 0.92
+    assert max(one.refused for one in measured) <= 6
+
+
+@pytest.mark.parametrize(("tells", "most_refused"), [("full", 30), ("retry_after", 250), ("nothing", 600)])
+def test_a_limit_by_the_clocks_minute_is_used_up_each_minute(tells: str, most_refused: int) -> None:
+    measured = runs(of(9_000, rpm=3_000.0, by_minute=True, tells=tells), seeds=(7,))
+
+    assert min(one.efficiency for one in measured) >= 0.99
+    assert max(one.refused for one in measured) <= most_refused
+
+
+# The least efficiency where the limit is told in full, and where it is not: what a refusal's whole second adds is
+# known without it. Until anything is told or refused, calls in flight are what holds a run back: they begin at 32
+# and grow by a third to a half each round trip, since nothing but latency tells a line in front of the server.
+CELLS = {
+    # A bucket of one call. A refused call is lost for a twentieth of a second and more, and a call after it for
+    # as long as it takes to find the moment: every miss costs a part of the one call that was there.
+    (60, 0.1): (0.99, 0.92),
+    (60, 0.3): (0.99, 0.92),
+    (60, 2.0): (0.99, 0.92),
+    (600, 0.1): (0.99, 0.99),
+    (600, 0.3): (0.99, 0.99),
+    (600, 2.0): (0.99, 0.99),
+    (6_000, 0.1): (0.99, 0.99),
+    (6_000, 0.3): (0.99, 0.99),
+    # 230 in flight are needed: five round trips of two seconds pass before there are as many, of a run of 34 s.
+    (6_000, 2.0): (0.97, 0.80),
+    (60_000, 0.1): (0.99, 0.97),
+    # 340 in flight are needed, in a run of 8 s; two seconds go by until then.
+    (60_000, 0.3): (0.97, 0.81),
+    # 2,300 would be needed, and there are connections for 1,000, which the oracle has at once. 20 s of growth are as
+    # long as the run itself. The provider's word is worth most here.
+    (60_000, 2.0): (0.95, 0.50),
+}
+ROWS = {60: 120, 600: 600, 6_000: 3_000, 60_000: 8_000}
+
+
+@pytest.mark.parametrize("tells", ["full", "retry_after", "nothing"])
+@pytest.mark.parametrize(("rpm", "median_s"), CELLS)
+def test_no_cell_of_the_grid_is_worse_than_it_must_be(rpm: int, median_s: float, tells: str) -> None:
+    told, found_out = CELLS[rpm, median_s]
+
+    [one] = runs(of(ROWS[rpm], median_s, rpm=float(rpm), tells=tells), seeds=(7,))
+
+    assert one.efficiency >= (told if tells == "full" else found_out)

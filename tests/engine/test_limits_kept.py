@@ -1,0 +1,76 @@
+"""A run that begins with what an earlier one learned, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pllm_notebook.engine import Known, Limiter
+from pllm_notebook.run.limits import KeptLimits
+from tests.engine.modelled import ModelServer, lognormal
+from tests.engine.virtual import Calls, lane_to, run_virtual
+
+LANE = ("mine", "", "model")
+
+
+def second_run(known: Known | None, calls: int, **server: Any) -> tuple[float, ModelServer, Known]:
+    """Run on a server that is as good as new; give its makespan in seconds, the server, and what was learned."""
+
+    async def main() -> tuple[float, ModelServer, Known]:
+        provider, limiter = ModelServer(latency_s=lognormal(), **server), Limiter()
+        if known is not None:
+            limiter.begin(asyncio.get_running_loop().time(), known)
+        lane, run = lane_to(provider, limiter), Calls([str(n) for n in range(calls)])
+        lane.attach(run.feed)
+        await run.all()
+        await lane.aclose()
+        assert set(run.kinds()) == {"ok"}
+        return asyncio.get_running_loop().time(), provider, limiter.know()
+
+    return run_virtual(main)
+
+
+@pytest.mark.parametrize(("rpm", "share"), [(300, 0.25), (1200, 0.6)])
+def test_a_rate_that_was_found_out_spares_the_next_run_the_refusals_of_finding_it(
+    tmp_path: Path, rpm: int, share: float
+) -> None:
+    # What is left are the refusals that show a limit to be where it was; the higher it is, the more of all they are.
+    # Half a minute finds the rate; the next run is short, as a second look at a few rows is.
+    _, _, learned = second_run(None, rpm // 2, rpm=rpm, tells="nothing")
+    KeptLimits(str(tmp_path)).keep(LANE, learned)
+    short = rpm // 12
+    before_s, before, _ = second_run(None, short, rpm=rpm, tells="nothing")
+
+    after_s, after, _ = second_run(KeptLimits(str(tmp_path)).known(LANE), short, rpm=rpm, tells="nothing")
+
+    assert before.refused >= 16
+    assert after.refused <= share * before.refused
+    assert after_s <= 1.05 * before_s
+
+
+def test_a_found_rate_is_no_ceiling_where_the_limit_is_gone() -> None:
+    seconds, server, _ = second_run(Known(found_per_min=1200.0), 3000, tells="nothing")
+
+    assert server.refused == 0
+    assert seconds < 10.0  # at the old rate it would take 150 s
+
+
+def test_a_told_limit_spares_the_next_run_the_refusals_before_the_first_reply() -> None:
+    _, first, learned = second_run(None, 100, rpm=600, tells="full")
+
+    _, second, _ = second_run(learned, 100, rpm=600, tells="full")
+
+    assert first.refused > 10
+    assert second.refused <= 1
+
+
+@pytest.mark.parametrize("tells", ["full", "nothing"])
+def test_a_told_limit_is_no_ceiling_where_it_was_raised_or_is_told_no_more(tells: str) -> None:
+    before = Known(requests_per_min=60.0, requests_at_once=1.0, window=4.0)
+
+    seconds, _, _ = second_run(before, 600, rpm=6000, tells=tells)
+
+    assert seconds < 9.0  # at the old limit it would take 600 s

@@ -1,0 +1,324 @@
+"""Answers against labels: what is counted, what is left out, and what is said where the two cannot meet."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import re
+import sys
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import BaseModel
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError
+from pllm_notebook.frames.subsets import by_samples
+from pllm_notebook.sim import SimAnswer, SimRequest
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+
+Ask = Callable[..., pd.DataFrame]
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+    BAD = "bad"
+    MIXED = "mixed"
+
+
+class Review(BaseModel):
+    product: str
+    mood: Mood
+
+
+@pytest.fixture
+def ask(cache_dir: object) -> Ask:
+    """Ask for each row what stands in its text; "-" is refused."""
+
+    def answer(request: SimRequest) -> Any:
+        said = request.messages[0][1]
+        return SimAnswer.refusal() if said == "-" else SimAnswer.value(eval(said))
+
+    def run(kind: Any, said: list[Any], labels: list[Any], **options: Any) -> pd.DataFrame:
+        pllm.configure(sim={"answers": answer}, model="sim:openai")
+        texts = [one if one in ("-", None) else repr(one) for one in said]
+        frame = pd.DataFrame({"text": texts, "label": labels}, index=range(10, 10 + len(said)))
+        return frame.llm.parse(kind, "{text}", **options)
+
+    return run
+
+
+MOODS = ["good", "good", "bad", "good", "mixed", "-", "good", None]
+LABELS = ["good", "good", "bad", "bad", "bad", "bad", None, "good"]
+
+
+def test_every_figure_is_over_the_rows_that_have_a_label_and_an_answer(ask: Ask) -> None:
+    found = ask(Mood, MOODS, LABELS).llm.evaluate(against="label")
+
+    assert (found.total, found.answered, found.unlabelled, found.unanswered) == (8, 5, 1, 2)
+    assert found.accuracy == 3 / 5
+    # Chance: 2/5 of labels are good and 3/5 of answers, 3/5 bad and 1/5: 9/25. Observed 3/5.
+    assert found.kappa == pytest.approx((3 / 5 - 9 / 25) / (1 - 9 / 25))
+
+
+def test_each_class_has_its_precision_and_recall(ask: Ask) -> None:
+    report = ask(Mood, MOODS, LABELS).llm.evaluate(against="label").report
+
+    assert report.index.tolist() == ["good", "bad", "mixed"]
+    assert report["precision"].tolist() == pytest.approx([2 / 3, 1, 0])
+    assert report["recall"].tolist() == pytest.approx([1, 1 / 3, np.nan], nan_ok=True)
+    assert report["f1"].tolist() == pytest.approx([4 / 5, 1 / 2, 0])
+    assert report["support"].tolist() == [2, 3, 0]
+
+
+def test_the_confusion_has_labels_as_lines_and_answers_as_columns(ask: Ask) -> None:
+    confusion = ask(Mood, MOODS, LABELS).llm.evaluate(against="label").confusion
+
+    assert confusion.to_dict("index") == {
+        "good": {"good": 2, "bad": 0, "mixed": 0},
+        "bad": {"good": 1, "bad": 1, "mixed": 1},
+        "mixed": {"good": 0, "bad": 0, "mixed": 0},
+    }
+    assert (confusion.index.name, confusion.columns.name) == ("label", "answer")
+
+
+def test_an_evaluation_shows_what_it_counted_and_what_it_left_out(ask: Ask) -> None:
+    found = ask(Mood, MOODS, LABELS).llm.evaluate(against="label")
+
+    line = (
+        "answer against label: accuracy 0.600 on 5 of 8 rows (1 without a label, 2 without an answer), "
+        "Cohen's kappa 0.375"
+    )
+    assert repr(found).splitlines()[0] == line
+    assert found._repr_html_().startswith(f"<p>{line.replace(chr(39), '&#x27;')}</p><table")
+
+
+def test_a_run_evaluates_as_its_frame_does(ask: Ask) -> None:
+    out = ask(Mood, MOODS, LABELS)
+
+    assert repr(out.llm.run.evaluate(against="label")) == repr(out.llm.evaluate(against="label"))
+
+
+# Labels.
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "labels"),
+    [
+        (Mood, ["good", "bad", "bad"], [Mood.GOOD, Mood.BAD, Mood.GOOD]),
+        (Literal[1, 2], [1, 2, 2], [1.0, 2.0, 1.0]),
+        (bool, [True, False, False], [1, 0, 1]),
+        (dt.date, ["2026-01-02", "2026-01-03", "2026-01-04"], [dt.date(2026, 1, 2), dt.date(2026, 1, 3), dt.date.min]),
+        (str, ["a", "b", "c"], pd.Categorical(["a", "b", "a"])),
+        (int, [1, 2, 3], pd.array([1, 2, 1], dtype="Int64")),
+    ],
+    ids=["enum", "float", "bool", "date", "category", "Int64"],
+)
+def test_labels_of_another_type_are_compared_by_value(ask: Ask, kind: Any, said: list[Any], labels: Any) -> None:
+    assert ask(kind, said, labels).llm.evaluate(against="label").accuracy == 2 / 3
+
+
+def test_a_series_of_labels_is_aligned_by_its_index(ask: Ask) -> None:
+    out = ask(Literal["a", "b"], ["a", "b", "a", "b"], [None] * 4)
+
+    found = out.llm.evaluate(pd.Series({13: "b", 12: "b", 10: "a", 99: "a"}, name="truth"))
+
+    assert (found.against, found.accuracy, found.answered, found.unlabelled) == ("truth", 2 / 3, 3, 1)
+
+
+def test_a_series_with_a_foreign_index_is_refused(ask: Ask) -> None:
+    out = ask(Literal["a", "b"], ["a", "b"], [None] * 2)
+
+    with pytest.raises(UsageError, match=r"^The labels' index is not that of the frame that was asked"):
+        out.llm.evaluate(pd.Series(["a", "b"]))
+
+
+def test_labels_put_beside_the_answers_count_too(ask: Ask) -> None:
+    out = ask(Literal["a", "b"], ["a", "b"], [None] * 2)
+
+    out["truth"] = ["a", "a"]
+
+    assert out.llm.evaluate("truth").accuracy == 1 / 2
+
+
+def test_a_column_that_is_not_there_is_named_with_a_guess(ask: Ask) -> None:
+    out = ask(Literal["a", "b"], ["a"], ["a"])
+
+    told = "The frame that was asked has no column named 'lable' among ['text', 'label']. Did you mean 'label'?"
+    with pytest.raises(UsageError, match=f"^{re.escape(told)}$"):
+        out.llm.evaluate("lable")
+
+
+def test_answers_are_not_labels_of_themselves(ask: Ask) -> None:
+    with pytest.raises(UsageError, match="no column named 'answer'"):
+        ask(Literal["a", "b"], ["a"], ["a"]).llm.evaluate("answer")
+
+
+def test_labels_that_the_type_does_not_have_are_refused_with_a_guess(ask: Ask) -> None:
+    out = ask(Mood, ["good", "bad"], ["GOOD", "Bad "])
+
+    told = (
+        "No label in 'label' is a value of 'answer': the labels are 'GOOD', 'Bad ', "
+        "the values are 'good', 'bad', 'mixed'. Did you mean 'good' for 'GOOD'?"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(told)}$"):
+        out.llm.evaluate("label")
+
+
+def test_some_labels_that_the_type_does_not_have_are_told_and_count_as_wrong(ask: Ask) -> None:
+    out = ask(Mood, ["good", "bad", "bad"], ["good", "bad", "Bad"])
+
+    told = "1 of 3 labels in 'label' are no value of 'answer' and count as wrong: 'Bad'. Did you mean 'bad' for 'Bad'?"
+    with pytest.warns(UserWarning, match=f"^{re.escape(told)}$") as heard:
+        found = out.llm.evaluate("label")
+
+    assert found.accuracy == 2 / 3
+    assert found.confusion.index.tolist() == ["good", "bad", "Bad"]
+    assert heard[0].filename == __file__
+
+
+def test_free_answers_that_no_label_equals_are_told(ask: Ask) -> None:
+    out = ask(int, [1, 2], ["1", "2"])
+
+    with pytest.warns(UserWarning, match=r"the labels are '1', '2', the answers are 1, 2\. Did you mean 1 for '1'\?$"):
+        assert out.llm.evaluate("label").accuracy == 0
+
+
+def test_rows_that_cannot_be_compared_at_all_are_an_error(ask: Ask) -> None:
+    with pytest.raises(UsageError, match=r"^No row has both a label in 'label' and an answer"):
+        ask(Mood, ["good", "-"], [None, "bad"]).llm.evaluate("label")
+
+
+def test_values_that_are_not_single_are_refused(ask: Ask) -> None:
+    with pytest.raises(UsageError, match=r"^'answer' holds values of type list"):
+        ask(list[int], [[1]], [1]).llm.evaluate("label")
+
+
+def test_an_answer_of_none_is_an_answer(ask: Ask) -> None:
+    class Maybe(BaseModel):
+        label_: Literal["a", "b"] | None
+
+    out = ask(Maybe, [{"label_": None}, {"label_": "a"}], ["a", "a"])
+
+    found = out.llm.evaluate("label", field="label_")
+
+    assert (found.accuracy, found.answered) == (1 / 2, 2)
+    assert found.confusion.columns.tolist() == ["a", None]
+
+
+# Fields.
+
+
+def test_the_field_is_the_one_that_is_named_as_the_labels_are(ask: Ask) -> None:
+    said = [{"product": "kettle", "mood": "good"}, {"product": "pan", "mood": "bad"}]
+    out = ask(Review, said, ["good", "good"], prefix="llm_").rename(columns={"label": "mood"})
+
+    by_name = out.llm.evaluate("mood")
+    chosen = out.llm.evaluate(pd.Series(["kettle", "pan"], index=out.index), field="product")
+
+    assert (by_name.field, by_name.accuracy) == ("llm_mood", 1 / 2)
+    assert (chosen.field, chosen.against, chosen.accuracy) == ("llm_product", "labels", 1)
+
+
+def test_a_field_that_cannot_be_told_is_an_error_that_lists_them(ask: Ask) -> None:
+    out = ask(Review, [{"product": "kettle", "mood": "good"}], ["good"])
+
+    with pytest.raises(UsageError, match=r"none is named 'label': say field= with one of \['product', 'mood'\]\.$"):
+        out.llm.evaluate("label")
+    with pytest.raises(UsageError, match=r"^There is no field 'moot' among .* Did you mean 'mood'\?$"):
+        out.llm.evaluate("label", field="moot")
+
+
+def test_exploded_rows_are_not_compared(ask: Ask) -> None:
+    with pytest.raises(UsageError, match=r"^explode=True"):
+        ask(list[int], [[1, 2]], [1], explode=True).llm.evaluate("label")
+
+
+def test_a_list_of_items_has_no_labels_beside_it(ask: Ask) -> None:
+    from pllm_notebook.frames.lists import submit_list
+
+    ask(int, [1], [1])
+    run = submit_list(["1"], int, "{value}")
+    run.wait()
+
+    with pytest.raises(PllmError, match=r"^This run was not asked of a frame"):
+        run.evaluate("label")
+
+
+# Pictures and packages.
+
+
+def test_the_picture_has_the_classes_and_names(ask: Ask) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+
+    axes = ask(Mood, MOODS, LABELS).llm.evaluate("label").plot()
+
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["good", "bad", "mixed"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("answer", "label")
+    assert [text.get_text() for text in axes.texts] == ["2", "0", "0", "1", "1", "1", "0", "0", "0"]
+
+
+@pytest.mark.parametrize("missing", ["sklearn", "matplotlib.pyplot"])
+def test_a_package_that_is_not_there_is_named_with_its_extra(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    out = ask(Mood, ["good"], ["good"])
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    with pytest.raises(MissingPackageError, match=r"pip install 'pllm_notebook\[evaluate\]'"):
+        out.llm.evaluate("label").plot()
+
+
+# Several samples.
+
+
+def test_each_number_of_samples_has_its_accuracy_and_chance(cache_dir: object) -> None:
+    said = {"x": iter(["a", "b", "a"]), "y": iter(["b", "a", "c"])}
+    pllm.configure(
+        sim={"answers": lambda request: SimAnswer.value(next(said[request.messages[0][1]]))}, model="sim:openai"
+    )
+    frame = pd.DataFrame({"text": ["x", "y"], "label": ["a", "a"]})
+    out = frame.llm.parse(Literal["a", "b", "c"], "{text}", samples=3, concurrency=1)
+
+    table = out.llm.evaluate("label").by_samples
+
+    assert table.index.tolist() == [1, 2, 3]
+    assert table["pass_at_k"].tolist() == pytest.approx([(2 / 3 + 1 / 3) / 2, (1 + 2 / 3) / 2, 1])
+    assert table["accuracy"].iloc[0] == pytest.approx(1 / 2)
+    assert table["accuracy"].iloc[2] == out.llm.evaluate("label").accuracy
+    assert table["subsets"].tolist() == [3, 3, 1]
+
+
+def test_one_sample_has_no_smaller_numbers(ask: Ask) -> None:
+    with pytest.raises(PllmError, match=r"by_samples needs samples= or models=\.$"):
+        _ = ask(Mood, ["good"], ["good"]).llm.evaluate("label").by_samples
+
+
+def test_a_majority_of_a_subset_is_the_vote_of_those_samples() -> None:
+    answers = np.random.default_rng(0).integers(0, 4, size=(50, 5))
+    truths = np.zeros(50, dtype=int)
+
+    table = by_samples(truths, answers)
+
+    for k in range(1, 6):
+        votes = [max(row[list(s)].tolist(), key=row[list(s)].tolist().count) for row in answers for s in
+                 combinations(range(5), k)]  # fmt: skip
+        hits = [0 in row[list(s)] for row in answers for s in combinations(range(5), k)]
+        assert table.loc[k, "accuracy"] == pytest.approx(np.mean(np.array(votes) == 0))
+        assert table.loc[k, "pass_at_k"] == pytest.approx(np.mean(hits))
+
+
+def test_of_many_subsets_some_are_drawn_and_always_the_same() -> None:
+    answers = np.random.default_rng(0).integers(0, 2, size=(30, 12))
+    truths = np.zeros(30, dtype=int)
+
+    table = by_samples(truths, answers)
+
+    assert table["subsets"].tolist() == [12, 66, *[200] * 7, 66, 12, 1]
+    pd.testing.assert_frame_equal(table, by_samples(truths, answers))
