@@ -40,6 +40,13 @@ class Options:
         column: Name of the result column where the type has no fields.
         explode: One row per item of a list result.
         pack: Rows that share one call; None or 1 gives each row a call of its own.
+        samples: Answers to each row from each model; the first is the plain call.
+        models: Several models in place of one; each gives its samples.
+        decide: How one of several answers is chosen: "vote" takes each field's majority, "judge" asks a model where
+            they differ, "escalate" asks a stronger one; or `Vote(…)`, or a function from the answers to one.
+            None: "judge" where a judge is named, else "vote".
+        judge: Model that decides, or the stronger one; None for the model that answers.
+        agreement_column: Name of a column for the share of samples that agree.
         max_retries: Times a failed request is sent again.
         max_repairs: Turns in which the model is shown its validation errors.
         max_cost_usd: Ceiling for this run, in US dollars.
@@ -68,6 +75,11 @@ class Options:
     column: str = "answer"
     explode: bool = False
     pack: int | None = None
+    samples: int = 1
+    models: tuple[str, ...] | None = None
+    decide: Any = None
+    judge: str | None = None
+    agreement_column: str | None = None
     max_retries: int = 5
     max_repairs: int = 1
     max_cost_usd: float | None = None
@@ -106,7 +118,7 @@ class Settings:
 _OPTIONS = {f.name for f in fields(Options)}
 _SETTINGS = {f.name for f in fields(Settings)} - {"options"}
 # Words of the public surface that other parts of the package will read.
-_LATER = {"samples", "decide", "judge", "tools", "models"}
+_LATER = {"tools"}
 
 _current = Settings()
 
@@ -179,8 +191,9 @@ def resolve(given: Mapping[str, Any]) -> Options:
     for name, value in list(values.items()):
         if value is None:
             values[name] = _default(Options, name)
-    if isinstance(values.get("columns"), list):
-        values["columns"] = tuple(values["columns"])
+    for name in ("columns", "models"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
     options = Options(**values)
     if options.mode == "batch":
         raise NotAvailableYetError("mode='batch'")
@@ -214,7 +227,7 @@ def _from_text(name: str, text: str, hint: Any) -> Any:
             return int(text)
     except ValueError:
         raise UsageError(f"PLLM_{name.upper()} is {text!r}, which is not a number. Nothing was sent.") from None
-    return tuple(text.split(",")) if name == "columns" else text
+    return tuple(text.split(",")) if name in ("columns", "models") else text
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -222,6 +235,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "cache": ("use", "refresh", "only", "off"),
     "errors": ("coerce", "raise"),
     "na": ("skip", "send", "raise"),
+    "decide": ("vote", "judge", "escalate"),
 }
 _AT_LEAST: dict[str, float] = {
     "max_retries": 0,
@@ -229,19 +243,23 @@ _AT_LEAST: dict[str, float] = {
     "max_cost_usd": 0,
     "concurrency": 1,
     "pack": 1,
+    "samples": 1,
     "requests_per_min": 0,
     "tokens_per_min": 0,
     "timeout_s": 0,
     "temperature": 0,
     "max_output_tokens": 1,
 }
-_WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack"}
+_WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack", "samples"}
+_TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column"}
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s"}
 
 
 def _check(name: str, value: Any, source: str = "") -> None:
     if value is None:
         return
+    if name == "decide" and not isinstance(value, str):
+        return  # a function, or `Vote`; whoever decides looks at it
     if name in _CHOICES and value not in _CHOICES[name]:
         raise UsageError(
             f"{source}{name} is one of {', '.join(map(repr, _CHOICES[name]))}, not {value!r}. Nothing was sent."
@@ -252,10 +270,12 @@ def _check(name: str, value: Any, source: str = "") -> None:
             kind = "a whole number" if name in _WHOLE else "a number"
             least = "above 0" if name in _ABOVE_ZERO else f"of at least {_AT_LEAST[name]:g}"
             raise UsageError(f"{source}{name} is {kind} {least}, not {value!r}. Nothing was sent.")
-    if name in {"model", "system", "salt", "prefix", "error_column", "column"} and not isinstance(value, str):
+    if name in _TEXTS and not isinstance(value, str):
         raise UsageError(f"{source}{name} is text, not {value!r}. Nothing was sent.")
     if name == "hedge" and not isinstance(value, bool):
         raise UsageError(f"{source}hedge is True or False, not {value!r}. Nothing was sent.")
+    if name == "models" and (isinstance(value, str) or not value or not all(isinstance(item, str) for item in value)):
+        raise UsageError(f"models is a list of models, not {value!r}. Nothing was sent.")
     if name == "columns" and (isinstance(value, str) or not all(isinstance(item, str) for item in value)):
         raise UsageError(f"columns is a list of column names, not {value!r}. Nothing was sent.")
     if name == "extra_body" and not isinstance(value, Mapping):

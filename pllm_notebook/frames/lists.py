@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pllm_notebook import ensemble
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.rows import Given, error_rows, prompts_of
 from pllm_notebook.prompts import Template
-from pllm_notebook.run import Run, ask_for, options_for, start
+from pllm_notebook.run import Run, options_for
 from pllm_notebook.schema import OutputType
 
 __all__ = ["ListRows", "submit_list", "submit_one"]
@@ -76,4 +77,4 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, **options: 
 def _submit(given: Given, template: Template | None, kind: Any, options: Any, *, instruct: bool) -> Run:
     output = None if kind is None else OutputType.of(kind)
     rows = ListRows(given, template, options.na, "text" if output is None else output.name)
-    return start(ask_for(options, output, instruct=instruct), rows)
+    return ensemble.submit(ensemble.question_for(options, output, instruct=instruct), rows)

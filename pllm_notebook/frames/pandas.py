@@ -9,13 +9,17 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import pandas as pd
 
+from pllm_notebook import ensemble
+from pllm_notebook.ensemble import Question
 from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.frames.candidates import Agreement, agreement_of, candidates_of, whole_agreement
+from pllm_notebook.frames.deciding import FROM, Candidates, judge_for
 from pllm_notebook.frames.dtypes import Column, Kind, plain
+from pllm_notebook.frames.evaluation import Evaluation, evaluate
 from pllm_notebook.frames.preview import Preview
 from pllm_notebook.frames.rows import Given, Shape, error_rows, prompts_of, usage_rows
 from pllm_notebook.prompts import Template
-from pllm_notebook.run import Estimate, Explanation, Run, ask_for, estimate_rows, find, options_for, start
-from pllm_notebook.run.ask import Ask
+from pllm_notebook.run import Estimate, Explanation, Run, find, options_for, start
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
@@ -71,16 +75,24 @@ class PandasRows:
 
     def assemble(self, run: Run) -> pd.DataFrame:
         """Give the input columns and one column per field; same index, same order, set by position."""
-        frame, shape = self.frame, self.shape
+        shape = self.shape
         columns, origin = shape.table(run.ledger)
-        out = frame.copy(deep=False) if not shape.explode else frame.take(np.array(origin, dtype=np.intp))
-        out = out.drop(columns=[name for name in out.columns if name in self.made])
         made: dict[str, Any] = {}
         for column, values in zip(shape.columns, columns, strict=True):
             made[column.name] = _array(column, values)
+        if shape.agreement_column is not None:
+            shares = whole_agreement(run)
+            made[shape.agreement_column] = pd.array([shares[row] for row in origin], dtype="Float64")
         if shape.error_column is not None:
             messages = shape.messages(run.ledger)
             made[shape.error_column] = pd.array([messages[row] for row in origin], dtype="string")
+        return self._beside(made, origin, run)
+
+    def _beside(self, made: dict[str, Any], origin: Sequence[int], run: Run) -> pd.DataFrame:
+        """Put the made columns beside the input's; *origin* has the input row of each line."""
+        frame = self.frame
+        out = frame.copy(deep=False) if not self.shape.explode else frame.take(np.array(origin, dtype=np.intp))
+        out = out.drop(columns=[name for name in out.columns if name in self.made])
         # One concat sets all columns at once, and by position: the index is the frame's own object.
         result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1) if made else out
         result.attrs = {**frame.attrs, _ATTR: run.id}
@@ -93,6 +105,44 @@ class PandasRows:
         table = pd.DataFrame(records, columns=list(_ERROR_DTYPES)).astype(_ERROR_DTYPES)
         table.insert(1, "label", pd.Series([self.frame.index[row] for row in positions], dtype="object"))
         return table
+
+    def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
+        """Compare a field of the answers with labels."""
+        return evaluate(run, self.frame, self.shape, against, field)
+
+
+class DecidingRows(PandasRows):
+    """A frame's rows whose answers stand in columns already, for one run that decides between them.
+
+    Args:
+        frame: As for `PandasRows`.
+        names: The columns that hold answers.
+        template: What was asked.
+        shape: The result's one column.
+        options: As resolved.
+    """
+
+    def __init__(
+        self, frame: pd.DataFrame, names: Sequence[str], template: Template, shape: Shape, options: Options
+    ) -> None:
+        self._from = shape.columns[0].name + FROM
+        shape.names = (*shape.names, self._from)
+        super().__init__(frame, template, shape, options, "decision")
+        asked = _given(frame, template.names)
+        self._candidates = Candidates(names, _given(frame, names), asked, template, options)
+        self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items  # type: ignore[assignment]
+
+    def assemble(self, run: Run) -> pd.DataFrame:
+        """Give the input columns, the decided answer, and the column that it is from."""
+        decided = [self._candidates.decided(run, row) for row in range(self.total)]
+        (column,) = self.shape.columns
+        made = {
+            column.name: _array(column, [value for value, _ in decided]),
+            self._from: pd.array([name for _, name in decided], dtype="string"),
+        }
+        if self.shape.error_column is not None:
+            made[self.shape.error_column] = pd.array(self.shape.messages(run.ledger), dtype="string")
+        return self._beside(made, range(self.total), run)
 
 
 class _LLM(Generic[PandasT]):
@@ -144,8 +194,7 @@ class _LLM(Generic[PandasT]):
 
     def submit(self, kind: Any, prompt: str | None = None, **options: Any) -> Run:
         """Start `parse` in the background and give a live handle at once."""
-        ask, rows = self._prepare(kind, prompt, options)
-        return start(ask, rows)
+        return ensemble.submit(*self._prepare(kind, prompt, options))
 
     def complete(self, prompt: str, column: str = "answer", **options: Any) -> pd.DataFrame:
         """Ask for plain text into a column.
@@ -165,8 +214,7 @@ class _LLM(Generic[PandasT]):
 
     def submit_text(self, prompt: str, column: str = "answer", **options: Any) -> Run:
         """Start `complete` in the background and give a live handle at once."""
-        ask, rows = self._prepare(None, prompt, options | {"column": column})
-        return start(ask, rows)
+        return ensemble.submit(*self._prepare(None, prompt, options | {"column": column}))
 
     def preview(self, kind: Any, prompt: str | None = None, *, rows: int = 5, **options: Any) -> Preview:
         """Run the first rows, show them, and say what all rows would cost. Sends at most *rows* calls.
@@ -182,8 +230,7 @@ class _LLM(Generic[PandasT]):
 
     def estimate(self, kind: Any, prompt: str | None = None, **options: Any) -> Estimate:
         """Say what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
-        ask, rows = self._prepare(kind, prompt, options)
-        return estimate_rows(ask, rows)
+        return ensemble.estimate(*self._prepare(kind, prompt, options))
 
     @property
     def run(self) -> Run:
@@ -228,6 +275,55 @@ class _LLM(Generic[PandasT]):
                  "cost_usd", "latency_s", "attempts", "cached"]  # fmt: skip
         return pd.DataFrame(list(usage_rows(run)), columns=names, index=_index(run)).astype(dtypes)
 
+    @property
+    def samples(self) -> pd.DataFrame:
+        """The answers behind each decision: a line for each row and sample, those that were decided on first.
+
+        Columns: position, label, model, sample, chosen (whether the row has this answer; no sample's where the
+        judge wrote it), decided (how: see `ensemble.Decision`), the fields, score (a judge's mean mark) and failure.
+
+        Raises:
+            PllmError: When the run had one answer a row.
+        """
+        return candidates_of(self.run, _index(self.run))
+
+    @property
+    def agreement(self) -> Agreement:
+        """The share of samples that agree: one line a row, a column for each field and one for the whole answer.
+
+        Of the samples that came, those that have the most common value; NA where none came. Float64, 0 to 1.
+        `.plot()` shows where the model is unsure.
+
+        Raises:
+            PllmError: When the run had one answer a row.
+        """
+        return agreement_of(self.run, _index(self.run))
+
+    def evaluate(self, against: Any, field: str | None = None) -> Evaluation:
+        """Compare a field of the answers with labels that are known. Sends nothing.
+
+        Only rows that have a label and an answer count; the others are left out, and their number is told. Values are
+        compared as they are, an Enum by its value.
+
+        Args:
+            against: Name of a column of the frame that was asked (or of this one, if it was put there since), or a
+                Series, aligned by its index. NA is no label.
+            field: Name of the field. None for the only one, or the one that is named as the labels are.
+
+        Returns:
+            accuracy, kappa, report (precision and recall of each class), confusion, plot(), and for several samples
+            by_samples: what fewer of them would have given.
+
+        Raises:
+            UsageError: When no label is a value that the field can have, or nothing can be compared.
+            MissingPackageError: Without scikit-learn.
+        """
+        run = self.run
+        rows, own = _rows(run), self._frame()
+        if not isinstance(against, pd.Series) and against not in rows.frame.columns and against not in rows.made:
+            against = own[against] if against in own.columns else against
+        return rows.evaluate(run, against, field)
+
     def explain(self, position: int) -> Explanation:
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.
 
@@ -236,7 +332,7 @@ class _LLM(Generic[PandasT]):
         """
         return self.run.explain(position)
 
-    def _prepare(self, kind: Any, prompt: str | None, given: dict[str, Any]) -> tuple[Ask, PandasRows]:
+    def _prepare(self, kind: Any, prompt: str | None, given: dict[str, Any]) -> tuple[Question, PandasRows]:
         options = options_for(given)
         frame = self._frame()
         if prompt is not None and not isinstance(prompt, str):
@@ -249,15 +345,51 @@ class _LLM(Generic[PandasT]):
         label = "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is looked at: it costs nothing to know.
         rows = PandasRows(frame, template, shape, options, label)
-        return ask_for(options, output, instruct=prompt is None), rows
+        return ensemble.question_for(options, output, instruct=prompt is None), rows
 
 
-@pd.api.extensions.register_dataframe_accessor("llm")
 class FrameLLM(_LLM[pd.DataFrame]):
     """`df.llm`: ask a language model the same question of every row."""
 
+    def decide(self, answers: Sequence[str], prompt: str, kind: Any = None, **options: Any) -> pd.DataFrame:
+        """Have a judge decide between answers that stand in columns already.
 
-@pd.api.extensions.register_series_accessor("llm")
+        Rows whose answers agree, or that have only one, are decided without a call.
+
+        Args:
+            answers: Two or more columns that hold answers to the same question; a missing one is no answer.
+            prompt: The question, with `{column}` where a row's values go.
+            kind: Type of the decided answer, one without fields; None for text.
+            **options: As for `parse`; `judge` or `model` is who decides, `column` names the result ("decision").
+
+        Returns:
+            The input columns, the decided answer, and beside it (`decision_from`) the column that it is from, NA
+            where the judge wrote it.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+        """
+        frame: pd.DataFrame = self.submit_decision(answers, prompt, kind, **options).result()
+        return frame
+
+    async def adecide(self, answers: Sequence[str], prompt: str, kind: Any = None, **options: Any) -> pd.DataFrame:
+        """Do as `decide` does, awaited."""
+        frame: pd.DataFrame = await self.submit_decision(answers, prompt, kind, **options)
+        return frame
+
+    def submit_decision(self, answers: Sequence[str], prompt: str, kind: Any = None, **options: Any) -> Run:
+        """Start `decide` in the background and give a live handle at once."""
+        resolved = options_for({"column": "decision"} | options)
+        frame = self._frame()
+        if isinstance(answers, str) or len(answers) < 2:
+            raise UsageError(f"decide takes two or more columns of answers, not {answers!r}. Nothing was sent.")
+        names = _chosen(answers, [str(name) for name in frame.columns])
+        output = None if kind is None else OutputType.of(kind)
+        ask = judge_for(resolved, output)
+        template = _template(prompt, frame, series=False)
+        return start(ask, DecidingRows(frame, names, template, Shape(output, resolved), resolved))
+
+
 class SeriesLLM(_LLM["pd.Series[Any]"]):
     """`series.llm`: ask a language model the same question of every value, `{value}` in the prompt."""
 
@@ -325,7 +457,11 @@ def _array(column: Column, values: list[Any]) -> Any:
 
 
 def _index(run: Run) -> pd.Index[Any]:
+    return _rows(run).frame.index
+
+
+def _rows(run: Run) -> PandasRows:
     rows = run.rows
     if not isinstance(rows, PandasRows):
         raise PllmError("This run was not asked of a frame.")
-    return rows.frame.index
+    return rows

@@ -41,7 +41,7 @@ class Shape:
 
     Args:
         output: The type, None for plain text.
-        options: `prefix`, `column`, `explode`, `error_column`.
+        options: `prefix`, `column`, `explode`, `error_column`, `agreement_column`.
 
     Raises:
         UsageError: For `explode=True` over a type that is no list.
@@ -65,9 +65,9 @@ class Shape:
         else:
             self.columns = tuple(column_of(prefix + field.name, field.annotation) for field in output.fields)
         self.error_column = None if options.error_column is None else prefix + options.error_column
-        self.names = tuple(column.name for column in self.columns) + (
-            () if self.error_column is None else (self.error_column,)
-        )
+        self.agreement_column = None if options.agreement_column is None else prefix + options.agreement_column
+        beside = [name for name in (self.agreement_column, self.error_column) if name is not None]
+        self.names = (*(column.name for column in self.columns), *beside)
         if len(set(self.names)) != len(self.names):
             raise NameClashError([name for name in self.names if self.names.count(name) > 1])
 

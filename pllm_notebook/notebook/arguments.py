@@ -23,9 +23,6 @@ OWN = {
     "out": "variable that the result is bound to; it is not displayed then",
 }
 LATER = {
-    "samples": "answers to each row (not available yet)",
-    "decide": "how one of several answers is chosen (not available yet)",
-    "judge": "model that chooses (not available yet)",
     "tools": "functions that the model may call (not available yet)",
 }
 
@@ -163,5 +160,7 @@ def _words() -> tuple[str, ...]:
 WORDS = _words()
 """Every option as it is written on the line."""
 
-CHOICES = {_flag(name): get_args(hint) for name, hint in get_type_hints(Options).items() if get_origin(hint) is Literal}
+CHOICES = {
+    _flag(name): get_args(hint) for name, hint in get_type_hints(Options).items() if get_origin(hint) is Literal
+} | {"--decide": ("vote", "judge", "escalate")}
 """The values of options that take one of a few words."""

@@ -29,7 +29,7 @@ ALONE = (
         ("--system='Be brief.' --salt=2", {"system": "Be brief.", "salt": "2"}),
         ("--max-cost-usd 0.5 --max-retries 0", {"max_cost_usd": 0.5, "max_retries": 0}),
         ("--columns text,stars --no-progress", {"columns": ["text", "stars"], "progress": False}),
-        ("df --samples 3 --judge x", {"data": "df", "samples": "3", "judge": "x"}),
+        ("df --samples 3 --judge x", {"data": "df", "samples": 3, "judge": "x"}),
     ],
 )
 def test_a_line_is_read(line: str, given: dict[str, object]) -> None:

@@ -140,10 +140,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ("%%pllm df", "UsageError: The cell has neither a prompt nor --schema"),
         ("%%pllm", "UsageError: The cell has no prompt and names no data."),
         ("%%pllm 3\nhello", "UsageError: 3 is a int; %%pllm takes a dataframe, a series or a list."),
-        (
-            "%%pllm df --samples 3\n{text}",
-            "NotAvailableYetError: The option 'samples' is not available yet in this version. Nothing was sent.",
-        ),
+        ("%%pllm df --decide judge\n{text}", "UsageError: decide= is for several answers to a row: give samples=3"),
         (
             "%%pllm df --mode batch\n{text}",
             "NotAvailableYetError: mode='batch' is not available yet in this version. Nothing was sent.",

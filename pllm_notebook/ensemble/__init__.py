@@ -1,0 +1,24 @@
+"""Several answers to one question, and one decision: samples, votes, a judge, a cascade."""
+
+from pllm_notebook.ensemble.course import EnsembleCourse
+from pllm_notebook.ensemble.decisions import Decision, Member, Plan
+from pllm_notebook.ensemble.questions import Question, estimate, plan_for, question_for, submit
+from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, ballot, verdict_type
+from pllm_notebook.ensemble.votes import Tally, Vote
+
+__all__ = [
+    "DECISION_MAKER_PROMPT",
+    "Decision",
+    "EnsembleCourse",
+    "Member",
+    "Plan",
+    "Question",
+    "Tally",
+    "Vote",
+    "ballot",
+    "estimate",
+    "plan_for",
+    "question_for",
+    "submit",
+    "verdict_type",
+]

@@ -1,0 +1,140 @@
+"""From the keywords of one request to a plan and the one row that it is put to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pllm_notebook.ensemble.completions import OneRequest
+from pllm_notebook.ensemble.config import FrameworkConfig
+from pllm_notebook.ensemble.decisions import Plan
+from pllm_notebook.ensemble.keywords import check_keywords, is_given, provider_fields
+from pllm_notebook.ensemble.messages import read_messages
+from pllm_notebook.ensemble.questions import plan_for
+from pllm_notebook.exceptions import DecisionMakerError, UsageError
+from pllm_notebook.providers import Target
+from pllm_notebook.providers.models import CHEAP, refuses_sampling
+from pllm_notebook.run import options_for
+from pllm_notebook.run.ask import target_for
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["request_for"]
+
+# Options of `df.llm.parse` that a request takes under their own names.
+_OWN = ("cache", "salt", "max_cost_usd")
+# Keywords of OpenAI's client that are options here, for every provider.
+_RENAMED = {
+    "temperature": "temperature",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+}
+
+
+def request_for(
+    config: FrameworkConfig,
+    api_key: str | None,
+    *,
+    messages: Iterable[Any],
+    response_format: Any,
+    model: str | None,
+    models: Sequence[str] | None,
+    pass_reasoning: bool,
+    timeout: float | None,
+    extra_body: Mapping[str, Any] | None,
+    keywords: Mapping[str, Any],
+) -> tuple[Plan, OneRequest]:
+    """Make one request ready (see `ParallelLLM.parse` for what the keywords mean). Sends nothing.
+
+    Raises:
+        UsageError: When it cannot be asked as written.
+    """
+    asked = read_messages(messages)
+    response_format = response_format if is_given(response_format) else None
+    timeout = timeout if is_given(timeout) else None
+    if isinstance(response_format, Mapping):
+        raise UsageError("response_format is a type (a Pydantic model, list[str], …), not a mapping. Nothing was sent.")
+    output = None if response_format is None else OutputType.of(response_format)
+    said = {name: value for name, value in keywords.items() if is_given(value)}
+    own = {name: said.pop(name) for name in _OWN if name in said}
+    own |= _renamed(said)
+    sent = check_keywords({name: value for name, value in said.items() if name not in _RENAMED})
+    if models is not None:
+        own["models"] = models
+    first = options_for({"model": model or None} | own)
+    target = target_for(replace(first, model=model or (first.models[0] if first.models else first.model)))
+    keys = {} if api_key is None else {target.provider: api_key}
+    processors = _in_turn(first.models if models is not None and first.models else (target.label,), config)
+    options = options_for(
+        own
+        | {
+            "model": processors[0],
+            "models": processors,
+            "samples": 1,
+            "decide": "judge" if len(processors) > 1 else "vote",
+            "judge": None,
+            "agreement_column": None,
+            "system": asked.system,
+            "mode": "async",
+            "errors": "coerce",
+            "pack": None,
+            "timeout_s": config.timeout if timeout is None else timeout,
+            "max_retries": config.max_retries,
+            "progress": False,
+        }
+        | ({} if extra_body is None else {"extra_body": extra_body})
+    )
+
+    def member(options: Options) -> Options:
+        fields = provider_fields(target_for(options, keys), sent, options.extra_body)
+        return replace(options, extra_body=fields)
+
+    plan = plan_for(
+        options,
+        output,
+        history=asked.history,
+        keys=keys,
+        judging=_judging(config, options, keys) if len(processors) > 1 else None,
+        own=member,
+        reasoning=pass_reasoning,
+        tolerant=True,
+    )
+    return plan, OneRequest(asked.prompt, "text" if output is None else output.name)
+
+
+def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the keywords that are options of ours by another name."""
+    limits = {keywords[name] for name in ("max_tokens", "max_completion_tokens") if name in keywords}
+    if len(limits) > 1:
+        raise UsageError("max_tokens and max_completion_tokens are one limit: give one of them. Nothing was sent.")
+    return {ours: keywords[name] for name, ours in _RENAMED.items() if name in keywords}
+
+
+def _in_turn(models: Sequence[str], config: FrameworkConfig) -> tuple[str, ...]:
+    """Give each processor its model: the models in turn, each at least once."""
+    return tuple(itertools.islice(itertools.cycle(models), max(config.num_processors, len(models))))
+
+
+def _judging(config: FrameworkConfig, options: Options, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Give the options of the decision maker's call."""
+    model = config.decision_maker_model or _cheap(target_for(options, keys))
+    try:
+        target = target_for(replace(options, model=model), keys)
+    except UsageError as error:
+        raise DecisionMakerError(f"The decision maker cannot be asked: {error}") from error
+    fixed = refuses_sampling(target.price_provider or "", target.model, {})
+    return {
+        "model": model,
+        "system": config.decision_maker_prompt,
+        "temperature": None if fixed else config.decision_maker_temperature,
+    }
+
+
+def _cheap(target: Target) -> str:
+    """Name the provider's cheap current model; the same model at a server, or behind a client, of the caller's own."""
+    maker = target.provider.removeprefix("sim:")
+    if maker not in CHEAP:
+        return target.label
+    return target.provider if target.simulated else f"{maker}:{CHEAP[maker]}"

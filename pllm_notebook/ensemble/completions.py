@@ -1,0 +1,169 @@
+"""One request as a run of one row: its prompt, its answer as OpenAI's client gives one, and its failures as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from pllm_notebook.ensemble.course import EnsembleCourse
+from pllm_notebook.exceptions import (
+    APIError,
+    AuthenticationError,
+    FailedProcessor,
+    LLMTimeoutError,
+    LLMValidationError,
+    ModelError,
+    ParallelLLMError,
+    RateLimitError,
+)
+from pllm_notebook.records import Failure, FailureKind, Usage
+from pllm_notebook.run import Run
+
+if TYPE_CHECKING:
+    from openai.types import CompletionUsage
+    from openai.types.chat import ParsedChatCompletion
+
+__all__ = ["OneRequest", "course_of", "error_of", "failed_processors"]
+
+_API: dict[FailureKind, type[APIError]] = {
+    FailureKind.TIMEOUT: LLMTimeoutError,
+    FailureKind.RATE_LIMIT: RateLimitError,
+    FailureKind.QUOTA: RateLimitError,
+    FailureKind.AUTHENTICATION: AuthenticationError,
+    FailureKind.PERMISSION: AuthenticationError,
+    FailureKind.UNKNOWN_MODEL: ModelError,
+    FailureKind.BAD_REQUEST: APIError,
+    FailureKind.OVERLOADED: APIError,
+    FailureKind.SERVER: APIError,
+    FailureKind.CONNECTION: APIError,
+    FailureKind.MALFORMED: APIError,
+}
+_INVALID = frozenset(
+    {
+        FailureKind.REFUSAL,
+        FailureKind.FILTERED,
+        FailureKind.TRUNCATED,
+        FailureKind.INVALID_JSON,
+        FailureKind.SCHEMA,
+    }
+)
+
+
+class OneRequest:
+    """A prompt as the one row of a run (see `run.Rows`); the result is a completion, None where there is no answer."""
+
+    total = 1
+    source = ""
+
+    def __init__(self, prompt: str, label: str) -> None:
+        self.label = label
+        self._prompt = prompt
+
+    def prompts(self, rows: range) -> list[str]:
+        """Give the prompt."""
+        return [self._prompt for _ in rows]
+
+    def items(self, rows: range) -> list[bytes]:
+        """Give nothing: one request shares no calls."""
+        raise NotImplementedError("one request shares no calls")
+
+    def assemble(self, run: Run) -> ParsedChatCompletion[Any] | None:
+        """Give the completion."""
+        course = course_of(run)
+        outcome = run.ledger.outcome(0)
+        if outcome is None or outcome.failure is not None:
+            return None
+        # Imported on use, as every SDK is: only who asks for OpenAI's words needs them.
+        from openai.types.chat import ParsedChatCompletion, ParsedChatCompletionMessage, ParsedChoice
+
+        about = _about(course)
+        output = course.plan.output
+        text, parsed = outcome.value, None
+        if output is not None:
+            parsed = outcome.value
+            text = TypeAdapter(output.kind).dump_json(parsed, by_alias=True, warnings=False).decode()
+        message = ParsedChatCompletionMessage[Any](role="assistant", content=text, parsed=parsed)
+        return ParsedChatCompletion[Any](
+            id=about["request_id"] or f"pllm-{run.id}",
+            created=int(about["created_at"]),
+            model=about["asked"] if about["asked"].startswith("sim:") else about["model"] or about["asked"],
+            object="chat.completion",
+            choices=[ParsedChoice[Any](index=0, finish_reason="stop", message=message)],
+            usage=_usage(outcome.usage),
+        )
+
+    def errors(self, run: Run) -> list[FailedProcessor]:
+        """Give the processors that failed."""
+        return failed_processors(run)
+
+
+def course_of(run: Run) -> EnsembleCourse:
+    """Give the course of a run of `OneRequest`."""
+    assert isinstance(run.course, EnsembleCourse)
+    return run.course
+
+
+def failed_processors(run: Run, secrets: Iterable[str] = ()) -> list[FailedProcessor]:
+    """Give the processors that have no answer, in order.
+
+    Args:
+        run: One that has ended.
+        secrets: Keys, which a provider may repeat when it refuses them, and which no message may hold.
+    """
+    course = course_of(run)
+    failed = []
+    for member, outcome in zip(course.plan.members, course.outcomes(0), strict=True):
+        if outcome is not None and outcome.failure is not None:
+            failure = outcome.failure
+            cause = error_of(failure, secrets)
+            failed.append(FailedProcessor(member.model, str(failure.kind), cause.message, cause))
+    return failed
+
+
+def error_of(failure: Failure, secrets: Iterable[str] = ()) -> ParallelLLMError:
+    """Give a failure as an error, its kind as the `error_code`."""
+    message, code = hidden(failure.message, secrets), str(failure.kind)
+    kind = _API.get(failure.kind)
+    if kind is not None:
+        return kind(message, code, status_code=failure.status, retry_after=failure.retry_after_s)
+    return (LLMValidationError if failure.kind in _INVALID else ParallelLLMError)(message, code)
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Give *text* without *secrets*."""
+    for secret in secrets:
+        text = text.replace(secret, "[key]")
+    return text
+
+
+def _about(course: EnsembleCourse) -> dict[str, Any]:
+    """Give what is known of the chosen reply; of an answer that is nobody's, the judge's or the first sample's."""
+    decision = course.decisions[0]
+    outcome = course.ledger.outcomes[0]
+    assert outcome is not None
+    if decision.chosen is None and decision.how == "judge":
+        return outcome.replies()[-1]
+    samples = course.outcomes(0)
+    at = decision.chosen
+    if at is None:
+        at = next(at for at, sample in enumerate(samples) if sample is not None and sample.failure is None)
+    chosen = samples[at]
+    assert chosen is not None
+    return chosen.replies()[-1]
+
+
+def _usage(usage: Usage | None) -> CompletionUsage | None:
+    if usage is None:
+        return None
+    from openai.types import CompletionUsage
+    from openai.types.completion_usage import CompletionTokensDetails, PromptTokensDetails
+
+    return CompletionUsage(
+        prompt_tokens=usage.input_tokens,
+        completion_tokens=usage.output_tokens,
+        total_tokens=usage.input_tokens + usage.output_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cache_read_tokens),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+    )

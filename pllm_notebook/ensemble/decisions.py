@@ -1,0 +1,163 @@
+"""How the samples of one call become its outcome. Runs in a worker thread: types and callables are the user's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pllm_notebook.ensemble.reasoning import Reasoned
+from pllm_notebook.ensemble.verdicts import scores_of, shown_order
+from pllm_notebook.ensemble.votes import Tally, Vote
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run import Ask, Outcome
+from pllm_notebook.schema import OutputType
+
+__all__ = ["Decision", "How", "Member", "Plan", "decide"]
+
+How = Literal["only", "agreed", "vote", "judge", "escalated", "function", "fallback", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the answers that every row gets.
+
+    Attributes:
+        ask: The question, as this member is asked it.
+        model: As a person writes it.
+        sample: Index among the samples of this model; 0 is the plain call.
+    """
+
+    ask: Ask
+    model: str
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who answers, and how one of the answers is chosen.
+
+    Attributes:
+        members: In order; ties go to the earlier one.
+        decide: "vote", "judge", "escalate", or a function from the answers to one answer.
+        vote: The rules of a majority, which is also what a judge that fails leaves.
+        further: What is asked where the answers differ: the judge's question, or the strong model's; None for
+            neither.
+        output: The caller's type, None for plain text.
+        reasoned: The members' own type, where they write down their reasoning before the answer.
+        tolerant: Whether a member or a judge whose key, model or quota is refused fails alone, instead of ending
+            the run. For a run of a few rows: all of them must be planned when it ends.
+    """
+
+    members: tuple[Member, ...]
+    decide: Literal["vote", "judge", "escalate"] | Callable[[list[Any]], Any]
+    vote: Vote
+    further: Ask | None
+    output: OutputType | None
+    reasoned: Reasoned | None = None
+    tolerant: bool = False
+
+    def answer(self, value: Any) -> Any:
+        """Give a member's answer in the caller's type."""
+        return value if self.reasoned is None else self.reasoned.answer(value)
+
+    def reasonings(self, values: Sequence[Any]) -> list[str | None]:
+        """Give what members wrote before their answers, None for nothing."""
+        return [None if self.reasoned is None else self.reasoned.reasoning(value) for value in values]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of the answers to one call.
+
+    Attributes:
+        how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
+            model; a "fallback" to the majority, since the judge or the strong model failed; all "failed".
+        chosen: Index of the member whose answer it is, None where it is nobody's (synthesised, or failed).
+        agreement: For each field (or the one value), the share of answers with its most common value; () where
+            there was none.
+        whole: Share of answers equal to the most common whole answer; 0 where there was none.
+        scores: A judge's mean mark for each member that it marked, by index.
+        trouble: What the judge or the strong model failed with, "" for nothing.
+    """
+
+    how: How
+    chosen: int | None
+    agreement: tuple[float, ...] = ()
+    whole: float = 0.0
+    scores: Mapping[int, float] = field(default_factory=dict)
+    trouble: str = ""
+
+
+def decide(
+    plan: Plan, outcomes: Sequence[Outcome], further: Outcome | None, question: Callable[[], str]
+) -> tuple[Outcome, Decision] | None:
+    """Decide one call, or give None where the judge or the strong model must be asked.
+
+    Args:
+        plan: How.
+        outcomes: One for each member, in order.
+        further: What that one answered, None where it has not been asked.
+        question: Makes the prompt, which only a judge's marks need.
+    """
+    answered = [at for at, outcome in enumerate(outcomes) if outcome.failure is None]
+    if not answered:
+        return _none(outcomes), Decision("failed", None)
+    tally = Tally(plan.output, [plan.answer(outcomes[at].value) for at in answered])
+    if callable(plan.decide):
+        return _by_function(plan.decide, tally, outcomes, answered)
+    how: How = "only" if len(answered) == 1 else "agreed" if tally.unanimous else "vote"
+    if further is None and plan.further is not None and how == "vote":
+        return None
+    scores: Mapping[int, float] = {}
+    trouble = ""
+    if further is not None and further.failure is None:
+        value = further.value
+        how = "escalated"
+        if plan.decide == "judge":
+            how, value = "judge", further.value.answer
+            order = shown_order(question(), tally)
+            scores = {answered[at]: mark for at, mark in scores_of(further.value.scores, order).items()}
+        at = tally.index(value)
+    else:
+        if further is not None and further.failure is not None:
+            how, trouble = "fallback", f"{further.failure.kind}: {further.failure.message}"
+        value, at = tally.majority(plan.vote)
+    decision = Decision(how, None if at is None else answered[at], tally.agreement, tally.whole, scores, trouble)
+    return _outcome(value, None, outcomes, further), decision
+
+
+def _by_function(
+    function: Callable[[list[Any]], Any], tally: Tally, outcomes: Sequence[Outcome], answered: Sequence[int]
+) -> tuple[Outcome, Decision]:
+    try:
+        value = function(list(tally.values))
+        at = tally.index(value)
+    except Exception as error:
+        failure = Failure(FailureKind.DECISION, f"The decide function gave no answer: {type(error).__name__}: {error}")
+        return _outcome(None, failure, outcomes, None), Decision("failed", None, tally.agreement, tally.whole)
+    chosen = None if at is None else answered[at]
+    return _outcome(value, None, outcomes, None), Decision("function", chosen, tally.agreement, tally.whole)
+
+
+def _none(outcomes: Sequence[Outcome]) -> Outcome:
+    """Make one failure of all: the first that can pass, else the first; it says what the others were."""
+    failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
+    first = next((one for one in failures if one.kind.retried), failures[0])
+    if len(failures) > 1:
+        kinds = ", ".join(f"{kind} ({times})" for kind, times in Counter(one.kind for one in failures).items())
+        first = replace(
+            first,
+            message=f"All {len(failures)} answers failed: {kinds}. For example: {first.message}",
+            attempts=sum(one.attempts for one in failures),
+        )
+    return _outcome(None, first, outcomes, None)
+
+
+def _outcome(value: Any, failure: Failure | None, outcomes: Sequence[Outcome], further: Outcome | None) -> Outcome:
+    behind = [*outcomes, *([] if further is None else [further])]
+    metas = tuple(meta for outcome in behind for meta in outcome.metas)
+    # A failure shows what came back, and without a store nobody else has it.
+    entry = outcomes[0].entry
+    return Outcome(value, failure, outcomes[0].key, metas, all(outcome.cached for outcome in behind), entry)

@@ -1,0 +1,78 @@
+"""Samples that write down their reasoning before they answer.
+
+What a model has written before its answer is what the answer can rest on (Wei et al., "Chain-of-Thought Prompting
+Elicits Reasoning in Large Language Models", 2022); after it, it could only excuse it. The reasoning is in the
+samples' own format alone: the judge is shown it, agreement is counted without it, and the caller never sees it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel, Field, RootModel, create_model
+
+from pllm_notebook.schema import OutputType
+
+__all__ = ["Reasoned", "reasoned"]
+
+
+class HasReasoning(BaseModel):
+    """What is added to an answer's format."""
+
+    reasoning: str = Field(description="The reasoning that leads to the answer, step by step, before it is given.")
+
+
+class Reasoned:
+    """The format of a sample that reasons before it answers.
+
+    Args:
+        output: The caller's type, None for plain text.
+
+    Attributes:
+        output: What a sample is asked for: a model's own fields after one named `reasoning`, and of anything else
+            `{"reasoning": …, "answer": …}`. The caller's own type where that has a field of that name already.
+    """
+
+    def __init__(self, output: OutputType | None) -> None:
+        kind: Any = str if output is None else output.kind
+        self._model: type[BaseModel] | None = None
+        self._own = False
+        if inspect.isclass(kind) and issubclass(kind, BaseModel) and not issubclass(kind, RootModel):
+            names = {name for field in output.fields or () for name in (field.name, field.alias)} if output else set()
+            if "reasoning" in names:
+                assert output is not None
+                self._own, self.output = True, output
+                return
+            self._model = kind
+            # Pydantic puts the fields of the later base first, and keeps the validators of both.
+            made = create_model(kind.__name__, __base__=(kind, HasReasoning), __doc__=kind.__doc__)
+        else:
+            made = create_model("Answer", __base__=HasReasoning, answer=(kind, ...))
+        self.output = OutputType(made)
+
+    def answer(self, value: Any) -> Any:
+        """Give a sample's answer in the caller's own type, without the reasoning and without validating it again."""
+        if self._own:
+            return value
+        if self._model is None:
+            return value.answer
+        # A model's own way of being copied (pickle's): constructing it anew would run its validators twice, on
+        # values that they have changed already.
+        state = value.__getstate__()
+        state["__dict__"] = {name: held for name, held in state["__dict__"].items() if name != "reasoning"}
+        state["__pydantic_fields_set__"] = state["__pydantic_fields_set__"] - {"reasoning"}
+        bare = self._model.__new__(self._model)
+        bare.__setstate__(state)
+        return bare
+
+    def reasoning(self, value: Any) -> str | None:
+        """Give what a sample wrote before its answer, None where that is part of the caller's own type."""
+        return None if self._own else value.reasoning
+
+
+@lru_cache(maxsize=256)
+def reasoned(output: OutputType | None) -> Reasoned:
+    """Make the format, once for each type."""
+    return Reasoned(output)

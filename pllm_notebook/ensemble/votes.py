@@ -1,0 +1,199 @@
+"""A majority, field by field: what several answers to one question come to without another call.
+
+Agreement of independent answers is the oldest measure of how sure they are (self-consistency: Wang
+et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022). A tie goes
+to the value that came first in the order of the samples, so that the same answers always give the
+same result.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+from pydantic_core import to_json
+
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.schema import OutputType
+
+__all__ = ["Rule", "Tally", "Vote", "identity"]
+
+Rule = Literal["majority", "median", "union", "intersection"]
+_RULES = get_args(Rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """How the values of one field become one: `decide=Vote(numbers="median", lists="union")`.
+
+    Attributes:
+        numbers: For int, float and Decimal: the most common value, or the "median" (of an even number of
+            whole numbers the lower one, so that it is a number somebody gave).
+        lists: For lists, tuples and sets: the most common whole list, the "union" in order of first
+            appearance, or the "intersection" in the order of the first answer.
+        fields: The rule of single fields by name, before the two above.
+
+    Raises:
+        UsageError: For a rule that is none. Nothing was sent.
+    """
+
+    numbers: Literal["majority", "median"] = "majority"
+    lists: Literal["majority", "union", "intersection"] = "majority"
+    fields: Mapping[str, Rule] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = {"numbers": (self.numbers, ("majority", "median")), "lists": (self.lists, ("majority", *_RULES[2:]))}
+        given |= {f"fields[{name!r}]": (rule, _RULES) for name, rule in self.fields.items()}
+        for where, (rule, known) in given.items():
+            if rule not in known:
+                raise UsageError(
+                    f"Vote: {where} is one of {', '.join(map(repr, known))}, not {rule!r}. Nothing was sent."
+                )
+
+    def check(self, output: OutputType | None) -> None:
+        """Refuse names that are no fields of *output*.
+
+        Raises:
+            UsageError: Nothing was sent.
+        """
+        names = [] if output is None or output.fields is None else [one.name for one in output.fields]
+        for name in self.fields:
+            if name not in names:
+                raise UsageError(
+                    f"Vote: there is no field {name!r} among {names}.{guess(name, names)} Nothing was sent."
+                )
+
+    def rule(self, name: str, values: Sequence[Any]) -> Rule:
+        """Give the rule for a field, by its name and by what it holds."""
+        wanted: Rule = self.fields.get(name, "majority")
+        present = [value for value in values if value is not None]
+        if name not in self.fields and present:
+            if all(_is_number(value) for value in present):
+                wanted = self.numbers
+            elif all(isinstance(value, _LISTS) for value in present):
+                wanted = self.lists
+        return wanted
+
+
+class Tally:
+    """The answers to one question, counted.
+
+    Args:
+        output: Their type, None for plain text.
+        values: The answers, in the order of the samples; at least one.
+
+    Attributes:
+        agreement: For each field (or the one value), the share of answers that have its most common value.
+        whole: Share of answers equal to the most common whole answer.
+    """
+
+    def __init__(self, output: OutputType | None, values: Sequence[Any]) -> None:
+        self.values = values
+        self._output = output
+        self._names = ("",) if output is None or output.fields is None else tuple(one.name for one in output.fields)
+        rows = [(value,) if output is None else output.field_values(value) for value in values]
+        self._columns = list(zip(*rows, strict=True))
+        self._identities = [[identity(value) for value in column] for column in self._columns]
+        self._wholes: list[tuple[bytes, ...]] = [()] * len(values)
+        if self._columns:
+            self._wholes = list(zip(*self._identities, strict=True))
+        self.agreement = tuple(_share(column) for column in self._identities)
+        self.whole = _share(self._wholes)
+
+    @property
+    def unanimous(self) -> bool:
+        """Whether all answers are the same."""
+        return len(set(self._wholes)) == 1
+
+    @property
+    def leader(self) -> int:
+        """Index of the first answer that is equal to the most common whole answer."""
+        return self._wholes.index(_most_common(self._wholes))
+
+    def distinct(self) -> list[tuple[int, int]]:
+        """Give each different answer as (index of its first appearance, times it was given), in order."""
+        return [(self._wholes.index(one), times) for one, times in Counter(self._wholes).items()]
+
+    def index(self, value: Any) -> int | None:
+        """Give the index of the first answer that is equal to *value*, None for none."""
+        parts = (value,) if self._output is None else self._output.field_values(value)
+        whole = tuple(map(identity, parts))
+        return self._wholes.index(whole) if whole in self._wholes else None
+
+    def majority(self, vote: Vote) -> tuple[Any, int | None]:
+        """Give the answer that the fields' own majorities make, and the index of the sample equal to it.
+
+        Where the type's validators refuse the mixture, it is the most common whole answer instead.
+        """
+        chosen = []
+        for name, column, identities in zip(self._names, self._columns, self._identities, strict=True):
+            rule = vote.rule(name, column)
+            most = column[identities.index(_most_common(identities))]
+            chosen.append(most if rule == "majority" else _JOIN[rule](column, most))
+        whole = tuple(map(identity, chosen))
+        if whole in self._wholes:
+            at = self._wholes.index(whole)
+            return self.values[at], at
+        if self._output is None or self._output.fields is None:
+            return chosen[0], None
+        try:
+            return self._output.made_of(chosen), None
+        except ValueError:
+            at = self.leader
+            return self.values[at], at
+
+
+def identity(value: Any) -> bytes:
+    """Give bytes that are the same for equal values, and for no others of one field."""
+    if isinstance(value, (set, frozenset)):
+        return b"\x00".join(sorted(map(identity, value)))
+    return to_json(value, serialize_unknown=True, inf_nan_mode="constants")
+
+
+_LISTS = (list, tuple, set, frozenset)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+
+
+def _most_common(values: Sequence[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]  # of equals, the one that came first
+
+
+def _share(values: Sequence[Any]) -> float:
+    return Counter(values).most_common(1)[0][1] / len(values)
+
+
+def _median(column: Sequence[Any], most: Any) -> Any:
+    present = [value for value in column if value is not None]
+    if not present or not all(map(_is_number, present)):
+        return most
+    return statistics.median_low(present) if all(type(v) is int for v in present) else statistics.median(present)
+
+
+def _union(column: Sequence[Any], most: Any) -> Any:
+    lists = [value for value in column if isinstance(value, _LISTS)]
+    if not lists:
+        return most
+    items = {identity(item): item for value in lists for item in value}
+    return type(lists[0])(items.values())
+
+
+def _intersection(column: Sequence[Any], most: Any) -> Any:
+    lists = [value for value in column if isinstance(value, _LISTS)]
+    if not lists:
+        return most
+    shared = set.intersection(*({identity(item) for item in value} for value in lists))
+    return type(lists[0])(item for item in lists[0] if identity(item) in shared)
+
+
+_JOIN: Mapping[str, Callable[[Sequence[Any], Any], Any]] = {
+    "median": _median,
+    "union": _union,
+    "intersection": _intersection,
+}

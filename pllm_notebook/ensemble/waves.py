@@ -1,0 +1,51 @@
+"""The calls on which the members differ, as rows of a run of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pllm_notebook.run import Chunk, Ledger, Outcome
+
+__all__ = ["Wave"]
+
+
+class Wave:
+    """Some calls of an ensemble, asked further: its rows' prompts, and the ear for their answers.
+
+    Args:
+        calls: Of the ensemble.
+        word: Makes the prompt of one call.
+        answered: Called with a call and what became of it.
+    """
+
+    source = ""
+
+    def __init__(
+        self, calls: Sequence[int], word: Callable[[int], str], answered: Callable[[int, Outcome], None]
+    ) -> None:
+        self._calls = calls
+        self._word = word
+        self._answered = answered
+        self._unsent: set[int] = set()
+
+    def prompts(self, rows: range) -> list[str]:
+        """Give the prompts of some rows."""
+        return [self._word(self._calls[row]) for row in rows]
+
+    def items(self, rows: range) -> list[bytes]:
+        """Give nothing: what is asked further is asked alone."""
+        raise NotImplementedError("a judge's rows share no calls")
+
+    def planned(self, ledger: Ledger, chunk: Chunk) -> None:
+        """Hear of rows that cannot be sent."""
+        self._first_row = ledger.first_row
+        if chunk.failed:
+            for row in ledger.own_failures.keys() - self._unsent:
+                self._unsent.add(row)
+                failure = ledger.own_failures[row]
+                self._answered(self._calls[row], Outcome(None, failure, "", (), False))
+
+    def recorded(self, call: int, outcome: Outcome) -> None:
+        """Hear of an answer."""
+        # Questions differ from call to call, hence so do the wave's own: each has one row.
+        self._answered(self._calls[self._first_row[call]], outcome)

@@ -1,0 +1,131 @@
+"""What an ensemble's members answered, and how far they agree, as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.ensemble import Decision, EnsembleCourse
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.run import Run
+
+__all__ = ["Agreement", "agreement_of", "candidates_of", "whole_agreement"]
+
+WHOLE = "whole_answer"
+_BINS = 10
+
+
+class Agreement(pd.DataFrame):
+    """Shares of samples that agree, from 0 to 1 (see `df.llm.agreement`). What is made of it is a plain frame."""
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def plot(self, *, bins: int = _BINS, ax: Any = None) -> Any:  # type: ignore[override]
+        """Draw how many rows agree how far, for each field.
+
+        Args:
+            bins: Number of bars from 0 to 1.
+            ax: Where to draw (matplotlib), None for a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            UsageError: When matplotlib is not installed.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError:
+            raise UsageError("The plot needs matplotlib: pip install matplotlib.") from None
+        ax = pyplot.subplots(figsize=(7, 3))[1] if ax is None else ax
+        edges = [at / bins for at in range(bins + 1)]
+        columns = [self[name].dropna().astype(float).to_list() for name in self.columns]
+        ax.hist(columns, bins=edges, label=list(self.columns))
+        ax.set_xlabel("share of samples with the most common value")
+        ax.set_ylabel("rows")
+        ax.legend(frameon=False)
+        return ax
+
+
+def agreement_of(run: Run, index: pd.Index[Any]) -> Agreement:
+    """Give the shares of each row, field by field (see `df.llm.agreement`)."""
+    course = _course(run)
+    names = _names(course)
+    made: dict[str, list[float | None]] = {name: [] for name in names}
+    for row in range(run.rows.total):
+        decision = _decision(course, row)
+        shares: Sequence[float | None] = () if decision is None else decision.agreement
+        for at, name in enumerate(names):
+            made[name].append(shares[at] if at < len(shares) else None)
+    if len(names) > 1:
+        made[_free(WHOLE, names)] = whole_agreement(run)
+    return Agreement({name: pd.array(values, dtype="Float64") for name, values in made.items()}, index=index)
+
+
+def whole_agreement(run: Run) -> list[float | None]:
+    """Give for each row the share of samples with the most common whole answer, None where none came."""
+    course = _course(run)
+    decisions = (_decision(course, row) for row in range(run.rows.total))
+    return [None if decision is None or not decision.agreement else decision.whole for decision in decisions]
+
+
+def candidates_of(run: Run, index: pd.Index[Any]) -> pd.DataFrame:
+    """Give every answer of every row, in long form (see `df.llm.samples`)."""
+    course = _course(run)
+    output = course.plan.output
+    names = _names(course)
+    lines: list[dict[str, Any]] = []
+    for row in range(run.rows.total):
+        call = course.ledger.call_of_row[row]
+        if call < 0:
+            continue
+        decision = course.decisions.get(call)
+        for at, (member, outcome) in enumerate(zip(course.plan.members, course.outcomes(call), strict=True)):
+            value = None if outcome is None else outcome.value
+            failure = None if outcome is None else outcome.failure
+            parts: Sequence[Any] = (value,) * len(names)
+            if value is not None and output is not None:
+                parts = output.field_values(value)
+            line: dict[str, Any] = {
+                "position": row,
+                "label": index[row],
+                "model": member.model,
+                "sample": member.sample,
+                "chosen": decision is not None and decision.chosen == at,
+                "decided": None if decision is None else decision.how,
+            }
+            line |= {_free(name, line): part for name, part in zip(names, parts, strict=True)}
+            line[_free("score", line)] = None if decision is None else decision.scores.get(at)
+            line[_free("failure", line)] = None if failure is None else f"{failure.kind}: {failure.message}"
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _course(run: Run) -> EnsembleCourse:
+    if not isinstance(run.course, EnsembleCourse):
+        raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
+    return run.course
+
+
+def _names(course: EnsembleCourse) -> list[str]:
+    """Name the fields of one answer, which `explode` takes no part of."""
+    output, options = course.plan.output, course.plan.members[0].ask.options
+    if output is None or output.fields is None:
+        return [options.prefix + options.column]
+    return [options.prefix + field.name for field in output.fields]
+
+
+def _decision(course: EnsembleCourse, row: int) -> Decision | None:
+    call = course.ledger.call_of_row[row]
+    return None if call < 0 else course.decisions.get(call)
+
+
+def _free(name: str, taken: Any) -> str:
+    """Give *name*, or one like it that is not taken."""
+    while name in taken:
+        name += "_"
+    return name

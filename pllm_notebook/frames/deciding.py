@@ -1,0 +1,100 @@
+"""`df.llm.decide`: a judge over answers that the frame has already, whoever gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Tally, ballot, verdict_type
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames.rows import Given, prompts_of
+from pllm_notebook.prompts import Template
+from pllm_notebook.records import Failure
+from pllm_notebook.run import Ask, Outcome, Run, ask_for
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["Candidates", "judge_for"]
+
+# Put behind the result's name: the column that says whose answer it is.
+FROM = "_from"
+
+
+class Candidates:
+    """The answers of each row, those that differ, and what a judge is asked of them.
+
+    Args:
+        names: The columns that hold answers.
+        values: Their cells, and whether each is missing.
+        questions: What was asked of each row.
+        template: Its prompt.
+        options: As resolved.
+    """
+
+    def __init__(self, names: Sequence[str], given: Given, asked: Given, template: Template, options: Options) -> None:
+        self.names = names
+        self.total = given.total
+        self.source = ""
+        self._given = given
+        self._system = options.system
+        self._questions = prompts_of(asked, template, options.na)
+
+    def prompts(self, rows: range) -> list[str | Failure | None]:
+        """Word the decisions; None for a row that needs none: its answers agree, or there is at most one."""
+        worded: list[str | Failure | None] = []
+        for row, question in zip(rows, self._questions(rows), strict=True):
+            tally = self.tally(row)
+            if isinstance(question, str) and tally is not None and not tally.unanimous:
+                worded.append(ballot(question, self._system, tally))
+            else:
+                worded.append(question if isinstance(question, Failure) else None)
+        return worded
+
+    def items(self, rows: range) -> list[bytes]:
+        """Give nothing: decisions share no calls."""
+        raise NotImplementedError("decisions share no calls")
+
+    def tally(self, row: int) -> Tally | None:
+        """Count a row's answers, None where it has none."""
+        values = [self._given.values[at][row] for at in self._there(row)]
+        return Tally(None, values) if values else None
+
+    def decided(self, run: Run, row: int) -> tuple[Any, str | None]:
+        """Give a row's answer and the column it is from, each None for none."""
+        tally = self.tally(row)
+        if tally is None:
+            return None, None
+        value, at = tally.values[0], 0
+        if not tally.unanimous:
+            outcome: Outcome | None = run.ledger.outcome(row)
+            if outcome is None or outcome.value is None:
+                return None, None
+            value = outcome.value.answer
+            found = tally.index(value)
+            if found is None:
+                return value, None
+            at = found
+        return value, self.names[self._there(row)[at]]
+
+    def _there(self, row: int) -> list[int]:
+        return [at for at in range(len(self.names)) if not self._given.missing[at][row]]
+
+
+def judge_for(options: Options, output: OutputType | None) -> Ask:
+    """Make the judge's question ready.
+
+    Raises:
+        UsageError: When it cannot be asked as written. Nothing was sent.
+    """
+    for name in ("samples", "models", "decide", "pack", "agreement_column"):
+        if getattr(options, name) not in (None, 1):
+            raise UsageError(f"df.llm.decide reads no {name}=: the answers are in the columns. Nothing was sent.")
+    if output is not None and output.fields is not None:
+        raise UsageError(
+            f"df.llm.decide gives one column, and {output.name} has fields. Leave the type out for text, or give one "
+            f"without fields, such as Literal[…]. Nothing was sent."
+        )
+    model = options.judge or options.model
+    own = replace(options, model=model, judge=None, system=DECISION_MAKER_PROMPT)
+    return ask_for(own, verdict_type(output), instruct=False)

@@ -1,0 +1,220 @@
+"""How good the answers are, against labels that somebody gave: accuracy, each class, and what several samples buy."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.ensemble import EnsembleCourse
+from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
+from pllm_notebook.frames.dtypes import Column, plain
+from pllm_notebook.frames.labels import check_known, check_single, classes_of, labels_of, plain_values
+from pllm_notebook.frames.rows import Shape
+from pllm_notebook.frames.subsets import by_samples
+from pllm_notebook.run import Run
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+class Evaluation:
+    """One field's answers beside the labels of the same rows. Only rows that have both are compared.
+
+    Args:
+        field: Name of the result column.
+        against: Name of the labels.
+        total: Rows of the run.
+        unlabelled: Rows without a label.
+        truths: The labels of the rows that are compared; at least one.
+        answers: Their answers; None is an answer too.
+        classes: Every value among these, in the order of the tables.
+        samples: For each row that has a label and an answer of every sample: the label, and those answers in order.
+            None where rows were asked once.
+
+    Attributes:
+        field: As given.
+        against: As given.
+        total: Rows of the run.
+        answered: Rows that have a label and an answer.
+        unlabelled: Rows without a label, left out.
+        unanswered: Rows with a label and no answer (failed, skipped or pending), left out.
+        accuracy: Share of the answered rows whose answer equals the label, from 0 to 1.
+        kappa: Agreement beyond chance, 1 at most and 0 for guesses that have the right shares (Cohen, "A
+            Coefficient of Agreement for Nominal Scales", 1960). NaN where label and answer are one class throughout.
+        report: A line for each class: precision (of the answers that say so, the share that is right; NaN where none
+            does), recall (of the labels that say so, the share that is answered so; NaN where none does), f1 (their
+            harmonic mean) and support (number of labels).
+        confusion: Number of rows for each label (line) and answer (column).
+
+    Raises:
+        MissingPackageError: Without scikit-learn, whose figures these are.
+    """
+
+    def __init__(
+        self,
+        field: str,
+        against: str,
+        total: int,
+        unlabelled: int,
+        truths: Sequence[Any],
+        answers: Sequence[Any],
+        classes: Sequence[Any],
+        samples: Sequence[tuple[Any, Sequence[Any]]] | None,
+    ) -> None:
+        try:
+            from sklearn import metrics
+        except ImportError:
+            raise MissingPackageError("evaluate", "scikit-learn", "evaluate") from None
+        self.field = field
+        self.against = against
+        self.total = total
+        self.answered = len(truths)
+        self.unlabelled = unlabelled
+        self.unanswered = total - unlabelled - len(truths)
+        self._samples = samples
+        self._classes = list(classes)
+        # As numbers: scikit-learn takes no mixture of types, and None for a label that is missing.
+        code = {value: at for at, value in enumerate(classes)}
+        true, said, all_codes = [code[v] for v in truths], [code[v] for v in answers], list(range(len(classes)))
+        self.accuracy = float(metrics.accuracy_score(true, said))
+        self.kappa = float(metrics.cohen_kappa_score(true, said)) if len(classes) > 1 else float("nan")
+        index = pd.Index(self._classes, dtype="object", name=against)
+        figures = metrics.precision_recall_fscore_support(true, said, labels=all_codes, zero_division=np.nan)
+        self.report = pd.DataFrame(
+            dict(zip(("precision", "recall", "f1", "support"), figures, strict=True)), index=index
+        ).astype({"support": "int64"})
+        counts = metrics.confusion_matrix(true, said, labels=all_codes)
+        self.confusion = pd.DataFrame(counts, index=index, columns=index.rename(field))
+
+    def __repr__(self) -> str:
+        return f"{self._headline()}\n\n{self.report.round(3)}\n\n{self.confusion}"
+
+    def _repr_html_(self) -> str:
+        tables = f"{self.report.round(3).to_html()}{self.confusion.to_html()}"
+        return f"<p>{html.escape(self._headline())}</p>{tables}"
+
+    @cached_property
+    def by_samples(self) -> pd.DataFrame:
+        """What fewer samples would have given: a line for each k from 1 to their number.
+
+        Columns: accuracy, of the majority of k samples; pass_at_k, the share of rows that at least one of k gets
+        right; subsets, the number of choices of k that were tried. Over the labelled rows that have every sample's
+        answer. The sources are in `subsets.by_samples`. Sends nothing.
+
+        Raises:
+            PllmError: When the run had one answer a row, or no labelled row has all its answers.
+        """
+        if self._samples is None:
+            raise PllmError("This run asked each row once: by_samples needs samples= or models=.")
+        if not self._samples:
+            raise PllmError("No labelled row has an answer from every sample, so there is nothing to compare.")
+        code: dict[Any, int] = {}
+        table = np.array(
+            [[code.setdefault(value, len(code)) for value in (truth, *given)] for truth, given in self._samples]
+        )
+        return by_samples(table[:, 0], table[:, 1:])
+
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draw the confusion matrix.
+
+        Args:
+            ax: Where to draw (matplotlib), None for a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingPackageError: Without matplotlib.
+        """
+        try:
+            import matplotlib.pyplot  # noqa: F401 - scikit-learn's own error names no extra of ours
+        except ImportError:
+            raise MissingPackageError("evaluate's plot", "matplotlib", "evaluate") from None
+        from sklearn.metrics import ConfusionMatrixDisplay
+
+        shown = ConfusionMatrixDisplay(self.confusion.to_numpy(), display_labels=list(map(str, self._classes)))
+        shown.plot(ax=ax, colorbar=False, values_format="d", xticks_rotation=30)
+        shown.ax_.set(xlabel=self.field, ylabel=self.against)
+        return shown.ax_
+
+    def _headline(self) -> str:
+        left_out = [
+            f"{count:,} without {what}"
+            for count, what in ((self.unlabelled, "a label"), (self.unanswered, "an answer"))
+            if count
+        ]
+        beside = f" ({', '.join(left_out)})" if left_out else ""
+        return (
+            f"{self.field} against {self.against}: accuracy {self.accuracy:.3f} "
+            f"on {self.answered:,} of {self.total:,} rows{beside}, Cohen's kappa {self.kappa:.3f}"
+        )
+
+
+def evaluate(run: Run, frame: pd.DataFrame, shape: Shape, against: Any, field: str | None) -> Evaluation:
+    """Compare one field of a run's answers with labels (see `df.llm.evaluate`).
+
+    Args:
+        run: Running or ended; a row without an answer is left out.
+        frame: What was asked, shape (n_rows, n_columns).
+        shape: The result's columns.
+        against: Name of a column of *frame*, or a Series, aligned by its index.
+        field: None for the only one, or the one that is named as the labels are.
+
+    Raises:
+        UsageError: When nothing can be compared, or no label is a value that the field can have.
+        MissingPackageError: Without scikit-learn.
+    """
+    if shape.explode:
+        raise UsageError("explode=True made a line of each item, and evaluate compares one answer a row.")
+    labels = labels_of(against, frame)
+    named = "labels" if labels.name is None else str(labels.name)
+    at = _position(shape, run.ask.options.prefix, field, named)
+    column = shape.columns[at]
+    result = run.to_frame()[column.name]
+    answers, truths = plain_values(result.tolist()), plain_values(labels.tolist())
+    for name, values in ((column.name, answers), (named, truths)):
+        check_single(name, values)
+    labelled, given = labels.notna().tolist(), result.notna().tolist()
+    # NA in the result is no answer, unless the answer itself was None.
+    answered = [here or run.ledger.status(row) in ("ok", "cached") for row, here in enumerate(given)]
+    answers = [answer if here else None for answer, here in zip(answers, given, strict=True)]
+    compared = [row for row in range(len(truths)) if labelled[row] and answered[row]]
+    if not compared:
+        raise UsageError(f"No row has both a label in {named!r} and an answer, so there is nothing to compare.")
+    true, said = [truths[row] for row in compared], [answers[row] for row in compared]
+    check_known(column, named, true, said)
+    samples = None
+    if isinstance(run.course, EnsembleCourse):
+        samples = list(_samples(run.course, at, column, {row: truths[row] for row in compared}))
+    classes = classes_of(column, [*true, *said])
+    return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples)
+
+
+def _position(shape: Shape, prefix: str, field: str | None, named: str) -> int:
+    names = [column.name for column in shape.columns]
+    if field is None and len(names) == 1:
+        return 0
+    wanted = named if field is None else field
+    for name in (wanted, prefix + wanted):
+        if name in names:
+            return names.index(name)
+    if field is None:
+        raise UsageError(f"There are several fields, and none is named {named!r}: say field= with one of {names}.")
+    raise UsageError(f"There is no field {field!r} among {names}.{guess(field, names)}")
+
+
+def _samples(
+    course: EnsembleCourse, at: int, column: Column, truths: dict[int, Any]
+) -> Iterable[tuple[Any, Sequence[Any]]]:
+    output = course.plan.output
+    for row, truth in truths.items():
+        outcomes = course.outcomes(course.ledger.call_of_row[row])
+        if all(outcome is not None and outcome.failure is None for outcome in outcomes):
+            values = [outcome.value for outcome in outcomes if outcome is not None]
+            if output is not None and output.fields is not None:
+                values = [output.field_values(value)[at] for value in values]
+            yield truth, plain_values(plain(column, values))

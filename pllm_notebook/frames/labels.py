@@ -1,0 +1,141 @@
+"""Labels that somebody gave, made ready to stand beside answers: whose they are, and which values they name."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.frames.dtypes import Column, Kind
+
+__all__ = ["check_known", "check_single", "classes_of", "labels_of", "plain_values"]
+
+_SHOWN = 5
+# From the warnings here to the caller's own line: check_known, evaluate, PandasRows.evaluate, Run.evaluate.
+_LEVEL = 5
+
+
+def labels_of(against: Any, frame: pd.DataFrame) -> pd.Series[Any]:
+    """Give the labels in the frame's own order.
+
+    Args:
+        against: Name of a column, or a Series, aligned by its index where that is another.
+        frame: What was asked.
+
+    Raises:
+        UsageError: When it cannot be told whose they are.
+    """
+    if isinstance(against, pd.Series):
+        if against.index.equals(frame.index):
+            return against
+        if against.index.is_unique and frame.index.is_unique and against.index.isin(frame.index).any():
+            return against.reindex(frame.index)
+        raise UsageError(
+            "The labels' index is not that of the frame that was asked, so it cannot be told whose they are. Give a "
+            "Series with the frame's index, or the name of one of its columns."
+        )
+    columns = list(frame.columns)
+    positions = [at for at, name in enumerate(columns) if name == against]
+    if len(positions) != 1:
+        found = f"{len(positions)} columns" if positions else "no column"
+        raise UsageError(
+            f"The frame that was asked has {found} named {against!r} among {columns}."
+            f"{'' if positions else guess(str(against), columns)}"
+        )
+    return frame.iloc[:, positions[0]]
+
+
+def plain_values(values: Iterable[Any]) -> list[Any]:
+    """Give values that are equal where they mean the same: an Enum's own value, a day as its midnight."""
+    return [
+        value.value
+        if isinstance(value, Enum)
+        else pd.Timestamp(value)
+        if isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+        else value
+        for value in values
+    ]
+
+
+def check_single(name: str, values: Sequence[Any]) -> None:
+    """Refuse values that are not single ones.
+
+    Raises:
+        UsageError: For a list, a dict, a nested model.
+    """
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:
+            raise UsageError(
+                f"{name!r} holds values of type {type(value).__name__}, and evaluate compares single values: text, "
+                f"numbers, booleans, dates. Compare a field of its own, or a column that you make of it."
+            ) from None
+
+
+def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequence[Any]) -> None:
+    """Say so where labels are none of the values that an answer can be, or has been.
+
+    Args:
+        column: Of the answers.
+        named: Name of the labels.
+        truths: The labels of the rows that are compared.
+        answers: Their answers.
+
+    Raises:
+        UsageError: When no label at all is a value that the field can have.
+    """
+    known = _categories(column)
+    allowed = set(known or answers)
+    strange = Counter(truth for truth in truths if truth not in allowed)
+    if strange.total() == len(truths):
+        what = f"the values are {_some(known)}" if known else f"the answers are {_some(dict.fromkeys(answers))}"
+        told = (
+            f"No label in {named!r} is {'a value of' if known else 'equal to any answer in'} {column.name!r}: "
+            f"the labels are {_some(strange)}, {what}.{_near(strange, allowed)}"
+        )
+        if known:
+            raise UsageError(told)
+        warnings.warn(told, stacklevel=_LEVEL)
+    elif known and strange:
+        warnings.warn(
+            f"{strange.total():,} of {len(truths):,} labels in {named!r} are no value of {column.name!r} and count as "
+            f"wrong: {_some(strange)}.{_near(strange, allowed)}",
+            stacklevel=_LEVEL,
+        )
+
+
+def classes_of(column: Column, values: Iterable[Any]) -> list[Any]:
+    """Give the different values in order: the type's own first, then others, sorted where they can be, then None."""
+    categories, seen = _categories(column), dict.fromkeys(values)
+    others = [value for value in seen if value not in categories and value is not None]
+    with suppress(TypeError):  # several types, which stay in order of appearance
+        others = sorted(others)
+    return [*(value for value in categories if value in seen), *others, *([None] if None in seen else [])]
+
+
+def _categories(column: Column) -> tuple[Any, ...]:
+    return (False, True) if column.kind is Kind.BOOLEAN else column.categories
+
+
+def _some(values: Iterable[Any]) -> str:
+    shown = [repr(value) for value in values]
+    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else "")
+
+
+def _near(strange: Iterable[Any], known: Iterable[Any]) -> str:
+    """Guess at what a label was meant to be, whatever its case and type."""
+    folded = {str(value).strip().casefold(): value for value in known}
+    for label in strange:
+        near = difflib.get_close_matches(str(label).strip().casefold(), folded, n=1)
+        if near:
+            return f" Did you mean {folded[near[0]]!r} for {label!r}?"
+    return ""
