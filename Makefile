@@ -5,7 +5,9 @@
 #   make test                             the tests
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
+#   make kill                             the tests of real faults, with 50 kills and one at every step (ten minutes)
 #   make check                            lint, format, types, import contract
+#   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
 #   make bench                            what a row, a call and a whole run cost, others' clients too (two hours)
 #   make bench-quick                      every provider of the comparison once, ours alone (seven minutes)
 #   make clean                            delete what these made
@@ -27,7 +29,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-all kernel631 check bench bench-quick clean
+.PHONY: help demo lab test test-all kernel631 kill check simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,11 +61,17 @@ test-all:
 kernel631: .venv/ready .venv-kernel631/ready
 	@PLLM_TEST_KERNEL_PYTHON="$(CURDIR)/.venv-kernel631/bin/python" .venv/bin/python -m pytest -m kernel tests/notebook
 
+kill: .venv/ready
+	@PLLM_KILLS=50 .venv/bin/python -m pytest tests/faults --junitxml=build/kill.xml
+
 check: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+
+simulate: .venv/ready
+	@.venv/bin/python -m tests.simulation --seeds 20000
 
 bench: .venv/ready
 	.venv/bin/python benchmarks/rows.py
@@ -72,9 +80,11 @@ bench: .venv/ready
 	.venv/bin/python -m benchmarks.display
 	.venv/bin/python benchmarks/makespan.py --peers all --json build/makespan.json
 	.venv/bin/python benchmarks/chart.py build/makespan.json
+	.venv/bin/python -m benchmarks.ensembles --out docs/ensembles.svg
 
 bench-quick: .venv/ready
 	.venv/bin/python benchmarks/makespan.py --times 1
+	.venv/bin/python -m benchmarks.ensembles
 
 clean:
 	rm -rf .venv .venv-* build

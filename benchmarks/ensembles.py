@@ -4,9 +4,9 @@
 
 Against the simulator on loopback, whose models are wrong on each row independently with the given chance, every
 wrong class as likely as the next. Beside each measured accuracy stands the exact expectation, and where 95 of 100
-measurements on as many rows lie. Which of several equally common answers came first depends on the order of
-arrival, so that with more than two classes the last digit can differ from run to run. Real models err together on
-hard rows: votes bring less than here.
+measurements on as many rows lie. Which sample has which answer hangs on the order of arrival, and with more than two
+classes so do ties: the last digit can differ from run to run. Real models err together on hard rows: votes bring less
+than here.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def judges(rows: int) -> None:
         right = out["answer"].astype(str) == out["label"]
         print(f"| {name} | {differ.sum()} | {calls} | {right[differ].mean():.1%} | {right.mean():.1%} |")
     chances = by_chance(out)
-    print(f"\nA candidate drawn blindly would be right in {sum(chances) / len(chances):.1%} of the rows that differ.")
+    spread = 1.96 * sum(chance * (1 - chance) for chance in chances) ** 0.5
+    blind, spread = sum(chances) / len(chances), spread / len(chances)
+    print(f"\nA candidate drawn blindly is right in {blind:.1%} of the rows that differ, {spread:.1%} more or less.")
 
 
 def cascades(rows: int) -> None:
@@ -95,16 +97,16 @@ def cascades(rows: int) -> None:
     print(
         f"\nA model that errs on {cheap:.0%}, one that errs on {strong:.0%} and costs 20 times as much, {rows} rows:\n"
     )
-    print("| | accuracy | expected | calls of the strong model | cost, of the strong model's |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| | accuracy | expected | 95 % of measurements | calls of the strong model | cost, of the strong one's |")
+    print("| --- | --- | --- | --- | --- | --- |")
     classes = "abcde"
     answers = Noisy(labelled(rows, classes), classes, {CHEAP: cheap, STRONG: strong})
     differ, expected = cascade(n, cheap, strong, len(classes))
     judge = f"sim:openai/{STRONG}"
     # Another model than that of the votes, whose answers are in the cache: hence the salt.
+    alone, _ = ask(answers, salt="cascade")
     escalated, _ = ask(answers, samples=n, decide="escalate", judge=judge, salt="cascade")
     asked = int((escalated.llm.agreement["answer"] < 1).sum())
-    alone, _ = ask(answers, CHEAP, salt="cascade")
     best, _ = ask(answers, STRONG, salt="cascade")
     # The sum over rows, since rows that are known already cost this run nothing.
     whole = best.llm.usage["cost_usd"].sum()
@@ -114,7 +116,9 @@ def cascades(rows: int) -> None:
         ("the strong model alone", best, 1 - strong, rows),
     ):
         share = out.llm.usage["cost_usd"].sum() / whole
-        print(f"| {name} | {accuracy(out):.1%} | {chance:.1%} | {strong_calls} | {share:.0%} |")
+        found, (low, high) = accuracy(out), interval(chance, rows)
+        told = f"{found:.1%} | {chance:.1%} | {low:.1%} to {high:.1%}"
+        print(f"| {name} | {told} | {strong_calls} | {share:.0%} |")
     print(f"\nExpected calls of the strong model: {differ:.1%} of the rows.")
 
 

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook import frames as _accessors  # noqa: F401  # importing it registers df.llm
-from pllm_notebook import sinks
+from pllm_notebook import redaction, sinks
 from pllm_notebook.exceptions import (
     APIError,
     AuthenticationError,
@@ -33,6 +33,9 @@ from pllm_notebook.exceptions import (
 from pllm_notebook.settings import configure
 
 if TYPE_CHECKING:
+    import os
+    from datetime import datetime, timedelta
+
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
     from pllm_notebook.ensemble.config import (
         FrameworkConfig,
@@ -42,8 +45,10 @@ if TYPE_CHECKING:
         create_robust_config,
     )
     from pllm_notebook.ensemble.parallel import ParallelLLM, create_framework
+    from pllm_notebook.frames.jobs import Jobs
     from pllm_notebook.protocols import Sink
     from pllm_notebook.run import Run, runs
+    from pllm_notebook.run.imports import Imported
     from pllm_notebook.store.handle import cache
 
 __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has no other place
@@ -73,6 +78,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "create_performance_config",
     "create_robust_config",
     "errors",
+    "import_results",
     "jobs",
     "load_ipython_extension",
     "runs",
@@ -108,19 +114,58 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         return sorted(globals().keys() | _HOMES)
 
 
-def errors() -> Any:
-    """Give the failed rows of the newest run (see `df.llm.errors`)."""
-    from pllm_notebook.run import runs
+def errors(
+    of: Any = None,
+    *,
+    model: str | None = None,
+    kind: str | None = None,
+    since: datetime | timedelta | None = None,
+) -> Any:
+    """Give failed rows. Sends nothing.
 
-    known = runs()
-    if not known:
-        raise PllmError("Nothing has been run in this session yet.")
-    return known[-1].errors
+    Args:
+        of: A run, or a frame that a run of this session made. None: the newest run; in a new kernel, and with any
+            of the other arguments, the failed calls that the cache has kept, newest first.
+        model: Kept ones of this model alone (`openai:gpt-6-luna`, or `gpt-6-luna` from whatever provider).
+        kind: Kept ones of this kind alone (`bad_request`; see docs/errors.md).
+        since: Kept ones from this moment on, or of the last so many hours (a timedelta).
+
+    Returns:
+        What `df.llm.errors` has, for a run of items a list of dictionaries. Of kept failures a frame, one line a
+        call: when (UTC), model, kind, status, field, message, asked, position, label, prompt, attempts, cost_usd (NA
+        for unknown), request_id, run, raw, body (of the request). A call that was answered since is not in it.
+    """
+    from pllm_notebook.frames.failures import errors_of
+
+    return errors_of(of, model=model, kind=kind, since=since)
 
 
-def jobs() -> Any:
-    """Give the providers' batch jobs."""
-    raise NotAvailableYetError("pllm.jobs()")
+def jobs() -> Jobs:
+    """Give the batch jobs of the cache directory, of any provider and any kernel. Sends nothing.
+
+    Returns:
+        A handle that reads anew at each use: shown, it is a table (with buttons, where widgets are); `.frame`,
+        `refresh`, `fetch`, `cancel`, `resubmit`, `hurry`, `recreate`, `abandon`.
+    """
+    from pllm_notebook.frames.jobs import Jobs
+
+    return Jobs(panel=_panel)
+
+
+def import_results(path: str | os.PathLike[str], model: str | None = None) -> Imported:
+    """Take a results file into the cache that was downloaded from a provider's batch. Sends nothing.
+
+    Args:
+        path: OpenAI's, Anthropic's or Google's; which one is found out.
+        model: The model as it was asked, None for what the journal or the file says.
+
+    Returns:
+        How many answers were taken in, were known, are of nobody's here, and what failed.
+    """
+    from pllm_notebook.run.errands import errands
+    from pllm_notebook.run.imports import import_results
+
+    return import_results(errands(), path, model)
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -137,6 +182,12 @@ def unload_ipython_extension(shell: Any) -> None:
     magics.unload(shell)
 
 
+def _panel(jobs: Jobs) -> dict[str, Any]:
+    from pllm_notebook.notebook import displays
+
+    return displays.panel(jobs)
+
+
 def _display() -> Sink | None:
     from pllm_notebook.notebook import displays
 
@@ -144,3 +195,4 @@ def _display() -> Sink | None:
 
 
 sinks.register(_display)
+redaction.guard("pllm_notebook", "pllm_notebook.store")

@@ -1,4 +1,4 @@
-"""The `pllm` command: what is set up, and what the cache holds. Sends nothing."""
+"""The `pllm` command: what is set up, what the cache holds, and the batch jobs; only of those is anything sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pllm_notebook
-from pllm_notebook.exceptions import NotAvailableYetError, PllmError
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.providers.registry import KEYS
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pllm_notebook {pllm_notebook.__version__}")
     words = parser.add_subparsers(required=True, metavar="WORD")
     words.add_parser("models", help="providers, and whether their keys are set").set_defaults(run=_models)
-    words.add_parser("jobs", help="the providers' batch jobs (not available yet)").set_defaults(run=_jobs)
+    _add_jobs(words.add_parser("jobs", help="the providers' batch jobs"))
     cache = words.add_parser("cache", help="what the cache holds").add_subparsers(required=True, metavar="WORD")
     cache.add_parser("info", help="count what is kept and what it cost").set_defaults(run=_info)
     cache.add_parser("check", help="verify every answer").set_defaults(run=_check)
@@ -66,8 +66,39 @@ def _models(given: argparse.Namespace) -> None:
     print(f"{'sim:openai':<32} needs no key: simulated answers (also sim:anthropic, sim:google)")
 
 
+def _add_jobs(jobs: argparse.ArgumentParser) -> None:
+    jobs.set_defaults(run=_jobs)
+    words = jobs.add_subparsers(metavar="WORD")
+    words.add_parser("list", help="all jobs; sends nothing").set_defaults(run=_jobs)
+    for word, told in (
+        ("fetch", "take what has ended into the cache; for cron"),
+        ("refresh", "look at the open jobs once"),
+        ("cancel", "cancel a job; what is answered is kept, and paid for"),
+        ("resubmit", "submit again what of a job has no answer"),
+        ("hurry", "send live what of a job is pending"),
+    ):
+        parser = words.add_parser(word, help=told)
+        parser.set_defaults(run=_errand, word=word)
+        if word in ("fetch", "refresh"):
+            parser.add_argument("id", nargs="?", help="the beginning of a job's id; all open jobs where it is left out")
+        else:
+            parser.add_argument("id", help="the beginning of a job's id")
+        if word in ("resubmit", "hurry"):
+            parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
 def _jobs(given: argparse.Namespace) -> None:
-    raise NotAvailableYetError("pllm jobs")
+    print(pllm_notebook.jobs())
+
+
+def _errand(given: argparse.Namespace) -> None:
+    also = {"confirm": not given.yes} if "yes" in given else {}
+    done = getattr(pllm_notebook.jobs(), given.word)(given.id, **also)
+    print(done)
+    if given.word in ("fetch", "refresh"):
+        unreached = done.unreached
+        if unreached:
+            raise PllmError(f"{unreached:,} open jobs cannot be reached from here; their messages say why.")
 
 
 def _info(given: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@
      │   ├─ MissingKeyError               no API key where one is needed
      │   ├─ MissingPackageError           an extra that is not installed
      │   └─ NotAvailableYetError          a documented name that this version lacks
+     ├─ NotConfirmedError                 a batch was to be submitted, and nobody said yes
      ├─ StoppedError                      the run ended early; what finished is kept
      │   ├─ ProviderRejectedError         key, model or quota: every row would fail alike
      │   ├─ BudgetError                   `max_cost_usd` would have been passed
@@ -51,6 +52,7 @@ __all__ = [
     "ModelError",
     "NameClashError",
     "NotAvailableYetError",
+    "NotConfirmedError",
     "ParallelLLMError",
     "PllmError",
     "ProcessingError",
@@ -188,6 +190,10 @@ class NotAvailableYetError(UsageError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is not available yet in this version. Nothing was sent.")
+
+
+class NotConfirmedError(PllmError):
+    """A batch was to be submitted, and nobody said yes. Nothing was sent."""
 
 
 class StoppedError(PllmError):

@@ -6,12 +6,26 @@ that a test or a simulation replaces (transport, store, display) is one of these
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from pllm_notebook.records import Entry, Failure, FailureKind, LimitReport, Progress, RawReply, Reply, Request
+from pllm_notebook.records import (
+    BatchLimits,
+    BatchResult,
+    Entry,
+    FailedCall,
+    Failure,
+    FailureKind,
+    LimitReport,
+    Progress,
+    RawReply,
+    RemoteJob,
+    Reply,
+    Request,
+)
 
-__all__ = ["MalformedReply", "Sink", "Store", "Transport", "TransportFault", "Wire"]
+__all__ = ["BatchDesk", "BatchRefused", "MalformedReply", "Sink", "Store", "Transport", "TransportFault", "Wire"]
 
 
 class TransportFault(Exception):
@@ -42,6 +56,76 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close every connection."""
+
+
+class BatchDesk(Protocol):
+    """One account's batch API at one provider. Used on the engine's loop alone.
+
+    Every method sends its request once: whoever calls knows what may be sent again. A definite no (4xx, and a 429
+    for want of credit) raises `BatchRefused`; no response, or one that tells nothing (5xx, 408, 409, 425, 429),
+    raises `TransportFault`, after which nobody knows whether it was carried out. No request waits for ever.
+
+    Attributes:
+        limits: What one job may hold.
+        keeps_labels: Whether a job can be found by the label that it was created under.
+    """
+
+    limits: BatchLimits
+    keeps_labels: bool
+
+    def line(self, custom_id: str, body: bytes) -> bytes:
+        """Give one line of the request file, without its end: *body* is the bytes that a live call would send."""
+
+    async def upload(self, lines: Path, label: str) -> str:
+        """Upload the request file, streamed, and give its id; "" where requests go along with `create`.
+
+        Nothing is paid for it, and no job can begin of it.
+        """
+
+    async def create(self, lines: Path, uploaded: str, label: str) -> RemoteJob:
+        """Create the job, from the upload or from the lines. From here on it costs money.
+
+        Args:
+            lines: The request file: one `line` after another, each with its end.
+            uploaded: What `upload` gave.
+            label: At most 64 characters; kept where `keeps_labels` says so.
+        """
+
+    async def look(self, job_id: str) -> RemoteJob:
+        """Give a job's state."""
+
+    def recent(self, since: float) -> AsyncIterator[RemoteJob]:
+        """List the account's jobs that were created after *since* (seconds since the epoch), whoever made them."""
+
+    def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
+        """Stream a job's results, in any order, from the beginning each time.
+
+        One line is held at a time. A stream that breaks off raises `TransportFault`, and what was read until then
+        holds. Whoever stops early closes it (`aclose`).
+        """
+
+    async def cancel(self, job_id: str) -> None:
+        """Ask that a job be cancelled; what is done by then is kept. One that has ended may be refused."""
+
+    async def discard(self, uploaded: str) -> None:
+        """Delete an uploaded file. One that is gone already is no error, and "" is none."""
+
+    async def aclose(self) -> None:
+        """Close every connection, streams of results too; a client of the caller's own stays open."""
+
+
+class BatchRefused(Exception):
+    """A batch API's definite no. Raised by desks only.
+
+    Attributes:
+        status: The HTTP status.
+        message: The provider's words.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        super().__init__(message)
 
 
 class Wire(Protocol):
@@ -117,6 +201,25 @@ class Store(Protocol):
     @property
     def backlog_bytes(self) -> int:
         """Bytes queued and not yet on disk; admission stops while it is large."""
+
+    def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
+        """Queue a call that failed for good, in place of an older failure of its key, and return at once.
+
+        *tell* is called later, from another thread. A failure that cannot be kept is lost, with a line in the log:
+        nothing was paid for it.
+        """
+
+    def note_valid(self, keys: Sequence[str]) -> None:
+        """Forget the failures of stored replies that were no valid answers (`SCHEMA`, `INVALID_JSON`) and are now.
+
+        Costs next to nothing where there is none. Any other failure is forgotten when its call is `put`.
+        """
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read, of the calls asked for, those that a provider rejected (`BAD_REQUEST`) and nothing has answered since.
+
+        Costs next to nothing where there is none.
+        """
 
 
 class Sink(Protocol):

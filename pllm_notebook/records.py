@@ -14,8 +14,13 @@ from typing import Any, Literal
 
 import orjson
 
+from pllm_notebook.shown import without_controls
+
 __all__ = [
+    "BatchLimits",
+    "BatchResult",
     "Entry",
+    "FailedCall",
     "Failure",
     "FailureKind",
     "Finish",
@@ -23,6 +28,7 @@ __all__ = [
     "Price",
     "Progress",
     "RawReply",
+    "RemoteJob",
     "Reply",
     "Request",
     "Turn",
@@ -48,6 +54,9 @@ class FailureKind(StrEnum):
     CONNECTION = "connection"
     TIMEOUT = "timeout"
     MALFORMED = "malformed_reply"
+    # A batch job ended without an answer to it.
+    EXPIRED = "expired"
+    MISSING = "missing"
     # Every row would meet it; the run stops.
     AUTHENTICATION = "authentication"
     PERMISSION = "permission"
@@ -87,6 +96,8 @@ _RETRIED = frozenset(
         FailureKind.CONNECTION,
         FailureKind.TIMEOUT,
         FailureKind.MALFORMED,
+        FailureKind.EXPIRED,
+        FailureKind.MISSING,
     }
 )
 _FATAL = frozenset({FailureKind.AUTHENTICATION, FailureKind.PERMISSION, FailureKind.UNKNOWN_MODEL, FailureKind.QUOTA})
@@ -190,7 +201,7 @@ class Failure:
 
     Attributes:
         kind: One of a few words that code may branch on.
-        message: One line for a person.
+        message: One line for a person, without control characters.
         status: HTTP status, None where there was no response.
         raw: The text that came back, "" for none.
         attempts: Requests sent for it.
@@ -209,6 +220,39 @@ class Failure:
     retry_after_s: float | None = None
     field: str = ""
     cost_usd: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        # Providers' and models' words are in it, and it is printed.
+        object.__setattr__(self, "message", without_controls(self.message))
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call that failed for good, as it is kept beside the answers.
+
+    Attributes:
+        key: Of the call.
+        failure: Why; its texts are redacted, and its raw text is cut.
+        model: As a person writes it.
+        at: When, in seconds since the epoch.
+        body: The intended body as JSON, redacted and cut.
+        prompt: The beginning of the row's prompt, redacted.
+        position: The row, counted from 0; None where the call was not about one row of the caller's.
+        label: The row's own name, "" for none.
+        run: Id of the run.
+        asked: What the run asked, in a few words.
+    """
+
+    key: str
+    failure: Failure
+    model: str
+    at: float
+    body: str = ""
+    prompt: str = ""
+    position: int | None = None
+    label: str = ""
+    run: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +362,62 @@ class Entry:
         if self.finish is Finish.TRUNCATED:
             return self.output_limit == 0 or (output_limit is not None and output_limit <= self.output_limit)
         return output_limit is None or self.output_tokens <= output_limit
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one batch job of a provider may hold.
+
+    Attributes:
+        lines: Requests.
+        bytes: Of the request file.
+    """
+
+    lines: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteJob:
+    """A batch job as its provider tells of it.
+
+    Attributes:
+        id: The provider's.
+        state: "running" until nothing more will come; then "ended" (with results for all, or for some),
+            "failed" (refused as a whole), "expired" or "cancelled" (with or without results).
+        label: What it was created under, "" where the provider keeps no label.
+        created_at: Seconds since the epoch.
+        total: Requests; None where it is not told.
+        succeeded: Of them, as the provider counts; None where it is not told, or not yet.
+        failed: The same.
+        message: What the provider says of a failed job, "" for nothing.
+        files: Where results are: what `BatchDesk.results` needs, as the provider named it.
+    """
+
+    id: str
+    state: Literal["running", "ended", "failed", "expired", "cancelled"]
+    label: str = ""
+    created_at: float = 0.0
+    total: int | None = None
+    succeeded: int | None = None
+    failed: int | None = None
+    message: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """One line of a job's results.
+
+    Attributes:
+        custom_id: As submitted.
+        raw: The response, None where the request was never answered.
+        failure: Why it was not: "expired", "cancelled", or the provider's own word; "" where it was.
+    """
+
+    custom_id: str
+    raw: RawReply | None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from pllm_notebook.credentials import Address
 from pllm_notebook.exceptions import NotAvailableYetError, UnknownOptionError, UsageError
 
 __all__ = ["Options", "Settings", "configure", "current", "reset", "resolve"]
@@ -28,7 +29,10 @@ class Options:
     Attributes:
         model: `provider:name`, None for the cheap current model of the first provider with a key.
         system: Instruction put before the prompt.
-        mode: "async" runs calls at once, "sync" one at a time in order, raising at the first failure.
+        mode: "async" runs calls at once, "sync" one at a time in order, raising at the first failure, "batch" as
+            the provider's batch jobs, at about half the price and within a day.
+        confirm: Whether to ask before a batch is submitted.
+        wait: Whether to wait for a batch's answers; without, rows are pending until the cell is run again.
         cache: "use" reads and writes; "refresh" asks again and replaces; "only" never sends;
             "off" neither reads nor writes.
         salt: Any word; another salt is another draw.
@@ -65,6 +69,8 @@ class Options:
     model: str | None = None
     system: str | None = None
     mode: Mode = "async"
+    confirm: bool = True
+    wait: bool = True
     cache: CacheUse = "use"
     salt: str = ""
     errors: Literal["coerce", "raise"] = "coerce"
@@ -104,6 +110,7 @@ class Settings:
         clients: SDK clients of the caller's own (Azure, Bedrock, Vertex), name to client.
         sim: Options of the `sim:` server (see `sim.Simulator`).
         loop: "private" for a thread of our own, "notebook" for the notebook's own loop.
+        poll: Whether a kernel looks after the open batch jobs of earlier ones, unasked.
         options: Defaults of options, name to value.
     """
 
@@ -112,6 +119,7 @@ class Settings:
     clients: Mapping[str, Any] = field(default_factory=dict)
     sim: Mapping[str, Any] = field(default_factory=dict)
     loop: Literal["private", "notebook"] = "private"
+    poll: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -138,7 +146,7 @@ def configure(**values: Any) -> Settings:
     """Set defaults for every later call, and where things are.
 
     Args:
-        **values: Any option of `df.llm.parse`, and `cache_dir`, `servers`, `clients`, `sim`, `loop`.
+        **values: Any option of `df.llm.parse`, and `cache_dir`, `servers`, `clients`, `sim`, `loop`, `poll`.
             `None` forgets what was set. Mappings replace what was there.
 
     Returns:
@@ -149,6 +157,9 @@ def configure(**values: Any) -> Settings:
         UsageError: For a value outside its range; nothing is changed then.
     """
     global _current
+    if values.get("servers") is not None:
+        # An address may hold a password. First of all, so that no traceback with its variables shows it.
+        values["servers"] = dict(zip(values["servers"], map(Address, values["servers"].values()), strict=True))
     settings, options = {}, dict(_current.options)
     for name, value in values.items():
         if name in _SETTINGS:
@@ -165,6 +176,8 @@ def configure(**values: Any) -> Settings:
             raise UnknownOptionError(name, _OPTIONS | _SETTINGS)
     if settings.get("loop", "private") not in ("private", "notebook"):
         raise UsageError(f"loop is 'private' or 'notebook', not {settings['loop']!r}.")
+    if not isinstance(settings.get("poll", True), bool):
+        raise UsageError(f"poll is True or False, not {settings['poll']!r}.")
     if "cache_dir" in settings and settings["cache_dir"] is not None:
         settings["cache_dir"] = os.fspath(settings["cache_dir"])
     _current = replace(_current, **settings, options=options)
@@ -195,8 +208,11 @@ def resolve(given: Mapping[str, Any]) -> Options:
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     options = Options(**values)
-    if options.mode == "batch":
-        raise NotAvailableYetError("mode='batch'")
+    if options.mode == "batch" and options.cache in ("off", "only"):
+        raise UsageError(
+            f"mode='batch' brings its answers through the cache, so it cannot go with cache={options.cache!r}. "
+            f"Nothing was sent."
+        )
     return options
 
 
@@ -272,8 +288,8 @@ def _check(name: str, value: Any, source: str = "") -> None:
             raise UsageError(f"{source}{name} is {kind} {least}, not {value!r}. Nothing was sent.")
     if name in _TEXTS and not isinstance(value, str):
         raise UsageError(f"{source}{name} is text, not {value!r}. Nothing was sent.")
-    if name == "hedge" and not isinstance(value, bool):
-        raise UsageError(f"{source}hedge is True or False, not {value!r}. Nothing was sent.")
+    if name in ("hedge", "confirm", "wait") and not isinstance(value, bool):
+        raise UsageError(f"{source}{name} is True or False, not {value!r}. Nothing was sent.")
     if name == "models" and (isinstance(value, str) or not value or not all(isinstance(item, str) for item in value)):
         raise UsageError(f"models is a list of models, not {value!r}. Nothing was sent.")
     if name == "columns" and (isinstance(value, str) or not all(isinstance(item, str) for item in value)):

@@ -96,3 +96,25 @@ def test_the_makefile_lists_its_targets() -> None:
     listed = set(re.findall(r"^#   make ([a-z0-9-]+)", makefile, re.MULTILINE))
 
     assert listed == set(phony[1].split()) - {"help"}
+
+
+def names_of_tests() -> set[str]:
+    """Give the name of every test of this repository."""
+    files = (ROOT / "tests").rglob("test_*.py")
+    return {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))
+
+    assert set(named) - names_of_tests() == set()
+
+
+def test_every_fault_that_is_documented_names_the_test_that_shows_it() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    faults = [row for row in rows if not row.startswith(("| ---", "| fault |", "| input |", "| place |"))]
+
+    assert len(faults) > 40
+    assert [row for row in faults if not re.search(r"`test_\w+` \|$", row)] == []

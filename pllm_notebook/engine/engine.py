@@ -4,32 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Literal, Protocol
 
 from pllm_notebook.engine.lane import Lane
 from pllm_notebook.engine.limiter import FIRST_WINDOW, Known, Limiter
 from pllm_notebook.engine.loop import EngineLoop
 
-__all__ = ["Engine", "engine"]
+__all__ = ["Engine", "Underway", "engine"]
+
+# How long an engine that ends waits for answers that have arrived to be stored and read.
+GRACE_S = 5.0
+# Closing connections and cancelling tasks take no time; a loop that somebody blocks could take for ever.
+_MOST_S = 10.0
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class Underway(Protocol):
+    """Something that goes on in an engine, and must not outlive it. Used on the engine's loop."""
+
+    def cancel(self) -> None:
+        """Send nothing more, and end as soon as what has arrived is put away."""
+
+    def give_up(self) -> None:
+        """End at once, whatever is still on its way."""
 
 
 class Engine:
     """All that is shared by the runs of one process.
+
+    Args:
+        where: As for `EngineLoop`.
+        rng: Draws the jitter of retries; None for one of its own.
+        loop: None to start one as *where* says. A simulation gives one whose time is virtual.
+        workers: None for four threads.
 
     Attributes:
         loop: Where network I/O lives.
         workers: Threads for what may block: validators, tools, planning.
     """
 
-    def __init__(self, where: Literal["private", "notebook"] = "private", rng: random.Random | None = None) -> None:
-        self.loop = EngineLoop(where)
-        self.workers = ThreadPoolExecutor(4, thread_name_prefix="pllm-work")
+    def __init__(
+        self,
+        where: Literal["private", "notebook"] = "private",
+        rng: random.Random | None = None,
+        *,
+        loop: EngineLoop | None = None,
+        workers: Executor | None = None,
+    ) -> None:
+        self.loop = loop or EngineLoop(where)
+        self.workers = workers or ThreadPoolExecutor(4, thread_name_prefix="pllm-work")
         self.rng = rng or random.Random()
         self._lanes: dict[tuple[str, ...], Lane] = {}
+        self._underway: set[Underway] = set()
+        # Set by the last that leaves.
+        self._emptied = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Engine({self.loop!r}, lanes={list(self._lanes.values())})"
@@ -64,18 +99,58 @@ class Engine:
             lane = self._lanes[identity] = make(limiter)
         return lane
 
-    def close(self) -> None:
-        """Cancel what is on the wire, close the connections, and end the threads."""
-        if self.loop.alive and self.loop.where == "private":
+    def enter(self, one: Underway) -> None:
+        """Note what must end before the engine does. Call it on the loop."""
+        self._underway.add(one)
 
-            async def end() -> None:
-                for lane in self._lanes.values():
-                    await lane.aclose()
+    def leave(self, one: Underway) -> None:
+        """Note that it has ended. Call it on the loop; once is enough, and twice does no harm."""
+        self._underway.discard(one)
+        if not self._underway:
+            self._emptied.set()
 
-            if not self.loop.inside():
-                asyncio.run_coroutine_threadsafe(end(), self.loop.loop).result(timeout=10)
+    def close(self, grace_s: float = GRACE_S) -> None:
+        """End every run as its `cancel` would, close the connections, and end the threads.
+
+        Whoever waits for a run is told. From the loop's own thread it returns at once, and the rest follows.
+
+        Args:
+            grace_s: Seconds for which answers that have arrived may be stored and read.
+        """
+        if not self.loop.loop.is_running():  # a notebook's, at the end of its process
+            self.workers.shutdown(wait=False, cancel_futures=True)
+        elif self.loop.inside():
+            self.loop.loop.create_task(self._end(grace_s)).add_done_callback(lambda _: self.loop.stop())
+        else:
+            ended = asyncio.run_coroutine_threadsafe(self._end(grace_s), self.loop.loop)
+            try:
+                ended.result(timeout=grace_s + _MOST_S)
+            except TimeoutError:
+                logger.error("The engine's loop is blocked and was left behind")
             self.loop.stop()
-        self.workers.shutdown(wait=False, cancel_futures=True)
+
+    async def _end(self, grace_s: float) -> None:
+        try:
+            if self._underway:
+                self._emptied.clear()
+                for one in list(self._underway):
+                    one.cancel()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._emptied.wait(), grace_s if self._can_work() else 0.0)
+                for one in list(self._underway):
+                    one.give_up()
+            for lane in self._lanes.values():
+                await lane.aclose()
+        finally:
+            self.workers.shutdown(wait=False, cancel_futures=True)
+
+    def _can_work(self) -> bool:
+        # At the end of the process the workers have ended before us, and what arrives is not read any more.
+        try:
+            self.workers.submit(int)
+        except RuntimeError:
+            return False
+        return True
 
 
 _lock = threading.Lock()
@@ -91,13 +166,13 @@ def engine(where: Literal["private", "notebook"] = "private") -> Engine:
         return _engine
 
 
-def shutdown() -> None:
-    """End the engine, if there is one; the next call starts another."""
+def shutdown(grace_s: float = GRACE_S) -> None:
+    """End the engine, if there is one, and every run with it as its `cancel` would; the next call starts another."""
     global _engine
     with _lock:
         ended, _engine = _engine, None
     if ended is not None and ended.loop.alive:
-        ended.close()
+        ended.close(grace_s)
 
 
 atexit.register(shutdown)

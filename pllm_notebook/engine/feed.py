@@ -95,10 +95,13 @@ class Feed:
         fault: Called with what the lane itself raised, which no call is to blame for: the run must end.
         cover: Asked before a call is sent again whose requests so far may all have been paid: True says that the
             money for one more is put by. None: money is no object.
+        answered: Asked before a call is sent again: True says that another run has brought its answer meanwhile, and
+            that the call has ended with it.
         spare: Asked before a straggler is sent a second time; True says that the run has nothing else to
             send and has put by the money. None: stragglers are waited for.
         hedges: Times a straggler was sent a second time.
         latencies: Of this run's replies; kept only where there is a `spare`.
+        whole: Asked by a lane that gathers calls: whether the run has no more to give until some have landed.
     """
 
     source: Callable[[], Job | None]
@@ -114,9 +117,11 @@ class Feed:
     closed: bool = False
     fault: Callable[[Exception], None] | None = None
     cover: Callable[[Job], bool] | None = None
+    answered: Callable[[Job], bool] | None = None
     spare: Callable[[Job], bool] | None = None
     hedges: int = 0
     latencies: Latencies = field(default_factory=Latencies)
+    whole: Callable[[], bool] | None = None
     _ready: deque[Job] = field(default_factory=deque)
     _later: list[tuple[float, int, Job]] = field(default_factory=list)
     _order: Any = field(default_factory=itertools.count)

@@ -92,6 +92,8 @@ class Hedging:
         assert flight.twin is not None
         assert flight.payer is not None
         _, job = flight.payer
+        # Calls of runs that were stopped end with the one that stays.
+        flight.twin.left = [*flight.twin.left, *flight.left]
         self._limiter.ended(flight.stamp)
         self._traffic.flights[flight.key] = flight.twin
         self._part(flight, flight.twin)

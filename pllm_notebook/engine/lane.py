@@ -25,6 +25,7 @@ from pllm_notebook.engine.retry import retry_delay_s
 from pllm_notebook.engine.traffic import Traffic
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
+from pllm_notebook.redaction import redacted
 
 __all__ = ["Lane"]
 
@@ -88,6 +89,17 @@ class Lane:
     def in_flight(self) -> int:
         """Requests on the wire."""
         return self._traffic.requests
+
+    def holds(self, now: float) -> str:
+        """Say what keeps calls back, "" for nothing."""
+        return self.limiter.holds(now)
+
+    def expect(self, feed: Feed) -> None:
+        """Hear of a run that is being planned; here its calls leave as they come."""
+
+    def submitted(self, feed: Feed) -> bool:
+        """Tell whether everything that a run has handed over is on its way."""
+        return feed.waiting == 0
 
     def attach(self, feed: Feed) -> None:
         """Start sending a run's calls.
@@ -198,6 +210,8 @@ class Lane:
                 held = True
                 continue
             idle = 0
+            if (job.attempts or job.refusals or job.heals) and feed.answered is not None and feed.answered(job):
+                continue
             flight = traffic.launch(feed, job, now, [(feed, job)])
             traffic.flights[job.key] = flight
             mine = self._depart(flight, carrier, mine)
@@ -269,7 +283,7 @@ class Lane:
             exchange = Exchange(Failure(fault.kind, fault.message), None, None)
         except Exception as error:  # a fault of ours must not leave rows waiting for ever
             logger.exception("%s: a request could not be made", self.name)
-            failed = Failure(FailureKind.INPUT, f"{type(error).__name__}: {error}")
+            failed = Failure(FailureKind.INPUT, redacted(f"{type(error).__name__}: {error}"))
             exchange = Exchange(failed, None, None)
         self._land(flight, exchange, loop.time(), content)
 

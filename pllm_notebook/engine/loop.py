@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Literal
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import PllmError, UsageError
 
 __all__ = ["EngineLoop"]
 
@@ -70,8 +70,24 @@ class EngineLoop:
         return threading.current_thread() is self.thread
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Run *function* on the loop soon, from any thread."""
+        """Run *function* on the loop soon, from any thread.
+
+        Raises:
+            PllmError: When the loop has ended, or is another process's.
+        """
+        # What a stopped loop is given it keeps for ever, without a word.
+        if not self.alive:
+            raise self.ended()
         self.loop.call_soon_threadsafe(function, *args)
+
+    def ended(self) -> PllmError:
+        """Give the error of one who needs this loop after its end."""
+        if self.pid != os.getpid():
+            return PllmError(
+                "This run belongs to the process that this one was forked from; wait for it there, or run the cell "
+                "again here: what is answered is in the cache."
+            )
+        return PllmError("The engine of this run was shut down. Run the cell again: what is answered is kept.")
 
     def wait(self, ended: threading.Event, cancel: Callable[[], None]) -> None:
         """Block until *ended* is set, and stay interruptible.
@@ -81,6 +97,7 @@ class EngineLoop:
 
         Raises:
             KeyboardInterrupt: After an interrupt.
+            PllmError: When the loop ends first, or is another process's.
             UsageError: From the engine's own thread, where waiting would never end.
         """
         if self.where == "private" and self.inside():
@@ -101,9 +118,11 @@ class EngineLoop:
                 self.loop.run_until_complete(self._until(ended, hits))
             else:
                 while not ended.wait(_TICK_S) and not _spent(hits):
-                    pass
+                    if not self.alive and not ended.is_set():
+                        raise self.ended()
         except BaseException:
-            cancel()
+            if self.alive:
+                cancel()
             raise
         finally:
             if main:

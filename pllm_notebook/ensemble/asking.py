@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.completions import OneRequest
 from pllm_notebook.ensemble.config import FrameworkConfig
 from pllm_notebook.ensemble.decisions import Plan
@@ -35,7 +36,7 @@ _RENAMED = {
 
 def request_for(
     config: FrameworkConfig,
-    api_key: str | None,
+    api_key: Key | None,
     *,
     messages: Iterable[Any],
     response_format: Any,
@@ -101,7 +102,7 @@ def request_for(
         reasoning=pass_reasoning,
         tolerant=True,
     )
-    return plan, OneRequest(asked.prompt, "text" if output is None else output.name)
+    return plan, OneRequest(asked.prompt, "text" if output is None else output.name, keys.values())
 
 
 def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _in_turn(models: Sequence[str], config: FrameworkConfig) -> tuple[str, ...]:
     return tuple(itertools.islice(itertools.cycle(models), max(config.num_processors, len(models))))
 
 
-def _judging(config: FrameworkConfig, options: Options, keys: Mapping[str, str]) -> dict[str, Any]:
+def _judging(config: FrameworkConfig, options: Options, keys: Mapping[str, Key]) -> dict[str, Any]:
     """Give the options of the decision maker's call."""
     model = config.decision_maker_model or _cheap(target_for(options, keys))
     try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.exceptions import (
     APIError,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from openai.types import CompletionUsage
     from openai.types.chat import ParsedChatCompletion
 
-__all__ = ["OneRequest", "course_of", "error_of", "failed_processors"]
+__all__ = ["OneRequest", "course_of", "error_of"]
 
 _API: dict[FailureKind, type[APIError]] = {
     FailureKind.TIMEOUT: LLMTimeoutError,
@@ -52,14 +54,21 @@ _INVALID = frozenset(
 
 
 class OneRequest:
-    """A prompt as the one row of a run (see `run.Rows`); the result is a completion, None where there is no answer."""
+    """A prompt as the one row of a run (see `run.Rows`); the result is a completion, None where there is no answer.
+
+    Args:
+        prompt: What the user said last.
+        label: A few words for the display.
+        keys: What no message may hold: a provider may repeat a key when it refuses it.
+    """
 
     total = 1
     source = ""
 
-    def __init__(self, prompt: str, label: str) -> None:
+    def __init__(self, prompt: str, label: str, keys: Iterable[Key] = ()) -> None:
         self.label = label
         self._prompt = prompt
+        self._keys = [key for key in keys if key]
 
     def prompts(self, rows: range) -> list[str]:
         """Give the prompt."""
@@ -95,8 +104,20 @@ class OneRequest:
         )
 
     def errors(self, run: Run) -> list[FailedProcessor]:
-        """Give the processors that failed."""
-        return failed_processors(run)
+        """Give the processors that have no answer, in order."""
+        course = course_of(run)
+        failed = []
+        for member, outcome in zip(course.plan.members, course.outcomes(0), strict=True):
+            if outcome is not None and outcome.failure is not None:
+                cause = error_of(replace(outcome.failure, message=self.hidden(outcome.failure.message)))
+                failed.append(FailedProcessor(member.model, cause.error_code, cause.message, cause))
+        return failed
+
+    def hidden(self, text: str) -> str:
+        """Give *text* without the keys."""
+        for key in self._keys:
+            text = text.replace(key.reveal(), "[key]")
+        return text
 
 
 def course_of(run: Run) -> EnsembleCourse:
@@ -105,37 +126,13 @@ def course_of(run: Run) -> EnsembleCourse:
     return run.course
 
 
-def failed_processors(run: Run, secrets: Iterable[str] = ()) -> list[FailedProcessor]:
-    """Give the processors that have no answer, in order.
-
-    Args:
-        run: One that has ended.
-        secrets: Keys, which a provider may repeat when it refuses them, and which no message may hold.
-    """
-    course = course_of(run)
-    failed = []
-    for member, outcome in zip(course.plan.members, course.outcomes(0), strict=True):
-        if outcome is not None and outcome.failure is not None:
-            failure = outcome.failure
-            cause = error_of(failure, secrets)
-            failed.append(FailedProcessor(member.model, str(failure.kind), cause.message, cause))
-    return failed
-
-
-def error_of(failure: Failure, secrets: Iterable[str] = ()) -> ParallelLLMError:
+def error_of(failure: Failure) -> ParallelLLMError:
     """Give a failure as an error, its kind as the `error_code`."""
-    message, code = hidden(failure.message, secrets), str(failure.kind)
+    code = str(failure.kind)
     kind = _API.get(failure.kind)
     if kind is not None:
-        return kind(message, code, status_code=failure.status, retry_after=failure.retry_after_s)
-    return (LLMValidationError if failure.kind in _INVALID else ParallelLLMError)(message, code)
-
-
-def hidden(text: str, secrets: Iterable[str]) -> str:
-    """Give *text* without *secrets*."""
-    for secret in secrets:
-        text = text.replace(secret, "[key]")
-    return text
+        return kind(failure.message, code, status_code=failure.status, retry_after=failure.retry_after_s)
+    return (LLMValidationError if failure.kind in _INVALID else ParallelLLMError)(failure.message, code)
 
 
 def _about(course: EnsembleCourse) -> dict[str, Any]:

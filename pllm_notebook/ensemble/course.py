@@ -28,8 +28,8 @@ from pllm_notebook.run import (
     Chunk,
     Conductor,
     Ledger,
-    Limits,
     Listener,
+    Means,
     Outcome,
     Pace,
     Prompts,
@@ -54,7 +54,7 @@ class EnsembleCourse:
         engine: Where it runs.
         store: None to keep nothing.
         ended: Called when the run has ended, however it did.
-        limits: Where what is learned of a model's limits is kept.
+        means: What the members' courses are given.
 
     Attributes:
         plan: As given.
@@ -73,7 +73,7 @@ class EnsembleCourse:
         engine: Engine,
         store: Store | None,
         ended: Callable[[], None],
-        limits: Limits,
+        means: Means,
     ) -> None:
         options = plan.members[0].ask.options
         self.plan = plan
@@ -90,9 +90,10 @@ class EnsembleCourse:
         self._engine = engine
         self._store = store
         self._ended = ended
-        self._limits = limits
+        self._means = means
         self._purse = Purse(options.max_cost_usd)
         self._serial = options.mode == "sync"
+        self._batch = options.mode == "batch"
         self._raises = self._serial or options.errors == "raise"
         self._listeners: dict[Conductor, Listener] = {}
         self._members = [
@@ -117,6 +118,11 @@ class EnsembleCourse:
     def in_flight(self) -> int:
         """Calls on the wire."""
         return sum(course.in_flight for course in self._courses())
+
+    @property
+    def submitted(self) -> bool:
+        """Whether everything that it asks now is on its way."""
+        return self.state != "running" or (not self._waiting and all(course.submitted for course in self._courses()))
 
     @property
     def kept(self) -> int:
@@ -219,7 +225,8 @@ class EnsembleCourse:
         self._heard.clear()
         self._ready, self._contested = [], []
         for member in self._members:
-            sent_again = calls.intersection(member.retryable(kinds))
+            # The ledger is the first member's; another may have planned calls that this one had not, at a stop.
+            sent_again = {call for call in member.retryable(kinds) if call in calls or call >= len(self.ledger.keys)}
             self._waiting.append(partial(member.again, kinds, sent_again))
             for call, outcome in enumerate(member.ledger.outcomes):
                 if outcome is not None and call not in sent_again and self._undecided(call):
@@ -244,7 +251,8 @@ class EnsembleCourse:
             self._engine,
             self._store,
             self._course_ended,
-            self._limits(ask.target),
+            self._means.limits(ask.target),
+            self._means.sender(ask.target),
             purse=self._purse,
             listener=listener,
         )
@@ -375,6 +383,8 @@ class EnsembleCourse:
         busy = bool(self._waves) and self._waves[-1].state == "running"
         if not self._contested or busy or self._stopping is not None or (self._serial and self._going):
             return
+        if self._batch and (self._going or self._deciding or self._ready):
+            return  # all further calls in one job
         assert self.plan.further is not None  # else nothing is contested
         calls, self._contested = self._contested, []
         self.judged += len(calls)

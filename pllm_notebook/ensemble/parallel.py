@@ -11,13 +11,12 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
+from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.asking import request_for
-from pllm_notebook.ensemble.completions import course_of, failed_processors, hidden
+from pllm_notebook.ensemble.completions import OneRequest, course_of
 from pllm_notebook.ensemble.config import FrameworkConfig, changed, create_default_config
 from pllm_notebook.ensemble.questions import submit
-from pllm_notebook.exceptions import ProcessingError, UsageError
+from pllm_notebook.exceptions import ConfigurationError, ProcessingError, UsageError
 from pllm_notebook.run import Run
 
 if TYPE_CHECKING:
@@ -48,16 +47,28 @@ class ParallelLLM:
 
     Args:
         api_key: For the provider of each request's `model`; other providers' keys, and this one where it is None,
-            are taken from the environment. It is in no representation, message or log line of ours.
+            are taken from the environment. It is in no representation and no error.
         config: None for the defaults.
+
+    Raises:
+        ConfigurationError: For an empty key, or a config that is none. Nothing was sent.
 
     Attributes:
         chat: `chat.completions.parse(…)`, as in OpenAI's client.
         beta: `beta.chat.completions.parse(…)`, where that client had it before.
     """
 
-    def __init__(self, api_key: str | None = None, config: FrameworkConfig | None = None) -> None:
-        self._api_key = None if api_key is None else SecretStr(api_key)
+    def __init__(self, api_key: str | Key | None = None, config: FrameworkConfig | None = None) -> None:
+        # The argument itself is let go of: tracebacks with variables show it.
+        api_key = Key(api_key) if isinstance(api_key, str) else api_key
+        self._api_key = api_key
+        if self._api_key is not None and not self._api_key.reveal():
+            raise ConfigurationError("api_key is empty: give a key, or None for the environment's. Nothing was sent.")
+        if config is not None and not isinstance(config, FrameworkConfig):
+            raise ConfigurationError(
+                f"config is a FrameworkConfig, not {type(config).__name__}; create_framework(…) takes single settings. "
+                f"Nothing was sent."
+            )
         self._config = create_default_config() if config is None else config
         self.chat = Chat(self)
         self.beta = Beta(self.chat)
@@ -132,7 +143,7 @@ class ParallelLLM:
         models: Sequence[str] | None = rest.pop("models", None)
         plan, rows = request_for(
             self._config,
-            None if self._api_key is None else self._api_key.get_secret_value(),
+            self._api_key,
             messages=messages,
             response_format=response_format,
             model=model,
@@ -153,15 +164,15 @@ class ParallelLLM:
 
     def _answer(self, run: Run) -> Any:
         """Give the answer of a run that has ended, or raise what kept it from having one. Called by who is called."""
-        course = course_of(run)
+        course, rows = course_of(run), run.rows
+        assert isinstance(rows, OneRequest)
         if course.error is not None or run.state == "cancelled":
             run.result()  # raises
         outcome = run.ledger.outcome(0)
         if outcome is None:
             unsent = run.ledger.failure(0)
             raise UsageError("Nothing was sent." if unsent is None else unsent.message)
-        secrets = [] if self._api_key is None else [self._api_key.get_secret_value()]
-        failed = failed_processors(run, secrets)
+        failed = rows.errors(run)
         decision = course.decisions[0]
         count = len(course.plan.members)
         self._log(
@@ -176,7 +187,7 @@ class ParallelLLM:
         if outcome.failure is not None:
             raise ProcessingError(failed) from failed[0].cause
         if decision.trouble:
-            told = f"The decision maker failed, and the majority's answer stands. {hidden(decision.trouble, secrets)}"
+            told = f"The decision maker failed, and the majority's answer stands. {rows.hidden(decision.trouble)}"
             self._log(logging.WARNING, "%s", "The decision maker failed, and the majority's answer stands")
             warnings.warn(told, stacklevel=3)
         if course.unsaved:
@@ -247,4 +258,6 @@ def create_framework(api_key: str | None = None, **config: Any) -> ParallelLLM:
     Raises:
         ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.
     """
-    return ParallelLLM(api_key, changed(create_default_config(), config))
+    # A refused setting is told with this function's variables in some tracebacks: none may hold the key by then.
+    key, api_key = None if api_key is None else Key(api_key), None
+    return ParallelLLM(key, changed(create_default_config(), config))

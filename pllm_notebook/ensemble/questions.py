@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.ensemble.decisions import Member, Plan
 from pllm_notebook.ensemble.reasoning import reasoned
@@ -16,7 +17,7 @@ from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import Turn
-from pllm_notebook.run import Ask, Estimate, Rows, Run, ask_for, estimate_rows, start
+from pllm_notebook.run import Ask, Estimate, Rows, Run, ask_for, confirm, estimate_rows, start
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
@@ -58,7 +59,7 @@ def plan_for(
     *,
     instruct: bool = False,
     history: tuple[Turn, ...] = (),
-    keys: Mapping[str, str] | None = None,
+    keys: Mapping[str, Key] | None = None,
     judging: Mapping[str, Any] | None = None,
     own: Callable[[Options], Options] | None = None,
     reasoning: bool = False,
@@ -119,6 +120,9 @@ def plan_for(
 
 def submit(question: Question, rows: Rows) -> Run:
     """Start a run of *question* in the background and give its handle at once (see `run.start`)."""
+    options = (question if isinstance(question, Ask) else question.members[0].ask).options
+    if options.mode == "batch" and options.confirm:
+        confirm(estimate(question, rows))
     if isinstance(question, Ask):
         return start(question, rows)
     asks = [member.ask for member in question.members]

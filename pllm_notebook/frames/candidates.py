@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pllm_notebook.ensemble import Decision, EnsembleCourse
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import MissingPackageError, PllmError
 from pllm_notebook.run import Run
 
 __all__ = ["Agreement", "agreement_of", "candidates_of", "whole_agreement"]
@@ -35,12 +35,12 @@ class Agreement(pd.DataFrame):
             The axes.
 
         Raises:
-            UsageError: When matplotlib is not installed.
+            MissingPackageError: Without matplotlib.
         """
         try:
             from matplotlib import pyplot
         except ImportError:
-            raise UsageError("The plot needs matplotlib: pip install matplotlib.") from None
+            raise MissingPackageError("The plot of agreement", "matplotlib", "evaluate") from None
         ax = pyplot.subplots(figsize=(7, 3))[1] if ax is None else ax
         edges = [at / bins for at in range(bins + 1)]
         columns = [self[name].dropna().astype(float).to_list() for name in self.columns]

@@ -81,13 +81,14 @@ class Evaluation:
         code = {value: at for at, value in enumerate(classes)}
         true, said, all_codes = [code[v] for v in truths], [code[v] for v in answers], list(range(len(classes)))
         self.accuracy = float(metrics.accuracy_score(true, said))
-        self.kappa = float(metrics.cohen_kappa_score(true, said)) if len(classes) > 1 else float("nan")
+        several = len(classes) > 1  # scikit-learn warns of a single class, which is no fault here
+        self.kappa = float(metrics.cohen_kappa_score(true, said)) if several else float("nan")
         index = pd.Index(self._classes, dtype="object", name=against)
         figures = metrics.precision_recall_fscore_support(true, said, labels=all_codes, zero_division=np.nan)
         self.report = pd.DataFrame(
             dict(zip(("precision", "recall", "f1", "support"), figures, strict=True)), index=index
         ).astype({"support": "int64"})
-        counts = metrics.confusion_matrix(true, said, labels=all_codes)
+        counts = metrics.confusion_matrix(true, said, labels=all_codes) if several else [[len(true)]]
         self.confusion = pd.DataFrame(counts, index=index, columns=index.rename(field))
 
     def __repr__(self) -> str:

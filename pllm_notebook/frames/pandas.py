@@ -37,6 +37,10 @@ _ERROR_DTYPES = {
     "attempts": "int64",
     "raw": "string",
     "cost_usd": "Float64",
+    "status": "Int64",
+    "field": "string",
+    "request_id": "string",
+    "prompt": "string",
 }
 
 PandasT = TypeVar("PandasT", pd.DataFrame, "pd.Series[Any]")
@@ -97,6 +101,10 @@ class PandasRows:
         result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1) if made else out
         result.attrs = {**frame.attrs, _ATTR: run.id}
         return result
+
+    def name_of(self, row: int) -> str:
+        """Give a row's label, as text."""
+        return str(self.frame.index[row])
 
     def errors(self, run: Run) -> pd.DataFrame:
         """Give one line per failed row."""
@@ -249,7 +257,11 @@ class _LLM(Generic[PandasT]):
 
     @property
     def errors(self) -> pd.DataFrame:
-        """The failed rows of the run that made this frame: position, label, kind, message, attempts, raw, cost_usd."""
+        """The failed rows of the run that made this frame, one a line.
+
+        Columns: position, label, kind, message, attempts, raw, cost_usd (NA for unknown); what the provider said of
+        a call: status, field (of the request, that it rejected), request_id; and the beginning of the prompt.
+        """
         errors: pd.DataFrame = self.run.errors
         return errors
 

@@ -18,6 +18,9 @@ from pllm_notebook.settings import Options
 
 __all__ = ["Given", "Shape", "error_rows", "prompts_of", "usage_rows"]
 
+_PROMPT = 100
+"""Characters of a failed row's prompt that its line shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -190,7 +193,7 @@ class _Prompts:
 
 
 def error_rows(run: Run) -> Iterator[dict[str, Any]]:
-    """Give one record for each failed row, in row order."""
+    """Give one record for each failed row, in row order; of its prompt, the beginning."""
     ledger = run.ledger
     for row in range(len(ledger.call_of_row)):
         failure = ledger.failure(row)
@@ -204,7 +207,17 @@ def error_rows(run: Run) -> Iterator[dict[str, Any]]:
                 "attempts": failure.attempts,
                 "raw": failure.raw,
                 "cost_usd": paid,
+                "status": failure.status,
+                "field": failure.field,
+                "request_id": failure.request_id,
+                "prompt": _beginning(run, row),
             }
+
+
+def _beginning(run: Run, row: int) -> str:
+    (prompt,) = run.rows.prompts(range(row, row + 1))
+    # A row that could not be sent may have half a surrogate pair, which is no text for a column.
+    return prompt[:_PROMPT].encode("utf-8", "backslashreplace").decode() if isinstance(prompt, str) else ""
 
 
 def usage_rows(run: Run) -> Iterator[Mapping[str, Any]]:

@@ -13,18 +13,20 @@ from typing import Any
 from pllm_notebook.exceptions import RunInterrupted, UsageError, guess
 from pllm_notebook.frames.lists import submit_list, submit_one
 from pllm_notebook.notebook.arguments import help_text, read
+from pllm_notebook.notebook.markdown import harmless
 from pllm_notebook.run import Run
 
 __all__ = ["Text", "run_cell"]
 
 
 class Text(str):
-    """A model's plain answer: a string that a notebook shows as Markdown."""
+    """A model's plain answer: a string that a notebook shows as Markdown. What is shown can do nothing; it is whole."""
 
     source = ""
 
     def _repr_markdown_(self) -> str:
-        return f"**SIMULATED** by {self.source}\n\n{self}" if self.source else str(self)
+        shown = harmless(self)
+        return f"**SIMULATED** by {harmless(self.source)}\n\n{shown}" if self.source else shown
 
 
 async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocking: bool) -> Any:

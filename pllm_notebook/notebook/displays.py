@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.protocols import Sink
 
-__all__ = ["for_here"]
+if TYPE_CHECKING:
+    from pllm_notebook.frames.jobs import Jobs
+
+__all__ = ["for_here", "panel"]
 
 
 def for_here() -> Sink | None:
@@ -28,6 +31,17 @@ def for_here() -> Sink | None:
     from pllm_notebook.notebook.terminal import TerminalSink
 
     return TerminalSink()
+
+
+def panel(jobs: Jobs) -> dict[str, Any]:
+    """Make the buttons that are shown in place of the table of *jobs*: a MIME bundle, empty where there are none."""
+    if getattr(_shell(), "kernel", None) is None:
+        return {}
+    try:
+        from pllm_notebook.notebook.job_panel import JobPanel
+    except ImportError:
+        return {}
+    return JobPanel(jobs).bundle()
 
 
 def _shell() -> Any:

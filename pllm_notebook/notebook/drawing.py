@@ -6,8 +6,8 @@ Everything that comes from data or a provider is escaped here.
 from __future__ import annotations
 
 from pllm_notebook.notebook import wording
-from pllm_notebook.notebook.text import in_html
 from pllm_notebook.records import Progress
+from pllm_notebook.shown import in_html
 
 __all__ = ["HINT", "bar", "counts", "details"]
 

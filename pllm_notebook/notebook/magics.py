@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from IPython.core.magic import no_var_expand
@@ -11,6 +12,7 @@ from pllm_notebook.notebook import completions
 from pllm_notebook.notebook.arguments import help_text
 from pllm_notebook.notebook.cell import run_cell
 from pllm_notebook.notebook.words import run_word
+from pllm_notebook.run.tending import tend
 
 __all__ = ["awaited", "load", "unload"]
 
@@ -38,6 +40,8 @@ def load(shell: Any) -> None:
     if awaited not in transformers:
         transformers.append(awaited)
     completions.load(shell)
+    # After the cell, since the same cell often goes on to configure things.
+    shell.events.register("post_run_cell", _after_cell)
 
 
 def unload(shell: Any) -> None:
@@ -47,6 +51,12 @@ def unload(shell: Any) -> None:
     if awaited in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(awaited)
     completions.unload(shell)
+    with suppress(ValueError):
+        shell.events.unregister("post_run_cell", _after_cell)
+
+
+def _after_cell(result: object = None) -> None:
+    tend()
 
 
 def awaited(lines: list[str]) -> list[str]:

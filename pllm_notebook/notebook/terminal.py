@@ -9,6 +9,7 @@ from typing import Any
 
 from pllm_notebook.notebook import wording
 from pllm_notebook.records import Progress
+from pllm_notebook.shown import without_controls
 
 __all__ = ["TerminalSink"]
 
@@ -39,7 +40,7 @@ class TerminalSink:
             self._bar = tqdm(
                 total=progress.total,
                 initial=progress.total - progress.pending,
-                desc=f"{progress.label} {wording.model(progress)}",
+                desc=without_controls(f"{progress.label} {wording.model(progress)}"),
                 unit="row",
                 file=self._stream,
                 dynamic_ncols=True,
@@ -55,7 +56,7 @@ class TerminalSink:
             self._bar.n = progress.total - progress.pending
             failed = f"{progress.failed:,} failed" if progress.failed else ""
             parts = [failed, *wording.spent(progress), progress.note]
-            self._bar.set_postfix_str(" · ".join(part for part in parts if part))
+            self._bar.set_postfix_str(without_controls(" · ".join(part for part in parts if part)))
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every_s
             self._write(wording.step(progress))
@@ -68,6 +69,7 @@ class TerminalSink:
         self._write(wording.ended(progress))
 
     def _write(self, line: str) -> None:
+        line = without_controls(line)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         # A console that cannot show "✓" gets "?" rather than a traceback.
         self._stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")

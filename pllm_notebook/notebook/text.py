@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import html
 import time
 import uuid
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from typing import Any
 
 from pllm_notebook.notebook import wording
 from pllm_notebook.records import Progress
+from pllm_notebook.shown import in_html, without_controls
 
-__all__ = ["Output", "TextSink", "in_html", "line_bundle"]
+__all__ = ["Output", "TextSink", "line_bundle"]
 
 _REDRAW_S = 1.0
 # The colour is the page's own, so that it is right in the dark too.
@@ -60,14 +60,9 @@ def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
     """
     weak = f" <span style='opacity:0.65'>{in_html(muted)}</span>" if muted else ""
     return {
-        "text/plain": f"{text} {muted}".rstrip(),
+        "text/plain": without_controls(f"{text} {muted}").rstrip(),
         "text/html": f"<div style='{_STYLE}'>{in_html(text)}{weak}</div>",
     }
-
-
-def in_html(text: str) -> str:
-    """Escape text, and keep a page from setting what stands between two dollar signs as mathematics."""
-    return html.escape(text).replace("$", "<span>$</span>")
 
 
 class TextSink:

@@ -15,12 +15,12 @@ from pllm_notebook.notebook import drawing, wording
 from pllm_notebook.notebook.text import Output, line_bundle
 from pllm_notebook.records import Progress
 
-__all__ = ["WidgetSink"]
+__all__ = ["VIEW", "WidgetSink", "button"]
 
 # A run that the cache answers is over before a widget would be drawn; it only ever shows its line.
 _WIDGET_AFTER_S = 0.25
 
-_VIEW = "application/vnd.jupyter.widget-view+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class WidgetSink:
@@ -68,15 +68,15 @@ class WidgetSink:
         self._retry_output = place = self._retry_output or line.beside()
 
         def offer() -> None:
-            button = _button("Retry failed", "repeat", words, width="120px")
+            again = button("Retry failed", "repeat", words, width="120px")
 
             def clicked(_: object) -> None:
                 place.show(line_bundle(""))
-                _close(button)
+                _close(again)
                 retry()
 
-            button.on_click(clicked)
-            place.show(_bundle(button, words))
+            again.on_click(clicked)
+            place.show(_bundle(again, words))
 
         line.within(offer)
 
@@ -89,7 +89,7 @@ class _Panel:
         self._bar, self._counts, self._details = (
             ipywidgets.HTML(text, layout=ipywidgets.Layout(margin="0")) for text in _drawn(progress)
         )
-        self._stop = _button(
+        self._stop = button(
             "Stop",
             "stop",
             "Stop and keep every finished row. Interrupting the kernel does so too, and works everywhere.",
@@ -120,7 +120,7 @@ def _drawn(progress: Progress) -> tuple[str, str, str]:
     return drawing.bar(progress), drawing.counts(progress), drawing.details(progress)
 
 
-def _button(description: str, icon: str, tooltip: str, *, width: str) -> ipywidgets.Button:
+def button(description: str, icon: str, tooltip: str, *, width: str) -> ipywidgets.Button:
     """Make a button whose clicks are handled where the browser sends them.
 
     ipykernel 7.4 hands a widget's messages to the thread that last spoke for that widget, which is the
@@ -128,11 +128,11 @@ def _button(description: str, icon: str, tooltip: str, *, width: str) -> ipywidg
     (and not needed) in other versions.
     """
     layout = ipywidgets.Layout(width=width, height="26px", margin="0 0 0 12px" if description == "Stop" else "0")
-    button = ipywidgets.Button(description=description, icon=icon, tooltip=tooltip, layout=layout)
-    comm = button.comm
+    made = ipywidgets.Button(description=description, icon=icon, tooltip=tooltip, layout=layout)
+    comm = made.comm
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, default: default
-    return button
+    return made
 
 
 def _close(*widgets: ipywidgets.Widget) -> None:
@@ -145,7 +145,7 @@ def _close(*widgets: ipywidgets.Widget) -> None:
 
 def _bundle(widget: ipywidgets.Widget, words: str) -> dict[str, Any]:
     """Show a widget, with *words* where there are no widgets."""
-    return {"text/plain": words, _VIEW: {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
+    return {"text/plain": words, VIEW: {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
 
 
 def _nothing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 import time
@@ -15,11 +14,12 @@ import pandas as pd
 
 import pllm_notebook
 from pllm_notebook.engine import engine
-from pllm_notebook.exceptions import NotAvailableYetError, PllmError, UnknownModelError, UsageError, guess
+from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
 from pllm_notebook.notebook import wording
 from pllm_notebook.run import Run, options_for, runs
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.settings import configure, current
+from pllm_notebook.shown import in_html, without_controls
 
 __all__ = ["WORDS", "Overview", "run_word"]
 
@@ -36,12 +36,12 @@ class Overview:
 
     def __repr__(self) -> str:
         width = max((len(name) for name, _ in self.lines), default=0)
-        return "\n".join(f"{name:<{width}}  {text}" for name, text in self.lines)
+        return "\n".join(f"{name:<{width}}  {without_controls(text)}" for name, text in self.lines)
 
     def _repr_html_(self) -> str:
         style = "style='text-align:left'"
         rows = "".join(
-            f"<tr><th {style}>{html.escape(name)}</th><td {style}>{html.escape(text)}</td></tr>"
+            f"<tr><th {style}>{in_html(name)}</th><td {style}>{in_html(text)}</td></tr>"
             for name, text in self.lines
         )
         return f"<table>{rows}</table>"
@@ -53,7 +53,7 @@ def run_word(line: str) -> Any:
     %pllm              the model in force and where it comes from
     %pllm use MODEL    set the model for every later call
     %pllm status       the newest run
-    %pllm errors       its failed rows
+    %pllm errors       its failed rows; in a new kernel, the failed calls that the cache has kept
     %pllm retry        send those again that can succeed again, and wait
     %pllm cost         what this session's runs cost
     %pllm limits       the providers' limits as told and as found out, and what was refused
@@ -117,8 +117,8 @@ def status() -> Overview:
 
 
 def errors() -> Any:
-    """Give the failed rows of the newest run."""
-    return _newest().errors
+    """Give the failed rows of the newest run; in a new kernel, the failed calls that the cache has kept."""
+    return pllm_notebook.errors()
 
 
 def retry() -> Run:
@@ -189,7 +189,7 @@ def limits() -> pd.DataFrame:
 
 def jobs() -> Any:
     """Give the providers' batch jobs."""
-    raise NotAvailableYetError("%pllm jobs")
+    return pllm_notebook.jobs()
 
 
 def cache() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pllm_notebook.credentials import Address, Key
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import refusals
 from pllm_notebook.providers.openai import called, extra, schema_instruction
@@ -145,13 +146,14 @@ class Messages:
         )
 
 
-def connect(api_key: str, base_url: str | None = None) -> StainlessTransport:
+def connect(key: Key, address: Address) -> StainlessTransport:
     """Open a client. Call it on the loop that will use it."""
     import anthropic
 
     client = anthropic.AsyncAnthropic(
-        api_key=api_key,
-        base_url=base_url,
+        api_key=key.reveal(),
+        base_url=address or None,
+        default_headers=address.headers(),
         max_retries=0,
         timeout=None,
         http_client=anthropic.DefaultAioHttpClient(timeout=None),

@@ -7,11 +7,13 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingPackageError
 from pllm_notebook.protocols import MalformedReply, TransportFault
 from pllm_notebook.providers import refusals
 from pllm_notebook.providers.openai import called, extra, schema_instruction
 from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
+from pllm_notebook.redaction import redacted
 
 __all__ = ["Generate", "connect"]
 
@@ -151,9 +153,9 @@ class GenaiTransport:
             body = orjson.dumps(error.details, default=str)
             return RawReply(int(error.code or 500), _lower(headers), body)
         except self._faults as error:
-            raise TransportFault(FailureKind.CONNECTION, f"{type(error).__name__}: {error}") from error
+            raise TransportFault(FailureKind.CONNECTION, redacted(f"{type(error).__name__}: {error}")) from error
         except ValueError as error:  # the SDK decodes error pages as JSON
-            raise TransportFault(FailureKind.MALFORMED, f"{type(error).__name__}: {error}") from error
+            raise TransportFault(FailureKind.MALFORMED, redacted(f"{type(error).__name__}: {error}")) from error
         response = answer.sdk_http_response
         return RawReply(200, _lower(response.headers or {}), (response.body or "").encode())
 
@@ -162,14 +164,15 @@ class GenaiTransport:
             await self._client.aio.aclose()
 
 
-def connect(api_key: str, base_url: str | None = None) -> GenaiTransport:
+def connect(key: Key, address: Address) -> GenaiTransport:
     """Open a client. Call it on the loop that will use it."""
     try:
         from google import genai
         from google.genai import types
     except ImportError:
         raise MissingPackageError("google", "google-genai", "google") from None
-    return GenaiTransport(genai.Client(api_key=api_key, http_options=types.HttpOptions(base_url=base_url)))
+    options = types.HttpOptions(base_url=address or None, headers=address.headers())
+    return GenaiTransport(genai.Client(api_key=key.reveal(), http_options=options))
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

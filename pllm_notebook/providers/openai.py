@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import refusals
@@ -268,13 +269,14 @@ def limits(headers: Mapping[str, str]) -> LimitReport | None:
     )
 
 
-def connect(api_key: str, base_url: str | None = None) -> StainlessTransport:
+def connect(key: Key, address: Address) -> StainlessTransport:
     """Open a client. Call it on the loop that will use it."""
     import openai
 
     client = openai.AsyncOpenAI(
-        api_key=api_key,
-        base_url=base_url,
+        api_key=key.reveal(),
+        base_url=address or None,
+        default_headers=address.headers(),
         max_retries=0,
         timeout=None,
         http_client=openai.DefaultAioHttpClient(timeout=None),

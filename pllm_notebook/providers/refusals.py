@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 
 from pllm_notebook.records import Failure, FailureKind, RawReply
+from pllm_notebook.redaction import redacted
 
-__all__ = ["body_of", "failure", "number", "redacted", "retry_after_s", "seconds"]
+__all__ = ["beginning", "body_of", "failure", "number", "retry_after_s", "seconds"]
 
 _BY_STATUS = {
     400: FailureKind.BAD_REQUEST,
@@ -31,8 +32,6 @@ _BY_STATUS = {
     503: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,
 }
-# The beginnings that the large providers and routers give their keys; what follows is at least this long.
-_KEY = re.compile(r"\b(sk-|sk_|AIza|AQ\.|gsk_|xai-|hf_|Bearer )[\w*.-]{6,}")
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -49,7 +48,7 @@ def failure(
     """Build the failure for *raw*; the status decides the kind where the caller knows no better."""
     if kind is None:
         kind = _BY_STATUS.get(raw.status) or (FailureKind.SERVER if raw.status >= 500 else FailureKind.BAD_REQUEST)
-    text = redacted(raw.body[:500].decode("utf-8", "replace"))
+    text = beginning(raw)
     return Failure(
         kind=kind,
         message=redacted(message) or f"HTTP {raw.status}: {text}",
@@ -61,9 +60,10 @@ def failure(
     )
 
 
-def redacted(text: str) -> str:
-    """Blank out what looks like a key: providers quote the one they refuse."""
-    return _KEY.sub(lambda match: f"{match[1]}…", text)
+def beginning(raw: RawReply) -> str:
+    """Give the first 500 characters of a body, without keys: providers and proxies quote the one they were sent."""
+    # Cut only afterwards: half a key would not be known for one.
+    return redacted(raw.body[:4000].decode("utf-8", "replace"))[:500]
 
 
 def body_of(raw: RawReply) -> dict[str, Any]:
@@ -83,11 +83,18 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after")
     wait = number(text)
     if wait is None and text:
-        try:
-            wait = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
-            return None
+        # By the provider's own clock where it tells the time: this machine's may be an hour off.
+        until, now = _date(text), _date(headers.get("date"))
+        wait = None if until is None else until - (time.time() if now is None else now)
     return None if wait is None else max(0.0, wait)
+
+
+def _date(text: str | None) -> float | None:
+    """Read an HTTP date, in seconds since 1970."""
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp() if text else None
+    except ValueError:
+        return None
 
 
 def seconds(text: str | None) -> float | None:

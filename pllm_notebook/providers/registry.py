@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
-from pllm_notebook.protocols import Transport
+from pllm_notebook.protocols import BatchDesk, Transport
 from pllm_notebook.providers import models
 from pllm_notebook.providers.quirks import quirks_of
 from pllm_notebook.providers.target import Target
+from pllm_notebook.redaction import know
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, Dialect
 
 __all__ = ["KEYS", "PROVIDERS", "resolve"]
@@ -24,6 +25,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
 }
 _DIALECTS: dict[str, Dialect] = {"openai": OPENAI, "anthropic": ANTHROPIC, "google": GOOGLE}
+# Clients of clouds that have no batch API, or one of their own that takes its requests from a bucket.
+_NO_DESK = frozenset(
+    {"AsyncAnthropicBedrock", "AsyncAnthropicBedrockMantle", "AsyncAnthropicFoundry", "AsyncAnthropicVertex"}
+)
 _PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
 
 
@@ -32,7 +37,7 @@ def resolve(
     *,
     servers: Mapping[str, str],
     clients: Mapping[str, Any],
-    keys: Mapping[str, str],
+    keys: Mapping[str, Key],
     simulator: Callable[[str], str],
 ) -> Target:
     """Resolve a model.
@@ -63,7 +68,7 @@ def resolve(
     if provider in clients:
         return _client_target(provider, model, clients[provider])
     if provider in servers:
-        return _server_target(provider, model, servers[provider], keys.get(provider))
+        return _server_target(provider, model, Address(servers[provider]), keys.get(provider))
     if provider == "local":
         return _local_target(model)
     if provider == "sim":
@@ -92,51 +97,61 @@ def _default() -> str:
     )
 
 
-def _hosted_target(provider: str, model: str, key: str | None) -> Target:
+def _hosted_target(provider: str, model: str, key: Key | None) -> Target:
     variables = KEYS[provider]
-    key = key or next((os.environ[variable] for variable in variables if os.environ.get(variable)), None)
-    address = os.environ.get(f"{provider.upper()}_BASE_URL", "")
+    key = key or _key_in(*variables)
+    address = Address(os.environ.get(f"{provider.upper()}_BASE_URL", ""))
     keyless = MissingKeyError(provider, variables[0]) if key is None else None
 
     def connect() -> Transport:
         if key is None:
             raise MissingKeyError(provider, variables[0])
-        return _open(provider, key, address or None)
+        key.check(provider)
+        return _open(provider, key, address)
 
+    wire = _wire(provider, model)
     return Target(
         provider=provider,
         label=f"{provider}:{model}",
         model=model,
-        wire=_wire(provider, model),
+        wire=wire,
         dialect=_DIALECTS[provider],
         connect=connect,
-        account=_fingerprint(key or "", address),
+        account=(key or Key("")).fingerprint(address),
         quirks=quirks_of(provider, address, model),
         price_provider=provider,
         price_model=model,
         keyless=keyless,
         package=None if key is None else _PACKAGES[provider],
+        desk=lambda: _desk(provider, connect(), wire.path(model)),
     )
 
 
-def _server_target(name: str, model: str, address: str, key: str | None) -> Target:
+def _server_target(name: str, model: str, address: Address, key: Key | None) -> Target:
     from pllm_notebook.providers import openai
 
     # A local server wants any key at all; one behind a gate has its own variable.
-    key = key or os.environ.get(f"{name.upper().replace('-', '_')}_API_KEY") or "none"
+    used = key or _key_in(f"{name.upper().replace('-', '_')}_API_KEY") or Key("none")
     if not model:
         raise UnknownModelError(f"'{name}:' names no model of the server at {address}. Nothing was sent.")
+
+    def connect() -> Transport:
+        used.check(name)
+        return openai.connect(used, address)
+
+    wire = openai.Chat("max_tokens", strict=False)
     return Target(
         provider=name,
         label=f"{name}:{model}",
         model=model,
-        wire=openai.Chat("max_tokens", strict=False),
+        wire=wire,
         dialect=GRAMMAR,
-        connect=lambda: openai.connect(key, address),
-        account=_fingerprint(key, address),
+        connect=connect,
+        account=used.fingerprint(address),
         quirks=quirks_of(name, address, model),
         ladder=True,
         package=_PACKAGES["openai"],
+        desk=lambda: _desk("openai", connect(), wire.path(model)),
     )
 
 
@@ -158,6 +173,11 @@ def _client_target(name: str, model: str, client: Any) -> Target:
             f"Nothing was sent."
         )
 
+    # The client sends it by itself; made known here, it is taken out of what a provider says of it.
+    for held in (getattr(client, name, None) for name in ("api_key", "auth_token")):
+        if isinstance(held, str):
+            know(held)
+
     def connect() -> Transport:
         if kind == "google":
             from pllm_notebook.providers.google import GenaiTransport
@@ -167,17 +187,21 @@ def _client_target(name: str, model: str, client: Any) -> Target:
 
         return StainlessTransport(client, rewrites=True, owned=False)
 
+    wire = _wire(kind, model)
+    elsewhere = any(cls.__name__ in _NO_DESK for cls in family) or getattr(client, "vertexai", False) is True
     return Target(
         provider=name,
         label=f"{name}:{model}",
         model=model,
-        wire=_wire(kind, model),
+        wire=wire,
         dialect=_DIALECTS[kind],
         connect=connect,
         account=str(id(client)),
         quirks=quirks_of(name, str(id(client)), model),
         price_provider=kind,
         price_model=model,
+        desk=None if elsewhere else lambda: _desk(kind, connect(), wire.path(model)),
+        deskless=f"The client {name!r} is a {type(client).__name__}, which has no batch API." if elsewhere else "",
     )
 
 
@@ -198,10 +222,13 @@ def _local_target(model: str) -> Target:
         price_provider="local",
         price_model=model,
         slots=local.SLOTS,
+        deskless="A local model costs nothing and has no batch API.",
     )
 
 
 def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
+    from pllm_notebook.providers import openai
+
     kind, _, model = name.partition("/")
     if kind not in (*KEYS, "compatible"):
         raise UnknownModelError(
@@ -210,21 +237,26 @@ def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
         )
     maker = "openai" if kind == "compatible" else kind
     model = model or models.CHEAP[maker]
+    wire = openai.Chat("max_tokens", strict=False) if kind == "compatible" else _wire(kind, model)
+
+    def connect() -> Transport:
+        return _open(maker, Key("none"), Address(simulator(kind)))
+
     common: dict[str, Any] = {
         "provider": f"sim:{kind}",
         "label": f"sim:{kind}/{model}",
         "model": model,
-        "connect": lambda: _open(maker, "simulated", simulator(kind)),
+        "wire": wire,
+        "connect": connect,
+        "desk": lambda: _desk(maker, connect(), wire.path(model)),
         "account": "",
         "quirks": quirks_of("sim", kind, model),
         "simulated": True,
         "package": _PACKAGES[maker],
     }
     if kind == "compatible":
-        from pllm_notebook.providers import openai
-
-        return Target(wire=openai.Chat("max_tokens", strict=False), dialect=GRAMMAR, ladder=True, **common)
-    return Target(wire=_wire(kind, model), dialect=_DIALECTS[kind], price_provider=kind, price_model=model, **common)
+        return Target(dialect=GRAMMAR, ladder=True, **common)
+    return Target(dialect=_DIALECTS[kind], price_provider=kind, price_model=model, **common)
 
 
 def _wire(provider: str, model: str) -> Any:
@@ -242,7 +274,7 @@ def _wire(provider: str, model: str) -> Any:
     return google.Generate()
 
 
-def _open(provider: str, key: str, address: str | None) -> Transport:
+def _open(provider: str, key: Key, address: Address) -> Transport:
     if provider == "openai":
         from pllm_notebook.providers import openai
 
@@ -256,6 +288,20 @@ def _open(provider: str, key: str, address: str | None) -> Transport:
     return google.connect(key, address)
 
 
-def _fingerprint(key: str, address: str) -> str:
-    """Tell accounts apart without keeping what would open them."""
-    return hashlib.sha256(f"{address}\n{key}".encode()).hexdigest()[:12]
+def _desk(maker: str, transport: Any, path: str) -> BatchDesk:
+    if maker == "openai":
+        from pllm_notebook.providers.desks.openai import OpenAIDesk
+
+        return OpenAIDesk(transport, path)
+    if maker == "anthropic":
+        from pllm_notebook.providers.desks.anthropic import AnthropicDesk
+
+        return AnthropicDesk(transport)
+    from pllm_notebook.providers.desks.google import GoogleDesk
+
+    return GoogleDesk(transport, path)
+
+
+def _key_in(*variables: str) -> Key | None:
+    """Read the first of these variables that is set."""
+    return next((Key(os.environ[variable]) for variable in variables if os.environ.get(variable, "").strip()), None)

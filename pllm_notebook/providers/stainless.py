@@ -8,6 +8,7 @@ import orjson
 
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.records import FailureKind, RawReply
+from pllm_notebook.redaction import redacted
 
 __all__ = ["StainlessTransport"]
 
@@ -55,7 +56,7 @@ class StainlessTransport:
             response = error.response  # type: ignore[attr-defined]
         except (self._connection_error, self._transport_error) as error:
             cause = error.__cause__ or error
-            raise TransportFault(FailureKind.CONNECTION, f"{type(cause).__name__}: {cause}") from error
+            raise TransportFault(FailureKind.CONNECTION, redacted(f"{type(cause).__name__}: {cause}")) from error
         # A plain dict: the client's own mapping decodes and walks all headers at every look-up, and we look up ten.
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
         return RawReply(response.status_code, headers, response.content)

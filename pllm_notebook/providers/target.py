@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import MissingKeyError
-from pllm_notebook.protocols import MalformedReply, Transport, Wire
+from pllm_notebook.protocols import BatchDesk, MalformedReply, Transport, Wire
 from pllm_notebook.providers.models import refuses_sampling
 from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.providers.refusals import beginning
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.schema import Dialect
 
@@ -43,6 +44,8 @@ class Target:
         slots: Calls it can work on at once, None for unknown.
         keyless: What `connect` will raise for want of a key, None where there is one or none is needed.
         package: Module that `connect` will import, None where there is none worth loading before.
+        desk: Opens its batch API, as `connect` opens the live one and with the same errors; None where it has none.
+        deskless: Why it has none, as a sentence for a person; "" where it has one.
     """
 
     provider: str
@@ -60,6 +63,8 @@ class Target:
     slots: int | None = None
     keyless: MissingKeyError | None = None
     package: str | None = None
+    desk: Callable[[], BatchDesk] | None = None
+    deskless: str = ""
 
     @property
     def lane(self) -> tuple[str, str, str]:
@@ -152,10 +157,9 @@ class Target:
 
 
 def _malformed(raw: RawReply, what: str) -> Failure:
-    text = raw.body[:500].decode("utf-8", "replace")
     return Failure(
         kind=FailureKind.MALFORMED,
         message=f"The provider's reply is not what it documents: {what}.",
         status=raw.status,
-        raw=text,
+        raw=beginning(raw),
     )

@@ -3,6 +3,7 @@
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.conductor import Conductor
+from pllm_notebook.run.confirm import confirm
 from pllm_notebook.run.course import Course, Listener, State
 from pllm_notebook.run.estimate import Estimate
 from pllm_notebook.run.explain import Explanation
@@ -11,7 +12,7 @@ from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.planner import Chunk, Prompts
 from pllm_notebook.run.registry import find, runs
 from pllm_notebook.run.run import Rows, Run
-from pllm_notebook.run.start import Limits, ask_for, estimate_rows, options_for, start
+from pllm_notebook.run.start import Means, ask_for, estimate_rows, options_for, start
 from pllm_notebook.sinks import register
 
 __all__ = [
@@ -22,8 +23,8 @@ __all__ = [
     "Estimate",
     "Explanation",
     "Ledger",
-    "Limits",
     "Listener",
+    "Means",
     "Outcome",
     "Pace",
     "Prompts",
@@ -32,6 +33,7 @@ __all__ = [
     "Run",
     "State",
     "ask_for",
+    "confirm",
     "estimate_rows",
     "find",
     "options_for",

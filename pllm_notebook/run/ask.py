@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from pllm_notebook.credentials import Key
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
@@ -228,7 +229,7 @@ class Ask:
         return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
 
 
-def target_for(options: Options, keys: Mapping[str, str] | None = None) -> Target:
+def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Target:
     """Resolve the model that *options* name, with the servers and clients that are configured.
 
     Args:

@@ -16,14 +16,16 @@ from dataclasses import replace
 from functools import partial
 
 from pllm_notebook import prompts
-from pllm_notebook.engine import Engine, Feed, Job, Landing, Lane
+from pllm_notebook.engine import Engine, Feed, Job, Landing
 from pllm_notebook.exceptions import BudgetError, PllmError, ProviderRejectedError, RowError, StoppedError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure, FailureKind, Reply
+from pllm_notebook.redaction import redacted
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.backlog import Backlog, Offer
 from pllm_notebook.run.budget import Budget, Purse
-from pllm_notebook.run.course import Listener, State
+from pllm_notebook.run.course import Listener, Sender, State
+from pllm_notebook.run.failed import KeptFailures, in_full
 from pllm_notebook.run.intake import Intake
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.limits import KeptLimits
@@ -31,7 +33,8 @@ from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.packing import Pack, Packing, falls_apart
 from pllm_notebook.run.planner import Chunk, Planner, Prompts
-from pllm_notebook.run.settle import Alone, Arrival, Repair
+from pllm_notebook.run.settle import Alone, Arrival, NextTurn, Repair
+from pllm_notebook.run.shared_store import SharedStore
 from pllm_notebook.run.warmup import PATIENCE_S, Warmup
 from pllm_notebook.run.watched import watched
 
@@ -55,6 +58,7 @@ class Conductor:
         store: None to keep nothing.
         ended: Called when the run has ended, however it did.
         limits: Where what it learns of the provider's limits is kept, None for nowhere.
+        sender: Gives what carries its calls; None for the live lane of its model.
         purse: Money that several courses share; None for one of its own, from the options.
         listener: Who decides what becomes of the outcomes, where they are samples; a failure then ends nothing.
 
@@ -77,6 +81,7 @@ class Conductor:
         store: Store | None,
         ended: Callable[[], None],
         limits: KeptLimits | None = None,
+        sender: Callable[[], Sender] | None = None,
         purse: Purse | None = None,
         listener: Listener | None = None,
     ) -> None:
@@ -96,13 +101,16 @@ class Conductor:
         self.output_tokens = 0
         self.cached_tokens = 0
         self.cost_usd: float | None = 0.0
-        self._rate = ask.rate()
+        self._batch = ask.options.mode == "batch"
+        self._rate = ask.rate(batch=self._batch)
         self.budget = Budget(purse or Purse(ask.options.max_cost_usd), self._rate, ask.output_limit, ask.target.label)
         self._engine = engine
         self._loop = engine.loop
         self._store = store
+        self._shared_store: SharedStore | None = store if isinstance(store, SharedStore) else None
         self._limits = limits
         self._planner = Planner(ask, rows, total, self.ledger, store)
+        self._failures = KeptFailures(ask, store, self._planner.prompt, rows)
         self._packing = Packing(ask, rows, self.ledger, self._planner, store) if ask.packed else None
         if ask.packed is not None:
             # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
@@ -120,8 +128,11 @@ class Conductor:
         # Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
         self._open = 0
         # Made in `begin`, on the loop; it has no connection until something must be sent.
-        self._lane: Lane
-        self._landed_before = self._landings = 0
+        self._sender = sender
+        self._short_of_money = False
+        self._lane: Sender
+        self._landed_before = self._landings = self._written_before = 0
+        self._behind = False
         # Calls of a retry whose replies may be in the store already.
         self._look_again: set[int] = set()
         self._stopping: State | None = None
@@ -134,6 +145,13 @@ class Conductor:
         return self._feed.in_flight
 
     @property
+    def submitted(self) -> bool:
+        """Whether everything that it asks is on its way."""
+        if self.state != "running":
+            return True
+        return self._planned and not self._backlog and (not self._attached or self._lane.submitted(self._feed))
+
+    @property
     def kept(self) -> int:
         """Rows that have an answer."""
         return self.pace.done + self.pace.cached
@@ -141,8 +159,13 @@ class Conductor:
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
         self._planned = False
-        self._lane = lane_of(self._engine, self.ask.target, self._limits)
+        make = self._sender or partial(lane_of, self._engine, self.ask.target, self._limits)
+        self._lane = make()
+        self._lane.expect(self._feed)
         self._landed_before, self._landings = self._lane.landed, 0
+        self._written_before = self._written_by_others()
+        # What other runs have in hand and not yet on disk, the plan cannot see.
+        self._behind = self._store is not None and self._store.backlog_bytes > 0
         work = self._loop.loop.run_in_executor(
             self._engine.workers, self._planner.walk, self._hand_over, lambda: self._stopping is not None
         )
@@ -167,7 +190,7 @@ class Conductor:
         elif self._store_is_behind():
             self.note = "waiting for the cache to be written"
         else:
-            self.note = self._lane.limiter.holds(self._loop.loop.time())
+            self.note = self._lane.holds(self._loop.loop.time())
 
     def fail(self, error: Exception) -> None:
         """End at once by a fault of ours, unless it has ended: waiting for what is still out could be for ever.
@@ -238,6 +261,11 @@ class Conductor:
                 self._record(arrival.call, settled)
             else:
                 self._backlog.repair((settled,))
+        for call, outcome in chunk.rejected:
+            self._record(call, outcome)
+        if chunk.failed:
+            first = min(ledger.own_failures)
+            self._raise_at(first, ledger.own_failures[first])
         if self.ask.options.cache == "only":
             failure = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
             for call in chunk.missing:
@@ -251,7 +279,8 @@ class Conductor:
         self._planned = True
         if not work.cancelled() and work.exception() is not None:
             self.stop("failed", work.exception())
-        self._send()  # a last pack need not be full
+        self._lane.poke()  # a last pack need not be full, and a batch is whole now
+        self._send()
         self._finish_if_over()
 
     # Sending.
@@ -265,10 +294,16 @@ class Conductor:
             concurrency=1 if self._serial else options.concurrency,
             fault=self.fail,
             cover=self._cover,
-            spare=self._spare if options.hedge else None,
+            answered=self._answered_between,
+            spare=self._spare if options.hedge and not self._batch else None,
+            whole=self._whole,
         )
         feed.ceilings(self._loop.loop.time(), options.requests_per_min, options.tokens_per_min)
         return feed
+
+    def _whole(self) -> bool:
+        """Tell whether no more calls will come until some have landed: all are out, or there is no money for more."""
+        return self._planned and (not self._backlog or self._short_of_money)
 
     def _send(self) -> None:
         """Let the lane ask for calls, opening it only now: a run that finds everything needs no key."""
@@ -286,7 +321,7 @@ class Conductor:
         except Exception as error:
             logger.debug("The client for %s could not be opened", label, exc_info=True)
             told = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
-            self.stop("failed", PllmError(told))
+            self.stop("failed", PllmError(redacted(told)))
 
     def _detach(self) -> None:
         if self._attached:
@@ -318,17 +353,27 @@ class Conductor:
                 asked.shared = shared
 
     def _store_is_behind(self) -> bool:
+        if self._shared_store is not None and self._shared_store.delayed:
+            return True
         return self._store is not None and self._store.backlog_bytes > _MOST_BACKLOG_BYTES
+
+    def _written_by_others(self) -> int:
+        return 0 if self._shared_store is None else self._shared_store.written_by_others
 
     def _shared_prefix(self) -> Hashable | None:
         """Tell what all calls of this run begin with, None where the provider's cache is of no use to it."""
-        prefix = None if self._serial else (self.ask.packed or self.ask).prefix()
+        prefix = None if self._serial or self._batch else (self.ask.packed or self.ask).prefix()
         return None if prefix is None else (*self.ask.target.lane, prefix)
 
     def _answered_meanwhile(self, call: int, keys: Callable[[], list[str]], metas: tuple[bytes, ...]) -> bool:
         """Take the answer that another run has brought since this one was planned; False when there is none."""
-        # Nothing can have come where no reply has landed that this run was not aboard.
-        others = self._lane.landed - self._landed_before > self._landings
+        # Nothing can have come where no reply has landed that this run was not aboard, none was on its way to the
+        # store, and nobody else has written.
+        others = (
+            self._behind
+            or self._lane.landed - self._landed_before > self._landings
+            or self._written_by_others() != self._written_before
+        )
         if not (others or call in self._look_again) or self._store is None or self.ask.options.cache == "refresh":
             return False
         for key in keys():
@@ -340,6 +385,23 @@ class Conductor:
                 return True
         return False
 
+    def _answered_between(self, job: Job) -> bool:
+        """End *job*, which failed and is to be sent again, with the answer that another run has brought since."""
+        tag, bound, _ = job.tag
+        metas: tuple[bytes, ...] = ()
+        if isinstance(tag, int):
+            call = tag
+        elif isinstance(tag, Alone):
+            call, metas = tag.call, tag.metas
+        else:
+            return False
+        if not self._answered_meanwhile(call, lambda: [job.key], metas):
+            return False
+        self._open -= 1
+        self.budget.settle(bound, job.covered, 0.0, job.maybe_paid)
+        self._warmup.ended(self._loop.loop.time(), replied=False)
+        return True
+
     def _job(self, offer: Offer) -> Job | None:
         size, tag = offer.size, offer.tag
         if isinstance(tag, Pack):
@@ -348,7 +410,8 @@ class Conductor:
         else:
             bound = self.budget.bound_usd(size)
             tokens = size / BYTES_PER_TOKEN + (self.ask.options.max_output_tokens or GUESSED_OUTPUT_TOKENS)
-        if not self.budget.admit(bound):
+        self._short_of_money = not self.budget.admit(bound)
+        if self._short_of_money:
             if not self._open:
                 self._loop.loop.call_soon(self._out_of_money)
             return None
@@ -395,8 +458,9 @@ class Conductor:
         if isinstance(result, Failure):
             self._open -= 1
             self.budget.settle(bound, job.covered, 0.0, landing.maybe_paid)
-            told = result.message + self._no_money_left() if landing.short else result.message
-            self._fail(tag, replace(result, message=told, attempts=landing.attempts))
+            told = redacted(in_full(result)) + (self._no_money_left() if landing.short else "")
+            paid = None if landing.maybe_paid else result.cost_usd
+            self._fail(tag, replace(result, message=told, attempts=landing.attempts, cost_usd=paid))
             self._send()
             self._finish_if_over()
             return
@@ -454,13 +518,15 @@ class Conductor:
         if failure.kind is FailureKind.CANCELLED:
             return  # the row stays pending: nobody knows its answer
         label = self.ask.target.label
-        logger.info("%s: a call failed: %s (status %s)", label, failure.kind, failure.status)
         if isinstance(tag, Repair):
+            row = self.ledger.first_row[tag.call]
+            self._failures.note(tag.key, row, failure, tag.turns if isinstance(tag, NextTurn) else ())
             self._record(tag.call, tag.failed(failure))
         elif isinstance(tag, Pack) and self._packing is not None and falls_apart(failure):
             self._backlog.repair(map(self._packing.alone, tag.calls))
         else:
             for call in tag.calls if isinstance(tag, Pack) else (tag,):
+                self._failures.note(self.ledger.keys[call], self.ledger.first_row[call], failure)
                 self._record(call, Outcome(None, failure, self.ledger.keys[call], (), False))
         if failure.kind.fatal and self._stopping is None:
             message = f"{label} refused ({failure.kind.replace('_', ' ')}): {failure.message}"
@@ -473,6 +539,8 @@ class Conductor:
         for arrival, outcome in settled:
             self._open -= 1
             if isinstance(outcome, Outcome):
+                if outcome.failure is not None and not outcome.cached:
+                    self._failures.note(outcome.key, arrival.row, outcome.failure, arrival.turns)
                 self._record(arrival.call, outcome)
             else:
                 self._backlog.repair((outcome,))
@@ -482,6 +550,16 @@ class Conductor:
     @watched
     def _take_unsaved(self, arrival: Arrival) -> None:
         self.unsaved += self.ledger.weight[arrival.call]
+        if self._backlog or not self._planned:
+            # What is paid for from here on could not be kept either.
+            self.stop("failed", self._incomplete)
+
+    def _incomplete(self, *, kept: int, total: int) -> StoppedError:
+        message = (
+            f"incomplete: {self.unsaved:,} unsaved. The cache cannot be written, so no more calls were sent; the "
+            f"answers that it lacks are in this run alone."
+        )
+        return StoppedError(message, kept=kept, total=total)
 
     # The end.
 
@@ -492,8 +570,17 @@ class Conductor:
         if self._listener is not None:
             self._listener.recorded(call, outcome)
         failure = outcome.failure
-        if failure is not None and self._raises and self._stopping is None and not failure.kind.fatal:
-            row = self.ledger.first_row[call]
+        if failure is None:
+            return
+        row = self.ledger.first_row[call]
+        # No more than the kind: what a row says, and what a provider quotes of it, is no business of a log's.
+        logger.info("%s: row %d failed: %s (status %s)", self.model, row, failure.kind, failure.status)
+        if not failure.kind.fatal:
+            self._raise_at(row, failure)
+
+    def _raise_at(self, row: int, failure: Failure) -> None:
+        """End the run at a failed row, where the caller asked for that."""
+        if self._raises and self._stopping is None:
             message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
             self.stop("failed", partial(RowError, message, position=row, kind=failure.kind))
 
@@ -514,7 +601,7 @@ class Conductor:
         self.error = reason
         self.state = self._stopping or "done"
         self.pace.finish(time.monotonic())
-        self.note = f"{self.unsaved:,} answers could not be saved to the cache" if self.unsaved else ""
+        self.note = f"incomplete: {self.unsaved:,} unsaved" if self.unsaved else ""
         try:
             self._keep_limits()
         finally:  # whoever waits is told, whatever can be kept
@@ -525,5 +612,5 @@ class Conductor:
             return  # nothing came back, so nothing was learned
         # At the end of the process there are no workers any more.
         with suppress(RuntimeError):
-            known = self._lane.limiter.know()
+            known = lane_of(self._engine, self.ask.target, self._limits).limiter.know()
             self._engine.workers.submit(self._limits.keep, self.ask.target.lane, known)

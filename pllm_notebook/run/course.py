@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
+from pllm_notebook.engine import Feed
 from pllm_notebook.exceptions import StoppedError
 from pllm_notebook.records import FailureKind
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.planner import Chunk
 
-__all__ = ["Course", "Listener", "State"]
+__all__ = ["Course", "Listener", "Sender", "State"]
 
 State = Literal["running", "done", "cancelled", "failed"]
 
@@ -77,6 +78,10 @@ class Course(Protocol):
     def cost_usd(self) -> float | None:
         """US dollars spent by calls of this run; None once one of unknown price is among them."""
 
+    @property
+    def submitted(self) -> bool:
+        """Whether everything that it asks is on its way: of a batch, with the provider."""
+
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
 
@@ -94,6 +99,38 @@ class Course(Protocol):
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Give the calls that `again` would take up."""
+
+
+class Sender(Protocol):
+    """What carries a run's calls: the live lane of its model, or the one that goes by batch job.
+
+    Attributes:
+        landed: Replies that came back, whoever asked.
+    """
+
+    landed: int
+
+    def expect(self, feed: Feed) -> None:
+        """Hear of a run that is being planned."""
+
+    def attach(self, feed: Feed) -> None:
+        """Start taking a run's calls.
+
+        Raises:
+            UsageError: When it cannot be opened (no key, no package); nothing was sent.
+        """
+
+    def detach(self, feed: Feed) -> None:
+        """Stop: each call that has not landed is told that it is cancelled."""
+
+    def poke(self) -> None:
+        """Look again soon: a run has something new, or no more to come."""
+
+    def holds(self, now: float) -> str:
+        """Say what keeps calls back, "" for nothing."""
+
+    def submitted(self, feed: Feed) -> bool:
+        """Tell whether everything that a run has handed over is on its way."""
 
 
 class Listener(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from pllm_notebook.engine import Limiter
@@ -11,6 +11,7 @@ from pllm_notebook.records import Entry, Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.packing import pack_text
 from pllm_notebook.run.run import Rows
+from pllm_notebook.shown import in_html, without_controls
 
 __all__ = ["Estimate", "estimate"]
 
@@ -39,6 +40,7 @@ class Estimate:
         simulated: Whether the answers would be invented.
         decider: The model that is asked further where several answers differ, at a cost that is not in here: nobody
             knows how many will. "" for none.
+        pending: Distinct calls that wait in batch jobs already, and would not be sent again.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Estimate:
     model: str
     simulated: bool
     decider: str = ""
+    pending: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
         """Put two questions about the same rows together, which are asked side by side."""
@@ -72,14 +75,15 @@ class Estimate:
             time_s=_longest(self, other),
             model=self.model if other.model == self.model else f"{self.model}, {other.model}",
             simulated=self.simulated or other.simulated,
+            pending=self.pending + other.pending,
         )
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<14} {text}" for name, text in self._lines())
+        return "\n".join(f"{name:<14} {without_controls(text)}" for name, text in self._lines())
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{text}</td></tr>"
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{in_html(text)}</td></tr>"
             for name, text in self._lines()
         )
         return f"<table>{cells}</table>"
@@ -92,6 +96,7 @@ class Estimate:
             ("skipped", f"{self.skipped:,} with a missing value"),
             ("duplicates", f"{self.duplicates:,}"),
             ("cached calls", f"{self.cached:,}"),
+            ("pending calls", f"{self.pending:,} in batch jobs" if self.pending else ""),
             ("calls to send", f"{self.calls:,}"),
             ("input tokens", f"about {self.input_tokens:,}"),
             ("output tokens", f"about {self.output_tokens:,}{guessed}"),
@@ -102,7 +107,13 @@ class Estimate:
         return [(name, text) for name, text in lines if text]
 
 
-def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None) -> Estimate:
+def estimate(
+    ask: Ask,
+    rows: Rows,
+    store: Store | None,
+    limiter: Limiter | None,
+    pending: Callable[[list[str]], Collection[str]] = lambda keys: (),
+) -> Estimate:
     """Estimate a run. Sends nothing; reads the store.
 
     Args:
@@ -110,9 +121,10 @@ def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None)
         rows: The rows.
         store: None to take nothing as known.
         limiter: The account's limits as learned so far, None for none.
+        pending: Tells which keys wait in batch jobs already.
     """
     keys: dict[str, None] = {}
-    skipped = sendable = cached = asked = 0
+    skipped = sendable = cached = asked = waiting = 0
     samples: list[Entry] = []
     requests = _Requests(ask, rows)
     for start in range(0, rows.total, _CHUNK):
@@ -131,6 +143,9 @@ def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None)
         known = {} if store is None or ask.options.cache == "refresh" else _known(ask, store, new)
         hits = {key for key, entry in known.items() if entry.serves(ask.output_limit)}
         cached += len(hits)
+        there = set(pending([key for key in new if key not in hits]))
+        waiting += len(there)
+        hits |= there
         for key, (row, text) in new.items():
             if key not in hits:
                 asked += 1
@@ -158,6 +173,7 @@ def estimate(ask: Ask, rows: Rows, store: Store | None, limiter: Limiter | None)
         time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
         model=ask.target.label,
         simulated=ask.target.simulated,
+        pending=waiting,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import orjson
 
 from pllm_notebook import prompts
 from pllm_notebook.records import Entry, Turn, Usage
+from pllm_notebook.shown import in_html, without_controls
 
 if TYPE_CHECKING:
     from pllm_notebook.protocols import Store
@@ -62,14 +62,14 @@ class Explanation:
     pack_id: str = ""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<10} {text}" for name, text in self._lines())
+        return "\n".join(f"{name:<10} {without_controls(text)}" for name, text in self._lines())
 
     def _repr_html_(self) -> str:
         # Everything here came from data or a model.
         left = "style='text-align:left;vertical-align:top'"
         wrap = "style='white-space:pre-wrap;margin:0'"
         rows = "".join(
-            f"<tr><th {left}>{name}</th><td {left}><pre {wrap}>{html.escape(text)}</pre></td></tr>"
+            f"<tr><th {left}>{name}</th><td {left}><pre {wrap}>{in_html(text)}</pre></td></tr>"
             for name, text in self._lines()
         )
         return f"<table>{rows}</table>"

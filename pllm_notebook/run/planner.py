@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure
 from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.settle import Arrival, Repair, settle
 
@@ -38,6 +39,7 @@ class Chunk(NamedTuple):
     Attributes:
         weights: Rows of this chunk that each call answers, whether or not the call is new.
         settled: Calls that the store answers.
+        rejected: Calls that a provider has rejected before; they are not sent again unasked.
         missing: Calls that must be sent.
         skipped: Rows with a missing value.
         failed: Rows that cannot be sent.
@@ -45,6 +47,7 @@ class Chunk(NamedTuple):
 
     weights: dict[int, int]
     settled: list[tuple[Arrival, Outcome | Repair]]
+    rejected: list[tuple[int, Outcome]]
     missing: list[int]
     skipped: int
     failed: int
@@ -67,6 +70,7 @@ class Planner:
         self._total = total
         self._ledger = ledger
         self._store = store
+        self._failures = KeptFailures(ask, store, self.prompt, rows)
         self._at = 0
 
     def walk(self, take: Callable[[Chunk], None], stopped: Callable[[], bool]) -> None:
@@ -117,7 +121,29 @@ class Planner:
             else:
                 missing.append(call)
         settled = settle(ask, self._store, self.prompt, arrivals)
-        return Chunk(weights, list(zip(arrivals, settled, strict=True)), missing, skipped, failed)
+        self._failures.valid([each.key for each in settled if isinstance(each, Outcome) and each.failure is None])
+        settled, rejected, missing = self._rejected(settled, missing, plain)
+        return Chunk(weights, list(zip(arrivals, settled, strict=True)), rejected, missing, skipped, failed)
+
+    def _rejected(
+        self, settled: list[Outcome | Repair], missing: list[int], plain: dict[int, str]
+    ) -> tuple[list[Outcome | Repair], list[tuple[int, Outcome]], list[int]]:
+        """Take out, of what would be sent, the calls that a provider has rejected before."""
+        keys = self._ledger.keys
+        sent = [keys[call] for call in missing] + [plain[call] for call in missing if call in plain]
+        known = self._failures.rejected(sent + [each.key for each in settled if isinstance(each, Repair)])
+        if not known:
+            return settled, [], missing
+        settled = [each.failed(known[each.key]) if isinstance(each, Repair) and each.key in known else each
+                   for each in settled]  # fmt: skip
+        rejected, left = [], []
+        for call in missing:
+            key = next((key for key in (keys[call], plain.get(call, "")) if key in known), None)
+            if key is None:
+                left.append(call)
+            else:
+                rejected.append((call, Outcome(None, known[key], key, (), True)))
+        return settled, rejected, left
 
     def _known(self, keys: list[str]) -> dict[str, Entry]:
         """Look up the replies that this run can use."""

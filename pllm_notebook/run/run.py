@@ -19,6 +19,7 @@ from pllm_notebook.run.ask import Ask, simulate
 from pllm_notebook.run.collector import collector
 from pllm_notebook.run.course import Course, State
 from pllm_notebook.run.explain import Explanation, explain
+from pllm_notebook.run.failed import RunStore
 from pllm_notebook.run.outcomes import Ledger
 from pllm_notebook.sinks import Display
 
@@ -87,11 +88,16 @@ class Run:
         self.id = secrets.token_hex(4)
         self.ask = ask
         self.rows = rows
+        self._engine = engine
         self._loop = engine.loop
         self._store: Store | None = None if ask.options.cache == "off" else store
         self._display = Display(sink)
-        self.course = conduct(self._store, self._over)
+        kept = None if self._store is None else RunStore(self._store, self.id, rows.label, rows)
+        self.course = conduct(kept, self._over)
         self._ended = threading.Event()
+        # Set when everything is with the provider; a batch that is not waited for gives its rows then.
+        self._handed = threading.Event()
+        self._waits = ask.options.wait or ask.options.mode != "batch"
         self._waiters: set[asyncio.Future[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -160,6 +166,10 @@ class Run:
         """
         self._loop.call(self.course.stop, "cancelled", None)
 
+    def give_up(self) -> None:
+        """End at once, because the engine ends: what has not been stored by now is not waited for. On its loop."""
+        self.course.fail(self._loop.ended())
+
     def wait(self) -> None:
         """Block until the run has ended. An interrupt cancels it and raises KeyboardInterrupt."""
         if self.done():
@@ -168,7 +178,8 @@ class Run:
             self._loop.wait(self._ended, self.cancel)
         except KeyboardInterrupt:
             kept, total = self.course.kept, self.rows.total
-            told = f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on."
+            jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
+            told = f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on.{jobs}"
             raise KeyboardInterrupt(told) from None
 
     def result(self) -> Any:
@@ -181,6 +192,9 @@ class Run:
             RowError: At a failed row, with `errors="raise"` or `mode="sync"`.
             UsageError: When nothing could be sent (no key, no package).
         """
+        if not self._waits:
+            self._loop.wait(self._handed, self.cancel)
+            return self._conclude() if self.done() else self.to_frame()
         self.wait()
         return self._conclude()
 
@@ -227,6 +241,8 @@ class Run:
         """
         if not self.done():
             raise PllmError("The run is still going; wait for it, or cancel it, before retrying.")
+        if not self._loop.alive:
+            raise self._loop.ended()
         if self.course.broken:
             raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
         wanted = None if kinds is None else {FailureKind(kind) for kind in kinds}
@@ -253,6 +269,7 @@ class Run:
 
     def _begin(self) -> None:
         collector.begin()
+        self._engine.enter(self)
         try:
             self._tick()
             self.course.begin()
@@ -261,6 +278,7 @@ class Run:
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
         collector.begin()
+        self._engine.enter(self)
         try:
             self.course.again(kinds)
             if not self.done():
@@ -272,6 +290,8 @@ class Run:
     def _tick(self) -> None:
         self.course.pace.sample(time.monotonic())
         self.course.look()
+        if self.course.submitted:
+            self._handed.set()
         self._display.update(self.progress())
         self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
 
@@ -283,6 +303,8 @@ class Run:
             self._display.close(self.progress(), again)
         finally:  # whatever can be shown, whoever waits is told
             collector.end()
+            self._engine.leave(self)
+            self._handed.set()
             self._ended.set()
             for waiter in self._waiters:
                 if not waiter.done():
@@ -302,14 +324,19 @@ class Run:
         if course.pace.failed:
             news.append(f"{course.pace.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why.")
         if course.unsaved:
-            news.append(f"{course.unsaved:,} answers could not be saved to the cache: they are in this result alone.")
+            told = "The cache cannot be written, so these answers are in this result alone: keep it."
+            news.append(f"incomplete: {course.unsaved:,} unsaved. {told}")
         for line in (*news, *course.warnings):
             warnings.warn(line, stacklevel=_callers_level())
         return self.to_frame()
 
     async def _wait_here(self) -> Any:
-        await self.until_ended()
-        return self._conclude()
+        if self._waits:
+            await self.until_ended()
+        else:
+            while not self._handed.is_set():
+                await asyncio.sleep(_WAKE_S)
+        return self._conclude() if self.done() else self.to_frame()
 
     async def until_ended(self) -> None:
         """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
@@ -327,7 +354,9 @@ class Run:
 
         self._loop.call(bridge)
         try:
-            while not ended.done():
+            while not (ended.done() or self.done()):
+                if not self._loop.alive:
+                    raise self._loop.ended()
                 # Woken now and then: ipykernel hands an interrupt to this loop without waking it, so that
                 # a loop with nothing else to do would hear of it only when the run has ended.
                 await asyncio.wait([ended], timeout=_WAKE_S)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pllm_notebook.engine import Engine, engine
+from pllm_notebook.credentials import Key
+from pllm_notebook.engine import Engine, engine, shutdown
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
@@ -15,16 +18,19 @@ from pllm_notebook.providers import Target
 from pllm_notebook.records import Turn
 from pllm_notebook.run.ask import Ask, simulate, target_for
 from pllm_notebook.run.conductor import Conductor
-from pllm_notebook.run.course import Course
+from pllm_notebook.run.course import Course, Sender
 from pllm_notebook.run.estimate import Estimate, estimate
 from pllm_notebook.run.limits import KeptLimits
-from pllm_notebook.run.registry import remember
+from pllm_notebook.run.registry import remember, runs
 from pllm_notebook.run.run import Rows, Run
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options, current, resolve
 from pllm_notebook.sinks import sink_for
 
-__all__ = ["ask_for", "estimate_rows", "options_for", "start"]
+if TYPE_CHECKING:
+    from pllm_notebook.run.office import Office
+
+__all__ = ["Means", "ask_for", "estimate_rows", "office", "options_for", "start"]
 
 
 def options_for(given: Mapping[str, Any]) -> Options:
@@ -39,7 +45,7 @@ def ask_for(
     instruct: bool,
     sample: int = 0,
     history: tuple[Turn, ...] = (),
-    keys: Mapping[str, str] | None = None,
+    keys: Mapping[str, Key] | None = None,
 ) -> Ask:
     """Make a question ready.
 
@@ -62,8 +68,50 @@ def ask_for(
     return Ask(target_for(options, keys), options, output, system, sample=sample, history=history)
 
 
-Limits = Callable[[Target], KeptLimits | None]
-"""Where what is learned of a target's limits is kept."""
+class Means:
+    """What the courses of one run are given besides the engine and the store.
+
+    Args:
+        engine: Where they run.
+        store: The run's.
+        options: As resolved.
+    """
+
+    def __init__(self, engine: Engine, store: Store, options: Options) -> None:
+        self._engine = engine
+        self._store = store
+        self._batch = options.mode == "batch"
+
+    def limits(self, target: Target) -> KeptLimits | None:
+        """Give the place where what is learned of a target's limits is kept, None where there is none."""
+        from pllm_notebook.store import DiskStore
+
+        # Nobody but the SDK knows the account of a caller's own client, and simulated limits are only options.
+        if target.simulated or target.provider in current().clients or not isinstance(self._store, DiskStore):
+            return None
+        return None if self._batch else KeptLimits(self._store.directory)
+
+    def sender(self, target: Target) -> Callable[[], Sender] | None:
+        """Give what makes the lane of a target, on the loop; None for its live one."""
+        return partial(self._office().lane, target, _origin()) if self._batch else None
+
+    def _office(self) -> Office:
+        return office(self._engine, self._store)
+
+
+def office(running: Engine, store: Store) -> Office:
+    """Give this process's office for batch jobs.
+
+    Raises:
+        UsageError: Where the cache is no directory on disk. Nothing was sent.
+        StoreError: If the journal cannot be read or written. Nothing was sent.
+    """
+    from pllm_notebook.run.office import office_for
+    from pllm_notebook.store import DiskStore
+
+    if not isinstance(store, DiskStore):
+        raise UsageError("mode='batch' needs a cache on disk, where its jobs are remembered. Nothing was sent.")
+    return office_for(running, store, store.directory)
 
 
 def start(
@@ -71,7 +119,7 @@ def start(
     rows: Rows,
     *,
     further: Sequence[Ask] = (),
-    conduct: Callable[[Rows, Engine, Store | None, Callable[[], None], Limits], Course] | None = None,
+    conduct: Callable[[Rows, Engine, Store | None, Callable[[], None], Means], Course] | None = None,
 ) -> Run:
     """Start a run in the background and give its handle at once.
 
@@ -87,6 +135,10 @@ def start(
     """
     where = current().loop
     running = engine(where)
+    if running.loop.where != where and not runs():
+        # Only jobs of earlier kernels were looked after on it, by nobody's wish; that goes on on the new one.
+        shutdown()
+        running = engine(where)
     if running.loop.where != where:
         raise UsageError(
             f"loop={where!r} was configured after the engine had started on loop={running.loop.where!r}. "
@@ -98,16 +150,21 @@ def start(
             each.target = replace(each.target, account=simulate().url)
     sink = sink_for(ask.options.progress and rows.total > 0)
     store = _store(ask.options)
-    limits = partial(_limits, store)
+    means = Means(running, store, ask.options)
 
     def course(kept: Store | None, ended: Callable[[], None]) -> Course:
         if conduct is not None:
-            return conduct(rows, running, kept, ended, limits)
-        return Conductor(ask, rows, rows.total, running, kept, ended, limits(ask.target))
+            return conduct(rows, running, kept, ended, means)
+        limits, sender = means.limits(ask.target), means.sender(ask.target)
+        return Conductor(ask, rows, rows.total, running, kept, ended, limits, sender)
 
     run = Run(ask, rows, running, store, sink, course)
     remember(run)
     run.start()
+    if getattr(_shell(), "kernel", None) is not None:
+        from pllm_notebook.run.tending import tend
+
+        tend()
     return run
 
 
@@ -115,7 +172,9 @@ def estimate_rows(ask: Ask, rows: Rows) -> Estimate:
     """Estimate a run. Sends nothing."""
     store = None if ask.options.cache == "off" else _store(ask.options)
     known = next((lane.limiter for lane in engine(current().loop).lanes if lane.name == ask.target.label), None)
-    return estimate(ask, rows, store, known)
+    if ask.options.mode != "batch" or store is None:
+        return estimate(ask, rows, store, known)
+    return estimate(ask, rows, store, known, office(engine(current().loop), store).journal.pending)
 
 
 def _store(options: Options) -> Store:
@@ -125,11 +184,15 @@ def _store(options: Options) -> Store:
     return MemoryStore() if options.cache == "off" else open_store(current().cache_dir)
 
 
-def _limits(store: Store, target: Target) -> KeptLimits | None:
-    """Give the place of learned limits, None where there is none to keep."""
-    from pllm_notebook.store import DiskStore
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
 
-    # Nobody but the SDK knows the account of a caller's own client, and simulated limits are only options.
-    if target.simulated or target.provider in current().clients or not isinstance(store, DiskStore):
-        return None
-    return KeptLimits(store.directory)
+
+def _origin() -> str:
+    """Name the notebook and cell, or the script, that a run comes from; "" for unknown."""
+    shell = _shell()
+    if shell is not None:
+        notebook = os.environ.get("JPY_SESSION_NAME", "")
+        return f"{os.path.basename(notebook)} [{shell.execution_count}]".strip()
+    return os.path.basename(sys.argv[0]) if sys.argv else ""

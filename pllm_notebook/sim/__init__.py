@@ -2,8 +2,9 @@
 
 An HTTP server on loopback, in a process of its own, that speaks the live wire formats of
 OpenAI (Chat Completions and Responses), Anthropic and Google, and of OpenAI-compatible
-servers. Its answers are schema-valid, marked SIMULATED and a function of seed and prompt;
-latency, limits, headers and faults are chosen. Nothing here costs money or leaves this machine.
+servers, and those of their files and batch jobs, whose clock can be moved. Its answers are
+schema-valid, marked SIMULATED and a function of seed and prompt; latency, limits, headers and
+faults are chosen. Nothing here costs money or leaves this machine.
 
     with Simulator(latency_s=0.01, answers=lambda request: {"score": 3}) as sim:
         client = AsyncOpenAI(base_url=sim.base_url("openai"), api_key="any", max_retries=0)

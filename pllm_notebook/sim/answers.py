@@ -26,7 +26,9 @@ class SimRequest:
         schema: The JSON schema asked for, also where it stands in the prompt only; None for text.
         tools: Names of the tools that the request offers.
         body: The request's body.
-        index: How many requests came before this one since the start or the last `reset`.
+        index: How many requests came before this one since the start or the last `reset`, lines of batch
+            jobs among them.
+        batch: Whether this is a line of a batch job.
     """
 
     provider: str
@@ -38,6 +40,7 @@ class SimRequest:
     tools: tuple[str, ...]
     body: Mapping[str, Any]
     index: int
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

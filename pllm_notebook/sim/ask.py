@@ -60,13 +60,17 @@ class Made:
 
 @dataclass(slots=True)
 class Tokens:
-    """Tokens as billed: those `cached` and `written` to a cache are inside `input`, `reasoning` inside `output`."""
+    """Tokens as billed: those `cached` and `written` to a cache are inside `input`, `reasoning` inside `output`.
+
+    `batch` says that they were billed as a batch job's.
+    """
 
     input: int
     output: int
     cached: int = 0
     reasoning: int = 0
     written: int = 0
+    batch: bool = False
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pllm_notebook.sim.draws import share
 from pllm_notebook.sim.options import FAULTS, SimOptions
 
-__all__ = ["HTTP_FAULTS", "JSON_FAULTS", "Faults"]
+__all__ = ["HTTP_FAULTS", "JSON_FAULTS", "MODEL_FAULTS", "Faults"]
 
 HTTP_FAULTS = {
     "error_500": (500, "The server had an error while processing your request. Sorry about that!"),
@@ -13,6 +13,8 @@ HTTP_FAULTS = {
     "error_529": (529, "Overloaded"),
 }
 JSON_FAULTS = frozenset({"wrong_schema", "invalid_json"})
+# What the model does, whoever carries its answer; the others are of the way there.
+MODEL_FAULTS = JSON_FAULTS | {"refusal", "filtered", "truncation"}
 
 
 class Faults:

@@ -6,23 +6,25 @@ import asyncio
 import math
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from pllm_notebook.sim import http
-from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Wire
-from pllm_notebook.sim.author import fence, make, schema_of
+from pllm_notebook.sim import http, questions
+from pllm_notebook.sim.ask import Ask, Headers, Rejected, Tokens, Wire
+from pllm_notebook.sim.batches import Batches
+from pllm_notebook.sim.batches.office import Office
 from pllm_notebook.sim.draws import digest, normal, share
-from pllm_notebook.sim.faults import HTTP_FAULTS, JSON_FAULTS, Faults
+from pllm_notebook.sim.faults import HTTP_FAULTS, Faults
 from pllm_notebook.sim.ledger import Ledger
 from pllm_notebook.sim.limits import Limits, Standing
 from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.prompt_cache import PromptCache
+from pllm_notebook.sim.questions import Question
 from pllm_notebook.sim.slots import Slots
-from pllm_notebook.sim.tokens import count_input, settle
+from pllm_notebook.sim.tokens import settle
 from pllm_notebook.sim.wires import find
 
 __all__ = ["Flight"]
@@ -40,6 +42,8 @@ class Flight:
         self._slots = Slots(None)
         self.ledger = Ledger(options.keep_requests)
         self._prompts = PromptCache()
+        self.office = Office(options, self.ledger, self.script)
+        self._batches = Batches(self.office)
         self._start(options)
 
     def _start(self, options: SimOptions) -> None:
@@ -50,8 +54,8 @@ class Flight:
         self._slots.most = options.slots
         self._slots.admit()
 
-    def set(self, options: SimOptions, scripted: bool) -> None:
-        """Take new options; limits whose numbers stay keep what they hold."""
+    def set(self, options: SimOptions, scripted: bool, named: Sequence[str]) -> None:
+        """Take new options, of which those *named* were set just now; limits whose numbers stay keep what they hold."""
         limits = self._limits
         same = all(
             getattr(options, name) == getattr(self._options, name)
@@ -63,19 +67,28 @@ class Flight:
         if same:
             self._limits = limits
         self._scripted = scripted
+        self.office.set(options, scripted, named)
 
     def reset(self) -> None:
-        """Forget counts, tries, cached prompts and what the limits hold."""
+        """Forget counts, tries, cached prompts, batch jobs and what the limits hold."""
         in_flight = self.ledger.in_flight
         self.ledger = Ledger(self._options.keep_requests)
         self._prompts = PromptCache()
         self.ledger.in_flight = self.ledger.peak_in_flight = in_flight
         self._limits = Limits(self._options)
+        self.office.reset(self.ledger)
+
+    async def stats(self) -> dict[str, Any]:
+        """Give the counts, of batch jobs as of now."""
+        await self.office.look_at_all()
+        return self.ledger.stats()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         path = request.raw_path.partition("?")[0]
         found = find(path)
+        if found is None and (served := await self._batches.serve(request, path)) is not None:
+            return served
         body = await request.read()
         if found is None or request.method != "POST":
             return _elsewhere(request)
@@ -100,18 +113,13 @@ class Flight:
     ) -> http.Sent:
         options, ledger = self._options, self.ledger
         wire.authorise(request.headers)
-        ask = _read(wire, raw, model, options)
-        schema = schema_of(ask)
-        schema_json = orjson.dumps(schema) if schema is not None else b""
-        text = "\0".join([ask.system, *(part for turn in ask.messages for part in turn)]).encode("utf-8", "replace")
-        identity = digest(0, ask.model.encode(), text, schema_json)
-        key = digest(self._seed, identity)
-        entering = count_input(ask, schema_json)
+        ask = questions.read(wire, questions.parse(raw), model, options)
+        question = questions.question_of(ask, self._seed)
 
         if options.refuse_slots is not None and ledger.in_flight > options.refuse_slots:
             ledger.refused_503 += 1
             return self._refuse(wire, Rejected(503, "All slots are busy. Please try again later."), number)
-        standing = self._limits.admit(ask.model, entering, time.monotonic())
+        standing = self._limits.admit(ask.model, question.input_tokens, time.monotonic())
         if standing is not None and standing.refused_by:
             ledger.refused_429 += 1
             return self._over_limit(wire, ask, standing, number)
@@ -120,11 +128,9 @@ class Flight:
         if standing is not None and options.headers == "full":
             told = wire.limit_headers(standing, False)
 
-        seen = self._prompts.look(ask, schema_json) if options.prompt_cache else None
-        tried = ledger.try_of(identity)
-        fault = self._faults.draw(key, tried)
-        if fault in JSON_FAULTS and ((schema is None and not ask.json_mode) or ask.forced):
-            fault = ""
+        seen = self._prompts.look(ask, question.schema_json) if options.prompt_cache else None
+        tried = ledger.try_of(question.identity)
+        fault = question.fitting(self._faults.draw(question.key, tried))
         if fault:
             ledger.faults[fault] += 1
         if fault == "reset":
@@ -134,8 +140,8 @@ class Flight:
 
         await self._slots.enter()
         try:
-            scripted = await self._script(ask, schema, index) if self._scripted else None
-            await self._wait(key, tried, (scripted or {}).get("latency_s"))
+            scripted = await self.script(question, index) if self._scripted else None
+            await self._wait(question.key, tried, (scripted or {}).get("latency_s"))
         finally:
             self._slots.leave()
         if fault in HTTP_FAULTS:
@@ -146,13 +152,13 @@ class Flight:
         if scripted is not None and scripted["kind"] in ("status", "malformed", "reset", "hang"):
             return await self._play(request, wire, scripted, number)
 
-        made = self._make(ask, schema, schema_json, key, fault, scripted)
-        tokens = settle(ask, made, entering, (scripted or {}).get("usage") or {}, options)
+        made = questions.answer(question, fault, scripted)
+        tokens = settle(ask, made, question.input_tokens, (scripted or {}).get("usage") or {}, options)
         if seen is not None:
             self._prompts.answered(seen, tokens)
         self._limits.settle(ask.model, tokens.output)
         data = http.assemble(200, wire.write(ask, made, tokens, number), [wire.request_id(number), *told])
-        return await self._send(request, data, fault, identity, tokens)
+        return await self._send(request, data, fault, question.identity, tokens)
 
     async def _send(
         self, request: web.BaseRequest, data: bytes, fault: str, identity: bytes, tokens: Tokens
@@ -219,63 +225,13 @@ class Flight:
         if seconds:
             await asyncio.sleep(seconds)
 
-    async def _script(self, ask: Ask, schema: Mapping[str, Any] | None, index: int) -> dict[str, Any] | None:
-        reply = await self._ask_program(
-            {
-                "provider": ask.provider,
-                "model": ask.model,
-                "system": ask.system,
-                "prompt": ask.prompt,
-                "messages": ask.messages,
-                "schema": schema,
-                "tools": [tool.name for tool in ask.tools],
-                "body": ask.body,
-                "index": index,
-            }
-        )
+    async def script(self, question: Question, index: int, batch: bool = False) -> dict[str, Any] | None:
+        """Have the program's `answers` function answer; None where it leaves that to the simulator."""
+        reply = await self._ask_program(questions.as_message(question, index, batch))
         if "error" in reply:
             raise Rejected(500, f"The answers function raised {reply['error']}")
-        answer: dict[str, Any] | None = reply["answer"]
-        return answer
-
-    def _make(
-        self,
-        ask: Ask,
-        schema: Mapping[str, Any] | None,
-        schema_json: bytes,
-        key: bytes,
-        fault: str,
-        scripted: Mapping[str, Any] | None,
-    ) -> Made:
-        if fault == "filtered":
-            return Made("filtered")
-        if fault == "refusal":
-            return Made("refusal", "SIMULATED refusal: I'm sorry, but I can't help with that request.")
-        if scripted is None or fault in JSON_FAULTS:
-            made = make(ask, schema, schema_json, key, fault)
-        else:
-            kind, text = scripted["kind"], scripted["content"]
-            finish = {"text": "stop", "truncated": "length"}.get(kind, kind)
-            # A server that ignores the schema puts the same content in prose.
-            text = fence(text) if ask.fenced and finish == "stop" else text
-            made = Made(finish, text, [(name, arguments) for name, arguments in scripted["calls"]])
-        if fault == "truncation":
-            made = Made("length", made.text[: len(made.text) // 2])
-        return made
-
-
-def _read(wire: Wire, raw: bytes, model: str, options: SimOptions) -> Ask:
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise Rejected(400, f"We could not parse the JSON body of your request: {error}") from None
-    if not isinstance(body, dict):
-        raise Rejected(400, "The request's body is not a JSON object.")
-    try:
-        return wire.read(body, model, options)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        # The readers take well-formed bodies for granted; a provider would name the field here.
-        raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
+        scripted: dict[str, Any] | None = reply["answer"]
+        return scripted
 
 
 def _malformed() -> bytes:

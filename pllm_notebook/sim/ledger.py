@@ -29,6 +29,10 @@ class Ledger:
         self.peak_in_flight = 0
         self.distinct = 0
         self.repeated = 0
+        self.batch_requests = 0
+        self.batch_jobs = 0
+        self.batch_lines = 0
+        self._lines_asked = 0
         self.input_tokens = 0
         self.output_tokens = 0
         self.faults: Counter[str] = Counter()
@@ -37,7 +41,7 @@ class Ledger:
 
     def arrive(self, provider: str, path: str, headers: Mapping[str, str], body: bytes) -> int:
         """Note a request; give how many came before it."""
-        index = self.requests
+        index = self.requests + self._lines_asked
         self.requests += 1
         self.in_flight += 1
         if self.in_flight > self.peak_in_flight:
@@ -48,6 +52,11 @@ class Ledger:
     def leave(self) -> None:
         """Note that a request is over, however."""
         self.in_flight -= 1
+
+    def ask_line(self) -> int:
+        """Note that a line of a batch job is worked on; give how many requests and lines came before it."""
+        self._lines_asked += 1
+        return self.requests + self._lines_asked - 1
 
     def try_of(self, key: bytes) -> int:
         """Note that *key* was let through; give how often it had been before."""
@@ -61,6 +70,14 @@ class Ledger:
     def answer(self, key: bytes, input_tokens: int, output_tokens: int) -> None:
         """Note a whole answer."""
         self.answered += 1
+        self._pay(key, input_tokens, output_tokens)
+
+    def answer_line(self, key: bytes, input_tokens: int, output_tokens: int) -> None:
+        """Note an answered line of a batch job."""
+        self.batch_lines += 1
+        self._pay(key, input_tokens, output_tokens)
+
+    def _pay(self, key: bytes, input_tokens: int, output_tokens: int) -> None:
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
         entry = self._tries.get(key)
@@ -80,7 +97,7 @@ class Ledger:
         """Give the counts."""
         names = (
             "requests answered rejected refused_429 refused_503 in_flight peak_in_flight distinct repeated "
-            "input_tokens output_tokens"
+            "batch_requests batch_jobs batch_lines input_tokens output_tokens"
         )
         return {**{name: getattr(self, name) for name in names.split()}, "faults": dict(self.faults)}
 

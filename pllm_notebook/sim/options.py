@@ -33,6 +33,11 @@ FAULTS = (
 class SimOptions:
     """How the simulated providers behave. Every fault is a rate from 0 to 1 of the requests let through.
 
+    What begins with `batch_` is about batch jobs; a job keeps the values that were in force when it was
+    created. Of the faults, those of the model (from `refusal` to `invalid_json`) meet its lines too.
+    `batch_create_lost`, `batch_create_500` and `batch_fail` are each a share of all jobs below 1, and from 1
+    on a number of jobs, the next ones.
+
     Attributes:
         latency_s: Median time of an answer, in seconds.
         latency_sigma: Spread of the (lognormal) latency; 0 makes it constant, 0.5 is like a busy provider.
@@ -74,6 +79,22 @@ class SimOptions:
             that come after its answer, from 1,024 tokens on (Anthropic: up to a marked block).
         reasoning_tokens: Reasoning tokens of every answer; they count as output and towards its limit.
         keep_requests: Requests kept for `Simulator.requests`.
+        batch_s: Seconds that a job takes, its lines being answered evenly over them; 0 ends it at the next look.
+            A job that would take longer than its provider's window (24 h, Google 48 h) expires at its end.
+        batch_cancel_s: Seconds from a cancellation until the job has ended.
+        batch_lag_s: Seconds for which a new job is not yet listed; asked for by its id, it is there at once.
+        batch_line_error: Share of a job's lines that fail with an error of the provider's.
+        batch_missing: Share of a job's lines that are never answered, have no line in the results, and are
+            counted as answered all the same.
+        batch_expire: Share of a job's lines that expire. On OpenAI the job has then expired and keeps the
+            rest; on Google it expires as a whole, with nothing answered.
+        batch_unknown: Result lines of each job with an id that nobody submitted.
+        batch_shuffle: Whether results come in another order than the lines.
+        batch_create_lost: Jobs that are created while the connection is reset in place of a response.
+        batch_create_500: Jobs that are refused with an internal error, and not created.
+        batch_fail: Jobs that fail validation (Anthropic, which has no such state, fails each line instead).
+        batch_most_lines: Lines that one job may have, None for the provider's own limit.
+        batch_most_bytes: Bytes that one job's lines may have together, None for the provider's own limit.
     """
 
     latency_s: float = 0.0
@@ -111,6 +132,19 @@ class SimOptions:
     prompt_cache: bool = False
     reasoning_tokens: int = 0
     keep_requests: int = 1000
+    batch_s: float = 1.0
+    batch_cancel_s: float = 0.0
+    batch_lag_s: float = 0.0
+    batch_line_error: float = 0.0
+    batch_missing: float = 0.0
+    batch_expire: float = 0.0
+    batch_unknown: int = 0
+    batch_shuffle: bool = True
+    batch_create_lost: float = 0.0
+    batch_create_500: float = 0.0
+    batch_fail: float = 0.0
+    batch_most_lines: int | None = None
+    batch_most_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("rungs", "unsupported_parameters"):
@@ -120,8 +154,9 @@ class SimOptions:
             object.__setattr__(self, "squeeze", _checked_squeeze(self.squeeze))
         for name in _NUMBERS:
             _check_number(name, getattr(self, name))
-        if not isinstance(self.prompt_cache, bool):
-            raise UsageError(f"sim: prompt_cache is True or False, not {self.prompt_cache!r}.")
+        for name in ("prompt_cache", "batch_shuffle"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"sim: {name} is True or False, not {getattr(self, name)!r}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"sim: {name} is one of {', '.join(map(repr, choices))}, not {getattr(self, name)!r}.")
@@ -130,6 +165,11 @@ class SimOptions:
             raise UsageError(f"sim: rungs are of {', '.join(map(repr, _RUNGS))}, not {unknown[0]!r}.")
         if (total := sum(getattr(self, fault) for fault in FAULTS)) > 1 + 1e-9:
             raise UsageError(f"sim: the rates of all faults together are {total:g}, more than 1.")
+        if (total := sum(getattr(self, name) for name in _LINE_SHARES)) > 1 + 1e-9:
+            raise UsageError(f"sim: {', '.join(_LINE_SHARES)} together are {total:g}, more than 1.")
+        for name in _JOB_FAULTS:
+            if (value := getattr(self, name)) > 1 and value != int(value):
+                raise UsageError(f"sim: {name} is a share below 1 or a whole number of jobs, not {value!r}.")
         if not isinstance(self.limits, Mapping):
             raise UsageError("sim: limits is a mapping of model to (requests_per_min, tokens_per_min).")
         for model, pair in self.limits.items():
@@ -163,12 +203,19 @@ def options_from(values: Mapping[str, Any]) -> SimOptions:
 _NAMES = tuple(f.name for f in fields(SimOptions))
 _CHOICES = {"headers": ("full", "retry_after", "none"), "faults_by": ("request", "prompt")}
 _RUNGS = ("json_schema", "json_object", "none", "ignored")
-_OR_NONE = {"requests_per_min", "tokens_per_min", "slots", "refuse_slots"}
-_WHOLE = {"seed", "slots", "refuse_slots", "cached_prefix_tokens", "reasoning_tokens", "keep_requests"}
-_ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "burst_s", "slots"}
+_LINE_SHARES = ("batch_line_error", "batch_missing", "batch_expire")
+_JOB_FAULTS = ("batch_create_lost", "batch_create_500", "batch_fail")
+_RATES = {*FAULTS, *_LINE_SHARES}
+_MOST = {"batch_most_lines", "batch_most_bytes"}
+_OR_NONE = {"requests_per_min", "tokens_per_min", "slots", "refuse_slots", *_MOST}
+_COUNTS = {"cached_prefix_tokens", "reasoning_tokens", "keep_requests", "batch_unknown"}
+_WHOLE = {"seed", "slots", "refuse_slots", *_COUNTS, *_MOST}
+_ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "burst_s", "slots", *_MOST}
 _NUMBERS = (
     *FAULTS,
-    *("latency_s", "latency_sigma", "burst_s", "hang_s", "drip_s"),
+    *_LINE_SHARES,
+    *_JOB_FAULTS,
+    *("latency_s", "latency_sigma", "burst_s", "hang_s", "drip_s", "batch_s", "batch_cancel_s", "batch_lag_s"),
     *_OR_NONE,
     *(_WHOLE - _OR_NONE),
 )
@@ -193,11 +240,11 @@ def _check_number(name: str, value: Any) -> None:
     if value is None and name in _OR_NONE:
         return
     number = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
-    most = 1 if name in FAULTS else math.inf
+    most = 1 if name in _RATES else math.inf
     inside = number and math.isfinite(value) and (value > 0 if name in _ABOVE_ZERO else 0 <= value <= most)
     if inside or (number and name == "seed"):
         return
     kind = "a whole number" if name in _WHOLE else "a number"
-    where = "" if name == "seed" else " from 0 to 1" if name in FAULTS else " of at least 0"
+    where = "" if name == "seed" else " from 0 to 1" if name in _RATES else " of at least 0"
     where = " above 0" if name in _ABOVE_ZERO else where
     raise UsageError(f"sim: {name} is {kind}{where}{' or None' if name in _OR_NONE else ''}, not {value!r}.")

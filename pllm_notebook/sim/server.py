@@ -31,6 +31,7 @@ class Control:
         self._writer = writer
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._count = 0
+        self._doing: set[asyncio.Task[None]] = set()
         self.flight = Flight(SimOptions(), self.ask)
 
     def say(self, message: dict[str, Any]) -> None:
@@ -60,16 +61,24 @@ class Control:
                     if waiting is not None and not waiting.done():
                         waiting.set_result(message)
                 else:
-                    self.say({"op": "reply", "id": message["id"], "reply": self._do(message)})
+                    # On a task of its own: what it does may wait for answers that arrive here.
+                    doing = asyncio.create_task(self._reply(message))
+                    self._doing.add(doing)
+                    doing.add_done_callback(self._doing.discard)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
 
-    def _do(self, message: dict[str, Any]) -> Any:
+    async def _reply(self, message: dict[str, Any]) -> None:
+        self.say({"op": "reply", "id": message["id"], "reply": await self._do(message)})
+
+    async def _do(self, message: dict[str, Any]) -> Any:
         op, flight = message["op"], self.flight
         if op == "set":
-            return flight.set(options_from(message["options"]), message["scripted"])
+            return flight.set(options_from(message["options"]), message["scripted"], message["named"])
         if op == "stats":
-            return flight.ledger.stats()
+            return await flight.stats()
+        if op == "advance":
+            return flight.office.advance(message["seconds"])
         if op == "requests":
             return flight.ledger.last(message["limit"])
         return flight.reset()

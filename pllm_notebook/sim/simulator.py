@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import weakref
@@ -101,6 +102,8 @@ class Simulator:
     def set(self, **values: Any) -> None:
         """Change options (or `answers`) from the next request on; limits that changed start full.
 
+        Options that say how many of the next batch jobs they strike begin to count anew when they are named.
+
         Raises:
             UnknownOptionError: For a name that is no option; nothing is changed then.
             UsageError: For a value outside its range; nothing is changed then.
@@ -110,14 +113,27 @@ class Simulator:
             options = self._options.changed(values)
             self._options, self._answers = options, answers
             if self._process is not None:
-                self._process.call("set", options=options.as_json(), scripted=answers is not None)
+                self._process.call("set", options=options.as_json(), scripted=answers is not None, named=list(values))
 
     def reset(self) -> None:
-        """Begin anew: counts, buckets, tries and kept requests. Options stay."""
+        """Begin anew: counts, buckets, tries, kept requests, files and batch jobs. Options stay."""
         with self._lock:
             self._answer_errors.clear()
             if self._process is not None:
                 self._process.call("reset")
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of batch jobs forward: what falls due in *seconds* is due now. Nothing waits.
+
+        Limits and latencies go by the real clock. `reset` puts this one right again.
+
+        Raises:
+            UsageError: For a negative number; clocks do not run backwards.
+        """
+        if not 0 <= seconds < math.inf:
+            raise UsageError(f"sim: a clock is moved forward by seconds, not by {seconds!r}.")
+        with self._lock:
+            self._running().call("advance", seconds=seconds)
 
     def stats(self) -> SimStats:
         """Count what happened since the start or the last `reset`."""
@@ -140,7 +156,8 @@ class Simulator:
                 if self._process is not None:
                     self._process.close()
                 self._process = Process(self._ask)
-                self._process.call("set", options=self._options.as_json(), scripted=self._answers is not None)
+                options = self._options.as_json()
+                self._process.call("set", options=options, scripted=self._answers is not None, named=list(options))
                 self._starts += 1
                 _alive.add(self)
             return self._process

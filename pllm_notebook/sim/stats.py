@@ -21,9 +21,14 @@ class SimStats:
         faults: Faults of the options that were played, kind to count.
         in_flight: Requests being worked on now.
         peak_in_flight: The most there were at one moment.
-        distinct: Distinct (model, prompt, schema) among the answered.
-        repeated: Of those, the ones answered more than once: on a real provider, paid for twice.
-        input_tokens: Tokens of the answered requests, as their usage said.
+        distinct: Distinct (model, prompt, schema) among the answered, live or in a batch job.
+        repeated: Of those, the ones answered more than once, whether live, in a batch job or in both: on a
+            real provider, paid for twice.
+        batch_requests: Requests to the batch and file endpoints; `requests` counts none of them.
+        batch_jobs: Batch jobs created, also those whose creation was never told to the client.
+        batch_lines: Lines of batch jobs that were answered, hence paid, whether or not anyone fetched them;
+            `answered` counts none of them.
+        input_tokens: Tokens of the answered requests and lines, as their usage said.
         output_tokens: The same for the answers, reasoning included.
         answer_errors: The last exceptions of the `answers` function, "Type: message".
         starts: Times this simulator's process was started.
@@ -39,6 +44,9 @@ class SimStats:
     peak_in_flight: int = 0
     distinct: int = 0
     repeated: int = 0
+    batch_requests: int = 0
+    batch_jobs: int = 0
+    batch_lines: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     answer_errors: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
-from pllm_notebook.records import Entry
+from pllm_notebook.records import Entry, FailedCall
 from pllm_notebook.store import forks
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 
@@ -55,6 +55,7 @@ class DiskStore:
         # Imported at the first opening: diskcache and SQLite are no part of `import pllm_notebook`.
         from pllm_notebook.store import health
         from pllm_notebook.store.database import ReadOnlyDatabase
+        from pllm_notebook.store.failures import FailureLog
 
         self._directory = directory
         self._busy_timeout_s = busy_timeout_s
@@ -66,7 +67,11 @@ class DiskStore:
         self.change_lock = threading.Lock()
         self._swap_lock = threading.RLock()
         self._damaged = 0
+        # What the database counted at our last commit, None before the first; another's count means another database.
+        self._written: tuple[str, int] | None = None
+        self._written_by_others = 0
         self._closed = self._forked = False
+        self._failures = FailureLog(directory, busy_timeout_s=busy_timeout_s)
         self._writer = Writer(
             self._commit, idle=self._tidy, ended=self._close_connection, clock=clock, patience_s=patience_s
         )
@@ -91,6 +96,19 @@ class DiskStore:
     def backlog_bytes(self) -> int:
         """Bytes queued and not yet on disk."""
         return self._writer.backlog_bytes
+
+    @property
+    def delayed(self) -> bool:
+        """Whether writing fails at the moment: the disk is full, or another program holds the database."""
+        return self._writer.delayed
+
+    @property
+    def written_by_others(self) -> int:
+        """Rows that other processes are known to have written since this store was opened.
+
+        Counted at each commit of our own, which costs nothing.
+        """
+        return self._written_by_others
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
         """Read the entries that are there, of those asked for, in one query for each few thousand.
@@ -127,6 +145,33 @@ class DiskStore:
         """Wait until everything queued so far is on disk, or its `done` has been told why not."""
         self._writer.flush()
 
+    def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
+        """Queue a call that failed for good (see `protocols.Store`); with a closed store it is lost."""
+        if not self._closed:
+            self._failures.note(key, tell)
+
+    def note_valid(self, keys: Sequence[str]) -> None:
+        """Forget the failures of stored replies that were no valid answers and are now."""
+        if not self._closed:
+            self._failures.valid(keys)
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read, of the calls asked for, those that a provider rejected and nothing has answered since."""
+        return self._failures.rejected(keys)
+
+    def failures(self, kind: str | None = None, since: float | None = None) -> list[FailedCall]:
+        """Read the calls that failed and have not been answered since, newest first.
+
+        Args:
+            kind: Only these, None for all.
+            since: Only those from this moment on, in seconds since the epoch.
+        """
+        return self._failures.newest_first(kind, since)
+
+    def forget_failures(self, keys: Sequence[str]) -> None:
+        """Delete the failures of these calls."""
+        self._failures.delete(keys)
+
     def checkpoint(self) -> bool:
         """Move the last commits from the -wal file into the database; tell whether none stayed behind."""
         return self._current().checkpoint()
@@ -137,6 +182,7 @@ class DiskStore:
             return
         self._closed = True
         self._writer.close()
+        self._failures.close()
         if self._db.is_current() and not self._forked:
             self._db.checkpoint()
             self._db.close()
@@ -154,15 +200,17 @@ class DiskStore:
             raise StoreError(f"{error} Nothing was deleted.") from error
 
     def clear(self) -> int:
-        """Delete every entry, readable or not; give the number.
+        """Delete every entry, readable or not, and every failure; give the number of entries.
 
         Raises:
             StoreError: If the database cannot be written. Nothing was deleted then.
         """
         try:
-            return self._change(lambda database: database.clear())
+            removed = self._change(lambda database: database.clear())
         except WriteDelayed as error:
             raise StoreError(f"{error} Nothing was deleted.") from error
+        self._failures.clear()
+        return removed
 
     def check(self) -> tuple[int, int, str]:
         """Give the number of whole rows, of rows that cannot be used, and what SQLite says is wrong."""
@@ -179,8 +227,8 @@ class DiskStore:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes of the database, its -wal file included."""
-        return self._current().size()
+        """Bytes of the database, its -wal file and the failures included."""
+        return self._current().size() + self._failures.bytes_on_disk
 
     def vacuum(self) -> None:
         """Give the space of deleted entries back to the disk, where nobody else is writing."""
@@ -234,6 +282,7 @@ class DiskStore:
 
     def _commit(self, rows: Sequence[tuple[str, bytes]]) -> None:
         self._change(lambda database: database.write(rows))
+        self._failures.answered([key for key, _ in rows])
 
     def _change(self, change: Callable[[Database], tuple[int, int]]) -> int:
         """Change the database that now has the name, once, and be sure that it still had it afterwards.
@@ -259,6 +308,7 @@ class DiskStore:
                             result, written = change(database)
                             if database.is_current():
                                 note(self._directory, Marker(database.store_id, written))
+                                self._count(database.store_id, written, result)
                                 return result
                     except FileNotFoundError as error:
                         last = error
@@ -276,6 +326,12 @@ class DiskStore:
             f"The cache in {self._directory} cannot be written: its file is taken away each time it is made"
             f"{f' ({last})' if last else ''}. Give another directory with PLLM_CACHE_DIR."
         )
+
+    def _count(self, store_id: str, written: int, ours: int) -> None:
+        before = self._written
+        if before is not None and before[0] == store_id:
+            self._written_by_others += written - ours - before[1]
+        self._written = store_id, written
 
     def _current(self) -> Database:
         """Give the database that has the name now, opening it where it was deleted or exchanged meanwhile."""

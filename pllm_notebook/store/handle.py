@@ -12,14 +12,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import Entry
+from pllm_notebook.records import FailedCall
 from pllm_notebook.store import transfer
 from pllm_notebook.store.shared import open_store
 
 if TYPE_CHECKING:
     from pllm_notebook.store.cache import DiskStore
 
-__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "cache"]
+__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "cache", "same_model"]
 
 # A date or a serial number, as providers end the names they answer in: -2026-08-01, -20260801, @20260801, -001.
 _VERSION = re.compile(r"([-@](\d{3,4}|\d{8}|\d{4}-\d\d-\d\d))?")
@@ -159,7 +159,7 @@ class CacheHandle:
         return transfer.import_(self._open(), path)
 
     def clear(self, model: str | None = None, older_than: timedelta | float | None = None) -> int:
-        """Delete answers; asking for them again pays again.
+        """Delete answers, and calls that failed; asking for answers again pays again.
 
         Args:
             model: Only those of this model, as it was asked for (`openai:gpt-6-luna`) or by its name alone
@@ -168,7 +168,7 @@ class CacheHandle:
             older_than: Only those that came at least this long ago, a timedelta or seconds.
 
         Returns:
-            The number deleted. With neither argument, everything is.
+            The number of answers deleted. With neither argument, everything is.
         """
         if model is not None and not model.rpartition(":")[2]:
             raise UsageError(f"{model!r} names no model. Nothing was deleted.")
@@ -179,7 +179,9 @@ class CacheHandle:
         if model is None and before is None:
             removed = store.clear()
         else:
-            removed = store.delete(key for key, entry in store.iterate() if _matches(entry, model, before))
+            removed = store.delete(key for key, entry in store.iterate() if _matches(entry.about, model, before))
+            failed = store.failures()
+            store.forget_failures([call.key for call in failed if _matches(_about(call), model, before)])
         if removed:
             store.vacuum()
         return removed
@@ -196,11 +198,14 @@ cache = CacheHandle()
 """The store of answers: `.info()`, `.export(path)`, `.import_(path)`, `.clear(model=, older_than=)`, `.check()`."""
 
 
-def _matches(entry: Entry, model: str | None, before: float | None) -> bool:
-    about = entry.about
+def _about(call: FailedCall) -> dict[str, Any]:
+    return {"asked": call.model, "created_at": call.at}
+
+
+def _matches(about: dict[str, Any], model: str | None, before: float | None) -> bool:
     if before is not None and not about.get("created_at", 0) <= before:
         return False
-    return model is None or any(_same_model(name, model) for name in _model_names(about))
+    return model is None or any(same_model(name, model) for name in _model_names(about))
 
 
 def _model_names(about: dict[str, Any]) -> list[str]:
@@ -209,7 +214,7 @@ def _model_names(about: dict[str, Any]) -> list[str]:
     return [str(asked)] if asked else [str(about.get("model") or "unknown")]
 
 
-def _same_model(kept: str, wanted: str) -> bool:
+def same_model(kept: str, wanted: str) -> bool:
     """Compare `provider:name` with `provider:name`, and by the name alone where one of them has no provider."""
     kept_provider, _, kept_name = kept.rpartition(":")
     provider, _, name = wanted.rpartition(":")

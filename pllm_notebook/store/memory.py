@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pllm_notebook.records import Entry
+from pllm_notebook.records import Entry, FailedCall, FailureKind
 
 __all__ = ["MemoryStore"]
 
@@ -15,11 +15,13 @@ class MemoryStore:
 
     Attributes:
         entries: Key to entry, in the order they were first put; a test may read and change it.
+        failed: Key to call that failed and was not answered since.
         fail_with: Where set, every `put` keeps nothing and hands this to `done`.
     """
 
     def __init__(self, entries: dict[str, Entry] | None = None) -> None:
         self.entries = {} if entries is None else dict(entries)
+        self.failed: dict[str, FailedCall] = {}
         self.fail_with: BaseException | None = None
         self._lock = threading.Lock()
 
@@ -34,6 +36,7 @@ class MemoryStore:
         if error is None:
             with self._lock:
                 self.entries[key] = entry
+                self.failed.pop(key, None)
         done(error)
 
     def queued(self, key: str) -> Entry | None:
@@ -44,6 +47,21 @@ class MemoryStore:
     def backlog_bytes(self) -> int:
         """Always 0: nothing waits."""
         return 0
+
+    def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
+        """Keep a failure at once."""
+        self.failed[key] = tell()
+
+    def note_valid(self, keys: Sequence[str]) -> None:
+        """Forget those of *keys* whose reply was no valid answer."""
+        for key in keys:
+            if key in self.failed and self.failed[key].failure.kind in (FailureKind.SCHEMA, FailureKind.INVALID_JSON):
+                del self.failed[key]
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Give those of *keys* that a provider rejected."""
+        found = {key: self.failed[key] for key in keys if key in self.failed}
+        return {key: call for key, call in found.items() if call.failure.kind is FailureKind.BAD_REQUEST}
 
     def delete(self, keys: Iterable[str]) -> int:
         """Forget the entries under *keys*; give the number that were there."""

@@ -116,6 +116,11 @@ class Writer:
         """Bytes that are not yet on disk."""
         return self._backlog
 
+    @property
+    def delayed(self) -> bool:
+        """Whether the last group could not be written, so far or in all the time it was given."""
+        return self._failing_since is not None
+
     def put(self, key: str, entry: Entry, done: Done) -> None:
         """Queue one entry and return at once."""
         size = len(entry.meta) + len(entry.text) + len(entry.raw) + _OVERHEAD_BYTES

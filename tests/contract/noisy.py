@@ -22,12 +22,15 @@ PROMPT = "Which is it? {text}"
 
 
 def labelled(rows: int, classes: Sequence[str]) -> pd.DataFrame:
-    """A frame of different texts and their labels; six of ten have the first class."""
+    """A frame of different texts and their labels.
+
+    Three of four have the first class, so that a judge which is shown the classes in their own order would find it.
+    """
     texts = [f"Case {n:05d} of {len(classes)}" for n in range(rows)]
     labels = []
     for text in texts:
         share, other = _unit(text), _unit(text, "other")
-        labels.append(classes[0] if share < 0.6 else classes[1 + int(other * (len(classes) - 1))])
+        labels.append(classes[0] if share < 0.75 else classes[1 + int(other * (len(classes) - 1))])
     return pd.DataFrame({"text": texts, "label": labels})
 
 

@@ -193,3 +193,15 @@ def test_fields_named_like_methods_are_columns_all_the_same(echo: Callable[[], i
     out = FRAME.llm.parse(Odd, "{review}")
 
     assert out[["index", "columns", "llm"]].iloc[0].tolist() == ["i", 1, "l"]
+
+
+def test_an_empty_text_in_a_cell_is_sent(echo: Callable[[], int]) -> None:
+    assert names(pd.DataFrame({"t": ["a", ""]}), "<{t}>") == ["<a>", "<>"]
+
+
+def test_a_frame_without_columns_sends_nothing(echo: Callable[[], int]) -> None:
+    out = pd.DataFrame(index=["a", "b"]).llm.parse(Named)
+
+    assert out.llm.status.tolist() == ["skipped", "skipped"]
+    assert (list(out.index), str(out["name"].dtype)) == (["a", "b"], "string")
+    assert echo() == 0

@@ -87,6 +87,15 @@ def test_the_confusion_has_labels_as_lines_and_answers_as_columns(ask: Ask) -> N
     assert (confusion.index.name, confusion.columns.name) == ("label", "answer")
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_class_throughout_is_right_and_has_no_kappa(ask: Ask) -> None:
+    found = ask(Mood, ["good", "good"], ["good", "good"]).llm.evaluate(against="label")
+
+    assert found.accuracy == 1
+    assert np.isnan(found.kappa)
+    assert found.confusion.to_dict("index") == {"good": {"good": 2}}
+
+
 def test_an_evaluation_shows_what_it_counted_and_what_it_left_out(ask: Ask) -> None:
     found = ask(Mood, MOODS, LABELS).llm.evaluate(against="label")
 

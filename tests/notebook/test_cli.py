@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import pllm_notebook
+from pllm_notebook import engine
 from pllm_notebook.cli import main
+from pllm_notebook.sim import Simulator
+from pllm_notebook.store import close_stores
 
 KEY = "sk-never-shown"
 
@@ -19,7 +22,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def pllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def pllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run the command on a cache of its own; give its exit code, stdout and stderr."""
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -34,11 +37,14 @@ def pllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             code = int(ended.code or 0)
         return code, *capsys.readouterr()
 
-    return run
+    yield run
+    engine.shutdown()
+    close_stores()
 
 
 def test_it_runs_as_a_module() -> None:
-    done = subprocess.run([sys.executable, "-m", "pllm_notebook", "jobs"], capture_output=True, text=True, check=False)
+    words = [sys.executable, "-m", "pllm_notebook", "cache", "import", "absent.zip"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
@@ -70,12 +76,55 @@ def test_the_cache_goes_through_a_file_and_can_be_cleared(pllm: Command) -> None
 
 
 def test_an_error_of_ours_is_one_line_and_exits_with_1(pllm: Command) -> None:
-    assert pllm("jobs") == (1, "", "pllm: pllm jobs is not available yet in this version. Nothing was sent.\n")
     code, out, err = pllm("cache", "import", "absent.zip")
     assert (code, out, err.count("\n")) == (1, "", 1)
 
 
-@pytest.mark.parametrize("words", [(), ("nothing",), ("cache",), ("cache", "clear", "--older-than", "old")])
+def test_jobs_are_listed_fetched_and_resubmitted(
+    pllm: Command, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", sim.base_url("openai"))
+    assert pllm("jobs") == pllm("jobs", "fetch") == (0, "No batch jobs.\n", "")
+    sim.set(batch_s=100, batch_line_error=0.5)
+    frame = pd.DataFrame({"t": ["a", "b"]})
+    frame.llm.parse(bool, "{t}?", model="openai:gpt-6-luna", mode="batch", confirm=False, wait=False, progress=False)
+    job = pllm("jobs", "list")[1].splitlines()[1].split()[0]
+
+    assert pllm("jobs", "refresh")[:1] == (0,)
+    sim.advance(100)
+    code, out, err = pllm("jobs", "fetch")
+
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].split()[:6] == [job, "done", "openai:gpt-6-luna", "2", "1", "1"]
+    code, out, err = pllm("jobs", "resubmit", job)
+    assert (code, out) == (1, "")
+    assert "nobody was there to confirm it" in err
+    sim.set(batch_line_error=0)
+    assert pllm("jobs", "resubmit", job, "--yes")[:1] == (0,)
+    assert pllm("jobs", "hurry", pllm("jobs")[1].splitlines()[1].split()[0], "--yes")[:2] == (
+        0, "1 lines were answered live ($0.0000).\n",
+    )  # fmt: skip
+    assert sim.stats().requests == 1
+
+
+def test_a_fetch_that_lacks_a_key_exits_with_1(pllm: Command, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", sim.base_url("openai"))
+    sim.set(batch_s=100)
+    frame = pd.DataFrame({"t": ["a"]})
+    frame.llm.parse(bool, "{t}?", model="openai:gpt-6-luna", mode="batch", confirm=False, wait=False, progress=False)
+    engine.shutdown()
+    monkeypatch.delenv("OPENAI_API_KEY")
+
+    code, out, err = pllm("jobs", "fetch")
+
+    assert (code, err) == (1, "pllm: 1 open jobs cannot be reached from here; their messages say why.\n")
+    assert "It needs OPENAI_API_KEY, which is not set here." in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("nothing",), ("cache",), ("cache", "clear", "--older-than", "old"), ("jobs", "cancel"), ("jobs", "nothing")],
+)
 def test_a_wrong_word_exits_with_2(pllm: Command, words: tuple[str, ...]) -> None:
     code, out, err = pllm(*words)
 

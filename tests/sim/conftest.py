@@ -7,6 +7,7 @@ import openai
 import pytest
 from google import genai
 from google.genai import types
+from sim_batching import AnthropicDesk, GoogleDesk, OpenAIDesk
 
 from pllm_notebook.sim import SimOptions, Simulator
 
@@ -55,3 +56,9 @@ def claude(sim, _clients):
 @pytest.fixture
 def gemini(sim, _clients):
     return _clients["gemini"]
+
+
+@pytest.fixture(params=["gpt", "claude", "gemini"])
+def desk(sim, request, _clients):
+    kind = {"gpt": OpenAIDesk, "claude": AnthropicDesk, "gemini": GoogleDesk}[request.param]
+    return kind(_clients[request.param])

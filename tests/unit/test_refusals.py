@@ -56,6 +56,13 @@ def test_a_wait_may_be_a_date() -> None:
     assert refusals.retry_after_s({"retry-after": date}) == pytest.approx(60, abs=5)
 
 
+def test_a_wait_until_a_date_is_counted_by_the_providers_own_clock() -> None:
+    said = {"date": "Thu, 01 Jan 2026 10:00:00 GMT", "retry-after": "Thu, 01 Jan 2026 10:00:07 GMT"}
+
+    assert refusals.retry_after_s(said) == 7.0
+    assert refusals.retry_after_s({"retry-after": "soon"}) is None
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -53,9 +53,10 @@ def test_a_documented_option_that_is_not_there_yet_says_so(word: str) -> None:
         resolve({word: 3})
 
 
-def test_batch_mode_is_not_there_yet() -> None:
-    with pytest.raises(NotAvailableYetError, match="mode='batch'"):
-        resolve({"mode": "batch"})
+@pytest.mark.parametrize("cache", ["off", "only"])
+def test_a_batch_needs_the_cache(cache: str) -> None:
+    with pytest.raises(UsageError, match=f"cache='{cache}'"):
+        resolve({"mode": "batch", "cache": cache})
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class AnthropicMessages:
                     "cache_creation": {"ephemeral_5m_input_tokens": tokens.written, "ephemeral_1h_input_tokens": 0},
                     "output_tokens": tokens.output,
                     "output_tokens_details": {"thinking_tokens": tokens.reasoning},
-                    "service_tier": "standard",
+                    "service_tier": "batch" if tokens.batch else "standard",
                 },
             }
         )

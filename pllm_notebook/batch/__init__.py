@@ -1,0 +1,50 @@
+"""Batch jobs: a journal that is written before each request, and the machine that moves jobs by it.
+
+`Journal` plans and remembers, `Driver` moves one job by one step, `Poller` keeps at it. What the
+providers' batch APIs have in common comes in as `protocols.BatchDesk`, and what is done with the answers as a
+function: nothing here knows a provider, a store or a run.
+"""
+
+from pllm_notebook.batch.database import JournalDamagedError, set_aside
+from pllm_notebook.batch.driver import Driver, cheaper_than, never
+from pllm_notebook.batch.jobs import (
+    FINAL,
+    NEXT,
+    Arrival,
+    Job,
+    Line,
+    LineOutcome,
+    Outgoing,
+    Plan,
+    Planned,
+    State,
+    custom_id,
+    key_in,
+)
+from pllm_notebook.batch.journal import Journal, LeaseLostError
+from pllm_notebook.batch.planning import PendingElsewhereError
+from pllm_notebook.batch.poller import Poller
+
+__all__ = [
+    "FINAL",
+    "NEXT",
+    "Arrival",
+    "Driver",
+    "Job",
+    "Journal",
+    "JournalDamagedError",
+    "LeaseLostError",
+    "Line",
+    "LineOutcome",
+    "Outgoing",
+    "PendingElsewhereError",
+    "Plan",
+    "Planned",
+    "Poller",
+    "State",
+    "cheaper_than",
+    "custom_id",
+    "key_in",
+    "never",
+    "set_aside",
+]

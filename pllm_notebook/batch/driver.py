@@ -1,0 +1,223 @@
+"""Moving jobs: one step at a time, one kernel at a time, and what a person may ask of a job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from pllm_notebook.batch.intake import InThread, Present, Take
+from pllm_notebook.batch.jobs import Job, State
+from pllm_notebook.batch.journal import Journal, LeaseLostError
+from pllm_notebook.batch.machine import Machine
+from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.protocols import BatchDesk
+
+__all__ = ["GRACE_S", "Driver", "cheaper_than", "never"]
+
+GRACE_S = 1800.0
+LEASE_S = 60.0
+_UNSENT = (State.PLANNED, State.UPLOADED, State.CREATING)
+
+_log = logging.getLogger("pllm_notebook.batch")
+
+
+def never(job: Job) -> bool:
+    """Allow no job to be created again unasked."""
+    return False
+
+
+def cheaper_than(most_usd: float) -> Callable[[Job], bool]:
+    """Allow a job to be created again if it is known to cost no more than *most_usd*."""
+    return lambda job: job.estimate_usd is not None and job.estimate_usd <= most_usd
+
+
+class Driver:
+    """Moves the jobs of one journal. Used on one event loop.
+
+    Args:
+        journal: Shared with other kernels.
+        desks: Gives the batch API of a job's account; None where that account is not at hand here, and
+            the job is then left alone.
+        take: Stores what arrives.
+        present: Tells which answers can be read from the store; None takes `take`'s word for it.
+        may_recreate: Whether a job whose creation nobody knows of, and which was not found for *grace_s*
+            seconds, may be created again without asking. It may then be paid twice.
+        grace_s: Longer than a provider's list lags behind.
+        lease_s: How long a job is kept from other kernels after this one died.
+        owner: This kernel's name in leases.
+        clock: Gives seconds since the epoch.
+        in_thread: Runs what may block.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        desks: Callable[[Job], BatchDesk | None],
+        take: Take,
+        *,
+        present: Present | None = None,
+        may_recreate: Callable[[Job], bool] = never,
+        grace_s: float = GRACE_S,
+        lease_s: float = LEASE_S,
+        owner: str | None = None,
+        clock: Callable[[], float] = time.time,
+        in_thread: InThread = asyncio.to_thread,
+    ) -> None:
+        self.journal = journal
+        self._desks = desks
+        self._lease_s = lease_s
+        self._owner = owner or f"{os.getpid()}-{uuid.uuid4().hex}"
+        self._clock = clock
+        self._run = in_thread
+        self._asked: set[str] = set()
+        # Two tasks of one kernel have one lease, so they take turns by these.
+        self._turns: dict[str, asyncio.Lock] = {}
+
+        def allowed(job: Job) -> bool:
+            return job.id in self._asked or may_recreate(job)
+
+        self._machine = Machine(journal, self._owner, take, present, allowed, grace_s, clock, in_thread)
+
+    async def read(self, job_id: str) -> Job:
+        """Give a job as the journal has it. Raises `KeyError` where there is none of that id."""
+        job: Job = await self._run(self.journal.job, job_id)
+        return job
+
+    async def open_jobs(self) -> list[Job]:
+        """Give the jobs to which something will yet happen, oldest first."""
+        return await self._jobs(None, unfinished=True)
+
+    async def advance(self, job_id: str) -> Job:
+        """Do a job's next step, and give the job as it is then.
+
+        Nothing happens to one that is final, whose account is not at hand, or which another kernel is
+        moving. A request that failed leaves it as it was, with a message.
+
+        Raises:
+            KeyError: If there is no such job.
+            StoreError: If the journal cannot be written.
+            Exception: Whatever `take` or opening the desk raised; the job is as it was.
+        """
+        job = await self.read(job_id)
+        desk = None if job.final else self._desks(job)
+        if desk is None:
+            return job
+        try:
+            async with self._turn(job_id) as ours:
+                # Read again: it may have moved before it was our turn.
+                job = await self.read(job_id)
+                return job if job.final or not ours else await self._machine.step(job, desk)
+        except LeaseLostError:
+            return await self.read(job_id)
+
+    async def drive(self, job_id: str) -> Job:
+        """Advance a job for as long as that changes its state, and give it as it is then."""
+        before: State | None = None
+        job = await self.read(job_id)
+        while not job.final and job.state is not before:
+            before = job.state
+            job = await self.advance(job_id)
+        return job
+
+    async def refresh(self, cohort: str | None = None) -> list[Job]:
+        """Drive every unfinished job, of one cohort or of all, and give all of them as they are then.
+
+        A job that cannot be moved does not keep the others; the log says why.
+        """
+        for job in await self._jobs(cohort, unfinished=True):
+            await self.drive_kindly(job.id)
+        return await self._jobs(cohort)
+
+    async def drive_kindly(self, job_id: str) -> Job:
+        """Drive a job as `drive` does, and log what stands in the way of it instead of raising it."""
+        try:
+            return await self.drive(job_id)
+        except StoreError:
+            raise  # the journal itself: no other job will fare better
+        except Exception as error:
+            _log.warning("Batch job %s cannot be moved now: %s", job_id, error)
+            return await self.read(job_id)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a job: at once while nothing was sent; else the provider is asked, and what is done is kept.
+
+        It is recorded first, so a request that fails is made again with the job's later steps.
+        """
+        await self._run(self.journal.ask_cancel, job_id)
+        return await self.advance(job_id)
+
+    async def recreate(self, job_id: str) -> Job:
+        """Create an uncertain job once more, as a person asked. It may be paid twice.
+
+        A job that was found meanwhile is taken up instead, and one that is not uncertain is left alone.
+
+        Raises:
+            UsageError: If it may still turn up: its grace period is not over, a running job may be it, or
+                the provider cannot be asked. Nothing was sent.
+        """
+        self._asked.add(job_id)
+        try:
+            job = await self.advance(job_id)
+        finally:
+            self._asked.discard(job_id)
+        if job.state is State.UNCERTAIN:
+            raise UsageError(
+                f"Batch job {job_id} may still turn up at the provider ({job.message or 'it is looked for'}), so it "
+                f"is not created again yet. Ask again later, or give it up with abandon. Nothing was sent."
+            )
+        return job if job.final else await self.drive(job_id)
+
+    async def abandon(self, job_id: str) -> Job:
+        """Give a job up, as a person asked: its rows may be sent again, and what it answers is lost.
+
+        Raises:
+            UsageError: If another kernel is moving it, or it can still be cancelled instead.
+        """
+        async with self._turn(job_id) as ours:
+            job = await self.read(job_id)
+            if job.final:
+                return job
+            if not ours or job.state in _UNSENT:
+                why = f"is {job.state}: cancel it instead" if ours else "is being moved by another kernel"
+                raise UsageError(f"Batch job {job_id} {why}. Nothing was changed.")
+            return await self._machine.end(job, State.ABANDONED, "missing", "abandoned")
+
+    async def superseded(self, keys: Sequence[str]) -> int:
+        """Record that *keys* were answered live meanwhile; give how many lines that frees (see `Lines`)."""
+        count: int = await self._run(self.journal.lines.superseded, keys)
+        return count
+
+    @asynccontextmanager
+    async def _turn(self, job_id: str) -> AsyncIterator[bool]:
+        """Hold a job's lease, and prolong it, for the length of a `with`; False where another kernel has it."""
+        async with self._turns.setdefault(job_id, asyncio.Lock()):
+            if not await self._lease(job_id):
+                yield False
+                return
+            beat = asyncio.get_running_loop().create_task(self._beat(job_id))
+            try:
+                yield True
+            finally:
+                beat.cancel()
+                await self._run(self.journal.release, job_id, self._owner)
+
+    async def _beat(self, job_id: str) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            try:
+                await self._lease(job_id)
+            except StoreError as error:
+                _log.warning("The lease of batch job %s cannot be prolonged: %s", job_id, error)
+
+    async def _lease(self, job_id: str) -> bool:
+        taken: bool = await self._run(self.journal.lease, job_id, self._owner, self._clock() + self._lease_s)
+        return taken
+
+    async def _jobs(self, cohort: str | None, *, unfinished: bool = False) -> list[Job]:
+        jobs: list[Job] = await self._run(lambda: self.journal.jobs(cohort, unfinished=unfinished))
+        return jobs

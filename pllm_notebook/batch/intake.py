@@ -1,0 +1,151 @@
+"""Taking a job's results in: saved whole first, then handed on in groups, joined to their lines by id alone.
+
+Doing it again changes nothing: an answered line is left out, the rest is handed on once more. A group is
+committed only after whoever takes it says that its answers are stored, and a job is not done while one of them
+cannot be read from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from pllm_notebook.batch.jobs import Arrival, Job, LineOutcome, key_in
+from pllm_notebook.batch.journal import Journal
+from pllm_notebook.batch.spool import ResultFile
+from pllm_notebook.protocols import BatchDesk
+from pllm_notebook.records import BatchResult, RemoteJob
+
+__all__ = ["InThread", "Present", "Take", "fetch", "hand_on", "remote_of", "unkept"]
+
+T = TypeVar("T")
+
+GROUP_LINES = 500
+GROUP_BYTES = 8 << 20
+_KEYS = 5000
+
+Take = Callable[[Job, Sequence[Arrival]], Awaitable[Sequence[LineOutcome]]]
+"""Stores the answers among some arrivals and says of each, in order, what became of it.
+
+It returns only when they are on disk; whatever it raises leaves the group for another time. The same
+arrival may come again.
+"""
+
+Present = Callable[[Sequence[str]], Collection[str]]
+"""Tells which of some keys can be read from the store now. Called from a worker thread."""
+
+InThread = Callable[..., Awaitable[Any]]
+"""Runs a function with its arguments where it may block: `asyncio.to_thread`."""
+
+
+def remote_of(job: Job) -> RemoteJob:
+    """Give the provider's job as the journal knows it."""
+    return RemoteJob(
+        job.remote,
+        job.ending or "running",
+        label=job.label,
+        created_at=job.remote_created_at,
+        total=job.total,
+        succeeded=job.remote_succeeded,
+        failed=job.remote_failed,
+        message=job.message,
+        files=job.files,
+    )
+
+
+async def fetch(journal: Journal, job: Job, desk: BatchDesk, in_thread: InThread) -> None:
+    """Save a job's results in the spool, streamed.
+
+    Raises:
+        BatchRefused, TransportFault: If they did not come whole; nothing is kept then.
+    """
+    file: ResultFile = await in_thread(ResultFile, journal.spool, job.id)
+    try:
+        async for group in _groups(desk, remote_of(job)):
+            await in_thread(file.add, group)
+        await in_thread(file.finish)
+    except BaseException:
+        file.drop()
+        raise
+
+
+async def _groups(desk: BatchDesk, remote: RemoteJob) -> Any:
+    group: list[BatchResult] = []
+    held = 0
+    stream: Any = desk.results(remote)
+    async with aclosing(stream) as results:
+        async for result in results:
+            group.append(result)
+            held += len(result.raw.body) if result.raw is not None else 0
+            if len(group) >= GROUP_LINES or held >= GROUP_BYTES:
+                yield group
+                group, held = [], 0
+    if group:
+        yield group
+
+
+async def hand_on(journal: Journal, job: Job, take: Take, in_thread: InThread) -> int:
+    """Hand the saved results on, group by group, and commit what became of each.
+
+    Returns:
+        How many had an id of no line; they are in a file of their own.
+    """
+    unknown, afresh = 0, True
+    groups = journal.spool.read_results(job.id, GROUP_LINES, GROUP_BYTES)
+    while (group := await in_thread(next, groups, None)) is not None:
+        arrivals, strange = await in_thread(_join, journal, job, group)
+        await in_thread(_keep_strange, journal, job, strange, afresh)
+        unknown, afresh = unknown + len(strange), False
+        if arrivals:
+            outcomes = await take(job, arrivals)
+            pairs = [(one.line.key, outcome) for one, outcome in zip(arrivals, outcomes, strict=True)]
+            await in_thread(journal.lines.settle, job.lines_of, pairs)
+    return unknown
+
+
+def _join(journal: Journal, job: Job, group: Sequence[BatchResult]) -> tuple[list[Arrival], list[BatchResult]]:
+    lines = journal.lines.find(job.lines_of, [key for result in group if (key := key_in(result.custom_id))])
+    best: dict[str, Arrival] = {}
+    strange = []
+    for result in group:
+        line = lines.get(key_in(result.custom_id))
+        if line is None:
+            strange.append(result)
+        elif line.state != "answered":
+            before = best.get(line.key)
+            # Of two results for one line, an answer counts.
+            if before is None or before.result.raw is None:
+                best[line.key] = Arrival(line, result)
+    return list(best.values()), strange
+
+
+def _keep_strange(journal: Journal, job: Job, strange: Sequence[BatchResult], afresh: bool) -> None:
+    journal.spool.quarantine(job.id, strange, afresh=afresh)
+
+
+async def unkept(journal: Journal, job: Job, present: Present, in_thread: InThread) -> int:
+    """Have the lines wait again whose answers cannot be read from the store; give how many there are."""
+    return int(await in_thread(_unkept, journal, job, present))
+
+
+def _unkept(journal: Journal, job: Job, present: Present) -> int:
+    lost = 0
+    keys: list[str] = []
+
+    def check() -> None:
+        nonlocal lost
+        there = present(keys)
+        gone = [key for key in keys if key not in there]
+        if gone:
+            journal.lines.reopen(job.lines_of, gone)
+        lost += len(gone)
+        keys.clear()
+
+    for line in journal.lines.of(job.lines_of, "answered"):
+        keys.append(line.key)
+        if len(keys) == _KEYS:
+            check()
+    if keys:
+        check()
+    return lost

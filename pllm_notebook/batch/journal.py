@@ -1,0 +1,260 @@
+"""The journal of batch jobs: what was planned, what was sent, and what came back, on disk before it happens.
+
+Every change is one commit that survives a power cut, checks that the step is one of `jobs.NEXT`, and that
+whoever makes it holds the job's lease and knows its present state: of two kernels that drive one journal,
+one at a time moves a job.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pllm_notebook.batch.database import Database
+from pllm_notebook.batch.jobs import FINAL, NEXT, Job, Line, LineState, Outgoing, Plan, Planned, State
+from pllm_notebook.batch.lines import Lines
+from pllm_notebook.batch.planning import write_plan
+from pllm_notebook.batch.spool import Spool
+from pllm_notebook.records import BatchLimits, RemoteJob
+
+__all__ = ["Journal", "LeaseLostError"]
+
+_COLUMNS = tuple(name for name in Job.__slots__)
+_JOBS = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
+_IN_FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
+# A lease beyond this was written under another clock.
+_LONGEST_LEASE_S = 3600.0
+
+
+class LeaseLostError(Exception):
+    """Another kernel moves this job now, or has moved it. Nothing was changed."""
+
+
+class Journal:
+    """The journal in one cache directory. Thread-safe, and shared with other processes.
+
+    Args:
+        database: Its open file.
+        clock: Gives seconds since the epoch.
+        new_id: Gives 32 hex digits that no other job has.
+
+    Attributes:
+        lines: The lines of all jobs.
+        spool: Their files.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+        self.lines = Lines(database)
+        self.spool = Spool(database.folder)
+
+    @classmethod
+    def open(cls, directory: str, clock: Callable[[], float] = time.time) -> Journal:
+        """Open the journal of a cache directory, making it where there was none.
+
+        Raises:
+            JournalDamagedError: If there was one and it cannot be read.
+            StoreError: If it cannot be opened. Nothing was sent.
+        """
+        journal = cls(Database(directory), clock)
+        journal.spool.sweep((job.id for job in journal.jobs()), clock)
+        return journal
+
+    def close(self) -> None:
+        """Close its connections; none may be in use."""
+        self._database.close()
+
+    def plan(self, plan: Plan, outgoing: Iterable[Outgoing], limits: BatchLimits) -> Planned:
+        """Plan jobs for *outgoing*, as many as *limits* asks for. Nothing is sent (see `planning.write_plan`)."""
+        ids, large = write_plan(
+            self._database, self.spool, plan, outgoing, limits, new_id=self._new_id, now=self._clock()
+        )
+        return Planned(tuple(self.job(one) for one in ids), tuple(large))
+
+    def pending(self, keys: Sequence[str]) -> dict[str, Job]:
+        """Give the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
+        waiting = self.lines.pending(keys)
+        jobs = {one: self.job(one) for one in set(waiting.values())}
+        return {key: jobs[one] for key, one in waiting.items()}
+
+    def jobs(self, cohort: str | None = None, *, unfinished: bool = False) -> list[Job]:
+        """Give the jobs, oldest first: of one cohort or of all, those to which something will yet happen or all."""
+        conditions = [] if cohort is None else ["cohort = ?"]
+        if unfinished:
+            conditions.append(f"state NOT IN ({_IN_FINAL})")
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        rows = self._database.query(f"{_JOBS} {where} ORDER BY number", () if cohort is None else (cohort,))
+        return [_job(row) for row in rows]
+
+    def job(self, job: str) -> Job:
+        """Give one job as it is now. Raises `KeyError` where there is none of that id."""
+        rows = self._database.query(f"{_JOBS} WHERE id = ?", (job,))
+        if not rows:
+            raise KeyError(job)
+        return _job(rows[0])
+
+    def requests(self, job: str, *states: LineState) -> Iterator[tuple[Line, bytes]]:
+        """Give a job's lines, those in one of *states* or all, each with the bytes that were to be sent.
+
+        None where the request file is deleted: every line had an answer.
+        """
+        wanted = self.lines.of(job, *states)
+        line = next(wanted, None)
+        for number, content in enumerate(self.spool.lines(job)):
+            if line is None:
+                return
+            if line.number == number:
+                yield line, content
+                line = next(wanted, None)
+
+    def remotes(self, job: Job) -> set[str]:
+        """Give the provider's ids of all jobs that are known under *job*'s account."""
+        statement = "SELECT remote FROM jobs WHERE provider = ? AND account = ? AND remote <> ''"
+        return {row[0] for row in self._database.query(statement, (job.provider, job.account))}
+
+    def lease(self, job: str, owner: str, until: float) -> bool:
+        """Take or prolong a job's lease; False where somebody else has it."""
+        now = self._clock()
+        with self._database.change() as connection:
+            taken = connection.execute(
+                "UPDATE jobs SET owner = ?, until = ? WHERE id = ? AND (owner IN ('', ?) OR until <= ? OR until > ?)",
+                (owner, until, job, owner, now, now + _LONGEST_LEASE_S),
+            ).rowcount
+        return taken == 1
+
+    def release(self, job: str, owner: str) -> None:
+        """Give a lease back; nothing happens where somebody else has it by now."""
+        with self._database.change() as connection:
+            connection.execute("UPDATE jobs SET owner = '', until = 0 WHERE id = ? AND owner = ?", (job, owner))
+
+    def move(self, job: Job, to: State, owner: str, **values: Any) -> Job:
+        """Commit one step of a job, and give it as it is then.
+
+        Args:
+            job: As it was read; it must be so still.
+            to: A state that may follow, or the present one.
+            owner: Holds the lease.
+            values: Fields of `Job` to set.
+
+        Raises:
+            LeaseLostError: If somebody else moved it, or may.
+        """
+        with self._database.change() as connection:
+            self._move(connection, job, to, owner, values)
+        return self.job(job.id)
+
+    def end(self, job: Job, to: State, owner: str, line: LineState, failure: str, **values: Any) -> Job:
+        """Commit a job's last step, and with it that its lines that still wait are *line*, for *failure*.
+
+        They go on waiting where an orphan, or the job whose orphan this is, may still answer them.
+
+        Raises:
+            LeaseLostError: If somebody else moved it, or may.
+        """
+        home = job.lines_of
+        with self._database.change() as connection:
+            self._move(connection, job, to, owner, values)
+            others = f"SELECT 1 FROM jobs WHERE (id = ? OR twin_of = ?) AND state NOT IN ({_IN_FINAL}) LIMIT 1"
+            if connection.execute(others, (home, home)).fetchone() is None:
+                connection.execute(
+                    "UPDATE lines SET state = ?, failure = ? WHERE state = 'pending' "
+                    "AND job = (SELECT number FROM jobs WHERE id = ?)",
+                    (line, failure, home),
+                )
+            connection.execute(
+                "UPDATE jobs SET (answered, failed, cost_usd) = (SELECT coalesce(sum(state = 'answered'), 0), "
+                "coalesce(sum(state IN ('failed', 'missing')), 0), "
+                "CASE count(*) WHEN count(cost_usd) THEN coalesce(sum(cost_usd), 0) END "
+                "FROM lines WHERE job = jobs.number) WHERE id = ?",
+                (home,),
+            )
+        return self.job(job.id)
+
+    def created(self, job: str, remote: RemoteJob) -> Job:
+        """Commit that the provider has a job of ours, whoever holds the lease: this is knowledge, not a step.
+
+        Where another job of the provider is known for it already, the new one is an orphan: it becomes a
+        job of its own that answers the same rows, and the younger of the two is to be cancelled.
+        """
+        with suppress(sqlite3.IntegrityError), self._database.change() as connection:  # known already
+            now = self._clock()
+            adopted = connection.execute(
+                "UPDATE jobs SET state = ?, remote = ?, remote_created_at = ?, message = '', changed_at = ? "
+                "WHERE id = ? AND remote = '' AND state IN (?, ?, ?)",
+                (
+                    *(State.SUBMITTED, remote.id, remote.created_at, now, job),
+                    *(State.UPLOADED, State.CREATING, State.UNCERTAIN),
+                ),
+            ).rowcount
+            if not adopted:
+                self._add_twin(connection, job, remote, now)
+        return self.job(job)
+
+    def ask_cancel(self, job: str) -> Job:
+        """Commit that a job is to be cancelled, whoever holds its lease. Nothing is sent by this."""
+        with self._database.change() as connection:
+            connection.execute("UPDATE jobs SET cancel_asked = 1 WHERE id = ?", (job,))
+        return self.job(job)
+
+    def _move(self, connection: sqlite3.Connection, job: Job, to: State, owner: str, values: dict[str, Any]) -> None:
+        if to is not job.state and to not in NEXT[job.state]:
+            raise ValueError(f"no job goes from {job.state} to {to}")
+        unknown = values.keys() - set(_COLUMNS)
+        if unknown:
+            raise ValueError(f"a job has no {sorted(unknown)}")
+        values = {"state": to} | {name: _column(value) for name, value in values.items()}
+        now = self._clock()
+        if to is not job.state:
+            values["changed_at"] = now
+        sets = ", ".join(f"{name} = ?" for name in values)
+        moved = connection.execute(
+            f"UPDATE jobs SET {sets} WHERE id = ? AND state = ? AND owner = ? AND until > ?",
+            (*values.values(), job.id, job.state, owner, now),
+        ).rowcount
+        if not moved:
+            raise LeaseLostError(job.id)
+
+    def _add_twin(self, connection: sqlite3.Connection, job: str, remote: RemoteJob, now: float) -> None:
+        row = connection.execute(f"{_JOBS} WHERE id = ?", (job,)).fetchone()
+        first = _job(row)
+        if first.remote == remote.id:
+            return
+        younger = first.final or remote.created_at >= first.remote_created_at
+        shared = "cohort, provider, account, target, model, path, attempt, total, bytes, sha256, origin"
+        connection.execute(
+            f"INSERT INTO jobs ({shared}, id, state, remote, remote_created_at, created_at, changed_at, cost_usd, "
+            f"twin_of, cancel_asked) SELECT {shared}, ?, ?, ?, ?, ?, ?, NULL, ?, ? FROM jobs WHERE id = ?",
+            (
+                *(self._new_id(), State.SUBMITTED, remote.id, remote.created_at, now, now),
+                *(first.lines_of, younger, job),
+            ),
+        )
+        if not younger:
+            connection.execute("UPDATE jobs SET cancel_asked = 1 WHERE id = ?", (job,))
+
+
+def _column(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return json.dumps(sorted(value))
+    return json.dumps(value) if isinstance(value, tuple) else value
+
+
+def _job(row: Sequence[Any]) -> Job:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["state"] = State(values["state"])
+    values["files"] = tuple(json.loads(values["files"]))
+    values["known"] = frozenset(json.loads(values["known"]))
+    values["cancel_asked"] = bool(values["cancel_asked"])
+    return Job(**values)

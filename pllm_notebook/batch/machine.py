@@ -1,0 +1,250 @@
+"""The state machine: what each state's next step sends, and what is committed before and after it.
+
+Only creation costs money and cannot be taken back, so it alone has a state for "nobody knows": a job is then
+looked for at the provider, and it is created again only when none is found for longer than a list may lag,
+and only if that is allowed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+from pllm_notebook.batch.intake import InThread, Present, Take, fetch, hand_on, unkept
+from pllm_notebook.batch.jobs import Job, Line, LineState, State
+from pllm_notebook.batch.journal import Journal
+from pllm_notebook.batch.orphans import Search, search, since
+from pllm_notebook.protocols import BatchDesk, BatchRefused, TransportFault
+from pllm_notebook.records import FailureKind, RemoteJob
+
+__all__ = ["Machine"]
+
+_log = logging.getLogger("pllm_notebook.batch")
+
+
+class Machine:
+    """The steps of the jobs of one journal. Whoever calls holds the job's lease, as *owner*.
+
+    Args:
+        journal: Where every step is committed.
+        owner: The name that leases are held by.
+        take: Stores what arrives.
+        present: Tells which answers can be read from the store; None takes `take`'s word for it.
+        may_recreate: Whether a job that was not found for *grace_s* seconds may be created again.
+        grace_s: Longer than a provider's list lags behind.
+        clock: Gives seconds since the epoch.
+        in_thread: Runs what may block.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        owner: str,
+        take: Take,
+        present: Present | None,
+        may_recreate: Callable[[Job], bool],
+        grace_s: float,
+        clock: Callable[[], float],
+        in_thread: InThread,
+    ) -> None:
+        self._journal = journal
+        self._owner = owner
+        self._take = take
+        self._present = present
+        self._may_recreate = may_recreate
+        self._grace_s = grace_s
+        self._clock = clock
+        self._run = in_thread
+        self._steps = {
+            State.PLANNED: self._upload,
+            State.UPLOADED: self._create,
+            State.CREATING: self._doubt,
+            State.UNCERTAIN: self._seek,
+            State.SUBMITTED: self._look,
+            State.RUNNING: self._look,
+            State.ENDED: self._fetch,
+            State.INGESTING: self._ingest,
+        }
+
+    async def step(self, job: Job, desk: BatchDesk) -> Job:
+        """Do the next step of a job that is not final, and give the job as it is then.
+
+        Raises:
+            LeaseLostError: If another kernel has moved it.
+        """
+        return await self._steps[job.state](job, desk)
+
+    async def end(self, job: Job, to: State, line: LineState, failure: str, **values: Any) -> Job:
+        """Commit the last step of a job (see `Journal.end`)."""
+        ended: Job = await self._run(lambda: self._journal.end(job, to, self._owner, line, failure, **values))
+        return ended
+
+    async def _upload(self, job: Job, desk: BatchDesk) -> Job:
+        if job.cancel_asked:
+            return await self.end(job, State.DONE, "failed", "cancelled", ending="cancelled")
+        if not await self._run(self._journal.spool.is_whole, job.id, job.sha256):
+            message = "The request file is gone or was changed; nothing was sent."
+            return await self.end(job, State.REJECTED, "failed", "rejected", message=message)
+        try:
+            uploaded = await desk.upload(self._journal.spool.requests(job.id), job.label)
+        except BatchRefused as refused:
+            return await self.end(job, State.REJECTED, "failed", "rejected", message=refused.message)
+        except TransportFault as fault:
+            return await self._note(job, fault.message)
+        return await self._move(job, State.UPLOADED, uploaded=uploaded, message="")
+
+    async def _create(self, job: Job, desk: BatchDesk) -> Job:
+        if job.cancel_asked:
+            await self._discard(job, desk)
+            return await self.end(job, State.DONE, "failed", "cancelled", ending="cancelled")
+        now = self._clock()
+        try:
+            listed = await _list(desk, since(now))
+        except (BatchRefused, TransportFault) as fault:
+            return await self._note(job, fault.message)
+        mine = sorted((one for one in listed if one.label == job.label), key=lambda one: one.created_at)
+        if desk.keeps_labels and mine:
+            return await self._adopt(job, mine)
+        begun: Mapping[str, Any] = {}
+        if not job.creating_at:
+            # Of the first attempt alone: what is listed since may be that, and is looked for from its time on.
+            begun = {"creating_at": now, "known": frozenset(one.id for one in listed)}
+        job = await self._move(job, State.CREATING, message="", **begun)
+        try:
+            remote = await desk.create(self._journal.spool.requests(job.id), job.uploaded, job.label)
+        except BatchRefused as refused:
+            await self._discard(job, desk)
+            return await self.end(job, State.REJECTED, "failed", "rejected", message=refused.message)
+        except TransportFault as fault:
+            # "Too many requests" is a no, if not for ever.
+            if fault.kind is FailureKind.RATE_LIMIT:
+                return await self._move(job, State.UPLOADED, message=fault.message)
+            return await self._doubt(job, desk, fault.message)
+        return await self._adopt(job, [remote])
+
+    async def _doubt(self, job: Job, desk: BatchDesk, why: str = "The kernel ended while it was created.") -> Job:
+        # Counted from now and not from the creation's begin: a request may have been long on its way.
+        return await self._move(job, State.UNCERTAIN, uncertain_at=self._clock(), message=why)
+
+    async def _seek(self, job: Job, desk: BatchDesk) -> Job:
+        try:
+            found = await self._search(job, desk)
+        except (BatchRefused, TransportFault) as fault:
+            return await self._note(job, fault.message)
+        if found.ours:
+            return await self._adopt(job, list(found.ours))
+        if found.maybe or self._clock() - job.uncertain_at < self._grace_s:
+            return await self._read(job.id)
+        if job.cancel_asked:
+            return await self.end(job, State.ABANDONED, "failed", "cancelled")
+        if self._may_recreate(job):
+            return await self._again(await self._read(job.id))
+        return await self._note(job, "It was not found at the provider: it may be created again if you allow that.")
+
+    async def _look(self, job: Job, desk: BatchDesk) -> Job:
+        try:
+            if job.cancel_asked:
+                await self._ask_cancel(job, desk)
+            remote = await desk.look(job.remote)
+            if job.attempt > 1 and not job.twin_of:
+                # An earlier attempt may have been made after all: it was paid for, so take it in as well.
+                for twin in (await self._search(job, desk)).ours:
+                    await self._run(self._journal.created, job.id, twin)
+        except (BatchRefused, TransportFault) as fault:
+            return await self._note(job, fault.message)
+        await self._run(self._journal.spool.compress, job.id)
+        seen: dict[str, Any] = {"remote_succeeded": remote.succeeded, "remote_failed": remote.failed}
+        if remote.state == "running":
+            seen["message"] = remote.message
+            same = job.state is State.RUNNING and all(getattr(job, name) == value for name, value in seen.items())
+            return job if same else await self._move(job, State.RUNNING, **seen)
+        return await self._move(
+            job, State.ENDED, ending=remote.state, files=remote.files, message=remote.message, **seen
+        )
+
+    async def _fetch(self, job: Job, desk: BatchDesk) -> Job:
+        try:
+            await fetch(self._journal, job, desk, self._run)
+        except BatchRefused as refused:
+            if job.ending == "ended":
+                return await self._note(job, refused.message)
+            # A job that failed or expired as a whole may have none.
+            await self._run(self._journal.spool.delete_results, job.id)
+        except TransportFault as fault:
+            return await self._note(job, fault.message)
+        return await self._move(job, State.INGESTING)
+
+    async def _ingest(self, job: Job, desk: BatchDesk) -> Job:
+        unknown = 0
+        if await self._run(self._journal.spool.results(job.id).exists):
+            unknown = await hand_on(self._journal, job, self._take, self._run)
+        if self._present is not None:
+            lost = await unkept(self._journal, job, self._present, self._run)
+            if lost:
+                return await self._note(
+                    job, f"{lost:,} answers cannot be read from the cache; they are put there again."
+                )
+        await self._discard(job, desk)
+        line: LineState = "missing" if job.ending == "ended" else "failed"
+        why = "missing" if job.ending == "ended" else job.ending
+        done = await self.end(job, State.DONE, line, why, unknown=unknown)
+        await self._run(self._tidy, done)
+        return done
+
+    async def _adopt(self, job: Job, remotes: list[RemoteJob]) -> Job:
+        for remote in remotes:
+            job = await self._run(self._journal.created, job.id, remote)
+        return job
+
+    async def _again(self, job: Job) -> Job:
+        return await self._move(job, State.UPLOADED, attempt=job.attempt + 1, message="")
+
+    async def _search(self, job: Job, desk: BatchDesk) -> Search:
+        taken = await self._run(self._journal.remotes, job)
+
+        async def ours(keys: Sequence[str]) -> Mapping[str, Line]:
+            lines: Mapping[str, Line] = await self._run(self._journal.lines.find, job.id, keys)
+            return lines
+
+        found = await search(job, desk, taken, ours)
+        if found.strangers:
+            await self._move(job, job.state, known=job.known | found.strangers)
+        return found
+
+    async def _ask_cancel(self, job: Job, desk: BatchDesk) -> None:
+        # One that ended meanwhile cannot be cancelled; looking at it tells.
+        with suppress(BatchRefused):
+            await desk.cancel(job.remote)
+
+    async def _discard(self, job: Job, desk: BatchDesk) -> None:
+        if job.uploaded:
+            try:
+                await desk.discard(job.uploaded)
+            except (BatchRefused, TransportFault) as fault:
+                _log.info("The uploaded file %s stays at the provider: %s", job.uploaded, fault.message)
+
+    def _tidy(self, job: Job) -> None:
+        spool = self._journal.spool
+        if self._present is not None:
+            spool.delete_results(job.id)
+        if next(self._journal.lines.of(job.lines_of, "pending", "failed", "missing"), None) is None:
+            spool.delete_requests(job.lines_of)
+
+    async def _read(self, job_id: str) -> Job:
+        job: Job = await self._run(self._journal.job, job_id)
+        return job
+
+    async def _move(self, job: Job, to: State, **values: Any) -> Job:
+        moved: Job = await self._run(lambda: self._journal.move(job, to, self._owner, **values))
+        return moved
+
+    async def _note(self, job: Job, message: str) -> Job:
+        return job if message == job.message else await self._move(job, job.state, message=message)
+
+
+async def _list(desk: BatchDesk, since: float) -> list[RemoteJob]:
+    stream: Any = desk.recent(since)
+    async with aclosing(stream) as listed:
+        return [remote async for remote in listed]

@@ -1,0 +1,114 @@
+"""Finding a job that was created and not recorded: its answer was lost, or we were.
+
+By its label where the provider keeps one. Elsewhere by time and count, and then by the ids in its results,
+which are known only when it has ended; so a stranger's running job of the same size is waited for, and one
+that turned out to be a stranger's is never looked into again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.batch.jobs import Job, key_in
+from pllm_notebook.protocols import BatchDesk, BatchRefused
+from pllm_notebook.records import RemoteJob
+
+__all__ = ["CLOCK_SKEW_S", "Search", "search", "since"]
+
+# How far our clock may be ahead of the provider's. A wide margin costs nothing: what was there before is known.
+CLOCK_SKEW_S = 3600.0
+# Results may hold a few ids that nobody sent; a stranger's job is made of them.
+_STRANGE_SHARE = 0.01
+_GROUP = 1000
+
+Ours = Callable[[Sequence[str]], Awaitable[Collection[str]]]
+"""Tells which of some keys are lines of the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found.
+
+    Attributes:
+        ours: Jobs of the provider that are ours, oldest first.
+        maybe: Whether there is one that can only be judged when it has ended.
+        strangers: Ids of those that turned out not to be ours.
+    """
+
+    ours: tuple[RemoteJob, ...]
+    maybe: bool
+    strangers: frozenset[str]
+
+
+def since(creating_at: float) -> float:
+    """Give the time from which jobs are listed for one whose creation began at *creating_at*, both since the epoch."""
+    return creating_at - CLOCK_SKEW_S
+
+
+async def search(job: Job, desk: BatchDesk, taken: Collection[str], ours: Ours) -> Search:
+    """Look for jobs of the provider that are *job*'s. Costs nothing.
+
+    Args:
+        job: Its creation has begun.
+        desk: Of its account.
+        taken: Ids that belong to jobs of the journal.
+        ours: Tells which of some keys are its lines.
+
+    Raises:
+        BatchRefused, TransportFault: If the list cannot be read. A job whose results are refused is a stranger's
+            for us: nothing could be taken from it.
+    """
+    found: list[RemoteJob] = []
+    strangers: set[str] = set()
+    maybe = False
+    stream: Any = desk.recent(since(job.creating_at))
+    async with aclosing(stream) as listed:
+        async for remote in listed:
+            if remote.id in taken or remote.id in job.known:
+                continue
+            if desk.keeps_labels:
+                if remote.label == job.label:
+                    found.append(remote)
+            elif remote.total in (job.total, None):
+                found.append(remote)
+    if not desk.keeps_labels:
+        candidates, found = found, []
+        for remote in candidates:
+            if remote.state == "running":
+                maybe = True
+            elif await _is_ours(remote, job, desk, ours):
+                found.append(remote)
+            else:
+                strangers.add(remote.id)
+    found.sort(key=lambda remote: remote.created_at)
+    return Search(tuple(found), maybe, frozenset(strangers))
+
+
+async def _is_ours(remote: RemoteJob, job: Job, desk: BatchDesk, ours: Ours) -> bool:
+    allowed = 1 + int(_STRANGE_SHARE * job.total)
+    seen = strange = 0
+    group: list[str] = []
+
+    async def judge() -> None:
+        nonlocal seen, strange
+        known = await ours([key for key in group if key])
+        seen += len(known)
+        strange += len(group) - len(known)
+        group.clear()
+
+    try:
+        stream: Any = desk.results(remote)
+        async with aclosing(stream) as results:
+            async for result in results:
+                group.append(key_in(result.custom_id))
+                if len(group) >= _GROUP:
+                    await judge()
+                    if strange > allowed:
+                        return False
+    except BatchRefused:
+        return False
+    await judge()
+    return seen > 0 and seen >= strange and strange <= allowed

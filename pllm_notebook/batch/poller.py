@@ -1,0 +1,180 @@
+"""Looking after open jobs in the background, less and less often while nothing happens.
+
+Each job has an interval of its own that grows until its state changes. Jobs that another kernel planned are
+found as well; where another kernel is moving one, this one finds the lease taken and waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pllm_notebook.batch.driver import Driver
+from pllm_notebook.batch.jobs import Job, State
+
+__all__ = ["Poller"]
+
+_AT_ONCE = 4
+
+
+@dataclass(slots=True)
+class _Watch:
+    """When a job is looked at next, on the loop's clock, and the seconds after that."""
+
+    due: float
+    interval_s: float
+    state: State | None = None
+
+
+class Poller:
+    """Drives every open job of a journal until it is stopped. Used on one event loop.
+
+    Args:
+        driver: Moves them.
+        first_s: Seconds until a job is looked at again, at first and after each change.
+        growth: Each time nothing changed, the interval grows by this factor.
+        most_s: It grows no further, and new jobs of other kernels are found within this.
+        jitter: Each wait is longer by up to this share of it, so that kernels do not poll together.
+        draw: Gives a number from [0, 1).
+        now: Gives the seconds of the clock that *sleep* goes by; None for the running loop's.
+        sleep: Waits.
+        changed: Told of each job whose state changed; it must not block.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        first_s: float = 5.0,
+        growth: float = 1.5,
+        most_s: float = 600.0,
+        jitter: float = 0.1,
+        draw: Callable[[], float] = random.random,
+        now: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        changed: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        self._driver = driver
+        self._first_s = first_s
+        self._growth = growth
+        self._most_s = most_s
+        self._jitter = jitter
+        self._draw = draw
+        self._now = now
+        self._sleep = sleep
+        self._changed = changed
+        self._watched: dict[str, _Watch] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._round = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Poller({'on' if self.running else 'off'}, {len(self._watched)} open jobs)"
+
+    @property
+    def running(self) -> bool:
+        """Whether it looks after jobs now."""
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        """Begin, on the running loop; nothing happens where it has."""
+        if not self.running:
+            self._task = asyncio.get_running_loop().create_task(self._poll())
+
+    async def stop(self) -> None:
+        """End, once the request that is on its way is over or given up. Jobs go on at their provider."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def wake(self) -> None:
+        """Look at every job now, and often again: something was planned, or a person asked."""
+        self._watched.clear()
+        self._woken.set()
+
+    async def until_final(self, jobs: Collection[str]) -> list[Job]:
+        """Wait until every one of *jobs* is final, and give them in order; the poller must be running.
+
+        Cancelling this stops the waiting and nothing else.
+
+        Raises:
+            Exception: What ended the poller, where something did.
+        """
+        while True:
+            turned = self._round
+            now = [await self._driver.read(job) for job in jobs]
+            if all(job.final for job in now):
+                return now
+            if self._task is None:
+                raise RuntimeError("the poller is off: nothing would end this wait")
+            if self._task.done():
+                self._task.result()
+            waiter = asyncio.ensure_future(turned.wait())
+            try:
+                await asyncio.wait({waiter, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiter.cancel()
+
+    async def _poll(self) -> None:
+        while True:
+            self._woken.clear()
+            await self._look_after()
+            # Whoever waits for a job's end looks after each round.
+            turned, self._round = self._round, asyncio.Event()
+            turned.set()
+            await self._rest()
+
+    async def _look_after(self) -> None:
+        jobs = await self._driver.open_jobs()
+        now = self._clock()
+        open_ids = {job.id for job in jobs}
+        for gone in self._watched.keys() - open_ids:
+            del self._watched[gone]
+        due = [job for job in jobs if (watch := self._watched.get(job.id)) is None or watch.due <= now]
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(job: Job) -> None:
+            async with gate:
+                self._settle(job, await self._driver.drive_kindly(job.id))
+
+        tasks = [asyncio.ensure_future(one(job)) for job in due]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _settle(self, before: Job, job: Job) -> None:
+        if job.state is not before.state:
+            self._changed(job)
+        if job.final:
+            self._watched.pop(job.id, None)
+            return
+        watch = self._watched.get(job.id)
+        if watch is None or watch.state is not job.state:
+            interval_s = self._first_s
+        else:
+            interval_s = min(self._most_s, watch.interval_s * self._growth)
+        wait_s = interval_s * (1 + self._jitter * self._draw())
+        self._watched[job.id] = _Watch(self._clock() + wait_s, interval_s, job.state)
+
+    async def _rest(self) -> None:
+        now = self._clock()
+        due = min((watch.due for watch in self._watched.values()), default=now + self._most_s)
+        if self._woken.is_set():
+            return
+        asleep = asyncio.ensure_future(self._sleep(min(max(0.0, due - now), self._most_s)))
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait({asleep, woken}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asleep.cancel()
+            woken.cancel()
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time() if self._now is None else self._now()

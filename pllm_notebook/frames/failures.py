@@ -1,0 +1,110 @@
+"""Failed calls as a table: those of a run, and those that the cache has kept from any kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.exceptions import PllmError, UsageError, guess
+from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.run import Run, find, runs
+from pllm_notebook.store import open_store
+from pllm_notebook.store.handle import same_model
+
+__all__ = ["errors_of", "kept_errors"]
+
+_DTYPES = {
+    "when": "datetime64[s, UTC]",
+    "model": "string",
+    "kind": "string",
+    "status": "Int64",
+    "field": "string",
+    "message": "string",
+    "asked": "string",
+    "position": "Int64",
+    "label": "string",
+    "prompt": "string",
+    "attempts": "int64",
+    "cost_usd": "Float64",
+    "request_id": "string",
+    "run": "string",
+    "raw": "string",
+    "body": "string",
+}
+
+
+def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime | timedelta | None) -> Any:
+    """Give failed rows (see `pllm.errors`)."""
+    filtered = not (model is None and kind is None and since is None)
+    if of is not None:
+        if filtered:
+            raise UsageError("model=, kind= and since= choose among kept failures; a run or frame has its own alone.")
+        return _run_of(of).errors
+    known = runs()
+    if known and not filtered:
+        return known[-1].errors
+    kinds = [str(each) for each in FailureKind]
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"There is no kind of failure {kind!r}.{guess(kind, kinds)} There are {', '.join(kinds)}.")
+    if isinstance(since, timedelta):
+        earliest: float | None = time.time() - since.total_seconds()
+    elif since is None or isinstance(since, datetime):
+        earliest = None if since is None else since.timestamp()
+    else:
+        raise UsageError(f"since= is a datetime, or a timedelta back from now, not {since!r}.")
+    return kept_errors(model, kind, earliest)
+
+
+def kept_errors(model: str | None = None, kind: str | None = None, since: float | None = None) -> pd.DataFrame:
+    """Give the calls that failed in any kernel and were not answered since, newest first. Sends nothing.
+
+    Args:
+        model: Only those of this model, as `pllm.cache.clear` takes it; None for all.
+        kind: Only of this kind, None for all.
+        since: Only from this moment on, in seconds since the epoch.
+    """
+    kept = open_store().failures(kind, since)
+    return _table(call for call in kept if model is None or same_model(call.model, model))
+
+
+def _run_of(of: Any) -> Run:
+    if isinstance(of, Run):
+        return of
+    run = find(getattr(of, "attrs", {}).get("pllm_run"))
+    if run is not None:
+        return run
+    if isinstance(of, (pd.DataFrame, pd.Series)):
+        raise PllmError(
+            "No run of this session made this frame (or it is long past). pllm.errors(since=…) has the failures that "
+            "were kept."
+        )
+    raise UsageError(f"pllm.errors takes a run, or a frame that a run made, not {type(of).__name__}.")
+
+
+def _table(calls: Iterator[FailedCall]) -> pd.DataFrame:
+    records = [
+        {
+            "when": pd.Timestamp(int(call.at), unit="s", tz="UTC"),
+            "model": call.model,
+            "kind": str(call.failure.kind),
+            "status": call.failure.status,
+            "field": call.failure.field,
+            "message": call.failure.message,
+            "asked": call.asked,
+            "position": call.position,
+            "label": call.label,
+            "prompt": call.prompt,
+            "attempts": call.failure.attempts,
+            "cost_usd": call.failure.cost_usd,
+            "request_id": call.failure.request_id,
+            "run": call.run,
+            "raw": call.failure.raw,
+            "body": call.body,
+        }
+        for call in calls
+    ]
+    return pd.DataFrame(records, columns=list(_DTYPES)).astype(_DTYPES)

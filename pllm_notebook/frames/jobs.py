@@ -1,0 +1,263 @@
+"""`pllm.jobs()`: the batch jobs as a table, and what can be asked of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.batch import Job, State
+from pllm_notebook.run.consent import Confirm
+from pllm_notebook.run.errands import Errands, errands, has_journal, short
+from pllm_notebook.run.hurry import Hurried, hurry
+from pllm_notebook.run.resubmit import resubmit
+from pllm_notebook.settings import current
+from pllm_notebook.shown import in_html, without_controls
+from pllm_notebook.store.place import chosen_directory
+
+__all__ = ["Jobs"]
+
+_DTYPES = {
+    "job": "string",
+    "state": "string",
+    "model": "string",
+    "total": "Int64",
+    "answered": "Int64",
+    "failed": "Int64",
+    "otherwise": "Int64",
+    "age": "timedelta64[s]",
+    "estimate_usd": "Float64",
+    "cost_usd": "Float64",
+    "origin": "string",
+    "message": "string",
+}
+_SHOWN_MESSAGE = 100
+
+
+class Jobs:
+    """The batch jobs of the cache directory of the moment, newest first; read anew at each use.
+
+    What needs an id takes as much of it as tells the job from the others. Every call that asks a provider blocks
+    until it is done; interrupting it stops the waiting, and never a job.
+
+    Args:
+        ids: Only these, None for all.
+        panel: Makes what a notebook shows above the table, None for nothing.
+        open_errands: Opens the journal.
+        clock: Gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        panel: Callable[[Jobs], dict[str, Any]] | None = None,
+        open_errands: Callable[[], Errands] = errands,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ids = None if ids is None else set(ids)
+        self._panel = panel
+        self._open = open_errands
+        self._clock = clock
+
+    def __iter__(self) -> Iterator[Job]:
+        # Looking must not make a journal where there was none.
+        if not has_journal(chosen_directory(current().cache_dir)[0]):
+            return iter(())
+        return iter([job for job in self._open().jobs() if self._ids is None or job.id in self._ids])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a job.
+
+        Columns: job (its id, shortened), state (with how it ended), model, total, answered and failed (lines; as
+        the provider counts while it runs, NA where it does not tell), otherwise (lines that were answered live
+        or in a later job, NA while it is open), age, estimate_usd and cost_usd (NA for
+        unknown), origin (notebook and cell, or script), message (what is wrong, "" for nothing).
+        """
+        records = self._records()
+        return pd.DataFrame(records, columns=list(_DTYPES)).astype(_DTYPES)
+
+    @property
+    def unreached(self) -> int:
+        """Open jobs whose account is not at hand in this process: no key, or another."""
+        jobs = [job for job in self if not job.final]
+        return sum(bool(self._open().office.absent(job)) for job in jobs)
+
+    def refresh(self, job: str | None = None) -> Jobs:
+        """Look at one job, or at all open ones, once, now."""
+        return self._of(self._open().refresh(self._some(job))) if job or len(self) else self
+
+    def fetch(self, job: str | None = None) -> Jobs:
+        """Take one job, or all open ones, as far as they go now: what has ended is in the cache then.
+
+        A job that was planned and never sent, because its kernel ended, is submitted.
+        """
+        return self._of(self._open().fetch(self._some(job))) if job or len(self) else self
+
+    def cancel(self, job: str) -> Jobs:
+        """Have a job cancelled; what is answered by then is paid for, and kept.
+
+        Raises:
+            UsageError: If its account is not at hand. Nothing was sent.
+        """
+        errands = self._open()
+        return self._of([errands.cancel(errands.find(job))])
+
+    def resubmit(self, job: str, *, confirm: Confirm = True) -> Jobs:
+        """Submit again what of a job failed, expired or is missing, and no more; asks first, with the price.
+
+        Args:
+            job: Its id.
+            confirm: Whether to ask; or a function that is given the question in a person's place.
+
+        Returns:
+            The new jobs; none where every line has an answer by now, or waits in a later job.
+
+        Raises:
+            UsageError: If it has not ended, or its account is not at hand. Nothing was sent.
+            NotConfirmedError: If nobody said yes. Nothing was sent.
+        """
+        errands = self._open()
+        return self._of(resubmit(errands, errands.find(job), confirm=confirm))
+
+    def hurry(self, job: str, *, confirm: Confirm = True) -> Hurried:
+        """Send what of a job is pending live, and wait for it; asks first, with the live price.
+
+        The job goes on. Whichever answer comes first is kept in the cache; a second one was paid for too, and is put
+        beside the job's files. An interrupt sends no more. `max_cost_usd` of `configure` is the ceiling.
+
+        Args:
+            job: Its id.
+            confirm: Whether to ask; or a function that is given the question in a person's place.
+
+        Raises:
+            UsageError: If it has ended, or its account is not at hand. Nothing was sent.
+            NotConfirmedError: If nobody said yes. Nothing was sent.
+        """
+        errands = self._open()
+        return hurry(errands, errands.find(job), confirm=confirm)
+
+    def recreate(self, job: str) -> Jobs:
+        """Create an uncertain job once more. If it was created after all, it is paid for twice.
+
+        Raises:
+            UsageError: If it may still turn up at the provider, or is not uncertain. Nothing was sent.
+        """
+        errands = self._open()
+        return self._of([errands.recreate(errands.find(job))])
+
+    def abandon(self, job: str) -> Jobs:
+        """Give a job up: its rows may be sent again, and what it still answers is lost. Sends nothing.
+
+        Raises:
+            UsageError: If it can be cancelled instead. Nothing was changed.
+        """
+        errands = self._open()
+        return self._of([errands.abandon(errands.find(job))])
+
+    def _of(self, jobs: Sequence[Job]) -> Jobs:
+        ids = [job.id for job in jobs]
+        return Jobs(ids, panel=self._panel, open_errands=self._open, clock=self._clock)
+
+    def _some(self, job: str | None) -> list[Job]:
+        return [each for each in self if not each.final] if job is None else [self._open().find(job)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        jobs = list(self)
+        if not jobs:
+            return []
+        opened = self._open()
+        names = short(opened.jobs())
+        now = self._clock()
+        return [
+            {
+                "job": names[job.id],
+                "state": _state(job),
+                "model": job.target,
+                "total": job.total,
+                "answered": job.answered if job.final else job.remote_succeeded,
+                "failed": job.failed if job.final else job.remote_failed,
+                "otherwise": job.total - job.answered - job.failed if job.final and not job.twin_of else None,
+                "age": timedelta(seconds=round(now - job.created_at)),
+                "estimate_usd": job.estimate_usd,
+                "cost_usd": job.cost_usd if job.final else None,
+                "origin": job.origin,
+                "message": job.message or ("" if job.final else opened.office.absent(job)),
+            }
+            for job in jobs
+        ]
+
+    def _table(self) -> list[list[str]]:
+        """Give the lines of the table as text, the head first."""
+        head = ["job", "state", "model", "rows", "answered", "failed", "age", "price", "from", "message"]
+        lines = [
+            [
+                each["job"], each["state"], each["model"], f"{each['total']:,}",
+                _count(each["answered"]) + (f" + {each['otherwise']:,} otherwise" if each["otherwise"] else ""),
+                _count(each["failed"]), _span(each["age"]), _price(each["estimate_usd"], each["cost_usd"]),
+                each["origin"], _cut(each["message"]),
+            ]
+            for each in self._records()
+        ]  # fmt: skip
+        return [head, *lines]
+
+    def __repr__(self) -> str:
+        table = [[without_controls(cell).replace("\n", " ") for cell in line] for line in self._table()]
+        if len(table) == 1:
+            return "No batch jobs."
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
+        )
+
+    def _repr_html_(self) -> str:
+        head, *lines = self._table()
+        if not lines:
+            return "<p>No batch jobs.</p>"
+        style = "style='text-align:left'"
+        top = "".join(f"<th {style}>{in_html(cell)}</th>" for cell in head)
+        rows = "".join(
+            "<tr>" + "".join(f"<td {style}>{in_html(cell)}</td>" for cell in line) + "</tr>" for line in lines
+        )
+        return f"<table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        # Buttons for what is in the table; the saved notebook keeps the table.
+        return self._panel(self) if self._panel is not None and len(self) else {}
+
+
+def _state(job: Job) -> str:
+    if job.state is State.DONE and job.ending not in ("", "ended"):
+        return job.ending
+    return f"{job.state}, cancelling" if job.cancel_asked and not job.final else str(job.state)
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _price(estimate: float | None, cost: float | None) -> str:
+    if cost is not None:
+        return f"${cost:,.4f}"
+    return "unknown" if estimate is None else f"about ${estimate:,.4f}"
+
+
+def _span(age: timedelta) -> str:
+    seconds = max(0.0, age.total_seconds())
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} d"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_MESSAGE else f"{text[: _SHOWN_MESSAGE - 1]}…"

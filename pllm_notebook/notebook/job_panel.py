@@ -1,0 +1,113 @@
+"""Batch jobs in a notebook: the table, and buttons for what can be asked of a job.
+
+A click never blocks the kernel: what it asks is done on a thread of its own, and the table is drawn again when
+it is done. What sends something at a price is asked for twice, with the price, since a click cannot be answered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from pllm_notebook.exceptions import NotConfirmedError
+from pllm_notebook.notebook.widget import VIEW, button
+from pllm_notebook.shown import in_html
+
+if TYPE_CHECKING:
+    from pllm_notebook.frames.jobs import Jobs
+
+__all__ = ["JobPanel"]
+
+_PRICED = ("resubmit", "hurry")
+_TOLD = {
+    "refresh": "Look at the open jobs now",
+    "fetch": "Take what has ended into the cache",
+    "cancel": "Cancel the chosen job; what is answered is kept, and paid for",
+    "resubmit": "Submit again what of the chosen job has no answer",
+    "hurry": "Send live what of the chosen job is pending",
+}
+
+
+class JobPanel:
+    """The widgets of one table.
+
+    Args:
+        jobs: What is shown.
+    """
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        # One thing at a time: two clicks on Hurry must not send twice.
+        self._busy = threading.Lock()
+        self._asked = ""
+        self._table = ipywidgets.HTML(jobs._repr_html_())
+        self._said = ipywidgets.HTML("")
+        names = list(jobs.frame["job"])
+        self._chosen = ipywidgets.Dropdown(options=names, layout=ipywidgets.Layout(width="140px"))
+        self._chosen.observe(self._forget, names="value")
+        self._buttons = {word: button(word.capitalize(), "", told, width="120px") for word, told in _TOLD.items()}
+        for word, each in self._buttons.items():
+            each.on_click(self._clicked(word))
+        first = [self._buttons["refresh"], self._buttons["fetch"], self._chosen]
+        rest = [self._buttons[word] for word in ("cancel", *_PRICED)]
+        row = ipywidgets.HBox([*first, *rest], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.box = ipywidgets.VBox([row, self._said, self._table])
+
+    def bundle(self) -> dict[str, Any]:
+        """Give what a notebook shows; the table in plain text and HTML is the caller's."""
+        return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}}
+
+    def _clicked(self, word: str) -> Callable[[object], None]:
+        def clicked(_: object) -> None:
+            threading.Thread(target=self._do, args=(word,), name="pllm-jobs", daemon=True).start()
+
+        return clicked
+
+    def _do(self, word: str) -> None:
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            self._say(f"{word} …")
+            self._say(self._ask(word))
+        except Exception as error:
+            self._say(str(error))
+        finally:
+            self._draw()
+            self._busy.release()
+
+    def _ask(self, word: str) -> str:
+        job = str(self._chosen.value)
+        confirmed, self._asked = self._asked == f"{word} {job}", ""
+        question = ""
+
+        def ask(told: str) -> bool:
+            nonlocal question
+            question = told
+            return confirmed
+
+        if word in ("refresh", "fetch"):
+            done = getattr(self._jobs, word)()
+        elif word == "cancel":
+            done = self._jobs.cancel(job)
+        else:
+            try:
+                done = getattr(self._jobs, word)(job, confirm=ask)
+            except NotConfirmedError:
+                self._asked = f"{word} {job}"
+                return f"{question} Click {word.capitalize()} again to do it."
+        return repr(done) if word == "hurry" else ""
+
+    def _forget(self, _: object) -> None:
+        self._asked = ""
+
+    def _say(self, text: str) -> None:
+        self._said.value = in_html(text)
+
+    def _draw(self) -> None:
+        self._table.value = self._jobs._repr_html_()
+        names = tuple(self._jobs.frame["job"])
+        if names != self._chosen.options:
+            self._chosen.options = names

@@ -1,0 +1,94 @@
+"""What a batch API's answer means for whoever asked, and what it means that none came.
+
+The one question is whether the request may have been carried out: a definite refusal says no, and everything
+else says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from pllm_notebook.protocols import BatchRefused, TransportFault
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.redaction import redacted
+
+__all__ = ["ASK_S", "IDLE_S", "gone", "lost", "malformed", "network", "patience", "raised", "sending_s"]
+
+# For a question and its answer of a few kilobytes.
+ASK_S = 60.0
+# Between two pieces of a stream of results.
+IDLE_S = 120.0
+# A request file has as long as a line of 400 kbit/s needs; providers may check it before they answer.
+_CHECKING_S = 120.0
+_SLOWEST_BYTES_PER_S = 50_000
+
+# A time-out, a conflict and "too early": each can come after the request was taken in.
+_UNCERTAIN = frozenset({408, 409, 425})
+
+
+def raised(failure: Failure, told: frozenset[int] = frozenset()) -> BatchRefused | TransportFault:
+    """Give the exception for an answer other than a success.
+
+    Args:
+        failure: As a wire's `refuse` reads it.
+        told: Statuses that are a definite no to this request, though not to any other.
+    """
+    status = failure.status or 0
+    certain = 400 <= status < 500 and status not in _UNCERTAIN and not failure.kind.retried
+    if certain or status in told:
+        return BatchRefused(status, failure.message)
+    return TransportFault(failure.kind if failure.kind.retried else FailureKind.SERVER, failure.message)
+
+
+def lost(error: BaseException) -> TransportFault:
+    """Give the fault for a connection that ended before the answer did."""
+    cause = error.__cause__ or error
+    return TransportFault(FailureKind.CONNECTION, redacted(f"{type(cause).__name__}: {cause}"))
+
+
+def malformed(what: str) -> TransportFault:
+    """Give the fault for an answer that says success and nothing that can be used."""
+    return TransportFault(FailureKind.MALFORMED, redacted(f"The provider's answer is not what it documents: {what}."))
+
+
+def sending_s(size_bytes: int) -> float:
+    """Give the longest that sending a request file may take, in seconds."""
+    return _CHECKING_S + size_bytes / _SLOWEST_BYTES_PER_S
+
+
+@asynccontextmanager
+async def patience(seconds: float) -> AsyncIterator[None]:
+    """Wait so long for what is done within, and no longer.
+
+    Raises:
+        TransportFault: After that.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TransportFault(FailureKind.TIMEOUT, f"No answer within {seconds:.0f} s.") from None
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """Turn what the HTTP libraries under the SDKs raise into faults; some of it passes an SDK unwrapped."""
+    import aiohttp
+    import httpx2
+
+    try:
+        yield
+    except (aiohttp.ClientError, httpx2.HTTPError, httpx2.StreamError, ConnectionError) as error:
+        raise lost(error) from error
+
+
+@contextmanager
+def gone(*statuses: int) -> Iterator[None]:
+    """Take a refusal with one of these statuses to say that what was to be deleted is not there, which is as well."""
+    try:
+        yield
+    except BatchRefused as refusal:
+        if refusal.status not in statuses:
+            raise

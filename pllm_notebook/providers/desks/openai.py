@@ -1,0 +1,150 @@
+"""OpenAI's batch API, which some servers of its format have too: a file goes up, two files come down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pllm_notebook.providers.desks.faults import gone, malformed, sending_s
+from pllm_notebook.providers.desks.jobs import State, count, said, state_of
+from pllm_notebook.providers.desks.lines import encoded, objects, wrapped
+from pllm_notebook.providers.desks.stainless import StainlessAccount
+from pllm_notebook.providers.openai import refuse
+from pllm_notebook.providers.stainless import StainlessTransport
+from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
+
+__all__ = ["OpenAIDesk", "result_of"]
+
+_STATES: dict[str, State] = {
+    "validating": "running",
+    "in_progress": "running",
+    "finalizing": "running",
+    "cancelling": "running",
+    "completed": "ended",
+    "failed": "failed",
+    "expired": "expired",
+    "cancelled": "cancelled",
+}
+# The metadata field that holds the label.
+_LABEL = "pllm_intent"
+_PAGE = 100
+_NEVER_ANSWERED = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
+# The job has ended; to any other request a conflict can mean that it was taken in already.
+_ENDED = frozenset({409})
+
+
+class OpenAIDesk:
+    """Jobs of one endpoint.
+
+    Args:
+        transport: As live calls use it; closed with the desk.
+        path: The wire's, as `/chat/completions`.
+    """
+
+    limits = BatchLimits(lines=50_000, bytes=200_000_000)
+    keeps_labels = True
+
+    def __init__(self, transport: StainlessTransport, path: str) -> None:
+        self._account = StainlessAccount(transport, refuse)
+        # Azure's endpoints are named without the version that is part of OpenAI's address.
+        self._endpoint = path if "AsyncAzureOpenAI" in self._account.client_names else f"/v1{path}"
+        self._between = f',"method":"POST","url":"{self._endpoint}","body":'.encode()
+
+    def line(self, custom_id: str, body: bytes) -> bytes:
+        return wrapped(b'{"custom_id":', custom_id, self._between, body)
+
+    async def upload(self, lines: Path, label: str) -> str:
+        # An open file, not a path: the SDK reads a path's file whole.
+        with lines.open("rb") as file:
+            answer = await self._account.ask(
+                "post",
+                "/files",
+                seconds=sending_s(lines.stat().st_size),
+                headers={"Content-Type": "multipart/form-data"},
+                body={"purpose": "batch"},
+                files=[("file", (f"{label}.jsonl", file, "application/jsonl"))],
+            )
+        if not answer.get("id"):
+            raise malformed("a file without an id")
+        return str(answer["id"])
+
+    async def create(self, lines: Path, uploaded: str, label: str) -> RemoteJob:
+        wanted = {
+            "input_file_id": uploaded,
+            "endpoint": self._endpoint,
+            "completion_window": "24h",
+            "metadata": {_LABEL: label},
+        }
+        return _job(await self._account.ask("post", "/batches", body=wanted))
+
+    async def look(self, job_id: str) -> RemoteJob:
+        return _job(await self._account.ask("get", f"/batches/{quote(job_id, safe='')}"))
+
+    async def recent(self, since: float) -> AsyncIterator[RemoteJob]:
+        params: dict[str, Any] = {"limit": _PAGE}
+        while True:
+            page = await self._account.ask("get", "/batches", params=params)
+            jobs = [_job(each) for each in page.get("data") or []]
+            young = [job for job in jobs if job.created_at >= since]
+            for job in young:
+                yield job
+            # The newest come first; a page's own order is not relied on.
+            if not young or not page.get("has_more"):
+                return
+            params["after"] = jobs[-1].id
+
+    async def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
+        for file in job.files:
+            chunks = self._account.stream(f"/files/{quote(file, safe='')}/content")
+            async with aclosing(objects(chunks)) as lines:
+                async for line in lines:
+                    yield result_of(line)
+
+    async def cancel(self, job_id: str) -> None:
+        await self._account.ask("post", f"/batches/{quote(job_id, safe='')}/cancel", told=_ENDED)
+
+    async def discard(self, uploaded: str) -> None:
+        if not uploaded:
+            return
+        with gone(404):
+            await self._account.ask("delete", f"/files/{quote(uploaded, safe='')}")
+
+    async def aclose(self) -> None:
+        await self._account.aclose()
+
+
+def _job(told: dict[str, Any]) -> RemoteJob:
+    if not told.get("id"):
+        raise malformed("a job without an id")
+    word = str(told.get("status"))
+    counts = told.get("request_counts") or {}
+    # Until the file has been read all counts are 0.
+    known = word != "validating" and bool(count(counts.get("total")))
+    return RemoteJob(
+        id=str(told["id"]),
+        state=state_of(word, _STATES, "OpenAI"),
+        label=str((told.get("metadata") or {}).get(_LABEL) or ""),
+        created_at=float(told.get("created_at") or 0.0),
+        total=count(counts.get("total")) if known else None,
+        succeeded=count(counts.get("completed")) if known else None,
+        failed=count(counts.get("failed")) if known else None,
+        message=said(*((told.get("errors") or {}).get("data") or [])),
+        # Either is None, or "", where there is no such line.
+        files=tuple(str(told[name]) for name in ("output_file_id", "error_file_id") if told.get(name)),
+    )
+
+
+def result_of(line: dict[str, Any]) -> BatchResult:
+    """Read one line of a results file."""
+    custom_id = str(line.get("custom_id") or "")
+    response, error = line.get("response"), line.get("error")
+    # A status of 0 is how a request is told that never got an answer of the model's.
+    if isinstance(response, dict) and (count(response.get("status_code")) or 0) >= 100:
+        request_id = response.get("request_id")
+        headers = {"x-request-id": str(request_id)} if request_id else {}
+        return BatchResult(custom_id, RawReply(int(response["status_code"]), headers, encoded(response.get("body"))))
+    word = str((error.get("code") or error.get("message") or "") if isinstance(error, dict) else error or "")
+    return BatchResult(custom_id, None, _NEVER_ANSWERED.get(word, word or "no response"))

@@ -1,0 +1,116 @@
+"""Asking a batch API through the OpenAI and Anthropic SDKs, which share one client design.
+
+The clients' own `get`, `post` and `delete` are used with raw bodies: their `batches` resources cannot say
+"no retries" for one call, hold request lists whole, and build models of every result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import orjson
+
+from pllm_notebook.providers.desks.faults import ASK_S, IDLE_S, lost, malformed, network, patience, raised
+from pllm_notebook.providers.stainless import StainlessTransport
+from pllm_notebook.records import Failure, RawReply
+
+__all__ = ["StainlessAccount"]
+
+
+class StainlessAccount:
+    """One account at one address.
+
+    Args:
+        transport: As live calls use it; closed with this account.
+        refuse: Reads the provider's error bodies.
+    """
+
+    def __init__(self, transport: StainlessTransport, refuse: Callable[[RawReply], Failure]) -> None:
+        import httpx2
+
+        self._transport = transport
+        self._client = transport._client
+        self._response = httpx2.Response
+        self._status_error: Any = transport._status_error
+        self._connection_error: Any = transport._connection_error
+        self._refuse = refuse
+
+    @property
+    def client_names(self) -> set[str]:
+        """The names of the client's class and of those it is made from: they tell where it leads."""
+        return {cls.__name__ for cls in type(self._client).__mro__}
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        seconds: float = ASK_S,
+        told: frozenset[int] = frozenset(),
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        **sent: Any,
+    ) -> dict[str, Any]:
+        """Send one request, once, and give the answer's JSON object.
+
+        Args:
+            method: "get", "post" or "delete".
+            path: Below the base address.
+            seconds: How long it may take.
+            told: As for `raised`.
+            params: Of the query.
+            headers: Beside those of every call.
+            sent: `body`, `content` or `files`, as the SDK's `post` takes them.
+
+        Raises:
+            BatchRefused: A definite no.
+            TransportFault: Nobody knows whether it was carried out.
+        """
+        async with patience(seconds):
+            response = await self._send(method, path, told, params, headers, sent)
+        try:
+            answer = orjson.loads(response.content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise malformed("not a JSON object")
+        return answer
+
+    async def stream(self, path: str) -> AsyncGenerator[bytes]:
+        """Give a response's bytes as they come. Raises as `ask` does."""
+        async with patience(IDLE_S):
+            response = await self._send("get", path, frozenset(), None, None, {"stream": True})
+        try:
+            async for chunk in response.aiter_bytes():
+                yield chunk
+        finally:
+            await response.aclose()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        told: frozenset[int],
+        params: dict[str, Any] | None,
+        headers: dict[str, str] | None,
+        sent: dict[str, Any],
+    ) -> Any:
+        # Said for each request, so that it holds for a caller's own client too.
+        options: dict[str, Any] = {"max_retries": 0, "timeout": None}
+        if params:
+            options["params"] = params
+        if headers:
+            options["headers"] = headers
+        try:
+            with network():
+                return await getattr(self._client, method)(path, cast_to=self._response, options=options, **sent)
+        except self._status_error as error:
+            response = error.response
+            about = {name.lower(): value for name, value in response.headers.items()}
+            raise raised(self._refuse(RawReply(response.status_code, about, response.content)), told) from error
+        except self._connection_error as error:
+            raise lost(error) from error

@@ -1,0 +1,111 @@
+"""Taking secrets out of text: the keys that this process has read, and whatever is shaped like one.
+
+Providers quote the key that they refuse, libraries put the address they called into an error, and a proxy
+answers with the request it was sent. Such text reaches messages, logs and the table of failures, so it passes
+through here first. By value alone, a key that somebody else reads would get through; by pattern alone, one of
+a shape that nobody has seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from urllib.parse import quote
+
+__all__ = ["guard", "know", "redacted"]
+
+# A shorter word is a word of the language as well ("none", "simulated"), and would be taken out of every sentence.
+_SHORTEST = 8
+# The beginnings that the large providers and routers give their keys; what follows is at least this long.
+_BEGINNING = r"\b(?:sk-|sk_|pk-|AIza|AQ\.|ya29\.|gsk_|xai-|hf_|pplx-|r8_|gh[pousr]_|AKIA)"
+_PATTERNS = (
+    re.compile(rf"({_BEGINNING})[\w*.-]{{6,}}"),
+    re.compile(r"\b((?:Bearer|Basic)(?: |%20))[\w*.+/=~-]{6,}", re.IGNORECASE),
+    # A header or a field of JSON, in any quotes: "x-api-key": "…", Authorization: …
+    re.compile(
+        r"""((?:api[-_]?key|authorization|auth[-_]token|access[-_]token|client[-_]secret)\\?["']?\s?[:=]\s?\\?["']?"""
+        r"""(?:(?:Bearer|Basic)\s)?)(?!Bearer|Basic)[^\s"'\\,;&}\])…]{6,}""",
+        re.IGNORECASE,
+    ),
+    re.compile(r"""([?&](?:key|token|sig|signature)=)[^\s"'\\&#<>…]{6,}""", re.IGNORECASE),
+    # The password in an address.
+    re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,200}(?=@)"),
+)
+_PREFIX = re.compile(_BEGINNING)
+
+
+def redacted(text: str) -> str:
+    """Give *text* without keys; of each, the beginning that says whose it is, and "…", is left."""
+    text = _without_known(text)
+    for pattern in _PATTERNS:
+        text = pattern.sub(r"\1…", text)
+    return text
+
+
+def know(secret: str) -> None:
+    """Have *secret* taken out of every text from now on. From any thread; called with each key that is read.
+
+    Nothing can be told from this module's attributes of what it knows.
+    """
+    secret = secret.strip()
+    if len(secret) >= _SHORTEST:
+        _learn(secret)
+
+
+def guard(*loggers: str) -> None:
+    """Take keys out of all that is logged under these names, before any handler sees it.
+
+    A logger's filter is not asked about what its children log, so each is named.
+    """
+    for name in loggers:
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, _Redaction) for each in logger.filters):
+            logger.addFilter(_Redaction())
+
+
+class _Redaction(logging.Filter):
+    """Rewrites records; keeps them all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            said = record.getMessage()
+        except Exception:  # a record that cannot be formatted is for its handler to complain of
+            return True
+        shown = redacted(said)
+        if shown != said:
+            record.msg, record.args = shown, None
+        if record.exc_info and record.exc_info[0] is not None:
+            trace = logging.Formatter().formatException(record.exc_info)
+            shown = redacted(trace)
+            if shown != trace:
+                # The exception itself would be formatted anew by whoever finds it here.
+                record.exc_info, record.exc_text = None, shown
+        return True
+
+
+def _memory() -> tuple[Callable[[str], None], Callable[[str], str]]:
+    """Give what learns secrets and what takes them out. They are held by these two alone, where nothing shows them."""
+    secrets: dict[str, str] = {}
+    pattern: re.Pattern[str] | None = None
+    lock = threading.Lock()
+
+    def learn(secret: str) -> None:
+        nonlocal pattern
+        with lock:
+            if secret in secrets:
+                return
+            prefix = _PREFIX.match(secret)
+            for form in (secret, quote(secret, safe="")):
+                secrets[form] = f"{prefix[0] if prefix else ''}…"
+            # The longest first: one key may begin with another.
+            pattern = re.compile("|".join(map(re.escape, sorted(secrets, key=len, reverse=True))))
+
+    def without(text: str) -> str:
+        return text if pattern is None else pattern.sub(lambda match: secrets[match[0]], text)
+
+    return learn, without
+
+
+_learn, _without_known = _memory()

@@ -1,0 +1,40 @@
+"""Asking a person before batch jobs are submitted: they cannot be taken back for free."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pllm_notebook.exceptions import NotConfirmedError
+from pllm_notebook.run.estimate import Estimate
+
+__all__ = ["confirm", "somebody_is_there"]
+
+
+def confirm(estimate: Estimate) -> None:
+    """Show what would be submitted and ask whether to; nothing is asked where nothing is to be submitted.
+
+    Raises:
+        NotConfirmedError: When the answer is no, or when nobody is there to answer. Nothing was sent.
+    """
+    if estimate.calls == 0:
+        return
+    told = f"{estimate!r}\n\nSubmit as a batch? [y/N] "
+    try:
+        answer = input(told) if somebody_is_there() else None
+    except (EOFError, NotImplementedError):  # IPython's StdinNotImplementedError is one of the latter
+        answer = None
+    if answer is None:
+        raise NotConfirmedError(
+            f"{estimate.calls:,} calls would have been submitted as a batch, and nobody was there to confirm it. "
+            f"Give confirm=False to submit without asking. Nothing was sent.\n{estimate!r}"
+        )
+    if answer.strip().lower() not in ("y", "yes"):
+        raise NotConfirmedError("Not confirmed. Nothing was sent.")
+
+
+def somebody_is_there() -> bool:
+    """Tell whether a question could be answered: a notebook's frontend, or a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell: Any = None if ipython is None else ipython.get_ipython()
+    return hasattr(shell, "kernel") or bool(sys.stdin and sys.stdin.isatty())

@@ -1,0 +1,186 @@
+"""Calls that fail for good: which of them are kept, with what, and which are not sent again unasked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import orjson
+
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Entry, FailedCall, Failure, FailureKind, Turn
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.shared_store import SharedStore
+
+__all__ = ["KeptFailures", "RunStore", "in_full"]
+
+# Nothing was sent for these, or nobody knows how it would have ended.
+_UNSENT = frozenset(
+    {
+        FailureKind.INPUT,
+        FailureKind.NOT_CACHED,
+        FailureKind.BUDGET,
+        FailureKind.CANCELLED,
+        FailureKind.NOT_STORED,
+        FailureKind.DECISION,
+    }
+)
+# What says that this very request can never succeed. Another status of the same kind (a proxy's 405, a 410) is as
+# often about the server, and is found out by sending again.
+_FINAL_STATUS = frozenset({400, 413, 422})
+
+
+class KeptFailures:
+    """What one run's failed calls leave in the store, and what earlier ones left there.
+
+    Args:
+        ask: The question.
+        store: None to keep nothing.
+        prompt: Makes one row's prompt.
+        rows: Whose prompts they are.
+    """
+
+    def __init__(self, ask: Ask, store: Store | None, prompt: Callable[[int], str], rows: object) -> None:
+        self._ask = ask
+        self._store = store
+        self._prompt = prompt
+        # A judge's rows are calls of an ensemble: their numbers mean nothing to a person.
+        self._positions = isinstance(rows, Own)
+
+    def note(self, key: str, row: int, failure: Failure, turns: tuple[Turn, ...] = ()) -> None:
+        """Keep a failure, unless nothing was sent; returns at once.
+
+        Args:
+            key: Of the call.
+            row: Whose prompt it is.
+            failure: Why it failed.
+            turns: Of the call, () where the prompt is its only one.
+        """
+        if self._store is not None and failure.kind not in _UNSENT:
+            self._store.note_failure(key, partial(self._tell, key, row, failure, turns, time.time()))
+
+    def _tell(self, key: str, row: int, failure: Failure, turns: tuple[Turn, ...], at: float) -> FailedCall:
+        """In the store's thread: make the prompt and the body, which nobody has kept."""
+        prompt = self._prompt(row)
+        return FailedCall(
+            key=key,
+            failure=failure,
+            model=self._ask.target.label,
+            at=at,
+            body=orjson.dumps(self._ask.intended(turns or self._ask.turns(prompt))).decode(),
+            prompt=prompt,
+            position=row if self._positions else None,
+        )
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, Failure]:
+        """Give the failures of calls that a provider has rejected before and that are not to be sent again unasked.
+
+        With `cache="refresh"` there are none: everything is sent.
+        """
+        if self._store is None or self._ask.options.cache == "refresh" or not keys:
+            return {}
+        found = self._store.rejected(keys)
+        return {key: _as_then(call) for key, call in found.items() if call.failure.status in _FINAL_STATUS}
+
+    def valid(self, keys: Sequence[str]) -> None:
+        """Forget failures of calls whose stored reply is valid by now: the type's own validators have changed."""
+        if self._store is not None and keys:
+            self._store.note_valid(keys)
+
+
+def _as_then(call: FailedCall) -> Failure:
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(call.at))
+    told = (
+        f" Rejected at {when} UTC and not sent again, since the request is the same; "
+        f"run.retry(kinds=['bad_request']) or cache='refresh' sends it."
+    )
+    return replace(call.failure, message=call.failure.message.rstrip() + told)
+
+
+def in_full(failure: Failure) -> str:
+    """Give a failure's message, with the rejected field where the provider's own words do not name it."""
+    message, field = failure.message, failure.field
+    if failure.kind is not FailureKind.BAD_REQUEST or not field or field in message:
+        return message
+    return f"{message.rstrip()} (The provider rejected the field {field!r}.)"
+
+
+@runtime_checkable
+class Own(Protocol):
+    """Rows of the caller's own (see `run.Rows`)."""
+
+    label: str
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Rows that have names of their own, as a frame's index gives them."""
+
+    def name_of(self, row: int) -> str:
+        """Give the name of a row."""
+
+
+class RunStore:
+    """A store as one run uses it: what fails there bears the run's name, and the row's.
+
+    Args:
+        store: Where everything is kept.
+        run: The run's id.
+        asked: What it asks, in a few words.
+        rows: Whose rows they are.
+    """
+
+    def __init__(self, store: Store, run: str, asked: str, rows: object) -> None:
+        self._store = store
+        self._run = run
+        self._asked = asked
+        self._rows = rows
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Read entries (see `protocols.Store`, as for all that follows)."""
+        return self._store.get_many(keys)
+
+    def put(self, key: str, entry: Entry, done: Callable[[BaseException | None], None]) -> None:
+        """Queue one entry."""
+        self._store.put(key, entry, done)
+
+    def queued(self, key: str) -> Entry | None:
+        """Give an entry that is not yet on disk."""
+        return self._store.queued(key)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes queued and not yet on disk."""
+        return self._store.backlog_bytes
+
+    @property
+    def delayed(self) -> bool:
+        """Whether writing fails at the moment (see `SharedStore`)."""
+        return isinstance(self._store, SharedStore) and self._store.delayed
+
+    @property
+    def written_by_others(self) -> int:
+        """Rows that other processes are known to have written (see `SharedStore`)."""
+        return self._store.written_by_others if isinstance(self._store, SharedStore) else 0
+
+    def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
+        """Queue a call that failed."""
+        self._store.note_failure(key, lambda: self._named(tell()))
+
+    def note_valid(self, keys: Sequence[str]) -> None:
+        """Forget the failures of stored replies that are valid answers now."""
+        self._store.note_valid(keys)
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read calls that a provider rejected."""
+        return self._store.rejected(keys)
+
+    def _named(self, call: FailedCall) -> FailedCall:
+        rows: Any = self._rows
+        known = call.position is not None and isinstance(rows, Named)
+        return replace(
+            call, run=self._run, asked=self._asked, label=rows.name_of(call.position) if known else call.label
+        )

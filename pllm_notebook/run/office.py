@@ -1,0 +1,357 @@
+"""The batch jobs of one cache directory, as this process drives them: whose they are, and where answers go.
+
+Whatever a job brings goes to the store first and then to the runs that wait for it, if there are any: a job of
+yesterday's kernel is taken in just as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from pllm_notebook.batch import Arrival, Driver, Journal, LineOutcome, Poller
+from pllm_notebook.batch import Job as BatchJob
+from pllm_notebook.engine import Engine
+from pllm_notebook.exceptions import PllmError, StoreError, UsageError
+from pllm_notebook.prices import Rate, rate_of
+from pllm_notebook.protocols import BatchDesk, Store
+from pllm_notebook.providers import Target
+from pllm_notebook.records import Entry, Failure, FailureKind, Finish, RawReply, Reply
+from pllm_notebook.run.ask import target_for
+from pllm_notebook.run.batch_lane import BatchLane
+from pllm_notebook.run.seconds import keep_second
+from pllm_notebook.settings import Options
+
+__all__ = ["Office", "batch_rate", "office_for"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# A job is looked at again after this, and then less and less often while nothing happens.
+FIRST_LOOK_S = 5.0
+
+# What the journal calls a line that has no answer, as a kind of failure.
+_KINDS = {"rejected": FailureKind.BAD_REQUEST, "missing": FailureKind.MISSING, "abandoned": FailureKind.MISSING}
+_TOLD = {
+    FailureKind.EXPIRED: "The batch job expired before this request was answered.",
+    FailureKind.MISSING: "The batch job's results have no line for this request.",
+    FailureKind.CANCELLED: "The batch job was cancelled before this request was answered.",
+}
+
+
+class Office:
+    """Drive the jobs of one journal. Used on the engine's loop, except what says otherwise.
+
+    Args:
+        engine: Where it runs.
+        store: Where answers go.
+        directory: The cache's, where the journal is.
+    """
+
+    def __init__(self, engine: Engine, store: Store, directory: str) -> None:
+        self.journal = Journal.open(directory)
+        self.driver = Driver(self.journal, self._desk_of, self._take, present=self._present, in_thread=self._in_thread)
+        self._engine = engine
+        self._store = store
+        self._lanes: dict[tuple[str, str, str], BatchLane] = {}
+        self._targets: dict[tuple[str, str], Target] = {}
+        self._desks: dict[tuple[str, str, str], BatchDesk] = {}
+        self._poller: Poller | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._concluding: set[asyncio.Task[None]] = set()
+        # Whether the poller runs by nobody's wish.
+        self._unasked = False
+        # Calls of jobs that are being sent live meanwhile: without an answer yet, and with a live one.
+        self.hurried: set[str] = set()
+        self.live_first: set[str] = set()
+
+    def know(self, target: Target) -> None:
+        """Remember a model that a run asks, for the jobs of its account. From any thread."""
+        self._targets[target.label, target.account] = target
+
+    def lane(self, target: Target, origin: str = "") -> BatchLane:
+        """Give the one batch lane for an account and model."""
+        self.know(target)
+        lane = self._lanes.get(target.lane)
+        if lane is None:
+            desk = partial(self._open, target)
+            lane = BatchLane(target, desk, self.journal, batch_rate(target), origin, self.wake, self._in_thread)
+            self._lanes[target.lane] = lane
+        return lane
+
+    def wake(self) -> None:
+        """Look after every open job now, and from here on."""
+        if self._poller is None:
+            self._poller = Poller(self.driver, first_s=FIRST_LOOK_S, changed=self.changed, sleep=self._rest)
+        self._engine.enter(self)
+        self._unasked = False
+        self._poller.start()
+        self._poller.wake()
+
+    async def tend(self) -> None:
+        """Look after the open jobs of earlier kernels, unasked; nothing changes where jobs are looked after."""
+        for job in await self._in_thread(lambda: self.journal.jobs(unfinished=True)):
+            target = self.target_of(job)
+            if target is not None:
+                # An SDK's import would stop the loop for a second.
+                await self._in_thread(target.load)
+        if self._poller is None or not self._poller.running:
+            self.wake()
+            self._unasked = True
+
+    async def leave(self) -> None:
+        """End what `tend` began, unless somebody has asked for it since."""
+        if self._unasked and self._poller is not None:
+            await self._poller.stop()
+
+    def cancel(self) -> None:
+        """Look after jobs no longer, and close the connections. Jobs go on at their providers."""
+        if self._closing is None:
+            self._closing = self._engine.loop.loop.create_task(self._close())
+
+    def give_up(self) -> None:
+        """Leave at once."""
+        self._engine.leave(self)
+
+    async def _close(self) -> None:
+        try:
+            if self._poller is not None:
+                await self._poller.stop()
+            for desk in self._desks.values():
+                await desk.aclose()
+            self.journal.close()
+        finally:
+            self._engine.leave(self)
+
+    def _open(self, target: Target) -> BatchDesk:
+        desk = self._desks.get(target.lane)
+        if desk is None:
+            if target.desk is None:
+                raise UsageError(
+                    f"mode='batch' cannot be used with {target.label}: {target.deskless} Nothing was sent."
+                )
+            desk = self._desks[target.lane] = target.desk()
+            self._engine.enter(self)
+        return desk
+
+    def desk_of(self, job: BatchJob) -> BatchDesk:
+        """Open the batch API of a job's account.
+
+        Raises:
+            UsageError: Where it is not at hand. Nothing was sent.
+        """
+        target = self.target_of(job)
+        if target is None:
+            raise UsageError(f"Batch job {job.id[:8]} cannot be reached: {self.absent(job)} Nothing was sent.")
+        return self._open(target)
+
+    def absent(self, job: BatchJob) -> str:
+        """Say why a job's account is not at hand in this process, "" where it is. Sends nothing; from any thread."""
+        if self.target_of(job) is not None:
+            return ""
+        try:
+            target = target_for(Options(model=job.target))
+        except PllmError as error:
+            return str(error)
+        if target.keyless is not None:
+            return f"It needs {target.keyless.variable}, which is not set here."
+        if target.simulated:
+            return "The simulator that has it is another kernel's, or has ended."
+        return "It was made with another key, client or address than is set here."
+
+    def _desk_of(self, job: BatchJob) -> BatchDesk | None:
+        target = self.target_of(job)
+        if target is None:
+            return None
+        try:
+            return self._open(target)
+        except PllmError as error:
+            logger.info("Batch job %s is left alone: %s", job.id, error)
+            return None
+
+    def target_of(self, job: BatchJob) -> Target | None:
+        """Give the model of a job, None where this process has not its account at hand."""
+        known = self._targets.get((job.target, job.account))
+        if known is None:
+            with suppress(PllmError):
+                known = target_for(Options(model=job.target))
+        if known is None or (known.provider, known.account) != (job.provider, job.account):
+            return None
+        return known
+
+    async def _take(self, job: BatchJob, arrivals: Sequence[Arrival]) -> Sequence[LineOutcome]:
+        """Store the answers among some arrivals, and land the calls that wait for them."""
+        target = self.target_of(job)
+        assert target is not None  # its desk has brought the results
+        read = await self._in_thread(_read, target, arrivals)
+        entries = {one.line.key: entry for one, (_, _, entry) in zip(arrivals, read, strict=True) if entry is not None}
+        late = self.live_first | {one.line.key for one in arrivals if one.line.state == "superseded"}
+        late = await self._in_thread(self._put_aside, job, {key: entries[key] for key in late & entries.keys()})
+        await self.keep({key: entry for key, entry in entries.items() if key not in late})
+        self.hurried -= entries.keys()
+        lane = self._lanes.get(target.lane)
+        if lane is not None:
+            landed = zip(arrivals, read, strict=True)
+            lane.landed += sum(isinstance(result, Reply) for result, _, _ in read)
+            lane.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed})
+        return [
+            LineOutcome(str(result.kind), 0.0)
+            if isinstance(result, Failure)
+            else LineOutcome("", None if entry is None else entry.about["cost_usd"])
+            for result, _, entry in read
+        ]
+
+    async def keep(self, entries: Mapping[str, Entry]) -> None:
+        """Store answers, and return when all are on disk.
+
+        Raises:
+            StoreError: If one cannot be stored.
+        """
+        loop = self._engine.loop.loop
+        kept: list[asyncio.Future[None]] = []
+        for key, entry in entries.items():
+            future: asyncio.Future[None] = loop.create_future()
+            kept.append(future)
+            self._store.put(key, entry, partial(self._engine.loop.call, _resolve, future))
+        for future in kept:
+            await future
+
+    async def answered(self, results: Mapping[str, tuple[Reply, RawReply]]) -> None:
+        """Hear of answers that came by another way than the jobs, and are in the store: live, or from a file."""
+        await self.driver.superseded(list(results))
+        for lane in self._lanes.values():
+            lane.answered({key: results[key] for key in lane.waiting(list(results))})
+
+    def _put_aside(self, job: BatchJob, late: Mapping[str, Entry]) -> set[str]:
+        """In a worker thread: keep second answers, to calls that were answered live before; give their keys."""
+        there = self._present(list(late)) | (self.live_first & late.keys())
+        keep_second(self.journal, job, "batch", {key: late[key].raw for key in there})
+        return there
+
+    def _present(self, keys: Sequence[str]) -> set[str]:
+        return set(self._store.get_many(list(keys)))
+
+    def changed(self, job: BatchJob) -> None:
+        """Have the runs that wait for a job hear how it stands."""
+        target = self.target_of(job)
+        lane = None if target is None else self._lanes.get(target.lane)
+        if lane is None:
+            return
+        lane.changed(job)
+        if job.final:
+            # Held: nobody else keeps a task from being collected.
+            task = self._engine.loop.loop.create_task(self._conclude(job, lane))
+            self._concluding.add(task)
+            task.add_done_callback(self._concluded)
+
+    def _concluded(self, task: asyncio.Task[None]) -> None:
+        self._concluding.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # At the end of the process there are no workers any more: the next run finds what is in the store.
+            logger.info("The answers of a batch job were not handed on: %s", task.exception())
+
+    async def _rest(self, seconds: float) -> None:
+        """Between two looks of the poller: hear of jobs that another kernel has ended, which are open no longer."""
+        try:
+            for job in [job for lane in self._lanes.values() for job in lane.jobs]:
+                now = await self._in_thread(self.journal.job, job.id)
+                if now.state is not job.state:
+                    self.changed(now)
+        except StoreError as error:
+            logger.warning("%s", error)
+        await asyncio.sleep(seconds)
+
+    async def _conclude(self, job: BatchJob, lane: BatchLane) -> None:
+        """Land the calls that a job left: answered through another kernel, or never."""
+        lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
+        waited = set(lane.waiting([line.key for line in lines]))
+        found = await self._in_thread(self._store.get_many, list(waited))
+        results: dict[str, tuple[Reply | Failure, RawReply | None]] = {}
+        for line in lines:
+            if line.key in found:
+                results[line.key] = _reply_of(found[line.key]), RawReply(200, {}, found[line.key].raw)
+            elif line.key in waited and line.state in ("failed", "missing"):
+                results[line.key] = _failure(line.failure, job.message), None
+        lane.arrived(results)
+
+    def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        return self._engine.loop.loop.run_in_executor(self._engine.workers, partial(work, *args))
+
+
+_offices: dict[tuple[int, str], Office] = {}
+
+
+def office_for(engine: Engine, store: Store, directory: str) -> Office:
+    """Give this process's office for a cache directory.
+
+    Raises:
+        StoreError: If the journal of jobs cannot be read or written. Nothing was sent.
+    """
+    key = (id(engine), directory)
+    if key not in _offices:
+        for old in [old for old, office in _offices.items() if not office._engine.loop.alive]:
+            del _offices[old]
+        _offices[key] = Office(engine, store, directory)
+    return _offices[key]
+
+
+def _read(target: Target, arrivals: Sequence[Arrival]) -> list[tuple[Reply | Failure, RawReply | None, Entry | None]]:
+    """In a worker thread: turn results into replies, failures and what is stored."""
+    rate = batch_rate(target)
+    made: list[tuple[Reply | Failure, RawReply | None, Entry | None]] = []
+    for arrival in arrivals:
+        raw = arrival.result.raw
+        result = _failure(arrival.result.failure, "") if raw is None else target.read(raw)
+        entry = None
+        if isinstance(result, Reply):
+            assert raw is not None
+            cost = None if rate is None or result.usage is None else rate.cost_usd(result.usage)
+            entry = Entry.of(
+                result,
+                raw.body,
+                asked=target.label,
+                output_limit=arrival.line.output_limit,
+                cost_usd=cost,
+                latency_s=0.0,
+                attempts=1,
+            )
+        made.append((result, raw, entry))
+    return made
+
+
+def batch_rate(target: Target) -> Rate | None:
+    """Give a model's price in a batch, None for unknown."""
+    if target.price_provider is None:
+        return None
+    return rate_of(target.price_provider, target.price_model, batch=True)
+
+
+def _failure(word: str, message: str) -> Failure:
+    kind = _KINDS.get(word)
+    if kind is None:
+        kind = FailureKind(word) if word in set(FailureKind) else FailureKind.SERVER
+    return Failure(kind, message or _TOLD.get(kind, f"The provider answered: {word}."), attempts=1)
+
+
+def _reply_of(entry: Entry) -> Reply:
+    about = entry.about
+    return Reply(
+        entry.text.decode("utf-8", "surrogatepass"),
+        Finish(entry.finish),
+        entry.usage,
+        about["model"],
+        about["request_id"],
+        about["detail"],
+    )
+
+
+def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(StoreError(f"A batch answer could not be stored: {error}."))

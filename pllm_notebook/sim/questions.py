@@ -1,0 +1,103 @@
+"""What a request asks and what it is answered, the same for a live request and for a line of a batch job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pllm_notebook.sim.ask import Ask, Made, Rejected, Wire
+from pllm_notebook.sim.author import fence, make, schema_of
+from pllm_notebook.sim.draws import digest
+from pllm_notebook.sim.faults import JSON_FAULTS
+from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.tokens import count_input
+
+__all__ = ["Question", "answer", "as_message", "parse", "question_of", "read"]
+
+
+@dataclass(slots=True)
+class Question:
+    """A request, as far as its answer depends on it.
+
+    `identity` is that of (model, prompt, schema), whatever the seed; `key` adds the seed, and determines
+    the answer. `input_tokens` are counted, not yet billed.
+    """
+
+    ask: Ask
+    schema: Mapping[str, Any] | None
+    schema_json: bytes
+    identity: bytes
+    key: bytes
+    input_tokens: int
+
+    def fitting(self, fault: str) -> str:
+        """Give *fault*, or "" where it could not show: a wrong schema where none is asked for."""
+        plain = (self.schema is None and not self.ask.json_mode) or self.ask.forced
+        return "" if fault in JSON_FAULTS and plain else fault
+
+
+def parse(raw: bytes | memoryview) -> Any:
+    """Read JSON. Raises `Rejected`."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Rejected(400, f"We could not parse the JSON body of your request: {error}") from None
+
+
+def read(wire: Wire, body: Any, model: str, options: SimOptions) -> Ask:
+    """Check a request's body as its provider does. Raises `Rejected`."""
+    if not isinstance(body, dict):
+        raise Rejected(400, "The request's body is not a JSON object.")
+    try:
+        return wire.read(body, model, options)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # The readers take well-formed bodies for granted; a provider would name the field here.
+        raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
+
+
+def question_of(ask: Ask, seed: int) -> Question:
+    """Say what *ask* asks."""
+    schema = schema_of(ask)
+    schema_json = orjson.dumps(schema) if schema is not None else b""
+    text = "\0".join([ask.system, *(part for turn in ask.messages for part in turn)]).encode("utf-8", "replace")
+    identity = digest(0, ask.model.encode(), text, schema_json)
+    return Question(ask, schema, schema_json, identity, digest(seed, identity), count_input(ask, schema_json))
+
+
+def as_message(question: Question, index: int, batch: bool) -> dict[str, Any]:
+    """Give what the program's `answers` function is told: the fields of `SimRequest`."""
+    ask = question.ask
+    return {
+        "provider": ask.provider,
+        "model": ask.model,
+        "system": ask.system,
+        "prompt": ask.prompt,
+        "messages": ask.messages,
+        "schema": question.schema,
+        "tools": [tool.name for tool in ask.tools],
+        "body": ask.body,
+        "index": index,
+        "batch": batch,
+    }
+
+
+def answer(question: Question, fault: str, scripted: Mapping[str, Any] | None) -> Made:
+    """Make the answer: the *scripted* one where there is one, as the *fault* leaves it."""
+    if fault == "filtered":
+        return Made("filtered")
+    if fault == "refusal":
+        return Made("refusal", "SIMULATED refusal: I'm sorry, but I can't help with that request.")
+    if scripted is None or fault in JSON_FAULTS:
+        made = make(question.ask, question.schema, question.schema_json, question.key, fault)
+    else:
+        kind, text = scripted["kind"], scripted["content"]
+        finish = {"text": "stop", "truncated": "length"}.get(kind, kind)
+        # A server that ignores the schema puts the same content in prose.
+        text = fence(text) if question.ask.fenced and finish == "stop" else text
+        made = Made(finish, text, [(name, arguments) for name, arguments in scripted["calls"]])
+    if fault == "truncation":
+        made = Made("length", made.text[: len(made.text) // 2])
+    return made

@@ -1,0 +1,192 @@
+"""The file of failed calls: opened for one transaction at a time, set aside when it is damaged.
+
+Each use opens the file and closes it again: no connection crosses a fork or outlives a directory that was
+deleted, and no journal is left where nobody writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import TypeVar
+
+from pllm_notebook.records import FailedCall
+from pllm_notebook.store.failure_rows import COLUMNS, Fields, NewerFailure, failed_call
+from pllm_notebook.store.health import is_damage
+
+__all__ = ["DATABASE", "FailureFile"]
+
+DATABASE = "failures.db"
+
+_FORMAT = 1
+_TABLE = "CREATE TABLE failures (key TEXT PRIMARY KEY, kind TEXT NOT NULL, model TEXT NOT NULL, at REAL, told BLOB)"
+_INDEX = "CREATE INDEX failures_kind ON failures (kind)"
+# A row that is replaced becomes the newest, so that row numbers are in the order of time.
+_INSERT = f"INSERT OR REPLACE INTO failures ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM failures WHERE key = ?"
+
+_log = logging.getLogger("pllm_notebook.store")
+
+Result = TypeVar("Result")
+
+
+class FailureFile:
+    """Used by one thread at a time, and by any number of processes. Nothing here raises what the disk does.
+
+    Args:
+        directory: The cache's.
+        busy_timeout_s: Seconds to wait for another process.
+        most_rows: Failures kept.
+        most_bytes: Size up to which the file may grow.
+    """
+
+    def __init__(self, directory: str, *, busy_timeout_s: float, most_rows: int, most_bytes: int) -> None:
+        self.path = os.path.join(directory, DATABASE)
+        self._directory = directory
+        self._busy_timeout_s = busy_timeout_s
+        self._most_rows = most_rows
+        self._most_bytes = most_bytes
+        self._told_of_trouble = False
+
+    def state(self) -> tuple[int, ...] | None:
+        """Give what changes with the file, None where there is nothing in it."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        # Empty for the moment between being made and its first commit.
+        return (status.st_ino, status.st_size, status.st_mtime_ns) if status.st_size else None
+
+    def write(self, rows: Sequence[Fields], gone: Sequence[str]) -> None:
+        """Commit new failures, and forget those of *gone*."""
+        if rows or self.state() is not None:
+            self._tried("written", lambda: self._commit(rows, gone), None)
+
+    def read(self, where: str, values: Sequence[object]) -> list[FailedCall]:
+        """Give failures that meet a condition, newest first, less those that this package did not write."""
+        query = f"SELECT {COLUMNS} FROM failures WHERE {where} ORDER BY rowid DESC"
+
+        def select() -> list[FailedCall]:
+            with self._transaction("BEGIN") as connection:
+                return [call for row in connection.execute(query, values) if (call := failed_call(row)) is not None]
+
+        return [] if self.state() is None else self._tried("read", select, [])
+
+    def kinds(self) -> frozenset[str]:
+        """Give the kinds of failure that are in it."""
+
+        def select() -> frozenset[str]:
+            with self._transaction("BEGIN") as connection:
+                return frozenset(str(kind) for (kind,) in connection.execute("SELECT DISTINCT kind FROM failures"))
+
+        return frozenset() if self.state() is None else self._tried("read", select, frozenset())
+
+    def clear(self) -> None:
+        """Delete every failure, and the room they take."""
+
+        def clear() -> None:
+            with self._transaction("BEGIN IMMEDIATE") as connection:
+                connection.execute("DELETE FROM failures")
+                connection.execute("COMMIT")
+                connection.execute("VACUUM")
+
+        if self.state() is not None:
+            self._tried("cleared", clear, None)
+
+    def _tried(self, what: str, work: Callable[[], Result], otherwise: Result) -> Result:
+        """Do *work*, on a new file where this one is damaged; *otherwise* is what comes of what cannot be done."""
+        for last in (False, True):
+            try:
+                return work()
+            except (OSError, sqlite3.Error, NewerFailure) as error:
+                if last or not self._set_aside(error):
+                    self._complain(what, error)
+                    return otherwise
+                if what != "written":
+                    return otherwise
+        raise AssertionError("the second try returns")
+
+    def _commit(self, rows: Sequence[Fields], gone: Sequence[str]) -> None:
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            # Made here and not by SQLite, whose mode would follow the umask; its journal takes the file's.
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                connection.execute(_TABLE)
+                connection.execute(_INDEX)
+                connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            connection.executemany(_DELETE, [(key,) for key in gone])
+            connection.executemany(_INSERT, rows)
+            self._let_go(connection)
+
+    def _let_go(self, connection: sqlite3.Connection) -> None:
+        """Delete the oldest beyond either bound."""
+        first, last = connection.execute("SELECT min(rowid), max(rowid) FROM failures").fetchone()
+        if first is None:
+            return
+        connection.execute("DELETE FROM failures WHERE rowid <= ?", (last - self._most_rows,))
+        step = (last - first) // 10 + 1
+        while first <= last and self._used(connection) > self._most_bytes:
+            first += step
+            connection.execute("DELETE FROM failures WHERE rowid < ?", (first,))
+
+    def _used(self, connection: sqlite3.Connection) -> int:
+        pages, free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=self._busy_timeout_s, isolation_level=None)) as connection:
+            connection.execute("PRAGMA trusted_schema = 0")
+            connection.execute("PRAGMA cell_size_check = 1")
+            connection.text_factory = _lenient
+            connection.execute(begin)
+            if connection.execute("PRAGMA user_version").fetchone()[0] > _FORMAT:
+                raise NewerFailure("a later version of pllm_notebook wrote it")
+            try:
+                yield connection
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _set_aside(self, error: BaseException) -> bool:
+        """Rename a damaged file, so that a new one can be begun; False where *error* means something else."""
+        if not (isinstance(error, sqlite3.DatabaseError) and (is_damage(error) or "no such column" in str(error))):
+            return False
+        aside = f"{self.path}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        try:
+            # No journal is left behind that SQLite could roll back into a new file: it did so before it saw the damage.
+            os.replace(self.path, aside)
+        except OSError:
+            return False
+        _log.warning(
+            "The list of failed calls in %s is damaged (%s). It was set aside as %s and a new one is begun; no answer "
+            "is lost.",
+            self._directory,
+            error,
+            os.path.basename(aside),
+        )
+        return True
+
+    def _complain(self, what: str, error: BaseException) -> None:
+        if not self._told_of_trouble:
+            self._told_of_trouble = True
+            _log.warning(
+                "The list of failed calls in %s could not be %s: %s. Answers are kept all the same.",
+                self._directory,
+                what,
+                error,
+            )
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "replace")

@@ -1,0 +1,120 @@
+"""One failed call as a row of the table, and back: JSON under a few columns, never a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.records import FailedCall, Failure, FailureKind
+from pllm_notebook.redaction import redacted
+
+__all__ = ["COLUMNS", "Fields", "NewerFailure", "bounded", "failed_call", "fields_of"]
+
+COLUMNS = "key, kind, model, at, told"
+MOST_TEXT = 10_000
+MOST_PROMPT = 200
+"""Characters of a reply or body, and of a prompt, that are kept."""
+
+Fields = tuple[str, str, str, float, bytes]
+"""A row, in the order of `COLUMNS`."""
+
+_TEXTS = ("message", "raw", "request_id", "field", "body", "prompt", "label", "run", "asked")
+
+
+class NewerFailure(StoreError):
+    """The table was written by a later version of this package."""
+
+
+def bounded(call: FailedCall) -> FailedCall:
+    """Give *call* with its texts redacted, and then cut: a key that was cut in two would not be known any more."""
+    failure = call.failure
+    return replace(
+        call,
+        failure=replace(
+            failure,
+            message=_safe(failure.message),
+            raw=_safe(failure.raw),
+            field=_safe(failure.field, MOST_PROMPT),
+            request_id=_safe(failure.request_id, MOST_PROMPT),
+            retry_after_s=None,
+        ),
+        body=_safe(call.body),
+        prompt=_safe(call.prompt, MOST_PROMPT),
+        label=_safe(call.label, MOST_PROMPT),
+        asked=_safe(call.asked, MOST_PROMPT),
+    )
+
+
+def fields_of(call: FailedCall) -> Fields:
+    """Give the row of *call*, `bounded`, in the order of `COLUMNS`."""
+    call = bounded(call)
+    failure = call.failure
+    told = {
+        "status": failure.status,
+        "message": failure.message,
+        "raw": failure.raw,
+        "attempts": failure.attempts,
+        "request_id": failure.request_id,
+        "field": failure.field,
+        "cost_usd": failure.cost_usd,
+        "body": call.body,
+        "prompt": call.prompt,
+        "position": call.position,
+        "label": call.label,
+        "run": call.run,
+        "asked": call.asked,
+    }
+    return call.key, str(failure.kind), call.model, call.at, orjson.dumps(told)
+
+
+def failed_call(row: Sequence[object]) -> FailedCall | None:
+    """Read a row; None for one that this package did not write, whatever is in it."""
+    key, kind, model, at, told = row
+    try:
+        if type(key) is not str or type(model) is not str or type(at) is not float or type(told) is not bytes:
+            return None
+        about = orjson.loads(told)
+        if type(about) is not dict or any(type(about[name]) is not str for name in _TEXTS):
+            return None
+        failure = Failure(
+            kind=FailureKind(str(kind)),
+            message=about["message"],
+            status=_whole(about["status"]),
+            raw=about["raw"],
+            attempts=_whole(about["attempts"]) or 0,
+            request_id=about["request_id"],
+            field=about["field"],
+            cost_usd=None if about["cost_usd"] is None else float(about["cost_usd"]),
+        )
+        return FailedCall(
+            key=key,
+            failure=failure,
+            model=model,
+            at=at,
+            body=about["body"],
+            prompt=about["prompt"],
+            position=_whole(about["position"]),
+            label=about["label"],
+            run=about["run"],
+            asked=about["asked"],
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _whole(value: Any) -> int | None:
+    if value is not None and type(value) is not int:
+        raise TypeError("not a whole number")
+    return value
+
+
+def _safe(text: str, most: int = MOST_TEXT) -> str:
+    # A little more than is kept is looked at: what is cut off need not be searched, however long it is.
+    text = redacted(text[: 2 * most + 1000])
+    text = text if len(text) <= most else text[:most] + "…"
+    # Half a surrogate pair is no text for JSON or a database.
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,64 @@
+"""What drawn lives have found, each written down as the shortest life that shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.simulation.disk import DiskFaults
+from tests.simulation.life import Lived, play
+from tests.simulation.provider import ProviderFaults
+from tests.simulation.scenario import Question, Scenario, Step
+
+_OPTIONS = {"max_retries": 5, "timeout_s": 20.0}
+
+
+def life(
+    *cells: str,
+    script: tuple[tuple[str, float], ...] = (),
+    disk_s: float = 0.001,
+    question: Question | None = None,
+    delays_s: tuple[float, ...] = (),
+    options: dict[str, Any] | None = None,
+    **step: Any,
+) -> Lived:
+    """Live one step, with what meets its requests in order; what is not written down goes well and takes 0.05 s."""
+    provider = ProviderFaults(median_s=0.05, sigma=0.0, script=script)
+    disk = DiskFaults(latency_s=disk_s)
+    one = Step(question or Question(), _OPTIONS | (options or {}), provider, disk, **step)
+    return play(Scenario(0, cells, ladder=False, steps=(one,), delays_s=delays_s))
+
+
+def test_an_answer_on_its_way_to_the_disk_is_not_paid_for_by_another_run() -> None:
+    lived = life("item-1", disk_s=3.0, delays_s=(0.0,) * 8, beside_at_s=0.2)
+
+    assert lived.faults == []
+    assert lived.requests == 1
+
+
+def test_a_call_that_is_to_be_sent_again_takes_the_answer_that_another_run_has_brought() -> None:
+    # The first run's call waits when the second's fails too; then the first brings the answer.
+    script = (("500", 0.0), ("500", 0.0), ("answered", 0.001))
+    lived = life("item-1", script=script, delays_s=(0.0,) * 8, beside_at_s=0.1)
+
+    assert lived.faults == []
+    assert lived.requests == 3
+
+
+def test_a_retry_sends_what_any_sample_has_left_open() -> None:
+    # The second sample's rows are planned before the stop, the first one's only after it.
+    question = Question(samples=2)
+    lived = life("item-1", question=question, delays_s=(0.3, 0.0), cancelled_at_s=0.02, retried=())
+
+    assert lived.faults == []
+    assert lived.paid["kept"] == 2
+
+
+def test_a_stopped_run_ends_although_a_second_request_brought_the_answer_that_it_had_waited_for() -> None:
+    # Twenty replies tell what is usual; the last call hangs, and its second request is answered.
+    cells = tuple(f"item-{n}" for n in range(22))
+    script = (*((("answered", 0.1),) * 21), ("hang", 0.0), ("answered", 5.0))
+    lived = life(
+        *cells, script=script, delays_s=(0.0,) * 8, options={"hedge": True}, beside_at_s=0.0, beside_cancelled_at_s=1.0
+    )
+
+    assert lived.faults == []
