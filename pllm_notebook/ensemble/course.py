@@ -304,6 +304,9 @@ class EnsembleCourse:
             outcome = self.ledger.outcomes[call]
             if outcome is not None:
                 self.pace.count(outcome, rows)
+        if chunk.failed:
+            row = min(self.ledger.own_failures)
+            self._raise_at(row, self.ledger.own_failures[row])
 
     def _undecided(self, call: int) -> bool:
         return call >= len(self.ledger.outcomes) or self.ledger.outcomes[call] is None
@@ -356,9 +359,12 @@ class EnsembleCourse:
         self.ledger.outcomes[call] = outcome
         self.decisions[call] = decision
         self.pace.count(outcome, self.ledger.weight[call])
-        failure = outcome.failure
-        if failure is not None and self._raises and self._stopping is None:
-            row = self.ledger.first_row[call]
+        if outcome.failure is not None:
+            self._raise_at(self.ledger.first_row[call], outcome.failure)
+
+    def _raise_at(self, row: int, failure: Failure) -> None:
+        """End the run at a failed row, where the caller asked for that."""
+        if self._raises and self._stopping is None:
             message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
             self.stop("failed", partial(RowError, message, position=row, kind=failure.kind))
 

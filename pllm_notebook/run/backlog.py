@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from pllm_notebook.records import Failure
+from pllm_notebook.records import Entry, Failure
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Pack, Packing
-from pllm_notebook.run.settle import Alone, Repair
+from pllm_notebook.run.settle import Arrival, Repair
 
 __all__ = ["Backlog", "Offer"]
 
@@ -42,7 +42,8 @@ class Backlog:
         prompt: Makes one row's prompt.
         packing: None to send each row in a call of its own.
         answered: Called with a call and the keys that would answer it, just before it is offered: True when one
-            of them has been found, and the call needs no sending. The last argument is what the row bears already.
+            of them has been found, and the call needs no sending. The last argument makes of it what comes next,
+            None for the row's own call.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Backlog:
         ledger: Ledger,
         prompt: Callable[[int], str],
         packing: Packing | None,
-        answered: Callable[[int, Callable[[], list[str]], tuple[bytes, ...]], bool],
+        answered: Callable[[int, Callable[[], list[str]], Callable[[Entry], Arrival] | None], bool],
     ) -> None:
         self._ask = ask
         self._ledger = ledger
@@ -106,7 +107,7 @@ class Backlog:
         """
         while self._repairs:
             repair = self._repairs[0]
-            if not isinstance(repair, Alone) or not self._answered(repair.call, repair.keys, repair.metas):
+            if not self._answered(repair.call, partial(_own_key, repair), repair.found):
                 content, size = repair.content(self._ask, self._prompt)
                 return Offer(repair.key, content, size, repair)
             self._repairs.popleft()
@@ -140,7 +141,7 @@ class Backlog:
         while at < len(self._pending) and len(calls) < self._most:
             call = self._pending[at]
             at += 1
-            if not self._answered(call, partial(self._keys, call), ()):
+            if not self._answered(call, partial(self._keys, call), None):
                 calls.append(call)
         if at - len(calls) > self._head:  # the answered ones are behind us now
             self._head = at - len(calls)
@@ -150,3 +151,7 @@ class Backlog:
     def _keys(self, call: int) -> list[str]:
         own = self._ledger.keys[call]
         return [own] if self._packing is None else [own, self._packing.alone(call).key]
+
+
+def _own_key(repair: Repair) -> list[str]:
+    return [repair.key]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Container, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -133,8 +133,9 @@ class Conductor:
         self._lane: Sender
         self._landed_before = self._landings = self._written_before = 0
         self._behind = False
-        # Calls of a retry whose replies may be in the store already.
+        # Calls of a retry whose replies may be in the store already, and those whose stored reply is not wanted.
         self._look_again: set[int] = set()
+        self._afresh: set[int] = set()
         self._stopping: State | None = None
         self._reason: BaseException | Callable[..., StoppedError] | None = None
         self._intake = Intake(ask, engine, store, self._planner.prompt, self._take_settled, self._take_unsaved)
@@ -221,6 +222,7 @@ class Conductor:
         # from there. One whose own paid failure was named is what the caller wants to pay for again.
         passing = set(self.retryable(None))
         self._look_again = {call for call in calls if call in passing}
+        self._afresh = {call for call in calls if call not in passing}
         self._backlog.restart(calls)
         for call in calls:
             if self.ledger.outcomes[call] is not None:
@@ -365,37 +367,49 @@ class Conductor:
         prefix = None if self._serial or self._batch else (self.ask.packed or self.ask).prefix()
         return None if prefix is None else (*self.ask.target.lane, prefix)
 
-    def _answered_meanwhile(self, call: int, keys: Callable[[], list[str]], metas: tuple[bytes, ...]) -> bool:
-        """Take the answer that another run has brought since this one was planned; False when there is none."""
-        # Nothing can have come where no reply has landed that this run was not aboard, none was on its way to the
-        # store, and nobody else has written.
-        others = (
-            self._behind
-            or self._lane.landed - self._landed_before > self._landings
-            or self._written_by_others() != self._written_before
-        )
-        if not (others or call in self._look_again) or self._store is None or self.ask.options.cache == "refresh":
+    def _answered_meanwhile(
+        self, call: int, keys: Callable[[], list[str]], found: Callable[[Entry], Arrival] | None
+    ) -> bool:
+        """Take the answer that another run has brought since this one was planned; False when there is none.
+
+        Args:
+            call: Index in the ledger.
+            keys: Gives the keys that would answer it.
+            found: Gives what comes of an answer; None for the row's own call.
+        """
+        if not (self._others_landed() or call in self._look_again) or call in self._afresh:
+            return False
+        if self._store is None or self.ask.options.cache == "refresh":
             return False
         for key in keys():
             entry = self._store.queued(key) or self._store.get_many([key]).get(key)
             if entry is not None and entry.serves(self.ask.output_limit):
                 self._open += 1
+                row = self.ledger.first_row[call]
                 # Stored once more, which changes nothing, so that its row too is reported after its commit.
-                self._intake.take(key, Arrival(call, key, entry, self.ledger.first_row[call], metas=metas))
+                self._intake.take(key, Arrival(call, key, entry, row) if found is None else found(entry))
                 return True
         return False
+
+    def _others_landed(self) -> bool:
+        """Tell whether the store may have answers that it had not when this run was planned.
+
+        Nothing can have come where no reply has landed that this run was not aboard, none was on its way to the
+        store, and nobody else has written.
+        """
+        return (
+            self._behind
+            or self._lane.landed - self._landed_before > self._landings
+            or self._written_by_others() != self._written_before
+        )
 
     def _answered_between(self, job: Job) -> bool:
         """End *job*, which failed and is to be sent again, with the answer that another run has brought since."""
         tag, bound, _ = job.tag
-        metas: tuple[bytes, ...] = ()
-        if isinstance(tag, int):
-            call = tag
-        elif isinstance(tag, Alone):
-            call, metas = tag.call, tag.metas
-        else:
+        if isinstance(tag, Pack):
             return False
-        if not self._answered_meanwhile(call, lambda: [job.key], metas):
+        call, found = (tag, None) if isinstance(tag, int) else (tag.call, tag.found)
+        if not self._answered_meanwhile(call, lambda: [job.key], found):
             return False
         self._open -= 1
         self.budget.settle(bound, job.covered, 0.0, job.maybe_paid)
@@ -493,10 +507,21 @@ class Conductor:
         arrivals, alone = self._packing.land(pack, entry, rung)
         self._backlog.repair(alone)
         self._open += len(arrivals) - 1
+        self._keep_first(arrivals)
         for arrival in arrivals:
             self._intake.take(arrival.key, arrival)
         self._send()
         self._finish_if_over()
+
+    def _keep_first(self, arrivals: Sequence[Arrival]) -> None:
+        """Let answers that are there already stand: another run's other pack may have brought, and reported, them."""
+        if self._store is None or self.ask.options.cache == "refresh" or not self._others_landed():
+            return
+        there = self._store.get_many([arrival.key for arrival in arrivals])
+        for arrival in arrivals:
+            entry = self._store.queued(arrival.key) or there.get(arrival.key)
+            if entry is not None and arrival.call not in self._afresh and entry.serves(self.ask.output_limit):
+                arrival.entry = entry
 
     def _no_money_left(self) -> str:
         return (

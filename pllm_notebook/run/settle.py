@@ -81,6 +81,10 @@ class Repair(ABC):
         """Give what comes of its reply."""
 
     @abstractmethod
+    def found(self, entry: Entry) -> Arrival:
+        """Give what comes of its reply where another run has brought it."""
+
+    @abstractmethod
     def failed(self, failure: Failure) -> Outcome:
         """Give the outcome of a row whose further call failed: what was paid before it is kept."""
 
@@ -107,9 +111,13 @@ class NextTurn(Repair):
         return partial(ask.content_of, self.turns), len(ask.content_of(self.turns))
 
     def arrived(self, entry: Entry, rung: int) -> Arrival:
+        return replace(self.found(entry), cached=False, rung=rung)
+
+    def found(self, entry: Entry) -> Arrival:
         before = self.arrival
         metas = (*before.metas, before.entry.meta)
-        return Arrival(before.call, before.key, entry, before.row, self.turns, metas, before.repairs + 1, False, rung)
+        cached = before.cached
+        return Arrival(before.call, before.key, entry, before.row, self.turns, metas, before.repairs + 1, cached)
 
     def failed(self, failure: Failure) -> Outcome:
         before = self.arrival
@@ -132,17 +140,16 @@ class Alone(Repair):
     key: str
     metas: tuple[bytes, ...] = ()
 
-    def keys(self) -> list[str]:
-        """Give the keys that would answer it."""
-        return [self.key]
-
     def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
         text = ask.text_json(prompt(self.row))
         assert isinstance(text, bytes)  # it has been in a pack
         return partial(ask.content, text), ask.size(text)
 
     def arrived(self, entry: Entry, rung: int) -> Arrival:
-        return Arrival(self.call, self.key, entry, self.row, metas=self.metas, cached=False, rung=rung)
+        return replace(self.found(entry), cached=False, rung=rung)
+
+    def found(self, entry: Entry) -> Arrival:
+        return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
 
     def failed(self, failure: Failure) -> Outcome:
         return Outcome(None, failure, self.key, self.metas, False)

@@ -360,6 +360,13 @@ def test_the_first_failed_row_ends_the_run_where_that_is_asked(luna: str, sim: S
         ask(luna, samples=2, errors="raise")
 
 
+def test_a_row_that_cannot_be_sent_ends_the_run_too_where_that_is_asked(luna: str, sim: Simulator) -> None:
+    with pytest.raises(RowError, match="surrogate"):
+        ask(luna, words("fine", "half \ud83d"), samples=2, errors="raise")
+
+    assert sim.stats().requests == 0
+
+
 def test_one_call_at_a_time_in_sync_mode(luna: str, sim: Simulator) -> None:
     sim.set(answers=Sampled("good", "bad", judge=lambda request: verdict({"mood": "bad", "score": 1})), latency_s=0.01)
 

@@ -87,8 +87,8 @@ def test_polling_can_be_turned_off(kernel: Kernel, sim: Simulator) -> None:
 
     kernel.ok(ASK)
     kernel.ok("import threading")
-    assert kernel.value("states()") == ["running"]
     assert "pllm-engine" not in kernel.value("[thread.name for thread in threading.enumerate()]")
+    assert kernel.value("states()") == ["running"]
     assert sim.stats().batch_requests == asked
 
 

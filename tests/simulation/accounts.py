@@ -62,10 +62,8 @@ class Rules:
         pack: Rows that share a call, None for one.
         again: Whether answers that are there may be asked for once more, as the caller said.
         salt: The caller's word for another draw, which no provider sees.
-        beside: Whether two runs ask the same side by side. Each may then send the same repair turn, unless one is
-            sent while the other is on the wire: a repair is looked for when it is found to be needed, not once more
-            when its turn has come. And each may send a pack again that was refused, or a row of one by itself,
-            although the other's pack has answered rows of it.
+        beside: Whether two runs ask the same side by side. Each may then send a pack again that was refused, or a
+            row of one by itself, although the other's pack has answered rows of it.
     """
 
     step: int = 0
@@ -117,7 +115,7 @@ class Accounts:
         return "" if len(live) < copies else f"what is {live}"
 
     def _spared(self, asked: Asked) -> bool:
-        return self.rules.beside and (asked.kind == "repair" or len(asked.subject) > 1)
+        return self.rules.beside and len(asked.subject) > 1
 
     def lose(self, one: Paid, why: str) -> None:
         """Note that the answer will never be of use."""

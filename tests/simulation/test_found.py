@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.simulation.disk import DiskFaults
-from tests.simulation.life import Lived, play
+from tests.simulation.life import Lived, live, play
 from tests.simulation.provider import ProviderFaults
 from tests.simulation.scenario import Question, Scenario, Step
 
@@ -62,3 +64,16 @@ def test_a_stopped_run_ends_although_a_second_request_brought_the_answer_that_it
     )
 
     assert lived.faults == []
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        2185,  # two runs needed the same repair turn: the second's reply took the place of the first's
+        3080,
+        3341,  # two runs packed the same rows otherwise: the later answer took the place of one that was reported
+        4198,  # a provider so bad that a run takes more than an hour
+    ],
+)
+def test_lives_that_went_wrong_once_go_well(seed: int) -> None:
+    assert live(seed).faults == []

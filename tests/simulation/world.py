@@ -23,7 +23,7 @@ from tests.engine.virtual import VirtualLoop
 __all__ = ["Process", "SimLoop", "Trace"]
 
 # Virtual seconds after which a run counts as hung: the longest lawful waits together are shorter.
-_PATIENCE_S = 4_000.0
+_PATIENCE_S = 20_000.0
 # After the end of all runs: longer than every timer that a run may leave behind for itself.
 _SETTLE_S = 30.0
 
