@@ -231,7 +231,16 @@ class Conductor:
         self._feed = self._new_feed()
         self.pace.resume(time.monotonic())
         self.begin()  # a run that was stopped may not have seen all its rows
+        if self.ask.options.cache == "only":
+            self._look_for(calls)
         self._send()
+
+    def _look_for(self, calls: Sequence[int]) -> None:
+        """Take what has come into the cache since, and send nothing."""
+        self._backlog.restart(())
+        for call in calls:
+            if not self._answered_meanwhile(call, lambda call=call: [self.ledger.keys[call]], None):  # type: ignore[misc]
+                self._record(call, _not_cached(self.ledger.keys[call]))
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Give the calls that `again` would send: never ended, or failed in a way that can pass."""
@@ -269,9 +278,8 @@ class Conductor:
             first = min(ledger.own_failures)
             self._raise_at(first, ledger.own_failures[first])
         if self.ask.options.cache == "only":
-            failure = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
             for call in chunk.missing:
-                self._record(call, Outcome(None, failure, ledger.keys[call], (), False))
+                self._record(call, _not_cached(ledger.keys[call]))
         else:
             self._backlog.extend(chunk.missing)
         self._send()
@@ -639,3 +647,8 @@ class Conductor:
         with suppress(RuntimeError):
             known = lane_of(self._engine, self.ask.target, self._limits).limiter.know()
             self._engine.workers.submit(self._limits.keep, self.ask.target.lane, known)
+
+
+def _not_cached(key: str) -> Outcome:
+    failure = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
+    return Outcome(None, failure, key, (), False)

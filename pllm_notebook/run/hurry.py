@@ -7,68 +7,22 @@ spares that call; a second answer is put beside the job's files.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
 
 import orjson
 
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import Line, custom_id
-from pllm_notebook.engine import Feed, Job, Landing, Lane
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.protocols import BatchDesk
-from pllm_notebook.providers import Target
-from pllm_notebook.records import Entry, Failure, RawReply, Reply
-from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
 from pllm_notebook.run.budget import Budget, Purse
 from pllm_notebook.run.consent import Confirm, about_usd, agree, dollars
 from pllm_notebook.run.errands import Errands
-from pllm_notebook.run.lanes import lane_of
-from pllm_notebook.run.limits import KeptLimits
 from pllm_notebook.run.resubmit import answerless, opened
-from pllm_notebook.run.seconds import keep_second
-from pllm_notebook.settings import Options, resolve
-from pllm_notebook.store import DiskStore
+from pllm_notebook.run.sending import Hurried, Sending, live_rate
+from pllm_notebook.settings import resolve
 
 __all__ = ["Hurried", "hurry"]
-
-logger = logging.getLogger("pllm_notebook")
-
-# Requests held ready to be sent; the rest stays in the file.
-_READY = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Hurried:
-    """What became of the lines of a job that were sent live.
-
-    Attributes:
-        answered: Answered live.
-        batch_first: Answered by the job before they were sent.
-        failed: Kind of failure to number; they stay with the job, which may yet answer them.
-        left: Not sent: for want of money, or after an interrupt or a refused key.
-        cost_usd: Of the live answers; None where one is of unknown price.
-    """
-
-    answered: int
-    batch_first: int
-    failed: dict[str, int] = field(hash=False)
-    left: int
-    cost_usd: float | None
-
-    def __repr__(self) -> str:
-        cost = "cost unknown" if self.cost_usd is None else f"${self.cost_usd:,.4f}"
-        parts = [f"{self.answered:,} lines were answered live ({cost})"]
-        parts += [f"{self.batch_first:,} by the batch before they were sent"] if self.batch_first else []
-        parts += [f"{count:,} failed ({kind}) and stay with the batch" for kind, count in self.failed.items()]
-        parts += [f"{self.left:,} were not sent"] if self.left else []
-        return "; ".join(parts) + "."
 
 
 def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurried:
@@ -95,7 +49,7 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
         raise UsageError(f"Batch job {name} cannot be reached: {office.absent(job)} Nothing was sent.")
     target.load()
     options = resolve({})
-    rate = _live_rate(target)
+    rate = live_rate(target)
     desk = errands.wait(lambda: opened(errands, job))
     keys = [line.key for line in office.journal.lines.of(job.lines_of, "pending")]
     wanted = set(answerless(errands, job, keys))
@@ -121,205 +75,8 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
         f"{told} would have been sent live for {price}",
         confirm,
     )
-    sending = _Sending(errands, job, target, options, budget, wanted, _bodies(errands, job, desk), limit)
+    sending = Sending(errands, job, target, options, budget, wanted, _bodies(errands, job, desk), limit)
     return errands.wait(sending.run, sending.stop)
-
-
-class _Sending:
-    """The sending itself. Used on the engine's loop."""
-
-    def __init__(
-        self,
-        errands: Errands,
-        job: BatchJob,
-        target: Target,
-        options: Options,
-        budget: Budget,
-        wanted: set[str],
-        bodies: Iterator[tuple[Line, bytes]],
-        output_limit: int | None,
-    ) -> None:
-        self._errands = errands
-        self._office = errands.office
-        self._loop = errands.engine.loop.loop
-        self._job = job
-        self._target = target
-        self._options = options
-        self._budget = budget
-        self._rate = _live_rate(target)
-        self._output_limit = output_limit
-        self._lane: Lane | None = None
-        self._feed = Feed(
-            source=self._next,
-            max_retries=options.max_retries,
-            timeout_s=options.timeout_s,
-            concurrency=options.concurrency,
-            fault=self._end_by,
-            cover=lambda call: budget.admit(call.tag[1]),
-        )
-        self._quirks = target.quirks.version
-        self._all = wanted
-        self._queue: deque[tuple[Line, bytes]] = deque()
-        self._source = ((line, body) for line, body in bodies if line.key in wanted)
-        self._reading = False
-        self._read_all = False
-        self._stopped = False
-        self._out = 0
-        self._answers: dict[str, tuple[Line, Entry, Reply, RawReply]] = {}
-        self._keeping: set[asyncio.Task[None]] = set()
-        self._fault: Exception | None = None
-        self._answered = self._batch_first = 0
-        self._failed: Counter[str] = Counter()
-        self._cost_usd: float | None = 0.0
-        self._over = asyncio.Event()
-
-    async def run(self) -> Hurried:
-        """Send everything, and say what became of it."""
-        self._office.hurried |= self._all
-        store = self._errands.store
-        limits = KeptLimits(store.directory) if isinstance(store, DiskStore) else None
-        lane = self._lane = lane_of(self._errands.engine, self._target, limits)
-        options = self._options
-        self._feed.ceilings(self._loop.time(), options.requests_per_min, options.tokens_per_min)
-        try:
-            if not self._stopped:
-                lane.attach(self._feed)
-                await self._over.wait()
-        finally:
-            lane.detach(self._feed)
-            self._office.hurried -= self._all
-            self._office.live_first -= self._all
-        if self._fault is not None:
-            raise self._fault
-        left = len(self._all) - self._answered - self._batch_first - sum(self._failed.values())
-        return Hurried(self._answered, self._batch_first, dict(self._failed), left, self._cost_usd)
-
-    def stop(self) -> None:
-        """Send no more."""
-        self._stopped = True
-        if self._lane is not None:
-            self._lane.detach(self._feed)
-        self._look()
-
-    def _end_by(self, error: Exception) -> None:
-        self._fault = error
-        self.stop()
-
-    def _next(self) -> Job | None:
-        while self._queue and not self._stopped:
-            line, body = self._queue[0]
-            if line.key not in self._office.hurried:
-                self._queue.popleft()
-                self._batch_first += 1
-                continue
-            bound = self._budget.bound_usd(len(body))
-            if not self._budget.admit(bound):
-                # Freed with the next answer; where none is out, there is not enough for one more.
-                if not self._out:
-                    self._stopped = True
-                    self._loop.call_soon(self._look)
-                return None
-            self._queue.popleft()
-            self._out += 1
-            tokens = len(body) / BYTES_PER_TOKEN + GUESSED_OUTPUT_TOKENS
-            return Job(line.key, partial(self._dressed, body), tokens, self._landed, (line, bound))
-        self._fill()
-        return None
-
-    def _dressed(self, body: bytes) -> bytes:
-        """Give the kept bytes, or what they are with all that was learned of the server since."""
-        quirks = self._target.quirks
-        if quirks.version == self._quirks:
-            return body
-        return orjson.dumps(quirks.dress(orjson.loads(body), self._target.wire))
-
-    def _fill(self) -> None:
-        if self._reading or self._read_all or self._stopped:
-            self._loop.call_soon(self._look)
-            return
-        self._reading = True
-        work = self._loop.run_in_executor(self._errands.engine.workers, _some, self._source)
-        work.add_done_callback(self._filled)
-
-    def _filled(self, work: asyncio.Future[list[tuple[Line, bytes]]]) -> None:
-        self._reading = False
-        try:
-            some = work.result()
-        except Exception as error:
-            self._end_by(error)
-            return
-        self._read_all = len(some) < _READY
-        self._queue.extend(some)
-        if self._lane is not None:
-            self._lane.poke()
-
-    def _landed(self, call: Job, landing: Landing) -> None:
-        line, bound = call.tag
-        self._out -= 1
-        result = landing.result
-        if isinstance(result, Failure):
-            self._budget.settle(bound, call.covered, 0.0, landing.maybe_paid)
-            if not self._stopped:
-                self._failed[result.kind] += 1
-            if result.kind.fatal:
-                self.stop()
-        else:
-            assert landing.raw is not None
-            cost = None if self._rate is None or result.usage is None else self._rate.cost_usd(result.usage)
-            self._budget.settle(bound, call.covered, cost, landing.maybe_paid)
-            self._cost_usd = None if cost is None or self._cost_usd is None else self._cost_usd + cost
-            self._answered += 1
-            entry = Entry.of(
-                result,
-                landing.raw.body,
-                asked=self._target.label,
-                output_limit=self._output_limit,
-                cost_usd=cost,
-                latency_s=landing.latency_s,
-                attempts=landing.attempts,
-            )
-            self._answers[line.key] = line, entry, result, landing.raw
-            self._keep_soon()
-        self._look()
-
-    def _keep_soon(self) -> None:
-        """Store what has come; what comes meanwhile makes the next group."""
-        if not self._keeping:
-            task = self._loop.create_task(self._keep())
-            self._keeping.add(task)
-            task.add_done_callback(self._kept)
-
-    def _kept(self, task: asyncio.Task[None]) -> None:
-        self._keeping.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            error = task.exception()
-            assert isinstance(error, Exception)
-            self._end_by(error)
-        elif self._answers:
-            self._keep_soon()
-        self._look()
-
-    async def _keep(self) -> None:
-        group, self._answers = self._answers, {}
-        first = {key: each for key, each in group.items() if key in self._office.hurried}
-        second = {key: each[3].body for key, each in group.items() if key not in first}
-        self._office.hurried -= first.keys()
-        self._office.live_first |= first.keys()
-        if second:
-            work: Callable[[], Any] = partial(keep_second, self._office.journal, self._job, "live", second)
-            await self._loop.run_in_executor(self._errands.engine.workers, work)
-        await self._office.keep({key: entry for key, (_, entry, _, _) in first.items()})
-        await self._office.answered({key: (reply, raw) for key, (_, _, reply, raw) in first.items()})
-
-    def _look(self) -> None:
-        """End when nothing is out and nothing more will be sent."""
-        spent = self._stopped or (self._read_all and not self._queue and not self._feed.waiting)
-        if spent and not self._out and not self._reading and not self._keeping and not self._answers:
-            self._over.set()
-
-
-def _some(source: Iterator[tuple[Line, bytes]]) -> list[tuple[Line, bytes]]:
-    return [each for each, _ in zip(source, range(_READY), strict=False)]
 
 
 def _bodies(errands: Errands, job: BatchJob, desk: BatchDesk) -> Iterator[tuple[Line, bytes]]:
@@ -328,7 +85,3 @@ def _bodies(errands: Errands, job: BatchJob, desk: BatchDesk) -> Iterator[tuple[
         around = desk.line(custom_id(line.key), b"")
         if content.startswith(around[:-1]) and content.endswith(around[-1:]):
             yield line, content[len(around) - 1 : -1]
-
-
-def _live_rate(target: Target) -> Rate | None:
-    return None if target.price_provider is None else rate_of(target.price_provider, target.price_model)

@@ -216,6 +216,18 @@ def test_only_fills_in_later(luna: str, sim: Simulator) -> None:
     assert out.llm.status.tolist() == ["ok", "ok"]
 
 
+def test_a_retry_with_only_takes_what_has_come_and_sends_nothing(luna: str, sim: Simulator) -> None:
+    run = words("a", "b").llm.submit_text("{text}", model=luna, cache="only")
+    run.wait()
+    words("a").llm.complete("{text}", model=luna)
+
+    run.retry().wait()
+
+    assert run.to_frame().llm.status.tolist() == ["cached", "failed"]
+    assert run.errors["kind"].tolist() == ["not_cached"]
+    assert sim.stats().requests == 1
+
+
 def test_off_neither_reads_nor_writes(luna: str, sim: Simulator) -> None:
     words("a").llm.complete("{text}", model=luna)
 

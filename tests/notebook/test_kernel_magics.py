@@ -143,12 +143,12 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ("%%pllm df --decide judge\n{text}", "UsageError: decide= is for several answers to a row: give samples=3"),
         (
             "%%pllm df --mode batch\n{text}",
-            "NotAvailableYetError: mode='batch' is not available yet in this version. Nothing was sent.",
+            "NotConfirmedError: 5 calls would have been submitted as a batch, and nobody was there to confirm it.",
         ),
         ("%%pllm df --modell x\n{text}", "UnknownOptionError: There is no option '--modell'. Did you mean '--model'?"),
         ("%%pllm df --model openai:gpt-6-luna --schema bool\nNew: {text}", "MissingKeyError: openai needs an API key"),
         ("%pllm statsu", "UsageError: There is no %pllm statsu. Did you mean 'status'?"),
-        ("%pllm jobs", "NotAvailableYetError: %pllm jobs is not available yet in this version. Nothing was sent."),
+        ("%pllm jobs all", "UsageError: %pllm jobs takes nothing more, not 'all'."),
     ],
 )
 def test_an_error_of_ours_is_one_line(kernel: Kernel, code: str, message: str) -> None:
