@@ -278,7 +278,10 @@ class Office:
         lane.arrived(results)
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        return self._engine.loop.loop.run_in_executor(self._engine.workers, partial(work, *args))
+        try:
+            return self._engine.loop.loop.run_in_executor(self._engine.workers, partial(work, *args))
+        except RuntimeError:  # the process is ending, and its threads have gone before us
+            raise asyncio.CancelledError from None
 
 
 _offices: dict[tuple[int, str], Office] = {}

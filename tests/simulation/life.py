@@ -75,6 +75,8 @@ class _Life:
         self._store: SimStore
         self._asker: Asker
         self._going: list[Run] = []
+        # What these have told was on disk before something there was damaged.
+        self._outdated: set[Run] = set()
 
     def lived(self) -> Lived:
         handler = _Listener(self._log, self._faults)
@@ -134,7 +136,8 @@ class _Life:
 
     def _died(self) -> None:
         for run in self._going:
-            self._reports.hear(run, self._store, killed=True)
+            if run not in self._outdated:
+                self._reports.hear(run, self._store, killed=True)
         self._accounts.killed()
 
     # Steps.
@@ -217,6 +220,7 @@ class _Life:
             self._accounts.damaged(key)
         if step.damages:
             self._reports.forget()
+            self._outdated.update(self._going)
 
     # The end.
 

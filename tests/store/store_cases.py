@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,12 @@ from pllm_notebook.store.writer import Clock
 
 PARTS = ("finish", "text", "output_tokens", "output_limit", "meta", "raw")
 ROOT = Path(pllm_notebook.records.__file__).parents[1]
+
+
+def of_a_later_format(value: bytes) -> bytes:
+    """The entry, as a later version of this package would mark it."""
+    body = value[6:]
+    return b"P2" + zlib.crc32(b"P2" + body).to_bytes(4, "little") + body
 
 
 def key(number: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import diskcache
 import pytest
-from store_cases import entry, execute, fill, held_by, key
+from store_cases import entry, execute, fill, held_by, key, of_a_later_format
 
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
 from pllm_notebook.store import DiskStore, NewerEntry
@@ -216,7 +216,7 @@ def test_a_database_with_more_in_it_is_refused(path: Path, statement: str) -> No
 
 def test_an_entry_of_a_later_version_stops_the_reading_and_is_kept(store: DiskStore, path: Path) -> None:
     fill(store, range(2))
-    later = b"P2" + pack(entry(1))[2:]
+    later = of_a_later_format(pack(entry(1)))
     execute(path, "UPDATE Cache SET value = ? WHERE key = ?", later, key(1))
 
     with pytest.raises(NewerEntry):

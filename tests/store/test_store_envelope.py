@@ -4,7 +4,7 @@ import os
 import zlib
 
 import pytest
-from store_cases import entry, parts
+from store_cases import entry, of_a_later_format, parts
 
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.records import Entry, Finish
@@ -40,7 +40,7 @@ def test_every_changed_byte_and_every_cut_is_seen(raw: bytes) -> None:
 
 
 def test_a_whole_entry_of_a_later_version_is_refused_by_name() -> None:
-    value = b"P2" + pack(entry())[2:]
+    value = of_a_later_format(pack(entry()))
 
     with pytest.raises(NewerEntry) as caught:
         unpack(value)
@@ -64,3 +64,12 @@ def test_lengths_past_the_end_are_damage_though_the_checksum_holds() -> None:
 
     with pytest.raises(DamagedEntry, match="lengths"):
         unpack(b"P1" + zlib.crc32(body).to_bytes(4, "little") + body)
+
+
+@pytest.mark.parametrize("bit", range(16))
+def test_a_changed_bit_of_the_mark_is_damage_and_no_later_format(bit: int) -> None:
+    value = bytearray(pack(entry()))
+    value[bit // 8] ^= 1 << bit % 8
+
+    with pytest.raises(DamagedEntry):
+        unpack(bytes(value))

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from store_cases import entry, execute, fill, held_by, key
+from store_cases import entry, execute, fill, held_by, key, of_a_later_format
 
 from pllm_notebook.store import DiskStore, NewerEntry
 from pllm_notebook.store.envelope import pack
@@ -211,7 +211,7 @@ def test_a_crash_between_setting_aside_and_salvage_is_made_good(path: Path, capl
 
 def test_salvage_keeps_an_entry_of_a_later_version(path: Path) -> None:
     filled(path)
-    execute(path, "UPDATE Cache SET value = ? WHERE key = ?", b"P2" + pack(entry(1))[2:], key(1))
+    execute(path, "UPDATE Cache SET value = ? WHERE key = ?", of_a_later_format(pack(entry(1))), key(1))
     with (path / "cache.db").open("r+b") as file:
         file.write(bytes(100))
 
