@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pllm_notebook.frames.jobs import Jobs
     from pllm_notebook.protocols import Sink
     from pllm_notebook.run import Run, runs
-    from pllm_notebook.run.imports import Imported
+    from pllm_notebook.run.jobs.imports import Imported
     from pllm_notebook.store.handle import cache
 
 __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has no other place
@@ -162,8 +162,8 @@ def import_results(path: str | os.PathLike[str], model: str | None = None) -> Im
     Returns:
         How many answers were taken in, were known, are of nobody's here, and what failed.
     """
-    from pllm_notebook.run.errands import errands
-    from pllm_notebook.run.imports import import_results
+    from pllm_notebook.run.jobs.errands import errands
+    from pllm_notebook.run.jobs.imports import import_results
 
     return import_results(errands(), path, model)
 

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from pllm_notebook.batch import Job, State
-from pllm_notebook.run.consent import Confirm
-from pllm_notebook.run.errands import Errands, errands, has_journal, short
-from pllm_notebook.run.hurry import Hurried, hurry
-from pllm_notebook.run.resubmit import resubmit
+from pllm_notebook.run.jobs.consent import Confirm
+from pllm_notebook.run.jobs.errands import Errands, errands, has_journal, short
+from pllm_notebook.run.jobs.hurry import Hurried, hurry
+from pllm_notebook.run.jobs.resubmit import resubmit
 from pllm_notebook.settings import current
 from pllm_notebook.shown import in_html, without_controls
 from pllm_notebook.store.place import chosen_directory

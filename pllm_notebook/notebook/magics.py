@@ -12,7 +12,7 @@ from pllm_notebook.notebook import completions
 from pllm_notebook.notebook.arguments import help_text
 from pllm_notebook.notebook.cell import run_cell
 from pllm_notebook.notebook.words import run_word
-from pllm_notebook.run.tending import tend
+from pllm_notebook.run.jobs.tending import tend
 
 __all__ = ["awaited", "load", "unload"]
 

@@ -41,8 +41,7 @@ class Overview:
     def _repr_html_(self) -> str:
         style = "style='text-align:left'"
         rows = "".join(
-            f"<tr><th {style}>{in_html(name)}</th><td {style}>{in_html(text)}</td></tr>"
-            for name, text in self.lines
+            f"<tr><th {style}>{in_html(name)}</th><td {style}>{in_html(text)}</td></tr>" for name, text in self.lines
         )
         return f"<table>{rows}</table>"
 

@@ -3,10 +3,10 @@
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.conductor import Conductor
-from pllm_notebook.run.confirm import confirm
 from pllm_notebook.run.course import Course, Listener, State
 from pllm_notebook.run.estimate import Estimate
 from pllm_notebook.run.explain import Explanation
+from pllm_notebook.run.jobs.confirm import confirm
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.planner import Chunk, Prompts

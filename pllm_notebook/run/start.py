@@ -28,7 +28,7 @@ from pllm_notebook.settings import Options, current, resolve
 from pllm_notebook.sinks import sink_for
 
 if TYPE_CHECKING:
-    from pllm_notebook.run.office import Office
+    from pllm_notebook.run.jobs.office import Office
 
 __all__ = ["Means", "ask_for", "estimate_rows", "office", "options_for", "start"]
 
@@ -106,7 +106,7 @@ def office(running: Engine, store: Store) -> Office:
         UsageError: Where the cache is no directory on disk. Nothing was sent.
         StoreError: If the journal cannot be read or written. Nothing was sent.
     """
-    from pllm_notebook.run.office import office_for
+    from pllm_notebook.run.jobs.office import office_for
     from pllm_notebook.store import DiskStore
 
     if not isinstance(store, DiskStore):
@@ -162,7 +162,7 @@ def start(
     remember(run)
     run.start()
     if getattr(_shell(), "kernel", None) is not None:
-        from pllm_notebook.run.tending import tend
+        from pllm_notebook.run.jobs.tending import tend
 
         tend()
     return run

@@ -14,7 +14,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.batch import Journal, State
 from pllm_notebook.exceptions import MissingKeyError, NotConfirmedError, UsageError
-from pllm_notebook.run import office as offices
+from pllm_notebook.run.jobs import office as offices
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.scripts import InTurn, words
@@ -284,7 +284,7 @@ def test_a_person_is_asked_and_sees_both_prices(
         asked.append(prompt)
         return word
 
-    monkeypatch.setattr(sys.modules["pllm_notebook.run.confirm"], "somebody_is_there", lambda: True)
+    monkeypatch.setattr(sys.modules["pllm_notebook.run.jobs.confirm"], "somebody_is_there", lambda: True)
     monkeypatch.setattr("builtins.input", answer)
 
     if jobs:

@@ -115,6 +115,16 @@ def test_resubmit_leaves_out_what_was_answered_live_since(luna: str, sim: Simula
     assert (sim.stats().requests, sim.stats().batch_jobs) == (10, 1)
 
 
+def test_resubmit_leaves_out_what_waits_in_a_later_job(luna: str, sim: Simulator) -> None:
+    job = ended(luna, sim, 20, batch_line_error=0.5)
+    later = pending(luna, sim, 12)
+
+    (again,) = pllm.jobs().resubmit(job.id, confirm=False)
+
+    assert 0 < later.total < 10
+    assert again.total == 10 - later.total
+
+
 def test_expired_lines_are_resubmitted_alone(luna: str, sim: Simulator) -> None:
     job = ended(luna, sim, 20, batch_expire=0.25)
 
@@ -170,6 +180,15 @@ def test_hurried_lines_are_live_answers_and_the_jobs_own_are_put_aside(
     assert done.cost_usd == pytest.approx(sum(paid_live) / 2, rel=0.01)
     assert len((cache_dir / "jobs" / f"{job.id}.second.jsonl").read_bytes().splitlines()) == 20
     assert live(hosted.model, 20).llm.usage["cost_usd"].tolist() == paid_live
+
+
+def test_a_job_longer_than_what_is_held_ready_is_hurried_whole(luna: str, sim: Simulator) -> None:
+    job = pending(luna, sim, 1100)
+
+    told = pllm.jobs().hurry(job.id, confirm=False)
+
+    assert (told.answered, told.left) == (1100, 0)
+    assert sim.stats().requests == 1100
 
 
 def test_a_run_that_waits_for_the_job_goes_on_with_the_live_answers(luna: str, sim: Simulator) -> None:
@@ -352,10 +371,10 @@ def test_looking_at_jobs_makes_no_journal(cache_dir: Path) -> None:
 
 
 def test_the_table_escapes_what_it_shows(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["<script>\x1b[31mred</script>"])
+    monkeypatch.setattr(sys, "argv", ["<script>\x1b[31mred"])
     pending(luna, sim, 3)
 
-    assert "<script>" not in pllm.jobs()._repr_html_()
+    assert "&lt;script&gt;red" in pllm.jobs()._repr_html_()
     assert "\x1b" not in repr(pllm.jobs())
 
 

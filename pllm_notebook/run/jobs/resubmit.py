@@ -9,9 +9,9 @@ from pllm_notebook.batch import Job, Journal, Line, Outgoing, Plan
 from pllm_notebook.batch.jobs import LineState
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import BatchDesk, Store
-from pllm_notebook.run.consent import Confirm, about_usd, agree, dollars
-from pllm_notebook.run.errands import Errands, load
-from pllm_notebook.run.office import batch_rate
+from pllm_notebook.run.jobs.consent import Confirm, about_usd, agree, dollars
+from pllm_notebook.run.jobs.errands import Errands, load
+from pllm_notebook.run.jobs.office import batch_rate
 
 __all__ = ["answerless", "opened", "resubmit", "without_answer"]
 

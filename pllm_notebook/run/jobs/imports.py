@@ -24,8 +24,8 @@ from pllm_notebook.providers import Target
 from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.records import BatchResult, Entry, Finish, RawReply, Reply
 from pllm_notebook.run.ask import target_for
-from pllm_notebook.run.errands import Errands
-from pllm_notebook.run.office import batch_rate
+from pllm_notebook.run.jobs.errands import Errands
+from pllm_notebook.run.jobs.office import batch_rate
 from pllm_notebook.settings import Options
 
 __all__ = ["Imported", "import_results"]

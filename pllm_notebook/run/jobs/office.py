@@ -22,8 +22,8 @@ from pllm_notebook.protocols import BatchDesk, Store
 from pllm_notebook.providers import Target
 from pllm_notebook.records import Entry, Failure, FailureKind, Finish, RawReply, Reply
 from pllm_notebook.run.ask import target_for
-from pllm_notebook.run.batch_lane import BatchLane
-from pllm_notebook.run.seconds import keep_second
+from pllm_notebook.run.jobs.lane import BatchLane
+from pllm_notebook.run.jobs.seconds import keep_second
 from pllm_notebook.settings import Options
 
 __all__ = ["Office", "batch_rate", "office_for"]

@@ -9,7 +9,7 @@ import os
 from pllm_notebook.batch.glance import open_jobs
 from pllm_notebook.engine import Engine, engine
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.run.office import Office, office_for
+from pllm_notebook.run.jobs.office import Office, office_for
 from pllm_notebook.settings import current
 
 __all__ = ["tend"]

@@ -16,10 +16,10 @@ from pllm_notebook.batch import Line, custom_id
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.run.budget import Budget, Purse
-from pllm_notebook.run.consent import Confirm, about_usd, agree, dollars
-from pllm_notebook.run.errands import Errands
-from pllm_notebook.run.resubmit import answerless, opened
-from pllm_notebook.run.sending import Hurried, Sending, live_rate
+from pllm_notebook.run.jobs.consent import Confirm, about_usd, agree, dollars
+from pllm_notebook.run.jobs.errands import Errands
+from pllm_notebook.run.jobs.resubmit import answerless, opened
+from pllm_notebook.run.jobs.sending import Hurried, Sending, live_rate
 from pllm_notebook.settings import resolve
 
 __all__ = ["Hurried", "hurry"]

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -19,10 +20,10 @@ from pllm_notebook.providers import Target
 from pllm_notebook.records import Entry, Failure, RawReply, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
 from pllm_notebook.run.budget import Budget
-from pllm_notebook.run.errands import Errands
+from pllm_notebook.run.jobs.errands import Errands
+from pllm_notebook.run.jobs.seconds import keep_second
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.limits import KeptLimits
-from pllm_notebook.run.seconds import keep_second
 from pllm_notebook.settings import Options
 from pllm_notebook.store import DiskStore
 
@@ -114,7 +115,7 @@ class Sending:
         self._keeping: set[asyncio.Task[None]] = set()
         self._fault: Exception | None = None
         self._answered = 0
-        self._failed: Counter[str] = Counter()
+        self._failed: dict[str, str] = {}
         self._cost_usd: float | None = 0.0
         self._over = asyncio.Event()
 
@@ -130,18 +131,17 @@ class Sending:
             if not self._stopped:
                 lane.attach(self._feed)
                 await self._over.wait()
-            # What neither way has answered: failed live, or was not sent.
-            open_ = len(self._all & self._office.hurried)
+            # What neither way has answered: it failed live, or was not sent.
+            open_ = self._all & self._office.hurried
         finally:
             lane.detach(self._feed)
             self._office.hurried -= self._all
             self._office.live_first -= self._all
         if self._fault is not None:
             raise self._fault
-        batch_first = len(self._all) - self._answered - open_
-        return Hurried(
-            self._answered, batch_first, dict(self._failed), open_ - sum(self._failed.values()), self._cost_usd
-        )
+        failed = Counter(kind for key, kind in self._failed.items() if key in open_)
+        batch_first = len(self._all) - self._answered - len(open_)
+        return Hurried(self._answered, batch_first, dict(failed), len(open_) - failed.total(), self._cost_usd)
 
     def stop(self) -> None:
         """Send no more."""
@@ -207,9 +207,8 @@ class Sending:
         result = landing.result
         if isinstance(result, Failure):
             self._budget.settle(bound, call.covered, 0.0, landing.maybe_paid)
-            # One that the job has answered meanwhile has not failed.
-            if not self._stopped and line.key in self._office.hurried:
-                self._failed[result.kind] += 1
+            if not self._stopped:
+                self._failed[line.key] = result.kind
             if result.kind.fatal:
                 self.stop()
         else:
@@ -268,7 +267,7 @@ class Sending:
 
 
 def _some(source: Iterator[tuple[Line, bytes]]) -> list[tuple[Line, bytes]]:
-    return [each for each, _ in zip(source, range(_READY), strict=False)]
+    return list(islice(source, _READY))
 
 
 def live_rate(target: Target) -> Rate | None:

@@ -16,7 +16,7 @@ from pllm_notebook.batch import Job, State
 from pllm_notebook.engine import Engine, engine
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.protocols import Store
-from pllm_notebook.run.office import Office
+from pllm_notebook.run.jobs.office import Office
 from pllm_notebook.run.start import office
 from pllm_notebook.settings import current
 from pllm_notebook.store import open_store

@@ -8,7 +8,7 @@ from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.prices import Rate
 from pllm_notebook.records import Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
-from pllm_notebook.run.confirm import somebody_is_there
+from pllm_notebook.run.jobs.confirm import somebody_is_there
 
 __all__ = ["Confirm", "about_usd", "agree", "dollars"]
 
