@@ -110,8 +110,8 @@ class Accounts:
         live = [one.state for one in self._of.get(asked, ()) if not one.state.startswith("lost")]
         if self._spared(asked):
             live = [state for state in live if state == "out"]
-        if self.rules.hedged and "out" in live:
-            copies += 1
+        if self.rules.hedged:  # each sample may have one more request on the wire
+            copies += min(copies, live.count("out"))
         return "" if len(live) < copies else f"what is {live}"
 
     def _spared(self, asked: Asked) -> bool:

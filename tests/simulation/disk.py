@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class SimStore:
         self._queue: list[tuple[str, Entry, Done]] = []
         self._unwritten: dict[str, Entry] = {}
         self._writing = False
+        self._timer: asyncio.TimerHandle | None = None
         self._full_since: float | None = None
         self.lost: set[str] = set()
 
@@ -86,7 +88,7 @@ class SimStore:
         self._unwritten[key] = entry
         if not self._writing:
             self._writing = True
-            self._process.loop.call_later(self._latency_s(), self._commit)
+            self._again(self._latency_s())
 
     def queued(self, key: str) -> Entry | None:
         return self._unwritten.get(key)
@@ -110,6 +112,14 @@ class SimStore:
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         return self._disk.failures.rejected(keys)
 
+    def close(self) -> None:
+        """Write no more, as the writer does at the end of a process; what was lost then is for `accounts` to say."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _again(self, delay_s: float) -> None:
+        self._timer = self._process.loop.call_later(delay_s, self._commit)
+
     def _latency_s(self) -> float:
         return self.faults.latency_s * self._rng.uniform(0.2, 2.0)
 
@@ -122,7 +132,7 @@ class SimStore:
         if self.faults.full[0] <= now < self.faults.full[1]:
             self._full_since = now if self._full_since is None else self._full_since
             if now - self._full_since < _PATIENCE_S:
-                self._process.loop.call_later(_PAUSE_S, self._commit)
+                self._again(_PAUSE_S)
                 return
             refused = StoreError("The disk is full.")
         else:
@@ -148,6 +158,6 @@ class SimStore:
         for _, _, done in group:
             done(refused)
         if self._queue:
-            self._process.loop.call_later(self._latency_s(), self._commit)
+            self._again(self._latency_s())
         else:
             self._writing = False

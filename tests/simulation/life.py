@@ -127,6 +127,7 @@ class _Life:
         self._going = []
 
     def _leave(self) -> None:
+        self._store.close()
         self._faults.extend(f"I7: left behind: {what}" for what in self._process.leave())
         self._faults.extend(self._process.faults)
         if self._provider.open:
