@@ -1,0 +1,92 @@
+"""What the members differ on, put to the judge or the strong model in waves: the next gathers while one is out."""
+
+from __future__ import annotations
+
+from pllm_notebook.ensemble.courses import Courses
+from pllm_notebook.ensemble.deciding import Deciding
+from pllm_notebook.ensemble.decisions import Plan
+from pllm_notebook.ensemble.members import Members
+from pllm_notebook.ensemble.verdicts import ballot
+from pllm_notebook.ensemble.votes import Tally
+from pllm_notebook.ensemble.waves import Wave
+from pllm_notebook.run import Conductor
+from pllm_notebook.run.ending import Ending
+
+__all__ = ["Further"]
+
+
+class Further:
+    """Ask further. Used on the engine's loop alone.
+
+    Args:
+        plan: Who is asked.
+        courses: Makes the waves' courses.
+        deciding: Takes what comes of them.
+        ending: No wave is sent once something stops the run.
+        members: Their answers go onto the ballot.
+
+    Attributes:
+        judged: Calls that were asked further, whether or not the store answered.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        courses: Courses,
+        deciding: Deciding,
+        ending: Ending,
+        members: Members,
+    ) -> None:
+        self.judged = 0
+        self._plan = plan
+        self._courses = courses
+        self._deciding = deciding
+        self._ending = ending
+        self._members = members
+        self._batch = plan.members[0].ask.options.mode == "batch"
+        self._contested: list[int] = []
+        self._wave: Conductor | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._contested)
+
+    def __repr__(self) -> str:
+        return f"Further(contested={len(self._contested)}, judged={self.judged})"
+
+    @property
+    def who(self) -> str:
+        """Who is asked, as a person calls it."""
+        return "judge" if self._plan.decide == "judge" else "strong model"
+
+    def take(self, call: int) -> None:
+        """Ask *call* further with the next wave."""
+        self._contested.append(call)
+
+    def forget(self) -> None:
+        """Forget what waits for the next wave."""
+        self._contested = []
+
+    def send(self) -> None:
+        """Send the next wave, if there is one and the time is right."""
+        courses = self._courses
+        busy = self._wave is not None and self._wave.state == "running"
+        if not self._contested or busy or self._ending.stopping is not None or (courses.serial and courses.going):
+            return
+        if self._batch and (courses.going or self._deciding.busy):
+            return  # all further calls in one job
+        assert self._plan.further is not None  # else nothing is contested
+        calls, self._contested = self._contested, []
+        self.judged += len(calls)
+        wave = Wave(
+            calls, self._ballot if self._plan.decide == "judge" else self._members.question, self._deciding.take
+        )
+        self._wave = courses.make(self._plan.further, wave, len(calls), wave)
+        courses.begin(self._wave)
+
+    def _ballot(self, call: int) -> str:
+        plan, question = self._plan, self._members.question(call)
+        values = [outcome.value for outcome in self._members.answers(call) if outcome.failure is None]
+        tally = Tally(plan.output, [plan.answer(value) for value in values])
+        asked = plan.members[0].ask
+        *history, _ = asked.turns(question)
+        return ballot(question, asked.system, tally, reasonings=plan.reasonings(values), history=history)

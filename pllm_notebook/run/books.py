@@ -1,0 +1,92 @@
+"""Where one run stands: how each call ended, how many rows that makes, and what is still open."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from pllm_notebook.records import Failure
+from pllm_notebook.run.course import Listener
+from pllm_notebook.run.outcomes import Ledger, Outcome
+from pllm_notebook.run.pace import Pace
+from pllm_notebook.run.planner import Chunk
+
+__all__ = ["Books"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class Books:
+    """Keep the books of one run. Changed on the engine's loop alone; read from any thread.
+
+    Args:
+        ledger: The run's.
+        model: Who is asked, for the log.
+        listener: Who else hears of what is planned and recorded, None for nobody.
+        failed: Called with a row that failed, alone or as the first of its call, and why.
+
+    Attributes:
+        ledger: As given.
+        pace: Counts of rows.
+        planned: Whether all rows have been planned: no more calls will come but repairs.
+        open: Calls taken and not yet recorded: on the wire, waiting to be sent again, being stored or being read.
+        unsaved: Rows whose paid answer the cache could not keep.
+    """
+
+    def __init__(
+        self, ledger: Ledger, model: str, listener: Listener | None, failed: Callable[[int, Failure], None]
+    ) -> None:
+        self.ledger = ledger
+        self.pace = Pace(time.monotonic())
+        self.planned = False
+        self.open = 0
+        self.unsaved = 0
+        self._model = model
+        self._listener = listener
+        self._failed = failed
+
+    def __repr__(self) -> str:
+        return f"Books(calls={len(self.ledger.keys)}, open={self.open}, planned={self.planned}, kept={self.kept})"
+
+    @property
+    def kept(self) -> int:
+        """Rows that have an answer."""
+        return self.pace.done + self.pace.cached
+
+    def plan(self, chunk: Chunk) -> None:
+        """Count the rows of a chunk, before what the store had for them is recorded."""
+        ledger, pace = self.ledger, self.pace
+        pace.skipped += chunk.skipped
+        pace.failed += chunk.failed
+        for call, rows in chunk.weights.items():
+            # Weights are counted here, on the loop, so that a call which ends meanwhile counts each row once.
+            ledger.weight[call] += rows
+            outcome = ledger.outcomes[call]
+            if outcome is not None:
+                pace.count(outcome, rows)
+        if self._listener is not None:
+            self._listener.planned(ledger, chunk)
+
+    def record(self, call: int, outcome: Outcome) -> None:
+        """Note how a call ended: from here on its rows are reported as done."""
+        self.ledger.outcomes[call] = outcome
+        self.pace.count(outcome, self.ledger.weight[call])
+        if self._listener is not None:
+            self._listener.recorded(call, outcome)
+        failure = outcome.failure
+        if failure is None:
+            return
+        row = self.ledger.first_row[call]
+        # No more than the kind: what a row says, and what a provider quotes of it, is no business of a log's.
+        logger.info("%s: row %d failed: %s (status %s)", self._model, row, failure.kind, failure.status)
+        if not failure.kind.fatal:
+            self._failed(row, failure)
+
+    def reopen(self, calls: Iterable[int]) -> None:
+        """Forget how *calls* ended, all of which failed or never did; they are to be asked again."""
+        for call in calls:
+            if self.ledger.outcomes[call] is not None:
+                self.pace.failed -= self.ledger.weight[call]
+                self.ledger.outcomes[call] = None
+        self.pace.resume(time.monotonic())

@@ -1,0 +1,88 @@
+"""How a course ends: by itself, or for the first reason that stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from pllm_notebook.exceptions import RowError, StoppedError
+from pllm_notebook.records import Failure
+from pllm_notebook.run.course import State
+
+__all__ = ["Ending", "Owner", "Reason", "row_error"]
+
+# What is not yet an error is made one at the end: until then answers may be on their way to the store.
+Reason = BaseException | Callable[..., StoppedError] | None
+
+
+class Ending:
+    """Whether a course goes on, is being stopped, or has ended, and why. Changed on the engine's loop alone.
+
+    Attributes:
+        state: "running" until it has ended.
+        error: What ended it, for the caller to raise; None for nothing.
+        stopping: The state that it will end in, once what is still out has landed; None while nothing stops it.
+    """
+
+    def __init__(self) -> None:
+        self.state: State = "running"
+        self.error: BaseException | None = None
+        self.stopping: State | None = None
+        self._reason: Reason = None
+
+    def __repr__(self) -> str:
+        return f"Ending(state={self.state!r}, stopping={self.stopping!r}, error={self.error!r})"
+
+    def stop(self, state: State, reason: Reason) -> bool:
+        """Begin to end; False where something has stopped it before, since the first reason stands."""
+        if self.stopping is not None or self.state != "running":
+            return False
+        self.stopping, self._reason = state, reason
+        return True
+
+    def blame(self, error: BaseException) -> None:
+        """Give *error* as the reason where something stops it without one, as a person does."""
+        if self._reason is None:
+            self._reason = error
+
+    def end(self, otherwise: State, *, kept: int, total: int) -> None:
+        """End.
+
+        Args:
+            otherwise: The state it ends in where nothing has stopped it.
+            kept: Rows that have an answer, for the error.
+            total: Rows.
+        """
+        reason = self._reason
+        if reason is not None and not isinstance(reason, BaseException):
+            reason = reason(kept=kept, total=total)
+        # The error first: another thread that sees the end may raise it at once.
+        self.error = reason
+        self.state = self.stopping or otherwise
+
+    def resume(self) -> None:
+        """Go on as if it had never ended."""
+        self.stopping, self._reason, self.error, self.state = None, None, None, "running"
+
+
+class Owner(Protocol):
+    """What the parts of a course may ask of the whole. Used on the engine's loop."""
+
+    def stop(self, state: State, error: Reason) -> None:
+        """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
+
+    def fail(self, error: Exception) -> None:
+        """End at once by a fault of ours."""
+
+    def go_on(self) -> None:
+        """Send what can be sent now, and end if that was all."""
+
+    def out_of_money(self, failure: Failure) -> None:
+        """End with *failure* for every call that is not sent. Nothing is on the wire."""
+
+
+def row_error(row: int, failure: Failure) -> Reason:
+    """Give the error of a run that ends at its first failed row."""
+    message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
+    return partial(RowError, message, position=row, kind=failure.kind)

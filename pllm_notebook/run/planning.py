@@ -1,0 +1,123 @@
+"""The plan of one run, taken over from a worker thread: what the store has is recorded, the rest is to be sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from pllm_notebook.engine import Engine
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.backlog import Backlog
+from pllm_notebook.run.books import Books
+from pllm_notebook.run.ending import Ending, Owner
+from pllm_notebook.run.meanwhile import Meanwhile
+from pllm_notebook.run.outcomes import Outcome
+from pllm_notebook.run.planner import Chunk, Planner
+from pllm_notebook.run.tender import Tender
+from pllm_notebook.run.watched import watched
+
+__all__ = ["Planning"]
+
+
+class Planning:
+    """Have one run planned. Used on the engine's loop, except what says otherwise.
+
+    Args:
+        ask: The question.
+        engine: Whose worker plans.
+        planner: Walks the rows.
+        ending: The plan goes no further once something stops the run.
+        books: The run's.
+        backlog: Takes what must be sent.
+        meanwhile: Finds what came later.
+        tender: Told when there is something to send, and when the plan is whole.
+        failed: Called with the first row that can never be sent, and why.
+        owner: The run, which ends when planning raises.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        engine: Engine,
+        planner: Planner,
+        *,
+        ending: Ending,
+        books: Books,
+        backlog: Backlog,
+        meanwhile: Meanwhile,
+        tender: Tender,
+        failed: Callable[[int, Failure], None],
+        owner: Owner,
+    ) -> None:
+        self._ask = ask
+        self._loop = engine.loop
+        self._workers = engine.workers
+        self._planner = planner
+        self._ending = ending
+        self._books = books
+        self._backlog = backlog
+        self._meanwhile = meanwhile
+        self._tender = tender
+        self._failed = failed
+        self._owner = owner
+        self._only_look = ask.options.cache == "only"
+
+    def begin(self) -> None:
+        """Walk the rows that have not been planned, in a worker."""
+        self._books.planned = False
+        work = self._loop.loop.run_in_executor(
+            self._workers, self._planner.walk, self._hand_over, lambda: self._ending.stopping is not None
+        )
+        work.add_done_callback(self._ended)
+
+    def look_again(self, calls: Sequence[int]) -> None:
+        """Take what has come into the cache since *calls* were planned; what has not fails, and nothing is sent."""
+        self._backlog.restart(())
+        for call in calls:
+            key = self._books.ledger.keys[call]
+            if not self._meanwhile.answered(call, lambda key=key: [key], None):  # type: ignore[misc]
+                self._not_cached(call)
+
+    def fail(self, error: Exception) -> None:
+        """End the run by a fault of ours (see `watched`)."""
+        self._owner.fail(error)
+
+    def _hand_over(self, chunk: Chunk) -> None:
+        """In the planner's thread: bring a chunk to the loop."""
+        if chunk.missing and not self._only_look:
+            self._ask.target.load()
+        self._loop.call(self._take, chunk)
+
+    @watched
+    def _take(self, chunk: Chunk) -> None:
+        books = self._books
+        books.plan(chunk)
+        for arrival, settled in chunk.settled:
+            if isinstance(settled, Outcome):
+                books.record(arrival.call, settled)
+            else:
+                self._backlog.repair((settled,))
+        for call, outcome in chunk.rejected:
+            books.record(call, outcome)
+        if chunk.failed:
+            first = min(books.ledger.own_failures)
+            self._failed(first, books.ledger.own_failures[first])
+        if self._only_look:
+            for call in chunk.missing:
+                self._not_cached(call)
+        else:
+            self._backlog.extend(chunk.missing)
+        self._tender.send()
+
+    @watched
+    def _ended(self, work: asyncio.Future[None]) -> None:
+        self._books.planned = True
+        if not work.cancelled() and work.exception() is not None:
+            self._owner.stop("failed", work.exception())
+        self._tender.complete()
+        self._owner.go_on()
+
+    def _not_cached(self, call: int) -> None:
+        failure = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
+        self._books.record(call, Outcome(None, failure, self._books.ledger.keys[call], (), False))

@@ -1,0 +1,178 @@
+"""From a call that has landed to an outcome in the books: stored, read, taken apart, and asked further."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from pllm_notebook.engine import Engine, Landing
+from pllm_notebook.exceptions import ProviderRejectedError, StoppedError
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Entry, Failure, FailureKind
+from pllm_notebook.redaction import redacted
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.backlog import Backlog
+from pllm_notebook.run.books import Books
+from pllm_notebook.run.ending import Ending, Owner
+from pllm_notebook.run.failed import KeptFailures, in_full
+from pllm_notebook.run.intake import Intake
+from pllm_notebook.run.meanwhile import Meanwhile
+from pllm_notebook.run.outcomes import Outcome
+from pllm_notebook.run.packing import Pack, Packing, falls_apart
+from pllm_notebook.run.settle import Alone, Arrival, NextTurn, Repair
+from pllm_notebook.run.watched import watched
+
+__all__ = ["Reception"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class Reception:
+    """Receive what one run's calls ended with. Used on the engine's loop alone.
+
+    Args:
+        ask: The question.
+        engine: Whose loop and workers read replies.
+        store: None to keep nothing.
+        prompt: Makes one row's prompt, for repair turns.
+        ending: Whether something stops the run already.
+        books: The run's.
+        backlog: Takes what must be asked further.
+        packing: None where each row has a call of its own.
+        failures: What failed calls leave in the store.
+        meanwhile: Told of the run's own replies.
+        owner: The run, which ends when the provider refuses it as a whole or answers cannot be saved.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        engine: Engine,
+        store: Store | None,
+        prompt: Callable[[int], str],
+        *,
+        ending: Ending,
+        books: Books,
+        backlog: Backlog,
+        packing: Packing | None,
+        failures: KeptFailures,
+        meanwhile: Meanwhile,
+        owner: Owner,
+    ) -> None:
+        self._ask = ask
+        self._ending = ending
+        self._books = books
+        self._ledger = books.ledger
+        self._backlog = backlog
+        self._packing = packing
+        self._failures = failures
+        self._meanwhile = meanwhile
+        self._owner = owner
+        self._intake = Intake(ask, engine, store, prompt, self._take_settled, self._take_unsaved)
+
+    def landed(self, key: str, tag: int | Repair | Pack, rung: int, landing: Landing, cost_usd: float | None) -> None:
+        """Take what a call ended with (see `Landed`)."""
+        result = landing.result
+        if isinstance(result, Failure):
+            self._books.open -= 1
+            told = redacted(in_full(result)) + (self._no_money_left() if landing.short else "")
+            paid = None if landing.maybe_paid else result.cost_usd
+            self._fail(tag, replace(result, message=told, attempts=landing.attempts, cost_usd=paid))
+            self._owner.go_on()
+            return
+        self._meanwhile.own_reply()
+        assert landing.raw is not None
+        asked = self._packing.asked if self._packing is not None and isinstance(tag, Pack) else self._ask
+        entry = Entry.of(
+            result,
+            landing.raw.body,
+            asked=self._ask.target.label,
+            output_limit=asked.output_limit,
+            cost_usd=cost_usd,
+            latency_s=landing.latency_s,
+            attempts=landing.attempts,
+        )
+        if isinstance(tag, Pack):
+            self._take_pack(tag, entry, rung)
+        elif isinstance(tag, int):
+            self.take(key, Arrival(tag, key, entry, self._ledger.first_row[tag], cached=False, rung=rung))
+        else:
+            self.take(key, tag.arrived(entry, rung))
+            if self._packing is not None and isinstance(tag, Alone):
+                self._packing.supersede(tag, entry)
+
+    def take(self, key: str, arrival: Arrival) -> None:
+        """Store and read one answer, whoever brought it; its call is open in the books until then."""
+        self._intake.take(key, arrival)
+
+    def fail(self, error: Exception) -> None:
+        """End the run by a fault of ours (see `watched`)."""
+        self._owner.fail(error)
+
+    def _take_pack(self, pack: Pack, entry: Entry, rung: int) -> None:
+        assert self._packing is not None
+        arrivals, alone = self._packing.land(pack, entry, rung)
+        self._backlog.repair(alone)
+        self._books.open += len(arrivals) - 1
+        self._meanwhile.keep_first(arrivals)
+        for arrival in arrivals:
+            self.take(arrival.key, arrival)
+        self._owner.go_on()
+
+    @watched
+    def _take_settled(self, settled: list[tuple[Arrival, Outcome | Repair]]) -> None:
+        """Take what has been stored and read."""
+        for arrival, outcome in settled:
+            self._books.open -= 1
+            if isinstance(outcome, Outcome):
+                if outcome.failure is not None and not outcome.cached:
+                    self._failures.note(outcome.key, arrival.row, outcome.failure, arrival.turns)
+                self._books.record(arrival.call, outcome)
+            else:
+                self._backlog.repair((outcome,))
+        self._owner.go_on()
+
+    @watched
+    def _take_unsaved(self, arrival: Arrival) -> None:
+        self._books.unsaved += self._ledger.weight[arrival.call]
+        if self._backlog or not self._books.planned:
+            # What is paid for from here on could not be kept either.
+            self._owner.stop("failed", self._incomplete)
+
+    def _incomplete(self, *, kept: int, total: int) -> StoppedError:
+        message = (
+            f"incomplete: {self._books.unsaved:,} unsaved. The cache cannot be written, so no more calls were sent; "
+            f"the answers that it lacks are in this run alone."
+        )
+        return StoppedError(message, kept=kept, total=total)
+
+    # Failures.
+
+    def _fail(self, tag: int | Repair | Pack, failure: Failure) -> None:
+        if failure.kind is FailureKind.CANCELLED:
+            return  # the row stays pending: nobody knows its answer
+        if isinstance(tag, Repair):
+            row = self._ledger.first_row[tag.call]
+            self._failures.note(tag.key, row, failure, tag.turns if isinstance(tag, NextTurn) else ())
+            self._books.record(tag.call, tag.failed(failure))
+        elif isinstance(tag, Pack) and self._packing is not None and falls_apart(failure):
+            self._backlog.repair(map(self._packing.alone, tag.calls))
+        else:
+            for call in tag.calls if isinstance(tag, Pack) else (tag,):
+                key = self._ledger.keys[call]
+                self._failures.note(key, self._ledger.first_row[call], failure)
+                self._books.record(call, Outcome(None, failure, key, (), False))
+        if failure.kind.fatal and self._ending.stopping is None:
+            message = f"{self._ask.target.label} refused ({failure.kind.replace('_', ' ')}): {failure.message}"
+            logger.error("%s", message)
+            self._owner.stop(
+                "failed", partial(ProviderRejectedError, message, kind=failure.kind, status=failure.status)
+            )
+
+    def _no_money_left(self) -> str:
+        return (
+            " It was not tried again: with what may have been paid for it already, one more request could have passed "
+            f"max_cost_usd={self._ask.options.max_cost_usd:g}."
+        )

@@ -1,0 +1,295 @@
+"""What one run offers to its lane: the next call when it is asked for one, and the money for it.
+
+Everything that holds a call back is here: the backlog's order, a store that is behind, the first call that
+warms the provider's cache, the ceiling, and one call at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from pllm_notebook.engine import Feed, Job, Landing
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.redaction import redacted
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
+from pllm_notebook.run.backlog import Backlog, Offer
+from pllm_notebook.run.books import Books
+from pllm_notebook.run.course import Sender
+from pllm_notebook.run.ending import Ending, Owner
+from pllm_notebook.run.meanwhile import Meanwhile
+from pllm_notebook.run.packing import Pack, Packing
+from pllm_notebook.run.settle import Repair
+from pllm_notebook.run.shared_store import SharedStore
+from pllm_notebook.run.spending import Spending
+from pllm_notebook.run.warmup import PATIENCE_S, Warmup
+from pllm_notebook.run.watched import watched
+
+__all__ = ["Landed", "Tender"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# A writer that falls this far behind stops admission; what is on the wire still fits in memory.
+_MOST_BACKLOG_BYTES = 64 * 2**20
+_LOOK_AGAIN_S = 0.1
+
+
+class Landed(Protocol):
+    """What becomes of a call that has landed."""
+
+    def __call__(self, key: str, tag: int | Repair | Pack, rung: int, landing: Landing, cost_usd: float | None) -> None:
+        """Take what a call ended with.
+
+        Args:
+            key: Of the call.
+            tag: What it was for, as in its `Offer`.
+            rung: The structured-output rung it was sent on.
+            landing: How it came down.
+            cost_usd: US dollars that the reply cost, None for unknown.
+        """
+
+
+class Tender:
+    """Offer one run's calls. Used on the engine's loop alone.
+
+    Args:
+        ask: The question.
+        loop: The engine's.
+        sender: Gives what carries the calls; asked when the run begins.
+        store: Admission waits for it, None for nothing to wait for.
+        ending: Nothing is offered once something stops the run.
+        books: The run's.
+        backlog: What is to be sent.
+        packing: None to send each row in a call of its own.
+        spending: What it may cost.
+        meanwhile: Asked before a call is sent again.
+        landed: Called with each call that has come down.
+        owner: The run, which ends when the lane cannot be opened, and when there is no money left.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        loop: asyncio.AbstractEventLoop,
+        sender: Callable[[], Sender],
+        store: Store | None,
+        *,
+        ending: Ending,
+        books: Books,
+        backlog: Backlog,
+        packing: Packing | None,
+        spending: Spending,
+        meanwhile: Meanwhile,
+        landed: Landed,
+        owner: Owner,
+    ) -> None:
+        self._ask = ask
+        self._loop = loop
+        self._make_lane = sender
+        self._store = store
+        self._shared_store: SharedStore | None = store if isinstance(store, SharedStore) else None
+        self._ending = ending
+        self._books = books
+        self._backlog = backlog
+        self._packing = packing
+        self._spending = spending
+        self._budget = spending.budget
+        self._meanwhile = meanwhile
+        self._give = landed
+        self._owner = owner
+        self._serial = ask.options.mode == "sync"
+        self._batch = ask.options.mode == "batch"
+        self._warmup = Warmup(self._shared_prefix)
+        self._short_of_money = False
+        self._share(False)
+        self._feed = self._new_feed()
+        # Made in `begin`, on the loop; it has no connection until something must be sent.
+        self._lane: Sender
+        self._attached = False
+
+    @property
+    def in_flight(self) -> int:
+        """Calls on the wire."""
+        return self._feed.in_flight
+
+    @property
+    def submitted(self) -> bool:
+        """Whether everything that is to be sent, as far as is known, is on its way, and no more is to be planned."""
+        return self._all_out and (not self._attached or self._lane.submitted(self._feed))
+
+    @property
+    def _all_out(self) -> bool:
+        return self._books.planned and not self._backlog
+
+    def begin(self) -> Sender:
+        """Let the lane expect calls, and give the lane."""
+        self._lane = self._make_lane()
+        self._lane.expect(self._feed)
+        return self._lane
+
+    def renew(self) -> None:
+        """Make a new feed, for a run that begins again: what was detached stays closed."""
+        self._feed = self._new_feed()
+
+    def send(self) -> None:
+        """Let the lane ask for calls, opening it only now: a run that finds everything needs no key."""
+        if self._ending.stopping is not None or not self._backlog:
+            return
+        label = self._ask.target.label
+        try:
+            if self._attached:
+                self._lane.poke()
+            else:
+                self._lane.attach(self._feed)
+                self._attached = True
+        except PllmError as error:
+            self._owner.stop("failed", error)
+        except Exception as error:
+            logger.debug("The client for %s could not be opened", label, exc_info=True)
+            told = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
+            self._owner.stop("failed", PllmError(redacted(told)))
+
+    def complete(self) -> None:
+        """Tell the lane that the plan is whole: a last pack need not be full, and a batch has all its lines."""
+        self._lane.poke()
+
+    def detach(self) -> None:
+        """Offer nothing more; each call that has not landed comes down as cancelled."""
+        if self._attached:
+            self._attached = False
+            self._lane.detach(self._feed)
+
+    def held_by(self) -> str:
+        """Say what keeps calls back at this moment, "" for nothing."""
+        # A call that was refused waits in the feed, and is no longer of the backlog.
+        if self._ending.stopping is not None or not (self._backlog or self._books.open > self._feed.in_flight):
+            return ""
+        if self._store_is_behind():
+            return "waiting for the cache to be written"
+        return self._lane.holds(self._loop.time())
+
+    def fail(self, error: Exception) -> None:
+        """End the run by a fault of ours (see `watched`)."""
+        self._owner.fail(error)
+
+    # What the lane asks.
+
+    def _new_feed(self) -> Feed:
+        options = self._ask.options
+        feed = Feed(
+            source=self._next_job,
+            max_retries=options.max_retries,
+            timeout_s=options.timeout_s,
+            concurrency=1 if self._serial else options.concurrency,
+            fault=self.fail,
+            cover=self._cover,
+            answered=self._answered_between,
+            spare=self._spare if options.hedge and not self._batch else None,
+            whole=self._whole,
+        )
+        feed.ceilings(self._loop.time(), options.requests_per_min, options.tokens_per_min)
+        return feed
+
+    @watched
+    def _next_job(self) -> Job | None:
+        """Give the lane the next call, or None when there is none to send now."""
+        if self._ending.stopping is not None or (self._serial and self._books.open):
+            return None
+        if self._store_is_behind():
+            self._loop.call_later(_LOOK_AGAIN_S, self.send)
+            return None
+        if self._warmup.holds(self._loop.time(), self._backlog.requests):
+            return None
+        if not self._ask.shared and self._backlog.requests > 1:
+            self._share(True)
+        offer = self._backlog.offer(planned=self._books.planned)
+        job = None if offer is None else self._job(offer)
+        if offer is not None and job is not None:
+            self._backlog.take(offer)
+        return job
+
+    def _job(self, offer: Offer) -> Job | None:
+        size, tag = offer.size, offer.tag
+        if isinstance(tag, Pack):
+            assert self._packing is not None
+            bound, tokens = self._packing.bound_usd(tag), self._packing.tokens(tag)
+        else:
+            bound = self._budget.bound_usd(size)
+            tokens = size / BYTES_PER_TOKEN + (self._ask.options.max_output_tokens or GUESSED_OUTPUT_TOKENS)
+        self._short_of_money = not self._budget.admit(bound)
+        if self._short_of_money:
+            if not self._books.open:
+                self._loop.call_soon(self._out_of_money)
+            return None
+        self._books.open += 1
+        if self._warmup.took(self._loop.time()):
+            self._loop.call_later(PATIENCE_S, self.send)
+        return Job(offer.key, offer.content, tokens, self._landed, (tag, bound, self._ask.target.quirks.rung))
+
+    def _whole(self) -> bool:
+        """Tell whether no more calls will come until some have landed: all are out, or there is no money for more."""
+        return self._books.planned and (not self._backlog or self._short_of_money)
+
+    def _cover(self, job: Job) -> bool:
+        """Put by the money to send *job* again, whose requests so far may all have been paid."""
+        return self._budget.admit(job.tag[1])
+
+    def _spare(self, job: Job) -> bool:
+        """Put by the money to send *job* a second time; False while anything else is to be sent, or for want of it."""
+        return self._all_out and self._budget.admit(job.tag[1])
+
+    def _answered_between(self, job: Job) -> bool:
+        """End *job*, which failed and is to be sent again, with the answer that another run has brought since."""
+        tag, bound, _ = job.tag
+        if isinstance(tag, Pack):
+            return False
+        call, found = (tag, None) if isinstance(tag, int) else (tag.call, tag.found)
+        if not self._meanwhile.answered(call, lambda: [job.key], found):
+            return False
+        self._books.open -= 1
+        self._budget.settle(bound, job.covered, 0.0, job.maybe_paid)
+        self._warmup.ended(self._loop.time(), replied=False)
+        return True
+
+    @watched
+    def _landed(self, job: Job, landing: Landing) -> None:
+        tag, bound, rung = job.tag
+        self._warmup.ended(self._loop.time(), replied=not isinstance(landing.result, Failure))
+        cost_usd = self._spending.settle(job, bound, landing)
+        self._give(job.key, tag, rung, landing, cost_usd)
+
+    # What holds calls back.
+
+    def _store_is_behind(self) -> bool:
+        if self._shared_store is not None and self._shared_store.delayed:
+            return True
+        return self._store is not None and self._store.backlog_bytes > _MOST_BACKLOG_BYTES
+
+    def _shared_prefix(self) -> Hashable | None:
+        """Tell what all calls of this run begin with, None where the provider's cache is of no use to it."""
+        prefix = None if self._serial or self._batch else (self._ask.packed or self._ask).prefix()
+        return None if prefix is None else (*self._ask.target.lane, prefix)
+
+    def _share(self, shared: bool) -> None:
+        """Say whether more than one call will begin with what the rows share, so that it is worth a cache mark."""
+        for asked in (self._ask, self._ask.packed):
+            if asked is not None:
+                asked.shared = shared
+
+    @watched
+    def _out_of_money(self) -> None:
+        """Nothing is on the wire and the next call could pass the ceiling."""
+        if self._books.open or self._ending.stopping is not None:
+            return
+        if self._budget.purse.requests:  # of another course, which may cost less than was put by
+            self._budget.purse.when_freed(self.send)
+            return
+        message = (
+            f"Not sent: with ${self._budget.purse.spent_usd:.4f} spent, one more call could have passed "
+            f"max_cost_usd={self._ask.options.max_cost_usd:g}. Raise it, or give a smaller max_output_tokens."
+        )
+        self._owner.out_of_money(Failure(FailureKind.BUDGET, message))
