@@ -49,6 +49,7 @@ class Job:
         done: Called once, on the engine's loop, when it has ended.
         tag: The run's own.
         covered: Requests that the run has put by money for; the first is covered when the call is made.
+        output_limit: Tokens that the request lets its answer have, None for no limit.
         hedged: Whether it was sent a second time while the first request was still out.
         last: How it came down the last time, None before it was to be sent again.
     """
@@ -64,6 +65,7 @@ class Job:
     heals: int = 0
     maybe_paid: int = 0
     covered: int = 1
+    output_limit: int | None = None
     hedged: bool = False
     last: Landing | None = None
 

@@ -228,7 +228,10 @@ class Tender:
         self._books.open += 1
         if self._warmup.took(self._loop.time()):
             self._loop.call_later(PATIENCE_S, self.send)
-        return Job(offer.key, offer.content, tokens, self._landed, (tag, bound, self._ask.target.quirks.rung))
+        asked = self._ask.packed if isinstance(tag, Pack) and self._ask.packed is not None else self._ask
+        job = Job(offer.key, offer.content, tokens, self._landed, (tag, bound, self._ask.target.quirks.rung))
+        job.output_limit = asked.output_limit
+        return job
 
     def _whole(self) -> bool:
         """Tell whether no more calls will come until some have landed: all are out, or there is no money for more."""

@@ -193,6 +193,23 @@ def test_a_new_kernel_adopts_the_jobs_and_submits_only_new_rows(side: Side, sim:
     assert sim.stats().repeated == 0
 
 
+def test_an_answer_cut_off_in_a_batch_that_nobody_waited_for_serves_no_larger_limit(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.truncated("one two three"), batch_s=3600)
+    options = {"model": luna, "mode": "batch", "confirm": False}
+    rows(2).llm.complete("say {text}", max_output_tokens=3, wait=False, **options)
+    restart()
+    sim.advance(4000)
+    pllm.jobs().fetch()
+    sim.set(answers=lambda request: "one two three four")
+
+    short = rows(2).llm.complete("say {text}", model=luna, max_output_tokens=3)
+    longer = rows(2).llm.complete("say {text}", model=luna, max_output_tokens=9)
+
+    assert short.llm.errors["kind"].tolist() == ["truncated"] * 2
+    assert longer["answer"].tolist() == ["one two three four"] * 2
+    assert sim.stats().requests == 2
+
+
 def test_stopping_stops_waiting_and_never_the_job(luna: str, sim: Simulator) -> None:
     sim.set(answers=lambda request: GOOD, batch_s=3600)
     run = submit(luna, rows(3))

@@ -275,7 +275,7 @@ class BatchLane:
             content = job.content()
             usage = Usage(len(content) // BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS)
             estimate = None if self._rate is None else self._rate.cost_usd(usage)
-            yield Outgoing(job.key, self._desk.line(custom_id(job.key), content), estimate_usd=estimate)
+            yield Outgoing(job.key, self._desk.line(custom_id(job.key), content), job.output_limit, estimate)
 
     def _have_planned(
         self,
