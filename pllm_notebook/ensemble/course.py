@@ -139,8 +139,18 @@ class EnsembleCourse:
         further = self.plan.further
         if self.judged and further is not None:
             who = "judge" if self.plan.decide == "judge" else further.target.label
-            told = {f"{who} called on {self.judged:,} of {len(self.ledger.keys):,}": None} | told
+            told = {f"{who} called on {self.judged:,} of {len(self.ledger.keys):,}{self._saved()}": None} | told
         return "; ".join(told)
+
+    def _saved(self) -> str:
+        """Say, when a cascade is over, what it cost beside the strong model alone; "" where nobody knows."""
+        cost = self.cost_usd
+        alone = self._further.alone_usd(len(self.ledger.keys)) if self.plan.decide == "escalate" else None
+        # Answers that were in the cache would make the comparison unfair.
+        cached = any(course.pace.cached for course in self._courses)
+        if alone is None or cost is None or cached or self.state == "running":
+            return ""
+        return f": ${cost:.4f} in place of about ${alone:.4f} for it alone"
 
     @property
     def warnings(self) -> list[str]:

@@ -45,7 +45,7 @@ class Further:
         self._members = members
         self._batch = plan.members[0].ask.options.mode == "batch"
         self._contested: list[int] = []
-        self._wave: Conductor | None = None
+        self._waves: list[Conductor] = []
 
     def __bool__(self) -> bool:
         return bool(self._contested)
@@ -69,7 +69,7 @@ class Further:
     def send(self) -> None:
         """Send the next wave, if there is one and the time is right."""
         courses = self._courses
-        busy = self._wave is not None and self._wave.state == "running"
+        busy = bool(self._waves) and self._waves[-1].state == "running"
         if not self._contested or busy or self._ending.stopping is not None or (courses.serial and courses.going):
             return
         if self._batch and (courses.going or self._deciding.busy):
@@ -80,8 +80,19 @@ class Further:
         wave = Wave(
             calls, self._ballot if self._plan.decide == "judge" else self._members.question, self._deciding.take
         )
-        self._wave = courses.make(self._plan.further, wave, len(calls), wave)
-        courses.begin(self._wave)
+        self._waves.append(courses.make(self._plan.further, wave, len(calls), wave))
+        courses.begin(self._waves[-1])
+
+    def alone_usd(self, calls: int) -> float | None:
+        """Give what *calls* would have cost had all been put to the stronger model, by those that were.
+
+        None where this run sent it none, or nobody knows its price.
+        """
+        sent = sum(wave.pace.done for wave in self._waves)
+        costs = [wave.cost_usd for wave in self._waves]
+        if not sent or None in costs:
+            return None
+        return sum(cost for cost in costs if cost is not None) / sent * calls
 
     def _ballot(self, call: int) -> str:
         plan, question = self._plan, self._members.question(call)
