@@ -269,13 +269,15 @@ class Office:
         lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
         waited = set(lane.waiting([line.key for line in lines]))
         found = await self._in_thread(self._store.get_many, list(waited))
-        results: dict[str, tuple[Reply | Failure, RawReply | None]] = {}
-        for line in lines:
-            if line.key in found:
-                results[line.key] = _reply_of(found[line.key]), RawReply(200, {}, found[line.key].raw)
-            elif line.key in waited and line.state in ("failed", "missing"):
-                results[line.key] = _failure(line.failure, job.message), None
-        lane.arrived(results)
+        # Taken as they are in the store, with the price that was paid for them there.
+        lane.answered({key: (_reply_of(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()})
+        lane.arrived(
+            {
+                line.key: (_failure(line.failure, job.message), None)
+                for line in lines
+                if line.key in waited and line.key not in found and line.state in ("failed", "missing")
+            }
+        )
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         try:
