@@ -109,7 +109,7 @@ class Tender:
         self._feed = self._new_feed()
         # Made in `begin`, on the loop; it has no connection until something must be sent.
         self._lane: Sender
-        self._attached = False
+        self._expected = self._attached = False
 
     @property
     def in_flight(self) -> int:
@@ -129,6 +129,7 @@ class Tender:
         """Let the lane expect calls, and give the lane."""
         self._lane = self._make_lane()
         self._lane.expect(self._feed)
+        self._expected = True
         return self._lane
 
     def renew(self) -> None:
@@ -159,8 +160,9 @@ class Tender:
 
     def detach(self) -> None:
         """Offer nothing more; each call that has not landed comes down as cancelled."""
-        if self._attached:
-            self._attached = False
+        # Also where nothing was ever handed over: a lane that gathers calls would wait for this run for ever.
+        if self._expected:
+            self._expected = self._attached = False
             self._lane.detach(self._feed)
 
     def held_by(self) -> str:

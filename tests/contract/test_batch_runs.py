@@ -14,6 +14,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.batch import Journal, State
 from pllm_notebook.exceptions import MissingKeyError, NotConfirmedError, UsageError
+from pllm_notebook.frames.pandas import PandasRows
 from pllm_notebook.run.jobs import office as offices
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
@@ -223,6 +224,45 @@ def test_stopping_stops_waiting_and_never_the_job(luna: str, sim: Simulator) -> 
     assert run.state == "cancelled"
     assert again["mood"].tolist() == ["good"] * 3
     assert sim.stats().batch_jobs == 1
+
+
+def test_a_run_that_was_stopped_before_it_was_planned_keeps_no_other_from_submitting(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim.set(answers=lambda request: GOOD)
+    planning, stopped = threading.Event(), threading.Event()
+    make = PandasRows.__init__
+
+    def slow(self: PandasRows, *args: Any) -> None:
+        make(self, *args)
+        prompts = self.prompts
+
+        def held(rows: range) -> Any:
+            planning.set()
+            assert stopped.wait(20)
+            return prompts(rows)
+
+        self.prompts = held  # type: ignore[assignment]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PandasRows, "__init__", slow)
+        run = submit(luna, rows(3))
+    assert planning.wait(20)
+    run.cancel()
+    stopped.set()
+    run.wait()
+
+    assert batch(luna, rows(3))["mood"].tolist() == ["good"] * 3
+
+
+def test_a_refreshed_row_whose_line_fails_is_a_failure_and_not_its_older_answer(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: GOOD)
+    batch(luna, rows(2))
+    sim.set(batch_expire=1)
+
+    out = batch(luna, rows(2), cache="refresh")
+
+    assert out.llm.errors["kind"].tolist() == ["expired"] * 2
 
 
 def test_a_job_whose_creation_was_not_answered_is_found_and_not_made_again(hosted: Side, sim: Simulator) -> None:

@@ -268,7 +268,9 @@ class Office:
         """Land the calls that a job left: answered through another kernel, or never."""
         lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
         waited = set(lane.waiting([line.key for line in lines]))
-        found = await self._in_thread(self._store.get_many, list(waited))
+        # An older answer that a run wanted refreshed is none to a line that failed.
+        answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
+        found = await self._in_thread(self._store.get_many, answered)
         # Taken as they are in the store, with the price that was paid for them there.
         lane.answered({key: (_reply_of(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()})
         lane.arrived(
