@@ -21,7 +21,7 @@ from pllm_notebook.exceptions import (
     RateLimitError,
 )
 from pllm_notebook.records import Failure, FailureKind, Usage
-from pllm_notebook.run import Run
+from pllm_notebook.run import Run, WholePrompts
 
 if TYPE_CHECKING:
     from openai.types import CompletionUsage
@@ -53,7 +53,7 @@ _INVALID = frozenset(
 )
 
 
-class OneRequest:
+class OneRequest(WholePrompts):
     """A prompt as the one row of a run (see `run.Rows`); the result is a completion, None where there is no answer.
 
     Args:
@@ -63,7 +63,6 @@ class OneRequest:
     """
 
     total = 1
-    source = ""
 
     def __init__(self, prompt: str, label: str, keys: Iterable[Key] = ()) -> None:
         self.label = label
@@ -73,10 +72,6 @@ class OneRequest:
     def prompts(self, rows: range) -> list[str]:
         """Give the prompt."""
         return [self._prompt for _ in rows]
-
-    def items(self, rows: range) -> list[bytes]:
-        """Give nothing: one request shares no calls."""
-        raise NotImplementedError("one request shares no calls")
 
     def assemble(self, run: Run) -> ParsedChatCompletion[Any] | None:
         """Give the completion."""

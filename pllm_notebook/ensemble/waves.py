@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pllm_notebook.run import Chunk, Ledger, Outcome
+from pllm_notebook.run import Chunk, Ledger, Outcome, WholePrompts
 
 __all__ = ["Wave"]
 
 
-class Wave:
+class Wave(WholePrompts):
     """Some calls of an ensemble, asked further: its rows' prompts, and the ear for their answers.
 
     Args:
@@ -17,8 +17,6 @@ class Wave:
         word: Makes the prompt of one call.
         answered: Called with a call and what became of it.
     """
-
-    source = ""
 
     def __init__(
         self, calls: Sequence[int], word: Callable[[int], str], answered: Callable[[int, Outcome], None]
@@ -31,10 +29,6 @@ class Wave:
     def prompts(self, rows: range) -> list[str]:
         """Give the prompts of some rows."""
         return [self._word(self._calls[row]) for row in rows]
-
-    def items(self, rows: range) -> list[bytes]:
-        """Give nothing: what is asked further is asked alone."""
-        raise NotImplementedError("a judge's rows share no calls")
 
     def planned(self, ledger: Ledger, chunk: Chunk) -> None:
         """Hear of rows that cannot be sent."""

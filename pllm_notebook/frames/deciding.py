@@ -11,7 +11,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.rows import Given, prompts_of
 from pllm_notebook.prompts import Template
 from pllm_notebook.records import Failure
-from pllm_notebook.run import Ask, Outcome, Run, ask_for
+from pllm_notebook.run import Ask, Outcome, Run, WholePrompts, ask_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
@@ -21,7 +21,7 @@ __all__ = ["Candidates", "judge_for"]
 FROM = "_from"
 
 
-class Candidates:
+class Candidates(WholePrompts):
     """The answers of each row, those that differ, and what a judge is asked of them.
 
     Args:
@@ -35,7 +35,6 @@ class Candidates:
     def __init__(self, names: Sequence[str], given: Given, asked: Given, template: Template, options: Options) -> None:
         self.names = names
         self.total = given.total
-        self.source = ""
         self._given = given
         self._system = options.system
         self._questions = prompts_of(asked, template, options.na)
@@ -50,10 +49,6 @@ class Candidates:
             else:
                 worded.append(question if isinstance(question, Failure) else None)
         return worded
-
-    def items(self, rows: range) -> list[bytes]:
-        """Give nothing: decisions share no calls."""
-        raise NotImplementedError("decisions share no calls")
 
     def tally(self, row: int) -> Tally | None:
         """Count a row's answers, None where it has none."""

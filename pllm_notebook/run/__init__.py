@@ -9,7 +9,7 @@ from pllm_notebook.run.explain import Explanation
 from pllm_notebook.run.jobs.confirm import confirm
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
-from pllm_notebook.run.planner import Chunk, Prompts
+from pllm_notebook.run.planner import Chunk, Prompts, WholePrompts
 from pllm_notebook.run.registry import find, runs
 from pllm_notebook.run.run import Rows, Run
 from pllm_notebook.run.start import Means, ask_for, estimate_rows, options_for, start
@@ -32,6 +32,7 @@ __all__ = [
     "Rows",
     "Run",
     "State",
+    "WholePrompts",
     "ask_for",
     "confirm",
     "estimate_rows",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
+
+import orjson
 
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Entry, Failure
@@ -12,7 +15,7 @@ from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.settle import Arrival, Repair, settle
 
-__all__ = ["Chunk", "Planner", "Prompts"]
+__all__ = ["Chunk", "Planner", "Prompts", "WholePrompts"]
 
 # The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
 _FIRST_CHUNK = 256
@@ -31,6 +34,20 @@ class Prompts(Protocol):
 
     def items(self, rows: range) -> Sequence[bytes]:
         """Give what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
+
+
+class WholePrompts(ABC):
+    """Prompts that share no template: what a pack would hold of a row is its whole prompt."""
+
+    source = ""
+
+    @abstractmethod
+    def prompts(self, rows: range) -> Sequence[str | Failure | None]:
+        """Give the prompts of some rows (see `Prompts`)."""
+
+    def items(self, rows: range) -> Sequence[bytes]:
+        """Give what a pack holds of each row that can be sent."""
+        return [orjson.dumps(prompt) for prompt in self.prompts(rows) if isinstance(prompt, str)]
 
 
 class Chunk(NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.engine import engine
 from pllm_notebook.records import Failure
-from pllm_notebook.run import Run, ask_for, options_for, start
+from pllm_notebook.run import Run, WholePrompts, ask_for, options_for, start
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import open_store
 from tests.contract.scripts import words
@@ -19,7 +19,7 @@ from tests.contract.scripts import words
 ROWS = 6
 
 
-class Breaking:
+class Breaking(WholePrompts):
     """Rows that can be planned, and of which one cannot be sent.
 
     Args:
@@ -28,7 +28,6 @@ class Breaking:
 
     label = "rows"
     total = ROWS
-    source = ""
 
     def __init__(self, broken: int | None = None) -> None:
         self._broken = broken
@@ -38,14 +37,11 @@ class Breaking:
             raise ZeroDivisionError("made up")
         return [f"row {row}" for row in rows]
 
-    def items(self, rows: range) -> Sequence[bytes]:
-        raise NotImplementedError
-
     def assemble(self, run: Run) -> Any:
         return [run.ledger.status(row) for row in range(self.total)]
 
     def errors(self, run: Run) -> Any:
-        raise NotImplementedError
+        return [run.ledger.failure(row) for row in range(self.total)]
 
 
 def begin(model: str, rows: Breaking, **options: Any) -> Run:

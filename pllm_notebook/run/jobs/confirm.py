@@ -8,7 +8,7 @@ from typing import Any
 from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.run.estimate import Estimate
 
-__all__ = ["confirm", "somebody_is_there"]
+__all__ = ["ask_person", "confirm"]
 
 
 def confirm(estimate: Estimate) -> None:
@@ -19,15 +19,28 @@ def confirm(estimate: Estimate) -> None:
     """
     if estimate.calls == 0:
         return
-    told = f"{estimate!r}\n\nSubmit as a batch? [y/N] "
+    what = f"{estimate!r}\n\n{estimate.calls:,} calls would have been submitted as a batch"
+    ask_person(f"{estimate!r}\n\nSubmit as a batch?", what, "Give confirm=False to submit")
+
+
+def ask_person(question: str, what: str, instead: str) -> None:
+    """Ask for a yes.
+
+    Args:
+        question: With what would be sent, and its price.
+        what: The same as a clause, for where nobody is there to answer.
+        instead: How to go on without a person, up to "without asking".
+
+    Raises:
+        NotConfirmedError: When the answer is no, or when nobody is there to answer. Nothing was sent.
+    """
     try:
-        answer = input(told) if somebody_is_there() else None
+        answer = input(f"{question} [y/N] ") if somebody_is_there() else None
     except (EOFError, NotImplementedError):  # IPython's StdinNotImplementedError is one of the latter
         answer = None
     if answer is None:
         raise NotConfirmedError(
-            f"{estimate.calls:,} calls would have been submitted as a batch, and nobody was there to confirm it. "
-            f"Give confirm=False to submit without asking. Nothing was sent.\n{estimate!r}"
+            f"{what}, and nobody was there to confirm it. {instead} without asking. Nothing was sent."
         )
     if answer.strip().lower() not in ("y", "yes"):
         raise NotConfirmedError("Not confirmed. Nothing was sent.")

@@ -8,7 +8,7 @@ from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.prices import Rate
 from pllm_notebook.records import Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
-from pllm_notebook.run.jobs.confirm import somebody_is_there
+from pllm_notebook.run.jobs.confirm import ask_person
 
 __all__ = ["Confirm", "about_usd", "agree", "dollars"]
 
@@ -34,17 +34,7 @@ def agree(told: str, what: str, confirm: Confirm = True) -> None:
         if not confirm(told):
             raise NotConfirmedError("Not confirmed. Nothing was sent.")
         return
-    try:
-        answer = input(f"{told} [y/N] ") if somebody_is_there() else None
-    except (EOFError, NotImplementedError):  # IPython's StdinNotImplementedError is one of the latter
-        answer = None
-    if answer is None:
-        raise NotConfirmedError(
-            f"{what}, and nobody was there to confirm it. Give confirm=False (--yes on the command line) to do it "
-            f"without asking. Nothing was sent."
-        )
-    if answer.strip().lower() not in ("y", "yes"):
-        raise NotConfirmedError("Not confirmed. Nothing was sent.")
+    ask_person(told, what, "Give confirm=False (--yes on the command line) to do it")
 
 
 def about_usd(rate: Rate | None, calls: int, size: int) -> float | None:
