@@ -26,10 +26,11 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
+from pllm_notebook.entry import Entry
 from pllm_notebook.frames.pandas import PandasRows
 from pllm_notebook.frames.rows import Shape
 from pllm_notebook.prompts import Template
-from pllm_notebook.records import Entry, Finish, Reply, Usage
+from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.run.outcomes import Ledger
 from pllm_notebook.run.settle import Arrival, settle
 from pllm_notebook.run.start import ask_for, options_for

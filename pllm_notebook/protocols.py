@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.records import (
     BatchLimits,
     BatchResult,
-    Entry,
     FailedCall,
     Failure,
     FailureKind,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from pllm_notebook.records import Entry, Failure
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import Failure
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Pack, Packing

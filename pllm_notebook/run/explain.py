@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pllm_notebook import prompts
-from pllm_notebook.records import Entry, Turn, Usage
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import Turn, Usage
 from pllm_notebook.shown import in_html, without_controls
 
 if TYPE_CHECKING:

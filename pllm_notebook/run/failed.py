@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Entry, FailedCall, Failure, FailureKind, Turn
+from pllm_notebook.records import FailedCall, Failure, FailureKind, Turn
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.shared_store import SharedStore
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Entry
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.books import Books
 from pllm_notebook.run.course import Sender

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.records import Entry, Failure, FailureKind, Usage
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import Failure, FailureKind, Usage
 
 __all__ = ["Ledger", "Outcome"]
 

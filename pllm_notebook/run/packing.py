@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.prompts import packed
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Entry, Failure, FailureKind, Finish
+from pllm_notebook.records import Failure, FailureKind, Finish
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.budget import Budget, Purse
 from pllm_notebook.run.outcomes import Ledger, Outcome

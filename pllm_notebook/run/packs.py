@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pllm_notebook.records import Entry, Finish
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import Finish
 from pllm_notebook.schema import extract_json
 
 __all__ = ["Split", "own_text", "row_entries", "shares", "split"]

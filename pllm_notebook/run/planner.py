@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Entry, Failure
+from pllm_notebook.records import Failure
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.outcomes import Ledger, Outcome

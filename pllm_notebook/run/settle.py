@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Entry, Failure, FailureKind, Finish, Turn
+from pllm_notebook.records import Failure, FailureKind, Finish, Turn
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.schema import Invalid, extract_json, repair_lines

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
-from pllm_notebook.records import Entry, FailedCall
+from pllm_notebook.records import FailedCall
 from pllm_notebook.store import forks
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.records import Entry
 from pllm_notebook.store.disk import DATABASE, MODE_RAW, check_shape, open_cache
 from pllm_notebook.store.envelope import DamagedEntry, NewerEntry, unpack
 

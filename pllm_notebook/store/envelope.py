@@ -15,8 +15,9 @@ from __future__ import annotations
 import struct
 import zlib
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.records import Entry, Finish
+from pllm_notebook.records import Finish
 
 __all__ = ["COMPRESS_ABOVE_BYTES", "DamagedEntry", "NewerEntry", "pack", "unpack"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pllm_notebook.records import Entry, FailedCall, FailureKind
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import FailedCall, FailureKind
 
 __all__ = ["MemoryStore"]
 

@@ -16,8 +16,9 @@ from typing import IO, Any, Protocol
 
 import orjson
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError, UsageError
-from pllm_notebook.records import Entry, Finish
+from pllm_notebook.records import Finish
 from pllm_notebook.store.writer import Done
 
 __all__ = ["export", "import_", "is_key"]

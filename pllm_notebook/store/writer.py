@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import Entry
 from pllm_notebook.store.envelope import pack
 
 __all__ = ["Clock", "Done", "WriteDelayed", "Writer"]

@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.records import Entry, Finish
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import Finish
 
 __all__ = ["Accounts", "Asked", "Paid", "Rules"]
 

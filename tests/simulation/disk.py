@@ -7,8 +7,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import Entry, FailedCall
+from pllm_notebook.records import FailedCall
 from pllm_notebook.store import MemoryStore
 from pllm_notebook.store.envelope import DamagedEntry, pack, unpack
 from tests.simulation.accounts import Accounts

@@ -17,7 +17,8 @@ from pathlib import Path
 import orjson
 
 import pllm_notebook.records
-from pllm_notebook.records import Entry, Finish
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import Finish
 from pllm_notebook.store import DiskStore
 from pllm_notebook.store.writer import Clock
 

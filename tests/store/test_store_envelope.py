@@ -6,8 +6,9 @@ import zlib
 import pytest
 from store_cases import entry, of_a_later_format, parts
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.records import Entry, Finish
+from pllm_notebook.records import Finish
 from pllm_notebook.store.envelope import COMPRESS_ABOVE_BYTES, DamagedEntry, NewerEntry, pack, unpack
 
 

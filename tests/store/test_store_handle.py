@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from store_cases import entry, execute, fill, held_by, key, parts
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError, UsageError
-from pllm_notebook.records import Entry
 from pllm_notebook.store import CacheHandle, DiskStore, MemoryStore
 
 

@@ -12,8 +12,9 @@ import orjson
 import pytest
 from store_cases import entry, fill, key, parts
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError, UsageError
-from pllm_notebook.records import Entry, Finish
+from pllm_notebook.records import Finish
 from pllm_notebook.store import DiskStore, MemoryStore, export, import_
 
 

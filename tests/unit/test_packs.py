@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompts import ITEMS, packed
-from pllm_notebook.records import Entry, Finish, Reply, Usage
+from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.run.packs import own_text, row_entries, shares, split
 from pllm_notebook.run.start import ask_for, options_for
 from pllm_notebook.schema import OPENAI, OutputType

@@ -19,17 +19,18 @@ def confirm(estimate: Estimate) -> None:
     """
     if estimate.calls == 0:
         return
-    what = f"{estimate!r}\n\n{estimate.calls:,} calls would have been submitted as a batch"
-    ask_person(f"{estimate!r}\n\nSubmit as a batch?", what, "Give confirm=False to submit")
+    what = f"{estimate.calls:,} calls would have been submitted as a batch"
+    ask_person(f"{estimate!r}\n\nSubmit as a batch?", what, "Give confirm=False to submit", f"{estimate!r}")
 
 
-def ask_person(question: str, what: str, instead: str) -> None:
+def ask_person(question: str, what: str, instead: str, details: str = "") -> None:
     """Ask for a yes.
 
     Args:
         question: With what would be sent, and its price.
         what: The same as a clause, for where nobody is there to answer.
         instead: How to go on without a person, up to "without asking".
+        details: What the question showed, below the error for where nobody saw it.
 
     Raises:
         NotConfirmedError: When the answer is no, or when nobody is there to answer. Nothing was sent.
@@ -39,9 +40,8 @@ def ask_person(question: str, what: str, instead: str) -> None:
     except (EOFError, NotImplementedError):  # IPython's StdinNotImplementedError is one of the latter
         answer = None
     if answer is None:
-        raise NotConfirmedError(
-            f"{what}, and nobody was there to confirm it. {instead} without asking. Nothing was sent."
-        )
+        message = f"{what}, and nobody was there to confirm it. {instead} without asking. Nothing was sent."
+        raise NotConfirmedError(f"{message}\n\n{details}" if details else message)
     if answer.strip().lower() not in ("y", "yes"):
         raise NotConfirmedError("Not confirmed. Nothing was sent.")
 

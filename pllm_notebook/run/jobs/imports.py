@@ -18,11 +18,12 @@ from typing import IO, Any, cast
 import orjson
 
 from pllm_notebook.batch import key_in
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate
 from pllm_notebook.providers import Target
 from pllm_notebook.providers.models import CHEAP
-from pllm_notebook.records import BatchResult, Entry, Finish, RawReply, Reply
+from pllm_notebook.records import BatchResult, Finish, RawReply, Reply
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.run.jobs.errands import Errands
 from pllm_notebook.run.jobs.office import batch_rate

@@ -16,11 +16,12 @@ from typing import Any
 from pllm_notebook.batch import Arrival, Driver, Journal, LineOutcome, Poller
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.engine import Engine
+from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.protocols import BatchDesk, Store
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Entry, Failure, FailureKind, Finish, RawReply, Reply
+from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.run.jobs.lane import BatchLane
 from pllm_notebook.run.jobs.seconds import keep_second

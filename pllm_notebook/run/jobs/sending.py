@@ -15,9 +15,10 @@ import orjson
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import Line
 from pllm_notebook.engine import Feed, Job, Landing, Lane
+from pllm_notebook.entry import Entry
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Entry, Failure, RawReply, Reply
+from pllm_notebook.records import Failure, RawReply, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
 from pllm_notebook.run.budget import Budget
 from pllm_notebook.run.jobs.errands import Errands

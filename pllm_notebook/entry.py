@@ -1,0 +1,106 @@
+"""A reply as the store keeps it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from pllm_notebook.records import Finish, Reply, Usage
+
+__all__ = ["Entry"]
+
+
+class Entry:
+    """A reply as the store keeps it: a few numbers at hand, the rest decoded when asked for.
+
+    A warm run reads 100,000 of these and needs the text alone, so `meta` stays bytes until
+    somebody wants the usage or the cost.
+
+    Attributes:
+        finish: How the reply ended.
+        text: The answer, UTF-8.
+        output_tokens: 0 where the provider did not say.
+        output_limit: The limit that the request carried, 0 for none.
+        meta: JSON: usage, cost_usd, model, asked, request_id, detail, latency_s, attempts, created_at.
+        raw: The response body as it came.
+    """
+
+    __slots__ = ("finish", "meta", "output_limit", "output_tokens", "raw", "text")
+
+    def __init__(
+        self, finish: Finish, text: bytes, output_tokens: int, output_limit: int, meta: bytes, raw: bytes
+    ) -> None:
+        self.finish = finish
+        self.text = text
+        self.output_tokens = output_tokens
+        self.output_limit = output_limit
+        self.meta = meta
+        self.raw = raw
+
+    @classmethod
+    def of(
+        cls,
+        reply: Reply,
+        raw: bytes,
+        *,
+        asked: str,
+        output_limit: int | None,
+        cost_usd: float | None,
+        latency_s: float,
+        attempts: int,
+        created_at: float | None = None,
+    ) -> Entry:
+        """Pack a reply with what is known of the call that brought it; *asked* is the model as a person writes it."""
+        usage = reply.usage
+        meta = {
+            "usage": None
+            if usage is None
+            else [
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_tokens,
+                usage.reasoning_tokens,
+            ],
+            "cost_usd": cost_usd,
+            "model": reply.model,
+            "asked": asked,
+            "request_id": reply.request_id,
+            "detail": reply.detail,
+            "latency_s": round(latency_s, 6),
+            "attempts": attempts,
+            "created_at": time.time() if created_at is None else created_at,
+        }
+        return cls(
+            reply.finish,
+            reply.text.encode("utf-8", "surrogatepass"),
+            usage.output_tokens if usage else 0,
+            output_limit or 0,
+            # Copied: orjson never gives back what it did not need of 4 kB, and a run keeps these to its end.
+            bytes(memoryview(orjson.dumps(meta))),
+            raw,
+        )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The decoded `meta`."""
+        decoded: dict[str, Any] = orjson.loads(self.meta)
+        return decoded
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens, None where the provider did not say."""
+        numbers = self.about["usage"]
+        return None if numbers is None else Usage(*numbers)
+
+    def serves(self, output_limit: int | None) -> bool:
+        """Tell whether this reply answers a call with *output_limit* (None: no limit).
+
+        A complete reply serves every limit at least as long as itself; a truncated one only
+        limits up to its own, since a longer one would have brought more.
+        """
+        if self.finish is Finish.TRUNCATED:
+            return self.output_limit == 0 or (output_limit is not None and output_limit <= self.output_limit)
+        return output_limit is None or self.output_tokens <= output_limit
