@@ -126,7 +126,7 @@ def main() -> None:
     table = PandasRows(frame, Template.compile(PROMPT, frame.columns), Shape(output, options), options, "Review")
     everything = range(rows)
     prompts = table.prompts(everything)
-    texts = [ask.text_json(prompt) for prompt in prompts]
+    texts = [ask.words(prompt) for prompt in prompts]
     keys = [ask.key(text) for text in texts]
     entries = [entry(n) for n in everything]
     store = open_store()
@@ -146,7 +146,7 @@ def main() -> None:
         ledger.outcomes[n] = outcomes[n]
     parts = {
         "prompt": lambda: table.prompts(everything),
-        "text as JSON": lambda: [ask.text_json(prompt) for prompt in prompts],
+        "text as JSON": lambda: [ask.words(prompt) for prompt in prompts],
         "key": lambda: [ask.key(text) for text in texts],
         "body": lambda: [ask.content(text) for text in texts],
         "look-up": lambda: [store.get_many(keys[n : n + 5000]) for n in range(0, rows, 5000)],

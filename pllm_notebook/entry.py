@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.records import Finish, Reply, Usage
+from pllm_notebook.records import Finish, Reply, ToolCall, Usage
 
 __all__ = ["Entry"]
 
@@ -23,7 +23,8 @@ class Entry:
         text: The answer, UTF-8.
         output_tokens: 0 where the provider did not say.
         output_limit: The limit that the request carried, 0 for none.
-        meta: JSON: usage, cost_usd, model, asked, request_id, detail, latency_s, attempts, created_at.
+        meta: JSON: usage, cost_usd, model, asked, request_id, detail, latency_s, attempts, created_at,
+            and `calls` where tools were called.
         raw: The response body as it came.
     """
 
@@ -54,7 +55,7 @@ class Entry:
     ) -> Entry:
         """Pack a reply with what is known of the call that brought it; *asked* is the model as a person writes it."""
         usage = reply.usage
-        meta = {
+        meta: dict[str, Any] = {
             "usage": None
             if usage is None
             else [
@@ -73,6 +74,8 @@ class Entry:
             "attempts": attempts,
             "created_at": time.time() if created_at is None else created_at,
         }
+        if reply.calls:
+            meta["calls"] = [[call.id, call.name, call.arguments] for call in reply.calls]
         return cls(
             reply.finish,
             reply.text.encode("utf-8", "surrogatepass"),
@@ -94,6 +97,11 @@ class Entry:
         """Tokens, None where the provider did not say."""
         numbers = self.about["usage"]
         return None if numbers is None else Usage(*numbers)
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tools that it called, in order."""
+        return tuple(ToolCall(*call) for call in self.about.get("calls") or ())
 
     def serves(self, output_limit: int | None) -> bool:
         """Tell whether this reply answers a call with *output_limit* (None: no limit).

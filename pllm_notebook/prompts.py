@@ -20,8 +20,9 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
+from pllm_notebook.records import Body, Prompt, Turn
 
-__all__ = ["ITEMS", "Template", "as_data", "as_text", "instruction", "labelled", "packed"]
+__all__ = ["ITEMS", "Template", "as_data", "as_text", "in_words", "instruction", "labelled", "packed"]
 
 _BRACES = re.compile(r"\{([^{}\n]{1,200})\}")
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -196,3 +197,24 @@ def packed(source: str, items: Sequence[bytes]) -> str:
     told = f"\n\n{_PACKED_TEMPLATE}{source}" if source else ""
     entries = b",\n".join(b'{"index":%d,"item":%b}' % entry for entry in enumerate(items))
     return f"{_PACKED}{told}{ITEMS}[{entries.decode('utf-8', 'surrogatepass')}]"
+
+
+def in_words(prompt: Prompt) -> str:
+    """Give a prompt as a person reads it: media by their names, a whole body as JSON."""
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Body):
+        return orjson.dumps(prompt.fields, default=str).decode()
+    if len(prompt.turns) == 1 and prompt.turns[0].role == "user" and prompt.system is None:
+        return _spoken(prompt.turns[0])
+    said = [f"{turn.role}: {_spoken(turn)}" for turn in prompt.turns]
+    return "\n\n".join(said if prompt.system is None else [f"system: {prompt.system}", *said])
+
+
+def _spoken(turn: Turn) -> str:
+    parts = [f"[{media.name or media.url or media.mime}]" for media in turn.media]
+    if turn.text:
+        parts.append(turn.text)
+    parts += [f"{call.name}({call.arguments})" for call in turn.calls]
+    parts += [f"{result.name} gave {result.content}" for result in turn.results]
+    return "\n".join(parts)

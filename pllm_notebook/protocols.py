@@ -132,7 +132,12 @@ class Wire(Protocol):
     """One wire format: pure translation, no I/O, no state.
 
     A new provider is one class with these methods and one `schema.Dialect`.
+
+    Attributes:
+        form: Names the format, for what only it can read (`records.Echo`).
     """
+
+    form: str
 
     def path(self, model: str) -> str:
         """The URL's path below the base address: the logical endpoint in every key."""
@@ -141,7 +146,10 @@ class Wire(Protocol):
         """Build the intended body: the one that live calls, batch lines and keys share.
 
         What every row shares comes first and the last turn's text last, so that providers
-        can cache the prefix.
+        can cache the prefix. A lone user's turn of text alone stays what it always was, a string.
+
+        Raises:
+            UsageError: For what the format has no words for, or the model does not take (a prefill, a document).
         """
 
     def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:

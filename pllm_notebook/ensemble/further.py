@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pllm_notebook.ensemble.courses import Courses
 from pllm_notebook.ensemble.deciding import Deciding
 from pllm_notebook.ensemble.decisions import Plan
 from pllm_notebook.ensemble.members import Members
@@ -10,6 +9,7 @@ from pllm_notebook.ensemble.verdicts import ballot
 from pllm_notebook.ensemble.votes import Tally
 from pllm_notebook.ensemble.waves import Wave
 from pllm_notebook.run import Conductor
+from pllm_notebook.run.courses import Courses
 from pllm_notebook.run.ending import Ending
 
 __all__ = ["Further"]
@@ -99,5 +99,5 @@ class Further:
         values = [outcome.value for outcome in self._members.answers(call) if outcome.failure is None]
         tally = Tally(plan.output, [plan.answer(value) for value in values])
         asked = plan.members[0].ask
-        *history, _ = asked.turns(question)
+        *history, _ = asked.dialogue(question).turns
         return ballot(question, asked.system, tally, reasonings=plan.reasonings(values), history=history)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 
-from pllm_notebook.ensemble.courses import Courses
 from pllm_notebook.ensemble.decisions import Plan
 from pllm_notebook.records import FailureKind
 from pllm_notebook.run import Chunk, Ledger, Outcome, Rows
+from pllm_notebook.run.courses import Courses
 
 __all__ = ["Members"]
 
@@ -63,7 +62,7 @@ class Members:
         for member in self._all:
             # The ledger is the first member's; another may have planned calls that this one had not, at a stop.
             sent_again = {call for call in member.retryable(kinds) if call in calls or call >= len(self.ledger.keys)}
-            self._courses.line_up(partial(member.again, kinds, sent_again))
+            self._courses.line_up_again(member, kinds, sent_again)
             for call, outcome in enumerate(member.ledger.outcomes):
                 if outcome is not None and call not in sent_again and self._undecided(call):
                     self._hear(call)

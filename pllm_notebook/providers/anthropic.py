@@ -40,6 +40,8 @@ _FINISH = {
 class Messages:
     """`/v1/messages`."""
 
+    form = "messages"
+
     def path(self, model: str) -> str:
         return "/v1/messages"
 

@@ -27,6 +27,8 @@ _FILTERS = frozenset(
 class Generate:
     """`models/NAME:generateContent`, as the REST body in camelCase, which batch files carry too."""
 
+    form = "generate"
+
     def path(self, model: str) -> str:
         return f"models/{model}:generateContent"
 

@@ -37,6 +37,8 @@ class Chat:
         strict: Whether schemas are marked strict (OpenAI's own guarantee).
     """
 
+    form = "chat"
+
     def __init__(self, limit_field: str = "max_completion_tokens", *, strict: bool = True) -> None:
         self._limit_field = limit_field
         self._strict = strict
@@ -124,6 +126,8 @@ class Chat:
 
 class Responses:
     """`/responses`, for the models that have only that."""
+
+    form = "responses"
 
     def path(self, model: str) -> str:
         return "/responses"

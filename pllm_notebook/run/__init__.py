@@ -2,11 +2,13 @@
 
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
+from pllm_notebook.run.composed import ComposedCourse
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import Course, Listener, State
 from pllm_notebook.run.estimate import Estimate
 from pllm_notebook.run.explain import Explanation
 from pllm_notebook.run.jobs.confirm import confirm
+from pllm_notebook.run.lists import Part, parts_of, start_list
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.planner import Chunk, Prompts, WholePrompts
@@ -18,6 +20,7 @@ from pllm_notebook.sinks import register
 __all__ = [
     "Ask",
     "Chunk",
+    "ComposedCourse",
     "Conductor",
     "Course",
     "Estimate",
@@ -27,6 +30,7 @@ __all__ = [
     "Means",
     "Outcome",
     "Pace",
+    "Part",
     "Prompts",
     "Purse",
     "Rows",
@@ -38,7 +42,9 @@ __all__ = [
     "estimate_rows",
     "find",
     "options_for",
+    "parts_of",
     "register",
     "runs",
     "start",
+    "start_list",
 ]

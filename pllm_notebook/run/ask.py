@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from pllm_notebook.credentials import Key
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
-from pllm_notebook.records import Failure, FailureKind, Request, Turn
+from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Prompt, Request, Turn
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
 from pllm_notebook.schema import FittedSchema, OutputType, packed
@@ -23,7 +24,10 @@ from pllm_notebook.settings import Options, current
 if TYPE_CHECKING:
     from pllm_notebook.sim import Simulator
 
-__all__ = ["Ask", "simulate", "target_for"]
+__all__ = ["Ask", "Words", "simulate", "target_for"]
+
+Words = bytes | Body
+"""A row's prompt, ready to be sent: text as JSON, to go where the row's text goes, or a whole intended body."""
 
 # A reply's tokens before any has been seen; the limiter and the estimate correct it with the first replies.
 GUESSED_OUTPUT_TOKENS = 150
@@ -98,7 +102,7 @@ class Ask:
         self.output = output
         self.system = system
         self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
-        self._intended = self.intended(self.turns(HOLE))
+        self._intended = self.intended(self.dialogue(HOLE))
         self.output_limit = target.wire.output_limit(self._intended)
         self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, sharing)
         self.pack: int | None = None
@@ -115,12 +119,22 @@ class Ask:
         self._lead = Lead()
         self._lock = threading.Lock()
 
-    def turns(self, prompt: str) -> tuple[Turn, ...]:
+    def dialogue(self, prompt: str | Dialogue) -> Dialogue:
         """Give the conversation in which a row's prompt is the last word."""
-        return (*self._history, Turn("user", prompt))
+        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
+        own = None if isinstance(prompt, str) else prompt.system
+        return Dialogue((*self._history, *said), self.system if own is None else own)
 
-    def intended(self, turns: tuple[Turn, ...]) -> dict[str, Any]:
-        """Encode the intended body of a conversation."""
+    def whole(self, prompt: Prompt) -> Mapping[str, Any]:
+        """Give the intended body of a row's prompt."""
+        return prompt.fields if isinstance(prompt, Body) else self.intended(self.dialogue(prompt))
+
+    def intended(self, dialogue: Dialogue) -> dict[str, Any]:
+        """Encode the intended body of a whole conversation.
+
+        Raises:
+            UsageError: For what the provider or the model does not take. Nothing was sent.
+        """
         options = self.options
         limit = options.max_output_tokens
         if limit is None and options.max_cost_usd is not None:
@@ -128,8 +142,8 @@ class Ask:
         return self.target.wire.encode(
             Request(
                 model=self.target.model,
-                turns=turns,
-                system=self.system,
+                turns=dialogue.turns,
+                system=dialogue.system,
                 schema=None if self.fitted is None else self.fitted.schema,
                 schema_name="answer" if self.output is None else self.output.name,
                 # 0 and 0.0 are one temperature, and must be one key.
@@ -139,8 +153,10 @@ class Ask:
             )
         )
 
-    def text_json(self, prompt: str) -> bytes | Failure:
+    def words(self, prompt: Prompt) -> Words | Failure:
         """Encode a row's prompt, or say why it cannot be sent."""
+        if not isinstance(prompt, str):
+            return self._body(prompt)
         try:
             text_json = orjson.dumps(prompt)
         except TypeError:
@@ -155,32 +171,45 @@ class Ask:
             self.expect(prompt)
         return text_json
 
+    def _body(self, prompt: Dialogue | Body) -> Body | Failure:
+        try:
+            body = prompt if isinstance(prompt, Body) else Body(self.intended(self.dialogue(prompt)))
+            orjson.dumps(body.fields)
+        except UsageError as error:
+            return Failure(FailureKind.INPUT, str(error))
+        except TypeError as error:  # half a surrogate pair, or a value that JSON does not have
+            return Failure(FailureKind.INPUT, f"The prompt is no JSON: {error}. Nothing was sent for this row.")
+        return body
+
     def expect(self, prompt: str) -> None:
         """Learn from *prompt* what this run's prompts begin with; it need never be sent."""
         with self._lock:
             self._lead.see(prompt)
 
-    def key(self, text_json: bytes) -> str:
+    def key(self, words: Words) -> str:
         """Give the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
-        return self._shared_keys.key(text_json)
+        return self._key(words.fields) if isinstance(words, Body) else self._shared_keys.key(words)
 
-    def plain_key(self, text_json: bytes) -> str:
+    def plain_key(self, words: Words) -> str:
         """Give the key of the row with this prompt in a call of its own."""
-        return self._keys.key(text_json)
+        return self._key(words.fields) if isinstance(words, Body) else self._keys.key(words)
 
-    def key_of(self, turns: tuple[Turn, ...]) -> str:
-        """Give the key of a whole conversation (a repair turn)."""
-        target = self.target
-        return key_of(target.provider, target.path, self.intended(turns), self.options.salt, self.sample)
+    def key_of(self, dialogue: Dialogue) -> str:
+        """Give the key of a whole conversation (a further turn)."""
+        return self._key(self.intended(dialogue))
 
-    def content(self, text_json: bytes) -> bytes:
+    def content(self, words: Words) -> bytes:
         """Give the wire's bytes for a row, in today's dress."""
-        parts, text_json = self._fitting(text_json)
+        if isinstance(words, Body):
+            return self._wired(words.fields)
+        parts, text_json = self._fitting(words)
         return parts.fill(text_json)
 
-    def size(self, text_json: bytes) -> int:
+    def size(self, words: Words) -> int:
         """Give the number of bytes that `content` would have."""
-        parts, text_json = self._fitting(text_json)
+        if isinstance(words, Body):
+            return len(self._wired(words.fields))
+        parts, text_json = self._fitting(words)
         return len(parts.before) + len(text_json) + len(parts.after)
 
     def prefix(self) -> str | None:
@@ -210,15 +239,22 @@ class Ask:
                 plain = Parts(target.dress(self._intended, lead, shared=shared))
                 led = None
                 if lead and shared:
-                    led = Parts.alone(target.dress(self.intended(self.turns(lead + HOLE)), lead))
+                    led = Parts.alone(target.dress(self.intended(self.dialogue(lead + HOLE)), lead))
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
                 dressed = _Dress(target.quirks.version, shared, lead, plain, led, orjson.dumps(lead)[:-1])
                 self._dressed = dressed
             return dressed
 
-    def content_of(self, turns: tuple[Turn, ...]) -> bytes:
-        """Give the wire's bytes for a whole conversation."""
-        return orjson.dumps(self.target.dress(self.intended(turns), self._lead.text, shared=self.shared))
+    def content_of(self, dialogue: Dialogue) -> bytes:
+        """Give the wire's bytes for a whole conversation (a further turn)."""
+        return self._wired(self.intended(dialogue))
+
+    def _key(self, body: Mapping[str, Any]) -> str:
+        target = self.target
+        return key_of(target.provider, target.path, body, self.options.salt, self.sample)
+
+    def _wired(self, body: Mapping[str, Any]) -> bytes:
+        return orjson.dumps(self.target.dress(body, self._lead.text, shared=self.shared))
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Give the model's price, None for unknown."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import Failure
+from pllm_notebook.records import Failure, Prompt
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Pack, Packing
@@ -51,7 +51,7 @@ class Backlog:
         self,
         ask: Ask,
         ledger: Ledger,
-        prompt: Callable[[int], str],
+        prompt: Callable[[int], Prompt],
         packing: Packing | None,
         answered: Callable[[int, Callable[[], list[str]], Callable[[Entry], Arrival] | None], bool],
     ) -> None:
@@ -122,9 +122,9 @@ class Backlog:
             pack, asked = self._packing.pack(calls), self._packing.asked
             return Offer(pack.key, partial(asked.content, pack.text), asked.size(pack.text), pack)
         call = calls[0]
-        text = ask.text_json(self._prompt(self._ledger.first_row[call]))
-        assert isinstance(text, bytes)  # the plan has read it before
-        return Offer(self._ledger.keys[call], partial(ask.content, text), ask.size(text), call)
+        words = ask.words(self._prompt(self._ledger.first_row[call]))
+        assert not isinstance(words, Failure)  # the plan has read it before
+        return Offer(self._ledger.keys[call], partial(ask.content, words), ask.size(words), call)
 
     def take(self, offer: Offer) -> None:
         """Note that *offer* is on its way."""

@@ -202,6 +202,10 @@ class Conductor:
         """Say in `note` what keeps calls back at this moment, "" for nothing. For the display's clock."""
         self.note = self._tender.held_by()
 
+    def ask_of(self, row: int) -> Ask:
+        """Give the question that a row was asked: all have one."""
+        return self.ask
+
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Give the calls that `again` would send: never ended, or failed in a way that can pass."""
         return self.ledger.retryable(kinds)

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from pllm_notebook.engine import Feed
 from pllm_notebook.exceptions import StoppedError
 from pllm_notebook.records import FailureKind
+from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.planner import Chunk
@@ -81,6 +82,9 @@ class Course(Protocol):
     @property
     def submitted(self) -> bool:
         """Whether everything that it asks is on its way: of a batch, with the provider."""
+
+    def ask_of(self, row: int) -> Ask:
+        """Give the question that a row was asked."""
 
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""

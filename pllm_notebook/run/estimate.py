@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pllm_notebook.engine import Limiter
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Usage
-from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
+from pllm_notebook.records import Failure, Usage
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask, Words
 from pllm_notebook.run.packing import pack_text
 from pllm_notebook.run.run import Rows
 from pllm_notebook.shown import in_html, without_controls
@@ -129,28 +129,28 @@ def estimate(
     samples: list[Entry] = []
     requests = _Requests(ask, rows)
     for start in range(0, rows.total, _CHUNK):
-        new: dict[str, tuple[int, bytes]] = {}
+        new: dict[str, tuple[int, Words]] = {}
         chunk = range(start, min(start + _CHUNK, rows.total))
         for row, prompt in zip(chunk, rows.prompts(chunk), strict=True):
-            text = ask.text_json(prompt) if isinstance(prompt, str) else None
-            if not isinstance(text, bytes):
+            words = None if prompt is None or isinstance(prompt, Failure) else ask.words(prompt)
+            if words is None or isinstance(words, Failure):
                 skipped += 1
                 continue
             sendable += 1
-            key = ask.key(text)
+            key = ask.key(words)
             if key not in keys:
                 keys[key] = None
-                new[key] = row, text
+                new[key] = row, words
         known = {} if store is None or ask.options.cache == "refresh" else _known(ask, store, new)
         hits = {key for key, entry in known.items() if entry.serves(ask.output_limit)}
         cached += len(hits)
         there = set(pending([key for key in new if key not in hits]))
         waiting += len(there)
         hits |= there
-        for key, (row, text) in new.items():
+        for key, (row, words) in new.items():
             if key not in hits:
                 asked += 1
-                requests.add(row, text)
+                requests.add(row, words)
         if len(samples) < 200:
             samples += list(known.values())[:200]
     requests.close()
@@ -178,7 +178,7 @@ def estimate(
     )
 
 
-def _known(ask: Ask, store: Store, new: Mapping[str, tuple[int, bytes]]) -> dict[str, Entry]:
+def _known(ask: Ask, store: Store, new: Mapping[str, tuple[int, Words]]) -> dict[str, Entry]:
     """Look up what is stored, by the keys of this run; where packs have brought nothing, a row's own answer serves."""
     known = store.get_many(list(new))
     if ask.pack is not None:
@@ -197,10 +197,10 @@ class _Requests:
         self._rows = rows
         self._items: list[bytes] = []
 
-    def add(self, row: int, text: bytes) -> None:
+    def add(self, row: int, words: Words) -> None:
         if self._ask.pack is None:
             self.count += 1
-            self.size += self._ask.size(text)
+            self.size += self._ask.size(words)
             return
         self._items += self._rows.items(range(row, row + 1))
         if len(self._items) == self._ask.pack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ import orjson
 
 from pllm_notebook import prompts
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import Turn, Usage
+from pllm_notebook.records import Failure, Prompt, Usage
 from pllm_notebook.shown import in_html, without_controls
 
 if TYPE_CHECKING:
     from pllm_notebook.protocols import Store
+    from pllm_notebook.run.ask import Ask
     from pllm_notebook.run.outcomes import Ledger
     from pllm_notebook.run.run import Run
 
@@ -50,7 +52,7 @@ class Explanation:
     model: str
     simulated: bool
     prompt: str | None
-    body: dict[str, Any] | None
+    body: Mapping[str, Any] | None
     key: str
     value: Any
     failure: str
@@ -111,8 +113,9 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
     position = row + total if row < 0 else row
     if not 0 <= position < total:
         raise IndexError(f"There is no row {row}; the run has {total:,}.")
+    ask = run.course.ask_of(position)
     (prompt,) = run.rows.prompts(range(position, position + 1))
-    text = prompt if isinstance(prompt, str) else None
+    asked = None if isinstance(prompt, Failure) else prompt
     outcome, failure = ledger.outcome(position), ledger.failure(position)
     call = ledger.call_of_row[position]
     key = outcome.key if outcome is not None else ledger.keys[call] if call >= 0 else ""
@@ -128,10 +131,10 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
     return Explanation(
         position=position,
         status=ledger.status(position),
-        model=run.ask.target.label,
-        simulated=run.ask.target.simulated,
-        prompt=text,
-        body=None if text is None else _body(run, position, text, packed=pack is not None),
+        model=ask.target.label,
+        simulated=ask.target.simulated,
+        prompt=None if asked is None else prompts.in_words(asked),
+        body=None if asked is None else _body(ask, run, position, asked, packed=pack is not None),
         key=key,
         value=None if outcome is None else outcome.value,
         failure="" if failure is None else f"{failure.kind}: {failure.message}",
@@ -145,12 +148,11 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
     )
 
 
-def _body(run: Run, position: int, text: str, *, packed: bool) -> dict[str, Any]:
-    ask = run.ask
+def _body(ask: Ask, run: Run, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:
     if packed and ask.packed is not None:
         text = prompts.packed(run.rows.source, run.rows.items(range(position, position + 1)))
-        return ask.packed.intended((Turn("user", text),))
-    return ask.intended(ask.turns(text))
+        return ask.packed.whole(text)
+    return ask.whole(prompt)
 
 
 def _decoded(raw: bytes) -> Any:

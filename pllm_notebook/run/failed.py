@@ -11,8 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import orjson
 
 from pllm_notebook.entry import Entry
+from pllm_notebook.prompts import in_words
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import FailedCall, Failure, FailureKind, Turn
+from pllm_notebook.records import Dialogue, FailedCall, Failure, FailureKind, Prompt
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.shared_store import SharedStore
 
@@ -44,26 +45,26 @@ class KeptFailures:
         rows: Whose prompts they are.
     """
 
-    def __init__(self, ask: Ask, store: Store | None, prompt: Callable[[int], str], rows: object) -> None:
+    def __init__(self, ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], rows: object) -> None:
         self._ask = ask
         self._store = store
         self._prompt = prompt
         # A judge's rows are calls of an ensemble: their numbers mean nothing to a person.
         self._positions = isinstance(rows, Own)
 
-    def note(self, key: str, row: int, failure: Failure, turns: tuple[Turn, ...] = ()) -> None:
+    def note(self, key: str, row: int, failure: Failure, said: Dialogue | None = None) -> None:
         """Keep a failure, unless nothing was sent; returns at once.
 
         Args:
             key: Of the call.
             row: Whose prompt it is.
             failure: Why it failed.
-            turns: Of the call, () where the prompt is its only one.
+            said: The conversation of a further turn, None for the row's own call.
         """
         if self._store is not None and failure.kind not in _UNSENT:
-            self._store.note_failure(key, partial(self._tell, key, row, failure, turns, time.time()))
+            self._store.note_failure(key, partial(self._tell, key, row, failure, said, time.time()))
 
-    def _tell(self, key: str, row: int, failure: Failure, turns: tuple[Turn, ...], at: float) -> FailedCall:
+    def _tell(self, key: str, row: int, failure: Failure, said: Dialogue | None, at: float) -> FailedCall:
         """In the store's thread: make the prompt and the body, which nobody has kept."""
         prompt = self._prompt(row)
         return FailedCall(
@@ -71,8 +72,8 @@ class KeptFailures:
             failure=failure,
             model=self._ask.target.label,
             at=at,
-            body=orjson.dumps(self._ask.intended(turns or self._ask.turns(prompt))).decode(),
-            prompt=prompt,
+            body=orjson.dumps(self._ask.whole(prompt) if said is None else self._ask.intended(said)).decode(),
+            prompt=in_words(prompt),
             position=row if self._positions else None,
         )
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from pllm_notebook.engine import Engine
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.records import Failure, FailureKind, Prompt
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.settle import Arrival, Repair, settle
@@ -41,7 +41,7 @@ class Intake:
         ask: Ask,
         engine: Engine,
         store: Store | None,
-        prompt: Callable[[int], str],
+        prompt: Callable[[int], Prompt],
         settled: Callable[[list[tuple[Arrival, Outcome | Repair]]], None],
         unsaved: Callable[[Arrival], None],
     ) -> None:

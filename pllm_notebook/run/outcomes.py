@@ -113,6 +113,21 @@ class Ledger:
         self.call_of_row[row] = call
         return call
 
+    def append(self, row: int, key: str) -> int:
+        """Give *row* a call of its own, whoever else has one with *key*, and give the call's index."""
+        call = len(self.keys)
+        self.keys.append(key)
+        self.first_row.append(row)
+        self.weight.append(0)
+        self.outcomes.append(None)
+        self.call_of_row[row] = call
+        return call
+
+    def forget(self, row: int) -> None:
+        """Take back what became of *row*: it is as if it had not been planned."""
+        self.call_of_row[row] = UNPLANNED
+        self.own_failures.pop(row, None)
+
     def twin(self) -> Ledger:
         """Give a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
         twin = copy.copy(self)

@@ -51,7 +51,7 @@ def pack_text(asked: Ask, source: str, items: Sequence[bytes]) -> bytes:
         source: `Rows.source`.
         items: `Rows.items` of each row.
     """
-    text = asked.text_json(packed(source, items))
+    text = asked.words(packed(source, items))
     assert isinstance(text, bytes)  # every item has been encoded before
     return text
 
@@ -116,9 +116,9 @@ class Packing:
     def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> Alone:
         """Give a row's own call."""
         row = self._ledger.first_row[call]
-        text = self._ask.text_json(self._planner.prompt(row))
-        assert isinstance(text, bytes)  # the plan has read it before
-        return Alone(call, row, self._ask.plain_key(text), metas)
+        words = self._ask.words(self._planner.prompt(row))
+        assert not isinstance(words, Failure)  # the plan has read it before
+        return Alone(call, row, self._ask.plain_key(words), metas)
 
     def land(self, pack: Pack, whole: Entry, rung: int) -> tuple[list[Arrival], list[Alone]]:
         """Take a pack's reply apart, and put the whole of it into the store.

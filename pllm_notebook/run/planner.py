@@ -10,7 +10,7 @@ import orjson
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure
+from pllm_notebook.records import Failure, Prompt
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.outcomes import Ledger, Outcome
@@ -30,7 +30,7 @@ class Prompts(Protocol):
     def source(self) -> str:
         """The template that all rows share, as written; "" where there is none."""
 
-    def prompts(self, rows: range) -> Sequence[str | Failure | None]:
+    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
         """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
 
     def items(self, rows: range) -> Sequence[bytes]:
@@ -43,7 +43,7 @@ class WholePrompts(ABC):
     source = ""
 
     @abstractmethod
-    def prompts(self, rows: range) -> Sequence[str | Failure | None]:
+    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
         """Give the prompts of some rows (see `Prompts`)."""
 
     def items(self, rows: range) -> Sequence[bytes]:
@@ -99,10 +99,11 @@ class Planner:
             take(self._chunk(rows))
             self._at, size = rows.stop, _CHUNK
 
-    def prompt(self, row: int) -> str:
+    def prompt(self, row: int) -> Prompt:
         """Make one row's prompt."""
         (prompt,) = self._rows.prompts(range(row, row + 1))
-        assert isinstance(prompt, str)
+        assert prompt is not None
+        assert not isinstance(prompt, Failure)
         return prompt
 
     def _chunk(self, rows: range) -> Chunk:
@@ -116,15 +117,15 @@ class Planner:
                 ledger.skip(row)
                 skipped += 1
                 continue
-            text = ask.text_json(prompt) if isinstance(prompt, str) else prompt
-            if isinstance(text, Failure):
-                ledger.fail(row, text)
+            words = prompt if isinstance(prompt, Failure) else ask.words(prompt)
+            if isinstance(words, Failure):
+                ledger.fail(row, words)
                 failed += 1
                 continue
-            call = ledger.add(row, ask.key(text))
+            call = ledger.add(row, ask.key(words))
             weights[call] = weights.get(call, 0) + 1
             if ask.pack is not None and call >= first_new:
-                plain[call] = ask.plain_key(text)
+                plain[call] = ask.plain_key(words)
         new = range(first_new, len(ledger.keys))
         found = self._known(ledger.keys[first_new:])
         # An answer of the row's own is at least as good as one out of a pack.

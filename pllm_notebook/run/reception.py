@@ -11,7 +11,7 @@ from pllm_notebook.engine import Engine, Landing
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.records import Failure, FailureKind, Prompt
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.backlog import Backlog
@@ -52,7 +52,7 @@ class Reception:
         ask: Ask,
         engine: Engine,
         store: Store | None,
-        prompt: Callable[[int], str],
+        prompt: Callable[[int], Prompt],
         *,
         ending: Ending,
         books: Books,
@@ -129,7 +129,7 @@ class Reception:
             self._books.open -= 1
             if isinstance(outcome, Outcome):
                 if outcome.failure is not None and not outcome.cached:
-                    self._failures.note(outcome.key, arrival.row, outcome.failure, arrival.turns)
+                    self._failures.note(outcome.key, arrival.row, outcome.failure, arrival.said)
                 self._books.record(arrival.call, outcome)
             else:
                 self._backlog.repair((outcome,))
@@ -156,7 +156,7 @@ class Reception:
             return  # the row stays pending: nobody knows its answer
         if isinstance(tag, Repair):
             row = self._ledger.first_row[tag.call]
-            self._failures.note(tag.key, row, failure, tag.turns if isinstance(tag, NextTurn) else ())
+            self._failures.note(tag.key, row, failure, tag.said if isinstance(tag, NextTurn) else None)
             self._books.record(tag.call, tag.failed(failure))
         elif isinstance(tag, Pack) and self._packing is not None and falls_apart(failure):
             self._backlog.repair(map(self._packing.alone, tag.calls))

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, RunInterrupted
 from pllm_notebook.protocols import Sink, Store
-from pllm_notebook.records import Failure, FailureKind, Progress
+from pllm_notebook.records import Failure, FailureKind, Progress, Prompt
 from pllm_notebook.run.ask import Ask, simulate
 from pllm_notebook.run.collector import collector
 from pllm_notebook.run.course import Course, State
@@ -47,7 +47,7 @@ class Rows(Protocol):
     def source(self) -> str:
         """The template that all rows share, as written; "" where there is none. Only packs read it."""
 
-    def prompts(self, rows: range) -> Sequence[str | Failure | None]:
+    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
         """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
 
     def items(self, rows: range) -> Sequence[bytes]:
@@ -246,7 +246,7 @@ class Run:
         if self.course.broken:
             raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
         wanted = None if kinds is None else {FailureKind(kind) for kind in kinds}
-        if self.ask.target.simulated:
+        if self.course.simulated:
             simulate()
         self._ended.clear()
         self._loop.call(self._begin_again, wanted)

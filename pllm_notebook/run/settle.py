@@ -15,7 +15,7 @@ from functools import partial
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Finish, Turn
+from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Finish, Prompt, Turn
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.schema import Invalid, extract_json, repair_lines
@@ -41,7 +41,7 @@ class Arrival:
         key: Key of the row's own call, not of a repair.
         entry: The reply.
         prompt: Makes the row's prompt, which only a repair needs.
-        turns: The conversation so far; () for the row's own call.
+        said: The conversation so far; None for the row's own call.
         metas: Of the replies before this one.
         repairs: Repair turns that are behind it.
         cached: Whether everything so far came from the store.
@@ -53,7 +53,7 @@ class Arrival:
     key: str
     entry: Entry
     row: int
-    turns: tuple[Turn, ...] = ()
+    said: Dialogue | None = None
     metas: tuple[bytes, ...] = ()
     repairs: int = 0
     cached: bool = True
@@ -74,7 +74,7 @@ class Repair(ABC):
     key: str
 
     @abstractmethod
-    def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
         """Give what makes the wire's bytes, and their number."""
 
     @abstractmethod
@@ -96,20 +96,20 @@ class NextTurn(Repair):
 
     Attributes:
         arrival: The reply that is wrong.
-        turns: The conversation, the turn to be sent included.
+        said: The conversation, the turn to be sent included.
     """
 
     arrival: Arrival
     key: str
-    turns: tuple[Turn, ...]
+    said: Dialogue
 
     @property
     def call(self) -> int:  # type: ignore[override]
         """Index in the ledger."""
         return self.arrival.call
 
-    def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
-        return partial(ask.content_of, self.turns), len(ask.content_of(self.turns))
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
+        return partial(ask.content_of, self.said), len(ask.content_of(self.said))
 
     def arrived(self, entry: Entry, rung: int) -> Arrival:
         return replace(self.found(entry), cached=False, rung=rung)
@@ -118,7 +118,7 @@ class NextTurn(Repair):
         before = self.arrival
         metas = (*before.metas, before.entry.meta)
         cached = before.cached
-        return Arrival(before.call, before.key, entry, before.row, self.turns, metas, before.repairs + 1, cached)
+        return Arrival(before.call, before.key, entry, before.row, self.said, metas, before.repairs + 1, cached)
 
     def failed(self, failure: Failure) -> Outcome:
         before = self.arrival
@@ -141,10 +141,10 @@ class Alone(Repair):
     key: str
     metas: tuple[bytes, ...] = ()
 
-    def content(self, ask: Ask, prompt: Callable[[int], str]) -> tuple[Callable[[], bytes], int]:
-        text = ask.text_json(prompt(self.row))
-        assert isinstance(text, bytes)  # it has been in a pack
-        return partial(ask.content, text), ask.size(text)
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
+        words = ask.words(prompt(self.row))
+        assert not isinstance(words, Failure)  # it has been in a pack
+        return partial(ask.content, words), ask.size(words)
 
     def arrived(self, entry: Entry, rung: int) -> Arrival:
         return replace(self.found(entry), cached=False, rung=rung)
@@ -230,18 +230,19 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
             invalid = value
     if arrival.repairs >= ask.options.max_repairs:
         return _failed(arrival, invalid.kind, invalid.message)
-    turns = arrival.turns or ask.turns(prompt(arrival.row))  # type: ignore[operator]
-    turns = (*turns, Turn("assistant", text or "(no answer)"), Turn("user", _told(invalid)))
-    key = ask.key_of(turns)
+    said = arrival.said or _asked(ask, prompt(arrival.row))  # type: ignore[operator]
+    turns = (*said.turns, Turn("assistant", text or "(no answer)"), Turn("user", _told(invalid)))
+    said = replace(said, turns=turns)
+    key = ask.key_of(said)
     known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None
     if known is None or not known.serves(ask.output_limit):
         if ask.options.cache == "only":
             return _failed(arrival, invalid.kind, invalid.message)
-        return NextTurn(arrival, key, turns)
+        return NextTurn(arrival, key, said)
     later = replace(
         arrival,
         entry=known,
-        turns=turns,
+        said=said,
         metas=(*arrival.metas, arrival.entry.meta),
         repairs=arrival.repairs + 1,
         rung=None,
@@ -250,9 +251,9 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
 
 
 def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Outcome | Repair:
-    text = ask.text_json(prompt(arrival.row))  # type: ignore[operator]
-    assert isinstance(text, bytes)  # it has been in a pack
-    key = ask.plain_key(text)
+    words = ask.words(prompt(arrival.row))  # type: ignore[operator]
+    assert not isinstance(words, Failure)  # it has been in a pack
+    key = ask.plain_key(words)
     metas = (*arrival.metas, arrival.entry.meta)
     known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None
     if known is not None and known.serves(ask.output_limit):
@@ -261,6 +262,11 @@ def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, 
     if ask.options.cache == "only":
         return _failed(arrival, invalid.kind, invalid.message)
     return Alone(arrival.call, arrival.row, key, metas)
+
+
+def _asked(ask: Ask, prompt: Prompt) -> Dialogue:
+    assert not isinstance(prompt, Body)  # a whole body has no type that its reply could miss
+    return ask.dialogue(prompt)
 
 
 def _told(invalid: Invalid) -> str:

@@ -2,7 +2,7 @@
 
     magic   2  b"P" and the format's version
     crc32   4  over everything after it
-    finish  1  0 complete, 1 truncated, 2 refused, 3 filtered
+    finish  1  0 complete, 1 truncated, 2 refused, 3 filtered, 4 called
     flags   1  bit 0: the payload is compressed with zlib
     output_tokens, output_limit, meta_len, text_len   4 each
     payload    meta, then text, then raw
@@ -28,7 +28,7 @@ _HEAD = struct.Struct("<2sIBBIIII")
 _BODY = struct.Struct("<BBIIII")
 _MAGIC = b"P1"
 _COMPRESSED = 1
-_FINISHES = (Finish.COMPLETE, Finish.TRUNCATED, Finish.REFUSED, Finish.FILTERED)
+_FINISHES = (Finish.COMPLETE, Finish.TRUNCATED, Finish.REFUSED, Finish.FILTERED, Finish.CALLED)
 _CODES = {finish: code for code, finish in enumerate(_FINISHES)}
 _U32 = 2**32 - 1
 # No provider sends a body near this size; a forged row could otherwise unfold to fill the memory.
@@ -103,7 +103,7 @@ def unpack(value: bytes) -> Entry:
     if flags:
         value = value[:24] + _unfold(value, flags)
     # A length past the end would make a slice shorter without a word.
-    if raw_at > len(value) or code > 3:
+    if raw_at > len(value) or code >= len(_FINISHES):
         raise DamagedEntry("An entry's lengths do not add up.")
     return Entry(_FINISHES[code], value[text_at:raw_at], tokens, limit, value[24:text_at], value[raw_at:])
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.records import Turn
+from pllm_notebook.records import Dialogue, Turn
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.start import ask_for, options_for
 from pllm_notebook.schema import OutputType
@@ -51,7 +51,7 @@ def asked(wire: str, kind: Any = Fact, rung: int = 0, **options: Any) -> Ask:
 
 def sent(ask: Ask, *prompts: str) -> list[bytes]:
     """The bytes that go on the wire, all prompts being known before the first is sent."""
-    texts = [ask.text_json(prompt) for prompt in prompts]
+    texts = [ask.words(prompt) for prompt in prompts]
     return [ask.content(text) for text in texts if isinstance(text, bytes)]
 
 
@@ -181,7 +181,7 @@ def test_a_repair_turn_shares_the_rows_prefix() -> None:
     (content, _) = sent(ask, *(EXAMPLES + row for row in ROWS))
     turns = (Turn("user", EXAMPLES + ROWS[0]), Turn("assistant", "{}"), Turn("user", "Again."))
 
-    repair = orjson.loads(ask.content_of(turns))
+    repair = orjson.loads(ask.content_of(Dialogue(turns)))
 
     assert repair["messages"][0] == orjson.loads(content)["messages"][0]
     assert repair["messages"][1:] == [{"role": "assistant", "content": "{}"}, {"role": "user", "content": "Again."}]

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from pllm_notebook.records import Turn
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.start import ask_for, options_for
@@ -41,7 +40,7 @@ def ask(kind: Any = None, *, instruct: bool = False, **options: Any) -> Ask:
 
 def key(prompt: str, kind: Any = None, **options: Any) -> str:
     made = ask(kind, **options)
-    text = made.text_json(prompt)
+    text = made.words(prompt)
     assert isinstance(text, bytes)
     return made.key(text)
 
@@ -159,10 +158,10 @@ def test_numbers_of_different_kinds_differ() -> None:
 def test_the_fast_way_and_the_whole_body_give_one_key() -> None:
     for model in ("openai:gpt-6-luna", "anthropic:claude-haiku-5-5", "google:gemini-3.8-flash"):
         made = ask(Review, model=model, salt="s")
-        text = made.text_json("some row")
+        text = made.words("some row")
         assert isinstance(text, bytes)
 
-        assert made.key(text) == made.key_of((Turn("user", "some row"),))
+        assert made.key(text) == made.key_of(made.dialogue("some row"))
 
 
 def test_0_and_0_0_are_one_temperature() -> None:
@@ -193,7 +192,7 @@ def test_a_pack_has_the_key_of_its_whole_body_and_never_that_of_a_row() -> None:
         packed = made.packed
         assert packed is not None
 
-        target, body = made.target, packed.intended((Turn("user", "some rows"),))
+        target, body = made.target, packed.intended(packed.dialogue("some rows"))
         assert packed.key(b'"some rows"') == key_of(target.provider, target.path, body, "s", pack=10)
         assert packed.key(b'"some rows"') != key_of(target.provider, target.path, body, "s")
 

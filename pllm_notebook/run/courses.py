@@ -1,17 +1,24 @@
-"""The runs' own courses that an ensemble is made of: its members', and those that ask further."""
+"""Several courses that are parts of one run: made, begun in turn, and counted together."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from functools import partial
 
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import MissingKeyError, PllmError, ProviderRejectedError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.run import Ask, Conductor, Listener, Means, Outcome, Prompts, Purse, State
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.budget import Purse
+from pllm_notebook.run.conductor import Conductor
+from pllm_notebook.run.course import Listener, State
+from pllm_notebook.run.outcomes import Outcome
+from pllm_notebook.run.planner import Prompts
+from pllm_notebook.run.start import Means
 
-__all__ = ["Courses"]
+__all__ = ["Courses", "failure_of"]
 
 
 class Courses:
@@ -129,6 +136,13 @@ class Courses:
         """Have *begin* called when its turn has come."""
         self._waiting.append(begin)
 
+    def line_up_again(
+        self, course: Conductor, kinds: set[FailureKind] | None, among: Container[int] | None = None
+    ) -> None:
+        """Have *course* send once more in its turn (see `Conductor.again`); it is counted on as at first."""
+        self._refused.discard(course)
+        self.line_up(partial(course.again, kinds, among))
+
     def begin_next(self) -> None:
         """Begin whose turn has come: all of them, or one where they go one after the other."""
         while self._waiting and not (self.serial and self.going):
@@ -161,7 +175,7 @@ class Courses:
     def do_without(self, course: Conductor, error: PllmError) -> None:
         """Let what *course* has not ended fail with what ended it; its listener hears of each call."""
         self._refused.add(course)
-        failure = _failure_of(error)
+        failure = failure_of(error)
         for call, outcome in enumerate(course.ledger.outcomes):
             if outcome is None:
                 course.ledger.outcomes[call] = missed = Outcome(None, failure, course.ledger.keys[call], (), False)
@@ -172,7 +186,7 @@ class Courses:
         self._ended()
 
 
-def _failure_of(error: PllmError) -> Failure:
+def failure_of(error: PllmError) -> Failure:
     """Say of a call that was never sent why its model cannot be asked."""
     if isinstance(error, ProviderRejectedError):
         return Failure(FailureKind(error.kind), str(error), error.status)

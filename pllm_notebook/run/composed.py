@@ -1,0 +1,220 @@
+"""What the courses have in common that are made of other courses: an ensemble's, and a list's of mixed prompts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from pllm_notebook.engine import Engine
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.budget import Purse
+from pllm_notebook.run.conductor import Conductor
+from pllm_notebook.run.course import State
+from pllm_notebook.run.courses import Courses
+from pllm_notebook.run.ending import Ending, Reason, row_error
+from pllm_notebook.run.outcomes import Ledger
+from pllm_notebook.run.pace import Pace
+from pllm_notebook.run.start import Means
+
+__all__ = ["ComposedCourse"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class ComposedCourse(ABC):
+    """Conduct other courses as one (see `Course`, as for what has no words of its own here).
+
+    Args:
+        asks: The questions; all have the options of one run.
+        total: Rows.
+        engine: Where it runs.
+        store: None to keep nothing.
+        ended: Called when the run has ended, however it did.
+        means: What its courses are given.
+
+    Attributes:
+        ledger: The outcomes; set by whoever composes.
+        total: As given.
+        broken: Whether a fault of ours ended it.
+        pace: Counts of rows.
+    """
+
+    ledger: Ledger
+
+    def __init__(
+        self,
+        asks: Sequence[Ask],
+        total: int,
+        engine: Engine,
+        store: Store | None,
+        ended: Callable[[], None],
+        means: Means,
+    ) -> None:
+        options = asks[0].options
+        self.total = total
+        self.model = ", ".join(dict.fromkeys(ask.target.label for ask in asks))
+        self.simulated = any(ask.target.simulated for ask in asks)
+        self.broken = False
+        self.pace = Pace(time.monotonic())
+        self._ended = ended
+        self._raises = options.mode == "sync" or options.errors == "raise"
+        self._ending = Ending()
+        self._courses = Courses(
+            engine, store, means, Purse(options.max_cost_usd), self._course_ended, serial=options.mode == "sync"
+        )
+
+    # What displays and callers read.
+
+    @property
+    def state(self) -> State:
+        """Running until it has ended."""
+        return self._ending.state
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, for the caller to raise; None for nothing."""
+        return self._ending.error
+
+    @property
+    def in_flight(self) -> int:
+        """Calls on the wire."""
+        return self._courses.in_flight
+
+    @property
+    def submitted(self) -> bool:
+        """Whether everything that it asks now is on its way."""
+        return self.state != "running" or self._courses.submitted
+
+    @property
+    def kept(self) -> int:
+        """Rows that have an answer."""
+        return self.pace.done + self.pace.cached
+
+    @property
+    def unsaved(self) -> int:
+        """Paid answers that the cache could not keep."""
+        return self._courses.unsaved
+
+    @property
+    def input_tokens(self) -> int:
+        """Of all calls of this run."""
+        return self._courses.input_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """Of all calls of this run."""
+        return self._courses.output_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Input tokens that providers read from their prompt caches."""
+        return self._courses.cached_tokens
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Spent by calls of this run, None once one of unknown price is among them."""
+        return self._courses.cost_usd
+
+    @property
+    def note(self) -> str:
+        """One line of news, "" for none."""
+        return "; ".join(dict.fromkeys(course.note for course in self._courses if course.note))
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should hear of at the end, besides rows that failed or were not saved."""
+        return ()
+
+    def look(self) -> None:
+        """Bring the courses' notes up to date. For the display's clock."""
+        self._courses.look()
+
+    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
+        """Give the calls that `again` would take up: never ended, or failed in a way that can pass."""
+        return self.ledger.retryable(kinds)
+
+    # Its life.
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Line up the courses and begin them."""
+
+    @abstractmethod
+    def again(self, kinds: set[FailureKind] | None) -> None:
+        """Ask once more for what has no answer (see `Run.retry`)."""
+
+    @abstractmethod
+    def ask_of(self, row: int) -> Ask:
+        """Give the question that a row was asked."""
+
+    @abstractmethod
+    def _tolerates(self, course: Conductor, error: PllmError) -> bool:
+        """Tell whether the others go on where a key or a model is refused."""
+
+    def _go_on(self) -> None:
+        """Do what can be done now that a course has ended, and end if that was all."""
+        self._finish_if_over()
+
+    def _busy(self) -> bool:
+        """Tell whether something is at work besides the courses."""
+        return False
+
+    def _more(self) -> bool:
+        """Tell whether further courses are to come."""
+        return False
+
+    def stop(self, state: State, error: Reason) -> None:
+        """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
+        if self._ending.stop(state, error):
+            self._courses.stop(state)
+            self._finish_if_over()
+
+    def fail(self, error: Exception) -> None:
+        """End at once by a fault of ours (see `Conductor.fail`)."""
+        logger.error("The run is ended by a fault of this package", exc_info=error)
+        if self.state != "running":
+            return
+        self.broken = True
+        if not self._ending.stop("failed", error):
+            self._ending.blame(error)
+        self._courses.stop("failed")
+        self._finish()
+
+    def _begin_next(self) -> None:
+        self._courses.begin_next()
+        self._finish_if_over()
+
+    def _course_ended(self) -> None:
+        for course, error in self._courses.troubled():
+            if isinstance(error, PllmError) and not course.broken and self._tolerates(course, error):
+                self._courses.do_without(course, error)
+            else:
+                # A key or a model that is refused, or a fault of ours: every row would meet it.
+                self.stop("failed", error)
+        self._begin_next()
+        self._go_on()
+
+    def _raise_at(self, row: int, failure: Failure) -> None:
+        """End the run at a failed row, where the caller asked for that."""
+        if self._raises:
+            self.stop("failed", row_error(row, failure))
+
+    def _finish_if_over(self) -> None:
+        if self.state != "running" or self._courses.going or self._busy():
+            return
+        if self._ending.stopping is None and (self._courses.waiting or self._more()):
+            return
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.state != "running":
+            return
+        # Being out of money is no error, but a run that ended so is not done either.
+        self._ending.end("failed" if self._courses.short else "done", kept=self.kept, total=self.total)
+        self.pace.finish(time.monotonic())
+        self._ended()
