@@ -285,7 +285,8 @@ class Request:
     `schema` is a JSON schema already fitted to the provider, None for plain text.
     `max_output_tokens` None leaves the provider's own limit (or, where it demands one,
     the adapter's). `tool_choice` is "auto", "required", "none" or the name of a tool;
-    `parallel_tool_calls` None leaves the provider's own way.
+    `parallel_tool_calls` None leaves the provider's own way. `json_object` asks for JSON of any
+    shape, where there is no schema.
     """
 
     model: str
@@ -299,6 +300,7 @@ class Request:
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
     parallel_tool_calls: bool | None = None
+    json_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class Ask:
         system: The instruction, None for none.
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
+        json_object: Whether JSON of any shape is asked for, where there is no type.
         sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
 
     Attributes:
@@ -93,9 +94,11 @@ class Ask:
         *,
         sample: int = 0,
         history: tuple[Turn, ...] = (),
+        json_object: bool = False,
         sharing: int | None = None,
     ) -> None:
         self.target = target
+        self._json_object = json_object
         self.sample = sample
         self._history = history
         self.options = options
@@ -150,6 +153,7 @@ class Ask:
                 temperature=None if options.temperature is None else float(options.temperature),
                 max_output_tokens=limit,
                 extra_body=options.extra_body,
+                json_object=self._json_object,
             )
         )
 

@@ -56,7 +56,13 @@ def parts_of(asked: Iterable[tuple[Hashable, Prompt]], make: Callable[[Hashable]
     return [Part(make(how), rows[how], prompts[how]) for how in rows]
 
 
-def start_list(parts: Sequence[Part], rows: Rows, heard: Callable[[int], None] | None = None) -> Run:
+def start_list(
+    parts: Sequence[Part],
+    rows: Rows,
+    heard: Callable[[int], None] | None = None,
+    *,
+    cache_dir: str | None = None,
+) -> Run:
     """Start a run over a list in the background, and give its handle at once.
 
     Args:
@@ -64,13 +70,14 @@ def start_list(parts: Sequence[Part], rows: Rows, heard: Callable[[int], None] |
             are those of one run: the first part's mode, cache, budget, errors and progress are all parts'.
         rows: The list, and the shape that its answers take.
         heard: Called on the engine's loop with each row that has ended, once its answer is stored.
+        cache_dir: Where the answers are kept, None for the configured place.
 
     Raises:
         UsageError: See `start`.
         StoreError: When the cache cannot be opened. Nothing was sent.
     """
     first, *further = [part.ask for part in parts]
-    return start(first, rows, further=further, conduct=partial(ListCourse, parts, heard))
+    return start(first, rows, further=further, conduct=partial(ListCourse, parts, heard), cache_dir=cache_dir)
 
 
 class ListCourse(ComposedCourse):

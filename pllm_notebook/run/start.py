@@ -30,7 +30,7 @@ from pllm_notebook.sinks import sink_for
 if TYPE_CHECKING:
     from pllm_notebook.run.jobs.office import Office
 
-__all__ = ["Means", "ask_for", "estimate_rows", "office", "options_for", "start"]
+__all__ = ["Means", "ask_for", "estimate_rows", "office", "options_for", "start", "store_for"]
 
 
 def options_for(given: Mapping[str, Any]) -> Options:
@@ -45,6 +45,7 @@ def ask_for(
     instruct: bool,
     sample: int = 0,
     history: tuple[Turn, ...] = (),
+    json_object: bool = False,
     keys: Mapping[str, Key] | None = None,
 ) -> Ask:
     """Make a question ready.
@@ -55,6 +56,7 @@ def ask_for(
         instruct: Whether there is no prompt, so that the type itself must say what is wanted.
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
+        json_object: Whether JSON of any shape is asked for, where there is no type.
         keys: API keys by provider, in place of the environment's.
 
     Raises:
@@ -65,7 +67,8 @@ def ask_for(
         fields = None if output is None or output.fields is None else [(f.name, f.description) for f in output.fields]
         told = instruction("" if output is None else output.doc, fields)
         system = f"{system}\n\n{told}" if system else told
-    return Ask(target_for(options, keys), options, output, system, sample=sample, history=history)
+    target = target_for(options, keys)
+    return Ask(target, options, output, system, sample=sample, history=history, json_object=json_object)
 
 
 class Means:
@@ -120,6 +123,7 @@ def start(
     *,
     further: Sequence[Ask] = (),
     conduct: Callable[[Rows, Engine, Store | None, Callable[[], None], Means], Course] | None = None,
+    cache_dir: str | None = None,
 ) -> Run:
     """Start a run in the background and give its handle at once.
 
@@ -128,6 +132,7 @@ def start(
         rows: Whom it is put to.
         further: Other questions that the run may put.
         conduct: Makes what conducts it, None for the calls of *ask* alone.
+        cache_dir: Where its answers are kept, None for the configured place.
 
     Raises:
         UsageError: When `configure(loop=…)` came after the engine had started.
@@ -149,7 +154,7 @@ def start(
             # A simulator that was started anew has another address: it is another account, with lanes of its own.
             each.target = replace(each.target, account=simulate().url)
     sink = sink_for(ask.options.progress and rows.total > 0)
-    store = _store(ask.options)
+    store = store_for(ask.options, cache_dir)
     means = Means(running, store, ask.options)
 
     def course(kept: Store | None, ended: Callable[[], None]) -> Course:
@@ -168,20 +173,21 @@ def start(
     return run
 
 
-def estimate_rows(ask: Ask, rows: Rows) -> Estimate:
+def estimate_rows(ask: Ask, rows: Rows, *, cache_dir: str | None = None) -> Estimate:
     """Estimate a run. Sends nothing."""
-    store = None if ask.options.cache == "off" else _store(ask.options)
+    store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
     known = next((lane.limiter for lane in engine(current().loop).lanes if lane.name == ask.target.label), None)
     if ask.options.mode != "batch" or store is None:
         return estimate(ask, rows, store, known)
     return estimate(ask, rows, store, known, office(engine(current().loop), store).journal.pending)
 
 
-def _store(options: Options) -> Store:
+def store_for(options: Options, cache_dir: str | None = None) -> Store:
+    """Open the store that a run with *options* uses; the same one for the same directory."""
     # Imported on use: the database library is not needed to import this package.
     from pllm_notebook.store import MemoryStore, open_store
 
-    return MemoryStore() if options.cache == "off" else open_store(current().cache_dir)
+    return MemoryStore() if options.cache == "off" else open_store(cache_dir or current().cache_dir)
 
 
 def _shell() -> Any:
