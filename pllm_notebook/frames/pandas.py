@@ -2,158 +2,32 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Question
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.frames.candidates import Agreement, agreement_of, candidates_of, whole_agreement
-from pllm_notebook.frames.deciding import FROM, Candidates, judge_for
-from pllm_notebook.frames.dtypes import Column, Kind, plain
-from pllm_notebook.frames.evaluation import Evaluation, evaluate
+from pllm_notebook.frames.calls import CallsShape, calls_for
+from pllm_notebook.frames.candidates import Agreement, agreement_of, candidates_of
+from pllm_notebook.frames.deciding import judge_for
+from pllm_notebook.frames.evaluation import Evaluation
+from pllm_notebook.frames.pandas_calls import CallingLLM
+from pllm_notebook.frames.pandas_rows import RUN_ATTR, DecidingRows, PandasRows, chosen, template_for
 from pllm_notebook.frames.preview import Preview
-from pllm_notebook.frames.rows import Given, Shape, error_rows, prompts_of, usage_rows
-from pllm_notebook.prompts import Template
-from pllm_notebook.run import Estimate, Explanation, Run, find, options_for, start
+from pllm_notebook.frames.rows import Shape, usage_rows
+from pllm_notebook.run import Estimate, Explanation, RequestLines, Run, find, options_for, start
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
 
 __all__ = ["FrameLLM", "SeriesLLM"]
-
-# `df.attrs` holds this one string and nothing else: attrs are copied with every operation.
-_ATTR = "pllm_run"
-
-_DTYPES = {Kind.TEXT: "string", Kind.INTEGER: "Int64", Kind.REAL: "Float64", Kind.BOOLEAN: "boolean"}
-
-_ERROR_DTYPES = {
-    "position": "int64",
-    "kind": "string",
-    "message": "string",
-    "attempts": "int64",
-    "raw": "string",
-    "cost_usd": "Float64",
-    "status": "Int64",
-    "field": "string",
-    "request_id": "string",
-    "prompt": "string",
-}
 
 PandasT = TypeVar("PandasT", pd.DataFrame, "pd.Series[Any]")
 
 
-class PandasRows:
-    """A frame's rows for one run, and the frame that its answers become (see `run.Rows`).
-
-    Args:
-        frame: Never copied or changed; only references to its cells are kept.
-        template: The compiled prompt, None to send each row as labelled data.
-        shape: The result's columns.
-        options: As resolved.
-        label: For the display.
-    """
-
-    def __init__(
-        self, frame: pd.DataFrame, template: Template | None, shape: Shape, options: Options, label: str
-    ) -> None:
-        earlier = find(frame.attrs.get(_ATTR))
-        ours: frozenset[str] = getattr(earlier.rows, "made", frozenset()) if earlier is not None else frozenset()
-        shape.check(list(frame.columns), ours)
-        self.frame = frame
-        self.shape = shape
-        self.label = label
-        self.total = len(frame)
-        self.made: frozenset[str] = frozenset(shape.names) | ours
-        if template is not None:
-            names: Sequence[str] = template.names
-        else:
-            names = [str(name) for name in frame.columns if name not in ours]
-            if options.columns is not None:
-                names = _chosen(options.columns, names)
-        self.prompts = prompts_of(_given(frame, names), template, options.na)
-        self.source, self.items = self.prompts.source, self.prompts.items
-
-    def assemble(self, run: Run) -> pd.DataFrame:
-        """Give the input columns and one column per field; same index, same order, set by position."""
-        shape = self.shape
-        columns, origin = shape.table(run.ledger)
-        made: dict[str, Any] = {}
-        for column, values in zip(shape.columns, columns, strict=True):
-            made[column.name] = _array(column, values)
-        if shape.agreement_column is not None:
-            shares = whole_agreement(run)
-            made[shape.agreement_column] = pd.array([shares[row] for row in origin], dtype="Float64")
-        if shape.error_column is not None:
-            messages = shape.messages(run.ledger)
-            made[shape.error_column] = pd.array([messages[row] for row in origin], dtype="string")
-        return self._beside(made, origin, run)
-
-    def _beside(self, made: dict[str, Any], origin: Sequence[int], run: Run) -> pd.DataFrame:
-        """Put the made columns beside the input's; *origin* has the input row of each line."""
-        frame = self.frame
-        out = frame.copy(deep=False) if not self.shape.explode else frame.take(np.array(origin, dtype=np.intp))
-        out = out.drop(columns=[name for name in out.columns if name in self.made])
-        # One concat sets all columns at once, and by position: the index is the frame's own object.
-        result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1) if made else out
-        result.attrs = {**frame.attrs, _ATTR: run.id}
-        return result
-
-    def name_of(self, row: int) -> str:
-        """Give a row's label, as text."""
-        return str(self.frame.index[row])
-
-    def errors(self, run: Run) -> pd.DataFrame:
-        """Give one line per failed row."""
-        records = list(error_rows(run))
-        positions = [record["position"] for record in records]
-        table = pd.DataFrame(records, columns=list(_ERROR_DTYPES)).astype(_ERROR_DTYPES)
-        table.insert(1, "label", pd.Series([self.frame.index[row] for row in positions], dtype="object"))
-        return table
-
-    def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
-        """Compare a field of the answers with labels."""
-        return evaluate(run, self.frame, self.shape, against, field)
-
-
-class DecidingRows(PandasRows):
-    """A frame's rows whose answers stand in columns already, for one run that decides between them.
-
-    Args:
-        frame: As for `PandasRows`.
-        names: The columns that hold answers.
-        template: What was asked.
-        shape: The result's one column.
-        options: As resolved.
-    """
-
-    def __init__(
-        self, frame: pd.DataFrame, names: Sequence[str], template: Template, shape: Shape, options: Options
-    ) -> None:
-        self._from = shape.columns[0].name + FROM
-        shape.names = (*shape.names, self._from)
-        super().__init__(frame, template, shape, options, "decision")
-        asked = _given(frame, template.names)
-        self._candidates = Candidates(names, _given(frame, names), asked, template, options)
-        self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items  # type: ignore[assignment]
-
-    def assemble(self, run: Run) -> pd.DataFrame:
-        """Give the input columns, the decided answer, and the column that it is from."""
-        decided = [self._candidates.decided(run, row) for row in range(self.total)]
-        (column,) = self.shape.columns
-        made = {
-            column.name: _array(column, [value for value, _ in decided]),
-            self._from: pd.array([name for _, name in decided], dtype="string"),
-        }
-        if self.shape.error_column is not None:
-            made[self.shape.error_column] = pd.array(self.shape.messages(run.ledger), dtype="string")
-        return self._beside(made, range(self.total), run)
-
-
-class _LLM(Generic[PandasT]):
+class _LLM(CallingLLM, Generic[PandasT]):
     """What both accessors can do."""
 
     def __init__(self, data: PandasT) -> None:
@@ -240,6 +114,17 @@ class _LLM(Generic[PandasT]):
         """Say what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
         return ensemble.estimate(*self._prepare(kind, prompt, options))
 
+    def request_lines(self, kind: Any, prompt: str | None = None, *, rows: int = 3, **options: Any) -> RequestLines:
+        """Show what a batch would submit: the first request lines, id and body. Sends nothing and needs no key.
+
+        Args:
+            kind: As for `parse`; None for plain text.
+            prompt: As for `parse`.
+            rows: How many lines. What the cache answers or waits in a job already has none.
+            **options: As for `parse`.
+        """
+        return ensemble.lines(*self._prepare(kind, prompt, options | {"mode": "batch"}), rows)
+
     @property
     def run(self) -> Run:
         """The run that made this frame.
@@ -247,7 +132,7 @@ class _LLM(Generic[PandasT]):
         Raises:
             PllmError: When no run of this process made it.
         """
-        found = find(self._data.attrs.get(_ATTR))
+        found = find(self._data.attrs.get(RUN_ATTR))
         if found is None:
             raise PllmError(
                 "No run of this session made this frame (or it is long past). Run the cell that made it once "
@@ -344,19 +229,26 @@ class _LLM(Generic[PandasT]):
         """
         return self.run.explain(position)
 
-    def _prepare(self, kind: Any, prompt: str | None, given: dict[str, Any]) -> tuple[Question, PandasRows]:
+    def _prepare(
+        self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False
+    ) -> tuple[Question, PandasRows]:
         options = options_for(given)
-        frame = self._frame()
+        frame, series = self._frame(), isinstance(self._data, pd.Series)
+        if series and options.images is not None:
+            own = str(frame.columns[0])
+            options = replace(options, images=tuple(own if name == "value" else name for name in options.images))
         if prompt is not None and not isinstance(prompt, str):
             raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
         if prompt is not None and options.columns is not None:
             raise UsageError("columns= goes with no prompt; a prompt names its own columns. Nothing was sent.")
         output = None if kind is None else OutputType.of(kind)
-        template = None if prompt is None else _template(prompt, frame, isinstance(self._data, pd.Series))
-        shape = Shape(output, options)
-        label = "text" if output is None else output.name
+        template = None if prompt is None else template_for(prompt, frame, series, options.images or ())
+        shape = CallsShape(options) if calls else Shape(output, options)
+        label = "tools" if calls else "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is looked at: it costs nothing to know.
         rows = PandasRows(frame, template, shape, options, label)
+        if calls:
+            return calls_for(options, instruct=prompt is None), rows
         return ensemble.question_for(options, output, instruct=prompt is None), rows
 
 
@@ -395,77 +287,15 @@ class FrameLLM(_LLM[pd.DataFrame]):
         frame = self._frame()
         if isinstance(answers, str) or len(answers) < 2:
             raise UsageError(f"decide takes two or more columns of answers, not {answers!r}. Nothing was sent.")
-        names = _chosen(answers, [str(name) for name in frame.columns])
+        names = chosen(answers, [str(name) for name in frame.columns])
         output = None if kind is None else OutputType.of(kind)
         ask = judge_for(resolved, output)
-        template = _template(prompt, frame, series=False)
+        template = template_for(prompt, frame, series=False)
         return start(ask, DecidingRows(frame, names, template, Shape(output, resolved), resolved))
 
 
 class SeriesLLM(_LLM["pd.Series[Any]"]):
     """`series.llm`: ask a language model the same question of every value, `{value}` in the prompt."""
-
-
-def _template(prompt: str, frame: pd.DataFrame, series: bool) -> Template:
-    columns = list(frame.columns)
-    if series:
-        own = str(columns[0])
-        prompt = prompt if own == "value" else prompt.replace("{value}", f"{{{own}}}")
-    template = Template.compile(prompt, columns)
-    if not template.names:
-        place = "value" if series else columns[0] if columns else "column"
-        raise UsageError(
-            f"The prompt names no column, so every row would get the same one. Put {{{place}}} where the data goes, "
-            f"or leave the prompt out to send each row's columns as data. Nothing was sent."
-        )
-    return template
-
-
-def _chosen(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
-    from pllm_notebook.exceptions import UnknownColumnError
-
-    for name in wanted:
-        if name not in names:
-            raise UnknownColumnError(name, names)
-    return list(wanted)
-
-
-def _given(frame: pd.DataFrame, names: Sequence[str]) -> Given:
-    at: dict[str, list[int]] = {}
-    for position, column in enumerate(frame.columns):
-        at.setdefault(str(column), []).append(position)
-    values, missing = [], []
-    for name in names:
-        positions = at[name]
-        if len(positions) > 1:
-            raise UsageError(
-                f"The frame has {len(positions)} columns named {name!r}, so the prompt cannot tell which is meant. "
-                f"Rename them. Nothing was sent."
-            )
-        series = frame.iloc[:, positions[0]]
-        values.append(series.tolist())
-        missing.append(series.isna().tolist())
-    return Given(tuple(names), tuple(values), tuple(missing), len(frame))
-
-
-def _array(column: Column, values: list[Any]) -> Any:
-    """Build one column. A value that its dtype cannot hold makes the column one of objects, and says so."""
-    values = plain(column, values)
-    build: Any = pd.array  # its overloads know no column of runtime dtype
-    try:
-        if column.kind is Kind.CATEGORY:
-            return pd.Categorical(values, categories=list(column.categories))
-        if column.kind in (Kind.DATETIME, Kind.MOMENT):
-            aware = column.kind is Kind.MOMENT or any(getattr(value, "tzinfo", None) is not None for value in values)
-            return build(values, dtype=pd.DatetimeTZDtype("us", "UTC") if aware else np.dtype("datetime64[us]"))
-        if column.kind is not Kind.OBJECT:
-            return build(values, dtype=_DTYPES[column.kind])
-    except (OverflowError, ValueError, TypeError) as error:
-        warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
-    objects = np.empty(len(values), dtype=object)
-    for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
-        objects[at] = pd.NA if value is None else value
-    return pd.Series(objects, dtype="object").array  # a bare array would be looked at for dates
 
 
 def _index(run: Run) -> pd.Index[Any]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pllm_notebook.batch import KEY_CHARACTERS, custom_id
 from pllm_notebook.engine import Limiter
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, Usage
-from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask, Words
-from pllm_notebook.run.packing import pack_text
+from pllm_notebook.providers.desks.opening import RequestForm
+from pllm_notebook.records import Usage
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.run import Rows
+from pllm_notebook.run.unsent import Unsent
 from pllm_notebook.shown import in_html, without_controls
 
 __all__ = ["Estimate", "estimate"]
 
-_CHUNK = 5_000
 # Calls in flight that a run reaches where nothing limits it; only for the estimate of time.
 _USUAL_CONCURRENCY = 64
 
@@ -42,6 +44,9 @@ class Estimate:
         decider: The model that is asked further where several answers differ, at a cost that is not in here: nobody
             knows how many will. "" for none.
         pending: Distinct calls that wait in batch jobs already, and would not be sent again.
+        rejected: Distinct calls that a provider has rejected before, and that are not sent again unasked.
+        fills: How full the calls make a batch job, by model: 1.0 is one job that is full, by number or by bytes.
+            Empty where there is no batch API.
     """
 
     rows: int
@@ -59,6 +64,13 @@ class Estimate:
     simulated: bool
     decider: str = ""
     pending: int = 0
+    rejected: int = 0
+    fills: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def jobs(self) -> int:
+        """Batch jobs that the calls would be, at least; 0 where nothing would be sent or there is no batch API."""
+        return sum(math.ceil(fill) for fill in self.fills.values())
 
     def __add__(self, other: Estimate) -> Estimate:
         """Put two questions about the same rows together, which are asked side by side."""
@@ -77,10 +89,14 @@ class Estimate:
             model=self.model if other.model == self.model else f"{self.model}, {other.model}",
             simulated=self.simulated or other.simulated,
             pending=self.pending + other.pending,
+            rejected=self.rejected + other.rejected,
+            fills={
+                name: self.fills.get(name, 0.0) + other.fills.get(name, 0.0) for name in {**self.fills, **other.fills}
+            },
         )
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<14} {without_controls(text)}" for name, text in self._lines())
+        return "\n".join(f"{name:<15} {without_controls(text)}" for name, text in self._lines())
 
     def _repr_html_(self) -> str:
         cells = "".join(
@@ -98,14 +114,18 @@ class Estimate:
             ("duplicates", f"{self.duplicates:,}"),
             ("cached calls", f"{self.cached:,}"),
             ("pending calls", f"{self.pending:,} in batch jobs" if self.pending else ""),
+            ("rejected before", f"{self.rejected:,}, not sent again unasked" if self.rejected else ""),
             ("calls to send", f"{self.calls:,}"),
             ("input tokens", f"about {self.input_tokens:,}"),
             ("output tokens", f"about {self.output_tokens:,}{guessed}"),
-            ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch"),
+            ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch{self._in_jobs()}"),
             ("decided by", f"{self.decider}, where answers differ; not in the cost" if self.decider else ""),
             ("time", "unknown until something has been sent" if self.time_s is None else f"about {_span(self.time_s)}"),
         ]
         return [(name, text) for name, text in lines if text]
+
+    def _in_jobs(self) -> str:
+        return f" of {self.jobs:,} job{'s' * (self.jobs > 1)}" if self.jobs else ""
 
 
 def estimate(
@@ -124,94 +144,41 @@ def estimate(
         limiter: The account's limits as learned so far, None for none.
         pending: Tells which keys wait in batch jobs already.
     """
-    keys: dict[str, None] = {}
-    skipped = sendable = cached = asked = waiting = 0
-    samples: list[Entry] = []
-    requests = _Requests(ask, rows)
-    for start in range(0, rows.total, _CHUNK):
-        new: dict[str, tuple[int, Words]] = {}
-        chunk = range(start, min(start + _CHUNK, rows.total))
-        for row, prompt in zip(chunk, rows.prompts(chunk), strict=True):
-            words = None if prompt is None or isinstance(prompt, Failure) else ask.words(prompt)
-            if words is None or isinstance(words, Failure):
-                skipped += 1
-                continue
-            sendable += 1
-            key = ask.key(words)
-            if key not in keys:
-                keys[key] = None
-                new[key] = row, words
-        known = {} if store is None or ask.options.cache == "refresh" else _known(ask, store, new)
-        hits = {key for key, entry in known.items() if entry.serves(ask.output_limit)}
-        cached += len(hits)
-        there = set(pending([key for key in new if key not in hits]))
-        waiting += len(there)
-        hits |= there
-        for key, (row, words) in new.items():
-            if key not in hits:
-                asked += 1
-                requests.add(row, words)
-        if len(samples) < 200:
-            samples += list(known.values())[:200]
-    requests.close()
-    calls = requests.count
+    unsent = Unsent(ask, rows, store, pending)
+    calls = size = 0
+    for asked, words in unsent.requests():
+        calls += 1
+        size += asked.size(words)
+    samples = unsent.replies
     counted = [entry.output_tokens for entry in samples if entry.output_tokens]
     each = sum(counted) / len(counted) if counted else GUESSED_OUTPUT_TOKENS
     if ask.options.max_output_tokens is not None:
         each = min(each, ask.options.max_output_tokens)
-    tokens_in, tokens_out = requests.size // BYTES_PER_TOKEN, round(each * asked)
+    tokens_in, tokens_out = size // BYTES_PER_TOKEN, round(each * unsent.calls)
     return Estimate(
         rows=rows.total,
-        skipped=skipped,
-        cached=cached,
-        duplicates=sendable - len(keys),
+        skipped=unsent.skipped,
+        cached=unsent.cached,
+        duplicates=unsent.sendable - unsent.distinct,
         calls=calls,
         input_tokens=tokens_in,
         output_tokens=tokens_out,
         measured=bool(counted),
-        cost_usd=_cost(ask, calls, tokens_in, each * asked, batch=False),
-        batch_cost_usd=_cost(ask, calls, tokens_in, each * asked, batch=True),
+        cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=False),
+        batch_cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=True),
         time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
         model=ask.target.label,
         simulated=ask.target.simulated,
-        pending=waiting,
+        pending=unsent.pending,
+        rejected=unsent.rejected,
+        fills={} if ask.target.form is None else {ask.target.label: _fill(ask.target.form, calls, size)},
     )
 
 
-def _known(ask: Ask, store: Store, new: Mapping[str, tuple[int, Words]]) -> dict[str, Entry]:
-    """Look up what is stored, by the keys of this run; where packs have brought nothing, a row's own answer serves."""
-    known = store.get_many(list(new))
-    if ask.pack is not None:
-        left = [key for key in new if key not in known or not known[key].serves(ask.output_limit)]
-        plain = {ask.plain_key(new[key][1]): key for key in left}
-        known |= {plain[key]: entry for key, entry in store.get_many(list(plain)).items()}
-    return known
-
-
-class _Requests:
-    """Count the requests that rows take, and their bytes."""
-
-    def __init__(self, ask: Ask, rows: Rows) -> None:
-        self.count = self.size = 0
-        self._ask = ask
-        self._rows = rows
-        self._items: list[bytes] = []
-
-    def add(self, row: int, words: Words) -> None:
-        if self._ask.pack is None:
-            self.count += 1
-            self.size += self._ask.size(words)
-            return
-        self._items += self._rows.items(range(row, row + 1))
-        if len(self._items) == self._ask.pack:
-            self.close()
-
-    def close(self) -> None:
-        """Count a last pack that is not full."""
-        if self._items and self._ask.packed is not None:
-            self.count += 1
-            self.size += self._ask.packed.size(pack_text(self._ask.packed, self._rows.source, self._items))
-            self._items = []
+def _fill(form: RequestForm, calls: int, size: int) -> float:
+    """Give how full *calls* whose bodies have *size* bytes together make a job."""
+    around = len(form.line(custom_id("k" * KEY_CHARACTERS), b"")) + 1  # the end of the line
+    return max(calls / form.limits.lines, (size + calls * around) / form.limits.bytes)
 
 
 def _cost(ask: Ask, calls: int, tokens_in: int, tokens_out: float, *, batch: bool) -> float | None:

@@ -14,7 +14,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.batch import Journal, State
 from pllm_notebook.exceptions import MissingKeyError, NotConfirmedError, UsageError
-from pllm_notebook.frames.pandas import PandasRows
+from pllm_notebook.frames.pandas_rows import PandasRows
 from pllm_notebook.run.jobs import office as offices
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores

@@ -125,18 +125,18 @@ def test_a_full_disk_keeps_the_answers_until_there_is_space(path: Path) -> None:
     store = DiskStore(str(path), clock=clock)
     full = threading.Event()
     full.set()
-    real = store._db.write
+    real = store._current.database.write
 
     def write(rows: list[tuple[str, bytes]]) -> tuple[int, int]:
         # SQLite's own answer to a full disk: it needs no full disk, only a file that may not grow.
         if full.is_set():
-            pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-            store._db.execute(f"PRAGMA max_page_count = {pages}")
+            pages = store._current.database.execute("PRAGMA page_count").fetchone()[0]
+            store._current.database.execute(f"PRAGMA max_page_count = {pages}")
         else:
-            store._db.execute("PRAGMA max_page_count = 1000000")
+            store._current.database.execute("PRAGMA max_page_count = 1000000")
         return real(rows)
 
-    store._db.write = write
+    store._current.database.write = write
     clock.on_pause = lambda: full.clear() if clock.now() > 20 else None
     fill(store, range(500))
 
@@ -161,14 +161,14 @@ def test_deleting_the_directory_in_use_loses_nothing_that_comes_after(
 
 
 def test_a_directory_deleted_during_the_commit_is_noticed_before_done(store: DiskStore, path: Path) -> None:
-    real = store._db.write
+    real = store._current.database.write
 
     def write(rows: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
         result = real(rows)
         shutil.rmtree(path)
         return result
 
-    store._db.write = write
+    store._current.database.write = write
     fill(store, [1])
 
     assert execute(path, "SELECT key FROM Cache") == [(key(1),)]
@@ -229,8 +229,8 @@ def test_an_idle_writer_empties_the_wal_once(path: Path) -> None:
     clock = SteppingClock()
     store = DiskStore(str(path), clock=clock)
     tidied = threading.Event()
-    real = store._db.checkpoint
-    store._db.checkpoint = lambda: (real(), tidied.set())[0]
+    real = store._current.database.checkpoint
+    store._current.database.checkpoint = lambda: (real(), tidied.set())[0]
 
     fill(store, range(20))
 
@@ -339,7 +339,7 @@ for index in range(8):
     pid = os.fork()
     if not pid:
         first = 1000 * (index + 1)
-        parents = weakref.ref(store._db)
+        parents = weakref.ref(store._current.database)
         ok = held_by(store, range(10)) == set(range(10)) and parents() is None
         fill(store, range(first, first + 50))
         store.close()

@@ -180,7 +180,9 @@ def test_a_commit_is_synced_whatever_the_settings_say_by_then(store: DiskStore, 
     execute(path, "UPDATE Settings SET value = 0 WHERE key = 'sqlite_synchronous'")
     seen: list[object] = []
 
-    store.put(key(0), entry(0), lambda error: seen.append(store._db.execute("PRAGMA synchronous").fetchone()[0]))
+    store.put(
+        key(0), entry(0), lambda error: seen.append(store._current.database.execute("PRAGMA synchronous").fetchone()[0])
+    )
     store.flush()
 
     assert seen == [2]

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 
 import orjson
 
-from pllm_notebook.batch import key_in
+from pllm_notebook.batch import KEY_CHARACTERS, key_in
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate
@@ -26,12 +26,11 @@ from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.records import BatchResult, Finish, RawReply, Reply
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.run.jobs.errands import Errands
-from pllm_notebook.run.jobs.office import batch_rate
+from pllm_notebook.run.jobs.reading import batch_rate
 from pllm_notebook.settings import Options
 
 __all__ = ["Imported", "import_results"]
 
-_KEY_CHARACTERS = 43
 _GROUP = 500
 
 Reader = Callable[[dict[str, Any]], BatchResult]
@@ -86,7 +85,7 @@ def import_results(errands: Errands, path: str | os.PathLike[str], model: str | 
         for line in group:
             result = read(line)
             key = key_in(result.custom_id)
-            if len(key) == _KEY_CHARACTERS:
+            if len(key) == KEY_CHARACTERS:
                 results[key] = result
             else:
                 unknown += 1

@@ -18,29 +18,21 @@ from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.engine import Engine
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
-from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.protocols import BatchDesk, Store
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
+from pllm_notebook.records import Failure, RawReply, Reply
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.run.jobs.lane import BatchLane
+from pllm_notebook.run.jobs.reading import batch_rate, failure_of, read_arrivals, reply_of
 from pllm_notebook.run.jobs.seconds import keep_second
 from pllm_notebook.settings import Options
 
-__all__ = ["Office", "batch_rate", "office_for"]
+__all__ = ["Office", "office_for"]
 
 logger = logging.getLogger("pllm_notebook")
 
 # A job is looked at again after this, and then less and less often while nothing happens.
 FIRST_LOOK_S = 5.0
-
-# What the journal calls a line that has no answer, as a kind of failure.
-_KINDS = {"rejected": FailureKind.BAD_REQUEST, "missing": FailureKind.MISSING, "abandoned": FailureKind.MISSING}
-_TOLD = {
-    FailureKind.EXPIRED: "The batch job expired before this request was answered.",
-    FailureKind.MISSING: "The batch job's results have no line for this request.",
-    FailureKind.CANCELLED: "The batch job was cancelled before this request was answered.",
-}
 
 
 class Office:
@@ -175,19 +167,19 @@ class Office:
 
     def target_of(self, job: BatchJob) -> Target | None:
         """Give the model of a job, None where this process has not its account at hand."""
-        known = self._targets.get((job.target, job.account))
-        if known is None:
-            with suppress(PllmError):
-                known = target_for(Options(model=job.target))
-        if known is None or (known.provider, known.account) != (job.provider, job.account):
-            return None
-        return known
+        found: Target | None = None
+        # What is set now before what was: a caller may have closed the client of an earlier run and given another.
+        with suppress(PllmError):
+            found = target_for(Options(model=job.target))
+        if found is None or (found.provider, found.account) != (job.provider, job.account):
+            found = self._targets.get((job.target, job.account))
+        return found
 
     async def _take(self, job: BatchJob, arrivals: Sequence[Arrival]) -> Sequence[LineOutcome]:
         """Store the answers among some arrivals, and land the calls that wait for them."""
         target = self.target_of(job)
         assert target is not None  # its desk has brought the results
-        read = await self._in_thread(_read, target, arrivals)
+        read = await self._in_thread(read_arrivals, target, arrivals)
         entries = {one.line.key: entry for one, (_, _, entry) in zip(arrivals, read, strict=True) if entry is not None}
         late = self.live_first | {one.line.key for one in arrivals if one.line.state == "superseded"}
         late = await self._in_thread(self._put_aside, job, {key: entries[key] for key in late & entries.keys()})
@@ -273,10 +265,10 @@ class Office:
         answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
         found = await self._in_thread(self._store.get_many, answered)
         # Taken as they are in the store, with the price that was paid for them there.
-        lane.answered({key: (_reply_of(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()})
+        lane.answered({key: (reply_of(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()})
         lane.arrived(
             {
-                line.key: (_failure(line.failure, job.message), None)
+                line.key: (failure_of(line.failure, job.message), None)
                 for line in lines
                 if line.key in waited and line.key not in found and line.state in ("failed", "missing")
             }
@@ -304,56 +296,6 @@ def office_for(engine: Engine, store: Store, directory: str) -> Office:
             del _offices[old]
         _offices[key] = Office(engine, store, directory)
     return _offices[key]
-
-
-def _read(target: Target, arrivals: Sequence[Arrival]) -> list[tuple[Reply | Failure, RawReply | None, Entry | None]]:
-    """In a worker thread: turn results into replies, failures and what is stored."""
-    rate = batch_rate(target)
-    made: list[tuple[Reply | Failure, RawReply | None, Entry | None]] = []
-    for arrival in arrivals:
-        raw = arrival.result.raw
-        result = _failure(arrival.result.failure, "") if raw is None else target.read(raw)
-        entry = None
-        if isinstance(result, Reply):
-            assert raw is not None
-            cost = None if rate is None or result.usage is None else rate.cost_usd(result.usage)
-            entry = Entry.of(
-                result,
-                raw.body,
-                asked=target.label,
-                output_limit=arrival.line.output_limit,
-                cost_usd=cost,
-                latency_s=0.0,
-                attempts=1,
-            )
-        made.append((result, raw, entry))
-    return made
-
-
-def batch_rate(target: Target) -> Rate | None:
-    """Give a model's price in a batch, None for unknown."""
-    if target.price_provider is None:
-        return None
-    return rate_of(target.price_provider, target.price_model, batch=True)
-
-
-def _failure(word: str, message: str) -> Failure:
-    kind = _KINDS.get(word)
-    if kind is None:
-        kind = FailureKind(word) if word in set(FailureKind) else FailureKind.SERVER
-    return Failure(kind, message or _TOLD.get(kind, f"The provider answered: {word}."), attempts=1)
-
-
-def _reply_of(entry: Entry) -> Reply:
-    about = entry.about
-    return Reply(
-        entry.text.decode("utf-8", "surrogatepass"),
-        Finish(entry.finish),
-        entry.usage,
-        about["model"],
-        about["request_id"],
-        about["detail"],
-    )
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:

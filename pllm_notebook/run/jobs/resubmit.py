@@ -11,7 +11,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import BatchDesk, Store
 from pllm_notebook.run.jobs.consent import Confirm, about_usd, agree, dollars
 from pllm_notebook.run.jobs.errands import Errands, load
-from pllm_notebook.run.jobs.office import batch_rate
+from pllm_notebook.run.jobs.reading import batch_rate
 
 __all__ = ["answerless", "opened", "resubmit", "without_answer"]
 

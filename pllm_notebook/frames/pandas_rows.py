@@ -1,0 +1,235 @@
+"""The rows of a pandas frame for one run, and the frame that their answers become."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.exceptions import UnknownColumnError, UsageError
+from pllm_notebook.frames.candidates import whole_agreement
+from pllm_notebook.frames.deciding import FROM, Candidates
+from pllm_notebook.frames.dtypes import Column, Kind, plain
+from pllm_notebook.frames.evaluation import Evaluation, evaluate
+from pllm_notebook.frames.images import ShownPrompts
+from pllm_notebook.frames.rows import Given, Shape, error_rows, prompts_of
+from pllm_notebook.prompts import Template
+from pllm_notebook.run import Run, find
+from pllm_notebook.settings import Options
+
+__all__ = ["RUN_ATTR", "DecidingRows", "PandasRows", "chosen", "template_for"]
+
+# `df.attrs` holds this one string and nothing else: attrs are copied with every operation.
+RUN_ATTR = "pllm_run"
+
+_DTYPES = {Kind.TEXT: "string", Kind.INTEGER: "Int64", Kind.REAL: "Float64", Kind.BOOLEAN: "boolean"}
+
+_ERROR_DTYPES = {
+    "position": "int64",
+    "kind": "string",
+    "message": "string",
+    "attempts": "int64",
+    "raw": "string",
+    "cost_usd": "Float64",
+    "status": "Int64",
+    "field": "string",
+    "request_id": "string",
+    "prompt": "string",
+}
+
+
+class PandasRows:
+    """A frame's rows for one run, and the frame that its answers become (see `run.Rows`).
+
+    Args:
+        frame: Never copied or changed; only references to its cells are kept.
+        template: The compiled prompt, None to send each row as labelled data.
+        shape: The result's columns.
+        options: As resolved.
+        label: For the display.
+    """
+
+    def __init__(
+        self, frame: pd.DataFrame, template: Template | None, shape: Shape, options: Options, label: str
+    ) -> None:
+        earlier = find(frame.attrs.get(RUN_ATTR))
+        ours: frozenset[str] = getattr(earlier.rows, "made", frozenset()) if earlier is not None else frozenset()
+        shape.check(list(frame.columns), ours)
+        self.frame = frame
+        self.shape = shape
+        self.label = label
+        self.total = len(frame)
+        self.made: frozenset[str] = frozenset(shape.names) | ours
+        shown = chosen(options.images or (), [str(name) for name in frame.columns])
+        if template is not None:
+            names: Sequence[str] = template.names
+        else:
+            names = [str(name) for name in frame.columns if name not in ours and str(name) not in shown]
+            if options.columns is not None:
+                names = chosen(options.columns, names)
+        texts = prompts_of(_given(frame, names), template, options.na)
+        self.prompts: Any = texts
+        if shown:
+            bare = template is None and not names
+            self.prompts = ShownPrompts(texts, _given(frame, shown), options.na, bare=bare)
+        self.source, self.items = self.prompts.source, self.prompts.items
+
+    def assemble(self, run: Run) -> pd.DataFrame:
+        """Give the input columns and one column per field; same index, same order, set by position."""
+        shape = self.shape
+        columns, origin = shape.table(run.ledger)
+        made: dict[str, Any] = {}
+        for column, values in zip(shape.columns, columns, strict=True):
+            made[column.name] = _array(column, values)
+        if shape.agreement_column is not None:
+            shares = whole_agreement(run)
+            made[shape.agreement_column] = pd.array([shares[row] for row in origin], dtype="Float64")
+        if shape.error_column is not None:
+            messages = shape.messages(run.ledger)
+            made[shape.error_column] = pd.array([messages[row] for row in origin], dtype="string")
+        return self._beside(made, origin, run)
+
+    def _beside(self, made: dict[str, Any], origin: Sequence[int], run: Run) -> pd.DataFrame:
+        """Put the made columns beside the input's; *origin* has the input row of each line."""
+        frame = self.frame
+        out = frame.copy(deep=False) if not self.shape.explode else frame.take(np.array(origin, dtype=np.intp))
+        out = out.drop(columns=[name for name in out.columns if name in self.made])
+        # One concat sets all columns at once, and by position: the index is the frame's own object.
+        result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1) if made else out
+        result.attrs = {**frame.attrs, RUN_ATTR: run.id}
+        return result
+
+    def name_of(self, row: int) -> str:
+        """Give a row's label, as text."""
+        return str(self.frame.index[row])
+
+    def errors(self, run: Run) -> pd.DataFrame:
+        """Give one line per failed row."""
+        records = list(error_rows(run))
+        positions = [record["position"] for record in records]
+        table = pd.DataFrame(records, columns=list(_ERROR_DTYPES)).astype(_ERROR_DTYPES)
+        table.insert(1, "label", pd.Series([self.frame.index[row] for row in positions], dtype="object"))
+        return table
+
+    def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
+        """Compare a field of the answers with labels."""
+        return evaluate(run, self.frame, self.shape, against, field)
+
+
+class DecidingRows(PandasRows):
+    """A frame's rows whose answers stand in columns already, for one run that decides between them.
+
+    Args:
+        frame: As for `PandasRows`.
+        names: The columns that hold answers.
+        template: What was asked.
+        shape: The result's one column.
+        options: As resolved.
+    """
+
+    def __init__(
+        self, frame: pd.DataFrame, names: Sequence[str], template: Template, shape: Shape, options: Options
+    ) -> None:
+        self._from = shape.columns[0].name + FROM
+        shape.names = (*shape.names, self._from)
+        super().__init__(frame, template, shape, options, "decision")
+        asked = _given(frame, template.names)
+        self._candidates = Candidates(names, _given(frame, names), asked, template, options)
+        self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
+
+    def assemble(self, run: Run) -> pd.DataFrame:
+        """Give the input columns, the decided answer, and the column that it is from."""
+        decided = [self._candidates.decided(run, row) for row in range(self.total)]
+        (column,) = self.shape.columns
+        made = {
+            column.name: _array(column, [value for value, _ in decided]),
+            self._from: pd.array([name for _, name in decided], dtype="string"),
+        }
+        if self.shape.error_column is not None:
+            made[self.shape.error_column] = pd.array(self.shape.messages(run.ledger), dtype="string")
+        return self._beside(made, range(self.total), run)
+
+
+def template_for(prompt: str, frame: pd.DataFrame, series: bool, images: Sequence[str] = ()) -> Template:
+    """Compile a prompt for a frame's columns.
+
+    Args:
+        prompt: Text with `{column}`, and `{value}` for a series' own values.
+        frame: Only its columns' names are read.
+        series: Whether the frame is a series made into one column.
+        images: Columns of images; with them the prompt may be the same for every row.
+
+    Raises:
+        UsageError: When it names no column, one that is nearly there, or one of images. Nothing was sent.
+    """
+    columns = list(frame.columns)
+    if series:
+        own = str(columns[0])
+        prompt = prompt if own == "value" else prompt.replace("{value}", f"{{{own}}}")
+    template = Template.compile(prompt, columns)
+    named = next((name for name in template.names if name in images), None)
+    if named is not None:
+        raise UsageError(
+            f"The prompt names the column {named!r}, which images= has shown as an image. Take {{{named}}} out of the "
+            f"prompt. Nothing was sent."
+        )
+    if not template.names and not images:
+        place = "value" if series else columns[0] if columns else "column"
+        raise UsageError(
+            f"The prompt names no column, so every row would get the same one. Put {{{place}}} where the data goes, "
+            f"or leave the prompt out to send each row's columns as data. Nothing was sent."
+        )
+    return template
+
+
+def chosen(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Give the wanted columns, in the order asked for.
+
+    Raises:
+        UnknownColumnError: If one is not among *names*. Nothing was sent.
+    """
+    for name in wanted:
+        if name not in names:
+            raise UnknownColumnError(name, names)
+    return list(wanted)
+
+
+def _given(frame: pd.DataFrame, names: Sequence[str]) -> Given:
+    at: dict[str, list[int]] = {}
+    for position, column in enumerate(frame.columns):
+        at.setdefault(str(column), []).append(position)
+    values, missing = [], []
+    for name in names:
+        positions = at[name]
+        if len(positions) > 1:
+            raise UsageError(
+                f"The frame has {len(positions)} columns named {name!r}, so the prompt cannot tell which is meant. "
+                f"Rename them. Nothing was sent."
+            )
+        series = frame.iloc[:, positions[0]]
+        values.append(series.tolist())
+        missing.append(series.isna().tolist())
+    return Given(tuple(names), tuple(values), tuple(missing), len(frame))
+
+
+def _array(column: Column, values: list[Any]) -> Any:
+    """Build one column. A value that its dtype cannot hold makes the column one of objects, and says so."""
+    values = plain(column, values)
+    build: Any = pd.array  # its overloads know no column of runtime dtype
+    try:
+        if column.kind is Kind.CATEGORY:
+            return pd.Categorical(values, categories=list(column.categories))
+        if column.kind in (Kind.DATETIME, Kind.MOMENT):
+            aware = column.kind is Kind.MOMENT or any(getattr(value, "tzinfo", None) is not None for value in values)
+            return build(values, dtype=pd.DatetimeTZDtype("us", "UTC") if aware else np.dtype("datetime64[us]"))
+        if column.kind is not Kind.OBJECT:
+            return build(values, dtype=_DTYPES[column.kind])
+    except (OverflowError, ValueError, TypeError) as error:
+        warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
+    objects = np.empty(len(values), dtype=object)
+    for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
+        objects[at] = pd.NA if value is None else value
+    return pd.Series(objects, dtype="object").array  # a bare array would be looked at for dates

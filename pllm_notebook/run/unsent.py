@@ -1,0 +1,125 @@
+"""Which calls of a run would be sent, found out before any is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from pllm_notebook.entry import Entry
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure
+from pllm_notebook.run.ask import Ask, Words
+from pllm_notebook.run.failed import rejected_before
+from pllm_notebook.run.packing import pack_text
+from pllm_notebook.run.run import Rows
+
+__all__ = ["Unsent"]
+
+_CHUNK = 5_000
+_REPLIES = 200
+
+
+class Unsent:
+    """Walk the rows once, and give what would be sent. Sends nothing; reads the store.
+
+    Args:
+        ask: The question.
+        rows: Whom it is put to.
+        store: None to take nothing as known.
+        pending: Tells which keys wait in batch jobs already.
+
+    Attributes:
+        skipped: Rows so far that cannot be sent, as all that follows: whole at the end of the walk.
+        sendable: Rows that can.
+        distinct: Calls of those rows; equal rows share one.
+        cached: Of the calls, those that the store answers.
+        rejected: Those that a provider has rejected before, which are not sent again unasked.
+        pending: Those that wait in batch jobs.
+        calls: Those that would be sent.
+        replies: Stored replies to the same question, the first few.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        rows: Rows,
+        store: Store | None,
+        pending: Callable[[list[str]], Collection[str]] = lambda keys: (),
+    ) -> None:
+        self._ask = ask
+        self._rows = rows
+        self._store = store
+        self._waiting = pending
+        self.skipped = self.sendable = self.distinct = 0
+        self.cached = self.rejected = self.pending = self.calls = 0
+        self.replies: list[Entry] = []
+
+    def requests(self) -> Iterator[tuple[Ask, Words]]:
+        """Give each request, and the question that it is: that of whole packs, where rows share calls."""
+        ask = self._ask
+        items: list[bytes] = []
+        for row, words in self._calls():
+            if ask.pack is None or ask.packed is None:
+                yield ask, words
+                continue
+            items += self._rows.items(range(row, row + 1))
+            if len(items) == ask.pack:
+                yield ask.packed, pack_text(ask.packed, self._rows.source, items)
+                items = []
+        if items and ask.packed is not None:  # the last pack is not full
+            yield ask.packed, pack_text(ask.packed, self._rows.source, items)
+
+    def _calls(self) -> Iterator[tuple[int, Words]]:
+        seen: set[str] = set()
+        for start in range(0, self._rows.total, _CHUNK):
+            new = self._new(range(start, min(start + _CHUNK, self._rows.total)), seen)
+            seen |= new.keys()
+            self.distinct += len(new)
+            left = self._left(new)
+            self.calls += len(left)
+            yield from left
+
+    def _new(self, chunk: range, seen: Collection[str]) -> dict[str, tuple[int, Words]]:
+        """Give the calls of some rows that no row before them has, by key."""
+        new: dict[str, tuple[int, Words]] = {}
+        for row, prompt in zip(chunk, self._rows.prompts(chunk), strict=True):
+            words = None if prompt is None or isinstance(prompt, Failure) else self._ask.words(prompt)
+            if words is None or isinstance(words, Failure):
+                self.skipped += 1
+                continue
+            self.sendable += 1
+            key = self._ask.key(words)
+            if key not in seen and key not in new:
+                new[key] = row, words
+        return new
+
+    def _left(self, new: Mapping[str, tuple[int, Words]]) -> list[tuple[int, Words]]:
+        """Give what of some calls would be sent, in order."""
+        known = self._known(new)
+        if len(self.replies) < _REPLIES:
+            self.replies += list(known.values())[:_REPLIES]
+        hits = {key for key, entry in known.items() if entry.serves(self._ask.output_limit)}
+        rejected = self._rejected(new, hits)
+        waiting = set(self._waiting([key for key in new if key not in hits and key not in rejected]))
+        self.cached += len(hits)
+        self.rejected += len(rejected)
+        self.pending += len(waiting)
+        return [call for key, call in new.items() if key not in hits and key not in rejected and key not in waiting]
+
+    def _known(self, new: Mapping[str, tuple[int, Words]]) -> dict[str, Entry]:
+        """Look up what is stored; where packs have brought nothing, a row's own answer serves."""
+        ask, store = self._ask, self._store
+        if store is None or ask.options.cache == "refresh":
+            return {}
+        known = store.get_many(list(new))
+        if ask.pack is not None:
+            left = [key for key in new if key not in known or not known[key].serves(ask.output_limit)]
+            plain = {ask.plain_key(new[key][1]): key for key in left}
+            known |= {plain[key]: entry for key, entry in store.get_many(list(plain)).items()}
+        return known
+
+    def _rejected(self, new: Mapping[str, tuple[int, Words]], hits: Collection[str]) -> set[str]:
+        """Give the keys of those that were rejected, in a pack or alone."""
+        left = {key: key for key in new if key not in hits}
+        if self._ask.pack is not None:
+            left |= {self._ask.plain_key(new[key][1]): key for key in list(left)}
+        return {left[key] for key in rejected_before(self._ask, self._store, list(left))}
