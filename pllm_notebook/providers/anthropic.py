@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from pllm_notebook.credentials import Address, Key
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
+from pllm_notebook.providers import anthropic_blocks as blocks
 from pllm_notebook.providers import refusals
-from pllm_notebook.providers.openai import called, extra, schema_instruction
+from pllm_notebook.providers.bodies import extra, instructed, prefilled, rolled_up, schema_instruction
+from pllm_notebook.providers.models import refuses_prefill
 from pllm_notebook.providers.stainless import StainlessTransport
-from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
+from pllm_notebook.records import Echo, Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
 
 __all__ = ["Messages", "connect"]
 
@@ -38,7 +43,10 @@ _FINISH = {
 
 
 class Messages:
-    """`/v1/messages`."""
+    """`/v1/messages`.
+
+    Turns of one role that follow each other are one message: tools' results must stand first in the user's next.
+    """
 
     form = "messages"
 
@@ -46,69 +54,81 @@ class Messages:
         return "/v1/messages"
 
     def encode(self, request: Request) -> dict[str, Any]:
+        if prefilled(request.turns) and refuses_prefill(request.model):
+            raise UsageError(
+                f"The conversation ends with an assistant's turn, the beginning of an answer, and {request.model} "
+                f"takes none: Claude does so before 4.6 alone. End it with a user's turn. Nothing was sent."
+            )
         body: dict[str, Any] = {
             "model": request.model,
             "max_tokens": request.max_output_tokens or DEFAULT_OUTPUT_LIMIT,
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
-        body |= extra(request.extra_body, _OURS)
+        body |= extra(request, _OURS)
         if request.schema is not None:
             output = dict(body.pop("output_config", {}))
             body["output_config"] = output | {"format": {"type": "json_schema", "schema": request.schema}}
+        if request.tools:
+            body |= blocks.tools(request)
         if request.system:
             body["system"] = request.system
-        body["messages"] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+        body["messages"] = rolled_up([blocks.message(turn, self.form) for turn in request.turns], "content")
         return body
 
     def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
-        form = body.get("output_config", {}).get("format")
+        form = (body.get("output_config") or {}).get("format")
         if rung == 0 or form is None:
             return dict(body)
         loose = {name: value for name, value in body.items() if name not in ("output_config", "messages")}
         rest = {name: value for name, value in body["output_config"].items() if name != "format"}
         if rest:
             loose["output_config"] = rest
-        told = schema_instruction(form["schema"])
-        loose["system"] = f"{loose['system']}\n\n{told}" if loose.get("system") else told
+        loose["system"] = instructed(loose.get("system"), schema_instruction(form["schema"]))
         return loose | {"messages": body["messages"]}
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         return [body.get("tools"), body.get("system")]
 
     def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+        system: Any = body.get("system")
+        messages: list[dict[str, Any]] = body.get("messages") or []
         # Who places a mark of his own pays for writes by his own plan. A mark at the top is on the row's block.
-        if "cache_control" in body or any("cache_control" in tool for tool in body.get("tools") or ()):
+        contents = [body.get("tools"), system, *(message.get("content") for message in messages)]
+        if "cache_control" in body or any(map(blocks.has_mark, contents)):
             return dict(body)
-        first, *later = body["messages"]
-        rest = first["content"].removeprefix(lead)
+        first = messages[0].get("content") if messages else None
+        # A lead that files stand before is shared by no one.
+        rest = first.removeprefix(lead) if isinstance(first, str) else ""
         # A block of white space alone is refused.
-        if lead and len(rest) < len(first["content"]) and rest.strip():
-            content = [_marked(lead), {"type": "text", "text": rest}]
-            return {**body, "messages": [{**first, "content": content}, *later]}
-        return {**body, "system": [_marked(body["system"])]} if body.get("system") else dict(body)
+        if lead and isinstance(first, str) and len(rest) < len(first) and rest.strip():
+            content = [blocks.marked(lead), {"type": "text", "text": rest}]
+            return {**body, "messages": [{**messages[0], "content": content}, *messages[1:]]}
+        # What stands before a mark is cached with it: the tools.
+        return {**body, "system": [blocks.marked(system)]} if system and isinstance(system, str) else dict(body)
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         return body.get("max_tokens")
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
         try:
-            text = "".join(block["text"] for block in body["content"] if block["type"] == "text")
-            calls = [block["name"] for block in body["content"] if block["type"] == "tool_use"]
-            stop = body["stop_reason"]
+            content, stop = body["content"], body["stop_reason"]
+            text = "".join(block["text"] for block in content if block["type"] == "text")
+            calls = blocks.calls(content)
         except (KeyError, TypeError) as error:
             raise MalformedReply(f"no content ({error!r})") from None
-        detail = (body.get("stop_details") or {}).get("category") or ""
-        finish = _FINISH.get(stop, Finish.COMPLETE)
-        if calls and not text and finish is Finish.COMPLETE:
-            finish, detail = Finish.REFUSED, called(calls[0])
+        finish = _FINISH.get(stop, Finish.CALLED if calls else Finish.COMPLETE)
+        called = finish is Finish.CALLED
         return Reply(
             text=text,
             finish=finish,
             usage=_usage(body.get("usage")),
             model=body.get("model") or "",
             request_id=body.get("id") or "",
-            detail=detail,
+            detail=(body.get("stop_details") or {}).get("category") or "",
+            calls=calls if called else (),
+            # Unchanged: its thinking is signed.
+            echo=Echo(self.form, orjson.dumps(content).decode()) if called else None,
         )
 
     def refuse(self, raw: RawReply) -> Failure:
@@ -161,10 +181,6 @@ def connect(key: Key, address: Address) -> StainlessTransport:
         http_client=anthropic.DefaultAioHttpClient(timeout=None),
     )
     return StainlessTransport(client)
-
-
-def _marked(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
 
 
 def _usage(usage: Any) -> Usage | None:

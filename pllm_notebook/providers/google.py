@@ -10,9 +10,10 @@ import orjson
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingPackageError
 from pllm_notebook.protocols import MalformedReply, TransportFault
+from pllm_notebook.providers import google_parts as parts
 from pllm_notebook.providers import refusals
-from pllm_notebook.providers.openai import called, extra, schema_instruction
-from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
+from pllm_notebook.providers.bodies import extra, rolled_up, schema_instruction
+from pllm_notebook.records import Echo, Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
 from pllm_notebook.redaction import redacted
 
 __all__ = ["Generate", "connect"]
@@ -25,7 +26,10 @@ _FILTERS = frozenset(
 
 
 class Generate:
-    """`models/NAME:generateContent`, as the REST body in camelCase, which batch files carry too."""
+    """`models/NAME:generateContent`, as the REST body in camelCase, which batch files carry too.
+
+    Turns of one role that follow each other are one content, as it demands.
+    """
 
     form = "generate"
 
@@ -33,7 +37,7 @@ class Generate:
         return f"models/{model}:generateContent"
 
     def encode(self, request: Request) -> dict[str, Any]:
-        body = extra(request.extra_body, _OURS)
+        body = extra(request, _OURS)
         config: dict[str, Any] = dict(body.pop("generationConfig", {}))
         if request.temperature is not None:
             config["temperature"] = request.temperature
@@ -42,25 +46,29 @@ class Generate:
         if request.schema is not None:
             config["responseMimeType"] = "application/json"
             config["responseJsonSchema"] = request.schema
+        elif request.json_object:
+            config["responseMimeType"] = "application/json"
+        if request.tools:
+            body |= parts.tools(request)
         if request.system:
             body["systemInstruction"] = {"parts": [{"text": request.system}]}
         if config:
             body["generationConfig"] = config
-        body["contents"] = [
-            {"role": "model" if turn.role == "assistant" else "user", "parts": [{"text": turn.text}]}
-            for turn in request.turns
-        ]
+        body["contents"] = rolled_up([parts.content(turn, self.form) for turn in request.turns], "parts")
         return body
 
     def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
-        config = dict(body.get("generationConfig", {}))
+        config = dict(body.get("generationConfig") or {})
         schema = config.pop("responseJsonSchema", None)
-        if rung == 0 or schema is None:
+        any_shape = schema is None and config.get("responseMimeType") == "application/json"
+        if rung == 0 or (schema is None and not (any_shape and rung > 1)):
             return dict(body)
         if rung > 1:
             config.pop("responseMimeType", None)
+        if schema is None:  # JSON of any shape is asked for in words already
+            return {**body, "generationConfig": config}
         told = {"text": schema_instruction(schema)}
-        system = {"parts": [*body.get("systemInstruction", {}).get("parts", []), told]}
+        system = {"parts": [*(body.get("systemInstruction") or {}).get("parts", []), told]}
         rest = {k: v for k, v in body.items() if k not in ("generationConfig", "systemInstruction", "contents")}
         return rest | {"systemInstruction": system, "generationConfig": config, "contents": body["contents"]}
 
@@ -71,7 +79,7 @@ class Generate:
         return dict(body)  # Gemini finds equal beginnings by itself
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
-        limit: int | None = body.get("generationConfig", {}).get("maxOutputTokens")
+        limit: int | None = (body.get("generationConfig") or {}).get("maxOutputTokens")
         return limit
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
@@ -85,16 +93,19 @@ class Generate:
             candidates = body.get("candidates") or []
             if not candidates and blocked:
                 return Reply(text="", finish=Finish.FILTERED, detail=blocked, **about)
-            parts = (candidates[0].get("content") or {}).get("parts") or []
-            text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
-            calls = [part["functionCall"].get("name", "") for part in parts if part.get("functionCall")]
+            content = candidates[0].get("content") or {}
+            said = content.get("parts") or []
+            text = "".join(part.get("text", "") for part in said if not part.get("thought"))
+            calls = parts.calls(said)
             reason = candidates[0].get("finishReason") or "STOP"
         except (IndexError, TypeError, AttributeError) as error:
             raise MalformedReply(f"no candidates[0].content ({error!r})") from None
         if reason in ("MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL"):
             raise MalformedReply(f"finishReason {reason}")
-        if calls and not text and reason == "STOP":
-            return Reply(text="", finish=Finish.REFUSED, detail=called(calls[0]), **about)
+        if calls and reason == "STOP":
+            # Unchanged: its thoughts are signed.
+            echo = Echo(self.form, orjson.dumps(content).decode())
+            return Reply(text=text, finish=Finish.CALLED, calls=calls, echo=echo, **about)
         end = Finish.FILTERED if reason in _FILTERS else _FINISH.get(reason, Finish.COMPLETE)
         return Reply(text=text, finish=end, detail="" if reason == "STOP" else reason, **about)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CHEAP", "provider_of", "refuses_sampling", "responses_only"]
+__all__ = ["CHEAP", "provider_of", "refuses_prefill", "refuses_sampling", "responses_only"]
 
 # The cheap current model of each provider, in the order in which keys are looked for
 # (openai/types/shared/chat_model.py, anthropic/types/model.py, genai-prices, November 2026).
@@ -36,6 +36,10 @@ _REASONING_BY_DEFAULT = re.compile(r"(gpt-6|gpt-5\.[5-9])")
 # "`temperature` is deprecated for this model." (pydantic-ai's profiles/anthropic.py)
 _CLAUDE_FIXED = re.compile(r"claude-(opus-(4-[7-9]|[5-9])|sonnet-[5-9]|haiku-[5-9]|fable|mythos)")
 
+# "This model does not support assistant message prefill." From Claude 4.6 on
+# (platform.claude.com/docs/en/about-claude/models/migration-guide).
+_CLAUDE_ANEW = re.compile(r"claude-(opus|sonnet|haiku)-4-6")
+
 
 def provider_of(name: str) -> str | None:
     """Tell which provider a bare model name belongs to, None when it does not show."""
@@ -57,3 +61,8 @@ def refuses_sampling(provider: str, model: str, body: Mapping[str, Any]) -> bool
         effort = body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
         return _REASONING_BY_DEFAULT.match(model) is not None and effort != "none"
     return False
+
+
+def refuses_prefill(model: str) -> bool:
+    """Tell whether one of Anthropic's models refuses a conversation that ends with the beginning of its answer."""
+    return (_CLAUDE_ANEW.match(model) or _CLAUDE_FIXED.match(model)) is not None

@@ -1,8 +1,8 @@
 """What a model turned out to refuse, remembered for as long as the process lives.
 
-Three things are learned from a 400 that names what we sent: a parameter to drop or rename, that
-it takes no cache marks, and the rung of structured output that the server can do. They change what goes on the wire and
-never the key, so an answer stays the same answer.
+Four things are learned from a 400 that names what we sent: a parameter to drop or rename, that it takes no
+cache marks, that it is not to be forced to call a tool, and the rung of structured output that the server can
+do. They change what goes on the wire and never the key, so an answer stays the same answer.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max
 _STRUCTURE = re.compile(
     r"response_format|json_schema|json_object|output_config|responseJsonSchema|response_json_schema"
 )
+# Not where the one to be called is none of those that it was offered: that is the caller's to put right.
+_UNFORCED = re.compile(r"(?<![\w.])tool_choice\b(?!.*not found)", re.DOTALL)
 _TOO_COMPLEX = re.compile(r"schema is too complex|grammar is too large|too many states", re.IGNORECASE)
 
 
@@ -45,12 +47,14 @@ class Quirks:
 
     Attributes:
         version: Grows with every change, so that prepared bodies know when to be made again.
+        forced: Whether it can be forced to call a tool; where not, it is left to choose.
         marks: Whether it takes marks for its prompt cache.
         rung: How much help with structured output the server gives: see `Wire.loosen`.
     """
 
     def __init__(self) -> None:
         self.version = 0
+        self.forced = True
         self.marks = True
         self.rung = 0
         self._dropped: set[str] = set()
@@ -76,11 +80,13 @@ class Quirks:
     def dress(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
         """Turn the intended body into what goes on the wire."""
         dressed = wire.loosen(body, self.rung) if self.rung else dict(body)
+        if not self.forced and _forces(dressed):
+            dressed["tool_choice"] = _free(dressed["tool_choice"])
         if self._dropped or self._renamed:
             dressed = {
                 self._renamed.get(name, name): value for name, value in dressed.items() if name not in self._dropped
             }
-            if "generationConfig" in dressed:  # Google keeps its parameters one level down
+            if dressed.get("generationConfig"):  # Google keeps its parameters one level down
                 kept = {n: v for n, v in dressed["generationConfig"].items() if n not in self._dropped}
                 dressed["generationConfig"] = kept
         return dressed
@@ -104,7 +110,13 @@ class Quirks:
                 self.version += 1
                 self.tell(mark, model)
             return True
-        sent = {*body, *body.get("generationConfig", {})}
+        if _forces(body) and _UNFORCED.search(said):
+            if self.forced:
+                self.forced = False
+                self.version += 1
+                logger.warning("%s cannot be forced to call a tool; it is left to choose", model)
+            return True
+        sent = {*body, *(body.get("generationConfig") or {})}
         for old, new in _RENAMED.items():
             if old in sent and (failure.field == old or _names(old, said)):
                 if old not in self._renamed:
@@ -146,11 +158,25 @@ def _mark_of(sent: Mapping[str, Any]) -> str:
     return "cache_control" if ours else ""
 
 
+def _forces(sent: Mapping[str, Any]) -> bool:
+    choice = sent.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, Mapping) else choice
+    return kind in ("required", "function", "any", "tool")
+
+
+def _free(choice: Any) -> Any:
+    """Give *choice* with the choosing left to the model, in the format that it is in."""
+    if choice == "required" or choice.get("type") == "function":
+        return "auto"
+    return {"type": "auto"} | {name: said for name, said in choice.items() if name == "disable_parallel_tool_use"}
+
+
 def _rung_of(sent: Mapping[str, Any]) -> int:
-    said = sent.get("response_format", {}).get("type")
-    if said == "json_schema" or "text" in sent or "format" in sent.get("output_config", {}):
+    # A caller's own body may say None where it means nothing.
+    said = (sent.get("response_format") or {}).get("type")
+    if said == "json_schema" or "text" in sent or "format" in (sent.get("output_config") or {}):
         return 0
-    config = sent.get("generationConfig", {})
+    config = sent.get("generationConfig") or {}
     if "responseJsonSchema" in config:
         return 0
     return 1 if said == "json_object" or "responseMimeType" in config else LOWEST_RUNG

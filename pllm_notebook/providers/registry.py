@@ -8,11 +8,12 @@ from typing import Any
 
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
-from pllm_notebook.protocols import BatchDesk, Transport
+from pllm_notebook.protocols import Transport
 from pllm_notebook.providers import models
+from pllm_notebook.providers.clients import class_names, fingerprint, has_batches, maker_of
+from pllm_notebook.providers.desks.opening import RequestForm, open_desk
 from pllm_notebook.providers.quirks import quirks_of
 from pllm_notebook.providers.target import Target
-from pllm_notebook.redaction import know
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, Dialect
 
 __all__ = ["KEYS", "PROVIDERS", "resolve"]
@@ -25,10 +26,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
 }
 _DIALECTS: dict[str, Dialect] = {"openai": OPENAI, "anthropic": ANTHROPIC, "google": GOOGLE}
-# Clients of clouds that have no batch API, or one of their own that takes its requests from a bucket.
-_NO_DESK = frozenset(
-    {"AsyncAnthropicBedrock", "AsyncAnthropicBedrockMantle", "AsyncAnthropicFoundry", "AsyncAnthropicVertex"}
-)
 _PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
 
 
@@ -123,7 +120,8 @@ def _hosted_target(provider: str, model: str, key: Key | None) -> Target:
         price_model=model,
         keyless=keyless,
         package=None if key is None else _PACKAGES[provider],
-        desk=lambda: _desk(provider, connect(), wire.path(model)),
+        desk=lambda: open_desk(provider, connect(), wire.path(model)),
+        form=RequestForm(provider, wire.path(model)),
     )
 
 
@@ -151,32 +149,14 @@ def _server_target(name: str, model: str, address: Address, key: Key | None) -> 
         quirks=quirks_of(name, address, model),
         ladder=True,
         package=_PACKAGES["openai"],
-        desk=lambda: _desk("openai", connect(), wire.path(model)),
+        desk=lambda: open_desk("openai", connect(), wire.path(model)),
+        form=RequestForm("openai", wire.path(model)),
     )
 
 
 def _client_target(name: str, model: str, client: Any) -> Target:
     """A client of an SDK's own: its class tells the wire format, and it knows address and account."""
-    # A caller may have a class of his own over the SDK's.
-    family = type(client).__mro__
-    kind = next((maker for cls in family if (maker := cls.__module__.partition(".")[0]) in _DIALECTS), None)
-    if kind is None:
-        raise UnknownModelError(
-            f"The client {name!r} is a {type(client).__module__}.{type(client).__name__}; expected an async client of "
-            f"openai, anthropic or google-genai. Nothing was sent."
-        )
-    if kind == "google" and not hasattr(client, "aio"):
-        raise UnknownModelError(f"The client {name!r} is a {type(client).__name__}; give the Client. Nothing was sent.")
-    if kind != "google" and not any(cls.__name__ == "AsyncAPIClient" for cls in family):
-        raise UnknownModelError(
-            f"The client {name!r} is a {type(client).__name__}; give the async one (Async{type(client).__name__}). "
-            f"Nothing was sent."
-        )
-
-    # The client sends it by itself; made known here, it is taken out of what a provider says of it.
-    for held in (getattr(client, name, None) for name in ("api_key", "auth_token")):
-        if isinstance(held, str):
-            know(held)
+    kind = maker_of(name, client)
 
     def connect() -> Transport:
         if kind == "google":
@@ -188,7 +168,7 @@ def _client_target(name: str, model: str, client: Any) -> Target:
         return StainlessTransport(client, rewrites=True, owned=False)
 
     wire = _wire(kind, model)
-    elsewhere = any(cls.__name__ in _NO_DESK for cls in family) or getattr(client, "vertexai", False) is True
+    batches = has_batches(client)
     return Target(
         provider=name,
         label=f"{name}:{model}",
@@ -196,17 +176,20 @@ def _client_target(name: str, model: str, client: Any) -> Target:
         wire=wire,
         dialect=_DIALECTS[kind],
         connect=connect,
-        account=str(id(client)),
+        account=fingerprint(client),
+        opener=str(id(client)),
         quirks=quirks_of(name, str(id(client)), model),
         price_provider=kind,
         price_model=model,
-        desk=None if elsewhere else lambda: _desk(kind, connect(), wire.path(model)),
-        deskless=f"The client {name!r} is a {type(client).__name__}, which has no batch API." if elsewhere else "",
+        desk=(lambda: open_desk(kind, connect(), wire.path(model))) if batches else None,
+        form=RequestForm(kind, wire.path(model), class_names(client)) if batches else None,
+        deskless="" if batches else f"The client {name!r} is a {type(client).__name__}, which has no batch API.",
     )
 
 
 def _local_target(model: str) -> Target:
-    from pllm_notebook.providers import local, openai
+    from pllm_notebook.providers import local
+    from pllm_notebook.providers.local_chat import LocalChat
 
     path = local.weights_of(model)
     return Target(
@@ -214,7 +197,7 @@ def _local_target(model: str) -> Target:
         label=f"local:{model}",
         # The weights' name and size stand for the weights; the path differs between machines.
         model=f"{path.name}@{path.stat().st_size}",
-        wire=openai.Chat("max_tokens", strict=False),
+        wire=LocalChat(),
         dialect=GRAMMAR,
         connect=lambda: local.LocalTransport(path),
         account="",
@@ -248,7 +231,8 @@ def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
         "model": model,
         "wire": wire,
         "connect": connect,
-        "desk": lambda: _desk(maker, connect(), wire.path(model)),
+        "desk": lambda: open_desk(maker, connect(), wire.path(model)),
+        "form": RequestForm(maker, wire.path(model)),
         "account": "",
         "quirks": quirks_of("sim", kind, model),
         "simulated": True,
@@ -286,20 +270,6 @@ def _open(provider: str, key: Key, address: Address) -> Transport:
     from pllm_notebook.providers import google
 
     return google.connect(key, address)
-
-
-def _desk(maker: str, transport: Any, path: str) -> BatchDesk:
-    if maker == "openai":
-        from pllm_notebook.providers.desks.openai import OpenAIDesk
-
-        return OpenAIDesk(transport, path)
-    if maker == "anthropic":
-        from pllm_notebook.providers.desks.anthropic import AnthropicDesk
-
-        return AnthropicDesk(transport)
-    from pllm_notebook.providers.desks.google import GoogleDesk
-
-    return GoogleDesk(transport, path)
 
 
 def _key_in(*variables: str) -> Key | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import orjson
 
 from pllm_notebook.exceptions import MissingKeyError
 from pllm_notebook.protocols import BatchDesk, MalformedReply, Transport, Wire
+from pllm_notebook.providers.desks.opening import RequestForm
 from pllm_notebook.providers.models import refuses_sampling
 from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
@@ -21,6 +23,10 @@ from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.schema import Dialect
 
 __all__ = ["Target"]
+
+# The SDKs share modules that import each other in a circle. Two threads that begin at two ends of it would each
+# wait for the other, and Python lets them go on with modules that are half imported.
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Target:
         dialect: What its structured output can express.
         connect: Opens the transport; called on the engine's loop, and only when something must be sent.
             Raises `MissingKeyError` where a key is needed and absent.
-        account: Tells accounts apart for limits, without telling the key.
+        account: Tells accounts apart for limits and batch jobs, in every kernel alike, without telling the key.
+        opener: Tells apart what opens the same account in this process: a caller's own clients; "" for us.
         quirks: What it turned out to refuse.
         price_provider: genai-prices' provider id, None where there are no prices.
         price_model: The model's name there.
@@ -45,6 +52,7 @@ class Target:
         keyless: What `connect` will raise for want of a key, None where there is one or none is needed.
         package: Module that `connect` will import, None where there is none worth loading before.
         desk: Opens its batch API, as `connect` opens the live one and with the same errors; None where it has none.
+        form: Of its batch API's request files; None where it has none.
         deskless: Why it has none, as a sentence for a person; "" where it has one.
     """
 
@@ -63,13 +71,15 @@ class Target:
     slots: int | None = None
     keyless: MissingKeyError | None = None
     package: str | None = None
+    opener: str = ""
     desk: Callable[[], BatchDesk] | None = None
+    form: RequestForm | None = None
     deskless: str = ""
 
     @property
     def lane(self) -> tuple[str, str, str]:
-        """What shares one set of limits."""
-        return (self.provider, self.account, self.model)
+        """What shares one set of limits, and one connection."""
+        return (self.provider, f"{self.account}{self.opener}", self.model)
 
     @property
     def path(self) -> str:
@@ -82,7 +92,7 @@ class Target:
         What cannot be imported is left for `connect` to tell.
         """
         if self.package is not None:
-            with suppress(ImportError):
+            with _loading, suppress(ImportError):
                 importlib.import_module(self.package)
 
     def dress(self, intended: Mapping[str, Any], lead: str = "", *, shared: bool = True) -> dict[str, Any]:

@@ -22,13 +22,16 @@ class SimRequest:
         model: As the request named it.
         system: The instructions, "" for none.
         prompt: The last user text.
-        messages: All turns in order, as (role, text); the system text is not among them.
+        messages: All turns in order, as (role, text), a tool's result as one of role "tool"; the system text is
+            not among them.
         schema: The JSON schema asked for, also where it stands in the prompt only; None for text.
         tools: Names of the tools that the request offers.
         body: The request's body.
         index: How many requests came before this one since the start or the last `reset`, lines of batch
             jobs among them.
         batch: Whether this is a line of a batch job.
+        media: How many images and documents the conversation shows.
+        results: What tools gave since the model's last word, as (name of the tool, text).
     """
 
     provider: str
@@ -41,6 +44,8 @@ class SimRequest:
     body: Mapping[str, Any]
     index: int
     batch: bool = False
+    media: int = 0
+    results: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

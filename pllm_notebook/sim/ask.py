@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
 
-__all__ = ["Ask", "Headers", "Made", "Rejected", "Tokens", "Tool", "Wire"]
+__all__ = ["Ask", "Conversation", "Headers", "Made", "Rejected", "Tokens", "Tool", "Wire"]
 
 Headers = list[tuple[str, str]]
 
@@ -23,25 +23,57 @@ class Tool:
 
 
 @dataclass(slots=True)
+class Conversation:
+    """What a request says, whatever its provider's form.
+
+    `messages` are (role, text) in order, without the `system` text; each tool's result is one of role "tool".
+    `media` are the files shown, as their contents or addresses; `called` the calls that the model made before,
+    as JSON; `results` what tools gave since the model's last word, as (name of the tool, text).
+    """
+
+    system: str = ""
+    messages: list[tuple[str, str]] = field(default_factory=list)
+    media: list[str] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
+    results: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def prefill(self) -> str:
+        """The beginning of the answer, "" where the conversation does not end with the model's own words."""
+        return self.messages[-1][1] if self.messages and self.messages[-1][0] == "assistant" else ""
+
+
+@dataclass(slots=True)
 class Ask:
     """A request, read and found acceptable.
 
     `schema` is what the answer must follow; `json_mode` asks for any JSON object. `fenced` puts the answer
     in prose, as a server does that accepts a schema and ignores it. `forced` names the tools to be called,
-    () for none. `output_limit` is in tokens, None for no limit.
+    () for none; `parallel` says whether several may be called at once. `output_limit` is in tokens, None for no
+    limit.
     """
 
     provider: str
     model: str
     body: Mapping[str, Any]
-    system: str
-    messages: list[tuple[str, str]]
+    said: Conversation
     schema: Mapping[str, Any] | None = None
     json_mode: bool = False
     fenced: bool = False
     tools: Sequence[Tool] = ()
     forced: Sequence[str] = ()
+    parallel: bool = True
     output_limit: int | None = None
+
+    @property
+    def system(self) -> str:
+        """The instructions, "" for none."""
+        return self.said.system
+
+    @property
+    def messages(self) -> list[tuple[str, str]]:
+        """All turns in order, as (role, text)."""
+        return self.said.messages
 
     @property
     def prompt(self) -> str:

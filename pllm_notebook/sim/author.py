@@ -51,6 +51,8 @@ def make(ask: Ask, schema: Mapping[str, Any] | None, schema_json: bytes, key: by
     if fault == "wrong_schema":
         value = violate(value)
     text = orjson.dumps(value).decode()
+    if ask.provider != "openai":  # which begins every answer anew; the others go on from what stands there
+        text = text.removeprefix(ask.said.prefill.rstrip())
     if fault == "invalid_json":
         text = text[: max(1, len(text) * 2 // 3)] + ","
     return Made("stop", fence(text) if ask.fenced else text)

@@ -103,4 +103,5 @@ def _blocks(body: Any) -> Iterator[tuple[str, bool]]:
     for content in (body.get("system"), *(turn.get("content") for turn in body["messages"])):
         whole: Iterable[Any] = [{"text": content}] if isinstance(content, str) else content or ()
         for block in whole:
-            yield block.get("text", ""), "cache_control" in block
+            whole_block = orjson.dumps({**block, "cache_control": None}).decode()
+            yield block.get("text") or whole_block, "cache_control" in block

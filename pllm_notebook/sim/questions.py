@@ -62,7 +62,9 @@ def question_of(ask: Ask, seed: int) -> Question:
     """Say what *ask* asks."""
     schema = schema_of(ask)
     schema_json = orjson.dumps(schema) if schema is not None else b""
-    text = "\0".join([ask.system, *(part for turn in ask.messages for part in turn)]).encode("utf-8", "replace")
+    said = ask.said
+    parts = [ask.system, *(part for turn in ask.messages for part in turn), *said.media, *said.called]
+    text = "\0".join(parts).encode("utf-8", "replace")
     identity = digest(0, ask.model.encode(), text, schema_json)
     return Question(ask, schema, schema_json, identity, digest(seed, identity), count_input(ask, schema_json))
 
@@ -78,6 +80,8 @@ def as_message(question: Question, index: int, batch: bool) -> dict[str, Any]:
         "messages": ask.messages,
         "schema": question.schema,
         "tools": [tool.name for tool in ask.tools],
+        "media": len(ask.said.media),
+        "results": ask.said.results,
         "body": ask.body,
         "index": index,
         "batch": batch,
@@ -97,7 +101,8 @@ def answer(question: Question, fault: str, scripted: Mapping[str, Any] | None) -
         finish = {"text": "stop", "truncated": "length"}.get(kind, kind)
         # A server that ignores the schema puts the same content in prose.
         text = fence(text) if question.ask.fenced and finish == "stop" else text
-        made = Made(finish, text, [(name, arguments) for name, arguments in scripted["calls"]])
+        calls = [(name, arguments) for name, arguments in scripted["calls"]]
+        made = Made(finish, text, calls if question.ask.parallel else calls[:1])
     if fault == "truncation":
         made = Made("length", made.text[: len(made.text) // 2])
     return made

@@ -165,6 +165,7 @@ class Simulator:
     def _ask(self, given: dict[str, Any]) -> dict[str, Any]:
         given["messages"] = tuple(tuple(turn) for turn in given["messages"])
         given["tools"] = tuple(given["tools"])
+        given["results"] = tuple(tuple(result) for result in given["results"])
         request = SimRequest(**given)
         answers = self._answers
         try:

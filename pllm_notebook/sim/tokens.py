@@ -1,4 +1,4 @@
-"""Tokens, at four characters each, and the output limit that they run into."""
+"""Tokens, at four characters each (a file has as many as any other), and the output limit that they run into."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import orjson
 from pllm_notebook.sim.ask import Ask, Made, Tokens
 from pllm_notebook.sim.options import SimOptions
 
-__all__ = ["BYTES_PER_TOKEN", "count_input", "settle"]
+__all__ = ["BYTES_PER_TOKEN", "MEDIA_TOKENS", "count_input", "settle"]
 
 BYTES_PER_TOKEN = 4
+# Of each image and each document, whatever its size: providers count from a few hundred to a few thousand.
+MEDIA_TOKENS = 1000
 
 
 def count_input(ask: Ask, schema_json: bytes) -> int:
-    """Count a request's tokens: all texts in UTF-8, the schema and the tools."""
+    """Count a request's tokens: all texts in UTF-8, the schema, the tools and their calls, and the files."""
     size = len(ask.system.encode("utf-8", "replace"))
     size += sum(len(text.encode("utf-8", "replace")) for _, text in ask.messages)
     # A schema that stands in the prompt is counted there.
     size += len(schema_json) if ask.schema is not None else 0
     size += sum(len(tool.name) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
-    return max(1, -(-size // BYTES_PER_TOKEN))
+    size += sum(len(call.encode("utf-8", "replace")) for call in ask.said.called)
+    return max(1, -(-size // BYTES_PER_TOKEN)) + MEDIA_TOKENS * len(ask.said.media)
 
 
 def settle(ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int], options: SimOptions) -> Tokens:

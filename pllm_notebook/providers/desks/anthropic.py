@@ -16,7 +16,7 @@ from pllm_notebook.providers.desks.stainless import StainlessAccount
 from pllm_notebook.providers.stainless import StainlessTransport
 from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
 
-__all__ = ["AnthropicDesk", "result_of"]
+__all__ = ["AnthropicDesk", "line_of", "result_of"]
 
 _PATH = "/v1/messages/batches"
 _STATES: dict[str, State] = {"in_progress": "running", "canceling": "running", "ended": "ended"}
@@ -55,7 +55,7 @@ class AnthropicDesk:
         self._account = StainlessAccount(transport, Messages().refuse)
 
     def line(self, custom_id: str, body: bytes) -> bytes:
-        return wrapped(b'{"custom_id":', custom_id, b',"params":', body)
+        return line_of(custom_id, body)
 
     async def upload(self, lines: Path, label: str) -> str:
         return ""
@@ -103,6 +103,11 @@ class AnthropicDesk:
 
     async def aclose(self) -> None:
         await self._account.aclose()
+
+
+def line_of(custom_id: str, body: bytes) -> bytes:
+    """Give one request of a creation, as `AnthropicDesk.line` does, without an account."""
+    return wrapped(b'{"custom_id":', custom_id, b',"params":', body)
 
 
 def _around(lines: Path, size: int) -> int:

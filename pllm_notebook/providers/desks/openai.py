@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pllm_notebook.providers.openai import refuse
 from pllm_notebook.providers.stainless import StainlessTransport
 from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
 
-__all__ = ["OpenAIDesk", "result_of"]
+__all__ = ["OpenAIDesk", "line_of", "result_of"]
 
 _STATES: dict[str, State] = {
     "validating": "running",
@@ -49,12 +49,10 @@ class OpenAIDesk:
 
     def __init__(self, transport: StainlessTransport, path: str) -> None:
         self._account = StainlessAccount(transport, refuse)
-        # Azure's endpoints are named without the version that is part of OpenAI's address.
-        self._endpoint = path if "AsyncAzureOpenAI" in self._account.client_names else f"/v1{path}"
-        self._between = f',"method":"POST","url":"{self._endpoint}","body":'.encode()
+        self._endpoint = _endpoint(path, self._account.client_names)
 
     def line(self, custom_id: str, body: bytes) -> bytes:
-        return wrapped(b'{"custom_id":', custom_id, self._between, body)
+        return _line(self._endpoint, custom_id, body)
 
     async def upload(self, lines: Path, label: str) -> str:
         # An open file, not a path: the SDK reads a path's file whole.
@@ -114,6 +112,27 @@ class OpenAIDesk:
 
     async def aclose(self) -> None:
         await self._account.aclose()
+
+
+def line_of(path: str, client_names: Collection[str], custom_id: str, body: bytes) -> bytes:
+    """Give one line of a request file, as `OpenAIDesk.line` does, without an account.
+
+    Args:
+        path: The wire's.
+        client_names: Of the client's class and of those it is made from.
+        custom_id: The line's.
+        body: As a live call would send it.
+    """
+    return _line(_endpoint(path, client_names), custom_id, body)
+
+
+def _line(endpoint: str, custom_id: str, body: bytes) -> bytes:
+    return wrapped(b'{"custom_id":', custom_id, f',"method":"POST","url":"{endpoint}","body":'.encode(), body)
+
+
+def _endpoint(path: str, client_names: Collection[str]) -> str:
+    # Azure's endpoints are named without the version that is part of OpenAI's address.
+    return path if "AsyncAzureOpenAI" in client_names else f"/v1{path}"
 
 
 def _job(told: dict[str, Any]) -> RemoteJob:

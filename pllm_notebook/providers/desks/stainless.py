@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.providers.clients import class_names
 from pllm_notebook.providers.desks.faults import ASK_S, IDLE_S, lost, malformed, network, patience, raised
 from pllm_notebook.providers.stainless import StainlessTransport
 from pllm_notebook.records import Failure, RawReply
@@ -37,9 +38,9 @@ class StainlessAccount:
         self._refuse = refuse
 
     @property
-    def client_names(self) -> set[str]:
+    def client_names(self) -> frozenset[str]:
         """The names of the client's class and of those it is made from: they tell where it leads."""
-        return {cls.__name__ for cls in type(self._client).__mro__}
+        return class_names(self._client)
 
     async def ask(
         self,

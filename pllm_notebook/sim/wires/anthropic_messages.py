@@ -12,13 +12,16 @@ from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.prompt_cache import marked
+from pllm_notebook.sim.signatures import signature
 from pllm_notebook.sim.wires.anthropic_rules import (
     check_schema,
     forces_no_tools,
     most_output,
     takes_no_prefill,
     takes_no_sampling,
+    thinks,
 )
+from pllm_notebook.sim.wires.anthropic_turns import read_messages
 
 __all__ = ["PARAMETERS", "AnthropicMessages"]
 
@@ -94,14 +97,8 @@ class AnthropicMessages:
                 400,
                 "This model does not support assistant message prefill. The conversation must end with a user message.",
             )
-        ask = Ask(
-            "anthropic",
-            model,
-            body,
-            _text_of(body.get("system")),
-            [(message.get("role"), _text_of(message.get("content"))) for message in messages],
-            output_limit=limit,
-        )
+        said = read_messages(messages, body.get("system"), thinking=thinks(model, body))
+        ask = Ask("anthropic", model, body, said, output_limit=limit)
         form = (body.get("output_config") or {}).get("format")
         if form:
             ask.schema = form.get("schema") or {}
@@ -113,6 +110,8 @@ class AnthropicMessages:
     def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
         """Give a message. A refusal has no content; a filtered answer keeps the part before the cut."""
         content: list[dict[str, Any]] = []
+        if made.calls and thinks(ask.model, ask.body):
+            content.append({"type": "thinking", "thinking": "", "signature": signature(number)})
         if made.text and made.finish != "refusal":
             content.append({"type": "text", "text": made.text, "citations": None})
         for index, (name, arguments) in enumerate(made.calls):
@@ -188,6 +187,7 @@ class AnthropicMessages:
             tools.append(Tool(tool["name"], tool["input_schema"]))
         ask.tools = tools
         choice = body.get("tool_choice") or {}
+        ask.parallel = choice.get("disable_parallel_tool_use") is not True
         if choice.get("type") in ("any", "tool"):
             if forces_no_tools(ask.model):
                 raise Rejected(
@@ -196,16 +196,3 @@ class AnthropicMessages:
             ask.forced = [choice.get("name", "")] if choice["type"] == "tool" else [tool.name for tool in tools][:1]
             if any(name not in {tool.name for tool in tools} for name in ask.forced):
                 raise Rejected(400, f"Tool '{ask.forced[0]}' not found in provided tools", param="tool_choice")
-
-
-def _text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    texts = []
-    for block in content or ():
-        if block.get("type") == "text":
-            texts.append(block.get("text", ""))
-        elif block.get("type") == "tool_result":
-            texts.append(_text_of(block.get("content")))
-    # One text in two blocks is the same text, and gets the same answer.
-    return "".join(texts)

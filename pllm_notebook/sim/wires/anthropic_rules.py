@@ -14,7 +14,7 @@ import orjson
 
 from pllm_notebook.sim.ask import Rejected
 
-__all__ = ["check_schema", "forces_no_tools", "most_output", "takes_no_prefill", "takes_no_sampling"]
+__all__ = ["check_schema", "forces_no_tools", "most_output", "takes_no_prefill", "takes_no_sampling", "thinks"]
 
 # Everything newer than these refuses temperature, top_p and top_k.
 _OLD = ("claude-haiku-4", "claude-sonnet-4", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-5", "claude-opus-4-6")
@@ -39,6 +39,13 @@ def takes_no_sampling(model: str) -> bool:
 def takes_no_prefill(model: str) -> bool:
     """Whether *model* refuses a conversation that ends with its own words."""
     return takes_no_sampling(model) or model.startswith(("claude-opus-4-6", "claude-sonnet-4-6"))
+
+
+def thinks(model: str, body: Mapping[str, Any]) -> bool:
+    """Whether *model* thinks before it calls tools, as the newest do unless they are told not to."""
+    told = (body.get("thinking") or {}).get("type")
+    by_default = takes_no_sampling(model) and not model.startswith("claude-opus-4-")
+    return told != "disabled" and (by_default or told is not None)
 
 
 def forces_no_tools(model: str) -> bool:

@@ -10,6 +10,8 @@ import orjson
 from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.signatures import signature
+from pllm_notebook.sim.wires.google_turns import read_contents, signs
 
 __all__ = ["CONFIG", "PARAMETERS", "GoogleGenerate"]
 
@@ -70,17 +72,8 @@ class GoogleGenerate:
         contents = body.get("contents")
         if not contents:
             raise Rejected(400, "* GenerateContentRequest.contents: contents is not specified", param="contents")
-        ask = Ask(
-            "google",
-            model,
-            body,
-            _text_of(body.get("systemInstruction")),
-            [
-                ({"model": "assistant"}.get(content.get("role"), content.get("role") or "user"), _text_of(content))
-                for content in contents
-            ],
-            output_limit=config.get("maxOutputTokens"),
-        )
+        said = read_contents(contents, body.get("systemInstruction"), signed=signs(model))
+        ask = Ask("google", model, body, said, output_limit=config.get("maxOutputTokens"))
         self._read_format(ask, config)
         if body.get("tools"):
             self._read_tools(ask, body)
@@ -108,10 +101,7 @@ class GoogleGenerate:
                 candidate["finishMessage"] = made.text
             else:
                 parts: list[dict[str, Any]] = [{"text": made.text}] if made.text else []
-                parts += [
-                    {"functionCall": {"id": f"{number}{index}", "name": name, "args": arguments}}
-                    for index, (name, arguments) in enumerate(made.calls)
-                ]
+                parts += _calls(ask.model, made, number)
                 candidate["content"] = {"role": "model", **({"parts": parts} if parts else {})}
             response["candidates"] = [candidate]
         return orjson.dumps({**response, "usageMetadata": usage, "modelVersion": ask.model, "responseId": number})
@@ -209,13 +199,13 @@ def _snake_to_camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-def _text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    texts = []
-    for part in (content or {}).get("parts") or ():
-        if "text" in part:
-            texts.append(part["text"])
-        elif "functionResponse" in part:
-            texts.append(orjson.dumps(part["functionResponse"].get("response")).decode())
-    return "\n".join(texts)
+def _calls(model: str, made: Made, number: str) -> list[dict[str, Any]]:
+    calls = [{"name": name, "args": arguments} for name, arguments in made.calls]
+    if not signs(model):  # nor has it ids
+        return [{"functionCall": call} for call in calls]
+    parts: list[dict[str, Any]] = [
+        {"functionCall": {"id": f"{number}{index}", **call}} for index, call in enumerate(calls)
+    ]
+    if parts:  # of calls made together only the first is signed
+        parts[0]["thoughtSignature"] = signature(number)
+    return parts

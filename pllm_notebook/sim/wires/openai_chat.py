@@ -13,6 +13,7 @@ from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.wires import openai_rules as rules
 from pllm_notebook.sim.wires.openai_strict import check_strict
+from pllm_notebook.sim.wires.openai_turns import read_messages
 
 __all__ = ["PARAMETERS", "OpenAIChat"]
 
@@ -58,20 +59,12 @@ class OpenAIChat:
             )
         if ours:
             rules.check_sampling(body, model, body.get("reasoning_effort"), "reasoning_effort")
-        system, turns = [], []
-        for message in messages:
-            role, text = message.get("role"), rules.text_of(message.get("content"))
-            if role in ("system", "developer"):
-                system.append(text)
-            else:
-                turns.append((role, text))
         limit = body.get("max_completion_tokens")
         ask = Ask(
             self.provider,
             model,
             body,
-            "\n".join(system),
-            turns,
+            read_messages(messages),
             output_limit=body.get("max_tokens") if limit is None else limit,
         )
         if (form := body.get("response_format")) is not None:
@@ -197,7 +190,7 @@ class OpenAIChat:
                     "invalid_function_parameters",
                 )
             tools.append(Tool(function["name"], parameters))
-        ask.tools = tools
+        ask.tools, ask.parallel = tools, body.get("parallel_tool_calls") is not False
         choice = body.get("tool_choice")
         if choice == "required":
             ask.forced = [tools[0].name]

@@ -11,8 +11,10 @@ import orjson
 from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.signatures import signature
 from pllm_notebook.sim.wires import openai_rules as rules
 from pllm_notebook.sim.wires.openai_strict import check_strict
+from pllm_notebook.sim.wires.openai_turns import read_input
 
 __all__ = ["PARAMETERS", "OpenAIResponses"]
 
@@ -53,17 +55,8 @@ class OpenAIResponses:
                 code="integer_below_min_value",
                 param="max_output_tokens",
             )
-        system, turns = [rules.text_of(body.get("instructions"))], []
-        for item in [{"role": "user", "content": given}] if isinstance(given, str) else given:
-            if item.get("type", "message") == "message":
-                text = rules.text_of(item.get("content"))
-                if item.get("role") in ("system", "developer"):
-                    system.append(text)
-                else:
-                    turns.append((item.get("role", "user"), text))
-            elif item.get("type") == "function_call_output":
-                turns.append(("tool", rules.text_of(item.get("output"))))
-        ask = Ask("openai", model, body, "\n".join(filter(None, system)), turns, output_limit=limit)
+        said = read_input(given, body.get("instructions"), signed=_signs(body))
+        ask = Ask("openai", model, body, said, output_limit=limit)
         form = (body.get("text") or {}).get("format") or {"type": "text"}
         if form.get("type") == "json_schema":
             if form.get("strict"):
@@ -80,6 +73,9 @@ class OpenAIResponses:
         body, now = ask.body, int(time.time())
         cut = made.finish in ("length", "filtered")
         output: list[dict[str, Any]] = []
+        if made.calls and _signs(body):
+            thoughts = {"id": f"rs_{number}", "type": "reasoning", "summary": []}
+            output.append(thoughts | {"encrypted_content": signature(number)})
         if made.finish == "refusal":
             output.append(_message(number, "completed", {"type": "refusal", "refusal": made.text}))
         elif made.text or not (made.calls or cut):
@@ -163,7 +159,7 @@ class OpenAIResponses:
                     "invalid_function_parameters",
                 )
             tools.append(Tool(tool["name"], parameters))
-        ask.tools = tools
+        ask.tools, ask.parallel = tools, body.get("parallel_tool_calls") is not False
         choice = body.get("tool_choice")
         if choice == "required" and tools:
             ask.forced = [tools[0].name]
@@ -173,6 +169,11 @@ class OpenAIResponses:
                 raise Rejected(
                     400, f"Tool choice '{ask.forced[0]}' not found in 'tools' parameter.", param="tool_choice"
                 )
+
+
+def _signs(body: Mapping[str, Any]) -> bool:
+    """Whether the reasoning before a call is given, to come back with the call's result."""
+    return rules.reasons(body["model"]) and "reasoning.encrypted_content" in (body.get("include") or ())
 
 
 def _message(number: str, status: str, part: dict[str, Any]) -> dict[str, Any]:

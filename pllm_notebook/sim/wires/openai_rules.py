@@ -14,7 +14,7 @@ from pllm_notebook.sim.ask import Headers, Rejected
 from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
 
-__all__ = ["check_body", "check_key", "check_sampling", "error_body", "limit_headers", "text_of"]
+__all__ = ["check_body", "check_key", "check_sampling", "error_body", "limit_headers", "reasons", "text_of"]
 
 _FOREIGN = ("missing-model", "claude-", "gemini-")
 _REASONING = ("gpt-5", "gpt-6", "o1", "o3", "o4")
@@ -67,7 +67,7 @@ def check_body(body: Mapping[str, Any], known: Set[str], options: SimOptions) ->
 
 def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_param: str) -> None:
     """Refuse what reasoning models refuse: max_tokens, sampling while they reason, effort they lack."""
-    if not model.startswith(_REASONING):
+    if not reasons(model):
         return
     if "max_tokens" in body:
         raise Rejected(
@@ -108,6 +108,11 @@ def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_para
             code="unsupported_parameter",
             param=name,
         )
+
+
+def reasons(model: str) -> bool:
+    """Whether *model* is one that can reason before it answers."""
+    return model.startswith(_REASONING)
 
 
 def text_of(content: Any) -> str:

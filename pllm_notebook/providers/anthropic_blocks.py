@@ -1,0 +1,94 @@
+"""The blocks that Anthropic's messages are made of: text, files, tools' calls and results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from pllm_notebook.providers.bodies import arguments_of, echoed
+from pllm_notebook.providers.media import PDF, is_image, untaken
+from pllm_notebook.records import Media, Request, ToolCall, Turn
+
+__all__ = ["calls", "has_mark", "marked", "message", "tools"]
+
+_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
+
+
+def message(turn: Turn, form: str) -> dict[str, Any]:
+    """Give one turn as a message of its own; results come first in it, files before text.
+
+    Raises:
+        UsageError: For a file that Anthropic does not take. Nothing was sent.
+    """
+    if turn.role == "tool":
+        return {"role": "user", "content": [_result(done.id, done.content, done.failed) for done in turn.results]}
+    echo = echoed(turn, form)
+    if echo is not None:
+        return {"role": "assistant", "content": echo}
+    if not turn.media and not turn.calls:
+        return {"role": turn.role, "content": turn.text}
+    content = [_shown(media) for media in turn.media]
+    if turn.text:
+        content.append({"type": "text", "text": turn.text})
+    content += [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call)} for call in turn.calls
+    ]
+    return {"role": turn.role, "content": content}
+
+
+def tools(request: Request) -> dict[str, Any]:
+    """Give the fields that offer the tools and say how they may be called."""
+    fields: dict[str, Any] = {
+        "tools": [
+            {
+                "name": tool.name,
+                **({"description": tool.description} if tool.description else {}),
+                "input_schema": tool.schema,
+                **({"strict": True} if tool.strict else {}),
+            }
+            for tool in request.tools
+        ]
+    }
+    kind = _CHOICES.get(request.tool_choice)
+    choice: dict[str, Any] = {"type": "tool", "name": request.tool_choice} if kind is None else {"type": kind}
+    if request.parallel_tool_calls is False and kind != "none":
+        choice["disable_parallel_tool_use"] = True
+    # What it does by itself is left unsaid.
+    return fields if choice == {"type": "auto"} else fields | {"tool_choice": choice}
+
+
+def calls(content: Sequence[Any]) -> tuple[ToolCall, ...]:
+    """Read the calls of the caller's tools; tools that run at Anthropic's are none of them."""
+    return tuple(
+        ToolCall(block["id"], block["name"], orjson.dumps(block["input"]).decode())
+        for block in content
+        if block["type"] == "tool_use"
+    )
+
+
+def marked(text: str) -> dict[str, Any]:
+    """Give a block of text at whose end the provider's cache is to be written."""
+    return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+
+
+def has_mark(content: Any) -> bool:
+    """Tell whether one of these blocks or tools has a cache mark; text in their place has none."""
+    return isinstance(content, list) and any("cache_control" in block for block in content)
+
+
+def _result(call: str, content: str, failed: bool) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call, "content": content}
+    return block | {"is_error": True} if failed else block
+
+
+def _shown(media: Media) -> dict[str, Any]:
+    source: dict[str, Any] = {"type": "base64", "media_type": media.mime, "data": media.data}
+    if media.url:
+        source = {"type": "url", "url": media.url}
+    if is_image(media) and (media.url or media.data):
+        return {"type": "image", "source": source}
+    if media.mime == PDF and (media.url or media.data):
+        return {"type": "document", "source": source, **({"title": media.name} if media.name else {})}
+    raise untaken(media, "Anthropic", "images (PNG, JPEG, GIF, WebP) and PDF, by address or as files")

@@ -1,0 +1,96 @@
+"""What the bodies of all wire formats have in common: the caller's own fields, words for a schema, parts of turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.records import Request, ToolCall, Turn
+
+__all__ = ["arguments_of", "echoed", "extra", "instructed", "numbered", "prefilled", "rolled_up", "schema_instruction"]
+
+# `n` would hide samples from the cache; a stream cannot be stored as a body.
+_OURS = frozenset({"messages", "input", "model", "n", "stream", "response_format", "text"})
+# The caller's, as long as the request has no tools of its own.
+_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "toolConfig", "tool_config"})
+
+
+def extra(request: Request, ours: frozenset[str] = _OURS) -> dict[str, Any]:
+    """Take the caller's own fields, less those that are ours to fill.
+
+    Raises:
+        UsageError: For a field of *ours*, or for tools that are given here and as the request's own. Nothing was sent.
+    """
+    for name in request.extra_body:
+        if name in ours:
+            raise UsageError(f"extra_body may not set {name!r}, which this package fills itself. Nothing was sent.")
+        if request.tools and name in _TOOLS:
+            raise UsageError(
+                f"extra_body sets {name!r}, and the question has tools of its own. Give all tools, and how they may "
+                f"be called, in one of the two places. Nothing was sent."
+            )
+    return dict(request.extra_body)
+
+
+def schema_instruction(schema: Mapping[str, Any]) -> str:
+    """Word a schema for a server that has no structured output."""
+    return (
+        "Answer with one JSON value that matches this JSON schema, and with nothing else:\n"
+        + orjson.dumps(schema).decode()
+    )
+
+
+def instructed(content: Any, told: str) -> Any:
+    """Put *told* at the end of an instruction: a text, blocks of text, or None for none."""
+    if isinstance(content, list):
+        return [*content, {"type": "text", "text": told}]
+    return f"{content}\n\n{told}" if content else told
+
+
+def echoed(turn: Turn, form: str) -> Any:
+    """Give the message of *turn* as its provider wrote it, None where it is of another format or was not kept."""
+    return orjson.loads(turn.echo.content) if turn.echo is not None and turn.echo.form == form else None
+
+
+def prefilled(turns: Sequence[Turn]) -> bool:
+    """Tell whether the conversation ends with the beginning of its own answer."""
+    return bool(turns) and turns[-1].role == "assistant"
+
+
+def arguments_of(call: ToolCall) -> dict[str, Any]:
+    """Give a call's arguments for a format that has no room for anything but an object."""
+    try:
+        arguments = orjson.loads(call.arguments)
+    except ValueError:
+        arguments = call.arguments
+    return arguments if isinstance(arguments, dict) else {"arguments": arguments}
+
+
+def numbered(index: int) -> str:
+    """Make the id of a reply's call where the provider gave none."""
+    return f"call_{index}"
+
+
+def rolled_up(messages: Sequence[Mapping[str, Any]], field: str) -> list[dict[str, Any]]:
+    """Make one message of neighbours that have one role.
+
+    Args:
+        messages: In order; a message that stands alone stays as it is.
+        field: Where a message has its blocks, or a text in their place.
+    """
+    rolled: list[dict[str, Any]] = []
+    for message in messages:
+        if rolled and rolled[-1]["role"] == message["role"]:
+            rolled[-1] = {**rolled[-1], field: [*_blocks(rolled[-1][field]), *_blocks(message[field])]}
+        else:
+            rolled.append(dict(message))
+    return rolled
+
+
+def _blocks(content: Any) -> list[Any]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return list(content)

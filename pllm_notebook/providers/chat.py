@@ -1,0 +1,208 @@
+"""Chat Completions: OpenAI's, and every server's that speaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.protocols import MalformedReply
+from pllm_notebook.providers import openai_says
+from pllm_notebook.providers.bodies import echoed, extra, instructed, numbered, prefilled, schema_instruction
+from pllm_notebook.providers.media import PDF, data_url, is_image, untaken
+from pllm_notebook.records import Echo, Failure, Finish, LimitReport, Media, RawReply, Reply, Request, ToolCall, Turn
+
+__all__ = ["Chat", "keyed"]
+
+# What OpenAI takes of a message of its own; other servers want back what they wrote beside it (reasoning, signatures).
+_ECHOED = frozenset({"role", "content", "tool_calls"})
+
+
+class Chat:
+    """`/chat/completions`.
+
+    Turns of one role that follow each other stay apart, as OpenAI and most servers take them.
+
+    Args:
+        limit_field: `max_completion_tokens` for OpenAI, whose reasoning models refuse the old
+            name; `max_tokens` for most other servers.
+        strict: Whether it is OpenAI's own: schemas are marked strict (its guarantee), and it begins every answer
+            anew.
+    """
+
+    form = "chat"
+
+    def __init__(self, limit_field: str = "max_completion_tokens", *, strict: bool = True) -> None:
+        self._limit_field = limit_field
+        self._strict = strict
+
+    def path(self, model: str) -> str:
+        return "/chat/completions"
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        if self._strict and prefilled(request.turns):
+            raise _anew()
+        body: dict[str, Any] = {"model": request.model}
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.max_output_tokens is not None:
+            body[self._limit_field] = request.max_output_tokens
+        body |= extra(request)
+        if request.schema is not None:
+            described: dict[str, Any] = {"name": request.schema_name, "schema": request.schema}
+            if self._strict:
+                described["strict"] = True
+            body["response_format"] = {"type": "json_schema", "json_schema": described}
+        elif request.json_object:
+            body["response_format"] = {"type": "json_object"}
+        if request.tools:
+            body |= self._tools(request)
+        messages: list[dict[str, Any]] = []
+        if request.system:
+            messages.append({"role": "system", "content": request.system})
+        for turn in request.turns:
+            messages += self._messages(turn)
+        body["messages"] = messages
+        return body
+
+    def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
+        form = body.get("response_format") or {}
+        wanted = form.get("json_schema")
+        if rung == 0 or (wanted is None and (rung == 1 or form.get("type") != "json_object")):
+            return dict(body)
+        loose = {name: value for name, value in body.items() if name != "response_format"}
+        if wanted is None:
+            return loose  # JSON of any shape is asked for in words already, as OpenAI demands
+        if rung == 1:
+            loose["response_format"] = {"type": "json_object"}
+        messages = list(loose.pop("messages"))
+        told = schema_instruction(wanted["schema"])
+        if messages and messages[0]["role"] == "system":
+            messages[0] = {"role": "system", "content": instructed(messages[0]["content"], told)}
+        else:
+            messages.insert(0, {"role": "system", "content": told})
+        loose["messages"] = messages
+        return loose
+
+    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+        system = [message for message in body.get("messages") or () if message.get("role") == "system"]
+        return [body.get("tools"), body.get("response_format"), system]
+
+    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+        return keyed(body, name)
+
+    def output_limit(self, body: Mapping[str, Any]) -> int | None:
+        return body.get("max_completion_tokens") or body.get("max_tokens")
+
+    def decode(self, body: Mapping[str, Any]) -> Reply:
+        try:
+            choice = body["choices"][0]
+            message = choice["message"]
+            content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
+            calls = _calls(message)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise MalformedReply(f"no choices[0].message ({error!r})") from None
+        if isinstance(content, list):  # some servers answer in parts
+            content = "".join(part.get("text", "") for part in content)
+        if finish == "length":
+            end = Finish.TRUNCATED
+        elif finish == "content_filter":
+            end = Finish.FILTERED
+        else:
+            end = Finish.REFUSED if refusal else Finish.CALLED if calls else Finish.COMPLETE
+        called = end is Finish.CALLED
+        return Reply(
+            text=content or "",
+            finish=end,
+            usage=openai_says.usage_of(body.get("usage"), "prompt_tokens", "completion_tokens"),
+            model=body.get("model") or "",
+            request_id=body.get("id") or "",
+            detail=refusal or "",
+            calls=calls if called else (),
+            echo=self._echo(message) if called else None,
+        )
+
+    def refuse(self, raw: RawReply) -> Failure:
+        return openai_says.refuse(raw)
+
+    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
+        return openai_says.limits(headers)
+
+    def _tools(self, request: Request) -> dict[str, Any]:
+        functions: list[dict[str, Any]] = []
+        for tool in request.tools:
+            function: dict[str, Any] = {"name": tool.name, "parameters": tool.schema}
+            if tool.description:
+                function["description"] = tool.description
+            if tool.strict and self._strict:
+                function["strict"] = True
+            functions.append({"type": "function", "function": function})
+        fields: dict[str, Any] = {"tools": functions}
+        if request.tool_choice in ("required", "none"):
+            fields["tool_choice"] = request.tool_choice
+        elif request.tool_choice != "auto":
+            fields["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
+        if request.parallel_tool_calls is not None:
+            fields["parallel_tool_calls"] = request.parallel_tool_calls
+        return fields
+
+    def _messages(self, turn: Turn) -> list[dict[str, Any]]:
+        if turn.role == "tool":
+            return [{"role": "tool", "tool_call_id": done.id, "content": done.content} for done in turn.results]
+        echo = echoed(turn, self.form)
+        if echo is not None:
+            return [{name: said for name, said in echo.items() if not self._strict or name in _ECHOED}]
+        if turn.calls:
+            calls = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in turn.calls
+            ]
+            return [{"role": "assistant", "content": turn.text or None, "tool_calls": calls}]
+        if not turn.media:
+            return [{"role": turn.role, "content": turn.text}]
+        parts = [self._part(media) for media in turn.media]
+        if turn.text:
+            parts.append({"type": "text", "text": turn.text})
+        return [{"role": turn.role, "content": parts}]
+
+    def _part(self, media: Media) -> dict[str, Any]:
+        known = is_image(media) or (not self._strict and media.mime.startswith("image/"))
+        if known and (media.url or media.data):
+            return {"type": "image_url", "image_url": {"url": media.url or data_url(media)}}
+        if media.mime == PDF and media.data:
+            return {"type": "file", "file": {"filename": media.name or "document.pdf", "file_data": data_url(media)}}
+        raise untaken(
+            media, "Chat Completions", "images (PNG, JPEG, GIF, WebP), by address or as files, and PDF as files"
+        )
+
+    def _echo(self, message: Mapping[str, Any]) -> Echo | None:
+        if not all(call.get("id") for call in message["tool_calls"]):
+            return None  # its results could not name the calls
+        said = {"role": "assistant"} | {name: part for name, part in message.items() if part or name == "content"}
+        return Echo(self.form, orjson.dumps(said).decode())
+
+
+def keyed(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Have requests of one prefix sent to one machine, which has it cached; a key of the caller's own stays."""
+    return {"prompt_cache_key": name} | dict(body)
+
+
+def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = []
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        function = call["function"]
+        arguments = function.get("arguments") or "{}"
+        if not isinstance(arguments, str):  # some servers write an object
+            arguments = orjson.dumps(arguments).decode()
+        calls.append(ToolCall(call.get("id") or numbered(index), function["name"], arguments))
+    return tuple(calls)
+
+
+def _anew() -> UsageError:
+    return UsageError(
+        "The conversation ends with an assistant's turn, the beginning of an answer, and OpenAI begins every answer "
+        "anew. End it with a user's turn, or ask a model that goes on from there (Gemini, Claude before 4.6, a server "
+        "of your own). Nothing was sent."
+    )

@@ -1,0 +1,76 @@
+"""SDK clients of the caller's own: whose they are, and what tells their accounts apart."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pllm_notebook.credentials import Address, Key
+from pllm_notebook.exceptions import UnknownModelError
+
+__all__ = ["class_names", "fingerprint", "has_batches", "maker_of"]
+
+_MAKERS = ("openai", "anthropic", "google")
+# Clients of clouds that have no batch API, or one of their own that takes its requests from a bucket.
+_NO_DESK = frozenset(
+    {"AsyncAnthropicBedrock", "AsyncAnthropicBedrockMantle", "AsyncAnthropicFoundry", "AsyncAnthropicVertex"}
+)
+# What clients say of their account, each those that it has. Tokens that are made anew every hour are not among
+# them: with one, the same account would be another in the next kernel.
+_SAID = ("organization", "project", "project_id", "location", "region", "aws_region", "aws_profile", "vertexai",
+         "_api_version", "_azure_deployment")  # fmt: skip
+_KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
+
+
+def maker_of(name: str, client: Any) -> str:
+    """Give the maker of a client's SDK: "openai", "anthropic" or "google".
+
+    Args:
+        name: Under which the caller has configured it.
+        client: The client; of the SDK's class, or of one of the caller's own over that.
+
+    Raises:
+        UnknownModelError: If it is no async client of theirs. Nothing was sent.
+    """
+    family = type(client).__mro__
+    maker = next((first for cls in family if (first := cls.__module__.partition(".")[0]) in _MAKERS), None)
+    kind = type(client).__name__
+    if maker is None:
+        raise UnknownModelError(
+            f"The client {name!r} is a {type(client).__module__}.{kind}; expected an async client of "
+            f"openai, anthropic or google-genai. Nothing was sent."
+        )
+    if maker == "google" and not hasattr(client, "aio"):
+        raise UnknownModelError(f"The client {name!r} is a {kind}; give the Client. Nothing was sent.")
+    if maker != "google" and not any(cls.__name__ == "AsyncAPIClient" for cls in family):
+        raise UnknownModelError(f"The client {name!r} is a {kind}; give the async one (Async{kind}). Nothing was sent.")
+    return maker
+
+
+def class_names(client: Any) -> frozenset[str]:
+    """Give the names of a client's class and of those it is made from: they tell where it leads."""
+    return frozenset(cls.__name__ for cls in type(client).__mro__)
+
+
+def has_batches(client: Any) -> bool:
+    """Tell whether what a client leads to has a batch API that takes its requests from us."""
+    return not class_names(client) & _NO_DESK and getattr(client, "vertexai", False) is not True
+
+
+def fingerprint(client: Any) -> str:
+    """Tell a client's account from others, in every kernel alike, without keeping what would open it.
+
+    Made of what the client says of itself: the SDK's class, the address, organization, project, region and so on,
+    and the key. Headers of the caller's own are left out, since they differ from kernel to kernel.
+
+    A client's keys are made known here, and are from then on taken out of what a provider says of it.
+    """
+    inner = getattr(client, "_api_client", client)  # google-genai has all of it one below
+    sdk = next(cls for cls in type(client).__mro__ if cls.__module__.partition(".")[0] in _MAKERS)
+    # Words alone: an SDK has objects of its own under some of these names.
+    said = [f"{name}={held}" for name in _SAID if isinstance(held := getattr(inner, name, None), (str, bool))]
+    keys = [Key(held) if isinstance(held := getattr(inner, name, None), str) else Key("") for name in _KEYS]
+    options = getattr(inner, "_http_options", None)
+    address = Address(str(getattr(inner, "base_url", "") or getattr(options, "base_url", "") or ""))
+    opened = [key.fingerprint(address) for key in keys]
+    return hashlib.sha256("\n".join([sdk.__name__, *said, *opened]).encode()).hexdigest()[:12]

@@ -1,0 +1,111 @@
+"""The parts that Gemini's contents are made of: text, files, functions' calls and responses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers.bodies import arguments_of, echoed, numbered
+from pllm_notebook.providers.media import PDF, untaken
+from pllm_notebook.records import Media, Request, ToolCall, Turn
+
+__all__ = ["calls", "content", "tools"]
+
+_MODES = {"required": "ANY", "none": "NONE"}
+# In place of the signature of a call that Gemini did not make, which it refuses from Gemini 3 on
+# (ai.google.dev/gemini-api/docs/thought-signatures).
+_UNSIGNED = "skip_thought_signature_validator"
+# As `bodies.numbered` makes them; Gemini never wrote such an id, and takes results without one in the calls' order.
+_MADE = re.compile(r"call_\d{1,3}")
+_KINDS = ("image/", "audio/", "video/", "text/", PDF)
+
+
+def content(turn: Turn, form: str) -> dict[str, Any]:
+    """Give one turn as a content of its own, files before text.
+
+    Raises:
+        UsageError: For a file that Gemini does not take. Nothing was sent.
+    """
+    if turn.role == "tool":
+        parts: list[dict[str, Any]] = [
+            {
+                "functionResponse": {
+                    **_named(done.id),
+                    "name": done.name,
+                    # The two names that it knows the meaning of.
+                    "response": {"error" if done.failed else "output": done.content},
+                }
+            }
+            for done in turn.results
+        ]
+        return {"role": "user", "parts": parts}
+    echo: dict[str, Any] | None = echoed(turn, form)
+    if echo is not None:
+        return {"role": "model"} | echo
+    parts = [_shown(media) for media in turn.media]
+    if turn.text or not (turn.media or turn.calls):
+        parts.append({"text": turn.text})
+    for index, call in enumerate(turn.calls):
+        part: dict[str, Any] = {
+            "functionCall": {**_named(call.id), "name": call.name, "args": arguments_of(call)},
+        }
+        # Of calls that were made together only the first is signed.
+        parts.append(part if index else part | {"thoughtSignature": _UNSIGNED})
+    return {"role": "model" if turn.role == "assistant" else "user", "parts": parts}
+
+
+def tools(request: Request) -> dict[str, Any]:
+    """Give the fields that offer the tools and say how they may be called.
+
+    Raises:
+        UsageError: Where one call at a time is asked for, which Gemini has no word for. Nothing was sent.
+    """
+    if request.parallel_tool_calls is False:
+        raise UsageError(
+            f"parallel_tool_calls=False was asked of {request.model}, and Gemini has no way to forbid several calls "
+            f"in one reply. Leave it out, or ask another model. Nothing was sent."
+        )
+    functions = [
+        {
+            "name": tool.name,
+            **({"description": tool.description} if tool.description else {}),
+            "parametersJsonSchema": tool.schema,
+        }
+        for tool in request.tools
+    ]
+    fields: dict[str, Any] = {"tools": [{"functionDeclarations": functions}]}
+    if request.tool_choice != "auto":
+        calling: dict[str, Any] = {"mode": _MODES.get(request.tool_choice, "ANY")}
+        if request.tool_choice not in _MODES:
+            calling["allowedFunctionNames"] = [request.tool_choice]
+        fields["toolConfig"] = {"functionCallingConfig": calling}
+    return fields
+
+
+def calls(parts: Sequence[Any]) -> tuple[ToolCall, ...]:
+    """Read the calls of a reply, each with an id: Gemini may give none."""
+    made = [part["functionCall"] for part in parts if part.get("functionCall")]
+    return tuple(
+        ToolCall(
+            call.get("id") or numbered(index), call.get("name") or "", orjson.dumps(call.get("args") or {}).decode()
+        )
+        for index, call in enumerate(made)
+    )
+
+
+def _named(call: str) -> dict[str, str]:
+    return {} if _MADE.fullmatch(call) else {"id": call}
+
+
+def _shown(media: Media) -> dict[str, Any]:
+    if media.url:
+        # Where the address does not tell the kind, Gemini looks at what it finds there.
+        kind = {} if not media.mime or "*" in media.mime else {"mimeType": media.mime}
+        return {"fileData": {**kind, "fileUri": media.url}}
+    if media.data and media.mime.startswith(_KINDS):
+        return {"inlineData": {"mimeType": media.mime, "data": media.data}}
+    raise untaken(media, "Gemini", "images, sound, video, PDF and text, by address or as files")

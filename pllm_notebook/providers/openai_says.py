@@ -1,0 +1,76 @@
+"""What OpenAI's formats say besides an answer: refusals, limits, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pllm_notebook.providers import refusals
+from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Usage
+
+__all__ = ["limits", "refuse", "usage_of"]
+
+# What a Response that failed says in place of a status; all others reject what was asked
+# (openai/types/responses/response_error.py).
+_FAILED_RESPONSE = {"": 502, "server_error": 500, "vector_store_timeout": 504, "rate_limit_exceeded": 429}
+_NEVER_AGAIN = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+
+
+def refuse(raw: RawReply) -> Failure:
+    """Read OpenAI's error body: `{"error": {"message", "type", "param", "code"}}`."""
+    body = refusals.body_of(raw)
+    error = body.get("error", body)  # compatible servers differ: an object, a string, or the body itself
+    if not isinstance(error, dict):
+        error = {"message": str(error)}
+    code = str(error.get("code") or "")
+    kind = None
+    if code in _NEVER_AGAIN or error.get("type") in _NEVER_AGAIN:
+        kind = FailureKind.QUOTA
+    elif code == "content_filter":  # Azure filters the prompt with a 400
+        kind = FailureKind.FILTERED
+    elif raw.status == 200:  # an error inside a success: a router's (OpenRouter) or a failed Response
+        status = int(code) if code.isdigit() else _FAILED_RESPONSE.get(code, 400)
+        raw = RawReply(status, raw.headers, raw.body)
+    return refusals.failure(
+        raw,
+        str(error.get("message") or ""),
+        kind=kind,
+        field=str(error.get("param") or ""),
+        request_id=raw.headers.get("x-request-id", ""),
+    )
+
+
+def limits(headers: Mapping[str, str]) -> LimitReport | None:
+    """Read `x-ratelimit-*`."""
+    if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
+        return None
+    get = headers.get
+    return LimitReport(
+        refusals.number(get("x-ratelimit-limit-requests")),
+        refusals.number(get("x-ratelimit-remaining-requests")),
+        refusals.seconds(get("x-ratelimit-reset-requests")),
+        refusals.number(get("x-ratelimit-limit-tokens")),
+        refusals.number(get("x-ratelimit-remaining-tokens")),
+        refusals.seconds(get("x-ratelimit-reset-tokens")),
+    )
+
+
+def usage_of(usage: Any, total_in: str, total_out: str) -> Usage | None:
+    """Read a reply's tokens, None where it does not tell them.
+
+    Args:
+        usage: As the reply has it.
+        total_in: The name of the input tokens.
+        total_out: The name of the output tokens.
+    """
+    if not isinstance(usage, dict) or usage.get(total_in) is None:
+        return None
+    details = usage.get(f"{total_in}_details") or {}
+    produced = usage.get(f"{total_out}_details") or {}
+    return Usage(
+        usage[total_in],
+        usage.get(total_out) or 0,
+        details.get("cached_tokens") or 0,
+        details.get("cache_write_tokens") or 0,
+        produced.get("reasoning_tokens") or 0,
+    )

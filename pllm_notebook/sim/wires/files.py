@@ -1,0 +1,32 @@
+"""Files in requests: what is readable at all. The words of a refusal are each provider's own."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+__all__ = ["IMAGES", "PDF", "is_base64", "is_web", "split"]
+
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+PDF = "application/pdf"
+_DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,")
+
+
+def split(url: str) -> tuple[str, str] | None:
+    """Give the kind and the base64 of an address that has a file in it; None where it has none."""
+    found = _DATA.match(url)
+    return (found.group(1), url[found.end() :]) if found else None
+
+
+def is_base64(data: object) -> bool:
+    """Whether *data* is a file in base64."""
+    try:
+        return isinstance(data, str) and len(base64.b64decode(data, validate=True)) > 0
+    except (binascii.Error, ValueError):
+        return False
+
+
+def is_web(url: object) -> bool:
+    """Whether *url* is one that a provider would fetch."""
+    return isinstance(url, str) and url.startswith(("https://", "http://", "gs://"))
