@@ -46,10 +46,24 @@ if TYPE_CHECKING:
     )
     from pllm_notebook.ensemble.parallel import ParallelLLM, create_framework
     from pllm_notebook.frames.jobs import Jobs
+    from pllm_notebook.pipeline import ErrorResponse, LLMIdentity, MessageState, Throttler, resume_directory
+    from pllm_notebook.prompt_lists.config import LLMConfig, RequestLimits
+    from pllm_notebook.prompt_lists.contexts import LLMPromptContext
+    from pllm_notebook.prompt_lists.dialects import msg_dict_to_anthropic, msg_dict_to_google, msg_dict_to_oai
+    from pllm_notebook.prompt_lists.files import (
+        OAIApiFromFileConfig,
+        process_api_requests_from_file,
+        process_api_requests_from_file_sync,
+    )
+    from pllm_notebook.prompt_lists.outputs import LLMOutput
+    from pllm_notebook.prompt_lists.parsed import parse_results_file
+    from pllm_notebook.prompt_lists.prepared import prepare_requests_file
+    from pllm_notebook.prompt_lists.utilities import ParallelAIUtilities
     from pllm_notebook.protocols import Sink
     from pllm_notebook.run import Run, runs
     from pllm_notebook.run.jobs.imports import Imported
     from pllm_notebook.store.handle import cache
+    from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
 __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has no other place
     "APIError",
@@ -57,18 +71,30 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "ConfigurationError",
     "DECISION_MAKER_PROMPT",
     "DecisionMakerError",
+    "ErrorResponse",
     "FailedProcessor",
     "FrameworkConfig",
+    "LLMConfig",
+    "LLMIdentity",
+    "LLMOutput",
+    "LLMPromptContext",
     "LLMTimeoutError",
     "LLMValidationError",
+    "MessageState",
     "ModelError",
     "NotAvailableYetError",
+    "OAIApiFromFileConfig",
+    "ParallelAIUtilities",
     "ParallelLLM",
     "ParallelLLMError",
     "PllmError",
     "ProcessingError",
     "RateLimitError",
+    "RequestLimits",
     "Run",
+    "StructuredTool",
+    "Throttler",
+    "ToolCallOutput",
     "Vote",
     "cache",
     "configure",
@@ -81,6 +107,14 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "import_results",
     "jobs",
     "load_ipython_extension",
+    "msg_dict_to_anthropic",
+    "msg_dict_to_google",
+    "msg_dict_to_oai",
+    "parse_results_file",
+    "prepare_requests_file",
+    "process_api_requests_from_file",
+    "process_api_requests_from_file_sync",
+    "resume_directory",
     "runs",
     "unload_ipython_extension",
 ]
@@ -89,9 +123,21 @@ __version__ = "0.1.0"
 # Names whose modules are loaded when the name is first used.
 _HOMES = {
     "DECISION_MAKER_PROMPT": "pllm_notebook.ensemble",
+    "ErrorResponse": "pllm_notebook.pipeline",
     "FrameworkConfig": "pllm_notebook.ensemble.config",
+    "LLMConfig": "pllm_notebook.prompt_lists.config",
+    "LLMIdentity": "pllm_notebook.pipeline",
+    "LLMOutput": "pllm_notebook.prompt_lists.outputs",
+    "LLMPromptContext": "pllm_notebook.prompt_lists.contexts",
+    "MessageState": "pllm_notebook.pipeline",
+    "OAIApiFromFileConfig": "pllm_notebook.prompt_lists.files",
+    "ParallelAIUtilities": "pllm_notebook.prompt_lists.utilities",
     "ParallelLLM": "pllm_notebook.ensemble.parallel",
+    "RequestLimits": "pllm_notebook.prompt_lists.config",
     "Run": "pllm_notebook.run",
+    "StructuredTool": "pllm_notebook.tools",
+    "Throttler": "pllm_notebook.pipeline",
+    "ToolCallOutput": "pllm_notebook.tools",
     "Vote": "pllm_notebook.ensemble",
     "cache": "pllm_notebook.store.handle",
     "create_default_config": "pllm_notebook.ensemble.config",
@@ -99,6 +145,14 @@ _HOMES = {
     "create_framework": "pllm_notebook.ensemble.parallel",
     "create_performance_config": "pllm_notebook.ensemble.config",
     "create_robust_config": "pllm_notebook.ensemble.config",
+    "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.dialects",
+    "msg_dict_to_google": "pllm_notebook.prompt_lists.dialects",
+    "msg_dict_to_oai": "pllm_notebook.prompt_lists.dialects",
+    "parse_results_file": "pllm_notebook.prompt_lists.parsed",
+    "prepare_requests_file": "pllm_notebook.prompt_lists.prepared",
+    "process_api_requests_from_file": "pllm_notebook.prompt_lists.files",
+    "process_api_requests_from_file_sync": "pllm_notebook.prompt_lists.files",
+    "resume_directory": "pllm_notebook.pipeline",
     "runs": "pllm_notebook.run",
 }
 
@@ -194,5 +248,12 @@ def _display() -> Sink | None:
     return displays.for_here()
 
 
+def _board() -> object | None:
+    from pllm_notebook.notebook import displays
+
+    return displays.board_for_here()
+
+
 sinks.register(_display)
+sinks.register_boards(_board)
 redaction.guard("pllm_notebook", "pllm_notebook.store")

@@ -1,12 +1,15 @@
-"""The `pllm` command: what is set up, what the cache holds, and the batch jobs; only of those is anything sent."""
+"""The `pllm` command: what is set up, what the cache holds, batch jobs, request files; of the last two it sends."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from datetime import timedelta
+
+from pydantic import ValidationError
 
 import pllm_notebook
 from pllm_notebook.exceptions import PllmError
@@ -23,15 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `pllm`, None for this process's own.
 
     Returns:
-        The exit code: 0, or 1 for an error of ours, told on one line of stderr. A wrong word exits with 2.
+        The exit code: 0, or 1 for an error of ours, told on one line of stderr. A wrong word exits with 2. Of
+        `process` also 3 where lines failed, 4 where lines were put off, and 130 after an interrupt.
     """
     given = _parser().parse_args(argv)
     try:
-        given.run(given)
-    except (PllmError, OSError) as error:
-        print(f"pllm: {error}", file=sys.stderr)
+        code = given.run(given)
+    except (PllmError, OSError, ValidationError) as error:
+        print(f"pllm: {_in_a_line(error)}", file=sys.stderr)
         return 1
-    return 0
+    except KeyboardInterrupt as stopped:
+        print(f"pllm: {stopped}", file=sys.stderr)
+        return 130
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     words = parser.add_subparsers(required=True, metavar="WORD")
     words.add_parser("models", help="providers, and whether their keys are set").set_defaults(run=_models)
     _add_jobs(words.add_parser("jobs", help="the providers' batch jobs"))
+    _add_process(words.add_parser("process", help="ask every line of a request file; sends and pays"))
     cache = words.add_parser("cache", help="what the cache holds").add_subparsers(required=True, metavar="WORD")
     cache.add_parser("info", help="count what is kept and what it cost").set_defaults(run=_info)
     cache.add_parser("check", help="verify every answer").set_defaults(run=_check)
@@ -99,6 +107,57 @@ def _errand(given: argparse.Namespace) -> None:
         unreached = done.unreached
         if unreached:
             raise PllmError(f"{unreached:,} open jobs cannot be reached from here; their messages say why.")
+
+
+def _add_process(process: argparse.ArgumentParser) -> None:
+    add = process.add_argument
+    add("requests", help="JSON lines: OpenAI's, Anthropic's or Google's batch lines, or bare bodies, in any mix")
+    add("results", nargs="?", help="gone on with where it is there; a new file beside the requests where left out")
+    add("--model", help="for lines that name none, such as openai:gpt-6-luna")
+    add("--client", help="openai, anthropic, google, sim:openai: for lines whose model names no provider")
+    add("--url", help="endpoint of a server of the OpenAI format, in place of the client")
+    add("--rpm", type=float, metavar="N", help="at most so many requests a minute")
+    add("--tpm", type=float, metavar="N", help="at most so many tokens a minute")
+    add("--max-attempts", type=int, default=5, metavar="N", help="times that a line is sent before it fails")
+    add("--max-cost-usd", type=float, metavar="USD", help="send nothing that could cost more in all")
+    add("--cache", choices=("use", "refresh", "only", "off"), help="what is known is not sent again, unless refreshed")
+    add("--cache-dir", metavar="DIR", help="where answers are kept")
+    add("--retry-errors", action="store_true", help="ask lines again that have an error in the results")
+    add("--quiet", action="store_true", help="show no progress")
+    process.set_defaults(run=_process)
+
+
+def _process(given: argparse.Namespace) -> int:
+    from pllm_notebook.prompt_lists.files import OAIApiFromFileConfig
+
+    config = OAIApiFromFileConfig(
+        requests_filepath=given.requests,
+        save_filepath=given.results,
+        model=given.model,
+        client=given.client,
+        request_url=given.url,
+        max_requests_per_minute=given.rpm,
+        max_tokens_per_minute=given.tpm,
+        max_attempts=given.max_attempts,
+        max_cost_usd=given.max_cost_usd,
+        cache=given.cache,
+        cache_dir=given.cache_dir,
+        retry_errors=given.retry_errors,
+        progress=not given.quiet,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the line below says it
+        status = pllm_notebook.process_api_requests_from_file_sync(config)
+    print(status)
+    if not status.complete:
+        return 4
+    return 3 if status.failed else 0
+
+
+def _in_a_line(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
 
 
 def _info(given: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pllm_notebook.credentials import Address
-from pllm_notebook.exceptions import NotAvailableYetError, UnknownOptionError, UsageError
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
 
 __all__ = ["Options", "Settings", "configure", "current", "reset", "resolve"]
 
@@ -63,6 +63,12 @@ class Options:
         temperature: Sent only where said.
         max_output_tokens: Sent only where said, or where a provider demands it.
         extra_body: Fields for the provider, put into the body as they are.
+        images: Columns whose cells are images or PDF documents that the model is shown.
+        tools: What the model may call: functions, Pydantic models, `StructuredTool`s, or definitions as mappings.
+        tool_choice: "auto" lets the model choose, "required" has it call one, "none" none; or the name of a tool.
+        parallel_tool_calls: Whether several may be called at once, None for the provider's own way.
+        run_tools: Whether the functions are run and the model is asked on with what they gave, until it answers.
+        max_turns: With `run_tools`, replies that one answer may take at most, the answer itself included.
         progress: Whether to show progress.
     """
 
@@ -97,6 +103,12 @@ class Options:
     temperature: float | None = None
     max_output_tokens: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[str, ...] | None = None
+    tools: tuple[Any, ...] | None = None
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool | None = None
+    run_tools: bool = False
+    max_turns: int = 8
     progress: bool = True
 
 
@@ -125,8 +137,8 @@ class Settings:
 
 _OPTIONS = {f.name for f in fields(Options)}
 _SETTINGS = {f.name for f in fields(Settings)} - {"options"}
-# Words of the public surface that other parts of the package will read.
-_LATER = {"tools"}
+# No text of an environment variable is a function.
+_NO_TEXT = {"tools"}
 
 _current = Settings()
 
@@ -170,8 +182,6 @@ def configure(**values: Any) -> Settings:
                 options.pop(name, None)
             else:
                 options[name] = value
-        elif name in _LATER:
-            raise NotAvailableYetError(f"The option {name!r}")
         else:
             raise UnknownOptionError(name, _OPTIONS | _SETTINGS)
     if settings.get("loop", "private") not in ("private", "notebook"):
@@ -189,22 +199,19 @@ def resolve(given: Mapping[str, Any]) -> Options:
 
     Raises:
         UnknownOptionError: For a name that no one reads.
-        NotAvailableYetError: For a documented name that this version does not carry out.
         UsageError: For a value outside its range.
     """
     for name, value in given.items():
-        if name in _LATER:
-            if value is None:
-                continue
-            raise NotAvailableYetError(f"The option {name!r}")
         if name not in _OPTIONS:
             raise UnknownOptionError(name, _OPTIONS)
         _check(name, value)
-    values = {**_from_environment(), **_current.options, **{k: v for k, v in given.items() if k in _OPTIONS}}
+    values = {**_from_environment(), **_current.options, **given}
     for name, value in list(values.items()):
         if value is None:
             values[name] = _default(Options, name)
-    for name in ("columns", "models"):
+    if isinstance(values.get("images"), str):
+        values["images"] = (values["images"],)
+    for name in _LISTS:
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     options = Options(**values)
@@ -223,7 +230,7 @@ def _default(kind: type, name: str) -> Any:
 def _from_environment() -> dict[str, Any]:
     found: dict[str, Any] = {}
     hints = get_type_hints(Options)
-    for name in _OPTIONS:
+    for name in _OPTIONS - _NO_TEXT:
         text = os.environ.get(f"PLLM_{name.upper()}")
         if text:
             found[name] = _from_text(name, text, hints[name])
@@ -243,7 +250,7 @@ def _from_text(name: str, text: str, hint: Any) -> Any:
             return int(text)
     except ValueError:
         raise UsageError(f"PLLM_{name.upper()} is {text!r}, which is not a number. Nothing was sent.") from None
-    return tuple(text.split(",")) if name in ("columns", "models") else text
+    return tuple(text.split(",")) if name in _LISTS else text
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -265,9 +272,12 @@ _AT_LEAST: dict[str, float] = {
     "timeout_s": 0,
     "temperature": 0,
     "max_output_tokens": 1,
+    "max_turns": 1,
 }
-_WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack", "samples"}
-_TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column"}
+_WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack", "samples", "max_turns"}
+_TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column", "tool_choice"}
+_YES_OR_NO = {"hedge", "confirm", "wait", "run_tools", "parallel_tool_calls"}
+_LISTS = ("columns", "models", "images", "tools")
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s"}
 
 
@@ -288,11 +298,19 @@ def _check(name: str, value: Any, source: str = "") -> None:
             raise UsageError(f"{source}{name} is {kind} {least}, not {value!r}. Nothing was sent.")
     if name in _TEXTS and not isinstance(value, str):
         raise UsageError(f"{source}{name} is text, not {value!r}. Nothing was sent.")
-    if name in ("hedge", "confirm", "wait") and not isinstance(value, bool):
+    if name in _YES_OR_NO and not isinstance(value, bool):
         raise UsageError(f"{source}{name} is True or False, not {value!r}. Nothing was sent.")
     if name == "models" and (isinstance(value, str) or not value or not all(isinstance(item, str) for item in value)):
         raise UsageError(f"models is a list of models, not {value!r}. Nothing was sent.")
     if name == "columns" and (isinstance(value, str) or not all(isinstance(item, str) for item in value)):
         raise UsageError(f"columns is a list of column names, not {value!r}. Nothing was sent.")
+    if name == "images" and not (isinstance(value, str) or _are_texts(value)):
+        raise UsageError(f"images is the name of a column, or a list of names, not {value!r}. Nothing was sent.")
+    if name == "tools" and not isinstance(value, (list, tuple)):
+        raise UsageError(f"tools is a list of functions, models or definitions, not {value!r}. Nothing was sent.")
     if name == "extra_body" and not isinstance(value, Mapping):
         raise UsageError(f"extra_body is a mapping of fields for the provider, not {value!r}. Nothing was sent.")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)

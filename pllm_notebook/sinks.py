@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from pllm_notebook.protocols import Sink
     from pllm_notebook.records import Progress
 
-__all__ = ["Display", "register", "sink_for"]
+__all__ = ["Display", "board", "register", "register_boards", "sink_for"]
 
 logger = logging.getLogger("pllm_notebook")
 
 _factory: Callable[[], Sink | None] | None = None
+_boards: Callable[[], object | None] | None = None
 
 
 def register(factory: Callable[[], Sink | None] | None) -> None:
@@ -29,6 +30,17 @@ def register(factory: Callable[[], Sink | None] | None) -> None:
 def sink_for(wanted: bool) -> Sink | None:
     """Make the display for one run, None for none."""
     return _factory() if wanted and _factory is not None else None
+
+
+def register_boards(factory: Callable[[], object | None] | None) -> None:
+    """Set what makes the display of each session of a program; it gives None where nothing should be shown."""
+    global _boards
+    _boards = factory
+
+
+def board() -> object | None:
+    """Make the display for one session, None for none; what it can do, the room of programs says."""
+    return None if _boards is None else _boards()
 
 
 class Display:

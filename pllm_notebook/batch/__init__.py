@@ -9,6 +9,7 @@ from pllm_notebook.batch.database import JournalDamagedError, set_aside
 from pllm_notebook.batch.driver import Driver, cheaper_than, never
 from pllm_notebook.batch.jobs import (
     FINAL,
+    KEY_CHARACTERS,
     NEXT,
     Arrival,
     Job,
@@ -27,6 +28,7 @@ from pllm_notebook.batch.poller import Poller
 
 __all__ = [
     "FINAL",
+    "KEY_CHARACTERS",
     "NEXT",
     "Arrival",
     "Driver",

@@ -11,6 +11,7 @@ from pllm_notebook.records import BatchResult
 
 __all__ = [
     "FINAL",
+    "KEY_CHARACTERS",
     "NEXT",
     "Arrival",
     "Ending",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 _PREFIX = "p1-"
+# 256 bits in base64url.
+KEY_CHARACTERS = 43
 
 
 def custom_id(key: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pllm_notebook.engine.bucket import Bucket
+from pllm_notebook.engine.ceiling import Ceiling
 from pllm_notebook.engine.stragglers import Latencies
 from pllm_notebook.records import Failure, LimitReport, RawReply, Reply
 
@@ -137,6 +138,11 @@ class Feed:
                 self.limited = True
                 rate = per_min / 60
                 bucket.rate, bucket.capacity, bucket.level, bucket.at = rate, max(1.0, rate), max(1.0, rate), now
+
+    def keep(self, ceiling: Ceiling) -> None:
+        """Keep the rates of *ceiling* together with the other feeds that do, in place of its own."""
+        self.limited = True
+        self.requests, self.tokens = ceiling.requests, ceiling.tokens
 
     def again(self, job: Job, due: float) -> None:
         """Put *job* back, to be sent not before *due*."""

@@ -2,7 +2,7 @@
 
 from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.ensemble.decisions import Decision, Member, Plan
-from pllm_notebook.ensemble.questions import Question, estimate, plan_for, question_for, submit
+from pllm_notebook.ensemble.questions import Question, estimate, lines, plan_for, question_for, submit
 from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, ballot, verdict_type
 from pllm_notebook.ensemble.votes import Tally, Vote
 
@@ -17,6 +17,7 @@ __all__ = [
     "Vote",
     "ballot",
     "estimate",
+    "lines",
     "plan_for",
     "question_for",
     "submit",

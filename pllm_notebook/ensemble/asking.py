@@ -81,6 +81,8 @@ def request_for(
             "mode": "async",
             "errors": "coerce",
             "pack": None,
+            "images": None,
+            "tools": None,
             "timeout_s": config.timeout if timeout is None else timeout,
             "max_retries": config.max_retries,
             "progress": False,

@@ -17,11 +17,22 @@ from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import Turn
-from pllm_notebook.run import Ask, Estimate, Rows, Run, ask_for, confirm, estimate_rows, start
+from pllm_notebook.run import (
+    Ask,
+    Estimate,
+    RequestLines,
+    Rows,
+    Run,
+    ask_for,
+    confirm,
+    estimate_rows,
+    request_lines,
+    start,
+)
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
-__all__ = ["Question", "estimate", "plan_for", "question_for", "submit"]
+__all__ = ["Question", "estimate", "lines", "plan_for", "question_for", "submit"]
 
 Question = Ask | Plan
 
@@ -140,6 +151,12 @@ def estimate(question: Question, rows: Rows) -> Estimate:
     return whole if question.further is None else replace(whole, decider=question.further.target.label)
 
 
+def lines(question: Question, rows: Rows, count: int) -> RequestLines:
+    """Give the first request lines of a batch run of *question* (see `run.request_lines`). Sends nothing."""
+    asks = [question] if isinstance(question, Ask) else [member.ask for member in question.members]
+    return request_lines(asks, rows, count)
+
+
 def _how(
     options: Options, output: OutputType | None
 ) -> tuple[Literal["vote", "judge", "escalate"] | Callable[[list[Any]], Any], Vote]:
@@ -168,6 +185,8 @@ def _judging(options: Options, members: int) -> dict[str, Any]:
         "temperature": None,
         "extra_body": {},
         "pack": None,
+        "images": None,
+        "tools": None,
         "max_output_tokens": None if limit is None else limit + _MARKS_TOKENS * (members + 1),
     }
 

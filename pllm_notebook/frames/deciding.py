@@ -82,7 +82,7 @@ def judge_for(options: Options, output: OutputType | None) -> Ask:
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
     """
-    for name in ("samples", "models", "decide", "pack", "agreement_column"):
+    for name in ("samples", "models", "decide", "pack", "agreement_column", "images", "tools"):
         if getattr(options, name) not in (None, 1):
             raise UsageError(f"df.llm.decide reads no {name}=: the answers are in the columns. Nothing was sent.")
     if output is not None and output.fields is not None:

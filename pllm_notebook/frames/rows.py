@@ -10,7 +10,7 @@ import orjson
 
 from pllm_notebook.exceptions import NameClashError, UsageError
 from pllm_notebook.frames.dtypes import Column, Kind, column_of
-from pllm_notebook.prompts import Template, as_text, labelled
+from pllm_notebook.prompts import Template, as_text, in_words, labelled
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Ledger, Run
 from pllm_notebook.schema import OutputType
@@ -53,6 +53,18 @@ class Shape:
     def __init__(self, output: OutputType | None, options: Options) -> None:
         self.explode = options.explode
         self._output = output
+        self.columns = self._made(options)
+        prefix = options.prefix
+        self.error_column = None if options.error_column is None else prefix + options.error_column
+        self.agreement_column = None if options.agreement_column is None else prefix + options.agreement_column
+        beside = [name for name in (self.agreement_column, self.error_column) if name is not None]
+        self.names = (*(column.name for column in self.columns), *beside)
+        if len(set(self.names)) != len(self.names):
+            raise NameClashError([name for name in self.names if self.names.count(name) > 1])
+
+    def _made(self, options: Options) -> tuple[Column, ...]:
+        """Give the columns that the values themselves become."""
+        output, prefix = self._output, options.prefix
         if options.explode:
             if output is None or output.item is None:
                 raise UsageError(
@@ -60,19 +72,11 @@ class Shape:
                     f"{'plain text' if output is None else output.name}. Nothing was sent."
                 )
             self._output = output = output.item
-        prefix = options.prefix
         if output is None:
-            self.columns: tuple[Column, ...] = (Column(prefix + options.column, Kind.TEXT),)
-        elif output.fields is None:
-            self.columns = (column_of(prefix + options.column, output.kind),)
-        else:
-            self.columns = tuple(column_of(prefix + field.name, field.annotation) for field in output.fields)
-        self.error_column = None if options.error_column is None else prefix + options.error_column
-        self.agreement_column = None if options.agreement_column is None else prefix + options.agreement_column
-        beside = [name for name in (self.agreement_column, self.error_column) if name is not None]
-        self.names = (*(column.name for column in self.columns), *beside)
-        if len(set(self.names)) != len(self.names):
-            raise NameClashError([name for name in self.names if self.names.count(name) > 1])
+            return (Column(prefix + options.column, Kind.TEXT),)
+        if output.fields is None:
+            return (column_of(prefix + options.column, output.kind),)
+        return tuple(column_of(prefix + field.name, field.annotation) for field in output.fields)
 
     def check(self, taken: Sequence[object], ours: frozenset[str]) -> None:
         """Refuse names that the frame already has, except those that an earlier run of ours made."""
@@ -216,8 +220,10 @@ def error_rows(run: Run) -> Iterator[dict[str, Any]]:
 
 def _beginning(run: Run, row: int) -> str:
     (prompt,) = run.rows.prompts(range(row, row + 1))
+    if prompt is None or isinstance(prompt, Failure):
+        return ""
     # A row that could not be sent may have half a surrogate pair, which is no text for a column.
-    return prompt[:_PROMPT].encode("utf-8", "backslashreplace").decode() if isinstance(prompt, str) else ""
+    return in_words(prompt)[:_PROMPT].encode("utf-8", "backslashreplace").decode()
 
 
 def usage_rows(run: Run) -> Iterator[Mapping[str, Any]]:

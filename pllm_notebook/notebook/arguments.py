@@ -22,9 +22,6 @@ OWN = {
     "schema": "the answer's type: any expression that names one, such as Review, list[Item] or bool",
     "out": "variable that the result is bound to; it is not displayed then",
 }
-LATER = {
-    "tools": "functions that the model may call (not available yet)",
-}
 
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
@@ -111,8 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     hints = get_type_hints(Options)
     for field in fields(Options):
         made.add_argument(_flag(field.name), **_kind(hints[field.name]), help=_texts()[field.name].replace("%", "%%"))
-    for word, text in LATER.items():
-        made.add_argument(f"--{word}", help=text)
     made.add_argument("--help", action="store_true", default=None, help="show this")
     return made
 
@@ -152,9 +147,9 @@ def _words() -> tuple[str, ...]:
     words = [f"--{word}" for word in OWN]
     for field in fields(Options):
         words.append(_flag(field.name))
-        if hints[field.name] is bool:
+        if bool in (hints[field.name], *get_args(hints[field.name])):
             words.append(_flag(f"no_{field.name}"))
-    return (*words, *(f"--{word}" for word in LATER), "--help")
+    return (*words, "--help")
 
 
 WORDS = _words()

@@ -1,4 +1,4 @@
-"""Which display a run gets: a widget in a notebook, lines on stderr elsewhere."""
+"""Which display a run or a session gets: a widget in a notebook, lines on stderr elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pllm_notebook.protocols import Sink
 
 if TYPE_CHECKING:
     from pllm_notebook.frames.jobs import Jobs
+    from pllm_notebook.pipeline.dashboard import Board
 
-__all__ = ["for_here", "panel"]
+__all__ = ["board_for_here", "for_here", "panel"]
 
 
 def for_here() -> Sink | None:
@@ -31,6 +32,22 @@ def for_here() -> Sink | None:
     from pllm_notebook.notebook.terminal import TerminalSink
 
     return TerminalSink()
+
+
+def board_for_here() -> Board | None:
+    """Make the display for a session that begins here and now, as `for_here` does for a run."""
+    shell = _shell()
+    if shell is None or getattr(shell, "kernel", None) is None:
+        from pllm_notebook.notebook.session_terminal import TerminalBoard
+
+        return TerminalBoard()
+    from pllm_notebook.notebook.session_text import TextBoard
+
+    try:
+        from pllm_notebook.notebook.session_panel import WidgetBoard
+    except ImportError:
+        return TextBoard()
+    return WidgetBoard()
 
 
 def panel(jobs: Jobs) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`%%pllm` and `%pllm`: registered by `%load_ext pllm_notebook`, taken away by `%unload_ext`."""
+"""`%%pllm`, `%pllm` and `%%pllm_session`: registered by `%load_ext pllm_notebook`, taken away by `%unload_ext`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.magic import no_var_expand
 
-from pllm_notebook.notebook import completions
+from pllm_notebook.notebook import completions, session_magic
 from pllm_notebook.notebook.arguments import help_text
 from pllm_notebook.notebook.cell import run_cell
 from pllm_notebook.notebook.words import run_word
@@ -39,6 +39,7 @@ def load(shell: Any) -> None:
     transformers = shell.input_transformers_cleanup
     if awaited not in transformers:
         transformers.append(awaited)
+    session_magic.load_into(shell)
     completions.load(shell)
     # After the cell, since the same cell often goes on to configure things.
     shell.events.register("post_run_cell", _after_cell)
@@ -50,6 +51,7 @@ def unload(shell: Any) -> None:
         shell.magics_manager.magics[kind].pop(_NAME, None)
     if awaited in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(awaited)
+    session_magic.unload_from(shell)
     completions.unload(shell)
     with suppress(ValueError):
         shell.events.unregister("post_run_cell", _after_cell)

@@ -12,7 +12,8 @@ from pllm_notebook.run.lists import Part, parts_of, start_list
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.planner import Chunk, Prompts, WholePrompts
-from pllm_notebook.run.registry import find, runs
+from pllm_notebook.run.registry import find, forget, runs
+from pllm_notebook.run.request_lines import RequestLines, request_lines
 from pllm_notebook.run.run import Rows, Run
 from pllm_notebook.run.start import Means, ask_for, estimate_rows, options_for, start
 from pllm_notebook.sinks import register
@@ -33,6 +34,7 @@ __all__ = [
     "Part",
     "Prompts",
     "Purse",
+    "RequestLines",
     "Rows",
     "Run",
     "State",
@@ -41,9 +43,11 @@ __all__ = [
     "confirm",
     "estimate_rows",
     "find",
+    "forget",
     "options_for",
     "parts_of",
     "register",
+    "request_lines",
     "runs",
     "start",
     "start_list",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from pllm_notebook.credentials import Key
+from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
@@ -20,6 +21,7 @@ from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
 from pllm_notebook.schema import FittedSchema, OutputType, packed
 from pllm_notebook.settings import Options, current
+from pllm_notebook.tools import Toolbox
 
 if TYPE_CHECKING:
     from pllm_notebook.sim import Simulator
@@ -73,16 +75,23 @@ class Ask:
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
         json_object: Whether JSON of any shape is asked for, where there is no type.
+        marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
         sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
 
     Attributes:
         pack: Rows that are asked in one call, None for one row a call.
         packed: The same question, as it is put to a whole pack; its "prompt" is `prompts.packed`. None likewise.
+        calls: As given.
+        toolbox: The tools that it offers, None for none.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that nobody reads.
+        ceiling: Rates that its calls keep together with those of other questions, in place of its options' own;
+            None for those. Set before the question is put.
 
     Raises:
         UnsupportedSchemaError: When the provider cannot be asked for the type. Nothing was sent.
+        UsageError: For tools that cannot be offered, or not so. Nothing was sent.
     """
 
     def __init__(
@@ -95,9 +104,15 @@ class Ask:
         sample: int = 0,
         history: tuple[Turn, ...] = (),
         json_object: bool = False,
+        marks: bool = True,
+        calls: bool = False,
         sharing: int | None = None,
     ) -> None:
         self.target = target
+        self.calls = calls
+        self.toolbox = _toolbox(options, calls=calls)
+        self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect)
+        self._marks = marks
         self._json_object = json_object
         self.sample = sample
         self._history = history
@@ -118,6 +133,7 @@ class Ask:
             self.packed = Ask(target, longer, packed(output), system, sample=sample, history=history, sharing=k)
             self._shared_keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, k)
         self.shared = True
+        self.ceiling: Ceiling | None = None
         self._dressed: _Dress | None = None
         self._lead = Lead()
         self._lock = threading.Lock()
@@ -142,6 +158,10 @@ class Ask:
         limit = options.max_output_tokens
         if limit is None and options.max_cost_usd is not None:
             limit = OUTPUT_LIMIT_UNDER_BUDGET
+        choice = "auto"
+        if self.toolbox is not None and not (options.run_tools and dialogue.turns[-1].role == "tool"):
+            # A model that must call a tool again after each result would never answer.
+            choice = self.toolbox.choice
         return self.target.wire.encode(
             Request(
                 model=self.target.model,
@@ -153,6 +173,9 @@ class Ask:
                 temperature=None if options.temperature is None else float(options.temperature),
                 max_output_tokens=limit,
                 extra_body=options.extra_body,
+                tools=self._tools,
+                tool_choice=choice,
+                parallel_tool_calls=None if self.toolbox is None else self.toolbox.parallel,
                 json_object=self._json_object,
             )
         )
@@ -217,8 +240,8 @@ class Ask:
         return len(parts.before) + len(text_json) + len(parts.after)
 
     def prefix(self) -> str | None:
-        """Name what the bodies of all rows begin with, None where the provider's prompt cache would not keep it."""
-        return self.target.prefix_name(self._intended, self._lead.text)
+        """Name what the bodies of all rows begin with, None where the provider's prompt cache would not keep it, or is not to."""
+        return self.target.prefix_name(self._intended, self._lead.text) if self._marks else None
 
     def _fitting(self, text_json: bytes) -> tuple[Parts, bytes]:
         """Give the body for a row, and what of its text goes into the hole."""
@@ -233,7 +256,7 @@ class Ask:
     def _dress(self) -> _Dress:
         target = self.target
         with self._lock:
-            lead, shared, dressed = self._lead.text, self.shared, self._dressed
+            lead, shared, dressed = self._lead.text, self.shared and self._marks, self._dressed
             if (
                 dressed is None
                 or dressed.version != target.quirks.version
@@ -258,7 +281,7 @@ class Ask:
         return key_of(target.provider, target.path, body, self.options.salt, self.sample)
 
     def _wired(self, body: Mapping[str, Any]) -> bytes:
-        return orjson.dumps(self.target.dress(body, self._lead.text, shared=self.shared))
+        return orjson.dumps(self.target.dress(body, self._lead.text, shared=self.shared and self._marks))
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Give the model's price, None for unknown."""
@@ -267,6 +290,27 @@ class Ask:
             return None
         hour = kept_for_an_hour(self.options.extra_body)
         return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
+
+
+def _toolbox(options: Options, *, calls: bool) -> Toolbox | None:
+    if not options.tools:
+        return None
+    box = Toolbox.of(options.tools, options.tool_choice, options.parallel_tool_calls)
+    if options.pack is not None and options.pack > 1:
+        raise UsageError(
+            "Rows that share a call (pack=) cannot each call tools. Leave one of them out. Nothing was sent."
+        )
+    if calls and options.run_tools:
+        raise UsageError(
+            "run_tools=True runs what the model calls, and then there are no calls left to give. Leave it out, or ask "
+            "for the answer (parse, complete). Nothing was sent."
+        )
+    if options.run_tools and (without := box.unrunnable()):
+        raise UsageError(
+            f"run_tools=True runs Python functions, and there is none behind {', '.join(map(repr, without))}. Give "
+            f"functions, or take the calls and run them yourself (df.llm.call_tools). Nothing was sent."
+        )
+    return box
 
 
 def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Target:

@@ -36,6 +36,7 @@ class ComposedCourse(ABC):
         store: None to keep nothing.
         ended: Called when the run has ended, however it did.
         means: What its courses are given.
+        purse: Money that it shares with other runs; None for one of its own, from the options.
 
     Attributes:
         ledger: The outcomes; set by whoever composes.
@@ -54,6 +55,7 @@ class ComposedCourse(ABC):
         store: Store | None,
         ended: Callable[[], None],
         means: Means,
+        purse: Purse | None = None,
     ) -> None:
         options = asks[0].options
         self.total = total
@@ -65,7 +67,12 @@ class ComposedCourse(ABC):
         self._raises = options.mode == "sync" or options.errors == "raise"
         self._ending = Ending()
         self._courses = Courses(
-            engine, store, means, Purse(options.max_cost_usd), self._course_ended, serial=options.mode == "sync"
+            engine,
+            store,
+            means,
+            purse or Purse(options.max_cost_usd),
+            self._course_ended,
+            serial=options.mode == "sync",
         )
 
     # What displays and callers read.

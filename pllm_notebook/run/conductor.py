@@ -118,6 +118,7 @@ class Conductor:
             failures=KeptFailures(ask, store, prompt, rows),
             meanwhile=self._meanwhile,
             owner=self,
+            worked=lambda: self._tender.complete(),
         )
         self._tender = Tender(
             ask,
@@ -131,6 +132,7 @@ class Conductor:
             spending=self._spending,
             meanwhile=self._meanwhile,
             landed=self._reception.landed,
+            working=lambda: self._reception.working > 0,
             owner=self,
         )
         self._planning = Planning(
@@ -142,6 +144,7 @@ class Conductor:
             backlog=self._backlog,
             meanwhile=self._meanwhile,
             tender=self._tender,
+            calling=self._reception.run_tools,
             failed=self._raise_at,
             owner=self,
         )
@@ -244,6 +247,7 @@ class Conductor:
         """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
         if self._ending.stop(state, error):
             self._tender.detach()
+            self._reception.let_go()
             self._finish_if_over()
 
     def fail(self, error: Exception) -> None:
@@ -256,6 +260,7 @@ class Conductor:
             return
         self.broken = True
         self._ending.stop("failed", error)
+        self._reception.let_go()
         try:
             self._tender.detach()
         finally:

@@ -45,6 +45,8 @@ class Explanation:
         latency_s: Of the last request, None where there was none.
         usage: Tokens, None for unknown.
         cost_usd: None for unknown. What it cost when it was paid, now or earlier.
+        steps: Where the answer took several: each call of a tool with what it gave, and each of the model's replies,
+            in order; () for one reply alone.
     """
 
     position: int
@@ -63,6 +65,7 @@ class Explanation:
     cost_usd: float | None
     pack: int | None = None
     pack_id: str = ""
+    steps: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<10} {without_controls(text)}" for name, text in self._lines())
@@ -88,6 +91,7 @@ class Explanation:
             ("prompt", self.prompt or ""),
             ("value", "" if self.value is None else repr(self.value)),
             ("failure", self.failure),
+            ("steps", "\n".join(self.steps)),
             ("reply", _pretty(self.reply)),
             ("attempts", str(self.attempts)),
             ("latency", "" if self.latency_s is None else f"{self.latency_s:.3f} s"),
@@ -145,7 +149,17 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
         cost_usd=outcome.cost_usd if replies and outcome is not None else None,
         pack=pack,
         pack_id=pack_id,
+        steps=tuple(map(_step, replies)) if len(replies) > 1 else (),
     )
+
+
+def _step(about: Mapping[str, Any]) -> str:
+    """Say in a line what a reply, or a tool, has brought (see `Outcome.replies`)."""
+    tool = about.get("tool")
+    if tool is not None:
+        return f"{tool['name']} {'failed' if tool['failed'] else 'gave'}: {tool['content']}"
+    calls = ", ".join(f"{name}({arguments})" for _, name, arguments in about.get("calls") or ())
+    return f"the model called {calls}" if calls else "the model answered"
 
 
 def _body(ask: Ask, run: Run, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:

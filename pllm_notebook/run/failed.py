@@ -17,7 +17,7 @@ from pllm_notebook.records import Dialogue, FailedCall, Failure, FailureKind, Pr
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.shared_store import SharedStore
 
-__all__ = ["KeptFailures", "RunStore", "in_full"]
+__all__ = ["KeptFailures", "RunStore", "in_full", "rejected_before"]
 
 # Nothing was sent for these, or nobody knows how it would have ended.
 _UNSENT = frozenset(
@@ -82,15 +82,20 @@ class KeptFailures:
 
         With `cache="refresh"` there are none: everything is sent.
         """
-        if self._store is None or self._ask.options.cache == "refresh" or not keys:
-            return {}
-        found = self._store.rejected(keys)
-        return {key: _as_then(call) for key, call in found.items() if call.failure.status in _FINAL_STATUS}
+        return rejected_before(self._ask, self._store, keys)
 
     def valid(self, keys: Sequence[str]) -> None:
         """Forget failures of calls whose stored reply is valid by now: the type's own validators have changed."""
         if self._store is not None and keys:
             self._store.note_valid(keys)
+
+
+def rejected_before(ask: Ask, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
+    """Give, of some calls, the failures that keep them from being sent again unasked (see `KeptFailures.rejected`)."""
+    if store is None or ask.options.cache == "refresh" or not keys:
+        return {}
+    found = store.rejected(keys)
+    return {key: _as_then(call) for key, call in found.items() if call.failure.status in _FINAL_STATUS}
 
 
 def _as_then(call: FailedCall) -> Failure:

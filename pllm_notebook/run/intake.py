@@ -17,7 +17,7 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Prompt
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
-from pllm_notebook.run.settle import Arrival, Repair, settle
+from pllm_notebook.run.settle import Arrival, Settled, settle
 
 __all__ = ["Intake"]
 
@@ -42,7 +42,7 @@ class Intake:
         engine: Engine,
         store: Store | None,
         prompt: Callable[[int], Prompt],
-        settled: Callable[[list[tuple[Arrival, Outcome | Repair]]], None],
+        settled: Callable[[list[tuple[Arrival, Settled]]], None],
         unsaved: Callable[[Arrival], None],
     ) -> None:
         self._ask = ask
@@ -96,8 +96,8 @@ class Intake:
             work = self._loop.loop.run_in_executor(self._workers, settle, self._ask, self._store, self._prompt, group)
             work.add_done_callback(partial(self._have_read, group))
 
-    def _have_read(self, group: list[Arrival], work: asyncio.Future[list[Outcome | Repair]]) -> None:
-        outcomes: Sequence[Outcome | Repair]
+    def _have_read(self, group: list[Arrival], work: asyncio.Future[list[Settled]]) -> None:
+        outcomes: Sequence[Settled]
         try:
             outcomes = work.result()
         except BaseException as error:  # ours or the interpreter's: rows must not wait for ever

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["HOLE", "KEY_VERSION", "KeyMaker", "Parts", "key_of"]
+__all__ = ["HOLE", "KEY_VERSION", "OUTPUT_LIMIT", "KeyMaker", "Parts", "key_of"]
 
 KEY_VERSION = 1
 
@@ -40,7 +40,7 @@ _TRANSPORT = frozenset(
         "user",
     }
 )
-_OUTPUT_LIMIT = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"})
+OUTPUT_LIMIT = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"})
 
 
 class Parts:
@@ -107,7 +107,7 @@ def key_of(
 def _envelope(
     provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int, pack: int | None
 ) -> dict[str, Any]:
-    without = _TRANSPORT | _OUTPUT_LIMIT
+    without = _TRANSPORT | OUTPUT_LIMIT
     kept = {name: value for name, value in body.items() if name not in without}
     if "generationConfig" in kept:  # Google keeps its limit one level down
         config = {name: value for name, value in kept["generationConfig"].items() if name not in without}

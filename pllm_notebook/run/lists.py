@@ -16,6 +16,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Prompt
 from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.composed import ComposedCourse
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.courses import failure_of
@@ -62,6 +63,7 @@ def start_list(
     heard: Callable[[int], None] | None = None,
     *,
     cache_dir: str | None = None,
+    purse: Purse | None = None,
 ) -> Run:
     """Start a run over a list in the background, and give its handle at once.
 
@@ -71,13 +73,15 @@ def start_list(
         rows: The list, and the shape that its answers take.
         heard: Called on the engine's loop with each row that has ended, once its answer is stored.
         cache_dir: Where the answers are kept, None for the configured place.
+        purse: Money that it shares with other runs; None for one of its own, from the options.
 
     Raises:
         UsageError: See `start`.
         StoreError: When the cache cannot be opened. Nothing was sent.
     """
     first, *further = [part.ask for part in parts]
-    return start(first, rows, further=further, conduct=partial(ListCourse, parts, heard), cache_dir=cache_dir)
+    conduct = partial(ListCourse, parts, heard, purse=purse)
+    return start(first, rows, further=further, conduct=conduct, cache_dir=cache_dir)
 
 
 class ListCourse(ComposedCourse):
@@ -93,6 +97,7 @@ class ListCourse(ComposedCourse):
         store: None to keep nothing.
         ended: Called when the run has ended, however it did.
         means: What the courses are given.
+        purse: See `start_list`.
     """
 
     def __init__(
@@ -104,8 +109,9 @@ class ListCourse(ComposedCourse):
         store: Store | None,
         ended: Callable[[], None],
         means: Means,
+        purse: Purse | None = None,
     ) -> None:
-        super().__init__([part.ask for part in parts], rows.total, engine, store, ended, means)
+        super().__init__([part.ask for part in parts], rows.total, engine, store, ended, means, purse)
         self.ledger = Ledger(rows.total)
         self._heard = heard
         self._asks = {row: part.ask for part in parts for row in part.rows}

@@ -14,7 +14,7 @@ from pllm_notebook.records import Failure, Prompt
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.outcomes import Ledger, Outcome
-from pllm_notebook.run.settle import Arrival, Repair, settle
+from pllm_notebook.run.settle import Arrival, Repair, Settled, settle
 
 __all__ = ["Chunk", "Planner", "Prompts", "WholePrompts"]
 
@@ -56,7 +56,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         weights: Rows of this chunk that each call answers, whether or not the call is new.
-        settled: Calls that the store answers.
+        settled: Calls that the store answers, or goes on with.
         rejected: Calls that a provider has rejected before; they are not sent again unasked.
         missing: Calls that must be sent.
         skipped: Rows with a missing value.
@@ -64,7 +64,7 @@ class Chunk(NamedTuple):
     """
 
     weights: dict[int, int]
-    settled: list[tuple[Arrival, Outcome | Repair]]
+    settled: list[tuple[Arrival, Settled]]
     rejected: list[tuple[int, Outcome]]
     missing: list[int]
     skipped: int
@@ -145,8 +145,8 @@ class Planner:
         return Chunk(weights, list(zip(arrivals, settled, strict=True)), rejected, missing, skipped, failed)
 
     def _rejected(
-        self, settled: list[Outcome | Repair], missing: list[int], plain: dict[int, str]
-    ) -> tuple[list[Outcome | Repair], list[tuple[int, Outcome]], list[int]]:
+        self, settled: list[Settled], missing: list[int], plain: dict[int, str]
+    ) -> tuple[list[Settled], list[tuple[int, Outcome]], list[int]]:
         """Take out, of what would be sent, the calls that a provider has rejected before."""
         keys = self._ledger.keys
         sent = [keys[call] for call in missing] + [plain[call] for call in missing if call in plain]

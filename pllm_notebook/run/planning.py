@@ -14,6 +14,7 @@ from pllm_notebook.run.ending import Ending, Owner
 from pllm_notebook.run.meanwhile import Meanwhile
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.planner import Chunk, Planner
+from pllm_notebook.run.settle import Calling, Repair
 from pllm_notebook.run.tender import Tender
 from pllm_notebook.run.watched import watched
 
@@ -32,6 +33,7 @@ class Planning:
         backlog: Takes what must be sent.
         meanwhile: Finds what came later.
         tender: Told when there is something to send, and when the plan is whole.
+        calling: Called with a stored reply whose tools are to be run.
         failed: Called with the first row that can never be sent, and why.
         owner: The run, which ends when planning raises.
     """
@@ -47,6 +49,7 @@ class Planning:
         backlog: Backlog,
         meanwhile: Meanwhile,
         tender: Tender,
+        calling: Callable[[Calling], None],
         failed: Callable[[int, Failure], None],
         owner: Owner,
     ) -> None:
@@ -59,6 +62,7 @@ class Planning:
         self._backlog = backlog
         self._meanwhile = meanwhile
         self._tender = tender
+        self._run_tools = calling
         self._failed = failed
         self._owner = owner
         self._only_look = ask.options.cache == "only"
@@ -96,8 +100,10 @@ class Planning:
         for arrival, settled in chunk.settled:
             if isinstance(settled, Outcome):
                 books.record(arrival.call, settled)
-            else:
+            elif isinstance(settled, Repair):
                 self._backlog.repair((settled,))
+            else:
+                self._run_tools(settled)
         for call, outcome in chunk.rejected:
             books.record(call, outcome)
         if chunk.failed:

@@ -22,8 +22,9 @@ from pllm_notebook.run.intake import Intake
 from pllm_notebook.run.meanwhile import Meanwhile
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.packing import Pack, Packing, falls_apart
-from pllm_notebook.run.settle import Alone, Arrival, NextTurn, Repair
+from pllm_notebook.run.settle import Alone, Arrival, Calling, NextTurn, Repair, Settled
 from pllm_notebook.run.watched import watched
+from pllm_notebook.run.workshop import Workshop
 
 __all__ = ["Reception"]
 
@@ -45,6 +46,7 @@ class Reception:
         failures: What failed calls leave in the store.
         meanwhile: Told of the run's own replies.
         owner: The run, which ends when the provider refuses it as a whole or answers cannot be saved.
+        worked: Called when the last of the tools that ran has ended: what gathers calls may now have them all.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Reception:
         failures: KeptFailures,
         meanwhile: Meanwhile,
         owner: Owner,
+        worked: Callable[[], None],
     ) -> None:
         self._ask = ask
         self._ending = ending
@@ -71,7 +74,14 @@ class Reception:
         self._failures = failures
         self._meanwhile = meanwhile
         self._owner = owner
+        self._worked = worked
         self._intake = Intake(ask, engine, store, prompt, self._take_settled, self._take_unsaved)
+        self._workshop = Workshop(ask, engine, store, prompt, self._take_worked)
+
+    @property
+    def working(self) -> int:
+        """Replies whose tools are being run: a further call comes of most of them."""
+        return self._workshop.working
 
     def landed(self, key: str, tag: int | Repair | Pack, rung: int, landing: Landing, cost_usd: float | None) -> None:
         """Take what a call ended with (see `Landed`)."""
@@ -108,6 +118,15 @@ class Reception:
         """Store and read one answer, whoever brought it; its call is open in the books until then."""
         self._intake.take(key, arrival)
 
+    def run_tools(self, calling: Calling) -> None:
+        """Run what a stored reply calls; its call is open in the books until then."""
+        self._books.open += 1
+        self._take_settled([(calling.arrival, calling)])
+
+    def let_go(self) -> None:
+        """Wait for no tool any longer: the run is to end, and a row whose tool still runs stays pending."""
+        self._books.open -= self._workshop.let_go()
+
     def fail(self, error: Exception) -> None:
         """End the run by a fault of ours (see `watched`)."""
         self._owner.fail(error)
@@ -123,10 +142,15 @@ class Reception:
         self._owner.go_on()
 
     @watched
-    def _take_settled(self, settled: list[tuple[Arrival, Outcome | Repair]]) -> None:
+    def _take_settled(self, settled: list[tuple[Arrival, Settled]]) -> None:
         """Take what has been stored and read."""
         for arrival, outcome in settled:
+            if isinstance(outcome, Calling) and self._ending.stopping is None:
+                self._workshop.take(outcome)
+                continue
             self._books.open -= 1
+            if isinstance(outcome, Calling):
+                continue  # the row stays pending
             if isinstance(outcome, Outcome):
                 if outcome.failure is not None and not outcome.cached:
                     self._failures.note(outcome.key, arrival.row, outcome.failure, arrival.said)
@@ -134,6 +158,11 @@ class Reception:
             else:
                 self._backlog.repair((outcome,))
         self._owner.go_on()
+
+    def _take_worked(self, settled: list[tuple[Arrival, Settled]]) -> None:
+        self._take_settled(settled)
+        if not self._workshop.working:
+            self._worked()
 
     @watched
     def _take_unsaved(self, arrival: Arrival) -> None:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from pllm_notebook.run.run import Run
 
-__all__ = ["find", "remember", "runs"]
+__all__ = ["find", "forget", "remember", "runs"]
 
 # A run holds its answers; a notebook left open for a month should not hold them all.
 _MOST_RUNS = 50
@@ -19,6 +19,11 @@ def remember(run: Run) -> None:
     _runs[run.id] = run
     for old in [old for old in _runs.values() if old.done()][: max(0, len(_runs) - _MOST_RUNS)]:
         del _runs[old.id]
+
+
+def forget(run: Run) -> None:
+    """Let go of a run that is only a piece of something larger."""
+    _runs.pop(run.id, None)
 
 
 def runs() -> list[Run]:

@@ -1,26 +1,33 @@
-"""From stored replies to outcomes: validation, and the chain of repair turns.
+"""From stored replies to outcomes: validation, and the chain of further turns.
 
 Runs in a worker thread, since validators are the user's code. Replaying a chain from the store
-gives the same outcome without sending anything, because a repair turn is an ordinary call whose
-words come from the errors' places and types alone. An answer out of a pack has no repair turns: a
-row that is invalid there is asked by itself, as if it had never been in a pack.
+gives the same outcome without sending anything, because a further turn is an ordinary call: what it
+says of errors comes from their places and types alone, and what it says of tools is stored too. An
+answer out of a pack has no repair turns: a row that is invalid there is asked by itself, as if it had
+never been in a pack.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import orjson
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Finish, Prompt, Turn
+from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, Repair
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
+from pllm_notebook.run.tool_results import refused, result_key, result_of
 from pllm_notebook.schema import Invalid, extract_json, repair_lines
+from pllm_notebook.tools import Called, ReadCall, as_written
 
-__all__ = ["Alone", "Arrival", "NextTurn", "Repair", "settle"]
+__all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair", "Settled", "settle", "with_results"]
+
+Settled = Outcome | Repair | Calling
+"""What becomes of a reply: the row's outcome, a further call, or tools to run."""
 
 _UNUSABLE = {
     Finish.TRUNCATED: (
@@ -32,131 +39,7 @@ _UNUSABLE = {
 }
 
 
-@dataclass(slots=True)
-class Arrival:
-    """A reply that is in the store (or in hand, where there is none) and not yet read.
-
-    Attributes:
-        call: Index in the ledger.
-        key: Key of the row's own call, not of a repair.
-        entry: The reply.
-        prompt: Makes the row's prompt, which only a repair needs.
-        said: The conversation so far; None for the row's own call.
-        metas: Of the replies before this one.
-        repairs: Repair turns that are behind it.
-        cached: Whether everything so far came from the store.
-        rung: The structured-output rung it was sent on, None for a stored one.
-        attempts: Requests that this reply took.
-    """
-
-    call: int
-    key: str
-    entry: Entry
-    row: int
-    said: Dialogue | None = None
-    metas: tuple[bytes, ...] = ()
-    repairs: int = 0
-    cached: bool = True
-    rung: int | None = None
-    attempts: int = 0
-
-
-class Repair(ABC):
-    """A further call that a row needs. Made as one of the two kinds below.
-
-    Attributes:
-        call: Index in the ledger.
-        key: Of the further call.
-    """
-
-    __slots__ = ()
-    call: int
-    key: str
-
-    @abstractmethod
-    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
-        """Give what makes the wire's bytes, and their number."""
-
-    @abstractmethod
-    def arrived(self, entry: Entry, rung: int) -> Arrival:
-        """Give what comes of its reply."""
-
-    @abstractmethod
-    def found(self, entry: Entry) -> Arrival:
-        """Give what comes of its reply where another run has brought it."""
-
-    @abstractmethod
-    def failed(self, failure: Failure) -> Outcome:
-        """Give the outcome of a row whose further call failed: what was paid before it is kept."""
-
-
-@dataclass(frozen=True)
-class NextTurn(Repair):
-    """A repair turn: the model is shown what was wrong with its answer.
-
-    Attributes:
-        arrival: The reply that is wrong.
-        said: The conversation, the turn to be sent included.
-    """
-
-    arrival: Arrival
-    key: str
-    said: Dialogue
-
-    @property
-    def call(self) -> int:  # type: ignore[override]
-        """Index in the ledger."""
-        return self.arrival.call
-
-    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
-        return partial(ask.content_of, self.said), len(ask.content_of(self.said))
-
-    def arrived(self, entry: Entry, rung: int) -> Arrival:
-        return replace(self.found(entry), cached=False, rung=rung)
-
-    def found(self, entry: Entry) -> Arrival:
-        before = self.arrival
-        metas = (*before.metas, before.entry.meta)
-        cached = before.cached
-        return Arrival(before.call, before.key, entry, before.row, self.said, metas, before.repairs + 1, cached)
-
-    def failed(self, failure: Failure) -> Outcome:
-        before = self.arrival
-        return Outcome(None, failure, before.key, (*before.metas, before.entry.meta), False, before.entry)
-
-
-@dataclass(frozen=True)
-class Alone(Repair):
-    """A row of a pack that must be asked in a call of its own.
-
-    Attributes:
-        call: Index in the ledger.
-        row: Whose prompt it is.
-        key: Of that call: the plain one.
-        metas: What the row bears of packs that brought it no valid answer.
-    """
-
-    call: int
-    row: int
-    key: str
-    metas: tuple[bytes, ...] = ()
-
-    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
-        words = ask.words(prompt(self.row))
-        assert not isinstance(words, Failure)  # it has been in a pack
-        return partial(ask.content, words), ask.size(words)
-
-    def arrived(self, entry: Entry, rung: int) -> Arrival:
-        return replace(self.found(entry), cached=False, rung=rung)
-
-    def found(self, entry: Entry) -> Arrival:
-        return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
-
-    def failed(self, failure: Failure) -> Outcome:
-        return Outcome(None, failure, self.key, self.metas, False)
-
-
-def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arrival]) -> list[Outcome | Repair]:
+def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arrival]) -> list[Settled]:
     """Read *arrivals*, in order.
 
     Args:
@@ -165,11 +48,12 @@ def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arr
         prompt: `Rows.prompt`.
         arrivals: What came; all are read at once, since validating in bulk costs a third less.
     """
-    settled: list[Outcome | Repair | None] = [None] * len(arrivals)
+    settled: list[Settled | None] = [None] * len(arrivals)
     whole = [i for i, arrival in enumerate(arrivals) if arrival.entry.finish is Finish.COMPLETE]
     if ask.fitted is None:
         for i in whole:
-            settled[i] = _value(arrivals[i], arrivals[i].entry.text.decode("utf-8", "surrogatepass"))
+            text = arrivals[i].entry.text.decode("utf-8", "surrogatepass")
+            settled[i] = _value(arrivals[i], Called(text, ()) if ask.calls else text)
     else:
         parsed = ask.fitted.parse_many([arrivals[i].entry.text for i in whole])
         for i, value in zip(whole, parsed, strict=True):
@@ -178,7 +62,9 @@ def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arr
             else:
                 settled[i] = _value(arrivals[i], value)
     return [
-        _unusable(arrivals[i]) if outcome is None else outcome  # every complete one has been filled in
+        _otherwise(ask, store, prompt, arrivals[i])
+        if outcome is None
+        else outcome  # every complete one has been filled in
         for i, outcome in enumerate(settled)
     ]
 
@@ -187,7 +73,7 @@ def _value(arrival: Arrival, value: object) -> Outcome:
     return Outcome(value, None, arrival.key, (*arrival.metas, arrival.entry.meta), arrival.cached)
 
 
-def _failed(arrival: Arrival, kind: FailureKind, message: str) -> Outcome:
+def _failed(arrival: Arrival, kind: FailureKind, message: str, raw: str | None = None) -> Outcome:
     metas = (*arrival.metas, arrival.entry.meta)
     outcome = Outcome(None, None, arrival.key, metas, arrival.cached, arrival.entry)
     replies = outcome.replies()
@@ -195,7 +81,7 @@ def _failed(arrival: Arrival, kind: FailureKind, message: str) -> Outcome:
         kind=kind,
         message=message,
         status=200,
-        raw=arrival.entry.text.decode("utf-8", "replace"),
+        raw=arrival.entry.text.decode("utf-8", "replace") if raw is None else raw,
         attempts=sum(about["attempts"] for about in replies),
         request_id=replies[-1]["request_id"],
         cost_usd=outcome.cost_usd,
@@ -203,8 +89,10 @@ def _failed(arrival: Arrival, kind: FailureKind, message: str) -> Outcome:
     return outcome
 
 
-def _unusable(arrival: Arrival) -> Outcome:
+def _otherwise(ask: Ask, store: Store | None, prompt: object, arrival: Arrival) -> Settled:
     entry = arrival.entry
+    if entry.finish is Finish.CALLED:
+        return _called(ask, store, prompt, arrival)
     kind, message = _UNUSABLE[entry.finish]
     detail = entry.about["detail"]
     limit = f" of {entry.output_limit:,} tokens" if entry.output_limit else ""
@@ -212,7 +100,7 @@ def _unusable(arrival: Arrival) -> Outcome:
     return _failed(arrival, kind, message.format(limit=limit, detail=detail))
 
 
-def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Outcome | Repair:
+def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Settled:
     assert ask.fitted is not None
     quirks = ask.target.quirks
     text = arrival.entry.text.decode("utf-8", "surrogatepass")
@@ -232,25 +120,105 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
         return _failed(arrival, invalid.kind, invalid.message)
     said = arrival.said or _asked(ask, prompt(arrival.row))  # type: ignore[operator]
     turns = (*said.turns, Turn("assistant", text or "(no answer)"), Turn("user", _told(invalid)))
-    said = replace(said, turns=turns)
+    further = _further(ask, store, prompt, arrival, replace(said, turns=turns), repair=True)
+    return _failed(arrival, invalid.kind, invalid.message) if further is None else further
+
+
+def _further(
+    ask: Ask,
+    store: Store | None,
+    prompt: object,
+    arrival: Arrival,
+    said: Dialogue,
+    *,
+    told: tuple[bytes, ...] = (),
+    repair: bool = False,
+) -> Settled | None:
+    """Go on with a further turn, in the store as far as it goes; None where it would have to be sent and must not."""
     key = ask.key_of(said)
     known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None
-    if known is None or not known.serves(ask.output_limit):
-        if ask.options.cache == "only":
-            return _failed(arrival, invalid.kind, invalid.message)
-        return NextTurn(arrival, key, said)
-    later = replace(
-        arrival,
-        entry=known,
-        said=said,
-        metas=(*arrival.metas, arrival.entry.meta),
-        repairs=arrival.repairs + 1,
-        rung=None,
+    if known is not None and known.serves(ask.output_limit):
+        return settle(ask, store, prompt, [arrival.followed(key, known, said, told, repair=repair)])[0]
+    return None if ask.options.cache == "only" else NextTurn(arrival, key, said, told, repair)
+
+
+def _called(ask: Ask, store: Store | None, prompt: object, arrival: Arrival) -> Settled:
+    """Settle a whole reply that calls tools."""
+    entry, box, options = arrival.entry, ask.toolbox, ask.options
+    calls = entry.calls
+    if box is None and ask.calls:
+        return _value(arrival, Called(entry.text.decode("utf-8", "surrogatepass"), tuple(map(as_written, calls))))
+    names = ", ".join(dict.fromkeys(call.name for call in calls))
+    raw = "\n".join(f"{call.name}({call.arguments})" for call in calls)
+    if box is None or not (ask.calls or options.run_tools):
+        told = (
+            f"The model called {names} in place of an answer, and nothing runs tools here. run_tools=True runs "
+            f"functions that are given as tools=; df.llm.call_tools gives the calls themselves."
+        )
+        return _failed(arrival, FailureKind.TOOL_CALL, told, raw)
+    read = box.read(calls, ask.target.dialect)
+    wrong = [one for one in read if one.invalid is not None]
+    if ask.calls and not wrong:
+        text = entry.text.decode("utf-8", "surrogatepass")
+        return _value(arrival, Called(text, tuple(one.call for one in read)))
+    if wrong and arrival.repairs >= options.max_repairs:
+        message = "; ".join(f"{one.call.name}: {one.invalid.message}" for one in wrong if one.invalid is not None)
+        return _failed(arrival, FailureKind.SCHEMA, message, raw)
+    if options.run_tools and arrival.turns + 1 >= options.max_turns:
+        told = (
+            f"The model still calls tools ({names}) in its reply {arrival.turns + 1}, and max_turns="
+            f"{options.max_turns} replies may go into one answer. Raise it to let the model go on."
+        )
+        return _failed(arrival, FailureKind.TOOL_CALL, told, raw)
+    said = arrival.said or _asked(ask, prompt(arrival.row))  # type: ignore[operator]
+    # The reply in its provider's own form: signatures in it must come back as they were.
+    reply = ask.target.wire.decode(orjson.loads(entry.raw))
+    spoken = Turn("assistant", reply.text, calls=calls, echo=reply.echo)
+    calling = Calling(
+        arrival, replace(said, turns=(*said.turns, spoken)), read, _known_results(ask, store, arrival, read)
     )
-    return settle(ask, store, prompt, [later])[0]
+    if len(calling.results) == len(read):
+        return with_results(ask, store, prompt, calling, calling.results)
+    if options.cache == "only":
+        told = f"The result of {names} is not in the cache, and cache='only' runs nothing."
+        return _failed(arrival, FailureKind.NOT_CACHED, told, raw)
+    return calling
 
 
-def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Outcome | Repair:
+def _known_results(ask: Ask, store: Store | None, arrival: Arrival, read: Sequence[ReadCall]) -> dict[int, Entry]:
+    """Give, by their places, the results of calls that need not be run: wrong ones, and those in the store."""
+    known = {at: refused(one, ask) for at, one in enumerate(read) if one.invalid is not None or ask.calls}
+    if store is None or ask.options.cache not in ("use", "only"):
+        return known
+    keys = {result_key(arrival, at, one.call): at for at, one in enumerate(read) if at not in known}
+    return known | {keys[key]: entry for key, entry in store.get_many(list(keys)).items()}
+
+
+def with_results(
+    ask: Ask, store: Store | None, prompt: object, calling: Calling, results: Mapping[int, Entry]
+) -> Settled:
+    """Ask on with what tools gave.
+
+    Args:
+        ask: The question.
+        store: As for `settle`.
+        prompt: As for `settle`.
+        calling: The calls.
+        results: What each gave, by its place; of all of them.
+    """
+    entries = [results[at] for at in range(len(calling.read))]
+    turn = Turn("tool", "", results=tuple(map(result_of, calling.read, entries)))
+    said = replace(calling.said, turns=(*calling.said.turns, turn))
+    repair = any(one.invalid is not None for one in calling.read)
+    told = tuple(entry.meta for entry in entries)
+    further = _further(ask, store, prompt, calling.arrival, said, told=told, repair=repair)
+    if further is None:
+        message = "The model's next turn is not in the cache, and cache='only' sends nothing."
+        return _failed(calling.arrival, FailureKind.NOT_CACHED, message)
+    return further
+
+
+def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Settled:
     words = ask.words(prompt(arrival.row))  # type: ignore[operator]
     assert not isinstance(words, Failure)  # it has been in a pack
     key = ask.plain_key(words)
@@ -265,7 +233,7 @@ def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, 
 
 
 def _asked(ask: Ask, prompt: Prompt) -> Dialogue:
-    assert not isinstance(prompt, Body)  # a whole body has no type that its reply could miss
+    assert not isinstance(prompt, Body)  # a whole body has no type that its reply could miss, and no tools of ours
     return ask.dialogue(prompt)
 
 

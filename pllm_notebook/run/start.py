@@ -46,6 +46,8 @@ def ask_for(
     sample: int = 0,
     history: tuple[Turn, ...] = (),
     json_object: bool = False,
+    marks: bool = True,
+    calls: bool = False,
     keys: Mapping[str, Key] | None = None,
 ) -> Ask:
     """Make a question ready.
@@ -57,6 +59,8 @@ def ask_for(
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
         json_object: Whether JSON of any shape is asked for, where there is no type.
+        marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
         keys: API keys by provider, in place of the environment's.
 
     Raises:
@@ -68,7 +72,17 @@ def ask_for(
         told = instruction("" if output is None else output.doc, fields)
         system = f"{system}\n\n{told}" if system else told
     target = target_for(options, keys)
-    return Ask(target, options, output, system, sample=sample, history=history, json_object=json_object)
+    return Ask(
+        target,
+        options,
+        output,
+        system,
+        sample=sample,
+        history=history,
+        json_object=json_object,
+        marks=marks,
+        calls=calls,
+    )
 
 
 class Means:

@@ -68,6 +68,7 @@ class Tender:
         spending: What it may cost.
         meanwhile: Asked before a call is sent again.
         landed: Called with each call that has come down.
+        working: Tells whether tools are being run, of which further calls may come.
         owner: The run, which ends when the lane cannot be opened, and when there is no money left.
     """
 
@@ -85,6 +86,7 @@ class Tender:
         spending: Spending,
         meanwhile: Meanwhile,
         landed: Landed,
+        working: Callable[[], bool],
         owner: Owner,
     ) -> None:
         self._ask = ask
@@ -100,6 +102,7 @@ class Tender:
         self._budget = spending.budget
         self._meanwhile = meanwhile
         self._give = landed
+        self._working = working
         self._owner = owner
         self._serial = ask.options.mode == "sync"
         self._batch = ask.options.mode == "batch"
@@ -123,7 +126,7 @@ class Tender:
 
     @property
     def _all_out(self) -> bool:
-        return self._books.planned and not self._backlog
+        return self._books.planned and not self._backlog and not self._working()
 
     def begin(self) -> Sender:
         """Let the lane expect calls, and give the lane."""
@@ -193,7 +196,10 @@ class Tender:
             spare=self._spare if options.hedge and not self._batch else None,
             whole=self._whole,
         )
-        feed.ceilings(self._loop.time(), options.requests_per_min, options.tokens_per_min)
+        if self._ask.ceiling is None:
+            feed.ceilings(self._loop.time(), options.requests_per_min, options.tokens_per_min)
+        else:
+            feed.keep(self._ask.ceiling)
         return feed
 
     @watched
@@ -237,7 +243,7 @@ class Tender:
 
     def _whole(self) -> bool:
         """Tell whether no more calls will come until some have landed: all are out, or there is no money for more."""
-        return self._books.planned and (not self._backlog or self._short_of_money)
+        return self._books.planned and not self._working() and (not self._backlog or self._short_of_money)
 
     def _cover(self, job: Job) -> bool:
         """Put by the money to send *job* again, whose requests so far may all have been paid."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+
+from tests.contract.served import Served
 
 __all__ = ["Asked", "BatchServer", "Torn"]
 
@@ -34,7 +35,7 @@ class Torn:
 Answer = Callable[[Asked], "tuple[int, Any] | Torn | AsyncIterator[bytes] | None"]
 
 
-class BatchServer:
+class BatchServer(Served):
     """Serves while it is open.
 
     Args:
@@ -46,47 +47,15 @@ class BatchServer:
     """
 
     def __init__(self, answer: Answer) -> None:
+        super().__init__()
         self.asked: list[Asked] = []
         self.sizes: list[int] = []
         self.left = 0
         self._answer = answer
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> BatchServer:
-        self._thread.start()
-        assert self._ready.wait(timeout=10)
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    @property
-    def url(self) -> str:
-        """The address, without any path."""
-        return f"http://127.0.0.1:{self._port}"
 
     @property
     def paths(self) -> list[str]:
         return [f"{each.method} {each.path}" for each in self.asked]
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        runner = self._loop.run_until_complete(self._listen())
-        self._loop.call_soon(self._ready.set)
-        self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-
-    async def _listen(self) -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(self._handle))
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0)
-        await site.start()
-        self._port = runner.addresses[0][1]
-        return runner
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body, size = b"", 0

@@ -29,7 +29,7 @@ class Parrot(Echo):
         super().__init__({}, status)
         self._page = page
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.path_qs, headers, await request.json()))
         bare = " ".join(value.removeprefix("Bearer ") for value in headers.values())

@@ -69,6 +69,20 @@ async def fetched(desk: BatchDesk, job: RemoteJob) -> dict[str, BatchResult]:
     return {result.custom_id: result async for result in desk.results(job)}
 
 
+def ended_after(
+    seconds: float, path: Path, target: Target, sim: Simulator, prompts: str
+) -> tuple[RemoteJob, dict[str, BatchResult]]:
+    """Submit a line for each character, let time go by, and fetch what there is."""
+
+    async def use(desk: BatchDesk) -> tuple[RemoteJob, dict[str, BatchResult]]:
+        job = await submitted(path, target, desk, list(prompts))
+        sim.advance(seconds)
+        job = await desk.look(job.id)
+        return job, await fetched(desk, job)
+
+    return with_desk(target, use)
+
+
 def read(target: Target, result: BatchResult) -> Reply | Failure | str:
     return result.failure if result.raw is None else target.read(result.raw)
 
@@ -156,13 +170,7 @@ def test_lines_that_failed_are_read_as_live_refusals(side: Side, sim: Simulator,
     target = target_of(side, sim)
     sim.set(batch_line_error=0.5)
 
-    async def use(desk: BatchDesk) -> tuple[RemoteJob, dict[str, BatchResult]]:
-        job = await submitted(path, target, desk, list("abcdefgh"))
-        sim.advance(60)
-        job = await desk.look(job.id)
-        return job, await fetched(desk, job)
-
-    job, results = with_desk(target, use)
+    job, results = ended_after(60, path, target, sim, "abcdefgh")
 
     outcomes = [read(target, result) for result in results.values()]
     failures = [each for each in outcomes if isinstance(each, Failure)]
@@ -195,13 +203,7 @@ def test_lines_that_expired_say_so(side: Side, sim: Simulator, path: Path) -> No
     target = target_of(side, sim)
     sim.set(batch_expire=0.5)
 
-    async def use(desk: BatchDesk) -> tuple[RemoteJob, dict[str, BatchResult]]:
-        job = await submitted(path, target, desk, list("abcd"))
-        sim.advance(200_000)
-        job = await desk.look(job.id)
-        return job, await fetched(desk, job)
-
-    job, results = with_desk(target, use)
+    job, results = ended_after(200_000, path, target, sim, "abcd")
 
     words = sorted(result.failure for result in results.values())
     assert job.state == "expired"
@@ -235,13 +237,7 @@ def test_a_job_that_failed_as_a_whole_says_why(side: Side, sim: Simulator, path:
     target = target_of(side, sim)
     sim.set(batch_fail=1)
 
-    async def use(desk: BatchDesk) -> tuple[RemoteJob, dict[str, BatchResult]]:
-        job = await submitted(path, target, desk, ["a"])
-        sim.advance(60)
-        job = await desk.look(job.id)
-        return job, await fetched(desk, job)
-
-    job, results = with_desk(target, use)
+    job, results = ended_after(60, path, target, sim, "a")
 
     assert job.state == "failed"
     assert "SIMULATED failure of validation" in job.message

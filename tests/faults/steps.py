@@ -96,6 +96,20 @@ def _live(job: dict[str, Any]) -> None:
     run.result()
 
 
+def fork_for_each_line(live: Callable[[dict[str, Any]], None]) -> None:
+    """Have a child of its own do each job of this process' input, one after the other, and say how it ended."""
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                live(json.loads(line))
+                code = 0
+            finally:
+                os._exit(code)
+        say("died", code=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
 def main() -> None:
     # What a run loads at its first use, once for all children; no thread is started by it.
     import aiohttp  # noqa: F401
@@ -103,16 +117,7 @@ def main() -> None:
 
     import pllm_notebook.store.health  # noqa: F401
 
-    for line in sys.stdin:
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                _live(json.loads(line))
-                code = 0
-            finally:
-                os._exit(code)
-        say("died", code=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    fork_for_each_line(_live)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_forced_tools_are_called_with_valid_arguments(gpt, claude, gemini):
         claude,
         tools=[{"name": "weather", "input_schema": TOOL}],
         tool_choice={"type": "tool", "name": "weather"},
-    ).content[0]
+    ).content[-1]
     call = generate(gemini, tools=[declared], tool_config={"function_calling_config": {"mode": "ANY"}}).function_calls[
         0
     ]

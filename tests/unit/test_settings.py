@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pllm_notebook import settings
-from pllm_notebook.exceptions import NotAvailableYetError, UnknownOptionError, UsageError
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.settings import configure, resolve
 
 
@@ -47,10 +47,23 @@ def test_an_option_that_no_one_reads_is_an_error(where: Any) -> None:
         where({"concurency": 3})
 
 
-@pytest.mark.parametrize("word", ["tools"])
-def test_a_documented_option_that_is_not_there_yet_says_so(word: str) -> None:
-    with pytest.raises(NotAvailableYetError, match=f"'{word}' is not available yet"):
-        resolve({word: 3})
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("tools", 3), ("images", 3), ("max_turns", 0), ("run_tools", "yes"), ("parallel_tool_calls", 1)],
+)
+def test_an_option_of_tools_or_images_outside_its_range_is_an_error(word: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^{word} is .*Nothing was sent\.$"):
+        resolve({word: value})
+
+
+def test_one_column_of_images_is_as_good_as_a_list() -> None:
+    assert resolve({"images": "photo"}).images == ("photo",)
+
+
+def test_tools_are_not_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLLM_TOOLS", "weather")
+
+    assert resolve({}).tools is None
 
 
 @pytest.mark.parametrize("cache", ["off", "only"])

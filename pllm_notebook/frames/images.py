@@ -1,0 +1,87 @@
+"""Rows that are shown images or documents: their prompts, with what stands in the columns of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames.rows import Given
+from pllm_notebook.media import media_of
+from pllm_notebook.records import Dialogue, Failure, FailureKind, Media, Prompt, Turn
+
+__all__ = ["ShownPrompts"]
+
+
+class Texts(Protocol):
+    """The texts of the rows' prompts."""
+
+    source: str
+
+    def __call__(self, rows: range) -> Sequence[str | Failure | None]:
+        """Give the texts of some rows; None for one to skip, a failure for one that cannot be sent."""
+
+    def items(self, rows: range) -> list[bytes]:
+        """Give what a pack holds of each row."""
+
+
+class ShownPrompts:
+    """A run's prompts that show images (see `rows.prompts_of`); a file is read each time its row is asked for.
+
+    Args:
+        texts: What is asked of each row.
+        given: The columns of images. A cell is a path, an address, a data URL, bytes, a PIL image, or a list of these.
+        na: As in `Options`, for a cell that is missing or an empty list.
+        bare: Whether there is no text: neither a prompt nor a column besides those of images.
+
+    Raises:
+        UsageError: With na="raise", when a cell is missing. Nothing was sent.
+    """
+
+    def __init__(self, texts: Texts, given: Given, na: str, *, bare: bool) -> None:
+        self._texts = texts
+        self._given = given
+        self._skip = na != "send"
+        self._bare = bare
+        self.source, self.items = texts.source, texts.items
+        if na == "raise":
+            self._refuse_missing()
+
+    def __call__(self, rows: range) -> list[Prompt | Failure | None]:
+        texts: Sequence[str | Failure | None] = [""] * len(rows) if self._bare else self._texts(rows)
+        return [
+            text if not isinstance(text, str) else self._shown(text, row) for row, text in zip(rows, texts, strict=True)
+        ]
+
+    def _shown(self, text: str, row: int) -> Prompt | Failure | None:
+        cells = [_cells(values[row], missing[row]) for values, missing in self._columns()]
+        if self._skip and not all(cells):
+            return None
+        media: list[Media] = []
+        for name, cell in zip(self._given.names, cells, strict=True):
+            for source in cell:
+                try:
+                    media.append(media_of(source))
+                except UsageError as error:
+                    told = str(error).replace("Nothing was sent.", "Nothing was sent for this row.")
+                    return Failure(FailureKind.INPUT, f"Column {name!r}: {told}")
+        return Dialogue((Turn("user", text, tuple(media)),)) if media else text
+
+    def _columns(self) -> zip[tuple[Sequence[Any], Sequence[bool]]]:
+        return zip(self._given.values, self._given.missing, strict=True)
+
+    def _refuse_missing(self) -> None:
+        for name, (values, missing) in zip(self._given.names, self._columns(), strict=True):
+            rows = [row for row in range(self._given.total) if not _cells(values[row], missing[row])]
+            if rows:
+                raise UsageError(
+                    f"Column {name!r} has {len(rows):,} rows without an image, the first in row {rows[0]:,}, and "
+                    f"na='raise'. Fill or drop them, or give na='skip'. Nothing was sent."
+                )
+
+
+def _cells(cell: Any, missing: bool) -> list[Any]:
+    """Give what a cell shows, in order; empty for nothing."""
+    if isinstance(cell, (list, tuple)):
+        return [one for one in cell if one is not None]
+    return [] if missing or cell is None or (isinstance(cell, str) and not cell.strip()) else [cell]

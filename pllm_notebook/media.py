@@ -1,0 +1,148 @@
+"""Images and documents: from what a person has (a path, bytes, an address, a picture) to what a model is shown.
+
+What a file is, its first bytes say; its name does not, and a wrong type is refused by every provider.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import mimetypes
+import os
+import re
+from typing import Any
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.records import Media
+from pllm_notebook.redaction import redacted
+
+__all__ = ["ANY_IMAGE", "media_of"]
+
+ANY_IMAGE = "image/*"
+"""The type of an address whose name does not say what is there: nothing is fetched to find out."""
+
+_STARTS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+    (b"BM", "image/bmp"),
+    (b"II*\x00", "image/tiff"),
+    (b"MM\x00*", "image/tiff"),
+)
+# ISO base media files name their brand behind the first box's length and the word "ftyp".
+_BRANDS = {b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif", b"avif": "image/avif"}
+_DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(?P<parameters>(;[^;,]*)*),(?P<data>.*)", re.DOTALL)
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_SHOWN = 80
+
+
+def media_of(source: Any) -> Media:
+    """Give what a model is shown of *source*: an image, or a PDF.
+
+    A file is read now, an address is left to the provider to fetch; nothing is sent.
+
+    Args:
+        source: A path (text or `Path`), an address (http, https, gs, …), a data URL, bytes, a PIL image (sent as
+            PNG, or as the format that it was read from), or a `Media` itself.
+
+    Raises:
+        UsageError: For a file that is missing or unreadable, and for what is neither an image nor a PDF by its first
+            bytes. Nothing was sent.
+    """
+    if isinstance(source, Media):
+        return source
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _file(bytes(source), f"{len(source):,} bytes")
+    if isinstance(source, str) and source.lstrip()[:5].lower() == "data:":
+        return _from_data_url(source.strip())
+    if isinstance(source, str) and _ADDRESS.match(source) and not source.lower().startswith("file://"):
+        return _address(source.strip())
+    if isinstance(source, (str, os.PathLike)):
+        return _from_path(source)
+    if callable(getattr(source, "save", None)) and hasattr(source, "getbands"):
+        return _from_picture(source)
+    raise UsageError(
+        f"An image is a path, an address, a data URL, bytes or a PIL image, not {type(source).__name__}. "
+        f"Nothing was sent."
+    )
+
+
+def _file(content: bytes, told: str, name: str = "") -> Media:
+    mime = _type_of(content)
+    if mime is None:
+        begins = f"begins with {content[:8]!r}" if content else "is empty"
+        raise UsageError(
+            f"{told} {begins}, which is no image that we know (PNG, JPEG, GIF, WebP, BMP, TIFF, HEIC, AVIF) and no "
+            f"PDF. Nothing was sent."
+        )
+    named = name if mime == "application/pdf" else ""
+    return Media(mime, data=base64.b64encode(content).decode("ascii"), name=named)
+
+
+def _type_of(content: bytes) -> str | None:
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    if content[4:8] == b"ftyp":
+        return _BRANDS.get(content[8:12])
+    # A PDF may have a few bytes before its header, and readers take it.
+    if b"%PDF-" in content[:1024]:
+        return "application/pdf"
+    return next((mime for start, mime in _STARTS if content.startswith(start)), None)
+
+
+def _from_path(source: str | os.PathLike[Any]) -> Media:
+    path = os.path.expanduser(os.fsdecode(source))
+    if path.lower().startswith("file://"):
+        path = unquote(urlsplit(path).path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except (OSError, ValueError) as error:  # ValueError: a null character in a path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"The file {_short(path)!r} cannot be read: {reason}. Nothing was sent.") from error
+    return _file(content, f"The file {_short(path)!r}", os.path.basename(path))
+
+
+def _from_data_url(source: str) -> Media:
+    match = _DATA_URL.fullmatch(source)
+    if match is None:
+        raise UsageError(f"{_short(source)!r} begins as a data URL and is none. Nothing was sent.")
+    try:
+        if match["parameters"].lower().endswith(";base64"):
+            content = base64.b64decode(unquote(match["data"]), validate=True)
+        else:
+            content = unquote_to_bytes(match["data"])
+    except (binascii.Error, ValueError) as error:
+        raise UsageError(f"The data URL {_short(source)!r} is not base64: {error}. Nothing was sent.") from error
+    return _file(content, f"The data URL {_short(source)!r}")
+
+
+def _address(source: str) -> Media:
+    path = unquote(urlsplit(source).path)
+    guessed, _ = mimetypes.guess_type(path)
+    known = guessed is not None and (guessed.startswith("image/") or guessed == "application/pdf")
+    mime = guessed if known and guessed is not None else ANY_IMAGE
+    return Media(mime, url=source, name=os.path.basename(path) if mime == "application/pdf" else "")
+
+
+def _from_picture(picture: Any) -> Media:
+    # A picture as it was read from a JPEG stays one, since PNG of a photograph is many times as long.
+    kind = picture.format if getattr(picture, "format", None) in ("PNG", "JPEG", "WEBP", "GIF") else "PNG"
+    content = io.BytesIO()
+    try:
+        picture.save(content, format=kind)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"The picture (mode {picture.mode!r}) cannot be written as {kind}: {error}. Convert it, for example with "
+            f"picture.convert('RGB'). Nothing was sent."
+        ) from error
+    return _file(content.getvalue(), "The picture")
+
+
+def _short(text: str) -> str:
+    text = redacted(text)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

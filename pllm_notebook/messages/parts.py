@@ -1,0 +1,155 @@
+"""The parts of one message: text, images, documents, calls and results, as each provider names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.media import ANY_IMAGE, media_of
+from pllm_notebook.records import Media, ToolCall, ToolResult
+
+__all__ = ["Part", "Private", "call_of", "parts_of", "text_of"]
+
+
+class Private:
+    """A part that only its own provider can read: reasoning, a signature, a tool of the provider's own."""
+
+
+Part = str | Media | ToolCall | ToolResult | Private
+
+_TEXTS = ("text", "input_text", "output_text")
+_IMAGES = ("image", "image_url", "input_image")
+_FILES = ("document", "file", "input_file")
+_PRIVATE = ("thinking", "redacted_thinking", "server_tool_use", "web_search_tool_result")
+
+
+def parts_of(content: Any, where: str) -> Iterator[Part]:
+    """Read a message's content, in order.
+
+    Args:
+        content: Text, one part or a list of them: mappings in the words of OpenAI, Anthropic or Google, or media
+            as `media_of` takes them (bytes, a `Path`, a PIL image). None for nothing.
+        where: Names the message for errors.
+
+    Raises:
+        UsageError: For a part that cannot be carried. Nothing was sent.
+    """
+    if content is None:
+        return
+    for part in content if isinstance(content, (list, tuple)) else [content]:
+        yield _part(part, where)
+
+
+def text_of(content: Any, where: str) -> str:
+    """Read content that is text alone.
+
+    Raises:
+        UsageError: For anything else. Nothing was sent.
+    """
+    texts = []
+    for part in parts_of(content, where):
+        if not isinstance(part, str):
+            raise UsageError(f"{where} holds more than text, which cannot be carried there. Nothing was sent.")
+        texts.append(part)
+    return "\n".join(texts)
+
+
+def call_of(call: Any, where: str) -> ToolCall:
+    """Read a call as OpenAI's messages have it beside their content."""
+    told = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(told, Mapping) or not told.get("name"):
+        raise UsageError(f"{where} has a tool call without a function's name. Nothing was sent.")
+    return ToolCall(str(call.get("id") or ""), str(told["name"]), _arguments(told.get("arguments")))
+
+
+def _part(part: Any, where: str) -> Part:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, Mapping):
+        return media_of(part)
+    kind = part.get("type")
+    read = _google(part, where) if kind is None else _typed(str(kind), part, where)
+    if read is None:
+        named = kind if kind is not None else ", ".join(map(str, part))
+        raise UsageError(
+            f"{where} has a part of type {named!r}; text, images, documents, tool calls and tool results are carried. "
+            f"Nothing was sent."
+        )
+    return read
+
+
+def _typed(kind: str, part: Mapping[str, Any], where: str) -> Part | None:
+    """Read a part of OpenAI's or Anthropic's, or one of ours; None for one that nobody carries."""
+    if kind in _TEXTS and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if kind == "refusal":
+        return str(part.get("refusal") or "")
+    if kind in _IMAGES or kind in _FILES:
+        return _media(kind, part)
+    if kind == "tool_use":
+        return ToolCall(str(part.get("id") or ""), str(part.get("name") or ""), _arguments(part.get("input")))
+    if kind == "tool_result":
+        told = text_of(part.get("content"), where)
+        return ToolResult(str(part.get("tool_use_id") or ""), "", told, bool(part.get("is_error")))
+    return Private() if kind in _PRIVATE else None
+
+
+def _media(kind: str, part: Mapping[str, Any]) -> Media | None:
+    source = part.get(kind)
+    if source is None:
+        source = part.get("source") or part.get("image_url") or part
+    name = str(part.get("title") or part.get("filename") or "")
+    if isinstance(source, Mapping):
+        name = name or str(source.get("filename") or "")
+        if source.get("type") == "text":  # a document in plain text
+            return None
+        if "media_type" in source and "data" in source:
+            return Media(str(source["media_type"]), data=str(source["data"]), name=name)
+        source = source.get("url") or source.get("file_data") or source.get("file_url")
+        if source is None:
+            return None
+    media = media_of(source)
+    if kind in _FILES:
+        # What is called a document is one, also where its address does not show it.
+        mime = "application/pdf" if media.mime == ANY_IMAGE else media.mime
+        return replace(media, mime=mime, name=name or media.name)
+    return media
+
+
+def _google(part: Mapping[str, Any], where: str) -> Part | None:
+    """Read a part of Google's, in JSON's or in Python's names; None for one that nobody carries."""
+    inline = part.get("inlineData") or part.get("inline_data")
+    if isinstance(inline, Mapping):
+        mime = str(inline.get("mimeType") or inline.get("mime_type") or "")
+        data = inline.get("data")
+        return media_of(data) if isinstance(data, bytes) else Media(mime, data=str(data or ""))
+    file = part.get("fileData") or part.get("file_data")
+    if isinstance(file, Mapping):
+        mime = str(file.get("mimeType") or file.get("mime_type") or ANY_IMAGE)
+        return Media(mime, url=str(file.get("fileUri") or file.get("file_uri") or ""))
+    call = part.get("functionCall") or part.get("function_call")
+    if isinstance(call, Mapping):
+        return ToolCall(str(call.get("id") or ""), str(call.get("name") or ""), _arguments(call.get("args")))
+    given = part.get("functionResponse") or part.get("function_response")
+    if isinstance(given, Mapping):
+        return _response(given)
+    if part.get("thought"):
+        return Private()
+    return str(part["text"]) if isinstance(part.get("text"), str) else None
+
+
+def _response(given: Mapping[str, Any]) -> ToolResult:
+    said = given.get("response")
+    failed = isinstance(said, Mapping) and "error" in said
+    if isinstance(said, Mapping) and len(said) == 1:
+        said = next(iter(said.values()))  # {"result": …}, {"output": …} and {"error": …} are wrapping
+    content = said if isinstance(said, str) else orjson.dumps(said, default=str).decode()
+    return ToolResult(str(given.get("id") or ""), str(given.get("name") or ""), content, failed)
+
+
+def _arguments(given: Any) -> str:
+    return given if isinstance(given, str) else orjson.dumps({} if given is None else given).decode()

@@ -1,0 +1,110 @@
+"""A session of a program as HTML. Colours are the page's own, so that it is right in the dark too; nothing jumps.
+
+Everything that comes from a program or a provider is escaped here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pllm_notebook.notebook import session_words, wording
+from pllm_notebook.pipeline.dashboard import STATES, AgentStanding, Standing
+from pllm_notebook.shown import in_html, without_controls
+
+__all__ = ["bundle", "drawn"]
+
+_COLOURS = {
+    "cached": "var(--jp-brand-color2, #64b5f6)",
+    "stored": "var(--jp-brand-color1, #2196f3)",
+    "received": "var(--jp-success-color1, #388e3c)",
+    "sent": "var(--jp-warn-color1, #f57c00)",
+    "pending": "var(--jp-warn-color2, #ffb74d)",
+    "failed": "var(--jp-error-color1, #d32f2f)",
+    "asked": "rgba(128,128,128,0.45)",
+}
+_TRACK = "rgba(128,128,128,0.2)"
+_TEXT = (
+    "font:var(--jp-ui-font-size1,13px)/22px var(--jp-ui-font-family,system-ui,sans-serif);"
+    "font-variant-numeric:tabular-nums;color:var(--jp-ui-font-color1,inherit)"
+)
+_SMALL = "font-size:12px;line-height:18px;opacity:0.8"
+_BADGE = (
+    "font-size:10px;font-weight:600;letter-spacing:0.06em;padding:1px 6px;border-radius:8px;margin-left:6px;"
+    "color:#7a4b00;background:#ffd98a"
+)
+_SAID = {"running": "", "done": "ended", "paused": "waiting", "failed": "ended early"}
+
+
+def drawn(standing: Standing) -> str:
+    """Draw a session: whom it asks and what that cost, a bar of its calls by state, and its agents."""
+    s = standing
+    badge = f"<span style='{_BADGE}'>SIMULATED</span>" if s.simulated else ""
+    names = in_html(session_words.models(_unmarked(s))) if s.models else ""
+    said = f" · {_SAID[s.state]}" if _SAID[s.state] else ""
+    head = (
+        f"<div><b>{in_html(s.label)}</b> · {in_html(s.strategy)}{said}"
+        f"{f' · {names}' if names else ''}{badge} · {in_html(wording.money(s.cost_usd))} · "
+        f"{in_html(wording.span(s.elapsed_s))}</div>"
+    )
+    note = f"<div style='{_SMALL}'><em>{in_html(s.note)}</em></div>" if s.note else ""
+    return f"<div style='{_TEXT}'>{head}{_bar(s)}{_legend(s)}{_agents(s)}{note}</div>"
+
+
+def _bar(s: Standing) -> str:
+    inner = "".join(
+        # A single failed call among a thousand is still to be seen.
+        f"<div style='flex:none;min-width:2px;width:{100 * s.counts[state] / s.total:.2f}%;"
+        f"background:{_COLOURS[state]}'></div>"
+        for state in STATES
+        if s.counts.get(state)
+    )
+    return (
+        f"<div style='display:flex;max-width:480px;height:10px;margin:4px 0;border-radius:5px;overflow:hidden;"
+        f"background:{_TRACK}'>{inner}</div>"
+    )
+
+
+def _legend(s: Standing) -> str:
+    """Name every state, with its number, those of no call too: nothing moves when one comes or goes."""
+    width = max(3, len(f"{s.total:,}"))
+    parts = [
+        f"<span style='white-space:nowrap;margin-right:14px;opacity:{1 if s.counts.get(state) else 0.45}'>"
+        f"<span style='display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:5px;"
+        f"background:{_COLOURS[state]}'></span>{state} "
+        f"<span style='display:inline-block;min-width:{width}ch'>{s.counts.get(state, 0):,}</span></span>"
+        for state in STATES
+    ]
+    return f"<div style='font-size:12px'>{''.join(parts)}</div>"
+
+
+def _agents(s: Standing) -> str:
+    if not s.agents:
+        return ""
+    rows = "".join(_agent(each) for each in s.agents[: session_words.MOST_AGENTS])
+    more = "".join(f"<div style='{_SMALL}'>{in_html(each.strip())}</div>" for each in session_words.left_out(s))
+    return f"<table style='margin:2px 0;font-size:12px;border-collapse:collapse'>{rows}</table>{more}"
+
+
+def _agent(standing: AgentStanding) -> str:
+    a = standing
+    share = 100 * a.done / a.calls if a.calls else 0
+    failed = f"<span style='color:{_COLOURS['failed']}'>{a.failed:,} failed</span>" if a.failed else ""
+    cell = "padding:0 10px 0 0;text-align:left;background:none"
+    return (
+        f"<tr style='background:none'><td style='{cell};max-width:22ch;overflow:hidden;text-overflow:ellipsis'>"
+        f"{in_html(a.name)}</td><td style='{cell}'><div style='width:120px;height:6px;border-radius:3px;"
+        f"background:{_TRACK}'><div style='width:{share:.1f}%;height:6px;border-radius:3px;"
+        f"background:{_COLOURS['stored']}'></div></div></td>"
+        f"<td style='{cell}'>{a.done:,} / {a.calls:,}</td><td style='{cell}'>{failed}</td></tr>"
+    )
+
+
+def _unmarked(standing: Standing) -> Standing:
+    """Give the same without the mark in words, where the badge says it."""
+    return replace(standing, simulated=False)
+
+
+def bundle(standing: Standing) -> dict[str, str]:
+    """Make a picture that needs no widget, with its words for where there is no HTML."""
+    words = "\n".join(session_words.lines(standing))
+    return {"text/plain": without_controls(words), "text/html": drawn(standing)}

@@ -1,0 +1,211 @@
+"""`%%pllm_session`: a cell that is a program which asks, run again until it has come to its end."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from IPython.core.error import UsageError as ShellUsageError
+from IPython.core.magic import no_var_expand
+from IPython.core.magic_arguments import MagicArgumentParser
+
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
+
+__all__ = ["NAME", "load_into", "unload_from"]
+
+NAME = "pllm_session"
+_FIRST_LINE = re.compile(rf"%%{NAME}(?![\w?])(.*)", flags=re.DOTALL)
+_AGENT = "main"
+
+
+def load_into(shell: Any) -> None:
+    """Add the magic, and what awaits a cell that awaits. Loading twice is loading once."""
+
+    @no_var_expand
+    def cell_magic(line: str, cell: str) -> Any:
+        __tracebackhide__ = True  # a fault in the cell is shown with the cell's own lines
+        return run_program(shell, line, cell)
+
+    cell_magic.__doc__ = _parser().format_help()
+    shell.register_magic_function(cell_magic, "cell", NAME)
+    unload_from(shell, magic=False)
+    shell.input_transformers_cleanup.append(_Awaiting(shell))
+
+
+def unload_from(shell: Any, *, magic: bool = True) -> None:
+    """Take away what `load_into` added; what a program has bound stays."""
+    if magic:
+        shell.magics_manager.magics["cell"].pop(NAME, None)
+    found = shell.input_transformers_cleanup
+    found[:] = [each for each in found if not isinstance(each, _Awaiting)]
+
+
+def run_program(shell: Any, line: str, body: str) -> Any:
+    """Run a cell's body as the block of a session, in the notebook's own namespace.
+
+    `session` and `agent` are bound there, and stay. At a value that is not there yet the cell ends quietly, with the
+    session's summary; run again it goes on from there.
+
+    Args:
+        shell: IPython's.
+        line: What stands after `%%pllm_session`.
+        body: The program.
+
+    Returns:
+        The value of its last expression, as a cell shows it; where the body awaits, a coroutine that gives it.
+
+    Raises:
+        UsageError: For a line that cannot be read. Nothing was sent.
+        SyntaxError: For a body that is no Python. Nothing was sent.
+    """
+    __tracebackhide__ = True
+    given = _read(line)
+    if given.pop("help", False):
+        print(_parser().format_help())
+        return None
+    codes = _compiled(shell, body)
+    dashboard, name = given.pop("dashboard", True), given.pop("agent", _AGENT)
+    from pllm_notebook.pipeline.session import resume_directory
+
+    session = resume_directory(given.pop("directory"), **given)
+    shell.user_ns["session"] = session
+    shell.user_ns["agent"] = session.agent(name, dashboard=dashboard)
+    if any(map(_awaits, codes)):
+        return _run_awaiting(session, codes, shell.user_ns)
+    value = None
+    with session:
+        for code in codes:
+            value = eval(code, shell.user_ns)
+    return value
+
+
+async def _run_awaiting(session: Any, codes: list[CodeType], names: dict[str, Any]) -> Any:
+    __tracebackhide__ = True
+    value = None
+    async with session:
+        for code in codes:
+            value = eval(code, names)
+            if _awaits(code):
+                value = await value
+    return value
+
+
+def _compiled(shell: Any, body: str) -> list[CodeType]:
+    """Compile a body: all but its last expression, and that. A traceback finds its lines under a name of its own."""
+    source = shell.transform_cell(body)
+    file = shell.compile.cache(source, shell.execution_count, raw_code=body)
+    tree = shell.transform_ast(shell.compile.ast_parse(source, filename=file))
+    last = tree.body[-1] if tree.body else None
+    parts: list[tuple[ast.AST, str]] = [(tree, "exec")]
+    # A semicolon at the end keeps a cell from showing its value.
+    if isinstance(last, ast.Expr) and not source.rstrip().endswith(";"):
+        tree.body.pop()
+        parts.append((ast.Expression(last.value), "eval"))
+    with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
+        return [shell.compile(part, file, how) for part, how in parts]
+
+
+def _awaits(code: CodeType) -> bool:
+    return bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+class _Awaiting:
+    """Turns a `%%pllm_session` cell whose body awaits into one that awaits it.
+
+    Every other one is left to be run as it is: an interrupt reaches a cell that blocks only where it does not await.
+
+    Args:
+        shell: IPython's.
+    """
+
+    # A terminal asks its transformers whether a cell is complete, and would be told so of the line that awaits
+    # before the body is written; with this mark it asks about the cell magic instead.
+    has_side_effects = True
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        first = _FIRST_LINE.fullmatch(lines[0]) if lines else None
+        if first is None:
+            return lines
+        body = "".join(lines[1:])
+        try:
+            awaits = any(map(_awaits, _compiled(self._shell, body)))
+        except SyntaxError:
+            return lines  # told when the cell is run
+        if not awaits:
+            return lines
+        return [f"await get_ipython().run_cell_magic({NAME!r}, {first[1].strip()!r}, {body!r})\n"]
+
+
+# The line.
+
+
+class _Parser(MagicArgumentParser):
+    """IPython's parser, whose errors are one line."""
+
+    def format_help(self) -> str:
+        return super().format_help().replace("::\n\n  %", "%", 1)
+
+
+def _parser() -> MagicArgumentParser:
+    made = _Parser(  # type: ignore[no-untyped-call]
+        prog=f"%{NAME}",
+        usage=f"%%{NAME} DIRECTORY [--strategy STRATEGY] [--model MODEL] [OPTION ...]",
+        description=(
+            "Run the cell as a program that asks, with `session` and `agent` bound. What is answered is in DIRECTORY, "
+            "and is never asked again: run the cell again to go on."
+        ),
+        add_help=False,
+    )
+    made.allow_abbrev = False  # a shortened option would change its meaning when another is added
+    made.add_argument("directory", nargs="?", metavar="DIRECTORY", help="where answers, jobs and failures are kept")
+    add: Callable[..., Any] = made.add_argument
+    add("--strategy", choices=("sync", "async", "batch", "hybrid"), help="when calls are sent (async)")
+    add("--provider", metavar="NAME", help="of models without one")
+    add("--model", metavar="MODEL", help="who is asked where a call names nobody")
+    add("--agent", metavar="NAME", help=f"name of the agent that is bound ({_AGENT})")
+    add("--errors", choices=("raise", "coerce"), help="end at the first failure, or log it and go on (raise)")
+    add("--max-cost-usd", type=float, metavar="X", help="ceiling for each group of calls that is sent together")
+    add("--batch-from", type=int, metavar="N", help="with hybrid: as many calls at one point go by batch")
+    add("--log-level", metavar="LEVEL", help="of the logger pllm_notebook within the cell")
+    add("--ignore-cache", action="store_true", default=None, help="ask every call once more")
+    add("--no-rewrite-cache", dest="rewrite_cache", action="store_false", default=None, help="and store none of them")
+    add("--dry-run", action="store_true", default=None, help="send nothing: show what would be asked next")
+    add("--no-confirm", dest="confirm", action="store_false", default=None, help="submit batch jobs without asking")
+    add("--wait", action="store_true", default=None, help="wait for batch jobs rather than end the cell")
+    add("--no-dashboard", dest="dashboard", action="store_false", default=None, help="show no dashboard")
+    add("--help", action="store_true", default=None, help="show this")
+    return made
+
+
+def _read(line: str) -> dict[str, Any]:
+    """Read the line: name to value of what was given.
+
+    Raises:
+        UnknownOptionError: For an option that no one reads.
+        UsageError: For a line that cannot be read.
+    """
+    parser = _parser()
+    try:
+        given, unknown = parser.parse_known_args(shlex.split(line))
+    except (ShellUsageError, ValueError) as error:  # a wrong value, or a quote that does not end
+        raise UsageError(f"%%{NAME}: {error}. Nothing was sent.") from None
+    for word in unknown:
+        if word.startswith("--"):
+            words = [option for action in parser._actions for option in action.option_strings]
+            raise UnknownOptionError(word.partition("=")[0], words)
+        raise UsageError(
+            f"{word!r} stands alone on the line of %%{NAME}, after the directory. Put a path with spaces in quotes. "
+            f"Nothing was sent."
+        )
+    found = {name: value for name, value in vars(given).items() if value is not None}
+    if "directory" not in found and "help" not in found:
+        raise UsageError(f"%%{NAME} needs a directory: %%{NAME} .pllm/enzymes --strategy batch. Nothing was sent.")
+    return found

@@ -1,0 +1,90 @@
+"""A session of a program in a terminal: a few lines that stay at the bottom, below what the program prints."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any
+
+from pllm_notebook.notebook import session_words
+from pllm_notebook.pipeline.dashboard import Standing
+from pllm_notebook.shown import without_controls
+
+__all__ = ["TerminalBoard"]
+
+# A log that is read later wants a line of a long session now and then, and none of a short one's.
+_LINE_EVERY_S = 10.0
+_UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
+
+
+class TerminalBoard:
+    """The lines of a session on stderr; what the program says goes to stdout, above them.
+
+    Args:
+        stream: Where the lines go, None for stderr.
+        said: Where the program's words go, None for stdout.
+        every_s: Seconds between lines where the stream is no terminal.
+    """
+
+    def __init__(self, stream: Any = None, said: Any = None, every_s: float = _LINE_EVERY_S) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._said = said
+        self._every_s = every_s
+        self._next = 0.0
+        # What stands on the screen and can be taken away again.
+        self._drawn: list[str] = []
+
+    def open(self, standing: Standing) -> None:
+        """Show the start."""
+        self._next = time.monotonic() + self._every_s
+        self.update(standing)
+
+    def update(self, standing: Standing) -> None:
+        """Show the session as it is now."""
+        lines = self._fitted(standing)
+        if self._stream.isatty():
+            if lines != self._drawn:
+                self._erase()
+                self._draw(lines)
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._every_s
+            self._put("\n".join(lines) + "\n")
+
+    def write(self, text: str) -> None:
+        """Print what the program says, above the lines."""
+        lines = self._drawn
+        self._erase()
+        # Looked up now: a program may have sent its stdout elsewhere since.
+        print(text, file=self._said, flush=True)
+        self._draw(lines)
+
+    def close(self, standing: Standing) -> None:
+        """Leave the lines of the end."""
+        self._erase()
+        self._put("\n".join(session_words.lines(standing)) + "\n")
+
+    def _fitted(self, standing: Standing) -> list[str]:
+        """Give the lines, none wider or longer than the screen: a line that wraps could not be taken away."""
+        size = shutil.get_terminal_size()
+        lines = [without_controls(line) for line in session_words.lines(standing)][: max(1, size.lines - 2)]
+        if not self._stream.isatty():
+            return lines
+        return [line if len(line) < size.columns else f"{line[: size.columns - 2]}…" for line in lines]
+
+    def _draw(self, lines: list[str]) -> None:
+        if lines:
+            self._put("\n".join(lines) + "\n")
+        self._drawn = lines
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._put(_UP_AND_CLEAR.format(lines=len(self._drawn)), clean=False)
+            self._drawn = []
+
+    def _put(self, text: str, *, clean: bool = True) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        text = without_controls(text) if clean else text
+        # A console that cannot show "✓" gets "?" rather than a traceback.
+        self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        self._stream.flush()

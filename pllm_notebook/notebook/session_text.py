@@ -1,0 +1,41 @@
+"""A session of a program in a notebook without widgets: a picture that changes about once a second."""
+
+from __future__ import annotations
+
+import time
+
+from pllm_notebook.notebook.session_drawing import bundle
+from pllm_notebook.notebook.text import Output
+from pllm_notebook.pipeline.dashboard import Standing
+
+__all__ = ["TextBoard"]
+
+_REDRAW_S = 1.0
+
+
+class TextBoard:
+    """The lines of a session, about once a second. For a kernel without widgets."""
+
+    def __init__(self) -> None:
+        self._output: Output | None = None
+        self._next = 0.0
+
+    def open(self, standing: Standing) -> None:
+        """Show the start, in the cell that is running now."""
+        self._output = Output()
+        self._output.show(bundle(standing))
+
+    def update(self, standing: Standing) -> None:
+        """Show the session as it is now, at most once a second: every change is a message that is kept."""
+        if self._output is not None and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _REDRAW_S
+            self._output.show(bundle(standing))
+
+    def write(self, text: str) -> None:
+        """Print what the program says, in the cell's own output."""
+        print(text)
+
+    def close(self, standing: Standing) -> None:
+        """Leave the lines of the end."""
+        if self._output is not None:
+            self._output.show(bundle(standing))

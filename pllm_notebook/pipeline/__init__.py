@@ -1,0 +1,28 @@
+"""Programs that ask: plain Python in which a model is input and output, under four strategies.
+
+A session is a directory of answers, jobs and failures; agents ask in it, replies are lazy, and whether a value is
+missing is one function's word (`retrieving.Place.retrieve`).
+"""
+
+from __future__ import annotations
+
+from pllm_notebook.pipeline.agents import Agent
+from pllm_notebook.pipeline.calls import Call
+from pllm_notebook.pipeline.failing import ErrorResponse
+from pllm_notebook.pipeline.identities import LLMIdentity
+from pllm_notebook.pipeline.replies import Reply
+from pllm_notebook.pipeline.session import Session, resume_directory
+from pllm_notebook.pipeline.states import MessageState
+from pllm_notebook.pipeline.throttling import Throttler
+
+__all__ = [
+    "Agent",
+    "Call",
+    "ErrorResponse",
+    "LLMIdentity",
+    "MessageState",
+    "Reply",
+    "Session",
+    "Throttler",
+    "resume_directory",
+]

@@ -1,0 +1,154 @@
+"""Who asks in a program: a name with a counter, a history and notes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.pipeline.calls import Call, checked, salted
+from pllm_notebook.pipeline.identities import LLMIdentity
+from pllm_notebook.pipeline.metadata import Metadata
+from pllm_notebook.pipeline.replies import Reply
+from pllm_notebook.pipeline.states import MessageState, kept_state
+from pllm_notebook.schema import OutputType
+from pllm_notebook.tools import Toolbox
+
+if TYPE_CHECKING:
+    from pllm_notebook.pipeline.questions import Question
+    from pllm_notebook.pipeline.session import Session
+
+__all__ = ["Agent"]
+
+
+class Agent:
+    """One who asks. Made by `session.agent`; agents share answers, unless they salt their calls.
+
+    Args:
+        session: Where it asks.
+        name: Its name.
+        metadata: What it noted in earlier runs of the program.
+        changed: Called when its notes have changed.
+
+    Attributes:
+        history: Its replies, in the order it asked.
+        metadata: Its notes.
+    """
+
+    def __init__(
+        self, session: Session, name: str, metadata: Mapping[str, Any] | None, changed: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.history: list[Reply] = []
+        self.metadata = Metadata(metadata, changed)
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name!r}: {len(self.history)} calls>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._session.persist()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._session.persist()
+
+    @property
+    def session(self) -> Session:
+        """Where it asks."""
+        return self._session
+
+    def ask_llm(
+        self,
+        documents: Any,
+        *more: Any,
+        instructions: str | None = None,
+        llm: str | LLMIdentity | None = None,
+        salt: str | None = None,
+        hash_by: Sequence[str] | None = None,
+        text_format: Any = None,
+        tools: Sequence[Any] | None = None,
+        tag: str | None = None,
+        replicate: int | None = None,
+        **params: Any,
+    ) -> Reply:
+        """Ask, and give a lazy reply.
+
+        An answer that the session's directory has is taken from there. Whether anything is sent at once is the
+        strategy's: "sync" sends and waits, "async" sends, "batch" and "hybrid" gather.
+
+        Args:
+            documents: What is asked about: text, data, messages, images, PDFs, earlier replies, a conversation.
+            *more: Further documents.
+            instructions: The system's words.
+            llm: Who is asked, as `provider:name`, a bare name or an `LLMIdentity`; None for the session's.
+            salt: Any word; another is another draw.
+            hash_by: "seq" has the agent's counter in the key, so that equal calls are different ones; "llm" is
+                accepted and changes nothing, since the model is in every key.
+            text_format: A type that the answer must fit (see `Reply.resolve_parsed`).
+            tools: Functions, models or `StructuredTool`s that the model may call (see `Reply.resolve_tool_calls`).
+            tag: A word to find the call by.
+            replicate: Index among several answers to the same; None and 0 are the plain call.
+            **params: Options of this call: temperature, max_output_tokens, max_repairs, max_retries, timeout_s,
+                extra_body, tool_choice, parallel_tool_calls, run_tools, max_turns.
+
+        Raises:
+            UsageError: When it cannot be asked as written. Nothing was sent.
+            ErrorResponse: In a session with strategy "sync" and `errors="raise"`, where it has failed.
+        """
+        if replicate is not None and (isinstance(replicate, bool) or not isinstance(replicate, int) or replicate < 0):
+            raise UsageError(f"replicate is a whole number of at least 0, not {replicate!r}. Nothing was sent.")
+        if instructions is not None and not isinstance(instructions, str):
+            raise UsageError(f"instructions are text, not {type(instructions).__name__}. Nothing was sent.")
+        if text_format is not None:
+            OutputType.of(text_format)
+        number = len(self.history)
+        prompt, hashes = self._session.read((documents, *more))
+        call = Call(
+            model=self._session.model_of(llm),
+            prompt=prompt,
+            instructions=instructions,
+            text_format=text_format,
+            tools=() if tools is None else Toolbox.of(tools).tools,
+            params=checked(params),
+            salt=salted(salt, hash_by, self.name, number),
+            replicate=replicate or 0,
+            agent=self.name,
+            number=number,
+            tag=tag or "",
+            identity=llm.identity if isinstance(llm, LLMIdentity) else "",
+            documents=hashes,
+        )
+        reply = self._session.reply_to(call)
+        self.history.append(reply)
+        reply.ask()
+        return reply
+
+    def state(self, name: str = "messages", *, resume: bool = False) -> MessageState:
+        """Open a conversation of this agent's that is kept in the session's directory.
+
+        Args:
+            name: Of the conversation.
+            resume: Whether to stand at the message that was said last, in this run of the program or an earlier one;
+                without, it begins anew, and what was said before is its tree.
+        """
+        return kept_state(self._session.directory, self.name, name, self._session.documents, asking=self, resume=resume)
+
+    @property
+    def asked(self) -> list[Question]:
+        """What it has asked, in order; equal calls are one question, which stands here as often."""
+        return [reply.question for reply in self.history if reply.question is not None]
+
+    def print(self, *values: Any) -> None:
+        """Print, above the session's dashboard where there is one."""
+        self._session.print(*values)

@@ -1,0 +1,150 @@
+"""What a program asks, as a value: everything that determines a call, and who asked it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.records import Prompt
+from pllm_notebook.run import Ask, ask_for, options_for
+from pllm_notebook.schema import OutputType
+from pllm_notebook.tools import StructuredTool
+
+__all__ = ["PARAMETERS", "Call", "ask_of", "checked", "salted"]
+
+PARAMETERS = frozenset(
+    {
+        "extra_body",
+        "max_output_tokens",
+        "max_repairs",
+        "max_retries",
+        "max_turns",
+        "parallel_tool_calls",
+        "run_tools",
+        "temperature",
+        "timeout_s",
+        "tool_choice",
+    }
+)
+"""The options that one call of a program may have; the rest is of the session."""
+
+_HASHED = ("llm", "seq")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a program.
+
+    What is above `agent` determines the key; what is below says who asked.
+
+    Attributes:
+        model: `provider:name`.
+        prompt: A text alone, or a conversation.
+        instructions: The system's words, None for none of the call's own.
+        text_format: A type that the answer must fit, None for text.
+        tools: What the model may call.
+        params: Of `PARAMETERS`, those that were given.
+        salt: Another word is another draw.
+        replicate: Index among several answers to the same; 0 is the plain call.
+        agent: Name of who asked.
+        number: Which of the agent's calls it was, counted from 0.
+        tag: A word of the caller's own, "" for none.
+        identity: The caller's name for the model, "" for none.
+        documents: Content hashes of what was asked about, in order.
+    """
+
+    model: str
+    prompt: Prompt
+    instructions: str | None = None
+    text_format: Any = None
+    tools: tuple[StructuredTool, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    salt: str = ""
+    replicate: int = 0
+    agent: str = ""
+    number: int = 0
+    tag: str = ""
+    identity: str = ""
+    documents: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> Hashable:
+        """What it is asked with besides its prompt: calls with the same are one question, put several times."""
+        output = None if self.text_format is None else OutputType.of(self.text_format)
+        params = orjson.dumps(dict(self.params), option=orjson.OPT_SORT_KEYS, default=repr)
+        # The tools themselves: two functions may have one signature.
+        tools = tuple((tool.model_dump_json(), id(tool)) for tool in self.tools)
+        return self.model, self.instructions, output, tools, params, self.salt, self.replicate
+
+
+def ask_of(call: Call, **of_the_session: Any) -> Ask:
+    """Make the question of a call ready.
+
+    Args:
+        call: The call.
+        **of_the_session: Options that are not the call's own: mode, cache, wait.
+
+    Raises:
+        UsageError: When it cannot be asked as written. Nothing was sent.
+    """
+    given: dict[str, Any] = {
+        "model": call.model,
+        "system": call.instructions,
+        "mode": "async",
+        # What a notebook has configured for its frames is no part of a program.
+        "cache": "use",
+        "errors": "coerce",
+        "pack": 1,
+        "progress": False,
+        "confirm": False,
+        **call.params,
+        **of_the_session,
+    }
+    if call.salt:
+        given["salt"] = call.salt
+    if call.tools:
+        given["tools"] = list(call.tools)
+    output = None if call.text_format is None else OutputType.of(call.text_format)
+    options = options_for({name: value for name, value in given.items() if value is not None})
+    calls = bool(call.tools) and not options.run_tools
+    return ask_for(options, output, instruct=False, sample=call.replicate, calls=calls)
+
+
+def checked(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options of one call, without those that were given as None.
+
+    Raises:
+        UnknownOptionError: For a name that is no option of a call. Nothing was sent.
+    """
+    for name in params:
+        if name not in PARAMETERS:
+            raise UnknownOptionError(name, PARAMETERS)
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def salted(salt: str | None, hash_by: Sequence[str] | None, agent: str, number: int) -> str:
+    """Give the salt of a call.
+
+    Args:
+        salt: The caller's own, None for none.
+        hash_by: "seq" makes the agent's counter part of the key; "llm" changes nothing, since the model always is.
+        agent: Name of who asks.
+        number: Which of the agent's calls this is.
+
+    Raises:
+        UsageError: For another word. Nothing was sent.
+    """
+    if salt is not None and not isinstance(salt, str):
+        raise UsageError(f"salt is text, not {salt!r}. Nothing was sent.")
+    words = (hash_by,) if isinstance(hash_by, str) else tuple(hash_by or ())
+    unknown = [word for word in words if word not in _HASHED]
+    if unknown:
+        raise UsageError(f"hash_by takes 'llm' and 'seq', not {unknown[0]!r}. Nothing was sent.")
+    if "seq" not in words:
+        return salt or ""
+    # JSON, so that no agent's name can be mistaken for another's with a number.
+    return orjson.dumps([salt or "", agent, number]).decode()

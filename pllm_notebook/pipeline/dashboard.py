@@ -1,0 +1,206 @@
+"""A session as it stands, for whoever shows it, and the clock on which it is shown.
+
+What a display is, this room does not know: the notebook's room gives one (`sinks.board`), as it does for runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from pllm_notebook import sinks
+
+if TYPE_CHECKING:
+    from pllm_notebook.pipeline.questions import Question
+    from pllm_notebook.pipeline.retrieving import Place
+
+__all__ = ["STATES", "AgentStanding", "Board", "Dashboard", "Standing", "count"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# As often as a run's own display.
+_REDRAW_S = 0.1
+
+STATES = ("cached", "stored", "received", "sent", "pending", "failed", "asked")
+"""What can be the matter with a call, what is done first.
+
+"cached": the answer was there. "stored": it came in this session, and is kept. "received": it came, and is being
+written. "sent": on its way. "pending": in a batch job. "failed": it has no answer. "asked": gathered, and not sent.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStanding:
+    """The calls of one agent.
+
+    Attributes:
+        name: The agent's.
+        calls: How many it has asked; equal ones are one.
+        done: Of them, those with an answer.
+        failed: Of them, those that failed.
+    """
+
+    name: str
+    calls: int
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A session at one moment.
+
+    Attributes:
+        label: Its directory, for the display's first words.
+        strategy: "sync", "async", "batch" or "hybrid"; "dry run" for one that sends nothing.
+        models: Whom it has asked, in the order they were first asked.
+        simulated: Whether there are invented answers among them.
+        counts: Calls by state (see `STATES`), equal ones once; states that no call is in may be absent.
+        agents: In the order they first asked.
+        cost_usd: What the session's calls cost so far, None for unknown.
+        elapsed_s: Since it began.
+        note: News in one line, such as what is awaited, "" for none.
+        state: "running", "done", "paused" where the program ended at a value that is not there yet, or "failed".
+    """
+
+    label: str
+    strategy: str
+    models: tuple[str, ...] = ()
+    simulated: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+    agents: tuple[AgentStanding, ...] = ()
+    cost_usd: float | None = 0.0
+    elapsed_s: float = 0.0
+    note: str = ""
+    state: Literal["running", "done", "paused", "failed"] = "running"
+
+    @property
+    def total(self) -> int:
+        """All calls."""
+        return sum(self.counts.values())
+
+    @property
+    def done(self) -> int:
+        """Calls with an answer that is kept."""
+        return self.counts.get("cached", 0) + self.counts.get("stored", 0)
+
+
+@runtime_checkable
+class Board(Protocol):
+    """A display of a session. `open`, `write` and `close` on the program's thread, `update` on another."""
+
+    def open(self, standing: Standing) -> None:
+        """Show the start, in the cell that is running."""
+
+    def update(self, standing: Standing) -> None:
+        """Show the session as it is now."""
+
+    def write(self, text: str) -> None:
+        """Print something that the program says, above what is shown where the two share a terminal."""
+
+    def close(self, standing: Standing) -> None:
+        """Show the end, in a form that stays."""
+
+
+class Dashboard:
+    """Shows a session from its first call to its end. A display that fails costs nothing else.
+
+    Args:
+        look: Tells how the session stands; called on a thread of this dashboard too.
+        board: Where it is shown, None for what there is here.
+    """
+
+    def __init__(self, look: Callable[[], Standing], board: Board | None = None) -> None:
+        self._look = look
+        self._board = board or _board_here()
+        # Drawing is slow, and a terminal has one cursor: one thread at a time.
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._clock: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Begin to show. A second time does nothing."""
+        if self._clock is not None:
+            return
+        self._draw("open")
+        self._clock = threading.Thread(target=self._tick, name="pllm-dashboard", daemon=True)
+        self._clock.start()
+
+    def write(self, text: str) -> None:
+        """Print something that the program says."""
+        with self._lock:
+            board = self._board
+            if board is None:
+                print(text)
+                return
+            try:
+                board.write(text)
+            except Exception:
+                self._give_up()
+                print(text)
+
+    def close(self) -> None:
+        """Show the end, and stop. A second time does nothing."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        if self._clock is not None:
+            self._clock.join()
+        self._draw("close")
+
+    def _tick(self) -> None:
+        while not self._over.wait(_REDRAW_S):
+            self._draw("update")
+
+    def _draw(self, how: Literal["open", "update", "close"]) -> None:
+        with self._lock:
+            if self._board is None:
+                return
+            try:
+                getattr(self._board, how)(self._look())
+            except Exception:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        logger.exception("The dashboard failed and is left alone from here on")
+        self._board = None
+
+
+def count(
+    asked: Mapping[str, Iterable[Question]], place: Place
+) -> tuple[Mapping[str, int], tuple[AgentStanding, ...], tuple[str, ...]]:
+    """Count calls by state and by agent, and name the models that they ask.
+
+    Args:
+        asked: Calls by agent.
+        place: Where their answers go.
+
+    Returns:
+        Counts by state, of each different call once; each agent's own; models as a person names them.
+    """
+    agents = []
+    different: dict[Question, None] = {}
+    for name, some in asked.items():
+        own = dict.fromkeys(some)
+        different |= own
+        kinds = Counter(question.stage for question in own)
+        agents.append(AgentStanding(name, len(own), kinds["cached"] + kinds["stored"], kinds["failed"]))
+    counts = Counter(_state(question, place) for question in different)
+    models = {question.call.model: question.call for question in different}
+    return counts, tuple(agents), tuple(place.ask(call).target.label for call in models.values())
+
+
+def _state(question: Question, place: Place) -> str:
+    if question.stage == "sent" and place.store.queued(question.key) is not None:
+        return "received"
+    return question.stage
+
+
+def _board_here() -> Board | None:
+    board = sinks.board()
+    assert board is None or isinstance(board, Board)
+    return board

@@ -1,0 +1,82 @@
+"""What a program notes about itself: a dictionary of JSON values that outlives the program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from pllm_notebook.exceptions import UsageError
+
+__all__ = ["Metadata"]
+
+
+class Metadata(MutableMapping[str, Any]):
+    """Names and JSON values of a session or an agent. Told to be written on each change; from one thread at a time.
+
+    A list or dictionary that is changed inside is not noticed until the session ends, which writes everything once
+    more.
+
+    Args:
+        values: What was noted before.
+        changed: Called after each change; it writes.
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None, changed: Callable[[], None] | None = None) -> None:
+        self._values: dict[str, Any] = dict(values or {})
+        self._changed = changed
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if not isinstance(name, str):
+            raise UsageError(f"The name of a note is text, not {name!r}.")
+        _check(name, value)
+        self._values[name] = value
+        self._tell()
+
+    def __delitem__(self, name: str) -> None:
+        del self._values[name]
+        self._tell()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give all of it, to be written.
+
+        Raises:
+            UsageError: For a value that was changed inside into one that JSON does not have.
+        """
+        for name, value in self._values.items():
+            _check(name, value)
+        return dict(self._values)
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed()
+
+
+def _check(name: str, value: Any) -> None:
+    """Refuse what would come back as another value, or not at all."""
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return
+    if isinstance(value, list):
+        for each in value:
+            _check(name, each)
+        return
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for each in value.values():
+            _check(name, each)
+        return
+    raise UsageError(
+        f"The note {name!r} holds {value!r:.80}, of type {type(value).__name__}; a note is kept as JSON: text, finite "
+        f"numbers, True, False, None, and lists and dictionaries of these."
+    )

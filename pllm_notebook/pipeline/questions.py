@@ -1,0 +1,156 @@
+"""A call as one session goes through with it: where it stands, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from pllm_notebook.pipeline.calls import Call
+from pllm_notebook.pipeline.failing import ErrorResponse
+from pllm_notebook.pipeline.retrieving import Answer, Failed, Pending, Place, Present, Retrieved
+from pllm_notebook.records import Failure
+from pllm_notebook.run import Outcome
+
+__all__ = ["Question", "Stage"]
+
+# How often an awaiting loop wakes to hear of an interrupt.
+_WAKE_S = 0.1
+
+Stage = Literal["asked", "cached", "sent", "stored", "pending", "failed"]
+
+
+class Question:
+    """One call of a session; equal calls are one. Ended from the engine's loop, read from any thread.
+
+    Args:
+        place: Where its answer is kept.
+        call: What is asked, as it was asked first.
+        key: Of the call.
+        since: As the attribute.
+
+    Attributes:
+        stage: "asked" (gathered, and not sent), "cached" (the answer was there), "sent", "stored" (sent, and the
+            answer is there), "pending" (in a batch job) or "failed".
+        anew: Whether there is a stored answer that does not count, and is to be replaced.
+        since: Answers and failures from before do not count, None for any age; seconds since the epoch.
+        fault: What ended the run that it was sent in, None for nothing.
+    """
+
+    def __init__(self, place: Place, call: Call, key: str, since: float | None = None) -> None:
+        self.call = call
+        self.key = key
+        self.stage: Stage = "asked"
+        self.anew = False
+        self.since = since
+        self.fault: BaseException | None = None
+        self.done = threading.Event()
+        self._place = place
+        self._answer: Answer | None = None
+        self._error: ErrorResponse | None = None
+        self._outcome: Outcome | None = None
+        self._heard: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Question({self.call.agent!r}, {self.call.number}, {self.stage})"
+
+    def look(self) -> Retrieved:
+        """Look what there is of it, and take that over."""
+        found = self._place.retrieve(self.call, self.since)
+        if isinstance(found, Present):
+            self._answer = found.answer
+            self._end("cached")
+        elif isinstance(found, Failed):
+            self._error = found.error
+            self._end("failed")
+        elif isinstance(found, Pending):
+            self.stage, self.anew = "pending", found.stale
+        else:
+            self.anew = found.stale
+        return found
+
+    def again(self) -> None:
+        """Begin anew: whatever came of it is not looked at any more."""
+        with self._lock:
+            self.stage, self.anew, self.since, self.fault = "asked", True, time.time(), None
+            self._answer = self._error = self._outcome = None
+            self.done.clear()
+
+    def heard(self, outcome: Outcome | None, failure: Failure | None) -> None:
+        """Hear how it ended in a run. On the engine's loop."""
+        self._outcome = outcome
+        if failure is not None:
+            self._error = ErrorResponse(self.call, failure)
+        self._end("stored" if failure is None else "failed")
+
+    def broken(self, fault: BaseException) -> None:
+        """Hear that its run ended without an outcome for it."""
+        if not self.done.is_set():
+            self.fault = fault
+            self._end("failed")
+
+    @property
+    def error(self) -> ErrorResponse | None:
+        """Why there is no answer, None where there is one, or none yet."""
+        return self._error
+
+    def answer(self) -> Answer:
+        """Give the answer of one that is done.
+
+        Raises:
+            ErrorResponse: Where it has failed.
+            BaseException: What ended its run.
+        """
+        if self.fault is not None:
+            raise self.fault
+        if self._error is not None:
+            raise self._error
+        if self._answer is None:
+            # Read when it is asked for: a program that asks 10,000 calls may look at few of them.
+            self._answer = self._read()
+        return self._answer
+
+    def _read(self) -> Answer:
+        outcome = self._outcome
+        assert outcome is not None
+        if outcome.entry is not None:  # kept nowhere else
+            return Answer.of(self._place.ask(self.call), outcome, outcome.entry)
+        found = self._place.retrieve(self.call, self.since)
+        if isinstance(found, Present):
+            return found.answer
+        # Somebody has emptied the directory meanwhile.
+        about, value = outcome.replies()[-1], outcome.value
+        text, usage = value if isinstance(value, str) else "", outcome.usage
+        return Answer(value, text, (), None, about["model"], usage, outcome.cost_usd, about["created_at"])
+
+    async def ended(self) -> None:
+        """Await its end on the caller's own loop."""
+        here = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = here.create_future()
+
+        def end() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def tell() -> None:
+            if not here.is_closed():
+                here.call_soon_threadsafe(end)
+
+        with self._lock:
+            if self.done.is_set():
+                return
+            self._heard.append(tell)
+        while not ended.done():
+            # Woken now and then: an interrupt is handed to this loop without waking it.
+            await asyncio.wait([ended], timeout=_WAKE_S)
+
+    def _end(self, stage: Stage) -> None:
+        with self._lock:
+            self.stage = stage
+            self.done.set()
+            heard, self._heard = self._heard, []
+        for tell in heard:
+            tell()

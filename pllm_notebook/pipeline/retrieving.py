@@ -1,0 +1,247 @@
+"""What a directory knows of a call: its answer, the job that it waits in, its failure, or nothing.
+
+`Place.retrieve` is the one thing that decides whether a value is missing, for every strategy. It sends nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.batch import Job, Journal
+from pllm_notebook.engine import engine
+from pllm_notebook.entry import Entry
+from pllm_notebook.pipeline.calls import Call, ask_of
+from pllm_notebook.pipeline.failing import KEPT, ErrorResponse
+from pllm_notebook.records import Echo, FailedCall, Failure, RawReply, Reply, ToolCall, Usage
+from pllm_notebook.run import Ask, Outcome
+from pllm_notebook.run.jobs.errands import has_journal
+from pllm_notebook.run.settle import Arrival, settle
+from pllm_notebook.run.start import office
+from pllm_notebook.settings import current
+from pllm_notebook.store import DiskStore, open_store
+
+__all__ = ["Absent", "Answer", "Failed", "Pending", "Place", "Present", "Retrieved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, and what it took.
+
+    Attributes:
+        value: Of the call's own type: text, the parsed value, or `Called` where there were tools.
+        text: As the model wrote it, of the last reply.
+        calls: The tools that the last reply called, as the model wrote them.
+        echo: The last reply as its provider wants it given back, None where that is no more than its text.
+        model: As the provider named it.
+        usage: Tokens of all replies that led to it, None where a provider did not say.
+        cost_usd: What they cost when they were paid, None for unknown.
+        at: When the last came, in seconds since the epoch.
+    """
+
+    value: Any
+    text: str
+    calls: tuple[ToolCall, ...]
+    echo: Echo | None
+    model: str
+    usage: Usage | None
+    cost_usd: float | None
+    at: float
+
+    @classmethod
+    def of(cls, ask: Ask, outcome: Outcome, last: Entry) -> Answer:
+        """Put together what is known of an outcome with a value."""
+        about = last.about
+        reply = ask.target.read(RawReply(200, {}, last.raw)) if last.calls else None
+        return cls(
+            outcome.value,
+            last.text.decode("utf-8", "surrogatepass"),
+            last.calls,
+            reply.echo if isinstance(reply, Reply) else None,
+            about["model"],
+            outcome.usage,
+            outcome.cost_usd,
+            about["created_at"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The answer is there."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """It waits in a batch job, which may have ended at its provider since somebody looked.
+
+    Attributes:
+        job: As the journal has it.
+        stale: Whether the store has a reply to it that does not count.
+    """
+
+    job: Job
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It has failed for good, until somebody says that it is to be asked again.
+
+    Attributes:
+        error: Why.
+        paid: Whether it failed by a reply, which is stored: asking again replaces that.
+    """
+
+    error: ErrorResponse
+    paid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """It was never asked, or what it needs next was not.
+
+    Attributes:
+        stale: Whether the store has a reply to it that does not count.
+    """
+
+    stale: bool = False
+
+
+Retrieved = Present | Pending | Failed | Absent
+
+
+class Place:
+    """One directory of answers, jobs and failures, as programs ask about it. Thread-safe.
+
+    Args:
+        directory: In the form of the notebook's cache; made where it is not there.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = os.path.abspath(os.path.expanduser(os.fspath(directory)))
+        self._asks: dict[Hashable, Ask] = {}
+        self._lock = threading.Lock()
+        self._failures: dict[str, FailedCall] | None = None
+
+    def __repr__(self) -> str:
+        return f"Place({self.directory!r})"
+
+    @property
+    def store(self) -> DiskStore:
+        """The answers.
+
+        Raises:
+            StoreError: If they cannot be opened. Nothing was sent.
+        """
+        return open_store(self.directory)
+
+    @property
+    def journal(self) -> Journal | None:
+        """The batch jobs, None where there never was one."""
+        store = self.store
+        return office(engine(current().loop), store).journal if has_journal(store.directory) else None
+
+    def ask(self, call: Call) -> Ask:
+        """Give the question of a call, for its key; a run is given one of its own.
+
+        Raises:
+            UsageError: When it cannot be asked as written. Nothing was sent.
+        """
+        how = call.how
+        with self._lock:
+            ask = self._asks.get(how)
+        if ask is None:
+            ask = ask_of(call)
+            with self._lock:
+                ask = self._asks.setdefault(how, ask)
+        return ask
+
+    def key(self, call: Call) -> str:
+        """Give the key of a call: that of a dataframe's row with the same text.
+
+        Raises:
+            ErrorResponse: Where its prompt is none that can be sent. Nothing was sent.
+            UsageError: When it cannot be asked as written. Nothing was sent.
+        """
+        ask = self.ask(call)
+        words = ask.words(call.prompt)
+        if isinstance(words, Failure):
+            raise ErrorResponse(call, words)
+        return ask.key(words)
+
+    def retrieve(self, call: Call, since: float | None = None) -> Retrieved:
+        """Tell what there is of a call. Reads the store, the journal of jobs and the failures; sends nothing.
+
+        Validators of the call's type run again, as they are today.
+
+        Args:
+            call: The call.
+            since: An older answer, or failure, does not count; seconds since the epoch, None for any age.
+
+        Raises:
+            ErrorResponse: Where its prompt is none that can be sent.
+            UsageError: When it cannot be asked as written.
+            StoreError: If store or journal cannot be read.
+        """
+        ask, key = self.ask(call), self.key(call)
+        store = self.store
+        entry = store.queued(key) or store.get_many([key]).get(key)
+        failed: Failed | None = None
+        stale = entry is not None and not _is_of(entry.about["created_at"], since)
+        if entry is not None and entry.serves(ask.output_limit) and not stale:
+            seen = _Seen(store, entry)
+            (settled,) = settle(ask, seen, lambda row: call.prompt, [Arrival(0, key, entry, 0)])
+            if not isinstance(settled, Outcome):
+                # A repair turn, or a tool's turn, is a call of its own.
+                key = settled.key
+            elif settled.failure is None:
+                return Present(Answer.of(ask, settled, seen.last))
+            else:
+                failed = Failed(ErrorResponse(call, settled.failure), paid=True)
+        job = self.jobs([key]).get(key)
+        if job is not None:
+            return Pending(job, stale or failed is not None)
+        if failed is None:
+            known = self._failed(key)
+            if known is not None and _is_of(known.at, since):
+                failed = Failed(ErrorResponse(call, known.failure), paid=False)
+        return failed or Absent(stale)
+
+    def jobs(self, keys: Sequence[str]) -> dict[str, Job]:
+        """Give the jobs in which calls wait for an answer, by key; a key that does not wait is left out."""
+        journal = self.journal
+        return {} if journal is None else journal.pending(keys)
+
+    def _failed(self, key: str) -> FailedCall | None:
+        known = self._failures
+        if known is None:
+            # All at once: a program asks about call after call.
+            found = [failed for failed in self.store.failures() if failed.failure.kind in KEPT]
+            self._failures = known = {failed.key: failed for failed in found}
+        return known.get(key)
+
+
+class _Seen:
+    """A store that remembers the last reply which was read of it: of a chain of turns, the one that counts."""
+
+    def __init__(self, store: DiskStore, first: Entry) -> None:
+        self._store = store
+        self.last = first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        found = self._store.get_many(keys)
+        for entry in found.values():
+            self.last = entry
+        return found
+
+
+def _is_of(at: float, since: float | None) -> bool:
+    return since is None or at >= since

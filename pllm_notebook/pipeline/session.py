@@ -1,0 +1,459 @@
+"""A program that asks, as a block: `with pllm.resume_directory(...) as session:`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.pipeline.agents import Agent
+from pllm_notebook.pipeline.calls import Call
+from pllm_notebook.pipeline.dashboard import Dashboard, Standing, count
+from pllm_notebook.pipeline.documents import Documents
+from pllm_notebook.pipeline.failing import ErrorResponse
+from pllm_notebook.pipeline.identities import LLMIdentity, model_of
+from pllm_notebook.pipeline.metadata import Metadata
+from pllm_notebook.pipeline.minutes import Minutes
+from pllm_notebook.pipeline.pausing import Paused, Summary
+from pllm_notebook.pipeline.questions import Question, Stage
+from pllm_notebook.pipeline.replies import Reply
+from pllm_notebook.pipeline.retrieving import Answer, Failed, Place, Retrieved
+from pllm_notebook.pipeline.sending import Courier
+from pllm_notebook.pipeline.strategies import Async, Batch, Circumstances, DryRun, Hybrid, Strategy, Sync
+from pllm_notebook.pipeline.throttling import Throttler
+from pllm_notebook.records import FailureKind, Prompt
+from pllm_notebook.run import options_for
+from pllm_notebook.run.ask import target_for
+
+__all__ = ["STRATEGIES", "Session", "live", "resume_directory"]
+
+logger = logging.getLogger("pllm_notebook")
+
+STRATEGIES = ("sync", "async", "batch", "hybrid")
+# In hybrid: what a program asks at one point is many from here on.
+BATCH_FROM = 20
+
+# By directory: the session that a pickled reply of this process belongs to.
+_live: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
+
+
+def live(directory: str) -> Session | None:
+    """Give this process's newest session in a directory, None for none."""
+    return _live.get(directory)
+
+
+def resume_directory(
+    directory: str | os.PathLike[str],
+    *,
+    strategy: Literal["sync", "async", "batch", "hybrid"] = "async",
+    provider: str | None = None,
+    model: str | None = None,
+    ignore_cache: bool = False,
+    rewrite_cache: bool = True,
+    throttler: Throttler | None = None,
+    dry_run: bool = False,
+    confirm: bool = True,
+    wait: bool = False,
+    errors: Literal["raise", "coerce"] = "raise",
+    log_level: int | str | None = None,
+    batch_from: int = BATCH_FROM,
+    max_cost_usd: float | None = None,
+) -> Session:
+    """Give a session for a program that asks, in the state in which its directory is.
+
+    A context manager, also of `async with`: it notes what it must remember at the end of the block. The same program
+    goes under each strategy, and what one has asked no other asks again.
+
+    Args:
+        directory: Where answers, jobs and failures are kept, in the form of the notebook's cache.
+        strategy: "async" sends each call as it is asked, and waits where a value is needed. "sync" sends one at a
+            time. "batch" gathers calls until a value is needed, submits them as batch jobs and ends the block there;
+            run again, the program goes on. "hybrid" submits what is many, and sends live what the program waits for
+            alone.
+        provider: Of models without one, None for the one that a model's name shows.
+        model: Who is asked, None for the provider's cheap current model, else for the configured one.
+        ignore_cache: Whether every call is asked once more, whatever is stored.
+        rewrite_cache: Whether what comes then replaces what is stored; else it is stored nowhere.
+        throttler: A pace of the caller's own, None for none.
+        dry_run: Whether the block ends at the first value that is not there, with the calls, tokens and cost of what
+            would be asked next. Nothing is sent.
+        confirm: Whether a person is asked before batch jobs are submitted.
+        wait: Whether to wait for batch jobs, rather than end the block.
+        errors: "raise" ends the program at the first call that failed: where it is asked in "sync", where its value
+            is needed otherwise. "coerce" logs failures and goes on; `resolve_all` then gives an `ErrorResponse` in
+            the value's place, `reply.failed` tells, and `resolve` raises it.
+        log_level: Of the logger "pllm_notebook" within the block, None to leave it.
+        batch_from: With "hybrid": as many calls at one point go by batch.
+        max_cost_usd: Ceiling, in US dollars, for each group of calls that is sent together.
+
+    Raises:
+        UsageError: For a value outside its range. Nothing was sent.
+        StoreError: If the directory cannot be opened. Nothing was sent.
+    """
+    return Session(
+        directory,
+        strategy=strategy,
+        provider=provider,
+        model=model,
+        ignore_cache=ignore_cache,
+        rewrite_cache=rewrite_cache,
+        throttler=throttler,
+        dry_run=dry_run,
+        confirm=confirm,
+        wait=wait,
+        errors=errors,
+        log_level=log_level,
+        batch_from=batch_from,
+        max_cost_usd=max_cost_usd,
+    )
+
+
+class Session:
+    """A program's calls, answers and notes in one directory. Made by `resume_directory`, which says what it takes.
+
+    Attributes:
+        directory: As an absolute path.
+        provider: As given.
+        model: As given.
+        strategy: As given.
+        documents: What was asked about, each once.
+        metadata: Notes that outlive the program.
+        agents: By name.
+        summary: Why the block ended early, None where it did not.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        strategy: str,
+        provider: str | None,
+        model: str | None,
+        ignore_cache: bool,
+        rewrite_cache: bool,
+        throttler: Throttler | None,
+        dry_run: bool,
+        confirm: bool,
+        wait: bool,
+        errors: str,
+        log_level: int | str | None,
+        batch_from: int,
+        max_cost_usd: float | None,
+    ) -> None:
+        _check(strategy, STRATEGIES, "strategy")
+        _check(errors, ("raise", "coerce"), "errors")
+        if not rewrite_cache and ignore_cache and strategy in ("batch", "hybrid"):
+            raise UsageError(
+                f"strategy={strategy!r} brings its answers through the cache, so it cannot go with "
+                f"rewrite_cache=False. Nothing was sent."
+            )
+        self.provider = provider
+        self.model = model
+        self.strategy = strategy
+        self.agents: dict[str, Agent] = {}
+        self.summary: Summary | None = None
+        self._place = Place(directory)
+        self.directory = self._place.directory
+        _ = self._place.store  # opened now, so that a directory that cannot be used is told before anything is asked
+        self._minutes = Minutes(self.directory)
+        self.metadata = Metadata(self._minutes.metadata, self.persist)
+        self.documents = Documents(self.directory)
+        self._errors = errors
+        self._log_level = log_level
+        self._level_before: int | None = None
+        self._questions: dict[tuple[Hashable, str], Question] = {}
+        self._told: set[Question] = set()
+        self._dashboard: Dashboard | None = None
+        self._began = time.monotonic()
+        self._state: Literal["running", "done", "paused", "failed"] = "running"
+        self._retried: frozenset[FailureKind] | None = None
+        self._anew_since = (self._minutes.anew_since or time.time()) if ignore_cache else None
+        self._courier = Courier(self._place, {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd})
+        around = Circumstances(
+            self._place,
+            self._courier,
+            throttler,
+            confirm,
+            wait,
+            keep=rewrite_cache or not ignore_cache,
+        )
+        self._strategy = _strategy(strategy, around, batch_from, dry_run)
+        _live[self.directory] = self
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {stage}" for stage, count in self.counts().items() if count)
+        return f"<Session {self.directory!r} ({self.strategy}): {counts or 'nothing asked'}>"
+
+    # Asking.
+
+    def agent(self, name: str, *, dashboard: bool = False) -> Agent:
+        """Give the agent of this name: the same one within a session, with its notes of earlier ones.
+
+        A context manager, also of `async with`; its block ends as the session's does.
+
+        Args:
+            name: Its name.
+            dashboard: Whether to show the session's dashboard.
+        """
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"An agent's name is text, not {name!r}. Nothing was sent.")
+        if name not in self.agents:
+            self.agents[name] = Agent(self, name, self._minutes.agents.get(name), self.persist)
+        if dashboard:
+            self.dashboard()
+        return self.agents[name]
+
+    def resolve_all(self, replies: Iterable[Reply]) -> list[Any]:
+        """Wait for all, and give their texts in order.
+
+        Raises:
+            ErrorResponse: At the first that failed, with `errors="raise"`; with "coerce" it stands in the text's place.
+        """
+        values: list[Any] = []
+        for reply in replies:
+            try:
+                values.append(reply.resolve())
+            except ErrorResponse as error:
+                if self._errors == "raise":
+                    raise
+                values.append(error)
+        return values
+
+    def barrier(self) -> None:
+        """Go on only when all that has been asked so far is done, answered or failed.
+
+        What comes after it then finds the same in every run of the program, whichever job was quicker. Batch and
+        hybrid sessions do so by themselves wherever a value is awaited.
+        """
+        self._strategy.barrier()
+
+    def retry_failed(self, kinds: Iterable[str] | None = None) -> None:
+        """Have what has failed asked once more, from here on; until then no failure is asked again.
+
+        A paid failure (refusal, truncated, schema) is paid for again, and its reply replaced.
+
+        Args:
+            kinds: Of failures (see docs/errors.md), None for all.
+        """
+        wanted = frozenset(FailureKind) if kinds is None else frozenset(FailureKind(kind) for kind in kinds)
+        self._retried = wanted | (self._retried or frozenset())
+        for question in self.questions:
+            if question.error is not None and question.error.kind in wanted:
+                question.again()
+                self._told.discard(question)
+                self._strategy.asked(question)
+
+    def retrieve(self, of: Call | Reply) -> Retrieved:
+        """Tell what there is of a call: present, pending, failed or absent. Sends nothing."""
+        return self._place.retrieve(of.call if isinstance(of, Reply) else of)
+
+    # What agents and replies ask of it.
+
+    @property
+    def gathers(self) -> bool:
+        """Whether nothing is sent before a value is needed."""
+        return self._strategy.gathers
+
+    def model_of(self, llm: str | LLMIdentity | None) -> str:
+        """Give the model of a call, of which *llm* is what was said; the one that is configured where nothing was."""
+        return model_of(llm, self.provider, self.model) or target_for(options_for({})).label
+
+    def read(self, documents: Sequence[Any]) -> tuple[Prompt, tuple[str, ...]]:
+        """Read what is asked, and keep what is new of it; give the hashes of the documents too."""
+        return self.documents.read(documents)
+
+    def reply_to(self, call: Call) -> Reply:
+        """Give the lazy reply to a call. Sends nothing.
+
+        Raises:
+            UsageError: When it cannot be asked as written.
+        """
+        try:
+            key = self._place.key(call)
+        except ErrorResponse as error:  # a prompt that is none fails alone, as in a frame
+            unsent = Question(self._place, call, "")
+            unsent.heard(None, error.failure)
+            return Reply(self._place, call, unsent, self)
+        question = self._questions.get((call.how, key))
+        if question is None:
+            question = self._questions[call.how, key] = Question(self._place, call, key, self._anew_since)
+            self._look(question)
+        return Reply(self._place, call, question, self)
+
+    def asked(self, question: Question) -> None:
+        """Hear that an agent has asked; send where the strategy does.
+
+        Raises:
+            ErrorResponse: In "sync" with `errors="raise"`, where it has failed.
+        """
+        self._strategy.asked(question)
+        if self.strategy == "sync" and question.error is not None:
+            self._tell(question)
+            if self._errors == "raise":
+                raise question.error
+
+    def answer_of(self, question: Question) -> Answer:
+        """Wait for an answer as the strategy has it.
+
+        Raises:
+            ErrorResponse: Where it has failed.
+            Paused: Where the block is to end here.
+        """
+        self._strategy.need(question)
+        try:
+            return question.answer()
+        except ErrorResponse:
+            self._tell(question)
+            raise
+
+    def _look(self, question: Question) -> None:
+        found = question.look()
+        if isinstance(found, Failed) and found.error.kind in (self._retried or ()):
+            question.again()
+
+    def _tell(self, question: Question) -> None:
+        if self._errors == "coerce" and question not in self._told:
+            self._told.add(question)
+            logger.warning("%s", question.error)
+
+    # What a person looks at.
+
+    @property
+    def questions(self) -> list[Question]:
+        """The calls of this run of the program, each once, in the order they were asked."""
+        return list(self._questions.values())
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars that this run of the program paid so far, None for unknown."""
+        return self._courier.cost_usd
+
+    @property
+    def simulated(self) -> bool:
+        """Whether some of the answers are invented."""
+        return any(run.course.simulated for run in self._courier.runs)
+
+    def counts(self) -> dict[Stage, int]:
+        """Count the calls by where they stand (see `Question.stage`)."""
+        found = Counter(question.stage for question in self.questions)
+        return {stage: found[stage] for stage in get_args(Stage)}
+
+    def standing(self) -> Standing:
+        """Tell how the session stands, as its dashboard shows it."""
+        asked = {name: agent.asked for name, agent in self.agents.items()}
+        counts, agents, models = count(asked, self._place)
+        return Standing(
+            label=self.directory,
+            strategy="dry run" if isinstance(self._strategy, DryRun) else self.strategy,
+            models=models,
+            simulated=self.simulated,
+            counts=counts,
+            agents=agents,
+            cost_usd=self.cost_usd,
+            elapsed_s=time.monotonic() - self._began,
+            note="" if self.summary is None else self.summary.lines()[0],
+            state=self._state,
+        )
+
+    def dashboard(self) -> None:
+        """Show the session from here on, until its block ends."""
+        if self._dashboard is None:
+            self._dashboard = Dashboard(self.standing)
+        self._dashboard.open()
+
+    def print(self, *values: Any) -> None:
+        """Print, above the dashboard where there is one."""
+        text = " ".join(map(str, values))
+        if self._dashboard is None:
+            print(text)
+        else:
+            self._dashboard.write(text)
+
+    def export_all(self, path: str | os.PathLike[str]) -> int:
+        """Write down every call of this run of the program (see `exporting.export_all`); give how many."""
+        from pllm_notebook.pipeline.exporting import export_all
+
+        return export_all(self, path)
+
+    # The block.
+
+    def __enter__(self) -> Self:
+        if self._log_level is not None:
+            self._level_before = logger.level
+            logger.setLevel(self._log_level)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            if error is None:
+                self._strategy.finish()
+                self._state = "done"
+            elif isinstance(error, Paused) and error.summary.directory == self.directory:
+                raise error
+            else:
+                self._state = "failed"
+                self._strategy.stop()
+            self._minutes.anew_since = None
+        except Paused as paused:
+            self._state, self.summary = "paused", paused.summary
+            # Answers of this cohort are the new ones, when the program goes on.
+            self._minutes.anew_since = self._anew_since
+        except BaseException:
+            self._state = "failed"
+            self._strategy.stop()
+            raise
+        finally:
+            self._leave()
+        return self._state == "paused"
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return self.__exit__(kind, error, traceback)
+
+    def _leave(self) -> None:
+        if self._level_before is not None:
+            logger.setLevel(self._level_before)
+        if self._dashboard is not None:
+            self._dashboard.close()
+        if self.summary is not None:
+            print(self.summary)
+        self.persist()
+
+    def persist(self) -> None:
+        """Write the notes down, and what the next run of the program must know; at the block's end it is done anyway.
+
+        Raises:
+            StoreError: If they cannot be written.
+        """
+        agents = {
+            name: {"asked": len(agent.history), "metadata": agent.metadata.as_json()}
+            for name, agent in self.agents.items()
+        }
+        self._minutes.write(self.metadata.as_json(), agents)
+
+
+def _strategy(name: str, around: Circumstances, batch_from: int, dry_run: bool) -> Strategy:
+    if dry_run:
+        return DryRun(around)
+    if name == "hybrid":
+        return Hybrid(around, batch_from)
+    kinds: dict[str, type[Sync | Async | Batch]] = {"sync": Sync, "async": Async, "batch": Batch}
+    return kinds[name](around)
+
+
+def _check(value: str, known: Sequence[str], name: str) -> None:
+    if value not in known:
+        told = ", ".join(map(repr, known))
+        raise UsageError(f"{name} is one of {told}, not {value!r}.{guess(str(value), known)} Nothing was sent.")

@@ -1,0 +1,61 @@
+"""A caller's own pace for the calls of a session, besides what the provider allows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from pllm_notebook.exceptions import UsageError
+
+__all__ = ["Throttler"]
+
+
+class Throttler:
+    """Let at most so many calls begin within any stretch of so many seconds.
+
+    One may be given to several sessions, which keep it together. It counts calls as the program asks them; what a
+    provider's refusal has sent again, and repair turns, go by the limits that are found out anyway. Calls that go by
+    batch job are not counted.
+
+    Args:
+        max_requests_per_window: At least 1.
+        window_seconds: Above 0.
+        clock: Gives seconds, never going back.
+
+    Raises:
+        UsageError: For a value outside its range. Nothing was sent.
+    """
+
+    def __init__(
+        self, max_requests_per_window: int, window_seconds: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if isinstance(max_requests_per_window, bool) or not isinstance(max_requests_per_window, int):
+            raise UsageError(f"max_requests_per_window is a whole number, not {max_requests_per_window!r}.")
+        if max_requests_per_window < 1:
+            raise UsageError(f"max_requests_per_window is at least 1, not {max_requests_per_window!r}.")
+        if isinstance(window_seconds, bool) or not isinstance(window_seconds, int | float) or not window_seconds > 0:
+            raise UsageError(f"window_seconds is a number above 0, not {window_seconds!r}.")
+        self.max_requests_per_window = max_requests_per_window
+        self.window_seconds = window_seconds
+        self.clock = clock
+        self._lock = threading.Lock()
+        # When the last calls begin, the earliest first; never more than go into one window.
+        self._slots: deque[float] = deque(maxlen=max_requests_per_window)
+
+    def __repr__(self) -> str:
+        return f"Throttler({self.max_requests_per_window}, {self.window_seconds})"
+
+    def book(self, count: int = 1) -> list[float]:
+        """Book slots, and give the moments, by the clock, from which the calls may begin; from any thread."""
+        with self._lock:
+            return [self._next() for _ in range(count)]
+
+    def _next(self) -> float:
+        # Booked before anybody waits: calls that are told to wait must not all be told the same moment.
+        now = self.clock()
+        if len(self._slots) == self.max_requests_per_window:
+            now = max(now, self._slots[0] + self.window_seconds)
+        self._slots.append(now)
+        return now

@@ -1,0 +1,335 @@
+"""One prompt with everything that belongs to it: instruction, conversation, tools, and whom it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages import content_of, dialogue_of, messages_of
+from pllm_notebook.prompt_lists.config import LLMConfig
+from pllm_notebook.prompt_lists.dialects import (
+    AnthropicMessages,
+    GoogleMessages,
+    anthropic_words,
+    google_words,
+    openai_words,
+    tool_words,
+)
+from pllm_notebook.prompt_lists.outputs import LLMOutput
+from pllm_notebook.providers import Target
+from pllm_notebook.providers.bodies import schema_instruction
+from pllm_notebook.records import Dialogue, Request, ToolResult, Turn
+from pllm_notebook.run.ask import target_for
+from pllm_notebook.run.start import options_for
+from pllm_notebook.tools import StructuredTool, ToolCallOutput
+
+__all__ = ["LLMPromptContext", "takes_prefill", "target_of"]
+
+# Also for the providers' JSON modes, some of which want the word in the prompt.
+_JSON = "Answer with one JSON object, and with nothing else."
+_OPENING = "{"
+# A form that the model fills in has nobody behind it who could answer.
+_RECEIVED = "Received."
+_MISFIT = "The arguments do not fit the tool's schema."
+
+
+class LLMPromptContext(BaseModel):
+    """One prompt, and all that decides what is asked and whom. JSON round-trip.
+
+        LLMPromptContext(new_message="Is this a fair review?", llm_config=LLMConfig(client="google"))
+        LLMPromptContext(new_message=["What is this?", Path("tea.png")], structured_output=Drink, llm_config=…)
+
+    What is not JSON becomes it when the prompt is made: files, bytes and PIL pictures among the parts of a message, a
+    function or a model in place of a `StructuredTool`. A path in a mapping (`{"type": "image", "image": "tea.png"}`)
+    stays one, and is read when the prompt is asked.
+
+    Attributes:
+        id: Its name, which its output has as `source_id`. Made up where none is given. Two prompts may have one.
+        system_string: The instruction, None for none.
+        history: Messages that come before the new one, in OpenAI's, Anthropic's or Google's words.
+        new_message: What the user says now: text, or a list of texts, media and parts of a message. None where the
+            history ends with what is to be answered.
+        prefill: The beginning of the answer, put into the model's mouth; a model that takes none is not asked. ""
+            for none, and with the format "json_beg" for the bracket that begins an object.
+        postfill: Put at the end of the new message.
+        structured_output: What the answer has to be: a Pydantic model, a JSON schema with a title, or a
+            `StructuredTool`. It is asked for with the formats "structured_output" and "tool"; with the JSON formats it
+            is asked for in words, and the answer is validated by it without being repaired.
+        tools: What the model may call: functions, Pydantic models, JSON schemas, providers' definitions.
+        use_schema_instruction: Whether the instruction says in words what `structured_output` looks like, with any
+            format.
+        llm_config: Whom it is for, and how it is asked.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    id: str = Field(default_factory=lambda: uuid4().hex)
+    system_string: str | None = None
+    history: list[dict[str, Any]] = Field(default_factory=list)
+    new_message: str | list[dict[str, Any]] | None = None
+    prefill: str = ""
+    postfill: str = ""
+    structured_output: StructuredTool | None = None
+    tools: list[StructuredTool] = Field(default_factory=list)
+    use_schema_instruction: bool = False
+    llm_config: LLMConfig = Field(default_factory=LLMConfig)
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _plain_history(cls, messages: Any) -> Any:
+        if not isinstance(messages, (list, tuple)):
+            return messages
+        return [_plain_message(message) for message in messages]
+
+    @field_validator("new_message", mode="before")
+    @classmethod
+    def _plain_content(cls, content: Any) -> Any:
+        return content_of(content)
+
+    @field_validator("structured_output", mode="before")
+    @classmethod
+    def _as_tool(cls, source: Any) -> Any:
+        return _tool_of(source)
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _as_tools(cls, sources: Any) -> Any:
+        return [_tool_of(source) for source in sources] if isinstance(sources, (list, tuple)) else sources
+
+    # What is said.
+
+    @property
+    def instruction(self) -> str | None:
+        """The system text: the instruction, and the words that the format needs; None for none."""
+        told = [self.system_string] if self.system_string else []
+        json = self.llm_config.response_format in ("json_object", "json_beg")
+        if self.structured_output is not None and (self.use_schema_instruction or json):
+            told.append(schema_instruction(self.structured_output.json_schema))
+        elif json:
+            told.append(_JSON)
+        return "\n\n".join(told) if told else None
+
+    @property
+    def beginning(self) -> str:
+        """The beginning of the answer that is put into the mouth of a model that takes one, "" for none."""
+        begins = self.llm_config.response_format == "json_beg"
+        return self.prefill or (_OPENING if begins else "")
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """All messages, with role and content as they are meant, in the words that they were given in."""
+        said: list[dict[str, Any]] = []
+        if self.instruction is not None:
+            said.append({"role": "system", "content": self.instruction})
+        said += [dict(message) for message in self.history]
+        if self.new_message is not None:
+            said.append({"role": "user", "content": self._asked()})
+        if self.beginning:
+            said.append({"role": "assistant", "content": self.beginning})
+        return said
+
+    def dialogue(self, *, prefilled: bool) -> Dialogue:
+        """Give the conversation; *prefilled* with the beginning of the answer, or without.
+
+        Raises:
+            UsageError: For a message that cannot be carried, and where nothing is asked. Nothing was sent.
+        """
+        said = self.messages
+        if self.beginning and not prefilled:
+            said.pop()
+        dialogue = dialogue_of(said)
+        last = next(
+            (turn for turn in reversed(dialogue.turns) if not (self.beginning and turn.role == "assistant")), None
+        )
+        if last is None or last.role == "assistant":
+            raise UsageError(
+                f"The prompt {self.id!r} asks nothing: give it a new_message, or a history that ends with the user or "
+                f"with results of tools. Nothing was sent."
+            )
+        return dialogue
+
+    @property
+    def oai_messages(self) -> list[dict[str, Any]]:
+        """The conversation in OpenAI's words (see `msg_dict_to_oai`)."""
+        return openai_words(self._for("openai"), self._model_of("openai"))
+
+    @property
+    def anthropic_messages(self) -> AnthropicMessages:
+        """The conversation in Anthropic's words (see `msg_dict_to_anthropic`)."""
+        return anthropic_words(self._for("anthropic"), self._model_of("anthropic"))
+
+    @property
+    def google_messages(self) -> GoogleMessages:
+        """The conversation in Google's words (see `msg_dict_to_google`)."""
+        return google_words(self._for("google"), self._model_of("google"))
+
+    def get_tool(self) -> dict[str, Any] | None:
+        """Give `structured_output` as a tool, in the words of the provider that the prompt is for; None for none.
+
+        Raises:
+            UsageError: Where there is no such provider, or the schema is none that it takes. Nothing was sent.
+        """
+        if self.structured_output is None:
+            return None
+        target = target_of(self.llm_config)
+        return tool_words(target.wire, self.structured_output.fit(target.dialect), target.model)
+
+    # How it goes on.
+
+    def update_llm_config(self, llm_config: LLMConfig | None = None, **values: Any) -> Self:
+        """Change whom it is for and how it is asked, and give the prompt itself.
+
+        Args:
+            llm_config: In place of the whole; None to go on from what is there.
+            **values: Single fields of `LLMConfig`.
+
+        Raises:
+            ValidationError: For a name that is no field, or a value outside its range; nothing is changed then.
+        """
+        base = self.llm_config if llm_config is None else llm_config
+        self.llm_config = LLMConfig.model_validate(base.model_dump() | values)
+        return self
+
+    def append_to_history(self, messages: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Self:
+        """Put a message, or several, at the end of the history, and give the prompt itself.
+
+        Raises:
+            UsageError: For a message that cannot be carried; nothing is changed then.
+        """
+        added = [messages] if isinstance(messages, Mapping) else list(messages)
+        history = [*self.history, *(_plain_message(message) for message in added)]
+        dialogue_of(history)
+        self.history = history
+        return self
+
+    def add_chat_turn_history(self, llm_output: LLMOutput, results: Sequence[ToolCallOutput] = ()) -> Self:
+        """Put the new message and its answer at the end of the history, and give the prompt itself.
+
+        What is said next is a new `new_message`; after results of tools it may stay None. The answer is kept with
+        what its provider must be given back (signatures, reasoning), and as plain turns for any other provider.
+
+        A call has one result. Where none is given, a tool with no function behind it has received what it was called
+        with, and arguments that did not fit are an error; the result of a function must be given, since no function
+        runs unasked.
+
+        Args:
+            llm_output: The answer to this prompt.
+            results: Of the tools that were called.
+
+        Raises:
+            UsageError: For an output without an answer, a result of no call, or a call that has no result; nothing is
+                changed then.
+        """
+        answer = self._answer_turn(llm_output)
+        said = [] if self.new_message is None else [{"role": "user", "content": self._asked()}]
+        told = self._results(llm_output, results)
+        turns = [answer, Turn("tool", "", results=told)] if told else [answer]
+        self.append_to_history([*said, *messages_of(turns)])
+        self.new_message = None
+        return self
+
+    # What it is made of.
+
+    def _asked(self) -> Any:
+        if not self.postfill:
+            return self.new_message
+        if isinstance(self.new_message, str):
+            return self.new_message + self.postfill
+        return [*(self.new_message or ()), {"type": "text", "text": self.postfill}]
+
+    def _for(self, maker: str) -> Dialogue:
+        """Give the conversation as a maker's model would be asked, which need not be the one that it is for."""
+        # What was not asked for in so many words is left out where it cannot be; what was is refused by the wire.
+        return self.dialogue(prefilled=bool(self.prefill) or maker == "google")
+
+    def _model_of(self, maker: str) -> str | None:
+        client = self.llm_config.client.removeprefix("sim:")
+        return self.llm_config.model if client == maker else None
+
+    def _answer_turn(self, output: LLMOutput) -> Turn:
+        if output.error is not None or output.str_content is None:
+            raise UsageError(
+                f"The output of {output.source_id!r} is no answer that a conversation could go on from: "
+                f"{output.error or 'it is empty'}"
+            )
+        echo = None
+        if output.raw_result is not None and not self.beginning:
+            wire = target_of(self.llm_config).wire
+            if wire.form == output.result_type:
+                echo = wire.decode(output.raw_result).echo
+        calls = (
+            dialogue_of(
+                [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [
+                            {"id": call.id, "function": {"name": call.name, "arguments": call.text}}
+                            for call in output.tool_calls
+                        ],
+                    }
+                ]
+            )
+            .turns[0]
+            .calls
+        )
+        return Turn("assistant", output.str_content, calls=calls, echo=echo)
+
+    def _results(self, output: LLMOutput, given: Sequence[ToolCallOutput]) -> tuple[ToolResult, ...]:
+        told = {result.id: result for result in given}
+        strangers = told.keys() - {call.id for call in output.tool_calls}
+        if strangers:
+            raise UsageError(f"No call of this output has the id {min(strangers)!r}, which a result bears.")
+        tools = {tool.name: tool for tool in (*self.tools, self.structured_output) if tool is not None}
+        results = []
+        for call in output.tool_calls:
+            result = told.get(call.id)
+            tool = tools.get(call.name)
+            if result is not None:
+                results.append(ToolResult(call.id, call.name, result.content, result.failed))
+            elif isinstance(call.arguments, str):
+                results.append(ToolResult(call.id, call.name, _MISFIT, failed=True))
+            elif tool is not None and tool.runnable:
+                raise UsageError(
+                    f"The call {call.id!r} of the function {call.name!r} has no result. Give one: "
+                    f"results=[ToolCallOutput(id={call.id!r}, name={call.name!r}, content=…)]."
+                )
+            else:
+                results.append(ToolResult(call.id, call.name, _RECEIVED))
+        return tuple(results)
+
+
+def target_of(config: LLMConfig) -> Target:
+    """Resolve whom a prompt is for.
+
+    Raises:
+        UsageError: Where there is no such provider, or it has no such model. Nothing was sent.
+    """
+    return target_for(options_for({"model": config.name}))
+
+
+def takes_prefill(target: Target) -> bool:
+    """Tell whether a model takes the beginning of its answer."""
+    turns = (Turn("user", "-"), Turn("assistant", _OPENING))
+    try:
+        target.wire.encode(Request(model=target.model, turns=turns))
+    except UsageError:
+        return False
+    return True
+
+
+def _plain_message(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        dump = getattr(message, "model_dump", None)
+        return dump(exclude_none=True) if callable(dump) else message
+    content = message.get("content")
+    return dict(message) | ({"content": content_of(content)} if isinstance(content, (list, tuple)) else {})
+
+
+def _tool_of(source: Any) -> Any:
+    # A tool that was written as JSON is read back by its own model.
+    written = isinstance(source, Mapping) and "json_schema" in source
+    return source if source is None or written else StructuredTool.of(source)

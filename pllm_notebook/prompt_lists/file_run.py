@@ -1,0 +1,384 @@
+"""One request file on its way: its windows, its results, its display, its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pllm_notebook.engine import engine
+from pllm_notebook.exceptions import RunInterrupted, UsageError
+from pllm_notebook.prices import rate_of
+from pllm_notebook.prompt_lists.addresses import Addresses
+from pllm_notebook.prompt_lists.groups import Group
+from pllm_notebook.prompt_lists.index import Index, index_of
+from pllm_notebook.prompt_lists.landing import Landing, offsets_of
+from pllm_notebook.prompt_lists.results_file import ResultsFile, new_path
+from pllm_notebook.prompt_lists.sums import Sums
+from pllm_notebook.prompt_lists.waves import in_waves
+from pllm_notebook.prompt_lists.windows import Feeder, WindowMaker
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure, FailureKind, Progress
+from pllm_notebook.run import Pace, Run, options_for
+from pllm_notebook.run.start import store_for
+from pllm_notebook.settings import Options, current
+from pllm_notebook.sinks import Display, sink_for
+
+__all__ = ["FileRun", "FileStatus"]
+
+logger = logging.getLogger("pllm_notebook")
+
+_LOOK_S = 0.05
+# Nothing that rows of a frame may have is asked of whole requests, whatever is configured.
+_PLAIN: Mapping[str, Any] = dict.fromkeys(
+    ("system", "pack", "samples", "models", "decide", "judge", "tools", "tool_choice", "run_tools", "temperature"), None
+) | {"mode": "async", "errors": "coerce", "extra_body": {}, "progress": False, "salt": "", "wait": True}
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """How the lines of a request file have ended.
+
+    Attributes:
+        save_filepath: Where the results are.
+        total: Requests in the file.
+        done_before: Of them, those that had a result when it began.
+        started: Lines taken up this time, from the cache or by a call.
+        in_progress: Of them, those that have not ended.
+        succeeded: Of them, those with the provider's response, whatever it says.
+        failed: Of them, those with an error.
+        rate_limit_errors: Of the failed, those that ended with a rate limit, after all attempts.
+        api_errors: Those that the provider refused otherwise, or could not serve.
+        other_errors: All others: no connection, no answer in time, no request at all.
+        put_off: Lines that have no result yet, for want of money (`max_cost_usd`), of an answer in the cache
+            (`cache="only"`), or because it was stopped.
+        cached: Of the succeeded, those that were in the cache.
+        cost_usd: Paid this time, None for unknown.
+    """
+
+    save_filepath: str
+    total: int
+    done_before: int
+    started: int
+    in_progress: int
+    succeeded: int
+    failed: int
+    rate_limit_errors: int
+    api_errors: int
+    other_errors: int
+    put_off: int
+    cached: int
+    cost_usd: float | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every line has its result."""
+        return self.put_off == 0 and self.in_progress == 0
+
+    def __str__(self) -> str:
+        cost = "cost unknown" if self.cost_usd is None else f"${self.cost_usd:.4f}"
+        before = f", {self.done_before:,} done before" if self.done_before else ""
+        left = f"; {self.put_off:,} put off" if self.put_off else ""
+        return (
+            f"{self.save_filepath}: {self.started:,} started, {self.in_progress:,} in progress, "
+            f"{self.succeeded:,} succeeded ({self.cached:,} from the cache), {self.failed:,} failed "
+            f"({self.rate_limit_errors:,} rate limit errors, {self.api_errors:,} API errors, "
+            f"{self.other_errors:,} other errors){left}{before}; {cost}"
+        )
+
+
+class FileRun:
+    """Process one request file, in a thread of its own. Made by `prepared`.
+
+    Args:
+        index: The requests.
+        file: Where results go.
+        store: Where responses are kept.
+        maker: Makes the windows.
+        label: A few words for the display.
+        budget_usd: The ceiling, None for none.
+        progress: Whether it is shown.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        file: ResultsFile,
+        store: Store,
+        maker: WindowMaker,
+        label: str,
+        budget_usd: float | None,
+        *,
+        progress: bool,
+    ) -> None:
+        self._index = index
+        self._file = file
+        self._label = label
+        self._budget_usd = budget_usd
+        self._loop = engine(current().loop).loop
+        lanes: dict[tuple[str, str, str], list[Group]] = {}
+        for group in index.groups:
+            lanes.setdefault(group.target.lane, []).append(group)
+        self._feeders = [Feeder(in_waves(groups, index.line), maker, index.size) for groups in lanes.values()]
+        self._model = ", ".join(dict.fromkeys(feeder.target.label for feeder in self._feeders)) or "nobody"
+        self._simulated = any(feeder.target.simulated for feeder in self._feeders)
+        self._landing = Landing(index, file, store, self._wake)
+        self._faulty = 0  # of the lines that cannot be sent, those that were handed over to be written
+        self._sums = Sums()
+        self._pace = Pace(time.monotonic())
+        self._state: Literal["running", "done", "cancelled", "failed"] = "running"
+        self._error: BaseException | None = None
+        self._stop = threading.Event()
+        self._woken = threading.Event()
+        self._ended = threading.Event()
+        self._display = Display(sink_for(progress and len(index) > 0))
+        self._thread = threading.Thread(target=self._main, name="pllm-file", daemon=True)
+
+    @classmethod
+    def prepared(
+        cls,
+        *,
+        requests: str,
+        results: str | None,
+        addresses: Addresses,
+        rates: tuple[float | None, float | None],
+        options: Mapping[str, Any],
+        cache_dir: str | None,
+        retry_errors: bool,
+        progress: bool,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Self:
+        """Read the file and open what is needed (see `OAIApiFromFileConfig`). From any thread.
+
+        Args:
+            requests: Path of the request file.
+            results: Of the results file, None for a new one.
+            addresses: Tells who is asked.
+            rates: Requests and tokens a minute, each None for no ceiling.
+            options: Those that differ from the defaults.
+            cache_dir: None for the configured place.
+            retry_errors: Whether lines that have an error are asked again.
+            progress: Whether it is shown.
+            stopped: Asked now and then whether to go no further.
+        """
+        options = {**_PLAIN, **options}
+        resolved = options_for(options)
+        os.stat(requests)  # before a results file is made of nothing
+        if results is not None and os.path.exists(results) and os.path.samefile(requests, results):
+            raise UsageError(f"Results cannot go into {requests} itself. Give another save_filepath. Nothing was sent.")
+        with ExitStack() as opened:
+            file = ResultsFile(results or new_path(requests), retry_errors=retry_errors)
+            opened.callback(file.close)
+            index = index_of(requests, file.path, addresses, stopped)
+            opened.callback(index.close)
+            _check(index, resolved)
+            label = os.path.basename(requests)
+            maker = WindowMaker(index, options, rates, cache_dir, label)
+            store = store_for(resolved, cache_dir)
+            run = cls(index, file, store, maker, label, resolved.max_cost_usd, progress=progress)
+            opened.pop_all()
+        return run
+
+    def begin(self) -> None:
+        """Show it, and begin. On the caller's thread: a kernel puts output into the cell that is running there."""
+        try:
+            self._display.open(self._progress(), self.cancel)
+        finally:
+            self._landing.begin()
+            self._thread.start()
+
+    def abandon(self) -> None:
+        """Close what was opened, in place of beginning."""
+        self._file.close()
+        self._index.close()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, however it did."""
+        return self._ended.is_set()
+
+    def cancel(self) -> None:
+        """Stop: admit nothing more, cancel what is on the wire, keep everything finished. From any thread."""
+        self._stop.set()
+        self._woken.set()
+
+    def wait(self) -> None:
+        """Block until it has ended. An interrupt cancels it and raises KeyboardInterrupt."""
+        try:
+            self._loop.wait(self._ended, self.cancel)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Stopped. {self.status()}. Run it again to go on.") from None
+
+    def result(self) -> FileStatus:
+        """Give how it ended, or raise what ended it; a person is warned of lines that were put off."""
+        status = self.status()
+        if self._error is not None:
+            raise self._error
+        if self._state == "cancelled":
+            kept = status.done_before + status.succeeded + status.failed
+            raise RunInterrupted("The request file was stopped.", kept=kept, total=status.total)
+        if status.put_off:
+            why = "max_cost_usd" if self._budget_usd is not None else "cache='only'"
+            warnings.warn(
+                f"{status.put_off:,} lines have no result, because of {why}; run it again to go on.", stacklevel=3
+            )
+        return status
+
+    def status(self) -> FileStatus:
+        """Give the counts of this moment."""
+        tally, index = self._landing.tally, self._index
+        begun = sum(feeder.begun for feeder in self._feeders) + self._faulty
+        ended = tally.succeeded + tally.failed + tally.put_off
+        over = self.done
+        left = len(index) - index.done - tally.succeeded - tally.failed
+        sums = self._sums.with_all(self._runs())
+        return FileStatus(
+            save_filepath=self._file.path,
+            total=len(index),
+            done_before=index.done,
+            started=begun,
+            in_progress=0 if over else max(begun - ended, 0),
+            succeeded=tally.succeeded,
+            failed=tally.failed,
+            rate_limit_errors=tally.rate_limit_errors,
+            api_errors=tally.api_errors,
+            other_errors=tally.other_errors,
+            put_off=left if over else tally.put_off,
+            cached=sums.cached,
+            cost_usd=sums.cost_usd,
+        )
+
+    # In its own thread.
+
+    def _main(self) -> None:
+        try:
+            self._feed_all()
+            if self._state == "running":
+                self._state = "cancelled" if self._stop.is_set() else "done"
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._end()
+
+    def _feed_all(self) -> None:
+        stopping = False
+        while True:
+            self._woken.clear()
+            if not stopping and (self._stop.is_set() or self._error is not None or self._landing.error is not None):
+                stopping = True
+                self._halt()
+            if not stopping:
+                self._write_faulty()
+                for feeder in self._feeders:
+                    feeder.feed(self._landing.heard, self._landing.failed)
+            for feeder in self._feeders:
+                for run in feeder.ended():
+                    self._sums = self._sums.with_all([run])
+                    if run.course.error is not None:
+                        self._fail(run.course.error)
+            if all(feeder.over for feeder in self._feeders) and (stopping or self._faulty == len(self._index.faulty)):
+                return
+            if not self._loop.alive:
+                raise self._loop.ended()
+            self._show()
+            self._woken.wait(_LOOK_S)
+
+    def _halt(self) -> None:
+        for feeder in self._feeders:
+            feeder.stopped = True
+            for window in feeder.windows:
+                if window.run is not None and self._loop.alive:
+                    window.run.cancel()
+
+    def _fail(self, error: BaseException) -> None:
+        self._state = "failed"
+        if self._error is None:
+            self._error = error
+
+    def _end(self) -> None:
+        try:
+            self._halt()
+            self._landing.end()
+            if self._landing.error is not None:
+                self._fail(self._landing.error)
+            offsets = offsets_of(self._index)
+            if self._state == "done" and len(offsets) == len(self._index):
+                self._file.put_in_order(offsets)
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._file.close()
+            self._index.close()
+            self._pace.finish(time.monotonic())
+            self._ended.set()
+            self._display.close(self._progress(), None)
+            logger.info("%s", self.status())
+
+    def _write_faulty(self) -> None:
+        while self._faulty < len(self._index.faulty):
+            row = self._index.faulty[self._faulty]
+            if not self._landing.failed([row], Failure(FailureKind.INPUT, self._index.fault(row))):
+                return
+            self._faulty += 1
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    def _runs(self) -> list[Run]:
+        return [window.run for feeder in self._feeders for window in list(feeder.windows) if window.run is not None]
+
+    # What is shown.
+
+    def _show(self) -> None:
+        progress = self._progress()
+        self._pace.sample(time.monotonic())
+        self._display.update(progress)
+
+    def _progress(self) -> Progress:
+        sums = self._sums.with_all(self._runs())
+        pace, now = self._pace, time.monotonic()
+        pace.done, pace.cached = sums.done, sums.cached + self._index.done
+        pace.failed = self._landing.tally.failed
+        total = len(self._index)
+        return Progress(
+            label=self._label,
+            model=self._model,
+            simulated=self._simulated,
+            total=total,
+            done=pace.done,
+            cached=pace.cached,
+            failed=pace.failed,
+            skipped=0,
+            in_flight=sums.in_flight,
+            elapsed_s=pace.elapsed_s(now),
+            rows_per_s=pace.rows_per_s,
+            eta_s=pace.eta_s(total) if self._state == "running" else None,
+            input_tokens=sums.input_tokens,
+            output_tokens=sums.output_tokens,
+            cached_tokens=sums.cached_tokens,
+            cost_usd=sums.cost_usd,
+            budget_usd=self._budget_usd,
+            note=sums.note,
+            state=self._state,
+        )
+
+
+def _check(index: Index, options: Options) -> None:
+    """Refuse what no line of the file could be asked under, before any is."""
+    targets = [group.target for group in index.groups]
+    if options.max_cost_usd is not None:
+        for target in targets:
+            if target.price_provider is None or rate_of(target.price_provider, target.price_model) is None:
+                raise UsageError(
+                    f"max_cost_usd={options.max_cost_usd:g} cannot be kept: the price of {target.label} is unknown. "
+                    f"Leave the ceiling out, or the lines that ask it. Nothing was sent."
+                )
+    keyless = [target.keyless for target in targets if target.keyless is not None]
+    if keyless and len(keyless) == len(targets) and options.cache != "only":
+        raise keyless[0]

@@ -1,0 +1,90 @@
+"""A list of prompts as a request file: for another day, another machine, or a provider's own batch page."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.prompt_lists.asking import asked_of
+from pllm_notebook.prompt_lists.contexts import LLMPromptContext
+from pllm_notebook.providers import Target
+from pllm_notebook.providers.registry import KEYS
+
+__all__ = ["prepare_requests_file"]
+
+# Wire formats to the form of their lines.
+_FORMS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "generate": "google"}
+
+
+def prepare_requests_file(
+    prompts: Iterable[LLMPromptContext],
+    path: str | os.PathLike[str],
+    *,
+    form: Literal["openai", "anthropic"] | None = None,
+) -> str:
+    """Write one request line for each prompt, in order. Sends nothing.
+
+    A line is what `run_parallel_ai_completion` would ask, byte for byte, so that an answer of either is the other's
+    too. The ids of the prompts are the lines' `custom_id`; a provider's own batch wants them to differ. What is asked
+    of a simulator or a server of your own has its name before the model's, and no provider's batch would take it.
+
+    Args:
+        prompts: Any mix of providers, models and configurations.
+        path: Replaced whole if it is there.
+        form: "openai" or "anthropic", where all lines must have that batch format. None for the format of each
+            prompt's own provider; Google's is then one of them.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: For a prompt that cannot be asked, or not in *form*. Nothing was written then.
+    """
+    if form not in (None, "openai", "anthropic"):
+        raise UsageError(f"form is 'openai', 'anthropic' or None, not {form!r}. Nothing was written.")
+    listed = list(prompts)
+    asked = asked_of(listed, {"mode": "async"}, {})
+    for place, failure in asked.failures.items():
+        raise UsageError(f"The prompt {listed[place].id!r} cannot be asked: {failure.message} Nothing was written.")
+    lines: list[bytes] = [b""] * len(listed)
+    for part in asked.parts:
+        target = part.ask.target
+        spoken = _FORMS[target.wire.form]
+        for row, prompt in zip(part.rows, part.prompts, strict=True):
+            source = listed[asked.places[row]].id
+            if form not in (None, spoken):
+                raise UsageError(
+                    f"The prompt {source!r} is for {target.label}, whose requests have {spoken}'s form, not {form}'s. "
+                    f"Leave form out for a file of several. Nothing was written."
+                )
+            lines[asked.places[row]] = orjson.dumps(
+                _line(source, target, part.ask.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE
+            )
+    path = os.fspath(path)
+    beside = f"{path}.{secrets.token_hex(4)}"
+    try:
+        with open(beside, "xb") as file:
+            file.writelines(lines)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    return path
+
+
+def _line(source: str, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
+    # A provider's own file has the bare name; anything else could not find its way back without.
+    name = target.model if target.provider in KEYS else target.label
+    if target.wire.form == "generate":
+        return {"key": source, "request": {"model": f"models/{name}", **body}}
+    body = {**body, "model": name}
+    if target.wire.form == "messages":
+        return {"custom_id": source, "params": body}
+    return {"custom_id": source, "method": "POST", "url": f"/v1{target.path}", "body": body}

@@ -1,0 +1,121 @@
+"""From what a run knows of one prompt to its output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from pllm_notebook.entry import Entry
+from pllm_notebook.prompt_lists.contexts import LLMPromptContext
+from pllm_notebook.prompt_lists.outputs import LLMOutput, LLMToolCall
+from pllm_notebook.prompts import as_data
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run import Outcome
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.schema import Invalid, extract_json
+from pllm_notebook.tools import Called, CalledTool, as_written
+
+__all__ = ["output_for", "told", "unanswered"]
+
+
+def told(failure: Failure) -> str:
+    """Give a failure as an output has it."""
+    return f"{failure.kind}: {failure.message}"
+
+
+def unanswered(context: LLMPromptContext, failure: Failure | None) -> LLMOutput:
+    """Give the output of a prompt that no call was made for; *failure* None where there is no answer yet."""
+    error = "pending: there is no answer yet" if failure is None else told(failure)
+    return LLMOutput(source_id=context.id, error=error)
+
+
+def output_for(context: LLMPromptContext, ask: Ask, outcome: Outcome, last: Entry | None, beginning: str) -> LLMOutput:
+    """Give the output of a prompt whose call has ended.
+
+    Args:
+        context: The prompt.
+        ask: The question that it was asked with.
+        outcome: How the call ended.
+        last: The last reply, None where it is not kept.
+        beginning: Of the answer, as it was put into the model's mouth; "" for none.
+    """
+    replies = outcome.replies()
+    failure = outcome.failure
+    output = LLMOutput(
+        source_id=context.id,
+        usage=outcome.usage if replies else None,
+        cost=outcome.cost_usd if replies or failure is None else failure.cost_usd,
+        time_taken=replies[-1]["latency_s"] if replies and not outcome.cached else None,
+    )
+    if last is not None:
+        output.raw_result, output.result_type = orjson.loads(last.raw), ask.target.wire.form
+        output.str_content = _whole(context, beginning, last.text.decode("utf-8", "replace"))
+    if failure is None:
+        _answer(output, context, outcome.value, beginning)
+    else:
+        output.error = told(failure)
+        output.str_content = output.str_content or failure.raw or None
+        output.tool_calls = [] if last is None else [_call(as_written(call)) for call in last.calls]
+    return output
+
+
+def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, beginning: str) -> None:
+    """Put an answer into *output*, or say why it is none."""
+    form = context.llm_config.response_format
+    if isinstance(value, Called):
+        output.str_content = _whole(context, beginning, value.text)
+        output.tool_calls = [_call(call) for call in value.calls]
+        if form == "tool":
+            _forced(output, context)
+            return
+        if value.calls or form == "text":
+            return
+        value = value.text
+    if isinstance(value, str):
+        output.str_content = _whole(context, beginning, value)
+        if form != "text":
+            _object(output, context)
+        return
+    output.json_object = (
+        value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else as_data(value)
+    )
+
+
+def _whole(context: LLMPromptContext, beginning: str, text: str) -> str:
+    """Give an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
+    anew = context.llm_config.response_format == "json_beg" and text.lstrip().startswith(beginning)
+    return text if anew else beginning + text
+
+
+def _forced(output: LLMOutput, context: LLMPromptContext) -> None:
+    """Read the call that was demanded."""
+    wanted = context.structured_output
+    calls = [call for call in output.tool_calls if wanted is None or call.name == wanted.name]
+    if not calls:
+        output.error = f"{FailureKind.TOOL_CALL}: A call was demanded, and the model answered in words."
+    elif isinstance(calls[0].arguments, dict):
+        output.json_object = calls[0].arguments
+
+
+def _object(output: LLMOutput, context: LLMPromptContext) -> None:
+    """Find the object in a text, and validate it where there is something to validate it by."""
+    found = extract_json(output.str_content or "")
+    value = None if found is None else orjson.loads(found)
+    if not isinstance(value, dict):
+        output.error = f"{FailureKind.INVALID_JSON}: The answer holds no JSON object."
+        return
+    wanted = context.structured_output
+    if wanted is not None and found is not None:
+        read = wanted.parse(found)
+        if isinstance(read, Invalid):
+            output.error = f"{read.kind}: {read.message}"
+            return
+    output.json_object = value
+
+
+def _call(call: CalledTool) -> LLMToolCall:
+    arguments = call.arguments
+    plain = arguments.model_dump(mode="json", by_alias=True) if isinstance(arguments, BaseModel) else as_data(arguments)
+    return LLMToolCall(id=call.id, name=call.name, arguments=plain, text=call.text)

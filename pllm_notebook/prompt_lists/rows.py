@@ -1,0 +1,108 @@
+"""A list of prompts as the rows of a run; the result is a list of outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from pllm_notebook.entry import Entry
+from pllm_notebook.prompt_lists.asking import Asked
+from pllm_notebook.prompt_lists.contexts import LLMPromptContext
+from pllm_notebook.prompt_lists.outputs import LLMOutput
+from pllm_notebook.prompt_lists.reading import output_for, unanswered
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Prompt
+from pllm_notebook.run import Outcome, Run, WholePrompts
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.settle import Arrival, settle
+
+__all__ = ["PromptRows"]
+
+# Whole replies that are read at once: a few thousand bodies are a few megabytes.
+_CHUNK = 1_000
+
+
+class PromptRows(WholePrompts):
+    """The prompts of a list that can be asked (see `run.Rows`); the result is an output for each of the list.
+
+    Args:
+        contexts: The list.
+        asked: The list, made ready.
+        store: Where the replies are kept, None for nowhere.
+    """
+
+    def __init__(self, contexts: Sequence[LLMPromptContext], asked: Asked, store: Store | None) -> None:
+        self.label = f"{len(contexts):,} prompts"
+        self.total = len(asked.places)
+        self._contexts = contexts
+        self._asked = asked
+        self._store = store
+
+    def prompts(self, rows: range) -> Sequence[Prompt]:
+        """Give the prompts of some rows."""
+        return self._asked.prompts[rows.start : rows.stop]
+
+    def assemble(self, run: Run | None) -> list[LLMOutput]:
+        """Give the outputs in the list's order; *run* None where nothing could be asked."""
+        outputs = [unanswered(context, self._asked.failures.get(at)) for at, context in enumerate(self._contexts)]
+        if run is None:
+            return outputs
+        for start in range(0, self.total, _CHUNK):
+            rows = range(start, min(start + _CHUNK, self.total))
+            outcomes = [run.ledger.outcome(row) for row in rows]
+            kept = self._kept([outcome for outcome in outcomes if outcome is not None])
+            for row, outcome in zip(rows, outcomes, strict=True):
+                place = self._asked.places[row]
+                context = self._contexts[place]
+                if outcome is None:
+                    outputs[place] = unanswered(context, run.ledger.failure(row))
+                    continue
+                ask = run.course.ask_of(row)
+                last = outcome.entry or self._last(ask, row, outcome, kept)
+                outputs[place] = output_for(context, ask, outcome, last, self._asked.beginnings[row])
+        return outputs
+
+    def errors(self, run: Run) -> list[dict[str, Any]]:
+        """Give one record per failed prompt: its place in the list, its id and what went wrong."""
+        return [
+            {"position": at, "source_id": output.source_id, "error": output.error, "cost_usd": output.cost}
+            for at, output in enumerate(self.assemble(run))
+            if output.error is not None
+        ]
+
+    def _kept(self, outcomes: Sequence[Outcome]) -> dict[str, Entry]:
+        keys = [outcome.key for outcome in outcomes if outcome.entry is None and outcome.metas]
+        return {} if self._store is None or not keys else self._store.get_many(keys)
+
+    def _last(self, ask: Ask, row: int, outcome: Outcome, kept: dict[str, Entry]) -> Entry | None:
+        """Find the last reply that led to an outcome: after repairs and turns of tools it has a key of its own."""
+        entry = kept.get(outcome.key)
+        if entry is None or len(outcome.metas) < 2 or self._store is None:
+            return entry
+        watched = _Watched(self._store, entry)
+        prompt = self._asked.prompts[row]
+        again = copy.copy(ask)
+        again.options = replace(ask.options, cache="use")  # whatever it was asked with, its replies are there now
+        settle(again, cast(Store, watched), lambda _: prompt, [Arrival(0, outcome.key, entry, row)])
+        return watched.last
+
+
+class _Watched:
+    """A store that is read while a row's replies are gone through once more.
+
+    Attributes:
+        last: The last reply that was found.
+    """
+
+    def __init__(self, store: Store, first: Entry) -> None:
+        self.last = first
+        self._store = store
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Read entries (see `Store`)."""
+        found = self._store.get_many(keys)
+        for key in keys:
+            self.last = found.get(key, self.last)
+        return found

@@ -1,0 +1,184 @@
+"""Many prompts at once, whatever providers, models and configurations they are for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from pllm_notebook.engine import Ceiling
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.prompt_lists.asking import asked_of
+from pllm_notebook.prompt_lists.config import RequestLimits
+from pllm_notebook.prompt_lists.contexts import LLMPromptContext
+from pllm_notebook.prompt_lists.outputs import LLMOutput
+from pllm_notebook.prompt_lists.rows import PromptRows
+from pllm_notebook.run import Run, options_for, start_list
+from pllm_notebook.run.start import store_for
+
+__all__ = ["ParallelAIUtilities"]
+
+# Options of `df.llm.parse` that a list takes for all its prompts; what the prompts themselves say is not among them.
+_OPTIONS = (
+    "cache",
+    "concurrency",
+    "confirm",
+    "errors",
+    "extra_body",
+    "hedge",
+    "max_cost_usd",
+    "max_repairs",
+    "max_retries",
+    "max_turns",
+    "mode",
+    "parallel_tool_calls",
+    "progress",
+    "run_tools",
+    "salt",
+    "timeout_s",
+    "tool_choice",
+)
+
+
+class ParallelAIUtilities:
+    """Ask a list of prompts at once, and give an output for each, in the list's order.
+
+        utilities = ParallelAIUtilities(oai_request_limits=RequestLimits(max_requests_per_minute=500))
+        outputs = await utilities.run_parallel_ai_completion(prompts)
+
+    All prompts of a list are one run: one budget, one progress display, one Stop. Each provider, account and model
+    has its own pace, so that a slow one holds nobody up; without limits given, what the provider allows is found out.
+    A prompt that fails has its failure as its output's `error`, and the others go on. What has been answered once,
+    here or by `df.llm`, is in the cache and is not sent again.
+
+    Args:
+        oai_request_limits: Rates for the prompts whose `client` is "openai", or the `provider` that it names. They
+            hold for all models together, and over all lists of these utilities.
+        anthropic_request_limits: Likewise, for "anthropic".
+        google_request_limits: Likewise, for "google".
+        **options: For all prompts, as for `df.llm.parse`: mode, cache, max_cost_usd (of each list), progress, salt,
+            max_retries, max_repairs, timeout_s, concurrency (of each configuration), errors, hedge, extra_body,
+            confirm, tool_choice, parallel_tool_calls, run_tools, max_turns.
+
+    Raises:
+        UsageError: For an option that no one reads or a value outside its range, and for two limits of one provider.
+    """
+
+    def __init__(
+        self,
+        oai_request_limits: RequestLimits | None = None,
+        anthropic_request_limits: RequestLimits | None = None,
+        google_request_limits: RequestLimits | None = None,
+        **options: Any,
+    ) -> None:
+        for name in options:
+            if name not in _OPTIONS:
+                raise UnknownOptionError(name, _OPTIONS)
+        options_for(options)
+        self._options = options
+        self._ceilings: dict[str, Ceiling] = {}
+        for default, limits in (
+            ("openai", oai_request_limits),
+            ("anthropic", anthropic_request_limits),
+            ("google", google_request_limits),
+        ):
+            if limits is None:
+                continue
+            provider = (limits.provider or default).removeprefix("sim:")
+            if provider in self._ceilings:
+                raise UsageError(f"Two of the limits are for {provider!r}: give one. Nothing was sent.")
+            self._ceilings[provider] = Ceiling(limits.max_requests_per_minute, limits.max_tokens_per_minute)
+
+    def __repr__(self) -> str:
+        limits = ", ".join(f"{provider}: {ceiling!r}" for provider, ceiling in self._ceilings.items())
+        return f"<ParallelAIUtilities {limits or 'without limits of its own'}>"
+
+    async def run_parallel_ai_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
+        """Give an output for each prompt, in order. Sends and pays, but for what is in the cache.
+
+        Cancelling the task cancels what is on the wire; what has been answered is kept.
+
+        Args:
+            prompts: Any mix of providers, models and configurations. Two may have one `id`; equal ones are one call.
+
+        Raises:
+            UsageError: For options that cannot be carried out. Nothing was sent.
+            StoreError: When the cache cannot be opened. Nothing was sent.
+            RunInterrupted: When the run was stopped, by a button or from elsewhere.
+            RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
+        """
+        listed = _listed(prompts)
+        rows, run = self._start(listed)
+        if run is not None:
+            await run.until_ended()
+        return _concluded(rows, run)
+
+    async def run_parallel_ai_tool_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
+        """Give an output for each prompt, in order, its `tool_calls` read and validated.
+
+        As `run_parallel_ai_completion`, for prompts that each offer tools (`tools`, or the format "tool" with a
+        `structured_output`). Whether a tool must be called is `tool_choice=`, or the format "tool".
+
+        Args:
+            prompts: Each with tools.
+
+        Raises:
+            UsageError: Naming those that have none. Nothing was sent.
+        """
+        return await self.run_parallel_ai_completion(_with_tools(prompts))
+
+    def run_parallel_ai_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
+        """Give what `run_parallel_ai_completion` gives, without await: for a cell or script.
+
+        An interrupt cancels the run and raises KeyboardInterrupt; what has been answered is kept.
+        """
+        rows, run = self._start(_listed(prompts))
+        if run is not None:
+            run.wait()
+        return _concluded(rows, run)
+
+    def run_parallel_ai_tool_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
+        """Give what `run_parallel_ai_tool_completion` gives, without await."""
+        return self.run_parallel_ai_completion_sync(_with_tools(prompts))
+
+    def _start(self, prompts: list[LLMPromptContext]) -> tuple[PromptRows, Run | None]:
+        """Start the run of a list, None where nothing of it can be asked."""
+        asked = asked_of(prompts, self._options, self._ceilings)
+        options = options_for(self._options)
+        rows = PromptRows(prompts, asked, None if options.cache == "off" else store_for(options))
+        return rows, start_list(asked.parts, rows) if asked.parts else None
+
+
+def _concluded(rows: PromptRows, run: Run | None) -> list[LLMOutput]:
+    """Give the outputs of a run that has ended, or raise what ended it."""
+    if run is not None and (run.course.error is not None or run.state == "cancelled"):
+        run.result()  # raises
+    if run is not None and run.course.unsaved:
+        warnings.warn(
+            f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.", stacklevel=3
+        )
+    return rows.assemble(run)
+
+
+def _listed(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
+    listed = list(prompts)
+    for at, prompt in enumerate(listed):
+        if not isinstance(prompt, LLMPromptContext):
+            raise UsageError(f"prompts[{at}] is {type(prompt).__name__}, not an LLMPromptContext. Nothing was sent.")
+    return listed
+
+
+def _with_tools(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
+    listed = _listed(prompts)
+    without = [
+        prompt.id
+        for prompt in listed
+        if not prompt.tools and (prompt.structured_output is None or prompt.llm_config.response_format != "tool")
+    ]
+    if without:
+        shown = ", ".join(map(repr, without[:5])) + (f" and {len(without) - 5:,} more" if len(without) > 5 else "")
+        raise UsageError(
+            f"{len(without):,} of {len(listed):,} prompts have no tools: {shown}. Give each tools=[…], or ask them "
+            f"with run_parallel_ai_completion. Nothing was sent."
+        )
+    return listed

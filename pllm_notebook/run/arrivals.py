@@ -1,0 +1,189 @@
+"""Replies on their way to an outcome: one that has arrived, and what a row may need beyond it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import Dialogue, Failure, Prompt
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.outcomes import Outcome
+from pllm_notebook.tools import ReadCall
+
+__all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair"]
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A reply that is in the store (or in hand, where there is none) and not yet read.
+
+    Attributes:
+        call: Index in the ledger.
+        key: Key of the row's own call, not of a repair.
+        entry: The reply.
+        prompt: Makes the row's prompt, which only a repair needs.
+        said: The conversation so far; None for the row's own call.
+        metas: Of the replies before this one.
+        repairs: Repair turns that are behind it.
+        turns: Of those in which tools' results went to the model, the number that is behind it.
+        cached: Whether everything so far came from the store.
+        rung: The structured-output rung it was sent on, None for a stored one.
+        attempts: Requests that this reply took.
+        turn_key: Of the call that it answers, "" for the row's own.
+    """
+
+    call: int
+    key: str
+    entry: Entry
+    row: int
+    said: Dialogue | None = None
+    metas: tuple[bytes, ...] = ()
+    repairs: int = 0
+    cached: bool = True
+    rung: int | None = None
+    attempts: int = 0
+    turns: int = 0
+    turn_key: str = ""
+
+    def followed(self, key: str, entry: Entry, said: Dialogue, told: tuple[bytes, ...], *, repair: bool) -> Arrival:
+        """Give what comes of the reply to a further turn, as one that was found.
+
+        Args:
+            key: Of the further turn's call.
+            entry: The reply to it.
+            said: The conversation that it was asked with.
+            told: What is known of tools' results that it was asked with (see `Outcome.metas`).
+            repair: Whether it was asked since this reply was wrong.
+        """
+        return replace(
+            self,
+            entry=entry,
+            said=said,
+            metas=(*self.metas, self.entry.meta, *told),
+            repairs=self.repairs + repair,
+            turns=self.turns + (said.turns[-1].role == "tool"),
+            turn_key=key,
+            rung=None,
+        )
+
+
+class Repair(ABC):
+    """A further call that a row needs. Made as one of the two kinds below.
+
+    Attributes:
+        call: Index in the ledger.
+        key: Of the further call.
+    """
+
+    __slots__ = ()
+    call: int
+    key: str
+
+    @abstractmethod
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
+        """Give what makes the wire's bytes, and their number."""
+
+    @abstractmethod
+    def arrived(self, entry: Entry, rung: int) -> Arrival:
+        """Give what comes of its reply."""
+
+    @abstractmethod
+    def found(self, entry: Entry) -> Arrival:
+        """Give what comes of its reply where another run has brought it."""
+
+    @abstractmethod
+    def failed(self, failure: Failure) -> Outcome:
+        """Give the outcome of a row whose further call failed: what was paid before it is kept."""
+
+
+@dataclass(frozen=True)
+class NextTurn(Repair):
+    """A further turn: the model is shown what was wrong with its answer, or what its tools gave.
+
+    Attributes:
+        arrival: The reply that it follows.
+        said: The conversation, the turn to be sent included.
+        told: What is known of tools' results in it (see `Outcome.metas`).
+        repair: Whether the reply was wrong.
+    """
+
+    arrival: Arrival
+    key: str
+    said: Dialogue
+    told: tuple[bytes, ...] = ()
+    repair: bool = True
+
+    @property
+    def call(self) -> int:  # type: ignore[override]
+        """Index in the ledger."""
+        return self.arrival.call
+
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
+        return partial(ask.content_of, self.said), len(ask.content_of(self.said))
+
+    def arrived(self, entry: Entry, rung: int) -> Arrival:
+        return replace(self.found(entry), cached=False, rung=rung)
+
+    def found(self, entry: Entry) -> Arrival:
+        return self.arrival.followed(self.key, entry, self.said, self.told, repair=self.repair)
+
+    def failed(self, failure: Failure) -> Outcome:
+        before = self.arrival
+        metas = (*before.metas, before.entry.meta, *self.told)
+        return Outcome(None, failure, before.key, metas, False, before.entry)
+
+
+@dataclass(frozen=True)
+class Alone(Repair):
+    """A row of a pack that must be asked in a call of its own.
+
+    Attributes:
+        call: Index in the ledger.
+        row: Whose prompt it is.
+        key: Of that call: the plain one.
+        metas: What the row bears of packs that brought it no valid answer.
+    """
+
+    call: int
+    row: int
+    key: str
+    metas: tuple[bytes, ...] = ()
+
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
+        words = ask.words(prompt(self.row))
+        assert not isinstance(words, Failure)  # it has been in a pack
+        return partial(ask.content, words), ask.size(words)
+
+    def arrived(self, entry: Entry, rung: int) -> Arrival:
+        return replace(self.found(entry), cached=False, rung=rung)
+
+    def found(self, entry: Entry) -> Arrival:
+        return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
+
+    def failed(self, failure: Failure) -> Outcome:
+        return Outcome(None, failure, self.key, self.metas, False)
+
+
+@dataclass(frozen=True)
+class Calling:
+    """A reply that calls tools, which are to be run before the model can be asked on.
+
+    Attributes:
+        arrival: The reply.
+        said: The conversation, the reply included.
+        read: Its calls, in order.
+        results: Of those that need not be run: what they gave, by their place among the calls.
+    """
+
+    arrival: Arrival
+    said: Dialogue
+    read: Sequence[ReadCall]
+    results: Mapping[int, Entry]
+
+    @property
+    def key(self) -> str:
+        """Of the call whose reply it is: that of the further call comes of the results."""
+        return self.arrival.turn_key or self.arrival.key

@@ -1,0 +1,98 @@
+"""What tools gave, as the store keeps it: beside the model's replies, so that a chain of both can be replayed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from pllm_notebook.entry import Entry
+from pllm_notebook.records import FailureKind, Finish, ToolResult
+from pllm_notebook.redaction import redacted
+from pllm_notebook.run.arrivals import Arrival
+from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.keys import key_of
+from pllm_notebook.schema import Invalid, repair_lines
+from pllm_notebook.tools import CalledTool, ReadCall
+
+__all__ = ["refused", "result_entry", "result_key", "result_of", "run_tool"]
+
+# What a model, and a person, is told of an exception; tracebacks and bodies of pages come as messages too.
+_MOST_OF_AN_ERROR = 2_000
+# What of a result is kept a second time, for `explain`.
+_SHOWN = 500
+
+
+def result_key(arrival: Arrival, at: int, call: CalledTool) -> str:
+    """Give the key of a tool's result: of the tool, its arguments as written, and the call of the model that asked.
+
+    Args:
+        arrival: The reply that calls it.
+        at: Its place among the reply's calls: the same call made twice is run twice.
+        call: The call.
+    """
+    body = {"arguments": call.text, "call": arrival.turn_key or arrival.key, "at": at}
+    return key_of("tool", call.name, body, "")
+
+
+def run_tool(read: ReadCall) -> Entry:
+    """Run the function behind a call; what it raises is a result too. Blocks; in a thread of the tools' own.
+
+    Returns:
+        The result as the store keeps it. An exception is told by its type and message, without keys.
+    """
+    assert read.tool is not None
+    began = time.monotonic()
+    try:
+        content, failed = read.tool.run(read.call.arguments), False
+    except (Exception, SystemExit) as error:
+        content, failed = redacted(f"{type(error).__name__}: {error}")[:_MOST_OF_AN_ERROR], True
+        content = content.encode("utf-8", "replace").decode()
+    return result_entry(read.call, content, failed=failed, latency_s=time.monotonic() - began)
+
+
+def refused(read: ReadCall, ask: Ask) -> Entry:
+    """Give what the model is told of a call that is not run: its arguments do not fit, or those beside it.
+
+    Told by place and type alone, and by the names of the tools: a library's wording must not move a key.
+    """
+    invalid = read.invalid
+    if invalid is None:
+        return result_entry(read.call, "This call fits. Make it again, beside the corrected ones.", failed=True)
+    if read.tool is None:
+        names = ", ".join(tool.name for tool in ask.toolbox.tools) if ask.toolbox is not None else ""
+        return result_entry(read.call, f"There is no tool of this name. There are: {names}.", failed=True)
+    return result_entry(read.call, _told(invalid), failed=True)
+
+
+def result_entry(call: CalledTool, content: str, *, failed: bool, latency_s: float = 0.0) -> Entry:
+    """Pack a result as a reply is packed: it cost nothing, and no provider knows of it."""
+    tool: dict[str, Any] = {"name": call.name, "arguments": call.text, "failed": failed}
+    meta = {
+        "usage": [0, 0, 0, 0, 0],
+        "cost_usd": 0.0,
+        "model": "",
+        "asked": f"tool:{call.name}",
+        "request_id": "",
+        "detail": "",
+        "latency_s": round(latency_s, 6),
+        "attempts": 0,
+        "created_at": time.time(),
+        "tool": tool | {"content": content[:_SHOWN]},
+    }
+    text = content.encode("utf-8", "replace")
+    return Entry(Finish.COMPLETE, text, 0, 0, orjson.dumps(meta), orjson.dumps(tool))
+
+
+def result_of(read: ReadCall, entry: Entry) -> ToolResult:
+    """Give a result as it goes back to the model."""
+    failed = bool(entry.about["tool"]["failed"])
+    return ToolResult(read.call.id, read.call.name, entry.text.decode("utf-8", "replace"), failed)
+
+
+def _told(invalid: Invalid) -> str:
+    if invalid.kind is FailureKind.INVALID_JSON:
+        return "The arguments are not valid JSON. Call the tool again, with corrected arguments."
+    lines = "\n".join(f"- {line}" for line in repair_lines(invalid))
+    return f"The arguments do not fit the schema:\n{lines}\nCall the tool again, with corrected arguments."

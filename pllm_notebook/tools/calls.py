@@ -1,0 +1,56 @@
+"""What a model's tool calls become, and what goes back to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Called", "CalledTool", "ToolCallOutput"]
+
+
+@dataclass(frozen=True)
+class CalledTool:
+    """One call that a model made.
+
+    Attributes:
+        id: The provider's, which the result must bear; made from its place where the provider gives none.
+        name: Of the tool.
+        arguments: Validated: an instance of the model that the tool was made of, else a dict of validated values.
+            Where nothing validates them, what the JSON says; the text itself where it is no JSON.
+        text: The arguments as the model wrote them, JSON.
+    """
+
+    id: str
+    name: str
+    arguments: Any
+    text: str
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a model answered that was given tools.
+
+    Attributes:
+        text: Its words beside the calls, or in place of them; "" for none.
+        calls: In the order it made them; empty where it answered in words alone.
+    """
+
+    text: str
+    calls: tuple[CalledTool, ...]
+
+
+@dataclass(frozen=True)
+class ToolCallOutput:
+    """What a tool gave, on its way back to the model.
+
+    Attributes:
+        id: Of the call.
+        name: Of the tool.
+        content: As the model reads it.
+        failed: Whether it is an error's message.
+    """
+
+    id: str
+    name: str
+    content: str
+    failed: bool = False

@@ -1,0 +1,134 @@
+"""From a Python function to the type of its arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import typing_extensions
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.tools.docstrings import described
+
+__all__ = ["Function"]
+
+
+class Function:
+    """A function that a model may call.
+
+    Args:
+        call: The function; plain or async.
+
+    Attributes:
+        call: As given.
+        name: Its own.
+        description: What its docstring says before the first section, "" for nothing.
+        kind: A model with a field for each parameter, read by the parameter's name.
+
+    Raises:
+        UsageError: For a function without a name or with parameters that no model can be told of. Nothing was sent.
+    """
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+        self.name: str = getattr(call, "__name__", "")
+        if not self.name or self.name == "<lambda>":
+            raise UsageError(
+                f"A tool needs a name, and {call!r} has none. Write it as a function with def. Nothing was sent."
+            )
+        self.description, said = described(inspect.getdoc(call))
+        # Parameters stand in fields of other names: `schema` or `_x` could be no field's.
+        self._fields: dict[str, str] = {}
+        fields: dict[str, Any] = {}
+        hints = _hints(call, self.name)
+        for at, parameter in enumerate(_parameters(call, self.name)):
+            self._fields[parameter.name] = own = f"argument_{at}"
+            if parameter.name not in hints:
+                raise UsageError(
+                    f"The parameter {parameter.name!r} of the tool {self.name!r} has no type, so the model cannot be "
+                    f"told what to give. Annotate it, for example {parameter.name}: str. Nothing was sent."
+                )
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            hint = hints[parameter.name]
+            # Words in the annotation itself are nearer than those of the docstring.
+            told = None if _has_description(hint) else said.get(parameter.name)
+            more: dict[str, Any] = {} if told is None else {"description": told}
+            fields[own] = (hint, Field(default, alias=parameter.name, **more))
+        self.kind: type[BaseModel] = create_model(
+            self.name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields
+        )
+
+    def given(self, arguments: BaseModel) -> dict[str, Any]:
+        """Give the arguments that a model gave, by the parameters' names; the others are the function's defaults."""
+        there = arguments.model_fields_set
+        return {name: getattr(arguments, own) for name, own in self._fields.items() if own in there}
+
+    def run(self, arguments: Mapping[str, Any]) -> Any:
+        """Call the function and wait for what it gives; one that is async runs in a loop of its own."""
+        result = self.call(**arguments)
+        if not inspect.isawaitable(result):
+            return result
+
+        async def awaited() -> Any:
+            return await result
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(awaited())
+        return _in_a_thread(lambda: asyncio.run(awaited()))
+
+
+def _in_a_thread(work: Callable[[], Any]) -> Any:
+    """Do *work* in a thread of its own, where no loop runs yet."""
+    ended: list[Any] = []
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            ended.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=do, name="pllm-tool")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return ended[0]
+
+
+def _parameters(call: Callable[..., Any], name: str) -> list[inspect.Parameter]:
+    try:
+        parameters = list(inspect.signature(call).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"The tool {name!r} does not tell its parameters: {error}. Wrap it in a function with annotated "
+            f"parameters. Nothing was sent."
+        ) from error
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            shown = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
+            raise UsageError(
+                f"The tool {name!r} has the parameter {shown!r}, which cannot be given by name, and a model gives "
+                f"every argument by name. Write each argument as a parameter of its own. Nothing was sent."
+            )
+    return parameters
+
+
+def _hints(call: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        return typing_extensions.get_type_hints(inspect.unwrap(call), include_extras=True)
+    except (NameError, TypeError) as error:
+        raise UsageError(
+            f"The types of the tool {name!r} cannot be read: {error}. Annotate its parameters with names that are "
+            f"defined where it is. Nothing was sent."
+        ) from error
+
+
+def _has_description(hint: Any) -> bool:
+    return any(getattr(extra, "description", None) for extra in getattr(hint, "__metadata__", ()))

@@ -1,0 +1,115 @@
+"""The tools that one question offers, and reading what a model makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from pllm_notebook import records
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.records import FailureKind, ToolCall
+from pllm_notebook.schema import Dialect, Invalid
+from pllm_notebook.tools.calls import CalledTool
+from pllm_notebook.tools.structured import StructuredTool
+
+__all__ = ["ReadCall", "Toolbox", "as_written"]
+
+_CHOICES = ("auto", "required", "none")
+
+
+class ReadCall(NamedTuple):
+    """One call, read.
+
+    Attributes:
+        call: With validated arguments where they fit.
+        tool: None for a name that was not offered.
+        invalid: Why it cannot be taken, None where it can.
+    """
+
+    call: CalledTool
+    tool: StructuredTool | None
+    invalid: Invalid | None
+
+
+class Toolbox:
+    """The tools that one question offers. Made by `Toolbox.of`.
+
+    Attributes:
+        tools: In order.
+        choice: "auto", "required", "none" or the name of a tool.
+        parallel: Whether several may be called at once, None for the provider's own way.
+    """
+
+    def __init__(self, tools: tuple[StructuredTool, ...], choice: str, parallel: bool | None) -> None:
+        self.tools = tools
+        self.choice = choice
+        self.parallel = parallel
+        self._by_name: Mapping[str, StructuredTool] = {tool.name: tool for tool in tools}
+
+    def __repr__(self) -> str:
+        return f"Toolbox({', '.join(self._by_name)}; choice={self.choice!r})"
+
+    @classmethod
+    def of(cls, sources: Iterable[Any], choice: str = "auto", parallel: bool | None = None) -> Toolbox:
+        """Make ready what a caller gives.
+
+        Args:
+            sources: Functions, models, mappings, `StructuredTool`s; at least one.
+            choice: As `Toolbox.choice`.
+            parallel: As `Toolbox.parallel`.
+
+        Raises:
+            UsageError: For what can be no tool, two of one name, none at all, and a choice that is not among them.
+                Nothing was sent.
+        """
+        tools = tuple(StructuredTool.of(source) for source in sources)
+        names = [tool.name for tool in tools]
+        if not tools:
+            raise UsageError("tools= is an empty list. Give at least one tool, or leave it out. Nothing was sent.")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(
+                f"Two tools are named {twice!r}, so nobody could tell which of them a model calls. Rename one. "
+                f"Nothing was sent."
+            )
+        if choice not in _CHOICES and choice not in names:
+            raise UsageError(
+                f"tool_choice is {', '.join(map(repr, _CHOICES))} or the name of a tool ({', '.join(names)}), not "
+                f"{choice!r}.{guess(choice, [*_CHOICES, *names])} Nothing was sent."
+            )
+        return cls(tools, choice, parallel)
+
+    def fit(self, dialect: Dialect) -> tuple[records.Tool, ...]:
+        """Give the tools as one provider is asked for them."""
+        return tuple(tool.fit(dialect) for tool in self.tools)
+
+    def unrunnable(self) -> list[str]:
+        """Name the tools that have no function behind them."""
+        return [tool.name for tool in self.tools if not tool.runnable]
+
+    def read(self, calls: Sequence[ToolCall], dialect: Dialect) -> list[ReadCall]:
+        """Validate calls, in order. Runs the types' own validators; sends nothing."""
+        return [self._read(call, dialect) for call in calls]
+
+    def _read(self, call: ToolCall, dialect: Dialect) -> ReadCall:
+        tool = self._by_name.get(call.name)
+        if tool is None:
+            names = ", ".join(self._by_name)
+            message = f"the tool {call.name!r} was not offered; there are {names}"
+            return ReadCall(as_written(call), None, Invalid(FailureKind.SCHEMA, message, (((), "unknown_tool"),)))
+        value = tool.read(call.arguments, dialect)
+        if isinstance(value, Invalid):
+            return ReadCall(as_written(call), tool, value)
+        return ReadCall(CalledTool(call.id, call.name, value, call.arguments), tool, None)
+
+
+def as_written(call: ToolCall) -> CalledTool:
+    """Give a call with its arguments as the JSON says, validated by nobody."""
+    arguments: Any
+    try:
+        arguments = orjson.loads(call.arguments or "{}")
+    except ValueError:
+        arguments = call.arguments
+    return CalledTool(call.id, call.name, arguments, call.arguments)

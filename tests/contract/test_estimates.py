@@ -1,0 +1,72 @@
+"""An estimate counts what a run would send, and what it would not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pllm_notebook.providers.desks.openai import OpenAIDesk
+from pllm_notebook.records import BatchLimits
+from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from tests.contract.scripts import by_word, words
+from tests.contract.sides import Side
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+
+REJECTED = SimAnswer.status(400, {"error": {"message": "No.", "type": "invalid_request_error"}})
+
+
+def yes(request: SimRequest) -> Any:
+    return SimAnswer.value({"value": True})
+
+
+def test_a_call_that_was_rejected_before_is_counted_as_such_and_not_as_to_be_sent(side: Side, sim: Simulator) -> None:
+    sim.set(answers=by_word({"bad": REJECTED}, yes))
+    frame = words("a", "bad one", "bad two", "bad one")
+    frame.llm.parse(bool, "{text}", model=side.model)
+    sent = sim.stats().requests
+    more = words("a", "bad one", "bad two", "bad one", "new")
+
+    told = more.llm.estimate(bool, "{text}", model=side.model)
+
+    assert (told.cached, told.rejected, told.calls, told.duplicates) == (1, 2, 1, 1)
+    assert "rejected before 2, not sent again unasked" in repr(told)
+    more.llm.parse(bool, "{text}", model=side.model)
+    assert sim.stats().requests == sent + told.calls
+
+
+def test_the_jobs_that_a_batch_would_be_are_counted(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenAIDesk, "limits", BatchLimits(8, 10**6))
+    frame = words(*(f"text {n}" for n in range(20)))
+
+    told = frame.llm.estimate(bool, "{text}", model=luna)
+    both = frame.llm.estimate(bool, "{text}", model=luna, samples=2)
+    other = frame.llm.estimate(bool, "{text}", models=[luna, "anthropic:claude-haiku-5-5"])
+    frame.llm.parse(bool, "{text}", model=luna, mode="batch", confirm=False, wait=False)
+
+    assert (told.jobs, both.jobs, other.jobs) == (3, 5, 4)
+    assert "as a batch of 3 jobs" in repr(told)
+    assert sim.stats().batch_jobs == 3
+    assert frame.llm.estimate(bool, "{text}", model=luna, mode="batch").jobs == 0
+
+
+def test_with_refresh_a_rejected_call_is_sent(luna: str, sim: Simulator) -> None:
+    sim.set(answers=by_word({"bad": REJECTED}, yes))
+    frame = words("a", "bad")
+    frame.llm.parse(bool, "{text}", model=luna)
+
+    told = frame.llm.estimate(bool, "{text}", model=luna, cache="refresh")
+
+    assert (told.cached, told.rejected, told.calls) == (0, 0, 2)
+    assert "rejected before" not in repr(told)
+
+
+def test_a_row_rejected_alone_goes_into_no_pack(luna: str, sim: Simulator) -> None:
+    sim.set(answers=by_word({"bad": REJECTED}, yes))
+    words("a", "bad").llm.parse(bool, "{text}", model=luna)
+    frame = words("bad", "b", "c", "d")
+
+    told = frame.llm.estimate(bool, "{text}", model=luna, pack=3)
+
+    assert (told.rejected, told.calls) == (1, 1)

@@ -1,0 +1,398 @@
+"""A request file is processed whole: every line has one result, nothing is sent twice, and its form is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pllm_notebook as pllm
+from pllm_notebook.prompt_lists.files import (
+    OAIApiFromFileConfig,
+    process_api_requests_from_file,
+    process_api_requests_from_file_sync,
+)
+from pllm_notebook.sim import SimAnswer, Simulator
+from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, reach
+
+Files = Callable[..., OAIApiFromFileConfig]
+
+
+def openai_line(number: int, model: str = OPENAI.name, **also: Any) -> dict[str, Any]:
+    body = {"model": model, "messages": [{"role": "user", "content": f"prompt {number}"}]}
+    return {"custom_id": f"task-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body | also}
+
+
+def anthropic_line(number: int) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"prompt {number}"}]
+    return {"custom_id": f"task-{number}", "params": {"model": ANTHROPIC.name, "max_tokens": 100, "messages": messages}}
+
+
+def bare_line(number: int, **also: Any) -> dict[str, Any]:
+    return {"model": OPENAI.name, "messages": [{"role": "user", "content": f"prompt {number}"}]} | also
+
+
+@pytest.fixture
+def files(sim: Simulator, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """Write a request file, and give what processes it."""
+    for side in (OPENAI, ANTHROPIC, GOOGLE):
+        reach(side, sim, monkeypatch)
+    sim.set(answers=lambda request: request.prompt.upper())
+
+    def make(lines: list[Any], **also: Any) -> OAIApiFromFileConfig:
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        requests = tmp_path / "requests.jsonl"
+        requests.write_text("".join(text + "\n" for text in texts))
+        given = {"requests_filepath": requests, "save_filepath": tmp_path / "results.jsonl", "progress": False}
+        return OAIApiFromFileConfig(**(given | also))
+
+    return make
+
+
+def results(config: OAIApiFromFileConfig) -> list[Any]:
+    assert config.save_filepath is not None
+    return [json.loads(line) for line in Path(config.save_filepath).read_text().splitlines()]
+
+
+def test_three_forms_of_lines_in_one_file_each_have_a_result_of_their_form(files: Files, sim: Simulator) -> None:
+    config = files([openai_line(0), anthropic_line(1), bare_line(2, metadata={"row": 2}), bare_line(3)])
+
+    status = process_api_requests_from_file_sync(config)
+
+    first, second, third, fourth = results(config)
+    assert first["custom_id"] == "task-0"
+    assert first["response"]["body"]["choices"][0]["message"]["content"] == "PROMPT 0"
+    assert first["error"] is None
+    assert second["custom_id"] == "task-1"
+    assert second["result"]["type"] == "succeeded"
+    assert second["result"]["message"]["content"][0]["text"] == "PROMPT 1"
+    request, response, metadata = third
+    assert request == bare_line(2)
+    assert response["choices"][0]["message"]["content"] == "PROMPT 2"
+    assert metadata == {"row": 2}
+    assert len(fourth) == 2
+    assert (status.total, status.started, status.succeeded, status.failed) == (4, 4, 4, 0)
+
+
+def test_results_are_in_the_order_of_the_requests_whatever_order_they_came_in(files: Files, sim: Simulator) -> None:
+    sim.set(latency_s=0.01, latency_sigma=1.0)
+    config = files([openai_line(row) for row in range(40)])
+
+    process_api_requests_from_file_sync(config)
+
+    assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(40)]
+
+
+def test_a_line_that_is_no_request_has_an_error_and_costs_no_other_line_its_answer(
+    files: Files, sim: Simulator
+) -> None:
+    lines = [
+        openai_line(0),
+        "{no json",
+        "[1, 2]",
+        {"model": "text-embedding-3-small", "input": "text"},
+        openai_line(4) | {"url": "/v1/embeddings"},
+        {"custom_id": "x", "params": {"model": ANTHROPIC.name, "max_tokens": 10}},
+        openai_line(6, stream=True),
+        openai_line(7, reasoning="high"),
+        {"key": "k", "request": {"contents": [{"parts": [{"text": "prompt 8"}]}]}},
+        anthropic_line(9),
+    ]
+    config = files(lines)
+
+    status = process_api_requests_from_file_sync(config)
+
+    found = results(config)
+    assert len(found) == len(lines)
+    assert (status.succeeded, status.failed, status.other_errors) == (2, 8, 8)
+    assert found[1]["request"] == "{no json"
+    assert "no JSON" in found[1]["error"]["message"]
+    assert found[3][1][0].startswith("input: ")
+    assert "embeddings" in found[3][1][0]
+    assert found[5]["result"]["error"]["error"]["type"] == "input"
+    assert "names no model" in found[8]["error"]["message"]
+    assert sim.stats().requests == 2
+
+
+def test_what_a_provider_refuses_is_the_result_of_its_line(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.status(400) if "3" in request.prompt else request.prompt)
+    config = files([openai_line(row) for row in range(6)] + [anthropic_line(13)])
+
+    status = process_api_requests_from_file_sync(config)
+
+    found = results(config)
+    assert [result.get("error") is None for result in found[:6]] == [True, True, True, False, True, True]
+    assert found[3]["error"]["code"] == "bad_request"
+    assert found[6]["result"]["error"]["error"]["type"] == "bad_request"
+    assert (status.succeeded, status.failed, status.api_errors) == (5, 2, 2)
+
+
+def test_a_reply_that_was_cut_off_is_a_response_as_the_provider_gave_it(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: "x" * 400)
+    config = files([openai_line(0, max_completion_tokens=5)])
+
+    process_api_requests_from_file_sync(config)
+
+    (found,) = results(config)
+    assert found["response"]["body"]["choices"][0]["finish_reason"] == "length"
+
+
+def test_two_limits_of_output_do_not_share_a_reply_that_one_of_them_cut_off(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: "x" * 400)
+    config = files([openai_line(0, max_completion_tokens=limit) for limit in (5, 10_000)])
+
+    process_api_requests_from_file_sync(config)
+
+    ends = [result["response"]["body"]["choices"][0]["finish_reason"] for result in results(config)]
+    assert ends == ["length", "stop"]
+
+
+def test_a_line_that_is_known_is_not_sent_again(files: Files, sim: Simulator) -> None:
+    config = files([openai_line(row) for row in range(5)])
+    process_api_requests_from_file_sync(config)
+    again = config.model_copy(update={"save_filepath": config.requests_filepath + ".again"})
+
+    status = process_api_requests_from_file_sync(again)
+
+    assert (status.succeeded, status.cached) == (5, 5)
+    assert sim.stats().requests == 5
+    assert [one["response"]["body"] for one in results(again)] == [one["response"]["body"] for one in results(config)]
+
+
+def test_a_line_shares_its_answer_with_a_row_of_a_frame(files: Files, sim: Simulator) -> None:
+    import pandas as pd
+
+    pd.DataFrame({"t": ["prompt 0"]}).llm.complete("{t}", model=OPENAI.model)
+
+    status = process_api_requests_from_file_sync(files([openai_line(0)]))
+
+    assert status.cached == 1
+    assert sim.stats().requests == 1
+
+
+def test_a_file_that_was_cut_off_is_gone_on_with(files: Files, sim: Simulator) -> None:
+    lines = [
+        openai_line(0),
+        openai_line(0),
+        bare_line(1, metadata=1),
+        bare_line(1, metadata=1),
+        "{torn",
+        anthropic_line(2),
+    ]
+    config = files(lines, cache="off")
+    process_api_requests_from_file_sync(config)
+    path = Path(str(config.save_filepath))
+    whole = path.read_bytes()
+    for kept in range(len(lines)):
+        head = b"".join(whole.splitlines(keepends=True)[:kept])
+        # What a killed process had begun to write.
+        path.write_bytes(head + whole[len(head) : len(head) + 7])
+        before = sim.stats().requests
+
+        status = process_api_requests_from_file_sync(config)
+
+        assert path.read_bytes().count(b"\n") == len(lines)
+        assert status.done_before == kept
+        assert path.read_bytes().startswith(head)
+        assert sim.stats().requests - before <= len(lines) - kept
+
+
+def test_a_complete_file_is_left_as_it_is(files: Files, sim: Simulator) -> None:
+    config = files([openai_line(row) for row in range(5)], cache="off")
+    process_api_requests_from_file_sync(config)
+    before = Path(str(config.save_filepath)).read_bytes()
+
+    status = process_api_requests_from_file_sync(config)
+
+    assert (status.done_before, status.started) == (5, 0)
+    assert Path(str(config.save_filepath)).read_bytes() == before
+    assert sim.stats().requests == 5
+
+
+def test_errors_of_an_earlier_file_are_asked_again_where_that_is_wanted(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.status(500) if "3" in request.prompt else request.prompt)
+    config = files([openai_line(row) for row in range(6)], max_attempts=1)
+    first = process_api_requests_from_file_sync(config)
+    sim.set(answers=lambda request: request.prompt)
+
+    second = process_api_requests_from_file_sync(config.model_copy(update={"retry_errors": True}))
+
+    assert (first.failed, first.api_errors) == (1, 1)
+    assert (second.done_before, second.succeeded, second.failed) == (5, 1, 0)
+    assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(6)]
+    assert sim.stats().requests == 7
+
+
+def test_results_of_another_file_are_not_added_to(files: Files, sim: Simulator) -> None:
+    config = files([openai_line(row) for row in range(3)])
+    process_api_requests_from_file_sync(config)
+    config = files([openai_line(row) for row in range(1, 5)])
+
+    with pytest.raises(pllm.PllmError, match=r"has 1 lines that are no results of .*requests.jsonl"):
+        process_api_requests_from_file_sync(config)
+
+    assert len(results(config)) == 3
+    assert sim.stats().requests == 3
+
+
+def test_a_refused_key_fails_the_lines_of_its_provider_alone(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.status(401) if request.provider == "anthropic" else request.prompt)
+    config = files([openai_line(row) for row in range(20)] + [anthropic_line(row) for row in range(20)])
+
+    status = process_api_requests_from_file_sync(config)
+
+    found = results(config)
+    assert (status.succeeded, status.failed, status.api_errors) == (20, 20, 20)
+    assert {result["result"]["error"]["error"]["type"] for result in found[20:]} == {"authentication"}
+
+
+def test_without_any_key_nothing_is_written(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OPENAI.key)
+    config = files([openai_line(0)])
+
+    with pytest.raises(pllm.PllmError, match="OPENAI_API_KEY"):
+        process_api_requests_from_file_sync(config)
+
+    assert results(config) == []
+
+
+def test_a_key_of_ones_own_is_sent_and_shown_nowhere(files: Files, sim: Simulator) -> None:
+    config = files([openai_line(0)], client="openai", api_key="sk-mine-and-nobody-elses")
+
+    process_api_requests_from_file_sync(config)
+
+    assert "nobody-elses" not in repr(config) + config.model_dump_json() + json.dumps(results(config))
+
+
+def test_an_address_of_ones_own_is_asked_in_place_of_the_provider(files: Files, sim: Simulator) -> None:
+    url = sim.base_url("compatible") + "/chat/completions"
+    config = files([bare_line(0), openai_line(1, model="small"), anthropic_line(2)], request_url=url)
+
+    status = process_api_requests_from_file_sync(config)
+
+    assert status.succeeded == 3
+    assert [request["provider"] for request in sim.requests(10)].count("compatible") == 2
+
+
+def test_responses_are_asked_where_a_line_names_them(files: Files, sim: Simulator) -> None:
+    body = {"model": OPENAI.name, "input": [{"role": "user", "content": "prompt 1"}]}
+    line = {"custom_id": "r", "method": "POST", "url": "/v1/responses", "body": body}
+    config = files([openai_line(0), line])
+
+    process_api_requests_from_file_sync(config)
+
+    chat, response = results(config)
+    assert chat["response"]["body"]["object"] == "chat.completion"
+    assert response["response"]["body"]["object"] == "response"
+
+
+def test_googles_lines_are_asked_of_the_model_that_is_given(files: Files, sim: Simulator) -> None:
+    line = {"key": "g", "request": {"contents": [{"role": "user", "parts": [{"text": "prompt 0"}]}]}}
+    config = files([line, openai_line(1)], model=GOOGLE.model)
+
+    process_api_requests_from_file_sync(config)
+
+    first, second = results(config)
+    assert first["response"]["candidates"][0]["content"]["parts"][0]["text"] == "PROMPT 0"
+    assert second["response"]["body"]["choices"][0]["message"]["content"] == "PROMPT 1"
+
+
+def test_what_the_money_does_not_reach_is_for_the_next_time(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: "word " * 90)
+    lines = [openai_line(row, max_completion_tokens=100) for row in range(30)]
+    free = process_api_requests_from_file_sync(files(lines, cache="off", save_filepath=None))
+    assert free.cost_usd is not None
+    config = files(lines, max_cost_usd=free.cost_usd / 2)
+
+    with pytest.warns(UserWarning, match="have no result, because of max_cost_usd"):
+        first = process_api_requests_from_file_sync(config)
+    second = process_api_requests_from_file_sync(config.model_copy(update={"max_cost_usd": None}))
+
+    assert first.cost_usd is not None
+    assert 0 < first.cost_usd <= free.cost_usd / 2
+    assert first.put_off > 0
+    assert not first.complete
+    assert second.done_before == first.succeeded
+    assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(30)]
+
+
+def test_new_names_are_those_of_no_other_run(files: Files) -> None:
+    config = files([openai_line(0)], save_filepath=None)
+
+    first, second = (process_api_requests_from_file_sync(config) for _ in range(2))
+
+    assert first.save_filepath != second.save_filepath
+    assert Path(second.save_filepath).read_bytes().count(b"\n") == 1
+
+
+def test_two_runs_do_not_write_one_file(files: Files, sim: Simulator) -> None:
+    sim.set(latency_s=0.3)
+    config = files([openai_line(0)])
+    first = config.prepared()
+    first.begin()
+
+    with pytest.raises(pllm.PllmError, match="is being written by another run"):
+        config.prepared()
+    first.wait()
+
+    assert first.result().succeeded == 1
+
+
+def test_stopping_keeps_what_has_arrived_and_the_next_run_goes_on(files: Files, sim: Simulator) -> None:
+    sim.set(latency_s=0.05)
+    config = files([openai_line(row) for row in range(400)], max_requests_per_minute=2_000)
+    run = config.prepared()
+    run.begin()
+    while run.status().succeeded < 5:
+        assert not run.done
+
+    run.cancel()
+    run.wait()
+
+    with pytest.raises(pllm.PllmError, match="The request file was stopped"):
+        run.result()
+    assert 5 <= run.status().succeeded < 400
+    assert len(results(config)) == run.status().succeeded
+    sim.set(latency_s=0.0)
+    status = process_api_requests_from_file_sync(config.model_copy(update={"max_requests_per_minute": None}))
+    assert status.done_before >= 5
+    assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(400)]
+    assert sim.stats().repeated <= 10
+
+
+def test_cancelling_the_task_that_awaits_it_cancels_it(files: Files, sim: Simulator) -> None:
+    sim.set(latency_s=5.0)
+    config = files([openai_line(row) for row in range(10)])
+
+    async def main() -> None:
+        task = asyncio.create_task(process_api_requests_from_file(config))
+        while sim.stats().requests == 0:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+    assert results(config) == []
+
+
+def test_windows_go_on_past_a_reply_that_does_not_come(
+    files: Files, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pllm_notebook.prompt_lists import windows
+
+    monkeypatch.setattr(windows, "LINES", 10)
+    sim.set(
+        answers=lambda request: SimAnswer.text(request.prompt, latency_s=1.0 if request.prompt == "prompt 0" else 0.0)
+    )
+    config = files([openai_line(row) for row in range(100)])
+
+    status = process_api_requests_from_file_sync(config)
+
+    assert status.succeeded == 100
+    assert sim.requests(200)[-1]["body"]["messages"][0]["content"] == "prompt 0"

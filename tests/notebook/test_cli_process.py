@@ -1,0 +1,84 @@
+"""`pllm process`: a request file on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pllm_notebook.sim import Simulator
+
+ROOT = Path(__file__).parents[2]
+
+
+def lines_of(count: int) -> list[str]:
+    bodies = [{"model": "any", "messages": [{"role": "user", "content": f"prompt {row}"}]} for row in range(count)]
+    return [
+        json.dumps({"custom_id": str(row), "url": "/v1/chat/completions", "body": b}) for row, b in enumerate(bodies)
+    ]
+
+
+@pytest.fixture
+def process(sim: Simulator, tmp_path: Path) -> list[str]:
+    """The command on a file of its own, up to further words."""
+    (tmp_path / "in.jsonl").write_text("\n".join(lines_of(20)) + "\n")
+    url = sim.base_url("compatible") + "/chat/completions"
+    words = ["process", "in.jsonl", "out.jsonl", "--url", url, "--cache-dir", str(tmp_path / "cache")]
+    return [sys.executable, "-m", "pllm_notebook", *words]
+
+
+def run(words: list[str], where: Path) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_file_is_processed_and_its_counts_are_told(process: list[str], tmp_path: Path) -> None:
+    done = run([*process, "--rpm", "60000", "--tpm", "9000000"], tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("out.jsonl: 20 started, 0 in progress, 20 succeeded (0 from the cache), 0 failed")
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20
+
+
+def test_exit_codes_tell_failed_lines_and_wrong_words_apart(process: list[str], tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(lines_of(1)[0] + "\nno request\n")
+
+    failed = run([*process, "--quiet"], tmp_path)
+    wrong = run([*process, "--max-attempts", "0"], tmp_path)
+    absent = run([*process[:4], "absent.jsonl"], tmp_path)
+
+    assert failed.returncode == 3
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+    assert (absent.returncode, absent.stderr.count("\n")) == (1, 1)
+    assert not list(tmp_path.glob("absent*"))
+
+
+def test_an_interrupt_keeps_everything_and_the_command_goes_on(
+    process: list[str], sim: Simulator, tmp_path: Path
+) -> None:
+    sim.set(latency_s=0.02)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen([*process, "--rpm", "300"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 30
+    results = tmp_path / "out.jsonl"
+    while not (results.exists() and results.stat().st_size):
+        assert time.monotonic() < until
+
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=30)
+    kept = len(results.read_text().splitlines())
+    again = run(process, tmp_path)
+
+    assert child.returncode == 130
+    assert "Run it again to go on" in told
+    assert 0 < kept < 20
+    assert again.returncode == 0
+    assert f"{kept} done before" in again.stdout
+    assert [json.loads(line)["custom_id"] for line in results.read_text().splitlines()] == [str(n) for n in range(20)]
+    assert sim.stats().repeated == 0
