@@ -5,7 +5,7 @@
 #   make test                             the tests
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
-#   make kill                             the tests of real faults, with 50 kills and one at every step (half an hour)
+#   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make check                            lint, format, types, import contract
 #   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
 #   make bench                            what a row, a call and a whole run cost, others' clients too (two hours)

@@ -172,18 +172,25 @@ def labelled(names: Sequence[str], values: Sequence[Any]) -> str:
         return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
 
 
-def instruction(doc: str, fields: Sequence[tuple[str, str]] | None) -> str:
+def instruction(doc: str, fields: Sequence[tuple[str, str]] | None, *, shown: bool = False) -> str:
     """Write the instruction for a type without a prompt: its docstring and its fields' descriptions.
 
     Args:
         doc: The type's docstring, "" for none.
         fields: (name, description) in order; descriptions may be "".
+        shown: Whether images come with the row.
     """
     lines = [doc or "Read the data and fill in the answer."]
     described = [(name, text) for name, text in fields or () if text]
     if described:
         lines.append("Fields:\n" + "\n".join(f"- {name}: {text}" for name, text in described))
-    lines.append("The user's message is one row of data as a JSON object. Answer from it alone.")
+    if shown:
+        lines.append(
+            "The user's message is what there is to look at, and any data of the same row as a JSON object. Answer "
+            "from it alone."
+        )
+    else:
+        lines.append("The user's message is one row of data as a JSON object. Answer from it alone.")
     return "\n\n".join(lines)
 
 

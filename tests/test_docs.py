@@ -81,6 +81,18 @@ def test_the_readmes_example_runs(cache_dir: Path, monkeypatch: pytest.MonkeyPat
     assert [str(dtype) for dtype in out.dtypes][1:] == ["string", "category", "Int64"]  # type: ignore[attr-defined]
 
 
+def test_the_examples_of_tools_run(cache_dir: Path) -> None:
+    page = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)).replace("openai:gpt-6-luna", "sim:openai")
+    names: dict[str, object] = {"__name__": "tools"}
+
+    exec(compile(code, "tools.md", "exec", dont_inherit=True), names)
+
+    assert names["out"]["tool"].isin(["Ticket", "refund"]).all()  # type: ignore[index]
+    for name in ("out", "sizes", "seen"):
+        assert names[name].llm.status.eq("ok").all()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):

@@ -13,13 +13,14 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def browser() -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     for word in ("--headless=new", "--no-sandbox", "--window-size=1100,900", "--force-device-scale-factor=2"):
         options.add_argument(word)
-    driver = webdriver.Chrome(options=options)
+    # Named, since selenium would look for one on the web otherwise.
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         yield driver
     finally:
@@ -100,9 +102,9 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 @contextlib.contextmanager
-def lab(folder: Path, *, dark: bool) -> Iterator[str]:
+def lab(folder: Path, sources: Sequence[str] = (SETUP, RUN), *, dark: bool) -> Iterator[str]:
     """Start JupyterLab on a notebook of two cells and give its address."""
-    cells = [code_cell(SETUP), code_cell(RUN)]
+    cells = [code_cell(source) for source in sources]
     kernel = {"name": "python3", "display_name": "Python 3"}
     notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     (folder / "progress.ipynb").write_text(json.dumps(notebook))

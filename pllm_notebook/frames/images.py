@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, overload
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.rows import Given
@@ -47,11 +47,9 @@ class ShownPrompts:
         if na == "raise":
             self._refuse_missing()
 
-    def __call__(self, rows: range) -> list[Prompt | Failure | None]:
+    def __call__(self, rows: range) -> Sequence[Prompt | Failure | None]:
         texts: Sequence[str | Failure | None] = [""] * len(rows) if self._bare else self._texts(rows)
-        return [
-            text if not isinstance(text, str) else self._shown(text, row) for row, text in zip(rows, texts, strict=True)
-        ]
+        return _OneByOne(rows, texts, self._shown)
 
     def _shown(self, text: str, row: int) -> Prompt | Failure | None:
         cells = [_cells(values[row], missing[row]) for values, missing in self._columns()]
@@ -78,6 +76,33 @@ class ShownPrompts:
                     f"Column {name!r} has {len(rows):,} rows without an image, the first in row {rows[0]:,}, and "
                     f"na='raise'. Fill or drop them, or give na='skip'. Nothing was sent."
                 )
+
+
+class _OneByOne(Sequence["Prompt | Failure | None"]):
+    """Prompts that are made when they are looked at: the files of thousands of rows are not held at once."""
+
+    def __init__(
+        self,
+        rows: range,
+        texts: Sequence[str | Failure | None],
+        shown: Callable[[str, int], Prompt | Failure | None],
+    ) -> None:
+        self._rows = rows
+        self._texts = texts
+        self._shown = shown
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Prompt | Failure | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Prompt | Failure | None]: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return _OneByOne(self._rows[at], self._texts[at], self._shown)
+        text = self._texts[at]
+        return self._shown(text, self._rows[at]) if isinstance(text, str) else text
 
 
 def _cells(cell: Any, missing: bool) -> list[Any]:

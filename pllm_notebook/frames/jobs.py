@@ -88,7 +88,7 @@ class Jobs:
     def unreached(self) -> int:
         """Open jobs whose account is not at hand in this process: no key, or another."""
         jobs = [job for job in self if not job.final]
-        return sum(bool(self._open().office.absent(job)) for job in jobs)
+        return sum(bool(self._open().office.accounts.absent(job)) for job in jobs)
 
     def refresh(self, job: str | None = None) -> Jobs:
         """Look at one job, or at all open ones, once, now."""
@@ -189,7 +189,7 @@ class Jobs:
                 "estimate_usd": job.estimate_usd,
                 "cost_usd": job.cost_usd if job.final else None,
                 "origin": job.origin,
-                "message": job.message or ("" if job.final else opened.office.absent(job)),
+                "message": job.message or ("" if job.final else opened.office.accounts.absent(job)),
             }
             for job in jobs
         ]

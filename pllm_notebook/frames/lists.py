@@ -6,22 +6,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pllm_notebook import ensemble
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
+from pllm_notebook.frames.calls import calls_for
+from pllm_notebook.frames.images import ShownPrompts
 from pllm_notebook.frames.rows import Given, error_rows, prompts_of
 from pllm_notebook.prompts import Template
 from pllm_notebook.run import Run, options_for
 from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
 
 __all__ = ["ListRows", "submit_list", "submit_one"]
 
 
 class ListRows:
-    """The items of a list for one run (see `run.Rows`); the result is a list, None where there is no answer."""
+    """The items of a list for one run (see `run.Rows`); the result is a list, None where there is no answer.
 
-    def __init__(self, given: Given, template: Template | None, na: str, label: str) -> None:
+    Args:
+        given: What goes into the prompts.
+        template: The compiled prompt, None to send each item as data.
+        na: As in `Options`.
+        label: For the display.
+        shown: What is shown as images, None for nothing.
+    """
+
+    def __init__(
+        self, given: Given, template: Template | None, na: str, label: str, shown: Given | None = None
+    ) -> None:
         self.label = label
         self.total = given.total
-        self.prompts = prompts_of(given, template, na)
+        texts = prompts_of(given, template, na)
+        self.prompts: Any = texts
+        if shown is not None:
+            self.prompts = ShownPrompts(texts, shown, na, bare=template is None and not given.names)
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> list[Any]:
@@ -34,13 +50,14 @@ class ListRows:
         return list(error_rows(run))
 
 
-def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, **options: Any) -> Run:
+def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: bool = False, **options: Any) -> Run:
     """Start one call per item; `{value}` in the prompt is the item, `{key}` a mapping's own.
 
     Args:
-        items: Text, numbers, or mappings that all have the same keys.
+        items: Text, numbers, or mappings that all have the same keys; with `images="value"`, images.
         kind: The type to parse, None for plain text.
         prompt: None to send each item as data.
+        calls: Whether each answer is what the model calls of `tools=` (a `tools.Called`).
         **options: As for `df.llm.parse`.
     """
     resolved = options_for(options)
@@ -50,31 +67,67 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, **options: 
         names = list(dict.fromkeys(str(name) for item in items for name in item))
         columns = {name: [item.get(name) for item in items] for name in names}
     template = None if prompt is None else Template.compile(prompt, columns)
-    if template is not None and not template.names and len(items) > 1:
+    shown = resolved.images or ()
+    for name in shown:
+        if name not in columns:
+            raise UnknownColumnError(name, columns)
+    if template is not None and not template.names and len(items) > 1 and not shown:
         raise UsageError("The prompt does not say where the item goes: put {value} there. Nothing was sent.")
-    chosen = tuple(columns) if template is None else template.names
-    values = tuple(columns[name] for name in chosen)
-    missing = tuple([value is None or value != value for value in column] for column in values)
-    return _submit(Given(chosen, values, missing, len(items)), template, kind, resolved, instruct=prompt is None)
+    chosen = tuple(name for name in columns if name not in shown) if template is None else template.names
+    pictures = _given(columns, shown, len(items)) if shown else None
+    given = _given(columns, chosen, len(items))
+    return _submit(given, template, kind, resolved, instruct=prompt is None, calls=calls, shown=pictures)
 
 
-def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, **options: Any) -> Run:
+def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: bool = False, **options: Any) -> Run:
     """Start a single call; `{name}` in the prompt is a variable of the caller's.
 
     Args:
         prompt: Names that are no variables stay as text.
-        variables: Name to value.
+        variables: Name to value; `images=` names those that are images.
         kind: The type to parse, None for plain text.
+        calls: As for `submit_list`.
         **options: As for `df.llm.parse`.
     """
     resolved = options_for({"na": "send"} | options)
     template = Template.compile(prompt, [name for name in variables if f"{{{name}}}" in prompt])
+    shown = resolved.images or ()
+    for name in shown:
+        if name not in variables:
+            raise UsageError(
+                f"images= names {name!r}, and there is no such variable.{guess(name, variables)} Nothing was sent."
+            )
+    pictures = _given({name: [variables[name]] for name in shown}, shown, 1) if shown else None
     values = tuple([variables[name]] for name in template.names)
-    missing = tuple([value[0] is None] for value in values)
-    return _submit(Given(template.names, values, missing, 1), template, kind, resolved, instruct=False)
+    given = Given(template.names, values, tuple([value[0] is None] for value in values), 1)
+    return _submit(given, template, kind, resolved, instruct=False, calls=calls, shown=pictures)
 
 
-def _submit(given: Given, template: Template | None, kind: Any, options: Any, *, instruct: bool) -> Run:
+def _given(columns: Mapping[str, list[Any]], names: Sequence[str], total: int) -> Given:
+    values = tuple(columns[name] for name in names)
+    missing = tuple([_is_missing(value) for value in column] for column in values)
+    return Given(tuple(names), values, missing, total)
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):  # an array, which has no truth of its own
+        return False
+
+
+def _submit(
+    given: Given,
+    template: Template | None,
+    kind: Any,
+    options: Options,
+    *,
+    instruct: bool,
+    calls: bool,
+    shown: Given | None,
+) -> Run:
     output = None if kind is None else OutputType.of(kind)
-    rows = ListRows(given, template, options.na, "text" if output is None else output.name)
+    rows = ListRows(given, template, options.na, "text" if output is None else output.name, shown)
+    if calls:
+        return ensemble.submit(calls_for(options, instruct=instruct), rows)
     return ensemble.submit(ensemble.question_for(options, output, instruct=instruct), rows)

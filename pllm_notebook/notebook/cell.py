@@ -56,14 +56,18 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     data, kind = given.pop("data", None), given.pop("schema", None)
     options = given | ({} if "extra_body" not in given else {"extra_body": _mapping(given["extra_body"])})
     kind = None if kind is None else _evaluate(kind, names, "--schema")
+    if "tools" in options:
+        options["tools"] = [_evaluate(tool, names, "--tools") for tool in options["tools"]]
+    # Tools that nobody runs are for their calls, as in `df.llm.call_tools`; with a type, or run, for an answer.
+    calls = bool(options.get("tools")) and kind is None and not options.get("run_tools", False)
     prompt = (body or "").strip("\n")
     if data is None:
-        run = _one(prompt, kind, names, options)
+        run = _one(prompt, kind, names, options, calls=calls)
         (value,) = await _ended(run, blocking=blocking)
         if out is not None:
             names[out] = value
         return _text(run, value) if isinstance(value, str) and kind is None else value
-    run = _many(_evaluate(data, names, "%%pllm"), data, prompt, kind, options)
+    run = _many(_evaluate(data, names, "%%pllm"), data, prompt, kind, options, calls=calls)
     value = await _ended(run, blocking=blocking)
     if out is None:
         return value
@@ -71,19 +75,19 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     return None
 
 
-def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, Any]) -> Run:
+def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, Any], *, calls: bool) -> Run:
     if not prompt.strip():
         raise UsageError(
             "The cell has no prompt and names no data. Write the prompt below the line, or name a dataframe: "
             "%%pllm df --schema Review. Nothing was sent."
         )
     # One prompt has no other rows to go on for: its failure is the cell's.
-    return submit_one(prompt, names, kind, **({"errors": "raise"} | options))
+    return submit_one(prompt, names, kind, calls=calls, **({"errors": "raise"} | options))
 
 
-def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, Any]) -> Run:
+def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, Any], *, calls: bool) -> Run:
     asked = prompt if prompt.strip() else None
-    if asked is None and kind is None:
+    if asked is None and kind is None and not calls:
         raise UsageError(
             "The cell has neither a prompt nor --schema, so there is nothing to ask. Write the prompt below the line. "
             "Nothing was sent."
@@ -91,9 +95,12 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
     accessor = getattr(data, "llm", None)
     run: Run
     if accessor is not None and hasattr(accessor, "submit"):
-        run = accessor.submit_text(asked, **options) if kind is None else accessor.submit(kind, asked, **options)
+        if calls:
+            run = accessor.submit_calls(options.pop("tools"), asked, **options)
+        else:
+            run = accessor.submit_text(asked, **options) if kind is None else accessor.submit(kind, asked, **options)
     elif isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
-        run = submit_list(data, kind, asked, **options)
+        run = submit_list(data, kind, asked, calls=calls, **options)
     else:
         raise UsageError(
             f"{written} is a {type(data).__name__}; %%pllm takes a dataframe, a series or a list. Nothing was sent."

@@ -5,8 +5,6 @@ Everything that comes from a program or a provider is escaped here.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pllm_notebook.notebook import session_words, wording
 from pllm_notebook.pipeline.dashboard import STATES, AgentStanding, Standing
 from pllm_notebook.shown import in_html, without_controls
@@ -17,7 +15,7 @@ _COLOURS = {
     "cached": "var(--jp-brand-color2, #64b5f6)",
     "stored": "var(--jp-brand-color1, #2196f3)",
     "received": "var(--jp-success-color1, #388e3c)",
-    "sent": "var(--jp-warn-color1, #f57c00)",
+    "sent": "rgba(33,150,243,0.35)",
     "pending": "var(--jp-warn-color2, #ffb74d)",
     "failed": "var(--jp-error-color1, #d32f2f)",
     "asked": "rgba(128,128,128,0.45)",
@@ -39,15 +37,14 @@ def drawn(standing: Standing) -> str:
     """Draw a session: whom it asks and what that cost, a bar of its calls by state, and its agents."""
     s = standing
     badge = f"<span style='{_BADGE}'>SIMULATED</span>" if s.simulated else ""
-    names = in_html(session_words.models(_unmarked(s))) if s.models else ""
+    names = in_html(session_words.models(s))
     said = f" · {_SAID[s.state]}" if _SAID[s.state] else ""
     head = (
-        f"<div><b>{in_html(s.label)}</b> · {in_html(s.strategy)}{said}"
+        f"<div><b>{in_html(session_words.label(s))}</b> · {in_html(s.strategy)}{said}"
         f"{f' · {names}' if names else ''}{badge} · {in_html(wording.money(s.cost_usd))} · "
         f"{in_html(wording.span(s.elapsed_s))}</div>"
     )
-    note = f"<div style='{_SMALL}'><em>{in_html(s.note)}</em></div>" if s.note else ""
-    return f"<div style='{_TEXT}'>{head}{_bar(s)}{_legend(s)}{_agents(s)}{note}</div>"
+    return f"<div style='{_TEXT}'>{head}{_bar(s)}{_legend(s)}{_agents(s)}</div>"
 
 
 def _bar(s: Standing) -> str:
@@ -89,7 +86,8 @@ def _agent(standing: AgentStanding) -> str:
     a = standing
     share = 100 * a.done / a.calls if a.calls else 0
     failed = f"<span style='color:{_COLOURS['failed']}'>{a.failed:,} failed</span>" if a.failed else ""
-    cell = "padding:0 10px 0 0;text-align:left;background:none"
+    # A notebook styles tables in an output otherwise than those in a widget.
+    cell = "padding:0 10px 0 0;text-align:left;background:none;line-height:18px;border:0"
     return (
         f"<tr style='background:none'><td style='{cell};max-width:22ch;overflow:hidden;text-overflow:ellipsis'>"
         f"{in_html(a.name)}</td><td style='{cell}'><div style='width:120px;height:6px;border-radius:3px;"
@@ -97,11 +95,6 @@ def _agent(standing: AgentStanding) -> str:
         f"background:{_COLOURS['stored']}'></div></div></td>"
         f"<td style='{cell}'>{a.done:,} / {a.calls:,}</td><td style='{cell}'>{failed}</td></tr>"
     )
-
-
-def _unmarked(standing: Standing) -> Standing:
-    """Give the same without the mark in words, where the badge says it."""
-    return replace(standing, simulated=False)
 
 
 def bundle(standing: Standing) -> dict[str, str]:

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+
 from pllm_notebook.notebook import wording
 from pllm_notebook.pipeline.dashboard import STATES, AgentStanding, Standing
 
-__all__ = ["MOST_AGENTS", "agent", "counts", "headline", "left_out", "lines", "models"]
+__all__ = ["MOST_AGENTS", "agent", "counts", "label", "left_out", "lines", "models"]
 
 MOST_AGENTS = 12
 """A program may have an agent for each of a thousand things."""
 
 _MOST_MODELS = 4
+_MOST_PARTS = 3
 _SIGNS = {"running": "…", "done": "✓", "paused": "■", "failed": "✗"}
 
 
 def lines(standing: Standing) -> list[str]:
-    """Say how a session stands: a line of its own, one for each agent where there are several, and the news."""
-    found = [f"{_SIGNS[standing.state]} {headline(standing)}"]
-    if len(standing.agents) > 1:
-        found += [f"  {agent(each)}" for each in standing.agents[:MOST_AGENTS]] + left_out(standing)
-    return [*found, *([f"  {standing.note}"] if standing.note else [])]
+    """Say how a session stands: all of it in a line, its calls in the next, and one for each of several agents.
 
-
-def headline(standing: Standing) -> str:
-    """Say all of it in one line: "enzymes (async): 7 / 12 calls answered · 3 cached · 4 stored · 5 sent · …"."""
+    That answers are invented stands near the beginning, since a narrow screen shows no more.
+    """
     s = standing
-    parts = [f"{s.label} ({s.strategy}): {s.done:,} / {s.total:,} calls answered", *counts(s)]
-    parts += [wording.span(s.elapsed_s), wording.money(s.cost_usd)]
-    return " · ".join([*parts, *([models(s)] if s.models else [])])
+    marked = f"{s.strategy}, SIMULATED" if s.simulated else s.strategy
+    cost, span = wording.money(s.cost_usd), wording.span(s.elapsed_s)
+    found = [f"{_SIGNS[s.state]} {label(s)} ({marked}): {s.done:,} / {s.total:,} calls answered · {cost} · {span}"]
+    if s.counts:
+        found.append("  " + " · ".join([*counts(s), models(s)]))
+    if len(s.agents) > 1:
+        found += [f"  {agent(each)}" for each in s.agents[:MOST_AGENTS]] + left_out(s)
+    return found
+
+
+def label(standing: Standing) -> str:
+    """Name a session: its directory as it is seen from here, or the end of it."""
+    parts = Path(standing.label).parts
+    with suppress(ValueError):  # elsewhere
+        parts = Path(standing.label).relative_to(Path.cwd()).parts
+    return "/".join(parts) if len(parts) <= _MOST_PARTS else "/".join(["…", *parts[-_MOST_PARTS:]])
 
 
 def counts(standing: Standing) -> list[str]:
@@ -36,11 +48,10 @@ def counts(standing: Standing) -> list[str]:
 
 
 def models(standing: Standing) -> str:
-    """Name the models, and say plainly where answers are invented."""
+    """Name the models, the first few of many."""
     named = list(standing.models[:_MOST_MODELS])
     more = len(standing.models) - len(named)
-    words = ", ".join(named) + (f" and {more:,} more" if more else "")
-    return f"{words} SIMULATED" if standing.simulated else words
+    return ", ".join(named) + (f" and {more:,} more" if more else "")
 
 
 def agent(standing: AgentStanding) -> str:

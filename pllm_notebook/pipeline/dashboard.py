@@ -63,7 +63,6 @@ class Standing:
         agents: In the order they first asked.
         cost_usd: What the session's calls cost so far, None for unknown.
         elapsed_s: Since it began.
-        note: News in one line, such as what is awaited, "" for none.
         state: "running", "done", "paused" where the program ended at a value that is not there yet, or "failed".
     """
 
@@ -75,7 +74,6 @@ class Standing:
     agents: tuple[AgentStanding, ...] = ()
     cost_usd: float | None = 0.0
     elapsed_s: float = 0.0
-    note: str = ""
     state: Literal["running", "done", "paused", "failed"] = "running"
 
     @property

@@ -24,7 +24,7 @@ from pllm_notebook.shown import in_html, without_controls
 __all__ = ["Document", "Documents", "document_turns", "prompt_of"]
 
 FOLDER = "documents"
-_TEXT, _ADDRESS = ".txt", ".url"
+_TEXT, _ADDRESS, _UNKNOWN = ".txt", ".url", ".bin"
 # The system's own table of types differs from machine to machine.
 _SUFFIXES = {
     "application/pdf": ".pdf",
@@ -44,6 +44,7 @@ _KINDS = {suffix: kind for kind, suffix in _SUFFIXES.items()}
 # Files that are asked about again and again are in memory once; beyond this, those used last.
 _SHARED_BYTES = 64 * 2**20
 _BEGINNING = 60
+_MOST_LISTED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,35 +117,52 @@ class Documents:
     def __iter__(self) -> Iterator[Document]:
         found = []
         for file in self._names():
-            path = os.path.join(self._folder, file)
-            facts = os.stat(path)
-            name, suffix = os.path.splitext(file)
-            kind = _KINDS.get(suffix, "application/octet-stream")
-            found.append((facts.st_mtime_ns, Document(name, kind, facts.st_size, path)))
+            document = self._document(file)
+            if document is not None:
+                found.append((os.stat(document.path).st_mtime_ns, document))
         return iter([document for _, document in sorted(found, key=lambda each: each[0])])
 
     def __getitem__(self, name: str) -> Document:
-        for document in self:
-            if document.hash == name:
+        for suffix in (*_KINDS, _UNKNOWN):
+            document = self._document(os.path.basename(name) + suffix)
+            if document is not None:
                 return document
         raise KeyError(name)
 
     def __repr__(self) -> str:
-        lines = [f"{len(self):,} documents in {self._folder}"]
+        earlier, shown = self._newest()
+        lines = [f"{earlier + len(shown):,} documents in {self._folder}"]
+        lines += [f"… {earlier:,} earlier ones"] if earlier else []
         lines += [
             f"{each.hash[:12]}  {each.kind:<16} {each.size_bytes:>10,} bytes  {without_controls(each.beginning)}"
-            for each in self
+            for each in shown
         ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         style = "style='text-align:left'"
+        earlier, shown = self._newest()
+        more = f"<tr><td colspan='4' {style}>… {earlier:,} earlier ones</td></tr>" if earlier else ""
         rows = "".join(
             f"<tr><td {style}><code>{in_html(each.hash[:12])}</code></td><td {style}>{in_html(each.kind)}</td>"
             f"<td>{each.size_bytes:,}</td><td {style}>{in_html(each.beginning)}</td></tr>"
-            for each in self
+            for each in shown
         )
-        return f"<table><tr><th>document</th><th>kind</th><th>bytes</th><th {style}>begins</th></tr>{rows}</table>"
+        head = f"<tr><th {style}>document</th><th {style}>kind</th><th>bytes</th><th {style}>begins</th></tr>"
+        return f"<table>{head}{more}{rows}</table>"
+
+    def _newest(self) -> tuple[int, list[Document]]:
+        """Give those that are listed, and how many older ones are not."""
+        found = list(self)
+        return max(0, len(found) - _MOST_LISTED), found[-_MOST_LISTED:]
+
+    def _document(self, file: str) -> Document | None:
+        path = os.path.join(self._folder, file)
+        name, suffix = os.path.splitext(file)
+        try:
+            return Document(name, _KINDS.get(suffix, "application/octet-stream"), os.path.getsize(path), path)
+        except FileNotFoundError:
+            return None
 
     # Keeping (see `reading.Keeper`).
 
@@ -164,7 +182,7 @@ class Documents:
             return media, name
         content = base64.b64decode(media.data)
         name = hash_of(content)
-        self._keep(name, _SUFFIXES.get(media.mime, ".bin"), content)
+        self._keep(name, _SUFFIXES.get(media.mime, _UNKNOWN), content)
         return self._one(name, media), name
 
     def media(self, name: str, like: Media) -> Media:
@@ -181,15 +199,17 @@ class Documents:
             known = self._shared.get(name)
         if known is not None and (known.mime, known.name) == (like.mime, like.name):
             return known
-        for document in self:
-            if document.hash == name:
-                content = document.read()
-                if document.kind == "text/uri-list":
-                    return replace(like, url=content.decode())
-                return self._one(name, replace(like, data=base64.b64encode(content).decode("ascii")))
-        raise StoreError(
-            f"A conversation shows the document {name[:12]}…, which is no longer in {self._folder}. Nothing was sent."
-        )
+        try:
+            document = self[name]
+        except KeyError:
+            raise StoreError(
+                f"A conversation shows the document {name[:12]}…, which is no longer in {self._folder}. "
+                f"Nothing was sent."
+            ) from None
+        content = document.read()
+        if document.kind == "text/uri-list":
+            return replace(like, url=content.decode())
+        return self._one(name, replace(like, data=base64.b64encode(content).decode("ascii")))
 
     def _keep(self, name: str, suffix: str, content: bytes) -> None:
         with self._lock:

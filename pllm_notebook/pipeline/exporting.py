@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pllm_notebook.pipeline.replies import Reply
     from pllm_notebook.pipeline.session import Session
 
-__all__ = ["export_all", "table"]
+__all__ = ["export_all", "lines", "table"]
 
 # Column to pandas dtype. Lists and values of any type are JSON in a table, and themselves in JSON lines.
 _DTYPES = {
@@ -89,27 +89,28 @@ def export_all(session: Session, path: str | os.PathLike[str]) -> int:
         )
     if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingPackageError("Export to Parquet", "pyarrow", "parquet")
-    lines = list(_lines(session))
+    told = list(lines(session))
     if suffix == ".jsonl":
-        content = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        content = b"".join(orjson.dumps(line) + b"\n" for line in told)
     else:
-        content = table(lines).to_parquet(None, engine="pyarrow", index=False)
+        content = table(told).to_parquet(None, engine="pyarrow", index=False)
     write_whole(target, content)
-    return len(lines)
+    return len(told)
 
 
-def table(lines: list[dict[str, Any]]) -> Any:
+def table(told: list[dict[str, Any]]) -> Any:
     """Give lines as a frame: shape (n_calls, 29), dtypes that do not depend on what is missing."""
     import pandas as pd
 
     flat = [
         {name: _text(value) if name in _JSON and value is not None else value for name, value in line.items()}
-        for line in lines
+        for line in told
     ]
     return pd.DataFrame(flat, columns=list(_DTYPES)).astype(_DTYPES)
 
 
-def _lines(session: Session) -> Iterator[dict[str, Any]]:
+def lines(session: Session) -> Iterator[dict[str, Any]]:
+    """Give what is known of each call, as the file has it."""
     for agent in session.agents.values():
         for reply in agent.history:
             yield _clean(dict.fromkeys(_DTYPES) | _asked(reply) | _came(_found(reply)))

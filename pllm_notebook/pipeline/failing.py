@@ -39,7 +39,9 @@ class ErrorResponse(PllmError):
         who = f"{call.agent}, call {call.number}" if call.agent else "A call"
         tag = f" ({call.tag})" if call.tag else ""
         again = " It is kept, and not asked again until session.retry_failed()." if failure.kind in KEPT else ""
-        super().__init__(f"{who}{tag}, {failure.kind}: {in_full(failure).rstrip()}{again}")
+        message = in_full(failure).rstrip()
+        stop = "" if message.endswith((".", "!", "?", ")")) else "."
+        super().__init__(f"{who}{tag}, {failure.kind}: {message}{stop}{again}")
 
     def __reduce__(self) -> tuple[type[ErrorResponse], tuple[Call, Failure]]:
         return ErrorResponse, (self.call, self.failure)

@@ -6,7 +6,6 @@ import heapq
 import threading
 from collections.abc import Sequence
 
-from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.pipeline.questions import Question
 from pllm_notebook.pipeline.sending import Courier
 from pllm_notebook.pipeline.throttling import Throttler
@@ -62,7 +61,7 @@ class Gathering:
             self._later.clear()
             self._changed.notify_all()
         for question in dropped:
-            question.broken(RunInterrupted("The program was stopped.", kept=0, total=len(dropped)))
+            question.broken(None)
 
     def _work(self) -> None:
         while True:

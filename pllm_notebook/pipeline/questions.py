@@ -11,7 +11,7 @@ from typing import Literal
 from pllm_notebook.pipeline.calls import Call
 from pllm_notebook.pipeline.failing import ErrorResponse
 from pllm_notebook.pipeline.retrieving import Answer, Failed, Pending, Place, Present, Retrieved
-from pllm_notebook.records import Failure
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Outcome
 
 __all__ = ["Question", "Stage"]
@@ -37,6 +37,7 @@ class Question:
         anew: Whether there is a stored answer that does not count, and is to be replaced.
         since: Answers and failures from before do not count, None for any age; seconds since the epoch.
         fault: What ended the run that it was sent in, None for nothing.
+        handed: Whether the strategy knows of it.
     """
 
     def __init__(self, place: Place, call: Call, key: str, since: float | None = None) -> None:
@@ -46,6 +47,7 @@ class Question:
         self.anew = False
         self.since = since
         self.fault: BaseException | None = None
+        self.handed = False
         self.done = threading.Event()
         self._place = place
         self._answer: Answer | None = None
@@ -72,12 +74,17 @@ class Question:
             self.anew = found.stale
         return found
 
-    def again(self) -> None:
-        """Begin anew: whatever came of it is not looked at any more."""
+    def reopen(self) -> None:
+        """Begin over: whatever came of it here is not looked at any more."""
         with self._lock:
-            self.stage, self.anew, self.since, self.fault = "asked", True, time.time(), None
+            self.stage, self.anew, self.fault, self.handed = "asked", False, None, False
             self._answer = self._error = self._outcome = None
             self.done.clear()
+
+    def again(self) -> None:
+        """Have it asked once more, whatever is stored."""
+        self.reopen()
+        self.anew, self.since = True, time.time()
 
     def heard(self, outcome: Outcome | None, failure: Failure | None) -> None:
         """Hear how it ended in a run. On the engine's loop."""
@@ -86,11 +93,15 @@ class Question:
             self._error = ErrorResponse(self.call, failure)
         self._end("stored" if failure is None else "failed")
 
-    def broken(self, fault: BaseException) -> None:
-        """Hear that its run ended without an outcome for it."""
-        if not self.done.is_set():
-            self.fault = fault
-            self._end("failed")
+    def broken(self, fault: BaseException | None) -> None:
+        """Hear that its run ended without an outcome for it; None for a run that was stopped."""
+        if self.done.is_set():
+            return
+        self.fault = fault
+        if fault is None:
+            stopped = Failure(FailureKind.CANCELLED, "The program was stopped before this was answered.")
+            self._error = ErrorResponse(self.call, stopped)
+        self._end("failed")
 
     @property
     def error(self) -> ErrorResponse | None:

@@ -58,7 +58,8 @@ def prompt_of(documents: Iterable[Any], keep: Keeper | None = None) -> Prompt:
     Args:
         documents: Texts, data (dictionaries, Pydantic models), messages as a provider writes them, (role, text),
             images and PDFs (bytes, `Path`, PIL), lists of these, tools' calls and outputs, earlier replies,
-            conversations. A `str` is always text; a file is named by a `Path`.
+            conversations. A `str` is always text; a file is named by a `Path`. Of a reply that called tools the
+            reply itself is given back, then the outputs: it carries what its provider signed, its calls do not.
         keep: Told of each text and each file that the program gives, None for nobody.
 
     Raises:

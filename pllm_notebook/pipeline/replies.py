@@ -187,7 +187,10 @@ class Reply:
     def _get(self) -> Answer:
         if self._answer is None:
             session, question = self._session, self._question
-            self._answer = self._found() if session is None or question is None else session.answer_of(question)
+            if session is None or question is None or not (session.goes_on or question.done.is_set()):
+                self._answer = self._found()
+            else:
+                self._answer = session.answer_of(question)
         return self._answer
 
     def _found(self) -> Answer:

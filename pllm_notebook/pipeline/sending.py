@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from pllm_notebook.engine import Engine, engine
-from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.questions import Question
 from pllm_notebook.pipeline.retrieving import Place
@@ -71,12 +70,12 @@ class Courier:
                 begun.append(self._begin(some, {"mode": mode, "cache": cache, "wait": mode != "batch"}))
         return begun
 
-    def estimate(self, questions: Sequence[Question]) -> Estimate | None:
-        """Estimate what asking would take, None for nothing. Sends nothing."""
+    def estimate(self, questions: Sequence[Question], mode: str) -> Estimate | None:
+        """Estimate what asking would take, by `send`'s *mode*; None for nothing. Sends nothing."""
         whole: Estimate | None = None
         for anew in (False, True):
             some = [question for question in questions if question.anew is anew]
-            for part in self._parts(some, {"cache": "refresh" if anew else "use"}):
+            for part in self._parts(some, {"mode": mode, "cache": "refresh" if anew else "use"}):
                 one = estimate_rows(part.ask, _Calls(part.prompts), cache_dir=self._place.directory)
                 whole = one if whole is None else _both(whole, one)
         return whole
@@ -211,11 +210,8 @@ class _Telling:
         """Hear of the run's end: what has no outcome by now gets none."""
         run = self._run
         assert run is not None
-        fault = run.course.error
-        if fault is None:
-            fault = RunInterrupted("The program was stopped.", kept=run.course.kept, total=len(self._questions))
         for question in self._questions:
-            question.broken(fault)
+            question.broken(run.course.error)
 
     def _tell(self, run: Run, row: int) -> None:
         self._questions[row].heard(run.ledger.outcome(row), run.ledger.failure(row))

@@ -8,44 +8,40 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.agents import Agent
+from pllm_notebook.pipeline.blocks import Block
 from pllm_notebook.pipeline.calls import Call
-from pllm_notebook.pipeline.dashboard import Dashboard, Standing, count
+from pllm_notebook.pipeline.dashboard import Standing, count
 from pllm_notebook.pipeline.documents import Documents
-from pllm_notebook.pipeline.failing import ErrorResponse
+from pllm_notebook.pipeline.failing import KEPT, ErrorResponse
 from pllm_notebook.pipeline.identities import LLMIdentity, model_of
 from pllm_notebook.pipeline.metadata import Metadata
 from pllm_notebook.pipeline.minutes import Minutes
-from pllm_notebook.pipeline.pausing import Paused, Summary
 from pllm_notebook.pipeline.questions import Question, Stage
 from pllm_notebook.pipeline.replies import Reply
 from pllm_notebook.pipeline.retrieving import Answer, Failed, Place, Retrieved
 from pllm_notebook.pipeline.sending import Courier
-from pllm_notebook.pipeline.strategies import Async, Batch, Circumstances, DryRun, Hybrid, Strategy, Sync
+from pllm_notebook.pipeline.terms import BATCH_FROM, Terms
 from pllm_notebook.pipeline.throttling import Throttler
 from pllm_notebook.records import FailureKind, Prompt
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for
 
-__all__ = ["STRATEGIES", "Session", "live", "resume_directory"]
+__all__ = ["Session", "live", "resume_directory"]
 
 logger = logging.getLogger("pllm_notebook")
-
-STRATEGIES = ("sync", "async", "batch", "hybrid")
-# In hybrid: what a program asks at one point is many from here on.
-BATCH_FROM = 20
 
 # By directory: the session that a pickled reply of this process belongs to.
 _live: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
 
 
 def live(directory: str) -> Session | None:
-    """Give this process's newest session in a directory, None for none."""
-    return _live.get(directory)
+    """Give this process's newest session in a directory, None where there is none, or its block has ended."""
+    session = _live.get(directory)
+    return session if session is not None and session.goes_on else None
 
 
 def resume_directory(
@@ -96,8 +92,7 @@ def resume_directory(
         UsageError: For a value outside its range. Nothing was sent.
         StoreError: If the directory cannot be opened. Nothing was sent.
     """
-    return Session(
-        directory,
+    terms = Terms(
         strategy=strategy,
         provider=provider,
         model=model,
@@ -112,83 +107,49 @@ def resume_directory(
         batch_from=batch_from,
         max_cost_usd=max_cost_usd,
     )
+    return Session(Place(directory), terms)
 
 
-class Session:
-    """A program's calls, answers and notes in one directory. Made by `resume_directory`, which says what it takes.
+class Session(Block):
+    """A program's calls, answers and notes in one directory. Made by `resume_directory`.
+
+    Args:
+        place: The directory.
+        terms: What it was begun with.
 
     Attributes:
-        directory: As an absolute path.
-        provider: As given.
-        model: As given.
-        strategy: As given.
+        terms: As given.
+        agents: By name.
         documents: What was asked about, each once.
         metadata: Notes that outlive the program.
-        agents: By name.
-        summary: Why the block ended early, None where it did not.
     """
 
-    def __init__(
-        self,
-        directory: str | os.PathLike[str],
-        *,
-        strategy: str,
-        provider: str | None,
-        model: str | None,
-        ignore_cache: bool,
-        rewrite_cache: bool,
-        throttler: Throttler | None,
-        dry_run: bool,
-        confirm: bool,
-        wait: bool,
-        errors: str,
-        log_level: int | str | None,
-        batch_from: int,
-        max_cost_usd: float | None,
-    ) -> None:
-        _check(strategy, STRATEGIES, "strategy")
-        _check(errors, ("raise", "coerce"), "errors")
-        if not rewrite_cache and ignore_cache and strategy in ("batch", "hybrid"):
-            raise UsageError(
-                f"strategy={strategy!r} brings its answers through the cache, so it cannot go with "
-                f"rewrite_cache=False. Nothing was sent."
-            )
-        self.provider = provider
-        self.model = model
-        self.strategy = strategy
+    def __init__(self, place: Place, terms: Terms) -> None:
+        super().__init__(place.directory, terms.log_level)
+        _ = place.store  # opened now, so that a directory that cannot be used is told before anything is asked
+        self.terms = terms
         self.agents: dict[str, Agent] = {}
-        self.summary: Summary | None = None
-        self._place = Place(directory)
-        self.directory = self._place.directory
-        _ = self._place.store  # opened now, so that a directory that cannot be used is told before anything is asked
+        self._place = place
         self._minutes = Minutes(self.directory)
         self.metadata = Metadata(self._minutes.metadata, self.persist)
         self.documents = Documents(self.directory)
-        self._errors = errors
-        self._log_level = log_level
-        self._level_before: int | None = None
         self._questions: dict[tuple[Hashable, str], Question] = {}
         self._told: set[Question] = set()
-        self._dashboard: Dashboard | None = None
-        self._began = time.monotonic()
-        self._state: Literal["running", "done", "paused", "failed"] = "running"
         self._retried: frozenset[FailureKind] | None = None
-        self._anew_since = (self._minutes.anew_since or time.time()) if ignore_cache else None
-        self._courier = Courier(self._place, {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd})
-        around = Circumstances(
-            self._place,
-            self._courier,
-            throttler,
-            confirm,
-            wait,
-            keep=rewrite_cache or not ignore_cache,
-        )
-        self._strategy = _strategy(strategy, around, batch_from, dry_run)
+        # Answers of a cohort that was asked anew are the new ones when the program goes on.
+        self._anew_since = (self._minutes.anew_since or time.time()) if terms.ignore_cache else None
+        self._courier = Courier(place, {} if terms.max_cost_usd is None else {"max_cost_usd": terms.max_cost_usd})
+        self._strategy = terms.make(place, self._courier)
         _live[self.directory] = self
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {stage}" for stage, count in self.counts().items() if count)
         return f"<Session {self.directory!r} ({self.strategy}): {counts or 'nothing asked'}>"
+
+    @property
+    def strategy(self) -> str:
+        """One of "sync", "async", "batch" and "hybrid"."""
+        return self.terms.strategy
 
     # Asking.
 
@@ -220,7 +181,7 @@ class Session:
             try:
                 values.append(reply.resolve())
             except ErrorResponse as error:
-                if self._errors == "raise":
+                if self.terms.errors == "raise":
                     raise
                 values.append(error)
         return values
@@ -247,6 +208,7 @@ class Session:
             if question.error is not None and question.error.kind in wanted:
                 question.again()
                 self._told.discard(question)
+                question.handed = True
                 self._strategy.asked(question)
 
     def retrieve(self, of: Call | Reply) -> Retrieved:
@@ -262,7 +224,7 @@ class Session:
 
     def model_of(self, llm: str | LLMIdentity | None) -> str:
         """Give the model of a call, of which *llm* is what was said; the one that is configured where nothing was."""
-        return model_of(llm, self.provider, self.model) or target_for(options_for({})).label
+        return model_of(llm, self.terms.provider, self.terms.model) or target_for(options_for({})).label
 
     def read(self, documents: Sequence[Any]) -> tuple[Prompt, tuple[str, ...]]:
         """Read what is asked, and keep what is new of it; give the hashes of the documents too."""
@@ -284,6 +246,10 @@ class Session:
         if question is None:
             question = self._questions[call.how, key] = Question(self._place, call, key, self._anew_since)
             self._look(question)
+        elif question.error is not None and question.error.kind not in KEPT:
+            # It was stopped, or the key was refused: asked once more, it may go well.
+            question.reopen()
+            self._look(question)
         return Reply(self._place, call, question, self)
 
     def asked(self, question: Question) -> None:
@@ -292,10 +258,12 @@ class Session:
         Raises:
             ErrorResponse: In "sync" with `errors="raise"`, where it has failed.
         """
-        self._strategy.asked(question)
+        if not question.handed:
+            question.handed = True
+            self._strategy.asked(question)
         if self.strategy == "sync" and question.error is not None:
             self._tell(question)
-            if self._errors == "raise":
+            if self.terms.errors == "raise":
                 raise question.error
 
     def answer_of(self, question: Question) -> Answer:
@@ -305,7 +273,8 @@ class Session:
             ErrorResponse: Where it has failed.
             Paused: Where the block is to end here.
         """
-        self._strategy.need(question)
+        if self.goes_on:
+            self._strategy.need(question)
         try:
             return question.answer()
         except ErrorResponse:
@@ -318,7 +287,7 @@ class Session:
             question.again()
 
     def _tell(self, question: Question) -> None:
-        if self._errors == "coerce" and question not in self._told:
+        if self.terms.errors == "coerce" and question not in self._told:
             self._told.add(question)
             logger.warning("%s", question.error)
 
@@ -336,8 +305,9 @@ class Session:
 
     @property
     def simulated(self) -> bool:
-        """Whether some of the answers are invented."""
-        return any(run.course.simulated for run in self._courier.runs)
+        """Whether some of the answers are invented, those that were stored before among them."""
+        models = {question.call.model: question.call for question in self.questions}
+        return any(self._place.ask(call).target.simulated for call in models.values())
 
     def counts(self) -> dict[Stage, int]:
         """Count the calls by where they stand (see `Question.stage`)."""
@@ -346,34 +316,20 @@ class Session:
 
     def standing(self) -> Standing:
         """Tell how the session stands, as its dashboard shows it."""
-        asked = {name: agent.asked for name, agent in self.agents.items()}
+        # A copy: the program may name another agent while a dashboard's thread reads.
+        asked = {name: agent.asked for name, agent in list(self.agents.items())}
         counts, agents, models = count(asked, self._place)
         return Standing(
             label=self.directory,
-            strategy="dry run" if isinstance(self._strategy, DryRun) else self.strategy,
+            strategy="dry run" if self.terms.dry_run else self.strategy,
             models=models,
             simulated=self.simulated,
             counts=counts,
             agents=agents,
             cost_usd=self.cost_usd,
             elapsed_s=time.monotonic() - self._began,
-            note="" if self.summary is None else self.summary.lines()[0],
             state=self._state,
         )
-
-    def dashboard(self) -> None:
-        """Show the session from here on, until its block ends."""
-        if self._dashboard is None:
-            self._dashboard = Dashboard(self.standing)
-        self._dashboard.open()
-
-    def print(self, *values: Any) -> None:
-        """Print, above the dashboard where there is one."""
-        text = " ".join(map(str, values))
-        if self._dashboard is None:
-            print(text)
-        else:
-            self._dashboard.write(text)
 
     def export_all(self, path: str | os.PathLike[str]) -> int:
         """Write down every call of this run of the program (see `exporting.export_all`); give how many."""
@@ -382,54 +338,6 @@ class Session:
         return export_all(self, path)
 
     # The block.
-
-    def __enter__(self) -> Self:
-        if self._log_level is not None:
-            self._level_before = logger.level
-            logger.setLevel(self._log_level)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        try:
-            if error is None:
-                self._strategy.finish()
-                self._state = "done"
-            elif isinstance(error, Paused) and error.summary.directory == self.directory:
-                raise error
-            else:
-                self._state = "failed"
-                self._strategy.stop()
-            self._minutes.anew_since = None
-        except Paused as paused:
-            self._state, self.summary = "paused", paused.summary
-            # Answers of this cohort are the new ones, when the program goes on.
-            self._minutes.anew_since = self._anew_since
-        except BaseException:
-            self._state = "failed"
-            self._strategy.stop()
-            raise
-        finally:
-            self._leave()
-        return self._state == "paused"
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        return self.__exit__(kind, error, traceback)
-
-    def _leave(self) -> None:
-        if self._level_before is not None:
-            logger.setLevel(self._level_before)
-        if self._dashboard is not None:
-            self._dashboard.close()
-        if self.summary is not None:
-            print(self.summary)
-        self.persist()
 
     def persist(self) -> None:
         """Write the notes down, and what the next run of the program must know; at the block's end it is done anyway.
@@ -441,19 +349,12 @@ class Session:
             name: {"asked": len(agent.history), "metadata": agent.metadata.as_json()}
             for name, agent in self.agents.items()
         }
+        finished = not self.goes_on and self.summary is None
+        self._minutes.anew_since = None if finished else self._anew_since
         self._minutes.write(self.metadata.as_json(), agents)
 
+    def _finish(self) -> None:
+        self._strategy.finish()
 
-def _strategy(name: str, around: Circumstances, batch_from: int, dry_run: bool) -> Strategy:
-    if dry_run:
-        return DryRun(around)
-    if name == "hybrid":
-        return Hybrid(around, batch_from)
-    kinds: dict[str, type[Sync | Async | Batch]] = {"sync": Sync, "async": Async, "batch": Batch}
-    return kinds[name](around)
-
-
-def _check(value: str, known: Sequence[str], name: str) -> None:
-    if value not in known:
-        told = ", ".join(map(repr, known))
-        raise UsageError(f"{name} is one of {told}, not {value!r}.{guess(str(value), known)} Nothing was sent.")
+    def _stop(self) -> None:
+        self._strategy.stop()

@@ -31,12 +31,11 @@ class Throttler:
     def __init__(
         self, max_requests_per_window: int, window_seconds: float, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        if isinstance(max_requests_per_window, bool) or not isinstance(max_requests_per_window, int):
-            raise UsageError(f"max_requests_per_window is a whole number, not {max_requests_per_window!r}.")
-        if max_requests_per_window < 1:
-            raise UsageError(f"max_requests_per_window is at least 1, not {max_requests_per_window!r}.")
+        most = max_requests_per_window
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise UsageError(f"max_requests_per_window is a whole number above 0, not {most!r}. Nothing was sent.")
         if isinstance(window_seconds, bool) or not isinstance(window_seconds, int | float) or not window_seconds > 0:
-            raise UsageError(f"window_seconds is a number above 0, not {window_seconds!r}.")
+            raise UsageError(f"window_seconds is a number above 0, not {window_seconds!r}. Nothing was sent.")
         self.max_requests_per_window = max_requests_per_window
         self.window_seconds = window_seconds
         self.clock = clock

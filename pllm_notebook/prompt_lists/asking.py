@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.prompt_lists.contexts import LLMPromptContext, takes_prefill
+from pllm_notebook.prompt_lists.contexts import LLMPromptContext
+from pllm_notebook.prompt_lists.targets import takes_prefill
 from pllm_notebook.records import Dialogue, Failure, FailureKind, Prompt
 from pllm_notebook.run import Part, ask_for, options_for, parts_of
 from pllm_notebook.run.ask import Ask

@@ -20,21 +20,19 @@ from pllm_notebook.prompt_lists.dialects import (
     tool_words,
 )
 from pllm_notebook.prompt_lists.outputs import LLMOutput
-from pllm_notebook.providers import Target
+from pllm_notebook.prompt_lists.targets import target_of
+from pllm_notebook.prompt_lists.turns import turns_of
 from pllm_notebook.providers.bodies import schema_instruction
-from pllm_notebook.records import Dialogue, Request, ToolResult, Turn
-from pllm_notebook.run.ask import target_for
-from pllm_notebook.run.start import options_for
+from pllm_notebook.records import Dialogue
 from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
-__all__ = ["LLMPromptContext", "takes_prefill", "target_of"]
+__all__ = ["LLMPromptContext"]
 
 # Also for the providers' JSON modes, some of which want the word in the prompt.
 _JSON = "Answer with one JSON object, and with nothing else."
 _OPENING = "{"
-# A form that the model fills in has nobody behind it who could answer.
-_RECEIVED = "Received."
-_MISFIT = "The arguments do not fit the tool's schema."
+# Characters of a text that a representation shows.
+_SHOWN = 500
 
 
 class LLMPromptContext(BaseModel):
@@ -99,6 +97,10 @@ class LLMPromptContext(BaseModel):
     @classmethod
     def _as_tools(cls, sources: Any) -> Any:
         return [_tool_of(source) for source in sources] if isinstance(sources, (list, tuple)) else sources
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # A picture among the parts would fill the cell that shows it.
+        return [(name, _shortened(value)) for name, value in super().__repr_args__()]
 
     # What is said.
 
@@ -224,10 +226,11 @@ class LLMPromptContext(BaseModel):
             UsageError: For an output without an answer, a result of no call, or a call that has no result; nothing is
                 changed then.
         """
-        answer = self._answer_turn(llm_output)
+        # An answer that was begun by the caller is no more the provider's own message.
+        wire = None if self.beginning or llm_output.raw_result is None else target_of(self.llm_config).wire
+        offered = [*self.tools, *([self.structured_output] if self.structured_output else [])]
+        turns = turns_of(llm_output, wire, offered, results)
         said = [] if self.new_message is None else [{"role": "user", "content": self._asked()}]
-        told = self._results(llm_output, results)
-        turns = [answer, Turn("tool", "", results=told)] if told else [answer]
         self.append_to_history([*said, *messages_of(turns)])
         self.new_message = None
         return self
@@ -250,76 +253,6 @@ class LLMPromptContext(BaseModel):
         client = self.llm_config.client.removeprefix("sim:")
         return self.llm_config.model if client == maker else None
 
-    def _answer_turn(self, output: LLMOutput) -> Turn:
-        if output.error is not None or output.str_content is None:
-            raise UsageError(
-                f"The output of {output.source_id!r} is no answer that a conversation could go on from: "
-                f"{output.error or 'it is empty'}"
-            )
-        echo = None
-        if output.raw_result is not None and not self.beginning:
-            wire = target_of(self.llm_config).wire
-            if wire.form == output.result_type:
-                echo = wire.decode(output.raw_result).echo
-        calls = (
-            dialogue_of(
-                [
-                    {
-                        "role": "assistant",
-                        "tool_calls": [
-                            {"id": call.id, "function": {"name": call.name, "arguments": call.text}}
-                            for call in output.tool_calls
-                        ],
-                    }
-                ]
-            )
-            .turns[0]
-            .calls
-        )
-        return Turn("assistant", output.str_content, calls=calls, echo=echo)
-
-    def _results(self, output: LLMOutput, given: Sequence[ToolCallOutput]) -> tuple[ToolResult, ...]:
-        told = {result.id: result for result in given}
-        strangers = told.keys() - {call.id for call in output.tool_calls}
-        if strangers:
-            raise UsageError(f"No call of this output has the id {min(strangers)!r}, which a result bears.")
-        tools = {tool.name: tool for tool in (*self.tools, self.structured_output) if tool is not None}
-        results = []
-        for call in output.tool_calls:
-            result = told.get(call.id)
-            tool = tools.get(call.name)
-            if result is not None:
-                results.append(ToolResult(call.id, call.name, result.content, result.failed))
-            elif isinstance(call.arguments, str):
-                results.append(ToolResult(call.id, call.name, _MISFIT, failed=True))
-            elif tool is not None and tool.runnable:
-                raise UsageError(
-                    f"The call {call.id!r} of the function {call.name!r} has no result. Give one: "
-                    f"results=[ToolCallOutput(id={call.id!r}, name={call.name!r}, content=…)]."
-                )
-            else:
-                results.append(ToolResult(call.id, call.name, _RECEIVED))
-        return tuple(results)
-
-
-def target_of(config: LLMConfig) -> Target:
-    """Resolve whom a prompt is for.
-
-    Raises:
-        UsageError: Where there is no such provider, or it has no such model. Nothing was sent.
-    """
-    return target_for(options_for({"model": config.name}))
-
-
-def takes_prefill(target: Target) -> bool:
-    """Tell whether a model takes the beginning of its answer."""
-    turns = (Turn("user", "-"), Turn("assistant", _OPENING))
-    try:
-        target.wire.encode(Request(model=target.model, turns=turns))
-    except UsageError:
-        return False
-    return True
-
 
 def _plain_message(message: Any) -> Any:
     if not isinstance(message, Mapping):
@@ -327,6 +260,14 @@ def _plain_message(message: Any) -> Any:
         return dump(exclude_none=True) if callable(dump) else message
     content = message.get("content")
     return dict(message) | ({"content": content_of(content)} if isinstance(content, (list, tuple)) else {})
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}… ({len(value):,} characters)"
+    if isinstance(value, list):
+        return [_shortened(item) for item in value]
+    return {name: _shortened(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _tool_of(source: Any) -> Any:

@@ -59,7 +59,7 @@ class LLMOutput(BaseModel):
     cost: float | None = None
     result_type: str | None = None
     time_taken: float | None = None
-    raw_result: dict[str, Any] | None = None
+    raw_result: dict[str, Any] | None = Field(default=None, repr=False)
     error: str | None = None
 
     @property

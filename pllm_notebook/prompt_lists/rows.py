@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from pllm_notebook.prompt_lists.outputs import LLMOutput
 from pllm_notebook.prompt_lists.reading import output_for, unanswered
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Prompt
-from pllm_notebook.run import Outcome, Run, WholePrompts
+from pllm_notebook.run import Ledger, Outcome, Run, WholePrompts, start_list
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.settle import Arrival, settle
 
@@ -31,6 +31,10 @@ class PromptRows(WholePrompts):
         contexts: The list.
         asked: The list, made ready.
         store: Where the replies are kept, None for nowhere.
+
+    Attributes:
+        parts: What of it can be asked.
+        store: As given.
     """
 
     def __init__(self, contexts: Sequence[LLMPromptContext], asked: Asked, store: Store | None) -> None:
@@ -38,7 +42,12 @@ class PromptRows(WholePrompts):
         self.total = len(asked.places)
         self._contexts = contexts
         self._asked = asked
-        self._store = store
+        self.parts = asked.parts
+        self.store = store
+
+    def start(self) -> Run | None:
+        """Start a run over them, None where nothing of the list can be asked."""
+        return start_list(self.parts, self) if self.parts else None
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
         """Give the prompts of some rows."""
@@ -46,20 +55,24 @@ class PromptRows(WholePrompts):
 
     def assemble(self, run: Run | None) -> list[LLMOutput]:
         """Give the outputs in the list's order; *run* None where nothing could be asked."""
+        return self.outputs(None, None) if run is None else self.outputs(run.ledger, run.course.ask_of)
+
+    def outputs(self, ledger: Ledger | None, ask_of: Callable[[int], Ask] | None) -> list[LLMOutput]:
+        """Give the outputs in the list's order, by how its prompts ended; None where nothing could be asked."""
         outputs = [unanswered(context, self._asked.failures.get(at)) for at, context in enumerate(self._contexts)]
-        if run is None:
+        if ledger is None or ask_of is None:
             return outputs
         for start in range(0, self.total, _CHUNK):
             rows = range(start, min(start + _CHUNK, self.total))
-            outcomes = [run.ledger.outcome(row) for row in rows]
+            outcomes = [ledger.outcome(row) for row in rows]
             kept = self._kept([outcome for outcome in outcomes if outcome is not None])
             for row, outcome in zip(rows, outcomes, strict=True):
                 place = self._asked.places[row]
                 context = self._contexts[place]
                 if outcome is None:
-                    outputs[place] = unanswered(context, run.ledger.failure(row))
+                    outputs[place] = unanswered(context, ledger.failure(row))
                     continue
-                ask = run.course.ask_of(row)
+                ask = ask_of(row)
                 last = outcome.entry or self._last(ask, row, outcome, kept)
                 outputs[place] = output_for(context, ask, outcome, last, self._asked.beginnings[row])
         return outputs
@@ -74,14 +87,14 @@ class PromptRows(WholePrompts):
 
     def _kept(self, outcomes: Sequence[Outcome]) -> dict[str, Entry]:
         keys = [outcome.key for outcome in outcomes if outcome.entry is None and outcome.metas]
-        return {} if self._store is None or not keys else self._store.get_many(keys)
+        return {} if self.store is None or not keys else self.store.get_many(keys)
 
     def _last(self, ask: Ask, row: int, outcome: Outcome, kept: dict[str, Entry]) -> Entry | None:
         """Find the last reply that led to an outcome: after repairs and turns of tools it has a key of its own."""
         entry = kept.get(outcome.key)
-        if entry is None or len(outcome.metas) < 2 or self._store is None:
+        if entry is None or len(outcome.metas) < 2 or self.store is None:
             return entry
-        watched = _Watched(self._store, entry)
+        watched = _Watched(self.store, entry)
         prompt = self._asked.prompts[row]
         again = copy.copy(ask)
         again.options = replace(ask.options, cache="use")  # whatever it was asked with, its replies are there now

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.prompt_lists.asking import asked_of
 from pllm_notebook.prompt_lists.config import RequestLimits
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
+from pllm_notebook.prompt_lists.fallback import OneByOne, is_engines_fault
 from pllm_notebook.prompt_lists.outputs import LLMOutput
 from pllm_notebook.prompt_lists.rows import PromptRows
-from pllm_notebook.run import Run, options_for, start_list
+from pllm_notebook.run import Run, options_for
 from pllm_notebook.run.start import store_for
 
 __all__ = ["ParallelAIUtilities"]
+
+logger = logging.getLogger("pllm_notebook")
 
 # Options of `df.llm.parse` that a list takes for all its prompts; what the prompts themselves say is not among them.
 _OPTIONS = (
@@ -56,6 +60,8 @@ class ParallelAIUtilities:
             hold for all models together, and over all lists of these utilities.
         anthropic_request_limits: Likewise, for "anthropic".
         google_request_limits: Likewise, for "google".
+        fallback: "sequential" to ask the prompts one after another, with the same answers, where the engine itself
+            cannot run (its loop has ended, or a fault of this package broke it). None to raise that.
         **options: For all prompts, as for `df.llm.parse`: mode, cache, max_cost_usd (of each list), progress, salt,
             max_retries, max_repairs, timeout_s, concurrency (of each configuration), errors, hedge, extra_body,
             confirm, tool_choice, parallel_tool_calls, run_tools, max_turns.
@@ -69,13 +75,18 @@ class ParallelAIUtilities:
         oai_request_limits: RequestLimits | None = None,
         anthropic_request_limits: RequestLimits | None = None,
         google_request_limits: RequestLimits | None = None,
+        *,
+        fallback: Literal["sequential"] | None = None,
         **options: Any,
     ) -> None:
         for name in options:
             if name not in _OPTIONS:
                 raise UnknownOptionError(name, _OPTIONS)
+        if fallback not in (None, "sequential"):
+            raise UsageError(f"fallback is 'sequential' or None, not {fallback!r}. Nothing was sent.")
         options_for(options)
         self._options = options
+        self._fallback = fallback
         self._ceilings: dict[str, Ceiling] = {}
         for default, limits in (
             ("openai", oai_request_limits),
@@ -107,11 +118,16 @@ class ParallelAIUtilities:
             RunInterrupted: When the run was stopped, by a button or from elsewhere.
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
         """
-        listed = _listed(prompts)
-        rows, run = self._start(listed)
-        if run is not None:
-            await run.until_ended()
-        return _concluded(rows, run)
+        rows, run = self._rows(_listed(prompts)), None
+        try:
+            run = rows.start()
+            if run is not None:
+                await run.until_ended()
+            return _concluded(rows, run)
+        except Exception as error:
+            sequence = self._sequence(rows, run, error)
+        await sequence.until_ended()
+        return rows.outputs(sequence.ledger, sequence.ask_of)
 
     async def run_parallel_ai_tool_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
         """Give an output for each prompt, in order, its `tool_calls` read and validated.
@@ -132,21 +148,35 @@ class ParallelAIUtilities:
 
         An interrupt cancels the run and raises KeyboardInterrupt; what has been answered is kept.
         """
-        rows, run = self._start(_listed(prompts))
-        if run is not None:
-            run.wait()
-        return _concluded(rows, run)
+        rows, run = self._rows(_listed(prompts)), None
+        try:
+            run = rows.start()
+            if run is not None:
+                run.wait()
+            return _concluded(rows, run)
+        except Exception as error:
+            sequence = self._sequence(rows, run, error)
+        sequence.wait()
+        return rows.outputs(sequence.ledger, sequence.ask_of)
 
     def run_parallel_ai_tool_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
         """Give what `run_parallel_ai_tool_completion` gives, without await."""
         return self.run_parallel_ai_completion_sync(_with_tools(prompts))
 
-    def _start(self, prompts: list[LLMPromptContext]) -> tuple[PromptRows, Run | None]:
-        """Start the run of a list, None where nothing of it can be asked."""
+    def _rows(self, prompts: list[LLMPromptContext]) -> PromptRows:
+        """Make a list ready."""
         asked = asked_of(prompts, self._options, self._ceilings)
         options = options_for(self._options)
-        rows = PromptRows(prompts, asked, None if options.cache == "off" else store_for(options))
-        return rows, start_list(asked.parts, rows) if asked.parts else None
+        return PromptRows(prompts, asked, None if options.cache == "off" else store_for(options))
+
+    def _sequence(self, rows: PromptRows, run: Run | None, error: Exception) -> OneByOne:
+        """Give what asks the prompts in turn, where that is wanted and *error* is the engine's; else raise it."""
+        # What was to be a batch is not sent live, at twice the price.
+        batch = bool(rows.parts) and rows.parts[0].ask.options.mode == "batch"
+        if self._fallback is None or batch or not is_engines_fault(error, run):
+            raise error
+        logger.warning("The engine cannot run (%s); the prompts are asked one after another", error)
+        return OneByOne(rows.parts, rows.total, rows.store, run)
 
 
 def _concluded(rows: PromptRows, run: Run | None) -> list[LLMOutput]:

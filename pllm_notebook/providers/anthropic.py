@@ -12,7 +12,15 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import anthropic_blocks as blocks
 from pllm_notebook.providers import refusals
-from pllm_notebook.providers.bodies import extra, instructed, prefilled, rolled_up, schema_instruction
+from pllm_notebook.providers.bodies import (
+    extra,
+    instructed,
+    object_at,
+    objects_at,
+    prefilled,
+    rolled_up,
+    schema_instruction,
+)
 from pllm_notebook.providers.models import refuses_prefill
 from pllm_notebook.providers.stainless import StainlessTransport
 from pllm_notebook.records import Echo, Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
@@ -77,22 +85,23 @@ class Messages:
         return body
 
     def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
-        form = (body.get("output_config") or {}).get("format")
-        if rung == 0 or form is None:
+        config = object_at(body, "output_config")
+        schema = object_at(object_at(config, "format"), "schema")
+        if rung == 0 or not schema:
             return dict(body)
         loose = {name: value for name, value in body.items() if name not in ("output_config", "messages")}
-        rest = {name: value for name, value in body["output_config"].items() if name != "format"}
+        rest = {name: value for name, value in config.items() if name != "format"}
         if rest:
             loose["output_config"] = rest
-        loose["system"] = instructed(loose.get("system"), schema_instruction(form["schema"]))
-        return loose | {"messages": body["messages"]}
+        loose["system"] = instructed(loose.get("system"), schema_instruction(schema))
+        return loose | {"messages": body.get("messages")}
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         return [body.get("tools"), body.get("system")]
 
     def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
         system: Any = body.get("system")
-        messages: list[dict[str, Any]] = body.get("messages") or []
+        messages = objects_at(body, "messages")
         # Who places a mark of his own pays for writes by his own plan. A mark at the top is on the row's block.
         contents = [body.get("tools"), system, *(message.get("content") for message in messages)]
         if "cache_control" in body or any(map(blocks.has_mark, contents)):

@@ -75,7 +75,7 @@ def marked(text: str) -> dict[str, Any]:
 
 def has_mark(content: Any) -> bool:
     """Tell whether one of these blocks or tools has a cache mark; text in their place has none."""
-    return isinstance(content, list) and any("cache_control" in block for block in content)
+    return isinstance(content, list) and any("cache_control" in block for block in content if isinstance(block, dict))
 
 
 def _result(call: str, content: str, failed: bool) -> dict[str, Any]:

@@ -10,7 +10,18 @@ import orjson
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import Request, ToolCall, Turn
 
-__all__ = ["arguments_of", "echoed", "extra", "instructed", "numbered", "prefilled", "rolled_up", "schema_instruction"]
+__all__ = [
+    "arguments_of",
+    "echoed",
+    "extra",
+    "instructed",
+    "numbered",
+    "object_at",
+    "objects_at",
+    "prefilled",
+    "rolled_up",
+    "schema_instruction",
+]
 
 # `n` would hide samples from the cache; a stream cannot be stored as a body.
 _OURS = frozenset({"messages", "input", "model", "n", "stream", "response_format", "text"})
@@ -48,6 +59,21 @@ def instructed(content: Any, told: str) -> Any:
     if isinstance(content, list):
         return [*content, {"type": "text", "text": told}]
     return f"{content}\n\n{told}" if content else told
+
+
+def object_at(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Give the object that *body* has under *name*, an empty one for anything else.
+
+    A body of a caller's own may have anything anywhere; what is wrong with it is for its provider to say.
+    """
+    found = body.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def objects_at(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """Give the objects in the list that *body* has under *name*, none for anything else."""
+    found = body.get(name)
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, (list, tuple)) else []
 
 
 def echoed(turn: Turn, form: str) -> Any:

@@ -10,7 +10,16 @@ import orjson
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import openai_says
-from pllm_notebook.providers.bodies import echoed, extra, instructed, numbered, prefilled, schema_instruction
+from pllm_notebook.providers.bodies import (
+    echoed,
+    extra,
+    instructed,
+    numbered,
+    object_at,
+    objects_at,
+    prefilled,
+    schema_instruction,
+)
 from pllm_notebook.providers.media import PDF, data_url, is_image, untaken
 from pllm_notebook.records import Echo, Failure, Finish, LimitReport, Media, RawReply, Reply, Request, ToolCall, Turn
 
@@ -68,26 +77,27 @@ class Chat:
         return body
 
     def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
-        form = body.get("response_format") or {}
-        wanted = form.get("json_schema")
-        if rung == 0 or (wanted is None and (rung == 1 or form.get("type") != "json_object")):
+        form = object_at(body, "response_format")
+        schema = object_at(object_at(form, "json_schema"), "schema")
+        if rung == 0 or not (schema or (rung > 1 and form.get("type") == "json_object")):
             return dict(body)
         loose = {name: value for name, value in body.items() if name != "response_format"}
-        if wanted is None:
+        if not schema:
             return loose  # JSON of any shape is asked for in words already, as OpenAI demands
         if rung == 1:
             loose["response_format"] = {"type": "json_object"}
-        messages = list(loose.pop("messages"))
-        told = schema_instruction(wanted["schema"])
-        if messages and messages[0]["role"] == "system":
-            messages[0] = {"role": "system", "content": instructed(messages[0]["content"], told)}
+        loose.pop("messages", None)
+        messages: list[Mapping[str, Any]] = objects_at(body, "messages")
+        told = schema_instruction(schema)
+        if messages and messages[0].get("role") == "system":
+            messages[0] = {"role": "system", "content": instructed(messages[0].get("content"), told)}
         else:
             messages.insert(0, {"role": "system", "content": told})
         loose["messages"] = messages
         return loose
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
-        system = [message for message in body.get("messages") or () if message.get("role") == "system"]
+        system = [message for message in objects_at(body, "messages") if message.get("role") == "system"]
         return [body.get("tools"), body.get("response_format"), system]
 
     def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pllm_notebook.exceptions import MissingPackageError
 from pllm_notebook.protocols import MalformedReply, TransportFault
 from pllm_notebook.providers import google_parts as parts
 from pllm_notebook.providers import refusals
-from pllm_notebook.providers.bodies import extra, rolled_up, schema_instruction
+from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
 from pllm_notebook.records import Echo, Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
 from pllm_notebook.redaction import redacted
 
@@ -58,7 +58,7 @@ class Generate:
         return body
 
     def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
-        config = dict(body.get("generationConfig") or {})
+        config = dict(object_at(body, "generationConfig"))
         schema = config.pop("responseJsonSchema", None)
         any_shape = schema is None and config.get("responseMimeType") == "application/json"
         if rung == 0 or (schema is None and not (any_shape and rung > 1)):
@@ -68,9 +68,9 @@ class Generate:
         if schema is None:  # JSON of any shape is asked for in words already
             return {**body, "generationConfig": config}
         told = {"text": schema_instruction(schema)}
-        system = {"parts": [*(body.get("systemInstruction") or {}).get("parts", []), told]}
+        system = {"parts": [*objects_at(object_at(body, "systemInstruction"), "parts"), told]}
         rest = {k: v for k, v in body.items() if k not in ("generationConfig", "systemInstruction", "contents")}
-        return rest | {"systemInstruction": system, "generationConfig": config, "contents": body["contents"]}
+        return rest | {"systemInstruction": system, "generationConfig": config, "contents": body.get("contents")}
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         return [body.get("tools"), body.get("systemInstruction")]
@@ -79,7 +79,7 @@ class Generate:
         return dict(body)  # Gemini finds equal beginnings by itself
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
-        limit: int | None = (body.get("generationConfig") or {}).get("maxOutputTokens")
+        limit: int | None = object_at(body, "generationConfig").get("maxOutputTokens")
         return limit
 
     def decode(self, body: Mapping[str, Any]) -> Reply:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pllm_notebook.protocols import Wire
+from pllm_notebook.providers.bodies import object_at, objects_at
 from pllm_notebook.providers.prompt_cache import OUR_KEYS
 from pllm_notebook.records import Failure, FailureKind
 
@@ -86,8 +87,8 @@ class Quirks:
             dressed = {
                 self._renamed.get(name, name): value for name, value in dressed.items() if name not in self._dropped
             }
-            if dressed.get("generationConfig"):  # Google keeps its parameters one level down
-                kept = {n: v for n, v in dressed["generationConfig"].items() if n not in self._dropped}
+            if config := object_at(dressed, "generationConfig"):  # Google keeps its parameters one level down
+                kept = {n: v for n, v in config.items() if n not in self._dropped}
                 dressed["generationConfig"] = kept
         return dressed
 
@@ -116,7 +117,7 @@ class Quirks:
                 self.version += 1
                 logger.warning("%s cannot be forced to call a tool; it is left to choose", model)
             return True
-        sent = {*body, *(body.get("generationConfig") or {})}
+        sent = {*body, *object_at(body, "generationConfig")}
         for old, new in _RENAMED.items():
             if old in sent and (failure.field == old or _names(old, said)):
                 if old not in self._renamed:
@@ -152,16 +153,16 @@ def _mark_of(sent: Mapping[str, Any]) -> str:
     """Name the cache mark that we put into a body, "" for none; one of the caller's own is never left out."""
     if str(sent.get("prompt_cache_key", "")).startswith(OUR_KEYS):
         return "prompt_cache_key"
-    first: Mapping[str, Any] = next(iter(sent.get("messages", ())), {})
-    blocks = (sent.get("system"), first.get("content"))
-    ours = any("cache_control" in block for part in blocks if isinstance(part, list) for block in part)
+    first = next(iter(objects_at(sent, "messages")), {})
+    blocks = (*objects_at(sent, "system"), *objects_at(first, "content"))
+    ours = any("cache_control" in block for block in blocks)
     return "cache_control" if ours else ""
 
 
 def _forces(sent: Mapping[str, Any]) -> bool:
     choice = sent.get("tool_choice")
     kind = choice.get("type") if isinstance(choice, Mapping) else choice
-    return kind in ("required", "function", "any", "tool")
+    return isinstance(kind, str) and kind in ("required", "function", "any", "tool")
 
 
 def _free(choice: Any) -> Any:
@@ -172,11 +173,10 @@ def _free(choice: Any) -> Any:
 
 
 def _rung_of(sent: Mapping[str, Any]) -> int:
-    # A caller's own body may say None where it means nothing.
-    said = (sent.get("response_format") or {}).get("type")
-    if said == "json_schema" or "text" in sent or "format" in (sent.get("output_config") or {}):
+    said = object_at(sent, "response_format").get("type")
+    if said == "json_schema" or "text" in sent or "format" in object_at(sent, "output_config"):
         return 0
-    config = sent.get("generationConfig") or {}
+    config = object_at(sent, "generationConfig")
     if "responseJsonSchema" in config:
         return 0
     return 1 if said == "json_object" or "responseMimeType" in config else LOWEST_RUNG

@@ -10,7 +10,7 @@ import orjson
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import openai_says
-from pllm_notebook.providers.bodies import echoed, extra, instructed, prefilled, schema_instruction
+from pllm_notebook.providers.bodies import echoed, extra, instructed, object_at, prefilled, schema_instruction
 from pllm_notebook.providers.chat import keyed
 from pllm_notebook.providers.media import PDF, data_url, is_image, untaken
 from pllm_notebook.records import Echo, Failure, Finish, LimitReport, Media, RawReply, Reply, Request, ToolCall, Turn
@@ -56,16 +56,16 @@ class Responses:
         return body
 
     def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
-        text = body.get("text") or {}
-        wanted = text.get("format") or {}
-        if rung == 0 or wanted.get("type") != "json_schema":
+        text = object_at(body, "text")
+        schema = object_at(object_at(text, "format"), "schema")
+        if rung == 0 or not schema:
             return dict(body)
         loose = {name: value for name, value in body.items() if name not in ("text", "input")}
         rest = {name: value for name, value in text.items() if name != "format"}
         if rest:
             loose["text"] = rest
-        loose["instructions"] = instructed(loose.get("instructions"), schema_instruction(wanted["schema"]))
-        return loose | {"input": body["input"]}
+        loose["instructions"] = instructed(loose.get("instructions"), schema_instruction(schema))
+        return loose | {"input": body.get("input")}
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         return [body.get("tools"), body.get("text"), body.get("instructions")]

@@ -24,6 +24,10 @@ from pllm_notebook.schema import Dialect
 
 __all__ = ["Target"]
 
+# OpenAI's SDK looks at each response whether this module is loaded, and takes one that is just being loaded for whole.
+# Google's SDK imports it: loaded from another thread while calls of OpenAI's are out, it would fail them.
+_LOOKED_AT = {"openai": "httpx"}
+
 # The SDKs share modules that import each other in a circle. Two threads that begin at two ends of it would each
 # wait for the other, and Python lets them go on with modules that are half imported.
 _loading = threading.Lock()
@@ -91,9 +95,10 @@ class Target:
 
         What cannot be imported is left for `connect` to tell.
         """
-        if self.package is not None:
-            with _loading, suppress(ImportError):
-                importlib.import_module(self.package)
+        for module in (_LOOKED_AT.get(self.package or ""), self.package):
+            if module is not None:
+                with _loading, suppress(ImportError):
+                    importlib.import_module(module)
 
     def dress(self, intended: Mapping[str, Any], lead: str = "", *, shared: bool = True) -> dict[str, Any]:
         """Turn an intended body into what goes on the wire.

@@ -13,7 +13,18 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.tools import ReadCall
 
-__all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair"]
+__all__ = ["Alone", "Arrival", "Calling", "NextTurn", "PromptLost", "Repair"]
+
+
+class PromptLost(Exception):
+    """A row's prompt that could be made when the row was planned, and cannot be now: a file of it is gone.
+
+    Never reaches a person; it becomes the row's failure.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
 
 
 @dataclass(slots=True)
@@ -122,7 +133,7 @@ class NextTurn(Repair):
         return self.arrival.call
 
     def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
-        return partial(ask.content_of, self.said), len(ask.content_of(self.said))
+        return partial(ask.content_of, self.said), ask.size_of(self.said)
 
     def arrived(self, entry: Entry, rung: int) -> Arrival:
         return replace(self.found(entry), cached=False, rung=rung)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -37,11 +37,26 @@ GUESSED_OUTPUT_TOKENS = 150
 OUTPUT_LIMIT_UNDER_BUDGET = 16_384
 # Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
 _WRAPPING_TOKENS = 24
+# What an image counts for in bytes, each of which bounds a token: providers cut larger ones down to about this many.
+_IMAGE_BYTES = 10_000
+# Documents have at most about a hundred pages, and each page is shown as an image.
+_DOCUMENT_BYTES = 100 * _IMAGE_BYTES
 # English text runs to about four bytes a token; estimates only, never what is charged.
 BYTES_PER_TOKEN = 4
 
 # White space, as a JSON string: providers refuse a block of text that has nothing else.
 _BLANK = re.compile(rb'"(?: |\\[nrt])*"')
+
+
+@dataclass(frozen=True)
+class _Shown(Body):
+    """A body with media in it.
+
+    Attributes:
+        spare: Its bytes that no token stands for.
+    """
+
+    spare: int
 
 
 class _Dress(NamedTuple):
@@ -127,6 +142,10 @@ class Ask:
         self.packed: Ask | None = None
         self._shared_keys = self._keys
         if sharing is None and options.pack is not None and options.pack > 1:
+            if options.images:
+                raise UsageError(
+                    "Rows that share a call (pack=) cannot each show images. Leave one of them out. Nothing was sent."
+                )
             self.pack = k = options.pack
             limit = options.max_output_tokens
             longer = replace(options, max_output_tokens=None if limit is None else k * (limit + _WRAPPING_TOKENS))
@@ -200,7 +219,11 @@ class Ask:
 
     def _body(self, prompt: Dialogue | Body) -> Body | Failure:
         try:
-            body = prompt if isinstance(prompt, Body) else Body(self.intended(self.dialogue(prompt)))
+            if isinstance(prompt, Body):
+                body = prompt
+            else:
+                fields, spare = self.intended(self.dialogue(prompt)), _spare(prompt.turns)
+                body = _Shown(fields, spare) if spare else Body(fields)
             orjson.dumps(body.fields)
         except UsageError as error:
             return Failure(FailureKind.INPUT, str(error))
@@ -233,14 +256,14 @@ class Ask:
         return parts.fill(text_json)
 
     def size(self, words: Words) -> int:
-        """Give the number of bytes that `content` would have."""
+        """Give the number of bytes that `content` would have, media counted by what they count for as tokens."""
         if isinstance(words, Body):
-            return len(self._wired(words.fields))
+            return len(self._wired(words.fields)) - (words.spare if isinstance(words, _Shown) else 0)
         parts, text_json = self._fitting(words)
         return len(parts.before) + len(text_json) + len(parts.after)
 
     def prefix(self) -> str | None:
-        """Name what the bodies of all rows begin with, None where the provider's prompt cache would not keep it, or is not to."""
+        """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
         return self.target.prefix_name(self._intended, self._lead.text) if self._marks else None
 
     def _fitting(self, text_json: bytes) -> tuple[Parts, bytes]:
@@ -276,6 +299,10 @@ class Ask:
         """Give the wire's bytes for a whole conversation (a further turn)."""
         return self._wired(self.intended(dialogue))
 
+    def size_of(self, dialogue: Dialogue) -> int:
+        """Give the size of a whole conversation, as `size` does."""
+        return len(self.content_of(dialogue)) - _spare(dialogue.turns)
+
     def _key(self, body: Mapping[str, Any]) -> str:
         target = self.target
         return key_of(target.provider, target.path, body, self.options.salt, self.sample)
@@ -290,6 +317,15 @@ class Ask:
             return None
         hour = kept_for_an_hour(self.options.extra_body)
         return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
+
+
+def _spare(turns: Iterable[Turn]) -> int:
+    """Give the bytes of media that no token stands for."""
+    return sum(
+        max(0, len(media.data) - (_IMAGE_BYTES if media.mime.startswith("image/") else _DOCUMENT_BYTES))
+        for turn in turns
+        for media in turn.media
+    )
 
 
 def _toolbox(options: Options, *, calls: bool) -> Toolbox | None:

@@ -9,8 +9,9 @@ from functools import partial
 from typing import NamedTuple
 
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import Failure, Prompt
-from pllm_notebook.run.ask import Ask
+from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Prompt
+from pllm_notebook.run.arrivals import PromptLost
+from pllm_notebook.run.ask import Ask, Words
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Pack, Packing
 from pllm_notebook.run.settle import Arrival, Repair
@@ -45,6 +46,7 @@ class Backlog:
         answered: Called with a call and the keys that would answer it, just before it is offered: True when one
             of them has been found, and the call needs no sending. The last argument makes of it what comes next,
             None for the row's own call.
+        lost: Called with a call that can be sent no more, and why.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Backlog:
         prompt: Callable[[int], Prompt],
         packing: Packing | None,
         answered: Callable[[int, Callable[[], list[str]], Callable[[Entry], Arrival] | None], bool],
+        lost: Callable[[int, Failure], None],
     ) -> None:
         self._ask = ask
         self._ledger = ledger
@@ -61,6 +64,7 @@ class Backlog:
         self._packing = packing
         self._most = 1 if packing is None else packing.size
         self._answered = answered
+        self._lost = lost
         # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
         self._pending = array("q")
         self._head = 0
@@ -114,17 +118,18 @@ class Backlog:
             self._repairs.popleft()
         if len(self._pending) - self._head < self._most and not planned:
             return None
-        calls = self._unanswered()
-        if not calls:
-            return None
         ask = self._ask
-        if self._packing is not None:
-            pack, asked = self._packing.pack(calls), self._packing.asked
-            return Offer(pack.key, partial(asked.content, pack.text), asked.size(pack.text), pack)
-        call = calls[0]
-        words = ask.words(self._prompt(self._ledger.first_row[call]))
-        assert not isinstance(words, Failure)  # the plan has read it before
-        return Offer(self._ledger.keys[call], partial(ask.content, words), ask.size(words), call)
+        while calls := self._unanswered():
+            if self._packing is not None:
+                pack, asked = self._packing.pack(calls), self._packing.asked
+                return Offer(pack.key, partial(asked.content, pack.text), asked.size(pack.text), pack)
+            call = calls[0]
+            words = self._words(call)
+            if not isinstance(words, Failure):
+                return Offer(self._ledger.keys[call], partial(ask.content, words), ask.size(words), call)
+            self._head += 1
+            self._lost(call, words)
+        return None
 
     def take(self, offer: Offer) -> None:
         """Note that *offer* is on its way."""
@@ -134,6 +139,19 @@ class Backlog:
             self._head += len(offer.tag.calls)
         else:
             self._repairs.popleft()
+
+    def _words(self, call: int) -> Words | Failure:
+        """Make a call's prompt once more; the plan has kept its key alone."""
+        try:
+            prompt = self._prompt(self._ledger.first_row[call])
+        except PromptLost as lost:
+            return lost.failure
+        words = self._ask.words(prompt)
+        # A file is read each time, and the answer to another file must not be kept as the answer to this one.
+        if isinstance(prompt, Dialogue) and isinstance(words, Body) and self._ask.key(words) != self._ledger.keys[call]:
+            told = "A file that the prompt shows has changed since the run began. Nothing was sent for this row."
+            return Failure(FailureKind.INPUT, told)
+        return words
 
     def _unanswered(self) -> Sequence[int]:
         """Look at the next calls that go together, and let go of those that are answered by now."""

@@ -29,7 +29,7 @@ from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.limits import KeptLimits
 from pllm_notebook.run.meanwhile import Meanwhile
-from pllm_notebook.run.outcomes import Ledger
+from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Packing
 from pllm_notebook.run.planner import Planner, Prompts
 from pllm_notebook.run.planning import Planning
@@ -105,7 +105,7 @@ class Conductor:
             # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
             ask.packed.expect(prompts.packed(rows.source, ()))
         self._meanwhile = Meanwhile(ask, store, self._books, self._take)
-        self._backlog = Backlog(ask, self.ledger, prompt, packing, self._meanwhile.answered)
+        self._backlog = Backlog(ask, self.ledger, prompt, packing, self._meanwhile.answered, self._lose)
         self._reception = Reception(
             ask,
             engine,
@@ -276,6 +276,11 @@ class Conductor:
     def _take(self, key: str, arrival: Arrival) -> None:
         """Take an answer that others have brought: it goes the way of a reply."""
         self._reception.take(key, arrival)
+
+    def _lose(self, call: int, failure: Failure) -> None:
+        """Note a call that can be sent no more, since its prompt cannot be made."""
+        self._books.record(call, Outcome(None, failure, self.ledger.keys[call], (), False))
+        self._engine.loop.loop.call_soon(self.go_on)  # this may have been the last, and nothing of it will land
 
     def _raise_at(self, row: int, failure: Failure) -> None:
         """End the run at a failed row, where the caller asked for that."""

@@ -14,6 +14,7 @@ from pllm_notebook.providers.desks.opening import RequestForm
 from pllm_notebook.records import Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.run import Rows
+from pllm_notebook.run.spans import span
 from pllm_notebook.run.unsent import Unsent
 from pllm_notebook.shown import in_html, without_controls
 
@@ -120,7 +121,7 @@ class Estimate:
             ("output tokens", f"about {self.output_tokens:,}{guessed}"),
             ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch{self._in_jobs()}"),
             ("decided by", f"{self.decider}, where answers differ; not in the cost" if self.decider else ""),
-            ("time", "unknown until something has been sent" if self.time_s is None else f"about {_span(self.time_s)}"),
+            ("time", "unknown until something has been sent" if self.time_s is None else f"about {span(self.time_s)}"),
         ]
         return [(name, text) for name, text in lines if text]
 
@@ -220,9 +221,3 @@ def _longest(one: Estimate, other: Estimate) -> float | None:
 
 def _money(amount: float | None) -> str:
     return "unknown" if amount is None else f"${amount:,.4f}" if amount < 1 else f"${amount:,.2f}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

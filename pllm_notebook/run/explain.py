@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "explain"]
 
+# Text without white space for so long is a file.
+_LONGEST_WORD = 1_000
+_SHOWN_OF_FILE = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -102,7 +106,7 @@ class Explanation:
                 "pack",
                 "" if self.pack is None else f"one of up to {self.pack} rows in call {self.pack_id}",
             ),
-            ("body", _pretty(self.body)),
+            ("body", _pretty(_without_files(self.body))),
         ]
         return [(name, text) for name, text in lines if text]
 
@@ -174,6 +178,17 @@ def _decoded(raw: bytes) -> Any:
         return orjson.loads(raw)
     except ValueError:
         return raw.decode("utf-8", "replace")
+
+
+def _without_files(value: Any) -> Any:
+    """Give a body with files cut short: nobody reads base64, and an image is a page of it for every thousand pixels."""
+    if isinstance(value, Mapping):
+        return {name: _without_files(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_files(inner) for inner in value]
+    if isinstance(value, str) and len(value) > _LONGEST_WORD and not any(map(str.isspace, value[:_LONGEST_WORD])):
+        return f"{value[:_SHOWN_OF_FILE]}… ({len(value):,} characters)"
+    return value
 
 
 def _pretty(value: Any) -> str:

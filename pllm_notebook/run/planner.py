@@ -11,6 +11,7 @@ import orjson
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, Prompt
+from pllm_notebook.run.arrivals import PromptLost
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.outcomes import Ledger, Outcome
@@ -100,10 +101,15 @@ class Planner:
             self._at, size = rows.stop, _CHUNK
 
     def prompt(self, row: int) -> Prompt:
-        """Make one row's prompt."""
+        """Make one row's prompt.
+
+        Raises:
+            PromptLost: Where it could be made when the row was planned, and cannot be now.
+        """
         (prompt,) = self._rows.prompts(range(row, row + 1))
         assert prompt is not None
-        assert not isinstance(prompt, Failure)
+        if isinstance(prompt, Failure):
+            raise PromptLost(prompt)
         return prompt
 
     def _chunk(self, rows: range) -> Chunk:

@@ -115,6 +115,11 @@ class Run:
         return self.course.state
 
     @property
+    def alive(self) -> bool:
+        """Whether the loop that it goes on still runs, or could."""
+        return self._loop.alive
+
+    @property
     def ledger(self) -> Ledger:
         """The outcomes, for those who assemble them."""
         return self.course.ledger

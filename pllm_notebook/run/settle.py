@@ -17,7 +17,7 @@ import orjson
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Finish, Prompt, Turn
-from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, Repair
+from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, PromptLost, Repair
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.tool_results import refused, result_key, result_of
@@ -118,7 +118,9 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
             invalid = value
     if arrival.repairs >= ask.options.max_repairs:
         return _failed(arrival, invalid.kind, invalid.message)
-    said = arrival.said or _asked(ask, prompt(arrival.row))  # type: ignore[operator]
+    said = _said(ask, prompt, arrival)
+    if isinstance(said, Failure):
+        return _failed(arrival, said.kind, said.message)
     turns = (*said.turns, Turn("assistant", text or "(no answer)"), Turn("user", _told(invalid)))
     further = _further(ask, store, prompt, arrival, replace(said, turns=turns), repair=True)
     return _failed(arrival, invalid.kind, invalid.message) if further is None else further
@@ -170,7 +172,9 @@ def _called(ask: Ask, store: Store | None, prompt: object, arrival: Arrival) -> 
             f"{options.max_turns} replies may go into one answer. Raise it to let the model go on."
         )
         return _failed(arrival, FailureKind.TOOL_CALL, told, raw)
-    said = arrival.said or _asked(ask, prompt(arrival.row))  # type: ignore[operator]
+    said = _said(ask, prompt, arrival)
+    if isinstance(said, Failure):
+        return _failed(arrival, said.kind, said.message)
     # The reply in its provider's own form: signatures in it must come back as they were.
     reply = ask.target.wire.decode(orjson.loads(entry.raw))
     spoken = Turn("assistant", reply.text, calls=calls, echo=reply.echo)
@@ -232,9 +236,16 @@ def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, 
     return Alone(arrival.call, arrival.row, key, metas)
 
 
-def _asked(ask: Ask, prompt: Prompt) -> Dialogue:
-    assert not isinstance(prompt, Body)  # a whole body has no type that its reply could miss, and no tools of ours
-    return ask.dialogue(prompt)
+def _said(ask: Ask, prompt: object, arrival: Arrival) -> Dialogue | Failure:
+    """Give the conversation that a reply answers, or why it cannot be given any more."""
+    if arrival.said is not None:
+        return arrival.said
+    try:
+        asked: Prompt = prompt(arrival.row)  # type: ignore[operator]
+    except PromptLost as lost:
+        return lost.failure
+    assert not isinstance(asked, Body)  # a whole body has no type that its reply could miss, and no tools of ours
+    return ask.dialogue(asked)
 
 
 def _told(invalid: Invalid) -> str:

@@ -69,7 +69,7 @@ def ask_for(
     system = options.system
     if instruct:
         fields = None if output is None or output.fields is None else [(f.name, f.description) for f in output.fields]
-        told = instruction("" if output is None else output.doc, fields)
+        told = instruction("" if output is None else output.doc, fields, shown=bool(options.images))
         system = f"{system}\n\n{told}" if system else told
     target = target_for(options, keys)
     return Ask(

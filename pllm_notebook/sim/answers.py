@@ -85,7 +85,7 @@ class SimAnswer:
 
     @classmethod
     def tool_calls(cls, calls: Iterable[tuple[str, Mapping[str, Any]]], **also: Any) -> SimAnswer:
-        """Ask for these tools, in order."""
+        """Call these tools, in order; the first alone where one at a time is asked for. *content* is said beside."""
         return cls("tool_calls", calls=tuple(calls), **also)
 
     @classmethod

@@ -76,7 +76,8 @@ def marked(body: dict[str, Any]) -> str:
 
 
 def _steps(ask: Ask, schema_json: bytes) -> Iterator[tuple[bytes, int]]:
-    texts = [schema_json.decode(), ask.system, *(part for turn in ask.messages for part in turn)]
+    files = [hashlib.sha256(file.encode()).hexdigest() for file in ask.said.media]
+    texts = [schema_json.decode(), ask.system, *files, *(part for turn in ask.messages for part in turn)]
     whole = "\0".join(texts).encode("utf-8", "replace")
     size = _STEP * BYTES_PER_TOKEN
     for end in range(size, len(whole) + 1, size):
@@ -103,5 +104,9 @@ def _blocks(body: Any) -> Iterator[tuple[str, bool]]:
     for content in (body.get("system"), *(turn.get("content") for turn in body["messages"])):
         whole: Iterable[Any] = [{"text": content}] if isinstance(content, str) else content or ()
         for block in whole:
-            whole_block = orjson.dumps({**block, "cache_control": None}).decode()
-            yield block.get("text") or whole_block, "cache_control" in block
+            yield block.get("text") or _told(block), "cache_control" in block
+
+
+def _told(block: Any) -> str:
+    """Tell a block without text (a file, a tool's call or result) from others, whatever its size."""
+    return hashlib.sha256(orjson.dumps({**block, "cache_control": None})).hexdigest()

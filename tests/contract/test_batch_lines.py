@@ -16,9 +16,9 @@ from pllm_notebook.sim import Simulator
 from tests.contract.scripts import words
 from tests.contract.sides import Side
 
-# Long enough to be marked for a provider's prompt cache, where there are marks.
-LONG = "Be exact.\n" * 3000 + "Is {text} good?"
 SHORT = "Is {text} good?"
+# Long enough to be marked for a provider's prompt cache, where there are marks and more than one row to share them.
+RULES = "Be exact.\n" * 3000
 
 
 def rows(count: int) -> pd.DataFrame:
@@ -35,17 +35,21 @@ def submit(frame: pd.DataFrame, prompt: str, model: str, **options: Any) -> None
     frame.llm.parse(bool, prompt, model=model, mode="batch", confirm=False, wait=False, **options)
 
 
-@pytest.mark.parametrize("prompt", [SHORT, LONG], ids=["short", "marked"])
+@pytest.mark.parametrize(
+    ("prompt", "options"),
+    [(SHORT, {}), (RULES + SHORT, {}), (SHORT, {"system": RULES})],
+    ids=["short", "long beginning", "long instruction"],
+)
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_lines_shown_are_the_lines_submitted(
-    side: Side, sim: Simulator, cache_dir: Path, prompt: str, count: int
+    side: Side, sim: Simulator, cache_dir: Path, prompt: str, options: dict[str, Any], count: int
 ) -> None:
     sim.set(batch_s=3600)
 
-    shown = rows(count).llm.request_lines(bool, prompt, model=side.model, rows=10)
+    shown = rows(count).llm.request_lines(bool, prompt, model=side.model, rows=10, **options)
 
     assert sim.stats().requests == sim.stats().batch_requests == 0
-    submit(rows(count), prompt, side.model)
+    submit(rows(count), prompt, side.model, **options)
     assert sorted(shown) == sorted(submitted(cache_dir))
     assert (len(shown), shown.total) == (count, count)
 

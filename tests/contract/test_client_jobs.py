@@ -97,6 +97,22 @@ def test_a_client_that_was_given_in_place_of_a_closed_one_is_used(sim: Simulator
     assert words("d").llm.complete("{text}", model="own:gpt-6-luna").llm.status.tolist() == ["ok"]
 
 
+def test_a_run_that_waits_hears_of_its_job_through_another_client_of_the_account(
+    sim: Simulator, cache_dir: Path
+) -> None:
+    sim.set(batch_s=3600)
+    pllm.configure(clients={"own": client_of("openai", sim)})
+    run = words("a", "b").llm.submit(bool, "Is {text} good?", model="own:gpt-6-luna", mode="batch", confirm=False)
+    assert run._handed.wait(20)
+    pllm.configure(clients={"own": client_of("openai", sim)})
+    sim.advance(4000)
+
+    pllm.jobs().fetch()
+
+    assert run.result().llm.status.tolist() == ["ok", "ok"]
+    assert sim.stats().batch_jobs == 1
+
+
 def test_the_journal_holds_no_key(sim: Simulator, cache_dir: Path) -> None:
     sim.set(batch_s=3600)
     pllm.configure(clients={"own": client_of("openai", sim)})

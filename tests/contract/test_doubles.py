@@ -175,14 +175,14 @@ def test_a_value_in_a_fence_comes_back(model: str, request: pytest.FixtureReques
 def test_a_call_of_a_tool_is_told_and_not_taken_for_an_answer(model: str) -> None:
     out = words("a tool").llm.complete("{text}", model=model)
 
-    assert out.llm.errors["kind"].tolist() == ["refusal"]
-    assert "it called the tool 'get_weather'" in out.llm.errors["message"][0]
+    assert out.llm.errors["kind"].tolist() == ["tool_call"]
+    assert "The model called get_weather" in out.llm.errors["message"][0]
 
 
 def test_a_call_of_a_tool_is_no_value(model: str) -> None:
     out = words("a tool").llm.parse(Fact, "{text}", model=model, max_repairs=0)
 
-    assert out.llm.errors["kind"].tolist() == ["refusal"]
+    assert out.llm.errors["kind"].tolist() == ["tool_call"]
 
 
 @pytest.mark.parametrize("fault", ["too many", "broken", "overloaded"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import threading
 from typing import Any, Literal
 
 import pytest
@@ -267,13 +269,21 @@ def test_what_the_money_is_not_enough_for_is_not_sent(three: Simulator) -> None:
 
 
 def test_a_run_that_is_stopped_raises_and_keeps_what_was_answered(three: Simulator) -> None:
-    three.set(answers=lambda request: SimAnswer.hang() if "slow" in request.prompt else request.prompt)
+    asked_slowly = threading.Event()
+
+    def answer(request: SimRequest) -> Any:
+        if request.prompt == "quick":
+            return "quick"
+        asked_slowly.set()
+        return SimAnswer.hang()
+
+    three.set(answers=answer)
     prompts = [LLMPromptContext(new_message=said) for said in ("quick", "slow")]
+    asked(prompts[0])
 
     async def main() -> None:
         run = asyncio.ensure_future(ParallelAIUtilities().run_parallel_ai_completion(prompts))
-        while not pllm.runs() or pllm.runs()[-1].progress().done < 1:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(asked_slowly.wait)
         pllm.runs()[-1].cancel()
         await run
 
@@ -347,6 +357,27 @@ def test_the_provider_is_told_what_to_keep_only_where_it_is_to_keep_it(three: Si
     assert len(marked) == (10 if use_cache else 0)
 
 
+def test_a_provider_that_does_not_answer_holds_no_other_back(three: Simulator) -> None:
+    counted = itertools.count(1)
+    through = threading.Event()
+
+    def answer(request: SimRequest) -> str:
+        if request.provider == "openai":
+            # Nothing of it comes back before the other has answered all: whoever waited for it would wait in vain.
+            assert through.wait(60)
+        elif next(counted) == 200:
+            through.set()
+        return request.prompt
+
+    three.set(answers=answer)
+    prompts = [prompt_for(OPENAI if at % 11 == 0 else ANTHROPIC, f"prompt {at}") for at in range(220)]
+
+    outputs = ParallelAIUtilities(timeout_s=60).run_parallel_ai_completion_sync(prompts)
+
+    assert [output.str_content for output in outputs] == [f"prompt {at}" for at in range(220)]
+    assert three.stats().answer_errors == ()
+
+
 def test_all_models_of_a_provider_keep_one_ceiling_over_all_lists(three: Simulator) -> None:
     utilities = ParallelAIUtilities(
         RequestLimits(max_requests_per_minute=600),
@@ -387,6 +418,16 @@ def test_a_list_of_tool_prompts_in_which_some_have_none_is_refused_by_their_ids(
         asyncio.run(ParallelAIUtilities().run_parallel_ai_tool_completion(prompts))
 
     assert three.stats().requests == 0
+
+
+def test_a_choice_of_tools_is_for_those_that_have_tools(three: Simulator) -> None:
+    three.set(answers=lambda request: str(request.body.get("tool_choice")))
+
+    outputs = ParallelAIUtilities(tool_choice="none", parallel_tool_calls=False).run_parallel_ai_completion_sync(
+        [prompt_for(OPENAI, "with", tools=[weigh]), prompt_for(OPENAI, "without")]
+    )
+
+    assert [output.str_content for output in outputs] == ["none", "None"]
 
 
 def test_a_conversation_goes_on_from_its_calls_to_its_answer(hosted: Side, sim: Simulator) -> None:

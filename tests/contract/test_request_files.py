@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pllm_notebook as pllm
+from pllm_notebook import sinks
+from pllm_notebook.engine import engine
 from pllm_notebook.prompt_lists.files import (
     OAIApiFromFileConfig,
     process_api_requests_from_file,
     process_api_requests_from_file_sync,
 )
-from pllm_notebook.sim import SimAnswer, Simulator
+from pllm_notebook.records import Progress
+from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, reach
+from tests.faults.children import until
 
 Files = Callable[..., OAIApiFromFileConfig]
 
@@ -37,7 +43,7 @@ def bare_line(number: int, **also: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def files(sim: Simulator, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+def files(sim: Simulator, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     """Write a request file, and give what processes it."""
     for side in (OPENAI, ANTHROPIC, GOOGLE):
         reach(side, sim, monkeypatch)
@@ -50,7 +56,8 @@ def files(sim: Simulator, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.M
         given = {"requests_filepath": requests, "save_filepath": tmp_path / "results.jsonl", "progress": False}
         return OAIApiFromFileConfig(**(given | also))
 
-    return make
+    yield make
+    logging.getLogger("pllm_notebook").setLevel(logging.NOTSET)
 
 
 def results(config: OAIApiFromFileConfig) -> list[Any]:
@@ -250,6 +257,17 @@ def test_a_refused_key_fails_the_lines_of_its_provider_alone(files: Files, sim: 
     assert {result["result"]["error"]["error"]["type"] for result in found[20:]} == {"authentication"}
 
 
+def test_a_key_that_was_refused_is_not_tried_by_later_windows(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.status(401))
+    # Lines of one question with two limits are asked in two windows, one after the other.
+    config = files([openai_line(0, max_completion_tokens=limit) for limit in (5, 9)])
+
+    status = process_api_requests_from_file_sync(config)
+
+    assert (status.failed, status.api_errors) == (2, 2)
+    assert sim.stats().requests == 1
+
+
 def test_without_any_key_nothing_is_written(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OPENAI.key)
     config = files([openai_line(0)])
@@ -347,8 +365,7 @@ def test_stopping_keeps_what_has_arrived_and_the_next_run_goes_on(files: Files, 
     config = files([openai_line(row) for row in range(400)], max_requests_per_minute=2_000)
     run = config.prepared()
     run.begin()
-    while run.status().succeeded < 5:
-        assert not run.done
+    until(lambda: run.status().succeeded >= 5, "the first results")
 
     run.cancel()
     run.wait()
@@ -381,18 +398,171 @@ def test_cancelling_the_task_that_awaits_it_cancels_it(files: Files, sim: Simula
     assert results(config) == []
 
 
-def test_windows_go_on_past_a_reply_that_does_not_come(
-    files: Files, sim: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pllm_notebook.prompt_lists import windows
+def test_tools_that_a_line_offers_are_called_in_its_response(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.tool_calls([("look_up", {"word": "tea"})]))
+    schema = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": schema}}
+    config = files([openai_line(0, tools=[tool])])
 
-    monkeypatch.setattr(windows, "LINES", 10)
-    sim.set(
-        answers=lambda request: SimAnswer.text(request.prompt, latency_s=1.0 if request.prompt == "prompt 0" else 0.0)
+    status = process_api_requests_from_file_sync(config)
+    (output,) = pllm.parse_results_file(str(config.save_filepath))
+
+    assert status.succeeded == 1
+    assert [(call.name, call.arguments) for call in output.tool_calls] == [("look_up", {"word": "tea"})]
+    assert output.error is None
+
+
+def test_outputs_of_a_results_file_are_in_the_order_of_the_requests(files: Files, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.status(400) if "2" in request.prompt else request.prompt)
+    config = files([openai_line(0), anthropic_line(1), anthropic_line(2), bare_line(3), "no json"])
+    process_api_requests_from_file_sync(config)
+
+    outputs = pllm.parse_results_file(str(config.save_filepath))
+
+    assert [output.source_id for output in outputs] == ["task-0", "task-1", "task-2", "line_4", "line_5"]
+    assert [output.str_content for output in outputs] == ["prompt 0", "prompt 1", None, "prompt 3", None]
+    assert [(output.error or "").partition(":")[0] for output in outputs] == ["", "", "bad_request", "", "input"]
+    assert [output.result_type for output in outputs] == ["chat", "messages", None, "chat", None]
+    assert all(output.usage is not None and output.cost for output in outputs if output.error is None)
+    assert [type(output).model_validate_json(output.model_dump_json()) for output in outputs] == outputs
+
+
+def test_a_file_that_was_cut_off_is_read_in_order_as_far_as_it_goes(files: Files, sim: Simulator) -> None:
+    config = files([openai_line(row) for row in range(4)])
+    process_api_requests_from_file_sync(config)
+    path = Path(str(config.save_filepath))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[2] + lines[0] + lines[1][:20])
+
+    outputs = pllm.parse_results_file(path)
+
+    assert [output.source_id for output in outputs] == ["task-0", "task-2"]
+
+
+def test_prompts_make_a_file_whose_answers_are_those_of_the_prompts(
+    files: Files, sim: Simulator, tmp_path: Path
+) -> None:
+    prompts = [
+        pllm.LLMPromptContext(
+            id=f"p{row}",
+            system_string="Be brief.",
+            new_message=f"prompt {row}",
+            llm_config=pllm.LLMConfig(client=side.provider, model=side.name, max_tokens=50),
+        )
+        for row, side in enumerate([OPENAI, ANTHROPIC, GOOGLE] * 4)
+    ]
+    path = pllm.prepare_requests_file(prompts, tmp_path / "prepared.jsonl")
+    config = OAIApiFromFileConfig(requests_filepath=path, save_filepath=f"{path}.out", progress=False)
+
+    process_api_requests_from_file_sync(config)
+    asked = pllm.ParallelAIUtilities(progress=False).run_parallel_ai_completion_sync(prompts)
+
+    outputs = pllm.parse_results_file(f"{path}.out")
+    assert [output.source_id for output in outputs] == [prompt.id for prompt in prompts]
+    assert [output.str_content for output in outputs] == [output.str_content for output in asked]
+    assert sim.stats().requests == len(prompts)
+
+
+def test_a_prompt_of_another_provider_is_in_no_file_of_one_form(files: Files, tmp_path: Path) -> None:
+    prompt = pllm.LLMPromptContext(id="p", new_message="Hi", llm_config=pllm.LLMConfig(client="anthropic"))
+
+    with pytest.raises(pllm.PllmError, match=r"The prompt 'p' is for anthropic:.* Nothing was written\."):
+        pllm.prepare_requests_file([prompt], tmp_path / "new.jsonl", form="openai")
+
+    assert not list(tmp_path.glob("new*"))
+
+
+def test_the_cookbooks_lines_and_endpoint_are_taken_as_they_are(files: Files, sim: Simulator) -> None:
+    lines = [bare_line(row, temperature=1.0, metadata={"row_id": row}) for row in range(3)]
+    url = "https://api.openai.com/v1/chat/completions"
+    config = files(
+        lines,
+        request_url=url,
+        api_key="sk-of-the-cookbook",
+        max_requests_per_minute=3_000 * 0.5,
+        max_tokens_per_minute=250_000 * 0.5,
+        max_attempts=5,
+        logging_level=20,
     )
-    config = files([openai_line(row) for row in range(100)])
+
+    status = asyncio.run(process_api_requests_from_file(config))
+
+    found = results(config)
+    assert [request for request, _, _ in found] == [bare_line(row, temperature=1.0) for row in range(3)]
+    assert [body["choices"][0]["message"]["content"] for _, body, _ in found] == [f"PROMPT {row}" for row in range(3)]
+    assert [metadata for _, _, metadata in found] == [{"row_id": row} for row in range(3)]
+    assert status.succeeded == 3
+
+
+def test_an_empty_file_is_complete(files: Files, sim: Simulator) -> None:
+    config = files([])
 
     status = process_api_requests_from_file_sync(config)
 
-    assert status.succeeded == 100
-    assert sim.requests(200)[-1]["body"]["messages"][0]["content"] == "prompt 0"
+    assert (status.total, status.complete) == (0, True)
+    assert results(config) == []
+
+
+def test_one_progress_display_stands_for_the_whole_file(files: Files, sim: Simulator) -> None:
+    shown: list[Progress] = []
+
+    class Shown:
+        def open(self, progress: Progress, cancel: Any) -> None:
+            shown.append(progress)
+
+        def update(self, progress: Progress) -> None:
+            shown.append(progress)
+
+        def close(self, progress: Progress, retry: Any) -> None:
+            shown.append(progress)
+
+    sim.set(latency_s=0.2)
+    config = files([openai_line(row) for row in range(5)] + [anthropic_line(5), "no json"], progress=True)
+    sinks.register(Shown)
+    try:
+        process_api_requests_from_file_sync(config)
+    finally:
+        sinks.register(None)
+
+    first, last = shown[0], shown[-1]
+    assert (first.total, first.done, first.state) == (7, 0, "running")
+    assert (last.total, last.done, last.failed, last.pending, last.state) == (7, 6, 1, 0, "done")
+    assert last.model == f"{OPENAI.model}, {ANTHROPIC.model}"
+    assert any(one.in_flight == 6 for one in shown)
+    assert not [run for run in pllm.runs() if run.rows.label == "requests.jsonl"]
+
+
+def test_rates_hold_for_all_models_of_a_provider_together(files: Files, sim: Simulator) -> None:
+    moments: list[float] = []
+
+    def answer(request: SimRequest) -> str:
+        moments.append(time.monotonic())
+        return request.prompt
+
+    sim.set(answers=answer)
+    lines = [openai_line(row, model=model) for row in range(15) for model in (OPENAI.name, "gpt-6-astra")]
+    config = files(lines, max_requests_per_minute=600)
+
+    process_api_requests_from_file_sync(config)
+
+    # A second's worth goes at once.
+    assert moments[-1] - moments[0] >= 0.9 * (30 - 10) / 10
+
+
+def test_a_loop_that_died_ends_it_and_the_next_run_goes_on(files: Files, sim: Simulator) -> None:
+    sim.set(latency_s=0.2)
+    config = files([openai_line(row) for row in range(10)])
+    run = config.prepared()
+    run.begin()
+    until(lambda: sim.stats().requests > 0, "the first request")
+    loop = engine().loop
+    loop.loop.call_soon_threadsafe(loop.loop.stop)
+
+    with pytest.raises(pllm.PllmError, match="shut down"):  # noqa: PT012  # whoever notices it first
+        run.wait()
+        run.result()
+    until(lambda: run.done, "its end")
+    status = process_api_requests_from_file_sync(config)
+
+    assert status.complete
+    assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(10)]

@@ -14,6 +14,7 @@ import pytest
 from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.providers import Target, resolve
 from pllm_notebook.records import (
+    Dialogue,
     Echo,
     Failure,
     FailureKind,
@@ -30,6 +31,7 @@ from pllm_notebook.records import (
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSES, Side, reach
 from tests.contract.test_desks import with_desk
+from tests.contract.test_prompt_lists import submitted
 
 SCHEMA = {
     "type": "object",
@@ -251,6 +253,45 @@ def test_an_answer_goes_on_from_its_beginning(
     reply = answered(side, sim, *begun)
 
     assert isinstance(orjson.loads('{"city":' + reply.text)["city"], str)
+
+
+def test_a_server_that_knows_no_json_object_is_asked_in_words(
+    sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = replace(COMPATIBLE, name="of-few-words")
+    reach(side, sim, monkeypatch)
+    sim.set(rungs=("none",), answers=lambda request: {"a": 1})
+    target = target_of(side, sim)
+    intended = target.wire.encode(Request(target.model, (Turn("user", "JSON, please."),), json_object=True))
+
+    refused, healed = [], []
+    for _ in range(2):
+        sent = target.dress(intended)
+        refused.append(asyncio.run(_post(target, orjson.dumps(sent))))
+        healed.append(isinstance(refused[-1], Failure) and target.heal(refused[-1], sent))
+    reply = asyncio.run(_post(target, orjson.dumps(target.dress(intended))))
+
+    assert healed == [True, True]
+    assert isinstance(reply, Reply)
+    assert reply.text == '{"a":1}'
+
+
+# In a run.
+
+
+def test_a_prompt_that_a_model_does_not_take_fails_alone_and_unsent(luna: str, sim: Simulator) -> None:
+    begun = Dialogue((Turn("user", "b"), Turn("assistant", "The answer is")))
+    heard = Dialogue((Turn("user", "c", media=(Media("audio/wav", data="YXU="),)),))
+    shown = Dialogue((Turn("user", "d", media=(PNG,)),))
+
+    run = submitted([(luna, "a"), (luna, begun), (luna, heard), (luna, shown), (luna, shown)])
+    with pytest.warns(UserWarning, match="2 of 5 rows failed"):
+        answers = run.result()
+
+    assert [answer is None for answer in answers] == [False, True, True, False, False]
+    assert run.errors == [None, FailureKind.INPUT, FailureKind.INPUT, None, None]
+    # The same image with the same words is the same call.
+    assert sim.stats().requests == 2
 
 
 # By batch: the same bodies.

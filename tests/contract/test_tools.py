@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
+from pllm_notebook.run.jobs import lane as batch_lanes
 from pllm_notebook.run.jobs import office as offices
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import Side
@@ -145,16 +146,22 @@ def test_each_turn_goes_into_the_next_batch_job(hosted: Side, sim: Simulator) ->
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_job_waits_for_the_slowest_tool(luna: str, sim: Simulator) -> None:
-    first = threading.Event()
+def test_a_job_waits_for_the_slowest_tool(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_lanes, "_GATHER_S", 0.0)
+    too_soon = threading.Event()
 
     def forecast(city: str, unit: str = "c") -> dict[str, Any]:
         """Give the temperature of a city."""
         if city == "Rome":
-            first.wait(0.6)  # longer than the lane gathers, and nobody sets it
+            too_soon.wait(0.3)
         return {"city": city, "degrees": 1}
 
-    sim.set(answers=by_tools)
+    def answers(request: SimRequest) -> Any:
+        if request.results and "Rome" not in request.prompt:
+            too_soon.set()
+        return by_tools(request)
+
+    sim.set(answers=answers)
 
     ROWS.llm.parse(
         Weather, "Weather in {text}", model=luna, tools=[forecast], run_tools=True, mode="batch", confirm=False

@@ -11,14 +11,14 @@ from pllm_notebook import LLMConfig, LLMPromptContext, ParallelAIUtilities, Requ
 from pllm_notebook.sim import SimRequest, Simulator
 from tests.contract.sides import ANTHROPIC, OPENAI, reach
 
-SLOW, FAST = 300, 1_700
+SLOW, FAST = 130, 1_870
 # Of the slow provider; its bucket holds a second's worth.
-PER_S = 25
+PER_S = 12
 
 
 @pytest.fixture
 def heard(sim: Simulator, cache_dir: object, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
-    """When each provider was asked something that it answered, by our own clock."""
+    """When each provider was asked for an answer, by our own clock; one that a fault then swallowed is among them."""
     for side in (OPENAI, ANTHROPIC):
         reach(side, sim, monkeypatch)
     moments: dict[str, list[float]] = {"openai": [], "anthropic": []}
@@ -67,10 +67,9 @@ def test_two_providers_go_at_their_own_pace_and_every_answer_is_in_its_place(
     ]
     # Six configurations of one model share a rate: the provider, whose limit is just above it, refused nobody.
     stats = sim.stats()
-    assert stats.refused_429 == 0
+    assert (stats.refused_429, stats.answered, stats.repeated) == (0, SLOW + FAST, 0)
     slow, fast = heard["openai"], heard["anthropic"]
-    assert (len(slow), len(fast)) == (SLOW, FAST)
     assert slow[-1] - slow[0] >= 0.9 * (SLOW - PER_S) / PER_S
-    # A machine under load is slower, never faster; but whatever it does, the fast provider is done first.
-    assert fast[-1] < slow[-1]
+    # All but the last retries, which wait longer and longer: their share of the slow provider's time would be 1.
+    assert fast[int(0.95 * len(fast))] < slow[-1]
     assert sum(stats.faults.values()) > 0.05 * (SLOW + FAST)

@@ -90,7 +90,7 @@ def _count_requests(steps: Steps, *, fine: bool) -> None:
     )
     of_aiohttp = aiohttp.ClientSession._request
     aiohttp.ClientSession._request = counted(  # type: ignore[method-assign]
-        of_aiohttp, lambda session, method, url: f"{method} {_kind(str(url))}"
+        of_aiohttp, lambda session, method, url: f"{method.upper()} {_kind(str(url))}"
     )
 
 

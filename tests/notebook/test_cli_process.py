@@ -7,20 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from pllm_notebook.sim import Simulator
+from tests.faults.children import until
 
 ROOT = Path(__file__).parents[2]
 
 
 def lines_of(count: int) -> list[str]:
-    bodies = [{"model": "any", "messages": [{"role": "user", "content": f"prompt {row}"}]} for row in range(count)]
+    said = [[{"role": "user", "content": f"prompt {row}"}] for row in range(count)]
     return [
-        json.dumps({"custom_id": str(row), "url": "/v1/chat/completions", "body": b}) for row, b in enumerate(bodies)
+        json.dumps({"custom_id": str(row), "url": "/v1/chat/completions", "body": {"model": "any", "messages": words}})
+        for row, words in enumerate(said)
     ]
 
 
@@ -65,10 +66,8 @@ def test_an_interrupt_keeps_everything_and_the_command_goes_on(
     sim.set(latency_s=0.02)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen([*process, "--rpm", "300"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 30
     results = tmp_path / "out.jsonl"
-    while not (results.exists() and results.stat().st_size):
-        assert time.monotonic() < until
+    until(lambda: results.exists() and results.stat().st_size > 0, "the first result")
 
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=30)
@@ -81,4 +80,5 @@ def test_an_interrupt_keeps_everything_and_the_command_goes_on(
     assert again.returncode == 0
     assert f"{kept} done before" in again.stdout
     assert [json.loads(line)["custom_id"] for line in results.read_text().splitlines()] == [str(n) for n in range(20)]
-    assert sim.stats().repeated == 0
+    # What was on the wire at the interrupt is asked again.
+    assert sim.stats().repeated <= 2

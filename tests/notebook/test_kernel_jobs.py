@@ -35,6 +35,14 @@ def states():
     return pllm.jobs().frame["state"].tolist()
 """
 
+OWN_CLIENT = """
+import openai
+pllm.configure(clients={{"own": openai.AsyncOpenAI(api_key="a-key-of-my-own", base_url={address!r})}})
+
+def ask_own(**options):
+    return df.llm.parse(bool, "Is {{text}} good?", model="own:gpt-6-luna", progress=False, **options)
+"""
+
 UNTIL_DONE = """
 import time
 for _ in range(600):
@@ -51,6 +59,22 @@ def kernel(tmp_path: Path, sim: Simulator) -> Iterator[Kernel]:
     kernel = Kernel(tmp_path, SETUP.format(address=sim.base_url("openai")))
     yield kernel
     kernel.close()
+
+
+def test_the_next_kernel_takes_over_the_jobs_of_a_client_of_ones_own(kernel: Kernel, sim: Simulator) -> None:
+    own = OWN_CLIENT.format(address=sim.base_url("openai"))
+    kernel.ok(ASK)
+    kernel.ok(own)
+    kernel.ok("ask_own(mode='batch', confirm=False, wait=False)")
+    sim.advance(LONG_S)
+
+    kernel.restart()
+    kernel.ok(ASK)
+    kernel.ok(own)
+    kernel.ok("out = ask_own(mode='batch', confirm=False)")
+
+    assert kernel.value("out['answer'].notna().all().item()")
+    assert sim.stats().batch_jobs == 1
 
 
 def test_the_next_kernel_takes_in_what_ended_without_being_asked(kernel: Kernel, sim: Simulator) -> None:

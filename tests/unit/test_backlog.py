@@ -25,7 +25,9 @@ def held(count: int, *, pack: int | None, answered: Callable[[int], bool] = lamb
     planner = Planner(ask, rows, count, ledger, None)
     planner.walk(lambda chunk: None, lambda: False)
     packing = None if ask.packed is None else Packing(ask, rows, ledger, planner, None)
-    return Backlog(ask, ledger, planner.prompt, packing, lambda call, keys, metas: answered(call))
+    return Backlog(
+        ask, ledger, planner.prompt, packing, lambda call, keys, metas: answered(call), lambda call, why: None
+    )
 
 
 def taken(backlog: Backlog, *, planned: bool) -> list[tuple[int, ...]]:

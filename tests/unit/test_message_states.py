@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.reading import dialogue_of
 from pllm_notebook.pipeline.states import MessageState, kept_state
@@ -118,10 +118,18 @@ def test_a_conversation_is_taken_up_where_it_was_left(tmp_path: Path) -> None:
     assert state[0].media[0].data not in file.read_text()
 
 
-def test_names_of_conversations_are_no_paths(tmp_path: Path) -> None:
-    kept_state(tmp_path, "../judge", "..", Documents(tmp_path)).append("user", "one")
+def test_a_conversation_whose_picture_is_gone_says_so(tmp_path: Path) -> None:
+    open_state(tmp_path).append(PNG)
+    next((tmp_path / "documents").iterdir()).unlink()
 
-    assert [file.name for file in (tmp_path / "states").iterdir()] == ["..%2Fjudge....jsonl"]
+    with pytest.raises(StoreError, match=r"shows the document .*, which is no longer in .*documents. Nothing was sent"):
+        open_state(tmp_path, resume=True)
+
+
+def test_names_of_conversations_are_no_paths(tmp_path: Path) -> None:
+    kept_state(tmp_path, "../judge", "/x", Documents(tmp_path)).append("user", "one")
+
+    assert [file.name for file in (tmp_path / "states").iterdir()] == ["..%2Fjudge.%2Fx.jsonl"]
 
 
 def test_a_line_that_was_half_written_costs_that_message_alone(tmp_path: Path) -> None:

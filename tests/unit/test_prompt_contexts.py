@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,17 @@ def test_pictures_bytes_paths_functions_and_models_are_json_once_the_prompt_is_m
         "image/png",
         "application/pdf",
     ]
+
+
+def test_a_picture_of_pil_is_one_and_does_not_fill_the_screen() -> None:
+    image = pytest.importorskip("PIL.Image")
+    noise = image.frombytes("RGB", (64, 64), random.Random(1).randbytes(64 * 64 * 3))
+
+    prompt = LLMPromptContext(new_message=["What is this?", noise])
+
+    assert prompt.dialogue(prefilled=False).turns[0].media[0].mime == "image/png"
+    assert len(prompt.model_dump_json()) > 10_000
+    assert len(repr(prompt)) < 2_000
 
 
 def test_messages_are_the_instruction_the_history_and_the_new_message_between_its_ends() -> None:

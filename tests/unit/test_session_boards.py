@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +22,6 @@ STANDING = Standing(
     agents=(AgentStanding("judge", 8, 5, 1), AgentStanding("writer", 4, 2, 0)),
     cost_usd=0.0123,
     elapsed_s=2.0,
-)
-
-HEADLINE = (
-    "… enzymes (async): 7 / 12 calls answered · 3 cached · 4 stored · 4 sent · 1 failed · 2.0 s · $0.0123 · "
-    "sim:openai SIMULATED"
 )
 
 
@@ -75,12 +71,20 @@ class Noting:
         self._note("close")
 
 
-def test_a_session_is_told_in_a_line_and_one_for_each_agent() -> None:
+def test_a_session_is_told_in_two_lines_and_one_for_each_agent() -> None:
     assert session_words.lines(STANDING) == [
-        HEADLINE,
+        "… enzymes (async, SIMULATED): 7 / 12 calls answered · $0.0123 · 2.0 s",
+        "  3 cached · 4 stored · 4 sent · 1 failed · sim:openai",
         "  judge: 5 / 8 · 1 failed",
         "  writer: 2 / 4",
     ]
+
+
+def test_a_session_is_named_by_the_end_of_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert session_words.label(Standing(str(tmp_path / ".pllm" / "enzymes"), "async")) == ".pllm/enzymes"
+    assert session_words.label(Standing("/a/b/c/d", "async")) == "…/b/c/d"
 
 
 def test_a_program_with_many_agents_has_few_lines() -> None:
@@ -98,12 +102,11 @@ def test_a_page_is_shown_no_markup_of_a_programs_own() -> None:
         "async",
         ("<b>m</b>",),
         agents=(AgentStanding("<script>", 1, 0, 0),),
-        note="<i>",
         counts={"sent": 1},
     )
 
     for page in (drawn(hostile), bundle(hostile)["text/html"]):
-        assert not any(tag in page for tag in ("<img", "<b>m", "<script", "<i>"))
+        assert not any(tag in page for tag in ("<img", "<b>m", "<script"))
 
 
 def test_invented_answers_are_marked_wherever_a_session_is_shown() -> None:
@@ -121,13 +124,13 @@ def test_what_a_program_prints_stands_above_the_lines() -> None:
 
     board.open(Standing("x", "async"))
     board.write("first")
-    board.update(Standing("x", "async", counts={"sent": 2}))
+    board.update(Standing("x", "async", ("m",), counts={"sent": 2}))
     board.write("second")
     lines = screen.screen
-    board.close(Standing("x", "async", counts={"stored": 2}, state="done"))
+    board.close(Standing("x", "async", ("m",), counts={"stored": 2}, state="done"))
 
-    assert lines == ["first", "second", "… x (async): 0 / 2 calls answered · 2 sent · <0.1 s · $0"]
-    assert screen.screen == ["first", "second", "✓ x (async): 2 / 2 calls answered · 2 stored · <0.1 s · $0"]
+    assert lines == ["first", "second", "… x (async): 0 / 2 calls answered · $0 · <0.1 s", "  2 sent · m"]
+    assert screen.screen == ["first", "second", "✓ x (async): 2 / 2 calls answered · $0 · <0.1 s", "  2 stored · m"]
 
 
 def test_a_line_is_never_wider_than_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +143,7 @@ def test_a_line_is_never_wider_than_the_screen(monkeypatch: pytest.MonkeyPatch) 
     board.update(Standing("another", "async"))
 
     assert all(len(line) < 40 for line in screen.screen)
+    assert "SIMULATED" in screen.getvalue()
     assert screen.screen[0].startswith("… another")
 
 
@@ -161,7 +165,7 @@ def test_a_file_gets_the_programs_words_and_the_end() -> None:
     board.close(Standing("x", "async", state="done"))
 
     assert said.getvalue() == "Lysozyme\n"
-    assert log.getvalue() == "✓ x (async): 0 / 0 calls answered · <0.1 s · $0\n"
+    assert log.getvalue() == "✓ x (async): 0 / 0 calls answered · $0 · <0.1 s\n"
 
 
 def test_a_dashboard_tells_its_board_the_beginning_and_the_end_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import pytest
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import Wire
+from pllm_notebook.providers import resolve
 from pllm_notebook.providers.anthropic import Messages
 from pllm_notebook.providers.chat import Chat
 from pllm_notebook.providers.google import Generate
@@ -427,6 +429,15 @@ def test_a_local_model_is_asked_with_text_alone() -> None:
         wire.encode(Request("small", (Turn("user", "", media=(IMAGE,)),)))
 
 
+def test_a_local_models_name_leads_to_that_wire(tmp_path: Path) -> None:
+    weights = tmp_path / "small.gguf"
+    weights.write_bytes(b"GGUF")
+
+    target = resolve(f"local:{weights}", servers={}, clients={}, keys={}, simulator=str)
+
+    assert isinstance(target.wire, LocalChat)
+
+
 # JSON of any shape, less help, marks.
 
 
@@ -503,14 +514,33 @@ def test_tools_are_part_of_what_rows_share(name: str) -> None:
     assert wire.prefix(encoded(name, system="Be brief.")) != shared
 
 
-def test_a_whole_body_of_the_callers_needs_no_conversation() -> None:
-    for wire, _ in WIRES.values():
-        body = {"model": "m", "response_format": None, "output_config": None, "text": None, "generationConfig": None}
+FIELDS = [
+    "messages",
+    "input",
+    "contents",
+    "system",
+    "tools",
+    "response_format",
+    "text",
+    "output_config",
+    "generationConfig",
+]
+
+
+@pytest.mark.parametrize("odd", [None, "text", ["text"], [None], [[]], 3, {}, [{}], [{"content": 3}]])
+@pytest.mark.parametrize("name", WIRES)
+def test_whatever_a_callers_own_body_says_is_left_for_its_provider_to_refuse(name: str, odd: Any) -> None:
+    wire, _ = WIRES[name]
+    refused = Failure(FailureKind.BAD_REQUEST, "No.")
+
+    for field in FIELDS:
+        body = {"model": "m", field: odd}
 
         assert wire.loosen(body, 0) == wire.loosen(body, 2) == body
-        assert {**wire.mark(body, "pllm-1", "lead"), "prompt_cache_key": 0} == {**body, "prompt_cache_key": 0}
-        assert not any(wire.prefix(body))
+        assert wire.mark(body, "pllm-1", "lead").keys() - {"prompt_cache_key"} == body.keys()
+        assert len(wire.prefix(body)) > 1
         assert wire.output_limit(body) is None
+        assert not Quirks().heal(refused, body, "m", ladder=True)
 
 
 # What comes back.

@@ -20,7 +20,6 @@ __all__ = ["AnthropicDesk", "line_of", "result_of"]
 
 _PATH = "/v1/messages/batches"
 _STATES: dict[str, State] = {"in_progress": "running", "canceling": "running", "ended": "ended"}
-_PAGE = 100
 _BEFORE, _AFTER = b'{"requests":[', b"]}"
 _CHUNK_BYTES = 1 << 18
 _NEVER_ANSWERED = {"canceled": "cancelled"}
@@ -75,18 +74,8 @@ class AnthropicDesk:
     async def look(self, job_id: str) -> RemoteJob:
         return _job(await self._account.ask("get", f"{_PATH}/{quote(job_id, safe='')}"))
 
-    async def recent(self, since: float) -> AsyncIterator[RemoteJob]:
-        params: dict[str, Any] = {"limit": _PAGE}
-        while True:
-            page = await self._account.ask("get", _PATH, params=params)
-            jobs = [_job(each) for each in page.get("data") or []]
-            young = [job for job in jobs if job.created_at >= since]
-            for job in young:
-                yield job
-            # The newest come first.
-            if not young or not page.get("has_more"):
-                return
-            params["after_id"] = jobs[-1].id
+    def recent(self, since: float) -> AsyncIterator[RemoteJob]:
+        return self._account.recent(_PATH, "after_id", _job, since)
 
     async def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
         # Not the address that the job names: it leads past the proxy that a client may have been given, with the key.

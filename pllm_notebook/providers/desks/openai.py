@@ -30,7 +30,6 @@ _STATES: dict[str, State] = {
 }
 # The metadata field that holds the label.
 _LABEL = "pllm_intent"
-_PAGE = 100
 _NEVER_ANSWERED = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 # The job has ended; to any other request a conflict can mean that it was taken in already.
 _ENDED = frozenset({409})
@@ -81,18 +80,8 @@ class OpenAIDesk:
     async def look(self, job_id: str) -> RemoteJob:
         return _job(await self._account.ask("get", f"/batches/{quote(job_id, safe='')}"))
 
-    async def recent(self, since: float) -> AsyncIterator[RemoteJob]:
-        params: dict[str, Any] = {"limit": _PAGE}
-        while True:
-            page = await self._account.ask("get", "/batches", params=params)
-            jobs = [_job(each) for each in page.get("data") or []]
-            young = [job for job in jobs if job.created_at >= since]
-            for job in young:
-                yield job
-            # The newest come first; a page's own order is not relied on.
-            if not young or not page.get("has_more"):
-                return
-            params["after"] = jobs[-1].id
+    def recent(self, since: float) -> AsyncIterator[RemoteJob]:
+        return self._account.recent("/batches", "after", _job, since)
 
     async def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
         for file in job.files:

@@ -14,9 +14,11 @@ import orjson
 from pllm_notebook.providers.clients import class_names
 from pllm_notebook.providers.desks.faults import ASK_S, IDLE_S, lost, malformed, network, patience, raised
 from pllm_notebook.providers.stainless import StainlessTransport
-from pllm_notebook.records import Failure, RawReply
+from pllm_notebook.records import Failure, RawReply, RemoteJob
 
 __all__ = ["StainlessAccount"]
+
+_PAGE = 100
 
 
 class StainlessAccount:
@@ -87,6 +89,29 @@ class StainlessAccount:
                 yield chunk
         finally:
             await response.aclose()
+
+    async def recent(
+        self, path: str, cursor: str, read: Callable[[dict[str, Any]], RemoteJob], since: float
+    ) -> AsyncGenerator[RemoteJob]:
+        """List jobs that were created after *since*, page by page. Raises as `ask` does.
+
+        Args:
+            path: Of the list.
+            cursor: The parameter that names the last job of the page before.
+            read: Reads one job.
+            since: Seconds since the epoch.
+        """
+        params: dict[str, Any] = {"limit": _PAGE}
+        while True:
+            page = await self.ask("get", path, params=params)
+            jobs = [read(each) for each in page.get("data") or []]
+            young = [job for job in jobs if job.created_at >= since]
+            for job in young:
+                yield job
+            # The newest come first; a page's own order is not relied on.
+            if not young or not page.get("has_more"):
+                return
+            params[cursor] = jobs[-1].id
 
     async def aclose(self) -> None:
         await self._transport.aclose()

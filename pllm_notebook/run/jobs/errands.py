@@ -196,6 +196,6 @@ def short(jobs: Sequence[Job]) -> dict[str, str]:
 async def load(office: Office, jobs: Sequence[Job]) -> None:
     """Import what the jobs' accounts need, beside the loop, which an SDK would stop for a second."""
     for job in {(job.target, job.account): job for job in jobs}.values():
-        target = office.target_of(job)
+        target = office.accounts.of(job)
         if target is not None:
             await asyncio.get_running_loop().run_in_executor(None, target.load)

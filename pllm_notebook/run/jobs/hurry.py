@@ -44,9 +44,9 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
     if job.final:
         raise UsageError(f"Batch job {name} is {job.state}: nothing of it is pending. Nothing was sent.")
     office = errands.office
-    target = office.target_of(job)
+    target = office.accounts.of(job)
     if target is None:
-        raise UsageError(f"Batch job {name} cannot be reached: {office.absent(job)} Nothing was sent.")
+        raise UsageError(f"Batch job {name} cannot be reached: {office.accounts.absent(job)} Nothing was sent.")
     target.load()
     options = resolve({})
     rate = live_rate(target)

@@ -25,6 +25,7 @@ from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.providers import Target
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply, Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
+from pllm_notebook.run.spans import span
 
 __all__ = ["BatchLane"]
 
@@ -146,7 +147,7 @@ class BatchLane:
         states = Counter(job.state for job in self._jobs.values())
         told = ", ".join(f"{count} {state}" for state, count in states.items())
         oldest = min(job.created_at for job in self._jobs.values())
-        return f"batch jobs: {told}; {_span(time.time() - oldest)} since the first was planned"
+        return f"batch jobs: {told}; {span(time.time() - oldest)} since the first was planned"
 
     def arrived(self, results: Mapping[str, tuple[Reply | Failure, RawReply | None]]) -> None:
         """Land calls whose answers are in the store, or which have failed for good, by key."""
@@ -302,9 +303,3 @@ class BatchLane:
                 if feed.fault is not None and isinstance(error, Exception):
                     feed.fault(error)
         return error is None
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,11 +20,10 @@ from pllm_notebook.exceptions import PllmError, StoreError, UsageError
 from pllm_notebook.protocols import BatchDesk, Store
 from pllm_notebook.providers import Target
 from pllm_notebook.records import Failure, RawReply, Reply
-from pllm_notebook.run.ask import target_for
+from pllm_notebook.run.jobs.accounts import Accounts
 from pllm_notebook.run.jobs.lane import BatchLane
 from pllm_notebook.run.jobs.reading import batch_rate, failure_of, read_arrivals, reply_of
 from pllm_notebook.run.jobs.seconds import keep_second
-from pllm_notebook.settings import Options
 
 __all__ = ["Office", "office_for"]
 
@@ -46,11 +44,12 @@ class Office:
 
     def __init__(self, engine: Engine, store: Store, directory: str) -> None:
         self.journal = Journal.open(directory)
+        self.accounts = Accounts()
         self.driver = Driver(self.journal, self._desk_of, self._take, present=self._present, in_thread=self._in_thread)
         self._engine = engine
         self._store = store
+        # By account and model, whichever client opens it: a run waits for a job, and another client may bring it.
         self._lanes: dict[tuple[str, str, str], BatchLane] = {}
-        self._targets: dict[tuple[str, str], Target] = {}
         self._desks: dict[tuple[str, str, str], BatchDesk] = {}
         self._poller: Poller | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -61,18 +60,15 @@ class Office:
         self.hurried: set[str] = set()
         self.live_first: set[str] = set()
 
-    def know(self, target: Target) -> None:
-        """Remember a model that a run asks, for the jobs of its account. From any thread."""
-        self._targets[target.label, target.account] = target
-
     def lane(self, target: Target, origin: str = "") -> BatchLane:
         """Give the one batch lane for an account and model."""
-        self.know(target)
-        lane = self._lanes.get(target.lane)
+        self.accounts.know(target)
+        account = (target.provider, target.account, target.model)
+        lane = self._lanes.get(account)
         if lane is None:
             desk = partial(self._open, target)
             lane = BatchLane(target, desk, self.journal, batch_rate(target), origin, self.wake, self._in_thread)
-            self._lanes[target.lane] = lane
+            self._lanes[account] = lane
         return lane
 
     def wake(self) -> None:
@@ -87,7 +83,7 @@ class Office:
     async def tend(self) -> None:
         """Look after the open jobs of earlier kernels, unasked; nothing changes where jobs are looked after."""
         for job in await self._in_thread(lambda: self.journal.jobs(unfinished=True)):
-            target = self.target_of(job)
+            target = self.accounts.of(job)
             if target is not None:
                 # An SDK's import would stop the loop for a second.
                 await self._in_thread(target.load)
@@ -136,27 +132,13 @@ class Office:
         Raises:
             UsageError: Where it is not at hand. Nothing was sent.
         """
-        target = self.target_of(job)
+        target = self.accounts.of(job)
         if target is None:
-            raise UsageError(f"Batch job {job.id[:8]} cannot be reached: {self.absent(job)} Nothing was sent.")
+            raise UsageError(f"Batch job {job.id[:8]} cannot be reached: {self.accounts.absent(job)} Nothing was sent.")
         return self._open(target)
 
-    def absent(self, job: BatchJob) -> str:
-        """Say why a job's account is not at hand in this process, "" where it is. Sends nothing; from any thread."""
-        if self.target_of(job) is not None:
-            return ""
-        try:
-            target = target_for(Options(model=job.target))
-        except PllmError as error:
-            return str(error)
-        if target.keyless is not None:
-            return f"It needs {target.keyless.variable}, which is not set here."
-        if target.simulated:
-            return "The simulator that has it is another kernel's, or has ended."
-        return "It was made with another key, client or address than is set here."
-
     def _desk_of(self, job: BatchJob) -> BatchDesk | None:
-        target = self.target_of(job)
+        target = self.accounts.of(job)
         if target is None:
             return None
         try:
@@ -165,19 +147,12 @@ class Office:
             logger.info("Batch job %s is left alone: %s", job.id, error)
             return None
 
-    def target_of(self, job: BatchJob) -> Target | None:
-        """Give the model of a job, None where this process has not its account at hand."""
-        found: Target | None = None
-        # What is set now before what was: a caller may have closed the client of an earlier run and given another.
-        with suppress(PllmError):
-            found = target_for(Options(model=job.target))
-        if found is None or (found.provider, found.account) != (job.provider, job.account):
-            found = self._targets.get((job.target, job.account))
-        return found
+    def _lane_of(self, job: BatchJob) -> BatchLane | None:
+        return self._lanes.get((job.provider, job.account, job.model))
 
     async def _take(self, job: BatchJob, arrivals: Sequence[Arrival]) -> Sequence[LineOutcome]:
         """Store the answers among some arrivals, and land the calls that wait for them."""
-        target = self.target_of(job)
+        target = self.accounts.of(job)
         assert target is not None  # its desk has brought the results
         read = await self._in_thread(read_arrivals, target, arrivals)
         entries = {one.line.key: entry for one, (_, _, entry) in zip(arrivals, read, strict=True) if entry is not None}
@@ -185,7 +160,7 @@ class Office:
         late = await self._in_thread(self._put_aside, job, {key: entries[key] for key in late & entries.keys()})
         await self.keep({key: entry for key, entry in entries.items() if key not in late})
         self.hurried -= entries.keys()
-        lane = self._lanes.get(target.lane)
+        lane = self._lane_of(job)
         if lane is not None:
             landed = zip(arrivals, read, strict=True)
             lane.landed += sum(isinstance(result, Reply) for result, _, _ in read)
@@ -229,8 +204,7 @@ class Office:
 
     def changed(self, job: BatchJob) -> None:
         """Have the runs that wait for a job hear how it stands."""
-        target = self.target_of(job)
-        lane = None if target is None else self._lanes.get(target.lane)
+        lane = self._lane_of(job)
         if lane is None:
             return
         lane.changed(job)

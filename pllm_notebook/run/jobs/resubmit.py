@@ -44,7 +44,7 @@ def resubmit(errands: Errands, job: Job, *, confirm: Confirm = True) -> list[Job
     office = errands.office
     journal = office.journal
     desk = errands.wait(lambda: opened(errands, job))
-    target = office.target_of(job)
+    target = office.accounts.of(job)
     assert target is not None  # its desk was opened
     wanted = set(without_answer(errands, journal, job))
     sizes = [len(content) for line, content in _lines(journal, job) if line.key in wanted]

@@ -1,0 +1,121 @@
+"""The block of a session: how it ends, well or early, and what is written and shown then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pllm_notebook.pipeline.dashboard import Dashboard, Standing
+from pllm_notebook.pipeline.pausing import Paused, Summary
+
+__all__ = ["Block"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class Block(ABC):
+    """A context manager, also of `async with`, that lets nobody see a pause.
+
+    Args:
+        directory: Of the session.
+        log_level: Of the logger "pllm_notebook" within the block, None to leave it.
+
+    Attributes:
+        directory: As given.
+        summary: Why the block ended early, None where it did not.
+    """
+
+    def __init__(self, directory: str, log_level: int | str | None) -> None:
+        self.directory = directory
+        self.summary: Summary | None = None
+        self._state: Literal["running", "done", "paused", "failed"] = "running"
+        self._began = time.monotonic()
+        self._log_level = log_level
+        self._level_before: int | None = None
+        self._dashboard: Dashboard | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the block has not ended."""
+        return self._state == "running"
+
+    @abstractmethod
+    def standing(self) -> Standing:
+        """Tell how the session stands, as its dashboard shows it."""
+
+    @abstractmethod
+    def persist(self) -> None:
+        """Write down what the next run of the program must know."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """See to what is left, at a good end. Raises `Paused` where some of it is awaited."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """Send nothing more."""
+
+    def dashboard(self) -> None:
+        """Show the session from here on, until its block ends."""
+        if self._dashboard is None:
+            self._dashboard = Dashboard(self.standing)
+        self._dashboard.open()
+
+    def print(self, *values: Any) -> None:
+        """Print, above the dashboard where there is one."""
+        text = " ".join(map(str, values))
+        if self._dashboard is None:
+            print(text)
+        else:
+            self._dashboard.write(text)
+
+    def __enter__(self) -> Self:
+        if self._log_level is not None:
+            self._level_before = logger.level
+            logger.setLevel(self._log_level)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            if error is None:
+                self._finish()
+                self._state = "done"
+            elif isinstance(error, Paused) and error.summary.directory == self.directory:
+                self._pause(error)
+            else:
+                self._state = "failed"
+                self._stop()
+        except Paused as paused:
+            self._pause(paused)
+        except BaseException:
+            self._state = "failed"
+            self._stop()
+            raise
+        finally:
+            self._leave()
+        return self._state == "paused"
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return self.__exit__(kind, error, traceback)
+
+    def _pause(self, paused: Paused) -> None:
+        self._state, self.summary = "paused", paused.summary
+
+    def _leave(self) -> None:
+        if self._level_before is not None:
+            logger.setLevel(self._level_before)
+        if self._dashboard is not None:
+            self._dashboard.close()
+        if self.summary is not None:
+            print(self.summary)
+        self.persist()

@@ -1,0 +1,75 @@
+"""What a session is begun with, checked, and the strategy that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.pipeline.frontiers import Circumstances
+from pllm_notebook.pipeline.gatherers import Batch, DryRun, Hybrid
+from pllm_notebook.pipeline.retrieving import Place
+from pllm_notebook.pipeline.sending import Courier
+from pllm_notebook.pipeline.strategies import Async, Strategy, Sync
+from pllm_notebook.pipeline.throttling import Throttler
+
+__all__ = ["BATCH_FROM", "STRATEGIES", "Terms"]
+
+STRATEGIES = ("sync", "async", "batch", "hybrid")
+BATCH_FROM = 20
+"""In hybrid: what a program asks at one point is many from here on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The arguments of `resume_directory`, which says what each is.
+
+    Raises:
+        UsageError: For a value outside its range. Nothing was sent.
+    """
+
+    strategy: str = "async"
+    provider: str | None = None
+    model: str | None = None
+    ignore_cache: bool = False
+    rewrite_cache: bool = True
+    throttler: Throttler | None = None
+    dry_run: bool = False
+    confirm: bool = True
+    wait: bool = False
+    errors: str = "raise"
+    log_level: int | str | None = None
+    batch_from: int = BATCH_FROM
+    max_cost_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.strategy, STRATEGIES, "strategy")
+        _check(self.errors, ("raise", "coerce"), "errors")
+        if not self.keep and self.strategy in ("batch", "hybrid"):
+            raise UsageError(
+                f"strategy={self.strategy!r} brings its answers through the cache, so it cannot go with "
+                f"rewrite_cache=False. Nothing was sent."
+            )
+        if isinstance(self.batch_from, bool) or not isinstance(self.batch_from, int) or self.batch_from < 1:
+            raise UsageError(f"batch_from is a whole number of at least 1, not {self.batch_from!r}. Nothing was sent.")
+
+    @property
+    def keep(self) -> bool:
+        """Whether answers are stored."""
+        return self.rewrite_cache or not self.ignore_cache
+
+    def make(self, place: Place, courier: Courier) -> Strategy:
+        """Make the strategy."""
+        around = Circumstances(place, courier, self.throttler, self.confirm, self.wait, self.keep)
+        if self.dry_run:
+            return DryRun(around, "batch" if self.strategy in ("batch", "hybrid") else "async")
+        if self.strategy == "hybrid":
+            return Hybrid(around, self.batch_from)
+        kinds: dict[str, type[Sync | Async | Batch]] = {"sync": Sync, "async": Async, "batch": Batch}
+        return kinds[self.strategy](around)
+
+
+def _check(value: str, known: Sequence[str], name: str) -> None:
+    if value not in known:
+        told = ", ".join(map(repr, known))
+        raise UsageError(f"{name} is one of {told}, not {value!r}.{guess(str(value), known)} Nothing was sent.")

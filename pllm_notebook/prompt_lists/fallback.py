@@ -1,0 +1,344 @@
+"""When the engine itself cannot run: prompts one after another, each request on an event loop of its own.
+
+Nothing of the engine takes part: no shared loop, no lanes, no workers. What is asked, what is known, how a reply is
+read and what it costs are the same, so the answers are too; only the pace is that of one request at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import orjson
+
+from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine.retry import PACED_REFUSALS, retry_delay_s
+from pllm_notebook.entry import Entry
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.prices import Rate
+from pllm_notebook.protocols import Store, Transport, TransportFault
+from pllm_notebook.records import Failure, FailureKind, Prompt, RawReply, Reply
+from pllm_notebook.redaction import redacted
+from pllm_notebook.run import Ask, Ledger, Outcome, Part, Purse, Run
+from pllm_notebook.run.arrivals import Arrival, Calling
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
+from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.courses import failure_of
+from pllm_notebook.run.failed import rejected_before
+from pllm_notebook.run.settle import Settled, settle, with_results
+from pllm_notebook.run.tool_results import result_key, run_tool
+
+__all__ = ["OneByOne", "is_engines_fault"]
+
+logger = logging.getLogger("pllm_notebook")
+
+_MOST_HEALS = 8
+_LOOK_S = 0.05
+_GRACE_S = 10.0
+
+
+def is_engines_fault(error: Exception, run: Run | None) -> bool:
+    """Tell whether a list failed for a reason that is neither its caller's nor a provider's.
+
+    Args:
+        error: What it failed with.
+        run: Its run, None where it did not come so far.
+    """
+    return not isinstance(error, PllmError) or (run is not None and (run.course.broken or not run.alive))
+
+
+class _Sent(NamedTuple):
+    """What a request came to, after all its attempts."""
+
+    result: Reply | Failure
+    raw: RawReply | None
+    attempts: int
+    latency_s: float
+    cost_usd: float | None
+
+
+class OneByOne:
+    """Ask the prompts of a list in turn.
+
+    Args:
+        parts: As the engine was given them.
+        total: Prompts.
+        store: Where answers are kept, None for nowhere.
+        run: The run that broke: what it has answered stands. None where it did not come so far.
+
+    Attributes:
+        ledger: How each prompt ended.
+    """
+
+    def __init__(self, parts: Sequence[Part], total: int, store: Store | None, run: Run | None) -> None:
+        self.ledger = Ledger(total)
+        self._store = store
+        self._before = run
+        self._asked: dict[int, tuple[Ask, Prompt]] = {
+            row: (part.ask, prompt) for part in parts for row, prompt in zip(part.rows, part.prompts, strict=True)
+        }
+        self._purse = Purse(parts[0].ask.options.max_cost_usd)
+        if run is not None:
+            self._purse.spent_usd = run.cost or 0.0
+        self._rates: dict[int, Rate | None] = {}
+        self._refused: dict[tuple[str, str, str], Failure] = {}
+        self._known: dict[tuple[int, str], Outcome] = {}
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._going: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
+
+    def ask_of(self, row: int) -> Ask:
+        """Give the question that a prompt was asked."""
+        return self._asked[row][0]
+
+    def stop(self) -> None:
+        """Ask nothing more, and cancel what is on the wire. From any thread."""
+        self._stopped.set()
+        with self._lock, suppress(RuntimeError):
+            if self._going is not None:
+                loop, task = self._going
+                loop.call_soon_threadsafe(task.cancel)
+
+    def wait(self) -> None:
+        """Ask all of them, and block until they have ended; an interrupt stops it and raises KeyboardInterrupt."""
+        # In a thread: the caller's own may have a loop that runs, and no other can be begun there.
+        thread = threading.Thread(target=self.ask_all, name="pllm-sequence", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(_LOOK_S)
+        except KeyboardInterrupt:
+            self.stop()
+            thread.join(_GRACE_S)
+            raise
+
+    async def until_ended(self) -> None:
+        """Ask all of them, and await their end; a cancellation stops it."""
+        work = asyncio.get_running_loop().run_in_executor(None, self.ask_all)
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self.stop()
+            await asyncio.wait([work], timeout=_GRACE_S)
+            raise
+
+    def ask_all(self) -> None:
+        """Ask all of them, in order, in a thread that runs no loop."""
+        for row in range(len(self.ledger.call_of_row)):
+            ask, prompt = self._asked[row]
+            ended: Outcome | Failure | None = self._answered_before(row)
+            if ended is None:
+                try:
+                    ended = self._ended(ask, prompt, row)
+                except asyncio.CancelledError:
+                    return
+                except Exception as error:  # one prompt's trouble is no other's
+                    logger.exception("A prompt could not be asked")
+                    ended = Failure(FailureKind.INPUT, redacted(f"{type(error).__name__}: {error}"))
+            if self._stopped.is_set():
+                return
+            if isinstance(ended, Failure):
+                self.ledger.fail(row, ended)
+            else:
+                self.ledger.outcomes[self.ledger.append(row, ended.key)] = ended
+
+    def _answered_before(self, row: int) -> Outcome | None:
+        outcome = None if self._before is None else self._before.ledger.outcome(row)
+        return outcome if outcome is not None and outcome.failure is None else None
+
+    def _ended(self, ask: Ask, prompt: Prompt, row: int) -> Outcome | Failure:
+        words = ask.words(prompt)
+        if isinstance(words, Failure):
+            return words
+        key = ask.key(words)
+        outcome = self._known.get((id(ask), key))
+        if outcome is None:
+            outcome = self._known[id(ask), key] = self._outcome(ask, key, partial(ask.content, words), prompt, row)
+        return outcome
+
+    def _outcome(self, ask: Ask, key: str, content: Callable[[], bytes], prompt: Prompt, row: int) -> Outcome:
+        entry = self._kept(ask, key)
+        arrival: Arrival | None = None
+        if entry is not None:
+            arrival = Arrival(row, key, entry, row)
+        elif ask.options.cache == "only":
+            return _failed(key, Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing."))
+        else:
+            found = rejected_before(ask, self._store, [key]).get(key)
+            sent = found or self._entry(ask, key, content)
+            if isinstance(sent, Failure):
+                return _failed(key, sent)
+            arrival = Arrival(row, key, sent, row, cached=False, rung=ask.target.quirks.rung)
+        return self._settled(ask, arrival, prompt)
+
+    def _settled(self, ask: Ask, arrival: Arrival, prompt: Prompt) -> Outcome:
+        """Read a reply, and ask on where it needs that: repairs, and turns in which tools are run."""
+
+        def again(row: int) -> Prompt:
+            return prompt
+
+        settled: Settled = settle(ask, self._store, again, [arrival])[0]
+        while not isinstance(settled, Outcome):
+            if isinstance(settled, Calling):
+                results = dict(settled.results)
+                for at, read in enumerate(settled.read):
+                    if at not in results:
+                        results[at] = run_tool(read)
+                        self._keep(result_key(settled.arrival, at, read.call), results[at])
+                settled = with_results(ask, self._store, again, settled, results)
+                continue
+            rung = ask.target.quirks.rung
+            sent = self._entry(ask, settled.key, settled.content(ask, again)[0])
+            if isinstance(sent, Failure):
+                return settled.failed(sent)
+            arrival = settled.arrived(sent, rung)
+            settled = settle(ask, self._store, again, [arrival])[0]
+        if self._store is None and settled.entry is None:
+            settled.entry = arrival.entry
+        return settled
+
+    # The store.
+
+    def _kept(self, ask: Ask, key: str) -> Entry | None:
+        if self._store is None or ask.options.cache == "refresh":
+            return None
+        entry = self._store.get_many([key]).get(key)
+        return entry if entry is not None and entry.serves(ask.output_limit) else None
+
+    def _keep(self, key: str, entry: Entry) -> None:
+        if self._store is None:
+            return
+        kept = threading.Event()
+        trouble: list[BaseException] = []
+
+        def done(error: BaseException | None) -> None:
+            trouble.extend(() if error is None else (error,))
+            kept.set()
+
+        try:
+            self._store.put(key, entry, done)
+            kept.wait()
+        except Exception as error:  # a store that was closed under us; the answer is here
+            trouble.append(error)
+        if trouble:
+            logger.error("An answer cannot be saved to the cache and is only in memory: %s", trouble[0])
+
+    # The wire.
+
+    def _entry(self, ask: Ask, key: str, content: Callable[[], bytes]) -> Entry | Failure:
+        """Send a request, and store its reply."""
+        lane = ask.target.lane
+        if lane in self._refused:
+            return self._refused[lane]
+        sent = asyncio.run(self._send(ask, content))
+        if isinstance(sent.result, Failure):
+            failure = replace(sent.result, message=redacted(sent.result.message), attempts=sent.attempts)
+            if failure.kind.fatal:
+                self._refused[lane] = failure
+            return failure
+        assert sent.raw is not None
+        entry = Entry.of(
+            sent.result,
+            sent.raw.body,
+            asked=ask.target.label,
+            output_limit=ask.output_limit,
+            cost_usd=sent.cost_usd,
+            latency_s=sent.latency_s,
+            attempts=sent.attempts,
+        )
+        self._keep(key, entry)
+        return entry
+
+    async def _send(self, ask: Ask, content: Callable[[], bytes]) -> _Sent:
+        task = asyncio.current_task()
+        assert task is not None
+        with self._lock:
+            self._going = asyncio.get_running_loop(), task
+        try:
+            if self._stopped.is_set():
+                raise asyncio.CancelledError
+            transport = ask.target.connect()
+        except PllmError as error:
+            return _Sent(failure_of(error), None, 0, 0.0, None)
+        try:
+            return await self._attempts(ask, transport, content)
+        finally:
+            with self._lock:
+                self._going = None
+            await transport.aclose()
+
+    async def _attempts(self, ask: Ask, transport: Transport, make: Callable[[], bytes]) -> _Sent:
+        """Send until there is an answer, or no use in sending again."""
+        options, target = ask.options, ask.target
+        rate = self._rates.setdefault(id(ask), ask.rate())
+        budget = Budget(self._purse, rate, ask.output_limit, target.label)
+        expected = options.max_output_tokens or GUESSED_OUTPUT_TOKENS
+        sent = attempts = refusals = heals = 0
+        while True:
+            content = make()  # anew each time: what the model refuses may have been learned meanwhile
+            bound = budget.bound_usd(len(content))
+            if not budget.admit(bound):
+                told = f"Not sent: one more request could have passed max_cost_usd={options.max_cost_usd:g}."
+                return _Sent(Failure(FailureKind.BUDGET, told), None, sent, 0.0, None)
+            await _pace(ask.ceiling, len(content) / BYTES_PER_TOKEN + expected)
+            sent += 1
+            began = time.monotonic()
+            result, raw = await _asked(ask, transport, content)
+            latency = time.monotonic() - began
+            if isinstance(result, Reply):
+                cost = None if rate is None or result.usage is None else rate.cost_usd(result.usage)
+                budget.settle(bound, 1, cost, 0)
+                return _Sent(result, raw, sent, latency, cost)
+            budget.settle(bound, 1, 0.0, int(result.kind.maybe_paid))
+            if heals < _MOST_HEALS and target.heal(result, orjson.loads(content)):
+                heals += 1
+                continue
+            limited = result.kind is FailureKind.RATE_LIMIT
+            refusals, attempts = refusals + limited, attempts + (not limited)
+            delay = retry_delay_s(
+                result.kind,
+                attempts=attempts,
+                # There is no limiter here that would wait: each refusal does.
+                refusals=refusals + PACED_REFUSALS,
+                retry_after_s=result.retry_after_s,
+                max_retries=options.max_retries,
+                draw=random.random(),
+            )
+            if delay is None:
+                return _Sent(result, raw, sent, latency, None)
+            await asyncio.sleep(delay)
+
+
+async def _asked(ask: Ask, transport: Transport, content: bytes) -> tuple[Reply | Failure, RawReply | None]:
+    timeout_s = ask.options.timeout_s
+    try:
+        raw = await asyncio.wait_for(transport.post(ask.target.path, content), timeout_s)
+    except TimeoutError:
+        return Failure(FailureKind.TIMEOUT, f"No whole reply within timeout_s={timeout_s:g} s."), None
+    except TransportFault as fault:
+        return Failure(fault.kind, fault.message), None
+    return ask.target.read(raw), raw
+
+
+async def _pace(ceiling: Ceiling | None, tokens: float) -> None:
+    """Wait until the caller's own limit has room, and take it."""
+    if ceiling is None:
+        return
+    now = asyncio.get_running_loop().time()
+    wait = max(ceiling.requests.wait_s(now, 1.0), ceiling.tokens.wait_s(now, tokens))
+    # Taken before the wait, as of its end.
+    ceiling.requests.charge(now, 1.0)
+    ceiling.tokens.charge(now, tokens)
+    await asyncio.sleep(wait)
+
+
+def _failed(key: str, failure: Failure) -> Outcome:
+    return Outcome(None, failure, key, (), False)

@@ -1,0 +1,31 @@
+"""Whom a prompt's configuration names."""
+
+from __future__ import annotations
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.prompt_lists.config import LLMConfig
+from pllm_notebook.providers import Target
+from pllm_notebook.records import Request, Turn
+from pllm_notebook.run import options_for
+from pllm_notebook.run.ask import target_for
+
+__all__ = ["takes_prefill", "target_of"]
+
+
+def target_of(config: LLMConfig) -> Target:
+    """Resolve whom a prompt is for.
+
+    Raises:
+        UsageError: Where there is no such provider, or it has no such model. Nothing was sent.
+    """
+    return target_for(options_for({"model": config.name}))
+
+
+def takes_prefill(target: Target) -> bool:
+    """Tell whether a model takes the beginning of its answer."""
+    turns = (Turn("user", "-"), Turn("assistant", "{"))
+    try:
+        target.wire.encode(Request(model=target.model, turns=turns))
+    except UsageError:
+        return False
+    return True

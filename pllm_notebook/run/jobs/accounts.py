@@ -1,0 +1,48 @@
+"""Whose jobs can be reached from this process: those whose key, client and address are set here."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pllm_notebook.batch import Job
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.providers import Target
+from pllm_notebook.run.ask import target_for
+from pllm_notebook.settings import Options
+
+__all__ = ["Accounts"]
+
+
+class Accounts:
+    """The models of jobs, each under the account that made the job. Sends nothing; used from any thread."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, str], Target] = {}
+
+    def know(self, target: Target) -> None:
+        """Remember a model that a run asks, for the jobs of its account."""
+        self._asked[target.label, target.account] = target
+
+    def of(self, job: Job) -> Target | None:
+        """Give the model of a job, None where its account is not at hand."""
+        found: Target | None = None
+        # What is set now before what was: a caller may have closed the client of an earlier run and given another.
+        with suppress(PllmError):
+            found = target_for(Options(model=job.target))
+        if found is None or (found.provider, found.account) != (job.provider, job.account):
+            found = self._asked.get((job.target, job.account))
+        return found
+
+    def absent(self, job: Job) -> str:
+        """Say why a job's account is not at hand, "" where it is."""
+        if self.of(job) is not None:
+            return ""
+        try:
+            target = target_for(Options(model=job.target))
+        except PllmError as error:
+            return str(error)
+        if target.keyless is not None:
+            return f"It needs {target.keyless.variable}, which is not set here."
+        if target.simulated:
+            return "The simulator that has it is another kernel's, or has ended."
+        return "It was made with another key, client or address than is set here."
