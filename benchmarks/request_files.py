@@ -23,7 +23,7 @@ from benchmarks.rows import PeakMemory
 from pllm_notebook.prompt_lists.files import OAIApiFromFileConfig, process_api_requests_from_file_sync
 from pllm_notebook.sim import Simulator
 
-MOST_BYTES = 200_000_000
+MOST_BYTES = 250_000_000
 SIZE = 1_000
 
 

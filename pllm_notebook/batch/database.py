@@ -30,6 +30,7 @@ _MARKER = "journal"
 _APPLICATION = 0x706C6A62
 _VERSION = 1
 _BUSY_S = 30.0
+_PATIENCE_S = 5.0
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -115,6 +116,8 @@ class Database:
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._inherited: list[sqlite3.Connection] = []
+        self._uses = threading.Condition()
+        self._users = 0
         try:
             os.makedirs(self.folder, 0o700, exist_ok=True)
             self._examine()
@@ -142,10 +145,11 @@ class Database:
             JournalDamagedError: If the file is damaged.
             StoreError: If it cannot be read.
         """
-        try:
-            return self.connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._told(error) from error
+        with self._in_use():
+            try:
+                return self.connection.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._told(error) from error
 
     def connect(self) -> sqlite3.Connection:
         """Open one more connection, for the caller to close."""
@@ -164,9 +168,9 @@ class Database:
             JournalDamagedError: If the file is damaged, or is no longer the one that was opened.
             StoreError: If it cannot be written: a full disk, a lock held for too long.
         """
-        connection = connection or self.connection
         # Held across the whole of it: a fork inside a transaction would copy half of one.
-        with self.change_lock:
+        with self._in_use(), self.change_lock:
+            connection = connection or self.connection
             self.require_current()
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -197,13 +201,33 @@ class Database:
         self._opened = []
         self._local = threading.local()
         self.change_lock = threading.Lock()
+        self._uses = threading.Condition()
+        self._users = 0
 
     def close(self) -> None:
-        """Close every connection of this process; none may be in use."""
-        for connection in self._opened:
+        """Close every connection of this process, once what uses one is over.
+
+        A worker whose task was cancelled goes on to the end of its statement. A connection that is closed under it
+        takes the whole process down, so one that is still used after a few seconds is left to its user.
+        """
+        with self._uses:
+            idle = self._uses.wait_for(lambda: not self._users, _PATIENCE_S)
+            opened, self._opened = self._opened, []
+            self._local = threading.local()
+        for connection in opened if idle else ():
             connection.close()
-        self._opened = []
-        self._local = threading.local()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep `close` from closing what is used within."""
+        with self._uses:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._uses:
+                self._users -= 1
+                self._uses.notify_all()
 
     def _examine(self) -> None:
         marker = os.path.join(self.folder, _MARKER)

@@ -115,9 +115,9 @@ def _awaits(code: CodeType) -> bool:
 
 
 class _Awaiting:
-    """Turns a `%%pllm_session` cell whose body awaits into one that awaits it.
+    """Turns a `%%pllm_session` cell whose body awaits into one that awaits it, and lets a cell have no body.
 
-    Every other one is left to be run as it is: an interrupt reaches a cell that blocks only where it does not await.
+    Every other one is left to be run as it is: an interrupt reaches a cell's own work only where it does not await.
 
     Args:
         shell: IPython's.
@@ -139,9 +139,11 @@ class _Awaiting:
             awaits = any(map(_awaits, _compiled(self._shell, body)))
         except SyntaxError:
             return lines  # told when the cell is run
-        if not awaits:
+        if body.strip() and not awaits:
             return lines
-        return [f"await get_ipython().run_cell_magic({NAME!r}, {first[1].strip()!r}, {body!r})\n"]
+        # IPython refuses an empty body.
+        call = f"get_ipython().run_cell_magic({NAME!r}, {first[1].strip()!r}, {body or chr(10)!r})\n"
+        return [f"await {call}" if awaits else call]
 
 
 # The line.
@@ -159,8 +161,8 @@ def _parser() -> MagicArgumentParser:
         prog=f"%{NAME}",
         usage=f"%%{NAME} DIRECTORY [--strategy STRATEGY] [--model MODEL] [OPTION ...]",
         description=(
-            "Run the cell as a program that asks, with `session` and `agent` bound. What is answered is in DIRECTORY, "
-            "and is never asked again: run the cell again to go on."
+            "Run the cell as a program that asks, with `session` and `agent` bound.\n"
+            "What is answered is in DIRECTORY, and is never asked again: run the cell again to go on."
         ),
         add_help=False,
     )

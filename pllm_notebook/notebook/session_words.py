@@ -36,10 +36,10 @@ def lines(standing: Standing) -> list[str]:
 
 def label(standing: Standing) -> str:
     """Name a session: its directory as it is seen from here, or the end of it."""
-    parts = Path(standing.label).parts
+    path = Path(standing.label)
     with suppress(ValueError):  # elsewhere
-        parts = Path(standing.label).relative_to(Path.cwd()).parts
-    return "/".join(parts) if len(parts) <= _MOST_PARTS else "/".join(["…", *parts[-_MOST_PARTS:]])
+        path = path.relative_to(Path.cwd())
+    return str(path) if len(path.parts) <= _MOST_PARTS else "/".join(["…", *path.parts[-_MOST_PARTS:]])
 
 
 def counts(standing: Standing) -> list[str]:

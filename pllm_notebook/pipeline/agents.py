@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.pipeline.calls import Call, checked, salted
+from pllm_notebook.pipeline.calls import Call, checked, salted, tools_of
 from pllm_notebook.pipeline.identities import LLMIdentity
 from pllm_notebook.pipeline.metadata import Metadata
 from pllm_notebook.pipeline.replies import Reply
 from pllm_notebook.pipeline.states import MessageState, kept_state
 from pllm_notebook.schema import OutputType
-from pllm_notebook.tools import Toolbox
 
 if TYPE_CHECKING:
     from pllm_notebook.pipeline.questions import Question
@@ -43,6 +43,8 @@ class Agent:
         self.history: list[Reply] = []
         self.metadata = Metadata(metadata, changed)
         self._session = session
+        # Agents may ask from several threads; each call has its own number.
+        self._numbers = itertools.count()
 
     def __repr__(self) -> str:
         return f"<Agent {self.name!r}: {len(self.history)} calls>"
@@ -112,14 +114,14 @@ class Agent:
             raise UsageError(f"instructions are text, not {type(instructions).__name__}. Nothing was sent.")
         if text_format is not None:
             OutputType.of(text_format)
-        number = len(self.history)
+        number = next(self._numbers)
         prompt, hashes = self._session.read((documents, *more))
         call = Call(
             model=self._session.model_of(llm),
             prompt=prompt,
             instructions=instructions,
             text_format=text_format,
-            tools=() if tools is None else Toolbox.of(tools).tools,
+            tools=() if tools is None else tools_of(tools),
             params=checked(params),
             salt=salted(salt, hash_by, self.name, number),
             replicate=replicate or 0,
@@ -128,6 +130,7 @@ class Agent:
             tag=tag or "",
             identity=llm.identity if isinstance(llm, LLMIdentity) else "",
             documents=hashes,
+            sources=tuple(tools or ()),
         )
         reply = self._session.reply_to(call)
         self.history.append(reply)

@@ -55,6 +55,10 @@ class Block(ABC):
         """See to what is left, at a good end. Raises `Paused` where some of it is awaited."""
 
     @abstractmethod
+    def _drain(self) -> None:
+        """Wait for what is on the wire."""
+
+    @abstractmethod
     def _stop(self) -> None:
         """Send nothing more."""
 
@@ -110,6 +114,7 @@ class Block(ABC):
 
     def _pause(self, paused: Paused) -> None:
         self._state, self.summary = "paused", paused.summary
+        self._drain()
 
     def _leave(self) -> None:
         if self._level_before is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -12,9 +14,9 @@ from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.records import Prompt
 from pllm_notebook.run import Ask, ask_for, options_for
 from pllm_notebook.schema import OutputType
-from pllm_notebook.tools import StructuredTool
+from pllm_notebook.tools import StructuredTool, Toolbox
 
-__all__ = ["PARAMETERS", "Call", "ask_of", "checked", "salted"]
+__all__ = ["PARAMETERS", "Call", "ask_of", "checked", "salted", "tools_of"]
 
 PARAMETERS = frozenset(
     {
@@ -55,6 +57,7 @@ class Call:
         tag: A word of the caller's own, "" for none.
         identity: The caller's name for the model, "" for none.
         documents: Content hashes of what was asked about, in order.
+        sources: What the tools were made of.
     """
 
     model: str
@@ -70,14 +73,22 @@ class Call:
     tag: str = ""
     identity: str = ""
     documents: tuple[str, ...] = ()
+    sources: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        sources = self.sources or self.tools
+        packed = [_packed(tool, source) for tool, source in zip(self.tools, sources, strict=True)]
+        return _unpacked, (given | {"params": dict(self.params), "tools": packed, "sources": ()},)
 
     @property
     def how(self) -> Hashable:
         """What it is asked with besides its prompt: calls with the same are one question, put several times."""
         output = None if self.text_format is None else OutputType.of(self.text_format)
         params = orjson.dumps(dict(self.params), option=orjson.OPT_SORT_KEYS, default=repr)
-        # The tools themselves: two functions may have one signature.
-        tools = tuple((tool.model_dump_json(), id(tool)) for tool in self.tools)
+        # With what is behind them: two functions may have one signature.
+        behind = [source if _is_kept(source) else None for source in self.sources]
+        tools = tuple(tool.model_dump_json() for tool in self.tools), tuple(behind)
         return self.model, self.instructions, output, tools, params, self.salt, self.replicate
 
 
@@ -114,6 +125,15 @@ def ask_of(call: Call, **of_the_session: Any) -> Ask:
     return ask_for(options, output, instruct=False, sample=call.replicate, calls=calls)
 
 
+def tools_of(sources: Sequence[Any]) -> tuple[StructuredTool, ...]:
+    """Make tools ready, each function and type once.
+
+    Raises:
+        UsageError: For what can be no tool, two of one name, none at all. Nothing was sent.
+    """
+    return Toolbox.of([_tool(source) if _is_kept(source) else source for source in sources]).tools
+
+
 def checked(params: Mapping[str, Any]) -> dict[str, Any]:
     """Give the options of one call, without those that were given as None.
 
@@ -148,3 +168,28 @@ def salted(salt: str | None, hash_by: Sequence[str] | None, agent: str, number: 
         return salt or ""
     # JSON, so that no agent's name can be mistaken for another's with a number.
     return orjson.dumps([salt or "", agent, number]).decode()
+
+
+@lru_cache(maxsize=256)
+def _tool(source: Any) -> StructuredTool:
+    return StructuredTool.of(source)
+
+
+def _is_kept(source: Any) -> bool:
+    """Tell whether a tool's source is a function or a type, which is itself and nothing else."""
+    return callable(source) and isinstance(source, Hashable)
+
+
+def _packed(tool: StructuredTool, source: Any) -> tuple[str, Any]:
+    """Give what a tool can be pickled as: what it was made of, else its fields, without what is behind it."""
+    try:
+        pickle.dumps(source)
+    except Exception:  # a function inside a function, a type of a cell's own, whatever a source holds
+        return "fields", tool.model_dump()
+    return "source", source
+
+
+def _unpacked(given: dict[str, Any]) -> Call:
+    tools = tuple(StructuredTool(**one) if how == "fields" else StructuredTool.of(one) for how, one in given["tools"])
+    sources = tuple(tool if how == "fields" else one for tool, (how, one) in zip(tools, given["tools"], strict=True))
+    return Call(**(given | {"tools": tools, "sources": sources}))

@@ -16,12 +16,12 @@ from typing import Any
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.pipeline.files import hash_of, make_directory, write_whole
-from pllm_notebook.pipeline.reading import document_turns, prompt_of
+from pllm_notebook.pipeline.reading import prompt_of
 from pllm_notebook.records import Media, Prompt
 from pllm_notebook.redaction import redacted
 from pllm_notebook.shown import in_html, without_controls
 
-__all__ = ["Document", "Documents", "document_turns", "prompt_of"]
+__all__ = ["Document", "Documents"]
 
 FOLDER = "documents"
 _TEXT, _ADDRESS, _UNKNOWN = ".txt", ".url", ".bin"
@@ -164,7 +164,7 @@ class Documents:
         except FileNotFoundError:
             return None
 
-    # Keeping (see `reading.Keeper`).
+    # Keeping (see `reader.Keeper`).
 
     def keep_text(self, text: str) -> str:
         """Keep a text, and give its hash."""

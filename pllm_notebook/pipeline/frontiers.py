@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from pllm_notebook.run.start import office
 
 __all__ = ["Circumstances", "advance", "await_jobs", "jobs_of"]
 
+# How long a pause waits for jobs to be left alone, at most; another kernel may be at them.
+_REST_S = 2.0
+_NOBODY = "resting"
 _UNSENT = frozenset({State.PLANNED, State.UPLOADED, State.CREATING})
 
 
@@ -79,6 +83,7 @@ def advance(around: Circumstances, questions: Sequence[Question], submitted: Seq
         courier.wait_until(lambda: _are_settled(around, questions))
     left = [question for question in questions if not question.done.is_set()]
     if left:
+        courier.wait_until(_Rest(around, left).come)
         raise Paused(_summary(around, left, [question for question in submitted if not question.done.is_set()]))
 
 
@@ -101,6 +106,35 @@ def _are_settled(around: Circumstances, questions: Sequence[Question]) -> bool:
         if not question.done.is_set() and (job is None or job.final or job.state in _UNSENT):
             return False
     return True
+
+
+class _Rest:
+    """Tells when nobody moves the jobs of some calls any more.
+
+    A job is looked at as soon as it is submitted, and a process that ends in the middle of a step keeps its job for
+    a minute. A program that is run from a script ends right here.
+    """
+
+    def __init__(self, around: Circumstances, questions: Sequence[Question]) -> None:
+        self._journal = around.place.journal
+        self._jobs = list(jobs_of(around, questions))
+        self._until = time.monotonic() + _REST_S
+        self._free = 0
+
+    def come(self) -> bool:
+        """Tell whether it has come, or is not to be waited for: two looks in a row find every job free."""
+        if self._journal is None or time.monotonic() > self._until:
+            return True
+        self._free = self._free + 1 if all(map(self._is_free, self._jobs)) else 0
+        return self._free > 1
+
+    def _is_free(self, job: str) -> bool:
+        assert self._journal is not None
+        # A lease that is over when it is given keeps nobody from taking the next.
+        free = self._journal.lease(job, _NOBODY, time.time())
+        if free:
+            self._journal.release(job, _NOBODY)
+        return free
 
 
 def _summary(around: Circumstances, left: Sequence[Question], submitted: Sequence[Question]) -> Summary:

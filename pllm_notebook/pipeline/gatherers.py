@@ -45,6 +45,9 @@ class Batch(Strategy):
                 self._submit(questions)
             self._open.clear()
 
+    def drain(self) -> None:
+        """Do nothing: what it sends live it waits for at once."""
+
     def _undone(self) -> list[Question]:
         """Give what is not done, as the store, the journal and the failures say now."""
         place = self._around.place

@@ -61,7 +61,7 @@ class Gathering:
             self._later.clear()
             self._changed.notify_all()
         for question in dropped:
-            question.broken(None)
+            question.broken(None, None)
 
     def _work(self) -> None:
         while True:
@@ -72,7 +72,7 @@ class Gathering:
                 self._courier.send(due, keep=self._keep)
             except BaseException as error:  # whoever waits for them is told, on a thread that can show it
                 for question in due:
-                    question.broken(error)
+                    question.broken(None, error)
 
     def _next(self) -> Sequence[Question] | None:
         """Wait for what is to be sent; None, and the thread is to end, when there is nothing left."""

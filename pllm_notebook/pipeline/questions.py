@@ -53,6 +53,7 @@ class Question:
         self._answer: Answer | None = None
         self._error: ErrorResponse | None = None
         self._outcome: Outcome | None = None
+        self._sending: object = None
         self._heard: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
@@ -68,17 +69,15 @@ class Question:
         elif isinstance(found, Failed):
             self._error = found.error
             self._end("failed")
-        elif isinstance(found, Pending):
-            self.stage, self.anew = "pending", found.stale
         else:
-            self.anew = found.stale
+            self._waits("pending" if isinstance(found, Pending) else "asked", found.stale)
         return found
 
     def reopen(self) -> None:
         """Begin over: whatever came of it here is not looked at any more."""
         with self._lock:
             self.stage, self.anew, self.fault, self.handed = "asked", False, None, False
-            self._answer = self._error = self._outcome = None
+            self._answer = self._error = self._outcome = self._sending = None
             self.done.clear()
 
     def again(self) -> None:
@@ -86,16 +85,28 @@ class Question:
         self.reopen()
         self.anew, self.since = True, time.time()
 
-    def heard(self, outcome: Outcome | None, failure: Failure | None) -> None:
+    def sent(self, sending: object, stage: Stage) -> None:
+        """Hear that it is being sent; *sending* stands for the run, and of no other run it hears from here on."""
+        with self._lock:
+            self.stage, self._sending = stage, sending
+
+    def heard(self, sending: object, outcome: Outcome | None, failure: Failure | None) -> None:
         """Hear how it ended in a run. On the engine's loop."""
+        if sending is not self._sending:
+            return
         self._outcome = outcome
         if failure is not None:
             self._error = ErrorResponse(self.call, failure)
         self._end("stored" if failure is None else "failed")
 
-    def broken(self, fault: BaseException | None) -> None:
-        """Hear that its run ended without an outcome for it; None for a run that was stopped."""
-        if self.done.is_set():
+    def refused(self, error: ErrorResponse) -> None:
+        """Hear that it cannot be sent at all."""
+        self._error = error
+        self._end("failed")
+
+    def broken(self, sending: object, fault: BaseException | None) -> None:
+        """Hear that its run ended without an outcome for it, or never began; *fault* is None where it was stopped."""
+        if self.done.is_set() or sending is not self._sending:
             return
         self.fault = fault
         if fault is None:
@@ -157,6 +168,12 @@ class Question:
         while not ended.done():
             # Woken now and then: an interrupt is handed to this loop without waking it.
             await asyncio.wait([ended], timeout=_WAKE_S)
+
+    def _waits(self, stage: Stage, stale: bool) -> None:
+        with self._lock:
+            # What is on the wire, or has ended meanwhile, says so itself.
+            if self.stage in ("asked", "pending"):
+                self.stage, self.anew = stage, stale
 
     def _end(self, stage: Stage) -> None:
         with self._lock:

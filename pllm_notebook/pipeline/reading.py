@@ -7,49 +7,14 @@ than ("a", "bc").
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable
+from typing import Any
 
-import orjson
-from pydantic import BaseModel
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.pipeline.reader import Keeper, Reader
+from pllm_notebook.records import Dialogue, Prompt, Turn
 
-from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.media import media_of
-from pllm_notebook.pipeline.messages import ROLES, SYSTEM, is_message, read_message
-from pllm_notebook.records import Dialogue, Media, Prompt, ToolCall, ToolResult, Turn
-from pllm_notebook.tools.calls import Called, CalledTool, ToolCallOutput
-
-__all__ = ["Answer", "Conversation", "Keeper", "delimited", "dialogue_of", "document_turns", "prompt_of", "said_by"]
-
-_DATA = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
-
-
-@runtime_checkable
-class Conversation(Protocol):
-    """What holds turns of its own: a `MessageState`."""
-
-    def dialogue(self) -> Dialogue:
-        """Give all of it."""
-
-
-@runtime_checkable
-class Answer(Protocol):
-    """An earlier reply."""
-
-    def to_assistant_message(self) -> Any:
-        """Give what the assistant said, as a turn."""
-
-
-class Keeper(Protocol):
-    """Where documents are kept."""
-
-    def keep_text(self, text: str) -> str:
-        """Keep a text, and give its hash."""
-
-    def keep_media(self, media: Media) -> tuple[Media, str]:
-        """Keep an image or a PDF; give the same (one object for one content), and its hash."""
+__all__ = ["dialogue_of", "prompt_of", "said_by"]
 
 
 def prompt_of(documents: Iterable[Any], keep: Keeper | None = None) -> Prompt:
@@ -75,7 +40,7 @@ def prompt_of(documents: Iterable[Any], keep: Keeper | None = None) -> Prompt:
 
 def dialogue_of(documents: Iterable[Any], keep: Keeper | None = None) -> Dialogue:
     """Read documents into a conversation (see `prompt_of`); its system is None where no document is an instruction."""
-    reader = _Reader(keep)
+    reader = Reader(keep)
     reader.read_all(documents)
     dialogue = reader.whole()
     if not dialogue.turns:
@@ -90,218 +55,6 @@ def dialogue_of(documents: Iterable[Any], keep: Keeper | None = None) -> Dialogu
 
 def said_by(documents: Iterable[Any], keep: Keeper | None = None) -> Dialogue:
     """Read documents that are a part of a conversation: any turn may be the last, and there may be none."""
-    reader = _Reader(keep)
+    reader = Reader(keep)
     reader.read_all(documents)
     return reader.whole()
-
-
-def document_turns(documents: Iterable[Any]) -> tuple[Turn, ...]:
-    """Read documents into turns (see `said_by`); instructions among them are left out."""
-    return said_by(documents).turns
-
-
-def delimited(texts: Sequence[str]) -> str:
-    """Put texts of one turn together: one alone as it is, several each in a tag of its own.
-
-    No text can end its own tag: where one has the tag's end in it, all get another tag.
-    """
-    if len(texts) == 1:
-        return texts[0]
-    tag, number = "document", 1
-    while any(f"</{tag}>" in text for text in texts):
-        number += 1
-        tag = f"document_{number}"
-    return "\n".join(f'<{tag} index="{index}">\n{text}\n</{tag}>' for index, text in enumerate(texts, 1))
-
-
-class _Reader:
-    """Documents, as they become turns one after the other.
-
-    Args:
-        keep: See `prompt_of`.
-
-    Attributes:
-        ends_with_answer: Whether the last document is an earlier reply.
-    """
-
-    ends_with_answer = False
-
-    def __init__(self, keep: Keeper | None) -> None:
-        self._keep = keep
-        self._turns: list[Turn] = []
-        self._system: list[str] = []
-        # Of the user's turn that is being put together.
-        self._texts: list[str] = []
-        self._media: list[Media] = []
-
-    def read_all(self, documents: Iterable[Any]) -> None:
-        """Take in documents, in order."""
-        for number, document in enumerate(documents, 1):
-            self.read(document, number)
-
-    def read(self, document: Any, number: int) -> None:
-        """Take in one document, the *number*-th as a person counts."""
-        self.ends_with_answer = False
-        if isinstance(document, str):
-            self._texts.append(self._kept_text(document))
-        elif isinstance(document, list):
-            for each in document:
-                self.read(each, number)
-        elif isinstance(document, tuple):
-            self._spoken(document, number)
-        elif isinstance(document, Mapping):
-            self._mapping(document, number)
-        elif isinstance(document, Turn):
-            self._add(document)
-        elif isinstance(document, Conversation):
-            self._conversation(document.dialogue())
-        elif isinstance(document, Dialogue):
-            self._conversation(document)
-        elif isinstance(document, Answer):
-            # Before the reply is waited for: what stands before it is complete.
-            self._end()
-            self.read(document.to_assistant_message(), number)
-            self.ends_with_answer = True
-        elif isinstance(document, (Called, CalledTool, ToolCallOutput, ToolCall, ToolResult)):
-            self._tool(document)
-        elif isinstance(document, BaseModel):
-            self._texts.append(self._kept_text(document.model_dump_json(indent=2)))
-        else:
-            self._shown(document, number)
-
-    def whole(self) -> Dialogue:
-        """Give all that was read."""
-        self._end()
-        return Dialogue(tuple(_named(self._turns)), "\n\n".join(self._system) or None)
-
-    # Kinds of documents.
-
-    def _spoken(self, document: tuple[Any, ...], number: int) -> None:
-        role = document[0] if len(document) == 2 else None
-        if not isinstance(role, str) or (role not in ROLES and role not in SYSTEM) or role in ("tool", "function"):
-            known = [*SYSTEM, *(name for name in ROLES if name not in ("tool", "function"))]
-            near = guess(role, known) if isinstance(role, str) else ""
-            raise UsageError(
-                f"Document {number} is the tuple {document!r:.80}; a tuple is (role, text), with a role of "
-                f"{', '.join(known)}.{near} Several documents are a list. Nothing was sent."
-            )
-        said = document[1]
-        if isinstance(said, str):
-            self._text_of(role, self._kept_text(said))
-        elif role in SYSTEM or ROLES[role] != "user":
-            raise UsageError(
-                f"Document {number} is ({role!r}, {type(said).__name__}); what {role!r} says is text. Nothing was sent."
-            )
-        else:
-            self._end()
-            self.read(said, number)
-            self._end()
-
-    def _text_of(self, role: str, text: str) -> None:
-        if role in SYSTEM:
-            self._system.append(text)
-        else:
-            self._add(Turn(ROLES[role], text))
-
-    def _mapping(self, document: Mapping[str, Any], number: int) -> None:
-        if not is_message(document):
-            try:
-                data = orjson.dumps(document, option=_DATA).decode()
-            except TypeError as error:
-                raise UsageError(
-                    f"Document {number} is a dictionary that JSON has no words for: {error}. Nothing was sent."
-                ) from error
-            self._texts.append(self._kept_text(data))
-            return
-        said = read_message(document)
-        if isinstance(said, str):
-            self._system.append(self._kept_text(said))
-            return
-        for turn in said:
-            self._add(replace(turn, text=self._kept_text(turn.text), media=tuple(map(self._kept_media, turn.media))))
-
-    def _conversation(self, dialogue: Dialogue) -> None:
-        if dialogue.system is not None:
-            self._system.append(dialogue.system)
-        for turn in dialogue.turns:
-            self._add(turn)
-
-    def _tool(self, document: Called | CalledTool | ToolCallOutput | ToolCall | ToolResult) -> None:
-        self._end()
-        before = self._turns[-1] if self._turns else None
-        if isinstance(document, (ToolCallOutput, ToolResult)):
-            result = ToolResult(document.id, document.name, document.content, document.failed)
-            if before is not None and before.role == "tool":
-                self._turns[-1] = replace(before, results=(*before.results, result))
-            else:
-                self._turns.append(Turn("tool", "", results=(result,)))
-            return
-        if isinstance(document, Called):
-            self._turns.append(Turn("assistant", document.text, calls=tuple(map(_call, document.calls))))
-            return
-        call = _call(document)
-        if before is None or before.role != "assistant":
-            self._turns.append(Turn("assistant", "", calls=(call,)))
-        elif call not in before.calls:  # an earlier reply brings its calls along
-            self._turns[-1] = replace(before, calls=(*before.calls, call))
-
-    def _shown(self, document: Any, number: int) -> None:
-        if isinstance(document, os.PathLike):
-            text = _text_file(document)
-            if text is not None:
-                self._texts.append(self._kept_text(text))
-                return
-        elif not isinstance(document, (bytes, bytearray, memoryview, Media)) and not hasattr(document, "getbands"):
-            raise UsageError(
-                f"Document {number} is of type {type(document).__name__} ({document!r:.60}). A document is text, a "
-                f"dictionary, a Pydantic model, (role, text), an image or a PDF (bytes, a Path, PIL), a tool's call or "
-                f"output, an earlier reply, a MessageState, or a list of these. Nothing was sent."
-            )
-        # What a file is called is not what it says.
-        self._media.append(self._kept_media(replace(media_of(document), name="")))
-
-    # Turns.
-
-    def _add(self, turn: Turn) -> None:
-        self._end()
-        self._turns.append(turn)
-
-    def _end(self) -> None:
-        """End the user's turn that is being put together."""
-        if self._texts or self._media:
-            self._turns.append(Turn("user", delimited(self._texts) if self._texts else "", tuple(self._media)))
-            self._texts, self._media = [], []
-
-    def _kept_text(self, text: str) -> str:
-        if self._keep is not None and text:
-            self._keep.keep_text(text)
-        return text
-
-    def _kept_media(self, media: Media) -> Media:
-        return media if self._keep is None else self._keep.keep_media(media)[0]
-
-
-def _call(called: CalledTool | ToolCall) -> ToolCall:
-    return called if isinstance(called, ToolCall) else ToolCall(called.id, called.name, called.text)
-
-
-def _named(turns: Iterable[Turn]) -> Iterable[Turn]:
-    """Give turns whose tools' results have the names of the calls, which not every provider's messages repeat."""
-    names: dict[str, str] = {}
-    for turn in turns:
-        names |= {call.id: call.name for call in turn.calls}
-        if all(result.name for result in turn.results):
-            yield turn
-        else:
-            results = (replace(each, name=each.name or names.get(each.id, "")) for each in turn.results)
-            yield replace(turn, results=tuple(results))
-
-
-def _text_file(path: os.PathLike[Any]) -> str | None:
-    """Read a file of text; None for one that is not UTF-8, is a PDF, or cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-        return None if b"%PDF-" in content[:1024] or b"\0" in content else content.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None

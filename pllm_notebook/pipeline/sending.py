@@ -117,8 +117,13 @@ class Courier:
         parts = self._parts(questions, options)
         telling = _Telling(questions)
         for question in questions:
-            question.stage = "pending" if options["mode"] == "batch" else "sent"
-        run = start_list(parts, _Rows(questions), telling.heard, cache_dir=self._place.directory)
+            question.sent(telling, "pending" if options["mode"] == "batch" else "sent")
+        try:
+            run = start_list(parts, _Rows(questions), telling.heard, cache_dir=self._place.directory)
+        except BaseException:
+            for question in questions:
+                question.sent(None, "asked")
+            raise
         self.runs.append(run)
         telling.begin(run)
         watching = asyncio.run_coroutine_threadsafe(run.until_ended(), self.engine.loop.loop)
@@ -211,10 +216,10 @@ class _Telling:
         run = self._run
         assert run is not None
         for question in self._questions:
-            question.broken(run.course.error)
+            question.broken(self, run.course.error)
 
     def _tell(self, run: Run, row: int) -> None:
-        self._questions[row].heard(run.ledger.outcome(row), run.ledger.failure(row))
+        self._questions[row].heard(self, run.ledger.outcome(row), run.ledger.failure(row))
 
 
 def _both(one: Estimate, other: Estimate) -> Estimate:

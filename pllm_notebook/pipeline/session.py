@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections import Counter
@@ -135,6 +136,8 @@ class Session(Block):
         self.documents = Documents(self.directory)
         self._questions: dict[tuple[Hashable, str], Question] = {}
         self._told: set[Question] = set()
+        # Equal calls of several threads are one question.
+        self._lock = threading.Lock()
         self._retried: frozenset[FailureKind] | None = None
         # Answers of a cohort that was asked anew are the new ones when the program goes on.
         self._anew_since = (self._minutes.anew_since or time.time()) if terms.ignore_cache else None
@@ -240,13 +243,14 @@ class Session(Block):
             key = self._place.key(call)
         except ErrorResponse as error:  # a prompt that is none fails alone, as in a frame
             unsent = Question(self._place, call, "")
-            unsent.heard(None, error.failure)
+            unsent.refused(error)
             return Reply(self._place, call, unsent, self)
-        question = self._questions.get((call.how, key))
-        if question is None:
-            question = self._questions[call.how, key] = Question(self._place, call, key, self._anew_since)
-            self._look(question)
-        elif question.error is not None and question.error.kind not in KEPT:
+        with self._lock:
+            question = self._questions.get((call.how, key))
+            if question is None:
+                question = self._questions[call.how, key] = Question(self._place, call, key, self._anew_since)
+                self._look(question)
+        if question.error is not None and question.error.kind not in KEPT:
             # It was stopped, or the key was refused: asked once more, it may go well.
             question.reopen()
             self._look(question)
@@ -258,8 +262,9 @@ class Session(Block):
         Raises:
             ErrorResponse: In "sync" with `errors="raise"`, where it has failed.
         """
-        if not question.handed:
-            question.handed = True
+        with self._lock:
+            new, question.handed = not question.handed, True
+        if new:
             self._strategy.asked(question)
         if self.strategy == "sync" and question.error is not None:
             self._tell(question)
@@ -288,8 +293,8 @@ class Session(Block):
 
     def _tell(self, question: Question) -> None:
         if self.terms.errors == "coerce" and question not in self._told:
-            self._told.add(question)
             logger.warning("%s", question.error)
+        self._told.add(question)
 
     # What a person looks at.
 
@@ -355,6 +360,12 @@ class Session(Block):
 
     def _finish(self) -> None:
         self._strategy.finish()
+        unseen = [question.error for question in self.questions if question.error and question not in self._told]
+        if unseen:
+            logger.warning("%d calls failed that the program did not look at; the first: %s", len(unseen), unseen[0])
+
+    def _drain(self) -> None:
+        self._strategy.drain()
 
     def _stop(self) -> None:
         self._strategy.stop()

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
-from pllm_notebook.pipeline.reading import Keeper, said_by
+from pllm_notebook.pipeline.reader import Keeper
+from pllm_notebook.pipeline.reading import said_by
 from pllm_notebook.pipeline.trees import Tree, drawn, drawn_in_html
 from pllm_notebook.records import Dialogue, Turn
 from pllm_notebook.shown import in_html

@@ -62,6 +62,12 @@ class Strategy(ABC):
         """
         self.barrier()
 
+    def drain(self) -> None:
+        """Wait for what is sent live: it is paid for, and a block that pauses is to have it stored."""
+        for question in self._open:
+            if question.stage in ("asked", "sent"):
+                self._around.courier.wait(question.done)
+
     def stop(self) -> None:
         """Send nothing more."""
         self._around.courier.stop()

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.files import append_lines, hash_of, make_directory
 from pllm_notebook.records import Echo, Media, ToolCall, ToolResult, Turn
@@ -89,10 +90,14 @@ class Tree:
         """Say something after a message, and give its node: the one that is there where it was said before.
 
         Raises:
+            UsageError: For half a surrogate pair, which is no text. Nothing was sent.
             StoreError: If it cannot be kept; it is not said then. Nothing was sent.
         """
         form = _form(said)
-        at = hash_of(orjson.dumps([parent, form]))
+        try:
+            at = hash_of(orjson.dumps([parent, form]))
+        except TypeError as error:
+            raise UsageError(f"What was said is no text that a provider takes: {error}. Nothing was sent.") from error
         with self._lock:
             known = self._nodes.get(at)
             node = known or Node(at, parent, self._one(said))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
-from pllm_notebook.prompt_lists.targets import takes_prefill
+from pllm_notebook.prompt_lists.targets import model_of, takes_prefill
 from pllm_notebook.records import Dialogue, Failure, FailureKind, Prompt
 from pllm_notebook.run import Part, ask_for, options_for, parts_of
 from pllm_notebook.run.ask import Ask
@@ -140,7 +140,7 @@ def _how(context: LLMPromptContext, tools: dict[StructuredTool, StructuredTool])
 
 
 def _ask(how: _How, context: LLMPromptContext, given: Mapping[str, Any], ceilings: Mapping[str, Ceiling]) -> Ask:
-    values = dict(given) | {"model": how.model, "pack": None}
+    values = dict(given) | {"model": model_of(context.llm_config), "pack": None}
     for name, value in (
         ("system", how.system),
         ("temperature", how.temperature),

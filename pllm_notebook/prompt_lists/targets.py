@@ -9,7 +9,21 @@ from pllm_notebook.records import Request, Turn
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for
 
-__all__ = ["takes_prefill", "target_of"]
+__all__ = ["model_of", "takes_prefill", "target_of"]
+
+
+def model_of(config: LLMConfig) -> str:
+    """Name the model that a prompt is for.
+
+    Raises:
+        UsageError: Where none is named, and the client has none of its own. Nothing was sent.
+    """
+    if config.name.endswith(":"):
+        raise UsageError(
+            f"LLMConfig(client={config.client!r}) names no model, and only openai, anthropic and google have one that "
+            f"is taken then. Give model=…. Nothing was sent."
+        )
+    return config.name
 
 
 def target_of(config: LLMConfig) -> Target:
@@ -18,7 +32,7 @@ def target_of(config: LLMConfig) -> Target:
     Raises:
         UsageError: Where there is no such provider, or it has no such model. Nothing was sent.
     """
-    return target_for(options_for({"model": config.name}))
+    return target_for(options_for({"model": model_of(config)}))
 
 
 def takes_prefill(target: Target) -> bool:

@@ -18,6 +18,7 @@ from pllm_notebook.prompt_lists.index import Index
 from pllm_notebook.providers import Target
 from pllm_notebook.records import Body, Dialogue, Failure, Prompt, Turn
 from pllm_notebook.run import Ask, Part, Purse, Run, WholePrompts, forget, options_for, start_list
+from pllm_notebook.run.lists import ListCourse
 
 __all__ = ["Feeder", "Window", "WindowMaker"]
 
@@ -102,6 +103,12 @@ class Window(WholePrompts):
         # Its first results may land before whoever starts it has it in hand.
         self._begun.wait()
         return self._run
+
+    def let_go(self) -> None:
+        """Forget how each line ended, where all are written."""
+        course = None if self._run is None else self._run.course
+        if self.left == 0 and isinstance(course, ListCourse):
+            course.let_go()
 
     @property
     def over(self) -> bool:
@@ -236,6 +243,8 @@ class Feeder:
         for window in self.windows:
             self._refused = self._refused or window.refused
         self.windows = [window for window in self.windows if window not in over]
+        for window in over:
+            window.let_go()
         return [window.run for window in over if window.run is not None]
 
     def _cut(self, groups: Sequence[Group]) -> Iterator[tuple[Group, array[int]]]:

@@ -126,7 +126,6 @@ class Ask:
         self.target = target
         self.calls = calls
         self.toolbox = _toolbox(options, calls=calls)
-        self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect)
         self._marks = marks
         self._json_object = json_object
         self.sample = sample
@@ -135,6 +134,8 @@ class Ask:
         self.output = output
         self.system = system
         self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
+        beside = None if self.fitted is None else self.fitted.schema
+        self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
         self._intended = self.intended(self.dialogue(HOLE))
         self.output_limit = target.wire.output_limit(self._intended)
         self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, sharing)

@@ -145,6 +145,16 @@ class ListCourse(ComposedCourse):
                 self._courses.line_up_again(part.course, kinds)
         self._begin_next()
 
+    def let_go(self) -> None:
+        """Forget how each row ended, once it has: for a run that was only a piece, and whose results are elsewhere.
+
+        What a run is made of is tied in circles, which Python finds late; what it holds by the row is let go of here.
+        """
+        self.ledger.clear()
+        self._asks.clear()
+        for part in self._parts:
+            part.let_go()
+
     # What it is made of.
 
     def _tolerates(self, course: Conductor, error: PllmError) -> bool:
@@ -217,6 +227,11 @@ class _Part:
         for row in rows:
             self._whole.ledger.forget(row)
         return len(rows)
+
+    def let_go(self) -> None:
+        """Forget all rows and calls (see `ListCourse.let_go`)."""
+        self._calls.clear()
+        self.course.ledger.clear()
 
     def planned(self, ledger: Ledger, chunk: Chunk) -> None:
         whole = self._whole

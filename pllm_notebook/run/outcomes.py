@@ -128,6 +128,13 @@ class Ledger:
         self.call_of_row[row] = UNPLANNED
         self.own_failures.pop(row, None)
 
+    def clear(self) -> None:
+        """Let go of all calls and outcomes: whoever needs them has taken them."""
+        self.keys, self.outcomes = [], []
+        self.first_row, self.weight, self.call_of_row = array("q"), array("q"), array("q")
+        self._index = ()
+        self.own_failures.clear()
+
     def twin(self) -> Ledger:
         """Give a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
         twin = copy.copy(self)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 
 from pllm_notebook import records
-from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError, guess
 from pllm_notebook.records import FailureKind, ToolCall
 from pllm_notebook.schema import Dialect, Invalid
+from pllm_notebook.schema.limits import check_limits
 from pllm_notebook.tools.calls import CalledTool
 from pllm_notebook.tools.structured import StructuredTool
 
 __all__ = ["ReadCall", "Toolbox", "as_written"]
 
 _CHOICES = ("auto", "required", "none")
+# Anthropic's page "Structured outputs": so many strict tools a request, with the optional and union-typed parameters
+# of all of them counted together.
+_MOST_STRICT = 20
 
 
 class ReadCall(NamedTuple):
@@ -81,9 +86,28 @@ class Toolbox:
             )
         return cls(tools, choice, parallel)
 
-    def fit(self, dialect: Dialect) -> tuple[records.Tool, ...]:
-        """Give the tools as one provider is asked for them."""
-        return tuple(tool.fit(dialect) for tool in self.tools)
+    def fit(self, dialect: Dialect, beside: Mapping[str, Any] | None = None) -> tuple[records.Tool, ...]:
+        """Give the tools as one provider is asked for them.
+
+        Where a provider counts over all guaranteed schemas of a request, those that would pass its limits are sent
+        without the guarantee, the last first.
+
+        Args:
+            dialect: The provider's.
+            beside: The fitted schema of the answer, which counts too; None for none.
+        """
+        tools = [tool.fit(dialect) for tool in self.tools]
+        if dialect.max_optional is None:
+            return tuple(tools)
+        guaranteed: dict[str, Any] = {} if beside is None else {"": beside}
+        most = _MOST_STRICT + len(guaranteed)
+        fitted = []
+        for tool in tools:
+            more = {**guaranteed, tool.name: tool.schema}
+            strict = tool.strict and len(more) <= most and _within_limits(more, dialect)
+            guaranteed = more if strict else guaranteed
+            fitted.append(replace(tool, strict=strict))
+        return tuple(fitted)
 
     def unrunnable(self) -> list[str]:
         """Name the tools that have no function behind them."""
@@ -103,6 +127,14 @@ class Toolbox:
         if isinstance(value, Invalid):
             return ReadCall(as_written(call), tool, value)
         return ReadCall(CalledTool(call.id, call.name, value, call.arguments), tool, None)
+
+
+def _within_limits(schemas: Mapping[str, Any], dialect: Dialect) -> bool:
+    try:
+        check_limits({"type": "object", "properties": schemas, "required": list(schemas)}, dialect)
+    except UnsupportedSchemaError:
+        return False
+    return True
 
 
 def as_written(call: ToolCall) -> CalledTool:

@@ -5,6 +5,7 @@ import resource
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import orjson
@@ -22,6 +23,7 @@ from pllm_notebook.batch import (
     custom_id,
     set_aside,
 )
+from pllm_notebook.batch.database import Database
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import BatchLimits, RemoteJob
 from tests.batch.conftest import Clock
@@ -257,6 +259,29 @@ def test_threads_share_a_journal(journal: Journal) -> None:
         thread.join()
 
     assert sorted(job.total for job in journal.jobs()) == [20] * 8
+
+
+def test_closing_waits_for_the_change_that_a_worker_is_making(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with database.change() as connection:
+            begun.set()
+            go_on.wait(20)
+            connection.execute("UPDATE journal SET id = 'changed'")
+
+    with ThreadPoolExecutor(2) as workers:
+        changing = workers.submit(change)
+        begun.wait(20)
+        closing = workers.submit(database.close)
+        # Time enough to close, for one that does not wait.
+        wait([closing], timeout=0.2)
+        go_on.set()
+        changing.result(20)
+        closing.result(20)
+
+    assert database.query("SELECT id FROM journal") == [("changed",)]
 
 
 def test_a_hundred_thousand_lines_are_planned_as_they_stream_by(journal: Journal) -> None:

@@ -116,6 +116,16 @@ def test_a_row_without_an_image_is_sent_as_text_where_asked_for(luna: str, sim: 
         frame.llm.parse(Seen, "Look at {n}.", images="photo", na="raise", model=luna)
 
 
+def test_a_row_shows_all_columns_of_images_in_their_order_or_is_skipped(luna: str, sim: Simulator) -> None:
+    frame = pd.DataFrame({"front": [png("red"), png("red")], "back": [png("blue"), None]})
+    sim.set(answers=counted)
+
+    out = frame.llm.parse(Seen, "Compare.", images=["front", "back"], model=luna)
+
+    assert out.llm.status.tolist() == ["ok", "skipped"]
+    assert out["shown"].iloc[0] == 2
+
+
 def test_a_file_that_goes_away_between_plan_and_sending_fails_its_row_alone(
     luna: str, sim: Simulator, tmp_path: Path
 ) -> None:

@@ -221,6 +221,7 @@ def test_a_prompt_that_cannot_be_asked_fails_alone_and_nothing_is_sent_for_it(th
     prompts = [
         LLMPromptContext(new_message="good"),
         LLMPromptContext(new_message="no such server", llm_config=LLMConfig(client="vlm", model="x")),
+        LLMPromptContext(new_message="no model", llm_config=LLMConfig(client="mine")),
         LLMPromptContext(new_message="no schema", llm_config=LLMConfig(response_format="structured_output")),
         LLMPromptContext(history=[{"role": "assistant", "content": "nothing is asked"}]),
         LLMPromptContext(new_message="begun", prefill="Yes"),

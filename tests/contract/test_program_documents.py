@@ -19,7 +19,7 @@ from pllm_notebook.pipeline.session import Session, resume_directory
 from pllm_notebook.pipeline.states import MessageState
 from pllm_notebook.sim import SimAnswer, Simulator
 from pllm_notebook.store import close_stores
-from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, Side, reach
+from tests.contract.sides import HOSTED, OPENAI, Side, reach
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 PDF = b"%PDF-1.7 nothing more"
@@ -38,7 +38,7 @@ def look(at: str) -> str:
     return f"seen {at}"
 
 
-@pytest.fixture(params=[OPENAI, ANTHROPIC, GOOGLE], ids=lambda side: side.id)
+@pytest.fixture(params=HOSTED, ids=lambda side: side.id)
 def asked(request: pytest.FixtureRequest, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Side:
     """Each provider in turn, whose answers are what it was asked, last."""
     reach(request.param, sim, monkeypatch)

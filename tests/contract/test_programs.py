@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -609,6 +611,83 @@ def test_a_paid_failure_is_asked_again_by_batch_when_told(luna: str, sim: Simula
 
     assert (first, second) == (None, "yes")
     assert sim.stats().batch_jobs == 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_missing_key_is_told_where_the_value_is_needed(
+    strategy: str, luna: str, sim: Simulator, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+
+    with session_in(directory, strategy=strategy, errors="coerce") as session:
+        reply = session.agent("one").ask_llm("Well?")
+
+        assert reply.error is not None
+        assert "OPENAI_API_KEY" in str(reply.error)
+        assert reply.error.kind is FailureKind.AUTHENTICATION
+    assert counted(sim) == 0
+
+
+def test_failures_that_nobody_looked_at_are_logged_once(
+    luna: str, sim: Simulator, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim.set(answers=refuse_the_odd)
+
+    with session_in(directory) as session:
+        agent = session.agent("one")
+        for number in range(3):
+            agent.ask_llm(f"odd {number}")
+
+    (record,) = [record for record in caplog.records if "did not look at" in record.getMessage()]
+    assert record.getMessage().startswith("3 calls failed that the program did not look at; the first: one, call ")
+
+
+def test_the_log_level_holds_within_the_block(luna: str, directory: Path) -> None:
+    logger = logging.getLogger("pllm_notebook")
+    before = logger.level
+
+    with session_in(directory, log_level="ERROR"):
+        within = logger.level
+
+    assert (within, logger.level) == (logging.ERROR, before)
+
+
+def test_threads_of_a_program_that_ask_the_same_share_a_call(luna: str, sim: Simulator, directory: Path) -> None:
+    sim.set(answers=lambda request: request.prompt.upper(), latency_s=0.05)
+
+    with session_in(directory) as session, session.agent("one") as agent, ThreadPoolExecutor(8) as pool:
+        words = [f"leaf {number % 4}" for number in range(32)]
+        answers = list(pool.map(lambda word: agent.ask_llm(word).resolve(), words))
+
+    assert answers == [word.upper() for word in words]
+    assert counted(sim) == 4
+    assert sorted(reply.call.number for reply in agent.history) == list(range(32))
+
+
+def test_tools_are_run_where_a_program_says_so(luna: str, sim: Simulator, directory: Path) -> None:
+    def scripted(request: SimRequest) -> Any:
+        if request.results:
+            return f"It is {request.results[0][1]}."
+        return SimAnswer.tool_calls([("weather", {"city": "Paris"})])
+
+    sim.set(answers=scripted)
+    ran: list[str] = []
+
+    def weather(city: str) -> str:
+        """Tell the weather of a city."""
+        ran.append(city)
+        return f"sunny in {city}"
+
+    def program() -> str:
+        with session_in(directory) as session:
+            return session.agent("one").ask_llm("Is it fine?", tools=[weather], run_tools=True).resolve()
+        raise AssertionError("the block does not end early")
+
+    first = program()
+    restart()
+
+    assert (first, program()) == ("It is sunny in Paris.", "It is sunny in Paris.")
+    assert (ran, counted(sim)) == (["Paris"], 2)
 
 
 # Asking anew.

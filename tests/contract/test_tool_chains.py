@@ -10,9 +10,11 @@ import pytest
 from pydantic import BaseModel
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.records import Body
+from pllm_notebook.run import Part, ask_for, options_for, start_list
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.tools import StructuredTool
-from tests.contract.test_prompt_lists import submitted
+from tests.contract.test_prompt_lists import Listed, submitted
 
 ROW = pd.DataFrame({"text": ["one"]})
 ROWS = pd.DataFrame({"text": ["one", "two", "three"]})
@@ -276,12 +278,13 @@ def test_a_slow_tool_holds_up_its_own_row_alone(luna: str, sim: Simulator) -> No
 
 
 def test_stopping_waits_for_no_tool(luna: str, sim: Simulator) -> None:
-    begun, ended = threading.Event(), threading.Event()
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def add(a: int, b: int) -> int:
         """Add."""
         begun.set()
-        ended.wait(WAIT_S)
+        go_on.wait(WAIT_S)
+        ended.set()
         return a + b
 
     sim.set(answers=adding)
@@ -291,9 +294,10 @@ def test_stopping_waits_for_no_tool(luna: str, sim: Simulator) -> None:
     run.cancel()
     run.wait()
 
+    assert not ended.is_set()
     assert run.state == "cancelled"
     assert run.to_frame().llm.status.tolist() == ["pending"]
-    ended.set()
+    go_on.set()
     assert complete(luna, [add])["answer"].tolist() == ["3"]
 
 
@@ -330,3 +334,26 @@ def test_tools_run_without_a_cache_too(luna: str, sim: Simulator) -> None:
     sim.set(answers=adding)
 
     assert complete(luna, [add], cache="off")["answer"].tolist() == ["3"]
+
+
+def test_each_of_several_answers_may_use_tools(luna: str, sim: Simulator) -> None:
+    sim.set(answers=adding)
+
+    out = complete(luna, [add], ROWS, samples=2)
+
+    assert out["answer"].tolist() == ["3"] * 3
+    assert sim.stats().requests == 12
+
+
+def test_calls_of_a_request_that_its_caller_wrote_are_given_as_they_were_written(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.tool_calls([("anything", {"x": [1]})]))
+    function = {"type": "function", "function": {"name": "anything", "parameters": {"type": "object"}}}
+    said = [{"role": "user", "content": "go"}]
+    body = Body({"model": luna.partition(":")[2], "messages": said, "tools": [function]})
+    options = options_for({"model": luna, "progress": False})
+    part = Part(ask_for(options, None, instruct=False, calls=True), [0], [body])
+
+    (called,) = start_list([part], Listed([body])).result()
+
+    (call,) = called.calls
+    assert (call.name, call.arguments, call.text) == ("anything", {"x": [1]}, '{"x":[1]}')

@@ -83,6 +83,13 @@ def test_a_value_is_not_shown_after_a_semicolon(kernel: Kernel) -> None:
     assert kernel.ok("%%pllm_session program --no-dashboard\nagent.ask_llm('one').resolve();").result == ""
 
 
+def test_the_options_are_told_of_without_a_program(kernel: Kernel) -> None:
+    told = kernel.ok("%%pllm_session --help").stdout
+
+    assert told.startswith("%%pllm_session DIRECTORY [--strategy STRATEGY]")
+    assert "--no-confirm" in told
+
+
 def test_a_fault_is_shown_with_the_line_of_the_cell(kernel: Kernel) -> None:
     cell = kernel.run("%%pllm_session program --no-dashboard\nfirst = 1\nsecond = missing")
 
@@ -135,9 +142,8 @@ def test_an_interrupt_ends_a_cell_that_waits(kernel: Kernel, sim: Simulator) -> 
 
 
 def test_an_interrupt_ends_what_the_program_does_itself(kernel: Kernel) -> None:
-    cell = kernel.start(
-        f"%%pllm_session program --no-dashboard\nimport time\nprint('working', flush=True)\ntime.sleep({PATIENCE_S / 2})"
-    )
+    working = f"import time\nprint('working', flush=True)\ntime.sleep({PATIENCE_S / 2})"
+    cell = kernel.start(f"%%pllm_session program --no-dashboard\n{working}")
     kernel.until(lambda: "working" in cell.stdout)
 
     kernel.interrupt()
@@ -149,26 +155,39 @@ def test_an_interrupt_ends_what_the_program_does_itself(kernel: Kernel) -> None:
 def test_the_dashboard_shows_a_widget_while_the_program_waits_and_a_picture_at_its_end(
     kernel: Kernel, sim: Simulator
 ) -> None:
-    sim.set(latency_s=1.0)
+    sim.set(latency_s=3.0)
     cell = kernel.start(
         "with pllm.resume_directory('program') as session, session.agent('judge', dashboard=True) as agent:\n"
         "    replies = [agent.ask_llm(f'call {i}') for i in range(8)]\n"
         "    agent.print('asked')\n"
         "    session.resolve_all(replies)"
     )
-    kernel.until(lambda: bool(cell.views()))
-    (view,) = cell.views()
-    (shown,) = [state["value"] for state in kernel.inside(view)]
+    shown: set[str] = set()
+
+    def all_are_sent() -> bool:
+        shown.update(state.get("value", "") for view in cell.views() for state in kernel.inside(view))
+        return any(re.search(r"sent <span[^>]*>8<", each) for each in shown)
+
+    kernel.until(all_are_sent)
     kernel.finish(cell)
 
     assert cell.status == "ok", cell.error
-    assert "judge" in shown
-    assert re.search(r"sent <span[^>]*>8<", shown)
+    assert all("judge" in each for each in shown)
     assert cell.views() == []
     assert kernel.comms == {}
     assert re.search(r"stored <span[^>]*>8<", html(kernel, cell))
     assert any("8 / 8 calls answered" in text for text in cell.texts)
     assert cell.stdout == "asked\n"
+
+
+def test_without_widgets_the_dashboard_is_a_picture(kernel: Kernel, sim: Simulator) -> None:
+    sim.set(latency_s=1.0)
+    kernel.ok("import sys; sys.modules['ipywidgets'] = None")
+
+    cell = kernel.ok("%%pllm_session program\nagent.ask_llm('one').resolve()")
+
+    assert cell.views() == []
+    assert re.search(r"stored <span[^>]*>1<", html(kernel, cell))
 
 
 def test_invented_answers_are_marked_on_the_dashboard_when_they_come_from_the_store_too(kernel: Kernel) -> None:

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
-from pllm_notebook.pipeline.reading import delimited, dialogue_of, prompt_of, said_by
-from pllm_notebook.records import Dialogue, Echo, Media, ToolCall, ToolResult, Turn
+from pllm_notebook.pipeline.reader import delimited
+from pllm_notebook.pipeline.reading import dialogue_of, prompt_of, said_by
+from pllm_notebook.records import Dialogue, Echo, FailureKind, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.run import ask_for, options_for
 from pllm_notebook.tools.calls import Called, CalledTool, ToolCallOutput
 
@@ -47,6 +48,12 @@ def test_a_text_alone_is_sent_as_it_is() -> None:
 
     assert prompt_of(["<document>\n ab "]) == "<document>\n ab "
     assert key(["ab"]) == ask.key(b'"ab"')
+
+
+def test_a_member_of_an_enumeration_is_its_text() -> None:
+    prompt = prompt_of([FailureKind.REFUSAL])
+
+    assert (type(prompt), prompt) == (str, "refusal")
 
 
 def test_texts_of_one_turn_are_told_apart() -> None:
@@ -156,8 +163,26 @@ def test_images_in_messages_are_images(part: dict[str, Any]) -> None:
     )
 
 
+def test_a_result_among_the_messages_may_be_of_a_call_of_an_earlier_reply() -> None:
+    reply = Turn("assistant", "", calls=CALLS, echo=Echo("chat", "{}"))
+
+    turns = dialogue_of(["Look.", reply, *MESSAGES[0][1][2:], *MESSAGES[0][1][:1]]).turns
+
+    assert turns == (Turn("user", "Look."), reply, Turn("tool", "", results=RESULTS), Turn("user", "Look."))
+
+
+def test_what_an_assistant_signed_goes_back_as_it_was() -> None:
+    content = [{"type": "thinking", "thinking": "Hm.", "signature": "s"}, {"type": "text", "text": "Seen."}]
+
+    (turn,) = said_by([{"role": "assistant", "content": content}]).turns
+
+    assert turn.text == "Seen."
+    assert turn.echo is not None
+    assert "signature" in turn.echo.content
+
+
 def test_a_part_that_nobody_understands_is_an_error_that_names_it() -> None:
-    with pytest.raises(UsageError, match=r"A message of 'user' has a part 'sound', .* Nothing was sent\."):
+    with pytest.raises(UsageError, match=r"messages\[0\] has a part of type 'sound'; .* Nothing was sent\."):
         prompt_of([{"role": "user", "content": [{"type": "sound"}]}])
 
 

@@ -54,6 +54,15 @@ def test_instructions_are_the_systems_and_no_turn() -> None:
     assert state.dialogue() == Dialogue((Turn("user", "Why?"),), "Be brief.")
 
 
+def test_what_is_no_text_is_not_said() -> None:
+    state = MessageState(["one"])
+
+    with pytest.raises(UsageError, match=r"no text that a provider takes.*Nothing was sent"):
+        state += "half a pair: \ud800"
+
+    assert len(state) == 1
+
+
 def test_a_fork_does_not_hear_what_the_other_goes_on_to_say() -> None:
     state = MessageState(["Name an enzyme."])
     other = state.fork()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.pipeline import Call, LLMIdentity
-from pllm_notebook.pipeline.calls import ask_of, checked, salted
+from pllm_notebook.pipeline.calls import ask_of, checked, salted, tools_of
 from pllm_notebook.pipeline.identities import model_of
 
 
@@ -65,6 +67,43 @@ def test_calls_that_differ_in_their_prompt_alone_are_one_question() -> None:
     different = [how(), how(instructions="Be brief."), how(text_format=bool), how(salt="a"), how(replicate=1)]
     different += [how(params={"temperature": 0.1}), how(params={"extra_body": {"seed": 1}})]
     assert len(set(different)) == 7
+
+
+def weather(city: str) -> str:
+    """Tell the weather."""
+    return city
+
+
+def test_a_function_is_one_tool_however_often_it_is_offered_and_another_one_is_another() -> None:
+    def how(source: object) -> object:
+        return Call("openai:gpt-6-luna", "Well?", tools=tools_of([source]), sources=(source,)).how
+
+    def make() -> object:
+        def weather(city: str) -> str:
+            """Tell the weather."""
+            return city.upper()
+
+        return weather
+
+    assert tools_of([weather])[0] is tools_of([weather])[0]
+    assert how(weather) == how(weather)
+    assert how(weather) != how(make()) != how(make())
+    schema = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    assert how(schema) == how(dict(schema))
+
+
+def test_a_call_pickles_with_its_tools_or_with_their_fields_alone() -> None:
+    def local(city: str) -> str:
+        """Tell the weather."""
+        return city
+
+    call = Call("openai:gpt-6-luna", "Well?", tools=tools_of([weather, local]), sources=(weather, local))
+
+    revived = pickle.loads(pickle.dumps(call))
+
+    assert [tool.runnable for tool in revived.tools] == [True, False]
+    assert [tool.model_dump() for tool in revived.tools] == [tool.model_dump() for tool in call.tools]
+    assert pickle.loads(pickle.dumps(revived)).tools == revived.tools
 
 
 def test_what_a_notebook_configured_for_its_frames_is_no_part_of_a_program() -> None:

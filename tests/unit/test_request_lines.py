@@ -241,6 +241,9 @@ class Opened:
     refused: Failure | None = None
     run: None = None
 
+    def let_go(self) -> None:
+        assert self.over
+
     @property
     def over(self) -> bool:
         return self.left == 0

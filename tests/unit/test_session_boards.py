@@ -84,6 +84,7 @@ def test_a_session_is_named_by_the_end_of_its_directory(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
 
     assert session_words.label(Standing(str(tmp_path / ".pllm" / "enzymes"), "async")) == ".pllm/enzymes"
+    assert session_words.label(Standing("/a/b", "async")) == "/a/b"
     assert session_words.label(Standing("/a/b/c/d", "async")) == "…/b/c/d"
 
 

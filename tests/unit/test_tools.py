@@ -371,3 +371,17 @@ def test_tools_that_cannot_be_offered_together_are_refused(sources: list[Any], c
         Toolbox.of(sources, choice)
 
     assert told in str(caught.value)
+
+
+def test_what_a_provider_counts_over_all_tools_is_kept_within_its_limits() -> None:
+    def loose(name: str) -> StructuredTool:
+        properties = {f"p{n}": {"type": "integer"} for n in range(10)}
+        return StructuredTool(name=name, json_schema={"type": "object", "properties": properties})
+
+    box = Toolbox.of([loose("a"), loose("b"), loose("c"), weather])
+    many = Toolbox.of([StructuredTool(name=f"t{n}", json_schema={"type": "object"}) for n in range(25)])
+
+    assert [tool.strict for tool in box.fit(ANTHROPIC)] == [True, True, False, True]
+    assert [tool.strict for tool in box.fit(OPENAI)] == [True] * 4
+    assert [tool.strict for tool in many.fit(ANTHROPIC)] == [True] * 20 + [False] * 5
+    assert [tool.strict for tool in many.fit(ANTHROPIC, beside={"type": "object"})].count(True) == 20
