@@ -9,10 +9,8 @@ import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 
-from pydantic import ValidationError
-
 import pllm_notebook
-from pllm_notebook.exceptions import PllmError
+from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.providers.registry import KEYS
 
@@ -32,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     try:
         code = given.run(given)
-    except (PllmError, OSError, ValidationError) as error:
-        print(f"pllm: {_in_a_line(error)}", file=sys.stderr)
+    except (PllmError, OSError) as error:
+        print(f"pllm: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         print(f"pllm: {stopped}", file=sys.stderr)
@@ -128,36 +126,34 @@ def _add_process(process: argparse.ArgumentParser) -> None:
 
 
 def _process(given: argparse.Namespace) -> int:
-    from pllm_notebook.prompt_lists.files import OAIApiFromFileConfig
+    from pydantic import ValidationError
 
-    config = OAIApiFromFileConfig(
-        requests_filepath=given.requests,
-        save_filepath=given.results,
-        model=given.model,
-        client=given.client,
-        request_url=given.url,
-        max_requests_per_minute=given.rpm,
-        max_tokens_per_minute=given.tpm,
-        max_attempts=given.max_attempts,
-        max_cost_usd=given.max_cost_usd,
-        cache=given.cache,
-        cache_dir=given.cache_dir,
-        retry_errors=given.retry_errors,
-        progress=not given.quiet,
-    )
+    try:
+        config = pllm_notebook.OAIApiFromFileConfig(
+            requests_filepath=given.requests,
+            save_filepath=given.results,
+            model=given.model,
+            client=given.client,
+            request_url=given.url,
+            max_requests_per_minute=given.rpm,
+            max_tokens_per_minute=given.tpm,
+            max_attempts=given.max_attempts,
+            max_cost_usd=given.max_cost_usd,
+            cache=given.cache,
+            cache_dir=given.cache_dir,
+            retry_errors=given.retry_errors,
+            progress=not given.quiet,
+        )
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise UsageError(f"{wrong}. Nothing was sent.") from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the line below says it
+        warnings.filterwarnings("ignore", ".* lines have no result")  # the line below says it
         status = pllm_notebook.process_api_requests_from_file_sync(config)
     print(status)
     if not status.complete:
         return 4
     return 3 if status.failed else 0
-
-
-def _in_a_line(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
 
 
 def _info(given: argparse.Namespace) -> None:

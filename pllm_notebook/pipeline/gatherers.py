@@ -94,10 +94,6 @@ class Hybrid(Batch):
             self._around.courier.wait(question.done)
         await_jobs(self._around, questions)
 
-    def stop(self) -> None:
-        self._live.stop()
-        super().stop()
-
 
 class DryRun(Batch):
     """Nothing is sent: the block ends at the first value that is not there, with what would have been asked.

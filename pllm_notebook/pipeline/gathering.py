@@ -35,6 +35,7 @@ class Gathering:
         self._count = 0
         self._changed = threading.Condition()
         self._hurried = self._working = False
+        courier.stop_first(self.stop)
 
     def __repr__(self) -> str:
         return f"Gathering(new={len(self._new)}, later={len(self._later)})"

@@ -140,7 +140,7 @@ class Question:
         assert outcome is not None
         if outcome.entry is not None:  # kept nowhere else
             return Answer.of(self._place.ask(self.call), outcome, outcome.entry)
-        found = self._place.retrieve(self.call, self.since)
+        found = self._place.retrieve(self.call)
         if isinstance(found, Present):
             return found.answer
         # Somebody has emptied the directory meanwhile.
@@ -171,8 +171,8 @@ class Question:
 
     def _waits(self, stage: Stage, stale: bool) -> None:
         with self._lock:
-            # What is on the wire, or has ended meanwhile, says so itself.
-            if self.stage in ("asked", "pending"):
+            # What is being sent, or has ended meanwhile, says so itself.
+            if self.stage in ("asked", "pending") and self._sending is None:
                 self.stage, self.anew = stage, stale
 
     def _end(self, stage: Stage) -> None:

@@ -38,6 +38,7 @@ class Courier:
         self.runs: list[Run] = []
         self._place = place
         self._options = options
+        self._waiting: list[Callable[[], None]] = []
 
     @property
     def engine(self) -> Engine:
@@ -107,8 +108,14 @@ class Courier:
         loop.call(loop.loop.call_later, seconds, over.set)
         self.wait(over)
 
+    def stop_first(self, stop: Callable[[], None]) -> None:
+        """Have *stop* called whenever the session is stopped: it holds what is to be sent later."""
+        self._waiting.append(stop)
+
     def stop(self) -> None:
         """Admit nothing more, and cancel what is on the wire; from any thread. Batch jobs go on."""
+        for stop in self._waiting:
+            stop()
         for run in self.runs:
             if not run.done():
                 run.cancel()

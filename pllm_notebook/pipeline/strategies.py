@@ -115,7 +115,3 @@ class Async(Strategy):
         elif question.stage == "asked":
             self._gathering.hurry()
         self._around.courier.wait(question.done)
-
-    def stop(self) -> None:
-        self._gathering.stop()
-        super().stop()

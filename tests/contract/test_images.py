@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
+from pllm_notebook.frames.lists import submit_list
 from pllm_notebook.sim import SimRequest, Simulator
 from tests.contract.sides import Side
 
@@ -85,6 +86,16 @@ def test_other_columns_are_data_and_images_are_not(luna: str, sim: Simulator, ph
     photos.iloc[:1].llm.parse(Seen, images="photo", model=luna)
 
     assert prompts == ['{"id":0}']
+
+
+def test_the_items_of_a_list_may_be_images(luna: str, sim: Simulator) -> None:
+    sim.set(answers=counted)
+
+    bare = submit_list([png("red"), png("blue"), None], Seen, "Look.", images="value", model=luna).result()
+    mapped = submit_list([{"of": "x", "photo": png()}], Seen, "Is it {of}?", images="photo", model=luna).result()
+
+    assert bare == [Seen(shown=1), Seen(shown=1), None]
+    assert mapped == [Seen(shown=1)]
 
 
 def test_a_bad_cell_fails_its_row_alone(luna: str, sim: Simulator, tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import pickle
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,6 +119,20 @@ def test_what_waits_in_a_job_is_not_paid_for_live(luna: str, sim: Simulator, dir
         assert session.summary is not None
         assert (session.summary.submitted, session.summary.awaited) == (0, 1)
     assert sim.stats().requests == 0
+
+
+def test_what_is_on_the_wire_is_stored_before_a_block_pauses(luna: str, sim: Simulator, directory: Path) -> None:
+    sim.set(answers=lambda request: "yes", batch_s=LONG_S, latency_s=0.05)
+    with session_in(directory, strategy="batch") as session:
+        session.agent("one").ask_llm("by batch")
+
+    with session_in(directory) as session, session.agent("one") as agent:
+        live = agent.ask_llm("live")
+        agent.ask_llm("by batch").resolve()
+        raise AssertionError("the block ends before this")
+
+    assert live.stage == "stored"
+    assert session.summary is not None
 
 
 def test_a_batch_that_is_waited_for_goes_to_its_end_in_one_run(
@@ -481,6 +498,24 @@ def test_a_program_that_fails_sends_nothing_more(luna: str, sim: Simulator, dire
     assert counted(sim) == 1
     assert [reply.stage for reply in replies] == ["stored", "failed", "failed"]
     assert [reply.question.error.kind for reply in replies[1:]] == [FailureKind.CANCELLED] * 2  # type: ignore[union-attr]
+
+
+def test_an_interrupt_reaches_what_a_throttler_holds_back(luna: str, sim: Simulator, directory: Path) -> None:
+    sim.set(answers=lambda request: "yes")
+    replies: list[Reply] = []
+
+    def program() -> None:
+        with session_in(directory, throttler=pllm.Throttler(1, 60.0, clock=Clock())) as session:
+            replies.extend(session.agent("one").ask_llm(f"leaf {number}") for number in range(2))
+            replies[0].resolve()
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            replies[1].resolve()
+
+    with pytest.raises(KeyboardInterrupt, match="run the program again to go on"):
+        program()
+
+    assert [reply.stage for reply in replies] == ["stored", "failed"]
+    assert counted(sim) == 1
 
 
 # Failures.

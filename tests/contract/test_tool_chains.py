@@ -298,7 +298,7 @@ def test_stopping_waits_for_no_tool(luna: str, sim: Simulator) -> None:
     assert run.state == "cancelled"
     assert run.to_frame().llm.status.tolist() == ["pending"]
     go_on.set()
-    assert complete(luna, [add])["answer"].tolist() == ["3"]
+    assert run.retry().result()["answer"].tolist() == ["3"]
 
 
 def test_every_step_is_paid_for_by_its_row_and_under_the_ceiling(luna: str, sim: Simulator) -> None:
@@ -330,10 +330,28 @@ def test_looking_only_into_the_cache_runs_nothing(luna: str, sim: Simulator) -> 
     assert ran == []
 
 
-def test_tools_run_without_a_cache_too(luna: str, sim: Simulator) -> None:
+@pytest.mark.parametrize("options", [{"cache": "off"}, {"mode": "sync"}, {"errors": "raise"}], ids=str)
+def test_tools_run_however_the_rows_are_asked(luna: str, sim: Simulator, options: dict[str, Any]) -> None:
     sim.set(answers=adding)
 
-    assert complete(luna, [add], cache="off")["answer"].tolist() == ["3"]
+    assert complete(luna, [add], ROWS, **options)["answer"].tolist() == ["3"] * 3
+
+
+def test_asking_afresh_runs_the_tools_again(luna: str, sim: Simulator) -> None:
+    gives = [1]
+
+    def add(a: int, b: int) -> int:
+        """Add."""
+        return gives[0]
+
+    sim.set(answers=adding)
+    complete(luna, [add])
+    gives[0] = 2
+
+    kept, fresh = complete(luna, [add]), complete(luna, [add], cache="refresh")
+
+    assert (kept["answer"].tolist(), fresh["answer"].tolist()) == (["1"], ["2"])
+    assert complete(luna, [add])["answer"].tolist() == ["2"]
 
 
 def test_each_of_several_answers_may_use_tools(luna: str, sim: Simulator) -> None:
