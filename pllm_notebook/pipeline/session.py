@@ -30,6 +30,7 @@ from pllm_notebook.pipeline.throttling import Throttler
 from pllm_notebook.records import FailureKind, Prompt
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for
+from pllm_notebook.settings import current
 
 __all__ = ["Session", "live", "resume_directory"]
 
@@ -142,6 +143,9 @@ class Session(Block):
         # Answers of a cohort that was asked anew are the new ones when the program goes on.
         self._anew_since = (self._minutes.anew_since or time.time()) if terms.ignore_cache else None
         self._courier = Courier(place, {} if terms.max_cost_usd is None else {"max_cost_usd": terms.max_cost_usd})
+        if current().loop == "notebook":
+            # Begun here: a thread that sends what has gathered has no loop of the notebook's to begin it on.
+            _ = self._courier.engine
         self._strategy = terms.make(place, self._courier)
         _live[self.directory] = self
 

@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
-import orjson
-
-from pllm_notebook.engine import Ceiling
-from pllm_notebook.engine.retry import PACED_REFUSALS, retry_delay_s
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.prices import Rate
-from pllm_notebook.protocols import Store, Transport, TransportFault
-from pllm_notebook.records import Failure, FailureKind, Prompt, RawReply, Reply
+from pllm_notebook.prompt_lists.direct import Sent, send
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure, FailureKind, Prompt
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run import Ask, Ledger, Outcome, Part, Purse, Run
 from pllm_notebook.run.arrivals import Arrival, Calling
-from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
-from pllm_notebook.run.budget import Budget
-from pllm_notebook.run.courses import failure_of
 from pllm_notebook.run.failed import rejected_before
 from pllm_notebook.run.settle import Settled, settle, with_results
 from pllm_notebook.run.tool_results import result_key, run_tool
@@ -40,7 +30,6 @@ __all__ = ["OneByOne", "is_engines_fault"]
 
 logger = logging.getLogger("pllm_notebook")
 
-_MOST_HEALS = 8
 _LOOK_S = 0.05
 _GRACE_S = 10.0
 
@@ -53,16 +42,6 @@ def is_engines_fault(error: Exception, run: Run | None) -> bool:
         run: Its run, None where it did not come so far.
     """
     return not isinstance(error, PllmError) or (run is not None and (run.course.broken or not run.alive))
-
-
-class _Sent(NamedTuple):
-    """What a request came to, after all its attempts."""
-
-    result: Reply | Failure
-    raw: RawReply | None
-    attempts: int
-    latency_s: float
-    cost_usd: float | None
 
 
 class OneByOne:
@@ -88,7 +67,6 @@ class OneByOne:
         self._purse = Purse(parts[0].ask.options.max_cost_usd)
         if run is not None:
             self._purse.spent_usd = run.cost or 0.0
-        self._rates: dict[int, Rate | None] = {}
         self._refused: dict[tuple[str, str, str], Failure] = {}
         self._known: dict[tuple[int, str], Outcome] = {}
         self._stopped = threading.Event()
@@ -257,7 +235,7 @@ class OneByOne:
         self._keep(key, entry)
         return entry
 
-    async def _send(self, ask: Ask, content: Callable[[], bytes]) -> _Sent:
+    async def _send(self, ask: Ask, content: Callable[[], bytes]) -> Sent:
         task = asyncio.current_task()
         assert task is not None
         with self._lock:
@@ -265,79 +243,10 @@ class OneByOne:
         try:
             if self._stopped.is_set():
                 raise asyncio.CancelledError
-            transport = ask.target.connect()
-        except PllmError as error:
-            return _Sent(failure_of(error), None, 0, 0.0, None)
-        try:
-            return await self._attempts(ask, transport, content)
+            return await send(ask, content, self._purse)
         finally:
             with self._lock:
                 self._going = None
-            await transport.aclose()
-
-    async def _attempts(self, ask: Ask, transport: Transport, make: Callable[[], bytes]) -> _Sent:
-        """Send until there is an answer, or no use in sending again."""
-        options, target = ask.options, ask.target
-        rate = self._rates.setdefault(id(ask), ask.rate())
-        budget = Budget(self._purse, rate, ask.output_limit, target.label)
-        expected = options.max_output_tokens or GUESSED_OUTPUT_TOKENS
-        sent = attempts = refusals = heals = 0
-        while True:
-            content = make()  # anew each time: what the model refuses may have been learned meanwhile
-            bound = budget.bound_usd(len(content))
-            if not budget.admit(bound):
-                told = f"Not sent: one more request could have passed max_cost_usd={options.max_cost_usd:g}."
-                return _Sent(Failure(FailureKind.BUDGET, told), None, sent, 0.0, None)
-            await _pace(ask.ceiling, len(content) / BYTES_PER_TOKEN + expected)
-            sent += 1
-            began = time.monotonic()
-            result, raw = await _asked(ask, transport, content)
-            latency = time.monotonic() - began
-            if isinstance(result, Reply):
-                cost = None if rate is None or result.usage is None else rate.cost_usd(result.usage)
-                budget.settle(bound, 1, cost, 0)
-                return _Sent(result, raw, sent, latency, cost)
-            budget.settle(bound, 1, 0.0, int(result.kind.maybe_paid))
-            if heals < _MOST_HEALS and target.heal(result, orjson.loads(content)):
-                heals += 1
-                continue
-            limited = result.kind is FailureKind.RATE_LIMIT
-            refusals, attempts = refusals + limited, attempts + (not limited)
-            delay = retry_delay_s(
-                result.kind,
-                attempts=attempts,
-                # There is no limiter here that would wait: each refusal does.
-                refusals=refusals + PACED_REFUSALS,
-                retry_after_s=result.retry_after_s,
-                max_retries=options.max_retries,
-                draw=random.random(),
-            )
-            if delay is None:
-                return _Sent(result, raw, sent, latency, None)
-            await asyncio.sleep(delay)
-
-
-async def _asked(ask: Ask, transport: Transport, content: bytes) -> tuple[Reply | Failure, RawReply | None]:
-    timeout_s = ask.options.timeout_s
-    try:
-        raw = await asyncio.wait_for(transport.post(ask.target.path, content), timeout_s)
-    except TimeoutError:
-        return Failure(FailureKind.TIMEOUT, f"No whole reply within timeout_s={timeout_s:g} s."), None
-    except TransportFault as fault:
-        return Failure(fault.kind, fault.message), None
-    return ask.target.read(raw), raw
-
-
-async def _pace(ceiling: Ceiling | None, tokens: float) -> None:
-    """Wait until the caller's own limit has room, and take it."""
-    if ceiling is None:
-        return
-    now = asyncio.get_running_loop().time()
-    wait = max(ceiling.requests.wait_s(now, 1.0), ceiling.tokens.wait_s(now, tokens))
-    # Taken before the wait, as of its end.
-    ceiling.requests.charge(now, 1.0)
-    ceiling.tokens.charge(now, tokens)
-    await asyncio.sleep(wait)
 
 
 def _failed(key: str, failure: Failure) -> Outcome:

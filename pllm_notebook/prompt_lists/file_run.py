@@ -9,13 +9,13 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import RunInterrupted, UsageError
 from pllm_notebook.prices import rate_of
 from pllm_notebook.prompt_lists.addresses import Addresses
+from pllm_notebook.prompt_lists.file_status import FileStatus
 from pllm_notebook.prompt_lists.groups import Group
 from pllm_notebook.prompt_lists.index import Index, index_of
 from pllm_notebook.prompt_lists.landing import Landing, offsets_of
@@ -30,7 +30,7 @@ from pllm_notebook.run.start import store_for
 from pllm_notebook.settings import Options, current
 from pllm_notebook.sinks import Display, sink_for
 
-__all__ = ["FileRun", "FileStatus"]
+__all__ = ["FileRun"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -39,58 +39,6 @@ _LOOK_S = 0.05
 _PLAIN: Mapping[str, Any] = dict.fromkeys(
     ("system", "pack", "samples", "models", "decide", "judge", "tools", "tool_choice", "run_tools", "temperature"), None
 ) | {"mode": "async", "errors": "coerce", "extra_body": {}, "progress": False, "salt": "", "wait": True}
-
-
-@dataclass(frozen=True, slots=True)
-class FileStatus:
-    """How the lines of a request file have ended.
-
-    Attributes:
-        save_filepath: Where the results are.
-        total: Requests in the file.
-        done_before: Of them, those that had a result when it began.
-        started: Lines taken up this time, from the cache or by a call.
-        in_progress: Of them, those that have not ended.
-        succeeded: Of them, those with the provider's response, whatever it says.
-        failed: Of them, those with an error.
-        rate_limit_errors: Of the failed, those that ended with a rate limit, after all attempts.
-        api_errors: Those that the provider refused otherwise, or could not serve.
-        other_errors: All others: no connection, no answer in time, no request at all.
-        put_off: Lines that have no result yet, for want of money (`max_cost_usd`), of an answer in the cache
-            (`cache="only"`), or because it was stopped.
-        cached: Of the succeeded, those that were in the cache.
-        cost_usd: Paid this time, None for unknown.
-    """
-
-    save_filepath: str
-    total: int
-    done_before: int
-    started: int
-    in_progress: int
-    succeeded: int
-    failed: int
-    rate_limit_errors: int
-    api_errors: int
-    other_errors: int
-    put_off: int
-    cached: int
-    cost_usd: float | None
-
-    @property
-    def complete(self) -> bool:
-        """Whether every line has its result."""
-        return self.put_off == 0 and self.in_progress == 0
-
-    def __str__(self) -> str:
-        cost = "cost unknown" if self.cost_usd is None else f"${self.cost_usd:.4f}"
-        before = f", {self.done_before:,} done before" if self.done_before else ""
-        left = f"; {self.put_off:,} put off" if self.put_off else ""
-        return (
-            f"{self.save_filepath}: {self.started:,} started, {self.in_progress:,} in progress, "
-            f"{self.succeeded:,} succeeded ({self.cached:,} from the cache), {self.failed:,} failed "
-            f"({self.rate_limit_errors:,} rate limit errors, {self.api_errors:,} API errors, "
-            f"{self.other_errors:,} other errors){left}{before}; {cost}"
-        )
 
 
 class FileRun:

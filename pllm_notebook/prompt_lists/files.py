@@ -22,7 +22,8 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.prompt_lists.addresses import Addresses
-from pllm_notebook.prompt_lists.file_run import FileRun, FileStatus
+from pllm_notebook.prompt_lists.file_run import FileRun
+from pllm_notebook.prompt_lists.file_status import FileStatus
 from pllm_notebook.settings import current
 
 __all__ = [

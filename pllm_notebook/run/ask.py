@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -19,9 +19,10 @@ from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Prompt, Request, Turn
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
+from pllm_notebook.run.offered import toolbox_for
+from pllm_notebook.run.shown_media import Shown, spare_of
 from pllm_notebook.schema import FittedSchema, OutputType, packed
 from pllm_notebook.settings import Options, current
-from pllm_notebook.tools import Toolbox
 
 if TYPE_CHECKING:
     from pllm_notebook.sim import Simulator
@@ -37,26 +38,11 @@ GUESSED_OUTPUT_TOKENS = 150
 OUTPUT_LIMIT_UNDER_BUDGET = 16_384
 # Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
 _WRAPPING_TOKENS = 24
-# What an image counts for in bytes, each of which bounds a token: providers cut larger ones down to about this many.
-_IMAGE_BYTES = 10_000
-# Documents have at most about a hundred pages, and each page is shown as an image.
-_DOCUMENT_BYTES = 100 * _IMAGE_BYTES
 # English text runs to about four bytes a token; estimates only, never what is charged.
 BYTES_PER_TOKEN = 4
 
 # White space, as a JSON string: providers refuse a block of text that has nothing else.
 _BLANK = re.compile(rb'"(?: |\\[nrt])*"')
-
-
-@dataclass(frozen=True)
-class _Shown(Body):
-    """A body with media in it.
-
-    Attributes:
-        spare: Its bytes that no token stands for.
-    """
-
-    spare: int
 
 
 class _Dress(NamedTuple):
@@ -125,7 +111,7 @@ class Ask:
     ) -> None:
         self.target = target
         self.calls = calls
-        self.toolbox = _toolbox(options, calls=calls)
+        self.toolbox = toolbox_for(options, calls=calls)
         self._marks = marks
         self._json_object = json_object
         self.sample = sample
@@ -223,8 +209,8 @@ class Ask:
             if isinstance(prompt, Body):
                 body = prompt
             else:
-                fields, spare = self.intended(self.dialogue(prompt)), _spare(prompt.turns)
-                body = _Shown(fields, spare) if spare else Body(fields)
+                fields, spare = self.intended(self.dialogue(prompt)), spare_of(prompt.turns)
+                body = Shown(fields, spare) if spare else Body(fields)
             orjson.dumps(body.fields)
         except UsageError as error:
             return Failure(FailureKind.INPUT, str(error))
@@ -259,7 +245,7 @@ class Ask:
     def size(self, words: Words) -> int:
         """Give the number of bytes that `content` would have, media counted by what they count for as tokens."""
         if isinstance(words, Body):
-            return len(self._wired(words.fields)) - (words.spare if isinstance(words, _Shown) else 0)
+            return len(self._wired(words.fields)) - (words.spare if isinstance(words, Shown) else 0)
         parts, text_json = self._fitting(words)
         return len(parts.before) + len(text_json) + len(parts.after)
 
@@ -302,7 +288,7 @@ class Ask:
 
     def size_of(self, dialogue: Dialogue) -> int:
         """Give the size of a whole conversation, as `size` does."""
-        return len(self.content_of(dialogue)) - _spare(dialogue.turns)
+        return len(self.content_of(dialogue)) - spare_of(dialogue.turns)
 
     def _key(self, body: Mapping[str, Any]) -> str:
         target = self.target
@@ -318,36 +304,6 @@ class Ask:
             return None
         hour = kept_for_an_hour(self.options.extra_body)
         return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
-
-
-def _spare(turns: Iterable[Turn]) -> int:
-    """Give the bytes of media that no token stands for."""
-    return sum(
-        max(0, len(media.data) - (_IMAGE_BYTES if media.mime.startswith("image/") else _DOCUMENT_BYTES))
-        for turn in turns
-        for media in turn.media
-    )
-
-
-def _toolbox(options: Options, *, calls: bool) -> Toolbox | None:
-    if not options.tools:
-        return None
-    box = Toolbox.of(options.tools, options.tool_choice, options.parallel_tool_calls)
-    if options.pack is not None and options.pack > 1:
-        raise UsageError(
-            "Rows that share a call (pack=) cannot each call tools. Leave one of them out. Nothing was sent."
-        )
-    if calls and options.run_tools:
-        raise UsageError(
-            "run_tools=True runs what the model calls, and then there are no calls left to give. Leave it out, or ask "
-            "for the answer (parse, complete). Nothing was sent."
-        )
-    if options.run_tools and (without := box.unrunnable()):
-        raise UsageError(
-            f"run_tools=True runs Python functions, and there is none behind {', '.join(map(repr, without))}. Give "
-            f"functions, or take the calls and run them yourself (df.llm.call_tools). Nothing was sent."
-        )
-    return box
 
 
 def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Target:

@@ -122,7 +122,8 @@ def test_what_waits_in_a_job_is_not_paid_for_live(luna: str, sim: Simulator, dir
 
 
 def test_what_is_on_the_wire_is_stored_before_a_block_pauses(luna: str, sim: Simulator, directory: Path) -> None:
-    sim.set(answers=lambda request: "yes", batch_s=LONG_S, latency_s=0.05)
+    # Longer than it takes to find that the job goes on.
+    sim.set(answers=lambda request: "yes", batch_s=LONG_S, latency_s=2)
     with session_in(directory, strategy="batch") as session:
         session.agent("one").ask_llm("by batch")
 
@@ -181,7 +182,7 @@ def test_replicates_are_calls_of_their_own_and_equal_calls_are_one(
         same = [agent.ask_llm("Well?") for _ in range(10)]
         session.resolve_all(same)
 
-    assert (counted(sim), len({reply.key for reply in same})) == (1, 1)
+    assert (counted(sim), len({reply.key for reply in same}), len({reply.question for reply in same})) == (1, 1, 1)
     with session_in(directory, strategy=strategy) as session, session.agent("one") as agent:
         drawn = [agent.ask_llm("Well?", replicate=index) for index in range(10)]
         session.resolve_all(drawn)
@@ -444,9 +445,12 @@ def test_an_await_gives_what_resolve_gives(luna: str, sim: Simulator, directory:
 def test_tasks_that_await_share_a_frontier(luna: str, sim: Simulator, directory: Path) -> None:
     sim.set(answers=lambda request: "yes", batch_s=LONG_S)
 
+    async def one(agent: Any, word: str) -> str:
+        return str(await agent.ask_llm(word))
+
     async def program() -> None:
         async with session_in(directory, strategy="batch") as session, session.agent("one") as agent:
-            await asyncio.gather(*(agent.ask_llm(f"leaf {number}") for number in range(5)))
+            await asyncio.gather(*(one(agent, f"leaf {number}") for number in range(5)))
             raise AssertionError("the block ends before this")
 
     asyncio.run(program())

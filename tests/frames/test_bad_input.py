@@ -116,7 +116,7 @@ def test_braces_in_the_prompt_and_in_cells_stay(echo: Callable[[], int]) -> None
 
 
 def test_half_a_surrogate_pair_fails_its_row_alone_and_is_not_sent(echo: Callable[[], int]) -> None:
-    frame = pd.DataFrame({"t": ["fine", "half \ud800 pair"]})
+    frame = pd.DataFrame({"t": ["fine", "half \ud800 pair"]}, dtype=object)
 
     with pytest.warns(UserWarning, match="1 of 2 rows failed"):
         out = frame.llm.parse(Named, "{t}")

@@ -95,6 +95,18 @@ def test_an_interrupted_program_keeps_what_it_has_and_goes_on(strategy: str, sim
     assert sim.stats().requests == sent + 7
 
 
+@pytest.mark.parametrize("strategy", ["sync", "async"])
+def test_a_program_runs_with_the_engine_on_the_notebooks_own_loop(
+    strategy: str, sim: Simulator, kernel: Kernel
+) -> None:
+    sim.set(answers=tournament_answers)
+    kernel.ok("pllm.configure(loop='notebook')")
+
+    cell = kernel.ok(TOURNAMENT.format(strategy=strategy, provider="openai"))
+
+    assert WINNER in cell.stdout
+
+
 def test_an_awaiting_cell_is_interrupted_and_pauses_like_any_other(sim: Simulator, kernel: Kernel) -> None:
     sim.set(answers=lambda request: "yes", latency_s=30, batch_s=LONG_S)
     program = """

@@ -1,0 +1,125 @@
+"""One request without the engine: on the loop that runs now, over a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import orjson
+
+from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine.retry import PACED_REFUSALS, retry_delay_s
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.protocols import Transport, TransportFault
+from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
+from pllm_notebook.run import Ask, Purse
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
+from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.courses import failure_of
+
+__all__ = ["Sent", "send"]
+
+_MOST_HEALS = 8
+
+
+class Sent(NamedTuple):
+    """What a request came to, after all its attempts.
+
+    Attributes:
+        result: The reply, or the failure after the last attempt.
+        raw: The last response as it came, None where there was none.
+        attempts: Requests that were sent.
+        latency_s: Of the last one.
+        cost_usd: Of the reply, None for unknown.
+    """
+
+    result: Reply | Failure
+    raw: RawReply | None
+    attempts: int
+    latency_s: float
+    cost_usd: float | None
+
+
+async def send(ask: Ask, make: Callable[[], bytes], purse: Purse) -> Sent:
+    """Send a request until there is an answer, or no use in sending it again.
+
+    Args:
+        ask: Whose target, options and ceiling it has.
+        make: Makes the wire's bytes.
+        purse: What it may cost.
+    """
+    try:
+        transport = ask.target.connect()
+    except PllmError as error:
+        return Sent(failure_of(error), None, 0, 0.0, None)
+    try:
+        return await _attempts(ask, transport, make, purse)
+    finally:
+        await transport.aclose()
+
+
+async def _attempts(ask: Ask, transport: Transport, make: Callable[[], bytes], purse: Purse) -> Sent:
+    options, target = ask.options, ask.target
+    rate = ask.rate()
+    budget = Budget(purse, rate, ask.output_limit, target.label)
+    expected = options.max_output_tokens or GUESSED_OUTPUT_TOKENS
+    sent = attempts = refusals = heals = 0
+    while True:
+        content = make()  # anew each time: what the model refuses may have been learned meanwhile
+        bound = budget.bound_usd(len(content))
+        if not budget.admit(bound):
+            told = f"Not sent: one more request could have passed max_cost_usd={options.max_cost_usd:g}."
+            return Sent(Failure(FailureKind.BUDGET, told), None, sent, 0.0, None)
+        await _pace(ask.ceiling, len(content) / BYTES_PER_TOKEN + expected)
+        sent += 1
+        began = time.monotonic()
+        result, raw = await _asked(ask, transport, content)
+        latency = time.monotonic() - began
+        if isinstance(result, Reply):
+            cost = None if rate is None or result.usage is None else rate.cost_usd(result.usage)
+            budget.settle(bound, 1, cost, 0)
+            return Sent(result, raw, sent, latency, cost)
+        budget.settle(bound, 1, 0.0, int(result.kind.maybe_paid))
+        if heals < _MOST_HEALS and target.heal(result, orjson.loads(content)):
+            heals += 1
+            continue
+        limited = result.kind is FailureKind.RATE_LIMIT
+        refusals, attempts = refusals + limited, attempts + (not limited)
+        delay = retry_delay_s(
+            result.kind,
+            attempts=attempts,
+            # There is no limiter here that would wait: each refusal does.
+            refusals=refusals + PACED_REFUSALS,
+            retry_after_s=result.retry_after_s,
+            max_retries=options.max_retries,
+            draw=random.random(),
+        )
+        if delay is None:
+            return Sent(result, raw, sent, latency, None)
+        await asyncio.sleep(delay)
+
+
+async def _asked(ask: Ask, transport: Transport, content: bytes) -> tuple[Reply | Failure, RawReply | None]:
+    timeout_s = ask.options.timeout_s
+    try:
+        raw = await asyncio.wait_for(transport.post(ask.target.path, content), timeout_s)
+    except TimeoutError:
+        return Failure(FailureKind.TIMEOUT, f"No whole reply within timeout_s={timeout_s:g} s."), None
+    except TransportFault as fault:
+        return Failure(fault.kind, fault.message), None
+    return ask.target.read(raw), raw
+
+
+async def _pace(ceiling: Ceiling | None, tokens: float) -> None:
+    """Wait until the caller's own limit has room, and take it."""
+    if ceiling is None:
+        return
+    now = asyncio.get_running_loop().time()
+    wait = max(ceiling.requests.wait_s(now, 1.0), ceiling.tokens.wait_s(now, tokens))
+    # Taken before the wait, as of its end.
+    ceiling.requests.charge(now, 1.0)
+    ceiling.tokens.charge(now, tokens)
+    await asyncio.sleep(wait)

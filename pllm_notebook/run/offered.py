@@ -1,0 +1,39 @@
+"""The tools that a question offers: whether its options go together with them."""
+
+from __future__ import annotations
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.settings import Options
+from pllm_notebook.tools import Toolbox
+
+__all__ = ["toolbox_for"]
+
+
+def toolbox_for(options: Options, *, calls: bool) -> Toolbox | None:
+    """Make a question's tools ready, None where it offers none.
+
+    Args:
+        options: As resolved.
+        calls: Whether the answer is what the model calls, and nobody runs it.
+
+    Raises:
+        UsageError: For tools that cannot be offered, or not with these options. Nothing was sent.
+    """
+    if not options.tools:
+        return None
+    box = Toolbox.of(options.tools, options.tool_choice, options.parallel_tool_calls)
+    if options.pack is not None and options.pack > 1:
+        raise UsageError(
+            "Rows that share a call (pack=) cannot each call tools. Leave one of them out. Nothing was sent."
+        )
+    if calls and options.run_tools:
+        raise UsageError(
+            "run_tools=True runs what the model calls, and then there are no calls left to give. Leave it out, or ask "
+            "for the answer (parse, complete). Nothing was sent."
+        )
+    if options.run_tools and (without := box.unrunnable()):
+        raise UsageError(
+            f"run_tools=True runs Python functions, and there is none behind {', '.join(map(repr, without))}. Give "
+            f"functions, or take the calls and run them yourself (df.llm.call_tools). Nothing was sent."
+        )
+    return box

@@ -1,0 +1,35 @@
+"""What media count for: their bytes are many times the tokens that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pllm_notebook.records import Body, Turn
+
+__all__ = ["Shown", "spare_of"]
+
+# What an image counts for in bytes, each of which bounds a token: providers cut larger ones down to about this many.
+_IMAGE_BYTES = 10_000
+# Documents have at most about a hundred pages, and each page is shown as an image.
+_DOCUMENT_BYTES = 100 * _IMAGE_BYTES
+
+
+@dataclass(frozen=True)
+class Shown(Body):
+    """A body with media in it.
+
+    Attributes:
+        spare: Its bytes that no token stands for.
+    """
+
+    spare: int
+
+
+def spare_of(turns: Iterable[Turn]) -> int:
+    """Give the bytes of media that no token stands for."""
+    return sum(
+        max(0, len(media.data) - (_IMAGE_BYTES if media.mime.startswith("image/") else _DOCUMENT_BYTES))
+        for turn in turns
+        for media in turn.media
+    )
