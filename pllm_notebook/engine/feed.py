@@ -70,6 +70,11 @@ class Job:
     hedged: bool = False
     last: Landing | None = None
 
+    @property
+    def request(self) -> tuple[str, int | None]:
+        """What two calls share that can be one request; an answer may be cut off at a limit that is not the other's."""
+        return self.key, self.output_limit
+
 
 @dataclass(slots=True)
 class Exchange:

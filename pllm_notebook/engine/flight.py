@@ -36,7 +36,7 @@ class Flight:
     task: asyncio.Task[None]
 
     def __init__(self, feed: Feed, job: Job, stamp: Stamp, passengers: list[tuple[Feed, Job]]) -> None:
-        self.key = job.key
+        self.key = job.request
         self.stamp = stamp
         self.timeout_s = feed.timeout_s
         self.deadline = stamp.sent_at + feed.timeout_s
@@ -81,7 +81,7 @@ class Deadlines:
         flights: What is on the wire, by key.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, flights: Mapping[str, Flight]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, flights: Mapping[tuple[str, int | None], Flight]) -> None:
         self._loop = loop
         self._flights = flights
         self._timer: asyncio.TimerHandle | None = None

@@ -198,8 +198,8 @@ class Lane:
                 continue
             # Joining costs nothing, so neither a full window nor a limit keeps a run from it: a call that it
             # does not join now may have landed when its turn comes, and would be paid for again.
-            if job.key in traffic.flights:
-                traffic.flights[job.key].join(feed, job)
+            if job.request in traffic.flights:
+                traffic.flights[job.request].join(feed, job)
                 idle = 0
                 continue
             full, wait = traffic.gate(feed, job, now)
@@ -213,7 +213,7 @@ class Lane:
             if (job.attempts or job.refusals or job.heals) and feed.answered is not None and feed.answered(job):
                 continue
             flight = traffic.launch(feed, job, now, [(feed, job)])
-            traffic.flights[job.key] = flight
+            traffic.flights[job.request] = flight
             mine = self._depart(flight, carrier, mine)
         if not held:
             for feed in list(feeds):

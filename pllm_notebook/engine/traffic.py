@@ -19,12 +19,12 @@ class Traffic:
         limiter: The account's limits.
 
     Attributes:
-        flights: By key; of a call that was sent twice, the older one.
+        flights: By `Job.request`; of a call that was sent twice, the older one.
         requests: Their number, more than the flights by those that were sent a second time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limiter: Limiter) -> None:
-        self.flights: dict[str, Flight] = {}
+        self.flights: dict[tuple[str, int | None], Flight] = {}
         self.requests = 0
         self._limiter = limiter
         self._deadlines = Deadlines(loop, self.flights)

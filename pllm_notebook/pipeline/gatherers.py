@@ -33,6 +33,8 @@ class Batch(Strategy):
 
     def need(self, question: Question) -> None:
         with self._lock:
+            # A program that looks at 10,000 known answers does not go through all of them each time.
+            self._open = [each for each in self._open if not each.done.is_set()]
             if not question.done.is_set() or any(each.stage == "pending" for each in self._open):
                 if question not in self._open:
                     self._open.append(question)

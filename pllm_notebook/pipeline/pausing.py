@@ -47,12 +47,17 @@ class Summary:
         if self.estimate is not None:
             told = "A dry run ends here: this would be asked next. Nothing was sent."
             return [f"{where}: {told}", *repr(self.estimate).splitlines()]
-        price = "an unknown price" if self.cost_usd is None else f"about ${self.cost_usd:,.4f}"
         parts = []
         if self.submitted:
-            parts.append(f"submitted {_many(self.submitted, 'call')} in {_many(self.jobs, 'batch job')} ({price})")
+            jobs = _many(self.jobs, "batch job")
+            parts.append(f"submitted {_many(self.submitted, 'call')} in {jobs} ({self._price()})")
         parts.append(f"awaiting {_many(self.awaited, 'call')} in {_many(self.awaited_jobs, 'batch job')}")
         return [f"{where}: {'; '.join(parts)}.", "Run the program again to go on from here."]
+
+    def _price(self) -> str:
+        if self.cost_usd is None:
+            return "an unknown price"
+        return "less than $0.0001" if 0 < self.cost_usd < 0.0001 else f"about ${self.cost_usd:,.4f}"
 
 
 class Paused(BaseException):

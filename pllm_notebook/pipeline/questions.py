@@ -65,7 +65,7 @@ class Question:
         found = self._place.retrieve(self.call, self.since)
         if isinstance(found, Present):
             self._answer = found.answer
-            self._end("cached")
+            self._end("cached" if self._sending is None else "stored")
         elif isinstance(found, Failed):
             self._error = found.error
             self._end("failed")

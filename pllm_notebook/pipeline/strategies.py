@@ -24,7 +24,7 @@ class Strategy(ABC):
 
     def __init__(self, around: Circumstances) -> None:
         self._around = around
-        # Asked since the last point that the program has passed for good.
+        # Asked since the last point that the program has passed for good, and not answered by then.
         self._open: list[Question] = []
 
     @property
@@ -34,7 +34,8 @@ class Strategy(ABC):
 
     def asked(self, question: Question) -> None:
         """Hear of a call that the program asks; whatever there is of it has been looked at."""
-        self._open.append(question)
+        if not question.done.is_set():
+            self._open.append(question)
 
     @abstractmethod
     def need(self, question: Question) -> None:

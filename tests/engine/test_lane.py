@@ -234,6 +234,20 @@ def test_equal_calls_of_two_runs_are_sent_once() -> None:
     assert requests == 20
 
 
+def test_a_call_joins_none_whose_answer_may_be_cut_off_elsewhere() -> None:
+    async def main() -> int:
+        server = ModelServer()
+        lane = lane_to(server)
+        one, two = Calls(keys(5), output_limit=16), Calls(keys(5))
+        lane.attach(one.feed)
+        lane.attach(two.feed)
+        await one.all()
+        await two.all()
+        return server.requests
+
+    assert run_virtual(main) == 10
+
+
 def test_a_run_joins_what_is_in_flight_even_when_no_more_may_leave() -> None:
     async def main() -> int:
         server = ModelServer()

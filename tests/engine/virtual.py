@@ -68,10 +68,12 @@ class Calls:
 
     Args:
         keys: One call each, in order.
+        output_limit: Of each call's answer.
     """
 
-    def __init__(self, keys: list[str], **feed: Any) -> None:
+    def __init__(self, keys: list[str], *, output_limit: int | None = None, **feed: Any) -> None:
         self.keys = keys
+        self._output_limit = output_limit
         self.landed: dict[int, Landing] = {}
         self.order: list[int] = []
         self._next = 0
@@ -83,7 +85,7 @@ class Calls:
             return None
         n, self._next = self._next, self._next + 1
         key = self.keys[n]
-        return Job(key, lambda: key.encode(), 20.0, self._done, n)
+        return Job(key, lambda: key.encode(), 20.0, self._done, n, output_limit=self._output_limit)
 
     def _done(self, job: Job, landing: Landing) -> None:
         assert job.tag not in self.landed, "a call ends once"

@@ -221,7 +221,7 @@ def test_unloading_takes_everything_away_and_loading_twice_is_once(kernel: Kerne
     ours = "[t for t in ip.input_transformers_cleanup if t.__module__.startswith('pllm')]"
     matchers = "[m for m in ip.Completer.custom_matchers if m.__module__.startswith('pllm')]"
     kernel.ok("ip = get_ipython()")
-    assert kernel.value(f"[len({ours}), len({matchers})]") == [1, 1]
+    assert kernel.value(f"[len({ours}), len({matchers})]") == [2, 1]
 
     kernel.ok("%unload_ext pllm_notebook")
 
