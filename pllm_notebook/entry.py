@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.records import Finish, Reply, ToolCall, Usage
+from pllm_notebook.conversation import ToolCall
+from pllm_notebook.records import Finish, Reply, Usage
 
 __all__ = ["Entry"]
 

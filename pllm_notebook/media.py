@@ -14,8 +14,8 @@ import re
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from pllm_notebook.conversation import Media
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import Media
 from pllm_notebook.redaction import redacted
 
 __all__ = ["ANY_IMAGE", "media_of"]

@@ -19,8 +19,8 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Body, Prompt, Turn
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.records import Body, Prompt, Turn
 
 __all__ = ["ITEMS", "Template", "as_data", "as_text", "in_words", "instruction", "labelled", "packed"]
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pllm_notebook.conversation import Request
 from pllm_notebook.entry import Entry
 from pllm_notebook.records import (
     BatchLimits,
@@ -22,7 +23,6 @@ from pllm_notebook.records import (
     RawReply,
     RemoteJob,
     Reply,
-    Request,
 )
 
 __all__ = ["BatchDesk", "BatchRefused", "MalformedReply", "Sink", "Store", "Transport", "TransportFault", "Wire"]
@@ -134,7 +134,7 @@ class Wire(Protocol):
     A new provider is one class with these methods and one `schema.Dialect`.
 
     Attributes:
-        form: Names the format, for what only it can read (`records.Echo`).
+        form: Names the format, for what only it can read (`conversation.Echo`).
     """
 
     form: str

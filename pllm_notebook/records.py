@@ -7,35 +7,26 @@ what came back; an *outcome* is the reply or failure of one row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
+from pllm_notebook.conversation import Echo, ToolCall
 from pllm_notebook.shown import without_controls
 
 __all__ = [
     "BatchLimits",
     "BatchResult",
-    "Body",
-    "Dialogue",
-    "Echo",
     "FailedCall",
     "Failure",
     "FailureKind",
     "Finish",
     "LimitReport",
-    "Media",
     "Price",
     "Progress",
-    "Prompt",
     "RawReply",
     "RemoteJob",
     "Reply",
-    "Request",
-    "Tool",
-    "ToolCall",
-    "ToolResult",
-    "Turn",
     "Usage",
 ]
 
@@ -152,155 +143,6 @@ class Price:
     """US dollars for one call, or None where no one knows the model's price."""
 
     total_usd: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """An image or a document that the model is shown.
-
-    Attributes:
-        mime: "image/png", "application/pdf", …
-        data: The file in base64, "" where there is an address.
-        url: Where the provider fetches it itself, "" where there is the file.
-        name: Of a document, "" for none.
-    """
-
-    mime: str
-    data: str = ""
-    url: str = ""
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool that the model may call.
-
-    Attributes:
-        name: Letters, digits, `_` and `-`, at most 64.
-        description: What it is for.
-        schema: JSON schema of the arguments, an object, fitted to the provider.
-        strict: Whether the schema is one that the provider can guarantee.
-    """
-
-    name: str
-    description: str
-    schema: Mapping[str, Any]
-    strict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call that the model made.
-
-    Attributes:
-        id: The provider's, or one made from its place where the provider gives none.
-        name: Of the tool.
-        arguments: JSON, as the model wrote it.
-    """
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool gave.
-
-    Attributes:
-        id: Of the call.
-        name: Of the tool.
-        content: As the model reads it.
-        failed: Whether it is an error's message.
-    """
-
-    id: str
-    name: str
-    content: str
-    failed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """A model's message as its provider wants it given back, unchanged: with signatures and reasoning.
-
-    Attributes:
-        form: Name of the wire format that can read it (`Wire.form`).
-        content: JSON.
-    """
-
-    form: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of a conversation.
-
-    Attributes:
-        role: Who speaks; "tool" gives the results of the calls in the turn before.
-        text: "" where there is none.
-        media: What is shown before the text; of users alone.
-        calls: Of assistants alone.
-        results: Of tools alone.
-        echo: The same message in the provider's own words, which the same wire format sends in place of the rest.
-    """
-
-    role: Literal["user", "assistant", "tool"]
-    text: str
-    media: tuple[Media, ...] = ()
-    calls: tuple[ToolCall, ...] = ()
-    results: tuple[ToolResult, ...] = ()
-    echo: Echo | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Dialogue:
-    """A row's prompt that is more than a text: a whole conversation, media, or an instruction of its own.
-
-    Attributes:
-        turns: The user's last, or tools' results; an assistant's last turn is the beginning of the answer (prefill).
-        system: In place of the question's own instruction; None for that.
-    """
-
-    turns: tuple[Turn, ...]
-    system: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A row's prompt that is a whole request, as its caller wrote it: the intended body itself."""
-
-    fields: Mapping[str, Any]
-
-
-Prompt = str | Dialogue | Body
-"""What one row asks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A call before any provider has put it in its own words.
-
-    `schema` is a JSON schema already fitted to the provider, None for plain text.
-    `max_output_tokens` None leaves the provider's own limit (or, where it demands one,
-    the adapter's). `tool_choice` is "auto", "required", "none" or the name of a tool;
-    `parallel_tool_calls` None leaves the provider's own way. `json_object` asks for JSON of any
-    shape, where there is no schema.
-    """
-
-    model: str
-    turns: tuple[Turn, ...]
-    system: str | None = None
-    schema: Mapping[str, Any] | None = None
-    schema_name: str = "answer"
-    temperature: float | None = None
-    max_output_tokens: int | None = None
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
-    tools: tuple[Tool, ...] = ()
-    tool_choice: str = "auto"
-    parallel_tool_calls: bool | None = None
-    json_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)

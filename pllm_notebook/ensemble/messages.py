@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pllm_notebook.conversation import Turn
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import Turn
 
 __all__ = ["Conversation", "read_messages"]
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+from pllm_notebook.conversation import Turn
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.ensemble.decisions import Member, Plan
@@ -16,7 +17,6 @@ from pllm_notebook.ensemble.reasoning import reasoned
 from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import Turn
 from pllm_notebook.run import (
     Ask,
     Estimate,

@@ -18,8 +18,8 @@ from typing import Any, cast
 from pydantic import BaseModel, Field, create_model
 from pydantic_core import to_jsonable_python
 
+from pllm_notebook.conversation import Turn
 from pllm_notebook.ensemble.votes import Tally, identity
-from pllm_notebook.records import Turn
 from pllm_notebook.schema import OutputType
 
 __all__ = ["DECISION_MAKER_PROMPT", "Scores", "ballot", "scores_of", "shown_order", "verdict_type"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
+from pllm_notebook.conversation import Dialogue, Media, Prompt, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.rows import Given
 from pllm_notebook.media import media_of
-from pllm_notebook.records import Dialogue, Failure, FailureKind, Media, Prompt, Turn
+from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["ShownPrompts"]
 

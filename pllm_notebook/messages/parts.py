@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Media, ToolCall, ToolResult
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.media import ANY_IMAGE, media_of
-from pllm_notebook.records import Media, ToolCall, ToolResult
 
 __all__ = ["Part", "Private", "call_of", "parts_of", "text_of"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages.parts import Private, call_of, parts_of, text_of
-from pllm_notebook.records import Dialogue, Echo, Media, ToolCall, ToolResult, Turn
 
 __all__ = ["dialogue_of"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pllm_notebook.conversation import Media, Turn
 from pllm_notebook.media import media_of
-from pllm_notebook.records import Media, Turn
 
 __all__ = ["content_of", "messages_of"]
 

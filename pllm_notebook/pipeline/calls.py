@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.records import Prompt
 from pllm_notebook.run import Ask, ask_for, options_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import StructuredTool, Toolbox

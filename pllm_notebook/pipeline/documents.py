@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pllm_notebook.conversation import Media, Prompt
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.pipeline.files import hash_of, make_directory, write_whole
 from pllm_notebook.pipeline.reading import prompt_of
-from pllm_notebook.records import Media, Prompt
 from pllm_notebook.redaction import redacted
 from pllm_notebook.shown import in_html, without_controls
 

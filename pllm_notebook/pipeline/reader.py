@@ -10,11 +10,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import orjson
 from pydantic import BaseModel
 
+from pllm_notebook.conversation import Dialogue, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.media import media_of
 from pllm_notebook.messages import dialogue_of as said_in
 from pllm_notebook.messages import messages_of
-from pllm_notebook.records import Dialogue, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.tools.calls import Called, CalledTool, ToolCallOutput
 
 __all__ = ["Answer", "Conversation", "Keeper", "Reader", "delimited"]

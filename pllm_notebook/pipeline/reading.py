@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pllm_notebook.conversation import Dialogue, Prompt, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.reader import Keeper, Reader
-from pllm_notebook.records import Dialogue, Prompt, Turn
 
 __all__ = ["dialogue_of", "prompt_of", "said_by"]
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pllm_notebook.conversation import Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.calls import Call
 from pllm_notebook.pipeline.failing import ErrorResponse
 from pllm_notebook.pipeline.retrieving import Answer, Failed, Place, Present, Retrieved
-from pllm_notebook.records import Turn, Usage
+from pllm_notebook.records import Usage
 from pllm_notebook.schema import extract_json
 from pllm_notebook.tools import Called, CalledTool
 

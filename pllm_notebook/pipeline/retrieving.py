@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.batch import Job, Journal
+from pllm_notebook.conversation import Echo, ToolCall
 from pllm_notebook.engine import engine
 from pllm_notebook.entry import Entry
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.failing import KEPT, ErrorResponse
-from pllm_notebook.records import Echo, FailedCall, Failure, RawReply, Reply, ToolCall, Usage
+from pllm_notebook.records import FailedCall, Failure, RawReply, Reply, Usage
 from pllm_notebook.run import Ask, Outcome
 from pllm_notebook.run.jobs.errands import has_journal
 from pllm_notebook.run.settle import Arrival, settle

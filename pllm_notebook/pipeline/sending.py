@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine, engine
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.questions import Question
 from pllm_notebook.pipeline.retrieving import Place
-from pllm_notebook.records import Prompt
 from pllm_notebook.run import Estimate, Run, WholePrompts, estimate_rows, parts_of, start_list
 from pllm_notebook.run.lists import Part, PromptList
 from pllm_notebook.settings import current

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.agents import Agent
 from pllm_notebook.pipeline.blocks import Block
@@ -27,7 +28,7 @@ from pllm_notebook.pipeline.retrieving import Answer, Failed, Place, Retrieved
 from pllm_notebook.pipeline.sending import Courier
 from pllm_notebook.pipeline.terms import BATCH_FROM, Terms
 from pllm_notebook.pipeline.throttling import Throttler
-from pllm_notebook.records import FailureKind, Prompt
+from pllm_notebook.records import FailureKind
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.settings import current

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, overload
 from urllib.parse import quote
 
+from pllm_notebook.conversation import Dialogue, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.reader import Keeper
 from pllm_notebook.pipeline.reading import said_by
 from pllm_notebook.pipeline.trees import Tree, drawn, drawn_in_html
-from pllm_notebook.records import Dialogue, Turn
 from pllm_notebook.shown import in_html
 
 __all__ = ["Asking", "MessageState", "kept_state"]

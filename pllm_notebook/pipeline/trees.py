@@ -15,10 +15,10 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Echo, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.files import append_lines, hash_of, make_directory
-from pllm_notebook.records import Echo, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.shown import in_html, without_controls
 
 __all__ = ["Node", "Said", "Tree", "drawn", "drawn_in_html"]

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pllm_notebook.conversation import Dialogue, Prompt
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
 from pllm_notebook.prompt_lists.targets import model_of, takes_prefill
-from pllm_notebook.records import Dialogue, Failure, FailureKind, Prompt
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Part, ask_for, options_for, parts_of
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.schema import OutputType

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pllm_notebook.conversation import Dialogue
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages import content_of, dialogue_of, messages_of
 from pllm_notebook.prompt_lists.config import LLMConfig
@@ -23,7 +24,6 @@ from pllm_notebook.prompt_lists.outputs import LLMOutput
 from pllm_notebook.prompt_lists.targets import target_of
 from pllm_notebook.prompt_lists.turns import turns_of
 from pllm_notebook.providers.bodies import schema_instruction
-from pllm_notebook.records import Dialogue
 from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
 __all__ = ["LLMPromptContext"]

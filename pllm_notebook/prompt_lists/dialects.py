@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
+from pllm_notebook.conversation import Dialogue, Request, Tool
 from pllm_notebook.messages import dialogue_of
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers.models import CHEAP
-from pllm_notebook.records import Dialogue, Request, Tool
 
 __all__ = [
     "AnthropicMessages",

@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.prompt_lists.direct import Sent, send
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Prompt
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run import Ask, Ledger, Outcome, Part, Purse, Run
 from pllm_notebook.run.arrivals import Arrival, Calling

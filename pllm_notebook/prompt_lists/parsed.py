@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import ToolCall
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.prompt_lists.lines import Result, read_result
@@ -15,7 +16,7 @@ from pllm_notebook.protocols import MalformedReply, Wire
 from pllm_notebook.providers.anthropic import Messages
 from pllm_notebook.providers.google import Generate
 from pllm_notebook.providers.openai import Chat, Responses
-from pllm_notebook.records import FailureKind, Finish, Reply, ToolCall
+from pllm_notebook.records import FailureKind, Finish, Reply
 from pllm_notebook.schema import extract_json
 
 __all__ = ["parse_results_file"]

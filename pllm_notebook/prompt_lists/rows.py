@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.prompt_lists.asking import Asked
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
 from pllm_notebook.prompt_lists.outputs import LLMOutput
 from pllm_notebook.prompt_lists.reading import output_for, unanswered
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Prompt
 from pllm_notebook.run import Ledger, Outcome, Run, WholePrompts, start_list
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.settle import Arrival, settle

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from pllm_notebook.conversation import Request, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.config import LLMConfig
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Request, Turn
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pllm_notebook.conversation import ToolCall, ToolResult, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.outputs import LLMOutput
 from pllm_notebook.protocols import Wire
-from pllm_notebook.records import ToolCall, ToolResult, Turn
 from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
 __all__ = ["turns_of"]

@@ -11,12 +11,13 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
+from pllm_notebook.conversation import Body, Dialogue, Prompt, Turn
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.prompt_lists.addresses import body_for
 from pllm_notebook.prompt_lists.groups import Group
 from pllm_notebook.prompt_lists.index import Index
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Body, Dialogue, Failure, Prompt, Turn
+from pllm_notebook.records import Failure
 from pllm_notebook.run import Ask, Part, Purse, Run, WholePrompts, forget, options_for, start_list
 from pllm_notebook.run.lists import ListCourse
 

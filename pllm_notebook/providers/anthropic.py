@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Echo, Request
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
@@ -23,7 +24,7 @@ from pllm_notebook.providers.bodies import (
 )
 from pllm_notebook.providers.models import refuses_prefill
 from pllm_notebook.providers.stainless import StainlessTransport
-from pllm_notebook.records import Echo, Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
+from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
 
 __all__ = ["Messages", "connect"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Media, Request, ToolCall, Turn
 from pllm_notebook.providers.bodies import arguments_of, echoed
 from pllm_notebook.providers.media import PDF, is_image, untaken
-from pllm_notebook.records import Media, Request, ToolCall, Turn
 
 __all__ = ["calls", "has_mark", "marked", "message", "tools"]
 

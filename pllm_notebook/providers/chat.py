@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Echo, Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import openai_says
@@ -21,7 +22,7 @@ from pllm_notebook.providers.bodies import (
     schema_instruction,
 )
 from pllm_notebook.providers.media import PDF, data_url, is_image, untaken
-from pllm_notebook.records import Echo, Failure, Finish, LimitReport, Media, RawReply, Reply, Request, ToolCall, Turn
+from pllm_notebook.records import Failure, Finish, LimitReport, RawReply, Reply
 
 __all__ = ["Chat", "keyed"]
 

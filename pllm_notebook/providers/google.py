@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Echo, Request
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingPackageError
 from pllm_notebook.protocols import MalformedReply, TransportFault
 from pllm_notebook.providers import google_parts as parts
 from pllm_notebook.providers import refusals
 from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
-from pllm_notebook.records import Echo, Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Request, Usage
+from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
 from pllm_notebook.redaction import redacted
 
 __all__ = ["Generate", "connect"]

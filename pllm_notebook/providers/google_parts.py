@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.providers.bodies import arguments_of, echoed, numbered
 from pllm_notebook.providers.media import PDF, untaken
-from pllm_notebook.records import Media, Request, ToolCall, Turn
 
 __all__ = ["calls", "content", "tools"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pllm_notebook.conversation import Request
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.providers.chat import Chat
-from pllm_notebook.records import Request
 
 __all__ = ["LocalChat"]
 

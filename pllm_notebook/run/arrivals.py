@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pllm_notebook.conversation import Dialogue, Prompt
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import Dialogue, Failure, Prompt
+from pllm_notebook.records import Failure
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.tools import ReadCall

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from pllm_notebook.conversation import Body, Dialogue, Prompt, Request, Turn
 from pllm_notebook.credentials import Key
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
-from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Prompt, Request, Turn
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
 from pllm_notebook.run.offered import toolbox_for

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from pllm_notebook.conversation import Body, Dialogue, Prompt
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Prompt
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.arrivals import PromptLost
 from pllm_notebook.run.ask import Ask, Words
 from pllm_notebook.run.outcomes import Ledger, Outcome

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pllm_notebook import prompts
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import Failure, Prompt, Usage
+from pllm_notebook.records import Failure, Usage
 from pllm_notebook.shown import in_html, without_controls
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
+from pllm_notebook.conversation import Dialogue, Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.prompts import in_words
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Dialogue, FailedCall, Failure, FailureKind, Prompt
+from pllm_notebook.records import FailedCall, Failure, FailureKind
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.shared_store import SharedStore
 

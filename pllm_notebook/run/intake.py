@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Prompt
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.settle import Arrival, Settled, settle

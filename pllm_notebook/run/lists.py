@@ -11,10 +11,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Prompt
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.composed import ComposedCourse

@@ -8,9 +8,10 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, Prompt
+from pllm_notebook.records import Failure
 from pllm_notebook.run.arrivals import PromptLost
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.failed import KeptFailures

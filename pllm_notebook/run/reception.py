@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine, Landing
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Prompt
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.backlog import Backlog

@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, RunInterrupted
 from pllm_notebook.protocols import Sink, Store
-from pllm_notebook.records import Failure, FailureKind, Progress, Prompt
+from pllm_notebook.records import Failure, FailureKind, Progress
 from pllm_notebook.run.ask import Ask, simulate
 from pllm_notebook.run.collector import collector
 from pllm_notebook.run.course import Course, State

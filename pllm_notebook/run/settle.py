@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import orjson
 
+from pllm_notebook.conversation import Body, Dialogue, Prompt, Turn
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Body, Dialogue, Failure, FailureKind, Finish, Prompt, Turn
+from pllm_notebook.records import Failure, FailureKind, Finish
 from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, PromptLost, Repair
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome

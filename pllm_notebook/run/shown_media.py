@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pllm_notebook.records import Body, Turn
+from pllm_notebook.conversation import Body, Turn
 
 __all__ = ["Shown", "spare_of"]
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pllm_notebook.conversation import Turn
 from pllm_notebook.credentials import Key
 from pllm_notebook.engine import Engine, engine, shutdown
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Turn
 from pllm_notebook.run.ask import Ask, simulate, target_for
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import Course, Sender

@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import ToolResult
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import FailureKind, Finish, ToolResult
+from pllm_notebook.records import FailureKind, Finish
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run.arrivals import Arrival
 from pllm_notebook.run.ask import Ask

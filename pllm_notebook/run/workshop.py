@@ -14,10 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Prompt
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.arrivals import Arrival, Calling
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, field_validator
 
-from pllm_notebook import records
+from pllm_notebook import conversation
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.prompts import as_data
 from pllm_notebook.schema import PLAIN, Dialect, FittedSchema, Invalid, OutputType
@@ -50,7 +50,7 @@ class StructuredTool(BaseModel):
     _output: OutputType | None = PrivateAttr(None)
     # Made once: the type of the arguments with its adapter, and the tool for each dialect.
     _kind: tuple[Any, TypeAdapter[Any]] | None = PrivateAttr(None)
-    _fitted: dict[Dialect, tuple[records.Tool, FittedSchema]] = PrivateAttr(default_factory=dict)
+    _fitted: dict[Dialect, tuple[conversation.Tool, FittedSchema]] = PrivateAttr(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -110,7 +110,7 @@ class StructuredTool(BaseModel):
         """The type that its arguments are validated as: the one that it was made of, else one made of its schema."""
         return kind_of(self.json_schema, self.name) if self._output is None else self._output.kind
 
-    def fit(self, dialect: Dialect) -> records.Tool:
+    def fit(self, dialect: Dialect) -> conversation.Tool:
         """Give the tool as one provider is asked for it; the same object for the same dialect.
 
         Raises:
@@ -157,11 +157,11 @@ class StructuredTool(BaseModel):
         # Half a surrogate pair is no text that could be sent.
         return result.encode("utf-8", "replace").decode()
 
-    def _fit(self, dialect: Dialect) -> tuple[records.Tool, FittedSchema]:
+    def _fit(self, dialect: Dialect) -> tuple[conversation.Tool, FittedSchema]:
         found = self._fitted.get(dialect)
         if found is None:
             fitted, strict = self._asked(dialect)
-            tool = records.Tool(self.name, self.description, fitted.schema, strict)
+            tool = conversation.Tool(self.name, self.description, fitted.schema, strict)
             found = self._fitted[dialect] = tool, self._reader(fitted)
         return found
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pllm_notebook import records
+from pllm_notebook import conversation
+from pllm_notebook.conversation import ToolCall
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError, guess
-from pllm_notebook.records import FailureKind, ToolCall
+from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import Dialect, Invalid
 from pllm_notebook.schema.limits import check_limits
 from pllm_notebook.tools.calls import CalledTool
@@ -86,7 +87,7 @@ class Toolbox:
             )
         return cls(tools, choice, parallel)
 
-    def fit(self, dialect: Dialect, beside: Mapping[str, Any] | None = None) -> tuple[records.Tool, ...]:
+    def fit(self, dialect: Dialect, beside: Mapping[str, Any] | None = None) -> tuple[conversation.Tool, ...]:
         """Give the tools as one provider is asked for them.
 
         Where a provider counts over all guaranteed schemas of a request, those that would pass its limits are sent

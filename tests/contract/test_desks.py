@@ -15,9 +15,10 @@ import pytest
 from google import genai
 from google.genai import types
 
+from pllm_notebook.conversation import Request, Turn
 from pllm_notebook.protocols import BatchDesk, BatchRefused, TransportFault
 from pllm_notebook.providers import Target, resolve
-from pllm_notebook.records import BatchResult, Failure, FailureKind, RawReply, RemoteJob, Reply, Request, Turn
+from pllm_notebook.records import BatchResult, Failure, FailureKind, RawReply, RemoteJob, Reply
 from pllm_notebook.sim import Simulator
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, Side
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.records import Body, Dialogue, FailureKind, Prompt, Turn
+from pllm_notebook.conversation import Body, Dialogue, Prompt, Turn
+from pllm_notebook.records import FailureKind
 from pllm_notebook.run import Run, WholePrompts, ask_for, options_for, parts_of, start_list
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.sides import ANTHROPIC, OPENAI, reach

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
+from pllm_notebook.conversation import Body
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import Body
 from pllm_notebook.run import Part, ask_for, options_for, start_list
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.tools import StructuredTool

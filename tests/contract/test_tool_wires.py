@@ -11,23 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
+from pllm_notebook.conversation import Dialogue, Echo, Media, Request, Tool, ToolCall, ToolResult, Turn
 from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.providers import Target, resolve
-from pllm_notebook.records import (
-    Dialogue,
-    Echo,
-    Failure,
-    FailureKind,
-    Finish,
-    Media,
-    RawReply,
-    Reply,
-    Request,
-    Tool,
-    ToolCall,
-    ToolResult,
-    Turn,
-)
+from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSES, Side, reach
 from tests.contract.test_desks import with_desk

@@ -10,9 +10,9 @@ import pytest
 from anthropic.types import TextBlockParam
 from pydantic import BaseModel, TypeAdapter
 
+from pllm_notebook.conversation import Dialogue, Turn
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.records import Dialogue, Turn
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.start import ask_for, options_for
 from pllm_notebook.schema import OutputType

@@ -12,11 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.reader import delimited
 from pllm_notebook.pipeline.reading import dialogue_of, prompt_of, said_by
-from pllm_notebook.records import Dialogue, Echo, FailureKind, Media, ToolCall, ToolResult, Turn
+from pllm_notebook.records import FailureKind
 from pllm_notebook.run import ask_for, options_for
 from pllm_notebook.tools.calls import Called, CalledTool, ToolCallOutput
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pllm_notebook.conversation import Media
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.media import media_of
-from pllm_notebook.records import Media
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
 PDF = b"%PDF-1.7\nrest"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, Turn
 from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.reading import dialogue_of
 from pllm_notebook.pipeline.states import MessageState, kept_state
 from pllm_notebook.pipeline.trees import Tree
-from pllm_notebook.records import Dialogue, Echo, Media, ToolCall, Turn
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 

@@ -20,11 +20,12 @@ from pllm_notebook import (
     msg_dict_to_google,
     msg_dict_to_oai,
 )
+from pllm_notebook.conversation import Echo, Media, ToolCall, ToolResult, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages import dialogue_of, messages_of
 from pllm_notebook.prompt_lists.asking import output_of
 from pllm_notebook.prompt_lists.outputs import LLMToolCall
-from pllm_notebook.records import Echo, Media, ToolCall, ToolResult, Turn, Usage
+from pllm_notebook.records import Usage
 from pllm_notebook.schema import OPENAI, OutputType
 
 PNG = base64.b64decode(

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from pllm_notebook.conversation import Echo, Media, Request, Tool, ToolCall, ToolResult, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import resolve
@@ -17,18 +18,7 @@ from pllm_notebook.providers.google import Generate
 from pllm_notebook.providers.local_chat import LocalChat
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.providers.responses import Responses
-from pllm_notebook.records import (
-    Echo,
-    Failure,
-    FailureKind,
-    Finish,
-    Media,
-    Request,
-    Tool,
-    ToolCall,
-    ToolResult,
-    Turn,
-)
+from pllm_notebook.records import Failure, FailureKind, Finish
 
 WIRES: dict[str, tuple[Wire, str]] = {
     "chat": (Chat(), "gpt-6-luna"),

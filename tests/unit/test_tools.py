@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from pllm_notebook.conversation import ToolCall
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import FailureKind, ToolCall
+from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect, Invalid
 from pllm_notebook.tools import CalledTool, StructuredTool, Toolbox
 from pllm_notebook.tools.docstrings import described
