@@ -9,7 +9,6 @@
      │   ├─ UnsupportedSchemaError        a type that a provider cannot be asked for
      │   ├─ MissingKeyError               no API key where one is needed
      │   ├─ MissingPackageError           an extra that is not installed
-     │   └─ NotAvailableYetError          a documented name that this version lacks
      ├─ NotConfirmedError                 a batch was to be submitted, and nobody said yes
      ├─ StoppedError                      the run ended early; what finished is kept
      │   ├─ ProviderRejectedError         key, model or quota: every row would fail alike
@@ -51,7 +50,6 @@ __all__ = [
     "MissingPackageError",
     "ModelError",
     "NameClashError",
-    "NotAvailableYetError",
     "NotConfirmedError",
     "ParallelLLMError",
     "PllmError",
@@ -183,13 +181,6 @@ class MissingPackageError(UsageError):
             f"{provider} needs the package {package!r}, which is not installed. "
             f"Run: pip install 'pllm_notebook[{extra}]'. Nothing was sent."
         )
-
-
-class NotAvailableYetError(UsageError):
-    """A documented option that this version does not carry out."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not available yet in this version. Nothing was sent.")
 
 
 class NotConfirmedError(PllmError):
