@@ -18,7 +18,7 @@ __all__ = [
     "Request",
     "Tool",
     "ToolCall",
-    "ToolResult",
+    "ToolCallOutput",
     "Turn",
 ]
 
@@ -73,7 +73,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolCallOutput:
     """What a tool gave.
 
     Attributes:
@@ -119,7 +119,7 @@ class Turn:
     text: str
     media: tuple[Media, ...] = ()
     calls: tuple[ToolCall, ...] = ()
-    results: tuple[ToolResult, ...] = ()
+    results: tuple[ToolCallOutput, ...] = ()
     echo: Echo | None = None
 
 

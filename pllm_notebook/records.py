@@ -27,6 +27,7 @@ __all__ = [
     "RawReply",
     "RemoteJob",
     "Reply",
+    "Spent",
     "Usage",
 ]
 
@@ -135,6 +136,32 @@ class Usage:
             self.cache_read_tokens + other.cache_read_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What calls have used and cost together.
+
+    Attributes:
+        input_tokens: Of all replies.
+        output_tokens: Of all replies.
+        cached_tokens: Input tokens that providers read from their prompt caches.
+        cost_usd: US dollars; None once a call of unknown price is among them, so that no sum looks whole that is not.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        costs = self.cost_usd, other.cost_usd
+        return Spent(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            None if None in costs else sum(cost for cost in costs if cost is not None),
         )
 
 

@@ -7,8 +7,9 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from pllm_notebook.batch.intake import InThread, Present, Take
 from pllm_notebook.batch.jobs import Job, State
@@ -24,6 +25,8 @@ LEASE_S = 60.0
 _UNSENT = (State.PLANNED, State.UPLOADED, State.CREATING)
 
 _log = logging.getLogger("pllm_notebook.batch")
+
+T = TypeVar("T")
 
 
 def never(job: Job) -> bool:
@@ -196,21 +199,27 @@ class Driver:
     async def _turn(self, job_id: str) -> AsyncIterator[bool]:
         """Hold a job's lease, and prolong it, for the length of a `with`; False where another kernel has it."""
         async with self._turns.setdefault(job_id, asyncio.Lock()):
-            if not await self._lease(job_id):
-                yield False
-                return
-            beat = asyncio.get_running_loop().create_task(self._beat(job_id))
+            beat: asyncio.Task[None] | None = None
+            # Until we hear otherwise: a cancellation comes before the answer, and the lease may be ours then.
+            ours = True
             try:
-                yield True
+                ours = await _to_its_end(self._lease(job_id))
+                if ours:
+                    beat = asyncio.get_running_loop().create_task(self._beat(job_id))
+                yield ours
             finally:
-                beat.cancel()
-                await self._run(self.journal.release, job_id, self._owner)
+                if beat is not None:
+                    # Ended before the lease is given back: a last beat would take it once more.
+                    beat.cancel()
+                    await _to_its_end(asyncio.wait([beat]))
+                if ours:
+                    await _to_its_end(self._run(self.journal.release, job_id, self._owner))
 
     async def _beat(self, job_id: str) -> None:
         while True:
             await asyncio.sleep(self._lease_s / 3)
             try:
-                await self._lease(job_id)
+                await _to_its_end(self._lease(job_id))
             except StoreError as error:
                 _log.warning("The lease of batch job %s cannot be prolonged: %s", job_id, error)
 
@@ -221,3 +230,22 @@ class Driver:
     async def _jobs(self, cohort: str | None, *, unfinished: bool = False) -> list[Job]:
         jobs: list[Job] = await self._run(lambda: self.journal.jobs(cohort, unfinished=unfinished))
         return jobs
+
+
+async def _to_its_end(work: Awaitable[T]) -> T:
+    """Wait for *work* to end, and only then go on with a cancellation that came meanwhile.
+
+    A thread cannot be stopped: what it writes is written, whoever has left, and must be known to whoever tidies up.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that nobody is told that it was not
+        raise cancelled
+    return task.result()

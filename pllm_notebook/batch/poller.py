@@ -148,6 +148,8 @@ class Poller:
         finally:
             for task in tasks:
                 task.cancel()
+            # Each gives its job's lease back, which another kernel would otherwise wait for.
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _settle(self, before: Job, job: Job) -> None:
         if job.state is not before.state:

@@ -77,7 +77,7 @@ class EnsembleCourse(ComposedCourse):
 
     def _saved(self) -> str:
         """Say, when a cascade is over, what it cost beside the strong model alone; "" where nobody knows."""
-        cost = self.cost_usd
+        cost = self.spent.cost_usd
         alone = self._further.alone_usd(len(self.ledger.keys)) if self.plan.decide == "escalate" else None
         # Answers that were in the cache would make the comparison unfair.
         cached = any(course.pace.cached for course in self._courses)

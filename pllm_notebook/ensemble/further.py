@@ -89,7 +89,7 @@ class Further:
         None where this run sent it none, or nobody knows its price.
         """
         sent = sum(wave.pace.done for wave in self._waves)
-        costs = [wave.cost_usd for wave in self._waves]
+        costs = [wave.spent.cost_usd for wave in self._waves]
         if not sent or None in costs:
             return None
         return sum(cost for cost in costs if cost is not None) / sent * calls

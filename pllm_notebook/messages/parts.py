@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Media, ToolCall, ToolResult
+from pllm_notebook.conversation import Media, ToolCall, ToolCallOutput
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.media import ANY_IMAGE, media_of
 
@@ -19,7 +19,7 @@ class Private:
     """A part that only its own provider can read: reasoning, a signature, a tool of the provider's own."""
 
 
-Part = str | Media | ToolCall | ToolResult | Private
+Part = str | Media | ToolCall | ToolCallOutput | Private
 
 _TEXTS = ("text", "input_text", "output_text")
 _IMAGES = ("image", "image_url", "input_image")
@@ -94,7 +94,7 @@ def _typed(kind: str, part: Mapping[str, Any], where: str) -> Part | None:
         return ToolCall(str(part.get("id") or ""), str(part.get("name") or ""), _arguments(part.get("input")))
     if kind == "tool_result":
         told = text_of(part.get("content"), where)
-        return ToolResult(str(part.get("tool_use_id") or ""), "", told, bool(part.get("is_error")))
+        return ToolCallOutput(str(part.get("tool_use_id") or ""), "", told, bool(part.get("is_error")))
     return Private() if kind in _PRIVATE else None
 
 
@@ -142,13 +142,13 @@ def _google(part: Mapping[str, Any], where: str) -> Part | None:
     return str(part["text"]) if isinstance(part.get("text"), str) else None
 
 
-def _response(given: Mapping[str, Any]) -> ToolResult:
+def _response(given: Mapping[str, Any]) -> ToolCallOutput:
     said = given.get("response")
     failed = isinstance(said, Mapping) and "error" in said
     if isinstance(said, Mapping) and len(said) == 1:
         said = next(iter(said.values()))  # {"result": …}, {"output": …} and {"error": …} are wrapping
     content = said if isinstance(said, str) else orjson.dumps(said, default=str).decode()
-    return ToolResult(str(given.get("id") or ""), str(given.get("name") or ""), content, failed)
+    return ToolCallOutput(str(given.get("id") or ""), str(given.get("name") or ""), content, failed)
 
 
 def _arguments(given: Any) -> str:

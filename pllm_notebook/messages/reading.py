@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages.parts import Private, call_of, parts_of, text_of
 
@@ -37,7 +37,7 @@ def dialogue_of(messages: Iterable[Any], system: str | None = None) -> Dialogue:
         UsageError: For a role or a part that cannot be carried, and for a result of a call that nobody made. Nothing
             was sent.
     """
-    if isinstance(messages, (str, bytes, Mapping)):
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         raise UsageError("messages is a list of {'role': …, 'content': …}. Nothing was sent.")
     reader = _Reader()
     for at, message in enumerate(messages):
@@ -69,7 +69,7 @@ class _Reader:
         elif role in _ASSISTANT:
             self._assistant(fields, content, where)
         elif role in _RESULTS:
-            given = ToolResult(
+            given = ToolCallOutput(
                 str(fields.get("tool_call_id") or ""),
                 str(fields.get("name") or ""),
                 text_of(content, where),
@@ -91,7 +91,7 @@ class _Reader:
                 texts.append(part)
             elif isinstance(part, Media):
                 media.append(part)
-            elif isinstance(part, ToolResult):
+            elif isinstance(part, ToolCallOutput):
                 results.append(part)
             else:
                 raise UsageError(f"{where} is a user's and has a tool call or reasoning in it. Nothing was sent.")
@@ -121,7 +121,7 @@ class _Reader:
             named.append(call)
         self.turns.append(Turn("assistant", "\n".join(texts), calls=tuple(named), echo=_echo(fields, content, private)))
 
-    def _results(self, results: list[ToolResult], where: str) -> None:
+    def _results(self, results: list[ToolCallOutput], where: str) -> None:
         told = tuple(self._answered(result, where) for result in results)
         last = self.turns[-1] if self.turns else None
         if last is not None and last.role == "tool":
@@ -129,7 +129,7 @@ class _Reader:
         else:
             self.turns.append(Turn("tool", "", results=told))
 
-    def _answered(self, result: ToolResult, where: str) -> ToolResult:
+    def _answered(self, result: ToolCallOutput, where: str) -> ToolCallOutput:
         """Find the call that a result is of: by its id, or where it has none, the first of its name."""
         found = result.id if result.id in self._open else None
         if found is None and not result.id:

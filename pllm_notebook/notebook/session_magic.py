@@ -70,7 +70,7 @@ def run_program(shell: Any, line: str, body: str) -> Any:
         return None
     codes = _compiled(shell, body)
     dashboard, name = given.pop("dashboard", True), given.pop("agent", _AGENT)
-    from pllm_notebook.pipeline.session import resume_directory
+    from pllm_notebook.pipeline.resuming import resume_directory
 
     session = resume_directory(given.pop("directory"), **given)
     shell.user_ns["session"] = session
@@ -174,7 +174,7 @@ def _parser() -> MagicArgumentParser:
     add("--model", metavar="MODEL", help="who is asked where a call names nobody")
     add("--agent", metavar="NAME", help=f"name of the agent that is bound ({_AGENT})")
     add("--errors", choices=("raise", "coerce"), help="end at the first failure, or log it and go on (raise)")
-    add("--max-cost-usd", type=float, metavar="X", help="ceiling for each group of calls that is sent together")
+    add("--max-cost-usd", type=float, metavar="X", help="ceiling for all that this run of the cell sends")
     add("--batch-from", type=int, metavar="N", help="with hybrid: as many calls at one point go by batch")
     add("--log-level", metavar="LEVEL", help="of the logger pllm_notebook within the cell")
     add("--ignore-cache", action="store_true", default=None, help="ask every call once more")

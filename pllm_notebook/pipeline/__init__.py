@@ -11,8 +11,9 @@ from pllm_notebook.pipeline.calls import Call
 from pllm_notebook.pipeline.failing import ErrorResponse
 from pllm_notebook.pipeline.identities import LLMIdentity
 from pllm_notebook.pipeline.replies import Reply
+from pllm_notebook.pipeline.resuming import resume_directory
 from pllm_notebook.pipeline.retrieving import Absent, Failed, Pending, Present
-from pllm_notebook.pipeline.session import Session, resume_directory
+from pllm_notebook.pipeline.session import Session
 from pllm_notebook.pipeline.states import MessageState
 from pllm_notebook.pipeline.throttling import Throttler
 

@@ -112,6 +112,8 @@ class Agent:
             raise UsageError(f"replicate is a whole number of at least 0, not {replicate!r}. Nothing was sent.")
         if instructions is not None and not isinstance(instructions, str):
             raise UsageError(f"instructions are text, not {type(instructions).__name__}. Nothing was sent.")
+        if tag is not None and not isinstance(tag, str):
+            raise UsageError(f"tag is text, not {tag!r}. Nothing was sent.")
         if text_format is not None:
             OutputType.of(text_format)
         number = next(self._numbers)

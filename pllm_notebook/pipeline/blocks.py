@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.dashboard import Dashboard, Standing
 from pllm_notebook.pipeline.pausing import Paused, Summary
 
@@ -77,6 +78,11 @@ class Block(ABC):
             self._dashboard.write(text)
 
     def __enter__(self) -> Self:
+        if not self.goes_on:
+            raise UsageError(
+                f"The block of this session has ended. Open {self.directory} again: with pllm.resume_directory(…) as "
+                f"session. Nothing was sent."
+            )
         if self._log_level is not None:
             self._level_before = logger.level
             logger.setLevel(self._log_level)
@@ -89,8 +95,8 @@ class Block(ABC):
             if error is None:
                 self._finish()
                 self._state = "done"
-            elif isinstance(error, Paused) and error.summary.directory == self.directory:
-                self._pause(error)
+            elif (paused := self._own(error)) is not None:
+                self._pause(paused)
             else:
                 self._state = "failed"
                 self._stop()
@@ -111,6 +117,13 @@ class Block(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         return self.__exit__(kind, error, traceback)
+
+    def _own(self, error: BaseException) -> Paused | None:
+        """Give the pause of this session that an error is; tasks of a group pause together."""
+        if isinstance(error, BaseExceptionGroup):
+            found = [self._own(each) for each in error.exceptions]
+            return None if None in found else found[-1]
+        return error if isinstance(error, Paused) and error.summary.directory == self.directory else None
 
     def _pause(self, paused: Paused) -> None:
         self._state, self.summary = "paused", paused.summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
@@ -131,6 +131,8 @@ def tools_of(sources: Sequence[Any]) -> tuple[StructuredTool, ...]:
     Raises:
         UsageError: For what can be no tool, two of one name, none at all. Nothing was sent.
     """
+    if not isinstance(sources, (list, tuple)):
+        raise UsageError(f"tools is a list of functions, models or definitions, not {sources!r}. Nothing was sent.")
     return Toolbox.of([_tool(source) if _is_kept(source) else source for source in sources]).tools
 
 
@@ -160,10 +162,9 @@ def salted(salt: str | None, hash_by: Sequence[str] | None, agent: str, number: 
     """
     if salt is not None and not isinstance(salt, str):
         raise UsageError(f"salt is text, not {salt!r}. Nothing was sent.")
-    words = (hash_by,) if isinstance(hash_by, str) else tuple(hash_by or ())
-    unknown = [word for word in words if word not in _HASHED]
-    if unknown:
-        raise UsageError(f"hash_by takes 'llm' and 'seq', not {unknown[0]!r}. Nothing was sent.")
+    words = (hash_by,) if isinstance(hash_by, str) else hash_by or ()
+    if not isinstance(words, Collection) or any(word not in _HASHED for word in words):
+        raise UsageError(f"hash_by is a list of 'llm' and 'seq', not {hash_by!r}. Nothing was sent.")
     if "seq" not in words:
         return salt or ""
     # JSON, so that no agent's name can be mistaken for another's with a number.

@@ -66,7 +66,11 @@ class Metadata(MutableMapping[str, Any]):
 
 def _check(name: str, value: Any) -> None:
     """Refuse what would come back as another value, or not at all."""
-    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
+        return
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return
+    if isinstance(value, str) and value.isprintable() | _is_text(value):
         return
     if isinstance(value, list):
         for each in value:

@@ -10,12 +10,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import orjson
 from pydantic import BaseModel
 
-from pllm_notebook.conversation import Dialogue, Media, ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import Dialogue, Media, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.media import media_of
 from pllm_notebook.messages import dialogue_of as said_in
 from pllm_notebook.messages import messages_of
-from pllm_notebook.tools.calls import Called, CalledTool, ToolCallOutput
+from pllm_notebook.tools.calls import Called, CalledTool
 
 __all__ = ["Answer", "Conversation", "Keeper", "Reader", "delimited"]
 
@@ -122,7 +122,7 @@ class Reader:
             self._end()
             self.read(document.to_assistant_message(), number)
             self.ends_with_answer = True
-        elif isinstance(document, (Called, CalledTool, ToolCallOutput, ToolCall, ToolResult)):
+        elif isinstance(document, (Called, CalledTool, ToolCall, ToolCallOutput)):
             self._tool(document)
         elif isinstance(document, BaseModel):
             self._texts.append(self._kept_text(document.model_dump_json(indent=2)))
@@ -169,7 +169,7 @@ class Reader:
         elif "call_id" in document and document.get("type") == _OUTPUT:
             output = document.get("output", "")
             content = output if isinstance(output, str) else orjson.dumps(output).decode()
-            self._tool(ToolResult(document["call_id"], document.get("name", ""), content))
+            self._tool(ToolCallOutput(document["call_id"], document.get("name", ""), content))
         else:
             try:
                 data = orjson.dumps(document, option=_DATA).decode()
@@ -185,11 +185,11 @@ class Reader:
         for turn in dialogue.turns:
             self._add(turn)
 
-    def _tool(self, document: Called | CalledTool | ToolCallOutput | ToolCall | ToolResult) -> None:
+    def _tool(self, document: Called | CalledTool | ToolCall | ToolCallOutput) -> None:
         self._end()
         before = self._turns[-1] if self._turns else None
-        if isinstance(document, (ToolCallOutput, ToolResult)):
-            result = ToolResult(document.id, document.name, document.content, document.failed)
+        if isinstance(document, ToolCallOutput):
+            result = document
             if before is not None and before.role == "tool":
                 self._turns[-1] = replace(before, results=(*before.results, result))
             else:

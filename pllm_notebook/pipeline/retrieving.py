@@ -15,6 +15,7 @@ from pllm_notebook.batch import Job, Journal
 from pllm_notebook.conversation import Echo, ToolCall
 from pllm_notebook.engine import engine
 from pllm_notebook.entry import Entry
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.failing import KEPT, ErrorResponse
 from pllm_notebook.records import FailedCall, Failure, RawReply, Reply, Usage
@@ -121,9 +122,14 @@ class Place:
 
     Args:
         directory: In the form of the notebook's cache; made where it is not there.
+
+    Raises:
+        UsageError: For what is no path. Nothing was sent.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
+        if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
+            raise UsageError(f"A session's directory is a path, not {directory!r}. Nothing was sent.")
         self.directory = os.path.abspath(os.path.expanduser(os.fspath(directory)))
         self._asks: dict[Hashable, Ask] = {}
         self._lock = threading.Lock()

@@ -13,7 +13,7 @@ from pllm_notebook.engine import Engine, engine
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.questions import Question
 from pllm_notebook.pipeline.retrieving import Place
-from pllm_notebook.run import Estimate, Run, WholePrompts, estimate_rows, parts_of, start_list
+from pllm_notebook.run import Estimate, Purse, Run, WholePrompts, estimate_rows, options_for, parts_of, start_list
 from pllm_notebook.run.lists import Part, PromptList
 from pllm_notebook.settings import current
 
@@ -38,6 +38,8 @@ class Courier:
         self.runs: list[Run] = []
         self._place = place
         self._options = options
+        # One for all runs: what a person allows is for the program, not for each group of its calls.
+        self._purse = Purse(options_for(options).max_cost_usd)
         self._waiting: list[Callable[[], None]] = []
 
     @property
@@ -126,7 +128,8 @@ class Courier:
         for question in questions:
             question.sent(telling, "pending" if options["mode"] == "batch" else "sent")
         try:
-            run = start_list(parts, _Rows(questions), telling.heard, cache_dir=self._place.directory)
+            rows, place = _Rows(questions), self._place.directory
+            run = start_list(parts, rows, telling.heard, cache_dir=place, purse=self._purse)
         except BaseException:
             for question in questions:
                 question.sent(None, "asked")

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.exceptions import UsageError
@@ -26,14 +26,13 @@ from pllm_notebook.pipeline.questions import Question, Stage
 from pllm_notebook.pipeline.replies import Reply
 from pllm_notebook.pipeline.retrieving import Answer, Failed, Place, Retrieved
 from pllm_notebook.pipeline.sending import Courier
-from pllm_notebook.pipeline.terms import BATCH_FROM, Terms
-from pllm_notebook.pipeline.throttling import Throttler
+from pllm_notebook.pipeline.terms import Terms
 from pllm_notebook.records import FailureKind
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.settings import current
 
-__all__ = ["Session", "live", "resume_directory"]
+__all__ = ["Session", "live"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -45,72 +44,6 @@ def live(directory: str) -> Session | None:
     """Give this process's newest session in a directory, None where there is none, or its block has ended."""
     session = _live.get(directory)
     return session if session is not None and session.goes_on else None
-
-
-def resume_directory(
-    directory: str | os.PathLike[str],
-    *,
-    strategy: Literal["sync", "async", "batch", "hybrid"] = "async",
-    provider: str | None = None,
-    model: str | None = None,
-    ignore_cache: bool = False,
-    rewrite_cache: bool = True,
-    throttler: Throttler | None = None,
-    dry_run: bool = False,
-    confirm: bool = True,
-    wait: bool = False,
-    errors: Literal["raise", "coerce"] = "raise",
-    log_level: int | str | None = None,
-    batch_from: int = BATCH_FROM,
-    max_cost_usd: float | None = None,
-) -> Session:
-    """Give a session for a program that asks, in the state in which its directory is.
-
-    A context manager, also of `async with`: it notes what it must remember at the end of the block. The same program
-    goes under each strategy, and what one has asked no other asks again.
-
-    Args:
-        directory: Where answers, jobs and failures are kept, in the form of the notebook's cache.
-        strategy: "async" sends each call as it is asked, and waits where a value is needed. "sync" sends one at a
-            time. "batch" gathers calls until a value is needed, submits them as batch jobs and ends the block there;
-            run again, the program goes on. "hybrid" submits what is many, and sends live what the program waits for
-            alone.
-        provider: Of models without one, None for the one that a model's name shows.
-        model: Who is asked, None for the provider's cheap current model, else for the configured one.
-        ignore_cache: Whether every call is asked once more, whatever is stored.
-        rewrite_cache: Whether what comes then replaces what is stored; else it is stored nowhere.
-        throttler: A pace of the caller's own, None for none.
-        dry_run: Whether the block ends at the first value that is not there, with the calls, tokens and cost of what
-            would be asked next. Nothing is sent.
-        confirm: Whether a person is asked before batch jobs are submitted.
-        wait: Whether to wait for batch jobs, rather than end the block.
-        errors: "raise" ends the program at the first call that failed: where it is asked in "sync", where its value
-            is needed otherwise. "coerce" logs failures and goes on; `resolve_all` then gives an `ErrorResponse` in
-            the value's place, `reply.failed` tells, and `resolve` raises it.
-        log_level: Of the logger "pllm_notebook" within the block, None to leave it.
-        batch_from: With "hybrid": as many calls at one point go by batch.
-        max_cost_usd: Ceiling, in US dollars, for each group of calls that is sent together.
-
-    Raises:
-        UsageError: For a value outside its range. Nothing was sent.
-        StoreError: If the directory cannot be opened. Nothing was sent.
-    """
-    terms = Terms(
-        strategy=strategy,
-        provider=provider,
-        model=model,
-        ignore_cache=ignore_cache,
-        rewrite_cache=rewrite_cache,
-        throttler=throttler,
-        dry_run=dry_run,
-        confirm=confirm,
-        wait=wait,
-        errors=errors,
-        log_level=log_level,
-        batch_from=batch_from,
-        max_cost_usd=max_cost_usd,
-    )
-    return Session(Place(directory), terms)
 
 
 class Session(Block):
@@ -181,11 +114,14 @@ class Session(Block):
     def resolve_all(self, replies: Iterable[Reply]) -> list[Any]:
         """Wait for all, and give their texts in order.
 
+        Args:
+            replies: A generator of them has asked all before the first is waited for.
+
         Raises:
             ErrorResponse: At the first that failed, with `errors="raise"`; with "coerce" it stands in the text's place.
         """
         values: list[Any] = []
-        for reply in replies:
+        for reply in list(replies):
             try:
                 values.append(reply.resolve())
             except ErrorResponse as error:
@@ -221,7 +157,7 @@ class Session(Block):
 
     def retrieve(self, of: Call | Reply) -> Retrieved:
         """Tell what there is of a call: present, pending, failed or absent. Sends nothing."""
-        return self._place.retrieve(of.call if isinstance(of, Reply) else of)
+        return of.retrieve() if isinstance(of, Reply) else self._place.retrieve(of, self._anew_since)
 
     # What agents and replies ask of it.
 
@@ -242,8 +178,13 @@ class Session(Block):
         """Give the lazy reply to a call. Sends nothing.
 
         Raises:
-            UsageError: When it cannot be asked as written.
+            UsageError: When it cannot be asked as written, or the block has ended.
         """
+        if not self.goes_on:
+            raise UsageError(
+                f"The block of this session has ended, so nothing more is asked in it. Open {self.directory} again: "
+                f"with pllm.resume_directory(…) as session. Nothing was sent."
+            )
         try:
             key = self._place.key(call)
         except ErrorResponse as error:  # a prompt that is none fails alone, as in a frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 from urllib.parse import quote
 
@@ -70,7 +70,16 @@ class MessageState(Sequence[Turn]):
         self.extend([said] if len(said) == 2 else said)
 
     def extend(self, documents: Sequence[Any]) -> None:
-        """Add several documents, in order; texts that follow each other are one turn of the user."""
+        """Add several documents, in order; texts that follow each other are one turn of the user.
+
+        Raises:
+            UsageError: For one that cannot be read, or stands in no list. Nothing was sent.
+        """
+        if isinstance(documents, (str, bytes, Mapping)):
+            raise UsageError(
+                f"What has been said is a list of documents, not {documents!r:.60}; one of them goes to append. "
+                f"Nothing was sent."
+            )
         dialogue = said_by(documents, self._keep)
         for each in ([] if dialogue.system is None else [dialogue.system], dialogue.turns):
             for said in each:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from pllm_notebook.pipeline.retrieving import Place
 from pllm_notebook.pipeline.sending import Courier
 from pllm_notebook.pipeline.strategies import Async, Strategy, Sync
 from pllm_notebook.pipeline.throttling import Throttler
+from pllm_notebook.run import options_for
 
 __all__ = ["BATCH_FROM", "STRATEGIES", "Terms"]
 
@@ -45,6 +47,15 @@ class Terms:
     def __post_init__(self) -> None:
         _check(self.strategy, STRATEGIES, "strategy")
         _check(self.errors, ("raise", "coerce"), "errors")
+        options_for({"max_cost_usd": self.max_cost_usd, "wait": self.wait, "confirm": self.confirm})
+        for name in ("provider", "model"):
+            said = getattr(self, name)
+            if said is not None and not isinstance(said, str):
+                raise UsageError(f"{name} is text, not {said!r}. Nothing was sent.")
+        if self.throttler is not None and not isinstance(self.throttler, Throttler):
+            raise UsageError(f"throttler is a pllm.Throttler(…), not {self.throttler!r}. Nothing was sent.")
+        if isinstance(self.log_level, str):
+            _check(self.log_level, [*logging.getLevelNamesMapping()], "log_level")
         if not self.keep and self.strategy in ("batch", "hybrid"):
             raise UsageError(
                 f"strategy={self.strategy!r} brings its answers through the cache, so it cannot go with "

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Echo, Media, ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import Echo, Media, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.files import append_lines, hash_of, make_directory
@@ -152,7 +152,7 @@ class Tree:
             form["text"],
             tuple(self._shown(each) for each in form.get("media", ())),
             tuple(ToolCall(*each) for each in form.get("calls", ())),
-            tuple(ToolResult(*each) for each in form.get("results", ())),
+            tuple(ToolCallOutput(*each) for each in form.get("results", ())),
             None if echo is None else Echo(*echo),
         )
 

@@ -8,7 +8,7 @@ thousand different instructions are not two thousand courses of a run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pllm_notebook.conversation import Dialogue, Prompt
@@ -22,7 +22,7 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import StructuredTool
 
-__all__ = ["Asked", "asked_of", "output_of"]
+__all__ = ["Asked", "asked_of", "listed", "output_of"]
 
 # So many prompts make it worth while that their instruction is a question's own.
 _OWN_QUESTION = 8
@@ -57,6 +57,24 @@ class _How(NamedTuple):
     marks: bool
     wanted: StructuredTool | None
     tools: tuple[StructuredTool, ...]
+
+
+def listed(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
+    """Give a list of prompts as one.
+
+    Raises:
+        UsageError: For anything that is none, a prompt by itself too. Nothing was sent.
+    """
+    # A prompt can be gone through itself: its fields are what comes.
+    if isinstance(prompts, LLMPromptContext) or not isinstance(prompts, Iterable):
+        raise UsageError(
+            f"prompts is a list of LLMPromptContext, not {type(prompts).__name__}. Put it into [ ]. Nothing was sent."
+        )
+    items = list(prompts)
+    for at, prompt in enumerate(items):
+        if not isinstance(prompt, LLMPromptContext):
+            raise UsageError(f"prompts[{at}] is {type(prompt).__name__}, not an LLMPromptContext. Nothing was sent.")
+    return items
 
 
 def asked_of(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import orjson
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.prompt_lists.asking import asked_of
+from pllm_notebook.prompt_lists.asking import asked_of, listed
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
 from pllm_notebook.providers import Target
 from pllm_notebook.providers.registry import KEYS
@@ -48,16 +48,16 @@ def prepare_requests_file(
     """
     if form not in (None, "openai", "anthropic"):
         raise UsageError(f"form is 'openai', 'anthropic' or None, not {form!r}. Nothing was written.")
-    listed = list(prompts)
-    asked = asked_of(listed, {"mode": "async"}, {})
+    contexts = listed(prompts)
+    asked = asked_of(contexts, {"mode": "async"}, {})
     for place, failure in asked.failures.items():
-        raise UsageError(f"The prompt {listed[place].id!r} cannot be asked: {failure.message} Nothing was written.")
-    lines: list[bytes] = [b""] * len(listed)
+        raise UsageError(f"The prompt {contexts[place].id!r} cannot be asked: {failure.message} Nothing was written.")
+    lines: list[bytes] = [b""] * len(contexts)
     for part in asked.parts:
         target = part.ask.target
         spoken = _FORMS[target.wire.form]
         for row, prompt in zip(part.rows, part.prompts, strict=True):
-            source = listed[asked.places[row]].id
+            source = contexts[asked.places[row]].id
             if form not in (None, spoken):
                 raise UsageError(
                     f"The prompt {source!r} is for {target.label}, whose requests have {spoken}'s form, not {form}'s. "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pllm_notebook.conversation import ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.outputs import LLMOutput
 from pllm_notebook.protocols import Wire
-from pllm_notebook.tools import StructuredTool, ToolCallOutput
+from pllm_notebook.tools import StructuredTool
 
 __all__ = ["turns_of"]
 
@@ -48,7 +48,7 @@ def turns_of(
 
 def _results(
     output: LLMOutput, tools: dict[str, StructuredTool], given: Sequence[ToolCallOutput]
-) -> tuple[ToolResult, ...]:
+) -> tuple[ToolCallOutput, ...]:
     told = {result.id: result for result in given}
     strangers = told.keys() - {call.id for call in output.tool_calls}
     if strangers:
@@ -57,14 +57,14 @@ def _results(
     for call in output.tool_calls:
         result, tool = told.get(call.id), tools.get(call.name)
         if result is not None:
-            results.append(ToolResult(call.id, call.name, result.content, result.failed))
+            results.append(ToolCallOutput(call.id, call.name, result.content, result.failed))
         elif isinstance(call.arguments, str):
-            results.append(ToolResult(call.id, call.name, _MISFIT, failed=True))
+            results.append(ToolCallOutput(call.id, call.name, _MISFIT, failed=True))
         elif tool is not None and tool.runnable:
             raise UsageError(
                 f"The call {call.id!r} of the function {call.name!r} has no result. Give one: "
                 f"results=[ToolCallOutput(id={call.id!r}, name={call.name!r}, content=…)]."
             )
         else:
-            results.append(ToolResult(call.id, call.name, _RECEIVED))
+            results.append(ToolCallOutput(call.id, call.name, _RECEIVED))
     return tuple(results)

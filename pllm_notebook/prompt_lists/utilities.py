@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.prompt_lists.asking import asked_of
+from pllm_notebook.prompt_lists.asking import asked_of, listed
 from pllm_notebook.prompt_lists.config import RequestLimits
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
 from pllm_notebook.prompt_lists.fallback import OneByOne, is_engines_fault
@@ -95,6 +95,8 @@ class ParallelAIUtilities:
         ):
             if limits is None:
                 continue
+            if not isinstance(limits, RequestLimits):
+                raise UsageError(f"Limits are RequestLimits(…), not {type(limits).__name__}. Nothing was sent.")
             provider = (limits.provider or default).removeprefix("sim:")
             if provider in self._ceilings:
                 raise UsageError(f"Two of the limits are for {provider!r}: give one. Nothing was sent.")
@@ -118,7 +120,7 @@ class ParallelAIUtilities:
             RunInterrupted: When the run was stopped, by a button or from elsewhere.
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
         """
-        rows, run = self._rows(_listed(prompts)), None
+        rows, run = self._rows(listed(prompts)), None
         try:
             run = rows.start()
             if run is not None:
@@ -148,7 +150,7 @@ class ParallelAIUtilities:
 
         An interrupt cancels the run and raises KeyboardInterrupt; what has been answered is kept.
         """
-        rows, run = self._rows(_listed(prompts)), None
+        rows, run = self._rows(listed(prompts)), None
         try:
             run = rows.start()
             if run is not None:
@@ -190,25 +192,17 @@ def _concluded(rows: PromptRows, run: Run | None) -> list[LLMOutput]:
     return rows.assemble(run)
 
 
-def _listed(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
-    listed = list(prompts)
-    for at, prompt in enumerate(listed):
-        if not isinstance(prompt, LLMPromptContext):
-            raise UsageError(f"prompts[{at}] is {type(prompt).__name__}, not an LLMPromptContext. Nothing was sent.")
-    return listed
-
-
 def _with_tools(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
-    listed = _listed(prompts)
+    asked = listed(prompts)
     without = [
         prompt.id
-        for prompt in listed
+        for prompt in asked
         if not prompt.tools and (prompt.structured_output is None or prompt.llm_config.response_format != "tool")
     ]
     if without:
         shown = ", ".join(map(repr, without[:5])) + (f" and {len(without) - 5:,} more" if len(without) > 5 else "")
         raise UsageError(
-            f"{len(without):,} of {len(listed):,} prompts have no tools: {shown}. Give each tools=[…], or ask them "
+            f"{len(without):,} of {len(asked):,} prompts have no tools: {shown}. Give each tools=[…], or ask them "
             f"with run_parallel_ai_completion. Nothing was sent."
         )
-    return listed
+    return asked

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.records import Failure, FailureKind, Spent
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.conductor import Conductor
@@ -108,24 +108,9 @@ class ComposedCourse(ABC):
         return self._courses.unsaved
 
     @property
-    def input_tokens(self) -> int:
-        """Of all calls of this run."""
-        return self._courses.input_tokens
-
-    @property
-    def output_tokens(self) -> int:
-        """Of all calls of this run."""
-        return self._courses.output_tokens
-
-    @property
-    def cached_tokens(self) -> int:
-        """Input tokens that providers read from their prompt caches."""
-        return self._courses.cached_tokens
-
-    @property
-    def cost_usd(self) -> float | None:
-        """Spent by calls of this run, None once one of unknown price is among them."""
-        return self._courses.cost_usd
+    def spent(self) -> Spent:
+        """What calls of this run have used and cost."""
+        return self._courses.spent
 
     @property
     def note(self) -> str:

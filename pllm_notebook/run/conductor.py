@@ -18,7 +18,7 @@ from pllm_notebook import prompts
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import BudgetError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.records import Failure, FailureKind, Spent
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.backlog import Backlog
 from pllm_notebook.run.books import Books
@@ -182,24 +182,9 @@ class Conductor:
         return self._books.unsaved
 
     @property
-    def input_tokens(self) -> int:
-        """Of all calls of this run."""
-        return self._spending.input_tokens
-
-    @property
-    def output_tokens(self) -> int:
-        """Of all calls of this run."""
-        return self._spending.output_tokens
-
-    @property
-    def cached_tokens(self) -> int:
-        """Input tokens that the provider read from its prompt cache."""
-        return self._spending.cached_tokens
-
-    @property
-    def cost_usd(self) -> float | None:
-        """US dollars spent by calls of this run; None once one of unknown price is among them."""
-        return self._spending.cost_usd
+    def spent(self) -> Spent:
+        """What calls of this run have used and cost."""
+        return self._spending.spent
 
     def look(self) -> None:
         """Say in `note` what keeps calls back at this moment, "" for nothing. For the display's clock."""

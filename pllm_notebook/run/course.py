@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from pllm_notebook.engine import Feed
 from pllm_notebook.exceptions import StoppedError
-from pllm_notebook.records import FailureKind
+from pllm_notebook.records import FailureKind, Spent
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
@@ -64,20 +64,8 @@ class Course(Protocol):
         """What a person should hear of at the end, besides rows that failed or were not saved."""
 
     @property
-    def input_tokens(self) -> int:
-        """Of all calls of this run."""
-
-    @property
-    def output_tokens(self) -> int:
-        """Of all calls of this run."""
-
-    @property
-    def cached_tokens(self) -> int:
-        """Input tokens that providers read from their prompt caches."""
-
-    @property
-    def cost_usd(self) -> float | None:
-        """US dollars spent by calls of this run; None once one of unknown price is among them."""
+    def spent(self) -> Spent:
+        """What calls of this run have used and cost."""
 
     @property
     def submitted(self) -> bool:

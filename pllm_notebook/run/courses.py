@@ -9,7 +9,7 @@ from functools import partial
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import MissingKeyError, PllmError, ProviderRejectedError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.records import Failure, FailureKind, Spent
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.conductor import Conductor
@@ -86,29 +86,9 @@ class Courses:
         return sum(course.unsaved for course in self)
 
     @property
-    def input_tokens(self) -> int:
-        """Of all calls."""
-        return sum(course.input_tokens for course in self)
-
-    @property
-    def output_tokens(self) -> int:
-        """Of all calls."""
-        return sum(course.output_tokens for course in self)
-
-    @property
-    def cached_tokens(self) -> int:
-        """Input tokens that providers read from their prompt caches."""
-        return sum(course.cached_tokens for course in self)
-
-    @property
-    def cost_usd(self) -> float | None:
-        """US dollars spent, None once a call of unknown price is among them."""
-        total = 0.0
-        for course in self:
-            if course.cost_usd is None:
-                return None
-            total += course.cost_usd
-        return total
+    def spent(self) -> Spent:
+        """What their calls have used and cost."""
+        return sum((course.spent for course in self), Spent())
 
     @property
     def short(self) -> bool:

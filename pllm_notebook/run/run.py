@@ -133,12 +133,12 @@ class Run:
     @property
     def cost(self) -> float | None:
         """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
-        return self.course.cost_usd
+        return self.course.spent.cost_usd
 
     def progress(self) -> Progress:
         """Give the counts of this moment."""
         course = self.course
-        pace = course.pace
+        pace, spent = course.pace, course.spent
         return Progress(
             label=self.rows.label,
             model=course.model,
@@ -152,10 +152,10 @@ class Run:
             elapsed_s=pace.elapsed_s(time.monotonic()),
             rows_per_s=pace.rows_per_s,
             eta_s=pace.eta_s(self.rows.total) if course.state == "running" else None,
-            input_tokens=course.input_tokens,
-            output_tokens=course.output_tokens,
-            cached_tokens=course.cached_tokens,
-            cost_usd=course.cost_usd,
+            input_tokens=spent.input_tokens,
+            output_tokens=spent.output_tokens,
+            cached_tokens=spent.cached_tokens,
+            cost_usd=spent.cost_usd,
             budget_usd=self.ask.options.max_cost_usd,
             note=course.note,
             state=course.state,

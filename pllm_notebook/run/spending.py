@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pllm_notebook.engine import Job, Landing
 from pllm_notebook.prices import Rate
-from pllm_notebook.records import Reply
+from pllm_notebook.records import Reply, Spent, Usage
 from pllm_notebook.run.budget import Budget
 
 __all__ = ["Spending"]
@@ -19,23 +19,16 @@ class Spending:
 
     Attributes:
         budget: As given.
-        input_tokens: Of all replies.
-        output_tokens: Of all replies.
-        cached_tokens: Input tokens that the provider read from its prompt cache.
-        cost_usd: Spent on replies; None once one of unknown price is among them, so that no sum looks whole that
-            is not.
+        spent: On all replies.
     """
 
     def __init__(self, budget: Budget, rate: Rate | None) -> None:
         self.budget = budget
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cached_tokens = 0
-        self.cost_usd: float | None = 0.0
+        self.spent = Spent()
         self._rate = rate
 
     def __repr__(self) -> str:
-        return f"Spending(cost_usd={self.cost_usd}, purse={self.budget.purse!r})"
+        return f"Spending(cost_usd={self.spent.cost_usd}, purse={self.budget.purse!r})"
 
     def settle(self, job: Job, bound_usd: float, landing: Landing) -> float | None:
         """Count what a call that has landed used, and turn what was reserved for it into what was spent.
@@ -52,16 +45,7 @@ class Spending:
         cost: float | None = 0.0
         if isinstance(result, Reply):
             cost = None if self._rate is None or result.usage is None else self._rate.cost_usd(result.usage)
-            self._add(result, cost)
+            usage = result.usage or Usage(0, 0)
+            self.spent += Spent(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, cost)
         self.budget.settle(bound_usd, job.covered, cost, landing.maybe_paid)
         return cost
-
-    def _add(self, reply: Reply, cost_usd: float | None) -> None:
-        if reply.usage is not None:
-            self.input_tokens += reply.usage.input_tokens
-            self.output_tokens += reply.usage.output_tokens
-            self.cached_tokens += reply.usage.cache_read_tokens
-        if cost_usd is None or self.cost_usd is None:
-            self.cost_usd = None
-        else:
-            self.cost_usd += cost_usd

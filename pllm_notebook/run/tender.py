@@ -121,8 +121,11 @@ class Tender:
 
     @property
     def submitted(self) -> bool:
-        """Whether everything that is to be sent, as far as is known, is on its way, and no more is to be planned."""
-        return self._all_out and (not self._attached or self._lane.submitted(self._feed))
+        """Whether everything that can be sent is on its way, and no more is to be planned.
+
+        What there is no money for now is sent when answers have come, and a batch that nobody waits for has none soon.
+        """
+        return self._whole() and (not self._attached or self._lane.submitted(self._feed))
 
     @property
     def _all_out(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import ToolResult
+from pllm_notebook.conversation import ToolCallOutput
 from pllm_notebook.entry import Entry
 from pllm_notebook.records import FailureKind, Finish
 from pllm_notebook.redaction import redacted
@@ -47,7 +47,7 @@ def run_tool(read: ReadCall) -> Entry:
     began = time.monotonic()
     try:
         content, failed = read.tool.run(read.call.arguments), False
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # whatever ends a tool ends neither its thread nor the loop that waits for it
         content, failed = redacted(f"{type(error).__name__}: {error}")[:_MOST_OF_AN_ERROR], True
         content = content.encode("utf-8", "replace").decode()
     return result_entry(read.call, content, failed=failed, latency_s=time.monotonic() - began)
@@ -86,10 +86,10 @@ def result_entry(call: CalledTool, content: str, *, failed: bool, latency_s: flo
     return Entry(Finish.COMPLETE, text, 0, 0, orjson.dumps(meta), orjson.dumps(tool))
 
 
-def result_of(read: ReadCall, entry: Entry) -> ToolResult:
+def result_of(read: ReadCall, entry: Entry) -> ToolCallOutput:
     """Give a result as it goes back to the model."""
     failed = bool(entry.about["tool"]["failed"])
-    return ToolResult(read.call.id, read.call.name, entry.text.decode("utf-8", "replace"), failed)
+    return ToolCallOutput(read.call.id, read.call.name, entry.text.decode("utf-8", "replace"), failed)
 
 
 def _told(invalid: Invalid) -> str:

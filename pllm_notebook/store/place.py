@@ -84,7 +84,8 @@ def settle(
     if named and not readable:
         raise StoreError(
             f"The cache directory {directory} cannot be written or made. "
-            f"Give another with PLLM_CACHE_DIR or configure(cache_dir=…). Nothing was sent."
+            f"Name another (that of a notebook's frames with PLLM_CACHE_DIR or configure(cache_dir=…)). "
+            f"Nothing was sent."
         )
     below = directory if readable else None
     reads = "is read only: its answers are used, and new ones" if readable else "cannot be written: answers"

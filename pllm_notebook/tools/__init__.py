@@ -5,7 +5,8 @@ Nothing here sends or stores anything; running a tool's function is left to whoe
 
 from __future__ import annotations
 
-from pllm_notebook.tools.calls import Called, CalledTool, ToolCallOutput
+from pllm_notebook.conversation import ToolCallOutput
+from pllm_notebook.tools.calls import Called, CalledTool
 from pllm_notebook.tools.structured import StructuredTool
 from pllm_notebook.tools.toolbox import ReadCall, Toolbox, as_written
 

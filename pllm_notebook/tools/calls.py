@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Called", "CalledTool", "ToolCallOutput"]
+__all__ = ["Called", "CalledTool"]
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,3 @@ class Called:
 
     text: str
     calls: tuple[CalledTool, ...]
-
-
-@dataclass(frozen=True)
-class ToolCallOutput:
-    """What a tool gave, on its way back to the model.
-
-    Attributes:
-        id: Of the call.
-        name: Of the tool.
-        content: As the model reads it.
-        failed: Whether it is an error's message.
-    """
-
-    id: str
-    name: str
-    content: str
-    failed: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -153,7 +154,7 @@ class StructuredTool(BaseModel):
             raise UsageError(f"There is no function behind the tool {self.name!r}. Nothing was run.")
         result = self._function.run(arguments)
         if not isinstance(result, str):
-            result = orjson.dumps(as_data(result), option=orjson.OPT_NON_STR_KEYS).decode()
+            result = _as_json(as_data(result))
         # Half a surrogate pair is no text that could be sent.
         return result.encode("utf-8", "replace").decode()
 
@@ -197,6 +198,13 @@ class StructuredTool(BaseModel):
         if parsed.failure is not None:
             return parsed.failure
         return parsed.value if self._function is None else self._function.given(parsed.value)
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _checked(name: str) -> str:

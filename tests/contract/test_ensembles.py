@@ -284,7 +284,7 @@ def test_the_stronger_model_is_asked_for_rows_that_differ_alone(
     assert sim.stats().requests == 7
     assert out.llm.samples["decided"].tolist() == ["escalated"] * 3 + ["agreed"] * 3
     run = out.llm.run
-    strong = sum(wave.cost_usd for wave in run.course._further._waves)
+    strong = sum(wave.spent.cost_usd for wave in run.course._further._waves)
     assert run.progress().note == (
         f"{ANTHROPIC.model} called on 1 of 2: ${run.cost:.4f} in place of about ${2 * strong:.4f} for it alone"
     )

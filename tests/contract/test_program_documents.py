@@ -14,8 +14,7 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import MissingPackageError, UsageError
-from pllm_notebook.pipeline import exporting
-from pllm_notebook.pipeline.session import Session, resume_directory
+from pllm_notebook.pipeline import Session, exporting, resume_directory
 from pllm_notebook.pipeline.states import MessageState
 from pllm_notebook.sim import SimAnswer, Simulator
 from pllm_notebook.store import close_stores

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pllm_notebook.conversation import Dialogue, Echo, Media, Request, Tool, ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import Dialogue, Echo, Media, Request, Tool, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.providers import Target, resolve
 from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
@@ -74,7 +74,7 @@ def two_calls(request: SimRequest) -> Any:
 
 def results_of(reply: Reply, *contents: str) -> Turn:
     pairs = zip(reply.calls, contents, strict=True)
-    return Turn("tool", "", results=tuple(ToolResult(call.id, call.name, content) for call, content in pairs))
+    return Turn("tool", "", results=tuple(ToolCallOutput(call.id, call.name, content) for call, content in pairs))
 
 
 def turn_of(reply: Reply) -> Turn:

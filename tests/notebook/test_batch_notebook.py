@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
+from tests.notebook.executing import executed
 
 pytestmark = pytest.mark.kernel
 
@@ -17,17 +15,8 @@ pytestmark = pytest.mark.kernel
 def test_the_batch_notebook_goes_from_a_sample_over_a_restart_to_the_last_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PLLM_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    notebook = nbformat.read(NOTEBOOKS / "batch.ipynb", as_version=4)
+    notebook = executed("batch.ipynb", tmp_path, monkeypatch)
 
-    NotebookClient(
-        notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-
-    assert [
-        output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"
-    ] == []
     submitted = shown_by(notebook, "out = df.llm.parse(Review, PROMPT, mode")
     assert counts(submitted) == {"pending": 290, "cached": 10}
     fetched = shown_by(notebook, "pllm.jobs().fetch()").splitlines()[1].split()

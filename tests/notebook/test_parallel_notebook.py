@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
+from tests.notebook.executing import executed
 
 pytestmark = pytest.mark.kernel
 
@@ -17,17 +15,8 @@ pytestmark = pytest.mark.kernel
 def test_the_notebook_goes_from_a_mixed_list_over_tools_to_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PLLM_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    notebook = nbformat.read(NOTEBOOKS / "parallel_inference.ipynb", as_version=4)
+    notebook = executed("parallel_inference.ipynb", tmp_path, monkeypatch)
 
-    NotebookClient(
-        notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-
-    assert [
-        output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"
-    ] == []
     assert shown_by(notebook, "utilities = ParallelAIUtilities(") == "True"
     printed = shown_by(notebook, "text, made = outputs[0]").splitlines()
     assert printed[0].startswith("SIMULATED answer")

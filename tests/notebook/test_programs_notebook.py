@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
+from tests.notebook.executing import executed
 
 pytestmark = pytest.mark.kernel
 
@@ -17,17 +15,8 @@ pytestmark = pytest.mark.kernel
 def test_the_programs_notebook_ends_overnight_with_the_winner_it_found_live(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PLLM_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    notebook = nbformat.read(NOTEBOOKS / "programs.ipynb", as_version=4)
+    notebook = executed("programs.ipynb", tmp_path, monkeypatch)
 
-    NotebookClient(
-        notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-
-    assert [
-        output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"
-    ] == []
     assert result(notebook, "with pllm.resume_directory") == "'lysozyme'"
     assert result(notebook, "before = provider") == "(4, 0)"
     runs = [printed(cell) for cell in notebook.cells if cell.source.startswith("%%pllm_session")]

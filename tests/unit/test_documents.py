@@ -12,14 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
 from pllm_notebook.pipeline.reader import delimited
 from pllm_notebook.pipeline.reading import dialogue_of, prompt_of, said_by
 from pllm_notebook.records import FailureKind
 from pllm_notebook.run import ask_for, options_for
-from pllm_notebook.tools.calls import Called, CalledTool, ToolCallOutput
+from pllm_notebook.tools.calls import Called, CalledTool
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 PDF = b"%PDF-1.7 nothing more"
@@ -94,7 +94,7 @@ def test_data_is_json_that_a_person_can_read() -> None:
 
 
 CALLS = (ToolCall("1", "look", '{"at":"x"}'),)
-RESULTS = (ToolResult("1", "look", "seen"),)
+RESULTS = (ToolCallOutput("1", "look", "seen"),)
 MESSAGES = [
     (
         "openai",

@@ -20,7 +20,7 @@ from pllm_notebook import (
     msg_dict_to_google,
     msg_dict_to_oai,
 )
-from pllm_notebook.conversation import Echo, Media, ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import Echo, Media, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages import dialogue_of, messages_of
 from pllm_notebook.prompt_lists.asking import output_of
@@ -105,7 +105,7 @@ GOOGLES = [
 TURNS = (
     Turn("user", "Weigh both.", (Media("image/png", data=PNG_64),)),
     Turn("assistant", "Weighing.", calls=CALLS),
-    Turn("tool", "", results=(ToolResult("call_a", "weigh", "2 g"), ToolResult("call_b", "weigh", "30 g"))),
+    Turn("tool", "", results=(ToolCallOutput("call_a", "weigh", "2 g"), ToolCallOutput("call_b", "weigh", "30 g"))),
     Turn("user", "And together?"),
 )
 
@@ -122,7 +122,7 @@ def test_turns_that_are_written_as_messages_are_read_back_the_same() -> None:
         *TURNS,
         Turn("user", "", (Media("application/pdf", url="https://host/a.pdf", name="a.pdf"),)),
         Turn("assistant", "", calls=CALLS[:1], echo=Echo("messages", '[{"type":"thinking"}]')),
-        Turn("tool", "", results=(ToolResult("call_a", "weigh", "broken", failed=True),)),
+        Turn("tool", "", results=(ToolCallOutput("call_a", "weigh", "broken", failed=True),)),
     )
 
     assert dialogue_of(messages_of(turns)).turns == turns

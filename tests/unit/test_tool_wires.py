@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pllm_notebook.conversation import Echo, Media, Request, Tool, ToolCall, ToolResult, Turn
+from pllm_notebook.conversation import Echo, Media, Request, Tool, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import resolve
@@ -38,7 +38,9 @@ LOOSE = Tool("clock", "", SCHEMA)
 ASKED = Turn("user", "Which is warmer?")
 CALLS = (ToolCall("id_1", "weather", '{"city":"Bern"}'), ToolCall("id_2", "weather", '{"city":"Ulm"}'))
 CALLED = Turn("assistant", "Let me look.", calls=CALLS)
-RESULTS = Turn("tool", "", results=(ToolResult("id_1", "weather", "12"), ToolResult("id_2", "weather", "no", True)))
+RESULTS = Turn(
+    "tool", "", results=(ToolCallOutput("id_1", "weather", "12"), ToolCallOutput("id_2", "weather", "no", True))
+)
 IMAGE = Media("image/png", data="aW1n")
 LINKED = Media("image/png", url="https://example.org/a.png")
 PDF = Media("application/pdf", data="cGRm", name="a.pdf")
@@ -545,7 +547,7 @@ def test_a_call_has_an_id_where_the_provider_gives_none_and_its_result_goes_back
             "generate",
             ASKED,
             Turn("assistant", "", calls=reply.calls, echo=reply.echo),
-            Turn("tool", "", results=(ToolResult("call_0", "clock", "1"), ToolResult("call_1", "clock", "2"))),
+            Turn("tool", "", results=(ToolCallOutput("call_0", "clock", "1"), ToolCallOutput("call_1", "clock", "2"))),
         )
     )
 

@@ -138,7 +138,7 @@ class _Models:
 
 async def _keep(errands: Errands, entries: dict[str, tuple[Entry, Reply, RawReply]]) -> None:
     await errands.office.keep({key: entry for key, (entry, _, _) in entries.items()})
-    await errands.office.answered({key: (reply, raw) for key, (_, reply, raw) in entries.items()})
+    await errands.office.answered(entries)
 
 
 def _entry(target: Target, rate: Rate | None, reply: Reply, raw: RawReply) -> Entry:

@@ -13,6 +13,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from pllm_notebook.engine.flight import cancelled
 from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Failure, FailureKind, RawReply, Reply, Usage
+from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply, Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
 from pllm_notebook.run.spans import span
 
@@ -37,6 +38,32 @@ _SLICE = 500
 _GATHER_S = 0.25
 
 _UNSENT = frozenset({State.PLANNED, State.UPLOADED, State.CREATING})
+
+_Results = Mapping[str, tuple[Reply | Failure, RawReply | None]]
+
+
+@dataclass(eq=False, slots=True)
+class _Cohort:
+    """Calls that are journalled together.
+
+    Attributes:
+        jobs: Ids of the jobs that they are in, whoever planned those; None until that is known.
+    """
+
+    jobs: frozenset[str] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """A call that waits for an answer.
+
+    Attributes:
+        cohort: With which it is journalled.
+        passengers: The runs that wait for it, and what each asked; whoever joins it waits for its cohort.
+    """
+
+    cohort: _Cohort
+    passengers: list[tuple[Feed, Job]]
 
 
 class BatchLane:
@@ -79,10 +106,10 @@ class BatchLane:
         self._coming: list[Feed] = []
         # Handed over and not yet in a job, and calls that wait for an answer, by key.
         self._gathered: defaultdict[Feed, list[Job]] = defaultdict(list)
-        self._flights: dict[str, list[tuple[Feed, Job]]] = {}
+        self._flights: dict[str, _Flight] = {}
         self._out: Counter[Feed] = Counter()
         self._jobs: dict[str, BatchJob] = {}
-        self._cohorts: dict[Feed, set[str]] = {}
+        self._cohorts: defaultdict[Feed, set[_Cohort]] = defaultdict(set)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -120,25 +147,28 @@ class BatchLane:
             if feed in feeds:
                 feeds.remove(feed)
         dropped = [*feed.close(), *self._gathered.pop(feed, [])]
-        for key, passengers in list(self._flights.items()):
-            dropped += [job for aboard, job in passengers if aboard is feed]
-            left = [(aboard, job) for aboard, job in passengers if aboard is not feed]
-            if left:
-                self._flights[key] = left
-            else:
+        for key, flight in list(self._flights.items()):
+            dropped += [job for aboard, job in flight.passengers if aboard is feed]
+            flight.passengers = [(aboard, job) for aboard, job in flight.passengers if aboard is not feed]
+            if not flight.passengers:
                 del self._flights[key]
         self._out.pop(feed, None)
         self._cohorts.pop(feed, None)
         feed.in_flight = 0
         for job in dropped:
             job.done(job, cancelled(job, 0.0))
+        self.poke()  # what others have handed over may have waited for this run's plan
 
     def submitted(self, feed: Feed) -> bool:
         """Tell whether everything that a run has handed over is with the provider, as far as anybody knows."""
-        ids = self._cohorts.get(feed)
-        if ids is None or self._gathered.get(feed):
+        cohorts = self._cohorts.get(feed)
+        if not cohorts or self._gathered.get(feed):
             return False
-        return all(self._jobs[one].state not in _UNSENT for one in ids if one in self._jobs)
+        return all(
+            cohort.jobs is not None
+            and all(self._jobs[one].state not in _UNSENT for one in cohort.jobs if one in self._jobs)
+            for cohort in cohorts
+        )
 
     def holds(self, now: float) -> str:
         """Say what is waited for."""
@@ -149,31 +179,43 @@ class BatchLane:
         oldest = min(job.created_at for job in self._jobs.values())
         return f"batch jobs: {told}; {span(time.time() - oldest)} since the first was planned"
 
-    def arrived(self, results: Mapping[str, tuple[Reply | Failure, RawReply | None]]) -> None:
-        """Land calls whose answers are in the store, or which have failed for good, by key."""
+    def arrived(self, results: _Results, limits: Mapping[str, int] | None = None) -> None:
+        """Land calls whose answers are in the store, or which have failed for good, by key.
+
+        Args:
+            results: What came.
+            limits: Tokens that the requests let the answers have, 0 for no limit; one that is not here is the
+                caller's own. A call with more room than the answer that was cut off had goes into the next job.
+        """
         for key, (result, raw) in results.items():
-            for feed, job in self._flights.pop(key, ()):
-                feed.in_flight -= 1
+            flight = self._flights.pop(key, None)
+            for feed, job in () if flight is None else flight.passengers:
                 self._out[feed] -= 1
+                if limits is not None and key in limits and _cut_short(job, result, limits[key]):
+                    self._gathered[feed].append(job)
+                    continue
+                feed.in_flight -= 1
                 job.sent += 1
                 job.done(job, Landing(result, raw, job.sent, 0.0))
         self.poke()  # a cohort's next job may be due
 
-    def answered(self, results: Mapping[str, tuple[Reply, RawReply]]) -> None:
-        """Land calls that were answered otherwise, at another price, and whose answers are in the store, by key."""
+    def answered(self, results: Mapping[str, tuple[Reply, RawReply]], limits: Mapping[str, int] | None = None) -> None:
+        """Land calls that were answered otherwise, at another price, and whose answers are in the store, by key.
+
+        Args:
+            results: What came.
+            limits: As for `arrived`.
+        """
         rest: dict[str, tuple[Reply | Failure, RawReply | None]] = {}
         for key, result in results.items():
-            left = []
-            for feed, job in self._flights.pop(key, ()):
-                self.landed += 1
-                if feed.answered is not None and feed.answered(job):
-                    feed.in_flight -= 1
-                    self._out[feed] -= 1
-                else:
-                    left.append((feed, job))
-            if left:
-                self._flights[key], rest[key] = left, result
-        self.arrived(rest)
+            flight = self._flights.get(key)
+            if flight is None:
+                continue
+            self.landed += len(flight.passengers)
+            self._let_go(key, flight)
+            if key in self._flights:
+                rest[key] = result
+        self.arrived(rest, limits)
 
     def changed(self, job: BatchJob) -> None:
         """Hear of a job's new state."""
@@ -212,44 +254,50 @@ class BatchLane:
         self._timer = None
         if not all(feed.whole is None or feed.whole() for feed in self._coming):
             return  # it will say so itself
-        new: dict[Job, Feed] = {}
-        feeds = [feed for feed in self._feeds if self._gathered[feed] and self._whole(feed)]
-        for feed in feeds:
+        cohort = _Cohort()
+        new: list[str] = []
+        for feed in self._feeds:
+            if not (self._gathered[feed] and self._whole(feed)):
+                continue
             for job in self._gathered.pop(feed):
                 self._out[feed] += 1
-                passengers = self._flights.setdefault(job.key, [])
-                if not passengers:
-                    new[job] = feed
-                passengers.append((feed, job))
+                flight = self._flights.get(job.key)
+                if flight is None:
+                    flight = self._flights[job.key] = _Flight(cohort, [])
+                    new.append(job.key)
+                flight.passengers.append((feed, job))
+                self._cohorts[feed].add(flight.cohort)
         if new:
-            work = self._in_thread(self._journal.pending, [job.key for job in new])
-            work.add_done_callback(partial(self._have_looked, feeds, new))
+            work = self._in_thread(self._journal.pending, new)
+            work.add_done_callback(partial(self._have_looked, cohort, new))
 
-    def _have_looked(self, feeds: Sequence[Feed], new: Mapping[Job, Feed], work: asyncio.Future[Any]) -> None:
-        if not self._ended_well(feeds, work):
+    def _have_looked(self, cohort: _Cohort, new: Sequence[str], work: asyncio.Future[Any]) -> None:
+        if not self._ended_well(cohort, work):
             return
         waiting: Mapping[str, BatchJob] = work.result()
         rest = []
-        for job, feed in new.items():
-            if job.key in waiting or job.key not in self._flights:
+        for key in new:
+            flight = self._flights.get(key)
+            if key in waiting or flight is None or flight.cohort is not cohort:
                 continue
             # What waits nowhere now may have been answered since the run looked: looked for after the journal, since
             # an answer is in the store before its line is done.
-            if feed.answered is not None and feed.answered(job):
-                self._land(job.key, feed)
-            else:
-                rest.append(job)
+            self._let_go(key, flight)
+            # Of those that still wait: the run that came first may have been stopped.
+            rest += [job for _, job in flight.passengers[:1]]
         adopted = {job.id: job for job in waiting.values()}
         planning = self._in_thread(self._plan, rest)
-        planning.add_done_callback(partial(self._have_planned, feeds, list(adopted.values())))
+        planning.add_done_callback(partial(self._have_planned, cohort, list(adopted.values())))
 
-    def _land(self, key: str, feed: Feed) -> None:
-        """Let go of a call whose run has its answer already."""
-        feed.in_flight -= 1
-        self._out[feed] -= 1
-        left = [one for one in self._flights.pop(key, ()) if one[0] is not feed]
-        if left:
-            self._flights[key] = left
+    def _let_go(self, key: str, flight: _Flight) -> None:
+        """Take off a call those whose runs have its answer already."""
+        for feed, job in list(flight.passengers):
+            if feed.answered is not None and feed.answered(job):
+                feed.in_flight -= 1
+                self._out[feed] -= 1
+                flight.passengers = [one for one in flight.passengers if one[1] is not job]
+        if not flight.passengers:
+            self._flights.pop(key, None)
 
     def _plan(self, jobs: Sequence[Job]) -> tuple[list[BatchJob], list[str]]:
         """In a worker thread: journal what waits in no job. Nothing is sent."""
@@ -280,26 +328,33 @@ class BatchLane:
 
     def _have_planned(
         self,
-        feeds: Sequence[Feed],
+        cohort: _Cohort,
         adopted: Sequence[BatchJob],
         work: asyncio.Future[tuple[list[BatchJob], list[str]]],
     ) -> None:
-        if not self._ended_well(feeds, work):
+        if not self._ended_well(cohort, work):
             return
         planned, large = work.result()
         jobs = [*adopted, *planned]
         self._jobs |= {job.id: job for job in jobs}
-        for feed in feeds:
-            self._cohorts.setdefault(feed, set()).update(job.id for job in jobs)
+        cohort.jobs = frozenset(job.id for job in jobs)
         most = self._desk.limits.bytes
         told = f"The request is longer than the {most:,} bytes that a batch job may have. Nothing was sent for it."
         self.arrived({key: (Failure(FailureKind.INPUT, told), None) for key in large})
         self._planned()
 
-    def _ended_well(self, feeds: Sequence[Feed], work: asyncio.Future[Any]) -> bool:
+    def _ended_well(self, cohort: _Cohort, work: asyncio.Future[Any]) -> bool:
         error = work.exception()
         if error is not None:
-            for feed in feeds:
+            # Those too that have joined since: nobody else would tell them.
+            for feed in [feed for feed, cohorts in self._cohorts.items() if cohort in cohorts]:
                 if feed.fault is not None and isinstance(error, Exception):
                     feed.fault(error)
         return error is None
+
+
+def _cut_short(job: Job, result: Reply | Failure, limit: int) -> bool:
+    """Tell whether an answer was cut off at a limit below that of a call which waits for it."""
+    if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
+        return False
+    return not job.output_limit or job.output_limit > limit

@@ -163,8 +163,9 @@ class Office:
         lane = self._lane_of(job)
         if lane is not None:
             landed = zip(arrivals, read, strict=True)
+            limits = {one.line.key: one.line.output_limit or 0 for one in arrivals}
             lane.landed += sum(isinstance(result, Reply) for result, _, _ in read)
-            lane.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed})
+            lane.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed}, limits)
         return [
             LineOutcome(str(result.kind), 0.0)
             if isinstance(result, Failure)
@@ -187,11 +188,12 @@ class Office:
         for future in kept:
             await future
 
-    async def answered(self, results: Mapping[str, tuple[Reply, RawReply]]) -> None:
+    async def answered(self, results: Mapping[str, tuple[Entry, Reply, RawReply]]) -> None:
         """Hear of answers that came by another way than the jobs, and are in the store: live, or from a file."""
         await self.driver.superseded(list(results))
+        limits = {key: entry.output_limit for key, (entry, _, _) in results.items()}
         for lane in self._lanes.values():
-            lane.answered({key: results[key] for key in lane.waiting(list(results))})
+            lane.answered({key: results[key][1:] for key in lane.waiting(list(results))}, limits)
 
     def _put_aside(self, job: BatchJob, late: Mapping[str, Entry]) -> set[str]:
         """In a worker thread: keep second answers, to calls that were answered live before; give their keys."""
@@ -239,7 +241,10 @@ class Office:
         answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
         found = await self._in_thread(self._store.get_many, answered)
         # Taken as they are in the store, with the price that was paid for them there.
-        lane.answered({key: (reply_of(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()})
+        lane.answered(
+            {key: (reply_of(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()},
+            {key: entry.output_limit for key, entry in found.items()},
+        )
         lane.arrived(
             {
                 line.key: (failure_of(line.failure, job.message), None)

@@ -258,7 +258,7 @@ class Sending:
             work: Callable[[], Any] = partial(keep_second, self._office.journal, self._job, "live", second)
             await self._loop.run_in_executor(self._errands.engine.workers, work)
         await self._office.keep({key: entry for key, (_, entry, _, _) in first.items()})
-        await self._office.answered({key: (reply, raw) for key, (_, _, reply, raw) in first.items()})
+        await self._office.answered({key: each[1:] for key, each in first.items()})
 
     def _look(self) -> None:
         """End when nothing is out and nothing more will be sent."""
