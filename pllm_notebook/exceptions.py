@@ -84,18 +84,18 @@ class UsageError(PllmError, ValueError):
 
 
 class UnknownColumnError(UsageError):
-    """A prompt names a column that the frame does not have.
+    """A prompt, or an option, names a column that the frame does not have.
 
     Attributes:
         column: The name that was not found.
         columns: The names that are there.
     """
 
-    def __init__(self, column: str, columns: Iterable[object]) -> None:
+    def __init__(self, column: str, columns: Iterable[object], named_by: str = "The prompt") -> None:
         self.column = column
         self.columns = list(columns)
         super().__init__(
-            f"The prompt names column {column!r}, but the frame has {self.columns!r}."
+            f"{named_by} names column {column!r}, but the frame has {self.columns!r}."
             f"{guess(column, self.columns)} Nothing was sent."
         )
 

@@ -208,12 +208,15 @@ class Driver:
                     beat = asyncio.get_running_loop().create_task(self._beat(job_id))
                 yield ours
             finally:
-                if beat is not None:
-                    # Ended before the lease is given back: a last beat would take it once more.
-                    beat.cancel()
-                    await _to_its_end(asyncio.wait([beat]))
                 if ours:
-                    await _to_its_end(self._run(self.journal.release, job_id, self._owner))
+                    await _to_its_end(self._give_back(job_id, beat))
+
+    async def _give_back(self, job_id: str, beat: asyncio.Task[None] | None) -> None:
+        if beat is not None:
+            # Ended before the lease is given back: a last beat would take it once more.
+            beat.cancel()
+            await asyncio.wait([beat])
+        await self._run(self.journal.release, job_id, self._owner)
 
     async def _beat(self, job_id: str) -> None:
         while True:

@@ -70,7 +70,7 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
     shown = resolved.images or ()
     for name in shown:
         if name not in columns:
-            raise UnknownColumnError(name, columns)
+            raise UnknownColumnError(name, columns, "images=")
     if template is not None and not template.names and len(items) > 1 and not shown:
         raise UsageError("The prompt does not say where the item goes: put {value} there. Nothing was sent.")
     chosen = tuple(name for name in columns if name not in shown) if template is None else template.names

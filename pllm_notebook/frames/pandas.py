@@ -287,7 +287,7 @@ class FrameLLM(_LLM[pd.DataFrame]):
         frame = self._frame()
         if isinstance(answers, str) or len(answers) < 2:
             raise UsageError(f"decide takes two or more columns of answers, not {answers!r}. Nothing was sent.")
-        names = chosen(answers, [str(name) for name in frame.columns])
+        names = chosen("answers=", answers, [str(name) for name in frame.columns])
         output = None if kind is None else OutputType.of(kind)
         ask = judge_for(resolved, output)
         template = template_for(prompt, frame, series=False)

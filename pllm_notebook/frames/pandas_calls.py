@@ -10,6 +10,7 @@ import pandas as pd
 
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Question
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.pandas_rows import PandasRows
 from pllm_notebook.run import Run
 
@@ -56,4 +57,6 @@ class CallingLLM(ABC):
 
     def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Any) -> Run:
         """Start `call_tools` in the background and give a live handle at once."""
-        return ensemble.submit(*self._prepare(None, prompt, options | {"tools": list(tools)}, calls=True))
+        if isinstance(tools, Sequence) and not tools:
+            raise UsageError("call_tools needs tools, and there are none in the list. Nothing was sent.")
+        return ensemble.submit(*self._prepare(None, prompt, options | {"tools": tools}, calls=True))

@@ -63,13 +63,13 @@ class PandasRows:
         self.label = label
         self.total = len(frame)
         self.made: frozenset[str] = frozenset(shape.names) | ours
-        shown = chosen(options.images or (), [str(name) for name in frame.columns])
+        shown = chosen("images=", options.images or (), [str(name) for name in frame.columns])
         if template is not None:
             names: Sequence[str] = template.names
         else:
             names = [str(name) for name in frame.columns if name not in ours and str(name) not in shown]
             if options.columns is not None:
-                names = chosen(options.columns, names)
+                names = chosen("columns=", options.columns, names)
         texts = prompts_of(_given(frame, names), template, options.na)
         self.prompts: Any = texts
         if shown:
@@ -185,15 +185,15 @@ def template_for(prompt: str, frame: pd.DataFrame, series: bool, images: Sequenc
     return template
 
 
-def chosen(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Give the wanted columns, in the order asked for.
+def chosen(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Give the columns that *option* names, in the order asked for.
 
     Raises:
         UnknownColumnError: If one is not among *names*. Nothing was sent.
     """
     for name in wanted:
         if name not in names:
-            raise UnknownColumnError(name, names)
+            raise UnknownColumnError(name, names, option)
     return list(wanted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from pllm_notebook.conversation import Media, ToolCall, ToolCallOutput
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.media import ANY_IMAGE, media_of
 
-__all__ = ["Part", "Private", "call_of", "parts_of", "text_of"]
+__all__ = ["Part", "Private", "as_json", "call_of", "parts_of", "text_of"]
 
 
 class Private:
@@ -66,6 +67,15 @@ def call_of(call: Any, where: str) -> ToolCall:
     return ToolCall(str(call.get("id") or ""), str(told["name"]), _arguments(told.get("arguments")))
 
 
+def as_json(part: Any) -> Any:
+    """Give a part as plain JSON: bytes among it, as the providers' SDKs have files and signatures, as base64."""
+    if isinstance(part, (bytes, bytearray)):
+        return base64.b64encode(part).decode("ascii")
+    if isinstance(part, Mapping):
+        return {name: as_json(value) for name, value in part.items()}
+    return [as_json(value) for value in part] if isinstance(part, (list, tuple)) else part
+
+
 def _part(part: Any, where: str) -> Part:
     if isinstance(part, str):
         return part
@@ -108,7 +118,7 @@ def _media(kind: str, part: Mapping[str, Any]) -> Media | None:
         if source.get("type") == "text":  # a document in plain text
             return None
         if "media_type" in source and "data" in source:
-            return Media(str(source["media_type"]), data=str(source["data"]), name=name)
+            return Media(str(source["media_type"]), data=str(as_json(source["data"])), name=name)
         source = source.get("url") or source.get("file_data") or source.get("file_url")
         if source is None:
             return None

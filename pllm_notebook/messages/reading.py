@@ -13,7 +13,7 @@ import orjson
 
 from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.messages.parts import Private, call_of, parts_of, text_of
+from pllm_notebook.messages.parts import Private, as_json, call_of, parts_of, text_of
 
 __all__ = ["dialogue_of"]
 
@@ -157,7 +157,8 @@ def _echo(fields: Mapping[str, Any], content: Any, private: bool) -> Echo | None
         return Echo(str(kept["form"]), str(kept["content"]))
     if "parts" in fields:
         signed = any(isinstance(part, Mapping) and _signature(part) for part in content or ())
-        return Echo("generate", orjson.dumps({"role": "model", "parts": content}).decode()) if signed else None
+        written = orjson.dumps({"role": "model", "parts": as_json(content)}).decode()
+        return Echo("generate", written) if signed else None
     return Echo("messages", orjson.dumps(content).decode()) if private else None
 
 

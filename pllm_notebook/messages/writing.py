@@ -7,6 +7,7 @@ from typing import Any
 
 from pllm_notebook.conversation import Media, Turn
 from pllm_notebook.media import media_of
+from pllm_notebook.messages.parts import as_json
 
 __all__ = ["content_of", "messages_of"]
 
@@ -61,7 +62,7 @@ def _plain(part: Any) -> Any:
     for name in ("image", "document", "file"):
         if name in part and not isinstance(part[name], (str, Mapping)):
             return _shown(media_of(part[name]))
-    return dict(part)
+    return as_json(part)
 
 
 def _shown(media: Media) -> dict[str, Any]:

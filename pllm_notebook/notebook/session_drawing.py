@@ -41,7 +41,7 @@ def drawn(standing: Standing) -> str:
     said = f" · {_SAID[s.state]}" if _SAID[s.state] else ""
     head = (
         f"<div><b>{in_html(session_words.label(s))}</b> · {in_html(s.strategy)}{said}"
-        f"{f' · {names}' if names else ''}{badge} · {in_html(wording.money(s.cost_usd))} · "
+        f"{f' · {names}' if names else ''}{badge} · {in_html(session_words.cost(s))} · "
         f"{in_html(wording.span(s.elapsed_s))}</div>"
     )
     return f"<div style='{_TEXT}'>{head}{_bar(s)}{_legend(s)}{_agents(s)}</div>"

@@ -8,7 +8,7 @@ from pathlib import Path
 from pllm_notebook.notebook import wording
 from pllm_notebook.pipeline.dashboard import STATES, AgentStanding, Standing
 
-__all__ = ["MOST_AGENTS", "agent", "counts", "label", "left_out", "lines", "models"]
+__all__ = ["MOST_AGENTS", "agent", "cost", "counts", "label", "left_out", "lines", "models"]
 
 MOST_AGENTS = 12
 """A program may have an agent for each of a thousand things."""
@@ -25,13 +25,20 @@ def lines(standing: Standing) -> list[str]:
     """
     s = standing
     marked = f"{s.strategy}, SIMULATED" if s.simulated else s.strategy
-    cost, span = wording.money(s.cost_usd), wording.span(s.elapsed_s)
-    found = [f"{_SIGNS[s.state]} {label(s)} ({marked}): {s.done:,} / {s.total:,} calls answered · {cost} · {span}"]
+    told = f"{s.done:,} / {s.total:,} calls answered · {cost(s)} · {wording.span(s.elapsed_s)}"
+    found = [f"{_SIGNS[s.state]} {label(s)} ({marked}): {told}"]
     if s.counts:
         found.append("  " + " · ".join([*counts(s), models(s)]))
     if len(s.agents) > 1:
         found += [f"  {agent(each)}" for each in s.agents[:MOST_AGENTS]] + left_out(s)
     return found
+
+
+def cost(standing: Standing) -> str:
+    """Say what a session has paid, and what all its answers cost where earlier runs and their jobs paid for some."""
+    paid, total = standing.cost_usd, standing.total_cost_usd
+    earlier = total is not None and paid is not None and total > paid * 1.000001
+    return wording.money(paid) + (f" ({wording.money(total)} in all)" if earlier else "")
 
 
 def label(standing: Standing) -> str:

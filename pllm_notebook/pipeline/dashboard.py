@@ -63,7 +63,8 @@ class Standing:
         simulated: Whether there are invented answers among them.
         counts: Calls by state (see `STATES`), equal ones once; states that no call is in may be absent.
         agents: In the order they first asked.
-        cost_usd: What the session's calls cost so far, None for unknown.
+        cost_usd: What the session has paid so far, None for unknown.
+        total_cost_usd: What its answers cost, those of earlier runs and their jobs among them, None for unknown.
         elapsed_s: Since it began.
         state: "running", "done", "paused" where the program ended at a value that is not there yet, or "failed".
     """
@@ -75,6 +76,7 @@ class Standing:
     counts: Mapping[str, int] = field(default_factory=dict)
     agents: tuple[AgentStanding, ...] = ()
     cost_usd: float | None = 0.0
+    total_cost_usd: float | None = 0.0
     elapsed_s: float = 0.0
     state: Literal["running", "done", "paused", "failed"] = "running"
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from pllm_notebook.exceptions import StoreError
 
-__all__ = ["append_lines", "hash_of", "make_directory", "write_whole"]
+__all__ = ["alone", "append_lines", "hash_of", "make_directory", "write_whole"]
 
 
 def hash_of(content: bytes) -> str:
@@ -29,6 +30,28 @@ def make_directory(path: str) -> None:
         os.makedirs(path, 0o700, exist_ok=True)
     except OSError as error:
         raise _refused(path, error) from error
+
+
+@contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Keep whoever else does this in a file's directory waiting, for the length of a `with`: threads and processes.
+
+    Args:
+        path: Of the file, which need not be there.
+
+    Raises:
+        StoreError: If the directory is gone. Nothing was sent.
+    """
+    # The directory itself is locked: a lock in a file of its own would have to be left there for good.
+    try:
+        handle = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: str, content: bytes, *, synced: bool = True) -> None:

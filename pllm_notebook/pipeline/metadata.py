@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
+
+import orjson
 
 from pllm_notebook.exceptions import UsageError
 
@@ -66,21 +68,10 @@ class Metadata(MutableMapping[str, Any]):
 
 def _check(name: str, value: Any) -> None:
     """Refuse what would come back as another value, or not at all."""
-    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
-        return
-    if isinstance(value, int) and -(2**63) <= value < 2**64:
-        return
-    if isinstance(value, str) and value.isprintable() | _is_text(value):
-        return
-    if isinstance(value, list):
-        for each in value:
-            _check(name, each)
-        return
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        for each in value.values():
-            _check(name, each)
-        return
+    with suppress(TypeError):  # of JSON's writer, which raises no other
+        if orjson.loads(orjson.dumps({name: value})) == {name: value}:
+            return
     raise UsageError(
         f"The note {name!r} holds {value!r:.80}, of type {type(value).__name__}; a note is kept as JSON: text, finite "
-        f"numbers, True, False, None, and lists and dictionaries of these."
+        f"numbers (whole ones of at most 64 bits), True, False, None, and lists and dictionaries of these."
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.pipeline.files import write_whole
+from pllm_notebook.pipeline.files import alone, write_whole
 
 __all__ = ["FILE", "Minutes"]
 
@@ -24,7 +24,9 @@ logger = logging.getLogger("pllm_notebook")
 class Minutes:
     """The file `session.json` of a directory.
 
-    It holds notes alone: with a file that is lost or damaged no answer is, and none is paid for again.
+    It holds notes alone: with a file that is lost or damaged no answer is, and none is paid for again. Sessions that
+    go on at once in one directory, here or in other processes, each write what they changed, and keep what the others
+    wrote.
 
     Args:
         directory: That is there.
@@ -40,12 +42,13 @@ class Minutes:
         self._path = os.path.join(directory, FILE)
         read = self._read()
         self.metadata = _mapping(read.get("metadata"))
-        # Those of agents that this run of the program does not meet are kept as they are.
-        self._agents = {name: _mapping(agent) for name, agent in _mapping(read.get("agents")).items()}
-        self.agents = {name: _mapping(agent.get("metadata")) for name, agent in self._agents.items()}
+        self.agents = {
+            name: _mapping(_mapping(agent).get("metadata")) for name, agent in _mapping(read.get("agents")).items()
+        }
         since = read.get("anew_since")
         self.anew_since: float | None = float(since) if isinstance(since, int | float) else None
-        self._written = b""
+        # As this session last knew them: what differs from it is what the session itself has changed.
+        self._known = _copy({"metadata": self.metadata, "agents": self.agents})
 
     def write(self, metadata: Mapping[str, Any], agents: Mapping[str, Mapping[str, Any]]) -> None:
         """Write all of it, at once or not at all.
@@ -57,24 +60,40 @@ class Minutes:
         Raises:
             StoreError: If it cannot be written; what was there before is there still.
         """
-        self._agents |= {name: dict(agent) for name, agent in agents.items()}
-        whole = {
-            "version": _VERSION,
-            "metadata": metadata,
-            "agents": self._agents,
-            "anew_since": self.anew_since,
-        }
-        content = orjson.dumps(whole, option=orjson.OPT_INDENT_2)
-        if content != self._written:
-            write_whole(self._path, content)
-            self._written = content
+        with alone(self._path):
+            there = self._read()
+            # Those of agents that this run of the program does not meet are kept as they are.
+            kept = _mapping(there.get("agents"))
+            for name, agent in agents.items():
+                before = _mapping(_mapping(kept.get(name)).get("metadata"))
+                notes = _merged(before, self._known["agents"].get(name, {}), agent["metadata"])
+                kept[name] = {**agent, "metadata": notes}
+            whole = {
+                "version": _VERSION,
+                "metadata": _merged(_mapping(there.get("metadata")), self._known["metadata"], metadata),
+                "agents": kept,
+                "anew_since": self.anew_since,
+            }
+            content = orjson.dumps(whole, option=orjson.OPT_INDENT_2)
+            if content != self._content():
+                write_whole(self._path, content)
+        met = {name: agent["metadata"] for name, agent in agents.items()}
+        self._known = _copy({"metadata": metadata, "agents": self._known["agents"] | met})
+
+    def _content(self) -> bytes | None:
+        """Give what stands in the file, None where there is none."""
+        try:
+            with open(self._path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
 
     def _read(self) -> dict[str, Any]:
         try:
-            with open(self._path, "rb") as file:
-                read = orjson.loads(file.read())
-        except FileNotFoundError:
-            return {}
+            content = self._content()
+            if content is None:
+                return {}
+            read = orjson.loads(content)
         except (OSError, ValueError):
             read = None
         if isinstance(read, dict) and read.get("version") == _VERSION:
@@ -88,3 +107,16 @@ class Minutes:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {}
+
+
+def _merged(there: Mapping[str, Any], known: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the notes that are *there*, with what a session has changed since it knew them."""
+    gone = [name for name in known if name not in now]
+    changed = {name: value for name, value in now.items() if name not in known or known[name] != value}
+    return {name: value for name, value in there.items() if name not in gone} | changed
+
+
+def _copy(notes: dict[str, Any]) -> dict[str, Any]:
+    """Copy notes; a list inside may be changed by the program."""
+    copied: dict[str, Any] = orjson.loads(orjson.dumps(notes))
+    return copied

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pllm_notebook.pipeline.calls import Call
 from pllm_notebook.pipeline.failing import ErrorResponse
-from pllm_notebook.pipeline.retrieving import Answer, Failed, Pending, Place, Present, Retrieved
+from pllm_notebook.pipeline.retrieving import Absent, Answer, Failed, Pending, Place, Present, Retrieved
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Outcome
 
@@ -147,6 +147,30 @@ class Question:
         about, value = outcome.replies()[-1], outcome.value
         text, usage = value if isinstance(value, str) else "", outcome.usage
         return Answer(value, text, (), None, about["model"], usage, outcome.cost_usd, about["created_at"])
+
+    def retrieve(self) -> Retrieved:
+        """Tell what there is of it, as this session counts: what is to be replaced is no answer. Sends nothing.
+
+        Raises:
+            ErrorResponse: Where its prompt is none that can be sent.
+        """
+        if self._outcome is not None and self._outcome.failure is None and self._outcome.entry is not None:
+            return Present(self.answer())  # kept nowhere else
+        found = self._place.retrieve(self.call, self.since)
+        if isinstance(found, Absent) and self._error is not None:
+            return Failed(self._error, paid=False)  # of this run alone: the next one asks it again
+        return found
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What its answer, or its failure, cost whenever it was paid; 0.0 while there is none, None for unknown."""
+        if not self.done.is_set() or self.fault is not None:
+            return 0.0
+        if self._error is not None:
+            return self._error.failure.cost_usd or 0.0
+        if self._answer is not None:
+            return self._answer.cost_usd
+        return None if self._outcome is None else self._outcome.cost_usd
 
     async def ended(self) -> None:
         """Await its end on the caller's own loop."""

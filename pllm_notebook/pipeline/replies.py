@@ -106,7 +106,7 @@ class Reply:
 
     def retrieve(self) -> Retrieved:
         """Tell what there is of it: present, pending, failed or absent. Sends nothing."""
-        return self._place.retrieve(self.call)
+        return self._place.retrieve(self.call) if self._question is None else self._question.retrieve()
 
     def resolve(self) -> str:
         """Wait, and give the answer's text.

@@ -18,7 +18,7 @@ from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.failing import KEPT, ErrorResponse
-from pllm_notebook.records import FailedCall, Failure, RawReply, Reply, Usage
+from pllm_notebook.records import Failure, RawReply, Reply, Usage
 from pllm_notebook.run import Ask, Outcome
 from pllm_notebook.run.jobs.errands import has_journal
 from pllm_notebook.run.settle import Arrival, settle
@@ -27,6 +27,8 @@ from pllm_notebook.settings import current
 from pllm_notebook.store import DiskStore, open_store
 
 __all__ = ["Absent", "Answer", "Failed", "Pending", "Place", "Present", "Retrieved"]
+
+_KINDS = sorted(KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,6 @@ class Place:
         self.directory = os.path.abspath(os.path.expanduser(os.fspath(directory)))
         self._asks: dict[Hashable, Ask] = {}
         self._lock = threading.Lock()
-        self._failures: dict[str, FailedCall] | None = None
 
     def __repr__(self) -> str:
         return f"Place({self.directory!r})"
@@ -214,7 +215,7 @@ class Place:
         if job is not None:
             return Pending(job, stale or failed is not None)
         if failed is None:
-            known = self._failed(key)
+            known = store.failed([key], _KINDS).get(key)
             if known is not None and _is_of(known.at, since):
                 failed = Failed(ErrorResponse(call, known.failure), paid=False)
         return failed or Absent(stale)
@@ -223,14 +224,6 @@ class Place:
         """Give the jobs in which calls wait for an answer, by key; a key that does not wait is left out."""
         journal = self.journal
         return {} if journal is None else journal.pending(keys)
-
-    def _failed(self, key: str) -> FailedCall | None:
-        known = self._failures
-        if known is None:
-            # All at once: a program asks about call after call.
-            found = [failed for failed in self.store.failures() if failed.failure.kind in KEPT]
-            self._failures = known = {failed.key: failed for failed in found}
-        return known.get(key)
 
 
 class _Seen:

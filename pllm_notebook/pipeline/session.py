@@ -251,8 +251,14 @@ class Session(Block):
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars that this run of the program paid so far, None for unknown."""
+        """US dollars that this run of the program paid so far, None for unknown; of a job while it looked on."""
         return self._courier.cost_usd
+
+    @property
+    def total_cost_usd(self) -> float | None:
+        """US dollars that the answers of this run's calls cost, whichever run of the program paid, None for unknown."""
+        costs = [question.cost_usd for question in self.questions]
+        return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
     @property
     def simulated(self) -> bool:
@@ -278,6 +284,7 @@ class Session(Block):
             counts=counts,
             agents=agents,
             cost_usd=self.cost_usd,
+            total_cost_usd=self.total_cost_usd,
             elapsed_s=time.monotonic() - self._began,
             state=self._state,
         )

@@ -59,7 +59,7 @@ class _How(NamedTuple):
     tools: tuple[StructuredTool, ...]
 
 
-def listed(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
+def listed(prompts: Any) -> list[LLMPromptContext]:
     """Give a list of prompts as one.
 
     Raises:
@@ -177,6 +177,8 @@ def _ask(how: _How, context: LLMPromptContext, given: Mapping[str, Any], ceiling
             raise _without("tool", "a structured_output, or tools")
         if how.wanted is not None:
             tools = [*(tool for tool in tools if tool != how.wanted), how.wanted]
+            # The call is the answer.
+            values["run_tools"] = False
         values["tool_choice"] = "required" if how.wanted is None else how.wanted.name
     if tools:
         values["tools"] = tools

@@ -255,11 +255,11 @@ class LLMPromptContext(BaseModel):
 
 
 def _plain_message(message: Any) -> Any:
-    if not isinstance(message, Mapping):
-        dump = getattr(message, "model_dump", None)
-        return dump(exclude_none=True) if callable(dump) else message
-    content = message.get("content")
-    return dict(message) | ({"content": content_of(content)} if isinstance(content, (list, tuple)) else {})
+    dump = getattr(message, "model_dump", None)
+    fields = message if isinstance(message, Mapping) else dump(exclude_none=True) if callable(dump) else None
+    if fields is None:
+        return message
+    return dict(fields) | {name: content_of(fields[name]) for name in ("content", "parts") if name in fields}
 
 
 def _shortened(value: Any) -> Any:

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from typing import Any, Literal, Self
+from typing import Literal
 
 from pllm_notebook.engine import engine
-from pllm_notebook.exceptions import RunInterrupted, UsageError
-from pllm_notebook.prices import rate_of
-from pllm_notebook.prompt_lists.addresses import Addresses
+from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.prompt_lists.file_status import FileStatus
 from pllm_notebook.prompt_lists.groups import Group
-from pllm_notebook.prompt_lists.index import Index, index_of
+from pllm_notebook.prompt_lists.index import Index
 from pllm_notebook.prompt_lists.landing import Landing, offsets_of
-from pllm_notebook.prompt_lists.results_file import ResultsFile, new_path
+from pllm_notebook.prompt_lists.results_file import ResultsFile
 from pllm_notebook.prompt_lists.sums import Sums
 from pllm_notebook.prompt_lists.waves import in_waves
 from pllm_notebook.prompt_lists.windows import Feeder, WindowMaker
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Progress
-from pllm_notebook.run import Pace, Run, options_for
-from pllm_notebook.run.start import store_for
-from pllm_notebook.settings import Options, current
+from pllm_notebook.run import Pace, Run
+from pllm_notebook.settings import current
 from pllm_notebook.sinks import Display, sink_for
 
 __all__ = ["FileRun"]
@@ -35,14 +29,10 @@ __all__ = ["FileRun"]
 logger = logging.getLogger("pllm_notebook")
 
 _LOOK_S = 0.05
-# Nothing that rows of a frame may have is asked of whole requests, whatever is configured.
-_PLAIN: Mapping[str, Any] = dict.fromkeys(
-    ("system", "pack", "samples", "models", "decide", "judge", "tools", "tool_choice", "run_tools", "temperature"), None
-) | {"mode": "async", "errors": "coerce", "extra_body": {}, "progress": False, "salt": "", "wait": True}
 
 
 class FileRun:
-    """Process one request file, in a thread of its own. Made by `prepared`.
+    """Process one request file, in a thread of its own. Made by `file_opening.file_run`.
 
     Args:
         index: The requests.
@@ -87,51 +77,6 @@ class FileRun:
         self._ended = threading.Event()
         self._display = Display(sink_for(progress and len(index) > 0))
         self._thread = threading.Thread(target=self._main, name="pllm-file", daemon=True)
-
-    @classmethod
-    def prepared(
-        cls,
-        *,
-        requests: str,
-        results: str | None,
-        addresses: Addresses,
-        rates: tuple[float | None, float | None],
-        options: Mapping[str, Any],
-        cache_dir: str | None,
-        retry_errors: bool,
-        progress: bool,
-        stopped: Callable[[], bool] = lambda: False,
-    ) -> Self:
-        """Read the file and open what is needed (see `OAIApiFromFileConfig`). From any thread.
-
-        Args:
-            requests: Path of the request file.
-            results: Of the results file, None for a new one.
-            addresses: Tells who is asked.
-            rates: Requests and tokens a minute, each None for no ceiling.
-            options: Those that differ from the defaults.
-            cache_dir: None for the configured place.
-            retry_errors: Whether lines that have an error are asked again.
-            progress: Whether it is shown.
-            stopped: Asked now and then whether to go no further.
-        """
-        options = {**_PLAIN, **options}
-        resolved = options_for(options)
-        os.stat(requests)  # before a results file is made of nothing
-        if results is not None and os.path.exists(results) and os.path.samefile(requests, results):
-            raise UsageError(f"Results cannot go into {requests} itself. Give another save_filepath. Nothing was sent.")
-        with ExitStack() as opened:
-            file = ResultsFile(results or new_path(requests), retry_errors=retry_errors)
-            opened.callback(file.close)
-            index = index_of(requests, file.path, addresses, stopped)
-            opened.callback(index.close)
-            _check(index, resolved)
-            label = os.path.basename(requests)
-            maker = WindowMaker(index, options, rates, cache_dir, label)
-            store = store_for(resolved, cache_dir)
-            run = cls(index, file, store, maker, label, resolved.max_cost_usd, progress=progress)
-            opened.pop_all()
-        return run
 
     def begin(self) -> None:
         """Show it, and begin. On the caller's thread: a kernel puts output into the cell that is running there."""
@@ -315,18 +260,3 @@ class FileRun:
             note=sums.note,
             state=self._state,
         )
-
-
-def _check(index: Index, options: Options) -> None:
-    """Refuse what no line of the file could be asked under, before any is."""
-    targets = [group.target for group in index.groups]
-    if options.max_cost_usd is not None:
-        for target in targets:
-            if target.price_provider is None or rate_of(target.price_provider, target.price_model) is None:
-                raise UsageError(
-                    f"max_cost_usd={options.max_cost_usd:g} cannot be kept: the price of {target.label} is unknown. "
-                    f"Leave the ceiling out, or the lines that ask it. Nothing was sent."
-                )
-    keyless = [target.keyless for target in targets if target.keyless is not None]
-    if keyless and len(keyless) == len(targets) and options.cache != "only":
-        raise keyless[0]

@@ -22,6 +22,7 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.prompt_lists.addresses import Addresses
+from pllm_notebook.prompt_lists.file_opening import file_run
 from pllm_notebook.prompt_lists.file_run import FileRun
 from pllm_notebook.prompt_lists.file_status import FileStatus
 from pllm_notebook.settings import current
@@ -91,6 +92,13 @@ class OAIApiFromFileConfig(BaseModel):
     def _as_text(cls, path: Any) -> Any:
         return os.fspath(path) if isinstance(path, os.PathLike) else path
 
+    @field_validator("logging_level")
+    @classmethod
+    def _check_level(cls, level: int | str | None) -> int | str | None:
+        if level is not None:
+            logging.Handler(level)  # raises for a word that logging does not know
+        return level
+
     def addresses(self) -> Addresses:
         """Make what tells of each line who is asked.
 
@@ -108,7 +116,7 @@ class OAIApiFromFileConfig(BaseModel):
         """
         if self.logging_level is not None:
             logger.setLevel(self.logging_level)
-        return FileRun.prepared(
+        return file_run(
             requests=self.requests_filepath,
             results=self.save_filepath,
             addresses=self.addresses(),

@@ -8,6 +8,7 @@ beside it, so that each result line says by itself which line it is of.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Result:
 def read_line(raw: bytes) -> Line:
     """Read one line; what is wrong with it is said in its `fault`."""
     try:
-        said = orjson.loads(raw)
+        said = orjson.loads(raw.removeprefix(codecs.BOM_UTF8))  # which some editors begin a file with
     except ValueError as error:
         return _no_request(raw, f"The line is no JSON ({error})")
     if not isinstance(said, dict):

@@ -42,6 +42,9 @@ def parse_results_file(path: str | os.PathLike[str]) -> list[LLMOutput]:
     A complete file is in that order by itself. One that was cut off is put in it as far as its lines say their
     numbers, which bare ones do not. What a provider's own batch brought can be read too, in the order it has.
 
+    Nothing is validated here, and nothing was repaired: a line is what a provider answered to one request. An answer
+    has its `json_object` where JSON was asked for in the provider's own words, or is nothing else.
+
     Args:
         path: Of the results file.
 
@@ -86,7 +89,7 @@ def _output(result: Result, place: int, rates: dict[tuple[str, str], Rate | None
     except MalformedReply as error:
         output.error = f"{FailureKind.MALFORMED}: The provider's reply is not what it documents: {error}."
         return output
-    output.str_content = _beginning(result.request) + reply.text
+    output.str_content = _whole(_beginning(result.request), reply.text)
     output.tool_calls = [_call(call) for call in reply.calls]
     output.usage = reply.usage
     if output.cost is None:
@@ -94,7 +97,7 @@ def _output(result: Result, place: int, rates: dict[tuple[str, str], Rate | None
     if reply.finish in _UNUSABLE:
         kind, message = _UNUSABLE[reply.finish]
         output.error = f"{kind}: {reply.detail or message}"
-    elif _wants_json(result.request) and not reply.calls:
+    elif not reply.calls and (_wants_json(result.request) or _is_braced(output.str_content)):
         value = extract_json(output.str_content)
         loaded = None if value is None else orjson.loads(value)
         output.json_object = loaded if isinstance(loaded, dict) else None
@@ -121,10 +124,24 @@ def _cost(reply: Reply, maker: str, rates: dict[tuple[str, str], Rate | None]) -
 
 def _beginning(request: dict[str, Any] | str) -> str:
     """Give the beginning of the answer that was put into the model's mouth, "" for none."""
-    messages = request.get("messages") if isinstance(request, dict) else None
+    messages = (request.get("messages") or request.get("contents")) if isinstance(request, dict) else None
     last = messages[-1] if isinstance(messages, list) and messages else {}
-    said = last.get("content") if last.get("role") == "assistant" else ""
-    return said if isinstance(said, str) else ""
+    if last.get("role") not in ("assistant", "model"):
+        return ""
+    said = last.get("content", last.get("parts")) or ""
+    if isinstance(said, str):
+        return said
+    return "".join(str(part.get("text") or "") for part in said if isinstance(part, dict))
+
+
+def _whole(beginning: str, text: str) -> str:
+    """Give an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
+    return text if beginning == "{" and text.lstrip().startswith("{") else beginning + text
+
+
+def _is_braced(text: str) -> bool:
+    said = text.strip()
+    return said.startswith("{") and said.endswith("}")
 
 
 def _wants_json(request: dict[str, Any] | str) -> bool:

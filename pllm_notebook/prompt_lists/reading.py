@@ -94,7 +94,8 @@ def _forced(output: LLMOutput, context: LLMPromptContext) -> None:
     wanted = context.structured_output
     calls = [call for call in output.tool_calls if wanted is None or call.name == wanted.name]
     if not calls:
-        output.error = f"{FailureKind.TOOL_CALL}: A call was demanded, and the model answered in words."
+        named = "" if wanted is None else f" of {wanted.name!r}"
+        output.error = f"{FailureKind.TOOL_CALL}: A call{named} was demanded, and the model made none."
     elif isinstance(calls[0].arguments, dict):
         output.json_object = calls[0].arguments
 

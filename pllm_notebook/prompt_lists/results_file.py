@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import secrets
+import stat
 import time
 from array import array
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from itertools import pairwise
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.lines import read_result
 
-__all__ = ["ResultsFile", "new_path"]
+__all__ = ["ResultsFile", "new_path", "require_file"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -40,6 +41,10 @@ class ResultsFile:
 
     def __init__(self, path: str, *, retry_errors: bool = False) -> None:
         self.path = path
+        # Whoever has a link there keeps it: the file that it leads to is what is replaced at the end.
+        self._place = os.path.realpath(path)
+        if os.path.exists(path):
+            require_file(path, "results are put in order in it")
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._lock()
@@ -124,7 +129,7 @@ class ResultsFile:
 
     def _rewrite(self, offsets: array[int]) -> None:
         """Replace the file by one with the lines at *offsets*, at once: whoever is killed here leaves the old one."""
-        beside = os.path.join(os.path.dirname(self.path), f".{os.path.basename(self.path)}.{secrets.token_hex(4)}")
+        beside = os.path.join(os.path.dirname(self._place), f".{os.path.basename(self._place)}.{secrets.token_hex(4)}")
         try:
             with (
                 open(self.path, "rb", buffering=_BLOCK_BYTES) as old,
@@ -141,7 +146,7 @@ class ResultsFile:
             # Taken before it has the name: nobody else can hold it.
             with suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.replace(beside, self.path)
+            os.replace(beside, self._place)
         except BaseException:
             with suppress(OSError):
                 os.unlink(beside)
@@ -149,6 +154,19 @@ class ResultsFile:
         os.close(self._handle)
         self._handle = handle
         self._at = os.fstat(handle).st_size
+
+
+def require_file(path: str, why: str) -> None:
+    """Check that *path* is a plain file: a device or a pipe has no end, and no beginning to come back to.
+
+    Raises:
+        UsageError: For anything else that is there. Nothing was sent.
+        OSError: Where nothing is there.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UsageError(f"{path} is {kind}, and {why}. Give the path of a file. Nothing was sent.")
 
 
 def new_path(requests: str) -> str:

@@ -11,10 +11,13 @@ from pllm_notebook.run.ask import Ask, Words
 from pllm_notebook.run.failed import rejected_before
 from pllm_notebook.run.packing import pack_text
 from pllm_notebook.run.run import Rows
+from pllm_notebook.run.shown_media import Shown
 
 __all__ = ["Unsent"]
 
+# Looked up at a time: so many calls, or, where they show files, as many as have so many bytes of these.
 _CHUNK = 5_000
+_MOST_BYTES = 16 * 2**20
 _REPLIES = 200
 
 
@@ -69,28 +72,38 @@ class Unsent:
             yield ask.packed, pack_text(ask.packed, self._rows.source, items)
 
     def _calls(self) -> Iterator[tuple[int, Words]]:
-        seen: set[str] = set()
-        for start in range(0, self._rows.total, _CHUNK):
-            new = self._new(range(start, min(start + _CHUNK, self._rows.total)), seen)
-            seen |= new.keys()
+        for new in self._new():
             self.distinct += len(new)
             left = self._left(new)
             self.calls += len(left)
-            yield from left
+            del new
+            while left:  # each is let go of before the next group is made
+                yield left.pop(0)
 
-    def _new(self, chunk: range, seen: Collection[str]) -> dict[str, tuple[int, Words]]:
-        """Give the calls of some rows that no row before them has, by key."""
-        new: dict[str, tuple[int, Words]] = {}
-        for row, prompt in zip(chunk, self._rows.prompts(chunk), strict=True):
-            words = None if prompt is None or isinstance(prompt, Failure) else self._ask.words(prompt)
-            if words is None or isinstance(words, Failure):
-                self.skipped += 1
-                continue
-            self.sendable += 1
-            key = self._ask.key(words)
-            if key not in seen and key not in new:
+    def _new(self) -> Iterator[dict[str, tuple[int, Words]]]:
+        """Give the calls that no row before has, by key, in groups that are looked up together."""
+        seen: set[str] = set()
+        for start in range(0, self._rows.total, _CHUNK):
+            chunk = range(start, min(start + _CHUNK, self._rows.total))
+            new: dict[str, tuple[int, Words]] = {}
+            held = 0
+            for row, prompt in zip(chunk, self._rows.prompts(chunk), strict=True):
+                words = None if prompt is None or isinstance(prompt, Failure) else self._ask.words(prompt)
+                if words is None or isinstance(words, Failure):
+                    self.skipped += 1
+                    continue
+                self.sendable += 1
+                key = self._ask.key(words)
+                if key in seen:
+                    continue
+                seen.add(key)
                 new[key] = row, words
-        return new
+                held += words.spare if isinstance(words, Shown) else 0
+                if held >= _MOST_BYTES:
+                    yield new
+                    new, held = {}, 0
+            if new:
+                yield new
 
     def _left(self, new: Mapping[str, tuple[int, Words]]) -> list[tuple[int, Words]]:
         """Give what of some calls would be sent, in order."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import FailedCall
+from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import forks
 from pllm_notebook.store.findings import Findings
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
@@ -156,6 +156,10 @@ class DiskStore:
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         """Read, of the calls asked for, those that a provider rejected and nothing has answered since."""
         return self._failures.rejected(keys)
+
+    def failed(self, keys: Sequence[str], kinds: Sequence[FailureKind]) -> dict[str, FailedCall]:
+        """Read, of the calls asked for, those that failed in one of these ways and nothing has answered since."""
+        return self._failures.of_kinds(kinds, keys)
 
     def failures(self, kind: str | None = None, since: float | None = None) -> list[FailedCall]:
         """Read the calls that failed and have not been answered since, newest first.

@@ -91,15 +91,16 @@ class FailureLog:
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         """Read those of *keys* that a provider rejected; costs a stat where there is none at all."""
-        return self._of_kinds((FailureKind.BAD_REQUEST,), keys)
+        return self.of_kinds((FailureKind.BAD_REQUEST,), keys)
 
     def valid(self, keys: Sequence[str]) -> None:
         """Forget those of *keys* whose reply was no valid answer; costs a stat where there is none at all."""
-        found = self._of_kinds((FailureKind.SCHEMA, FailureKind.INVALID_JSON), keys)
+        found = self.of_kinds((FailureKind.SCHEMA, FailureKind.INVALID_JSON), keys)
         if found:
             self.answered(list(found))
 
-    def _of_kinds(self, kinds: Sequence[FailureKind], keys: Sequence[str]) -> dict[str, FailedCall]:
+    def of_kinds(self, kinds: Sequence[FailureKind], keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read those of *keys* that failed in one of these ways; costs a stat where there is none at all."""
         self._write()
         found: dict[str, FailedCall] = {}
         with self.change_lock:

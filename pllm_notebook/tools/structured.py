@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, field_validator
@@ -63,6 +63,18 @@ class StructuredTool(BaseModel):
 
     def __hash__(self) -> int:
         return hash((self.name, self.description, self.strict))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What it was made of goes along by its name, as Python pickles functions and classes; the rest is made anew.
+        made_of = None if self._output is None else self._output.kind
+        return _unpickled, (self.model_dump(), made_of if self._function is None else self._function.call)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Give a copy with other fields, and the same function behind it (see `BaseModel.model_copy`)."""
+        copied = super().model_copy(update=update, deep=deep)
+        # What was made of the fields as they were.
+        copied._fitted, copied._kind = {}, None
+        return copied
 
     @classmethod
     def of(cls, source: Any) -> StructuredTool:
@@ -198,6 +210,10 @@ class StructuredTool(BaseModel):
         if parsed.failure is not None:
             return parsed.failure
         return parsed.value if self._function is None else self._function.given(parsed.value)
+
+
+def _unpickled(fields: dict[str, Any], made_of: Any) -> StructuredTool:
+    return StructuredTool(**fields) if made_of is None else StructuredTool.of(made_of).model_copy(update=fields)
 
 
 def _as_json(value: Any) -> str:

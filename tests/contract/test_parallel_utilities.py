@@ -297,6 +297,26 @@ def test_a_run_that_is_stopped_raises_and_keeps_what_was_answered(three: Simulat
     assert pllm.errors(pllm.runs()[-1])[0]["position"] == 1
 
 
+@pytest.mark.parametrize(
+    ("prompts", "told"),
+    [
+        (LLMPromptContext(id="a", new_message="-"), r"not LLMPromptContext\. Put it into \[ \]\. Nothing was sent\."),
+        (None, r"not NoneType\."),
+        (["Tea?"], r"prompts\[0\] is str, not an LLMPromptContext\. Nothing was sent\."),
+    ],
+)
+def test_what_is_no_list_of_prompts_is_refused_in_words(prompts: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        ParallelAIUtilities().run_parallel_ai_completion_sync(prompts)
+    with pytest.raises(UsageError, match=told):
+        pllm.prepare_requests_file(prompts, "never.jsonl")
+
+
+def test_limits_are_no_mapping() -> None:
+    with pytest.raises(UsageError, match=r"Limits are RequestLimits\(…\), not dict\. Nothing was sent\."):
+        ParallelAIUtilities({"max_requests_per_minute": 5})  # type: ignore[arg-type]
+
+
 def test_an_option_that_no_list_reads_is_an_error() -> None:
     with pytest.raises(UnknownOptionError, match="temperature"):
         ParallelAIUtilities(temperature=0.5)
@@ -473,6 +493,24 @@ def test_functions_run_only_where_they_are_told_to(hosted: Side, sim: Simulator)
     assert "It weighs 5 g." in str(output.raw_result)
 
 
+def test_a_call_that_is_the_answer_stands_in_a_list_whose_functions_are_run(three: Simulator) -> None:
+    def answer(request: SimRequest) -> Any:
+        called = "Drink" if "Drink" in request.tools else "weigh"
+        given = {"name": "tea", "cups": 2} if called == "Drink" else {"what": "tea"}
+        return request.results[0][1] if request.results else SimAnswer.tool_calls([(called, given)])
+
+    three.set(answers=answer)
+    prompts = [
+        prompt_for(OPENAI, form="tool", structured_output=Drink, tools=[weigh]),
+        prompt_for(OPENAI, tools=[weigh]),
+    ]
+
+    filled, weighed = ParallelAIUtilities(run_tools=True).run_parallel_ai_completion_sync(prompts)
+
+    assert (filled.error, filled.json_object) == (None, {"name": "tea", "cups": 2})
+    assert weighed.str_content == "3 g"
+
+
 def test_a_demanded_call_whose_arguments_do_not_fit_is_repaired(hosted: Side, sim: Simulator) -> None:
     sim.set(
         answers=lambda request: SimAnswer.tool_calls(
@@ -495,5 +533,5 @@ def test_a_call_that_was_demanded_and_not_made_is_a_failure(three: Simulator) ->
 
     output = asked(prompt_for(OPENAI, form="tool", structured_output=Drink))
 
-    assert output.error == "tool_call: A call was demanded, and the model answered in words."
+    assert output.error == "tool_call: A call of 'Drink' was demanded, and the model made none."
     assert output.str_content == "Tea is a drink."

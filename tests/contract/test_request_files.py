@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 import pllm_notebook as pllm
 from pllm_notebook import sinks
 from pllm_notebook.engine import engine
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.files import (
     OAIApiFromFileConfig,
     process_api_requests_from_file,
@@ -461,6 +464,38 @@ def test_prompts_make_a_file_whose_answers_are_those_of_the_prompts(
     assert [output.source_id for output in outputs] == [prompt.id for prompt in prompts]
     assert [output.str_content for output in outputs] == [output.str_content for output in asked]
     assert sim.stats().requests == len(prompts)
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic", "google"])
+@pytest.mark.parametrize("form", ["json_object", "json_beg", "structured_output"])
+def test_a_file_brings_the_same_text_and_object_as_the_prompts_themselves(
+    files: Files, sim: Simulator, tmp_path: Path, client: str, form: Any
+) -> None:
+    def answer(request: SimRequest) -> str:
+        return '{"a": 1}' if request.messages[-1][0] == "user" else '"a": 1}'
+
+    sim.set(answers=answer)
+    schema = {"title": "A", "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    config = pllm.LLMConfig(client=client, response_format=form)
+    prompts = [pllm.LLMPromptContext(new_message="Tea?", structured_output=schema, llm_config=config)]
+    path = pllm.prepare_requests_file(prompts, tmp_path / "prepared.jsonl")
+
+    process_api_requests_from_file_sync(
+        OAIApiFromFileConfig(requests_filepath=path, save_filepath=f"{path}.out", progress=False)
+    )
+    (asked,) = pllm.ParallelAIUtilities(progress=False).run_parallel_ai_completion_sync(prompts)
+
+    (output,) = pllm.parse_results_file(f"{path}.out")
+    assert (output.str_content, output.json_object) == (asked.str_content, asked.json_object) == ('{"a": 1}', {"a": 1})
+
+
+def test_a_pipe_or_a_level_that_nobody_knows_is_refused_before_anything_is_sent(files: Files, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(UsageError, match=r"pipe is a pipe or a device, and each request is read again"):
+        process_api_requests_from_file_sync(files([], requests_filepath=tmp_path / "pipe"))
+    with pytest.raises(ValidationError, match="Unknown level: 'LOUD'"):
+        files([], logging_level="LOUD")
 
 
 def test_a_prompt_of_another_provider_is_in_no_file_of_one_form(files: Files, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -93,14 +94,15 @@ def test_what_a_tool_raises_goes_back_to_the_model_and_into_the_outcome(luna: st
     )
 
 
-def test_a_tool_that_leaves_the_process_fails_like_any_other(luna: str, sim: Simulator) -> None:
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt("3"), asyncio.CancelledError("3")])
+def test_a_tool_that_leaves_the_process_fails_like_any_other(luna: str, sim: Simulator, error: BaseException) -> None:
     def add(a: int, b: int) -> int:
         """Add."""
-        raise SystemExit(3)
+        raise error
 
     sim.set(answers=adding)
 
-    assert complete(luna, [add])["answer"].tolist() == ["SystemExit: 3"]
+    assert complete(luna, [add])["answer"].tolist() == [f"{type(error).__name__}: 3"]
 
 
 def test_arguments_that_do_not_fit_are_asked_for_again(luna: str, sim: Simulator) -> None:
@@ -238,6 +240,16 @@ def test_tools_that_cannot_be_offered_are_refused_before_anything_is_sent(
 ) -> None:
     with pytest.raises(UsageError, match=rf"(?s){told}.*Nothing was sent\.$"):
         complete(luna, tools, **options)
+
+    assert sim.stats().requests == 0
+
+
+@pytest.mark.parametrize(("tools", "told"), [([], "call_tools needs tools"), (add, "tools is a list of functions")])
+def test_calls_without_a_list_of_tools_are_refused_before_anything_is_sent(
+    luna: str, sim: Simulator, tools: Any, told: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"{told}.*Nothing was sent\.$"):
+        ROW.llm.call_tools(tools, "{text}", model=luna)
 
     assert sim.stats().requests == 0
 

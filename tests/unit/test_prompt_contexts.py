@@ -242,6 +242,33 @@ def test_pictures_bytes_paths_functions_and_models_are_json_once_the_prompt_is_m
     ]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "parts": [{"inline_data": {"mime_type": "image/png", "data": PNG}}]},
+        {"role": "user", "content": [{"type": "image", "source": {"media_type": "image/png", "data": PNG}}]},
+        {"role": "user", "content": PNG},
+    ],
+    ids=["google", "anthropic", "alone"],
+)
+def test_bytes_in_a_message_of_the_history_are_json_too(message: dict[str, Any]) -> None:
+    prompt = LLMPromptContext(history=[message, {"role": "assistant", "content": "-"}], new_message="What is it?")
+
+    again = LLMPromptContext.model_validate_json(prompt.model_dump_json())
+
+    assert again == prompt
+    assert again.dialogue(prefilled=False).turns[0].media[0].data == base64.b64encode(PNG).decode()
+
+
+def test_a_signature_in_bytes_is_kept_as_base64() -> None:
+    part = {"function_call": {"name": "brew", "args": {}}, "thought_signature": b"\xff"}
+
+    dialogue = dialogue_of([{"role": "user", "content": "-"}, {"role": "model", "parts": [part]}])
+
+    assert dialogue.turns[1].echo is not None
+    assert '"thought_signature":"/w=="' in dialogue.turns[1].echo.content
+
+
 def test_a_picture_of_pil_is_one_and_does_not_fill_the_screen() -> None:
     image = pytest.importorskip("PIL.Image")
     noise = image.frombytes("RGB", (64, 64), random.Random(1).randbytes(64 * 64 * 3))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import pllm_notebook as pllm
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.addresses import Addresses, body_for
 from pllm_notebook.prompt_lists.groups import Group
 from pllm_notebook.prompt_lists.lines import Line, identity_of, read_line, read_result, result_line
@@ -208,6 +209,30 @@ def test_lines_are_put_in_order_with_the_rights_that_the_file_had(tmp_path: Path
     assert path.read_bytes() == b"one\ntwo\nthree\n"
     assert path.stat().st_mode & 0o777 == 0o640
     assert os.listdir(tmp_path) == ["results.jsonl"]
+
+
+def test_a_link_to_the_results_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "results.jsonl"
+    link.symlink_to(tmp_path / "disk" / "kept.jsonl")
+    file = ResultsFile(str(link))
+    offsets = file.append([b"two\n", b"one\n"])
+
+    file.put_in_order(array("q", offsets[::-1]))
+    file.close()
+
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "kept.jsonl").read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/full", "/dev"])
+def test_results_go_into_no_device(path: str) -> None:
+    with pytest.raises(UsageError, match=rf"{path} is a .* Give the path of a file\. Nothing was sent\."):
+        ResultsFile(path)
+
+
+def test_the_mark_that_editors_begin_a_file_with_is_no_part_of_the_line() -> None:
+    assert read_line(b'\xef\xbb\xbf{"model": "m", "messages": [{"role": "user", "content": "-"}]}').fault == ""
 
 
 def test_new_names_differ_within_one_second() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,11 @@ class Order(BaseModel):
 
     item: str
     counts: dict[str, int] = {}
+
+
+def shout(word: str) -> str:
+    """Say it aloud."""
+    return word.upper()
 
 
 def weather(
@@ -139,13 +145,35 @@ def test_an_argument_is_validated_to_the_type_of_its_parameter() -> None:
 @pytest.mark.parametrize(
     ("gives", "told"),
     [("text", "text"), (None, "null"), (3, "3"), ([1, "a"], '[1,"a"]'), (Order(item="x"), '{"item":"x","counts":{}}'),
-     ("half \ud800", "half ?")],
+     ("half \ud800", "half ?"), (2**70, "1180591620717411303424"), ({"é": [2**70]}, '{"é":[1180591620717411303424]}')],
 )  # fmt: skip
 def test_text_goes_back_as_it_is_and_anything_else_as_json(gives: Any, told: str) -> None:
     def give() -> Any:
         return gives
 
     assert StructuredTool.of(give).run({}) == told
+
+
+def test_a_tool_is_pickled_with_what_is_behind_it() -> None:
+    schema = {"title": "pour", "type": "object", "properties": {"into": {"type": "string"}}}
+    tools = [StructuredTool.of(source) for source in (Order, shout, schema)]
+    tools.append(tools[0].model_copy(update={"description": "In other words."}))
+
+    again: list[StructuredTool] = pickle.loads(pickle.dumps(tools))
+
+    assert again == tools
+    assert isinstance(again[0].parse('{"item": "tea"}'), Order)
+    assert again[1].run({"word": "tea"}) == "TEA"
+
+
+def test_a_copy_of_a_tool_is_offered_with_its_own_words() -> None:
+    tool = StructuredTool.of(shout)
+    tool.fit(PLAIN)
+
+    copied = tool.model_copy(update={"description": "Whisper."})
+
+    assert copied.fit(PLAIN).description == "Whisper."
+    assert copied.run({"word": "tea"}) == "TEA"
 
 
 def test_an_async_function_runs_to_its_end_also_inside_a_running_loop() -> None:

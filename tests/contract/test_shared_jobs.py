@@ -1,0 +1,263 @@
+"""Runs of one kernel that want the same rows by batch: each is told as if it were alone, and no line is sent twice."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import pllm_notebook as pllm
+from pllm_notebook.batch import Journal
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.frames.pandas_rows import PandasRows
+from pllm_notebook.run.jobs import office as offices
+from pllm_notebook.sim import SimAnswer, Simulator
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+
+PATIENCE_S = 20
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, sim: Simulator) -> None:
+    """Looks at a job follow each other; a job takes an hour of the simulator's."""
+    monkeypatch.setattr(offices, "FIRST_LOOK_S", 0.02)
+    sim.set(answers=lambda request: request.prompt.upper(), batch_s=3600)
+
+
+def submit(model: str, count: int, **options: Any) -> pllm.Run:
+    frame = pd.DataFrame({"text": [f"text {n}" for n in range(count)]})
+    return frame.llm.submit(None, "{text}", model=model, mode="batch", **({"confirm": False} | options))
+
+
+def given_back(run: pllm.Run) -> pd.Series:
+    """Give the rows' state once the run is given back by `wait=False`."""
+    assert run._handed.wait(PATIENCE_S)
+    assert not run.done()
+    states: pd.Series = run.result().llm.status
+    return states
+
+
+def ended(run: pllm.Run) -> list[Any]:
+    assert run._ended.wait(PATIENCE_S)
+    answers: list[Any] = run.to_frame()["answer"].tolist()
+    return answers
+
+
+def test_a_second_run_of_the_same_rows_is_given_back_pending_like_the_first(luna: str, sim: Simulator) -> None:
+    first = submit(luna, 3, wait=False)
+    given_back(first)
+
+    second = submit(luna, 3, wait=False)
+
+    assert given_back(second).eq("pending").all()
+    assert sim.stats().batch_jobs == 1
+    sim.advance(4000)
+    assert ended(first) == ended(second) == ["TEXT 0", "TEXT 1", "TEXT 2"]
+
+
+def test_a_second_run_with_some_rows_more_submits_those_alone_and_is_given_back(luna: str, sim: Simulator) -> None:
+    given_back(submit(luna, 2, wait=False))
+
+    second = submit(luna, 5, wait=False)
+
+    assert given_back(second).eq("pending").all()
+    assert lines() == [2, 3]
+    sim.advance(4000)
+    assert len(set(ended(second))) == 5
+
+
+def test_a_second_run_of_rows_that_are_just_being_planned_is_given_back_when_they_are_submitted(
+    luna: str, sim: Simulator
+) -> None:
+    first, second = submit(luna, 4, wait=False), submit(luna, 4, wait=False)
+
+    assert given_back(first).eq("pending").all()
+    assert given_back(second).eq("pending").all()
+    assert lines() == [4]
+
+
+@pytest.mark.parametrize("waits", [(False, True), (True, False)], ids=["second", "first"])
+def test_one_of_two_runs_waits_for_the_answers_and_the_other_does_not(
+    luna: str, sim: Simulator, waits: tuple[bool, bool]
+) -> None:
+    runs = []
+    for wait in waits:
+        runs.append(submit(luna, 3, wait=wait))
+        assert runs[-1]._handed.wait(PATIENCE_S)
+    waiting, other = sorted(runs, key=lambda run: not run._waits)
+
+    assert given_back(other).eq("pending").all()
+    assert not waiting.done()
+    sim.advance(4000)
+
+    assert waiting.result()["answer"].tolist() == ended(other) == ["TEXT 0", "TEXT 1", "TEXT 2"]
+    assert sim.stats().batch_lines == 3
+
+
+def test_a_run_goes_on_with_the_rows_of_one_that_was_stopped(luna: str, sim: Simulator) -> None:
+    first = submit(luna, 3, wait=False)
+    given_back(first)
+    second = submit(luna, 4, wait=False)
+    given_back(second)
+
+    first.cancel()
+    first.wait()
+    third = submit(luna, 3, wait=False)
+
+    assert given_back(third).eq("pending").all()
+    sim.advance(4000)
+    assert ended(second)[:3] == ended(third) == ["TEXT 0", "TEXT 1", "TEXT 2"]
+    assert sim.stats().batch_lines == 4
+
+
+def test_a_run_submits_the_rows_of_one_that_is_stopped_while_they_are_looked_for(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, goes_on = threading.Event(), threading.Event()
+    pending = Journal.pending
+
+    def held(self: Journal, keys: Any) -> Any:
+        found = pending(self, keys)
+        looking.set()
+        assert goes_on.wait(PATIENCE_S)
+        return found
+
+    monkeypatch.setattr(Journal, "pending", held)
+    first = submit(luna, 3, wait=False)
+    assert looking.wait(PATIENCE_S)
+    second = submit(luna, 3, wait=False)
+    until_aboard(2)
+
+    first.cancel()
+    first.wait()
+    goes_on.set()
+
+    assert given_back(second).eq("pending").all()
+    sim.advance(4000)
+    assert ended(second) == ["TEXT 0", "TEXT 1", "TEXT 2"]
+    assert sim.stats().batch_lines == 3
+
+
+def test_a_run_that_is_stopped_while_another_waits_for_its_plan_lets_the_other_submit(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning, goes_on = threading.Event(), threading.Event()
+    make = PandasRows.__init__
+
+    def slow(self: PandasRows, *args: Any) -> None:
+        make(self, *args)
+        prompts = self.prompts
+
+        def held(rows: range) -> Any:
+            planning.set()
+            assert goes_on.wait(PATIENCE_S)
+            return prompts(rows)
+
+        self.prompts = held
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PandasRows, "__init__", slow)
+        first = submit(luna, 5, wait=False)
+    assert planning.wait(PATIENCE_S)
+    second = submit(luna, 2, wait=False)
+    assert not second._handed.wait(1.0)
+
+    first.cancel()
+    goes_on.set()
+
+    assert given_back(second).eq("pending").all()
+
+
+def test_a_run_that_is_stopped_while_its_tool_works_lets_the_other_submit(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.tool_calls([("weigh", {"what": "cocoa"})]), batch_s=0)
+    working, goes_on = threading.Event(), threading.Event()
+
+    def weigh(what: str) -> str:
+        """Weigh something."""
+        working.set()
+        assert goes_on.wait(PATIENCE_S)
+        return "2 kg"
+
+    first = submit(luna, 1, wait=False, tools=[weigh], run_tools=True)
+    assert working.wait(PATIENCE_S)
+    sim.set(batch_s=3600)
+    second = submit(luna, 2, wait=False)
+    # The first may yet bring a further turn, which would share the job.
+    assert not second._handed.wait(1.0)
+
+    first.cancel()
+
+    assert given_back(second).eq("pending").all()
+    goes_on.set()
+
+
+def test_a_run_that_joined_rows_which_cannot_be_planned_is_told_so_too(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning, goes_on = threading.Event(), threading.Event()
+
+    def broken(*args: Any) -> Any:
+        planning.set()
+        assert goes_on.wait(PATIENCE_S)
+        raise StoreError("The disk is full. Nothing was sent.")
+
+    monkeypatch.setattr(Journal, "plan", broken)
+    first = submit(luna, 2, wait=False)
+    assert planning.wait(PATIENCE_S)
+    second = submit(luna, 2, wait=False)
+    until_aboard(2)
+
+    goes_on.set()
+
+    for run in (first, second):
+        assert run._ended.wait(PATIENCE_S)
+        with pytest.raises(StoreError, match="disk is full"):
+            run.result()
+
+
+def test_an_answer_cut_off_for_one_run_is_asked_again_for_one_with_more_room(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.truncated("one two three"))
+    short = submit(luna, 2, wait=False, max_output_tokens=3)
+    given_back(short)
+    longer = submit(luna, 2, wait=False, max_output_tokens=9)
+    given_back(longer)
+    sim.set(answers=lambda request: "one two three four", batch_s=0)
+
+    sim.advance(4000)
+
+    ended(short)
+    assert ended(longer) == ["one two three four"] * 2
+    assert short.errors["kind"].tolist() == ["truncated"] * 2
+    assert sim.stats().batch_lines == 4
+
+
+def test_a_run_that_cannot_pay_for_all_rows_is_given_back_when_what_it_can_is_submitted(
+    luna: str, sim: Simulator
+) -> None:
+    run = submit(luna, 50, wait=False, max_cost_usd=0.0005, max_output_tokens=50)
+
+    assert given_back(run).eq("pending").all()
+    assert 0 < sum(lines()) < 50
+
+
+def running() -> list[offices.Office]:
+    return [office for office in offices._offices.values() if office._engine.loop.alive]
+
+
+def lines() -> list[int]:
+    """Give how many lines each job has, oldest first."""
+    return [job.total for office in running() for job in office.journal.jobs()]
+
+
+def until_aboard(passengers: int) -> None:
+    """Wait until each call that is on its way has so many runs aboard."""
+    for _ in range(PATIENCE_S * 100):
+        lanes = [lane for office in running() for lane in office._lanes.values()]
+        flights = [flight for lane in lanes for flight in lane._flights.values()]
+        if flights and all(len(flight.passengers) == passengers for flight in flights):
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody joined")
