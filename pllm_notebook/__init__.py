@@ -176,7 +176,8 @@ def errors(
     """Give failed rows. Sends nothing.
 
     Args:
-        of: A run, or a frame that a run of this session made. None: the newest run; in a new kernel, and with any
+        of: A run, or a frame that a run of this session made. A session of a program, or the path of a directory: the
+            failed calls that are kept there. None: the newest run; in a new kernel, and with any
             of the other arguments, the failed calls that the cache has kept, newest first.
         model: Kept ones of this model alone (`openai:gpt-6-luna`, or `gpt-6-luna` from whatever provider).
         kind: Kept ones of this kind alone (`bad_request`; see docs/errors.md).
@@ -192,16 +193,24 @@ def errors(
     return errors_of(of, model=model, kind=kind, since=since)
 
 
-def jobs() -> Jobs:
-    """Give the batch jobs of the cache directory, of any provider and any kernel. Sends nothing.
+def jobs(of: Any = None) -> Jobs:
+    """Give the batch jobs of a cache directory, of any provider and any kernel. Sends nothing.
+
+    Args:
+        of: A session of a program, or the path of a directory; None for the cache directory of the moment.
 
     Returns:
         A handle that reads anew at each use: shown, it is a table (with buttons, where widgets are); `.frame`,
         `refresh`, `fetch`, `cancel`, `resubmit`, `hurry`, `recreate`, `abandon`.
     """
+    from pllm_notebook.exceptions import UsageError
     from pllm_notebook.frames.jobs import Jobs
+    from pllm_notebook.frames.places import directory_of
 
-    return Jobs(panel=_panel)
+    directory = directory_of(of)
+    if of is not None and directory is None:
+        raise UsageError(f"pllm.jobs takes a session, or the path of a directory, not {type(of).__name__}.")
+    return Jobs(cache_dir=directory, panel=_panel)
 
 
 def import_results(path: str | os.PathLike[str], model: str | None = None) -> Imported:

@@ -59,6 +59,7 @@ class Engine:
         workers: Executor | None = None,
     ) -> None:
         self.loop = loop or EngineLoop(where)
+        self.loop.at_end = self._give_up
         self.workers = workers or ThreadPoolExecutor(4, thread_name_prefix="pllm-work")
         self.rng = rng or random.Random()
         self._lanes: dict[tuple[str, ...], Lane] = {}
@@ -137,12 +138,16 @@ class Engine:
                     one.cancel()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._emptied.wait(), grace_s if self._can_work() else 0.0)
-                for one in list(self._underway):
-                    one.give_up()
+                self._give_up()
             for lane in self._lanes.values():
                 await lane.aclose()
         finally:
             self.workers.shutdown(wait=False, cancel_futures=True)
+
+    def _give_up(self) -> None:
+        """End what is still under way; after a loop that was ended behind our back, so that nobody waits for it."""
+        for one in list(self._underway):
+            one.give_up()
 
     def _can_work(self) -> bool:
         # At the end of the process the workers have ended before us, and what arrives is not read any more.

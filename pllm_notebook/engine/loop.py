@@ -34,12 +34,16 @@ class EngineLoop:
     Args:
         where: "private" for a thread of our own, "notebook" for the loop that runs now.
 
+    Attributes:
+        at_end: Called in the private thread when its loop has ended, whoever ended it.
+
     Raises:
         UsageError: "notebook" outside a running loop, or with a loop or kernel that cannot be nested.
     """
 
     def __init__(self, where: Literal["private", "notebook"] = "private") -> None:
         self.where = where
+        self.at_end: Callable[[], None] = lambda: None
         self.pid = os.getpid()
         if where == "private":
             self.loop = asyncio.new_event_loop()
@@ -59,6 +63,7 @@ class EngineLoop:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(ready.set)
         self.loop.run_forever()
+        self.at_end()
 
     @property
     def alive(self) -> bool:

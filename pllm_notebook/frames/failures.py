@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pllm_notebook.exceptions import PllmError, UsageError, guess
+from pllm_notebook.frames.places import directory_of
 from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.run import Run, find, runs
 from pllm_notebook.store import open_store
@@ -40,12 +41,13 @@ _DTYPES = {
 def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime | timedelta | None) -> Any:
     """Give failed rows (see `pllm.errors`)."""
     filtered = not (model is None and kind is None and since is None)
-    if of is not None:
+    directory = directory_of(of)
+    if of is not None and directory is None:
         if filtered:
             raise UsageError("model=, kind= and since= choose among kept failures; a run or frame has its own alone.")
         return _run_of(of).errors
     known = runs()
-    if known and not filtered:
+    if known and not filtered and directory is None:
         return known[-1].errors
     kinds = [str(each) for each in FailureKind]
     if kind is not None and kind not in kinds:
@@ -56,18 +58,21 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
         earliest = None if since is None else since.timestamp()
     else:
         raise UsageError(f"since= is a datetime, or a timedelta back from now, not {since!r}.")
-    return kept_errors(model, kind, earliest)
+    return kept_errors(model, kind, earliest, directory)
 
 
-def kept_errors(model: str | None = None, kind: str | None = None, since: float | None = None) -> pd.DataFrame:
+def kept_errors(
+    model: str | None = None, kind: str | None = None, since: float | None = None, cache_dir: str | None = None
+) -> pd.DataFrame:
     """Give the calls that failed in any kernel and were not answered since, newest first. Sends nothing.
 
     Args:
         model: Only those of this model, as `pllm.cache.clear` takes it; None for all.
         kind: Only of this kind, None for all.
         since: Only from this moment on, in seconds since the epoch.
+        cache_dir: Where they are kept, None for the cache directory of the moment.
     """
-    kept = open_store().failures(kind, since)
+    kept = open_store(cache_dir).failures(kind, since)
     return _table(call for call in kept if model is None or same_model(call.model, model))
 
 
@@ -82,7 +87,7 @@ def _run_of(of: Any) -> Run:
             "No run of this session made this frame (or it is long past). pllm.errors(since=…) has the failures that "
             "were kept."
         )
-    raise UsageError(f"pllm.errors takes a run, or a frame that a run made, not {type(of).__name__}.")
+    raise UsageError(f"pllm.errors takes a run, a frame that a run made, or a session, not {type(of).__name__}.")
 
 
 def _table(calls: Iterator[FailedCall]) -> pd.DataFrame:

@@ -38,15 +38,16 @@ _SHOWN_MESSAGE = 100
 
 
 class Jobs:
-    """The batch jobs of the cache directory of the moment, newest first; read anew at each use.
+    """The batch jobs of a cache directory, newest first; read anew at each use.
 
     What needs an id takes as much of it as tells the job from the others. Every call that asks a provider blocks
     until it is done; interrupting it stops the waiting, and never a job.
 
     Args:
         ids: Only these, None for all.
+        cache_dir: Where they are, None for the cache directory of the moment.
         panel: Makes what a notebook shows above the table, None for nothing.
-        open_errands: Opens the journal.
+        open_errands: Opens the journal of a directory.
         clock: Gives seconds since the epoch.
     """
 
@@ -54,18 +55,20 @@ class Jobs:
         self,
         ids: Sequence[str] | None = None,
         *,
+        cache_dir: str | None = None,
         panel: Callable[[Jobs], dict[str, Any]] | None = None,
-        open_errands: Callable[[], Errands] = errands,
+        open_errands: Callable[[str | None], Errands] = errands,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ids = None if ids is None else set(ids)
+        self._cache_dir = cache_dir
         self._panel = panel
-        self._open = open_errands
+        self._open_errands = open_errands
         self._clock = clock
 
     def __iter__(self) -> Iterator[Job]:
         # Looking must not make a journal where there was none.
-        if not has_journal(chosen_directory(current().cache_dir)[0]):
+        if not has_journal(chosen_directory(self._cache_dir or current().cache_dir)[0]):
             return iter(())
         return iter([job for job in self._open().jobs() if self._ids is None or job.id in self._ids])
 
@@ -164,7 +167,12 @@ class Jobs:
 
     def _of(self, jobs: Sequence[Job]) -> Jobs:
         ids = [job.id for job in jobs]
-        return Jobs(ids, panel=self._panel, open_errands=self._open, clock=self._clock)
+        return Jobs(
+            ids, cache_dir=self._cache_dir, panel=self._panel, open_errands=self._open_errands, clock=self._clock
+        )
+
+    def _open(self) -> Errands:
+        return self._open_errands(self._cache_dir)
 
     def _some(self, job: str | None) -> list[Job]:
         return [each for each in self if not each.final] if job is None else [self._open().find(job)]

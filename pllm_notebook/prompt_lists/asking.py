@@ -202,6 +202,12 @@ def _without(form: str, needed: str) -> UsageError:
 
 def _beginning(context: LLMPromptContext, ask: Ask, known: dict[str, bool]) -> str:
     """Give the beginning of the answer that is sent: one that was only made up is left out where it is not taken."""
+    form = context.llm_config.response_format
+    if context.prefill and form in ("structured_output", "tool"):
+        raise UsageError(
+            f"The prompt has a prefill, and with response_format={form!r} the provider writes the whole object. Leave "
+            f"the prefill out, or take 'json_beg'. Nothing was sent."
+        )
     if context.prefill or not context.beginning:
         return context.beginning
     name = context.llm_config.name

@@ -51,8 +51,9 @@ class LLMPromptContext(BaseModel):
         history: Messages that come before the new one, in OpenAI's, Anthropic's or Google's words.
         new_message: What the user says now: text, or a list of texts, media and parts of a message. None where the
             history ends with what is to be answered.
-        prefill: The beginning of the answer, put into the model's mouth; a model that takes none is not asked. ""
-            for none, and with the format "json_beg" for the bracket that begins an object.
+        prefill: The beginning of the answer, put into the model's mouth; a model that takes none is not asked, and
+            neither is one for a "structured_output" or a "tool", which the provider writes as a whole. "" for none,
+            and with the format "json_beg" for the bracket that begins an object.
         postfill: Put at the end of the new message.
         structured_output: What the answer has to be: a Pydantic model, a JSON schema with a title, or a
             `StructuredTool`. It is asked for with the formats "structured_output" and "tool"; with the JSON formats it

@@ -63,9 +63,13 @@ def prepare_requests_file(
                     f"The prompt {source!r} is for {target.label}, whose requests have {spoken}'s form, not {form}'s. "
                     f"Leave form out for a file of several. Nothing was written."
                 )
-            lines[asked.places[row]] = orjson.dumps(
-                _line(source, target, part.ask.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE
-            )
+            try:
+                line = orjson.dumps(_line(source, target, part.ask.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE)
+            except TypeError as error:  # half a surrogate pair, or what nobody's JSON holds
+                raise UsageError(
+                    f"The prompt {source!r} cannot be written as JSON: {error}. Nothing was written."
+                ) from error
+            lines[asked.places[row]] = line
     path = os.fspath(path)
     beside = f"{path}.{secrets.token_hex(4)}"
     try:

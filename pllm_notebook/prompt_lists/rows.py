@@ -14,7 +14,7 @@ from pllm_notebook.prompt_lists.contexts import LLMPromptContext
 from pllm_notebook.prompt_lists.outputs import LLMOutput
 from pllm_notebook.prompt_lists.reading import output_for, unanswered
 from pllm_notebook.protocols import Store
-from pllm_notebook.run import Ledger, Outcome, Run, WholePrompts, start_list
+from pllm_notebook.run import Ledger, Outcome, Run, WholePrompts, confirm, estimate_list, start_list
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.settle import Arrival, settle
 
@@ -46,8 +46,17 @@ class PromptRows(WholePrompts):
         self.store = store
 
     def start(self) -> Run | None:
-        """Start a run over them, None where nothing of the list can be asked."""
-        return start_list(self.parts, self) if self.parts else None
+        """Start a run over them, None where nothing of the list can be asked.
+
+        Raises:
+            NotConfirmedError: When the list would go as batch jobs and nobody said yes to that. Nothing was sent.
+        """
+        if not self.parts:
+            return None
+        options = self.parts[0].ask.options
+        if options.mode == "batch" and options.confirm:
+            confirm(estimate_list(self.parts))
+        return start_list(self.parts, self)
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
         """Give the prompts of some rows."""

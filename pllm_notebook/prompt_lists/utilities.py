@@ -116,6 +116,8 @@ class ParallelAIUtilities:
 
         Raises:
             UsageError: For options that cannot be carried out. Nothing was sent.
+            NotConfirmedError: When the list would go as batch jobs, and nobody has said yes to its estimate; not with
+                `confirm=False`. Nothing was sent.
             StoreError: When the cache cannot be opened. Nothing was sent.
             RunInterrupted: When the run was stopped, by a button or from elsewhere.
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.

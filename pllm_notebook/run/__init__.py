@@ -8,6 +8,7 @@ from pllm_notebook.run.course import Course, Listener, State
 from pllm_notebook.run.estimate import Estimate
 from pllm_notebook.run.explain import Explanation
 from pllm_notebook.run.jobs.confirm import confirm
+from pllm_notebook.run.list_estimate import estimate_list
 from pllm_notebook.run.lists import Part, parts_of, start_list
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.pace import Pace
@@ -41,6 +42,7 @@ __all__ = [
     "WholePrompts",
     "ask_for",
     "confirm",
+    "estimate_list",
     "estimate_rows",
     "find",
     "forget",

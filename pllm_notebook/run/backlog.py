@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pllm_notebook.conversation import Body, Dialogue, Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run.ahead import Ahead
 from pllm_notebook.run.arrivals import PromptLost
 from pllm_notebook.run.ask import Ask, Words
 from pllm_notebook.run.outcomes import Ledger, Outcome
@@ -48,6 +49,9 @@ class Backlog:
             of them has been found, and the call needs no sending. The last argument makes of it what comes next,
             None for the row's own call.
         lost: Called with a call that can be sent no more, and why.
+
+    Attributes:
+        ahead: Where prompts show files, what makes them beside the loop; None to make each when it is its turn.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Backlog:
         self._most = 1 if packing is None else packing.size
         self._answered = answered
         self._lost = lost
+        self.ahead: Ahead | None = None
         # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
         self._pending = array("q")
         self._head = 0
@@ -125,24 +130,31 @@ class Backlog:
                 pack, asked = self._packing.pack(calls), self._packing.asked
                 return Offer(pack.key, partial(asked.content, pack.text), asked.size(pack.text), pack)
             call = calls[0]
-            words = self._words(call)
+            words = self.words(call) if self.ahead is None else self.ahead.words(call)
+            if words is None:
+                return None
             if not isinstance(words, Failure):
                 return Offer(self._ledger.keys[call], partial(ask.content, words), ask.size(words), call)
-            self._head += 1
+            self._pass()
             self._lost(call, words)
         return None
 
     def take(self, offer: Offer) -> None:
         """Note that *offer* is on its way."""
         if isinstance(offer.tag, int):
-            self._head += 1
+            self._pass()
         elif isinstance(offer.tag, Pack):
             self._head += len(offer.tag.calls)
         else:
             self._repairs.popleft()
 
-    def _words(self, call: int) -> Words | Failure:
-        """Make a call's prompt once more; the plan has kept its key alone."""
+    def _pass(self) -> None:
+        self._head += 1
+        if self.ahead is not None:
+            self.ahead.forget()
+
+    def words(self, call: int) -> Words | Failure:
+        """Make a call's prompt once more; the plan has kept its key alone. From any thread."""
         try:
             prompt = self._prompt(self._ledger.first_row[call])
         except PromptLost as lost:

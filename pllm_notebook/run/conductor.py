@@ -19,6 +19,7 @@ from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import BudgetError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Spent
+from pllm_notebook.run.ahead import Ahead
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.backlog import Backlog
 from pllm_notebook.run.books import Books
@@ -135,6 +136,8 @@ class Conductor:
             working=lambda: self._reception.working > 0,
             owner=self,
         )
+        if options.images:
+            self._backlog.ahead = Ahead(self._backlog.words, engine.loop.loop, engine.workers, ready=self._tender.send)
         self._planning = Planning(
             ask,
             engine,

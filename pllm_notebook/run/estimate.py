@@ -13,9 +13,8 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.providers.desks.opening import RequestForm
 from pllm_notebook.records import Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
-from pllm_notebook.run.run import Rows
 from pllm_notebook.run.spans import span
-from pllm_notebook.run.unsent import Unsent
+from pllm_notebook.run.unsent import CountedPrompts, Unsent
 from pllm_notebook.shown import in_html, without_controls
 
 __all__ = ["Estimate", "estimate"]
@@ -131,7 +130,7 @@ class Estimate:
 
 def estimate(
     ask: Ask,
-    rows: Rows,
+    rows: CountedPrompts,
     store: Store | None,
     limiter: Limiter | None,
     pending: Callable[[list[str]], Collection[str]] = lambda keys: (),

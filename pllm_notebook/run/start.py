@@ -23,6 +23,7 @@ from pllm_notebook.run.estimate import Estimate, estimate
 from pllm_notebook.run.limits import KeptLimits
 from pllm_notebook.run.registry import remember, runs
 from pllm_notebook.run.run import Rows, Run
+from pllm_notebook.run.unsent import CountedPrompts
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options, current, resolve
 from pllm_notebook.sinks import sink_for
@@ -187,7 +188,7 @@ def start(
     return run
 
 
-def estimate_rows(ask: Ask, rows: Rows, *, cache_dir: str | None = None) -> Estimate:
+def estimate_rows(ask: Ask, rows: CountedPrompts, *, cache_dir: str | None = None) -> Estimate:
     """Estimate a run. Sends nothing."""
     store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
     known = next((lane.limiter for lane in engine(current().loop).lanes if lane.name == ask.target.label), None)

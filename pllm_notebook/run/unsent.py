@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Protocol
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
@@ -10,15 +11,23 @@ from pllm_notebook.records import Failure
 from pllm_notebook.run.ask import Ask, Words
 from pllm_notebook.run.failed import rejected_before
 from pllm_notebook.run.packing import pack_text
-from pllm_notebook.run.run import Rows
+from pllm_notebook.run.planner import Prompts
 from pllm_notebook.run.shown_media import Shown
 
-__all__ = ["Unsent"]
+__all__ = ["CountedPrompts", "Unsent"]
 
 # Looked up at a time: so many calls, or, where they show files, as many as have so many bytes of these.
 _CHUNK = 5_000
 _MOST_BYTES = 16 * 2**20
 _REPLIES = 200
+
+
+class CountedPrompts(Prompts, Protocol):
+    """Prompts, and how many there are."""
+
+    @property
+    def total(self) -> int:
+        """Number of rows."""
 
 
 class Unsent:
@@ -44,7 +53,7 @@ class Unsent:
     def __init__(
         self,
         ask: Ask,
-        rows: Rows,
+        rows: CountedPrompts,
         store: Store | None,
         pending: Callable[[list[str]], Collection[str]] = lambda keys: (),
     ) -> None:

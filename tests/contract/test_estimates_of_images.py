@@ -11,7 +11,7 @@ import pytest
 from pllm_notebook.sim import Simulator
 
 MB = 2**20
-ROWS = 60
+ROWS = 90
 
 
 @pytest.fixture

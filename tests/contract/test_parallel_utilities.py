@@ -161,6 +161,17 @@ def test_a_server_that_takes_a_beginning_goes_on_from_it(
     assert (output.str_content, output.json_object) == ('{"cups": 2}', {"cups": 2})
 
 
+@pytest.mark.parametrize("form", ["structured_output", "tool"])
+def test_a_beginning_and_an_object_that_the_provider_writes_whole_do_not_go_together(
+    three: Simulator, form: Format
+) -> None:
+    output = asked(prompt_for(GOOGLE, form=form, structured_output=Drink, prefill='{"name":'))
+
+    assert output.error is not None
+    assert output.error.startswith(f"input: The prompt has a prefill, and with response_format='{form}' the provider")
+    assert three.stats().requests == 0
+
+
 def test_an_answer_that_is_no_object_or_does_not_fit_is_a_failure_that_keeps_its_text(three: Simulator) -> None:
     three.set(answers=lambda request: "No." if "none" in request.prompt else '{"name": "tea", "cups": 0}')
 

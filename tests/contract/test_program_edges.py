@@ -193,6 +193,29 @@ def test_what_fails_in_a_job_fails_alone(luna: str, sim: Simulator, directory: P
     assert counted(sim) == 3
 
 
+def test_jobs_and_failures_of_a_session_are_those_of_its_directory(luna: str, sim: Simulator, directory: Path) -> None:
+    sim.set(answers=lambda request: SimAnswer.status(400) if "odd" in request.prompt else "yes", batch_s=LONG_S)
+
+    with session_in(directory, strategy="batch", errors="coerce") as session, session.agent("one") as agent:
+        session.resolve_all([agent.ask_llm(word) for word in ("even", "odd")])
+    (waiting,) = pllm.jobs(session)
+    sim.advance(LONG_S)
+    pllm.jobs(directory).fetch()
+
+    assert (waiting.total, len(pllm.jobs())) == (2, 0)
+    assert list(pllm.jobs(session).frame["state"]) == ["done"]
+    assert list(pllm.errors(session)["kind"]) == ["bad_request"]
+    assert len(pllm.errors(directory, kind="timeout")) == 0
+
+
+@pytest.mark.parametrize("ask", [pllm.jobs, pllm.errors])
+def test_looking_makes_no_directory(ask: Any, directory: Path) -> None:
+    with pytest.raises(UsageError, match="There is no directory"):
+        ask(directory)
+
+    assert not directory.exists()
+
+
 # Asking anew.
 
 

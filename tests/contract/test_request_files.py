@@ -489,6 +489,13 @@ def test_a_file_brings_the_same_text_and_object_as_the_prompts_themselves(
     assert (output.str_content, output.json_object) == (asked.str_content, asked.json_object) == ('{"a": 1}', {"a": 1})
 
 
+def test_a_prompt_that_is_no_json_is_named_and_nothing_is_written(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"The prompt 'a' cannot be written as JSON: .* Nothing was written\."):
+        pllm.prepare_requests_file([pllm.LLMPromptContext(id="a", new_message="half \ud800")], tmp_path / "new.jsonl")
+
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_pipe_or_a_level_that_nobody_knows_is_refused_before_anything_is_sent(files: Files, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 

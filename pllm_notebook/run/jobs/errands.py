@@ -169,13 +169,16 @@ class Errands:
         return job
 
 
-def errands() -> Errands:
-    """Give what can be asked of the jobs of the moment's cache directory.
+def errands(cache_dir: str | None = None) -> Errands:
+    """Give what can be asked of the jobs of a cache directory.
+
+    Args:
+        cache_dir: None for that of the moment.
 
     Raises:
         StoreError: If the cache or the journal cannot be opened. Nothing was sent.
     """
-    store = open_store(current().cache_dir)
+    store = open_store(current().cache_dir if cache_dir is None else cache_dir)
     running = engine(current().loop)
     return Errands(running, store, office(running, store))
 
