@@ -99,6 +99,8 @@ class Backlog:
             calls, alone = self._packing.parted(calls)
             self._repairs.extend(alone)
         self._pending, self._head = array("q", calls), 0
+        if self.ahead is not None:
+            self.ahead.forget()
 
     def drain(self, failure: Failure) -> Iterator[tuple[int, Outcome]]:
         """Give up everything: each call with the outcome that *failure* makes of it."""

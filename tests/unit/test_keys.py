@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from pllm_notebook.conversation import Body, Dialogue, Media, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.start import ask_for, options_for
@@ -98,6 +99,38 @@ GOLDEN = [
 @pytest.mark.parametrize(("name", "kind", "options", "golden"), GOLDEN, ids=[row[0] for row in GOLDEN])
 def test_golden_keys_do_not_move(name: str, kind: Any, options: dict[str, Any], golden: str) -> None:
     assert key('A "quoted" line,\nnaïve 😀', kind, **options) == golden
+
+
+def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return city
+
+
+CONVERSATION = Dialogue(
+    (
+        Turn("user", "How warm is it there?", media=(Media("image/png", data="aW1n"),)),
+        Turn("assistant", "Let me look.", calls=(ToolCall("id_1", "weather", '{"city":"Bern"}'),)),
+        Turn("tool", "", results=(ToolCallOutput("id_1", "weather", "12"),)),
+        Turn("user", "In Fahrenheit?"),
+    ),
+    system="Be brief.",
+)
+GOLDEN_CONVERSATIONS = {
+    "openai:gpt-6-luna": "M1KaE7lE32h0eLNmvUO2zOZNBKlpPXTzgD02r-JvKI4",
+    "openai:gpt-5-pro": "PCZuLKCQQ5woSUlxuvmcMb6ZAwRsl4KVEXU4FxY804Y",
+    "anthropic:claude-haiku-5-5": "GeZs4-rG2w5xHNTi6IqXRTbdRWtRsQA1w3wljyWlSp4",
+    "google:gemini-3.8-flash": "nRwnQAyOGRb7XOn38eXQ2jhslVBW_IzyNqiWJ5TCJU8",
+}
+
+
+@pytest.mark.parametrize(("model", "golden"), GOLDEN_CONVERSATIONS.items())
+def test_golden_keys_of_conversations_with_pictures_and_tools_do_not_move(model: str, golden: str) -> None:
+    made = ask(model=model, tools=[weather])
+
+    words = made.words(CONVERSATION)
+
+    assert isinstance(words, Body)
+    assert made.key(words) == golden
 
 
 def test_calls_that_differ_have_different_keys() -> None:
