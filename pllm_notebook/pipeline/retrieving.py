@@ -149,6 +149,11 @@ class Place:
         return open_store(self.directory)
 
     @property
+    def keeps(self) -> bool:
+        """Whether new answers stay here. A directory that can only be read is read, and they would go elsewhere."""
+        return os.path.realpath(self.store.directory) == os.path.realpath(self.directory)
+
+    @property
     def journal(self) -> Journal | None:
         """The batch jobs, None where there never was one."""
         store = self.store

@@ -10,6 +10,7 @@ from typing import Any
 
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine, engine
+from pllm_notebook.exceptions import StoreError
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.questions import Question
 from pllm_notebook.pipeline.retrieving import Place
@@ -123,6 +124,11 @@ class Courier:
                 run.cancel()
 
     def _begin(self, questions: list[Question], options: dict[str, Any]) -> Run:
+        if options["cache"] != "off" and not self._place.keeps:
+            raise StoreError(
+                f"{self._place.directory} can only be read: its answers are used, and new ones could not be kept "
+                f"there. Go on in a copy of it, or make it writable. Nothing was sent."
+            )
         parts = self._parts(questions, options)
         telling = _Telling(questions)
         for question in questions:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
 from pllm_notebook.prompt_lists.outputs import LLMOutput, LLMToolCall
-from pllm_notebook.prompts import as_data
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Outcome
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.schema import Invalid, extract_json
-from pllm_notebook.tools import Called, CalledTool, as_written
+from pllm_notebook.tools import Called, CalledTool, as_written, plain_json
 
 __all__ = ["output_for", "told", "unanswered"]
 
@@ -78,9 +76,7 @@ def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, beginning:
         if form != "text":
             _object(output, context)
         return
-    output.json_object = (
-        value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else as_data(value)
-    )
+    output.json_object = plain_json(value)
 
 
 def _whole(context: LLMPromptContext, beginning: str, text: str) -> str:
@@ -117,6 +113,4 @@ def _object(output: LLMOutput, context: LLMPromptContext) -> None:
 
 
 def _call(call: CalledTool) -> LLMToolCall:
-    arguments = call.arguments
-    plain = arguments.model_dump(mode="json", by_alias=True) if isinstance(arguments, BaseModel) else as_data(arguments)
-    return LLMToolCall(id=call.id, name=call.name, arguments=plain, text=call.text)
+    return LLMToolCall(id=call.id, name=call.name, arguments=plain_json(call.arguments), text=call.text)

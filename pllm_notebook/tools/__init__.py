@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from pllm_notebook.conversation import ToolCallOutput
 from pllm_notebook.tools.calls import Called, CalledTool
+from pllm_notebook.tools.plain import plain_json
 from pllm_notebook.tools.structured import StructuredTool
 from pllm_notebook.tools.toolbox import ReadCall, Toolbox, as_written
 
-__all__ = ["Called", "CalledTool", "ReadCall", "StructuredTool", "ToolCallOutput", "Toolbox", "as_written"]
+__all__ = [
+    "Called",
+    "CalledTool",
+    "ReadCall",
+    "StructuredTool",
+    "ToolCallOutput",
+    "Toolbox",
+    "as_written",
+    "plain_json",
+]

@@ -54,6 +54,12 @@ def read_definition(given: Mapping[str, Any]) -> Definition:
         given = inner
     name = given.get("name")
     schema = next((given[word] for word in _SCHEMAS if isinstance(given.get(word), Mapping)), None)
+    odd = next((word for word in _SCHEMAS if isinstance(given.get(word), (str, list, int))), None)
+    if odd is not None:
+        raise UsageError(
+            f"The tool {name!r} has {type(given[odd]).__name__} as its {odd!r}, where the JSON schema of an object "
+            f"belongs. Nothing was sent."
+        )
     if isinstance(name, str):
         if schema is None and given.get("type", "function") not in ("function", "custom"):
             raise _run_by_the_provider(given)

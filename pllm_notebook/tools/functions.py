@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import typing_extensions
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.tools.docstrings import described
@@ -58,9 +58,15 @@ class Function:
             told = None if _has_description(hint) else said.get(parameter.name)
             more: dict[str, Any] = {} if told is None else {"description": told}
             fields[own] = (hint, Field(default, alias=parameter.name, **more))
-        self.kind: type[BaseModel] = create_model(
-            self.name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields
-        )
+        try:
+            self.kind: type[BaseModel] = create_model(
+                self.name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields
+            )
+        except PydanticUserError as error:
+            raise UsageError(
+                f"The tool {self.name!r} has a parameter whose type no model can be told of: {error.message}. Give it "
+                f"a type that JSON can hold. Nothing was sent."
+            ) from error
 
     def given(self, arguments: BaseModel) -> dict[str, Any]:
         """Give the arguments that a model gave, by the parameters' names; the others are the function's defaults."""

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, field_vali
 
 from pllm_notebook import conversation
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
-from pllm_notebook.prompts import as_data
 from pllm_notebook.schema import PLAIN, Dialect, FittedSchema, Invalid, OutputType
 from pllm_notebook.schema.fitting import Fit, fit
 from pllm_notebook.tools.definitions import read_definition
 from pllm_notebook.tools.functions import Function
 from pllm_notebook.tools.kinds import kind_of
+from pllm_notebook.tools.plain import plain_json
 
 __all__ = ["StructuredTool"]
 
@@ -166,7 +166,7 @@ class StructuredTool(BaseModel):
             raise UsageError(f"There is no function behind the tool {self.name!r}. Nothing was run.")
         result = self._function.run(arguments)
         if not isinstance(result, str):
-            result = _as_json(as_data(result))
+            result = _as_json(plain_json(result))
         # Half a surrogate pair is no text that could be sent.
         return result.encode("utf-8", "replace").decode()
 

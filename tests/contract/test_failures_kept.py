@@ -308,7 +308,7 @@ def test_kept_errors_are_chosen_by_model_kind_and_time(luna: str, sim: Simulator
 def test_errors_of_what_is_no_run_are_refused(luna: str) -> None:
     with pytest.raises(UsageError, match=r"There is no kind of failure 'bad_requst'\. Did you mean 'bad_request'\?"):
         pllm.errors(kind="bad_requst")
-    with pytest.raises(UsageError, match="takes a run, or a frame"):
+    with pytest.raises(UsageError, match="takes a run, a frame that a run made, or a session"):
         pllm.errors(5)
     with pytest.raises(UsageError, match="since= is a datetime"):
         pllm.errors(since="yesterday")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
@@ -159,6 +160,22 @@ def test_a_server_that_takes_a_beginning_goes_on_from_it(
     output = asked(prompt_for(COMPATIBLE, form="json_beg"))
 
     assert (output.str_content, output.json_object) == ('{"cups": 2}', {"cups": 2})
+
+
+@pytest.mark.parametrize("form", ["structured_output", "tool"])
+def test_a_dataclass_is_asked_for_as_an_object_too(three: Simulator, form: Format) -> None:
+    @dataclass
+    class Cup:
+        size: int
+
+    def answer(request: SimRequest) -> Any:
+        return SimAnswer.tool_calls([("Cup", {"size": 2})]) if request.tools else '{"size": 2}'
+
+    three.set(answers=answer)
+
+    output = asked(prompt_for(OPENAI, form=form, structured_output=Cup))
+
+    assert (output.error, output.json_object, output.contains_object) == (None, {"size": 2}, True)
 
 
 @pytest.mark.parametrize("form", ["structured_output", "tool"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -143,6 +144,34 @@ def test_a_cache_on_a_read_only_disk_is_used_and_new_answers_go_elsewhere(
         sim.reset()
         told = f"The cache directory {cache} is read only: its answers are used, and new ones go to {tmp_path}/other."
         assert child.stderr.splitlines() == [told]
+
+
+_PROGRAM = """
+import sys
+import pllm_notebook as pllm
+address, directory, salt = sys.argv[1:]
+pllm.configure(servers={"here": address})
+with pllm.resume_directory(directory, model="here:any") as session:
+    print(session.agent("one").ask_llm("Well?", salt=salt).resolve())
+"""
+
+
+def test_a_program_in_a_directory_that_can_only_be_read_goes_as_far_as_its_answers(
+    sim: Simulator, address: str, disk: Path
+) -> None:
+    sim.set(answers=lambda request: "yes")
+
+    def program(salt: str = "") -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", _PROGRAM, address, disk / "session", salt]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    first = program()
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    again, further = program(), program("another draw")
+
+    assert (first.stdout, again.stdout, further.stdout) == ("yes\n", "yes\n", "")
+    assert f"{disk / 'session'} can only be read" in further.stderr.splitlines()[-1]
+    assert sim.stats().requests == 1
 
 
 def test_a_database_that_is_locked_for_too_long_is_told_and_not_waited_for(

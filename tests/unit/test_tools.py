@@ -27,6 +27,13 @@ class Order(BaseModel):
     counts: dict[str, int] = {}
 
 
+@dataclass
+class Place:
+    """A place."""
+
+    city: str
+
+
 def shout(word: str) -> str:
     """Say it aloud."""
     return word.upper()
@@ -145,7 +152,8 @@ def test_an_argument_is_validated_to_the_type_of_its_parameter() -> None:
 @pytest.mark.parametrize(
     ("gives", "told"),
     [("text", "text"), (None, "null"), (3, "3"), ([1, "a"], '[1,"a"]'), (Order(item="x"), '{"item":"x","counts":{}}'),
-     ("half \ud800", "half ?"), (2**70, "1180591620717411303424"), ({"é": [2**70]}, '{"é":[1180591620717411303424]}')],
+     ("half \ud800", "half ?"), (2**70, "1180591620717411303424"),
+     ([Place("Rome")], '[{"city":"Rome"}]'), ({"é": [2**70]}, '{"é":[1180591620717411303424]}')],
 )  # fmt: skip
 def test_text_goes_back_as_it_is_and_anything_else_as_json(gives: Any, told: str) -> None:
     def give() -> Any:
@@ -363,10 +371,16 @@ def test_what_can_be_no_tool_is_refused_in_words(source: Any, told: str) -> None
     assert told in str(caught.value)
 
 
+def test_a_definition_whose_schema_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"The tool 'go' has str as its 'parameters'.*Nothing was sent\.$"):
+        StructuredTool.of({"name": "go", "parameters": "{}"})
+
+
 def test_parameters_that_no_model_can_give_are_refused() -> None:
     def untyped(a) -> None: ...  # type: ignore[no-untyped-def]
     def many(*a: int) -> None: ...
     def placed(a: int, /) -> None: ...
+    def opaque(a: asyncio.Lock) -> None: ...
     def strange(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     for source, told in (
@@ -374,6 +388,7 @@ def test_parameters_that_no_model_can_give_are_refused() -> None:
         (many, "has the parameter '*a', which cannot be given by name"),
         (placed, "has the parameter 'a', which cannot be given by name"),
         (strange, "The types of the tool 'strange' cannot be read"),
+        (opaque, "The tool 'opaque' has a parameter whose type no model can be told of"),
     ):
         with pytest.raises(UsageError, match=r"Nothing was sent\.$") as caught:
             StructuredTool.of(source)

@@ -12,20 +12,20 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from pllm_notebook.batch import Job as BatchJob
-from pllm_notebook.batch import Journal, Outgoing, PendingElsewhereError, Plan, State, custom_id
+from pllm_notebook.batch import Journal, State
 from pllm_notebook.engine import Feed, Job, Landing
 from pllm_notebook.engine.flight import cancelled
 from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.providers import Target
-from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply, Usage
-from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
+from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
+from pllm_notebook.run.jobs.aboard import Cohort, Flight, cut_short
+from pllm_notebook.run.jobs.journalling import Journalling
 from pllm_notebook.run.spans import span
 
 __all__ = ["BatchLane"]
@@ -40,30 +40,6 @@ _GATHER_S = 0.25
 _UNSENT = frozenset({State.PLANNED, State.UPLOADED, State.CREATING})
 
 _Results = Mapping[str, tuple[Reply | Failure, RawReply | None]]
-
-
-@dataclass(eq=False, slots=True)
-class _Cohort:
-    """Calls that are journalled together.
-
-    Attributes:
-        jobs: Ids of the jobs that they are in, whoever planned those; None until that is known.
-    """
-
-    jobs: frozenset[str] | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Flight:
-    """A call that waits for an answer.
-
-    Attributes:
-        cohort: With which it is journalled.
-        passengers: The runs that wait for it, and what each asked; whoever joins it waits for its cohort.
-    """
-
-    cohort: _Cohort
-    passengers: list[tuple[Feed, Job]]
 
 
 class BatchLane:
@@ -97,8 +73,7 @@ class BatchLane:
         self._open_desk = desk
         self._desk: BatchDesk
         self._journal = journal
-        self._rate = rate
-        self._origin = origin
+        self._journalling = Journalling(target, journal, rate, origin)
         self._planned = planned
         self._in_thread = in_thread
         self._loop = asyncio.get_running_loop()
@@ -106,10 +81,10 @@ class BatchLane:
         self._coming: list[Feed] = []
         # Handed over and not yet in a job, and calls that wait for an answer, by key.
         self._gathered: defaultdict[Feed, list[Job]] = defaultdict(list)
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._out: Counter[Feed] = Counter()
         self._jobs: dict[str, BatchJob] = {}
-        self._cohorts: defaultdict[Feed, set[_Cohort]] = defaultdict(set)
+        self._cohorts: defaultdict[Feed, set[Cohort]] = defaultdict(set)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -191,7 +166,7 @@ class BatchLane:
             flight = self._flights.pop(key, None)
             for feed, job in () if flight is None else flight.passengers:
                 self._out[feed] -= 1
-                if limits is not None and key in limits and _cut_short(job, result, limits[key]):
+                if limits is not None and key in limits and cut_short(job, result, limits[key]):
                     self._gathered[feed].append(job)
                     continue
                 feed.in_flight -= 1
@@ -200,12 +175,7 @@ class BatchLane:
         self.poke()  # a cohort's next job may be due
 
     def answered(self, results: Mapping[str, tuple[Reply, RawReply]], limits: Mapping[str, int] | None = None) -> None:
-        """Land calls that were answered otherwise, at another price, and whose answers are in the store, by key.
-
-        Args:
-            results: What came.
-            limits: As for `arrived`.
-        """
+        """Land calls that were answered otherwise, at another price, and are in the store, by key (see `arrived`)."""
         rest: dict[str, tuple[Reply | Failure, RawReply | None]] = {}
         for key, result in results.items():
             flight = self._flights.get(key)
@@ -254,7 +224,7 @@ class BatchLane:
         self._timer = None
         if not all(feed.whole is None or feed.whole() for feed in self._coming):
             return  # it will say so itself
-        cohort = _Cohort()
+        cohort = Cohort()
         new: list[str] = []
         for feed in self._feeds:
             if not (self._gathered[feed] and self._whole(feed)):
@@ -263,7 +233,7 @@ class BatchLane:
                 self._out[feed] += 1
                 flight = self._flights.get(job.key)
                 if flight is None:
-                    flight = self._flights[job.key] = _Flight(cohort, [])
+                    flight = self._flights[job.key] = Flight(cohort, [])
                     new.append(job.key)
                 flight.passengers.append((feed, job))
                 self._cohorts[feed].add(flight.cohort)
@@ -271,7 +241,7 @@ class BatchLane:
             work = self._in_thread(self._journal.pending, new)
             work.add_done_callback(partial(self._have_looked, cohort, new))
 
-    def _have_looked(self, cohort: _Cohort, new: Sequence[str], work: asyncio.Future[Any]) -> None:
+    def _have_looked(self, cohort: Cohort, new: Sequence[str], work: asyncio.Future[Any]) -> None:
         if not self._ended_well(cohort, work):
             return
         waiting: Mapping[str, BatchJob] = work.result()
@@ -286,10 +256,10 @@ class BatchLane:
             # Of those that still wait: the run that came first may have been stopped.
             rest += [job for _, job in flight.passengers[:1]]
         adopted = {job.id: job for job in waiting.values()}
-        planning = self._in_thread(self._plan, rest)
+        planning = self._in_thread(self._journalling.plan, self._desk, rest)
         planning.add_done_callback(partial(self._have_planned, cohort, list(adopted.values())))
 
-    def _let_go(self, key: str, flight: _Flight) -> None:
+    def _let_go(self, key: str, flight: Flight) -> None:
         """Take off a call those whose runs have its answer already."""
         for feed, job in list(flight.passengers):
             if feed.answered is not None and feed.answered(job):
@@ -299,36 +269,9 @@ class BatchLane:
         if not flight.passengers:
             self._flights.pop(key, None)
 
-    def _plan(self, jobs: Sequence[Job]) -> tuple[list[BatchJob], list[str]]:
-        """In a worker thread: journal what waits in no job. Nothing is sent."""
-        target = self._target
-        cohort = f"{time.time_ns():x}"
-        plan = Plan(
-            cohort, target.provider, target.account, target.label, target.model, target.path, origin=self._origin
-        )
-        adopted: dict[str, BatchJob] = {}
-        waiting: Mapping[str, BatchJob] = {}
-        while jobs:
-            rest = (job for job in jobs if job.key not in waiting)
-            try:
-                planned = self._journal.plan(plan, self._outgoing(rest), self._desk.limits)
-            except PendingElsewhereError:  # another kernel was quicker: its job is waited for
-                waiting = self._journal.pending([job.key for job in jobs])
-                adopted = {job.id: job for job in waiting.values()}
-                continue
-            return [*adopted.values(), *planned.jobs], list(planned.too_large)
-        return [], []
-
-    def _outgoing(self, jobs: Iterator[Job]) -> Iterator[Outgoing]:
-        for job in jobs:
-            content = job.content()
-            usage = Usage(len(content) // BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS)
-            estimate = None if self._rate is None else self._rate.cost_usd(usage)
-            yield Outgoing(job.key, self._desk.line(custom_id(job.key), content), job.output_limit, estimate)
-
     def _have_planned(
         self,
-        cohort: _Cohort,
+        cohort: Cohort,
         adopted: Sequence[BatchJob],
         work: asyncio.Future[tuple[list[BatchJob], list[str]]],
     ) -> None:
@@ -343,7 +286,7 @@ class BatchLane:
         self.arrived({key: (Failure(FailureKind.INPUT, told), None) for key in large})
         self._planned()
 
-    def _ended_well(self, cohort: _Cohort, work: asyncio.Future[Any]) -> bool:
+    def _ended_well(self, cohort: Cohort, work: asyncio.Future[Any]) -> bool:
         error = work.exception()
         if error is not None:
             # Those too that have joined since: nobody else would tell them.
@@ -351,10 +294,3 @@ class BatchLane:
                 if feed.fault is not None and isinstance(error, Exception):
                     feed.fault(error)
         return error is None
-
-
-def _cut_short(job: Job, result: Reply | Failure, limit: int) -> bool:
-    """Tell whether an answer was cut off at a limit below that of a call which waits for it."""
-    if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
-        return False
-    return not job.output_limit or job.output_limit > limit

@@ -1,0 +1,41 @@
+"""Calls that wait for the answers of batch jobs: who is aboard, and what an answer that was cut off is to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pllm_notebook.engine import Feed, Job
+from pllm_notebook.records import Failure, Finish, Reply
+
+__all__ = ["Cohort", "Flight", "cut_short"]
+
+
+@dataclass(eq=False, slots=True)
+class Cohort:
+    """Calls that are journalled together.
+
+    Attributes:
+        jobs: Ids of the jobs that they are in, whoever planned those; None until that is known.
+    """
+
+    jobs: frozenset[str] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """A call that waits for an answer.
+
+    Attributes:
+        cohort: With which it is journalled.
+        passengers: The runs that wait for it, and what each asked; whoever joins it waits for its cohort.
+    """
+
+    cohort: Cohort
+    passengers: list[tuple[Feed, Job]]
+
+
+def cut_short(job: Job, result: Reply | Failure, limit: int) -> bool:
+    """Tell whether an answer was cut off at a limit below that of a call which waits for it."""
+    if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
+        return False
+    return not job.output_limit or job.output_limit > limit
