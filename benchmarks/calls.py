@@ -30,6 +30,7 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
+from pllm_notebook.credentials import Address, Key
 from pllm_notebook.run.ask import simulate
 from pllm_notebook.run.start import ask_for, options_for
 from pllm_notebook.schema import OutputType
@@ -134,7 +135,9 @@ async def transport_alone(provider: str, calls: int, concurrency: int) -> float:
     """CPU seconds of our transport's posts of prepared bytes, and nothing around them."""
     from pllm_notebook.providers import anthropic, openai
 
-    transport = {"openai": openai, "anthropic": anthropic}[provider].connect("x", simulate().base_url(provider))
+    transport = {"openai": openai, "anthropic": anthropic}[provider].connect(
+        Key("x"), Address(simulate().base_url(provider))
+    )
     path, content = ("/chat/completions" if provider == "openai" else "/v1/messages"), orjson.dumps(body_of(provider))
     await spread(lambda: transport.post(path, content), concurrency, concurrency)
     took = await spread(lambda: transport.post(path, content), calls, concurrency)

@@ -78,11 +78,7 @@ class Block(ABC):
             self._dashboard.write(text)
 
     def __enter__(self) -> Self:
-        if not self.goes_on:
-            raise UsageError(
-                f"The block of this session has ended. Open {self.directory} again: with pllm.resume_directory(…) as "
-                f"session. Nothing was sent."
-            )
+        self._must_go_on()
         if self._log_level is not None:
             self._level_before = logger.level
             logger.setLevel(self._log_level)
@@ -117,6 +113,14 @@ class Block(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         return self.__exit__(kind, error, traceback)
+
+    def _must_go_on(self) -> None:
+        """Refuse to ask anything once the block has ended: nobody would see to what is asked then."""
+        if not self.goes_on:
+            raise UsageError(
+                f"The block of this session has ended, so nothing more is asked in it. Open {self.directory} again: "
+                f"with pllm.resume_directory(…) as session. Nothing was sent."
+            )
 
     def _own(self, error: BaseException) -> Paused | None:
         """Give the pause of this session that an error is; tasks of a group pause together."""

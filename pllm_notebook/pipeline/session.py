@@ -180,11 +180,7 @@ class Session(Block):
         Raises:
             UsageError: When it cannot be asked as written, or the block has ended.
         """
-        if not self.goes_on:
-            raise UsageError(
-                f"The block of this session has ended, so nothing more is asked in it. Open {self.directory} again: "
-                f"with pllm.resume_directory(…) as session. Nothing was sent."
-            )
+        self._must_go_on()
         try:
             key = self._place.key(call)
         except ErrorResponse as error:  # a prompt that is none fails alone, as in a frame

@@ -208,3 +208,13 @@ def test_a_long_conversation_is_drawn_without_end() -> None:
         at = tree.say(at, Turn("user", str(number))).hash
 
     assert len(repr(MessageState(tree=tree, at=at)).splitlines()) == 202
+
+
+@pytest.mark.parametrize("said", ["hello", b"hello", {"role": "user", "content": "hello"}])
+def test_what_stands_in_no_list_is_refused_and_not_said_letter_by_letter(said: Any) -> None:
+    state = MessageState([("user", "Hello.")])
+
+    with pytest.raises(UsageError, match="What has been said is a list of documents"):
+        state.extend(said)
+
+    assert len(state) == 1
