@@ -58,6 +58,8 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     kind = None if kind is None else _evaluate(kind, names, "--schema")
     if "tools" in options:
         options["tools"] = [_evaluate(tool, names, "--tools") for tool in options["tools"]]
+    elif options.get("run_tools"):
+        raise UsageError("--run-tools runs the functions that --tools names, and there are none. Nothing was sent.")
     # Tools that nobody runs are for their calls, as in `df.llm.call_tools`; with a type, or run, for an answer.
     calls = bool(options.get("tools")) and kind is None and not options.get("run_tools", False)
     prompt = (body or "").strip("\n")

@@ -76,3 +76,9 @@ def test_images_come_from_a_column_of_the_frame(kernel: Kernel) -> None:
     kernel.ok("%%pllm photos --images photo --out seen\nLook: {text}")
 
     assert kernel.value("seen.answer.tolist()") == ["saw 1", "saw 1"]
+
+
+def test_functions_are_not_run_where_none_are_named(kernel: Kernel) -> None:
+    cell = kernel.run("%%pllm df --run-tools\n{text}")
+
+    assert cell.error.startswith("UsageError: --run-tools runs the functions that --tools names, and there are none.")
