@@ -59,7 +59,8 @@ class Engine:
         workers: Executor | None = None,
     ) -> None:
         self.loop = loop or EngineLoop(where)
-        self.loop.at_end = self._give_up
+        self.loop.at_end = self._see_it_ended
+        self._ending = False
         self.workers = workers or ThreadPoolExecutor(4, thread_name_prefix="pllm-work")
         self.rng = rng or random.Random()
         self._lanes: dict[tuple[str, ...], Lane] = {}
@@ -131,6 +132,7 @@ class Engine:
             self.loop.stop()
 
     async def _end(self, grace_s: float) -> None:
+        self._ending = True
         try:
             if self._underway:
                 self._emptied.clear()
@@ -138,16 +140,17 @@ class Engine:
                     one.cancel()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._emptied.wait(), grace_s if self._can_work() else 0.0)
-                self._give_up()
+                for one in list(self._underway):
+                    one.give_up()
             for lane in self._lanes.values():
                 await lane.aclose()
         finally:
             self.workers.shutdown(wait=False, cancel_futures=True)
 
-    def _give_up(self) -> None:
-        """End what is still under way; after a loop that was ended behind our back, so that nobody waits for it."""
-        for one in list(self._underway):
-            one.give_up()
+    def _see_it_ended(self) -> None:
+        """Where the loop was ended behind our back, end all the same: nobody waits, and no connection stays open."""
+        if not self._ending:
+            self.loop.loop.run_until_complete(self._end(0.0))
 
     def _can_work(self) -> bool:
         # At the end of the process the workers have ended before us, and what arrives is not read any more.
