@@ -149,8 +149,11 @@ class Engine:
 
     def _see_it_ended(self) -> None:
         """Where the loop was ended behind our back, end all the same: nobody waits, and no connection stays open."""
-        if not self._ending:
-            self.loop.loop.run_until_complete(self._end(0.0))
+        if self._ending:
+            return
+        for one in list(self._underway):
+            one.give_up()  # nobody stopped them: it is a fault that they tell of
+        self.loop.loop.run_until_complete(self._end(0.0))
 
     def _can_work(self) -> bool:
         # At the end of the process the workers have ended before us, and what arrives is not read any more.
