@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pllm_notebook.conversation import Prompt
@@ -14,8 +13,8 @@ from pllm_notebook.exceptions import StoreError
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.questions import Question
 from pllm_notebook.pipeline.retrieving import Place
-from pllm_notebook.run import Estimate, Purse, Run, WholePrompts, estimate_rows, options_for, parts_of, start_list
-from pllm_notebook.run.lists import Part, PromptList
+from pllm_notebook.run import Estimate, Purse, Run, WholePrompts, estimate_list, options_for, parts_of, start_list
+from pllm_notebook.run.lists import Part
 from pllm_notebook.settings import current
 
 __all__ = ["Courier"]
@@ -76,13 +75,11 @@ class Courier:
 
     def estimate(self, questions: Sequence[Question], mode: str) -> Estimate | None:
         """Estimate what asking would take, by `send`'s *mode*; None for nothing. Sends nothing."""
-        whole: Estimate | None = None
+        parts = []
         for anew in (False, True):
             some = [question for question in questions if question.anew is anew]
-            for part in self._parts(some, {"mode": mode, "cache": "refresh" if anew else "use"}):
-                one = estimate_rows(part.ask, _Calls(part.prompts), cache_dir=self._place.directory)
-                whole = one if whole is None else _both(whole, one)
-        return whole
+            parts += self._parts(some, {"mode": mode, "cache": "refresh" if anew else "use"})
+        return estimate_list(parts, cache_dir=self._place.directory) if parts else None
 
     def wait(self, ended: threading.Event) -> None:
         """Block until *ended* is set. An interrupt stops all that the session has on its way.
@@ -153,22 +150,6 @@ class Courier:
         return parts_of(asked, lambda how: ask_of(calls[how], **{**self._options, **options}))
 
 
-class _Calls(PromptList):
-    """Prompts, as an estimate looks at them (see `run.Rows`)."""
-
-    label = "estimate"
-
-    def __init__(self, prompts: Sequence[Prompt]) -> None:
-        super().__init__(prompts)
-        self.total = len(prompts)
-
-    def assemble(self, run: Run) -> None:
-        """Give nothing: an estimate has no answers."""
-
-    def errors(self, run: Run) -> None:
-        """Give nothing: an estimate has no failures."""
-
-
 class _Rows(WholePrompts):
     """The calls of one run, in the order they were asked (see `run.Rows`)."""
 
@@ -236,8 +217,3 @@ class _Telling:
 
     def _tell(self, run: Run, row: int) -> None:
         self._questions[row].heard(self, run.ledger.outcome(row), run.ledger.failure(row))
-
-
-def _both(one: Estimate, other: Estimate) -> Estimate:
-    """Put together what is asked of different calls."""
-    return replace(one + other, rows=one.rows + other.rows, duplicates=one.duplicates + other.duplicates)

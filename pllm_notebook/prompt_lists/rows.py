@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
@@ -16,7 +14,6 @@ from pllm_notebook.prompt_lists.reading import output_for, unanswered
 from pllm_notebook.protocols import Store
 from pllm_notebook.run import Ledger, Outcome, Run, WholePrompts, confirm, estimate_list, start_list
 from pllm_notebook.run.ask import Ask
-from pllm_notebook.run.settle import Arrival, settle
 
 __all__ = ["PromptRows"]
 
@@ -81,9 +78,8 @@ class PromptRows(WholePrompts):
                 if outcome is None:
                     outputs[place] = unanswered(context, ledger.failure(row))
                     continue
-                ask = ask_of(row)
-                last = outcome.entry or self._last(ask, row, outcome, kept)
-                outputs[place] = output_for(context, ask, outcome, last, self._asked.beginnings[row])
+                last = outcome.entry or kept.get(outcome.last or outcome.key)
+                outputs[place] = output_for(context, ask_of(row), outcome, last, self._asked.beginnings[row])
         return outputs
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
@@ -95,36 +91,6 @@ class PromptRows(WholePrompts):
         ]
 
     def _kept(self, outcomes: Sequence[Outcome]) -> dict[str, Entry]:
-        keys = [outcome.key for outcome in outcomes if outcome.entry is None and outcome.metas]
+        """Read the last replies of some prompts, as far as the store has them."""
+        keys = [outcome.last or outcome.key for outcome in outcomes if outcome.entry is None and outcome.metas]
         return {} if self.store is None or not keys else self.store.get_many(keys)
-
-    def _last(self, ask: Ask, row: int, outcome: Outcome, kept: dict[str, Entry]) -> Entry | None:
-        """Find the last reply that led to an outcome: after repairs and turns of tools it has a key of its own."""
-        entry = kept.get(outcome.key)
-        if entry is None or len(outcome.metas) < 2 or self.store is None:
-            return entry
-        watched = _Watched(self.store, entry)
-        prompt = self._asked.prompts[row]
-        again = copy.copy(ask)
-        again.options = replace(ask.options, cache="use")  # whatever it was asked with, its replies are there now
-        settle(again, cast(Store, watched), lambda _: prompt, [Arrival(0, outcome.key, entry, row)])
-        return watched.last
-
-
-class _Watched:
-    """A store that is read while a row's replies are gone through once more.
-
-    Attributes:
-        last: The last reply that was found.
-    """
-
-    def __init__(self, store: Store, first: Entry) -> None:
-        self.last = first
-        self._store = store
-
-    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """Read entries (see `Store`)."""
-        found = self._store.get_many(keys)
-        for key in keys:
-            self.last = found.get(key, self.last)
-        return found

@@ -36,7 +36,7 @@ class Arrival:
         call: Index in the ledger.
         key: Key of the row's own call, not of a repair.
         entry: The reply.
-        prompt: Makes the row's prompt, which only a repair needs.
+        row: Whose prompt it answers.
         said: The conversation so far; None for the row's own call.
         metas: Of the replies before this one.
         repairs: Repair turns that are behind it.

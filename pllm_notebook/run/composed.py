@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Spent
+from pllm_notebook.records import FailureKind, Spent
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import State
 from pllm_notebook.run.courses import Courses
-from pllm_notebook.run.ending import Ending, Reason, row_error
-from pllm_notebook.run.outcomes import Ledger
+from pllm_notebook.run.ending import Endable, Reason
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.start import Means
 
@@ -26,7 +25,7 @@ __all__ = ["ComposedCourse"]
 logger = logging.getLogger("pllm_notebook")
 
 
-class ComposedCourse(ABC):
+class ComposedCourse(Endable):
     """Conduct other courses as one (see `Course`, as for what has no words of its own here).
 
     Args:
@@ -45,8 +44,6 @@ class ComposedCourse(ABC):
         pace: Counts of rows.
     """
 
-    ledger: Ledger
-
     def __init__(
         self,
         asks: Sequence[Ask],
@@ -58,14 +55,12 @@ class ComposedCourse(ABC):
         purse: Purse | None = None,
     ) -> None:
         options = asks[0].options
+        super().__init__(raises=options.mode == "sync" or options.errors == "raise")
         self.total = total
         self.model = ", ".join(dict.fromkeys(ask.target.label for ask in asks))
         self.simulated = any(ask.target.simulated for ask in asks)
-        self.broken = False
         self.pace = Pace(time.monotonic())
         self._ended = ended
-        self._raises = options.mode == "sync" or options.errors == "raise"
-        self._ending = Ending()
         self._courses = Courses(
             engine,
             store,
@@ -76,16 +71,6 @@ class ComposedCourse(ABC):
         )
 
     # What displays and callers read.
-
-    @property
-    def state(self) -> State:
-        """Running until it has ended."""
-        return self._ending.state
-
-    @property
-    def error(self) -> BaseException | None:
-        """What ended it, for the caller to raise; None for nothing."""
-        return self._ending.error
 
     @property
     def in_flight(self) -> int:
@@ -125,10 +110,6 @@ class ComposedCourse(ABC):
     def look(self) -> None:
         """Bring the courses' notes up to date. For the display's clock."""
         self._courses.look()
-
-    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Give the calls that `again` would take up: never ended, or failed in a way that can pass."""
-        return self.ledger.retryable(kinds)
 
     # Its life.
 
@@ -190,11 +171,6 @@ class ComposedCourse(ABC):
                 self.stop("failed", error)
         self._begin_next()
         self._go_on()
-
-    def _raise_at(self, row: int, failure: Failure) -> None:
-        """End the run at a failed row, where the caller asked for that."""
-        if self._raises:
-            self.stop("failed", row_error(row, failure))
 
     def _finish_if_over(self) -> None:
         if self.state != "running" or self._courses.going or self._busy():

@@ -25,7 +25,7 @@ from pllm_notebook.run.backlog import Backlog
 from pllm_notebook.run.books import Books
 from pllm_notebook.run.budget import Budget, Purse
 from pllm_notebook.run.course import Listener, Sender, State
-from pllm_notebook.run.ending import Ending, Reason, row_error
+from pllm_notebook.run.ending import Endable, Reason
 from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.limits import KeptLimits
@@ -44,7 +44,7 @@ __all__ = ["Conductor"]
 logger = logging.getLogger("pllm_notebook")
 
 
-class Conductor:
+class Conductor(Endable):
     """Conduct one run on the engine's loop (see `Course`, as for what has no words of its own here).
 
     Args:
@@ -81,21 +81,19 @@ class Conductor:
         listener: Listener | None = None,
     ) -> None:
         options, target = ask.options, ask.target
+        super().__init__(raises=listener is None and (options.mode == "sync" or options.errors == "raise"))
         self.ask = ask
         self.total = total
         self.model = target.label
         self.simulated = target.simulated
-        self.broken = False
         self.note = ""
         self.warnings: tuple[str, ...] = ()
         self._engine = engine
         self._limits = limits
         self._ended = ended
-        self._raises = listener is None and (options.mode == "sync" or options.errors == "raise")
         rate = ask.rate(batch=options.mode == "batch")
         self.budget = Budget(purse or Purse(options.max_cost_usd), rate, ask.output_limit, target.label)
         self._spending = Spending(self.budget, rate)
-        self._ending = Ending()
         self.ledger = Ledger(total)
         self._books = Books(self.ledger, self.model, listener, self._raise_at)
         self.pace = self._books.pace
@@ -155,16 +153,6 @@ class Conductor:
     # What displays and callers read.
 
     @property
-    def state(self) -> State:
-        """Running until it has ended."""
-        return self._ending.state
-
-    @property
-    def error(self) -> BaseException | None:
-        """What ended it, for the caller to raise; None for nothing."""
-        return self._ending.error
-
-    @property
     def in_flight(self) -> int:
         """Calls on the wire."""
         return self._tender.in_flight
@@ -196,10 +184,6 @@ class Conductor:
     def ask_of(self, row: int) -> Ask:
         """Give the question that a row was asked: all have one."""
         return self.ask
-
-    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Give the calls that `again` would send: never ended, or failed in a way that can pass."""
-        return self.ledger.retryable(kinds)
 
     # Its life.
 
@@ -269,11 +253,6 @@ class Conductor:
         """Note a call that can be sent no more, since its prompt cannot be made."""
         self._books.record(call, Outcome(None, failure, self.ledger.keys[call], (), False))
         self._engine.loop.loop.call_soon(self.go_on)  # this may have been the last, and nothing of it will land
-
-    def _raise_at(self, row: int, failure: Failure) -> None:
-        """End the run at a failed row, where the caller asked for that."""
-        if self._raises:
-            self.stop("failed", row_error(row, failure))
 
     # The end.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from pllm_notebook.exceptions import RowError, StoppedError
-from pllm_notebook.records import Failure
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.course import State
+from pllm_notebook.run.outcomes import Ledger
 
-__all__ = ["Ending", "Owner", "Reason", "row_error"]
+__all__ = ["Endable", "Ending", "Owner", "Reason", "row_error"]
 
 # What is not yet an error is made one at the end: until then answers may be on their way to the store.
 Reason = BaseException | Callable[..., StoppedError] | None
@@ -86,3 +88,45 @@ def row_error(row: int, failure: Failure) -> Reason:
     """Give the error of a run that ends at its first failed row."""
     message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
     return partial(RowError, message, position=row, kind=failure.kind)
+
+
+class Endable(ABC):
+    """What every course has that is about its end. Used on the engine's loop; what is read, from any thread.
+
+    Args:
+        raises: Whether a row that fails ends it.
+
+    Attributes:
+        ledger: The outcomes; set by whoever inherits.
+        broken: Whether a fault of ours ended it: what is still on its way can then not be counted on.
+    """
+
+    ledger: Ledger
+
+    def __init__(self, *, raises: bool) -> None:
+        self.broken = False
+        self._raises = raises
+        self._ending = Ending()
+
+    @property
+    def state(self) -> State:
+        """Running until it has ended."""
+        return self._ending.state
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended it, for the caller to raise; None for nothing."""
+        return self._ending.error
+
+    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
+        """Give the calls that `again` would take up: never ended, or failed in a way that can pass."""
+        return self.ledger.retryable(kinds)
+
+    @abstractmethod
+    def stop(self, state: State, error: Reason) -> None:
+        """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
+
+    def _raise_at(self, row: int, failure: Failure) -> None:
+        """End the run at a failed row, where the caller asked for that."""
+        if self._raises:
+            self.stop("failed", row_error(row, failure))

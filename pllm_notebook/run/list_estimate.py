@@ -5,24 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pllm_notebook.conversation import Prompt
 from pllm_notebook.run.estimate import Estimate
-from pllm_notebook.run.lists import Part
-from pllm_notebook.run.planner import WholePrompts
+from pllm_notebook.run.lists import Part, PromptList
 from pllm_notebook.run.start import estimate_rows
 
 __all__ = ["estimate_list"]
-
-
-class _PartRows(WholePrompts):
-    """The prompts of one part."""
-
-    def __init__(self, prompts: Sequence[Prompt]) -> None:
-        self._prompts = prompts
-        self.total = len(prompts)
-
-    def prompts(self, rows: range) -> Sequence[Prompt]:
-        return self._prompts[rows.start : rows.stop]
 
 
 def estimate_list(parts: Sequence[Part], *, cache_dir: str | None = None) -> Estimate:
@@ -32,7 +19,7 @@ def estimate_list(parts: Sequence[Part], *, cache_dir: str | None = None) -> Est
         parts: As for `start_list`.
         cache_dir: Where the answers are kept, None for the configured place.
     """
-    made = [estimate_rows(part.ask, _PartRows(part.prompts), cache_dir=cache_dir) for part in parts]
+    made = [estimate_rows(part.ask, PromptList(part.prompts), cache_dir=cache_dir) for part in parts]
     whole = sum(made[1:], start=made[0])
     # A sum of questions is about one set of rows; here each part has rows of its own.
     return replace(

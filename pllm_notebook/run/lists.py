@@ -270,6 +270,7 @@ class PromptList(WholePrompts):
 
     def __init__(self, prompts: Sequence[Prompt]) -> None:
         self._prompts = prompts
+        self.total = len(prompts)
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
         """Give the prompts of some rows."""

@@ -31,10 +31,11 @@ class Outcome:
         key: Of the call that was asked first.
         metas: `Entry.meta` of every reply that led here: the answer's own last, repairs before it.
         cached: Whether all of them were in the store.
+        last: Key of the last reply, where that is one to a further turn; "" where it is the first.
         entry: The last reply itself, where no store keeps it (`cache="off"`) or a failure shows it.
     """
 
-    __slots__ = ("cached", "entry", "failure", "key", "metas", "value")
+    __slots__ = ("cached", "entry", "failure", "key", "last", "metas", "value")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Outcome:
         metas: tuple[bytes, ...],
         cached: bool,
         entry: Entry | None = None,
+        last: str = "",
     ) -> None:
         self.value = value
         self.failure = failure
@@ -51,6 +53,7 @@ class Outcome:
         self.metas = metas
         self.cached = cached
         self.entry = entry
+        self.last = last
 
     def replies(self) -> list[dict[str, Any]]:
         """Decode what is known of each reply (see `Entry.meta`)."""

@@ -9,7 +9,7 @@ never been in a pack.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import orjson
@@ -40,13 +40,15 @@ _UNUSABLE = {
 }
 
 
-def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arrival]) -> list[Settled]:
+def settle(
+    ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrivals: Sequence[Arrival]
+) -> list[Settled]:
     """Read *arrivals*, in order.
 
     Args:
         ask: The question.
         store: Where stored repair turns are looked for, None to look nowhere.
-        prompt: `Rows.prompt`.
+        prompt: Makes one row's prompt.
         arrivals: What came; all are read at once, since validating in bulk costs a third less.
     """
     settled: list[Settled | None] = [None] * len(arrivals)
@@ -71,7 +73,8 @@ def settle(ask: Ask, store: Store | None, prompt: object, arrivals: Sequence[Arr
 
 
 def _value(arrival: Arrival, value: object) -> Outcome:
-    return Outcome(value, None, arrival.key, (*arrival.metas, arrival.entry.meta), arrival.cached)
+    metas = (*arrival.metas, arrival.entry.meta)
+    return Outcome(value, None, arrival.key, metas, arrival.cached, last=arrival.turn_key)
 
 
 def _failed(arrival: Arrival, kind: FailureKind, message: str, raw: str | None = None) -> Outcome:
@@ -90,7 +93,7 @@ def _failed(arrival: Arrival, kind: FailureKind, message: str, raw: str | None =
     return outcome
 
 
-def _otherwise(ask: Ask, store: Store | None, prompt: object, arrival: Arrival) -> Settled:
+def _otherwise(ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrival: Arrival) -> Settled:
     entry = arrival.entry
     if entry.finish is Finish.CALLED:
         return _called(ask, store, prompt, arrival)
@@ -101,7 +104,9 @@ def _otherwise(ask: Ask, store: Store | None, prompt: object, arrival: Arrival) 
     return _failed(arrival, kind, message.format(limit=limit, detail=detail))
 
 
-def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Settled:
+def _invalid(
+    ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrival: Arrival, invalid: Invalid
+) -> Settled:
     assert ask.fitted is not None
     quirks = ask.target.quirks
     text = arrival.entry.text.decode("utf-8", "surrogatepass")
@@ -130,7 +135,7 @@ def _invalid(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, in
 def _further(
     ask: Ask,
     store: Store | None,
-    prompt: object,
+    prompt: Callable[[int], Prompt],
     arrival: Arrival,
     said: Dialogue,
     *,
@@ -145,7 +150,7 @@ def _further(
     return None if ask.options.cache == "only" else NextTurn(arrival, key, said, told, repair)
 
 
-def _called(ask: Ask, store: Store | None, prompt: object, arrival: Arrival) -> Settled:
+def _called(ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrival: Arrival) -> Settled:
     """Settle a whole reply that calls tools."""
     entry, box, options = arrival.entry, ask.toolbox, ask.options
     calls = entry.calls
@@ -200,7 +205,7 @@ def _known_results(ask: Ask, store: Store | None, arrival: Arrival, read: Sequen
 
 
 def with_results(
-    ask: Ask, store: Store | None, prompt: object, calling: Calling, results: Mapping[int, Entry]
+    ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], calling: Calling, results: Mapping[int, Entry]
 ) -> Settled:
     """Ask on with what tools gave.
 
@@ -223,8 +228,10 @@ def with_results(
     return further
 
 
-def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, invalid: Invalid) -> Settled:
-    words = ask.words(prompt(arrival.row))  # type: ignore[operator]
+def _by_itself(
+    ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrival: Arrival, invalid: Invalid
+) -> Settled:
+    words = ask.words(prompt(arrival.row))
     assert not isinstance(words, Failure)  # it has been in a pack
     key = ask.plain_key(words)
     metas = (*arrival.metas, arrival.entry.meta)
@@ -237,12 +244,12 @@ def _by_itself(ask: Ask, store: Store | None, prompt: object, arrival: Arrival, 
     return Alone(arrival.call, arrival.row, key, metas)
 
 
-def _said(ask: Ask, prompt: object, arrival: Arrival) -> Dialogue | Failure:
+def _said(ask: Ask, prompt: Callable[[int], Prompt], arrival: Arrival) -> Dialogue | Failure:
     """Give the conversation that a reply answers, or why it cannot be given any more."""
     if arrival.said is not None:
         return arrival.said
     try:
-        asked: Prompt = prompt(arrival.row)  # type: ignore[operator]
+        asked = prompt(arrival.row)
     except PromptLost as lost:
         return lost.failure
     assert not isinstance(asked, Body)  # a whole body has no type that its reply could miss, and no tools of ours
