@@ -86,8 +86,9 @@ class Unsent:
             left = self._left(new)
             self.calls += len(left)
             del new
+            left.reverse()
             while left:  # each is let go of before the next group is made
-                yield left.pop(0)
+                yield left.pop()
 
     def _new(self) -> Iterator[dict[str, tuple[int, Words]]]:
         """Give the calls that no row before has, by key, in groups that are looked up together."""
