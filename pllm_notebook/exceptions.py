@@ -67,6 +67,7 @@ __all__ = [
     "UnsupportedSchemaError",
     "UsageError",
     "guess",
+    "interrupted",
 ]
 
 
@@ -360,3 +361,14 @@ def guess(word: str, known: Iterable[object]) -> str:
     names = [name for name in known if isinstance(name, str)]
     near = difflib.get_close_matches(word, names, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def interrupted(message: str) -> KeyboardInterrupt:
+    """Return a KeyboardInterrupt that IPython shows as one line, since *message* says all there is to know.
+
+    An interrupt cannot be a `PllmError`: no `except Exception` may swallow it. A subclass would show another name,
+    and front ends know an interrupted cell by the name.
+    """
+    error = KeyboardInterrupt(message)
+    error.__dict__["_render_traceback_"] = lambda: [f"KeyboardInterrupt: {message}"]
+    return error

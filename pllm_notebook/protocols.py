@@ -233,6 +233,10 @@ class Store(Protocol):
 class Sink(Protocol):
     """A display. Called from the engine's thread a few times a second; it must not block."""
 
+    @property
+    def stays(self) -> bool:
+        """Whether its last line stays beside the result, so that no warning needs to repeat it."""
+
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         """Show the run's start, or its going on after `retry`. *cancel* stops it, from any thread.
 

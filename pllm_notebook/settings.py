@@ -154,15 +154,12 @@ def reset() -> None:
     _current = Settings()
 
 
-def configure(**values: Any) -> Settings:
+def configure(**values: Any) -> None:
     """Set defaults for every later call, and where things are.
 
     Args:
         **values: Any option of `df.llm.parse`, and `cache_dir`, `servers`, `clients`, `sim`, `loop`, `poll`.
             `None` forgets what was set. Mappings replace what was there.
-
-    Returns:
-        The settings now in force.
 
     Raises:
         UnknownOptionError: For a name that no one reads; nothing is changed then.
@@ -191,7 +188,6 @@ def configure(**values: Any) -> Settings:
     if "cache_dir" in settings and settings["cache_dir"] is not None:
         settings["cache_dir"] = os.fspath(settings["cache_dir"])
     _current = replace(_current, **settings, options=options)
-    return _current
 
 
 def resolve(given: Mapping[str, Any]) -> Options:

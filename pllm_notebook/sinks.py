@@ -49,6 +49,11 @@ class Display:
     def __init__(self, sink: Sink | None) -> None:
         self._sink = sink
 
+    @property
+    def stays(self) -> bool:
+        """Whether a person still sees its last line; False where there is no display, or a broken one."""
+        return self._sink is not None and self._sink.stays
+
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         self._tell("open", progress, cancel)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Literal
 
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import PllmError, UsageError, interrupted
 
 __all__ = ["EngineLoop"]
 
@@ -109,7 +109,7 @@ class EngineLoop:
             raise UsageError("A blocking call was made from within the engine's own thread; await it instead.")
         hits: list[float] = []
 
-        def interrupted(number: int, frame: FrameType | None) -> None:
+        def pressed(number: int, frame: FrameType | None) -> None:
             hits.append(time.monotonic())
             if len(hits) == 1:
                 cancel()
@@ -117,7 +117,7 @@ class EngineLoop:
         # A handler of our own: Python's would raise at whatever bytecode happens to run, which with a
         # nested loop is the inside of a call.
         main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, interrupted) if main else None
+        before = signal.signal(signal.SIGINT, pressed) if main else None
         try:
             if self.where == "notebook" and self.inside():
                 self.loop.run_until_complete(self._until(ended, hits))
@@ -133,7 +133,7 @@ class EngineLoop:
             if main:
                 signal.signal(signal.SIGINT, before)
         if hits:
-            raise KeyboardInterrupt
+            raise interrupted("Stopped. What has arrived is kept; run the cell again to continue.")
 
     @staticmethod
     async def _until(ended: threading.Event, hits: list[float]) -> None:

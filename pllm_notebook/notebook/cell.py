@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -119,12 +118,7 @@ async def _ended(run: Run, *, blocking: bool) -> Any:
             # queued cells run on half a result.
             p = run.progress()
             raise RunInterrupted("The cell was interrupted.", kept=p.done + p.cached, total=p.total) from None
-    if not run.ask.options.progress:
-        return run.result()
-    with warnings.catch_warnings():
-        # The line of progress has said it; a warning would show the cell in IPython's words once more.
-        warnings.filterwarnings("ignore", message=r"[\d,]+ of [\d,]+ rows failed")
-        return run.result()
+    return run.result()
 
 
 def _text(run: Run, value: str) -> Text:

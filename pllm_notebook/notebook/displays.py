@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.protocols import Sink
+from pllm_notebook.shell import in_kernel
 
 if TYPE_CHECKING:
     from pllm_notebook.frames.jobs import Jobs
@@ -20,8 +20,7 @@ def for_here() -> Sink | None:
     A kernel gets the widget (plain text where ipywidgets cannot be imported), anything else a bar on
     stderr. Loads a display library only now, and never IPython into a program that has not loaded it.
     """
-    shell = _shell()
-    if shell is not None and getattr(shell, "kernel", None) is not None:
+    if in_kernel():
         from pllm_notebook.notebook.text import TextSink
 
         try:
@@ -36,8 +35,7 @@ def for_here() -> Sink | None:
 
 def board_for_here() -> Board | None:
     """Make the display for a session that begins here and now, as `for_here` does for a run."""
-    shell = _shell()
-    if shell is None or getattr(shell, "kernel", None) is None:
+    if not in_kernel():
         from pllm_notebook.notebook.session_terminal import TerminalBoard
 
         return TerminalBoard()
@@ -52,15 +50,10 @@ def board_for_here() -> Board | None:
 
 def panel(jobs: Jobs) -> dict[str, Any]:
     """Make the buttons that are shown in place of the table of *jobs*: a MIME bundle, empty where there are none."""
-    if getattr(_shell(), "kernel", None) is None:
+    if not in_kernel():
         return {}
     try:
         from pllm_notebook.notebook.job_panel import JobPanel
     except ImportError:
         return {}
     return JobPanel(jobs).bundle()
-
-
-def _shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None else ipython.get_ipython()

@@ -15,6 +15,7 @@ from IPython.core.magic import no_var_expand
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.shell import cell_number
 
 __all__ = ["NAME", "load_into", "unload_from"]
 
@@ -98,7 +99,7 @@ async def _run_awaiting(session: Any, codes: list[CodeType], names: dict[str, An
 def _compiled(shell: Any, body: str) -> list[CodeType]:
     """Compile a body: all but its last expression, and that. A traceback finds its lines under a name of its own."""
     source = shell.transform_cell(body)
-    file = shell.compile.cache(source, shell.execution_count, raw_code=body)
+    file = shell.compile.cache(source, cell_number(shell), raw_code=body)
     tree = shell.transform_ast(shell.compile.ast_parse(source, filename=file))
     last = tree.body[-1] if tree.body else None
     parts: list[tuple[ast.AST, str]] = [(tree, "exec")]

@@ -25,6 +25,8 @@ class TerminalSink:
         every_s: Seconds between lines where the stream is no terminal.
     """
 
+    stays = False  # a script's warnings may be errors, and its stderr may be nobody's
+
     def __init__(self, stream: Any = None, every_s: float = _LINE_EVERY_S) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._every_s = every_s

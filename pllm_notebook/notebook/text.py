@@ -68,6 +68,8 @@ def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
 class TextSink:
     """Progress as one line that changes about once a second. For a kernel without widgets."""
 
+    stays = True
+
     def __init__(self) -> None:
         self._output: Output | None = None
         self._next = 0.0

@@ -26,6 +26,8 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 class WidgetSink:
     """A bar, counts and a Stop button in the cell that started the run; a line and Retry at its end."""
 
+    stays = True
+
     def __init__(self) -> None:
         self._output: Output | None = None
         self._retry_output: Output | None = None

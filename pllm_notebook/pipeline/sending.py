@@ -9,7 +9,7 @@ from typing import Any
 
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine, engine
-from pllm_notebook.exceptions import StoreError
+from pllm_notebook.exceptions import StoreError, interrupted
 from pllm_notebook.pipeline.calls import Call, ask_of
 from pllm_notebook.pipeline.questions import Question
 from pllm_notebook.pipeline.retrieving import Place
@@ -94,7 +94,7 @@ class Courier:
         except KeyboardInterrupt:
             self.stop()
             told = "Stopped. What is answered is kept; run the program again to go on. Batch jobs go on."
-            raise KeyboardInterrupt(told) from None
+            raise interrupted(told) from None
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Block until *condition*, asked on this thread now and then, holds."""

@@ -16,7 +16,7 @@ from functools import partial
 
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
-from pllm_notebook.exceptions import PllmError
+from pllm_notebook.exceptions import PllmError, interrupted
 from pllm_notebook.prompt_lists.direct import Sent, send
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind
@@ -97,7 +97,7 @@ class OneByOne:
         except KeyboardInterrupt:
             self.stop()
             thread.join(_GRACE_S)
-            raise
+            raise interrupted("Stopped. What is answered is kept; run it again to continue.") from None
 
     async def until_ended(self) -> None:
         """Ask all of them, and await their end; a cancellation stops it."""

@@ -9,7 +9,7 @@ import warnings
 from typing import Literal
 
 from pllm_notebook.engine import engine
-from pllm_notebook.exceptions import RunInterrupted
+from pllm_notebook.exceptions import RunInterrupted, interrupted
 from pllm_notebook.prompt_lists.file_status import FileStatus
 from pllm_notebook.prompt_lists.groups import Group
 from pllm_notebook.prompt_lists.index import Index
@@ -106,7 +106,7 @@ class FileRun:
         try:
             self._loop.wait(self._ended, self.cancel)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"Stopped. {self.status()}. Run it again to go on.") from None
+            raise interrupted(f"Stopped. {self.status()}. Run it again to continue.") from None
 
     def result(self) -> FileStatus:
         """Give how it ended, or raise what ended it; a person is warned of lines that were put off."""

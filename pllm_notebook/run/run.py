@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine
-from pllm_notebook.exceptions import PllmError, RunInterrupted
+from pllm_notebook.exceptions import PllmError, RunInterrupted, interrupted
 from pllm_notebook.protocols import Sink, Store
 from pllm_notebook.records import Failure, FailureKind, Progress
 from pllm_notebook.run.ask import Ask, simulate
@@ -186,7 +186,7 @@ class Run:
             kept, total = self.course.kept, self.rows.total
             jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
             told = f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on.{jobs}"
-            raise KeyboardInterrupt(told) from None
+            raise interrupted(told) from None
 
     def result(self) -> Any:
         """Wait, and give the answers in the caller's shape.
@@ -327,7 +327,8 @@ class Run:
         if course.state == "cancelled":
             raise RunInterrupted("The run was stopped.", kept=course.kept, total=total)
         news = []
-        if course.pace.failed:
+        # In a notebook the last line of the display says it, in the same cell.
+        if course.pace.failed and not self._display.stays:
             news.append(f"{course.pace.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why.")
         if course.unsaved:
             told = "The cache cannot be written, so these answers are in this result alone: keep it."

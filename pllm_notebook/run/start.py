@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +24,7 @@ from pllm_notebook.run.run import Rows, Run
 from pllm_notebook.run.unsent import CountedPrompts
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options, current, resolve
+from pllm_notebook.shell import in_kernel, origin
 from pllm_notebook.sinks import sink_for
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class Means:
 
     def sender(self, target: Target) -> Callable[[], Sender] | None:
         """Give what makes the lane of a target, on the loop; None for its live one."""
-        return partial(self._office().lane, target, _origin()) if self._batch else None
+        return partial(self._office().lane, target, origin()) if self._batch else None
 
     def _office(self) -> Office:
         return office(self._engine, self._store)
@@ -181,7 +180,7 @@ def start(
     run = Run(ask, rows, running, store, sink, course)
     remember(run)
     run.start()
-    if getattr(_shell(), "kernel", None) is not None:
+    if in_kernel():
         from pllm_notebook.run.jobs.tending import tend
 
         tend()
@@ -203,17 +202,3 @@ def store_for(options: Options, cache_dir: str | None = None) -> Store:
     from pllm_notebook.store import MemoryStore, open_store
 
     return MemoryStore() if options.cache == "off" else open_store(cache_dir or current().cache_dir)
-
-
-def _shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None else ipython.get_ipython()
-
-
-def _origin() -> str:
-    """Name the notebook and cell, or the script, that a run comes from; "" for unknown."""
-    shell = _shell()
-    if shell is not None:
-        notebook = os.environ.get("JPY_SESSION_NAME", "")
-        return f"{os.path.basename(notebook)} [{shell.execution_count}]".strip()
-    return os.path.basename(sys.argv[0]) if sys.argv else ""

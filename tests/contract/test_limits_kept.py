@@ -158,6 +158,8 @@ def test_a_file_that_cannot_be_read_or_written_loses_no_answer(
 class Watching:
     """A display that remembers what it was shown."""
 
+    stays = False
+
     def __init__(self) -> None:
         self.shown: list[Progress] = []
 

@@ -549,6 +549,8 @@ def test_one_progress_display_stands_for_the_whole_file(files: Files, sim: Simul
     shown: list[Progress] = []
 
     class Shown:
+        stays = False
+
         def open(self, progress: Progress, cancel: Any) -> None:
             shown.append(progress)
 

@@ -19,6 +19,8 @@ from pllm_notebook.records import Progress
 class Interrupting:
     """A display during whose opening Ctrl-C is pressed."""
 
+    stays = False
+
     def __init__(self) -> None:
         self.last: Progress | None = None
 

@@ -88,6 +88,32 @@ def test_progress_can_be_switched_off(kernel: Kernel) -> None:
     assert cell.outputs == []
 
 
+def test_failures_are_said_once_in_the_cell(kernel: Kernel) -> None:
+    kernel.ok("sim(error_500=1.0)")
+
+    shown = kernel.ok("out = reviews(3, 'said once').llm.parse(bool, '{text}', max_retries=0)")
+    silent = kernel.ok("out = reviews(3, 'said once').llm.parse(bool, '{text}', max_retries=0, progress=False)")
+
+    kernel.ok("sim()")
+    assert "3 failed" in shown.texts[0]
+    assert shown.streams["stderr"] == ""
+    assert silent.texts == []
+    assert silent.streams["stderr"].count("3 of 3 rows failed") == 1
+
+
+def test_configure_shows_nothing_as_a_cells_last_line(kernel: Kernel) -> None:
+    cell = kernel.ok("pllm.configure(temperature=0)")
+
+    kernel.ok("pllm.configure(temperature=None)")
+    assert cell.outputs == []
+
+
+def test_a_cell_is_named_by_the_number_beside_it(kernel: Kernel) -> None:
+    cell = kernel.ok("from pllm_notebook.shell import origin; name = origin()")
+
+    assert kernel.value("name") == f"[{cell.reply['execution_count']}]"
+
+
 def test_timeouts_and_task_groups_cancel_what_they_hold(kernel: Kernel) -> None:
     kernel.ok("sim(latency_s=30)")
 

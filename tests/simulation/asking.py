@@ -59,6 +59,8 @@ _TEMPLATES = {version: Template.compile(f"Rate {{text}} ({version})", ["text"]) 
 class Sink:
     """A display that only tells when its run has ended."""
 
+    stays = False
+
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self.last: Progress | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.run.estimate import Estimate
+from pllm_notebook.shell import in_kernel
 
 __all__ = ["ask_person", "confirm"]
 
@@ -48,6 +48,4 @@ def ask_person(question: str, what: str, instead: str, details: str = "") -> Non
 
 def somebody_is_there() -> bool:
     """Tell whether a question could be answered: a notebook's frontend, or a terminal."""
-    ipython = sys.modules.get("IPython")
-    shell: Any = None if ipython is None else ipython.get_ipython()
-    return hasattr(shell, "kernel") or bool(sys.stdin and sys.stdin.isatty())
+    return in_kernel() or bool(sys.stdin and sys.stdin.isatty())
