@@ -129,6 +129,31 @@ class Usage:
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
 
+    @property
+    def prompt_tokens(self) -> int:
+        """`input_tokens`, as OpenAI's client names it."""
+        return self.input_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """`output_tokens`, as OpenAI's client names it."""
+        return self.output_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def cache_read_input_tokens(self) -> int:
+        """`cache_read_tokens`, as Anthropic's client names it."""
+        return self.cache_read_tokens
+
+    @property
+    def cache_creation_input_tokens(self) -> int:
+        """`cache_write_tokens`, as Anthropic's client names it."""
+        return self.cache_write_tokens
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.input_tokens + other.input_tokens,

@@ -41,7 +41,7 @@ class LLMConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     client: str = Field(default="openai", min_length=1)
-    model: str | None = None
+    model: str | None = Field(default=None, min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0)
     response_format: ResponseFormat = "text"

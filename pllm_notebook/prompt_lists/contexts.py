@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 from uuid import uuid4
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pllm_notebook.conversation import Dialogue
@@ -80,6 +81,8 @@ class LLMPromptContext(BaseModel):
     @field_validator("history", mode="before")
     @classmethod
     def _plain_history(cls, messages: Any) -> Any:
+        if messages is None:
+            return []
         if not isinstance(messages, (list, tuple)):
             return messages
         return [_plain_message(message) for message in messages]
@@ -111,7 +114,7 @@ class LLMPromptContext(BaseModel):
         told = [self.system_string] if self.system_string else []
         json = self.llm_config.response_format in ("json_object", "json_beg")
         if self.structured_output is not None and (self.use_schema_instruction or json):
-            told.append(schema_instruction(self.structured_output.json_schema))
+            told.append(_in_words(self.structured_output))
         elif json:
             told.append(_JSON)
         return "\n\n".join(told) if told else None
@@ -184,36 +187,48 @@ class LLMPromptContext(BaseModel):
     # How it goes on.
 
     def update_llm_config(self, llm_config: LLMConfig | None = None, **values: Any) -> Self:
-        """Change whom it is for and how it is asked, and give the prompt itself.
+        """Return a copy for another model, or asked in another way. The prompt itself is not changed.
+
+            three = [prompt.update_llm_config(client=client) for client in ("openai", "anthropic", "google")]
 
         Args:
             llm_config: In place of the whole; None to go on from what is there.
             **values: Single fields of `LLMConfig`.
 
         Raises:
-            ValidationError: For a name that is no field, or a value outside its range; nothing is changed then.
+            ValidationError: For a name that is no field, or a value outside its range.
         """
         base = self.llm_config if llm_config is None else llm_config
-        self.llm_config = LLMConfig.model_validate(base.model_dump() | values)
-        return self
+        return self._changed(llm_config=LLMConfig.model_validate(base.model_dump() | values))
 
-    def append_to_history(self, messages: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Self:
-        """Put a message, or several, at the end of the history, and give the prompt itself.
+    def update_history(self, history: Iterable[Mapping[str, Any]]) -> Self:
+        """Return a copy with another history. The prompt itself is not changed.
 
         Raises:
-            UsageError: For a message that cannot be carried; nothing is changed then.
+            UsageError: For a message that cannot be carried.
+        """
+        messages = [_plain_message(message) for message in history]
+        dialogue_of(messages)
+        return self._changed(history=messages)
+
+    def append_to_history(self, messages: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Self:
+        """Return a copy whose history ends with a further message, or several. The prompt itself is not changed.
+
+        Raises:
+            UsageError: For a message that cannot be carried.
         """
         added = [messages] if isinstance(messages, Mapping) else list(messages)
-        history = [*self.history, *(_plain_message(message) for message in added)]
-        dialogue_of(history)
-        self.history = history
-        return self
+        return self.update_history([*self.history, *added])
 
     def add_chat_turn_history(self, llm_output: LLMOutput, results: Sequence[ToolCallOutput] = ()) -> Self:
-        """Put the new message and its answer at the end of the history, and give the prompt itself.
+        """Return a copy whose history ends with the new message and its answer. The prompt itself is not changed.
 
-        What is said next is a new `new_message`; after results of tools it may stay None. The answer is kept with
-        what its provider must be given back (signatures, reasoning), and as plain turns for any other provider.
+            following = prompt.add_chat_turn_history(output)
+            following.new_message = "And the second one?"
+
+        The copy has no `new_message`: what is said next is one; after results of tools it may stay None. The answer
+        is kept with what its provider must be given back (signatures, reasoning), and as plain turns for any other
+        provider.
 
         A call has one result. Where none is given, a tool with no function behind it has received what it was called
         with, and arguments that did not fit are an error; the result of a function must be given, since no function
@@ -224,17 +239,20 @@ class LLMPromptContext(BaseModel):
             results: Of the tools that were called.
 
         Raises:
-            UsageError: For an output without an answer, a result of no call, or a call that has no result; nothing is
-                changed then.
+            UsageError: For an output without an answer, a result of no call, or a call that has no result.
         """
         # An answer that was begun by the caller is no more the provider's own message.
         wire = None if self.beginning or llm_output.raw_result is None else target_of(self.llm_config).wire
         offered = [*self.tools, *([self.structured_output] if self.structured_output else [])]
         turns = turns_of(llm_output, wire, offered, results)
         said = [] if self.new_message is None else [{"role": "user", "content": self._asked()}]
-        self.append_to_history([*said, *messages_of(turns)])
-        self.new_message = None
-        return self
+        following = self.append_to_history([*said, *messages_of(turns)])
+        return following._changed(new_message=None)
+
+    def _changed(self, **values: Any) -> Self:
+        """Copy the prompt, with lists of its own: what is added to the copy is not added to the prompt."""
+        lists = {"history": list(self.history), "tools": list(self.tools)}
+        return self.model_copy(update=lists | values)
 
     # What it is made of.
 
@@ -261,6 +279,12 @@ def _plain_message(message: Any) -> Any:
     if fields is None:
         return message
     return dict(fields) | {name: content_of(fields[name]) for name in ("content", "parts") if name in fields}
+
+
+def _in_words(tool: StructuredTool) -> str:
+    if tool.instruction_string is None:
+        return schema_instruction(tool.json_schema)
+    return f"{tool.instruction_string}\n{orjson.dumps(tool.json_schema).decode()}"
 
 
 def _shortened(value: Any) -> Any:

@@ -22,6 +22,7 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.prompt_lists.addresses import Addresses
+from pllm_notebook.prompt_lists.aliases import one_of
 from pllm_notebook.prompt_lists.file_opening import file_run
 from pllm_notebook.prompt_lists.file_run import FileRun
 from pllm_notebook.prompt_lists.file_status import FileStatus
@@ -66,6 +67,8 @@ class OAIApiFromFileConfig(BaseModel):
         cache_dir: Where answers are kept, None for the configured place.
         retry_errors: Whether lines of an earlier results file that have an error are asked again.
         logging_level: Of this package's log.
+        token_encoding_name: Accepted and not used: no tokenizer is loaded, tokens are estimated by their bytes and
+            corrected by what the provider counts.
         progress: Whether to show progress.
     """
 
@@ -85,6 +88,7 @@ class OAIApiFromFileConfig(BaseModel):
     cache_dir: str | None = None
     retry_errors: bool = False
     logging_level: int | str | None = None
+    token_encoding_name: str | None = None
     progress: bool = True
 
     @field_validator("requests_filepath", "save_filepath", "cache_dir", mode="before")
@@ -129,11 +133,17 @@ class OAIApiFromFileConfig(BaseModel):
         )
 
 
-async def process_api_requests_from_file(config: OAIApiFromFileConfig) -> FileStatus:
+async def process_api_requests_from_file(
+    config: OAIApiFromFileConfig | None = None, *, api_cfg: OAIApiFromFileConfig | None = None
+) -> FileStatus:
     """Ask every line of a request file, and write one result line for each. Sends and pays, but for what is known.
 
     Results are appended as they land, whole lines only, and are in the order of the requests at the end. Cancelling
     it keeps all that has arrived; the same call goes on from there.
+
+    Args:
+        config: Which file, and how.
+        api_cfg: The same, by its other name.
 
     Returns:
         How many lines ended how, and where the results are.
@@ -144,7 +154,7 @@ async def process_api_requests_from_file(config: OAIApiFromFileConfig) -> FileSt
         OSError: Where a file cannot be read or written.
         RunInterrupted: When the display's Stop was pressed.
     """
-    run = await _prepared(config)
+    run = await _prepared(one_of(config=config, api_cfg=api_cfg))
     run.begin()
     try:
         while not run.done:
@@ -159,14 +169,17 @@ async def process_api_requests_from_file(config: OAIApiFromFileConfig) -> FileSt
     return run.result()
 
 
-def process_api_requests_from_file_sync(config: OAIApiFromFileConfig) -> FileStatus:
+def process_api_requests_from_file_sync(
+    config: OAIApiFromFileConfig | None = None, *, api_cfg: OAIApiFromFileConfig | None = None
+) -> FileStatus:
     """Do what `process_api_requests_from_file` does, without await: for a cell or script.
 
     Raises:
         KeyboardInterrupt: After an interrupt, which keeps all that has arrived.
     """
+    asked: OAIApiFromFileConfig = one_of(config=config, api_cfg=api_cfg)
     engine(current().loop)
-    run = config.prepared()
+    run = asked.prepared()
     run.begin()
     run.wait()
     return run.result()

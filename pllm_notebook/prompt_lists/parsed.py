@@ -10,8 +10,9 @@ import orjson
 from pllm_notebook.conversation import ToolCall
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
+from pllm_notebook.prompt_lists.aliases import one_of
 from pllm_notebook.prompt_lists.lines import Result, read_result
-from pllm_notebook.prompt_lists.outputs import LLMOutput, LLMToolCall
+from pllm_notebook.prompt_lists.outputs import GeneratedJsonObject, LLMOutput, LLMToolCall
 from pllm_notebook.protocols import MalformedReply, Wire
 from pllm_notebook.providers.anthropic import Messages
 from pllm_notebook.providers.google import Generate
@@ -36,7 +37,9 @@ _UNUSABLE = {
 }
 
 
-def parse_results_file(path: str | os.PathLike[str]) -> list[LLMOutput]:
+def parse_results_file(
+    path: str | os.PathLike[str] | None = None, *, filepath: str | os.PathLike[str] | None = None
+) -> list[LLMOutput]:
     """Read a results file: one output for each line, in the order of the requests. Sends nothing.
 
     A complete file is in that order by itself. One that was cut off is put in it as far as its lines say their
@@ -47,14 +50,16 @@ def parse_results_file(path: str | os.PathLike[str]) -> list[LLMOutput]:
 
     Args:
         path: Of the results file.
+        filepath: The same, by its other name.
 
     Returns:
         Outputs whose `source_id` is the line's `custom_id` or `key`, or "line_1" and so on where it has none. Their
         `cost` is what the call cost when it was paid for, by today's prices where the file does not say.
 
     Raises:
-        UsageError: For a line that is no result.
+        UsageError: For a line that is no result; where no file, or two, are named.
     """
+    path = one_of(path=path, filepath=filepath)
     results: list[Result] = []
     with open(path, "rb") as file:
         for number, raw in enumerate(file, 1):
@@ -78,6 +83,9 @@ def _output(result: Result, place: int, rates: dict[tuple[str, str], Rate | None
     if body is None:
         return LLMOutput(source_id=source, error=result.error, cost=result.cost_usd)
     output = LLMOutput(source_id=source, raw_result=body, cost=result.cost_usd, time_taken=result.latency_s)
+    request = result.request
+    if isinstance(request, dict):
+        output._request = lambda: request
     found = next(((wire, maker) for field, wire, maker in _WIRES if field in body), None)
     if found is None:
         output.error = f"{FailureKind.MALFORMED}: The response is in no format that is known."
@@ -100,7 +108,7 @@ def _output(result: Result, place: int, rates: dict[tuple[str, str], Rate | None
     elif not reply.calls and (_wants_json(result.request) or _is_braced(output.str_content)):
         value = extract_json(output.str_content)
         loaded = None if value is None else orjson.loads(value)
-        output.json_object = loaded if isinstance(loaded, dict) else None
+        output.json_object = GeneratedJsonObject(loaded) if isinstance(loaded, dict) else None
     return output
 
 

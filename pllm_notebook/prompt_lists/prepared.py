@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
@@ -24,7 +25,7 @@ _FORMS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "gen
 
 def prepare_requests_file(
     prompts: Iterable[LLMPromptContext],
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     form: Literal["openai", "anthropic"] | None = None,
 ) -> str:
@@ -36,7 +37,8 @@ def prepare_requests_file(
 
     Args:
         prompts: Any mix of providers, models and configurations.
-        path: Replaced whole if it is there.
+        path: Replaced whole if it is there. None for a new file in the working directory,
+            `requests_TIME_RANDOM.jsonl`, which no other call writes.
         form: "openai" or "anthropic", where all lines must have that batch format. None for the format of each
             prompt's own provider; Google's is then one of them.
 
@@ -70,6 +72,8 @@ def prepare_requests_file(
                     f"The prompt {source!r} cannot be written as JSON: {error}. Nothing was written."
                 ) from error
             lines[asked.places[row]] = line
+    if path is None:
+        path = f"requests_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(4)}.jsonl"
     path = os.fspath(path)
     beside = f"{path}.{secrets.token_hex(4)}"
     try:

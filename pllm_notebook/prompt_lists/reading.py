@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
 
+from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
-from pllm_notebook.prompt_lists.outputs import LLMOutput, LLMToolCall
+from pllm_notebook.prompt_lists.outputs import GeneratedJsonObject, LLMOutput, LLMToolCall
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Outcome
 from pllm_notebook.run.ask import Ask
@@ -29,7 +31,9 @@ def unanswered(context: LLMPromptContext, failure: Failure | None) -> LLMOutput:
     return LLMOutput(source_id=context.id, error=error)
 
 
-def output_for(context: LLMPromptContext, ask: Ask, outcome: Outcome, last: Entry | None, beginning: str) -> LLMOutput:
+def output_for(
+    context: LLMPromptContext, ask: Ask, outcome: Outcome, last: Entry | None, prompt: Prompt, beginning: str
+) -> LLMOutput:
     """Give the output of a prompt whose call has ended.
 
     Args:
@@ -37,6 +41,7 @@ def output_for(context: LLMPromptContext, ask: Ask, outcome: Outcome, last: Entr
         ask: The question that it was asked with.
         outcome: How the call ended.
         last: The last reply, None where it is not kept.
+        prompt: As it was put to the question.
         beginning: Of the answer, as it was put into the model's mouth; "" for none.
     """
     replies = outcome.replies()
@@ -46,7 +51,10 @@ def output_for(context: LLMPromptContext, ask: Ask, outcome: Outcome, last: Entr
         usage=outcome.usage if replies else None,
         cost=outcome.cost_usd if replies or failure is None else failure.cost_usd,
         time_taken=replies[-1]["latency_s"] if replies and not outcome.cached else None,
+        start_time=replies[0]["created_at"] - replies[0]["latency_s"] if replies else None,
+        end_time=replies[-1]["created_at"] if replies else None,
     )
+    output._request = partial(ask.whole, prompt)
     if last is not None:
         output.raw_result, output.result_type = orjson.loads(last.raw), ask.target.wire.form
         output.str_content = _whole(context, beginning, last.text.decode("utf-8", "replace"))
@@ -76,7 +84,7 @@ def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, beginning:
         if form != "text":
             _object(output, context)
         return
-    output.json_object = plain_json(value)
+    output.json_object = GeneratedJsonObject(plain_json(value))
 
 
 def _whole(context: LLMPromptContext, beginning: str, text: str) -> str:
@@ -93,7 +101,7 @@ def _forced(output: LLMOutput, context: LLMPromptContext) -> None:
         named = "" if wanted is None else f" of {wanted.name!r}"
         output.error = f"{FailureKind.TOOL_CALL}: A call{named} was demanded, and the model made none."
     elif isinstance(calls[0].arguments, dict):
-        output.json_object = calls[0].arguments
+        output.json_object = GeneratedJsonObject(calls[0].arguments, name=calls[0].name)
 
 
 def _object(output: LLMOutput, context: LLMPromptContext) -> None:
@@ -109,7 +117,7 @@ def _object(output: LLMOutput, context: LLMPromptContext) -> None:
         if isinstance(read, Invalid):
             output.error = f"{read.kind}: {read.message}"
             return
-    output.json_object = value
+    output.json_object = GeneratedJsonObject(value)
 
 
 def _call(call: CalledTool) -> LLMToolCall:

@@ -79,7 +79,9 @@ class PromptRows(WholePrompts):
                     outputs[place] = unanswered(context, ledger.failure(row))
                     continue
                 last = outcome.entry or kept.get(outcome.last or outcome.key)
-                outputs[place] = output_for(context, ask_of(row), outcome, last, self._asked.beginnings[row])
+                outputs[place] = output_for(
+                    context, ask_of(row), outcome, last, self._asked.prompts[row], self._asked.beginnings[row]
+                )
         return outputs
 
     def errors(self, run: Run) -> list[dict[str, Any]]:

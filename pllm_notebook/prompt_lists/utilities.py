@@ -62,6 +62,7 @@ class ParallelAIUtilities:
         google_request_limits: Likewise, for "google".
         fallback: "sequential" to ask the prompts one after another, with the same answers, where the engine itself
             cannot run (its loop has ended, or a fault of this package broke it). None to raise that.
+        local_cache: False keeps nothing on this machine, as `cache="off"`.
         **options: For all prompts, as for `df.llm.parse`: mode, cache, max_cost_usd (of each list), progress, salt,
             max_retries, max_repairs, timeout_s, concurrency (of each configuration), errors, hedge, extra_body,
             confirm, tool_choice, parallel_tool_calls, run_tools, max_turns.
@@ -77,8 +78,11 @@ class ParallelAIUtilities:
         google_request_limits: RequestLimits | None = None,
         *,
         fallback: Literal["sequential"] | None = None,
+        local_cache: bool = True,
         **options: Any,
     ) -> None:
+        if not local_cache:
+            options.setdefault("cache", "off")
         for name in options:
             if name not in _OPTIONS:
                 raise UnknownOptionError(name, _OPTIONS)

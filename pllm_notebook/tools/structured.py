@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, field_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, field_validator, model_validator
 
 from pllm_notebook import conversation
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
@@ -23,6 +23,7 @@ from pllm_notebook.tools.plain import plain_json
 __all__ = ["StructuredTool"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_OTHER_NAMES = {"schema_name": "name", "schema_description": "description", "strict_schema": "strict"}
 
 
 class StructuredTool(BaseModel):
@@ -38,6 +39,11 @@ class StructuredTool(BaseModel):
         json_schema: JSON schema of its arguments: an object.
         strict: Whether the provider is asked to guarantee the schema, where it can. A schema that it cannot
             guarantee is sent without.
+        instruction_string: What is said before the schema where a prompt has it written out in words
+            (`use_schema_instruction`); None for the usual sentence.
+
+    The fields may also be given as `schema_name`, `schema_description` and `strict_schema`; a tool that is made of
+    its schema alone has the schema's title as its name, or "generate_structured_output".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,12 +52,29 @@ class StructuredTool(BaseModel):
     description: str = ""
     json_schema: dict[str, Any]
     strict: bool = True
+    instruction_string: str | None = None
 
     _function: Function | None = PrivateAttr(None)
     _output: OutputType | None = PrivateAttr(None)
     # Made once: the type of the arguments with its adapter, and the tool for each dialect.
     _kind: tuple[Any, TypeAdapter[Any]] | None = PrivateAttr(None)
     _fitted: dict[Dialect, tuple[conversation.Tool, FittedSchema]] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_other_names(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            return fields
+        for other, name in _OTHER_NAMES.items():
+            if other in fields and name in fields:
+                raise UsageError(f"{other} and {name} of a tool are one field: give one of them. Nothing was sent.")
+        fields = {_OTHER_NAMES.get(field, field): value for field, value in fields.items()}
+        schema = fields.get("json_schema")
+        if "name" not in fields and isinstance(schema, Mapping):
+            title = schema.get("title")
+            named = isinstance(title, str) and _NAME.fullmatch(title) is not None
+            fields["name"] = title if named else "generate_structured_output"
+        return fields
 
     @field_validator("name")
     @classmethod
@@ -112,6 +135,21 @@ class StructuredTool(BaseModel):
         made = cls(name=_checked(name), description=told, json_schema=schema)
         made._function, made._output = function, output
         return made
+
+    @property
+    def schema_name(self) -> str:
+        """`name` by its other name."""
+        return self.name
+
+    @property
+    def schema_description(self) -> str:
+        """`description` by its other name."""
+        return self.description
+
+    @property
+    def strict_schema(self) -> bool:
+        """`strict` by its other name."""
+        return self.strict
 
     @property
     def runnable(self) -> bool:

@@ -492,12 +492,12 @@ def test_a_conversation_goes_on_from_its_calls_to_its_answer(hosted: Side, sim: 
 
     # As it would be after a restart: nothing but JSON is left.
     prompt = LLMPromptContext.model_validate_json(prompt.model_dump_json())
-    prompt.add_chat_turn_history(
+    prompt = prompt.add_chat_turn_history(
         LLMOutput.model_validate_json(first.model_dump_json()),
         [ToolCallOutput(id=call.id, name=call.name, content=weigh(**call.arguments))],
     )
     second = asked(prompt)
-    prompt.add_chat_turn_history(second)
+    prompt = prompt.add_chat_turn_history(second)
     prompt.new_message = "And twice that?"
     third = asked(prompt)
 

@@ -52,7 +52,8 @@ def prompts(sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def told(outputs: list[pllm.LLMOutput]) -> list[dict[str, Any]]:
     """Give what does not hang on when and how a prompt was asked."""
-    return [output.model_dump(exclude={"time_taken", "raw_result", "cost", "usage"}) for output in outputs]
+    own = {"time_taken", "start_time", "end_time", "raw_result", "cost", "usage"}
+    return [output.model_dump(exclude=own) for output in outputs]
 
 
 def break_the_loop() -> None:

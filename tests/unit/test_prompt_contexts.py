@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import random
 from pathlib import Path
 from typing import Any
@@ -358,15 +359,68 @@ def test_client_and_model_make_the_name_that_options_take(client: str, model: st
     assert LLMConfig(client=client, model=model).name == name
 
 
-def test_an_updated_config_is_in_force_and_a_wrong_one_changes_nothing() -> None:
+def test_an_updated_config_is_in_force_in_the_copy_alone() -> None:
     prompt = LLMPromptContext(new_message="Tea?", llm_config=LLMConfig(temperature=0.5))
 
-    assert prompt.update_llm_config(client="anthropic") is prompt
+    updated = prompt.update_llm_config(client="anthropic")
     with pytest.raises(ValidationError):
         prompt.update_llm_config(tempreature=1)
 
-    assert prompt.llm_config == LLMConfig(client="anthropic", temperature=0.5)
+    assert updated.llm_config == LLMConfig(client="anthropic", temperature=0.5)
+    assert prompt.llm_config == LLMConfig(temperature=0.5)
     assert prompt.update_llm_config(LLMConfig(), max_tokens=5).llm_config == LLMConfig(max_tokens=5)
+
+
+def test_one_prompt_as_a_template_gives_as_many_prompts_as_it_is_updated() -> None:
+    template = LLMPromptContext(new_message="Tea?")
+    clients = ["openai", "anthropic", "google"]
+    answer = LLMOutput(source_id=template.id, str_content="Green.")
+
+    updated = [template.update_llm_config(client=client) for client in clients]
+    histories = [template.append_to_history({"role": "user", "content": client}) for client in clients]
+    replaced = [template.update_history([{"role": "user", "content": client}]) for client in clients]
+    answered = [template.add_chat_turn_history(answer.model_copy(update={"str_content": name})) for name in clients]
+
+    assert [prompt.llm_config.client for prompt in updated] == clients
+    for prompts in (histories, replaced):
+        assert [[message["content"] for message in prompt.history] for prompt in prompts] == [[it] for it in clients]
+    assert [prompt.history[-1]["content"] for prompt in answered] == clients
+    assert (template.history, template.new_message, template.llm_config) == ([], "Tea?", LLMConfig())
+
+
+def test_what_is_added_to_a_copy_is_not_added_to_the_prompt() -> None:
+    template = LLMPromptContext(new_message="Tea?", tools=[brew])
+
+    copied = template.update_llm_config(client="google")
+    copied.tools.append(StructuredTool.of(Drink))
+    copied.history.append({"role": "user", "content": "Hm."})
+
+    assert (len(template.tools), template.history) == (1, [])
+
+
+def test_no_method_of_a_prompt_changes_it_and_returns_it() -> None:
+    template = LLMPromptContext(new_message="Tea?", tools=[brew])
+    before = template.model_dump_json()
+    arguments: dict[str, tuple[Any, ...]] = {
+        "update_llm_config": (LLMConfig(client="google"),),
+        "update_history": ([{"role": "user", "content": "Hm."}],),
+        "append_to_history": ({"role": "user", "content": "Hm."},),
+        "add_chat_turn_history": (LLMOutput(source_id="a", str_content="Green."),),
+        "dialogue": (),
+        "get_tool": (),
+    }
+    own = [name for name, value in vars(LLMPromptContext).items() if inspect.isfunction(value) and name[0] != "_"]
+
+    assert sorted(own) == sorted(arguments)
+    for name, given in arguments.items():
+        kept = {"prefilled": False} if name == "dialogue" else {}
+        assert getattr(template, name)(*given, **kept) is not template
+        assert template.model_dump_json() == before
+
+
+def test_an_empty_name_is_no_model() -> None:
+    with pytest.raises(ValidationError):
+        LLMConfig(model="")
 
 
 def test_a_message_that_cannot_be_carried_does_not_come_into_the_history() -> None:
@@ -374,9 +428,10 @@ def test_a_message_that_cannot_be_carried_does_not_come_into_the_history() -> No
 
     with pytest.raises(UsageError):
         prompt.append_to_history({"role": "robot", "content": "No."})
-    prompt.append_to_history({"role": "assistant", "content": "Yes."})
+    answered = prompt.append_to_history({"role": "assistant", "content": "Yes."})
 
-    assert [message["role"] for message in prompt.history] == ["user", "assistant"]
+    assert [message["role"] for message in answered.history] == ["user", "assistant"]
+    assert [message["role"] for message in prompt.history] == ["user"]
 
 
 # Going on from an answer.
@@ -394,7 +449,7 @@ def test_a_turn_is_put_into_the_history_with_the_results_of_its_calls() -> None:
         LLMToolCall(id="3", name="Drink", arguments="{", text="{"),
     )
 
-    prompt.add_chat_turn_history(output, [ToolCallOutput(id="1", name="brew", content="1 of green")])
+    prompt = prompt.add_chat_turn_history(output, [ToolCallOutput(id="1", name="brew", content="1 of green")])
 
     assert prompt.new_message is None
     dialogue = prompt.dialogue(prefilled=False)
