@@ -60,6 +60,9 @@ class Options:
         hedge: Whether a call that takes longer than 99 of 100 of the run's replies is sent a second time once
             nothing else waits to be sent. The first answer counts; both may be paid.
         timeout_s: Seconds that one request may take, from first byte sent to last received.
+        validator_timeout_s: Seconds that the type's own validators may take for the replies that are read together,
+            and again for each of them by itself. A row whose validator takes longer fails, alone.
+        tool_timeout_s: With `run_tools`, seconds that one call of a tool may take; the model is told of it.
         temperature: Sent only where said.
         max_output_tokens: Sent only where said, or where a provider demands it.
         extra_body: Fields for the provider, put into the body as they are.
@@ -100,6 +103,8 @@ class Options:
     tokens_per_min: float | None = None
     hedge: bool = False
     timeout_s: float = 120.0
+    validator_timeout_s: float = 60.0
+    tool_timeout_s: float = 300.0
     temperature: float | None = None
     max_output_tokens: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
@@ -266,6 +271,8 @@ _AT_LEAST: dict[str, float] = {
     "requests_per_min": 0,
     "tokens_per_min": 0,
     "timeout_s": 0,
+    "validator_timeout_s": 0,
+    "tool_timeout_s": 0,
     "temperature": 0,
     "max_output_tokens": 1,
     "max_turns": 1,
@@ -274,7 +281,7 @@ _WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pac
 _TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column", "tool_choice"}
 _YES_OR_NO = {"hedge", "confirm", "wait", "run_tools", "parallel_tool_calls"}
 _LISTS = ("columns", "models", "images", "tools")
-_ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s"}
+_ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s", "validator_timeout_s", "tool_timeout_s"}
 
 
 def _check(name: str, value: Any, source: str = "") -> None:

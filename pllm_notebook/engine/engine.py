@@ -8,13 +8,14 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Literal, Protocol
 
 from pllm_notebook.engine.lane import Lane
 from pllm_notebook.engine.limiter import FIRST_WINDOW, Known, Limiter
 from pllm_notebook.engine.loop import EngineLoop
+from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Engine", "Underway", "engine"]
 
@@ -22,6 +23,9 @@ __all__ = ["Engine", "Underway", "engine"]
 GRACE_S = 5.0
 # Closing connections and cancelling tasks take no time; a loop that somebody blocks could take for ever.
 _MOST_S = 10.0
+# At the end of the process nobody will look at an answer any more; what has arrived is stored all the same.
+_EXIT_GRACE_S = 1.0
+_CANCELLED_S = 1.0
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -35,6 +39,9 @@ class Underway(Protocol):
     def give_up(self) -> None:
         """End at once, whatever is still on its way."""
 
+    def fail(self, error: Exception) -> None:
+        """End at once by a fault of ours that nobody in particular has met."""
+
 
 class Engine:
     """All that is shared by the runs of one process.
@@ -43,11 +50,11 @@ class Engine:
         where: As for `EngineLoop`.
         rng: Draws the jitter of retries; None for one of its own.
         loop: None to start one as *where* says. A simulation gives one whose time is virtual.
-        workers: None for four threads.
+        workers: None for daemon threads, four of which work at once while they make progress.
 
     Attributes:
         loop: Where network I/O lives.
-        workers: Threads for what may block: validators, tools, planning.
+        workers: Threads for what may block: validators, planning, files.
     """
 
     def __init__(
@@ -60,8 +67,9 @@ class Engine:
     ) -> None:
         self.loop = loop or EngineLoop(where)
         self.loop.at_end = self._see_it_ended
+        self.loop.at_fault = self._fail
         self._ending = False
-        self.workers = workers or ThreadPoolExecutor(4, thread_name_prefix="pllm-work")
+        self.workers = workers or DaemonThreads("pllm-work", at_once=4)
         self.rng = rng or random.Random()
         self._lanes: dict[tuple[str, ...], Lane] = {}
         self._underway: set[Underway] = set()
@@ -139,13 +147,15 @@ class Engine:
                 for one in list(self._underway):
                     one.cancel()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._emptied.wait(), grace_s if self._can_work() else 0.0)
+                    await asyncio.wait_for(self._emptied.wait(), grace_s)
                 for one in list(self._underway):
                     one.give_up()
             for lane in self._lanes.values():
                 await lane.aclose()
         finally:
             self.workers.shutdown(wait=False, cancel_futures=True)
+            if self.loop.where == "private":
+                await _end_tasks()
 
     def _see_it_ended(self) -> None:
         """Where the loop was ended behind our back, end all the same: nobody waits, and no connection stays open."""
@@ -155,13 +165,19 @@ class Engine:
             one.give_up()  # nobody stopped them: it is a fault that they tell of
         self.loop.loop.run_until_complete(self._end(0.0))
 
-    def _can_work(self) -> bool:
-        # At the end of the process the workers have ended before us, and what arrives is not read any more.
-        try:
-            self.workers.submit(int)
-        except RuntimeError:
-            return False
-        return True
+    def _fail(self, error: Exception) -> None:
+        """End every run, since any of them may wait for the rest of a step that failed."""
+        for one in list(self._underway):
+            one.fail(error)
+
+
+async def _end_tasks() -> None:
+    """Cancel what still runs on this loop, so that nothing is destroyed while it is pending."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CANCELLED_S)
 
 
 _lock = threading.Lock()
@@ -186,4 +202,4 @@ def shutdown(grace_s: float = GRACE_S) -> None:
         ended.close(grace_s)
 
 
-atexit.register(shutdown)
+atexit.register(shutdown, _EXIT_GRACE_S)

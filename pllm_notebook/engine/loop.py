@@ -9,6 +9,7 @@ blocking call needs it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from pllm_notebook.exceptions import PllmError, UsageError, interrupted
+from pllm_notebook.threads import DaemonLoop
 
 __all__ = ["EngineLoop"]
 
@@ -27,15 +29,21 @@ _GRACE_S = 10.0
 # The main thread wakes this often to let Python run signal handlers.
 _TICK_S = 0.05
 
+logger = logging.getLogger("pllm_notebook")
+
 
 class EngineLoop:
     """An event loop and its thread.
+
+    Every callback on it is watched: what one raises, and nobody else looks at, is handed to `at_fault`. A loop alone
+    would log it and go on, and whoever waits for the rest of that step would wait for ever.
 
     Args:
         where: "private" for a thread of our own, "notebook" for the loop that runs now.
 
     Attributes:
         at_end: Called in the private thread when its loop has ended, whoever ended it.
+        at_fault: Called on the loop with what a callback raised.
 
     Raises:
         UsageError: "notebook" outside a running loop, or with a loop or kernel that cannot be nested.
@@ -44,15 +52,18 @@ class EngineLoop:
     def __init__(self, where: Literal["private", "notebook"] = "private") -> None:
         self.where = where
         self.at_end: Callable[[], None] = lambda: None
+        self.at_fault: Callable[[Exception], None] = lambda error: None
         self.pid = os.getpid()
         if where == "private":
-            self.loop = asyncio.new_event_loop()
+            self.loop: asyncio.AbstractEventLoop = DaemonLoop()
+            self._watch()
             ready = threading.Event()
             self.thread = threading.Thread(target=self._main, args=(ready,), name="pllm-engine", daemon=True)
             self.thread.start()
             ready.wait()
         else:
             self.loop = _notebook_loop()
+            self._watch()
             self.thread = threading.current_thread()
 
     def __repr__(self) -> str:
@@ -64,6 +75,24 @@ class EngineLoop:
         self.loop.call_soon(ready.set)
         self.loop.run_forever()
         self.at_end()
+
+    def _watch(self) -> None:
+        """Hear what callbacks raise; on a notebook's own loop, only what they raise in this package."""
+        before = self.loop.get_exception_handler()
+        private = self.where == "private"
+
+        def heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            error = context.get("exception")
+            # Only what a callback raised comes with its handle; what a task raised is kept for who awaits it.
+            if isinstance(error, Exception) and "handle" in context and (private or _is_ours(error)):
+                logger.error("A step of the engine failed", exc_info=error)
+                self.at_fault(error)
+            elif before is not None:
+                before(loop, context)
+            else:
+                loop.default_exception_handler(context)
+
+        self.loop.set_exception_handler(heard)
 
     @property
     def alive(self) -> bool:
@@ -148,6 +177,15 @@ class EngineLoop:
                 self.thread.join(timeout=5)
                 if not self.thread.is_alive():
                     self.loop.close()
+
+
+def _is_ours(error: Exception) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("pllm_notebook."):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _spent(hits: list[float]) -> bool:

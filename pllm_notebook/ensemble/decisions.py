@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pllm_notebook.ensemble.verdicts import scores_of, shown_order
 from pllm_notebook.ensemble.votes import Tally, Vote
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Ask, Outcome
+from pllm_notebook.run.user_code import THREADS
 from pllm_notebook.schema import OutputType
 
 __all__ = ["Decision", "How", "Member", "Plan", "decide"]
@@ -106,7 +108,7 @@ def decide(
         return _none(outcomes), Decision("failed", None)
     tally = Tally(plan.output, [plan.answer(outcomes[at].value) for at in answered])
     if callable(plan.decide):
-        return _by_function(plan.decide, tally, outcomes, answered)
+        return _by_function(plan.decide, tally, outcomes, answered, plan.members[0].ask.options.validator_timeout_s)
     how: How = "only" if len(answered) == 1 else "agreed" if tally.unanimous else "vote"
     if further is None and plan.further is not None and how == "vote":
         return None
@@ -129,12 +131,19 @@ def decide(
 
 
 def _by_function(
-    function: Callable[[list[Any]], Any], tally: Tally, outcomes: Sequence[Outcome], answered: Sequence[int]
+    function: Callable[[list[Any]], Any],
+    tally: Tally,
+    outcomes: Sequence[Outcome],
+    answered: Sequence[int],
+    timeout_s: float,
 ) -> tuple[Outcome, Decision]:
     try:
-        value = function(list(tally.values))
+        deciding = THREADS.submit(function, list(tally.values))
+        if not wait([deciding], timeout_s).done:
+            raise TimeoutError(f"it did not return within validator_timeout_s={timeout_s:g} s")
+        value = deciding.result()
         at = tally.index(value)
-    except Exception as error:
+    except BaseException as error:  # the caller's code, in a thread of ours: sys.exit() there ends nothing
         failure = Failure(FailureKind.DECISION, f"The decide function gave no answer: {type(error).__name__}: {error}")
         return _outcome(None, failure, outcomes, None), Decision("failed", None, tally.agreement, tally.whole)
     chosen = None if at is None else answered[at]

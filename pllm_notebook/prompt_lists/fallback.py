@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -24,8 +25,11 @@ from pllm_notebook.redaction import redacted
 from pllm_notebook.run import Ask, Ledger, Outcome, Part, Purse, Run
 from pllm_notebook.run.arrivals import Arrival, Calling
 from pllm_notebook.run.failed import rejected_before
-from pllm_notebook.run.settle import Settled, settle, with_results
-from pllm_notebook.run.tool_results import result_key, run_tool
+from pllm_notebook.run.settle import Settled, with_results
+from pllm_notebook.run.tool_results import result_key, run_tool, timed_out
+from pllm_notebook.run.user_code import THREADS, settle_in_time
+from pllm_notebook.threads import DaemonThreads
+from pllm_notebook.tools import ReadCall
 
 __all__ = ["OneByOne", "is_engines_fault"]
 
@@ -101,7 +105,8 @@ class OneByOne:
 
     async def until_ended(self) -> None:
         """Ask all of them, and await their end; a cancellation stops it."""
-        work = asyncio.get_running_loop().run_in_executor(None, self.ask_all)
+        # Not in the loop's own threads: the interpreter waits for those at exit, however long a prompt takes.
+        work = asyncio.wrap_future(DaemonThreads("pllm-sequence").submit(self.ask_all))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -164,13 +169,13 @@ class OneByOne:
         def again(row: int) -> Prompt:
             return prompt
 
-        settled: Settled = settle(ask, self._store, again, [arrival])[0]
+        settled: Settled = settle_in_time(ask, self._store, again, [arrival])[0]
         while not isinstance(settled, Outcome):
             if isinstance(settled, Calling):
                 results = dict(settled.results)
                 for at, read in enumerate(settled.read):
                     if at not in results:
-                        results[at] = run_tool(read)
+                        results[at] = _run_in_time(read, ask.options.tool_timeout_s)
                         self._keep(result_key(settled.arrival, at, read.call), results[at])
                 settled = with_results(ask, self._store, again, settled, results)
                 continue
@@ -179,7 +184,7 @@ class OneByOne:
             if isinstance(sent, Failure):
                 return settled.failed(sent)
             arrival = settled.arrived(sent, rung)
-            settled = settle(ask, self._store, again, [arrival])[0]
+            settled = settle_in_time(ask, self._store, again, [arrival])[0]
         if self._store is None and settled.entry is None:
             settled.entry = arrival.entry
         return settled
@@ -248,6 +253,11 @@ class OneByOne:
         finally:
             with self._lock:
                 self._going = None
+
+
+def _run_in_time(read: ReadCall, timeout_s: float) -> Entry:
+    work = THREADS.submit(run_tool, read)
+    return work.result() if wait([work], timeout_s).done else timed_out(read, timeout_s)
 
 
 def _failed(key: str, failure: Failure) -> Outcome:

@@ -16,7 +16,7 @@ from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import State
 from pllm_notebook.run.courses import Courses
-from pllm_notebook.run.ending import Endable, Reason
+from pllm_notebook.run.ending import Endable, Reason, tell_of_fault
 from pllm_notebook.run.pace import Pace
 from pllm_notebook.run.start import Means
 
@@ -149,7 +149,7 @@ class ComposedCourse(Endable):
 
     def fail(self, error: Exception) -> None:
         """End at once by a fault of ours (see `Conductor.fail`)."""
-        logger.error("The run is ended by a fault of this package", exc_info=error)
+        tell_of_fault(error)
         if self.state != "running":
             return
         self.broken = True

@@ -25,7 +25,7 @@ from pllm_notebook.run.backlog import Backlog
 from pllm_notebook.run.books import Books
 from pllm_notebook.run.budget import Budget, Purse
 from pllm_notebook.run.course import Listener, Sender, State
-from pllm_notebook.run.ending import Endable, Reason
+from pllm_notebook.run.ending import Endable, Reason, tell_of_fault
 from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.limits import KeptLimits
@@ -38,6 +38,7 @@ from pllm_notebook.run.reception import Reception
 from pllm_notebook.run.settle import Arrival
 from pllm_notebook.run.spending import Spending
 from pllm_notebook.run.tender import Tender
+from pllm_notebook.run.user_code import LET_GO_S
 
 __all__ = ["Conductor"]
 
@@ -221,13 +222,21 @@ class Conductor(Endable):
             self._tender.detach()
             self._reception.let_go()
             self._finish_if_over()
+            if self.state == "running":
+                # The caller's validators may never return.
+                self._engine.loop.loop.call_later(LET_GO_S, self._let_go)
+
+    def _let_go(self) -> None:
+        if self.state == "running" and self._ending.stopping is not None:
+            self._reception.let_go_of_reading()
+            self._finish_if_over()
 
     def fail(self, error: Exception) -> None:
         """End at once by a fault of ours, unless it has ended: waiting for what is still out could be for ever.
 
         What has arrived goes to the store all the same, and into the outcomes when it has been read.
         """
-        logger.error("The run is ended by a fault of this package", exc_info=error)
+        tell_of_fault(error)
         if self.state != "running":
             return
         self.broken = True

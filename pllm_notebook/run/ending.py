@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from pllm_notebook.exceptions import RowError, StoppedError
+from pllm_notebook.exceptions import PllmError, RowError, StoppedError
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.course import State
 from pllm_notebook.run.outcomes import Ledger
 
-__all__ = ["Endable", "Ending", "Owner", "Reason", "row_error"]
+__all__ = ["Endable", "Ending", "Owner", "Reason", "row_error", "tell_of_fault"]
+
+logger = logging.getLogger("pllm_notebook")
 
 # What is not yet an error is made one at the end: until then answers may be on their way to the store.
 Reason = BaseException | Callable[..., StoppedError] | None
@@ -66,6 +69,14 @@ class Ending:
     def resume(self) -> None:
         """Go on as if it had never ended."""
         self.stopping, self._reason, self.error, self.state = None, None, None, "running"
+
+
+def tell_of_fault(error: Exception) -> None:
+    """Log what ends a run besides its caller and its provider; an error of our own tells its caller all there is."""
+    if isinstance(error, PllmError):
+        logger.info("The run is ended: %s", error)
+    else:
+        logger.error("The run is ended by a fault of this package", exc_info=error)
 
 
 class Owner(Protocol):

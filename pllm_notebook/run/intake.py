@@ -19,8 +19,12 @@ from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.settle import Arrival, Settled, settle
+from pllm_notebook.run.user_code import settle_each
+from pllm_notebook.run.watched import watched
 
 __all__ = ["Intake"]
+
+_Read = Callable[[Ask, Store | None, Callable[[int], Prompt], Sequence[Arrival]], list[Settled]]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -35,6 +39,7 @@ class Intake:
         prompt: Makes one row's prompt, for repair turns.
         settled: Called on the loop with each group that has been read.
         unsaved: Called on the loop with a reply that the store could not keep.
+        failed: Called on the loop with what a step of this raised.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Intake:
         prompt: Callable[[int], Prompt],
         settled: Callable[[list[tuple[Arrival, Settled]]], None],
         unsaved: Callable[[Arrival], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         self._ask = ask
         self._loop = engine.loop
@@ -53,10 +59,23 @@ class Intake:
         self._prompt = prompt
         self._give = settled
         self._unsaved = unsaved
+        self._failed = failed
         self._commits: deque[tuple[Arrival, BaseException | None]] = deque()
         self._commits_told = False
         self._arrivals: list[Arrival] = []
         self._reading = False
+        # What is being read, and the work that reads it; another's result is that of work that was left behind.
+        self._group: list[Arrival] = []
+        self._work: asyncio.Future[list[Settled]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # Whether a group took too long: those after it are read one by one from the start.
+        self._slow = False
+        # Whether the present group is read one by one because it raised.
+        self._one_by_one = False
+
+    def fail(self, error: Exception) -> None:
+        """End the run by a fault of ours (see `watched`)."""
+        self._failed(error)
 
     def take(self, key: str, arrival: Arrival) -> None:
         """Take one reply; nobody can cancel it from here on."""
@@ -75,6 +94,7 @@ class Intake:
             self._commits_told = True
             self._loop.call(self._take_commits)
 
+    @watched
     def _take_commits(self) -> None:
         self._commits_told = False  # before the first is taken: what comes later tells again
         while self._commits:
@@ -89,22 +109,56 @@ class Intake:
         if not self._reading:
             self._read()
 
+    def let_go(self) -> int:
+        """Wait no longer for replies that are being read, and give how many there were. All of them are stored."""
+        count, self._work = len(self._group), None
+        self._group = []
+        self._reading = False
+        return count
+
     def _read(self) -> None:
         # Whatever has come while the last group was read makes the next.
         group, self._arrivals = self._arrivals, []
         self._reading = bool(group)
         if group:
-            work = self._loop.loop.run_in_executor(self._workers, settle, self._ask, self._store, self._prompt, group)
-            work.add_done_callback(partial(self._have_read, group))
+            self._begin(group, settle_each if self._slow else settle)
 
+    def _begin(self, group: list[Arrival], read: _Read) -> None:
+        loop = self._loop.loop
+        work = loop.run_in_executor(self._workers, read, self._ask, self._store, self._prompt, group)
+        self._group, self._work = group, work
+        self._timer = None
+        if read is settle:
+            # What reads one by one has a limit for each.
+            self._timer = loop.call_later(self._ask.options.validator_timeout_s, self._late, group, work)
+        work.add_done_callback(partial(self._have_read, group))
+
+    @watched
+    def _late(self, group: list[Arrival], work: asyncio.Future[list[Settled]]) -> None:
+        """Some validator takes too long: leave it behind, and find out which."""
+        if work is self._work and not work.done():
+            self._slow = True
+            self._begin(group, settle_each)
+
+    @watched
     def _have_read(self, group: list[Arrival], work: asyncio.Future[list[Settled]]) -> None:
+        if work is not self._work:
+            return  # let go, or late
+        if self._timer is not None:
+            self._timer.cancel()
         outcomes: Sequence[Settled]
         try:
             outcomes = work.result()
         except BaseException as error:  # ours or the interpreter's: rows must not wait for ever
+            if len(group) > 1 and not self._one_by_one:
+                self._one_by_one = True
+                self._begin(group, settle_each)
+                return
             logger.exception("Replies could not be read")
             failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
             outcomes = [Outcome(None, failure, a.key, (a.entry.meta,), False, a.entry) for a in group]
+        self._one_by_one = False
+        self._group, self._work = [], None
         if self._store is None:
             for arrival, outcome in zip(group, outcomes, strict=True):
                 if isinstance(outcome, Outcome):

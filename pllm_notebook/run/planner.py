@@ -16,7 +16,8 @@ from pllm_notebook.run.arrivals import PromptLost
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.failed import KeptFailures
 from pllm_notebook.run.outcomes import Ledger, Outcome
-from pllm_notebook.run.settle import Arrival, Repair, Settled, settle
+from pllm_notebook.run.settle import Arrival, Repair, Settled
+from pllm_notebook.run.user_code import settle_in_time
 
 __all__ = ["Chunk", "Planner", "Prompts", "WholePrompts"]
 
@@ -98,7 +99,7 @@ class Planner:
         size = _CHUNK if self._at else _FIRST_CHUNK
         while self._at < self._total and not stopped():
             rows = range(self._at, min(self._at + size, self._total))
-            take(self._chunk(rows))
+            take(self._chunk(rows, stopped))
             self._at, size = rows.stop, _CHUNK
 
     def prompt(self, row: int) -> Prompt:
@@ -113,7 +114,7 @@ class Planner:
             raise PromptLost(prompt)
         return prompt
 
-    def _chunk(self, rows: range) -> Chunk:
+    def _chunk(self, rows: range, stopped: Callable[[], bool]) -> Chunk:
         ledger, ask = self._ledger, self._ask
         first_new = len(ledger.keys)
         weights: dict[int, int] = {}
@@ -146,7 +147,7 @@ class Planner:
                 arrivals.append(Arrival(call, key, found[key], ledger.first_row[call]))
             else:
                 missing.append(call)
-        settled = settle(ask, self._store, self.prompt, arrivals)
+        settled = settle_in_time(ask, self._store, self.prompt, arrivals, stopped)
         self._failures.valid([each.key for each in settled if isinstance(each, Outcome) and each.failure is None])
         settled, rejected, missing = self._rejected(settled, missing, plain)
         return Chunk(weights, list(zip(arrivals, settled, strict=True)), rejected, missing, skipped, failed)

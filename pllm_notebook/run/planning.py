@@ -16,6 +16,7 @@ from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.planner import Chunk, Planner
 from pllm_notebook.run.settle import Calling, Repair
 from pllm_notebook.run.tender import Tender
+from pllm_notebook.run.user_code import as_error
 from pllm_notebook.run.watched import watched
 
 __all__ = ["Planning"]
@@ -119,8 +120,8 @@ class Planning:
     @watched
     def _ended(self, work: asyncio.Future[None]) -> None:
         self._books.planned = True
-        if not work.cancelled() and work.exception() is not None:
-            self._owner.stop("failed", work.exception())
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._owner.stop("failed", as_error(error))
         self._tender.complete()
         self._owner.go_on()
 

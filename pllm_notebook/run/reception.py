@@ -76,7 +76,7 @@ class Reception:
         self._meanwhile = meanwhile
         self._owner = owner
         self._worked = worked
-        self._intake = Intake(ask, engine, store, prompt, self._take_settled, self._take_unsaved)
+        self._intake = Intake(ask, engine, store, prompt, self._take_settled, self._take_unsaved, self.fail)
         self._workshop = Workshop(ask, engine, store, prompt, self._take_worked)
 
     @property
@@ -127,6 +127,10 @@ class Reception:
     def let_go(self) -> None:
         """Wait for no tool any longer: the run is to end, and a row whose tool still runs stays pending."""
         self._books.open -= self._workshop.let_go()
+
+    def let_go_of_reading(self) -> None:
+        """Wait no longer for replies that are being read; their rows stay pending, and the store has them."""
+        self._books.open -= self._intake.let_go()
 
     def fail(self, error: Exception) -> None:
         """End the run by a fault of ours (see `watched`)."""

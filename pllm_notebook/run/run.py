@@ -176,6 +176,10 @@ class Run:
         """End at once, because the engine ends: what has not been stored by now is not waited for. On its loop."""
         self.course.fail(self._loop.ended())
 
+    def fail(self, error: Exception) -> None:
+        """End at once by a fault of ours. On its loop."""
+        self.course.fail(error)
+
     def wait(self) -> None:
         """Block until the run has ended. An interrupt cancels it and raises KeyboardInterrupt."""
         if self.done():

@@ -17,7 +17,7 @@ from pllm_notebook.run.keys import key_of
 from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.tools import CalledTool, ReadCall
 
-__all__ = ["refused", "result_entry", "result_key", "result_of", "run_tool"]
+__all__ = ["refused", "result_entry", "result_key", "result_of", "run_tool", "timed_out"]
 
 # What a model, and a person, is told of an exception; tracebacks and bodies of pages come as messages too.
 _MOST_OF_AN_ERROR = 2_000
@@ -51,6 +51,12 @@ def run_tool(read: ReadCall) -> Entry:
         content, failed = redacted(f"{type(error).__name__}: {error}")[:_MOST_OF_AN_ERROR], True
         content = content.encode("utf-8", "replace").decode()
     return result_entry(read.call, content, failed=failed, latency_s=time.monotonic() - began)
+
+
+def timed_out(read: ReadCall, timeout_s: float) -> Entry:
+    """Give what the model is told of a call that did not return in time."""
+    told = f"TimeoutError: the tool did not return within tool_timeout_s={timeout_s:g} s"
+    return result_entry(read.call, told, failed=True, latency_s=timeout_s)
 
 
 def refused(read: ReadCall, ask: Ask) -> Entry:

@@ -1,6 +1,7 @@
 """Where tools are run: in threads of their own, several rows at once, and never on the engine's loop.
 
-A slow tool holds up its own row alone: replies of other rows are read by other threads meanwhile. A result is
+A slow tool holds up its own row alone: replies of other rows are read by other threads meanwhile, and a tool that
+does not return within `tool_timeout_s` is left behind. A result is
 stored before the model hears of it, so that nothing is run twice for one turn.
 """
 
@@ -8,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 
 from pllm_notebook.conversation import Prompt
@@ -23,18 +23,16 @@ from pllm_notebook.run.arrivals import Arrival, Calling
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.settle import Settled, with_results
-from pllm_notebook.run.tool_results import result_key, run_tool
+from pllm_notebook.run.tool_results import result_key, run_tool, timed_out
+from pllm_notebook.run.user_code import THREADS
 from pllm_notebook.tools import ReadCall
 
 __all__ = ["Workshop"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Tools wait for other machines more often than they compute.
-_THREADS = 16
-
-_lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
+# Tools of one run at once. They wait for other machines more often than they compute.
+_AT_ONCE = 16
 
 
 class Workshop:
@@ -62,6 +60,7 @@ class Workshop:
         self._store = store
         self._prompt = prompt
         self._give = settled
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._working: set[asyncio.Task[Settled]] = set()
 
     def __repr__(self) -> str:
@@ -100,7 +99,14 @@ class Workshop:
     async def _run(self, calling: Calling, at: int) -> Entry:
         read = calling.read[at]
         key = result_key(calling.arrival, at, read.call)
-        entry, kept = await self._loop.loop.run_in_executor(_threads(), _run_and_keep, read, key, self._store)
+        running = _Running(read, key, self._store)
+        async with self._at_once:
+            work = self._loop.loop.run_in_executor(THREADS, running.run)
+            done, _ = await asyncio.wait([work], timeout=self._ask.options.tool_timeout_s)
+        if not done and running.end():
+            entry, kept = running.late(self._ask.options.tool_timeout_s)
+        else:
+            entry, kept = await work
         error = await asyncio.wrap_future(kept)
         if error is not None:
             logger.error("What the tool %s gave cannot be saved to the cache: %s", read.call.name, error)
@@ -124,33 +130,51 @@ class Workshop:
         self._give([(calling.arrival, settled)])
 
 
-def _run_and_keep(read: ReadCall, key: str, store: Store | None) -> tuple[Entry, Future[BaseException | None]]:
-    """In a tool's thread: run it, and store what it gave, whoever still waits for it."""
+class _Running:
+    """One call of a tool: it ends by itself, or by its time, and only one of the two is stored.
+
+    Args:
+        read: The call.
+        key: Of its result.
+        store: None to keep nothing.
+    """
+
+    def __init__(self, read: ReadCall, key: str, store: Store | None) -> None:
+        self._read = read
+        self._key = key
+        self._store = store
+        self._lock = threading.Lock()
+        self._over = False
+
+    def end(self) -> bool:
+        """Whether the caller is the one that ends it."""
+        with self._lock:
+            first, self._over = not self._over, True
+            return first
+
+    def run(self) -> tuple[Entry, Future[BaseException | None]]:
+        """In a tool's thread: run it, and store what it gave, whoever still waits for it."""
+        entry = run_tool(self._read)
+        return (entry, self._keep(entry)) if self.end() else (entry, _kept(None))
+
+    def late(self, timeout_s: float) -> tuple[Entry, Future[BaseException | None]]:
+        """Store that it did not return in time. Its thread is left behind, and what it gives later is dropped."""
+        entry = timed_out(self._read, timeout_s)
+        return entry, self._keep(entry)
+
+    def _keep(self, entry: Entry) -> Future[BaseException | None]:
+        if self._store is None:
+            return _kept(None)
+        kept: Future[BaseException | None] = Future()
+        kept.set_running_or_notify_cancel()  # from here on nobody can cancel it, and the writer may always set it
+        try:
+            self._store.put(self._key, entry, kept.set_result)
+        except Exception as error:  # a store that was closed under us
+            kept.set_result(error)
+        return kept
+
+
+def _kept(error: BaseException | None) -> Future[BaseException | None]:
     kept: Future[BaseException | None] = Future()
-    kept.set_running_or_notify_cancel()  # from here on nobody can cancel it, and the writer may always set it
-    entry = run_tool(read)
-    if store is None:
-        kept.set_result(None)
-        return entry, kept
-    try:
-        store.put(key, entry, kept.set_result)
-    except Exception as error:  # a store that was closed under us
-        kept.set_result(error)
-    return entry, kept
-
-
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="pllm-tool")
-        return _pool
-
-
-def _forget() -> None:
-    """In a forked process: no thread has come along."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)
+    kept.set_result(error)
+    return kept

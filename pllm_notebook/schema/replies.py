@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,7 +114,9 @@ class FittedSchema:
             return Parsed(self._read(content))
         except ValidationError as error:
             return Parsed(failure=self._invalid(error))
-        except Exception as error:
+        except BaseException as error:
+            if _is_interrupt(error):
+                raise
             return Parsed(failure=_raised(error))
 
     def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
@@ -156,12 +159,13 @@ class FittedSchema:
             return values
         except ValidationError as error:
             bad = _bad_rows(error)
-        except Exception:
-            pass  # a validator's own exception does not say which row it was
+        except BaseException as error:  # a validator's own does not say which row it was
+            if _is_interrupt(error):
+                raise
         good = [text for n, text in enumerate(texts) if n not in bad]
         values = None
         if bad and good:
-            with suppress(Exception):
+            with suppress(Exception, SystemExit):
                 values = self._at_once(good)
         if values is None:
             return self._one_by_one(texts)
@@ -264,7 +268,12 @@ def _bad_rows(error: ValidationError) -> set[int]:
     return bad
 
 
-def _raised(error: Exception) -> Invalid:
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether a person interrupts; elsewhere than in the main thread it is the validator itself that raises it."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def _raised(error: BaseException) -> Invalid:
     if isinstance(error, _NotJson):
         return _not_json(*error.args)
     name = type(error).__name__

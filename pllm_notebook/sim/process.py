@@ -15,12 +15,13 @@ from typing import IO, Any
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.sim.channel import Channel
-from pllm_notebook.sim.workers import Workers
+from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Process"]
 
 _START_S = 20.0  # A cold disk and a busy machine; 0.4 s is usual.
 _ANSWER_S = 30.0
+_ANSWERS_AT_ONCE = 64
 
 
 class Process:
@@ -48,7 +49,7 @@ class Process:
         self._waiting: dict[int, _Waiter] = {}
         self._count = 0
         self._ended = False
-        self._workers = Workers("pllm-sim-answers")
+        self._workers = DaemonThreads("pllm-sim-answers", at_once=_ANSWERS_AT_ONCE)
         ready = self._waiting[0] = _Waiter()
         threading.Thread(target=self._receive, name="pllm-sim", daemon=True).start()
         if not ready.event.wait(_START_S) or ready.reply is None:
@@ -99,7 +100,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
-        self._workers.close()
+        self._workers.shutdown(wait=False)
         self._errors.close()
 
     def forget(self) -> None:
@@ -112,7 +113,8 @@ class Process:
     def _receive(self) -> None:
         while (message := self._channel.receive()) is not None:
             if message["op"] == "ask":
-                self._workers.submit(self._answer, message)
+                with suppress(RuntimeError):  # it is being closed, and nobody waits for answers any more
+                    self._workers.submit(self._answer, message)
             elif (waiter := self._waiting.pop(message["id"], None)) is not None:
                 waiter.reply = message
                 waiter.event.set()

@@ -12,13 +12,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import forks
 from pllm_notebook.store.failure_file import FailureFile
 from pllm_notebook.store.failure_rows import Fields, fields_of
+from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["FailureLog"]
 
@@ -57,7 +57,7 @@ class FailureLog:
         self._queue: deque[tuple[str, Callable[[], FailedCall] | None]] = deque()
         # Runs and the answers' writer may both have the first to queue, and there is one thread.
         self._start_lock = threading.Lock()
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: DaemonThreads | None = None
         self._scheduled = self._writing = False
         # The kinds that were there when the file last looked like this: no query for what is not there.
         self._known: tuple[tuple[int, ...] | None, frozenset[str]] = (None, frozenset())
@@ -86,7 +86,7 @@ class FailureLog:
         with self._start_lock:
             self._closed = True
         if self._writer is not None:
-            self._writer.shutdown()
+            self._writer.shutdown(wait=False)
         self._write()
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
@@ -148,7 +148,7 @@ class FailureLog:
             # At the end of the process no thread can be begun any more; `close` writes what is left.
             with suppress(RuntimeError):
                 if self._writer is None:
-                    self._writer = ThreadPoolExecutor(1, "pllm-store-failures")
+                    self._writer = DaemonThreads("pllm-store-failures", at_once=1)
                 self._writer.submit(self._write)
 
     def _write(self) -> None:

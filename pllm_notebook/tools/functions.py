@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import typing_extensions
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.threads import DaemonLoop
 from pllm_notebook.tools.docstrings import described
 
 __all__ = ["Function"]
@@ -85,8 +86,13 @@ class Function:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(awaited())
-        return _in_a_thread(lambda: asyncio.run(awaited()))
+            return _run(awaited())
+        return _in_a_thread(lambda: _run(awaited()))
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    with asyncio.Runner(loop_factory=DaemonLoop) as runner:
+        return runner.run(work)
 
 
 def _in_a_thread(work: Callable[[], Any]) -> Any:
@@ -100,7 +106,7 @@ def _in_a_thread(work: Callable[[], Any]) -> Any:
         except BaseException as error:
             failed.append(error)
 
-    thread = threading.Thread(target=do, name="pllm-tool")
+    thread = threading.Thread(target=do, name="pllm-tool", daemon=True)
     thread.start()
     thread.join()
     if failed:

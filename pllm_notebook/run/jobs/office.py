@@ -105,6 +105,9 @@ class Office:
         """Leave at once."""
         self._engine.leave(self)
 
+    def fail(self, error: Exception) -> None:
+        """Go on: jobs are looked after by tasks of their own, and none of them has met the fault."""
+
     async def _close(self) -> None:
         try:
             if self._poller is not None:
@@ -256,7 +259,7 @@ class Office:
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         try:
             return self._engine.loop.loop.run_in_executor(self._engine.workers, partial(work, *args))
-        except RuntimeError:  # the process is ending, and its threads have gone before us
+        except RuntimeError:  # the engine is ending, and its threads have gone before us
             raise asyncio.CancelledError from None
 
 
