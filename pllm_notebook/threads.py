@@ -182,9 +182,7 @@ class DaemonLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._threads = DaemonThreads("pllm-io")
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Run *func* in a thread; what comes after the end of the loop is dropped in silence."""
         future: asyncio.Future[T] = self.create_future()
         work = (executor or self._threads).submit(func, *args)

@@ -63,6 +63,8 @@ def in_time(
     _wait([all_at_once], timeout_s, stopped)
     if all_at_once.done() and all_at_once.exception() is None:
         return all_at_once.result()
+    if stopped() and not all_at_once.done():
+        return [otherwise(item, None) for item in items]
     return each_in_time(work, items, otherwise, timeout_s, stopped)
 
 
