@@ -60,6 +60,7 @@ class FailureKind(StrEnum):
     PERMISSION = "permission"
     UNKNOWN_MODEL = "unknown_model"
     QUOTA = "quota"
+    REJECTED = "rejected"
     # The caller's own `decide` function gave no answer out of those that came.
     DECISION = "decision"
     # Nothing was sent.
@@ -77,7 +78,7 @@ class FailureKind(StrEnum):
 
     @property
     def fatal(self) -> bool:
-        """Whether every other row would meet the same failure."""
+        """Whether every other row would meet the same failure (see `run.refused` for how that is told)."""
         return self in _FATAL
 
     @property
@@ -98,7 +99,15 @@ _RETRIED = frozenset(
         FailureKind.MISSING,
     }
 )
-_FATAL = frozenset({FailureKind.AUTHENTICATION, FailureKind.PERMISSION, FailureKind.UNKNOWN_MODEL, FailureKind.QUOTA})
+_FATAL = frozenset(
+    {
+        FailureKind.AUTHENTICATION,
+        FailureKind.PERMISSION,
+        FailureKind.UNKNOWN_MODEL,
+        FailureKind.QUOTA,
+        FailureKind.REJECTED,
+    }
+)
 _MAYBE_PAID = frozenset({FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.MALFORMED})
 
 
@@ -270,6 +279,8 @@ class FailedCall:
         label: The row's own name, "" for none.
         run: Id of the run.
         asked: What the run asked, in a few words.
+        about_row: Whether the row itself was refused, so that sending it again cannot help. False where what is
+            refused may be the account's or the set-up's.
     """
 
     key: str
@@ -282,6 +293,7 @@ class FailedCall:
     label: str = ""
     run: str = ""
     asked: str = ""
+    about_row: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ _API: dict[FailureKind, type[APIError]] = {
     FailureKind.PERMISSION: AuthenticationError,
     FailureKind.UNKNOWN_MODEL: ModelError,
     FailureKind.BAD_REQUEST: APIError,
+    FailureKind.REJECTED: APIError,
     FailureKind.OVERLOADED: APIError,
     FailureKind.SERVER: APIError,
     FailureKind.CONNECTION: APIError,

@@ -22,6 +22,7 @@ from pllm_notebook.providers.bodies import (
     rolled_up,
     schema_instruction,
 )
+from pllm_notebook.providers.connections import over_aiohttp
 from pllm_notebook.providers.models import refuses_prefill
 from pllm_notebook.providers.stainless import StainlessTransport
 from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
@@ -182,13 +183,16 @@ def connect(key: Key, address: Address) -> StainlessTransport:
     """Open a client. Call it on the loop that will use it."""
     import anthropic
 
+    # No spans with rows in them, and no trace headers to the provider, unasked; the first 2.x had neither.
+    tracing: dict[str, Any] = {"open_telemetry": False} if hasattr(anthropic.AsyncAnthropic, "open_telemetry") else {}
     client = anthropic.AsyncAnthropic(
         api_key=key.reveal(),
         base_url=address or None,
         default_headers=address.headers(),
         max_retries=0,
         timeout=None,
-        http_client=anthropic.DefaultAioHttpClient(timeout=None),
+        http_client=over_aiohttp(anthropic.DefaultAioHttpClient),
+        **tracing,
     )
     return StainlessTransport(client)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,10 @@ from pllm_notebook.protocols import MalformedReply, TransportFault
 from pllm_notebook.providers import google_parts as parts
 from pllm_notebook.providers import refusals
 from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
+from pllm_notebook.providers.client_faults import fault_of, what_broke
+from pllm_notebook.providers.connections import RedirectRefused, session
+from pllm_notebook.providers.copies import google_copy
 from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
-from pllm_notebook.redaction import redacted
 
 __all__ = ["Generate", "connect"]
 
@@ -136,20 +139,23 @@ class GenaiTransport:
 
     `extra_body` replaces what the SDK would build and `should_return_http_response` gives the
     response as it came, so that its own schema conversion (which loses recursion) never runs.
+
+    Args:
+        client: `google.genai.Client`.
+        own_session: The aiohttp session under a client of ours, which the client does not close. None: the client is
+            the caller's, and is copied (see `google_copy`).
     """
 
-    def __init__(self, client: Any, *, owned: bool = True) -> None:
+    def __init__(self, client: Any, own_session: Any = None) -> None:
         from google.genai import errors, types
 
-        self._client = client
-        self._owned = owned
+        self._client = google_copy(client) if own_session is None else client
         self._types = types
         self._api_error = errors.APIError
         self._no_calls = types.AutomaticFunctionCallingConfig(disable=True)
         # Said for each request, so that it holds for a caller's own client too. With nothing said the SDK
         # waits up to 10 s after a lost connection and sends again by itself, which nobody would count.
         self._once = types.HttpRetryOptions(attempts=1)
-        self._faults = _network_errors()
 
     async def post(self, path: str, content: bytes) -> RawReply:
         types = self._types
@@ -166,16 +172,21 @@ class GenaiTransport:
             headers = getattr(error.response, "headers", None) or {}
             body = orjson.dumps(error.details, default=str)
             return RawReply(int(error.code or 500), _lower(headers), body)
-        except self._faults as error:
-            raise TransportFault(FailureKind.CONNECTION, redacted(f"{type(error).__name__}: {error}")) from error
-        except ValueError as error:  # the SDK decodes error pages as JSON
-            raise TransportFault(FailureKind.MALFORMED, redacted(f"{type(error).__name__}: {error}")) from error
+        except RedirectRefused as redirect:
+            return RawReply(redirect.status, {"location": redirect.location}, b"")
+        except (orjson.JSONDecodeError, json.JSONDecodeError) as error:  # the SDK decodes error pages as JSON
+            raise TransportFault(FailureKind.MALFORMED, what_broke(error)) from error
+        except Exception as error:
+            raise fault_of(error) from error
         response = answer.sdk_http_response
         return RawReply(200, _lower(response.headers or {}), (response.body or "").encode())
 
     async def aclose(self) -> None:
-        if self._owned:
-            await self._client.aio.aclose()
+        # The copy of a caller's client has connections of its own, so this leaves the caller's open.
+        await self._client.aio.aclose()
+        under = self._client._api_client._http_options.aiohttp_client
+        if under is not None:
+            await under.close()
 
 
 def connect(key: Key, address: Address) -> GenaiTransport:
@@ -185,15 +196,9 @@ def connect(key: Key, address: Address) -> GenaiTransport:
         from google.genai import types
     except ImportError:
         raise MissingPackageError("google", "google-genai", "google") from None
-    options = types.HttpOptions(base_url=address or None, headers=address.headers())
-    return GenaiTransport(genai.Client(api_key=key.reveal(), http_options=options))
-
-
-def _network_errors() -> tuple[type[Exception], ...]:
-    import aiohttp
-    import httpx2
-
-    return (aiohttp.ClientError, httpx2.HTTPError, ConnectionError, TimeoutError)
+    under = session(address)
+    options = types.HttpOptions(base_url=address or None, headers=address.headers(), aiohttp_client=under)
+    return GenaiTransport(genai.Client(api_key=key.reveal(), http_options=options), under)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

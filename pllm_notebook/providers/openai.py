@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.providers.chat import Chat
+from pllm_notebook.providers.connections import over_aiohttp
 from pllm_notebook.providers.openai_says import refuse
 from pllm_notebook.providers.responses import Responses
 from pllm_notebook.providers.stainless import StainlessTransport
@@ -25,6 +26,6 @@ def connect(key: Key, address: Address) -> StainlessTransport:
         default_headers=address.headers(),
         max_retries=0,
         timeout=None,
-        http_client=openai.DefaultAioHttpClient(timeout=None),
+        http_client=over_aiohttp(openai.DefaultAioHttpClient),
     )
     return StainlessTransport(client)

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.providers.connections import place_of
 from pllm_notebook.records import Failure, FailureKind, RawReply
 from pllm_notebook.redaction import redacted
 
@@ -27,11 +28,33 @@ _BY_STATUS = {
     409: FailureKind.SERVER,
     413: FailureKind.BAD_REQUEST,
     422: FailureKind.BAD_REQUEST,
+    421: FailureKind.SERVER,
+    423: FailureKind.SERVER,
+    424: FailureKind.SERVER,
     425: FailureKind.SERVER,
     429: FailureKind.RATE_LIMIT,
     503: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,
 }
+# The other statuses that HTTP defines for a request that is wrong. One that it does not define (498, 499, 520) is a
+# gateway's own word for trouble on its way, and passes.
+_DEFINED = frozenset({405, 406, 407, 410, 411, 412, 414, 415, 416, 417, 418, 426, 428, 431, 451})
+
+# What providers and routers say of an account, a model or a key under a status that says something else.
+_NO_CREDIT = re.compile(
+    r"credit balance|(insufficient|not enough|no remaining|out of|run out of)[\w\s]{0,20}(credit|balance|funds|quota)"
+    r"|(credit|balance|funds)s?\b[\w\s]{0,20}(too low|insufficient|exhausted|depleted|used up)"
+    r"|insufficient_quota|billing_(hard_limit|not_active)|payment required|purchase (more )?credits",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"invalid model( name| id)?\b|not a valid model|unknown model\b|no such model|model[_ ]not[_ ](found|exist)"
+    r"|\bmodel\b[^.]{0,80}\b(does not exist|not found|is not (available|supported))",
+    re.IGNORECASE,
+)
+_NO_KEY = re.compile(
+    r"(api[ _-]?key|token)\b[^.]{0,40}\b(not valid|invalid|expired)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE
+)
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -46,9 +69,12 @@ def failure(
     retry_after: float | None = None,
 ) -> Failure:
     """Build the failure for *raw*; the status decides the kind where the caller knows no better."""
-    if kind is None:
-        kind = _BY_STATUS.get(raw.status) or (FailureKind.SERVER if raw.status >= 500 else FailureKind.BAD_REQUEST)
     text = beginning(raw)
+    if 300 <= raw.status < 400:
+        # What stands in the body was written by whoever redirects, and says less.
+        kind, message = FailureKind.REJECTED, _redirected(raw)
+    if kind is None:
+        kind = _kind_of(raw.status, message or text)
     return Failure(
         kind=kind,
         message=redacted(message) or f"HTTP {raw.status}: {text}",
@@ -57,6 +83,29 @@ def failure(
         request_id=request_id,
         retry_after_s=retry_after_s(raw.headers) if retry_after is None else retry_after,
         field=field,
+    )
+
+
+def _kind_of(status: int, said: str) -> FailureKind:
+    """Return the kind of a refusal by its status and words: a status alone may say something else than it means."""
+    defined = status in _DEFINED
+    kind = _BY_STATUS.get(status) or (FailureKind.BAD_REQUEST if defined else FailureKind.SERVER)
+    said = said[:1000]
+    if kind in (FailureKind.BAD_REQUEST, FailureKind.PERMISSION, FailureKind.RATE_LIMIT) and _NO_CREDIT.search(said):
+        return FailureKind.QUOTA
+    if kind in (FailureKind.BAD_REQUEST, FailureKind.PERMISSION):
+        if _NO_MODEL.search(said):
+            return FailureKind.UNKNOWN_MODEL
+        if _NO_KEY.search(said):
+            return FailureKind.AUTHENTICATION
+    return kind
+
+
+def _redirected(raw: RawReply) -> str:
+    place = place_of(raw.headers.get("location", ""))
+    return (
+        f"HTTP {raw.status}: the address redirects to {place}. A redirect is not followed, since the key and the rows "
+        f"would go along; if you trust that address, set it as the server's."
     )
 
 
@@ -93,7 +142,7 @@ def _date(text: str | None) -> float | None:
     """Read an HTTP date, in seconds since 1970."""
     try:
         return email.utils.parsedate_to_datetime(text).timestamp() if text else None
-    except ValueError:
+    except (ValueError, OverflowError):  # a year that no clock has
         return None
 
 
@@ -112,7 +161,7 @@ def _time(text: str) -> tuple[float | None, float | None]:
     if text[4:5] == "-":
         try:
             return None, dt.datetime.fromisoformat(text).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None, None
     parts = _GO_DURATION.findall(text)
     if parts and "".join(a + b for a, b in parts) == text:

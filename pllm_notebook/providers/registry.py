@@ -148,6 +148,7 @@ def _server_target(name: str, model: str, address: Address, key: Key | None) -> 
         account=used.fingerprint(address),
         quirks=quirks_of(name, address, model),
         ladder=True,
+        address=address,
         package=_PACKAGES["openai"],
         desk=lambda: open_desk("openai", connect(), wire.path(model)),
         form=RequestForm("openai", wire.path(model)),
@@ -162,10 +163,10 @@ def _client_target(name: str, model: str, client: Any) -> Target:
         if kind == "google":
             from pllm_notebook.providers.google import GenaiTransport
 
-            return GenaiTransport(client, owned=False)
+            return GenaiTransport(client)
         from pllm_notebook.providers.stainless import StainlessTransport
 
-        return StainlessTransport(client, rewrites=True, owned=False)
+        return StainlessTransport(client, owned=False)
 
     wire = _wire(kind, model)
     batches = has_batches(client)

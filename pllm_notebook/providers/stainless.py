@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import FailureKind, RawReply
-from pllm_notebook.redaction import redacted
+from pllm_notebook.providers.client_faults import fault_of
+from pllm_notebook.providers.copies import stainless_copy
+from pllm_notebook.records import RawReply
 
 __all__ = ["StainlessTransport"]
 
@@ -18,22 +18,19 @@ class StainlessTransport:
 
     Args:
         client: `AsyncOpenAI`, `AsyncAnthropic` or one of their kin.
-        rewrites: Whether the client reads the body to build the address (Azure, Bedrock,
-            Vertex); it then gets a mapping in place of bytes.
-        owned: Whether closing the transport closes the client.
+        owned: Whether the client is ours. One of the caller's is copied (see `stainless_copy`); it may read the body
+            to build the address (Azure, Bedrock, Vertex), so it gets a mapping in place of bytes.
     """
 
-    def __init__(self, client: Any, *, rewrites: bool = False, owned: bool = True) -> None:
+    def __init__(self, client: Any, *, owned: bool = True) -> None:
         import httpx2
 
-        self._client = client
-        self._rewrites = rewrites
-        self._owned = owned
+        self._client, self._closes = (client, True) if owned else stainless_copy(client)
+        self._rewrites = not owned
         # A whole address saves the SDK the joining of the base address and the path, which it does by writing and
         # parsing an address anew for every request. A caller's own client may join them in a way of its own.
-        self._base = str(client.base_url).rstrip("/") if owned and not rewrites else ""
+        self._base = str(client.base_url).rstrip("/") if owned else ""
         self._response = httpx2.Response
-        self._transport_error = httpx2.TransportError
         # Both SDKs have these names in their own module; catching by them needs no second table.
         makers = (cls.__module__.partition(".")[0] for cls in type(client).__mro__)
         module = __import__(next(maker for maker in makers if maker in ("openai", "anthropic")))
@@ -47,20 +44,19 @@ class StainlessTransport:
                     path,
                     cast_to=self._response,
                     body=orjson.loads(content),
-                    options={"max_retries": 0, "timeout": None},
+                    options={"max_retries": 0, "timeout": None, "follow_redirects": False},
                 )
             else:
                 # No header is given here: both SDKs say application/json by default, and merging headers costs.
                 response = await self._client.post(self._base + path, cast_to=self._response, content=content)
         except self._status_error as error:
             response = error.response  # type: ignore[attr-defined]
-        except (self._connection_error, self._transport_error) as error:
-            cause = error.__cause__ or error
-            raise TransportFault(FailureKind.CONNECTION, redacted(f"{type(cause).__name__}: {cause}")) from error
+        except Exception as error:
+            raise fault_of(error) from error
         # A plain dict: the client's own mapping decodes and walks all headers at every look-up, and we look up ten.
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
         return RawReply(response.status_code, headers, response.content)
 
     async def aclose(self) -> None:
-        if self._owned:
+        if self._closes:
             await self._client.close()

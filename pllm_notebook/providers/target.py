@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -58,6 +59,7 @@ class Target:
         desk: Opens its batch API, as `connect` opens the live one and with the same errors; None where it has none.
         form: Of its batch API's request files; None where it has none.
         deskless: Why it has none, as a sentence for a person; "" where it has one.
+        address: Of a server of the caller's own, "" for a provider's.
     """
 
     provider: str
@@ -79,6 +81,7 @@ class Target:
     desk: Callable[[], BatchDesk] | None = None
     form: RequestForm | None = None
     deskless: str = ""
+    address: str = ""
 
     @property
     def lane(self) -> tuple[str, str, str]:
@@ -151,8 +154,8 @@ class Target:
 
     def read(self, raw: RawReply) -> Reply | Failure:
         """Read a response, whatever its status."""
-        if raw.status != 200:
-            return self.wire.refuse(raw)
+        if not 200 <= raw.status < 300:
+            return self._placed(raw, self.wire.refuse(raw))
         try:
             body = orjson.loads(raw.body)
         except ValueError:
@@ -165,6 +168,15 @@ class Target:
             return self.wire.decode(body)
         except MalformedReply as error:
             return _malformed(raw, str(error))
+
+    def _placed(self, raw: RawReply, failure: Failure) -> Failure:
+        """Say where nothing answers, for a 404 that does not speak of the model."""
+        if raw.status != 404 or not self.address or self.model in failure.message or "model" in failure.message:
+            return failure
+        told = f"HTTP 404: nothing answers at {self.address.rstrip('/')}{self.path}."
+        if not re.search(r"/v\d+\w*(/|$)", self.address):
+            told += f" Most servers have their API below /v1: write {self.address.rstrip('/')}/v1."
+        return replace(failure, message=told)
 
     def heal(self, failure: Failure, sent: Mapping[str, Any]) -> bool:
         """Learn from a rejected request; True when the same call is worth sending again."""

@@ -67,6 +67,7 @@ def fields_of(call: FailedCall) -> Fields:
         "label": call.label,
         "run": call.run,
         "asked": call.asked,
+        "about_row": call.about_row,
     }
     return call.key, str(failure.kind), call.model, call.at, orjson.dumps(told)
 
@@ -101,6 +102,7 @@ def failed_call(row: Sequence[object]) -> FailedCall | None:
             label=about["label"],
             run=about["run"],
             asked=about["asked"],
+            about_row=about.get("about_row", True) is True,  # absent in what earlier versions wrote
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from pllm_notebook.protocols import BatchRefused, TransportFault
+from pllm_notebook.providers.client_faults import fault_of
+from pllm_notebook.providers.connections import RedirectRefused
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.redaction import redacted
 
@@ -36,16 +38,16 @@ def raised(failure: Failure, told: frozenset[int] = frozenset()) -> BatchRefused
         told: Statuses that are a definite no to this request, though not to any other.
     """
     status = failure.status or 0
-    certain = 400 <= status < 500 and status not in _UNCERTAIN and not failure.kind.retried
+    # A redirect was not followed, so nothing was carried out.
+    certain = 300 <= status < 500 and status not in _UNCERTAIN and not failure.kind.retried
     if certain or status in told:
         return BatchRefused(status, failure.message)
     return TransportFault(failure.kind if failure.kind.retried else FailureKind.SERVER, failure.message)
 
 
-def lost(error: BaseException) -> TransportFault:
-    """Give the fault for a connection that ended before the answer did."""
-    cause = error.__cause__ or error
-    return TransportFault(FailureKind.CONNECTION, redacted(f"{type(cause).__name__}: {cause}"))
+def lost(error: Exception) -> TransportFault:
+    """Return the fault for a request that brought no answer."""
+    return fault_of(error)
 
 
 def malformed(what: str) -> TransportFault:
@@ -80,6 +82,8 @@ def network() -> Iterator[None]:
 
     try:
         yield
+    except RedirectRefused as redirect:
+        raise BatchRefused(redirect.status, f"{redirect}.") from redirect
     except (aiohttp.ClientError, httpx2.HTTPError, httpx2.StreamError, ConnectionError) as error:
         raise lost(error) from error
 

@@ -126,7 +126,7 @@ class StainlessAccount:
         sent: dict[str, Any],
     ) -> Any:
         # Said for each request, so that it holds for a caller's own client too.
-        options: dict[str, Any] = {"max_retries": 0, "timeout": None}
+        options: dict[str, Any] = {"max_retries": 0, "timeout": None, "follow_redirects": False}
         if params:
             options["params"] = params
         if headers:

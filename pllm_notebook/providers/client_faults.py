@@ -1,0 +1,53 @@
+"""What an SDK's client raises in place of a response, as one of two faults: of the connection, or of signing in."""
+
+from __future__ import annotations
+
+import traceback
+
+from pllm_notebook.protocols import TransportFault
+from pllm_notebook.records import FailureKind
+from pllm_notebook.redaction import redacted
+
+__all__ = ["fault_of", "what_broke"]
+
+# Functions of the SDKs that run before a request leaves: they ask token providers, and sign.
+_BEFORE_SENDING = frozenset(
+    {
+        "_prepare_options",
+        "_prepare_request",
+        "_refresh_api_key",
+        "_build_request",
+        "_async_access_token",
+        "_access_token",
+        "before_request",
+    }
+)
+# What the standard library says of connections and locks that belong to another event loop.
+_OTHER_LOOP = ("different loop", "different event loop", "Event loop is closed", "bound to a different")
+
+
+def fault_of(error: Exception) -> TransportFault:
+    """Return the fault for what a client raised, other than for a response.
+
+    What it raised before it sent anything is of kind `authentication`: nothing else is done by then. Everything else
+    is of kind `connection`: the request may have arrived.
+    """
+    told = what_broke(error)
+    if not _BEFORE_SENDING.isdisjoint(frame.name for frame in traceback.extract_tb(error.__traceback__)):
+        return TransportFault(
+            FailureKind.AUTHENTICATION, f"The client could not sign in ({told}). The request was not sent."
+        )
+    if any(words in str(error) for words in _OTHER_LOOP):
+        told += (
+            ". The connections of this client in clients= belong to another event loop and cannot be copied; pass a "
+            "client that has the SDK's own HTTP client"
+        )
+    return TransportFault(FailureKind.CONNECTION, told)
+
+
+def what_broke(error: BaseException) -> str:
+    """Describe the first cause of *error*: the SDKs wrap it in errors whose names say less, or something else."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return redacted(f"{type(cause).__name__}: {cause}"[:1000])
