@@ -104,12 +104,21 @@ class Entry:
         """The tools that it called, in order."""
         return tuple(ToolCall(*call) for call in self.about.get("calls") or ())
 
-    def serves(self, output_limit: int | None) -> bool:
-        """Tell whether this reply answers a call with *output_limit* (None: no limit).
+    def usable(self, empty: bool) -> bool:
+        """Return whether this reply serves any call at all; one without text does where it may be the answer."""
+        if self.finish is Finish.COMPLETE:
+            return empty or bool(self.text)
+        return self.finish is not Finish.UNFINISHED
+
+    def serves(self, output_limit: int | None, empty: bool = False) -> bool:
+        """Return whether this reply answers a call with *output_limit* (None: no limit).
 
         A complete reply serves every limit at least as long as itself; a truncated one only
-        limits up to its own, since a longer one would have brought more.
+        limits up to its own, since a longer one would have brought more. One that ended abnormally serves none, and
+        one without text only where *empty* says that it may be the answer: the call is sent again.
         """
+        if not self.usable(empty):
+            return False
         if self.finish is Finish.TRUNCATED:
             return self.output_limit == 0 or (output_limit is not None and output_limit <= self.output_limit)
         return output_limit is None or self.output_tokens <= output_limit

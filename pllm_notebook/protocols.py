@@ -218,7 +218,7 @@ class Store(Protocol):
         """
 
     def note_valid(self, keys: Sequence[str]) -> None:
-        """Forget the failures of stored replies that were no valid answers (`SCHEMA`, `INVALID_JSON`) and are now.
+        """Forget the failures of stored replies that were no valid answers (`SCHEMA`, `INVALID_JSON`, `EMPTY`) and are.
 
         Costs next to nothing where there is none. Any other failure is forgotten when its call is `put`.
         """

@@ -41,6 +41,10 @@ class FailureKind(StrEnum):
     TRUNCATED = "truncated"
     INVALID_JSON = "invalid_json"
     SCHEMA = "schema"
+    # It came whole and was paid for, and asking again may bring an answer: it ended for a reason that is not a normal
+    # end, or it holds nothing.
+    UNFINISHED = "unfinished"
+    EMPTY = "empty"
     # The model called tools, and nobody was told to run them; or they were run, and it went on calling.
     TOOL_CALL = "tool_call"
     # The provider rejected this one request.
@@ -95,6 +99,8 @@ _RETRIED = frozenset(
         FailureKind.CONNECTION,
         FailureKind.TIMEOUT,
         FailureKind.MALFORMED,
+        FailureKind.UNFINISHED,
+        FailureKind.EMPTY,
         FailureKind.EXPIRED,
         FailureKind.MISSING,
     }
@@ -114,7 +120,8 @@ _MAYBE_PAID = frozenset({FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKin
 class Finish(StrEnum):
     """How a reply ended. Only `COMPLETE` and `CALLED` can become a value.
 
-    `CALLED` is a whole reply that calls tools, with or without words beside the calls.
+    `CALLED` is a whole reply that calls tools, with or without words beside the calls. `UNFINISHED` is one whose
+    reason to end is none of those that its format has for a whole reply.
     """
 
     COMPLETE = "complete"
@@ -122,6 +129,7 @@ class Finish(StrEnum):
     TRUNCATED = "truncated"
     REFUSED = "refused"
     FILTERED = "filtered"
+    UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Options:
         agreement_column: Name of a column for the share of samples that agree.
         max_retries: Times a failed request is sent again.
         max_repairs: Turns in which the model is shown its validation errors.
+        allow_empty: Whether a reply without text is an answer; otherwise it is a failure that can be retried.
         max_cost_usd: Ceiling for this run, in US dollars.
         concurrency: Ceiling for calls in flight.
         requests_per_min: Ceiling of our own.
@@ -97,6 +98,7 @@ class Options:
     agreement_column: str | None = None
     max_retries: int = 5
     max_repairs: int = 1
+    allow_empty: bool = False
     max_cost_usd: float | None = None
     concurrency: int | None = None
     requests_per_min: float | None = None
@@ -279,7 +281,7 @@ _AT_LEAST: dict[str, float] = {
 }
 _WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack", "samples", "max_turns"}
 _TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column", "tool_choice"}
-_YES_OR_NO = {"hedge", "confirm", "wait", "run_tools", "parallel_tool_calls"}
+_YES_OR_NO = {"hedge", "allow_empty", "confirm", "wait", "run_tools", "parallel_tool_calls"}
 _LISTS = ("columns", "models", "images", "tools")
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s", "validator_timeout_s", "tool_timeout_s"}
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from pllm_notebook.engine.exchanges import limits_in, strand, surprised, too_late
 from pllm_notebook.engine.feed import Exchange, Feed, Job, Landing
 from pllm_notebook.engine.flight import Flight, cancelled
 from pllm_notebook.engine.hedging import Hedging
@@ -25,7 +26,6 @@ from pllm_notebook.engine.retry import retry_delay_s
 from pllm_notebook.engine.traffic import Traffic
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
-from pllm_notebook.redaction import redacted
 
 __all__ = ["Lane"]
 
@@ -258,6 +258,7 @@ class Lane:
                 try:
                     await self._fly(flight)
                 except Exception as error:
+                    self._wreck(flight, error)
                     self._break(error)
             flight = self._pump(me)
 
@@ -266,26 +267,38 @@ class Lane:
         assert self._transport is not None
         flight.departed = True
         content = b""
+        raw: RawReply | None = None
         try:
             content = flight.passengers[0][1].content()
             raw = await self._transport.post(self._path, content)
-            exchange = Exchange(self._read(raw), raw, self._limits(raw))
+            exchange = Exchange(self._read(raw), raw, limits_in(self.name, self._limits, raw))
         except asyncio.CancelledError:
             # Nothing arrived. No await follows an arrival, so an answer that is here is never cancelled.
             if not flight.late or flight.task.uncancel():
                 self._land(flight, None, loop.time(), content)
                 self.poke()
                 raise
-            exchange = _too_late(flight)
+            exchange = too_late(flight)
         except TimeoutError:  # a transport's own
-            exchange = _too_late(flight)
+            exchange = too_late(flight)
         except TransportFault as fault:
             exchange = Exchange(Failure(fault.kind, fault.message), None, None)
         except Exception as error:  # a fault of ours must not leave rows waiting for ever
-            logger.exception("%s: a request could not be made", self.name)
-            failed = Failure(FailureKind.INPUT, redacted(f"{type(error).__name__}: {error}"))
-            exchange = Exchange(failed, None, None)
+            exchange = surprised(self.name, error, content, raw)
         self._land(flight, exchange, loop.time(), content)
+
+    def _wreck(self, flight: Flight, error: Exception) -> None:
+        """Clean up after a landing that failed halfway: no later call may join a flight that is over."""
+        if flight.twin is not None:
+            self._hedging.abandon(flight.twin)
+        if self._traffic.flights.get(flight.key) is flight:
+            del self._traffic.flights[flight.key]
+        if not flight.over:
+            flight.over = True
+            self._traffic.requests -= 1
+            for feed, _ in flight.passengers:
+                feed.in_flight -= 1
+        strand(self.name, flight, error)
 
     def _land(self, flight: Flight, exchange: Exchange | None, now: float, content: bytes) -> None:
         """End a flight: tell the limiter, then each run that was aboard."""
@@ -312,7 +325,9 @@ class Lane:
             and self._heal(exchange.result, content)
         )
         leader = True
-        for feed, job in flight.passengers:
+        while flight.passengers:
+            # Taken off first: whoever has been told is not told again, whatever fails on the way.
+            feed, job = flight.passengers.pop(0)
             feed.in_flight -= 1
             job.sent += 1 if leader else 0
             if exchange is not None:
@@ -381,8 +396,3 @@ class Lane:
         if pause > 0 and self.limiter.paused_until > self._pause_told:
             self._pause_told = self.limiter.paused_until
             logger.info("%s: pausing %.2f s (%s)", self.name, pause, result.kind)
-
-
-def _too_late(flight: Flight) -> Exchange:
-    message = f"No whole reply within timeout_s={flight.timeout_s:g} s."
-    return Exchange(Failure(FailureKind.TIMEOUT, message), None, None)

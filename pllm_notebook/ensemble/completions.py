@@ -50,6 +50,8 @@ _INVALID = frozenset(
         FailureKind.TRUNCATED,
         FailureKind.INVALID_JSON,
         FailureKind.SCHEMA,
+        FailureKind.UNFINISHED,
+        FailureKind.EMPTY,
     }
 )
 

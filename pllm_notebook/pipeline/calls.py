@@ -20,6 +20,7 @@ __all__ = ["PARAMETERS", "Call", "ask_of", "checked", "salted", "tools_of"]
 
 PARAMETERS = frozenset(
     {
+        "allow_empty",
         "extra_body",
         "max_output_tokens",
         "max_repairs",

@@ -206,7 +206,7 @@ class Place:
         entry = store.queued(key) or store.get_many([key]).get(key)
         failed: Failed | None = None
         stale = entry is not None and not _is_of(entry.about["created_at"], since)
-        if entry is not None and entry.serves(ask.output_limit) and not stale:
+        if entry is not None and entry.serves(ask.output_limit, ask.takes_empty) and not stale:
             seen = _Seen(store, entry)
             (settled,) = settle(ask, seen, lambda row: call.prompt, [Arrival(0, key, entry, 0)])
             if not isinstance(settled, Outcome):

@@ -195,7 +195,7 @@ class OneByOne:
         if self._store is None or ask.options.cache == "refresh":
             return None
         entry = self._store.get_many([key]).get(key)
-        return entry if entry is not None and entry.serves(ask.output_limit) else None
+        return entry if entry is not None and entry.serves(ask.output_limit, ask.takes_empty) else None
 
     def _keep(self, key: str, entry: Entry) -> None:
         if self._store is None:

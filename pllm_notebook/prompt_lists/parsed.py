@@ -15,6 +15,7 @@ from pllm_notebook.prompt_lists.lines import Result, read_result
 from pllm_notebook.prompt_lists.outputs import GeneratedJsonObject, LLMOutput, LLMToolCall
 from pllm_notebook.protocols import MalformedReply, Wire
 from pllm_notebook.providers.anthropic import Messages
+from pllm_notebook.providers.decoding import decoded
 from pllm_notebook.providers.google import Generate
 from pllm_notebook.providers.openai import Chat, Responses
 from pllm_notebook.records import FailureKind, Finish, Reply
@@ -34,6 +35,7 @@ _UNUSABLE = {
     Finish.TRUNCATED: (FailureKind.TRUNCATED, "The reply was cut off at the output limit."),
     Finish.REFUSED: (FailureKind.REFUSAL, "The model refused."),
     Finish.FILTERED: (FailureKind.FILTERED, "The provider's content filter stopped the reply."),
+    Finish.UNFINISHED: (FailureKind.UNFINISHED, "The reply ended for a reason that is not a normal end."),
 }
 
 
@@ -93,7 +95,7 @@ def _output(result: Result, place: int, rates: dict[tuple[str, str], Rate | None
     wire, maker = found
     output.result_type = wire.form
     try:
-        reply = wire.decode(body)
+        reply = decoded(wire, body)
     except MalformedReply as error:
         output.error = f"{FailureKind.MALFORMED}: The provider's reply is not what it documents: {error}."
         return output

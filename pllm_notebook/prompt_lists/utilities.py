@@ -24,6 +24,7 @@ logger = logging.getLogger("pllm_notebook")
 
 # Options of `df.llm.parse` that a list takes for all its prompts; what the prompts themselves say is not among them.
 _OPTIONS = (
+    "allow_empty",
     "cache",
     "concurrency",
     "confirm",

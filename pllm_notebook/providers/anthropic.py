@@ -12,7 +12,7 @@ from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import anthropic_blocks as blocks
-from pllm_notebook.providers import refusals
+from pllm_notebook.providers import refusals, typed
 from pllm_notebook.providers.bodies import (
     extra,
     instructed,
@@ -45,7 +45,12 @@ _BY_TYPE = {
 }
 # A spend limit is a 429 that waiting does not lift (anthropic/_exceptions.py).
 _SPEND = ("contract_spend_limit", "enforced_spend_limit")
+# A turn that was paused ("pause_turn") and whatever else comes is no answer.
 _FINISH = {
+    "": Finish.COMPLETE,
+    "end_turn": Finish.COMPLETE,
+    "stop_sequence": Finish.COMPLETE,
+    "tool_use": Finish.COMPLETE,
     "max_tokens": Finish.TRUNCATED,
     "model_context_window_exceeded": Finish.TRUNCATED,
     "refusal": Finish.REFUSED,
@@ -122,21 +127,24 @@ class Messages:
         return body.get("max_tokens")
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
-        try:
-            content, stop = body["content"], body["stop_reason"]
-            text = "".join(block["text"] for block in content if block["type"] == "text")
-            calls = blocks.calls(content)
-        except (KeyError, TypeError) as error:
-            raise MalformedReply(f"no content ({error!r})") from None
-        finish = _FINISH.get(stop, Finish.CALLED if calls else Finish.COMPLETE)
+        if not isinstance(body.get("content"), list):
+            raise MalformedReply("no content")
+        content = typed.mappings(body["content"], "content")
+        stop = typed.text(body.get("stop_reason"), "stop_reason")
+        said = [block for block in content if block.get("type") == "text"]
+        calls = blocks.calls(content)
+        finish = _FINISH.get(stop, Finish.UNFINISHED)
+        if finish is Finish.COMPLETE and calls:
+            finish = Finish.CALLED
         called = finish is Finish.CALLED
+        details = typed.mapping(body.get("stop_details"), "stop_details")
         return Reply(
-            text=text,
+            text="".join(typed.text(block.get("text"), "text") for block in said),
             finish=finish,
             usage=_usage(body.get("usage")),
-            model=body.get("model") or "",
-            request_id=body.get("id") or "",
-            detail=(body.get("stop_details") or {}).get("category") or "",
+            model=typed.label(body.get("model")),
+            request_id=typed.label(body.get("id")),
+            detail=typed.text(details.get("category"), "category") or (stop if finish is Finish.UNFINISHED else ""),
             calls=calls if called else (),
             # Unchanged: its thinking is signed.
             echo=Echo(self.form, orjson.dumps(content).decode()) if called else None,
@@ -198,15 +206,15 @@ def connect(key: Key, address: Address) -> StainlessTransport:
 
 
 def _usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict) or usage.get("input_tokens") is None:
+    if not isinstance(usage, dict):
         return None
-    read = usage.get("cache_read_input_tokens") or 0
-    written = usage.get("cache_creation_input_tokens") or 0
-    details = usage.get("output_tokens_details") or {}
-    return Usage(
-        usage["input_tokens"] + read + written,  # Anthropic's own number leaves the cache out
-        usage.get("output_tokens") or 0,
-        read,
-        written,
-        details.get("thinking_tokens") or 0,
-    )
+    details = usage.get("output_tokens_details")
+    details = {} if details is None else details
+    read, written = (usage.get(f"cache_{kind}_input_tokens") for kind in ("read", "creation"))
+    parts = [typed.tokens(0 if part is None else part) for part in (read, written)]
+    # Anthropic's own number leaves the cache out.
+    counted = [typed.tokens(usage.get("input_tokens")), *parts]
+    if None in counted or not isinstance(details, dict):
+        return None
+    total = sum(part for part in counted if part is not None)
+    return typed.usage(total, usage.get("output_tokens"), read, written, details.get("thinking_tokens"))

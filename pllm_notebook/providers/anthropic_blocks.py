@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from pllm_notebook.conversation import Media, Request, ToolCall, Turn
+from pllm_notebook.protocols import MalformedReply
+from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import arguments_of, echoed
 from pllm_notebook.providers.media import PDF, is_image, untaken
 
@@ -59,13 +59,21 @@ def tools(request: Request) -> dict[str, Any]:
     return fields if choice == {"type": "auto"} else fields | {"tool_choice": choice}
 
 
-def calls(content: Sequence[Any]) -> tuple[ToolCall, ...]:
-    """Read the calls of the caller's tools; tools that run at Anthropic's are none of them."""
-    return tuple(
-        ToolCall(block["id"], block["name"], orjson.dumps(block["input"]).decode())
-        for block in content
-        if block["type"] == "tool_use"
-    )
+def calls(content: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
+    """Read the calls of the caller's tools; tools that run at Anthropic's are none of them.
+
+    Raises:
+        MalformedReply: If one is not a call.
+    """
+    return typed.calls([_call(block) for block in content if block.get("type") == "tool_use"])
+
+
+def _call(block: Mapping[str, Any]) -> ToolCall:
+    call_id = typed.text(block.get("id"), "a tool_use block's id")
+    if not call_id:
+        raise MalformedReply("a tool_use block without an id")
+    name = typed.text(block.get("name"), "a tool_use block's name")
+    return ToolCall(call_id, name, typed.arguments(block.get("input"), "a tool_use block's input"))
 
 
 def marked(text: str) -> dict[str, Any]:

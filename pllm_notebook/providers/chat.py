@@ -10,7 +10,7 @@ import orjson
 from pllm_notebook.conversation import Echo, Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
-from pllm_notebook.providers import openai_says
+from pllm_notebook.providers import openai_says, typed
 from pllm_notebook.providers.bodies import (
     echoed,
     extra,
@@ -24,10 +24,21 @@ from pllm_notebook.providers.bodies import (
 from pllm_notebook.providers.media import PDF, data_url, is_image, untaken
 from pllm_notebook.records import Failure, Finish, LimitReport, RawReply, Reply
 
-__all__ = ["Chat", "keyed"]
+__all__ = ["Chat", "answered", "keyed"]
 
 # What OpenAI takes of a message of its own; other servers want back what they wrote beside it (reasoning, signatures).
 _ECHOED = frozenset({"role", "content", "tool_calls"})
+# In lower case. Servers that speak the format have words of their own for a whole answer and for one that was cut off;
+# whatever is not here ("error", "abort", "insufficient_system_resource") is no answer.
+_FINISH = {
+    **dict.fromkeys(
+        ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls", "function_call"),
+        Finish.COMPLETE,
+    ),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens"), Finish.TRUNCATED),
+    "content_filter": Finish.FILTERED,
+}
+_THINKING = (("<think>", "</think>"), ("<seed:think>", "</seed:think>"))
 
 
 class Chat:
@@ -108,29 +119,28 @@ class Chat:
         return body.get("max_completion_tokens") or body.get("max_tokens")
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
-        try:
-            choice = body["choices"][0]
-            message = choice["message"]
-            content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
-            calls = _calls(message)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise MalformedReply(f"no choices[0].message ({error!r})") from None
-        if isinstance(content, list):  # some servers answer in parts
-            content = "".join(part.get("text", "") for part in content)
-        if finish == "length":
-            end = Finish.TRUNCATED
-        elif finish == "content_filter":
-            end = Finish.FILTERED
-        else:
+        choices = typed.mappings(body.get("choices"), "choices")
+        if not choices:
+            raise MalformedReply("no choices[0].message")
+        choice = choices[0]
+        finish = typed.text(choice.get("finish_reason"), "finish_reason").lower()
+        # Azure leaves the message out where its filter took the answer away.
+        if "message" not in choice and finish != "content_filter":
+            raise MalformedReply("no choices[0].message")
+        message = typed.mapping(choice.get("message"), "message")
+        refusal = typed.text(message.get("refusal"), "refusal")
+        calls = _calls(message)
+        end = _FINISH.get(finish, Finish.UNFINISHED)
+        if end is Finish.COMPLETE:
             end = Finish.REFUSED if refusal else Finish.CALLED if calls else Finish.COMPLETE
         called = end is Finish.CALLED
         return Reply(
-            text=content or "",
+            text=answered(_content(message.get("content"))),
             finish=end,
             usage=openai_says.usage_of(body.get("usage"), "prompt_tokens", "completion_tokens"),
-            model=body.get("model") or "",
-            request_id=body.get("id") or "",
-            detail=refusal or "",
+            model=typed.label(body.get("model")),
+            request_id=typed.label(body.get("id")),
+            detail=refusal or (finish if end is Finish.UNFINISHED else ""),
             calls=calls if called else (),
             echo=self._echo(message) if called else None,
         )
@@ -189,7 +199,8 @@ class Chat:
         )
 
     def _echo(self, message: Mapping[str, Any]) -> Echo | None:
-        if not all(call.get("id") for call in message["tool_calls"]):
+        made: list[dict[str, Any]] = message.get("tool_calls") or []
+        if not made or not all(call.get("id") for call in made):
             return None  # its results could not name the calls
         said = {"role": "assistant"} | {name: part for name, part in message.items() if part or name == "content"}
         return Echo(self.form, orjson.dumps(said).decode())
@@ -200,15 +211,42 @@ def keyed(body: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"prompt_cache_key": name} | dict(body)
 
 
+def answered(text: str) -> str:
+    """Return a text without the thinking that its server left before it.
+
+    Some servers do not tell a model's thinking from its answer: `<think>…</think>` comes first, or only its end where
+    the beginning was put into the model's mouth. Thinking without an end leaves no answer.
+    """
+    said = text.lstrip()
+    for opening, closing in _THINKING:
+        if said.startswith(opening):
+            return said[len(opening) :].partition(closing)[2].lstrip()
+        before, found, after = text.partition(closing)
+        if found and opening not in before:
+            return after.lstrip()
+    return text
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, list):  # some servers answer in parts
+        return "".join(typed.text(part.get("text"), "text") for part in typed.mappings(content, "content"))
+    return typed.text(content, "content")
+
+
 def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     calls = []
-    for index, call in enumerate(message.get("tool_calls") or ()):
-        function = call["function"]
-        arguments = function.get("arguments") or "{}"
-        if not isinstance(arguments, str):  # some servers write an object
-            arguments = orjson.dumps(arguments).decode()
-        calls.append(ToolCall(call.get("id") or numbered(index), function["name"], arguments))
-    return tuple(calls)
+    for index, call in enumerate(typed.mappings(message.get("tool_calls"), "tool_calls")):
+        function = typed.mapping(call.get("function"), "function")
+        call_id = typed.text(call.get("id"), "a tool call's id") or numbered(index)
+        calls.append(_call(call_id, function))
+    if not calls and message.get("function_call"):  # before there were several
+        calls.append(_call(numbered(0), typed.mapping(message["function_call"], "function_call")))
+    return typed.calls(calls)
+
+
+def _call(call_id: str, function: Mapping[str, Any]) -> ToolCall:
+    name = typed.text(function.get("name"), "a tool call's name")
+    return ToolCall(call_id, name, typed.arguments(function.get("arguments"), "a tool call's arguments"))
 
 
 def _anew() -> UsageError:

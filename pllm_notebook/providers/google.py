@@ -13,7 +13,7 @@ from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingPackageError
 from pllm_notebook.protocols import MalformedReply, TransportFault
 from pllm_notebook.providers import google_parts as parts
-from pllm_notebook.providers import refusals
+from pllm_notebook.providers import refusals, typed
 from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
 from pllm_notebook.providers.client_faults import fault_of, what_broke
 from pllm_notebook.providers.connections import RedirectRefused, session
@@ -23,7 +23,8 @@ from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, Raw
 __all__ = ["Generate", "connect"]
 
 _OURS = frozenset({"contents", "model", "systemInstruction"})
-_FINISH = {"MAX_TOKENS": Finish.TRUNCATED}
+# Whatever else comes (UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS) is no answer.
+_FINISH = {"STOP": Finish.COMPLETE, "MAX_TOKENS": Finish.TRUNCATED}
 _FILTERS = frozenset(
     {"SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "LANGUAGE", "OTHER"}
 )
@@ -89,28 +90,28 @@ class Generate:
     def decode(self, body: Mapping[str, Any]) -> Reply:
         about: dict[str, Any] = {
             "usage": _usage(body.get("usageMetadata")),
-            "model": body.get("modelVersion") or "",
-            "request_id": body.get("responseId") or "",
+            "model": typed.label(body.get("modelVersion")),
+            "request_id": typed.label(body.get("responseId")),
         }
-        try:
-            blocked = (body.get("promptFeedback") or {}).get("blockReason")
-            candidates = body.get("candidates") or []
-            if not candidates and blocked:
-                return Reply(text="", finish=Finish.FILTERED, detail=blocked, **about)
-            content = candidates[0].get("content") or {}
-            said = content.get("parts") or []
-            text = "".join(part.get("text", "") for part in said if not part.get("thought"))
-            calls = parts.calls(said)
-            reason = candidates[0].get("finishReason") or "STOP"
-        except (IndexError, TypeError, AttributeError) as error:
-            raise MalformedReply(f"no candidates[0].content ({error!r})") from None
+        feedback = typed.mapping(body.get("promptFeedback"), "promptFeedback")
+        blocked = typed.text(feedback.get("blockReason"), "blockReason")
+        candidates = typed.mappings(body.get("candidates"), "candidates")
+        if not candidates and blocked:
+            return Reply(text="", finish=Finish.FILTERED, detail=blocked, **about)
+        if not candidates:
+            raise MalformedReply("no candidates[0].content")
+        content = typed.mapping(candidates[0].get("content"), "content")
+        said = typed.mappings(content.get("parts"), "parts")
+        text = "".join(typed.text(part.get("text"), "text") for part in said if not part.get("thought"))
+        calls = parts.calls(said)
+        reason = typed.text(candidates[0].get("finishReason"), "finishReason") or "STOP"
         if reason in ("MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL"):
             raise MalformedReply(f"finishReason {reason}")
-        if calls and reason == "STOP":
+        end = Finish.FILTERED if reason in _FILTERS else _FINISH.get(reason, Finish.UNFINISHED)
+        if calls and end is Finish.COMPLETE:
             # Unchanged: its thoughts are signed.
             echo = Echo(self.form, orjson.dumps(content).decode())
             return Reply(text=text, finish=Finish.CALLED, calls=calls, echo=echo, **about)
-        end = Finish.FILTERED if reason in _FILTERS else _FINISH.get(reason, Finish.COMPLETE)
         return Reply(text=text, finish=end, detail="" if reason == "STOP" else reason, **about)
 
     def refuse(self, raw: RawReply) -> Failure:
@@ -206,13 +207,12 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict) or usage.get("promptTokenCount") is None:
+    if not isinstance(usage, dict):
         return None
-    thoughts = usage.get("thoughtsTokenCount") or 0
-    return Usage(
-        usage["promptTokenCount"] + (usage.get("toolUsePromptTokenCount") or 0),
-        (usage.get("candidatesTokenCount") or 0) + thoughts,  # thinking is billed as output
-        usage.get("cachedContentTokenCount") or 0,
-        0,
-        thoughts,
-    )
+    # A count of 0 is left out. Thinking is billed as output, and a tool's prompt as input.
+    names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+    counted = [typed.tokens(0 if usage.get(name) is None else usage[name]) for name in names]
+    given, tools, answer, thoughts = counted
+    if given is None or tools is None or answer is None or thoughts is None or usage.get(names[0]) is None:
+        return None
+    return typed.usage(given + tools, answer + thoughts, usage.get("cachedContentTokenCount"), 0, thoughts)

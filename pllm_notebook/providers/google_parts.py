@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from pllm_notebook.conversation import Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import arguments_of, echoed, numbered
 from pllm_notebook.providers.media import PDF, untaken
 
@@ -86,14 +85,22 @@ def tools(request: Request) -> dict[str, Any]:
     return fields
 
 
-def calls(parts: Sequence[Any]) -> tuple[ToolCall, ...]:
-    """Read the calls of a reply, each with an id: Gemini may give none."""
-    made = [part["functionCall"] for part in parts if part.get("functionCall")]
-    return tuple(
-        ToolCall(
-            call.get("id") or numbered(index), call.get("name") or "", orjson.dumps(call.get("args") or {}).decode()
-        )
-        for index, call in enumerate(made)
+def calls(parts: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
+    """Read the calls of a reply, each with an id: Gemini may give none.
+
+    Raises:
+        MalformedReply: If one is not a call.
+    """
+    made = [typed.mapping(part["functionCall"], "functionCall") for part in parts if part.get("functionCall")]
+    return typed.calls(
+        [
+            ToolCall(
+                typed.text(call.get("id"), "a functionCall's id") or numbered(index),
+                typed.text(call.get("name"), "a functionCall's name"),
+                typed.arguments(call.get("args"), "a functionCall's args"),
+            )
+            for index, call in enumerate(made)
+        ]
     )
 
 

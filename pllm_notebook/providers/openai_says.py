@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pllm_notebook.providers import refusals
+from pllm_notebook.providers import refusals, typed
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Usage
 
 __all__ = ["limits", "refuse", "usage_of"]
@@ -56,21 +56,24 @@ def limits(headers: Mapping[str, str]) -> LimitReport | None:
 
 
 def usage_of(usage: Any, total_in: str, total_out: str) -> Usage | None:
-    """Read a reply's tokens, None where it does not tell them.
+    """Read a reply's tokens, None where it does not tell them or they are not numbers of tokens.
 
     Args:
         usage: As the reply has it.
         total_in: The name of the input tokens.
         total_out: The name of the output tokens.
     """
-    if not isinstance(usage, dict) or usage.get(total_in) is None:
+    if not isinstance(usage, dict):
         return None
-    details = usage.get(f"{total_in}_details") or {}
-    produced = usage.get(f"{total_out}_details") or {}
-    return Usage(
-        usage[total_in],
-        usage.get(total_out) or 0,
-        details.get("cached_tokens") or 0,
-        details.get("cache_write_tokens") or 0,
-        produced.get("reasoning_tokens") or 0,
+    details, produced = usage.get(f"{total_in}_details"), usage.get(f"{total_out}_details")
+    details = {} if details is None else details
+    produced = {} if produced is None else produced
+    if not isinstance(details, dict) or not isinstance(produced, dict):
+        return None
+    return typed.usage(
+        usage.get(total_in),
+        usage.get(total_out),
+        details.get("cached_tokens"),
+        details.get("cache_write_tokens"),
+        produced.get("reasoning_tokens"),
     )

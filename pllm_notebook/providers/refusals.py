@@ -16,7 +16,7 @@ from pllm_notebook.providers.connections import place_of
 from pllm_notebook.records import Failure, FailureKind, RawReply
 from pllm_notebook.redaction import redacted
 
-__all__ = ["beginning", "body_of", "failure", "number", "retry_after_s", "seconds"]
+__all__ = ["beginning", "body_of", "failure", "number", "retry_after_s", "seconds", "unexplained"]
 
 _BY_STATUS = {
     400: FailureKind.BAD_REQUEST,
@@ -107,6 +107,11 @@ def _redirected(raw: RawReply) -> str:
         f"HTTP {raw.status}: the address redirects to {place}. A redirect is not followed, since the key and the rows "
         f"would go along; if you trust that address, set it as the server's."
     )
+
+
+def unexplained(raw: RawReply) -> Failure:
+    """Build the failure for a response of which nothing but its status can be read."""
+    return failure(RawReply(raw.status, {}, raw.body), "")
 
 
 def beginning(raw: RawReply) -> str:

@@ -10,7 +10,7 @@ import orjson
 from pllm_notebook.conversation import Echo, Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import MalformedReply
-from pllm_notebook.providers import openai_says
+from pllm_notebook.providers import openai_says, typed
 from pllm_notebook.providers.bodies import echoed, extra, instructed, object_at, prefilled, schema_instruction
 from pllm_notebook.providers.chat import keyed
 from pllm_notebook.providers.media import PDF, data_url, is_image, untaken
@@ -20,6 +20,8 @@ __all__ = ["Responses"]
 
 # What a reasoning model thought before it called a tool: it is not stored there, so it must come back with the results.
 _REASONING = "reasoning.encrypted_content"
+# Why a Response is incomplete; the rest ended for no reason that an answer ends for.
+_CUT_OFF = {"": Finish.TRUNCATED, "max_output_tokens": Finish.TRUNCATED, "content_filter": Finish.FILTERED}
 
 
 class Responses:
@@ -78,38 +80,43 @@ class Responses:
         return body.get("max_output_tokens")
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
-        try:
-            status, output = body["status"], body["output"]
-            texts, refusals_seen, calls = [], [], []
-            for item in output:
-                if item["type"] == "function_call":
-                    calls.append(ToolCall(item["call_id"], item["name"], item["arguments"] or "{}"))
-                # Commentary is the model thinking aloud; only the final answer is one.
-                if item["type"] != "message" or item.get("phase") == "commentary":
-                    continue
-                for part in item["content"]:
-                    if part["type"] == "refusal":
-                        refusals_seen.append(part["refusal"])
-                    else:
-                        texts.append(part["text"])
-        except (KeyError, TypeError) as error:
-            raise MalformedReply(f"no output ({error!r})") from None
-        if status not in ("completed", "incomplete"):
-            raise MalformedReply(f"status {status!r}")
-        reason = (body.get("incomplete_details") or {}).get("reason")
-        if status == "incomplete":
-            end = Finish.FILTERED if reason == "content_filter" else Finish.TRUNCATED
+        if "output" not in body:
+            raise MalformedReply("no output")
+        output = typed.mappings(body["output"], "output")
+        status = typed.text(body.get("status"), "status")
+        texts: list[str] = []
+        refusals_seen: list[str] = []
+        calls: list[ToolCall] = []
+        for item in output:
+            kind = typed.text(item.get("type"), "an item's type")
+            if kind == "function_call":
+                calls.append(_call(item))
+            # Commentary is the model thinking aloud; only the final answer is one.
+            if kind != "message" or item.get("phase") == "commentary":
+                continue
+            for part in typed.mappings(item.get("content"), "content"):
+                if part.get("type") == "refusal":
+                    refusals_seen.append(typed.text(part.get("refusal"), "refusal"))
+                else:
+                    texts.append(typed.text(part.get("text"), "text"))
+        made = typed.calls(calls)
+        details = typed.mapping(body.get("incomplete_details"), "incomplete_details")
+        reason = typed.text(details.get("reason"), "reason")
+        if status in ("", "completed"):
+            end = Finish.REFUSED if refusals_seen else Finish.CALLED if made else Finish.COMPLETE
+        elif status == "incomplete":
+            end = _CUT_OFF.get(reason, Finish.UNFINISHED)
         else:
-            end = Finish.REFUSED if refusals_seen else Finish.CALLED if calls else Finish.COMPLETE
+            end = Finish.UNFINISHED
         called = end is Finish.CALLED
         return Reply(
             text="".join(texts),
             finish=end,
             usage=openai_says.usage_of(body.get("usage"), "input_tokens", "output_tokens"),
-            model=body.get("model") or "",
-            request_id=body.get("id") or "",
-            detail=" ".join(refusals_seen),
-            calls=tuple(calls) if called else (),
+            model=typed.label(body.get("model")),
+            request_id=typed.label(body.get("id")),
+            detail=" ".join(refusals_seen) or (reason or status if end is Finish.UNFINISHED else ""),
+            calls=made if called else (),
             echo=Echo(self.form, orjson.dumps(output).decode()) if called else None,
         )
 
@@ -162,6 +169,14 @@ def _tools(request: Request) -> dict[str, Any]:
     if request.parallel_tool_calls is not None:
         fields["parallel_tool_calls"] = request.parallel_tool_calls
     return fields
+
+
+def _call(item: Mapping[str, Any]) -> ToolCall:
+    call_id = typed.text(item.get("call_id"), "a function call's call_id")
+    if not call_id:
+        raise MalformedReply("a function call without a call_id")
+    name = typed.text(item.get("name"), "a function call's name")
+    return ToolCall(call_id, name, typed.arguments(item.get("arguments"), "a function call's arguments"))
 
 
 def _part(media: Media) -> dict[str, Any]:

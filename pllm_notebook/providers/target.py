@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -15,15 +16,18 @@ import orjson
 
 from pllm_notebook.exceptions import MissingKeyError
 from pllm_notebook.protocols import BatchDesk, MalformedReply, Transport, Wire
+from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.desks.opening import RequestForm
 from pllm_notebook.providers.models import refuses_sampling
 from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.providers.refusals import beginning
+from pllm_notebook.providers.refusals import beginning, unexplained
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.schema import Dialect
 
 __all__ = ["Target"]
+
+logger = logging.getLogger("pllm_notebook")
 
 # OpenAI's SDK looks at each response whether this module is loaded, and takes one that is just being loaded for whole.
 # Google's SDK imports it: loaded from another thread while calls of OpenAI's are out, it would fail them.
@@ -153,11 +157,20 @@ class Target:
         return ours and self.quirks.marks
 
     def read(self, raw: RawReply) -> Reply | Failure:
-        """Read a response, whatever its status."""
+        """Read a response, whatever its status. Nothing escapes, whatever it says."""
+        try:
+            return self._read(raw)
+        except Exception as error:  # an error body of a shape that nobody thought of
+            logger.debug("%s: a response could not be read", self.label, exc_info=True)
+            if 200 <= raw.status < 300:
+                return _malformed(raw, f"{type(error).__name__}: {error}"[:300])
+            return unexplained(raw)
+
+    def _read(self, raw: RawReply) -> Reply | Failure:
         if not 200 <= raw.status < 300:
             return self._placed(raw, self.wire.refuse(raw))
         try:
-            body = orjson.loads(raw.body)
+            body = loaded(raw.body)
         except ValueError:
             return _malformed(raw, "not JSON")
         if not isinstance(body, dict):
@@ -165,7 +178,7 @@ class Target:
         if body.get("error"):
             return self.wire.refuse(raw)
         try:
-            return self.wire.decode(body)
+            return decoded(self.wire, body)
         except MalformedReply as error:
             return _malformed(raw, str(error))
 

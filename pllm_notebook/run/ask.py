@@ -85,6 +85,8 @@ class Ask:
         pack: Rows that are asked in one call, None for one row a call.
         packed: The same question, as it is put to a whole pack; its "prompt" is `prompts.packed`. None likewise.
         calls: As given.
+        takes_empty: Whether a reply without text can be an answer.
+        nothing: What a reply without text stands for where there is a type, as JSON.
         toolbox: The tools that it offers, None for none.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that nobody reads.
@@ -122,6 +124,8 @@ class Ask:
         self.system = system
         self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
         beside = None if self.fitted is None else self.fitted.schema
+        self.takes_empty = options.allow_empty or (output is not None and output.takes_null)
+        self.nothing = b"null" if output is not None and output.takes_null else b'""'
         self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
         self._intended = self.intended(self.dialogue(HOLE))
         self.output_limit = target.wire.output_limit(self._intended)

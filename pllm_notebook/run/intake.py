@@ -79,7 +79,9 @@ class Intake:
 
     def take(self, key: str, arrival: Arrival) -> None:
         """Take one reply; nobody can cancel it from here on."""
-        if self._store is None:
+        # What answers no later call must not take the place of an answer that does.
+        fresh = self._ask.options.cache != "refresh" or arrival.entry.usable(self._ask.takes_empty)
+        if self._store is None or not fresh:
             self._read_soon(arrival)
             return
         try:

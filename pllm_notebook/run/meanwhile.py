@@ -84,7 +84,7 @@ class Meanwhile:
             return False
         for key in keys():
             entry = self._store.queued(key) or self._store.get_many([key]).get(key)
-            if entry is not None and entry.serves(self._ask.output_limit):
+            if entry is not None and entry.serves(self._ask.output_limit, self._ask.takes_empty):
                 self._books.open += 1
                 row = self._books.ledger.first_row[call]
                 # Stored once more, which changes nothing, so that its row too is reported after its commit.
@@ -99,7 +99,11 @@ class Meanwhile:
         there = self._store.get_many([arrival.key for arrival in arrivals])
         for arrival in arrivals:
             entry = self._store.queued(arrival.key) or there.get(arrival.key)
-            if entry is not None and arrival.call not in self._afresh and entry.serves(self._ask.output_limit):
+            if (
+                entry is not None
+                and arrival.call not in self._afresh
+                and entry.serves(self._ask.output_limit, self._ask.takes_empty)
+            ):
                 arrival.entry = entry
 
     def _others_landed(self) -> bool:

@@ -177,4 +177,6 @@ class Planner:
         if self._store is None or self._ask.options.cache == "refresh" or not keys:
             return {}
         found = self._store.get_many(keys)
-        return {key: entry for key, entry in found.items() if entry.serves(self._ask.output_limit)}
+        return {
+            key: entry for key, entry in found.items() if entry.serves(self._ask.output_limit, self._ask.takes_empty)
+        }

@@ -97,15 +97,24 @@ class Reception:
         self._meanwhile.own_reply()
         assert landing.raw is not None
         asked = self._packing.asked if self._packing is not None and isinstance(tag, Pack) else self._ask
-        entry = Entry.of(
-            result,
-            landing.raw.body,
-            asked=self._ask.target.label,
-            output_limit=asked.output_limit,
-            cost_usd=cost_usd,
-            latency_s=landing.latency_s,
-            attempts=landing.attempts,
-        )
+        try:
+            entry = Entry.of(
+                result,
+                landing.raw.body,
+                asked=self._ask.target.label,
+                output_limit=asked.output_limit,
+                cost_usd=cost_usd,
+                latency_s=landing.latency_s,
+                attempts=landing.attempts,
+            )
+        except Exception as error:  # what it says of itself cannot be written: its row's failure, and perhaps paid
+            logger.exception("A reply could not be taken in")
+            told = redacted(f"The reply could not be taken in: {type(error).__name__}: {error}"[:500])
+            self._books.open -= 1
+            failure = Failure(FailureKind.MALFORMED, told, 200, result.text[:2000], landing.attempts, cost_usd=None)
+            self._fail(tag, failure)
+            self._owner.go_on()
+            return
         if isinstance(tag, Pack):
             self._take_pack(tag, entry, rung)
         elif isinstance(tag, int):

@@ -9,15 +9,16 @@ never been in a pack.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-
-import orjson
 
 from pllm_notebook.conversation import Body, Dialogue, Prompt, Turn
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
+from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.records import Failure, FailureKind, Finish
+from pllm_notebook.redaction import redacted
 from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, PromptLost, Repair
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
@@ -26,6 +27,8 @@ from pllm_notebook.schema import Invalid, extract_json, repair_lines
 from pllm_notebook.tools import Called, ReadCall, as_written
 
 __all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair", "Settled", "settle", "with_results"]
+
+logger = logging.getLogger("pllm_notebook")
 
 Settled = Outcome | Repair | Calling
 """What becomes of a reply: the row's outcome, a further call, or tools to run."""
@@ -37,13 +40,23 @@ _UNUSABLE = {
     ),
     Finish.REFUSED: (FailureKind.REFUSAL, "The model refused{detail}."),
     Finish.FILTERED: (FailureKind.FILTERED, "The provider's content filter stopped the reply{detail}."),
+    Finish.UNFINISHED: (
+        FailureKind.UNFINISHED,
+        "The reply ended for a reason that is not a normal end{detail}. Running the cell again asks again.",
+    ),
 }
+
+_EMPTY = (
+    "The reply holds no text. Running the cell again asks again; allow_empty=True takes an empty reply as the answer."
+)
 
 
 def settle(
     ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrivals: Sequence[Arrival]
 ) -> list[Settled]:
-    """Read *arrivals*, in order.
+    """Read *arrivals*, in order, one by one where a group cannot be read. Nothing escapes.
+
+    A reply that cannot be read by itself either is the failure of its own row.
 
     Args:
         ask: The question.
@@ -51,14 +64,37 @@ def settle(
         prompt: Makes one row's prompt.
         arrivals: What came; all are read at once, since validating in bulk costs a third less.
     """
+    try:
+        return _settle(ask, store, prompt, arrivals)
+    except Exception:
+        logger.debug("A group of %d replies could not be read", len(arrivals), exc_info=True)
+    settled: list[Settled] = []
+    for arrival in arrivals:
+        try:
+            settled += _settle(ask, store, prompt, [arrival])
+        except Exception as error:
+            logger.exception("A reply could not be read")
+            settled.append(_unread(arrival, error))
+    return settled
+
+
+def _settle(
+    ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrivals: Sequence[Arrival]
+) -> list[Settled]:
     settled: list[Settled | None] = [None] * len(arrivals)
-    whole = [i for i, arrival in enumerate(arrivals) if arrival.entry.finish is Finish.COMPLETE]
+    whole = []
+    for i, arrival in enumerate(arrivals):
+        if arrival.entry.finish is Finish.COMPLETE:
+            if arrival.entry.text or ask.takes_empty:
+                whole.append(i)
+            else:
+                settled[i] = _empty(ask, store, prompt, arrival)
     if ask.fitted is None:
         for i in whole:
             text = arrivals[i].entry.text.decode("utf-8", "surrogatepass")
-            settled[i] = _value(arrivals[i], Called(text, ()) if ask.calls else text)
+            settled[i] = _text(ask, arrivals[i], text)
     else:
-        parsed = ask.fitted.parse_many([arrivals[i].entry.text for i in whole])
+        parsed = ask.fitted.parse_many([arrivals[i].entry.text or ask.nothing for i in whole])
         for i, value in zip(whole, parsed, strict=True):
             if type(value) is Invalid:
                 settled[i] = _invalid(ask, store, prompt, arrivals[i], value)
@@ -70,6 +106,32 @@ def settle(
         else outcome  # every complete one has been filled in
         for i, outcome in enumerate(settled)
     ]
+
+
+def _unread(arrival: Arrival, error: Exception) -> Outcome:
+    told = redacted(f"The reply could not be read: {type(error).__name__}: {error}"[:500])
+    try:
+        return _failed(arrival, FailureKind.MALFORMED, told)
+    except Exception:  # what is known of it cannot be read either
+        raw = arrival.entry.text.decode("utf-8", "replace")
+        failure = Failure(FailureKind.MALFORMED, told, status=200, raw=raw, attempts=1, cost_usd=None)
+        return Outcome(None, failure, arrival.key, (), arrival.cached)
+
+
+def _text(ask: Ask, arrival: Arrival, text: str) -> Outcome:
+    if not ask.calls:
+        return _value(arrival, text)
+    demanded = ask.toolbox is not None and ask.toolbox.choice not in ("auto", "none")
+    if demanded and ask.target.quirks.forced:
+        message = "A tool call was demanded (tool_choice), and the model answered without one."
+        return _failed(arrival, FailureKind.TOOL_CALL, message)
+    return _value(arrival, Called(text, ()))
+
+
+def _empty(ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrival: Arrival) -> Settled:
+    if "pack" in arrival.entry.about:
+        return _by_itself(ask, store, prompt, arrival, FailureKind.EMPTY, _EMPTY)
+    return _failed(arrival, FailureKind.EMPTY, _EMPTY, arrival.entry.raw[:2000].decode("utf-8", "replace"))
 
 
 def _value(arrival: Arrival, value: object) -> Outcome:
@@ -114,7 +176,7 @@ def _invalid(
         # A server that enforced the schema could not have written this.
         quirks.step_down(ask.target.label, arrival.rung)
     if "pack" in arrival.entry.about:
-        return _by_itself(ask, store, prompt, arrival, invalid)
+        return _by_itself(ask, store, prompt, arrival, invalid.kind, invalid.message)
     if invalid.kind is FailureKind.INVALID_JSON:
         found = extract_json(text)
         if found is not None:
@@ -145,7 +207,7 @@ def _further(
     """Go on with a further turn, in the store as far as it goes; None where it would have to be sent and must not."""
     key = ask.key_of(said)
     known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None
-    if known is not None and known.serves(ask.output_limit):
+    if known is not None and known.serves(ask.output_limit, ask.takes_empty):
         return settle(ask, store, prompt, [arrival.followed(key, known, said, told, repair=repair)])[0]
     return None if ask.options.cache == "only" else NextTurn(arrival, key, said, told, repair)
 
@@ -182,7 +244,7 @@ def _called(ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arri
     if isinstance(said, Failure):
         return _failed(arrival, said.kind, said.message)
     # The reply in its provider's own form: signatures in it must come back as they were.
-    reply = ask.target.wire.decode(orjson.loads(entry.raw))
+    reply = decoded(ask.target.wire, loaded(entry.raw))
     spoken = Turn("assistant", reply.text, calls=calls, echo=reply.echo)
     calling = Calling(
         arrival, replace(said, turns=(*said.turns, spoken)), read, _known_results(ask, store, arrival, read)
@@ -229,18 +291,23 @@ def with_results(
 
 
 def _by_itself(
-    ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrival: Arrival, invalid: Invalid
+    ask: Ask,
+    store: Store | None,
+    prompt: Callable[[int], Prompt],
+    arrival: Arrival,
+    kind: FailureKind,
+    message: str,
 ) -> Settled:
     words = ask.words(prompt(arrival.row))
     assert not isinstance(words, Failure)  # it has been in a pack
     key = ask.plain_key(words)
     metas = (*arrival.metas, arrival.entry.meta)
     known = store.get_many([key]).get(key) if store is not None and ask.options.cache in ("use", "only") else None
-    if known is not None and known.serves(ask.output_limit):
+    if known is not None and known.serves(ask.output_limit, ask.takes_empty):
         later = Arrival(arrival.call, key, known, arrival.row, metas=metas, cached=arrival.cached)
         return settle(ask, store, prompt, [later])[0]
     if ask.options.cache == "only":
-        return _failed(arrival, invalid.kind, invalid.message)
+        return _failed(arrival, kind, message)
     return Alone(arrival.call, arrival.row, key, metas)
 
 

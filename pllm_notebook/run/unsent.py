@@ -120,7 +120,7 @@ class Unsent:
         known = self._known(new)
         if len(self.replies) < _REPLIES:
             self.replies += list(known.values())[:_REPLIES]
-        hits = {key for key, entry in known.items() if entry.serves(self._ask.output_limit)}
+        hits = {key for key, entry in known.items() if entry.serves(self._ask.output_limit, self._ask.takes_empty)}
         rejected = self._rejected(new, hits)
         waiting = set(self._waiting([key for key in new if key not in hits and key not in rejected]))
         self.cached += len(hits)
@@ -135,7 +135,7 @@ class Unsent:
             return {}
         known = store.get_many(list(new))
         if ask.pack is not None:
-            left = [key for key in new if key not in known or not known[key].serves(ask.output_limit)]
+            left = [key for key in new if key not in known or not known[key].serves(ask.output_limit, ask.takes_empty)]
             plain = {ask.plain_key(new[key][1]): key for key in left}
             known |= {plain[key]: entry for key, entry in store.get_many(list(plain)).items()}
         return known

@@ -77,6 +77,11 @@ class OutputType:
         item = _item(self.kind)
         return None if item is None else OutputType.of(item)
 
+    @property
+    def takes_null(self) -> bool:
+        """Whether the value itself may be null, so that a reply without text is one."""
+        return any(one.get("type") == "null" for one in self.json_schema.get("anyOf", (self.json_schema,)))
+
     def fit(self, dialect: Dialect) -> FittedSchema:
         """Fit the type to a provider; the same object for the same dialect.
 

@@ -28,7 +28,8 @@ _HEAD = struct.Struct("<2sIBBIIII")
 _BODY = struct.Struct("<BBIIII")
 _MAGIC = b"P1"
 _COMPRESSED = 1
-_FINISHES = (Finish.COMPLETE, Finish.TRUNCATED, Finish.REFUSED, Finish.FILTERED, Finish.CALLED)
+# By their codes on disk: a new one goes to the end. A version that lacks it takes the entry for a damaged one.
+_FINISHES = (Finish.COMPLETE, Finish.TRUNCATED, Finish.REFUSED, Finish.FILTERED, Finish.CALLED, Finish.UNFINISHED)
 _CODES = {finish: code for code, finish in enumerate(_FINISHES)}
 _U32 = 2**32 - 1
 # No provider sends a body near this size; a forged row could otherwise unfold to fill the memory.

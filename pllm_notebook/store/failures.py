@@ -95,7 +95,7 @@ class FailureLog:
 
     def valid(self, keys: Sequence[str]) -> None:
         """Forget those of *keys* whose reply was no valid answer; costs a stat where there is none at all."""
-        found = self.of_kinds((FailureKind.SCHEMA, FailureKind.INVALID_JSON), keys)
+        found = self.of_kinds((FailureKind.SCHEMA, FailureKind.INVALID_JSON, FailureKind.EMPTY), keys)
         if found:
             self.answered(list(found))
 

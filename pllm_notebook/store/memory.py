@@ -56,7 +56,11 @@ class MemoryStore:
     def note_valid(self, keys: Sequence[str]) -> None:
         """Forget those of *keys* whose reply was no valid answer."""
         for key in keys:
-            if key in self.failed and self.failed[key].failure.kind in (FailureKind.SCHEMA, FailureKind.INVALID_JSON):
+            if key in self.failed and self.failed[key].failure.kind in (
+                FailureKind.SCHEMA,
+                FailureKind.INVALID_JSON,
+                FailureKind.EMPTY,
+            ):
                 del self.failed[key]
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:

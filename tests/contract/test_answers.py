@@ -77,13 +77,30 @@ def test_text_comes_back_as_it_was_written(side: Side, sim: Simulator) -> None:
     assert out["answer"].dtype == "string"
 
 
-def test_an_empty_text_is_an_answer(side: Side, sim: Simulator) -> None:
-    sim.set(answers=lambda request: "")
+@pytest.mark.filterwarnings("ignore:.*rows failed")
+def test_a_reply_without_text_is_asked_again_unless_it_may_be_the_answer(side: Side, sim: Simulator) -> None:
+    said = iter(("", "yes", ""))
+    sim.set(answers=lambda request: next(said))
 
     out = words("a").llm.complete("say {text}", model=side.model)
+    again = words("a").llm.complete("say {text}", model=side.model)
+    taken = words("a").llm.complete("say {text}", model=side.model, salt="2", allow_empty=True)
+    known = words("a").llm.complete("say {text}", model=side.model, salt="2", allow_empty=True)
 
-    assert out["answer"].tolist() == [""]
+    assert out.llm.errors[["kind", "status"]].to_numpy().tolist() == [["empty", 200]]
+    assert again["answer"].tolist() == ["yes"]
+    assert taken["answer"].tolist() == [""]
+    assert known.llm.status.tolist() == ["cached"]
+    assert sim.stats().requests == 3
+
+
+def test_a_type_that_takes_null_takes_a_reply_without_text(side: Side, sim: Simulator) -> None:
+    sim.set(answers=lambda request: "")
+
+    out = words("a").llm.parse(str | None, "say {text}", model=side.model)
+
     assert out.llm.status.tolist() == ["ok"]
+    assert out["answer"].isna().tolist() == [True]
 
 
 def test_the_instruction_and_the_prompt_reach_the_model(side: Side, sim: Simulator) -> None:

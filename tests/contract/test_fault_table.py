@@ -148,10 +148,10 @@ def test_the_beginning_of_a_page_in_place_of_an_answer_is_kept_without_keys(
 
 # Row 14: what no documentation has.
 ODD = {
-    "openai": {"choices": [{"index": 0, "message": {"content": "yes"}, "finish_reason": "sunset"}], "model": "m"},
+    "openai": {"choices": [{"index": 0, "message": {"content": "yes"}}], "model": "m"},
     "compatible": {"choices": [{"index": 0, "message": {"content": "yes"}, "finish_reason": None}]},
-    "anthropic": {"content": [{"type": "text", "text": "yes"}], "stop_reason": "sunset", "model": "m"},
-    "google": {"candidates": [{"content": {"parts": [{"text": "yes"}]}, "finishReason": "SUNSET"}]},
+    "anthropic": {"content": [{"type": "text", "text": "yes"}], "stop_reason": None, "model": "m"},
+    "google": {"candidates": [{"content": {"parts": [{"text": "yes"}]}}]},
 }
 RESPONSE = {
     "status": "completed",
@@ -162,7 +162,7 @@ RESPONSE = {
 }
 
 
-def test_an_end_that_nobody_documents_and_missing_usage_cost_no_answer(side: Side, sim: Simulator) -> None:
+def test_a_missing_end_and_missing_usage_cost_no_answer(side: Side, sim: Simulator) -> None:
     body = RESPONSE if side is RESPONSES else ODD[side.wire]
     sim.set(answers=lambda request: SimAnswer.status(200, body=body))
 

@@ -41,15 +41,19 @@ def read_arrivals(
         if isinstance(result, Reply):
             assert raw is not None
             cost = None if rate is None or result.usage is None else rate.cost_usd(result.usage)
-            entry = Entry.of(
-                result,
-                raw.body,
-                asked=target.label,
-                output_limit=arrival.line.output_limit,
-                cost_usd=cost,
-                latency_s=0.0,
-                attempts=1,
-            )
+            try:
+                entry = Entry.of(
+                    result,
+                    raw.body,
+                    asked=target.label,
+                    output_limit=arrival.line.output_limit,
+                    cost_usd=cost,
+                    latency_s=0.0,
+                    attempts=1,
+                )
+            except Exception as error:  # what it says of itself cannot be written: the failure of this line alone
+                told = f"The reply could not be taken in: {type(error).__name__}: {error}"[:500]
+                result = Failure(FailureKind.MALFORMED, told, 200, result.text[:2000], 1, cost_usd=None)
         made.append((result, raw, entry))
     return made
 

@@ -1,0 +1,134 @@
+"""Read what a provider says, checking its types: every wire format reads replies through these.
+
+A provider, a proxy or a server of the user's own may send anything. What decides the answer (text, refusal, tool
+calls, the reason for the end) must have the documented type, or the reply is malformed. What only describes it
+(usage, model, ids) is left out where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from pllm_notebook.conversation import ToolCall
+from pllm_notebook.protocols import MalformedReply
+from pllm_notebook.records import Usage
+
+__all__ = ["MOST_CALLS", "arguments", "calls", "label", "mapping", "mappings", "text", "tokens", "usage"]
+
+MOST_CALLS = 128
+"""Tool calls that one reply may make; each of them is run, or costs a turn."""
+
+_LONGEST_LABEL = 500
+# No call has billions of tokens: a number beyond says nothing, and would stop a run under a budget.
+_MOST_TOKENS = 2**31 - 1
+
+
+def text(value: Any, what: str) -> str:
+    """Return a text, "" for null.
+
+    Args:
+        value: As it was decoded.
+        what: Its name in the format, for the error.
+
+    Raises:
+        MalformedReply: For anything else.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    raise _unexpected(what, value, "text")
+
+
+def mapping(value: Any, what: str) -> Mapping[str, Any]:
+    """Return an object, an empty one for null. Raises as `text` does."""
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        return value
+    raise _unexpected(what, value, "an object")
+
+
+def mappings(value: Any, what: str) -> Sequence[Mapping[str, Any]]:
+    """Return a list of objects, an empty one for null. Raises as `text` does."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _unexpected(what, value, "a list")
+    for each in value:
+        if not isinstance(each, dict):
+            raise _unexpected(f"an item of {what}", each, "an object")
+    return value
+
+
+def label(value: Any) -> str:
+    """Return the name of a model or the id of a reply, "" where it is not one."""
+    if isinstance(value, str):
+        return value[:_LONGEST_LABEL]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def tokens(value: Any) -> int | None:
+    """Return a number of tokens, None for anything that is not a whole number from 0."""
+    if isinstance(value, float) and value.is_integer():  # 12.0, as some servers write it
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+        return value
+    return None
+
+
+def usage(total_in: Any, total_out: Any, read: Any = 0, written: Any = 0, reasoning: Any = 0) -> Usage | None:
+    """Build the usage of a call out of numbers as they were sent.
+
+    Args:
+        total_in: Input tokens, those of the prompt cache included.
+        total_out: Output tokens, reasoning included.
+        read: Of the input, what was read from the prompt cache; null counts as 0, as for all that follows.
+        written: Of the input, what was written to it.
+        reasoning: Of the output.
+
+    Returns:
+        None, for unknown, unless all are whole numbers and the parts of the input are no more than its total: a
+        wrong number would be a wrong price.
+    """
+    numbers = [tokens(0 if part is None else part) for part in (read, written, reasoning)]
+    given, produced = tokens(total_in), tokens(total_out)
+    cached, stored, thought = numbers
+    if given is None or produced is None or cached is None or stored is None or thought is None:
+        return None
+    return Usage(given, produced, cached, stored, thought) if cached + stored <= given else None
+
+
+def arguments(value: Any, what: str) -> str:
+    """Return a tool call's arguments as JSON; some servers write an object in place of a text.
+
+    Raises:
+        MalformedReply: For a list, a number, or an object that no JSON can be written of.
+    """
+    if isinstance(value, dict):
+        try:
+            return orjson.dumps(value).decode()
+        except TypeError as error:
+            raise MalformedReply(f"{what} cannot be written as JSON ({error})") from None
+    return text(value, what) or "{}"
+
+
+def calls(made: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """Return the calls of one reply.
+
+    Raises:
+        MalformedReply: Where one names no tool, or there are too many.
+    """
+    if len(made) > MOST_CALLS:
+        raise MalformedReply(f"{len(made):,} tool calls in one reply, and at most {MOST_CALLS} are read")
+    if not all(call.name for call in made):
+        raise MalformedReply("a tool call without a name")
+    return tuple(made)
+
+
+def _unexpected(what: str, value: Any, expected: str) -> MalformedReply:
+    found = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return MalformedReply(f"{what} is {found.get(type(value), 'a number')}, not {expected}")
