@@ -29,13 +29,13 @@ import pllm_notebook as pllm
 from pllm_notebook.entry import Entry
 from pllm_notebook.frames.pandas_rows import PandasRows
 from pllm_notebook.frames.rows import Shape
-from pllm_notebook.prompts import Template
 from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.run.outcomes import Ledger
 from pllm_notebook.run.settle import Arrival, settle
 from pllm_notebook.run.start import ask_for, options_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.store import open_store
+from pllm_notebook.templates import Template
 
 MODEL = "openai:gpt-6-luna"
 PROMPT = "Read this review, and answer only from it:\n{text}"

@@ -84,6 +84,13 @@ class UsageError(PllmError, ValueError):
     """The call cannot be carried out as written. Nothing was sent."""
 
 
+# A frame of hundreds of columns, or a wall of names, hides what the message is about.
+_SHOWN_COLUMNS = 20
+_SHOWN_OPTIONS = 20
+_FEW = 6
+_GUESSES = 5
+
+
 class UnknownColumnError(UsageError):
     """A prompt, or an option, names a column that the frame does not have.
 
@@ -92,13 +99,24 @@ class UnknownColumnError(UsageError):
         columns: The names that are there.
     """
 
-    def __init__(self, column: str, columns: Iterable[object], named_by: str = "The prompt") -> None:
+    def __init__(
+        self,
+        column: str,
+        columns: Iterable[object],
+        named_by: str = "The prompt",
+        *,
+        there: str | None = "the frame",
+        literal: str | None = None,
+    ) -> None:
         self.column = column
         self.columns = list(columns)
-        super().__init__(
-            f"{named_by} names column {column!r}, but the frame has {self.columns!r}."
-            f"{guess(column, self.columns)} Nothing was sent."
-        )
+        if there is None:
+            found = f"{named_by} names {column!r}, and there is no variable of that name."
+        else:
+            shown = [*self.columns[:_SHOWN_COLUMNS], *(["…"] if len(self.columns) > _SHOWN_COLUMNS else [])]
+            found = f"{named_by} names column {column!r}, but {there} has {shown!r}."
+        meant = "" if literal is None else f" For the text {{{literal}}} itself, write {{{{{literal}}}}}."
+        super().__init__(f"{found}{guess(column, self.columns)}{meant} Nothing was sent.")
 
 
 class NameClashError(UsageError):
@@ -126,10 +144,13 @@ class UnknownOptionError(UsageError):
     def __init__(self, option: str, known: Iterable[str]) -> None:
         self.option = option
         known = sorted(known)
-        super().__init__(
-            f"There is no option {option!r}.{guess(option, known)} The options are {', '.join(known)}. "
-            f"Nothing was sent."
-        )
+        told = guess(option, known)
+        if not told:
+            # Dozens of names hide what the message is about: of many, those that are most like it.
+            shown = known if len(known) <= _SHOWN_OPTIONS else difflib.get_close_matches(option, known, _FEW, cutoff=0)
+            told = f" {'The options are' if shown == known else f'Of {len(known)} options, the nearest are'} "
+            told += f"{', '.join(shown)}."
+        super().__init__(f"There is no option {option!r}.{told} Nothing was sent.")
 
 
 class UnknownModelError(UsageError):
@@ -357,10 +378,14 @@ class ProcessingError(ParallelLLMError):
 
 
 def guess(word: str, known: Iterable[object]) -> str:
-    """Give " Did you mean 'x'?" for the nearest of *known*, or ""."""
+    """Return " Did you mean 'x'?" for the nearest of *known*, or ""."""
     names = [name for name in known if isinstance(name, str)]
-    near = difflib.get_close_matches(word, names, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = difflib.get_close_matches(word, names, n=_GUESSES)
+    if not near:
+        return ""
+    # Letters that changed places are the commonest slip, and difflib counts them as two: 'modle' is nearer to 'mode'.
+    best = min(near, key=lambda name: (sorted(name) != sorted(word), near.index(name)))
+    return f" Did you mean {best!r}?"
 
 
 def interrupted(message: str) -> KeyboardInterrupt:

@@ -100,4 +100,5 @@ class Further:
         tally = Tally(plan.output, [plan.answer(value) for value in values])
         asked = plan.members[0].ask
         *history, _ = asked.dialogue(question).turns
-        return ballot(question, asked.system, tally, reasonings=plan.reasonings(values), history=history)
+        instruction = self._members.instruction(call)
+        return ballot(question, instruction, tally, reasonings=plan.reasonings(values), history=history)

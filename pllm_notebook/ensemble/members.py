@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
+from pllm_notebook.conversation import Dialogue, Prompt
 from pllm_notebook.ensemble.decisions import Plan
-from pllm_notebook.records import FailureKind
+from pllm_notebook.prompts import in_words
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Chunk, Ledger, Outcome, Rows
 from pllm_notebook.run.courses import Courses
 
@@ -35,6 +38,7 @@ class Members:
         planned: Callable[[Chunk, bool], None],
         heard: Callable[[int], None],
     ) -> None:
+        self._plan = plan
         self._rows = rows
         self._courses = courses
         self._heard = heard
@@ -77,10 +81,20 @@ class Members:
         return [outcome for outcome in self.outcomes(call) if outcome is not None]
 
     def question(self, call: int) -> str:
-        """Make the prompt of *call*. From any thread."""
+        """Return the prompt of *call* in words, without its instruction. From any thread."""
+        prompt = self._prompt(call)
+        return in_words(replace(prompt, system=None) if isinstance(prompt, Dialogue) else prompt)
+
+    def instruction(self, call: int) -> str | None:
+        """Return the instruction that *call* went with: its row's own, else the question's. From any thread."""
+        prompt, common = self._prompt(call), self._plan.members[0].ask.system
+        return prompt.system or common if isinstance(prompt, Dialogue) else common
+
+    def _prompt(self, call: int) -> Prompt:
         row = self.ledger.first_row[call]
         (prompt,) = self._rows.prompts(range(row, row + 1))
-        assert isinstance(prompt, str)  # it has been asked
+        assert prompt is not None  # it has been asked
+        assert not isinstance(prompt, Failure)
         return prompt
 
     def _undecided(self, call: int) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Tally, ballot, verdict_type
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.rows import Given, prompts_of
-from pllm_notebook.prompts import Template
 from pllm_notebook.records import Failure
 from pllm_notebook.run import Ask, Outcome, Run, WholePrompts, ask_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
 
 __all__ = ["Candidates", "judge_for"]
 
@@ -30,22 +30,35 @@ class Candidates(WholePrompts):
         questions: What was asked of each row.
         template: Its prompt.
         options: As resolved.
+        instructions: Makes what went with the question in each row, None where all have the same.
     """
 
-    def __init__(self, names: Sequence[str], given: Given, asked: Given, template: Template, options: Options) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        given: Given,
+        asked: Given,
+        template: Template,
+        options: Options,
+        instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
+    ) -> None:
         self.names = names
         self.total = given.total
         self._given = given
-        self._system = options.system
+        system = options.system
+        self._instructions = instructions or (lambda rows: [system] * len(rows))
+        self._instructed = instructions is not None
         self._questions = prompts_of(asked, template, options.na)
 
     def prompts(self, rows: range) -> list[str | Failure | None]:
         """Word the decisions; None for a row that needs none: its answers agree, or there is at most one."""
         worded: list[str | Failure | None] = []
-        for row, question in zip(rows, self._questions(rows), strict=True):
+        for row, question, system in zip(rows, self._questions(rows), self._instructions(rows), strict=True):
             tally = self.tally(row)
-            if isinstance(question, str) and tally is not None and not tally.unanimous:
-                worded.append(ballot(question, self._system, tally))
+            if isinstance(system, Failure) or (system is None and self._instructed):
+                worded.append(system)
+            elif isinstance(question, str) and tally is not None and not tally.unanimous:
+                worded.append(ballot(question, system, tally))
             else:
                 worded.append(question if isinstance(question, Failure) else None)
         return worded

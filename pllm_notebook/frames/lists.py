@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pllm_notebook import ensemble
+from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
 from pllm_notebook.frames.calls import calls_for
 from pllm_notebook.frames.images import ShownPrompts
+from pllm_notebook.frames.instructions import InstructedPrompts, row_instruction
 from pllm_notebook.frames.rows import Given, error_rows, prompts_of
-from pllm_notebook.prompts import Template
+from pllm_notebook.records import Failure
 from pllm_notebook.run import Run, options_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
 
 __all__ = ["ListRows", "submit_list", "submit_one"]
 
@@ -27,10 +30,17 @@ class ListRows:
         na: As in `Options`.
         label: For the display.
         shown: What is shown as images, None for nothing.
+        instructions: Makes each item's own instruction, None where all have the same.
     """
 
     def __init__(
-        self, given: Given, template: Template | None, na: str, label: str, shown: Given | None = None
+        self,
+        given: Given,
+        template: Template | None,
+        na: str,
+        label: str,
+        shown: Given | None = None,
+        instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
     ) -> None:
         self.label = label
         self.total = given.total
@@ -38,6 +48,8 @@ class ListRows:
         self.prompts: Any = texts
         if shown is not None:
             self.prompts = ShownPrompts(texts, shown, na, bare=template is None and not given.names)
+        if instructions is not None:
+            self.prompts = InstructedPrompts(self.prompts, instructions)
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> list[Any]:
@@ -66,31 +78,38 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
     if items and all(isinstance(item, Mapping) for item in items):
         names = list(dict.fromkeys(str(name) for item in items for name in item))
         columns = {name: [item.get(name) for item in items] for name in names}
-    template = None if prompt is None else Template.compile(prompt, columns)
+    template = None if prompt is None else Template.compile(prompt, columns, there="an item")
     shown = resolved.images or ()
     for name in shown:
         if name not in columns:
-            raise UnknownColumnError(name, columns, "images=")
-    if template is not None and not template.names and len(items) > 1 and not shown:
+            raise UnknownColumnError(name, columns, "images=", there="an item")
+    output = None if kind is None else OutputType.of(kind)
+    resolved, told = row_instruction(resolved, columns, output, instruct=prompt is None, there="an item")
+    if template is not None and not template.names and len(items) > 1 and not shown and told is None:
         raise UsageError("The prompt does not say where the item goes: put {value} there. Nothing was sent.")
     chosen = tuple(name for name in columns if name not in shown) if template is None else template.names
     pictures = _given(columns, shown, len(items)) if shown else None
     given = _given(columns, chosen, len(items))
-    return _submit(given, template, kind, resolved, instruct=prompt is None, calls=calls, shown=pictures)
+    instructions = None
+    if told is not None:
+        instructions = told.texts(_given(columns, told.template.names, len(items)), resolved.na)
+    return _submit(given, template, output, resolved, prompt is None, calls, pictures, instructions)
 
 
 def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: bool = False, **options: Any) -> Run:
     """Start a single call; `{name}` in the prompt is a variable of the caller's.
 
     Args:
-        prompt: Names that are no variables stay as text.
+        prompt: A name in braces that is no variable is an error; `{{name}}` is the text `{name}`.
         variables: Name to value; `images=` names those that are images.
         kind: The type to parse, None for plain text.
         calls: As for `submit_list`.
         **options: As for `df.llm.parse`.
     """
     resolved = options_for({"na": "send"} | options)
-    template = Template.compile(prompt, [name for name in variables if f"{{{name}}}" in prompt])
+    template = Template.compile(prompt, variables, there=None)
+    output = None if kind is None else OutputType.of(kind)
+    resolved, told = row_instruction(resolved, variables, output, instruct=False, there=None)
     shown = resolved.images or ()
     for name in shown:
         if name not in variables:
@@ -98,36 +117,32 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: b
                 f"images= names {name!r}, and there is no such variable.{guess(name, variables)} Nothing was sent."
             )
     pictures = _given({name: [variables[name]] for name in shown}, shown, 1) if shown else None
-    values = tuple([variables[name]] for name in template.names)
-    given = Given(template.names, values, tuple([value[0] is None] for value in values), 1)
-    return _submit(given, template, kind, resolved, instruct=False, calls=calls, shown=pictures)
+    one = {name: [variables[name]] for name in (*template.names, *(() if told is None else told.template.names))}
+    given = _given(one, template.names, 1)
+    instructions = None if told is None else told.texts(_given(one, told.template.names, 1), resolved.na)
+    return _submit(given, template, output, resolved, False, calls, pictures, instructions)
 
 
 def _given(columns: Mapping[str, list[Any]], names: Sequence[str], total: int) -> Given:
     values = tuple(columns[name] for name in names)
-    missing = tuple([_is_missing(value) for value in column] for column in values)
+    missing = tuple([is_missing(value) for value in column] for column in values)
     return Given(tuple(names), values, missing, total)
-
-
-def _is_missing(value: Any) -> bool:
-    try:
-        return value is None or bool(value != value)
-    except (TypeError, ValueError):  # an array, which has no truth of its own
-        return False
 
 
 def _submit(
     given: Given,
     template: Template | None,
-    kind: Any,
+    output: OutputType | None,
     options: Options,
-    *,
     instruct: bool,
     calls: bool,
     shown: Given | None,
+    instructions: Callable[[range], Sequence[str | Failure | None]] | None,
 ) -> Run:
-    output = None if kind is None else OutputType.of(kind)
-    rows = ListRows(given, template, options.na, "text" if output is None else output.name, shown)
+    label = "text" if output is None else output.name
+    rows = ListRows(given, template, options.na, label, shown, instructions)
+    # Where each item has an instruction of its own, the type's words are in it already.
+    instruct = instruct and instructions is None
     if calls:
         return ensemble.submit(calls_for(options, instruct=instruct), rows)
     return ensemble.submit(ensemble.question_for(options, output, instruct=instruct), rows)

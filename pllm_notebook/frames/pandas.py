@@ -15,7 +15,9 @@ from pllm_notebook.frames.calls import CallsShape, calls_for
 from pllm_notebook.frames.candidates import Agreement, agreement_of, candidates_of
 from pllm_notebook.frames.deciding import judge_for
 from pllm_notebook.frames.evaluation import Evaluation
+from pllm_notebook.frames.instructions import row_instruction
 from pllm_notebook.frames.pandas_calls import CallingLLM
+from pllm_notebook.frames.pandas_cells import column_names
 from pllm_notebook.frames.pandas_rows import RUN_ATTR, DecidingRows, PandasRows, chosen, template_for
 from pllm_notebook.frames.preview import Preview
 from pllm_notebook.frames.rows import Shape, usage_rows
@@ -235,21 +237,28 @@ class _LLM(CallingLLM, Generic[PandasT]):
         options = options_for(given)
         frame, series = self._frame(), isinstance(self._data, pd.Series)
         if series and options.images is not None:
-            own = str(frame.columns[0])
+            own = column_names(frame)[0]
             options = replace(options, images=tuple(own if name == "value" else name for name in options.images))
         if prompt is not None and not isinstance(prompt, str):
             raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
         if prompt is not None and options.columns is not None:
             raise UsageError("columns= goes with no prompt; a prompt names its own columns. Nothing was sent.")
         output = None if kind is None else OutputType.of(kind)
-        template = None if prompt is None else template_for(prompt, frame, series, options.images or ())
+        names = column_names(frame)
+        options, told = row_instruction(
+            options, names, output, instruct=prompt is None, also={"value": names[0]} if series else None
+        )
+        template = None
+        if prompt is not None:
+            template = template_for(prompt, frame, series, options.images or (), instructed=told is not None)
         shape = CallsShape(options) if calls else Shape(output, options)
         label = "tools" if calls else "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is looked at: it costs nothing to know.
-        rows = PandasRows(frame, template, shape, options, label)
+        rows = PandasRows(frame, template, shape, options, label, told)
+        instruct = prompt is None and told is None  # a row's own instruction has the type's words in it
         if calls:
-            return calls_for(options, instruct=prompt is None), rows
-        return ensemble.question_for(options, output, instruct=prompt is None), rows
+            return calls_for(options, instruct=instruct), rows
+        return ensemble.question_for(options, output, instruct=instruct), rows
 
 
 class FrameLLM(_LLM[pd.DataFrame]):
@@ -287,11 +296,13 @@ class FrameLLM(_LLM[pd.DataFrame]):
         frame = self._frame()
         if isinstance(answers, str) or len(answers) < 2:
             raise UsageError(f"decide takes two or more columns of answers, not {answers!r}. Nothing was sent.")
-        names = chosen("answers=", answers, [str(name) for name in frame.columns])
+        columns = column_names(frame)
+        names = chosen("answers=", answers, columns)
         output = None if kind is None else OutputType.of(kind)
+        resolved, told = row_instruction(resolved, columns, output, instruct=False)
         ask = judge_for(resolved, output)
-        template = template_for(prompt, frame, series=False)
-        return start(ask, DecidingRows(frame, names, template, Shape(output, resolved), resolved))
+        template = template_for(prompt, frame, series=False, instructed=told is not None)
+        return start(ask, DecidingRows(frame, names, template, Shape(output, resolved), resolved, told))
 
 
 class SeriesLLM(_LLM["pd.Series[Any]"]):

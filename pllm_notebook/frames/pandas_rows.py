@@ -15,10 +15,12 @@ from pllm_notebook.frames.deciding import FROM, Candidates
 from pllm_notebook.frames.dtypes import Column, Kind, plain
 from pllm_notebook.frames.evaluation import Evaluation, evaluate
 from pllm_notebook.frames.images import ShownPrompts
-from pllm_notebook.frames.rows import Given, Shape, error_rows, prompts_of
-from pllm_notebook.prompts import Template
+from pllm_notebook.frames.instructions import InstructedPrompts, RowInstruction
+from pllm_notebook.frames.pandas_cells import column_names, given_of, named_like
+from pllm_notebook.frames.rows import Shape, error_rows, prompts_of
 from pllm_notebook.run import Run, find
 from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
 
 __all__ = ["RUN_ATTR", "DecidingRows", "PandasRows", "chosen", "template_for"]
 
@@ -50,31 +52,42 @@ class PandasRows:
         shape: The result's columns.
         options: As resolved.
         label: For the display.
+        instruction: Each row's own, None where all have the same.
     """
 
     def __init__(
-        self, frame: pd.DataFrame, template: Template | None, shape: Shape, options: Options, label: str
+        self,
+        frame: pd.DataFrame,
+        template: Template | None,
+        shape: Shape,
+        options: Options,
+        label: str,
+        instruction: RowInstruction | None = None,
     ) -> None:
         earlier = find(frame.attrs.get(RUN_ATTR))
         ours: frozenset[str] = getattr(earlier.rows, "made", frozenset()) if earlier is not None else frozenset()
-        shape.check(list(frame.columns), ours)
+        shape.check(column_names(frame), ours)
         self.frame = frame
         self.shape = shape
         self.label = label
         self.total = len(frame)
         self.made: frozenset[str] = frozenset(shape.names) | ours
-        shown = chosen("images=", options.images or (), [str(name) for name in frame.columns])
+        columns = column_names(frame)
+        shown = chosen("images=", options.images or (), columns)
         if template is not None:
             names: Sequence[str] = template.names
         else:
-            names = [str(name) for name in frame.columns if name not in ours and str(name) not in shown]
+            names = [name for name in columns if name not in ours and name not in shown]
             if options.columns is not None:
                 names = chosen("columns=", options.columns, names)
-        texts = prompts_of(_given(frame, names), template, options.na)
+        texts = prompts_of(given_of(frame, names), template, options.na)
         self.prompts: Any = texts
         if shown:
             bare = template is None and not names
-            self.prompts = ShownPrompts(texts, _given(frame, shown), options.na, bare=bare)
+            self.prompts = ShownPrompts(texts, given_of(frame, shown), options.na, bare=bare)
+        if instruction is not None:
+            told = instruction.texts(given_of(frame, instruction.template.names), options.na)
+            self.prompts = InstructedPrompts(self.prompts, told)
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> pd.DataFrame:
@@ -96,9 +109,11 @@ class PandasRows:
         """Put the made columns beside the input's; *origin* has the input row of each line."""
         frame = self.frame
         out = frame.copy(deep=False) if not self.shape.explode else frame.take(np.array(origin, dtype=np.intp))
-        out = out.drop(columns=[name for name in out.columns if name in self.made])
+        out = out.loc[:, [name not in self.made for name in column_names(out)]]
         # One concat sets all columns at once, and by position: the index is the frame's own object.
-        result = pd.concat([out, pd.DataFrame(made, index=out.index)], axis=1) if made else out
+        beside = pd.DataFrame(made, index=out.index)
+        beside.columns = named_like(out, list(made))
+        result = pd.concat([out, beside], axis=1) if made else out
         result.attrs = {**frame.attrs, RUN_ATTR: run.id}
         return result
 
@@ -128,16 +143,26 @@ class DecidingRows(PandasRows):
         template: What was asked.
         shape: The result's one column.
         options: As resolved.
+        instruction: What went with the question in each row, None where all have the same.
     """
 
     def __init__(
-        self, frame: pd.DataFrame, names: Sequence[str], template: Template, shape: Shape, options: Options
+        self,
+        frame: pd.DataFrame,
+        names: Sequence[str],
+        template: Template,
+        shape: Shape,
+        options: Options,
+        instruction: RowInstruction | None = None,
     ) -> None:
         self._from = shape.columns[0].name + FROM
         shape.names = (*shape.names, self._from)
         super().__init__(frame, template, shape, options, "decision")
-        asked = _given(frame, template.names)
-        self._candidates = Candidates(names, _given(frame, names), asked, template, options)
+        asked = given_of(frame, template.names)
+        told = None
+        if instruction is not None:
+            told = instruction.texts(given_of(frame, instruction.template.names), options.na)
+        self._candidates = Candidates(names, given_of(frame, names), asked, template, options, told)
         self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
 
     def assemble(self, run: Run) -> pd.DataFrame:
@@ -153,7 +178,9 @@ class DecidingRows(PandasRows):
         return self._beside(made, range(self.total), run)
 
 
-def template_for(prompt: str, frame: pd.DataFrame, series: bool, images: Sequence[str] = ()) -> Template:
+def template_for(
+    prompt: str, frame: pd.DataFrame, series: bool, images: Sequence[str] = (), *, instructed: bool = False
+) -> Template:
     """Compile a prompt for a frame's columns.
 
     Args:
@@ -161,22 +188,20 @@ def template_for(prompt: str, frame: pd.DataFrame, series: bool, images: Sequenc
         frame: Only its columns' names are read.
         series: Whether the frame is a series made into one column.
         images: Columns of images; with them the prompt may be the same for every row.
+        instructed: Whether each row has an instruction of its own, with which it may be too.
 
     Raises:
         UsageError: When it names no column, one that is nearly there, or one of images. Nothing was sent.
     """
-    columns = list(frame.columns)
-    if series:
-        own = str(columns[0])
-        prompt = prompt if own == "value" else prompt.replace("{value}", f"{{{own}}}")
-    template = Template.compile(prompt, columns)
+    columns = column_names(frame)
+    template = Template.compile(prompt, columns, also={"value": columns[0]} if series else None)
     named = next((name for name in template.names if name in images), None)
     if named is not None:
         raise UsageError(
             f"The prompt names the column {named!r}, which images= has shown as an image. Take {{{named}}} out of the "
             f"prompt. Nothing was sent."
         )
-    if not template.names and not images:
+    if not template.names and not images and not instructed:
         place = "value" if series else columns[0] if columns else "column"
         raise UsageError(
             f"The prompt names no column, so every row would get the same one. Put {{{place}}} where the data goes, "
@@ -195,24 +220,6 @@ def chosen(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str
         if name not in names:
             raise UnknownColumnError(name, names, option)
     return list(wanted)
-
-
-def _given(frame: pd.DataFrame, names: Sequence[str]) -> Given:
-    at: dict[str, list[int]] = {}
-    for position, column in enumerate(frame.columns):
-        at.setdefault(str(column), []).append(position)
-    values, missing = [], []
-    for name in names:
-        positions = at[name]
-        if len(positions) > 1:
-            raise UsageError(
-                f"The frame has {len(positions)} columns named {name!r}, so the prompt cannot tell which is meant. "
-                f"Rename them. Nothing was sent."
-            )
-        series = frame.iloc[:, positions[0]]
-        values.append(series.tolist())
-        missing.append(series.isna().tolist())
-    return Given(tuple(names), tuple(values), tuple(missing), len(frame))
 
 
 def _array(column: Column, values: list[Any]) -> Any:

@@ -8,13 +8,15 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import NameClashError, UsageError
 from pllm_notebook.frames.dtypes import Column, Kind, column_of
-from pllm_notebook.prompts import Template, as_text, in_words, labelled
+from pllm_notebook.prompts import in_words, labelled
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Ledger, Run
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
 
 __all__ = ["Given", "Shape", "error_rows", "prompts_of", "usage_rows"]
 
@@ -207,9 +209,9 @@ def error_rows(run: Run) -> Iterator[dict[str, Any]]:
             yield {
                 "position": row,
                 "kind": str(failure.kind),
-                "message": failure.message,
+                "message": _sayable(failure.message),
                 "attempts": failure.attempts,
-                "raw": failure.raw,
+                "raw": _sayable(failure.raw),
                 "cost_usd": paid,
                 "status": failure.status,
                 "field": failure.field,
@@ -222,8 +224,12 @@ def _beginning(run: Run, row: int) -> str:
     (prompt,) = run.rows.prompts(range(row, row + 1))
     if prompt is None or isinstance(prompt, Failure):
         return ""
-    # A row that could not be sent may have half a surrogate pair, which is no text for a column.
-    return in_words(prompt)[:_PROMPT].encode("utf-8", "backslashreplace").decode()
+    return _sayable(in_words(prompt)[:_PROMPT]) or ""
+
+
+def _sayable(text: str | None) -> str | None:
+    """Return *text* as a column can hold it: Arrow's text takes no half of a surrogate pair."""
+    return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def usage_rows(run: Run) -> Iterator[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from pllm_notebook.run.planner import Chunk, Prompts, WholePrompts
 from pllm_notebook.run.registry import find, forget, runs
 from pllm_notebook.run.request_lines import RequestLines, request_lines
 from pllm_notebook.run.run import Rows, Run
-from pllm_notebook.run.start import Means, ask_for, estimate_rows, options_for, start
+from pllm_notebook.run.start import Means, ask_for, estimate_rows, instruction_for, options_for, start
 from pllm_notebook.sinks import register
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "estimate_rows",
     "find",
     "forget",
+    "instruction_for",
     "options_for",
     "parts_of",
     "register",

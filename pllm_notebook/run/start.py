@@ -30,7 +30,7 @@ from pllm_notebook.sinks import sink_for
 if TYPE_CHECKING:
     from pllm_notebook.run.jobs.office import Office
 
-__all__ = ["Means", "ask_for", "estimate_rows", "office", "options_for", "start", "store_for"]
+__all__ = ["Means", "ask_for", "estimate_rows", "instruction_for", "office", "options_for", "start", "store_for"]
 
 
 def options_for(given: Mapping[str, Any]) -> Options:
@@ -68,8 +68,7 @@ def ask_for(
     """
     system = options.system
     if instruct:
-        fields = None if output is None or output.fields is None else [(f.name, f.description) for f in output.fields]
-        told = instruction("" if output is None else output.doc, fields, shown=bool(options.images))
+        told = instruction_for(options, output)
         system = f"{system}\n\n{told}" if system else told
     target = target_for(options, keys)
     return Ask(
@@ -83,6 +82,17 @@ def ask_for(
         marks=marks,
         calls=calls,
     )
+
+
+def instruction_for(options: Options, output: OutputType | None) -> str:
+    """Return what a type itself says is wanted, where there is no prompt.
+
+    Args:
+        options: As resolved.
+        output: The type, None for plain text.
+    """
+    fields = None if output is None or output.fields is None else [(f.name, f.description) for f in output.fields]
+    return instruction("" if output is None else output.doc, fields, shown=bool(options.images))
 
 
 class Means:

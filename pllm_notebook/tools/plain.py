@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pllm_notebook.prompts import as_data
+from pllm_notebook.cell_text import as_data
 
 __all__ = ["plain_json"]
 
@@ -16,7 +16,7 @@ __all__ = ["plain_json"]
 def plain_json(value: Any) -> Any:
     """Give *value* as JSON can hold it: models and dataclasses as objects, at any depth.
 
-    Beside `prompts.as_data`, whose words for a row's cells are part of what answers are kept by.
+    Beside `cell_text.as_data`, whose words for a row's cells are part of what answers are kept by.
     """
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)

@@ -43,4 +43,5 @@ def by_word(answers: dict[str, Any], otherwise: Callable[[SimRequest], Any]) -> 
 
 def words(*rows: str) -> pd.DataFrame:
     """A frame of one column, `text`."""
-    return pd.DataFrame({"text": list(rows)})
+    # Objects, since a column of Arrow text cannot hold half a surrogate pair.
+    return pd.DataFrame({"text": list(rows)}, dtype="object")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.kernel
 
 NO_COLUMN = (
     "UnknownColumnError: The prompt names column 'txt', but the frame has ['text']. Did you mean 'text'? "
-    "Nothing was sent."
+    "For the text {txt} itself, write {{txt}}. Nothing was sent."
 )
 
 
@@ -80,12 +80,21 @@ def test_a_series_gives_a_frame_with_its_index(kernel: Kernel) -> None:
 def test_a_prompt_alone_takes_the_notebooks_variables_and_shows_markdown(kernel: Kernel) -> None:
     kernel.ok("topic = 'tides and $HOME'")
 
-    cell = kernel.ok("%%pllm --out told\nTell me of {topic}, {nothing} and $topic.")
+    cell = kernel.ok("%%pllm --out told\nTell me of {topic}, {{nothing}} and $topic.")
 
     shown = cell.outputs[-1]["data"]["text/markdown"]
     assert shown.startswith("**SIMULATED** by sim:openai/gpt-6-luna\n\n")
     assert kernel.value("pllm.runs()[-1].explain(0).prompt") == "Tell me of tides and $HOME, {nothing} and $topic."
     assert shown.endswith(kernel.value("told"))
+
+
+def test_a_name_that_is_no_variable_is_an_error_with_a_guess(kernel: Kernel) -> None:
+    kernel.ok("topic = 'tides'")
+
+    assert kernel.run("%%pllm\nTell me of {topci}.").error == (
+        "UnknownColumnError: The prompt names 'topci', and there is no variable of that name. Did you mean 'topic'? "
+        "For the text {topci} itself, write {{topci}}. Nothing was sent."
+    )
 
 
 def test_a_prompt_alone_with_a_schema_gives_the_value(kernel: Kernel) -> None:

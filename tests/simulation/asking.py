@@ -17,7 +17,6 @@ from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.frames.pandas_rows import PandasRows
 from pllm_notebook.frames.rows import Shape
 from pllm_notebook.prices import rate_of
-from pllm_notebook.prompts import Template
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import Target, resolve
 from pllm_notebook.providers.quirks import Quirks
@@ -26,6 +25,7 @@ from pllm_notebook.run import Ask, Conductor, Run
 from pllm_notebook.run.course import Course
 from pllm_notebook.run.start import Means, options_for
 from pllm_notebook.schema import OutputType
+from pllm_notebook.templates import Template
 from tests.simulation.disk import SimStore
 from tests.simulation.provider import LIMIT_TOKENS, Provider
 from tests.simulation.scenario import Question, Step

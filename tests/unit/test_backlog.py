@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from pllm_notebook.frames.lists import ListRows
 from pllm_notebook.frames.rows import Given
-from pllm_notebook.prompts import Template
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.backlog import Backlog
 from pllm_notebook.run.outcomes import Ledger
@@ -14,6 +13,7 @@ from pllm_notebook.run.packing import Pack, Packing
 from pllm_notebook.run.planner import Planner
 from pllm_notebook.run.settle import Alone
 from pllm_notebook.run.start import ask_for, options_for
+from pllm_notebook.templates import Template
 
 
 def held(count: int, *, pack: int | None, answered: Callable[[int], bool] = lambda call: False) -> Backlog:

@@ -1,0 +1,179 @@
+"""What a cell of any dataframe library says: whether it is missing, its text, and its JSON.
+
+The text goes into the prompt, hence into the key of the answer: the same value has one text, whichever library,
+dtype or class holds it.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import orjson
+
+__all__ = ["as_data", "as_text", "is_missing"]
+
+_NS_PER_S = 1_000_000_000
+_NS_PER_DAY = 86_400 * _NS_PER_S
+# What numpy calls the steps of a moment that is only a day, a month or a year.
+_DAYS = ("Y", "M", "W", "D")
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether *value* is a missing one: None, NaN of any class, NaT, or pandas' NA.
+
+    Asked of the value, since dtypes disagree: an Arrow column has NaN beside its nulls, where a numpy one has only NaN.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is bool:
+        return False
+    if value is None:
+        return True
+    if kind is float:
+        return bool(value != value)
+    if isinstance(value, Decimal):
+        return value.is_nan()  # a signalling NaN cannot be compared
+    if isinstance(value, (str, bytes, Mapping, list, tuple, set, frozenset)):
+        return False
+    if kind.__name__ == "NAType":  # pandas' own, whose comparisons are NA again
+        return True
+    try:
+        if callable(unpack := getattr(value, "as_py", None)):  # Arrow's scalars
+            return unpack() is None
+        unequal = value != value
+        return getattr(unequal, "shape", ()) == () and bool(unequal)
+    except Exception:  # whatever a cell's own class raises, the cell is there
+        return False
+
+
+def as_text(value: Any) -> str:
+    """Return one cell as a person would read it.
+
+    Text stays as it is; booleans are `true` and `false`; numbers as Python writes them (`3`, `3.0`), narrow floats in
+    the fewest digits of their own width (`0.1`); dates, times and moments in ISO 8601; durations as
+    `1 days 02:00:00`; an Enum its value; lists, dicts, arrays and Pydantic models JSON; bytes base64; anything else
+    what `str` says. A missing value never comes here.
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, Enum):
+        return as_text(value.value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float, Decimal)):
+        return str(value)
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return _duration(_nanoseconds(value))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)) or hasattr(value, "model_dump"):
+        return _json(as_data(value))
+    if _is_numpy(value):
+        return _scalar_text(value) if value.shape == () else _json(as_data(value))
+    plain = _unpacked(value)
+    return str(value) if plain is value else as_text(plain)
+
+
+def as_data(value: Any) -> Any:
+    """Return one cell as JSON can hold it: numbers, booleans, lists and objects stay, a missing value is None."""
+    if value is None or type(value) in (str, bool, int):
+        return value
+    if isinstance(value, Enum):
+        return as_data(value.value)
+    if isinstance(value, float):
+        return float(value) if abs(value) < float("inf") else None if value != value else str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(key): as_data(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_data(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        # A set has no order, and a key must not depend on the one it happens to have today.
+        return sorted((as_data(item) for item in value), key=lambda item: (str(type(item)), str(item)))
+    if is_missing(value):
+        return None
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return as_text(value)
+    if _is_numpy(value):
+        return _scalar_data(value) if value.shape == () else [as_data(item) for item in value]
+    plain = _unpacked(value)
+    return as_text(value) if plain is value else as_data(plain)
+
+
+def _json(data: Any) -> str:
+    try:
+        return orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def _is_numpy(value: Any) -> bool:
+    """Return whether *value* is an array or a scalar of numpy, or a column."""
+    return hasattr(value, "shape") and hasattr(getattr(value, "dtype", None), "kind")
+
+
+def _scalar_text(value: Any) -> str:
+    """Return the text of a numpy scalar, or of an array without dimensions."""
+    code = value.dtype.kind
+    if code == "f" and value.dtype.itemsize != 8:
+        return str(value[()])  # numpy's shortest text of that width; as a Python float it would show its binary tail
+    if code == "M":
+        return _moment(value)
+    if code == "m":
+        return _duration(int(value.astype("timedelta64[ns]").astype("int64")))
+    plain = value.item()
+    return as_text(plain) if type(plain) is not type(value) else str(plain)
+
+
+def _scalar_data(value: Any) -> Any:
+    code = value.dtype.kind
+    if code == "f":
+        number = float(str(value[()]))
+        return number if abs(number) < float("inf") else str(value[()])
+    return value.item() if code in "iub" else as_data(value.item()) if code in "OSUV" else _scalar_text(value)
+
+
+def _moment(value: Any) -> str:
+    """Return a numpy moment as pandas and Python write it: no fraction, six digits, or nine."""
+    if any(value.dtype.str.endswith(f"[{unit}]") for unit in _DAYS):
+        return str(value.astype("datetime64[D]"))
+    text = str(value.astype("datetime64[ns]"))
+    whole, _, fraction = text.partition(".")
+    digits = fraction if fraction[6:].strip("0") else fraction[:6]
+    return f"{whole}.{digits}" if digits.strip("0") else whole
+
+
+def _nanoseconds(value: dt.timedelta) -> int:
+    # pandas' subclass has nanoseconds of its own beside the parts of Python's.
+    whole = (value.days * 86_400 + value.seconds) * _NS_PER_S
+    return whole + value.microseconds * 1_000 + int(getattr(value, "nanoseconds", 0))
+
+
+def _duration(nanoseconds: int) -> str:
+    days, rest = divmod(nanoseconds, _NS_PER_DAY)
+    seconds, fraction = divmod(rest, _NS_PER_S)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    digits = "" if not fraction else f".{fraction:09}" if fraction % 1_000 else f".{fraction // 1_000:06}"
+    return f"{days} days {'+' if days < 0 else ''}{clock}{digits}"
+
+
+def _unpacked(value: Any) -> Any:
+    """Return what a scalar of Arrow, or a column in a cell, holds as Python values; *value* itself for neither."""
+    for name in ("as_py", "tolist"):
+        unpack = getattr(value, name, None)
+        if callable(unpack):
+            return unpack()
+    return value
