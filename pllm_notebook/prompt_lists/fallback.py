@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
@@ -25,6 +26,7 @@ from pllm_notebook.redaction import redacted
 from pllm_notebook.run import Ask, Ledger, Outcome, Part, Purse, Run
 from pllm_notebook.run.arrivals import Arrival, Calling
 from pllm_notebook.run.failed import rejected_before
+from pllm_notebook.run.refused import Streak, own, shared
 from pllm_notebook.run.settle import Settled, with_results
 from pllm_notebook.run.tool_results import result_key, run_tool, timed_out
 from pllm_notebook.run.user_code import THREADS, settle_in_time
@@ -73,6 +75,7 @@ class OneByOne:
         if run is not None:
             self._purse.spent_usd = run.cost or 0.0
         self._refused: dict[tuple[str, str, str], Failure] = {}
+        self._streaks: defaultdict[tuple[str, str, str], Streak] = defaultdict(Streak)
         self._known: dict[tuple[int, str], Outcome] = {}
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -225,9 +228,11 @@ class OneByOne:
         sent = asyncio.run(self._send(ask, content))
         if isinstance(sent.result, Failure):
             failure = replace(sent.result, message=redacted(sent.result.message), attempts=sent.attempts)
-            if failure.kind.fatal:
-                self._refused[lane] = failure
-            return failure
+            if self._streaks[lane].refused(failure):
+                failure = self._refused[lane] = shared(failure)
+                return failure
+            return own(failure) if self._streaks[lane].answered else failure
+        self._streaks[lane].success()
         assert sent.raw is not None
         entry = Entry.of(
             sent.result,

@@ -68,8 +68,14 @@ class Books:
         if self._listener is not None:
             self._listener.planned(ledger, chunk)
 
-    def record(self, call: int, outcome: Outcome) -> None:
-        """Note how a call ended: from here on its rows are reported as done."""
+    def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
+        """Note how a call ended: from here on its rows are reported as done.
+
+        Args:
+            call: Index in the ledger.
+            outcome: How it ended.
+            raises: Whether a failure ends a run that ends at its first one; False where something else ends it.
+        """
         self.ledger.outcomes[call] = outcome
         self.pace.count(outcome, self.ledger.weight[call])
         if self._listener is not None:
@@ -80,7 +86,7 @@ class Books:
         row = self.ledger.first_row[call]
         # No more than the kind: what a row says, and what a provider quotes of it, is no business of a log's.
         logger.info("%s: row %d failed: %s (status %s)", self._model, row, failure.kind, failure.status)
-        if not failure.kind.fatal:
+        if raises:
             self._failed(row, failure)
 
     def reopen(self, calls: Iterable[int]) -> None:

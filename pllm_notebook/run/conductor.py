@@ -35,6 +35,7 @@ from pllm_notebook.run.packing import Packing
 from pllm_notebook.run.planner import Planner, Prompts
 from pllm_notebook.run.planning import Planning
 from pllm_notebook.run.reception import Reception
+from pllm_notebook.run.refused import Refusals
 from pllm_notebook.run.settle import Arrival
 from pllm_notebook.run.spending import Spending
 from pllm_notebook.run.tender import Tender
@@ -105,6 +106,7 @@ class Conductor(Endable):
             # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
             ask.packed.expect(prompts.packed(rows.source, ()))
         self._meanwhile = Meanwhile(ask, store, self._books, self._take)
+        self._refusals = Refusals(at_once=self._raises)
         self._backlog = Backlog(ask, self.ledger, prompt, packing, self._meanwhile.answered, self._lose)
         self._reception = Reception(
             ask,
@@ -117,6 +119,7 @@ class Conductor(Endable):
             packing=packing,
             failures=KeptFailures(ask, store, prompt, rows),
             meanwhile=self._meanwhile,
+            refusals=self._refusals,
             owner=self,
             worked=lambda: self._tender.complete(),
         )
@@ -131,6 +134,7 @@ class Conductor(Endable):
             packing=packing,
             spending=self._spending,
             meanwhile=self._meanwhile,
+            refusals=self._refusals,
             landed=self._reception.landed,
             working=lambda: self._reception.working > 0,
             owner=self,
@@ -201,6 +205,7 @@ class Conductor(Endable):
             among: The calls to look at, None for all.
         """
         self._ending.resume()
+        self._refusals.begin_anew()
         calls = [call for call in self.retryable(kinds) if among is None or call in among]
         self._meanwhile.retry(calls, passing=self.retryable(None))
         self._backlog.restart(calls)
@@ -213,6 +218,7 @@ class Conductor(Endable):
 
     def go_on(self) -> None:
         """Send what can be sent now, and end if that was all."""
+        self._reception.judge()
         self._tender.send()
         self._finish_if_over()
 

@@ -53,7 +53,9 @@ class KeptFailures:
         # A judge's rows are calls of an ensemble: their numbers mean nothing to a person.
         self._positions = isinstance(rows, Own)
 
-    def note(self, key: str, row: int, failure: Failure, said: Dialogue | None = None) -> None:
+    def note(
+        self, key: str, row: int, failure: Failure, said: Dialogue | None = None, *, about_row: bool = True
+    ) -> None:
         """Keep a failure, unless nothing was sent; returns at once.
 
         Args:
@@ -61,11 +63,14 @@ class KeptFailures:
             row: Whose prompt it is.
             failure: Why it failed.
             said: The conversation of a further turn, None for the row's own call.
+            about_row: Whether the row itself was refused (see `FailedCall.about_row`).
         """
         if self._store is not None and failure.kind not in _UNSENT:
-            self._store.note_failure(key, partial(self._tell, key, row, failure, said, time.time()))
+            self._store.note_failure(key, partial(self._tell, key, row, failure, said, time.time(), about_row))
 
-    def _tell(self, key: str, row: int, failure: Failure, said: Dialogue | None, at: float) -> FailedCall:
+    def _tell(
+        self, key: str, row: int, failure: Failure, said: Dialogue | None, at: float, about_row: bool
+    ) -> FailedCall:
         """In the store's thread: make the prompt and the body, which nobody has kept."""
         prompt = self._prompt(row)
         return FailedCall(
@@ -76,6 +81,7 @@ class KeptFailures:
             body=orjson.dumps(self._ask.whole(prompt) if said is None else self._ask.intended(said)).decode(),
             prompt=in_words(prompt),
             position=row if self._positions else None,
+            about_row=about_row,
         )
 
     def rejected(self, keys: Sequence[str]) -> dict[str, Failure]:
@@ -96,7 +102,12 @@ def rejected_before(ask: Ask, store: Store | None, keys: Sequence[str]) -> dict[
     if store is None or ask.options.cache == "refresh" or not keys:
         return {}
     found = store.rejected(keys)
-    return {key: _as_then(call) for key, call in found.items() if call.failure.status in _FINAL_STATUS}
+    return {key: _as_then(call) for key, call in found.items() if _is_final(call)}
+
+
+def _is_final(call: FailedCall) -> bool:
+    """Tell whether a rejection would be met again: it was about the row, and its status says that it stands."""
+    return call.about_row and call.failure.status in _FINAL_STATUS
 
 
 def _as_then(call: FailedCall) -> Failure:

@@ -23,6 +23,7 @@ from pllm_notebook.run.intake import Intake
 from pllm_notebook.run.meanwhile import Meanwhile
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.packing import Pack, Packing, falls_apart
+from pllm_notebook.run.refused import Refusals, own, shared
 from pllm_notebook.run.settle import Alone, Arrival, Calling, NextTurn, Repair, Settled
 from pllm_notebook.run.watched import watched
 from pllm_notebook.run.workshop import Workshop
@@ -46,6 +47,7 @@ class Reception:
         packing: None where each row has a call of its own.
         failures: What failed calls leave in the store.
         meanwhile: Told of the run's own replies.
+        refusals: Holds refused calls until it can be told whether every row would be refused.
         owner: The run, which ends when the provider refuses it as a whole or answers cannot be saved.
         worked: Called when the last of the tools that ran has ended: what gathers calls may now have them all.
     """
@@ -63,6 +65,7 @@ class Reception:
         packing: Packing | None,
         failures: KeptFailures,
         meanwhile: Meanwhile,
+        refusals: Refusals,
         owner: Owner,
         worked: Callable[[], None],
     ) -> None:
@@ -74,6 +77,7 @@ class Reception:
         self._packing = packing
         self._failures = failures
         self._meanwhile = meanwhile
+        self._refusals = refusals
         self._owner = owner
         self._worked = worked
         self._intake = Intake(ask, engine, store, prompt, self._take_settled, self._take_unsaved, self.fail)
@@ -91,10 +95,17 @@ class Reception:
             self._books.open -= 1
             told = redacted(in_full(result)) + (self._no_money_left() if landing.short else "")
             paid = None if landing.maybe_paid else result.cost_usd
-            self._fail(tag, replace(result, message=told, attempts=landing.attempts, cost_usd=paid))
+            failure = replace(result, message=told, attempts=landing.attempts, cost_usd=paid)
+            if self._refusals.holds(failure):
+                self._refusals.hold(tag, failure)
+            else:
+                self._fail(tag, failure)
             self._owner.go_on()
             return
         self._meanwhile.own_reply()
+        self._refusals.success()
+        if self._refusals:
+            self._let_fail(among_answers=True)
         assert landing.raw is not None
         asked = self._packing.asked if self._packing is not None and isinstance(tag, Pack) else self._ask
         try:
@@ -194,26 +205,59 @@ class Reception:
 
     # Failures.
 
-    def _fail(self, tag: int | Repair | Pack, failure: Failure) -> None:
+    def judge(self) -> None:
+        """Decide about calls that were refused, once nothing is out that could tell more."""
+        refusals = self._refusals
+        if not refusals or self._ending.stopping is not None:
+            return
+        if self._books.open and not refusals.at_once:
+            return
+        over = self._books.planned and not self._backlog
+        met_by_all = refusals.verdict(over=over, known=self._books.pace.cached > 0)
+        if met_by_all is not None:
+            self._reject(met_by_all)
+        elif over or refusals.at_once:
+            self._let_fail(among_answers=refusals.answered)
+
+    def _let_fail(self, *, among_answers: bool) -> None:
+        """Let the calls that are held fail by themselves.
+
+        Args:
+            among_answers: Whether others were answered, so that the refusal is known to be about the row.
+        """
+        for tag, failure in self._refusals.release():
+            self._fail(tag, own(failure), about_row=among_answers)
+
+    def _reject(self, refusal: Failure) -> None:
+        """End the run by a refusal that every row would meet; what is held is sent by the next run."""
+        held = self._refusals.release()
+        for tag, failure in held:
+            self._fail(tag, shared(failure), about_row=False, raises=False)
+        refusal = shared(refusal)
+        how = "what every row sends" if refusal.kind is FailureKind.REJECTED else f"({refusal.kind.replace('_', ' ')})"
+        message = f"{self._ask.target.label} refused {how}: {refusal.message}"
+        if len(held) > 1:
+            message = (
+                f"{message.rstrip()} {len(held):,} calls were refused with no answer between, so the rest was not sent."
+            )
+        logger.error("%s", message)
+        self._owner.stop("failed", partial(ProviderRejectedError, message, kind=refusal.kind, status=refusal.status))
+
+    def _fail(self, tag: int | Repair | Pack, failure: Failure, *, about_row: bool = True, raises: bool = True) -> None:
         if failure.kind is FailureKind.CANCELLED:
             return  # the row stays pending: nobody knows its answer
         if isinstance(tag, Repair):
             row = self._ledger.first_row[tag.call]
-            self._failures.note(tag.key, row, failure, tag.said if isinstance(tag, NextTurn) else None)
-            self._books.record(tag.call, tag.failed(failure))
+            said = tag.said if isinstance(tag, NextTurn) else None
+            self._failures.note(tag.key, row, failure, said, about_row=about_row)
+            self._books.record(tag.call, tag.failed(failure), raises=raises)
         elif isinstance(tag, Pack) and self._packing is not None and falls_apart(failure):
             self._backlog.repair(map(self._packing.alone, tag.calls))
         else:
             for call in tag.calls if isinstance(tag, Pack) else (tag,):
                 key = self._ledger.keys[call]
-                self._failures.note(key, self._ledger.first_row[call], failure)
-                self._books.record(call, Outcome(None, failure, key, (), False))
-        if failure.kind.fatal and self._ending.stopping is None:
-            message = f"{self._ask.target.label} refused ({failure.kind.replace('_', ' ')}): {failure.message}"
-            logger.error("%s", message)
-            self._owner.stop(
-                "failed", partial(ProviderRejectedError, message, kind=failure.kind, status=failure.status)
-            )
+                self._failures.note(key, self._ledger.first_row[call], failure, about_row=about_row)
+                self._books.record(call, Outcome(None, failure, key, (), False), raises=raises)
 
     def _no_money_left(self) -> str:
         return (

@@ -10,8 +10,10 @@ never been in a pack.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pllm_notebook.conversation import Body, Dialogue, Prompt, Turn
 from pllm_notebook.entry import Entry
@@ -32,6 +34,17 @@ logger = logging.getLogger("pllm_notebook")
 
 Settled = Outcome | Repair | Calling
 """What becomes of a reply: the row's outcome, a further call, or tools to run."""
+
+_KEPT = frozenset(
+    {
+        FailureKind.REFUSAL,
+        FailureKind.FILTERED,
+        FailureKind.TRUNCATED,
+        FailureKind.INVALID_JSON,
+        FailureKind.SCHEMA,
+        FailureKind.TOOL_CALL,
+    }
+)
 
 _UNUSABLE = {
     Finish.TRUNCATED: (
@@ -145,7 +158,7 @@ def _failed(arrival: Arrival, kind: FailureKind, message: str, raw: str | None =
     replies = outcome.replies()
     outcome.failure = Failure(
         kind=kind,
-        message=message,
+        message=f"{message.rstrip()}{_kept_since(kind, replies[-1])}" if arrival.cached else message,
         status=200,
         raw=arrival.entry.text.decode("utf-8", "replace") if raw is None else raw,
         attempts=sum(about["attempts"] for about in replies),
@@ -153,6 +166,14 @@ def _failed(arrival: Arrival, kind: FailureKind, message: str, raw: str | None =
         cost_usd=outcome.cost_usd,
     )
     return outcome
+
+
+def _kept_since(kind: FailureKind, reply: Mapping[str, Any]) -> str:
+    """Say of a stored failure since when it is kept and how to ask again; "" for a kind that is not kept."""
+    if kind not in _KEPT:
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(reply["created_at"]))
+    return f" Kept since {when} UTC and not paid for again; run.retry(kinds=['{kind}']) or cache='refresh' asks again."
 
 
 def _otherwise(ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrival: Arrival) -> Settled:

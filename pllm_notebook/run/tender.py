@@ -23,6 +23,7 @@ from pllm_notebook.run.course import Sender
 from pllm_notebook.run.ending import Ending, Owner
 from pllm_notebook.run.meanwhile import Meanwhile
 from pllm_notebook.run.packing import Pack, Packing
+from pllm_notebook.run.refused import FIRST_CALLS, Refusals
 from pllm_notebook.run.settle import Repair
 from pllm_notebook.run.shared_store import SharedStore
 from pllm_notebook.run.spending import Spending
@@ -67,6 +68,7 @@ class Tender:
         packing: None to send each row in a call of its own.
         spending: What it may cost.
         meanwhile: Asked before a call is sent again.
+        refusals: Nothing new is offered while every row seems to be refused.
         landed: Called with each call that has come down.
         working: Tells whether tools are being run, of which further calls may come.
         owner: The run, which ends when the lane cannot be opened, and when there is no money left.
@@ -85,6 +87,7 @@ class Tender:
         packing: Packing | None,
         spending: Spending,
         meanwhile: Meanwhile,
+        refusals: Refusals,
         landed: Landed,
         working: Callable[[], bool],
         owner: Owner,
@@ -101,6 +104,7 @@ class Tender:
         self._spending = spending
         self._budget = spending.budget
         self._meanwhile = meanwhile
+        self._refusals = refusals
         self._give = landed
         self._working = working
         self._owner = owner
@@ -178,6 +182,8 @@ class Tender:
             return ""
         if self._store_is_behind():
             return "waiting for the cache to be written"
+        if self._refusals.suspected is not None:
+            return f"every call is refused ({self._refusals.suspected.kind}): waiting for {self._books.open} in flight"
         return self._lane.holds(self._loop.time())
 
     def fail(self, error: Exception) -> None:
@@ -212,6 +218,8 @@ class Tender:
             return None
         if self._store_is_behind():
             self._loop.call_later(_LOOK_AGAIN_S, self.send)
+            return None
+        if self._refusals.suspected is not None or self._is_first_wave_out():
             return None
         if self._warmup.holds(self._loop.time(), self._backlog.requests):
             return None
@@ -277,6 +285,10 @@ class Tender:
         self._give(job.key, tag, rung, landing, cost_usd)
 
     # What holds calls back.
+
+    def _is_first_wave_out(self) -> bool:
+        """Tell whether as many calls are out as may meet a refusal that all share; a batch goes out whole."""
+        return not self._refusals.answered and self._books.open >= FIRST_CALLS and not self._batch
 
     def _store_is_behind(self) -> bool:
         if self._shared_store is not None and self._shared_store.delayed:

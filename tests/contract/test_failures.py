@@ -78,7 +78,11 @@ def test_a_paid_failure_is_not_paid_for_again(side: Side, sim: Simulator, what: 
 
     assert sim.stats().requests == 0
     assert again.llm.status.tolist() == ["cached", "failed"]
-    pd.testing.assert_frame_equal(again.llm.errors, first.llm.errors)
+    told, before = again.llm.errors, first.llm.errors
+    pd.testing.assert_frame_equal(told.drop(columns="message"), before.drop(columns="message"))
+    (message,), (kind,) = told["message"], told["kind"]
+    assert message.startswith(before["message"].iloc[0])
+    assert message.endswith(f" UTC and not paid for again; run.retry(kinds=['{kind}']) or cache='refresh' asks again.")
 
 
 @pytest.mark.parametrize("what", PAID)

@@ -201,7 +201,7 @@ def test_a_rejected_repair_is_not_sent_again(luna: str, sim: Simulator, new_kern
 
 def test_cache_only_tells_of_the_rejection(luna: str, sim: Simulator) -> None:
     sim.set(answers=by_word({"bad": REJECTED}, good))
-    words("bad").llm.parse(Fact, "{text}", model=luna)
+    words("good", "bad").llm.parse(Fact, "{text}", model=luna)
 
     out = words("bad", "new").llm.parse(Fact, "{text}", model=luna, cache="only")
 
@@ -405,7 +405,7 @@ def test_a_row_that_cannot_be_sent_raises_too(luna: str, sim: Simulator, options
 
 def test_a_rejection_from_before_raises_without_sending(luna: str, sim: Simulator) -> None:
     sim.set(answers=by_word({"bad": REJECTED}, good))
-    words("bad").llm.parse(Fact, "{text}", model=luna)
+    words("good", "bad").llm.parse(Fact, "{text}", model=luna)
     sim.reset()
 
     with pytest.raises(pllm.PllmError, match=r"Row 0 failed \(bad_request\): .*not sent again"):

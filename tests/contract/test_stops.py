@@ -8,6 +8,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import MissingKeyError, ProviderRejectedError
+from pllm_notebook.run.refused import ALIKE
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import InTurn, by_word, words
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSES, Side, reach
@@ -83,19 +84,31 @@ def test_a_quota_that_does_not_come_back_stops_the_run_and_keeps_what_is_finishe
     assert partial.llm.status.tolist() == ["ok", "ok", "ok", "failed", "pending", "pending"]
 
 
-@pytest.mark.parametrize(("code", "kind"), [(401, "authentication"), (403, "permission"), (404, "unknown_model")])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(400, "rejected"), (401, "authentication"), (403, "permission"), (404, "unknown_model"), (422, "rejected")],
+)
 def test_a_refusal_of_every_request_stops_the_run_and_keeps_what_is_finished(
     side: Side, sim: Simulator, code: int, kind: str
 ) -> None:
-    error = stop_in_the_middle(side, sim, SimAnswer.status(code))
+    refusal = SimAnswer.status(code)
+    sim.set(answers=by_word({f"row {n}": f"re: row {n}" for n in range(3)}, lambda request: refusal))
+    frame = words(*(f"row {n}" if n < 3 else f"later {n}" for n in range(40)))
 
-    assert (error.kind, error.status, error.kept, error.total) == (kind, code, 3, 6)
-    assert str(error).startswith(f"{side.model} refused ({kind.replace('_', ' ')}): ")
-    assert sim.stats().requests == 4
+    with pytest.raises(ProviderRejectedError) as caught:
+        frame.llm.complete("{text}", model=side.model, concurrency=1)
+
+    error = caught.value
+    assert (error.kind, error.status, error.kept, error.total) == (kind, code, 3, 40)
+    said = "what every row sends" if kind == "rejected" else f"({kind.replace('_', ' ')})"
+    assert str(error).startswith(f"{side.model} refused {said}: ")
+    assert sim.stats().requests == 3 + ALIKE
+    partial = pllm.runs()[-1].to_frame()
+    assert partial.llm.status.tolist() == ["ok"] * 3 + ["failed"] * ALIKE + ["pending"] * (40 - 3 - ALIKE)
 
 
 def test_a_run_that_was_stopped_goes_on_from_there(side: Side, sim: Simulator) -> None:
-    stop_in_the_middle(side, sim, SimAnswer.status(401))
+    stop_in_the_middle(side, sim, SimAnswer.status(402))
     sim.set(answers=lambda request: f"re: {request.prompt}")
     sim.reset()
 

@@ -25,6 +25,7 @@ from pllm_notebook.run.jobs.errands import Errands
 from pllm_notebook.run.jobs.seconds import keep_second
 from pllm_notebook.run.lanes import lane_of
 from pllm_notebook.run.limits import KeptLimits
+from pllm_notebook.run.refused import Streak
 from pllm_notebook.settings import Options
 from pllm_notebook.store import DiskStore
 
@@ -111,6 +112,7 @@ class Sending:
         self._reading = False
         self._read_all = False
         self._stopped = False
+        self._refused = Streak()
         self._out = 0
         self._answers: dict[str, tuple[Line, Entry, Reply, RawReply]] = {}
         self._keeping: set[asyncio.Task[None]] = set()
@@ -210,10 +212,11 @@ class Sending:
             self._budget.settle(bound, call.covered, 0.0, landing.maybe_paid)
             if not self._stopped:
                 self._failed[line.key] = result.kind
-            if result.kind.fatal:
+            if self._refused.refused(result):
                 self.stop()
         else:
             assert landing.raw is not None
+            self._refused.success()
             cost = None if self._rate is None or result.usage is None else self._rate.cost_usd(result.usage)
             self._budget.settle(bound, call.covered, cost, landing.maybe_paid)
             self._cost_usd = None if cost is None or self._cost_usd is None else self._cost_usd + cost

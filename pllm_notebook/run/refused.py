@@ -1,0 +1,182 @@
+"""Whether a provider refuses one row or every row: told by what it does to the others, not by a status.
+
+A 403 may be a revoked key or one text that a firewall dislikes, and a 400 an overdrawn account or one prompt that is
+too long. The same refusal `ALIKE` times with no answer between is every row's: the run ends. Among answers it is its
+row's own. Until that can be told a refused call is held: it has not failed, and is not sent again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run.packing import Pack
+from pllm_notebook.run.settle import Repair
+
+__all__ = ["ALIKE", "FIRST_CALLS", "Held", "Refusals", "Streak", "about_the_row", "own", "shared"]
+
+ALIKE = 5
+"""Refusals of one kind, with no answer between, that are taken to be every row's."""
+
+FIRST_CALLS = 48
+"""Calls that a run has out before its first answer: no more than these can meet a refusal that all share."""
+
+# Refusals of whatever kind, before there has been any answer at all.
+_UNLIKE = 20
+
+_REFUSALS = frozenset(
+    {
+        FailureKind.BAD_REQUEST,
+        FailureKind.AUTHENTICATION,
+        FailureKind.PERMISSION,
+        FailureKind.UNKNOWN_MODEL,
+        FailureKind.QUOTA,
+        FailureKind.REJECTED,
+    }
+)
+# What names the account or the address without a doubt, where nothing has been answered yet.
+_CERTAIN = frozenset({FailureKind.AUTHENTICATION, FailureKind.REJECTED})
+_TOO_LONG = re.compile(
+    r"context[_ ]length|context window|string_above_max_length"
+    r"|\b(prompt|input|request|message|string|content|document|text)\b.{0,60}\btoo (long|large)",
+    re.IGNORECASE | re.DOTALL,
+)
+# What differs between two refusals of one sort: what is quoted, addresses, and any word with a digit in it.
+_VARIES = re.compile(r"""(["'`])[^"'`]{0,400}\1|[“‘][^”’]{0,400}[”’]|https?://\S+|\S*\d\S*|\s+""")
+
+Held = tuple[int | Repair | Pack, Failure]
+"""What a refused call was for, and how it was refused."""
+
+
+def about_the_row(failure: Failure) -> bool:
+    """Tell whether a rejection says itself that this one row is too long, so that no other need meet it."""
+    return failure.kind is FailureKind.BAD_REQUEST and (
+        failure.status == 413 or _TOO_LONG.search(failure.message[:1000]) is not None
+    )
+
+
+def own(failure: Failure) -> Failure:
+    """Return the failure of a row that was refused among others that were answered."""
+    if failure.kind is FailureKind.AUTHENTICATION and failure.status is None:
+        return replace(failure, kind=FailureKind.CONNECTION)  # the client could not sign in this time
+    # A quota stays one: what was answered meanwhile may have left before the money was gone.
+    return (
+        replace(failure, kind=FailureKind.BAD_REQUEST) if failure.kind in _REFUSALS - {FailureKind.QUOTA} else failure
+    )
+
+
+def shared(failure: Failure) -> Failure:
+    """Return the failure of a row that was refused as every other would be."""
+    return replace(failure, kind=FailureKind.REJECTED) if failure.kind is FailureKind.BAD_REQUEST else failure
+
+
+class Streak:
+    """Count refusals since the last answer.
+
+    Attributes:
+        answered: Whether there has been an answer at all.
+    """
+
+    def __init__(self) -> None:
+        self.answered = False
+        self._alike: Counter[tuple[object, ...]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"Streak(answered={self.answered}, refused={sum(self._alike.values())})"
+
+    def success(self) -> None:
+        """Note an answer."""
+        self.answered = True
+        self._alike.clear()
+
+    def refused(self, failure: Failure) -> bool:
+        """Note a refusal; True when it is every row's by all that is known."""
+        if failure.kind not in _REFUSALS or about_the_row(failure):
+            return False
+        sort = _sort_of(failure)
+        self._alike[sort] += 1
+        if self._alike[sort] >= self._enough(failure):
+            return True
+        return not self.answered and self._alike.total() >= _UNLIKE
+
+    def _enough(self, failure: Failure) -> int:
+        certain = failure.kind is FailureKind.QUOTA or (failure.kind in _CERTAIN and not self.answered)
+        return 1 if certain else ALIKE
+
+
+class Refusals:
+    """Hold one run's refused calls until it can be told whose the refusal is. Used on the engine's loop alone.
+
+    Args:
+        at_once: Whether the run ends at its first failure, so that nothing is waited for.
+
+    Attributes:
+        at_once: As given.
+        suspected: The refusal that every row seems to meet, None for none: while it stands nothing new is sent, and
+            what is out is waited for. An answer clears it.
+    """
+
+    def __init__(self, *, at_once: bool) -> None:
+        self.at_once = at_once
+        self.suspected: Failure | None = None
+        self._streak = Streak()
+        self._held: list[Held] = []
+
+    def __repr__(self) -> str:
+        return f"Refusals(held={len(self._held)}, suspected={self.suspected!r}, {self._streak!r})"
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def answered(self) -> bool:
+        """Whether a call of this run has been answered."""
+        return self._streak.answered
+
+    def holds(self, failure: Failure) -> bool:
+        """Tell whether a call that failed so is to be held."""
+        return failure.kind in _REFUSALS and not about_the_row(failure)
+
+    def hold(self, tag: int | Repair | Pack, failure: Failure) -> None:
+        """Hold a refused call."""
+        self._held.append((tag, failure))
+        if self._streak.refused(failure) and self.suspected is None:
+            self.suspected = failure
+
+    def success(self) -> None:
+        """Note an answer: what is held was refused for itself."""
+        if self._held or not self._streak.answered:
+            self._streak.success()
+            self.suspected = None
+
+    def verdict(self, *, over: bool, known: bool) -> Failure | None:
+        """Return the refusal that is every row's, None where it is each row's own or cannot be told yet.
+
+        Args:
+            over: Whether nothing is left to be sent, so that nothing more can be learned.
+            known: Whether the store had answers to this question: it has been asked with success before.
+        """
+        if self.suspected is not None or not (over or self.at_once):
+            return self.suspected
+        if self.answered or known:
+            return None
+        # A pack may be spoilt by one of its rows.
+        refused = (failure for tag, failure in self._held if not isinstance(tag, Pack))
+        return next((failure for failure in refused if failure.kind.fatal), None)
+
+    def release(self) -> list[Held]:
+        """Return what is held, and hold it no longer."""
+        held, self._held = self._held, []
+        return held
+
+    def begin_anew(self) -> None:
+        """Forget everything, for a run that is asked to go on."""
+        self.suspected, self._streak, self._held = None, Streak(), []
+
+
+def _sort_of(failure: Failure) -> tuple[object, ...]:
+    """Return what refusals of one sort share."""
+    words = _VARIES.sub(" ", failure.message[:1000].lower())
+    return failure.kind, failure.status, failure.field, words[:300]
