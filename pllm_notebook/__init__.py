@@ -45,7 +45,18 @@ if TYPE_CHECKING:
     )
     from pllm_notebook.ensemble.parallel import ParallelLLM, create_framework
     from pllm_notebook.frames.jobs import Jobs
-    from pllm_notebook.pipeline import ErrorResponse, LLMIdentity, MessageState, Throttler, resume_directory
+    from pllm_notebook.pipeline import Agent as AgentContext
+    from pllm_notebook.pipeline import (
+        ErrorResponse,
+        LLMIdentity,
+        LLMResponse,
+        MessageState,
+        MinorTweaks,
+        Throttler,
+        resume_directory,
+        to_tool_schema,
+    )
+    from pllm_notebook.pipeline import Session as AgentOrchestrator
     from pllm_notebook.prompt_lists.config import LLMConfig, RequestLimits
     from pllm_notebook.prompt_lists.contexts import LLMPromptContext
     from pllm_notebook.prompt_lists.dialects import msg_dict_to_anthropic, msg_dict_to_google, msg_dict_to_oai
@@ -62,10 +73,14 @@ if TYPE_CHECKING:
     from pllm_notebook.run import Run, runs
     from pllm_notebook.run.jobs.imports import Imported
     from pllm_notebook.store.handle import cache
+    from pllm_notebook.tools import CalledTool as FunctionCall
     from pllm_notebook.tools import StructuredTool, ToolCallOutput
+    from pllm_notebook.tools import ToolCallOutput as FunctionCallOutput
 
 __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has no other place
     "APIError",
+    "AgentContext",
+    "AgentOrchestrator",
     "AuthenticationError",
     "ConfigurationError",
     "DECISION_MAKER_PROMPT",
@@ -73,13 +88,17 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "ErrorResponse",
     "FailedProcessor",
     "FrameworkConfig",
+    "FunctionCall",
+    "FunctionCallOutput",
     "LLMConfig",
     "LLMIdentity",
     "LLMOutput",
     "LLMPromptContext",
+    "LLMResponse",
     "LLMTimeoutError",
     "LLMValidationError",
     "MessageState",
+    "MinorTweaks",
     "ModelError",
     "OAIApiFromFileConfig",
     "ParallelAIUtilities",
@@ -114,20 +133,27 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "process_api_requests_from_file_sync",
     "resume_directory",
     "runs",
+    "to_tool_schema",
     "unload_ipython_extension",
 ]
 __version__ = "0.1.0"
 
-# Names whose modules are loaded when the name is first used.
+# Names whose modules are loaded when the name is first used; after a colon its name there, where it has another.
 _HOMES = {
+    "AgentContext": "pllm_notebook.pipeline:Agent",
+    "AgentOrchestrator": "pllm_notebook.pipeline:Session",
     "DECISION_MAKER_PROMPT": "pllm_notebook.ensemble",
     "ErrorResponse": "pllm_notebook.pipeline",
     "FrameworkConfig": "pllm_notebook.ensemble.config",
+    "FunctionCall": "pllm_notebook.tools:CalledTool",
+    "FunctionCallOutput": "pllm_notebook.tools:ToolCallOutput",
     "LLMConfig": "pllm_notebook.prompt_lists.config",
     "LLMIdentity": "pllm_notebook.pipeline",
     "LLMOutput": "pllm_notebook.prompt_lists.outputs",
     "LLMPromptContext": "pllm_notebook.prompt_lists.contexts",
+    "LLMResponse": "pllm_notebook.pipeline",
     "MessageState": "pllm_notebook.pipeline",
+    "MinorTweaks": "pllm_notebook.pipeline",
     "OAIApiFromFileConfig": "pllm_notebook.prompt_lists.files",
     "ParallelAIUtilities": "pllm_notebook.prompt_lists.utilities",
     "ParallelLLM": "pllm_notebook.ensemble.parallel",
@@ -152,6 +178,7 @@ _HOMES = {
     "process_api_requests_from_file_sync": "pllm_notebook.prompt_lists.files",
     "resume_directory": "pllm_notebook.pipeline",
     "runs": "pllm_notebook.run",
+    "to_tool_schema": "pllm_notebook.pipeline",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
@@ -159,7 +186,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+        home, _, there = _HOMES[name].partition(":")
+        value = globals()[name] = getattr(importlib.import_module(home), there or name)
         return value
 
     def __dir__() -> list[str]:

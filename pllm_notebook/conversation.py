@@ -72,12 +72,14 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ToolCallOutput:
     """What a tool gave.
 
+        ToolCallOutput(call_id=call.id, name=call.name, content="4")
+
     Attributes:
-        id: Of the call.
+        id: Of the call. As an argument also `call_id`.
         name: Of the tool.
         content: As the model reads it.
         failed: Whether it is an error's message.
@@ -87,6 +89,28 @@ class ToolCallOutput:
     name: str
     content: str
     failed: bool = False
+
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002  # the field's own name
+        name: str = "",
+        content: str = "",
+        failed: bool = False,
+        *,
+        call_id: str = "",
+    ) -> None:
+        for field_name, value in (
+            ("id", call_id if id is None else id),
+            ("name", name),
+            ("content", content),
+            ("failed", failed),
+        ):
+            object.__setattr__(self, field_name, value)
+
+    @property
+    def call_id(self) -> str:
+        """`id` by its other name."""
+        return self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +145,15 @@ class Turn:
     calls: tuple[ToolCall, ...] = ()
     results: tuple[ToolCallOutput, ...] = ()
     echo: Echo | None = None
+
+    @property
+    def final_answer(self) -> str:
+        """The text, by the name that a reply has for it."""
+        return self.text
+
+    def resolve(self) -> str:
+        """Return the text, as a reply does."""
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.completions import OneRequest
 from pllm_notebook.ensemble.config import FrameworkConfig
 from pllm_notebook.ensemble.decisions import Plan
-from pllm_notebook.ensemble.keywords import check_keywords, is_given, provider_fields
 from pllm_notebook.ensemble.messages import read_messages
 from pllm_notebook.ensemble.questions import plan_for
 from pllm_notebook.exceptions import DecisionMakerError, UsageError
 from pllm_notebook.providers import Target
+from pllm_notebook.providers.keywords import check_keywords, is_given, provider_fields
 from pllm_notebook.providers.models import CHEAP, refuses_sampling
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pllm_notebook.conversation import ToolCallOutput
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.calls import Call, checked, salted, tools_of
+from pllm_notebook.pipeline.functions import outputs_of
 from pllm_notebook.pipeline.identities import LLMIdentity
 from pllm_notebook.pipeline.metadata import Metadata
+from pllm_notebook.pipeline.ready import LLMResponse
 from pllm_notebook.pipeline.replies import Reply
 from pllm_notebook.pipeline.states import MessageState, kept_state
 from pllm_notebook.schema import OutputType
@@ -43,6 +46,8 @@ class Agent:
         self.history: list[Reply] = []
         self.metadata = Metadata(metadata, changed)
         self._session = session
+        self._state: MessageState | None = None
+        self._resumed = False
         # Agents may ask from several threads; each call has its own number.
         self._numbers = itertools.count()
 
@@ -76,15 +81,18 @@ class Agent:
         *more: Any,
         instructions: str | None = None,
         llm: str | LLMIdentity | None = None,
-        salt: str | None = None,
+        salt: str | int | None = None,
         hash_by: Sequence[str] | None = None,
-        text_format: Any = None,
+        response_format: Any = None,
         tools: Sequence[Any] | None = None,
         tag: str | None = None,
         replicate: int | None = None,
+        text_format: Any = None,
+        structured_output: Any = None,
+        save_input: bool | None = None,
         **params: Any,
     ) -> Reply:
-        """Ask, and give a lazy reply.
+        """Ask, and return a lazy reply.
 
         An answer that the session's directory has is taken from there. Whether anything is sent at once is the
         strategy's: "sync" sends and waits, "async" sends, "batch" and "hybrid" gather.
@@ -93,16 +101,23 @@ class Agent:
             documents: What is asked about: text, data, messages, images, PDFs, earlier replies, a conversation.
             *more: Further documents.
             instructions: The system's words.
-            llm: Who is asked, as `provider:name`, a bare name or an `LLMIdentity`; None for the session's.
-            salt: Any word; another is another draw.
-            hash_by: "seq" has the agent's counter in the key, so that equal calls are different ones; "llm" is
-                accepted and changes nothing, since the model is in every key.
-            text_format: A type that the answer must fit (see `Reply.resolve_parsed`).
+            llm: The model, as `provider:name`, `provider/name`, a bare name or an `LLMIdentity`; None for the
+                session's.
+            salt: Any word or whole number; another is another draw.
+            hash_by: "seq" has the agent's counter in the key, so that equal calls are different ones. "llm", "tools",
+                "tool_names", "structured_output", "kwargs" and "all" are accepted and change nothing: these are in
+                every key.
+            response_format: A type that the answer must fit (see `Reply.resolve_parsed`).
             tools: Functions, models or `StructuredTool`s that the model may call (see `Reply.resolve_tool_calls`).
             tag: A word to find the call by.
             replicate: Index among several answers to the same; None and 0 are the plain call.
+            text_format: `response_format` by an older name.
+            structured_output: Likewise.
+            save_input: Documents are kept in any case (`session.documents`): None or True.
             **params: Options of this call: temperature, max_output_tokens, max_repairs, max_retries, timeout_s,
-                extra_body, tool_choice, parallel_tool_calls, run_tools, max_turns.
+                extra_body, tool_choice, parallel_tool_calls, run_tools, max_turns; and keywords of OpenAI's client
+                (max_tokens, top_p, stop, seed, reasoning_effort, reasoning={"effort": …}, …), in that client's words
+                for every provider.
 
         Raises:
             UsageError: When it cannot be asked as written. Nothing was sent.
@@ -114,18 +129,29 @@ class Agent:
             raise UsageError(f"instructions are text, not {type(instructions).__name__}. Nothing was sent.")
         if tag is not None and not isinstance(tag, str):
             raise UsageError(f"tag is text, not {tag!r}. Nothing was sent.")
-        if text_format is not None:
-            OutputType.of(text_format)
+        if save_input is False:
+            raise UsageError("save_input=False is not carried out: documents are always kept. Nothing was sent.")
+        formats = [given for given in (response_format, text_format, structured_output) if given is not None]
+        if len(formats) > 1:
+            raise UsageError(
+                "response_format, text_format and structured_output are one argument: give one. Nothing was sent."
+            )
+        wanted = formats[0] if formats else None
+        if wanted is not None:
+            OutputType.of(wanted)
+        tools = [tools] if callable(tools) else tools
+        model = self._session.model_of(llm)
+        params = checked(params, model)
         number = next(self._numbers)
         prompt, hashes = self._session.read((documents, *more))
         call = Call(
-            model=self._session.model_of(llm),
+            model=model,
             prompt=prompt,
             instructions=instructions,
-            text_format=text_format,
+            text_format=wanted,
             tools=() if tools is None else tools_of(tools),
-            params=checked(params),
-            salt=salted(salt, hash_by, self.name, number),
+            params=params,
+            salt=salted(salt, self._session.hashed_by(hash_by), self.name, number),
             replicate=replicate or 0,
             agent=self.name,
             number=number,
@@ -148,6 +174,39 @@ class Agent:
                 without, it begins anew, and what was said before is its tree.
         """
         return kept_state(self._session.directory, self.name, name, self._session.documents, asking=self, resume=resume)
+
+    def get_msg_state(self, *, persist: bool = False) -> MessageState:
+        """Return this agent's own conversation: the same one within a session.
+
+        Args:
+            persist: Whether it goes on where an earlier run of the program left it; without, it begins anew. In
+                either case what is said is kept in the session's directory (see `state`).
+        """
+        if self._state is None or (persist and not self._resumed):
+            self._state, self._resumed = self.state(resume=persist), persist
+        return self._state
+
+    def ask_functions(
+        self,
+        response: LLMResponse,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        if_func_not_exist: str | Exception | None = None,
+        **more: Callable[..., Any],
+    ) -> list[ToolCallOutput]:
+        """Run the functions that a reply has called, and return their outputs (see `functions.outputs_of`).
+
+            outputs = agent.ask_functions(reply, weigh=weigh)
+            agent.ask_llm("What does tea weigh?", reply, *outputs, tools=[weigh])
+
+        Args:
+            response: The reply; waited for.
+            functions: By the names that the model calls them.
+            if_func_not_exist: What the model is told of a function that is not among them, or what is raised; None
+                for a `UsageError`.
+            **more: Further functions.
+        """
+        return outputs_of(response, {**(functions or {}), **more}, if_func_not_exist)
 
     @property
     def asked(self) -> list[Question]:

@@ -12,7 +12,9 @@ import orjson
 
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.providers.keywords import CARRIED, NOT_CARRIED, check_keywords, provider_fields
 from pllm_notebook.run import Ask, ask_for, options_for
+from pllm_notebook.run.ask import target_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import StructuredTool, Toolbox
 
@@ -35,7 +37,10 @@ PARAMETERS = frozenset(
 )
 """The options that one call of a program may have; the rest is of the session."""
 
-_HASHED = ("llm", "seq")
+# Besides "seq" all of these are always in the key.
+_HASHED = ("llm", "seq", "tools", "tool_names", "structured_output", "response_format", "kwargs", "all")
+# Names of OpenAI's client for options of a call.
+_RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,39 +142,61 @@ def tools_of(sources: Sequence[Any]) -> tuple[StructuredTool, ...]:
     return Toolbox.of([_tool(source) if _is_kept(source) else source for source in sources]).tools
 
 
-def checked(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the options of one call, without those that were given as None.
+def checked(params: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Return the options of one call, without those that were given as None.
+
+    Args:
+        params: Of `PARAMETERS`, and keywords of OpenAI's client (`top_p`, `reasoning_effort`, …), which become
+            `extra_body` in the provider's own words. `reasoning={"effort": …}` is `reasoning_effort`.
+        model: `provider:name`.
 
     Raises:
-        UnknownOptionError: For a name that is no option of a call. Nothing was sent.
+        UnknownOptionError: For a name that is neither. Nothing was sent.
+        UsageError: For a keyword, or a value of one, that the provider has no equal of. Nothing was sent.
     """
-    for name in params:
-        if name not in PARAMETERS:
-            raise UnknownOptionError(name, PARAMETERS)
-    return {name: value for name, value in params.items() if value is not None}
+    own: dict[str, Any] = {}
+    words: dict[str, Any] = {}
+    for name, value in params.items():
+        if value is None:
+            continue
+        option = _RENAMED.get(name, name)
+        if option in own:
+            raise UsageError(f"{name}= and another keyword are both {option}: give one of them. Nothing was sent.")
+        (own if option in PARAMETERS else words)[option] = value
+    if not words:
+        return own
+    if isinstance(words.get("reasoning"), Mapping) and set(words["reasoning"]) == {"effort"}:
+        words["reasoning_effort"] = words.pop("reasoning")["effort"]
+    for name in words:
+        if name not in CARRIED and name not in NOT_CARRIED:
+            raise UnknownOptionError(name, PARAMETERS | CARRIED)
+    target = target_for(options_for({"model": model}))
+    return own | {"extra_body": provider_fields(target, check_keywords(words), own.get("extra_body") or {})}
 
 
-def salted(salt: str | None, hash_by: Sequence[str] | None, agent: str, number: int) -> str:
+def salted(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, number: int) -> str:
     """Give the salt of a call.
 
     Args:
         salt: The caller's own, None for none.
-        hash_by: "seq" makes the agent's counter part of the key; "llm" changes nothing, since the model always is.
+        hash_by: "seq" makes the agent's counter part of the key; the others change nothing, since they always are.
         agent: Name of who asks.
         number: Which of the agent's calls this is.
 
     Raises:
         UsageError: For another word. Nothing was sent.
     """
-    if salt is not None and not isinstance(salt, str):
-        raise UsageError(f"salt is text, not {salt!r}. Nothing was sent.")
+    if salt is not None and (isinstance(salt, bool) or not isinstance(salt, str | int)):
+        raise UsageError(f"salt is text or a whole number, not {salt!r}. Nothing was sent.")
+    salt = "" if salt is None else str(salt)
     words = (hash_by,) if isinstance(hash_by, str) else hash_by or ()
     if not isinstance(words, Collection) or any(word not in _HASHED for word in words):
-        raise UsageError(f"hash_by is a list of 'llm' and 'seq', not {hash_by!r}. Nothing was sent.")
+        known = ", ".join(map(repr, _HASHED))
+        raise UsageError(f"hash_by is a list of {known}, not {hash_by!r}. Nothing was sent.")
     if "seq" not in words:
-        return salt or ""
+        return salt
     # JSON, so that no agent's name can be mistaken for another's with a number.
-    return orjson.dumps([salt or "", agent, number]).decode()
+    return orjson.dumps([salt, agent, number]).decode()
 
 
 @lru_cache(maxsize=256)

@@ -34,6 +34,7 @@ class Circumstances:
         confirm: Whether a person is asked before a batch is submitted.
         wait: Whether a batch is waited for, rather than ending the block.
         keep: Whether answers are stored.
+        most: Live calls that are on their way at once, None for no ceiling.
     """
 
     place: Place
@@ -42,6 +43,7 @@ class Circumstances:
     confirm: bool
     wait: bool
     keep: bool
+    most: int | None = None
 
 
 def await_jobs(around: Circumstances, questions: Iterable[Question]) -> None:

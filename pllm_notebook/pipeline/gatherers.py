@@ -82,7 +82,7 @@ class Hybrid(Batch):
     def __init__(self, around: Circumstances, batch_from: int) -> None:
         super().__init__(around)
         self._batch_from = batch_from
-        self._live = Gathering(around.courier, around.throttler, keep=around.keep)
+        self._live = Gathering(around.courier, around.throttler, keep=around.keep, most=around.most)
 
     def _submit(self, questions: Sequence[Question]) -> None:
         new = [question for question in questions if question.stage == "asked"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 from pllm_notebook.pipeline.questions import Question
@@ -23,22 +24,27 @@ class Gathering:
         courier: Sends it.
         throttler: The caller's own pace, None for none.
         keep: Whether answers are stored.
+        most: Calls that are on their way at once, None for as many as there are.
     """
 
-    def __init__(self, courier: Courier, throttler: Throttler | None, *, keep: bool) -> None:
+    def __init__(self, courier: Courier, throttler: Throttler | None, *, keep: bool, most: int | None = None) -> None:
         self._courier = courier
         self._throttler = throttler
         self._keep = keep
+        self._most = most
+        # Due, and not sent because `most` are on their way; and how many are.
+        self._held: deque[Question] = deque()
+        self._flying = 0
         self._new: list[Question] = []
         # By the moment from which they may begin, on the throttler's clock, and the order they were asked in.
         self._later: list[tuple[float, int, Question]] = []
         self._count = 0
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._hurried = self._working = False
         courier.stop_first(self.stop)
 
     def __repr__(self) -> str:
-        return f"Gathering(new={len(self._new)}, later={len(self._later)})"
+        return f"Gathering(new={len(self._new)}, held={len(self._held)}, later={len(self._later)})"
 
     def add(self, question: Question) -> None:
         """Send *question* in a moment; returns at once."""
@@ -57,8 +63,9 @@ class Gathering:
     def stop(self) -> None:
         """Send nothing of what has gathered; whoever waits for it is told."""
         with self._changed:
-            dropped = [*self._new, *(question for _, _, question in self._later)]
+            dropped = [*self._new, *self._held, *(question for _, _, question in self._later)]
             self._new.clear()
+            self._held.clear()
             self._later.clear()
             self._changed.notify_all()
         for question in dropped:
@@ -82,9 +89,12 @@ class Gathering:
                 if self._new and not self._hurried:
                     self._changed.wait(_WINDOW_S)
                 self._hurried = False
-                due = self._due()
+                due = self._admitted(self._due())
                 if due:
                     return due
+                if self._held:
+                    self._changed.wait()
+                    continue
                 if not self._later:
                     if self._new:
                         continue
@@ -104,6 +114,25 @@ class Gathering:
         while self._later and self._later[0][0] <= now:
             due.append(heapq.heappop(self._later)[2])
         return due
+
+    def _admitted(self, due: Sequence[Question]) -> Sequence[Question]:
+        """Return what may be sent now. Each tells when it has ended, however it did."""
+        if self._most is None:
+            return due
+        self._held.extend(due)
+        admitted = []
+        while self._held and self._flying < self._most:
+            question = self._held.popleft()
+            self._flying += 1
+            admitted.append(question)
+        for question in admitted:
+            question.when_done(self._landed)
+        return admitted
+
+    def _landed(self) -> None:
+        with self._changed:
+            self._flying -= 1
+            self._changed.notify_all()
 
     def _wait_s(self) -> float:
         assert self._throttler is not None

@@ -1,66 +1,130 @@
-"""Who is asked: a model by its name, by a provider and a name, or under a name of the caller's own."""
+"""Which model is asked: by its name, by a provider and a name, or under a name of the caller's own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.providers.models import CHEAP, provider_of
+from pllm_notebook.providers.registry import KEYS
 from pllm_notebook.settings import current
 
 __all__ = ["LLMIdentity", "model_of"]
 
 
-@dataclass(frozen=True, slots=True)
 class LLMIdentity:
-    """A model under a name of the caller's own.
+    """A model, perhaps under a name of the caller's own. Hashable, and equal where all three parts are.
+
+        LLMIdentity("gpt-6-luna")
+        LLMIdentity("gpt-6-luna", provider="openai")
+        LLMIdentity("the thrifty one", "google", "gemini-3.5-flash-lite")
+
+    Args:
+        identity: The model as its provider takes it, also as `provider:name` or `provider/name`; where *model_name*
+            is given, any name of the caller's own. It is shown where its calls are listed, and is no part of a call's
+            key, which has the model itself.
+        provider: "" for the one that the model's name shows.
+        model_name: "" where *identity* is the model.
+        provider_type: *provider* by its other name.
 
     Attributes:
-        identity: The caller's name for it, shown where its calls are listed; it is no part of a call's key, which
-            has the model itself.
-        provider: "" for the one that the model's name shows.
-        model_name: As the provider takes it; "" for the provider's cheap current model.
+        identity: As given.
+        provider: The provider, "" where neither an argument nor the model's name tells it; the session's then.
+        model_name: As the provider takes it.
+
+    Raises:
+        UsageError: For an empty name. Nothing was sent.
     """
 
-    identity: str
-    provider: str = ""
-    model_name: str = ""
+    __slots__ = ("identity", "model_name", "provider")
+
+    def __init__(
+        self,
+        identity: str,
+        provider: str | None = None,
+        model_name: str | None = None,
+        *,
+        provider_type: str | None = None,
+    ) -> None:
+        named, provider = model_name or identity, provider or provider_type
+        if not isinstance(named, str) or not named:
+            raise UsageError(f"An LLMIdentity names a model, not {named!r}. Nothing was sent.")
+        if not provider:
+            provider, named = split_name(named)
+        self.identity = identity
+        self.provider = provider or provider_of(named) or ""
+        self.model_name = named
+
+    @property
+    def provider_type(self) -> str:
+        """`provider` by its other name."""
+        return self.provider
 
     def __str__(self) -> str:
         return self.identity
 
+    def __repr__(self) -> str:
+        own = "" if self.identity in (self.model_name, self.name) else f" {self.identity!r}"
+        return f"<LLMIdentity {self.name}{own}>"
 
-def model_of(llm: str | LLMIdentity | None, provider: str | None, model: str | None) -> str | None:
-    """Give the model of one call as `provider:name`; None where nobody has named one.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LLMIdentity) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return hash(self._parts)
+
+    @property
+    def name(self) -> str:
+        """`provider:name`, or the bare name where no provider is known."""
+        return f"{self.provider}:{self.model_name}" if self.provider else self.model_name
+
+    @property
+    def _parts(self) -> tuple[str, str, str]:
+        return self.identity, self.provider, self.model_name
+
+
+def split_name(name: str) -> tuple[str | None, str]:
+    """Split `provider:name` or `provider/name`; the provider is None where there is none.
+
+    A slash stands in the names of many models; it ends a provider's name only where there is a provider of that name.
+    """
+    provider, colon, model = name.partition(":")
+    if colon:
+        return provider, model
+    provider, slash, model = name.partition("/")
+    known = provider in KEYS or provider in current().servers or provider in current().clients
+    return (provider, model) if slash and model and known else (None, name)
+
+
+def model_of(llm: str | LLMIdentity | None, provider: str | None, model: str | LLMIdentity | None) -> str | None:
+    """Return the model of one call as `provider:name`; None where nobody has named one.
 
     Args:
-        llm: Of the call: `provider:name`, a bare name, or an identity; None for the session's.
+        llm: Of the call: `provider:name`, `provider/name`, a bare name, or an identity; None for the session's.
         provider: Of the session, None for none.
-        model: Of the session, None for the cheap current model of its provider.
+        model: Of the session, likewise; None for the cheap current model of its provider.
 
     Raises:
         UsageError: For what is no model's name. Nothing was sent.
     """
-    if isinstance(llm, LLMIdentity):
-        provider, name = llm.provider or None, llm.model_name or None
-        if provider is None and name is None:
-            name = llm.identity
-    elif llm is None or isinstance(llm, str):
-        name = llm or model
-    else:
-        raise UsageError(
-            f"llm is a model's name ('openai:gpt-6-luna', 'claude-haiku-5-5') or an LLMIdentity, not "
-            f"{type(llm).__name__}. Nothing was sent."
-        )
-    if name is None:
+    asked = model if llm is None else llm
+    if asked is None:
         return None if provider is None else _cheap(provider)
-    if ":" in name:
-        return name
+    if isinstance(asked, LLMIdentity):
+        if asked.provider:
+            return asked.name
+        asked = asked.model_name
+    if not isinstance(asked, str) or not asked:
+        raise UsageError(
+            f"llm is a model's name ('openai:gpt-6-luna', 'claude-haiku-5-5') or an LLMIdentity, not {asked!r}. "
+            f"Nothing was sent."
+        )
+    if ":" in asked:
+        return asked
     # A server of the caller's own may serve a model whose name looks like another provider's.
     if provider is not None and (provider in current().servers or provider in current().clients):
-        return f"{provider}:{name}"
-    known = provider_of(name) or provider
-    return name if known is None else f"{known}:{name}"
+        return f"{provider}:{asked}"
+    named, bare = split_name(asked)
+    known = named or provider_of(bare) or provider
+    return asked if known is None else f"{known}:{bare}"
 
 
 def _cheap(provider: str) -> str:

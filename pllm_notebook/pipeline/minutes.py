@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.exceptions import StoreError
 from pllm_notebook.pipeline.files import alone, write_whole
 
 __all__ = ["FILE", "Minutes"]
@@ -36,6 +37,7 @@ class Minutes:
         agents: The agents' notes, by name.
         anew_since: When an asking-anew began that has not been gone through to its end, in seconds since the epoch;
             None for none.
+        sessions: How many sessions have begun in the directory, this one among them.
     """
 
     def __init__(self, directory: str) -> None:
@@ -45,10 +47,21 @@ class Minutes:
         self.agents = {
             name: _mapping(_mapping(agent).get("metadata")) for name, agent in _mapping(read.get("agents")).items()
         }
+        begun = read.get("sessions")
+        self.sessions = (begun if isinstance(begun, int) else 0) + 1
         since = read.get("anew_since")
         self.anew_since: float | None = float(since) if isinstance(since, int | float) else None
         # As this session last knew them: what differs from it is what the session itself has changed.
         self._known = _copy({"metadata": self.metadata, "agents": self.agents})
+
+    def begin(self) -> None:
+        """Count a session that begins; each of several processes gets a number of its own."""
+        with suppress(StoreError), alone(self._path):  # a directory that can only be read keeps no count
+            there = self._read()
+            begun = there.get("sessions")
+            self.sessions = (begun if isinstance(begun, int) else 0) + 1
+            whole = {"version": _VERSION, **there, "sessions": self.sessions}
+            write_whole(self._path, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
 
     def write(self, metadata: Mapping[str, Any], agents: Mapping[str, Mapping[str, Any]]) -> None:
         """Write all of it, at once or not at all.
@@ -73,6 +86,7 @@ class Minutes:
                 "metadata": _merged(_mapping(there.get("metadata")), self._known["metadata"], metadata),
                 "agents": kept,
                 "anew_since": self.anew_since,
+                "sessions": max(self.sessions, there["sessions"] if isinstance(there.get("sessions"), int) else 0),
             }
             content = orjson.dumps(whole, option=orjson.OPT_INDENT_2)
             if content != self._content():

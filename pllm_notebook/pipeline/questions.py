@@ -172,6 +172,14 @@ class Question:
             return self._answer.cost_usd
         return None if self._outcome is None else self._outcome.cost_usd
 
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """Call *tell* once when it has ended, however it did; at once where it has. On whichever thread ends it."""
+        with self._lock:
+            if not self.done.is_set():
+                self._heard.append(tell)
+                return
+        tell()
+
     async def ended(self) -> None:
         """Await its end on the caller's own loop."""
         here = asyncio.get_running_loop()
@@ -185,10 +193,7 @@ class Question:
             if not here.is_closed():
                 here.call_soon_threadsafe(end)
 
-        with self._lock:
-            if self.done.is_set():
-                return
-            self._heard.append(tell)
+        self.when_done(tell)
         while not ended.done():
             # Woken now and then: an interrupt is handed to this loop without waking it.
             await asyncio.wait([ended], timeout=_WAKE_S)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from pllm_notebook.conversation import Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.calls import Call
 from pllm_notebook.pipeline.failing import ErrorResponse
+from pllm_notebook.pipeline.ready import LLMResponse
 from pllm_notebook.pipeline.retrieving import Answer, Failed, Place, Present, Retrieved
 from pllm_notebook.records import Usage
-from pllm_notebook.schema import extract_json
 from pllm_notebook.tools import Called, CalledTool
 
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ __all__ = ["Reply"]
 _GATHER_S = 0.02
 
 
-class Reply:
+class Reply(LLMResponse):
     """A lazy reply. Made by `ask_llm`.
 
     Each of `resolve`, `resolve_json`, `resolve_parsed` and `resolve_tool_calls` waits for the answer as the session's
@@ -44,6 +41,7 @@ class Reply:
     def __init__(
         self, place: Place, call: Call, question: Question | None = None, session: Session | None = None
     ) -> None:
+        super().__init__()
         self.call = call
         self._place = place
         self._question = question
@@ -51,8 +49,12 @@ class Reply:
         self._answer: Answer | None = None
 
     def __repr__(self) -> str:
+        # Never the text: showing a reply must not wait for it.
         who = f"{self.call.agent}, call {self.call.number}" if self.call.agent else "a call"
         return f"<Reply to {who}: {self.stage}>"
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def __reduce__(self) -> tuple[Any, tuple[str, Call]]:
         return _revived, (self._place.directory, self.call)
@@ -74,11 +76,6 @@ class Reply:
             return self._question.stage
         found = self._place.retrieve(self.call)
         return "cached" if isinstance(found, Present) else type(found).__name__.lower()
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is no answer, and will be none; waits until that is known."""
-        return self.error is not None
 
     @property
     def error(self) -> ErrorResponse | None:
@@ -117,33 +114,15 @@ class Reply:
         """
         return self._get().text
 
-    def resolve_json(self) -> Any:
-        """Wait, and give the JSON value in the answer's text, which may stand among words or in a block of code.
-
-        Raises:
-            ErrorResponse: Where it has failed.
-            UsageError: Where there is no JSON in the text.
-        """
-        text = self.resolve()
-        for candidate in (text, extract_json(text)):
-            if candidate is not None:
-                try:
-                    return orjson.loads(candidate)
-                except ValueError:
-                    continue
-        raise UsageError(
-            f"There is no JSON in the answer, which begins {text[:80]!r}. Ask for it, or give text_format=."
-        )
-
     def resolve_parsed(self) -> Any:
         """Wait, and give the answer as the type that was asked for.
 
         Raises:
             ErrorResponse: Where it has failed.
-            UsageError: Where no `text_format` was given, or the model called tools.
+            UsageError: Where no `response_format` was given, or the model called tools.
         """
         if self.call.text_format is None:
-            raise UsageError("There is nothing to parse into: ask with text_format=, or take resolve_json().")
+            raise UsageError("There is nothing to parse into: ask with response_format=, or take resolve_json().")
         value = self._get().value
         if isinstance(value, Called):
             names = ", ".join(call.name for call in value.calls)
@@ -164,6 +143,9 @@ class Reply:
         value = self._get().value
         return list(value.calls) if isinstance(value, Called) else []
 
+    def resolve_function_calls(self) -> list[CalledTool]:
+        return self.resolve_tool_calls() if self.call.tools else []
+
     def to_assistant_message(self) -> Turn:
         """Wait, and give the answer as a turn that a further call may begin with.
 
@@ -172,9 +154,6 @@ class Reply:
         """
         answer = self._get()
         return Turn("assistant", answer.text, calls=answer.calls, echo=answer.echo)
-
-    def __await__(self) -> Generator[Any, None, str]:
-        return self._wait_here().__await__()
 
     async def _wait_here(self) -> str:
         question, session = self._question, self._session

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, get_args
 
 from pllm_notebook.conversation import Prompt
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.pipeline.agents import Agent
 from pllm_notebook.pipeline.blocks import Block
 from pllm_notebook.pipeline.calls import Call
@@ -35,6 +35,8 @@ from pllm_notebook.settings import current
 __all__ = ["Session", "live"]
 
 logger = logging.getLogger("pllm_notebook")
+
+DEFAULT_AGENT = "default-agent"
 
 # By directory: the session that a pickled reply of this process belongs to.
 _live: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
@@ -67,6 +69,7 @@ class Session(Block):
         self.agents: dict[str, Agent] = {}
         self._place = place
         self._minutes = Minutes(self.directory)
+        self._minutes.begin()
         self.metadata = Metadata(self._minutes.metadata, self.persist)
         self.documents = Documents(self.directory)
         self._questions: dict[tuple[Hashable, str], Question] = {}
@@ -94,15 +97,16 @@ class Session(Block):
 
     # Asking.
 
-    def agent(self, name: str, *, dashboard: bool = False) -> Agent:
-        """Give the agent of this name: the same one within a session, with its notes of earlier ones.
+    def agent(self, name: str | int = DEFAULT_AGENT, *, dashboard: bool = False) -> Agent:
+        """Return the agent of this name: the same one within a session, with its notes of earlier ones.
 
         A context manager, also of `async with`; its block ends as the session's does.
 
         Args:
-            name: Its name.
+            name: Its name; a whole number is one too.
             dashboard: Whether to show the session's dashboard.
         """
+        name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
         if not isinstance(name, str) or not name:
             raise UsageError(f"An agent's name is text, not {name!r}. Nothing was sent.")
         if name not in self.agents:
@@ -161,10 +165,49 @@ class Session(Block):
 
     # What agents and replies ask of it.
 
+    def hashed_by(self, hash_by: Sequence[str] | None) -> Sequence[str] | None:
+        """Return the `hash_by` of a call: its own, else the session's."""
+        return self.terms.hash_by if hash_by is None else hash_by
+
     @property
     def gathers(self) -> bool:
         """Whether nothing is sent before a value is needed."""
         return self._strategy.gathers
+
+    # Notes under the names that other packages have for them.
+
+    @property
+    def userdata(self) -> Metadata:
+        """The same as `metadata`."""
+        return self.metadata
+
+    def save_userdata(self, name: str, value: Any) -> None:
+        """Keep a note (see `metadata`), at once.
+
+        Raises:
+            UsageError: For a value that JSON does not have. Of a reply keep its text.
+        """
+        self.metadata[name] = value
+
+    def load_userdata(self, name: str) -> Any:
+        """Return a note that was kept in this run of the program or an earlier one.
+
+        Raises:
+            UsageError: Where there is none of that name.
+        """
+        try:
+            return self.metadata[name]
+        except KeyError:
+            raise UsageError(f"There is no note {name!r}.{guess(str(name), self.metadata)} Nothing was sent.") from None
+
+    @property
+    def session_counter(self) -> int:
+        """Which session of its directory this is, counted from 1."""
+        return self._minutes.sessions
+
+    def get_session_counter(self) -> int:
+        """Return `session_counter`."""
+        return self.session_counter
 
     def model_of(self, llm: str | LLMIdentity | None) -> str:
         """Give the model of a call, of which *llm* is what was said; the one that is configured where nothing was."""

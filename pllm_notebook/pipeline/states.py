@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 from urllib.parse import quote
 
-from pllm_notebook.conversation import Dialogue, Turn
+from pllm_notebook.conversation import Dialogue, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.pipeline.documents import Documents
+from pllm_notebook.pipeline.failing import ErrorResponse
+from pllm_notebook.pipeline.functions import outputs_of
 from pllm_notebook.pipeline.reader import Keeper
 from pllm_notebook.pipeline.reading import said_by
 from pllm_notebook.pipeline.trees import Tree, drawn, drawn_in_html
@@ -57,15 +59,32 @@ class MessageState(Sequence[Turn]):
         self._name = name
         self._keep = keep
         self._tree = Tree() if tree is None else tree
-        self._at = at
+        self._stands_at = at
+        # The reply that `ask_llm` has added last, and whether it is still to be waited for.
+        self._reply: Any = None
+        self._coming = False
         self.extend(documents)
+
+    @property
+    def _at(self) -> str | None:
+        """The message it stands at. Waits for a reply that was added and has not come."""
+        if self._coming:
+            try:
+                said = self._reply.to_assistant_message()
+            except ErrorResponse:
+                # Told once: the conversation stands at the question, and can be asked on.
+                self._reply, self._coming = None, False
+                raise
+            self._coming = False
+            self._stands_at = self._tree.say(self._stands_at, said).hash
+        return self._stands_at
 
     # A list that grows.
 
     def append(self, *said: Any) -> None:
         """Add what was said: `append("user", "Why?")`, or one document of any kind, an earlier reply among them.
 
-        A lazy reply is waited for.
+        A lazy reply is waited for. The one that `ask_llm` has just added is not added again.
         """
         self.extend([said] if len(said) == 2 else said)
 
@@ -80,10 +99,14 @@ class MessageState(Sequence[Turn]):
                 f"What has been said is a list of documents, not {documents!r:.60}; one of them goes to append. "
                 f"Nothing was sent."
             )
+        documents = list(documents)
+        if len(documents) == 1 and documents[0] is self._reply:
+            return  # `ask_llm` has added it
         dialogue = said_by(documents, self._keep)
         for each in ([] if dialogue.system is None else [dialogue.system], dialogue.turns):
             for said in each:
-                self._at = self._tree.say(self._at, said).hash
+                self._stands_at = self._tree.say(self._at, said).hash
+                self._reply = None
 
     def __iadd__(self, documents: Any) -> MessageState:
         self.extend(documents if isinstance(documents, list) else [documents])
@@ -148,19 +171,61 @@ class MessageState(Sequence[Turn]):
     # A program's.
 
     def ask_llm(self, *documents: Any, **how: Any) -> Any:
-        """Ask with all that was said so far, and then the documents; give the lazy reply (see `Agent.ask_llm`).
+        """Ask with all that was said so far and the documents, and return the lazy reply (see `Agent.ask_llm`).
 
-        The conversation does not change: several questions can be put to one state. `append` what shall stay.
+        Documents and reply are added to the conversation. The reply is waited for when the conversation is read, or
+        goes on; one that fails raises there once, and is no part of the conversation. To put several questions to
+        one state ask each of a `fork()`, or `agent.ask_llm(state, …)`.
 
         Raises:
             UsageError: Where it has no agent. Nothing was sent.
+            ErrorResponse: Where an earlier reply has failed.
         """
         if self._agent is None:
             raise UsageError(
                 "This conversation belongs to no agent (it was made by hand, or unpickled). Ask with "
                 "agent.ask_llm(state, …). Nothing was sent."
             )
-        return self._agent.ask_llm([self, *documents], **how)
+        reply = self._agent.ask_llm([self, *documents], **how)
+        self.extend(documents)
+        self._reply, self._coming = reply, True
+        return reply
+
+    def ask_functions(
+        self,
+        response: Any = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        if_func_not_exist: str | Exception | None = None,
+        **more: Callable[..., Any],
+    ) -> list[ToolCallOutput]:
+        """Run the functions that the last reply has called, add their outputs, and return them. Sends nothing.
+
+        Args:
+            response: The reply; None for the one that `ask_llm` added last.
+            functions: By name.
+            if_func_not_exist: What the model is told of a function that is not among them, or what is raised; None
+                for a `UsageError`.
+            **more: Further functions.
+
+        Returns:
+            An output for each call, in order; none where nothing was called.
+        """
+        reply = self._reply if response is None else response
+        if reply is None:
+            return []
+        outputs = outputs_of(reply, {**(functions or {}), **more}, if_func_not_exist)
+        self.extend(outputs)
+        return outputs
+
+    def resolve(self) -> list[str]:
+        """Return the text of each turn, oldest first. Waits for a reply that has not come."""
+        return [turn.text for turn in self.turns]
+
+    @property
+    def final_answer(self) -> list[str]:
+        """What `resolve` returns."""
+        return self.resolve()
 
     def __repr__(self) -> str:
         return f"{self._headline()}\n{drawn(self._tree, self._at)}".rstrip()

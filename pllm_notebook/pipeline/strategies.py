@@ -103,7 +103,7 @@ class Async(Strategy):
 
     def __init__(self, around: Circumstances) -> None:
         super().__init__(around)
-        self._gathering = Gathering(around.courier, around.throttler, keep=around.keep)
+        self._gathering = Gathering(around.courier, around.throttler, keep=around.keep, most=around.most)
 
     def asked(self, question: Question) -> None:
         super().asked(question)

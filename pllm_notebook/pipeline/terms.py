@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.pipeline.calls import salted
 from pllm_notebook.pipeline.frontiers import Circumstances
 from pllm_notebook.pipeline.gatherers import Batch, DryRun, Hybrid
+from pllm_notebook.pipeline.identities import LLMIdentity, model_of
 from pllm_notebook.pipeline.retrieving import Place
 from pllm_notebook.pipeline.sending import Courier
 from pllm_notebook.pipeline.strategies import Async, Strategy, Sync
@@ -32,7 +34,7 @@ class Terms:
 
     strategy: str = "async"
     provider: str | None = None
-    model: str | None = None
+    model: str | LLMIdentity | None = None
     ignore_cache: bool = False
     rewrite_cache: bool = True
     throttler: Throttler | None = None
@@ -43,15 +45,23 @@ class Terms:
     log_level: int | str | None = None
     batch_from: int = BATCH_FROM
     max_cost_usd: float | None = None
+    max_concurrent: int | None = None
+    hash_by: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         _check(self.strategy, STRATEGIES, "strategy")
         _check(self.errors, ("raise", "coerce"), "errors")
         options_for({"max_cost_usd": self.max_cost_usd, "wait": self.wait, "confirm": self.confirm})
-        for name in ("provider", "model"):
-            said = getattr(self, name)
-            if said is not None and not isinstance(said, str):
-                raise UsageError(f"{name} is text, not {said!r}. Nothing was sent.")
+        if self.provider is not None and (not isinstance(self.provider, str) or not self.provider):
+            raise UsageError(f"provider is a provider's name, not {self.provider!r}. Nothing was sent.")
+        if self.model is not None:
+            model_of(None, self.provider, self.model)
+        salted(None, self.hash_by, "", 0)
+        if self.max_concurrent is not None and not _is_count(self.max_concurrent):
+            raise UsageError(
+                f"max_concurrent is a whole number of at least 1, or None, not {self.max_concurrent!r}. "
+                f"Nothing was sent."
+            )
         if self.throttler is not None and not isinstance(self.throttler, Throttler):
             raise UsageError(f"throttler is a pllm.Throttler(…), not {self.throttler!r}. Nothing was sent.")
         if isinstance(self.log_level, str):
@@ -61,7 +71,7 @@ class Terms:
                 f"strategy={self.strategy!r} brings its answers through the cache, so it cannot go with "
                 f"rewrite_cache=False. Nothing was sent."
             )
-        if isinstance(self.batch_from, bool) or not isinstance(self.batch_from, int) or self.batch_from < 1:
+        if not _is_count(self.batch_from):
             raise UsageError(f"batch_from is a whole number of at least 1, not {self.batch_from!r}. Nothing was sent.")
 
     @property
@@ -71,13 +81,17 @@ class Terms:
 
     def make(self, place: Place, courier: Courier) -> Strategy:
         """Make the strategy."""
-        around = Circumstances(place, courier, self.throttler, self.confirm, self.wait, self.keep)
+        around = Circumstances(place, courier, self.throttler, self.confirm, self.wait, self.keep, self.max_concurrent)
         if self.dry_run:
             return DryRun(around, "batch" if self.strategy in ("batch", "hybrid") else "async")
         if self.strategy == "hybrid":
             return Hybrid(around, self.batch_from)
         kinds: dict[str, type[Sync | Async | Batch]] = {"sync": Sync, "async": Async, "batch": Batch}
         return kinds[self.strategy](around)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check(value: str, known: Sequence[str], name: str) -> None:

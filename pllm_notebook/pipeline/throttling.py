@@ -20,7 +20,7 @@ class Throttler:
     batch job are not counted.
 
     Args:
-        max_requests_per_window: At least 1.
+        max_requests_per_window: At least 1, None for no limit.
         window_seconds: Above 0.
         clock: Gives seconds, never going back.
 
@@ -29,11 +29,17 @@ class Throttler:
     """
 
     def __init__(
-        self, max_requests_per_window: int, window_seconds: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        max_requests_per_window: int | None = None,
+        window_seconds: float = 60.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         most = max_requests_per_window
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise UsageError(f"max_requests_per_window is a whole number above 0, not {most!r}. Nothing was sent.")
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise UsageError(
+                f"max_requests_per_window is a whole number above 0, or None, not {most!r}. Nothing was sent."
+            )
         if isinstance(window_seconds, bool) or not isinstance(window_seconds, int | float) or not window_seconds > 0:
             raise UsageError(f"window_seconds is a number above 0, not {window_seconds!r}. Nothing was sent.")
         self.max_requests_per_window = max_requests_per_window
@@ -54,6 +60,8 @@ class Throttler:
     def _next(self) -> float:
         # Booked before anybody waits: calls that are told to wait must not all be told the same moment.
         now = self.clock()
+        if self.max_requests_per_window is None:
+            return now
         if len(self._slots) == self.max_requests_per_window:
             now = max(now, self._slots[0] + self.window_seconds)
         self._slots.append(now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pllm_notebook.tools.plain import plain_json
+
 __all__ = ["Called", "CalledTool"]
 
 
@@ -24,6 +26,16 @@ class CalledTool:
     name: str
     arguments: Any
     text: str
+
+    @property
+    def call_id(self) -> str:
+        """`id` by its other name."""
+        return self.id
+
+    @property
+    def args(self) -> Any:
+        """The arguments as plain data: a dict, whatever the tool was made of."""
+        return plain_json(self.arguments)
 
 
 @dataclass(frozen=True)

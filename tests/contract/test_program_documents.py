@@ -91,6 +91,7 @@ def test_a_conversation_goes_on_with_what_each_provider_said(asked: Side, sim: S
         state += first
         other = state.fork()
         answers = [state.ask_llm("two").resolve(), other.ask_llm("three").resolve()]
+        assert [turn.text for turn in state][-2:] == ["two", answers[0]]
 
         assert first.resolve() == "user one"
         assert answers == ["user one | assistant user one | user two", "user one | assistant user one | user three"]
@@ -111,13 +112,13 @@ def test_turns_of_one_speaker_that_follow_each_other_are_taken_by_each_provider(
             state.append("user", said)
         for said in ("three", "four"):
             state.append("assistant", said)
-        heard = state.ask_llm("five").resolve_json()
+        heard = agent.ask_llm(state, "five").resolve_json()
         # As one document after the other, and not as turns: told apart in one turn.
         together = agent.ask_llm(["one", "two"], ("assistant", "three"), "five")
 
         # Some are given them as parts of one message.
         assert "".join(text for _, text in heard).replace("\n", "") == "onetwothreefourfive"
-        assert together.key != state.ask_llm("five").key
+        assert together.key != agent.ask_llm(state, "five").key
 
 
 def test_calls_of_tools_go_back_with_their_outputs(asked: Side, sim: Simulator, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 import pllm_notebook as pllm
 from pllm_notebook.conversation import Turn
 from pllm_notebook.ensemble.completions import error_of
-from pllm_notebook.ensemble.keywords import check_keywords, provider_fields
 from pllm_notebook.ensemble.messages import read_messages
 from pllm_notebook.ensemble.reasoning import reasoned
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.providers import resolve
+from pllm_notebook.providers.keywords import check_keywords, provider_fields
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.schema import OutputType
 

@@ -10,10 +10,13 @@ import pytest
 
 from pllm_notebook.conversation import Dialogue, Echo, Media, ToolCall, Turn
 from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.pipeline.calls import Call
 from pllm_notebook.pipeline.documents import Documents
+from pllm_notebook.pipeline.failing import ErrorResponse
 from pllm_notebook.pipeline.reading import dialogue_of
 from pllm_notebook.pipeline.states import MessageState, kept_state
 from pllm_notebook.pipeline.trees import Tree
+from pllm_notebook.records import Failure, FailureKind
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 
@@ -25,11 +28,25 @@ class Replied:
         return Turn("assistant", "Lysozyme.", calls=(ToolCall("1", "look", "{}"),), echo=Echo("chat", "{}"))
 
 
+class Noted:
+    """A reply that says when it is waited for, and what was asked."""
+
+    def __init__(self, dialogue: Dialogue, how: dict[str, Any]) -> None:
+        self.dialogue_asked, self.how, self.waited = dialogue, how, False
+        self.fails = False
+
+    def to_assistant_message(self) -> Turn:
+        self.waited = True
+        if self.fails:
+            raise ErrorResponse(Call("openai:gpt-6-luna", "-"), Failure(FailureKind.TIMEOUT, "Late."))
+        return Turn("assistant", "Lysozyme.")
+
+
 class Asked:
     """An agent that notes what it is asked."""
 
     def ask_llm(self, documents: Any, *more: Any, **how: Any) -> Any:
-        return dialogue_of([documents, *more]), how
+        return Noted(dialogue_of([documents, *more]), how)
 
 
 def open_state(directory: Path, *, resume: bool = False) -> MessageState:
@@ -155,14 +172,46 @@ def test_a_line_that_was_half_written_costs_that_message_alone(tmp_path: Path) -
     assert open_state(tmp_path, resume=True) == taken_up
 
 
-def test_a_state_asks_with_all_that_was_said_and_stays_as_it_is() -> None:
+def test_a_state_asks_with_all_that_was_said_and_goes_on_with_question_and_reply() -> None:
     state = MessageState(["one", ("assistant", "two")], agent=Asked())
 
-    dialogue, how = state.ask_llm("three", llm="openai:gpt-6-luna")
+    reply = state.ask_llm("three", llm="openai:gpt-6-luna")
 
-    assert [turn.text for turn in dialogue.turns] == ["one", "two", "three"]
-    assert how == {"llm": "openai:gpt-6-luna"}
-    assert len(state) == 2
+    assert [turn.text for turn in reply.dialogue_asked.turns] == ["one", "two", "three"]
+    assert reply.how == {"llm": "openai:gpt-6-luna"}
+    assert not reply.waited
+    assert state.resolve() == ["one", "two", "three", "Lysozyme."]
+    assert state[-1].final_answer == state[-1].resolve() == "Lysozyme."
+    assert reply.waited
+
+
+def test_a_reply_that_was_added_is_not_added_again() -> None:
+    state = MessageState(agent=Asked())
+
+    state.append(state.ask_llm("one"))
+    state += state.ask_llm("two")
+
+    assert state.resolve() == ["one", "Lysozyme.", "two", "Lysozyme."]
+
+
+def test_what_a_fork_goes_on_to_say_the_state_does_not_hear() -> None:
+    state = MessageState(["one", ("assistant", "two")], agent=Asked())
+
+    replies = [state.fork().ask_llm(question) for question in ("three", "four")]
+
+    assert [reply.dialogue_asked.turns[-1].text for reply in replies] == ["three", "four"]
+    assert state.resolve() == ["one", "two"]
+
+
+def test_a_reply_that_failed_is_told_once_and_is_no_part_of_the_conversation() -> None:
+    state = MessageState(agent=Asked())
+    state.ask_llm("one").fails = True
+
+    with pytest.raises(ErrorResponse, match="Late"):
+        len(state)
+
+    assert state.resolve() == ["one"]
+    assert state.ask_llm().dialogue_asked.turns == (Turn("user", "one"),)
 
 
 def test_a_state_pickles_with_its_whole_tree() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.providers import Target
 
-__all__ = ["check_keywords", "is_given", "provider_fields"]
+__all__ = ["CARRIED", "NOT_CARRIED", "check_keywords", "is_given", "provider_fields"]
 
 # Of `AsyncCompletions.parse` (openai/resources/chat/completions/completions.py): what goes into the body as it is.
-_CHAT = frozenset(
+CARRIED = frozenset(
     {
         "frequency_penalty",
         "logit_bias",
@@ -36,8 +36,8 @@ _CHAT = frozenset(
     }
 )
 # Of the same, with the reason why it is not carried.
-_NOT_CARRIED = {
-    "n": "several answers are samples, each a call of its own: set num_processors",
+NOT_CARRIED = {
+    "n": "several answers are samples, each a call of its own (num_processors=, replicate=)",
     "stream": "a reply is stored and checked whole",
     "stream_options": "a reply is stored and checked whole",
     "tools": "nobody would run them",
@@ -90,7 +90,7 @@ _LEVELS = {word: word.upper() for word in ("minimal", "low", "medium", "high", "
 # response_create_params.py).
 _CHAT_ALONE = {"frequency_penalty", "logit_bias", "presence_penalty", "seed", "stop", "verbosity"}
 _RESPONSES: Mapping[str, Into] = {
-    **{name: _as(name) for name in _CHAT - _CHAT_ALONE},
+    **{name: _as(name) for name in CARRIED - _CHAT_ALONE},
     "reasoning_effort": _as("reasoning", "effort"),
 }
 # (anthropic/types/message_create_params.py)
@@ -128,10 +128,10 @@ def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if not is_given(value) or value in _HARMLESS.get(name, ()):
             continue
-        if name in _NOT_CARRIED:
-            raise UsageError(f"{name}= is not carried out here: {_NOT_CARRIED[name]}. Nothing was sent.")
-        if name not in _CHAT:
-            raise UnknownOptionError(name, _CHAT)
+        if name in NOT_CARRIED:
+            raise UsageError(f"{name}= is not carried out here: {NOT_CARRIED[name]}. Nothing was sent.")
+        if name not in CARRIED:
+            raise UnknownOptionError(name, CARRIED)
         said[name] = value
     return said
 
