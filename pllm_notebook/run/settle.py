@@ -25,7 +25,7 @@ from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, Prompt
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.tool_results import refused, result_key, result_of
-from pllm_notebook.schema import Invalid, extract_json, repair_lines
+from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.tools import Called, ReadCall, as_written
 
 __all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair", "Settled", "settle", "with_results"]
@@ -134,10 +134,10 @@ def _unread(arrival: Arrival, error: Exception) -> Outcome:
 def _text(ask: Ask, arrival: Arrival, text: str) -> Outcome:
     if not ask.calls:
         return _value(arrival, text)
-    demanded = ask.toolbox is not None and ask.toolbox.choice not in ("auto", "none")
-    if demanded and ask.target.quirks.forced:
-        message = "A tool call was demanded (tool_choice), and the model answered without one."
-        return _failed(arrival, FailureKind.TOOL_CALL, message)
+    choice = "auto" if ask.toolbox is None else ask.toolbox.choice
+    if choice not in ("auto", "none") and ask.target.quirks.forced:
+        named = "" if choice == "required" else f" of {choice!r}"
+        return _failed(arrival, FailureKind.TOOL_CALL, f"A call{named} was demanded, and the model made none.")
     return _value(arrival, Called(text, ()))
 
 
@@ -193,18 +193,16 @@ def _invalid(
     assert ask.fitted is not None
     quirks = ask.target.quirks
     text = arrival.entry.text.decode("utf-8", "surrogatepass")
-    if ask.target.ladder and arrival.rung is not None:
-        # A server that enforced the schema could not have written this.
+    if ask.target.ladder and arrival.rung is not None and not ask.fitted.follows(arrival.entry.text):
+        # A server that enforced the schema could not have written this. What a validator refuses, it could.
         quirks.step_down(ask.target.label, arrival.rung)
     if "pack" in arrival.entry.about:
         return _by_itself(ask, store, prompt, arrival, invalid.kind, invalid.message)
     if invalid.kind is FailureKind.INVALID_JSON:
-        found = extract_json(text)
-        if found is not None:
-            (value,) = ask.fitted.parse_many([found.encode("utf-8", "surrogatepass")])
-            if type(value) is not Invalid:
-                return _value(arrival, value)
-            invalid = value
+        found = ask.fitted.find(text)
+        if found is not None and found.failure is None:
+            return _value(arrival, found.value)
+        invalid = invalid if found is None or found.failure is None else found.failure
     if arrival.repairs >= ask.options.max_repairs:
         return _failed(arrival, invalid.kind, invalid.message)
     said = _said(ask, prompt, arrival)

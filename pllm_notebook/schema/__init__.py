@@ -6,10 +6,11 @@ Pure: nothing here sends, waits or keeps anything.
 from __future__ import annotations
 
 from pllm_notebook.schema.dialects import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
+from pllm_notebook.schema.excerpts import extract_json
 from pllm_notebook.schema.fields import OutputField
 from pllm_notebook.schema.output import OutputType
 from pllm_notebook.schema.packed import packed
-from pllm_notebook.schema.replies import FittedSchema, Invalid, Parsed, extract_json, repair_lines
+from pllm_notebook.schema.replies import FittedSchema, Invalid, Parsed, repair_lines
 
 __all__ = [
     "ANTHROPIC",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from json import JSONDecoder
 from operator import add
 from types import GenericAlias
 from typing import Any, cast
@@ -19,19 +16,17 @@ from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
 from pllm_notebook.records import FailureKind
+from pllm_notebook.schema.excerpts import Excerpt, excerpts, literals
 from pllm_notebook.schema.fitting import Fit
+from pllm_notebook.schema.shapes import matches
 
-__all__ = ["FittedSchema", "Invalid", "Parsed", "extract_json", "repair_lines"]
+__all__ = ["FittedSchema", "Invalid", "Parsed", "repair_lines"]
 
 Location = tuple[str | int, ...]
 
 _SHOWN_ERRORS = 3
 _SHOWN_INPUT = 60
 _SHOWN_MESSAGE = 300
-
-_DECODER = JSONDecoder()
-# Each opening bracket costs one attempt; a long text of nothing else must not take minutes.
-_MAX_OPENINGS = 1000
 
 # Rows that are validated at once: enough to spread the cost of a call, few enough that
 # a broken row among them costs the others little.
@@ -133,22 +128,63 @@ class FittedSchema:
             results += self._chunk(texts[start : start + _CHUNK])
         return results
 
-    def _read(self, content: bytes) -> Any:
-        if self._plan is not None:
-            row = _decode(content)
-            if self.wrapped and not isinstance(row, dict):
-                row = {"value": row}
-            content = to_json(self._plan(row), inf_nan_mode="constants")
-        if not self.wrapped:
-            return self._one.validate_json(content)
+    def find(self, text: str) -> Parsed | None:
+        """Read a reply in which the value stands among words.
+
+        Each JSON value in it is tried against the type, the last first, and those that have all fields before those
+        that leave some to defaults; then what is written as Python writes it. Values in reasoning blocks are none.
+
+        Returns:
+            As `parse` does, the failure of the last JSON value where none fits; None where there is none.
+        """
+        first: Parsed | None = None
+        for look in (excerpts, literals):
+            found = [one for one in look(text) if self.wrapped or isinstance(one.value, dict)]
+            for one in sorted(found, key=self._leaves_out):
+                parsed = self.parse(one.text)
+                if parsed.failure is None:
+                    return parsed
+                first = first or parsed
+        return first
+
+    def follows(self, text: bytes) -> bool:
+        """Return whether a reply has the form of the schema as it was sent, whatever the type's validators say."""
         try:
-            return self._one.validate_json(content)["value"]
+            return matches(from_json(text), self.schema, self.schema.get("$defs", {}))
+        except (ValueError, RecursionError):
+            return False
+
+    def _leaves_out(self, one: Excerpt) -> bool:
+        return not self.wrapped and not self.schema["properties"].keys() <= one.value.keys()
+
+    def _read(self, content: bytes) -> Any:
+        if not self.wrapped:
+            return self._one.validate_json(self._converted(content))
+        try:
+            return self._one.validate_json(self._converted(content))["value"]
         except ValidationError as error:
+            # A server that enforces nothing may have answered with the bare value, which may be an object itself.
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            if first["loc"] or first["type"] != "dict_type":
-                raise
-            # A server that enforces nothing may have answered with the bare value.
-            return self._value.validate_json(content)
+            if (first["loc"], first["type"]) == ((), "dict_type"):
+                return self._value.validate_json(self._bare(content))
+            if (first["loc"], first["type"]) == (("value",), "missing"):
+                with suppress(ValidationError):
+                    return self._value.validate_json(self._bare(content))
+            raise
+
+    def _converted(self, content: bytes) -> bytes:
+        if self._plan is None:
+            return content
+        row = _decode(content)
+        if self.wrapped and not isinstance(row, dict):
+            row = {"value": row}
+        return to_json(self._plan(row), inf_nan_mode="constants")
+
+    def _bare(self, content: bytes) -> bytes:
+        """Give the bare value in place of what wraps it, converted."""
+        if self._plan is None:
+            return content
+        return to_json(self._plan({"value": _decode(content)})["value"], inf_nan_mode="constants")
 
     def _chunk(self, texts: Sequence[bytes]) -> list[Any]:
         bad: set[int] = set()
@@ -215,34 +251,6 @@ def repair_lines(failure: Invalid | Parsed) -> list[str]:
     """
     invalid = failure.failure if isinstance(failure, Parsed) else failure
     return [f"at {_dotted(location) or 'the top'}: {kind}" for location, kind in invalid.errors] if invalid else []
-
-
-def extract_json(text: str) -> str | None:
-    """Find the first JSON object or array in prose; None when there is none.
-
-    For servers without structured output. Thinking in `<think>` tags is passed over, a fenced
-    block is looked into first, and brackets that begin no JSON value ("[see below]") are skipped.
-    """
-    whole = text.strip()
-    if whole[:1] in ("{", "[") and _first_json(whole) == whole:
-        return whole
-    text = re.sub(r"<think(ing)?>.*?(</think(ing)?>|$)", "", text, flags=re.DOTALL)
-    # A closing tag alone: the server took the opening one for part of the prompt.
-    text = re.split(r"</think(?:ing)?>", text)[-1]
-    for fenced in re.findall(r"```[A-Za-z0-9]*\s*\n(.*?)```", text, flags=re.DOTALL):
-        if (found := _first_json(fenced)) is not None:
-            return found
-    return _first_json(text)
-
-
-def _first_json(text: str) -> str | None:
-    for opening in islice(re.finditer(r"[{\[]", text), _MAX_OPENINGS):
-        try:
-            _, end = _DECODER.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
-            continue
-        return text[opening.start() : end]
-    return None
 
 
 class _NotJson(ValueError):

@@ -7,10 +7,10 @@ from itertools import count
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 import pllm_notebook as pllm
-from pllm_notebook.sim import SimRequest, Simulator
+from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -181,3 +181,37 @@ def test_prose_without_json_is_repaired(server: str, sim: Simulator) -> None:
         {"role": "assistant", "content": "It is n, I think."},
         {"role": "user", "content": "That is not valid JSON. Answer again, with the JSON value alone."},
     ]
+
+
+class Even(BaseModel):
+    """A number that its own validator may refuse, though it has the form of the schema."""
+
+    score: int
+
+    @field_validator("score")
+    @classmethod
+    def _even(cls, score: int) -> int:
+        if score % 2:
+            raise ValueError("odd")
+        return score
+
+
+@pytest.mark.parametrize("pack", [None, 2])
+def test_what_a_validator_refuses_takes_no_structure_away(server: str, sim: Simulator, pack: int | None) -> None:
+    entries = [{"index": 0, "answer": {"score": 3}}, {"index": 1, "answer": {"score": 4}}]
+    sim.set(answers=lambda request: {"score": 3} if '"index"' not in request.prompt else {"answers": entries})
+
+    words("a", "b").llm.parse(Even, "{text}", model=server, max_repairs=0, pack=pack)
+    sim.set(answers=lambda request: {"score": 4})
+    words("c").llm.parse(Even, "{text}", model=server)
+
+    assert set(asked_for(sim)) == {"json_schema"}
+
+
+def test_a_reply_of_another_form_is_a_step_down(server: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.text('{"score": "three"}'))
+
+    words("a").llm.parse(Even, "{text}", model=server, max_repairs=0)
+    words("b").llm.parse(Even, "{text}", model=server, max_repairs=0)
+
+    assert asked_for(sim) == ["json_schema", "json_object"]
