@@ -190,12 +190,17 @@ class Spent:
         output_tokens: Of all replies.
         cached_tokens: Input tokens that providers read from their prompt caches.
         cost_usd: US dollars; None once a call of unknown price is among them, so that no sum looks whole that is not.
+        perhaps_requests: Requests that may have been charged besides: lost, cancelled, or without word of their usage.
+        perhaps_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them, since the
+            run has no ceiling.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float | None = 0.0
+    perhaps_requests: int = 0
+    perhaps_usd: float = 0.0
 
     def __add__(self, other: Spent) -> Spent:
         costs = self.cost_usd, other.cost_usd
@@ -204,6 +209,8 @@ class Spent:
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             None if None in costs else sum(cost for cost in costs if cost is not None),
+            self.perhaps_requests + other.perhaps_requests,
+            self.perhaps_usd + other.perhaps_usd,
         )
 
 
@@ -379,8 +386,9 @@ class BatchResult:
 class Progress:
     """The state of a run at one moment, as displays see it.
 
-    Rows add up: `done + cached + failed + skipped + pending == total`; `done` were answered by
-    calls of this run (equal rows each count), `cached` by the store.
+    Rows add up: `done + cached + failed + not_sent + skipped + pending == total`; `done` were answered by
+    calls of this run (equal rows each count), `cached` by the store; `not_sent` are those for which `max_cost_usd`
+    left no money.
 
     Attributes:
         label: What is being asked, for the display's first words.
@@ -390,8 +398,11 @@ class Progress:
         rows_per_s: Over the last few seconds.
         eta_s: Seconds left at that pace, None for unknown.
         cached_tokens: Of the input tokens, those that the provider read from its prompt cache.
-        cost_usd: Spent by this run, None for unknown price.
+        cost_usd: Paid by this run, None for unknown price.
         budget_usd: The ceiling, None for none.
+        perhaps_requests: Requests that may have been charged besides: lost, cancelled, or without word of their usage.
+        perhaps_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them.
+        reserved_usd: US dollars put by for the requests that are out, under a ceiling.
         note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
         state: "running", "done", "cancelled" or "failed".
     """
@@ -415,8 +426,12 @@ class Progress:
     note: str
     state: Literal["running", "done", "cancelled", "failed"]
     cached_tokens: int = 0
+    not_sent: int = 0
+    perhaps_requests: int = 0
+    perhaps_usd: float = 0.0
+    reserved_usd: float = 0.0
 
     @property
     def pending(self) -> int:
         """Rows with no outcome yet."""
-        return self.total - self.done - self.cached - self.failed - self.skipped
+        return self.total - self.done - self.cached - self.failed - self.not_sent - self.skipped

@@ -28,6 +28,7 @@ class Landing:
         latency_s: Of the last request.
         maybe_paid: Requests that may have been charged although they brought nothing.
         short: Whether it would have been sent again, had there been the money.
+        output_limit: Tokens that the request let its answer have, where that is fewer than its call does; else None.
     """
 
     result: Reply | Failure
@@ -36,6 +37,7 @@ class Landing:
     latency_s: float
     maybe_paid: int = 0
     short: bool = False
+    output_limit: int | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -50,7 +52,9 @@ class Job:
         done: Called once, on the engine's loop, when it has ended.
         tag: The run's own.
         covered: Requests that the run has put by money for; the first is covered when the call is made.
-        output_limit: Tokens that the request lets its answer have, None for no limit.
+        output_limit: Tokens that the call lets its answer have, None for no limit.
+        wire_limit: Tokens that its own request lets the answer have, where a ceiling on cost makes that fewer; else
+            None. An answer that is cut off there is asked for again.
         hedged: Whether it was sent a second time while the first request was still out.
         last: How it came down the last time, None before it was to be sent again.
     """
@@ -67,6 +71,7 @@ class Job:
     maybe_paid: int = 0
     covered: int = 1
     output_limit: int | None = None
+    wire_limit: int | None = None
     hedged: bool = False
     last: Landing | None = None
 

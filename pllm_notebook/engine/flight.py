@@ -25,12 +25,13 @@ class Flight:
         over: Whether it has ended for all who waited; its task may not have noticed yet.
         late: Whether it was cancelled for its deadline.
         left: Calls of runs that were stopped; they end with the flight.
+        limit: `Job.wire_limit` of the call whose request it carries, whoever joins it.
         payer: Of a call that is sent twice, the run and call that wanted it.
     """
 
     __slots__ = (
-        "deadline", "departed", "key", "late", "left", "over", "passengers", "payer", "stamp", "task", "timeout_s",
-        "twin",
+        "deadline", "departed", "key", "late", "left", "limit", "over", "passengers", "payer", "stamp", "task",
+        "timeout_s", "twin",
     )  # fmt: skip
 
     task: asyncio.Task[None]
@@ -43,6 +44,7 @@ class Flight:
         self.departed = self.over = self.late = False
         self.passengers = passengers
         self.left: Sequence[Job] = ()
+        self.limit: int | None = None
         self.twin: Flight | None = None
         self.payer: tuple[Feed, Job] | None = None
 

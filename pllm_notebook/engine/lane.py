@@ -269,7 +269,9 @@ class Lane:
         content = b""
         raw: RawReply | None = None
         try:
-            content = flight.passengers[0][1].content()
+            job = flight.passengers[0][1]
+            flight.limit = job.wire_limit
+            content = job.content()
             raw = await self._transport.post(self._path, content)
             exchange = Exchange(self._read(raw), raw, limits_in(self.name, self._limits, raw))
         except asyncio.CancelledError:
@@ -331,7 +333,7 @@ class Lane:
             feed.in_flight -= 1
             job.sent += 1 if leader else 0
             if exchange is not None:
-                self._conclude(feed, job, exchange, now, latency, healed)
+                self._conclude(feed, job, exchange, now, latency, healed, flight.limit)
             elif feed.closed:
                 job.done(job, cancelled(job, latency))
             else:  # it joined after the others had left and the request was cancelled
@@ -341,7 +343,9 @@ class Lane:
             job.maybe_paid += flight.departed
             job.done(job, cancelled(job, latency))
 
-    def _conclude(self, feed: Feed, job: Job, exchange: Exchange, now: float, latency: float, healed: bool) -> None:
+    def _conclude(
+        self, feed: Feed, job: Job, exchange: Exchange, now: float, latency: float, healed: bool, limit: int | None
+    ) -> None:
         result = exchange.result
         if isinstance(result, Failure):
             if result.kind.maybe_paid:
@@ -371,7 +375,7 @@ class Lane:
                 return
         elif feed.spare is not None:
             feed.latencies.add(latency)
-        job.done(job, Landing(result, exchange.raw, job.sent, latency, job.maybe_paid))
+        job.done(job, Landing(result, exchange.raw, job.sent, latency, job.maybe_paid, output_limit=limit))
 
     def _give_up(self, job: Job) -> None:
         """End a call, soon, that would be sent again if there were the money: its run may stop at that."""

@@ -103,8 +103,9 @@ class EnsembleCourse(ComposedCourse):
         """Ask once more for the rows that have no answer (see `Run.retry`)."""
         calls = set(self.retryable(kinds))
         for call in calls:
-            if self.ledger.outcomes[call] is not None:
-                self.pace.failed -= self.ledger.weight[call]
+            outcome = self.ledger.outcomes[call]
+            if outcome is not None:
+                self.pace.forget(outcome, self.ledger.weight[call])
                 self.ledger.outcomes[call] = None
                 del self.decisions[call]
         self._ending.resume()

@@ -41,7 +41,7 @@ class Evaluation:
         total: Rows of the run.
         answered: Rows that have a label and an answer.
         unlabelled: Rows without a label, left out.
-        unanswered: Rows with a label and no answer (failed, skipped or pending), left out.
+        unanswered: Rows with a label and no answer (failed, not sent, skipped or pending), left out.
         accuracy: Share of the answered rows whose answer equals the label, from 0 to 1.
         kappa: Agreement beyond chance, 1 at most and 0 for guesses that have the right shares (Cohen, "A
             Coefficient of Agreement for Nominal Scales", 1960). NaN where label and answer are one class throughout.

@@ -154,10 +154,13 @@ class _LLM(CallingLLM, Generic[PandasT]):
 
     @property
     def status(self) -> pd.Series[Any]:
-        """What became of each row of the frame that was asked: ok, cached, failed, skipped or pending."""
+        """What became of each row of the frame that was asked: ok, cached, failed, not_sent, skipped or pending.
+
+        `not_sent` are rows for which `max_cost_usd` left no money; with a higher one the cell goes on from there.
+        """
         run = self.run
         words = [run.ledger.status(row) for row in range(run.rows.total)]
-        kinds = ["ok", "cached", "failed", "skipped", "pending"]
+        kinds = ["ok", "cached", "failed", "not_sent", "skipped", "pending"]
         return pd.Series(pd.Categorical(words, categories=kinds), index=_index(run), name="status")
 
     @property

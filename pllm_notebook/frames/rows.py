@@ -199,12 +199,14 @@ class _Prompts:
 
 
 def error_rows(run: Run) -> Iterator[dict[str, Any]]:
-    """Give one record for each failed row, in row order; of its prompt, the beginning."""
+    """Give one record for each failed row, in row order; of its prompt, the beginning.
+
+    A row for which `max_cost_usd` left no money has not failed.
+    """
     ledger = run.ledger
     for row in range(len(ledger.call_of_row)):
-        failure = ledger.failure(row)
-        if failure is not None:
-            outcome = ledger.outcome(row)
+        failure, outcome = ledger.failure(row), ledger.outcome(row)
+        if failure is not None and not (outcome is not None and outcome.not_sent):
             paid = failure.cost_usd if outcome is None or not outcome.metas else outcome.cost_usd
             yield {
                 "position": row,

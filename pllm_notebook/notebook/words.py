@@ -133,15 +133,15 @@ def cost() -> pd.DataFrame:
         [
             {
                 "run": run.id, "asked": p.label, "model": wording.model(p), "state": p.state, "rows": p.total,
-                "answered": p.done, "from_cache": p.cached, "failed": p.failed,
+                "answered": p.done, "from_cache": p.cached, "failed": p.failed, "not_sent": p.not_sent,
                 "input_tokens": p.input_tokens, "output_tokens": p.output_tokens, "cost_usd": p.cost_usd,
             }
             for run in runs() for p in (run.progress(),)
         ],
-        columns=["run", "asked", "model", "state", "rows", "answered", "from_cache", "failed",
+        columns=["run", "asked", "model", "state", "rows", "answered", "from_cache", "failed", "not_sent",
                  "input_tokens", "output_tokens", "cost_usd"],
     ).astype({"cost_usd": "Float64"})  # fmt: skip
-    counted = ["rows", "answered", "from_cache", "failed", "input_tokens", "output_tokens"]
+    counted = ["rows", "answered", "from_cache", "failed", "not_sent", "input_tokens", "output_tokens"]
     # An unknown price makes the sum unknown: a sum that looks whole would be believed.
     table.loc[len(table)] = {
         **dict.fromkeys(("asked", "model", "state"), ""),

@@ -24,7 +24,7 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run import Ask, Ledger, Outcome, Part, Purse, Run
-from pllm_notebook.run.arrivals import Arrival, Calling
+from pllm_notebook.run.arrivals import Arrival, Calling, Repair
 from pllm_notebook.run.failed import rejected_before
 from pllm_notebook.run.refused import Streak, own, shared
 from pllm_notebook.run.settle import Settled, with_results
@@ -73,7 +73,7 @@ class OneByOne:
         }
         self._purse = Purse(parts[0].ask.options.max_cost_usd)
         if run is not None:
-            self._purse.spent_usd = run.cost or 0.0
+            self._purse.paid_usd = run.cost or 0.0
         self._refused: dict[tuple[str, str, str], Failure] = {}
         self._streaks: defaultdict[tuple[str, str, str], Streak] = defaultdict(Streak)
         self._known: dict[tuple[int, str], Outcome] = {}
@@ -183,7 +183,7 @@ class OneByOne:
                 settled = with_results(ask, self._store, again, settled, results)
                 continue
             rung = ask.target.quirks.rung
-            sent = self._entry(ask, settled.key, settled.content(ask, again)[0])
+            sent = self._entry(ask, settled.key, _bytes_of(settled, ask, again))
             if isinstance(sent, Failure):
                 return settled.failed(sent)
             arrival = settled.arrived(sent, rung)
@@ -267,3 +267,9 @@ def _run_in_time(read: ReadCall, timeout_s: float) -> Entry:
 
 def _failed(key: str, failure: Failure) -> Outcome:
     return Outcome(None, failure, key, (), False)
+
+
+def _bytes_of(repair: Repair, ask: Ask, prompt: Callable[[int], Prompt]) -> Callable[[], bytes]:
+    made = repair.content(ask, prompt)
+    assert not isinstance(made, Failure)  # its prompt is in hand
+    return partial(made[0], None)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CHEAP", "provider_of", "refuses_prefill", "refuses_sampling", "responses_only"]
+__all__ = ["CHEAP", "may_reason", "provider_of", "refuses_prefill", "refuses_sampling", "responses_only"]
 
 # The cheap current model of each provider, in the order in which keys are looked for
 # (openai/types/shared/chat_model.py, anthropic/types/model.py, genai-prices, November 2026).
@@ -36,6 +36,9 @@ _REASONING_BY_DEFAULT = re.compile(r"(gpt-6|gpt-5\.[5-9])")
 # "`temperature` is deprecated for this model." (pydantic-ai's profiles/anthropic.py)
 _CLAUDE_FIXED = re.compile(r"claude-(opus-(4-[7-9]|[5-9])|sonnet-[5-9]|haiku-[5-9]|fable|mythos)")
 
+# Gemini thinks from 2.5 on (ai.google.dev/gemini-api/docs/thinking).
+_GEMINI_PLAIN = re.compile(r"(gemini-(1|2\.0)|gemma-)")
+
 # "This model does not support assistant message prefill." From Claude 4.6 on
 # (platform.claude.com/docs/en/about-claude/models/migration-guide).
 _CLAUDE_ANEW = re.compile(r"claude-(opus|sonnet|haiku)-4-6")
@@ -61,6 +64,15 @@ def refuses_sampling(provider: str, model: str, body: Mapping[str, Any]) -> bool
         effort = body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
         return _REASONING_BY_DEFAULT.match(model) is not None and effort != "none"
     return False
+
+
+def may_reason(provider: str | None, model: str, body: Mapping[str, Any]) -> bool:
+    """Tell whether answers may have tokens that nobody sees, unless it is known that they have none."""
+    if provider == "openai":
+        return refuses_sampling(provider, model, body)
+    if provider == "anthropic":
+        return "thinking" in body or _CLAUDE_FIXED.match(model) is not None
+    return provider != "local" and not (provider == "google" and _GEMINI_PLAIN.match(model))
 
 
 def refuses_prefill(model: str) -> bool:

@@ -14,7 +14,10 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.tools import ReadCall
 
-__all__ = ["Alone", "Arrival", "Calling", "NextTurn", "PromptLost", "Repair"]
+__all__ = ["Alone", "Arrival", "Calling", "Content", "NextTurn", "PromptLost", "Repair", "Wider"]
+
+Content = Callable[[int | None], bytes]
+"""Makes a request's bytes, with an output limit in place of the question's own, None for that."""
 
 
 class PromptLost(Exception):
@@ -83,20 +86,24 @@ class Arrival:
 
 
 class Repair(ABC):
-    """A further call that a row needs. Made as one of the two kinds below.
+    """A further call that a row needs. Made as one of the kinds below.
 
     Attributes:
         call: Index in the ledger.
         key: Of the further call.
+        above: Output limit at which its answer was cut off before, 0 for none.
+        said: The whole conversation of a further turn; None for a row's own call.
     """
 
     __slots__ = ()
     call: int
     key: str
+    above: int = 0
+    said: Dialogue | None = None
 
     @abstractmethod
-    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
-        """Give what makes the wire's bytes, and their number."""
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
+        """Give what makes the wire's bytes, and their number; or why it cannot be sent any more."""
 
     @abstractmethod
     def arrived(self, entry: Entry, rung: int) -> Arrival:
@@ -133,7 +140,7 @@ class NextTurn(Repair):
         """Index in the ledger."""
         return self.arrival.call
 
-    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
         return partial(ask.content_of, self.said), ask.size_of(self.said)
 
     def arrived(self, entry: Entry, rung: int) -> Arrival:
@@ -164,7 +171,7 @@ class Alone(Repair):
     key: str
     metas: tuple[bytes, ...] = ()
 
-    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Callable[[], bytes], int]:
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
         words = ask.words(prompt(self.row))
         assert not isinstance(words, Failure)  # it has been in a pack
         return partial(ask.content, words), ask.size(words)
@@ -177,6 +184,57 @@ class Alone(Repair):
 
     def failed(self, failure: Failure) -> Outcome:
         return Outcome(None, failure, self.key, self.metas, False)
+
+
+@dataclass(frozen=True)
+class Wider(Repair):
+    """A call whose answer was cut off at an output limit that a ceiling on cost had set: it is asked again with more.
+
+    Attributes:
+        call: Index in the ledger.
+        row: Whose prompt it is.
+        key: Of the call, which is the same with any output limit.
+        above: The output limit at which the answer was cut off.
+        metas: What is known of the answers that were cut off.
+        inner: The further call that it is, None for the row's own.
+    """
+
+    call: int
+    row: int
+    key: str
+    above: int = 0
+    metas: tuple[bytes, ...] = ()
+    inner: Repair | None = None
+
+    @property
+    def said(self) -> Dialogue | None:  # type: ignore[override]
+        """The whole conversation of a further turn."""
+        return None if self.inner is None else self.inner.said
+
+    def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
+        if self.inner is not None:
+            return self.inner.content(ask, prompt)
+        try:
+            words = ask.words(prompt(self.row))
+        except PromptLost as lost:
+            return lost.failure
+        return words if isinstance(words, Failure) else (partial(ask.content, words), ask.size(words))
+
+    def arrived(self, entry: Entry, rung: int) -> Arrival:
+        return replace(self.found(entry), cached=False, rung=rung)
+
+    def found(self, entry: Entry) -> Arrival:
+        if self.inner is None:
+            return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
+        arrival = self.inner.found(entry)
+        return replace(arrival, metas=(*arrival.metas, *self.metas))
+
+    def failed(self, failure: Failure) -> Outcome:
+        if self.inner is None:
+            return Outcome(None, failure, self.key, self.metas, False)
+        outcome = self.inner.failed(failure)
+        outcome.metas = (*outcome.metas, *self.metas)
+        return outcome
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,15 @@ from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
+from pllm_notebook.providers.models import may_reason
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.run.allowance import FIRST_TOKENS, Allowance, limited, thinking_tokens
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
 from pllm_notebook.run.offered import toolbox_for
 from pllm_notebook.run.shown_media import Shown, spare_of
-from pllm_notebook.schema import FittedSchema, OutputType, packed
+from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options, current
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ class Ask:
         toolbox: The tools that it offers, None for none.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that nobody reads.
+        allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
+            output limit on the wire comes of it.
         ceiling: Rates that its calls keep together with those of other questions, in place of its options' own;
             None for those. Set before the question is put.
 
@@ -129,6 +133,9 @@ class Ask:
         self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
         self._intended = self.intended(self.dialogue(HOLE))
         self.output_limit = target.wire.output_limit(self._intended)
+        self.allowance = Allowance(
+            self.output_limit, first=self._first_tokens(sharing), thinking=thinking_tokens(options.extra_body)
+        )
         self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, sharing)
         self.pack: int | None = None
         self.packed: Ask | None = None
@@ -145,9 +152,28 @@ class Ask:
             self._shared_keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, k)
         self.shared = True
         self.ceiling: Ceiling | None = None
-        self._dressed: _Dress | None = None
+        # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
+        self._dressed: dict[int | None, _Dress] = {}
+        self._bodies = False
         self._lead = Lead()
         self._lock = threading.Lock()
+
+    @property
+    def longest_answer(self) -> int | None:
+        """Bytes of the longest answer that the type allows, None where it sets no bound."""
+        return None if self.fitted is None else longest_json(self.fitted.schema)
+
+    @property
+    def may_reason(self) -> bool:
+        """Whether answers may take tokens that stand in no answer."""
+        return may_reason(self.target.price_provider, self.target.price_model, self._intended)
+
+    def _first_tokens(self, sharing: int | None) -> int:
+        """Return how many tokens the first answers are expected to take at most."""
+        longest = self.longest_answer
+        if longest is not None and sharing is None and not self.may_reason:
+            return longest + GUESSED_OUTPUT_TOKENS  # no token is shorter than a byte; white space may be added
+        return max(FIRST_TOKENS, GUESSED_OUTPUT_TOKENS * (sharing or 1))
 
     def dialogue(self, prompt: str | Dialogue) -> Dialogue:
         """Give the conversation in which a row's prompt is the last word."""
@@ -213,6 +239,7 @@ class Ask:
         try:
             if isinstance(prompt, Body):
                 body = prompt
+                self._bodies = True
             else:
                 fields, spare = self.intended(self.dialogue(prompt)), spare_of(prompt.turns)
                 body = Shown(fields, spare) if spare else Body(fields)
@@ -240,11 +267,16 @@ class Ask:
         """Give the key of a whole conversation (a further turn)."""
         return self._key(self.intended(dialogue))
 
-    def content(self, words: Words) -> bytes:
-        """Give the wire's bytes for a row, in today's dress."""
+    def content(self, words: Words, limit: int | None = None) -> bytes:
+        """Give the wire's bytes for a row, in today's dress.
+
+        Args:
+            words: The row's prompt.
+            limit: Output limit to send in place of the question's own, None for that.
+        """
         if isinstance(words, Body):
-            return self._wired(words.fields)
-        parts, text_json = self._fitting(words)
+            return self._wired(words.fields, limit)
+        parts, text_json = self._fitting(words, limit)
         return parts.fill(text_json)
 
     def size(self, words: Words) -> int:
@@ -258,9 +290,20 @@ class Ask:
         """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
         return self.target.prefix_name(self._intended, self._lead.text) if self._marks else None
 
-    def _fitting(self, text_json: bytes) -> tuple[Parts, bytes]:
+    def own_size(self, size: int) -> int | None:
+        """Give how many of a request's bytes are not what all of them share; None where nothing is known to be shared.
+
+        Args:
+            size: Of the whole request.
+        """
+        if self._bodies:
+            return None
+        plain = self._dress(None).plain
+        return max(0, size - len(plain.before) - len(plain.after))
+
+    def _fitting(self, text_json: bytes, limit: int | None = None) -> tuple[Parts, bytes]:
         """Give the body for a row, and what of its text goes into the hole."""
-        dress = self._dress()
+        dress = self._dress(limit)
         if dress.led is not None and text_json.startswith(dress.lead_json):
             # A slice, since a string that begins with the lead is encoded beginning with the lead's bytes.
             rest = b'"' + text_json[len(dress.lead_json) :]
@@ -268,28 +311,28 @@ class Ask:
                 return dress.led, rest
         return dress.plain, text_json
 
-    def _dress(self) -> _Dress:
+    def _dress(self, limit: int | None) -> _Dress:
         target = self.target
         with self._lock:
-            lead, shared, dressed = self._lead.text, self.shared and self._marks, self._dressed
+            lead, shared, dressed = self._lead.text, self.shared and self._marks, self._dressed.get(limit)
             if (
                 dressed is None
                 or dressed.version != target.quirks.version
                 or dressed.shared is not shared
                 or dressed.lead != lead
             ):
-                plain = Parts(target.dress(self._intended, lead, shared=shared))
+                plain = Parts(_sent(target.dress(self._intended, lead, shared=shared), limit))
                 led = None
                 if lead and shared:
-                    led = Parts.alone(target.dress(self.intended(self.dialogue(lead + HOLE)), lead))
+                    led = Parts.alone(_sent(target.dress(self.intended(self.dialogue(lead + HOLE)), lead), limit))
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
                 dressed = _Dress(target.quirks.version, shared, lead, plain, led, orjson.dumps(lead)[:-1])
-                self._dressed = dressed
+                self._dressed[limit] = dressed
             return dressed
 
-    def content_of(self, dialogue: Dialogue) -> bytes:
-        """Give the wire's bytes for a whole conversation (a further turn)."""
-        return self._wired(self.intended(dialogue))
+    def content_of(self, dialogue: Dialogue, limit: int | None = None) -> bytes:
+        """Give the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
+        return self._wired(self.intended(dialogue), limit)
 
     def size_of(self, dialogue: Dialogue) -> int:
         """Give the size of a whole conversation, as `size` does."""
@@ -299,8 +342,8 @@ class Ask:
         target = self.target
         return key_of(target.provider, target.path, body, self.options.salt, self.sample)
 
-    def _wired(self, body: Mapping[str, Any]) -> bytes:
-        return orjson.dumps(self.target.dress(body, self._lead.text, shared=self.shared and self._marks))
+    def _wired(self, body: Mapping[str, Any], limit: int | None = None) -> bytes:
+        return orjson.dumps(_sent(self.target.dress(body, self._lead.text, shared=self.shared and self._marks), limit))
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Give the model's price, None for unknown."""
@@ -309,6 +352,10 @@ class Ask:
             return None
         hour = kept_for_an_hour(self.options.extra_body)
         return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
+
+
+def _sent(body: dict[str, Any], limit: int | None) -> dict[str, Any]:
+    return body if limit is None else limited(body, limit)
 
 
 def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Target:

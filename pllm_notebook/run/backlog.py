@@ -12,7 +12,7 @@ from pllm_notebook.conversation import Body, Dialogue, Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.ahead import Ahead
-from pllm_notebook.run.arrivals import PromptLost
+from pllm_notebook.run.arrivals import Content, PromptLost
 from pllm_notebook.run.ask import Ask, Words
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Pack, Packing
@@ -26,15 +26,18 @@ class Offer(NamedTuple):
 
     Attributes:
         key: Of the call.
-        content: Makes the wire's bytes, in the dress of the moment.
+        content: Makes the wire's bytes, in the dress of the moment, with the output limit that it is given.
         size: Number of those bytes.
         tag: What it is for: a call of the ledger by its index, a repair, or a pack.
+        whole: Whether it must have the output limit of its question: it asks for several answers at once, of which
+            only the first would be seen to be cut off.
     """
 
     key: str
-    content: Callable[[], bytes]
+    content: Content
     size: int
     tag: int | Repair | Pack
+    whole: bool = False
 
 
 class Backlog:
@@ -92,6 +95,11 @@ class Backlog:
         """Add what goes before them."""
         self._repairs.extend(repairs)
 
+    def give_up(self, repair: Repair) -> None:
+        """Let go of a further call that is not to be sent; the first that waits."""
+        assert self._repairs[0] is repair
+        self._repairs.popleft()
+
     def restart(self, calls: Sequence[int]) -> None:
         """Hold the calls of a retry and nothing else; of packs, what failed goes alone."""
         self._repairs.clear()
@@ -121,8 +129,10 @@ class Backlog:
         while self._repairs:
             repair = self._repairs[0]
             if not self._answered(repair.call, partial(_own_key, repair), repair.found):
-                content, size = repair.content(self._ask, self._prompt)
-                return Offer(repair.key, content, size, repair)
+                made = repair.content(self._ask, self._prompt)
+                if not isinstance(made, Failure):
+                    return Offer(repair.key, *made, repair)
+                self._lost(repair.call, made)
             self._repairs.popleft()
         if len(self._pending) - self._head < self._most and not planned:
             return None
@@ -136,7 +146,8 @@ class Backlog:
             if words is None:
                 return None
             if not isinstance(words, Failure):
-                return Offer(self._ledger.keys[call], partial(ask.content, words), ask.size(words), call)
+                content = partial(ask.content, words)
+                return Offer(self._ledger.keys[call], content, ask.size(words), call, several(words))
             self._pass()
             self._lost(call, words)
         return None
@@ -185,6 +196,15 @@ class Backlog:
     def _keys(self, call: int) -> list[str]:
         own = self._ledger.keys[call]
         return [own] if self._packing is None else [own, self._packing.alone(call).key]
+
+
+def several(words: Words) -> bool:
+    """Tell whether a caller's own body asks for several answers at once."""
+    if not isinstance(words, Body):
+        return False
+    config = words.fields.get("generationConfig")
+    wanted = words.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
+    return any(number not in (None, 1) for number in wanted)
 
 
 def _own_key(repair: Repair) -> list[str]:

@@ -92,7 +92,8 @@ class Books:
     def reopen(self, calls: Iterable[int]) -> None:
         """Forget how *calls* ended, all of which failed or never did; they are to be asked again."""
         for call in calls:
-            if self.ledger.outcomes[call] is not None:
-                self.pace.failed -= self.ledger.weight[call]
+            outcome = self.ledger.outcomes[call]
+            if outcome is not None:
+                self.pace.forget(outcome, self.ledger.weight[call])
                 self.ledger.outcomes[call] = None
         self.pace.resume(time.monotonic())

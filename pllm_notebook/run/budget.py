@@ -1,22 +1,71 @@
 """A hard ceiling on what one run may spend.
 
-Reserve an upper bound for each request, send, settle with the figure. A request whose bound would
-pass the ceiling is not admitted; one that was cancelled or got lost keeps its whole reservation as
-spent, since the provider may have charged it, and the next request of its call needs another. So what
-was paid, what may have been paid and what is reserved never exceed the ceiling together.
+Reserve what a request can be charged, send, settle with the figure. A request whose reservation would pass the
+ceiling is not admitted; one that was cancelled, got lost or does not say what it used keeps its whole reservation as
+perhaps paid, since the provider may have charged it, and the next request of its call needs another. So what was
+paid, what may have been paid and what is reserved never exceed the ceiling together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate
+from pllm_notebook.run.allowance import Allowance, rounded_down
 
-__all__ = ["Budget", "Purse"]
+__all__ = ["Budget", "Need", "Purse", "Reservation"]
 
 # Tokens that a provider adds around a message: roles, separators, a schema's own wording.
 _OVERHEAD_TOKENS = 512
+# A price of nothing buys any number of tokens.
+_ENDLESS = 1 << 40
+
+
+class Need(NamedTuple):
+    """What a request needs the money for.
+
+    Attributes:
+        input_tokens: An upper bound.
+        least: Output tokens that it must be allowed at least, unless nothing else can be sent.
+        tight: Output tokens below which it is not worth sending.
+        most: Output tokens that it may be allowed at all.
+    """
+
+    input_tokens: int
+    least: int
+    tight: int
+    most: int
+
+    @classmethod
+    def of(cls, allowance: Allowance, size: int, own: int | None, dress: int, *, above: int = 0) -> Need:
+        """Return what a request of a question needs.
+
+        Args:
+            allowance: What is known of the question.
+            size: Bytes of the request.
+            own: Of these, the row's own (see `Allowance.input_bound`).
+            dress: See `Allowance.counted`.
+            above: The output limit at which its answer was cut off before, 0 for none.
+        """
+        most = allowance.most or 0
+        tokens = allowance.input_bound(size, own, dress)
+        if not above:
+            return cls(tokens, allowance.least, allowance.tight, most)
+        return cls(tokens, max(allowance.least, allowance.wider(above)), min(most, above + above // 4 + 1), most)
+
+
+class Reservation(NamedTuple):
+    """What one request has put by.
+
+    Attributes:
+        usd: For each time that it is sent.
+        output_limit: Tokens that it lets its answer have; None for as many as its question does.
+    """
+
+    usd: float
+    output_limit: int | None
 
 
 class Purse:
@@ -24,20 +73,48 @@ class Purse:
 
     Attributes:
         ceiling_usd: None for no ceiling; nothing is then reserved.
-        spent_usd: Paid, or perhaps paid.
+        paid_usd: For answers whose usage was told.
+        perhaps_usd: Reserved for requests that the provider may have charged, and nobody knows.
         reserved_usd: For requests that are out.
         requests: Their number.
     """
 
     def __init__(self, ceiling_usd: float | None) -> None:
         self.ceiling_usd = ceiling_usd
-        self.spent_usd = 0.0
+        self.paid_usd = 0.0
+        self.perhaps_usd = 0.0
         self.reserved_usd = 0.0
         self.requests = 0
         self._waiting: list[Callable[[], None]] = []
+        self._expected: dict[object, Callable[[], int]] = {}
 
     def __repr__(self) -> str:
-        return f"Purse(spent={self.spent_usd:.6f}, reserved={self.reserved_usd:.6f}, ceiling={self.ceiling_usd})"
+        return (
+            f"Purse(paid={self.paid_usd:.6f}, perhaps={self.perhaps_usd:.6f}, reserved={self.reserved_usd:.6f}, "
+            f"ceiling={self.ceiling_usd})"
+        )
+
+    @property
+    def spent_usd(self) -> float:
+        """Paid, or perhaps paid."""
+        return self.paid_usd + self.perhaps_usd
+
+    @property
+    def left(self) -> int:
+        """Requests that are still to be answered, as far as anybody knows; at least 1."""
+        return max(1, sum(count() for count in self._expected.values()))
+
+    def expect(self, owner: object, count: Callable[[], int]) -> None:
+        """Have *count* say how many requests of *owner* are still to be answered."""
+        self._expected[owner] = count
+
+    def forget(self, owner: object) -> None:
+        """Expect nothing more of *owner*."""
+        self._expected.pop(owner, None)
+
+    def fits(self, usd: float) -> bool:
+        """Tell whether *usd* more can be reserved."""
+        return self.ceiling_usd is None or self.spent_usd + self.reserved_usd + usd <= self.ceiling_usd
 
     def when_freed(self, look: Callable[[], None]) -> None:
         """Call *look* once, when the next reservation has been settled."""
@@ -79,17 +156,37 @@ class Budget:
             return 0.0
         return self._rate.ceiling_usd(content_bytes + _OVERHEAD_TOKENS, self._output_limit)
 
+    def reserve(self, need: Need) -> Reservation | None:
+        """Reserve what one request can be charged; None where the ceiling has no room for it now.
+
+        Its output limit is as wide as its share of the money buys, so that hardly an answer is cut off where there
+        is plenty, and never below what it needs.
+        """
+        purse, rate = self.purse, self._rate
+        if purse.ceiling_usd is None or rate is None:
+            return Reservation(0.0, None)
+        free = purse.ceiling_usd - purse.spent_usd - purse.reserved_usd
+        share = rounded_down(_buys(rate, free / purse.left, need.input_tokens))
+        limit = min(max(share, need.least), need.most)
+        if not purse.fits(rate.ceiling_usd(need.input_tokens, limit)):
+            limit = min(_buys(rate, free, need.input_tokens), limit)
+            # The last of the money goes to one request at a time: what it does not take is there for the next.
+            if purse.requests or limit < need.tight:
+                return None
+        usd = rate.ceiling_usd(need.input_tokens, limit)
+        return Reservation(usd, limit) if self.admit(usd) else None
+
     def admit(self, bound_usd: float) -> bool:
         """Reserve *bound_usd* if the ceiling allows it."""
         if self.purse.ceiling_usd is None:
             return True
-        if self.purse.spent_usd + self.purse.reserved_usd + bound_usd > self.purse.ceiling_usd:
+        if not self.purse.fits(bound_usd):
             return False
         self.purse.reserved_usd += bound_usd
         self.purse.requests += 1
         return True
 
-    def settle(self, bound_usd: float, requests: int, cost_usd: float | None, maybe_paid: int) -> None:
+    def settle(self, bound_usd: float, requests: int, cost_usd: float | None, maybe_paid: int) -> float:
         """Turn what was reserved for a call that has ended into what was spent.
 
         Args:
@@ -98,9 +195,28 @@ class Budget:
             cost_usd: What the one that was answered cost, None for unknown, which counts as its whole
                 reservation; 0.0 where none was.
             maybe_paid: Further requests of the call that the provider may have charged.
+
+        Returns:
+            US dollars that were perhaps paid; 0.0 without a ceiling, since nothing was reserved.
         """
-        if self.purse.ceiling_usd is not None:
-            self.purse.requests -= requests
-            self.purse.reserved_usd -= requests * bound_usd
-            self.purse.spent_usd += (bound_usd if cost_usd is None else cost_usd) + maybe_paid * bound_usd
-            self.purse.freed()
+        if self.purse.ceiling_usd is None:
+            return 0.0
+        perhaps = (maybe_paid + (cost_usd is None)) * bound_usd
+        self.purse.requests -= requests
+        # Rounding leaves nothing behind where nothing is out.
+        self.purse.reserved_usd = self.purse.reserved_usd - requests * bound_usd if self.purse.requests else 0.0
+        self.purse.paid_usd += cost_usd or 0.0
+        self.purse.perhaps_usd += perhaps
+        self.purse.freed()
+        return perhaps
+
+
+def _buys(rate: Rate, usd: float, input_tokens: int) -> int:
+    """Return how many output tokens *usd* buys beside *input_tokens*; 0 for none."""
+    left = usd - rate.ceiling_usd(input_tokens, 0)
+    if left <= 0:
+        return 0
+    tokens = int(left / rate.output_usd) if rate.output_usd else _ENDLESS
+    while tokens and rate.ceiling_usd(input_tokens, tokens) > usd:  # a dearer tier, or rounding
+        tokens = tokens * 15 // 16
+    return tokens

@@ -98,6 +98,11 @@ class ComposedCourse(Endable):
         return self._courses.spent
 
     @property
+    def reserved_usd(self) -> float:
+        """US dollars put by for requests that are out, under a ceiling."""
+        return self._courses.purse.reserved_usd
+
+    @property
     def note(self) -> str:
         """One line of news, "" for none."""
         return "; ".join(dict.fromkeys(course.note for course in self._courses if course.note))

@@ -182,6 +182,11 @@ class Conductor(Endable):
         """What calls of this run have used and cost."""
         return self._spending.spent
 
+    @property
+    def reserved_usd(self) -> float:
+        """US dollars put by for requests that are out, under a ceiling."""
+        return self.budget.purse.reserved_usd
+
     def look(self) -> None:
         """Say in `note` what keeps calls back at this moment, "" for nothing. For the display's clock."""
         self.note = self._tender.held_by()
@@ -194,6 +199,7 @@ class Conductor(Endable):
 
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
+        self.budget.purse.expect(self, self._left)
         self._meanwhile.begin(self._tender.begin())
         self._planning.begin()
 
@@ -260,6 +266,10 @@ class Conductor(Endable):
             self._books.record(call, outcome)
         self._finish_if_over()
 
+    def _left(self) -> int:
+        """Requests that the rows still take which have not ended."""
+        return -(-self.pace.left(self.total) // (self.ask.pack or 1))
+
     def _take(self, key: str, arrival: Arrival) -> None:
         """Take an answer that others have brought: it goes the way of a reply."""
         self._reception.take(key, arrival)
@@ -282,6 +292,7 @@ class Conductor(Endable):
     def _finish(self) -> None:
         if self.state != "running":
             return
+        self.budget.purse.forget(self)
         self._ending.end("done", kept=self.kept, total=self.total)
         self.pace.finish(time.monotonic())
         self.note = f"incomplete: {self.unsaved:,} unsaved" if self.unsaved else ""

@@ -68,6 +68,10 @@ class Course(Protocol):
         """What calls of this run have used and cost."""
 
     @property
+    def reserved_usd(self) -> float:
+        """US dollars put by for requests that are out, under a ceiling."""
+
+    @property
     def submitted(self) -> bool:
         """Whether everything that it asks is on its way: of a batch, with the provider."""
 

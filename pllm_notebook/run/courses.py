@@ -33,6 +33,7 @@ class Courses:
         serial: Whether one begins only when the one before it has ended.
 
     Attributes:
+        purse: As given.
         serial: As given.
         going: Courses that have begun and not ended.
     """
@@ -52,7 +53,7 @@ class Courses:
         self._engine = engine
         self._store = store
         self._means = means
-        self._purse = purse
+        self.purse = purse
         self._ended = ended
         self._listeners: dict[Conductor, Listener] = {}  # in the order they were made
         self._refused: set[Conductor] = set()
@@ -106,7 +107,7 @@ class Courses:
             self._one_ended,
             self._means.limits(ask.target),
             self._means.sender(ask.target),
-            purse=self._purse,
+            purse=self.purse,
             listener=listener,
         )
         self._listeners[course] = listener

@@ -33,7 +33,7 @@ class Explanation:
 
     Attributes:
         position: The row, counted from 0.
-        status: ok, cached, failed, skipped or pending.
+        status: ok, cached, failed, not_sent, skipped or pending.
         model: As a person writes it.
         simulated: Whether the answer is invented.
         prompt: The row's own text, None for a skipped row.

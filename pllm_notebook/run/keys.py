@@ -17,6 +17,8 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.run.allowance import OUTPUT_LIMIT
+
 __all__ = ["HOLE", "KEY_VERSION", "OUTPUT_LIMIT", "KeyMaker", "Parts", "key_of"]
 
 KEY_VERSION = 1
@@ -40,7 +42,6 @@ _TRANSPORT = frozenset(
         "user",
     }
 )
-OUTPUT_LIMIT = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"})
 
 
 class Parts:

@@ -135,8 +135,9 @@ class ListCourse(ComposedCourse):
     def again(self, kinds: set[FailureKind] | None) -> None:
         """Send what failed once more (see `Run.retry`)."""
         for call in self.retryable(kinds):
-            if self.ledger.outcomes[call] is not None:
-                self.pace.failed -= self.ledger.weight[call]
+            outcome = self.ledger.outcomes[call]
+            if outcome is not None:
+                self.pace.forget(outcome, self.ledger.weight[call])
                 self.ledger.outcomes[call] = None
         self._ending.resume()
         self.pace.resume(time.monotonic())

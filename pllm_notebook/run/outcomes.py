@@ -55,6 +55,11 @@ class Outcome:
         self.entry = entry
         self.last = last
 
+    @property
+    def not_sent(self) -> bool:
+        """Whether a ceiling on cost left no money for it: nothing has failed."""
+        return self.failure is not None and self.failure.kind is FailureKind.BUDGET
+
     def replies(self) -> list[dict[str, Any]]:
         """Decode what is known of each reply (see `Entry.meta`)."""
         return [orjson.loads(meta) for meta in self.metas]
@@ -185,7 +190,7 @@ class Ledger:
         return self.own_failures.get(row) if outcome is None else outcome.failure
 
     def status(self, row: int) -> str:
-        """Give a row's state in one word: ok, cached, failed, skipped or pending."""
+        """Give a row's state in one word: ok, cached, failed, not_sent, skipped or pending."""
         call = self.call_of_row[row]
         if call == SKIPPED:
             return "skipped"
@@ -195,5 +200,5 @@ class Ledger:
         if outcome is None:
             return "pending"
         if outcome.failure is not None:
-            return "failed"
+            return "not_sent" if outcome.not_sent else "failed"
         return "cached" if outcome.cached else "ok"

@@ -10,6 +10,9 @@ __all__ = ["Pace"]
 
 # Rows a second over this span: long enough to be steady, short enough to show a slowdown.
 _SPAN_S = 5.0
+# What a time left must stand on: a run begins with the wait for its first answers, which then come in a burst.
+_STEADY_S = 2.0
+_STEADY_ROWS = 5
 
 
 class Pace:
@@ -19,12 +22,13 @@ class Pace:
         done: Rows answered by calls of this run.
         cached: Rows answered by the store.
         failed: Rows with a failure.
+        not_sent: Rows for which a ceiling on cost left no money.
         skipped: Rows with a missing value.
         rows_per_s: Over the last seconds; 0 before anything is known.
     """
 
     def __init__(self, now: float) -> None:
-        self.done = self.cached = self.failed = self.skipped = 0
+        self.done = self.cached = self.failed = self.not_sent = self.skipped = 0
         self.rows_per_s = 0.0
         self._began = now
         self._before_s = 0.0
@@ -43,23 +47,39 @@ class Pace:
 
     def count(self, outcome: Outcome, rows: int) -> None:
         """Note that *rows* have ended with *outcome*."""
-        if outcome.failure is not None:
+        if outcome.not_sent:
+            self.not_sent += rows
+        elif outcome.failure is not None:
             self.failed += rows
         elif outcome.cached:
             self.cached += rows
         else:
             self.done += rows
 
+    def forget(self, outcome: Outcome, rows: int) -> None:
+        """Note that *rows* which had ended with *outcome*, a failure, are to be asked again."""
+        if outcome.not_sent:
+            self.not_sent -= rows
+        else:
+            self.failed -= rows
+
+    def left(self, total: int) -> int:
+        """Rows that have not ended, of *total*."""
+        return total - self.done - self.cached - self.failed - self.not_sent - self.skipped
+
     def elapsed_s(self, now: float) -> float:
         """Seconds that the run has been going."""
         return self._before_s + (self._ended or now) - self._began
 
     def eta_s(self, total: int) -> float | None:
-        """Seconds left at this pace, None for unknown."""
-        left = total - self.done - self.cached - self.failed - self.skipped
+        """Seconds left at this pace, None for unknown: the first rows say nothing of the pace of the rest."""
+        left = self.left(total)
         if left <= 0:
             return 0.0
-        return left / self.rows_per_s if self.rows_per_s > 0 else None
+        (then, had), (now, rows) = (self._samples[0], self._samples[-1]) if self._samples else ((0.0, 0), (0.0, 0))
+        if self.rows_per_s <= 0 or now - then < _STEADY_S or rows - had < _STEADY_ROWS:
+            return None
+        return left / self.rows_per_s
 
     def finish(self, now: float) -> None:
         """Stop the clock; the pace becomes that of the whole run."""

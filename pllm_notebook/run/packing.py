@@ -17,7 +17,6 @@ from pllm_notebook.prompts import packed
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Finish
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
-from pllm_notebook.run.budget import Budget, Purse
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packs import own_text, row_entries, shares, split
 from pllm_notebook.run.planner import Planner, Prompts
@@ -82,8 +81,6 @@ class Packing:
         self._ledger = ledger
         self._planner = planner
         self._store = store
-        # A pack's reply can be longer than a row's. What it reserves is the run's one budget's all the same.
-        self._budget = Budget(Purse(ask.options.max_cost_usd), ask.rate(), self.asked.output_limit, ask.target.label)
 
     def pack(self, calls: Sequence[int]) -> Pack:
         """Make one pack of *calls*, in their order."""
@@ -103,10 +100,6 @@ class Packing:
         sent = [call for call in calls if (outcome := outcomes[call]) is not None and _was_sent(outcome)]
         alone = set(sent)
         return [call for call in calls if call not in alone], [self.alone(call) for call in sent]
-
-    def bound_usd(self, pack: Pack) -> float:
-        """Bound a pack's cost from above."""
-        return self._budget.bound_usd(self.asked.size(pack.text))
 
     def tokens(self, pack: Pack) -> float:
         """Estimate what a pack takes of the token limit."""

@@ -21,6 +21,9 @@ from pllm_notebook.run.watched import watched
 
 __all__ = ["Planning"]
 
+# Stored answers to the same question that are looked at for what others will take.
+_LEARNED_FROM = 64
+
 
 class Planning:
     """Have one run planned. Used on the engine's loop, except what says otherwise.
@@ -98,6 +101,9 @@ class Planning:
     def _take(self, chunk: Chunk) -> None:
         books = self._books
         books.plan(chunk)
+        if self._ask.options.max_cost_usd is not None:
+            for arrival, _ in chunk.settled[:_LEARNED_FROM]:
+                self._ask.allowance.answered(arrival.entry.output_tokens)
         for arrival, settled in chunk.settled:
             if isinstance(settled, Outcome):
                 books.record(arrival.call, settled)

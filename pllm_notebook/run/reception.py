@@ -12,7 +12,7 @@ from pllm_notebook.engine import Engine, Landing
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.records import Failure, FailureKind, Finish, Reply
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.backlog import Backlog
@@ -24,7 +24,7 @@ from pllm_notebook.run.meanwhile import Meanwhile
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.packing import Pack, Packing, falls_apart
 from pllm_notebook.run.refused import Refusals, own, shared
-from pllm_notebook.run.settle import Alone, Arrival, Calling, NextTurn, Repair, Settled
+from pllm_notebook.run.settle import Alone, Arrival, Calling, Repair, Settled, Wider
 from pllm_notebook.run.watched import watched
 from pllm_notebook.run.workshop import Workshop
 
@@ -108,12 +108,13 @@ class Reception:
             self._let_fail(among_answers=True)
         assert landing.raw is not None
         asked = self._packing.asked if self._packing is not None and isinstance(tag, Pack) else self._ask
+        cut = cut_by_us(result, landing.output_limit)
         try:
             entry = Entry.of(
                 result,
                 landing.raw.body,
                 asked=self._ask.target.label,
-                output_limit=asked.output_limit,
+                output_limit=landing.output_limit if cut else asked.output_limit,
                 cost_usd=cost_usd,
                 latency_s=landing.latency_s,
                 attempts=landing.attempts,
@@ -128,12 +129,24 @@ class Reception:
             return
         if isinstance(tag, Pack):
             self._take_pack(tag, entry, rung)
+        elif cut:
+            self._ask_again(key, tag, entry)
         elif isinstance(tag, int):
             self.take(key, Arrival(tag, key, entry, self._ledger.first_row[tag], cached=False, rung=rung))
         else:
             self.take(key, tag.arrived(entry, rung))
             if self._packing is not None and isinstance(tag, Alone):
                 self._packing.supersede(tag, entry)
+
+    def _ask_again(self, key: str, tag: int | Repair, entry: Entry) -> None:
+        """Have a call sent again whose answer was cut off at a limit that a ceiling on cost had set."""
+        call = tag if isinstance(tag, int) else tag.call
+        before = tag.metas if isinstance(tag, Wider) else ()
+        inner = tag.inner if isinstance(tag, Wider) else tag if isinstance(tag, Repair) else None
+        row = self._ledger.first_row[call]
+        self._books.open -= 1
+        self._backlog.repair([Wider(call, row, key, entry.output_limit, (*before, entry.meta), inner)])
+        self._owner.go_on()
 
     def take(self, key: str, arrival: Arrival) -> None:
         """Store and read one answer, whoever brought it; its call is open in the books until then."""
@@ -248,8 +261,7 @@ class Reception:
             return  # the row stays pending: nobody knows its answer
         if isinstance(tag, Repair):
             row = self._ledger.first_row[tag.call]
-            said = tag.said if isinstance(tag, NextTurn) else None
-            self._failures.note(tag.key, row, failure, said, about_row=about_row)
+            self._failures.note(tag.key, row, failure, tag.said, about_row=about_row)
             self._books.record(tag.call, tag.failed(failure), raises=raises)
         elif isinstance(tag, Pack) and self._packing is not None and falls_apart(failure):
             self._backlog.repair(map(self._packing.alone, tag.calls))
@@ -264,3 +276,13 @@ class Reception:
             " It was not tried again: with what may have been paid for it already, one more request could have passed "
             f"max_cost_usd={self._ask.options.max_cost_usd:g}."
         )
+
+
+def cut_by_us(reply: Reply, limit: int | None) -> bool:
+    """Tell whether an answer was cut off at *limit*, which a ceiling on cost had set; None for no such limit.
+
+    A model that ends far below it has met a limit of its own, and would meet it again.
+    """
+    if limit is None or reply.finish is not Finish.TRUNCATED:
+        return False
+    return reply.usage is None or 2 * reply.usage.output_tokens >= limit

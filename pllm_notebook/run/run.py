@@ -23,6 +23,7 @@ from pllm_notebook.run.explain import Explanation, explain
 from pllm_notebook.run.failed import RunStore
 from pllm_notebook.run.outcomes import Ledger
 from pllm_notebook.sinks import Display
+from pllm_notebook.wording import counted, money, stopped_by_ceiling
 
 __all__ = ["Conduct", "Rows", "Run"]
 
@@ -104,10 +105,10 @@ class Run:
 
     def __repr__(self) -> str:
         p = self.progress()
-        money = "cost unknown" if p.cost_usd is None else f"${p.cost_usd:.4f}"
+        unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
         return (
-            f"<Run {self.id} {p.state}: {p.done + p.cached:,} of {p.total:,} rows answered "
-            f"({p.cached:,} from cache, {p.failed:,} failed), {money}, {p.model}>"
+            f"<Run {self.id} {p.state}: {p.done + p.cached:,} of {counted(p.total, 'row')} answered "
+            f"({p.cached:,} from cache, {p.failed:,} failed{unsent}), {money(p.cost_usd)}, {p.model}>"
         )
 
     @property
@@ -147,6 +148,7 @@ class Run:
             done=pace.done,
             cached=pace.cached,
             failed=pace.failed,
+            not_sent=pace.not_sent,
             skipped=pace.skipped,
             in_flight=course.in_flight,
             elapsed_s=pace.elapsed_s(time.monotonic()),
@@ -157,6 +159,9 @@ class Run:
             cached_tokens=spent.cached_tokens,
             cost_usd=spent.cost_usd,
             budget_usd=self.ask.options.max_cost_usd,
+            perhaps_requests=spent.perhaps_requests,
+            perhaps_usd=spent.perhaps_usd,
+            reserved_usd=course.reserved_usd,
             note=course.note,
             state=course.state,
         )
@@ -332,7 +337,9 @@ class Run:
             raise RunInterrupted("The run was stopped.", kept=course.kept, total=total)
         news = []
         # In a notebook the last line of the display says it, in the same cell.
-        if course.pace.failed and not self._display.stays:
+        if course.pace.not_sent and not self._display.stays:
+            news.append(f"{stopped_by_ceiling(self.progress())}. Raise it and run the cell again to go on.")
+        elif course.pace.failed and not self._display.stays:
             news.append(f"{course.pace.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why.")
         if course.unsaved:
             told = "The cache cannot be written, so these answers are in this result alone: keep it."

@@ -21,14 +21,14 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.records import Failure, FailureKind, Finish
 from pllm_notebook.redaction import redacted
-from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, PromptLost, Repair
+from pllm_notebook.run.arrivals import Alone, Arrival, Calling, NextTurn, PromptLost, Repair, Wider
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.tool_results import refused, result_key, result_of
 from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.tools import Called, ReadCall, as_written
 
-__all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair", "Settled", "settle", "with_results"]
+__all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair", "Settled", "Wider", "settle", "with_results"]
 
 logger = logging.getLogger("pllm_notebook")
 

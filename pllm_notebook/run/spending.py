@@ -43,9 +43,17 @@ class Spending:
         """
         result = landing.result
         cost: float | None = 0.0
+        usage: Usage | None = None
+        untold = 0
         if isinstance(result, Reply):
-            cost = None if self._rate is None or result.usage is None else self._rate.cost_usd(result.usage)
-            usage = result.usage or Usage(0, 0)
-            self.spent += Spent(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, cost)
-        self.budget.settle(bound_usd, job.covered, cost, landing.maybe_paid)
+            usage = result.usage
+            cost = None if self._rate is None or usage is None else self._rate.cost_usd(usage)
+            untold = usage is None
+        perhaps = self.budget.settle(bound_usd, job.covered, cost, landing.maybe_paid)
+        used = usage or Usage(0, 0)
+        # What an answer without a word of its usage cost is not paid but perhaps paid: that much is known.
+        paid = 0.0 if untold and self._rate is not None else cost
+        self.spent += Spent(
+            used.input_tokens, used.output_tokens, used.cache_read_tokens, paid, landing.maybe_paid + untold, perhaps
+        )
         return cost

@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Protocol
 
 from pllm_notebook.engine import Feed, Job, Landing
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.records import Failure, FailureKind, Finish, Reply
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
 from pllm_notebook.run.backlog import Backlog, Offer
 from pllm_notebook.run.books import Books
+from pllm_notebook.run.budget import Need, Reservation
 from pllm_notebook.run.course import Sender
 from pllm_notebook.run.ending import Ending, Owner
 from pllm_notebook.run.meanwhile import Meanwhile
 from pllm_notebook.run.packing import Pack, Packing
 from pllm_notebook.run.refused import FIRST_CALLS, Refusals
-from pllm_notebook.run.settle import Repair
+from pllm_notebook.run.settle import Repair, Wider
 from pllm_notebook.run.shared_store import SharedStore
 from pllm_notebook.run.spending import Spending
 from pllm_notebook.run.warmup import PATIENCE_S, Warmup
 from pllm_notebook.run.watched import watched
+from pllm_notebook.wording import counted, money
 
 __all__ = ["Landed", "Tender"]
 
@@ -112,6 +115,8 @@ class Tender:
         self._batch = ask.options.mode == "batch"
         self._warmup = Warmup(self._shared_prefix)
         self._short_of_money = False
+        # What the money does not suffice for.
+        self._wanting: int | Repair | Pack | None = None
         self._share(False)
         self._feed = self._new_feed()
         # Made in `begin`, on the loop; it has no connection until something must be sent.
@@ -184,6 +189,9 @@ class Tender:
             return "waiting for the cache to be written"
         if self._refusals.suspected is not None:
             return f"every call is refused ({self._refusals.suspected.kind}): waiting for {self._books.open} in flight"
+        purse = self._budget.purse
+        if self._short_of_money and purse.requests:
+            return f"held by max_cost_usd: {money(purse.reserved_usd)} reserved for {counted(purse.requests, 'call')}"
         return self._lane.holds(self._loop.time())
 
     def fail(self, error: Exception) -> None:
@@ -235,22 +243,43 @@ class Tender:
         size, tag = offer.size, offer.tag
         if isinstance(tag, Pack):
             assert self._packing is not None
-            bound, tokens = self._packing.bound_usd(tag), self._packing.tokens(tag)
+            tokens = self._packing.tokens(tag)
         else:
-            bound = self._budget.bound_usd(size)
             tokens = size / BYTES_PER_TOKEN + (self._ask.options.max_output_tokens or GUESSED_OUTPUT_TOKENS)
-        self._short_of_money = not self._budget.admit(bound)
-        if self._short_of_money:
+        reserved = self._reserve(offer)
+        self._wanting = tag
+        self._short_of_money = reserved is None
+        if reserved is None:
             if not self._books.open:
                 self._loop.call_soon(self._out_of_money)
             return None
+        self._wanting = None
         self._books.open += 1
         if self._warmup.took(self._loop.time()):
             self._loop.call_later(PATIENCE_S, self.send)
-        asked = self._ask.packed if isinstance(tag, Pack) and self._ask.packed is not None else self._ask
-        job = Job(offer.key, offer.content, tokens, self._landed, (tag, bound, self._ask.target.quirks.rung))
-        job.output_limit = asked.output_limit
+        asked, quirks = self._asked(tag), self._ask.target.quirks
+        sent = partial(offer.content, reserved.output_limit)
+        job = Job(offer.key, sent, tokens, self._landed, (tag, reserved.usd, quirks.rung, quirks.version))
+        job.output_limit, job.wire_limit = asked.output_limit, reserved.output_limit
+        if job.wire_limit == job.output_limit:
+            job.wire_limit = None
         return job
+
+    def _asked(self, tag: int | Repair | Pack) -> Ask:
+        return self._ask.packed if isinstance(tag, Pack) and self._ask.packed is not None else self._ask
+
+    def _reserve(self, offer: Offer) -> Reservation | None:
+        """Put by what a request can be charged, None for want of it."""
+        if self._budget.purse.ceiling_usd is None:
+            return Reservation(0.0, None)
+        asked, dress = self._asked(offer.tag), self._ask.target.quirks.version
+        if offer.whole or asked.output_limit is None:
+            bound = self._budget.bound_usd(offer.size)
+            return Reservation(bound, None) if self._budget.admit(bound) else None
+        above = offer.tag.above if isinstance(offer.tag, Repair) else 0
+        return self._budget.reserve(
+            Need.of(asked.allowance, offer.size, asked.own_size(offer.size), dress, above=above)
+        )
 
     def _whole(self) -> bool:
         """Tell whether no more calls will come until some have landed: all are out, or there is no money for more."""
@@ -266,7 +295,7 @@ class Tender:
 
     def _answered_between(self, job: Job) -> bool:
         """End *job*, which failed and is to be sent again, with the answer that another run has brought since."""
-        tag, bound, _ = job.tag
+        tag, bound, *_ = job.tag
         if isinstance(tag, Pack):
             return False
         call, found = (tag, None) if isinstance(tag, int) else (tag.call, tag.found)
@@ -279,10 +308,20 @@ class Tender:
 
     @watched
     def _landed(self, job: Job, landing: Landing) -> None:
-        tag, bound, rung = job.tag
+        tag, bound, rung, dress = job.tag
         self._warmup.ended(self._loop.time(), replied=not isinstance(landing.result, Failure))
         cost_usd = self._spending.settle(job, bound, landing)
+        if isinstance(landing.result, Reply) and self._budget.purse.ceiling_usd is not None:
+            self._learn(self._asked(tag), landing.result, landing.output_limit, dress)
         self._give(job.key, tag, rung, landing, cost_usd)
+
+    def _learn(self, asked: Ask, reply: Reply, limit: int | None, dress: int) -> None:
+        """Learn from an answer what others will take."""
+        if reply.usage is not None:
+            asked.allowance.answered(reply.usage.output_tokens)
+            asked.allowance.counted(reply.usage.input_tokens, dress)
+        elif reply.finish is Finish.TRUNCATED and limit is not None:
+            asked.allowance.answered(limit)
 
     # What holds calls back.
 
@@ -309,13 +348,27 @@ class Tender:
     @watched
     def _out_of_money(self) -> None:
         """Nothing is on the wire and the next call could pass the ceiling."""
-        if self._books.open or self._ending.stopping is not None:
+        wanting, self._wanting = self._wanting, None
+        if self._books.open or self._ending.stopping is not None or wanting is None:
             return
         if self._budget.purse.requests:  # of another course, which may cost less than was put by
             self._budget.purse.when_freed(self.send)
             return
-        message = (
-            f"Not sent: with ${self._budget.purse.spent_usd:.4f} spent, one more call could have passed "
-            f"max_cost_usd={self._ask.options.max_cost_usd:g}. Raise it, or give a smaller max_output_tokens."
-        )
+        told, most = self._paid(), f"max_cost_usd={self._ask.options.max_cost_usd:g}"
+        if isinstance(wanting, Wider):
+            # A longer answer than the others: they may still fit.
+            message = (
+                f"Not sent again: the answer was cut off at {wanting.above:,} tokens, and with {told} asking for a "
+                f"longer one could have passed {most}. Raise it."
+            )
+            self._backlog.give_up(wanting)
+            self._books.record(wanting.call, wanting.failed(Failure(FailureKind.BUDGET, message)))
+            self._owner.go_on()
+            return
+        message = f"Not sent: with {told}, one more call could have passed {most}. Raise it."
         self._owner.out_of_money(Failure(FailureKind.BUDGET, message))
+
+    def _paid(self) -> str:
+        purse = self._budget.purse
+        perhaps = f" and {money(purse.perhaps_usd)} perhaps paid" if purse.perhaps_usd else ""
+        return f"{money(purse.paid_usd)} paid{perhaps}"

@@ -5,6 +5,7 @@ Pure: nothing here sends, waits or keeps anything.
 
 from __future__ import annotations
 
+from pllm_notebook.schema.bounds import longest_json
 from pllm_notebook.schema.dialects import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
 from pllm_notebook.schema.excerpts import extract_json
 from pllm_notebook.schema.fields import OutputField
@@ -25,6 +26,7 @@ __all__ = [
     "OutputType",
     "Parsed",
     "extract_json",
+    "longest_json",
     "packed",
     "repair_lines",
 ]

@@ -133,15 +133,17 @@ class Flight:
         fault = question.fitting(self._faults.draw(question.key, tried))
         if fault:
             ledger.faults[fault] += 1
-        if fault == "reset":
-            return http.reset(request)
-        if fault == "hang":
-            return await self._hang(request)
+        if fault in ("reset", "hang"):
+            self._charge_lost(wire, question)
+            return http.reset(request) if fault == "reset" else await self._hang(request)
 
         await self._slots.enter()
         try:
             scripted = await self.script(question, index) if self._scripted else None
             await self._wait(question.key, tried, (scripted or {}).get("latency_s"))
+        except asyncio.CancelledError:  # the client has left, and the model goes on
+            self._charge_lost(wire, question)
+            raise
         finally:
             self._slots.leave()
         if fault in HTTP_FAULTS:
@@ -150,15 +152,24 @@ class Flight:
                 status = 503
             raise Rejected(status, words)
         if scripted is not None and scripted["kind"] in ("status", "malformed", "reset", "hang"):
+            if scripted["kind"] != "status" or scripted["code"] == 200:
+                self._charge_lost(wire, question)
             return await self._play(request, wire, scripted, number)
 
         made = questions.answer(question, fault, scripted)
         tokens = settle(ask, made, question.input_tokens, (scripted or {}).get("usage") or {}, options)
         if seen is not None:
             self._prompts.answered(seen, tokens)
+        ledger.charge(wire.provider, ask.model, tokens)
         self._limits.settle(ask.model, tokens.output)
         data = http.assemble(200, wire.write(ask, made, tokens, number), [wire.request_id(number), *told])
         return await self._send(request, data, fault, question.identity, tokens)
+
+    def _charge_lost(self, wire: Wire, question: Question) -> None:
+        """Charge a request whose answer never gets to anybody as if it had been answered."""
+        made = questions.answer(question, "", None)
+        tokens = settle(question.ask, made, question.input_tokens, {}, self._options)
+        self.ledger.charge(wire.provider, question.ask.model, tokens)
 
     async def _send(
         self, request: web.BaseRequest, data: bytes, fault: str, identity: bytes, tokens: Tokens

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.sim.ask import Tokens
+
 __all__ = ["Ledger"]
 
 _SECRET = frozenset({"authorization", "x-api-key", "x-goog-api-key", "api-key", "proxy-authorization", "cookie"})
@@ -36,6 +38,7 @@ class Ledger:
         self.input_tokens = 0
         self.output_tokens = 0
         self.faults: Counter[str] = Counter()
+        self._charged: dict[str, list[int]] = {}
         self._tries: dict[bytes, list[int]] = {}
         self._kept: deque[tuple[str, str, Mapping[str, str], bytes]] = deque(maxlen=keep)
 
@@ -77,6 +80,12 @@ class Ledger:
         self.batch_lines += 1
         self._pay(key, input_tokens, output_tokens)
 
+    def charge(self, provider: str, model: str, tokens: Tokens) -> None:
+        """Note what a provider could charge, whether or not the answer gets anywhere."""
+        held = self._charged.setdefault(f"{provider}/{model}{' batch' if tokens.batch else ''}", [0, 0, 0, 0])
+        for at, number in enumerate((tokens.input, tokens.cached, tokens.written, tokens.output)):
+            held[at] += number
+
     def _pay(self, key: bytes, input_tokens: int, output_tokens: int) -> None:
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
@@ -99,7 +108,8 @@ class Ledger:
             "requests answered rejected refused_429 refused_503 in_flight peak_in_flight distinct repeated "
             "batch_requests batch_jobs batch_lines input_tokens output_tokens"
         )
-        return {**{name: getattr(self, name) for name in names.split()}, "faults": dict(self.faults)}
+        counts = {name: getattr(self, name) for name in names.split()}
+        return {**counts, "faults": dict(self.faults), "charged": self._charged}
 
     def last(self, limit: int) -> list[dict[str, Any]]:
         """Give the last requests, oldest first, with keys redacted."""

@@ -139,7 +139,8 @@ class Simulator:
         """Count what happened since the start or the last `reset`."""
         with self._lock:
             counted = self._process.call("stats") if self._process is not None else {}
-            return SimStats(**counted, answer_errors=tuple(self._answer_errors), starts=self._starts)
+            charged = {model: tuple(tokens) for model, tokens in counted.pop("charged", {}).items()}
+            return SimStats(**counted, charged=charged, answer_errors=tuple(self._answer_errors), starts=self._starts)
 
     def requests(self, limit: int = 1000) -> list[dict[str, Any]]:
         """Give the last requests, oldest first: provider, path, headers (keys redacted) and body.

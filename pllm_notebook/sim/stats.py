@@ -30,6 +30,9 @@ class SimStats:
             `answered` counts none of them.
         input_tokens: Tokens of the answered requests and lines, as their usage said.
         output_tokens: The same for the answers, reasoning included.
+        charged: What a provider could charge for everything that was let through, the answers of lost, cut and
+            cancelled requests too: model ("openai/gpt-6-luna", "openai/gpt-6-luna batch") to tokens of input, of
+            these read from and written to a prompt cache, and of output.
         answer_errors: The last exceptions of the `answers` function, "Type: message".
         starts: Times this simulator's process was started.
     """
@@ -49,6 +52,7 @@ class SimStats:
     batch_lines: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    charged: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
     answer_errors: tuple[str, ...] = ()
     starts: int = 0
 

@@ -37,11 +37,11 @@ def settle(ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int], op
     spoken = len(made.text) + sum(len(name) + len(orjson.dumps(args)) for name, args in made.calls)
     output = max(1, -(-spoken // BYTES_PER_TOKEN)) + reasoning
     limit = ask.output_limit
-    if limit is not None and output > limit and made.finish in ("stop", "length"):
-        reasoning = min(reasoning, limit)
-        made.text = made.text[: (limit - reasoning) * BYTES_PER_TOKEN]
-        made.finish = "length"
-        output = limit
+    if limit is not None and output > limit:
+        reasoning, output = min(reasoning, limit), limit
+        if made.finish in ("stop", "length"):
+            made.text = made.text[: (limit - reasoning) * BYTES_PER_TOKEN]
+            made.finish = "length"
     total = given.get("input_tokens", input_tokens)
     return Tokens(
         total,

@@ -64,17 +64,21 @@ def test_every_provider_keeps_to_a_ceiling(hosted: Side, sim: Simulator) -> None
 
     run = ask(hosted.model, one * 12)
 
-    kinds = set(run.errors["kind"])
+    progress = run.progress()
     assert 0 < paid(hosted, sim) <= one * 12
-    assert kinds == {"budget"}
-    assert run.progress().done + len(run.errors) == ROWS
+    assert (progress.failed, len(run.errors)) == (0, 0)
+    assert 0 < progress.done == ROWS - progress.not_sent
 
 
 def test_rows_beyond_the_ceiling_say_so_and_cost_nothing(luna: str, sim: Simulator) -> None:
     run = ask(luna, 0.0)
 
-    assert run.errors["kind"].tolist() == ["budget"] * ROWS
-    assert run.errors["cost_usd"].tolist() == [0.0] * ROWS
+    assert run.to_frame().llm.status.tolist() == ["not_sent"] * ROWS
+    assert run.errors.empty
+    assert run.explain(0).failure == (
+        "budget: Not sent: with $0 paid, one more call could have passed max_cost_usd=0. Raise it."
+    )
+    assert run.cost == 0.0
     assert sim.stats().requests == 0
 
 
@@ -114,7 +118,7 @@ def test_repairs_are_under_the_ceiling_too(luna: str, sim: Simulator) -> None:
     run.wait()
 
     assert 0 < paid(OPENAI, sim) <= 0.003
-    assert run.progress().failed == ROWS
+    assert run.progress().not_sent == ROWS
 
 
 def test_a_ceiling_over_an_unknown_price_is_refused(compatible: Side, sim: Simulator) -> None:
@@ -153,8 +157,10 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
         f"one more request could have passed max_cost_usd={budget:g}."
     )
     assert tried["message"].tolist() == [told] * len(tried)
-    assert run.errors["kind"].isin(["timeout", "budget"]).all()
-    assert len(run.errors) == 3
+    assert run.errors["kind"].tolist() == ["timeout"] * len(run.errors)
+    assert len(run.errors) + run.progress().not_sent == 3
+    assert run.progress().perhaps_requests == sent
+    assert sent * LOST_USD <= run.progress().perhaps_usd <= budget
 
 
 def test_a_retry_within_the_ceiling_is_made(luna: str, sim: Simulator) -> None:

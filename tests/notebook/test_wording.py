@@ -49,7 +49,7 @@ def test_what_the_provider_read_from_its_cache_is_told_as_a_share(read: int, tol
         ({"state": "done", "done": 1, "total": 1, "cost_usd": None}, "✓ Review: 1 row answered · 17 s · cost unknown"),
         (
             {"state": "done", "done": 190, "failed": 8, "skipped": 2, "cost_usd": 0.00001},
-            "⚠ Review: 190 of 200 rows answered · 8 failed (pllm.errors() says why) · 2 skipped · 17 s · <$0.0001",
+            "⚠ Review: 190 of 200 rows answered · 8 failed (pllm.errors() says why) · 2 skipped · 17 s · $0.000010",
         ),
         (
             {"state": "cancelled", "done": 2, "cached": 3},

@@ -84,7 +84,7 @@ def _outcomes(run: Run) -> list[Outcome]:
 
 def check_run(faults: list[str], run: Run, frame: pd.DataFrame, question: Question, progress: Progress) -> None:
     """Check what a run that has ended gives, in the counts, in the frame and in words."""
-    counted = progress.done + progress.cached + progress.failed + progress.skipped
+    counted = progress.done + progress.cached + progress.failed + progress.not_sent + progress.skipped
     if progress.pending < 0 or (progress.state == "done" and progress.pending):
         faults.append(f"I4: the counts do not add up: {progress}")
     statuses = Counter(run.ledger.status(row) for row in range(len(frame)))

@@ -35,7 +35,8 @@ class Flight:
 
 
 def cut_short(job: Job, result: Reply | Failure, limit: int) -> bool:
-    """Tell whether an answer was cut off at a limit below that of a call which waits for it."""
+    """Tell whether an answer was cut off at a limit below that of the request which waits for it."""
     if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
         return False
-    return not job.output_limit or job.output_limit > limit
+    allowed = job.wire_limit or job.output_limit
+    return not allowed or allowed > limit

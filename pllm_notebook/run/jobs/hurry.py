@@ -53,15 +53,15 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
     desk = errands.wait(lambda: opened(errands, job))
     keys = [line.key for line in office.journal.lines.of(job.lines_of, "pending")]
     wanted = set(answerless(errands, job, keys))
-    limit: int | None = None
+    limits: list[int | None] = []
     sizes: list[int] = []
     for line, body in _bodies(errands, job, desk):
         if line.key in wanted:
-            # One run's requests have one limit.
-            limit = limit if sizes else target.wire.output_limit(orjson.loads(body))
+            limits.append(target.wire.output_limit(orjson.loads(body)))
             sizes.append(len(body))
     if not sizes:
         return Hurried(0, len(keys) - len(wanted), {}, 0, 0.0)
+    limit = None if None in limits else max(each for each in limits if each is not None)
     if options.max_cost_usd is not None and limit is None:
         raise UsageError(
             f"max_cost_usd={options.max_cost_usd:g} cannot be kept: the requests of batch job {name} were made without "
@@ -75,7 +75,7 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
         f"{told} would have been sent live for {price}",
         confirm,
     )
-    sending = Sending(errands, job, target, options, budget, wanted, _bodies(errands, job, desk), limit)
+    sending = Sending(errands, job, target, options, budget, wanted, _bodies(errands, job, desk))
     return errands.wait(sending.run, sending.stop)
 
 

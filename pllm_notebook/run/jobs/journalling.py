@@ -69,4 +69,6 @@ class Journalling:
             content = job.content()
             usage = Usage(len(content) // BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS)
             estimate = None if self._rate is None else self._rate.cost_usd(usage)
-            yield Outgoing(job.key, desk.line(custom_id(job.key), content), job.output_limit, estimate)
+            yield Outgoing(
+                job.key, desk.line(custom_id(job.key), content), job.wire_limit or job.output_limit, estimate
+            )

@@ -171,7 +171,8 @@ class BatchLane:
                     continue
                 feed.in_flight -= 1
                 job.sent += 1
-                job.done(job, Landing(result, raw, job.sent, 0.0))
+                # Its own limit is what it was cut off at, or would have been.
+                job.done(job, Landing(result, raw, job.sent, 0.0, output_limit=job.wire_limit))
         self.poke()  # a cohort's next job may be due
 
     def answered(self, results: Mapping[str, tuple[Reply, RawReply]], limits: Mapping[str, int] | None = None) -> None:

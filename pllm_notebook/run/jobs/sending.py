@@ -73,7 +73,6 @@ class Sending:
         budget: What may be spent.
         wanted: Keys to be sent.
         bodies: The lines and their requests' bodies, these and others.
-        output_limit: What the requests carry, None for none.
     """
 
     def __init__(
@@ -85,7 +84,6 @@ class Sending:
         budget: Budget,
         wanted: set[str],
         bodies: Iterator[tuple[Line, bytes]],
-        output_limit: int | None,
     ) -> None:
         self._errands = errands
         self._office = errands.office
@@ -95,7 +93,6 @@ class Sending:
         self._options = options
         self._budget = budget
         self._rate = live_rate(target)
-        self._output_limit = output_limit
         self._lane: Lane | None = None
         self._feed = Feed(
             source=self._next,
@@ -225,7 +222,7 @@ class Sending:
                 result,
                 landing.raw.body,
                 asked=self._target.label,
-                output_limit=self._output_limit,
+                output_limit=line.output_limit,
                 cost_usd=cost,
                 latency_s=landing.latency_s,
                 attempts=landing.attempts,

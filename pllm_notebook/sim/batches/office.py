@@ -223,6 +223,7 @@ class Office:
         tokens = settle(ask, made, question.input_tokens, (scripted or {}).get("usage") or {}, self.options)
         tokens.batch = True
         self.ledger.answer_line(question.identity, tokens.input, tokens.output)
+        self.ledger.charge(job.wire.provider, ask.model, tokens)
         job.spent.input += tokens.input
         job.spent.output += tokens.output
         job.spent.cached += tokens.cached
