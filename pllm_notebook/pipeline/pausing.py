@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 from pllm_notebook.run import Estimate
 from pllm_notebook.shown import in_html, without_controls
@@ -73,6 +76,7 @@ class Paused(BaseException):
     def __init__(self, summary: Summary) -> None:
         self.summary = summary
         super().__init__("\n".join(summary.lines()))
+        _hooks.install()
 
     def _render_traceback_(self) -> list[str]:
         # Where the program has no `with session:` around it, this is all that a notebook shows.
@@ -81,3 +85,46 @@ class Paused(BaseException):
 
 def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _paused_in(error: BaseException | None) -> Paused | None:
+    """Give the pause that an error is; tasks of a group pause together."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [_paused_in(each) for each in error.exceptions]
+        return None if None in found else found[-1]
+    return error if isinstance(error, Paused) else None
+
+
+class _Hooks:
+    """What a pause that no `with session:` takes comes to in a script: its summary, and exit code 0."""
+
+    def __init__(self) -> None:
+        self._installed = False
+
+    def install(self) -> None:
+        """Take the place of Python's hooks for uncaught exceptions, once; all others go on to those."""
+        if self._installed:
+            return
+        self._installed = True
+        in_main, in_thread = sys.excepthook, threading.excepthook
+
+        def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            paused = _paused_in(error)
+            if paused is None:
+                in_main(kind, error, trace)
+                return
+            print(paused.summary)
+            if not hasattr(sys, "ps1"):  # a prompt goes on
+                raise SystemExit(0)  # what a hook raises is how Python ends
+
+        def uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+            paused = _paused_in(args.exc_value)
+            if paused is None:
+                in_thread(args)
+            else:
+                print(paused.summary)
+
+        sys.excepthook, threading.excepthook = uncaught, uncaught_in_thread
+
+
+_hooks = _Hooks()
