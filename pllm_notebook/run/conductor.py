@@ -234,14 +234,18 @@ class Conductor(Endable):
             self._tender.detach()
             self._reception.let_go()
             self._finish_if_over()
-            if self.state == "running":
-                # The caller's validators may never return.
-                self._engine.loop.loop.call_later(LET_GO_S, self._let_go)
+            self._let_go_soon()
+
+    def _let_go_soon(self) -> None:
+        """Have a run that is being stopped wait no longer for the caller's validators, which may never return."""
+        if self.state == "running" and self._ending.stopping is not None:
+            self._engine.loop.loop.call_later(LET_GO_S, self._let_go)
 
     def _let_go(self) -> None:
         if self.state == "running" and self._ending.stopping is not None:
             self._reception.let_go_of_reading()
             self._finish_if_over()
+            self._let_go_soon()
 
     def fail(self, error: Exception) -> None:
         """End at once by a fault of ours, unless it has ended: waiting for what is still out could be for ever.

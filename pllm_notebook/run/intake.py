@@ -112,9 +112,9 @@ class Intake:
             self._read()
 
     def let_go(self) -> int:
-        """Wait no longer for replies that are being read, and give how many there were. All of them are stored."""
-        count, self._work = len(self._group), None
-        self._group = []
+        """Wait no longer for replies that are being read, and return how many there were. All of them are stored."""
+        count = len(self._group) + len(self._arrivals)
+        self._group, self._arrivals, self._work = [], [], None
         self._reading = False
         return count
 

@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.store.disk import DATABASE, MODE_RAW, check_shape, open_cache
+from pllm_notebook.store.disk import MODE_RAW, check_shape, open_cache
 from pllm_notebook.store.envelope import DamagedEntry, NewerEntry, unpack
+from pllm_notebook.store.layout import DATABASE, database_in
 
 __all__ = ["Database", "Finding", "ReadOnlyDatabase", "connect_read_only", "read_many", "read_row"]
 
@@ -252,7 +253,7 @@ class ReadOnlyDatabase:
     """
 
     def __init__(self, directory: str) -> None:
-        self.path = os.path.join(directory, DATABASE)
+        self.path = database_in(directory) or os.path.join(directory, DATABASE)
         self._local = threading.local()
         self.whole = True
         try:

@@ -15,10 +15,9 @@ import diskcache
 from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
+from pllm_notebook.store.layout import DATABASE
 
-__all__ = ["COLUMNS", "DATABASE", "MODE_RAW", "SETTINGS", "BytesDisk", "check_shape", "open_cache"]
-
-DATABASE = "cache.db"
+__all__ = ["COLUMNS", "MODE_RAW", "SETTINGS", "BytesDisk", "check_shape", "open_cache", "refuse_others"]
 
 SETTINGS: dict[str, Any] = {
     "cull_limit": 0,
@@ -96,10 +95,10 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no
 
 
 def open_cache(directory: str, busy_timeout_s: float) -> Any:
-    """Open, or create, diskcache's cache in *directory* with `SETTINGS` in force.
+    """Open, or create, diskcache's cache below *directory* with `SETTINGS` in force.
 
     Args:
-        directory: Exists; the files made in it are readable by their owner alone.
+        directory: The cache directory; diskcache's folder in it exists. Files are made readable by their owner alone.
         busy_timeout_s: Seconds that SQLite waits for another writer before it gives up.
 
     Returns:
@@ -122,7 +121,7 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
             connection.executemany("DELETE FROM Settings WHERE key = ?", [(name,) for name in strangers])
     finally:
         connection.close()
-    cache = diskcache.Cache(directory, timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)
+    cache = diskcache.Cache(os.path.dirname(path), timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)
     check_shape(cache._con, path)
     _check_settings(cache, path)
     return cache
@@ -146,6 +145,19 @@ def check_shape(connection: sqlite3.Connection, path: str) -> None:
         raise StoreError(
             f"The table Cache in {path} has columns {columns}, and diskcache 5 makes {COLUMNS}. "
             f"Install diskcache<6, or give another directory (PLLM_CACHE_DIR). Nothing was changed."
+        )
+
+
+def refuse_others(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database without our marker that has rows: diskcache's own users have theirs. An empty one passes.
+
+    Raises:
+        StoreError: Nothing was changed.
+    """
+    if _has_table(connection, "Cache") and connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone():
+        raise StoreError(
+            f"{path} is a cache that pllm_notebook did not write. "
+            f"Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…). Nothing was changed."
         )
 
 

@@ -10,9 +10,11 @@ from contextlib import closing
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.store.database import Database, connect_read_only
-from pllm_notebook.store.disk import DATABASE, check_shape
+from pllm_notebook.store.disk import check_shape, refuse_others
+from pllm_notebook.store.layout import DATABASE
 from pllm_notebook.store.lock import held
 from pllm_notebook.store.marker import Marker, note, noted, place_marker, read_marker
+from pllm_notebook.store.moving import bring_in
 from pllm_notebook.store.salvage import Salvage, salvage_into, set_aside
 
 __all__ = ["is_damage", "open_database", "replace_damaged"]
@@ -40,6 +42,7 @@ def open_database(directory: str, busy_timeout_s: float) -> Database:
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
         with held(directory, alone=True, patience_s=_OPEN_PATIENCE_S):
+            bring_in(directory)
             return _open(directory, busy_timeout_s)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
@@ -86,7 +89,7 @@ def _open(directory: str, busy_timeout_s: float) -> Database:
             directory,
             known.written - marker.written,
         )
-    _report(database, salvage_into(database), "was left unread by an earlier crash")
+    _report(database, salvage_into(database), "was left unread by an earlier crash or version")
     _settle_marker(database)
     return database
 
@@ -111,12 +114,7 @@ def _examine(directory: str, known: Marker | None) -> str:
         if marker is None:
             if known is not None:
                 return "was exchanged for another database"
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            if "Cache" in tables and connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone():
-                raise StoreError(
-                    f"{path} is a cache that pllm_notebook did not write. "
-                    f"Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…). Nothing was changed."
-                )
+            refuse_others(connection, path)
         elif known is not None and known.store_id != marker.store_id:
             return "was exchanged for another cache"
     return ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.store.layout import database_in
 
 __all__ = ["Place", "chosen_directory", "file_system", "is_writable", "settle", "warn_of_network"]
 
@@ -60,9 +61,7 @@ def chosen_directory(directory: str | None = None) -> tuple[str, bool]:
     return _platform_directory(), False
 
 
-def settle(
-    directory: str, named: bool, *, can_write: Callable[[str], bool] | None = None, database: str = "cache.db"
-) -> Place:
+def settle(directory: str, named: bool, *, can_write: Callable[[str], bool] | None = None, database: str = "") -> Place:
     """Find where to write, starting from the directory that was asked for.
 
     A directory that can only be read is read, and what is new goes to the first of PLLM_CACHE_DIR, the
@@ -72,7 +71,7 @@ def settle(
         directory: As `chosen_directory` gave it.
         named: Whether a person named it; it is then not exchanged for another where it holds nothing.
         can_write: Tells whether a directory can be written, or made; the file system is asked by default.
-        database: Name of the file that makes a directory worth reading.
+        database: Name of the file that makes a directory worth reading; "" for the answers'.
 
     Raises:
         StoreError: If a person named the directory, and it can neither be written nor holds a cache.
@@ -80,7 +79,7 @@ def settle(
     can_write = can_write or is_writable
     if can_write(directory):
         return Place(directory)
-    readable = os.path.isfile(os.path.join(directory, database))
+    readable = os.path.isfile(os.path.join(directory, database)) if database else database_in(directory) is not None
     if named and not readable:
         raise StoreError(
             f"The cache directory {directory} cannot be written or made. "

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.database import Database, connect_read_only, read_row
-from pllm_notebook.store.disk import DATABASE
 from pllm_notebook.store.envelope import NewerEntry
+from pllm_notebook.store.layout import DATABASE
 
 __all__ = ["Salvage", "salvage_into", "set_aside"]
 

@@ -132,14 +132,9 @@ class _Going:
         mark = self.directory / "main_ended"
         main = float(mark.read_text() or 0) if mark.exists() else 0.0
         since = self.killed_at or main or now
+        main_s = max(0.0, main - (self.killed_at or self.began))
         out, errors = ((self.directory / name).read_text(errors="replace") for name in ("out", "errors"))
-        return End(
-            os.waitstatus_to_exitcode(status),
-            now - since,
-            out,
-            errors,
-            main - (self.killed_at or self.began) if main else 0.0,
-        )
+        return End(os.waitstatus_to_exitcode(status), now - since, out, errors, main_s)
 
 
 def run_all(scripts: Sequence[tuple[str, str, Sequence[int]]], directory: Path) -> dict[str, End] | str:
@@ -188,14 +183,18 @@ def _become(own: Path) -> None:
 
 
 if __name__ == "__main__":
-    job = json.loads(sys.argv[1])
-    # What a script would load at its first call.
+    import asyncio
+    import atexit
 
-    ROOT = os.getcwd()
-    SERVERS = {"here": job["address"]}
+    import aiohttp
+    import openai  # what each script would load at its first call
+
+    job = json.loads(sys.argv[1])
+    SERVERS, ROOT = {"here": job["address"]}, os.getcwd()
     pllm.configure(progress=False, servers=SERVERS)
     found = run_all(job["scripts"], Path(job["directory"]))
     if isinstance(found, str):
+        globals().update(asyncio=asyncio, atexit=atexit, aiohttp=aiohttp, openai=openai)
         try:
             exec(compile(found, "script.py", "exec"))
         finally:

@@ -46,35 +46,35 @@ class Payload:
 
 
 def execute(cache: Path, statement: str, *arguments: object) -> None:
-    with closing(sqlite3.connect(cache / "cache.db", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(cache / "answers/cache.db", isolation_level=None)) as connection:
         connection.execute(statement, arguments)
 
 
 def cut_to_nothing(cache: Path) -> None:
-    os.truncate(cache / "cache.db", 0)
+    os.truncate(cache / "answers/cache.db", 0)
 
 
 def cut_in_half(cache: Path) -> None:
-    os.truncate(cache / "cache.db", (cache / "cache.db").stat().st_size // 2 // 4096 * 4096)
+    os.truncate(cache / "answers/cache.db", (cache / "answers/cache.db").stat().st_size // 2 // 4096 * 4096)
 
 
 def overwrite_the_head(cache: Path) -> None:
-    with (cache / "cache.db").open("r+b") as file:
+    with (cache / "answers/cache.db").open("r+b") as file:
         file.write(random.Random(1).randbytes(100))
 
 
 def overwrite_everything(cache: Path) -> None:
-    (cache / "cache.db").write_bytes(random.Random(1).randbytes(50_000))
+    (cache / "answers/cache.db").write_bytes(random.Random(1).randbytes(50_000))
 
 
 def delete_the_database(cache: Path) -> None:
-    (cache / "cache.db").unlink()
+    (cache / "answers/cache.db").unlink()
 
 
 CUT = "was cut to 0 bytes"
 MALFORMED = r"is damaged \(database disk image is malformed\)"
 NO_DATABASE = r"is damaged \(file is not a database\)"
-GONE = "is gone: cache.db held answers and is no longer there. A new one was begun"
+GONE = "is gone: answers/cache.db held answers and is no longer there. A new one was begun"
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_cache_without_its_write_ahead_log_says_how_much_it_lacks(
     child = Child.asking(cache=kept, address=address, count=COUNT + 40, follow=True)
     child.expect("done", lambda event: len(child.done_rows()) == COUNT + 40)
     child.kill()  # what was committed last is in the log alone
-    copy.mkdir()
-    for name in ("cache.db", "cache.id"):
+    (copy / "answers").mkdir(parents=True)
+    for name in ("answers/cache.db", "cache.id"):
         shutil.copy(kept / name, copy / name)
     sim.reset()
 
@@ -154,7 +154,7 @@ def test_forged_rows_are_neither_run_nor_read_and_are_asked_again(
 def test_check_says_of_every_answer_whether_it_is_whole(sim: Simulator, address: str, kept: Path) -> None:
     settle(str(kept), address)
     assert repr(pllm.cache.check()) == f"CacheCheck: all {COUNT} answers are whole."
-    with closing(sqlite3.connect(kept / "cache.db", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(kept / "answers/cache.db", isolation_level=None)) as connection:
         for rowid in (2, 30):
             value = bytearray(connection.execute("SELECT value FROM Cache WHERE rowid = ?", (rowid,)).fetchone()[0])
             value[len(value) // 2] ^= 1
@@ -173,18 +173,18 @@ def test_check_says_of_every_answer_whether_it_is_whole(sim: Simulator, address:
 def test_check_of_a_damaged_page_says_what_sqlite_found_and_changes_nothing(address: str, kept: Path) -> None:
     settle(str(kept), address)
     pllm.cache.check()
-    pages = (kept / "cache.db").stat().st_size // 4096
-    with (kept / "cache.db").open("r+b") as file:
+    pages = (kept / "answers/cache.db").stat().st_size // 4096
+    with (kept / "answers/cache.db").open("r+b") as file:
         file.seek(pages // 2 * 4096)
         file.write(b"\xff" * 4096)
-    before = (kept / "cache.db").read_bytes()
+    before = (kept / "answers/cache.db").read_bytes()
 
     found = pllm.cache.check()
 
     assert not found.ok
     assert found.entries < COUNT
     assert "malformed" in repr(found) or "Tree" in repr(found) or found.damaged
-    assert (kept / "cache.db").read_bytes() == before
+    assert (kept / "answers/cache.db").read_bytes() == before
 
 
 @pytest.mark.parametrize("harm", ["directory", "database"])
@@ -197,7 +197,7 @@ def test_what_is_deleted_under_a_run_is_made_anew_and_what_comes_after_is_kept(
     if harm == "directory":
         shutil.rmtree(cache_dir)
     else:
-        for name in ("cache.db", "cache.db-wal", "cache.db-shm"):
+        for name in ("answers/cache.db", "answers/cache.db-wal", "answers/cache.db-shm"):
             (cache_dir / name).unlink(missing_ok=True)
     ended = child.expect("ended")
     child.end()
@@ -217,7 +217,7 @@ def test_a_database_cut_to_nothing_under_a_run_costs_no_answer_that_comes_after(
     sim.set(latency_s=0.01)
     child = Child.asking(cache=cache_dir, address=address, count=400, follow=True, options={"concurrency": 4})
     child.expect("done")
-    os.truncate(cache_dir / "cache.db", 0)
+    os.truncate(cache_dir / "answers/cache.db", 0)
     ended = child.expect("ended")
     child.end()
 

@@ -183,7 +183,7 @@ def test_a_database_that_is_locked_for_too_long_is_told_and_not_waited_for(
         options={"concurrency": 4},
     )  # fmt: skip
     child.expect("done")
-    with closing(sqlite3.connect(cache_dir / "cache.db", isolation_level=None, timeout=30)) as other:
+    with closing(sqlite3.connect(cache_dir / "answers/cache.db", isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN IMMEDIATE")
         failed = child.expect("failed")
         child.end()
@@ -202,7 +202,7 @@ def test_a_database_that_is_locked_for_a_while_delays_the_run_and_no_more(
         options={"concurrency": 4},
     )  # fmt: skip
     child.expect("done")
-    with closing(sqlite3.connect(cache_dir / "cache.db", isolation_level=None, timeout=30)) as other:
+    with closing(sqlite3.connect(cache_dir / "answers/cache.db", isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN IMMEDIATE")
         child.expect("note", lambda event: event["note"] == "waiting for the cache to be written")
         other.execute("ROLLBACK")

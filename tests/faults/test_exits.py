@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -152,7 +151,8 @@ SCRIPTS = {
     ),
     # With asyncio.
     "with_a_task_that_is_cancelled": Script(
-        "async def main():\n    task = asyncio.ensure_future(frame(3, 'slow').llm.aparse(Quick, '{text}', model=MODEL))\n"
+        "async def main():\n"
+        "    task = asyncio.ensure_future(frame(3, 'slow').llm.aparse(Quick, '{text}', model=MODEL))\n"
         "    await asyncio.sleep(0.4)\nasyncio.run(main())"
     ),
     "with_a_run_begun_in_asyncio": Script("async def main():\n    " + SLOW + "asyncio.run(main())"),
@@ -253,7 +253,7 @@ SCRIPTS = {
 
 
 @pytest.fixture(scope="module")
-def ends(sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, End]]:
+def ends(sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
     """How each script ended."""
     opened = threading.Event()
 
@@ -283,7 +283,7 @@ def ends(sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
         check=True,
     )
     opened.set()
-    yield {name: End(*end) for name, end in json.loads(done.stdout).items()}
+    return {name: End(*end) for name, end in json.loads(done.stdout).items()}
 
 
 @pytest.mark.timeout(400)

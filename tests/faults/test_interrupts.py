@@ -46,7 +46,7 @@ def test_a_second_interrupt_does_not_wait_for_a_store_that_hangs(sim: Simulator,
         options={"concurrency": 8},
     )  # fmt: skip
     child.expect("done")
-    with closing(sqlite3.connect(cache_dir / "cache.db", isolation_level=None, timeout=30)) as other:
+    with closing(sqlite3.connect(cache_dir / "answers/cache.db", isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN IMMEDIATE")
         child.expect("note", lambda event: event["note"] == "waiting for the cache to be written")
         until(lambda: sim.stats().in_flight > 0, "calls hang")

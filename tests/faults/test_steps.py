@@ -79,7 +79,7 @@ class Dying:
             ask(rows(COUNT)).wait()
             close_stores()
         shutil.copytree(self._folder / "whole", cache)
-        with (cache / "cache.db").open("r+b") as file:
+        with (cache / "answers/cache.db").open("r+b") as file:
             file.write(b"\xff" * 100)
         return cache
 

@@ -66,7 +66,7 @@ def held_by(store: DiskStore, numbers: Iterable[int]) -> set[int]:
 
 def execute(path: Path, statement: str, *arguments: object) -> list[tuple[object, ...]]:
     """Run one statement as another program would."""
-    with closing(sqlite3.connect(path / "cache.db", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path / "answers/cache.db", isolation_level=None)) as connection:
         return connection.execute(statement, arguments).fetchall()
 
 

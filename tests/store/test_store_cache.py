@@ -62,7 +62,7 @@ def test_a_second_entry_replaces_the_first(store: DiskStore) -> None:
 def test_the_backlog_counts_what_is_not_yet_on_disk(path: Path) -> None:
     clock = SteppingClock()
     store = DiskStore(str(path), clock=clock, busy_timeout_s=0)
-    blocker = sqlite3.connect(path / "cache.db", isolation_level=None, check_same_thread=False)
+    blocker = sqlite3.connect(path / "answers/cache.db", isolation_level=None, check_same_thread=False)
     blocker.execute("BEGIN IMMEDIATE")
     seen: list[int] = []
     clock.on_pause = lambda: (seen.append(store.backlog_bytes), blocker.in_transaction and blocker.execute("ROLLBACK"))
@@ -78,7 +78,7 @@ def test_the_backlog_counts_what_is_not_yet_on_disk(path: Path) -> None:
 def test_a_lock_of_another_program_delays_the_write_and_no_more(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = SteppingClock()
     store = DiskStore(str(path), clock=clock, busy_timeout_s=0)
-    blocker = sqlite3.connect(path / "cache.db", isolation_level=None, check_same_thread=False)
+    blocker = sqlite3.connect(path / "answers/cache.db", isolation_level=None, check_same_thread=False)
     blocker.execute("BEGIN IMMEDIATE")
 
     def unlock_at_ten() -> None:
@@ -98,7 +98,7 @@ def test_a_lock_of_another_program_delays_the_write_and_no_more(path: Path, capl
 def test_a_lock_that_stays_is_told_after_a_bounded_time_and_later_groups_are_told_at_once(path: Path) -> None:
     clock = SteppingClock()
     store = DiskStore(str(path), clock=clock, busy_timeout_s=0, patience_s=60)
-    blocker = sqlite3.connect(path / "cache.db", isolation_level=None)
+    blocker = sqlite3.connect(path / "answers/cache.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     errors: list[BaseException | None] = []
 
@@ -149,9 +149,7 @@ def test_deleting_the_directory_in_use_loses_nothing_that_comes_after(
     store: DiskStore, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(store, range(3))
-    for file in path.iterdir():
-        file.unlink()
-    path.rmdir()
+    shutil.rmtree(path)
 
     fill(store, range(3, 6))
 
@@ -178,10 +176,8 @@ def test_reading_after_the_file_was_exchanged_reads_the_new_file(store: DiskStor
     other = DiskStore(str(tmp_path / "other"))
     fill(other, [7])
     other.close()
-    for file in path.iterdir():
-        file.unlink()
-    for file in (tmp_path / "other").iterdir():
-        file.rename(path / file.name)
+    shutil.rmtree(path)
+    (tmp_path / "other").rename(path)
 
     assert held_by(store, [7]) == {7}
 
@@ -222,7 +218,7 @@ def test_after_close_one_file_holds_everything(store: DiskStore, path: Path) -> 
     fill(store, range(20))
     store.close()
 
-    assert not (path / "cache.db-wal").exists()
+    assert not (path / "answers/cache.db-wal").exists()
 
 
 def test_an_idle_writer_empties_the_wal_once(path: Path) -> None:
@@ -235,7 +231,7 @@ def test_an_idle_writer_empties_the_wal_once(path: Path) -> None:
     fill(store, range(20))
 
     assert tidied.wait(10)
-    assert (path / "cache.db-wal").stat().st_size == 0
+    assert (path / "answers/cache.db-wal").stat().st_size == 0
     store.close()
 
 

@@ -100,7 +100,7 @@ def test_the_disk_takes_text_and_bytes_alone(tmp_path: Path) -> None:
 def test_a_group_is_written_as_diskcache_itself_writes_it(tmp_path: Path, times: int) -> None:
     numbers, every = range(5), "SELECT rowid, key, raw, expire_time, access_count, tag, size, mode, filename, value"
     ours = DiskStore(str(tmp_path / "ours"))
-    theirs = diskcache.Cache(tmp_path / "theirs", disk=BytesDisk)
+    theirs = diskcache.Cache(tmp_path / "theirs/answers", disk=BytesDisk)
 
     for _ in range(times):
         fill(ours, numbers)
@@ -114,7 +114,7 @@ def test_a_group_is_written_as_diskcache_itself_writes_it(tmp_path: Path, times:
     assert rows[0] == rows[1]
     assert execute(tmp_path / "ours", totals) == execute(tmp_path / "theirs", totals) == [("count", 5), ("size", 0)]
     assert execute(tmp_path / "ours", "SELECT count(*) FROM Cache WHERE store_time = access_time") == [(5,)]
-    with diskcache.Cache(tmp_path / "ours") as plain:
+    with diskcache.Cache(tmp_path / "ours/answers") as plain:
         assert plain[key(3)] == pack(entry(3))
 
 
@@ -134,23 +134,24 @@ def test_nobody_else_can_read_what_is_kept(path: Path) -> None:
     try:
         store = DiskStore(str(path))
         fill(store, range(3))
-        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()}
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.rglob("*") if file.is_file()}
         store.close()
     finally:
         os.umask(before)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((path / "answers").stat().st_mode) == 0o700
     assert set(modes.values()) == {0o600}
     assert {"cache.db", "cache.db-wal", "cache.id"} <= modes.keys()
 
 
 def test_a_database_that_others_could_read_is_closed_to_them(store: DiskStore, path: Path) -> None:
     store.close()
-    (path / "cache.db").chmod(0o644)
+    (path / "answers/cache.db").chmod(0o644)
 
     DiskStore(str(path)).close()
 
-    assert stat.S_IMODE((path / "cache.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((path / "answers/cache.db").stat().st_mode) == 0o600
 
 
 def test_settings_that_another_program_left_are_set_back(store: DiskStore, path: Path) -> None:

@@ -279,11 +279,11 @@ def test_a_damaged_cache_loses_no_failures(store: DiskStore, path: Path) -> None
     fill(store, [7])
     note(store, call(1))
     store.close()
-    (path / "cache.db").write_bytes(b"damage" * 2000)
+    (path / "answers/cache.db").write_bytes(b"damage" * 2000)
 
     again = DiskStore(str(path))
 
-    assert list(path.glob("cache.db.damaged-*"))
+    assert list(path.glob("answers/cache.db.damaged-*"))
     assert again.failures() == [call(1)]
     again.close()
 
@@ -357,7 +357,7 @@ def test_plain_diskcache_opens_the_directory_as_before(store: DiskStore, path: P
     note(store, call(1), call(2))
     store.close()
 
-    with diskcache.Cache(str(path)) as plain:
+    with diskcache.Cache(str(path / "answers")) as plain:
         assert list(plain) == [key(1)]
 
     again = DiskStore(str(path))

@@ -23,7 +23,11 @@ def filled(path: Path) -> None:
 
 
 def set_aside(path: Path) -> list[str]:
-    return sorted(file.name for file in path.iterdir() if ".damaged-" in file.name and not file.name.endswith("-wal"))
+    return sorted(
+        file.name
+        for file in (path / "answers").iterdir()
+        if ".damaged-" in file.name and not file.name.endswith("-wal")
+    )
 
 
 def salvaged(path: Path) -> set[int]:
@@ -38,7 +42,7 @@ def salvaged(path: Path) -> set[int]:
 
 def test_a_database_cut_to_nothing_is_not_an_empty_cache(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     filled(path)
-    os.truncate(path / "cache.db", 0)
+    os.truncate(path / "answers/cache.db", 0)
 
     assert salvaged(path) == set()
     assert len(set_aside(path)) == 1
@@ -48,7 +52,7 @@ def test_a_database_cut_to_nothing_is_not_an_empty_cache(path: Path, caplog: pyt
 
 def test_a_database_that_is_gone_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     filled(path)
-    (path / "cache.db").unlink()
+    (path / "answers/cache.db").unlink()
 
     assert salvaged(path) == set()
     assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [f"The cache in {path} is gone"]
@@ -56,7 +60,7 @@ def test_a_database_that_is_gone_is_told(path: Path, caplog: pytest.LogCaptureFi
 
 def test_a_damaged_head_costs_no_row(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     filled(path)
-    with (path / "cache.db").open("r+b") as file:
+    with (path / "answers/cache.db").open("r+b") as file:
         file.write(random.Random(1).randbytes(100))
 
     assert salvaged(path) == set(ROWS)
@@ -66,7 +70,7 @@ def test_a_damaged_head_costs_no_row(path: Path, caplog: pytest.LogCaptureFixtur
 
 def test_a_first_page_of_garbage_is_set_aside(path: Path) -> None:
     filled(path)
-    with (path / "cache.db").open("r+b") as file:
+    with (path / "answers/cache.db").open("r+b") as file:
         file.write(random.Random(1).randbytes(4096))
 
     assert salvaged(path) == set()
@@ -75,7 +79,7 @@ def test_a_first_page_of_garbage_is_set_aside(path: Path) -> None:
 
 def test_half_a_database_gives_its_half(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     filled(path)
-    os.truncate(path / "cache.db", (path / "cache.db").stat().st_size // 2 // 4096 * 4096)
+    os.truncate(path / "answers/cache.db", (path / "answers/cache.db").stat().st_size // 2 // 4096 * 4096)
 
     there = salvaged(path)
 
@@ -86,9 +90,9 @@ def test_half_a_database_gives_its_half(path: Path, caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_pages_cost_no_more_than_what_they_held(path: Path, seed: int) -> None:
     filled(path)
-    pages = (path / "cache.db").stat().st_size // 4096
+    pages = (path / "answers/cache.db").stat().st_size // 4096
     chance = random.Random(seed)
-    with (path / "cache.db").open("r+b") as file:
+    with (path / "answers/cache.db").open("r+b") as file:
         for page in chance.sample(range(pages // 4, pages), 3):
             file.seek(page * 4096)
             file.write(chance.randbytes(4096))
@@ -106,7 +110,7 @@ def test_damage_met_while_open_is_mended_while_open(path: Path, caplog: pytest.L
     filled(path)
     store = DiskStore(str(path))
     root = execute(path, "SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'")[0][0]
-    with (path / "cache.db").open("r+b") as file:
+    with (path / "answers/cache.db").open("r+b") as file:
         file.seek((int(str(root)) - 1) * 4096)
         file.write(b"\xff" * 4096)
 
@@ -122,7 +126,7 @@ def test_damage_met_while_open_is_mended_while_open(path: Path, caplog: pytest.L
 def test_a_file_cut_to_nothing_while_open_is_not_written_into(store: DiskStore, path: Path) -> None:
     fill(store, range(10))
     store.checkpoint()
-    os.truncate(path / "cache.db", 0)
+    os.truncate(path / "answers/cache.db", 0)
 
     fill(store, range(10, 20))
 
@@ -149,7 +153,7 @@ def test_another_database_in_its_place_is_set_aside_and_its_answers_are_used(
     other = DiskStore(str(tmp_path / "other"))
     fill(other, range(3000, 3010))
     other.close()
-    shutil.copy(tmp_path / "other" / "cache.db", path / "cache.db")
+    shutil.copy(tmp_path / "other" / "answers/cache.db", path / "answers/cache.db")
 
     store = DiskStore(str(path))
 
@@ -166,8 +170,8 @@ def test_a_missing_wal_is_told_with_the_number_of_lost_changes(
     store.checkpoint()
     fill(store, range(10, 17))
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("cache.db", "cache.id"):
+    (copy / "answers").mkdir(parents=True)
+    for name in ("answers/cache.db", "cache.id"):
         shutil.copy(path / name, copy / name)
 
     found = DiskStore(str(copy))
@@ -203,7 +207,7 @@ def test_a_lost_sidecar_is_written_again(path: Path, caplog: pytest.LogCaptureFi
 
 def test_a_crash_between_setting_aside_and_salvage_is_made_good(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     filled(path)
-    os.rename(path / "cache.db", path / "cache.db.salvaging-20260101T000000")
+    os.rename(path / "answers/cache.db", path / "answers/cache.db.salvaging-20260101T000000")
 
     assert salvaged(path) == set(ROWS)
     assert set_aside(path) == ["cache.db.damaged-20260101T000000"]
@@ -212,7 +216,7 @@ def test_a_crash_between_setting_aside_and_salvage_is_made_good(path: Path, capl
 def test_salvage_keeps_an_entry_of_a_later_version(path: Path) -> None:
     filled(path)
     execute(path, "UPDATE Cache SET value = ? WHERE key = ?", of_a_later_format(pack(entry(1))), key(1))
-    with (path / "cache.db").open("r+b") as file:
+    with (path / "answers/cache.db").open("r+b") as file:
         file.write(bytes(100))
 
     store = DiskStore(str(path))
@@ -226,7 +230,7 @@ def test_two_stores_of_one_process_meet_one_damage(path: Path) -> None:
     filled(path)
     first, second = DiskStore(str(path)), DiskStore(str(path))
     root = execute(path, "SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'")[0][0]
-    with (path / "cache.db").open("r+b") as file:
+    with (path / "answers/cache.db").open("r+b") as file:
         file.seek((int(str(root)) - 1) * 4096)
         file.write(b"\xff" * 4096)
 

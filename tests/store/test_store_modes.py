@@ -47,13 +47,13 @@ def test_every_file_of_a_whole_session_is_for_its_owner_alone(
     engine.shutdown()
     pllm.cache.export(cache_dir / "export")
     close_stores()
-    database = cache_dir / "cache.db"
+    database = cache_dir / "answers/cache.db"
     database.write_bytes(b"damage" + database.read_bytes()[6:])
     frame.llm.complete("{t}", model="openai:gpt-6-luna")
     after = modes(cache_dir)
 
-    assert {"cache.db", "cache.db-wal", "failures.db", "limits.json", "export"} <= {*in_use, *after}
-    assert any(name.startswith("cache.db.damaged-") for name in after)
+    assert {"answers/cache.db", "answers/cache.db-wal", "failures.db", "limits.json", "export"} <= {*in_use, *after}
+    assert any(name.startswith("answers/cache.db.damaged-") for name in after)
     for found in (in_use, after):
-        assert found.pop(".") == "0o700"
+        assert found.pop(".") == found.pop("answers") == "0o700"
         assert set(found.values()) == {"0o600"}

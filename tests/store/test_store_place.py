@@ -80,7 +80,7 @@ def test_a_read_only_cache_is_read_and_new_answers_go_elsewhere(
     shared = DiskStore(str(path))
     fill(shared, range(10))
     shared.close()
-    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    before = {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
     # Permissions do not stop root, so the opener is told instead; the next test asks the system.
     settled = place.settle(str(path), True, can_write=lambda directory: directory != str(path))
@@ -100,7 +100,7 @@ UNPRIVILEGED = """
 import os, sys
 from store_cases import fill, held_by
 from pllm_notebook.store import open_store
-import pllm_notebook.store.health, platformdirs, platformdirs.unix
+import pllm_notebook.store.failures, pllm_notebook.store.health, platformdirs, platformdirs.unix
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -117,8 +117,8 @@ def test_a_directory_without_permission_to_write_is_only_read(path: Path, tmp_pa
     home = tmp_path / "theirs"
     home.mkdir()
     home.chmod(0o777)
-    for file in path.iterdir():
-        file.chmod(0o444)
+    for file in path.rglob("*"):
+        file.chmod(0o555 if file.is_dir() else 0o444)
     path.chmod(0o555)
     for above in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's own are closed to others
         above.chmod(above.stat().st_mode | 0o011)
@@ -134,7 +134,8 @@ def test_a_directory_without_permission_to_write_is_only_read(path: Path, tmp_pa
             "XDG_CACHE_HOME": str(home),
         },
     )
-    path.chmod(0o700)
+    for folder in (path, path / "answers"):
+        folder.chmod(0o700)
 
     assert output.stdout == "True [0, 1, 2, 50]\n", output.stderr
     assert output.stderr.count("is read only") == 1
