@@ -22,7 +22,7 @@ from pllm_notebook.engine.feed import Exchange, Feed, Job, Landing
 from pllm_notebook.engine.flight import Flight, cancelled
 from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.limiter import Limiter, Stamp
-from pllm_notebook.engine.retry import retry_delay_s
+from pllm_notebook.engine.retry import retried_as, retry_delay_s
 from pllm_notebook.engine.traffic import Traffic
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
@@ -360,7 +360,7 @@ class Lane:
             else:
                 job.attempts += 1
             delay = retry_delay_s(
-                result.kind,
+                retried_as(result),
                 attempts=job.attempts,
                 refusals=job.refusals,
                 retry_after_s=result.retry_after_s,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pllm_notebook.records import FailureKind
+from pllm_notebook.records import Failure, FailureKind
 
-__all__ = ["retry_delay_s"]
+__all__ = ["retried_as", "retry_delay_s"]
 
 # The limiter has learned from the refusal and lets the next call leave when there is room for it, whichever
 # call that is. One that is refused again and again does not fit what was learned, and waits by itself.
@@ -52,6 +52,12 @@ def retry_delay_s(
     if attempts > max_retries:
         return None
     return max(retry_after_s or 0.0, _backoff(attempts, draw))
+
+
+def retried_as(failure: Failure) -> FailureKind:
+    """Return the kind by which a failure is tried again: a client that could not sign in may the next time."""
+    unsigned = failure.kind is FailureKind.AUTHENTICATION and failure.status is None
+    return FailureKind.CONNECTION if unsigned else failure.kind
 
 
 def _backoff(nth: int, draw: float) -> float:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from pllm_notebook.engine import Ceiling
-from pllm_notebook.engine.retry import PACED_REFUSALS, retry_delay_s
+from pllm_notebook.engine.retry import PACED_REFUSALS, retried_as, retry_delay_s
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
@@ -89,7 +89,7 @@ async def _attempts(ask: Ask, transport: Transport, make: Callable[[], bytes], p
         limited = result.kind is FailureKind.RATE_LIMIT
         refusals, attempts = refusals + limited, attempts + (not limited)
         delay = retry_delay_s(
-            result.kind,
+            retried_as(result),
             attempts=attempts,
             # There is no limiter here that would wait: each refusal does.
             refusals=refusals + PACED_REFUSALS,

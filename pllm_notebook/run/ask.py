@@ -124,6 +124,7 @@ class Ask:
         self.sample = sample
         self._history = history
         self.options = options
+        self._salt = options.salt + _simulated_salt(target)
         self.output = output
         self.system = system
         self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
@@ -136,7 +137,7 @@ class Ask:
         self.allowance = Allowance(
             self.output_limit, first=self._first_tokens(sharing), thinking=thinking_tokens(options.extra_body)
         )
-        self._keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, sharing)
+        self._keys = KeyMaker(target.provider, target.path, self._intended, self._salt, sample, sharing)
         self.pack: int | None = None
         self.packed: Ask | None = None
         self._shared_keys = self._keys
@@ -149,7 +150,7 @@ class Ask:
             limit = options.max_output_tokens
             longer = replace(options, max_output_tokens=None if limit is None else k * (limit + _WRAPPING_TOKENS))
             self.packed = Ask(target, longer, packed(output), system, sample=sample, history=history, sharing=k)
-            self._shared_keys = KeyMaker(target.provider, target.path, self._intended, options.salt, sample, k)
+            self._shared_keys = KeyMaker(target.provider, target.path, self._intended, self._salt, sample, k)
         self.shared = True
         self.ceiling: Ceiling | None = None
         # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
@@ -340,7 +341,7 @@ class Ask:
 
     def _key(self, body: Mapping[str, Any]) -> str:
         target = self.target
-        return key_of(target.provider, target.path, body, self.options.salt, self.sample)
+        return key_of(target.provider, target.path, body, self._salt, self.sample)
 
     def _wired(self, body: Mapping[str, Any], limit: int | None = None) -> bytes:
         return orjson.dumps(_sent(self.target.dress(body, self._lead.text, shared=self.shared and self._marks), limit))
@@ -373,6 +374,16 @@ def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Targe
         keys=keys or {},
         simulator=lambda wire: simulate().base_url(wire),
     )
+
+
+def _simulated_salt(target: Target) -> str:
+    """Return what a simulator with settings of its own adds to a call's salt: it answers otherwise than another."""
+    if not target.simulated or not current().sim:
+        return ""
+    from pllm_notebook.sim.identity import identity
+
+    told = identity(current().sim)
+    return f"\0sim {told}" if told else ""
 
 
 def simulate() -> Simulator:

@@ -240,7 +240,8 @@ class Flight:
         """Have the program's `answers` function answer; None where it leaves that to the simulator."""
         reply = await self._ask_program(questions.as_message(question, index, batch))
         if "error" in reply:
-            raise Rejected(500, f"The answers function raised {reply['error']}")
+            # A status that is neither tried again nor remembered: the function is the caller's to mend.
+            raise Rejected(412, f"The answers function raised {reply['error']}")
         scripted: dict[str, Any] | None = reply["answer"]
         return scripted
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import math
 import os
 import threading
+import traceback
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +23,8 @@ from pllm_notebook.sim.process import Process
 from pllm_notebook.sim.stats import SimStats
 
 __all__ = ["Simulator", "shared"]
+
+logger = logging.getLogger("pllm_notebook")
 
 _PATHS = {"openai": "/openai/v1", "compatible": "/compatible/v1", "anthropic": "/anthropic", "google": "/google"}
 _ERRORS_KEPT = 100
@@ -55,7 +60,7 @@ class Simulator:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -177,9 +182,12 @@ class Simulator:
             return {"answer": orjson.loads(orjson.dumps(answer, default=str))}
         except BaseException as error:  # Whatever the function raises is an answer.
             message = f"{type(error).__name__}: {error}"
+            if message not in self._answer_errors:
+                # Here and not in the server: this process has the traceback.
+                logger.error("The simulator's answers function raised", exc_info=error)
             del self._answer_errors[: -_ERRORS_KEPT + 1]
             self._answer_errors.append(message)
-            return {"error": message}
+            return {"error": f"{message}{_place_of(error)}"}
 
     def _forget(self) -> None:
         # In a forked child: the locks may be held by threads that do not exist here.
@@ -187,6 +195,15 @@ class Simulator:
         process, self._process = self._process, None
         if process is not None:
             process.forget()
+
+
+def _place_of(error: BaseException) -> str:
+    """Say where an `answers` function raised, "" where it was not the function itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if len(frames) < 2 or frames[-1].filename.startswith(str(Path(__file__).parent)):
+        return ""
+    last = frames[-1]
+    return f' (File "{last.filename}", line {last.lineno}, in {last.name}: {last.line})'
 
 
 def shared(options: Mapping[str, Any]) -> Simulator:

@@ -201,10 +201,14 @@ def test_usage_can_be_scripted(sim, gpt):
     assert (usage.prompt_tokens, usage.completion_tokens) == (1000, 5)
 
 
-def test_an_error_in_the_function_is_a_500_and_remembered(sim, gpt):
+def test_an_error_in_the_function_is_told_with_its_place_and_remembered(sim, gpt, caplog):
     sim.set(answers=lambda request: 1 / 0)
-    with pytest.raises(openai.InternalServerError, match="ZeroDivisionError: division by zero"):
+    with pytest.raises(openai.APIStatusError, match=r"ZeroDivisionError: division by zero \(File .*1 / 0") as caught:
         chat(gpt)
+
+    assert caught.value.status_code == 412
+    (record,) = caplog.records
+    assert record.exc_info[0] is ZeroDivisionError
 
     assert sim.stats().answer_errors == ("ZeroDivisionError: division by zero",)
     assert sim.stats().answered == 0

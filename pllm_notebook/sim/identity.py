@@ -1,0 +1,111 @@
+"""What makes one simulated provider answer otherwise than another, as a short text for the keys of its calls."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import types
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.sim.options import SimOptions
+
+__all__ = ["identity"]
+
+# Options that decide what is answered. The others decide when, or whether at all.
+_ANSWERING = (
+    "seed",
+    "rungs",
+    "reasoning_tokens",
+    "refusal",
+    "filtered",
+    "truncation",
+    "wrong_schema",
+    "invalid_json",
+    "faults_by",
+)
+# A value that a function refers to counts up to this size; a larger one by its type.
+_MOST_BYTES = 1 << 20
+
+_numbers = itertools.count(1)
+_numbered: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def identity(options: Mapping[str, Any]) -> str:
+    """Return what tells a simulator with these options from others, "" for the defaults.
+
+    A plain function is told by its code and by the values it refers to, so it is the same in every kernel. Any other
+    callable is told by itself: in the next kernel its calls are asked anew, which costs nothing.
+
+    Args:
+        options: As for `Simulator`, with `answers`.
+
+    Raises:
+        UnknownOptionError: For a name that is no option.
+        UsageError: For a value outside its range.
+    """
+    answers = options.get("answers")
+    chosen = SimOptions().changed({name: value for name, value in options.items() if name != "answers"})
+    said: dict[str, Any] = {
+        name: getattr(chosen, name) for name in _ANSWERING if getattr(chosen, name) != getattr(SimOptions(), name)
+    }
+    if answers is not None:
+        said["answers"] = _told(answers, set())
+    return hashlib.sha256(orjson.dumps(said)).hexdigest()[:16] if said else ""
+
+
+def _told(value: Any, seen: set[int]) -> Any:
+    """Describe a value in JSON, so that another value has another description."""
+    if isinstance(value, types.FunctionType):
+        if id(value) in seen:
+            return "again"
+        seen.add(id(value))
+        cells = [_cell(cell, seen) for cell in value.__closure__ or ()]
+        names = sorted(_names(value.__code__))
+        around = {name: _told(value.__globals__[name], seen) for name in names if name in value.__globals__}
+        defaults = [_told(each, seen) for each in (value.__defaults__ or ())]
+        keywords = {name: _told(each, seen) for name, each in sorted((value.__kwdefaults__ or {}).items())}
+        return [_code(value.__code__), cells, around, defaults, keywords]
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    try:
+        plain = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return [type(value).__qualname__, _number(value)] if callable(value) else type(value).__qualname__
+    return hashlib.sha256(plain).hexdigest() if len(plain) <= _MOST_BYTES else type(value).__qualname__
+
+
+def _cell(cell: types.CellType, seen: set[int]) -> Any:
+    try:
+        return _told(cell.cell_contents, seen)
+    except ValueError:  # not filled yet
+        return None
+
+
+def _code(code: types.CodeType) -> list[Any]:
+    return [code.co_code.hex(), list(map(_constant, code.co_consts)), list(code.co_names)]
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, types.CodeType):
+        return _code(value)
+    if isinstance(value, frozenset):  # its order is another in each process
+        return sorted(map(repr, value))
+    return repr(value)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _number(value: Any) -> int:
+    try:
+        return _numbered.setdefault(value, next(_numbers))
+    except TypeError:  # it cannot be held weakly, or hashed
+        return next(_numbers)
