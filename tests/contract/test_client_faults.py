@@ -103,6 +103,7 @@ def test_a_client_that_a_notebook_uses_too_answers_both(name: str, cache_dir: Pa
             pllm.configure(clients={"own": client})
             out = rows(40).llm.complete("{text}", model="own:m", max_retries=0)
             cell.run(by_hand())
+            cell.run(client.aio.aclose() if kind == "google" else client.close())
 
     assert out["answer"].tolist() == ["yes"] * 40
     assert len(server.asked) == 42
