@@ -248,15 +248,25 @@ class Reply:
     echo: Echo | None = None
 
 
+# A provider may answer with a page, and a model with a book; each failed row keeps its own.
+_MOST_MESSAGE = 2_000
+_MOST_RAW = 100_000
+
+
+def cut(text: str, most: int) -> str:
+    """Return the beginning of a text, with "…" where something is missing."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a row has no value.
 
     Attributes:
         kind: One of a few words that code may branch on.
-        message: One line for a person, without control characters.
+        message: One line for a person, without control characters, of at most 2,000 characters.
         status: HTTP status, None where there was no response.
-        raw: The text that came back, "" for none.
+        raw: The text that came back, "" for none; the first 100,000 characters of it.
         attempts: Requests sent for it.
         request_id: The provider's name for the last request, for its support.
         retry_after_s: Seconds the provider asked us to wait, None for no word.
@@ -276,7 +286,9 @@ class Failure:
 
     def __post_init__(self) -> None:
         # Providers' and models' words are in it, and it is printed.
-        object.__setattr__(self, "message", without_controls(self.message))
+        object.__setattr__(self, "message", without_controls(cut(self.message, _MOST_MESSAGE)))
+        if len(self.raw) > _MOST_RAW:
+            object.__setattr__(self, "raw", cut(self.raw, _MOST_RAW))
 
 
 @dataclass(frozen=True, slots=True)

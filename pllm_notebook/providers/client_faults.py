@@ -32,6 +32,11 @@ def fault_of(error: Exception) -> TransportFault:
     What it raised before it sent anything is of kind `authentication`: nothing else is done by then. Everything else
     is of kind `connection`: the request may have arrived.
     """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TransportFault):  # ours, as the SDK wrapped it
+            return cause
+        cause = cause.__cause__ or cause.__context__
     told = what_broke(error)
     if not _BEFORE_SENDING.isdisjoint(frame.name for frame in traceback.extract_tb(error.__traceback__)):
         return TransportFault(

@@ -12,6 +12,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
+from pllm_notebook.providers.bounds import bounded_client, response_class
 from pllm_notebook.redaction import redacted
 
 __all__ = ["RedirectRefused", "over_aiohttp", "place_of", "session", "stop_redirects", "with_large_headers"]
@@ -55,7 +56,7 @@ def over_aiohttp(default: type[Any]) -> Any:
     client = default(timeout=None, follow_redirects=False, cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])))
     for transport in (client._transport, *client._mounts.values()):
         with_large_headers(transport)
-    return client
+    return bounded_client(client)
 
 
 def with_large_headers(transport: Any) -> None:
@@ -94,6 +95,7 @@ def session(address: str) -> Any:
         proxy=_proxy_of(address or "https://generativelanguage.googleapis.com/"),
         read_bufsize=2**22,  # as the SDK's own session has it
         trace_configs=[_no_redirects()],
+        response_class=response_class(),
         **_reading(),
     )
 

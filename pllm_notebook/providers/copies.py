@@ -11,6 +11,7 @@ import copy
 from typing import Any
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers.bounds import bounded_client
 from pllm_notebook.providers.connections import session, with_large_headers
 
 __all__ = ["google_copy", "stainless_copy"]
@@ -69,7 +70,7 @@ def google_copy(client: Any) -> Any:
         inner._async_httpx_client, _ = _http_copy(options.httpx_async_client)
     else:
         given = dict(inner._async_httpx_client_args) | {"follow_redirects": False}
-        inner._async_httpx_client = type(inner._async_httpx_client)(**given)
+        inner._async_httpx_client = bounded_client(type(inner._async_httpx_client)(**given))
     return GoogleCopy(inner, AsyncClient(inner))
 
 
@@ -93,7 +94,8 @@ def _http_copy(http: Any) -> tuple[Any, bool]:
         copied, own = (None, True) if transport is None else _transport_copy(transport)
         fresh._mounts[pattern] = copied
         ours = ours and own
-    return fresh, ours
+    fresh._headers = type(http._headers)(http._headers)
+    return bounded_client(fresh), ours
 
 
 def _transport_copy(transport: Any) -> tuple[Any, bool]:

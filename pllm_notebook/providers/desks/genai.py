@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.protocols import BatchRefused, TransportFault
+from pllm_notebook.providers.bounds import unbounded
 from pllm_notebook.providers.desks.faults import ASK_S, malformed, network, patience, raised, sending_s
 from pllm_notebook.providers.google import GenaiTransport, Generate
 from pllm_notebook.records import RawReply
@@ -102,7 +103,7 @@ class GenaiAccount:
 
     async def _fill(self, pieces: asyncio.Queue[bytes], file: str) -> None:
         config = self._types.DownloadFileConfig(http_options=self._once())
-        with self._mapped():
+        with self._mapped(), unbounded():
             await self._client.aio.files.download(file=file, destination=_Pipe(pieces), config=config)
 
     def _once(self) -> Any:

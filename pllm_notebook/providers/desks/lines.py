@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
+from pllm_notebook.providers.bounds import MOST_REPLY_BYTES
+from pllm_notebook.providers.decoding import loaded
 from pllm_notebook.providers.desks.faults import IDLE_S, malformed, network, patience
 
-__all__ = ["encoded", "objects", "wrapped"]
+__all__ = ["MOST_LINE_BYTES", "encoded", "file_lines", "objects", "wrapped"]
+
+MOST_LINE_BYTES = 2 * MOST_REPLY_BYTES
+"""A line has a reply, escaped, and a few words around it; a longer one is left out."""
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -45,7 +50,7 @@ async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any
             if not line.strip():
                 continue
             try:
-                read = _decoded(line)
+                read = loaded(line)
             except ValueError:
                 read = None
             if isinstance(read, dict):
@@ -57,8 +62,9 @@ async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any
 
 
 async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
-    """Give lines, and of each whether its end was there."""
+    """Give lines, and of each whether its end was there; of one that is longer than any reply, nothing but its end."""
     held: list[bytes] = []
+    left = MOST_LINE_BYTES
     async with aclosing(chunks):
         while True:
             with network():
@@ -67,17 +73,41 @@ async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, b
             if chunk is None:
                 break
             first, *later = chunk.split(b"\n")
-            held.append(first)
+            left = _hold(held, first, left)
             for piece in later:
-                yield b"".join(held), True
-                held = [piece]
-        yield b"".join(held), False
+                yield _line(held), True
+                held = []
+                left = _hold(held, piece, MOST_LINE_BYTES)
+        yield _line(held), False
 
 
-def _decoded(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except ValueError:
-        # A model can stop after half of a character, which strict JSON has not. The line's id is still good, and
-        # the row's failure is its own.
-        return json.loads(line)
+def _hold(held: list[bytes], piece: bytes, left: int) -> int:
+    """Add a piece of a line and return the bytes that it may still have; below 0 nothing of it is kept."""
+    if left >= 0 > left - len(piece):
+        _warn_of_length()
+    left -= len(piece)
+    if left < 0:
+        held.clear()
+    else:
+        held.append(piece)
+    return left
+
+
+def _line(held: list[bytes]) -> bytes:
+    return b"".join(held)
+
+
+def _warn_of_length() -> None:
+    logger.warning("A line of results is longer than %d bytes and was left out", MOST_LINE_BYTES)
+
+
+def file_lines(file: IO[bytes], most: int = MOST_LINE_BYTES) -> Iterator[bytes]:
+    """Read a file's lines, each with its end; of one that is longer than *most* bytes only its end comes."""
+    while line := file.readline(most):
+        if len(line) < most or line.endswith(b"\n"):
+            yield line
+            continue
+        _warn_of_length()
+        while (rest := file.readline(most)) and not rest.endswith(b"\n"):
+            pass
+        yield rest[-1:]

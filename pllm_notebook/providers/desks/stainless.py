@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.providers.bounds import unbounded
 from pllm_notebook.providers.clients import class_names
 from pllm_notebook.providers.desks.faults import ASK_S, IDLE_S, lost, malformed, network, patience, raised
 from pllm_notebook.providers.stainless import StainlessTransport
@@ -83,7 +84,8 @@ class StainlessAccount:
     async def stream(self, path: str) -> AsyncGenerator[bytes]:
         """Give a response's bytes as they come. Raises as `ask` does."""
         async with patience(IDLE_S):
-            response = await self._send("get", path, frozenset(), None, None, {"stream": True})
+            with unbounded():
+                response = await self._send("get", path, frozenset(), None, None, {"stream": True})
         try:
             async for chunk in response.aiter_bytes():
                 yield chunk

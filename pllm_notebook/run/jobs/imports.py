@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import IO, Any, cast
 
 import orjson
@@ -22,6 +21,8 @@ from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate
 from pllm_notebook.providers import Target
+from pllm_notebook.providers.decoding import loaded
+from pllm_notebook.providers.desks.lines import file_lines
 from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.records import BatchResult, Finish, RawReply, Reply
 from pllm_notebook.run.ask import target_for
@@ -32,6 +33,7 @@ from pllm_notebook.settings import Options
 __all__ = ["Imported", "import_results"]
 
 _GROUP = 500
+_GROUP_BYTES = 8 << 20
 
 Reader = Callable[[dict[str, Any]], BatchResult]
 
@@ -162,7 +164,7 @@ def _model_in(raw: RawReply) -> str:
 
 def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
     """Tell whose results a file holds, and what reads a line of it."""
-    for line in _lines(path):
+    for line, _ in _lines(path):
         if isinstance(line.get("result"), dict):
             from pllm_notebook.providers.desks.anthropic import result_of as of_anthropic
 
@@ -183,21 +185,28 @@ def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
 
 
 def _groups(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
-    lines = _lines(path)
-    while group := list(islice(lines, _GROUP)):
+    group: list[dict[str, Any]] = []
+    held = 0
+    for line, size in _lines(path):
+        group.append(line)
+        held += size
+        if len(group) == _GROUP or held >= _GROUP_BYTES:
+            yield group
+            group, held = [], 0
+    if group:
         yield group
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Give the objects of a file, one line held at a time; a line that is none is left out."""
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Give the objects of a file with their lengths in bytes, one line held at a time; other lines are left out."""
     with open(path, "rb") as plain:
         compressed = plain.read(2) == b"\x1f\x8b"
         plain.seek(0)
         file = cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if compressed else plain
-        for line in file:
+        for line in file_lines(file):
             try:
-                read = orjson.loads(line)
+                read = loaded(line)
             except ValueError:
                 continue
             if isinstance(read, dict):
-                yield read
+                yield read, len(line)
