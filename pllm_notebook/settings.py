@@ -42,7 +42,11 @@ class Options:
         na: A row whose prompt would hold a missing value: "skip" it, "send" it as empty, or "raise".
         columns: Columns that go in as data where there is no template, None for all.
         column: Name of the result column where the type has no fields.
-        explode: One row per item of a list result.
+        explode: True gives one line per item of a list result; the name of a field, one per item of that list, the
+            other fields repeated.
+        nested: How nested values stand in a column: "data" as dicts and lists, "model" as the objects that the type
+            makes, "json" as JSON text.
+        flatten: Whether the fields of a nested model are columns of their own, `address.city`.
         pack: Rows that share one call; None or 1 gives each row a call of its own.
         samples: Answers to each row from each model; the first is the plain call.
         models: Several models in place of one; each gives its samples.
@@ -89,7 +93,9 @@ class Options:
     na: Literal["skip", "send", "raise"] = "skip"
     columns: tuple[str, ...] | None = None
     column: str = "answer"
-    explode: bool = False
+    explode: bool | str = False
+    nested: Literal["data", "model", "json"] = "data"
+    flatten: bool = False
     pack: int | None = None
     samples: int = 1
     models: tuple[str, ...] | None = None
@@ -245,7 +251,7 @@ def _from_text(name: str, text: str, hint: Any) -> Any:
     kinds = set(get_args(hint)) if get_origin(hint) is not Literal else {str}
     kinds = kinds or {hint}
     try:
-        if bool in kinds:
+        if bool in kinds and (str not in kinds or text.strip().lower() in _TRUTHS):
             return text.strip().lower() in ("1", "true", "yes", "on")
         if float in kinds:
             return float(text)
@@ -256,12 +262,14 @@ def _from_text(name: str, text: str, hint: Any) -> Any:
     return tuple(text.split(",")) if name in _LISTS else text
 
 
+_TRUTHS = ("1", "true", "yes", "on", "0", "false", "no", "off")
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "mode": ("async", "sync", "batch"),
     "cache": ("use", "refresh", "only", "off"),
     "errors": ("coerce", "raise"),
     "na": ("skip", "send", "raise"),
     "decide": ("vote", "judge", "escalate"),
+    "nested": ("data", "model", "json"),
 }
 _AT_LEAST: dict[str, float] = {
     "max_retries": 0,
@@ -281,7 +289,7 @@ _AT_LEAST: dict[str, float] = {
 }
 _WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack", "samples", "max_turns"}
 _TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column", "tool_choice"}
-_YES_OR_NO = {"hedge", "allow_empty", "confirm", "wait", "run_tools", "parallel_tool_calls"}
+_YES_OR_NO = {"flatten", "hedge", "allow_empty", "confirm", "wait", "run_tools", "parallel_tool_calls"}
 _LISTS = ("columns", "models", "images", "tools")
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s", "validator_timeout_s", "tool_timeout_s"}
 
@@ -303,6 +311,8 @@ def _check(name: str, value: Any, source: str = "") -> None:
             raise UsageError(f"{source}{name} is {kind} {least}, not {value!r}. Nothing was sent.")
     if name in _TEXTS and not isinstance(value, str):
         raise UsageError(f"{source}{name} is text, not {value!r}. Nothing was sent.")
+    if name == "explode" and not isinstance(value, (bool, str)):
+        raise UsageError(f"{source}explode is True, False or the name of a field, not {value!r}. Nothing was sent.")
     if name in _YES_OR_NO and not isinstance(value, bool):
         raise UsageError(f"{source}{name} is True or False, not {value!r}. Nothing was sent.")
     if name == "models" and (isinstance(value, str) or not value or not all(isinstance(item, str) for item in value)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.dtypes import Column, Kind
-from pllm_notebook.frames.rows import Shape
+from pllm_notebook.frames.shapes import Part, Shape, itself
 from pllm_notebook.run import Ask, Ledger, ask_for
 from pllm_notebook.settings import Options
 from pllm_notebook.tools import CalledTool
@@ -25,9 +25,11 @@ class CallsShape(Shape):
     def __init__(self, options: Options) -> None:
         super().__init__(None, options)
 
-    def _made(self, options: Options) -> tuple[Column, ...]:
-        one = (Column(options.prefix + "tool", Kind.TEXT), Column(options.prefix + "arguments", Kind.OBJECT))
-        return one if options.explode else (*one, Column(options.prefix + "calls", Kind.OBJECT))
+    def _made(self, options: Options) -> tuple[Part, ...]:
+        prefix = options.prefix
+        one = [Column(prefix + "tool", Kind.TEXT), Column(prefix + "arguments", Kind.OBJECT)]
+        made = one if options.explode else [*one, Column(prefix + "calls", Kind.OBJECT)]
+        return tuple(Part((column,), itself) for column in made)
 
     def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
         """Give the values column by column, and for each line the row that it came from (see `Shape.table`).

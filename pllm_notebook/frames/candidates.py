@@ -9,11 +9,14 @@ import pandas as pd
 
 from pllm_notebook.ensemble import Decision, EnsembleCourse
 from pllm_notebook.exceptions import MissingPackageError, PllmError
+from pllm_notebook.frames.dtypes import Column, Kind, column_of
+from pllm_notebook.frames.pandas_columns import array_of
 from pllm_notebook.run import Run
 
 __all__ = ["Agreement", "agreement_of", "candidates_of", "whole_agreement"]
 
 WHOLE = "whole_answer"
+_BEFORE = 6  # columns of a sample before its fields: position, label, model, sample, chosen, decided
 _BINS = 10
 
 
@@ -77,7 +80,9 @@ def candidates_of(run: Run, index: pd.Index[Any]) -> pd.DataFrame:
     """Give every answer of every row, in long form (see `df.llm.samples`)."""
     course = _course(run)
     output = course.plan.output
-    names = _names(course)
+    columns = _columns(course)
+    names = [column.name for column in columns]
+    taken: list[str] = []
     lines: list[dict[str, Any]] = []
     for row in range(run.rows.total):
         call = course.ledger.call_of_row[row]
@@ -98,11 +103,16 @@ def candidates_of(run: Run, index: pd.Index[Any]) -> pd.DataFrame:
                 "chosen": decision is not None and decision.chosen == at,
                 "decided": None if decision is None else decision.how,
             }
-            line |= {_free(name, line): part for name, part in zip(names, parts, strict=True)}
+            taken = [_free(name, line) for name in names]
+            line |= dict(zip(taken, parts, strict=True))
             line[_free("score", line)] = None if decision is None else decision.scores.get(at)
             line[_free("failure", line)] = None if failure is None else f"{failure.kind}: {failure.message}"
             lines.append(line)
-    return pd.DataFrame(lines)
+    made = pd.DataFrame({name: pd.Series([line[name] for line in lines]) for name in (lines[0] if lines else ())
+                         if name not in taken})  # fmt: skip
+    for at, (name, column) in enumerate(zip(taken, columns, strict=False)):
+        made.insert(_BEFORE + at, name, array_of(column, [line[name] for line in lines]))
+    return made
 
 
 def _course(run: Run) -> EnsembleCourse:
@@ -113,10 +123,16 @@ def _course(run: Run) -> EnsembleCourse:
 
 def _names(course: EnsembleCourse) -> list[str]:
     """Name the fields of one answer, which `explode` takes no part of."""
+    return [column.name for column in _columns(course)]
+
+
+def _columns(course: EnsembleCourse) -> list[Column]:
     output, options = course.plan.output, course.plan.members[0].ask.options
-    if output is None or output.fields is None:
-        return [options.prefix + options.column]
-    return [options.prefix + field.name for field in output.fields]
+    if output is None:
+        return [Column(options.prefix + options.column, Kind.TEXT)]
+    if output.fields is None:
+        return [column_of(options.prefix + options.column, output.left, options.nested)]
+    return [column_of(options.prefix + field.name, field.left, options.nested) for field in output.fields]
 
 
 def _decision(course: EnsembleCourse, row: int) -> Decision | None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
+import ipaddress
+import pathlib
+import re
 import types
 import typing
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum, Flag, StrEnum
 from typing import Any, Literal
 
 import pydantic
 
-__all__ = ["Column", "Kind", "column_of", "plain"]
+from pllm_notebook.frames.plain_data import plain_data, written
+
+__all__ = ["Column", "Kind", "column_of", "core", "plain"]
 
 
 class Kind(StrEnum):
     """The kinds of column; each dataframe library names its own dtype for them.
 
-    A MOMENT is told in UTC; a DATETIME has no zone, unless one of its values turns out to have one.
+    A MOMENT is in UTC; a DATETIME has no zone, unless one of its values turns out to have one. A SCALAR is held as
+    Python's own objects (Decimal, bytes). DATA is nested: dicts and lists of what JSON has (see `plain_data`). JSON is
+    the same as JSON text. WORDS are values that have a text and no dtype (UUID, Path, time, addresses). An OBJECT is
+    whatever it is.
     """
 
     TEXT = "text"
@@ -28,6 +38,11 @@ class Kind(StrEnum):
     CATEGORY = "category"
     DATETIME = "datetime"
     MOMENT = "moment"
+    DURATION = "duration"
+    SCALAR = "scalar"
+    WORDS = "words"
+    DATA = "data"
+    JSON = "json"
     OBJECT = "object"
 
 
@@ -38,7 +53,7 @@ class Column:
     Attributes:
         name: With the run's prefix.
         kind: What it holds.
-        categories: All values it may have, in the type's order; () unless `kind` is CATEGORY.
+        categories: All values it may have, in the type's order; () where the type does not list them.
     """
 
     name: str
@@ -53,6 +68,9 @@ _KINDS: dict[Any, Kind] = {
     bool: Kind.BOOLEAN,
     dt.date: Kind.DATETIME,
     dt.datetime: Kind.DATETIME,
+    dt.timedelta: Kind.DURATION,
+    bytes: Kind.SCALAR,
+    decimal.Decimal: Kind.SCALAR,
     # Classes of their own at run time, whatever type checkers are told.
     pydantic.AwareDatetime: Kind.MOMENT,
     pydantic.FutureDate: Kind.DATETIME,
@@ -63,25 +81,56 @@ _KINDS: dict[Any, Kind] = {
 }
 
 
-def column_of(name: str, annotation: Any) -> Column:
-    """Decide what kind of column holds values of *annotation*."""
-    annotation = _core(annotation)
-    if typing.get_origin(annotation) is Literal:
-        values = tuple(value for value in _literal(annotation) if value is not None)
-        return Column(name, Kind.CATEGORY, values) if _one_type(values) else Column(name, Kind.OBJECT)
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        values = tuple(dict.fromkeys(member.value for member in annotation))
-        return Column(name, Kind.CATEGORY, values) if _one_type(values) else Column(name, Kind.OBJECT)
-    return Column(name, _KINDS.get(annotation, Kind.OBJECT) if isinstance(annotation, type) else Kind.OBJECT)
+# What has a text that says all of it; pandas would write their insides.
+# A time with a zone has no dtype.
+_WORDED = (
+    dt.time,
+    uuid.UUID,
+    pathlib.PurePath,
+    ipaddress._IPAddressBase,
+    re.Pattern,
+    pydantic.AnyUrl,
+    pydantic.SecretStr,
+)
+
+
+def column_of(name: str, left: Any, nested: str = "data") -> Column:
+    """Decide what kind of column holds values of a type.
+
+    Args:
+        name: With the run's prefix.
+        left: The annotation, as validators leave it (see `schema.validators.left_by`).
+        nested: As in `Options`.
+    """
+    kind = core(left)
+    other = {"model": Kind.OBJECT, "json": Kind.JSON}.get(nested, Kind.DATA)
+    if typing.get_origin(kind) is Literal:
+        values = tuple(value for value in _literal(kind) if value is not None)
+        return _of_values(name, values, other)
+    if not isinstance(kind, type):
+        return Column(name, other)
+    if issubclass(kind, Flag):  # members can be put together, which makes values that are no member's
+        return Column(name, Kind.INTEGER)
+    if issubclass(kind, Enum):
+        values = tuple(dict.fromkeys(member.value for member in kind))
+        return _of_values(name, values, other)
+    if nested != "model" and issubclass(kind, _WORDED):
+        return Column(name, Kind.WORDS)
+    return Column(name, _KINDS.get(kind, other))
 
 
 def plain(column: Column, values: Sequence[Any]) -> list[Any]:
-    """Give a column's values as its library should see them: an Enum's own value, moments in one zone."""
-    if column.kind is Kind.CATEGORY:
-        return [value.value if isinstance(value, Enum) else value for value in values]
-    if column.kind in (Kind.DATETIME, Kind.MOMENT):
-        return _moments(values)
-    return list(values)
+    """Return a column's values as its library should see them: an Enum's own value, moments in one zone, plain data."""
+    if column.kind is Kind.DATA:
+        return [plain_data(value) for value in values]
+    if column.kind is Kind.JSON:
+        return [written(value) for value in values]
+    if column.kind is Kind.OBJECT:
+        return list(values)
+    values = [value.value if isinstance(value, Enum) else value for value in values]
+    if column.kind is Kind.WORDS:
+        return [None if value is None else str(value) for value in values]
+    return _moments(values) if column.kind in (Kind.DATETIME, Kind.MOMENT) else values
 
 
 def _moments(values: Iterable[Any]) -> list[Any]:
@@ -97,7 +146,7 @@ def _moments(values: Iterable[Any]) -> list[Any]:
     ]
 
 
-def _core(annotation: Any) -> Any:
+def core(annotation: Any) -> Any:
     """Take off `Annotated`, `Optional`, aliases and NewTypes."""
     while True:
         origin = typing.get_origin(annotation)
@@ -123,5 +172,14 @@ def _literal(annotation: Any) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def _one_type(values: Sequence[Any]) -> bool:
-    return bool(values) and len({type(value) for value in values}) == 1
+def _of_values(name: str, values: tuple[Any, ...], other: Kind) -> Column:
+    """Return the column of a type that lists its values.
+
+    Text is a category. Numbers and truth values keep their own dtype: as a category they would come back from Parquet
+    without their other values, and could not be counted with.
+    """
+    kinds = {type(value) for value in values}
+    if len(kinds) != 1:
+        return Column(name, other)
+    kind = _KINDS.get(kinds.pop(), other)
+    return Column(name, Kind.CATEGORY if kind is Kind.TEXT else kind, values)

@@ -14,7 +14,8 @@ from pllm_notebook.ensemble import EnsembleCourse
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
 from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, labels_of, plain_values
-from pllm_notebook.frames.rows import Shape
+from pllm_notebook.frames.pandas_cells import named_like
+from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.frames.subsets import by_samples
 from pllm_notebook.run import Run
 
@@ -175,7 +176,8 @@ def evaluate(run: Run, frame: pd.DataFrame, shape: Shape, against: Any, field: s
     named = "labels" if labels.name is None else str(labels.name)
     at = _position(shape, run.ask.options.prefix, field, named)
     column = shape.columns[at]
-    result = run.to_frame()[column.name]
+    made = run.to_frame()
+    result = made if isinstance(made, pd.Series) else made[named_like(made, [column.name])[0]]
     answers, truths = plain_values(result.tolist()), plain_values(labels.tolist())
     for name, values in ((column.name, answers), (named, truths)):
         check_single(name, values)
@@ -190,7 +192,7 @@ def evaluate(run: Run, frame: pd.DataFrame, shape: Shape, against: Any, field: s
     check_known(column, named, true, said)
     samples = None
     if isinstance(run.course, EnsembleCourse):
-        samples = list(_samples(run.course, at, column, {row: truths[row] for row in compared}))
+        samples = list(_samples(run.course, shape, at, column, {row: truths[row] for row in compared}))
     classes = classes_of(column, [*true, *said])
     return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples)
 
@@ -209,13 +211,11 @@ def _position(shape: Shape, prefix: str, field: str | None, named: str) -> int:
 
 
 def _samples(
-    course: EnsembleCourse, at: int, column: Column, truths: dict[int, Any]
+    course: EnsembleCourse, shape: Shape, at: int, column: Column, truths: dict[int, Any]
 ) -> Iterable[tuple[Any, Sequence[Any]]]:
-    output = course.plan.output
     for row, truth in truths.items():
         outcomes = course.outcomes(course.ledger.call_of_row[row])
         if all(outcome is not None and outcome.failure is None for outcome in outcomes):
             values = [outcome.value for outcome in outcomes if outcome is not None]
-            if output is not None and output.fields is not None:
-                values = [output.field_values(value)[at] for value in values]
+            values = [shape.values_of(value)[at] for value in values]
             yield truth, plain_values(plain(column, values))

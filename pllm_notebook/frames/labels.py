@@ -72,13 +72,22 @@ def check_single(name: str, values: Sequence[Any]) -> None:
         UsageError: For a list, a dict, a nested model.
     """
     for value in values:
-        try:
-            hash(value)
-        except TypeError:
+        if not _is_single(value):
+            kind = next((one for one in (dict, list) if isinstance(value, one)), type(value))
             raise UsageError(
-                f"{name!r} holds values of type {type(value).__name__}, and evaluate compares single values: text, "
+                f"{name!r} holds values of type {kind.__name__}, and evaluate compares single values: text, "
                 f"numbers, booleans, dates. Compare a field of its own, or a column that you make of it."
-            ) from None
+            )
+
+
+def _is_single(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequence[Any]) -> None:

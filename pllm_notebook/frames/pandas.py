@@ -15,14 +15,15 @@ from pllm_notebook.frames.calls import CallsShape, calls_for
 from pllm_notebook.frames.candidates import Agreement, agreement_of, candidates_of
 from pllm_notebook.frames.deciding import judge_for
 from pllm_notebook.frames.evaluation import Evaluation
+from pllm_notebook.frames.formats import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.instructions import row_instruction
 from pllm_notebook.frames.pandas_calls import CallingLLM
 from pllm_notebook.frames.pandas_cells import column_names
 from pllm_notebook.frames.pandas_rows import RUN_ATTR, DecidingRows, PandasRows, chosen, template_for
 from pllm_notebook.frames.preview import Preview
-from pllm_notebook.frames.rows import Shape, usage_rows
+from pllm_notebook.frames.rows import usage_rows
+from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.run import Estimate, Explanation, RequestLines, Run, find, options_for, start
-from pllm_notebook.schema import OutputType
 
 __all__ = ["FrameLLM", "SeriesLLM"]
 
@@ -44,87 +45,98 @@ class _LLM(CallingLLM, Generic[PandasT]):
         frame.attrs = dict(series.attrs)
         return frame
 
-    def parse(self, kind: Any, prompt: str | None = None, **options: Any) -> pd.DataFrame:
+    def parse(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Any:
         """Ask the model the same question of every row and give typed columns.
 
         Calls run at once on the engine's loop; equal rows share one call; rows that the cache
         answers send nothing. Blocks until done and stays interruptible.
 
         Args:
-            kind: A Pydantic model, or any type Pydantic can validate (`bool`, `Literal[…]`,
-                `list[Item]`, a dataclass).
+            response_format: A Pydantic model, any type Pydantic can validate (`bool`, `Literal[…]`, `list[Item]`, a
+                dataclass), or a JSON schema as a mapping.
             prompt: Text with `{column}` where a row's values go. None: the type's docstring is the
                 instruction and the row's columns are the data.
             **options: See `settings.Options`; `model`, `max_cost_usd`, `errors` and so on.
 
         Returns:
-            The input columns and one column per field, same index and order: str as string, int as
-            Int64, float as Float64, bool as boolean, Literal and Enum as category, dates as
-            datetime64[us], the rest as objects. A row without an answer has NA in them. The input
-            is not changed.
+            The input columns and one column per field, same index and order: str as string, int as Int64, float as
+            Float64, bool as boolean, Literal and Enum as category (as string where a validator of the type may change
+            the value), dates as datetime64[us], durations as timedelta64[us], nested models, lists and mappings as
+            dicts and lists (see `nested`, `flatten`, `explode`). The dtype follows from the type, never from the
+            rows. A row without an answer has NA in them. The input is not changed. Of a series and a type without
+            fields: a Series of the same index, named by `prefix` and `column` ("answer"), unless a column is to stand
+            beside it (`error_column`, `agreement_column`).
 
         Raises:
             UsageError: When the call cannot be carried out as written; nothing was sent.
             ProviderRejectedError: When key, model or quota were refused; what finished is kept.
             KeyboardInterrupt: After an interrupt; what finished is kept, and the next run goes on.
         """
-        frame: pd.DataFrame = self.submit(kind, prompt, **options).result()
-        return frame
+        return self.submit(response_format, prompt, **options).result()
 
-    async def aparse(self, kind: Any, prompt: str | None = None, **options: Any) -> pd.DataFrame:
+    async def aparse(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Any:
         """Do as `parse` does, awaited: the notebook's loop stays free. Cancelling it stops the run."""
-        frame: pd.DataFrame = await self.submit(kind, prompt, **options)
-        return frame
+        return await self.submit(response_format, prompt, **options)
 
-    def submit(self, kind: Any, prompt: str | None = None, **options: Any) -> Run:
-        """Start `parse` in the background and give a live handle at once."""
+    def submit(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Run:
+        """Start `parse` in the background and return a live handle at once."""
+        kind = format_of(response_format, options, "parse")
         return ensemble.submit(*self._prepare(kind, prompt, options))
 
-    def complete(self, prompt: str, column: str = "answer", **options: Any) -> pd.DataFrame:
+    def complete(self, prompt: str, column: str = "answer", **options: Any) -> Any:
         """Ask for plain text into a column.
 
         Args:
             prompt: Text with `{column}` where a row's values go.
             column: Name of the new column, dtype string.
             **options: As for `parse`.
-        """
-        frame: pd.DataFrame = self.submit_text(prompt, column, **options).result()
-        return frame
 
-    async def acomplete(self, prompt: str, column: str = "answer", **options: Any) -> pd.DataFrame:
+        Returns:
+            The input columns and the new one, same index and order; of a series, the new column alone, as a Series:
+            `df["fr"] = df["text"].llm.complete("Translate into French: {value}")`. A row without an answer has NA.
+        """
+        return self.submit_text(prompt, column, **options).result()
+
+    async def acomplete(self, prompt: str, column: str = "answer", **options: Any) -> Any:
         """Do as `complete` does, awaited."""
-        frame: pd.DataFrame = await self.submit_text(prompt, column, **options)
-        return frame
+        return await self.submit_text(prompt, column, **options)
 
     def submit_text(self, prompt: str, column: str = "answer", **options: Any) -> Run:
         """Start `complete` in the background and give a live handle at once."""
         return ensemble.submit(*self._prepare(None, prompt, options | {"column": column}))
 
-    def preview(self, kind: Any, prompt: str | None = None, *, rows: int = 5, **options: Any) -> Preview:
+    def preview(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, *, rows: int = 5, **options: Any
+    ) -> Preview:
         """Run the first rows, show them, and say what all rows would cost. Sends at most *rows* calls.
 
         Args:
-            kind: As for `parse`.
+            response_format: As for `parse`.
             prompt: As for `parse`.
             rows: How many; they come from the top, and those with a missing value are skipped.
             **options: As for `parse`.
         """
+        kind = format_of(response_format, options, "preview")
         head = type(self)(self._data.iloc[:rows]).parse(kind, prompt, **options)
         return Preview(head, self.estimate(kind, prompt, **options))
 
-    def estimate(self, kind: Any, prompt: str | None = None, **options: Any) -> Estimate:
+    def estimate(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Estimate:
         """Say what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
+        kind = format_of(response_format, options, "estimate")
         return ensemble.estimate(*self._prepare(kind, prompt, options))
 
-    def request_lines(self, kind: Any, prompt: str | None = None, *, rows: int = 3, **options: Any) -> RequestLines:
+    def request_lines(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, *, rows: int = 3, **options: Any
+    ) -> RequestLines:
         """Show what a batch would submit: the first request lines, id and body. Sends nothing and needs no key.
 
         Args:
-            kind: As for `parse`; None for plain text.
+            response_format: As for `parse`; None for plain text.
             prompt: As for `parse`.
             rows: How many lines. What the cache answers or waits in a job already has none.
             **options: As for `parse`.
         """
+        kind = format_of(response_format, options, "request_lines")
         return ensemble.lines(*self._prepare(kind, prompt, options | {"mode": "batch"}), rows)
 
     @property
@@ -246,7 +258,7 @@ class _LLM(CallingLLM, Generic[PandasT]):
             raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
         if prompt is not None and options.columns is not None:
             raise UsageError("columns= goes with no prompt; a prompt names its own columns. Nothing was sent.")
-        output = None if kind is None else OutputType.of(kind)
+        output = output_of(kind, options)
         names = column_names(frame)
         options, told = row_instruction(
             options, names, output, instruct=prompt is None, also={"value": names[0]} if series else None
@@ -258,6 +270,7 @@ class _LLM(CallingLLM, Generic[PandasT]):
         label = "tools" if calls else "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is looked at: it costs nothing to know.
         rows = PandasRows(frame, template, shape, options, label, told)
+        rows.alone = series and shape.single
         instruct = prompt is None and told is None  # a row's own instruction has the type's words in it
         if calls:
             return calls_for(options, instruct=instruct), rows
@@ -267,7 +280,7 @@ class _LLM(CallingLLM, Generic[PandasT]):
 class FrameLLM(_LLM[pd.DataFrame]):
     """`df.llm`: ask a language model the same question of every row."""
 
-    def decide(self, answers: Sequence[str], prompt: str, kind: Any = None, **options: Any) -> pd.DataFrame:
+    def decide(self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Any) -> pd.DataFrame:
         """Have a judge decide between answers that stand in columns already.
 
         Rows whose answers agree, or that have only one, are decided without a call.
@@ -275,7 +288,7 @@ class FrameLLM(_LLM[pd.DataFrame]):
         Args:
             answers: Two or more columns that hold answers to the same question; a missing one is no answer.
             prompt: The question, with `{column}` where a row's values go.
-            kind: Type of the decided answer, one without fields; None for text.
+            response_format: Type of the decided answer, one without fields; None for text.
             **options: As for `parse`; `judge` or `model` is who decides, `column` names the result ("decision").
 
         Returns:
@@ -285,23 +298,28 @@ class FrameLLM(_LLM[pd.DataFrame]):
         Raises:
             UsageError: When the call cannot be carried out as written; nothing was sent.
         """
-        frame: pd.DataFrame = self.submit_decision(answers, prompt, kind, **options).result()
+        frame: pd.DataFrame = self.submit_decision(answers, prompt, response_format, **options).result()
         return frame
 
-    async def adecide(self, answers: Sequence[str], prompt: str, kind: Any = None, **options: Any) -> pd.DataFrame:
+    async def adecide(
+        self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Any
+    ) -> pd.DataFrame:
         """Do as `decide` does, awaited."""
-        frame: pd.DataFrame = await self.submit_decision(answers, prompt, kind, **options)
+        frame: pd.DataFrame = await self.submit_decision(answers, prompt, response_format, **options)
         return frame
 
-    def submit_decision(self, answers: Sequence[str], prompt: str, kind: Any = None, **options: Any) -> Run:
+    def submit_decision(self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Any) -> Run:
         """Start `decide` in the background and give a live handle at once."""
+        kind = format_of(
+            NOT_GIVEN if response_format is None and "kind" in options else response_format, options, "decide"
+        )
         resolved = options_for({"column": "decision"} | options)
         frame = self._frame()
         if isinstance(answers, str) or len(answers) < 2:
             raise UsageError(f"decide takes two or more columns of answers, not {answers!r}. Nothing was sent.")
         columns = column_names(frame)
         names = chosen("answers=", answers, columns)
-        output = None if kind is None else OutputType.of(kind)
+        output = output_of(kind, resolved)
         resolved, told = row_instruction(resolved, columns, output, instruct=False)
         ask = judge_for(resolved, output)
         template = template_for(prompt, frame, series=False, instructed=told is not None)

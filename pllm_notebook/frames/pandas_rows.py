@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +11,13 @@ import pandas as pd
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
 from pllm_notebook.frames.candidates import whole_agreement
 from pllm_notebook.frames.deciding import FROM, Candidates
-from pllm_notebook.frames.dtypes import Column, Kind, plain
 from pllm_notebook.frames.evaluation import Evaluation, evaluate
 from pllm_notebook.frames.images import ShownPrompts
 from pllm_notebook.frames.instructions import InstructedPrompts, RowInstruction
 from pllm_notebook.frames.pandas_cells import column_names, given_of, named_like
-from pllm_notebook.frames.rows import Shape, error_rows, prompts_of
+from pllm_notebook.frames.pandas_columns import array_of
+from pllm_notebook.frames.rows import error_rows, prompts_of
+from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.run import Run, find
 from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
@@ -26,8 +26,6 @@ __all__ = ["RUN_ATTR", "DecidingRows", "PandasRows", "chosen", "template_for"]
 
 # `df.attrs` holds this one string and nothing else: attrs are copied with every operation.
 RUN_ATTR = "pllm_run"
-
-_DTYPES = {Kind.TEXT: "string", Kind.INTEGER: "Int64", Kind.REAL: "Float64", Kind.BOOLEAN: "boolean"}
 
 _ERROR_DTYPES = {
     "position": "int64",
@@ -71,6 +69,7 @@ class PandasRows:
         self.shape = shape
         self.label = label
         self.total = len(frame)
+        self.alone = False  # whether the result is the new column alone, as a series
         self.made: frozenset[str] = frozenset(shape.names) | ours
         columns = column_names(frame)
         shown = chosen("images=", options.images or (), columns)
@@ -90,13 +89,13 @@ class PandasRows:
             self.prompts = InstructedPrompts(self.prompts, told)
         self.source, self.items = self.prompts.source, self.prompts.items
 
-    def assemble(self, run: Run) -> pd.DataFrame:
-        """Give the input columns and one column per field; same index, same order, set by position."""
+    def assemble(self, run: Run) -> Any:
+        """Return the input columns and one column per field; same index, same order, set by position."""
         shape = self.shape
         columns, origin = shape.table(run.ledger)
         made: dict[str, Any] = {}
         for column, values in zip(shape.columns, columns, strict=True):
-            made[column.name] = _array(column, values)
+            made[column.name] = array_of(column, values)
         if shape.agreement_column is not None:
             shares = whole_agreement(run)
             made[shape.agreement_column] = pd.array([shares[row] for row in origin], dtype="Float64")
@@ -105,15 +104,18 @@ class PandasRows:
             made[shape.error_column] = pd.array([messages[row] for row in origin], dtype="string")
         return self._beside(made, origin, run)
 
-    def _beside(self, made: dict[str, Any], origin: Sequence[int], run: Run) -> pd.DataFrame:
+    def _beside(self, made: dict[str, Any], origin: Sequence[int], run: Run) -> Any:
         """Put the made columns beside the input's; *origin* has the input row of each line."""
         frame = self.frame
         out = frame.copy(deep=False) if not self.shape.explode else frame.take(np.array(origin, dtype=np.intp))
         out = out.loc[:, [name not in self.made for name in column_names(out)]]
         # One concat sets all columns at once, and by position: the index is the frame's own object.
-        beside = pd.DataFrame(made, index=out.index)
+        # By position: a column of objects comes as a series, which would be aligned by its labels.
+        beside = pd.DataFrame(made, index=pd.RangeIndex(len(out))).set_axis(out.index)
         beside.columns = named_like(out, list(made))
-        result = pd.concat([out, beside], axis=1) if made else out
+        result: Any = pd.concat([out, beside], axis=1) if made else out
+        if self.alone:
+            result = result[self.shape.columns[0].name]
         result.attrs = {**frame.attrs, RUN_ATTR: run.id}
         return result
 
@@ -165,12 +167,12 @@ class DecidingRows(PandasRows):
         self._candidates = Candidates(names, given_of(frame, names), asked, template, options, told)
         self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
 
-    def assemble(self, run: Run) -> pd.DataFrame:
+    def assemble(self, run: Run) -> Any:
         """Give the input columns, the decided answer, and the column that it is from."""
         decided = [self._candidates.decided(run, row) for row in range(self.total)]
         (column,) = self.shape.columns
         made = {
-            column.name: _array(column, [value for value, _ in decided]),
+            column.name: array_of(column, [value for value, _ in decided]),
             self._from: pd.array([name for _, name in decided], dtype="string"),
         }
         if self.shape.error_column is not None:
@@ -220,23 +222,3 @@ def chosen(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str
         if name not in names:
             raise UnknownColumnError(name, names, option)
     return list(wanted)
-
-
-def _array(column: Column, values: list[Any]) -> Any:
-    """Build one column. A value that its dtype cannot hold makes the column one of objects, and says so."""
-    values = plain(column, values)
-    build: Any = pd.array  # its overloads know no column of runtime dtype
-    try:
-        if column.kind is Kind.CATEGORY:
-            return pd.Categorical(values, categories=list(column.categories))
-        if column.kind in (Kind.DATETIME, Kind.MOMENT):
-            aware = column.kind is Kind.MOMENT or any(getattr(value, "tzinfo", None) is not None for value in values)
-            return build(values, dtype=pd.DatetimeTZDtype("us", "UTC") if aware else np.dtype("datetime64[us]"))
-        if column.kind is not Kind.OBJECT:
-            return build(values, dtype=_DTYPES[column.kind])
-    except (OverflowError, ValueError, TypeError) as error:
-        warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
-    objects = np.empty(len(values), dtype=object)
-    for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
-        objects[at] = pd.NA if value is None else value
-    return pd.Series(objects, dtype="object").array  # a bare array would be looked at for dates

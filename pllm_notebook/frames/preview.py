@@ -15,7 +15,7 @@ class Preview:
     """The first rows answered, and an estimate for all.
 
     Attributes:
-        frame: The first rows with their answers.
+        frame: The first rows with their answers; a Series where `parse` gives one.
         estimate: What running all rows would send and cost; measured on these.
     """
 
@@ -26,4 +26,5 @@ class Preview:
         return f"{self.frame!r}\n\n{self.estimate!r}"
 
     def _repr_html_(self) -> str:
-        return f"{self.frame._repr_html_()}{self.estimate._repr_html_()}"
+        frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
+        return f"{frame._repr_html_()}{self.estimate._repr_html_()}"

@@ -9,16 +9,13 @@ from typing import Any
 import orjson
 
 from pllm_notebook.cell_text import as_text
-from pllm_notebook.exceptions import NameClashError, UsageError
-from pllm_notebook.frames.dtypes import Column, Kind, column_of
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompts import in_words, labelled
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.run import Ledger, Run
-from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
+from pllm_notebook.run import Run
 from pllm_notebook.templates import Template
 
-__all__ = ["Given", "Shape", "error_rows", "prompts_of", "usage_rows"]
+__all__ = ["Given", "error_rows", "prompts_of", "usage_rows"]
 
 _PROMPT = 100
 """Characters of a failed row's prompt that its line shows."""
@@ -39,78 +36,6 @@ class Given:
     values: tuple[Sequence[Any], ...]
     missing: tuple[Sequence[bool], ...]
     total: int
-
-
-class Shape:
-    """The columns that a type's values become.
-
-    Args:
-        output: The type, None for plain text.
-        options: `prefix`, `column`, `explode`, `error_column`, `agreement_column`.
-
-    Raises:
-        UsageError: For `explode=True` over a type that is no list.
-    """
-
-    def __init__(self, output: OutputType | None, options: Options) -> None:
-        self.explode = options.explode
-        self._output = output
-        self.columns = self._made(options)
-        prefix = options.prefix
-        self.error_column = None if options.error_column is None else prefix + options.error_column
-        self.agreement_column = None if options.agreement_column is None else prefix + options.agreement_column
-        beside = [name for name in (self.agreement_column, self.error_column) if name is not None]
-        self.names = (*(column.name for column in self.columns), *beside)
-        if len(set(self.names)) != len(self.names):
-            raise NameClashError([name for name in self.names if self.names.count(name) > 1])
-
-    def _made(self, options: Options) -> tuple[Column, ...]:
-        """Give the columns that the values themselves become."""
-        output, prefix = self._output, options.prefix
-        if options.explode:
-            if output is None or output.item is None:
-                raise UsageError(
-                    f"explode=True needs a list type such as list[Item], not "
-                    f"{'plain text' if output is None else output.name}. Nothing was sent."
-                )
-            self._output = output = output.item
-        if output is None:
-            return (Column(prefix + options.column, Kind.TEXT),)
-        if output.fields is None:
-            return (column_of(prefix + options.column, output.kind),)
-        return tuple(column_of(prefix + field.name, field.annotation) for field in output.fields)
-
-    def check(self, taken: Sequence[object], ours: frozenset[str]) -> None:
-        """Refuse names that the frame already has, except those that an earlier run of ours made."""
-        clash = [name for name in self.names if name in taken and name not in ours]
-        if clash:
-            raise NameClashError(clash)
-
-    def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
-        """Give the values column by column, and for each line of the result the row it came from.
-
-        A row without a value has None in every column. With `explode`, a list gives a line for each
-        item; an empty list, as a row without a value, gives one line of None.
-        """
-        outcomes = [None if call < 0 else ledger.outcomes[call] for call in ledger.call_of_row]
-        values = [None if outcome is None else outcome.value for outcome in outcomes]
-        origin: Sequence[int] = range(len(values))
-        if self.explode:
-            lines = [(row, item) for row, value in enumerate(values) for item in _items(value)]
-            origin, values = [row for row, _ in lines], [item for _, item in lines]
-        fields = None if self._output is None else self._output.fields
-        if fields is None:
-            return [values], list(origin)
-        empty = (None,) * len(fields)
-        assert self._output is not None
-        take = self._output.field_values
-        rows = [empty if value is None else take(value) for value in values]
-        return ([list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in fields]), list(origin)
-
-    def messages(self, ledger: Ledger) -> list[str | None]:
-        """Give each row's failure in words, None where it has none."""
-        failures = (ledger.failure(row) for row in range(len(ledger.call_of_row)))
-        return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
 
 
 def prompts_of(given: Given, template: Template | None, na: str) -> _Prompts:
@@ -252,10 +177,3 @@ def usage_rows(run: Run) -> Iterator[Mapping[str, Any]]:
             "attempts": sum(about["attempts"] for about in replies) if replies else None,
             "cached": None if outcome is None else outcome.cached,
         }
-
-
-def _items(value: Any) -> Sequence[Any]:
-    if value is None:
-        return (None,)
-    items = getattr(value, "root", value)
-    return list(items) or (None,)

@@ -19,9 +19,11 @@ from pllm_notebook.settings import Options
 __all__ = ["CHOICES", "WORDS", "help_text", "read"]
 
 OWN = {
-    "schema": "the answer's type: any expression that names one, such as Review, list[Item] or bool",
+    "schema": "the answer's type: any expression that names one, such as Review, list[Item], bool or a JSON schema",
     "out": "variable that the result is bound to; it is not displayed then",
 }
+# The keyword of `df.llm.parse` is a word for the type here, too.
+ALSO = {"response-format": "schema"}
 
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
@@ -33,8 +35,14 @@ def read(line: str) -> dict[str, Any]:
         UnknownOptionError: For an option that no one reads.
         UsageError: For a line that cannot be read.
     """
+    # A switch that may name a field: only what is joined to it by = is one, since data may follow it.
+    words = [
+        part
+        for word in _split(line)
+        for part in (("--explode-field", word.partition("=")[2]) if word.startswith("--explode=") else (word,))
+    ]
     try:
-        given, unknown = _parser().parse_known_args(_split(line))
+        given, unknown = _parser().parse_known_args(words)
     except ShellUsageError as error:  # argparse's: a missing or wrong value
         raise UsageError(f"%%pllm: {error}. Nothing was sent.") from None
     for word in unknown:
@@ -104,10 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     made.allow_abbrev = False  # a shortened option would change its meaning when another is added
     made.add_argument("data", nargs="?", metavar="DATA", help="a dataframe, series or list: a name or an expression")
     for word, text in OWN.items():
-        made.add_argument(f"--{word}", help=text)
+        others = [f"--{other}" for other, meant in ALSO.items() if meant == word]
+        made.add_argument(f"--{word}", *others, help=text)
     hints = get_type_hints(Options)
     for field in fields(Options):
         made.add_argument(_flag(field.name), **_kind(hints[field.name]), help=_texts()[field.name].replace("%", "%%"))
+    made.add_argument("--explode-field", dest="explode", help=argparse.SUPPRESS)
     made.add_argument("--help", action="store_true", default=None, help="show this")
     return made
 
@@ -144,7 +154,7 @@ def _texts() -> Mapping[str, str]:
 
 def _words() -> tuple[str, ...]:
     hints = get_type_hints(Options)
-    words = [f"--{word}" for word in OWN]
+    words = [f"--{word}" for word in (*OWN, *ALSO)]
     for field in fields(Options):
         words.append(_flag(field.name))
         if bool in (hints[field.name], *get_args(hints[field.name])):

@@ -57,7 +57,7 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
             known = _models()
         elif last in CHOICES:
             known = list(CHOICES[last])
-        elif last == "--schema":
+        elif last in ("--schema", "--response-format"):
             known = _variables(names, lambda value: isinstance(value, type))
         elif fragment.startswith("-"):
             known = [word for word in OPTIONS if word not in before]

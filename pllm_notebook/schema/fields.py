@@ -7,7 +7,7 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
@@ -39,6 +39,7 @@ class OutputField:
         annotation: Its type, without what `Annotated` adds to it.
         description: What the person wrote about it, "" for nothing.
         required: Whether a reply must have it.
+        left: Type of what its validators leave (see `validators.left_by`): that of its column.
     """
 
     name: str
@@ -46,6 +47,7 @@ class OutputField:
     annotation: Any
     description: str
     required: bool
+    left: Any = field(default=None, compare=False)
 
 
 def bare(kind: Any) -> Any:
@@ -90,7 +92,9 @@ def fields_of(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] |
     for name, (annotation, info) in declared.items():
         alias = _alias(name, info, properties)
         described = (info.description if info else None) or properties.get(alias, {}).get("description", "")
-        fields.append(OutputField(name, alias, bare(annotation), inspect.cleandoc(described), alias in required))
+        fields.append(
+            OutputField(name, alias, bare(annotation), inspect.cleandoc(described), alias in required, bare(annotation))
+        )
     return tuple(fields)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import re
 import types
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from enum import Enum
 from functools import cached_property, lru_cache
 from operator import attrgetter
@@ -18,10 +20,12 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.schema.checked import CheckedSchema, holder
 from pllm_notebook.schema.dialects import Dialect
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
 from pllm_notebook.schema.fitting import fit
 from pllm_notebook.schema.replies import FittedSchema
+from pllm_notebook.schema.validators import UNCHANGED, changes, left_by
 
 __all__ = ["OutputType"]
 
@@ -42,6 +46,7 @@ class OutputType:
         doc: The type's own docstring, "" for none.
         fields: Of a model, dataclass or TypedDict, in the order they are declared; None for others.
         json_schema: As Pydantic makes it, by alias, for validation. Not to be changed.
+        left: Type of what its validators leave of a value without fields (see `validators.left_by`).
     """
 
     def __init__(self, kind: Any) -> None:
@@ -50,8 +55,10 @@ class OutputType:
         self.name = _name(kind)
         self.doc = _doc(kind)
         self.fields = fields_of(kind, self.json_schema)
+        self.left, self._changed = self._after_validators()
         self._values = _getter(kind, self.fields)
         self._fitted: dict[Dialect, FittedSchema] = {}
+        self._check: Callable[[Any], tuple[tuple[str | int, ...], str] | None] | None = None
 
     def __repr__(self) -> str:
         return f"OutputType({self.name})"
@@ -91,8 +98,50 @@ class OutputType:
         fitted = self._fitted.get(dialect)
         if fitted is None:
             fitted = FittedSchema(self.kind, self._adapter, fit(self.json_schema, dialect), dialect.name)
+            if self._check is not None:
+                fitted = CheckedSchema(fitted, self._check)
             self._fitted[dialect] = fitted
         return fitted
+
+    def for_columns(self, *, items: bool = False) -> OutputType:
+        """Return the type as it is asked for where its values become columns.
+
+        Where validators may change a value, one that the column cannot hold (an int in one of text) is a failure of
+        its row. The call and its key are the same.
+
+        Args:
+            items: Whether a list's items become the columns.
+        """
+        of = self.item if items else self
+        if of is None or not of._changed:
+            return self
+        found = copy.copy(self)
+        found._fitted, found._check = {}, _each(of._misfit) if items else self._misfit
+        return found
+
+    def _after_validators(self) -> tuple[Any, bool]:
+        """Set what validators leave of the fields; return it for the whole, and whether they may change anything."""
+        change, by_field = changes(self._adapter.core_schema)
+        if self.fields is None:
+            return left_by(self.kind, change), change is not UNCHANGED
+        self.fields = tuple(
+            replace(field, left=left_by(field.annotation, by_field.get(field.name, UNCHANGED))) for field in self.fields
+        )
+        return self.kind, bool(by_field)
+
+    def _misfit(self, value: Any) -> tuple[tuple[str | int, ...], str] | None:
+        """Return where and why a column could not hold *value*, None where all can."""
+        for (name, left), part in zip(self._columns, self._values(value), strict=True):
+            holds = holder(left)
+            if holds is not None and not holds(part):
+                told = f"a validator made {part!r:.60}, and the column is one of {left.__name__}"
+                where = () if self.fields is None else (name,)
+                return where, f"{name}: {told}; annotate what the validator returns" if where else told
+        return None
+
+    @property
+    def _columns(self) -> list[tuple[str, Any]]:
+        return [("", self.left)] if self.fields is None else [(field.name, field.left) for field in self.fields]
 
     def field_values(self, value: Any) -> tuple[Any, ...]:
         """Take a validated value apart, in the order of `fields`.
@@ -115,6 +164,14 @@ class OutputType:
             if value is not None or field.required or not typed_dict  # a key that was left out has come as None
         }
         return self._adapter.validate_python(parts, by_name=True, by_alias=False)
+
+
+def _each(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def each(value: Any) -> Any:
+        items = getattr(value, "root", value)
+        return next((found for item in items if (found := check(item)) is not None), None)
+
+    return each
 
 
 @lru_cache(maxsize=256)

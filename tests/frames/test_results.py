@@ -96,7 +96,7 @@ def test_every_field_is_a_column_of_its_own_dtype(simulated: Callable[..., None]
     assert out["choice"].cat.categories.tolist() == ["a", "b", "c"]
     assert out["mood"].tolist() == ["bad", "bad"]
     assert out["exact"].tolist() == [decimal.Decimal("1.10")] * 2
-    assert out["inner"].tolist() == [Inner(name="n")] * 2
+    assert out["inner"].tolist() == [{"name": "n"}] * 2
     assert out["maybe"].isna().all()
 
 

@@ -71,10 +71,10 @@ def test_a_list_gives_a_list(kernel: Kernel) -> None:
     assert kernel.value("[type(flag).__name__ for flag in flags]") == ["bool", "bool"]
 
 
-def test_a_series_gives_a_frame_with_its_index(kernel: Kernel) -> None:
+def test_a_series_and_a_type_without_fields_give_a_series(kernel: Kernel) -> None:
     kernel.ok("%%pllm df['text'].iloc[2:] --schema bool --out flags\nIs {value} nice?")
 
-    assert kernel.value("[list(flags.index), str(flags['answer'].dtype)]") == [[2, 3, 4], "boolean"]
+    assert kernel.value("[list(flags.index), flags.name, str(flags.dtype)]") == [[2, 3, 4], "answer", "boolean"]
 
 
 def test_a_prompt_alone_takes_the_notebooks_variables_and_shows_markdown(kernel: Kernel) -> None:

@@ -1,0 +1,52 @@
+"""The type of an answer, by whatever word it was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["NOT_GIVEN", "format_of", "output_of"]
+
+NOT_GIVEN: Any = object()
+"""No type: an error, where None would be plain text."""
+
+# Words that named it once, and still do.
+_OLD = ("kind",)
+
+
+def format_of(response_format: Any, options: dict[str, Any], where: str) -> Any:
+    """Return the type that was given, taking the old words for it out of *options*.
+
+    Args:
+        response_format: As given, `NOT_GIVEN` for nothing.
+        options: The keywords of the call; changed.
+        where: Name of the method, for errors.
+
+    Raises:
+        UsageError: Where there is none, or there are two. Nothing was sent.
+    """
+    for word in _OLD:
+        if word in options:
+            if response_format is not NOT_GIVEN:
+                raise UsageError(f"{word}= is the old word for response_format=: give one of them. Nothing was sent.")
+            response_format = options.pop(word)
+    if response_format is NOT_GIVEN:
+        raise UsageError(
+            f"{where} needs the type of the answer, response_format=: a Pydantic model, a type such as bool or "
+            f"list[str], or a JSON schema. For plain text there is complete. Nothing was sent."
+        )
+    return response_format
+
+
+def output_of(response_format: Any, options: Options) -> OutputType | None:
+    """Compile a type whose values become columns; None for plain text.
+
+    Raises:
+        UsageError: For what is no type. Nothing was sent.
+    """
+    if response_format is None:
+        return None
+    return OutputType.of(response_format).for_columns(items=options.explode is True)

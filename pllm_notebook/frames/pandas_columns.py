@@ -1,0 +1,68 @@
+"""Result columns of pandas: the dtype follows from the type, and no value is ever lost to it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.frames.dtypes import Column, Kind, plain
+
+__all__ = ["array_of"]
+
+_DTYPES: dict[Kind, Any] = {
+    Kind.TEXT: "string",
+    Kind.WORDS: "string",
+    Kind.JSON: "string",
+    Kind.INTEGER: "Int64",
+    Kind.REAL: "Float64",
+    Kind.BOOLEAN: "boolean",
+    Kind.MOMENT: pd.DatetimeTZDtype("us", "UTC"),
+    Kind.DATETIME: np.dtype("datetime64[us]"),
+    Kind.DURATION: np.dtype("timedelta64[us]"),
+}
+
+
+def array_of(column: Column, values: list[Any]) -> Any:
+    """Build one column.
+
+    A value that its dtype cannot hold (a whole number beyond 64 bits, one that a judge or a function of the caller's
+    put there) makes the column one of objects, and a warning says so: a value never becomes NA.
+    """
+    values = plain(column, values)
+    try:
+        built = _built(column, values)
+    except (OverflowError, ValueError, TypeError) as error:
+        warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
+        built = None
+    if built is not None:
+        lost = [value for value, gap in zip(values, built.isna(), strict=True) if gap and not _is_gap(value)]
+        if not lost:
+            return built
+        warnings.warn(
+            f"Column {column.name!r} holds objects, since {lost[0]!r:.60} is no value of its type.", stacklevel=2
+        )
+    objects = np.empty(len(values), dtype=object)
+    for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
+        objects[at] = value  # a gap is None, as it comes back from Parquet
+    # A series of that dtype: of an array pandas would infer another one from the values.
+    return pd.Series(objects, dtype="object")
+
+
+def _built(column: Column, values: list[Any]) -> Any:
+    """Build the column of its own dtype, None for one of objects."""
+    build: Any = pd.array  # its overloads know no column of runtime dtype
+    if column.kind is Kind.CATEGORY:
+        return pd.Categorical(values, categories=list(column.categories))
+    if column.kind is Kind.DATETIME and any(getattr(value, "tzinfo", None) is not None for value in values):
+        return build(values, dtype=_DTYPES[Kind.MOMENT])
+    dtype = _DTYPES.get(column.kind)
+    if dtype == "string" and not all(value is None or isinstance(value, str) for value in values):
+        raise TypeError("a value is no text")  # Arrow's text would make it one
+    return None if dtype is None else build(values, dtype=dtype)
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)

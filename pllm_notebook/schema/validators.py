@@ -1,0 +1,162 @@
+"""What a type's own validators leave of its annotations: the type that a column of their values holds.
+
+Pydantic checks what goes into a validator that runs after it, and takes whatever comes out: `Literal["pos", "neg"]` may
+come out as "POS", a `str` as an int. A column's dtype must follow from the type, never from the rows, so what a
+validator may change is known by its presence and its return annotation.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum, Flag
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from pllm_notebook.schema.fields import bare
+
+__all__ = ["UNCHANGED", "changes", "left_by"]
+
+UNCHANGED: Any = object()
+"""No validator runs after Pydantic's own."""
+
+_UNSAID: Any = object()
+_LAST = {"function-after", "function-wrap", "function-plain"}
+# Nodes of a core schema that pass on what stands in them, and where it stands.
+_PASSING = {
+    "function-before": "schema",
+    "default": "schema",
+    "nullable": "schema",
+    "custom-error": "schema",
+    "definitions": "schema",
+    "json-or-python": "json_schema",
+    "lax-or-strict": "lax_schema",
+}
+
+
+def changes(core_schema: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return what the last validators may leave: of the whole type, and of each field of one that has fields.
+
+    Args:
+        core_schema: As Pydantic made it (`TypeAdapter.core_schema`).
+
+    Returns:
+        `UNCHANGED` where no validator of a person's own runs last, else a value for `left_by`. Fields that do not
+        change are not in the mapping.
+    """
+    return _Walk(core_schema).whole()
+
+
+def left_by(annotation: Any, change: Any) -> Any:
+    """Return the type of what validators leave of an annotation.
+
+    Without one, the annotation. With one that says what it returns, that; else the annotation, and of a Literal or
+    an Enum the type of its values, since "POS" is no value of `Literal["pos", "neg"]`.
+    """
+    if change is UNCHANGED:
+        return annotation
+    kind = _only(bare(annotation if change is _UNSAID else change))
+    values: list[Any]
+    if get_origin(kind) is Literal:
+        values = [value.value if isinstance(value, Enum) else value for value in get_args(kind)]
+    elif isinstance(kind, type) and issubclass(kind, Enum) and not issubclass(kind, Flag):
+        values = [member.value for member in kind]
+    else:
+        return kind
+    found = {type(value) for value in values if value is not None}
+    return found.pop() if len(found) == 1 else Any
+
+
+def _only(kind: Any) -> Any:
+    """Take None out of a union of two."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return kind
+    inner = [one for one in get_args(kind) if one is not type(None)]
+    return bare(inner[0]) if len(inner) == 1 else kind
+
+
+class _Walk:
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+        self._definitions: dict[str, Any] = {}
+        if schema["type"] == "definitions":
+            self._definitions = {one["ref"]: one for one in schema["definitions"] if "ref" in one}
+
+    def whole(self) -> tuple[Any, Mapping[str, Any]]:
+        change, node = self._into(self._schema)
+        fields = self._fields(node)
+        if change is UNCHANGED and _sets_afterwards(node):
+            change = _UNSAID
+        if change is not UNCHANGED and fields:
+            # It has the whole object in its hands, so any field may be another now.
+            return change, dict.fromkeys(fields, _UNSAID)
+        found = {name: self._into(schema)[0] for name, schema in fields.items()}
+        return change, {name: one for name, one in found.items() if one is not UNCHANGED}
+
+    def _into(self, node: Any) -> tuple[Any, Any]:
+        """Go from the outside, where the last validator is, to the type itself; the first that is met counts."""
+        seen = 0
+        while seen < 100:  # definitions may go in circles
+            seen += 1
+            kind = node["type"]
+            if kind in _LAST:
+                said = _returned(node["function"]["function"])
+                if said is not UNCHANGED:
+                    inner = node.get("schema")
+                    return said, node if inner is None else self._into(inner)[1]
+                if "schema" not in node:
+                    break
+                node = node["schema"]
+            elif kind in _PASSING:
+                node = node[_PASSING[kind]]
+            elif kind == "definition-ref":
+                node = self._definitions.get(node["schema_ref"], {"type": "any"})
+            elif kind == "chain":
+                node = node["steps"][-1]
+            elif kind == "union":
+                branches = [self._into(one[0] if isinstance(one, tuple) else one)[0] for one in node["choices"]]
+                return next((_UNSAID for one in branches if one is not UNCHANGED), UNCHANGED), node
+            else:
+                break
+        return UNCHANGED, node
+
+    def _fields(self, node: Any) -> dict[str, Any]:
+        while node["type"] in ("model", "dataclass", "function-before"):
+            if node.get("root_model"):
+                return {}
+            node = node["schema"]
+        if node["type"] in ("model-fields", "typed-dict"):
+            return {name: field["schema"] for name, field in node["fields"].items()}
+        if node["type"] == "dataclass-args":
+            return {field["name"]: field["schema"] for field in node["fields"]}
+        return {}
+
+
+def _returned(function: Any) -> Any:
+    """Return what a validator says that it returns; `UNCHANGED` for Pydantic's own, which keep to the annotation."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    if str(getattr(function, "__module__", "")).partition(".")[0] in ("pydantic", "pydantic_core"):
+        return UNCHANGED
+    try:
+        said = typing.get_type_hints(function).get("return", _UNSAID)
+    except Exception:  # names that are known only where it was written
+        return _UNSAID
+    return _UNSAID if said in (None, type(None), Any, object) or isinstance(said, typing.TypeVar) else said
+
+
+def _sets_afterwards(node: Any) -> bool:
+    """Return whether the class runs code of its own once the fields are validated."""
+    kind = node.get("cls")
+    if node["type"] == "dataclass":
+        return hasattr(kind, "__post_init__")
+    if node["type"] != "model":
+        return False
+    # Private attributes alone make a method of that name too, of Pydantic's own.
+    after = getattr(kind, "model_post_init", None)
+    own = after is not BaseModel.model_post_init and getattr(after, "__name__", "") != "init_private_attributes"
+    return own or bool(node.get("custom_init"))
