@@ -113,7 +113,7 @@ def test_plain_text_is_packed_too(side: Side, sim: Simulator) -> None:
 def test_a_type_that_a_provider_takes_in_another_form_comes_back_in_its_own(side: Side, sim: Simulator) -> None:
     out = words(*ROWS).llm.parse(tuple[int, dict[str, bool]], "{text}", model=side.model, pack=3)
 
-    assert all(isinstance(value, tuple) and isinstance(value[1], dict) for value in out["answer"])
+    assert all(isinstance(value, list) and isinstance(value[1], dict) for value in out["answer"])
     assert sizes(sim) == [1, 3, 3]
 
 
