@@ -165,7 +165,7 @@ class Wire(Protocol):
         That is all that the model reads before the first turn; falsy where there is none.
         """
 
-    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+    def mark(self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False) -> dict[str, Any]:
         """Put the provider's cache mark at the end of the shared prefix; what the caller set stays as it is.
 
         Called while dressing only, so that no mark is ever in a key, and only where the prefix is long
@@ -173,8 +173,9 @@ class Wire(Protocol):
 
         Args:
             body: Healed, on its rung.
-            name: A short hash of the prefix, the same for all rows.
+            name: A short hash of the prefix, the same for all rows; None where it is not shared, or too short.
             lead: The text that the rows' prompts begin with, "" for none.
+            turns: Whether the whole conversation is to be sent again, with more turns.
         """
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:

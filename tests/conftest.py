@@ -14,6 +14,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook import engine, settings
+from pllm_notebook.providers.prompt_cache import askers
 from pllm_notebook.sim import SimOptions, Simulator
 from pllm_notebook.store import close_stores
 
@@ -66,6 +67,7 @@ def nobodys_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     yield
     settings.reset()
+    askers.forget()
 
 
 @pytest.fixture

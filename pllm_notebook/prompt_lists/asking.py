@@ -55,6 +55,7 @@ class _How(NamedTuple):
     max_tokens: int | None
     temperature: float | None
     marks: bool
+    alone: bool
     wanted: StructuredTool | None
     tools: tuple[StructuredTool, ...]
 
@@ -106,8 +107,8 @@ def asked_of(
     for place, (context, (how, system)) in enumerate(zip(contexts, hows, strict=True)):
         count = shared[how, system]
         own = system is not None and count < _OWN_QUESTION
-        # An instruction that stands alone is not marked for the provider's cache: nobody would read it there.
-        how = how._replace(marks=how.marks and not (own and count == 1), system=None if own else system)
+        # An instruction that stands alone is marked for the provider's cache only where another list had it before.
+        how = how._replace(alone=own and count == 1, system=None if own else system)
         try:
             if how not in asks:
                 asks[how] = _ask(how, context, given, ceilings)
@@ -153,6 +154,7 @@ def _how(context: LLMPromptContext, tools: dict[StructuredTool, StructuredTool])
         max_tokens=config.max_tokens,
         temperature=config.temperature,
         marks=config.use_cache,
+        alone=False,
         wanted=None if wanted is None else tools.setdefault(wanted, wanted),
         tools=tuple(tools.setdefault(tool, tool) for tool in context.tools),
     )
@@ -191,6 +193,7 @@ def _ask(how: _How, context: LLMPromptContext, given: Mapping[str, Any], ceiling
         json_object=how.form == "json_object",
         calls=bool(tools) and not options.run_tools,
         marks=how.marks,
+        alone=how.alone,
     )
     ask.ceiling = ceilings.get(context.llm_config.client.removeprefix("sim:"))
     return ask

@@ -106,13 +106,20 @@ class Messages:
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         return [body.get("tools"), body.get("system")]
 
-    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+    def mark(self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False) -> dict[str, Any]:
         system: Any = body.get("system")
         messages = objects_at(body, "messages")
         # Who places a mark of his own pays for writes by his own plan. A mark at the top is on the row's block.
         contents = [body.get("tools"), system, *(message.get("content") for message in messages)]
         if "cache_control" in body or any(map(blocks.has_mark, contents)):
             return dict(body)
+        if name is not None:
+            body = self._mark_prefix(body, lead)
+        return {**body, "messages": blocks.marked_turns(objects_at(body, "messages"))} if turns else dict(body)
+
+    def _mark_prefix(self, body: Mapping[str, Any], lead: str) -> dict[str, Any]:
+        system: Any = body.get("system")
+        messages = objects_at(body, "messages")
         first = messages[0].get("content") if messages else None
         # A lead that files stand before is shared by no one.
         rest = first.removeprefix(lead) if isinstance(first, str) else ""

@@ -11,7 +11,7 @@ from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import arguments_of, echoed
 from pllm_notebook.providers.media import PDF, is_image, untaken
 
-__all__ = ["calls", "has_mark", "marked", "message", "tools"]
+__all__ = ["calls", "has_mark", "marked", "marked_turns", "message", "tools"]
 
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
@@ -79,6 +79,26 @@ def _call(block: Mapping[str, Any]) -> ToolCall:
 def marked(text: str) -> dict[str, Any]:
     """Give a block of text at whose end the provider's cache is to be written."""
     return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+
+
+def marked_turns(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Mark the last two messages of the user's: one to be read, where this was asked up to there before, one to write.
+
+    A conversation that ends with an answer's beginning is left as it is: nobody knows how it goes on.
+    """
+    places = [at for at, one in enumerate(messages) if one.get("role") == "user"][-2:]
+    if not places or places[-1] != len(messages) - 1:
+        return list(messages)
+    return [_marked_message(one) if at in places else one for at, one in enumerate(messages)]
+
+
+def _marked_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": [marked(content)]} if content.strip() else message
+    if not isinstance(content, list) or not content or not isinstance(content[-1], dict) or has_mark(content[-1:]):
+        return message
+    return {**message, "content": [*content[:-1], content[-1] | {"cache_control": {"type": "ephemeral"}}]}
 
 
 def has_mark(content: Any) -> bool:

@@ -112,8 +112,8 @@ class Chat:
         system = [message for message in objects_at(body, "messages") if message.get("role") == "system"]
         return [body.get("tools"), body.get("response_format"), system]
 
-    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
-        return keyed(body, name)
+    def mark(self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False) -> dict[str, Any]:
+        return dict(body) if name is None else keyed(body, name)
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         return body.get("max_completion_tokens") or body.get("max_tokens")

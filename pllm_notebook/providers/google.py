@@ -80,7 +80,7 @@ class Generate:
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         return [body.get("tools"), body.get("systemInstruction")]
 
-    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
+    def mark(self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False) -> dict[str, Any]:
         return dict(body)  # Gemini finds equal beginnings by itself
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:

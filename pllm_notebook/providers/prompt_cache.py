@@ -8,10 +8,21 @@ the largest one known is used, since a mark or a wait below the minimum would be
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["BYTES_PER_TOKEN", "LEAST_LEAD", "LIFETIME_S", "OUR_KEYS", "kept_for_an_hour", "smallest_prefix_bytes"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "LEAST_LEAD",
+    "LIFETIME_S",
+    "OUR_KEYS",
+    "Askers",
+    "askers",
+    "kept_for_an_hour",
+    "smallest_prefix_bytes",
+]
 
 # English text runs to about four bytes a token.
 BYTES_PER_TOKEN = 4
@@ -52,6 +63,46 @@ def smallest_prefix_bytes(maker: str | None, model: str) -> int | None:
     """
     rules = _SMALLEST.get(maker or "", ())
     return next((tokens * BYTES_PER_TOKEN for pattern, tokens in rules if pattern.match(model)), None)
+
+
+class Askers:
+    """Which prefixes were asked with lately, and by how many: the next list, too, may begin as the last one did.
+
+    From any thread.
+    """
+
+    _MOST = 10_000
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Who asked last, when, and whether somebody else had before.
+        self._seen: dict[object, tuple[int, float, bool]] = {}
+
+    def __repr__(self) -> str:
+        return f"Askers(prefixes={len(self._seen)})"
+
+    def another(self, prefix: object, asker: int) -> bool:
+        """Note that *asker* asks with *prefix*, and tell whether another one has, while it was kept."""
+        now = time.monotonic()
+        with self._lock:
+            last, at, again = self._seen.get(prefix, (asker, now, False))
+            if now - at >= LIFETIME_S:
+                again = False
+            elif last != asker:
+                again = True
+            if len(self._seen) >= self._MOST:
+                self._seen = {name: seen for name, seen in self._seen.items() if now - seen[1] < LIFETIME_S}
+            self._seen[prefix] = (asker, now, again)
+            return again
+
+    def forget(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._seen.clear()
+
+
+askers = Askers()
+"""Of this process, as providers' caches outlive a run."""
 
 
 def kept_for_an_hour(fields: Any) -> bool:

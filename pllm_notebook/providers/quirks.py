@@ -153,9 +153,8 @@ def _mark_of(sent: Mapping[str, Any]) -> str:
     """Name the cache mark that we put into a body, "" for none; one of the caller's own is never left out."""
     if str(sent.get("prompt_cache_key", "")).startswith(OUR_KEYS):
         return "prompt_cache_key"
-    first = next(iter(objects_at(sent, "messages")), {})
-    blocks = (*objects_at(sent, "system"), *objects_at(first, "content"))
-    ours = any("cache_control" in block for block in blocks)
+    contents = [objects_at(message, "content") for message in objects_at(sent, "messages")]
+    ours = any("cache_control" in block for blocks in (objects_at(sent, "system"), *contents) for block in blocks)
     return "cache_control" if ours else ""
 
 

@@ -73,8 +73,8 @@ class Responses:
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         return [body.get("tools"), body.get("text"), body.get("instructions")]
 
-    def mark(self, body: Mapping[str, Any], name: str, lead: str) -> dict[str, Any]:
-        return keyed(body, name)
+    def mark(self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False) -> dict[str, Any]:
+        return dict(body) if name is None else keyed(body, name)
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         return body.get("max_output_tokens")

@@ -19,7 +19,7 @@ from pllm_notebook.protocols import BatchDesk, MalformedReply, Transport, Wire
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.desks.opening import RequestForm
 from pllm_notebook.providers.models import refuses_sampling
-from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, smallest_prefix_bytes
+from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, askers, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.providers.refusals import beginning, unexplained
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
@@ -107,17 +107,35 @@ class Target:
                 with _loading, suppress(ImportError):
                     importlib.import_module(module)
 
-    def dress(self, intended: Mapping[str, Any], lead: str = "", *, shared: bool = True) -> dict[str, Any]:
+    def dress(
+        self,
+        intended: Mapping[str, Any],
+        lead: str = "",
+        *,
+        shared: bool = True,
+        turns: bool = False,
+        asker: int | None = None,
+    ) -> dict[str, Any]:
         """Turn an intended body into what goes on the wire.
 
         Args:
             intended: As `Wire.encode` gives it; never changed.
             lead: The text that the rows' prompts begin with, "" for none.
             shared: Whether other requests begin likewise; one that stands alone is not marked.
+            turns: Whether the whole conversation is to be sent again, with more turns.
+            asker: Tells questions apart: a prefix that another one has asked with lately is shared too. None to be
+                marked for nothing but the above.
         """
         body = self._healed(intended)
-        name = self._name(body, lead) if shared and self._takes_marks else None
-        return body if name is None else self.wire.mark(body, name, lead)
+        if not ((shared or turns or asker is not None) and self._takes_marks):
+            return body
+        name = self._name(body, lead)
+        if name is not None and asker is not None:
+            shared = askers.another((*self.lane, name), asker) or shared
+        if not (shared or turns):
+            return body
+        turns = turns and self._is_kept(body)
+        return self.wire.mark(body, name, lead, turns=turns) if name is not None or turns else body
 
     def prefix_name(self, intended: Mapping[str, Any], lead: str = "") -> str | None:
         """Name the prefix that a run's requests share, by a short hash that tells nothing of it.
@@ -137,6 +155,11 @@ class Target:
             self.quirks.tell("temperature", self.label)
             intended = {name: value for name, value in intended.items() if name != "temperature"}
         return self.quirks.dress(intended, self.wire)
+
+    def _is_kept(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether a whole conversation is long enough for the provider's prompt cache."""
+        smallest = smallest_prefix_bytes(self.price_provider, self.model)
+        return smallest is not None and len(orjson.dumps(body)) >= smallest
 
     def _name(self, body: Mapping[str, Any], lead: str) -> str | None:
         smallest = smallest_prefix_bytes(self.price_provider, self.model)

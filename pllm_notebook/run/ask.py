@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -16,10 +17,12 @@ from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
+from pllm_notebook.providers.bodies import objects_at
 from pllm_notebook.providers.models import may_reason
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.run.allowance import FIRST_TOKENS, Allowance, limited, thinking_tokens
+from pllm_notebook.run.allowance import FIRST_TOKENS, Allowance, thinking_tokens
+from pllm_notebook.run.dress import Dress, sent
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
 from pllm_notebook.run.offered import toolbox_for
@@ -48,24 +51,8 @@ BYTES_PER_TOKEN = 4
 _BLANK = re.compile(rb'"(?: |\\[nrt])*"')
 
 
-class _Dress(NamedTuple):
-    """The body as it goes on the wire today, ready for each row's text.
-
-    Attributes:
-        version: Of the quirks that it was made under.
-        shared: Whether it is marked for the provider's prompt cache.
-        lead: What it takes the prompts to begin with.
-        plain: For a row's whole text.
-        led: For a row's text without the lead, None where the wire has no block of its own for the lead.
-        lead_json: The lead's bytes at the beginning of a JSON string.
-    """
-
-    version: int
-    shared: bool
-    lead: str
-    plain: Parts
-    led: Parts | None
-    lead_json: bytes
+# Each question of this process has one.
+_numbers = itertools.count()
 
 
 class Ask:
@@ -80,6 +67,7 @@ class Ask:
         history: Turns of a conversation that come before the row's prompt.
         json_object: Whether JSON of any shape is asked for, where there is no type.
         marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        alone: Whether no two of its prompts begin alike; `shared` is then never set.
         calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
         sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
 
@@ -113,6 +101,7 @@ class Ask:
         history: tuple[Turn, ...] = (),
         json_object: bool = False,
         marks: bool = True,
+        alone: bool = False,
         calls: bool = False,
         sharing: int | None = None,
     ) -> None:
@@ -120,6 +109,8 @@ class Ask:
         self.calls = calls
         self.toolbox = toolbox_for(options, calls=calls)
         self._marks = marks
+        self.alone = alone
+        self._number = next(_numbers)
         self._json_object = json_object
         self.sample = sample
         self._history = history
@@ -154,7 +145,7 @@ class Ask:
         self.shared = True
         self.ceiling: Ceiling | None = None
         # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
-        self._dressed: dict[int | None, _Dress] = {}
+        self._dressed: dict[int | None, Dress] = {}
         self._bodies = False
         self._lead = Lead()
         self._lock = threading.Lock()
@@ -276,14 +267,16 @@ class Ask:
             limit: Output limit to send in place of the question's own, None for that.
         """
         if isinstance(words, Body):
-            return self._wired(words.fields, limit)
+            # A conversation that has gone on goes on; what a caller wrote as a whole request stands for itself.
+            answered = any(message.get("role") == "assistant" for message in objects_at(words.fields, "messages"))
+            return self._wired(words.fields, limit, turns=not self._bodies and (answered or self._runs_tools))
         parts, text_json = self._fitting(words, limit)
         return parts.fill(text_json)
 
     def size(self, words: Words) -> int:
         """Give the number of bytes that `content` would have, media counted by what they count for as tokens."""
         if isinstance(words, Body):
-            return len(self._wired(words.fields)) - (words.spare if isinstance(words, Shown) else 0)
+            return len(self.content(words)) - (words.spare if isinstance(words, Shown) else 0)
         parts, text_json = self._fitting(words)
         return len(parts.before) + len(text_json) + len(parts.after)
 
@@ -312,7 +305,7 @@ class Ask:
                 return dress.led, rest
         return dress.plain, text_json
 
-    def _dress(self, limit: int | None) -> _Dress:
+    def _dress(self, limit: int | None) -> Dress:
         target = self.target
         with self._lock:
             lead, shared, dressed = self._lead.text, self.shared and self._marks, self._dressed.get(limit)
@@ -322,18 +315,28 @@ class Ask:
                 or dressed.shared is not shared
                 or dressed.lead != lead
             ):
-                plain = Parts(_sent(target.dress(self._intended, lead, shared=shared), limit))
+                turns = self._marks and (self._runs_tools or bool(self._history))
+                asker = self._number if self._marks else None
+                plain = Parts(sent(target.dress(self._intended, lead, shared=shared, turns=turns, asker=asker), limit))
                 led = None
                 if lead and shared:
-                    led = Parts.alone(_sent(target.dress(self.intended(self.dialogue(lead + HOLE)), lead), limit))
+                    led = Parts.alone(
+                        sent(target.dress(self.intended(self.dialogue(lead + HOLE)), lead, turns=turns), limit)
+                    )
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
-                dressed = _Dress(target.quirks.version, shared, lead, plain, led, orjson.dumps(lead)[:-1])
+                dressed = Dress(target.quirks.version, shared, lead, plain, led, orjson.dumps(lead)[:-1])
                 self._dressed[limit] = dressed
             return dressed
 
     def content_of(self, dialogue: Dialogue, limit: int | None = None) -> bytes:
         """Give the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
-        return self._wired(self.intended(dialogue), limit)
+        # One answer alone is that which is repaired, and a repair ends most conversations.
+        answers = sum(turn.role == "assistant" for turn in dialogue.turns)
+        return self._wired(self.intended(dialogue), limit, turns=answers > 1 or self._runs_tools)
+
+    @property
+    def _runs_tools(self) -> bool:
+        return self.options.run_tools and self.toolbox is not None
 
     def size_of(self, dialogue: Dialogue) -> int:
         """Give the size of a whole conversation, as `size` does."""
@@ -343,8 +346,16 @@ class Ask:
         target = self.target
         return key_of(target.provider, target.path, body, self._salt, self.sample)
 
-    def _wired(self, body: Mapping[str, Any], limit: int | None = None) -> bytes:
-        return orjson.dumps(_sent(self.target.dress(body, self._lead.text, shared=self.shared and self._marks), limit))
+    def _wired(self, body: Mapping[str, Any], limit: int | None = None, *, turns: bool = False) -> bytes:
+        marks = self._marks
+        dressed = self.target.dress(
+            body,
+            self._lead.text,
+            shared=self.shared and marks,
+            turns=turns and marks,
+            asker=self._number if marks else None,
+        )
+        return orjson.dumps(sent(dressed, limit))
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Give the model's price, None for unknown."""
@@ -353,10 +364,6 @@ class Ask:
             return None
         hour = kept_for_an_hour(self.options.extra_body)
         return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
-
-
-def _sent(body: dict[str, Any], limit: int | None) -> dict[str, Any]:
-    return body if limit is None else limited(body, limit)
 
 
 def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Target:

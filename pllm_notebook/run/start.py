@@ -47,6 +47,7 @@ def ask_for(
     history: tuple[Turn, ...] = (),
     json_object: bool = False,
     marks: bool = True,
+    alone: bool = False,
     calls: bool = False,
     keys: Mapping[str, Key] | None = None,
 ) -> Ask:
@@ -60,6 +61,7 @@ def ask_for(
         history: Turns of a conversation that come before the row's prompt.
         json_object: Whether JSON of any shape is asked for, where there is no type.
         marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        alone: Whether no two of its prompts begin alike (see `Ask`).
         calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
         keys: API keys by provider, in place of the environment's.
 
@@ -80,6 +82,7 @@ def ask_for(
         history=history,
         json_object=json_object,
         marks=marks,
+        alone=alone,
         calls=calls,
     )
 

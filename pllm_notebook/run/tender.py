@@ -343,7 +343,7 @@ class Tender:
         """Say whether more than one call will begin with what the rows share, so that it is worth a cache mark."""
         for asked in (self._ask, self._ask.packed):
             if asked is not None:
-                asked.shared = shared
+                asked.shared = shared and not asked.alone
 
     @watched
     def _out_of_money(self) -> None:
