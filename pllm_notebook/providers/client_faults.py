@@ -54,5 +54,10 @@ def what_broke(error: BaseException) -> str:
     """Describe the first cause of *error*: the SDKs wrap it in errors whose names say less, or something else."""
     cause = error
     while cause.__cause__ is not None:
-        cause = cause.__cause__
+        deeper = cause.__cause__
+        # Python's own error, below the library's that says where, too.
+        plain = type(deeper).__module__ in ("builtins", "socket")
+        if plain and isinstance(deeper, OSError) and deeper.strerror and deeper.strerror in str(cause):
+            break
+        cause = deeper
     return redacted(f"{type(cause).__name__}: {cause}"[:1000])

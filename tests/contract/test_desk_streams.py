@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from pllm_notebook.protocols import BatchDesk, TransportFault
-from pllm_notebook.records import Failure, FailureKind, Reply
+from pllm_notebook.records import FailureKind, Reply
 from tests.contract.batch_accounts import (
     MODELS,
     NAMES,
@@ -73,7 +73,7 @@ def test_a_line_that_is_none_is_logged_and_left_out(kind: str, caplog: pytest.Lo
     ] * 2
 
 
-def test_half_a_character_fails_its_own_row(kind: str) -> None:
+def test_half_a_character_is_read_as_one_that_is_missing(kind: str) -> None:
     half = orjson.dumps(REPLIES[kind]).replace(b"yes", b"\\ud83d")
     target = of_client(kind, client_of(kind, "http://127.0.0.1:9"))
 
@@ -81,9 +81,9 @@ def test_half_a_character_fails_its_own_row(kind: str) -> None:
 
     assert first.raw is not None
     assert second.raw is not None
-    failure = target.read(first.raw)
-    assert isinstance(failure, Failure)
-    assert (first.custom_id, failure.kind) == ("p1-1", FailureKind.MALFORMED)
+    reply = target.read(first.raw)
+    assert isinstance(reply, Reply)
+    assert (first.custom_id, reply.text) == ("p1-1", "\ufffd")
     assert isinstance(target.read(second.raw), Reply)
 
 
