@@ -9,13 +9,24 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.redaction import know
 
-__all__ = ["Address", "Key"]
+__all__ = ["Address", "Key", "know_header"]
+
+
+def know_header(value: str) -> None:
+    """Have a header's value taken out of every text: whole, without its scheme, and the password of a login."""
+    know(value)
+    scheme, _, bare = value.strip().partition(" ")
+    know(bare)
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            know(base64.b64decode(bare, validate=True).decode("utf-8", "replace").partition(":")[2])
 
 
 class Key:
@@ -89,6 +100,7 @@ class Address(str):
             address = super().__new__(cls, urlunsplit(parts._replace(netloc=host)))
             know(unquote(known.partition(":")[2]))
             login = Key("Basic " + base64.b64encode(unquote(known).encode()).decode())
+            know_header(login.reveal())
         address.login = login
         return address
 

@@ -178,13 +178,25 @@ class MissingKeyError(UsageError):
     """A provider needs a key and there is none.
 
     Attributes:
+        provider: The provider's name.
         variable: The environment variable that would hold it.
+        kept: Rows that have an answer in the cache, 0 where nobody has looked.
+        total: Rows of the run, 0 where nobody has looked.
     """
 
-    def __init__(self, provider: str, variable: str) -> None:
+    def __init__(self, provider: str, variable: str, *, kept: int = 0, total: int = 0) -> None:
+        self.provider = provider
         self.variable = variable
+        self.kept = kept
+        self.total = total
+        known = ""
+        if kept:
+            known = (
+                f"{kept:,} of {total:,} rows are answered in the cache: cache='only' gives these without a key, and "
+                f"missing values for the others. "
+            )
         super().__init__(
-            f"{provider} needs an API key, and the environment variable {variable} is not set. "
+            f"{provider} needs an API key, and the environment variable {variable} is not set. {known}"
             f"Set it and run this again, or name a model that needs none: 'local:smollm2' (in this process) "
             f"or 'sim:openai' (simulated answers). Nothing was sent."
         )

@@ -175,8 +175,12 @@ class Driver:
             )
         return job if job.final else await self.drive(job_id)
 
-    async def abandon(self, job_id: str) -> Job:
+    async def abandon(self, job_id: str, *, reachable: bool = True) -> Job:
         """Give a job up, as a person asked: its rows may be sent again, and what it answers is lost.
+
+        Args:
+            job_id: The job's.
+            reachable: Whether its account is at hand, so that one that was never created can be cancelled.
 
         Raises:
             UsageError: If another kernel is moving it, or it can still be cancelled instead.
@@ -185,7 +189,7 @@ class Driver:
             job = await self.read(job_id)
             if job.final:
                 return job
-            if not ours or job.state in _UNSENT:
+            if not ours or (job.state in _UNSENT and reachable):
                 why = f"is {job.state}: cancel it instead" if ours else "is being moved by another kernel"
                 raise UsageError(f"Batch job {job_id} {why}. Nothing was changed.")
             return await self._machine.end(job, State.ABANDONED, "missing", "abandoned")

@@ -99,6 +99,12 @@ class Addresses:
             target = self._resolved(self._named(name, endpoint))
         except UsageError as error:
             return str(error).replace(" Nothing was sent.", "")
+        home = self._home
+        if home is not None and home in self._known and target.provider != home:
+            return (
+                f"The line is for {target.label}, and client is {home!r}, whose account alone is billed. Leave client "
+                f"out to let each line choose."
+            )
         spoken = target.wire.form
         if not endpoint or spoken == endpoint:
             return target

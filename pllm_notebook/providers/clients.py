@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
-from pllm_notebook.credentials import Address, Key
+from pllm_notebook.credentials import Address, Key, know_header
 from pllm_notebook.exceptions import UnknownModelError
 
 __all__ = ["class_names", "fingerprint", "has_batches", "maker_of"]
@@ -19,6 +20,9 @@ _NO_DESK = frozenset(
 # them: with one, the same account would be another in the next kernel.
 _SAID = ("organization", "project", "project_id", "location", "region", "aws_region", "aws_profile", "vertexai",
          "_api_version", "_azure_deployment")  # fmt: skip
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
+# A word of letters and digits that is too long for a name.
+_SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{20,}")
 _KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
 
 
@@ -57,6 +61,22 @@ def has_batches(client: Any) -> bool:
     return not class_names(client) & _NO_DESK and getattr(client, "vertexai", False) is not True
 
 
+def address_of(client: Any) -> str:
+    """Return the base address that a client has, "" for its SDK's own."""
+    inner = getattr(client, "_api_client", client)
+    options = getattr(inner, "_http_options", None)
+    return str(getattr(inner, "base_url", "") or getattr(options, "base_url", "") or "")
+
+
+def _know_headers(inner: Any) -> None:
+    """Have secrets in a client's own headers taken out of every text from now on."""
+    options = getattr(inner, "_http_options", None)
+    for headers in (getattr(inner, "_custom_headers", None), getattr(options, "headers", None)):
+        for name, value in (headers or {}).items():
+            if isinstance(value, str) and (_SECRET_HEADER.search(name) or _SECRET_VALUE.fullmatch(value)):
+                know_header(value)
+
+
 def fingerprint(client: Any) -> str:
     """Tell a client's account from others, in every kernel alike, without keeping what would open it.
 
@@ -70,7 +90,7 @@ def fingerprint(client: Any) -> str:
     # Words alone: an SDK has objects of its own under some of these names.
     said = [f"{name}={held}" for name in _SAID if isinstance(held := getattr(inner, name, None), (str, bool))]
     keys = [Key(held) if isinstance(held := getattr(inner, name, None), str) else Key("") for name in _KEYS]
-    options = getattr(inner, "_http_options", None)
-    address = Address(str(getattr(inner, "base_url", "") or getattr(options, "base_url", "") or ""))
+    _know_headers(inner)
+    address = Address(address_of(client))
     opened = [key.fingerprint(address) for key in keys]
     return hashlib.sha256("\n".join([sdk.__name__, *said, *opened]).encode()).hexdigest()[:12]

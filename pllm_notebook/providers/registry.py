@@ -10,8 +10,9 @@ from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
 from pllm_notebook.protocols import Transport
 from pllm_notebook.providers import models
-from pllm_notebook.providers.clients import class_names, fingerprint, has_batches, maker_of
+from pllm_notebook.providers.clients import address_of, class_names, fingerprint, has_batches, maker_of
 from pllm_notebook.providers.desks.opening import RequestForm, open_desk
+from pllm_notebook.providers.hosts import is_own
 from pllm_notebook.providers.quirks import quirks_of
 from pllm_notebook.providers.target import Target
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, Dialect
@@ -54,6 +55,8 @@ def resolve(
     if name is None:
         name = _default()
     provider, colon, model = name.partition(":")
+    if provider == "ft" and provider not in servers and provider not in clients:
+        provider, model = "openai", name  # a fine-tuned model of OpenAI's, whose name has colons
     if not colon:
         found = models.provider_of(name)
         if found is None:
@@ -116,6 +119,7 @@ def _hosted_target(provider: str, model: str, key: Key | None) -> Target:
         connect=connect,
         account=(key or Key("")).fingerprint(address),
         quirks=quirks_of(provider, address, model),
+        ladder=not is_own(provider, address),
         price_provider=provider,
         price_model=model,
         keyless=keyless,
@@ -132,6 +136,12 @@ def _server_target(name: str, model: str, address: Address, key: Key | None) -> 
     used = key or _key_in(f"{name.upper().replace('-', '_')}_API_KEY") or Key("none")
     if not model:
         raise UnknownModelError(f"'{name}:' names no model of the server at {address}. Nothing was sent.")
+
+    if not address.startswith(("http://", "https://")):
+        raise UnknownModelError(
+            f"The address of the server {name!r} is {str(address)!r}; expected one that begins with http:// or "
+            f"https://, as 'http://localhost:8000/v1'. Nothing was sent."
+        )
 
     def connect() -> Transport:
         used.check(name)
@@ -180,6 +190,7 @@ def _client_target(name: str, model: str, client: Any) -> Target:
         account=fingerprint(client),
         opener=str(id(client)),
         quirks=quirks_of(name, str(id(client)), model),
+        ladder=not is_own(kind, address_of(client), class_names(client)),
         price_provider=kind,
         price_model=model,
         desk=(lambda: open_desk(kind, connect(), wire.path(model))) if batches else None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from pllm_notebook.engine import Feed
-from pllm_notebook.exceptions import StoppedError
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.records import FailureKind, Spent
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Ledger, Outcome
@@ -81,7 +81,7 @@ class Course(Protocol):
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
 
-    def stop(self, state: State, error: BaseException | Callable[..., StoppedError] | None) -> None:
+    def stop(self, state: State, error: BaseException | Callable[..., PllmError] | None) -> None:
         """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
 
     def fail(self, error: Exception) -> None:

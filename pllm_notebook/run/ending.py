@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from pllm_notebook.exceptions import PllmError, RowError, StoppedError
+from pllm_notebook.exceptions import PllmError, RowError
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.course import State
 from pllm_notebook.run.outcomes import Ledger
@@ -18,7 +18,7 @@ __all__ = ["Endable", "Ending", "Owner", "Reason", "row_error", "tell_of_fault"]
 logger = logging.getLogger("pllm_notebook")
 
 # What is not yet an error is made one at the end: until then answers may be on their way to the store.
-Reason = BaseException | Callable[..., StoppedError] | None
+Reason = BaseException | Callable[..., PllmError] | None
 
 
 class Ending:

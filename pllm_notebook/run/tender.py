@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from pllm_notebook.engine import Feed, Job, Landing
-from pllm_notebook.exceptions import PllmError
+from pllm_notebook.exceptions import MissingKeyError, PllmError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Finish, Reply
 from pllm_notebook.redaction import redacted
@@ -162,6 +162,9 @@ class Tender:
             else:
                 self._lane.attach(self._feed)
                 self._attached = True
+        except MissingKeyError as error:
+            # Made when all rows have been looked up: it says how many need no key.
+            self._owner.stop("failed", partial(MissingKeyError, error.provider, error.variable))
         except PllmError as error:
             self._owner.stop("failed", error)
         except Exception as error:

@@ -24,6 +24,15 @@ _ANSWER_S = 30.0
 _ANSWERS_AT_ONCE = 64
 
 
+# What Python and the system need. Everything else stays here: keys are in the environment, and this needs none.
+_NEEDED = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMP", "TEMP", "PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_", "DYLD_",
+           "SYSTEMROOT", "COVERAGE_")  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_NEEDED)}
+
+
 class Process:
     """One running server, and the threads that speak with it."""
 
@@ -40,6 +49,7 @@ class Process:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=[theirs.fileno()],
+                env=_environment(),
                 # A kernel's interrupt goes to its whole process group; the server is not in it.
                 start_new_session=True,
             )

@@ -6,10 +6,13 @@ import logging
 from itertools import count
 from typing import Any
 
+import openai
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
 import pllm_notebook as pllm
+from pllm_notebook.exceptions import MissingKeyError, ProviderRejectedError, UnknownModelError
+from pllm_notebook.providers.hosts import is_own
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
 
@@ -215,3 +218,61 @@ def test_a_reply_of_another_form_is_a_step_down(server: str, sim: Simulator) -> 
     words("b").llm.parse(Even, "{text}", model=server, max_repairs=0)
 
     assert asked_for(sim) == ["json_schema", "json_object"]
+
+
+@pytest.mark.parametrize("how", ["client", "environment"])
+def test_an_address_that_is_not_the_providers_own_has_the_ladder(
+    how: str, sim: Simulator, cache_dir: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim.set(answers=lambda request: GOOD, rungs=("none",))
+    url = sim.base_url("compatible")
+    if how == "client":
+        pllm.configure(clients={"own": openai.AsyncOpenAI(api_key="k", base_url=url)})
+    else:
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+    model = "own:small" if how == "client" else "openai:small"
+
+    out = words(*map(str, range(10))).llm.parse(Fact, "{text}", model=model)
+
+    assert out["score"].tolist() == [3] * 10
+    assert "prompt" in asked_for(sim)
+
+
+@pytest.mark.parametrize(
+    ("maker", "address", "names", "own"),
+    [
+        ("openai", "", (), True),
+        ("openai", "https://eu.api.openai.com/v1", (), True),
+        ("openai", "https://mine.openai.azure.com/openai", (), True),
+        ("openai", "http://localhost:4000", ("AsyncAzureOpenAI",), True),
+        ("openai", "https://openrouter.ai/api/v1", (), False),
+        ("openai", "https://api.openai.com.example.org/v1", (), False),
+        ("anthropic", "https://api.anthropic.com", (), True),
+        ("anthropic", "http://localhost:4000", (), False),
+        ("google", "https://generativelanguage.googleapis.com", (), True),
+    ],
+)
+def test_which_addresses_are_a_providers_own(maker: str, address: str, names: tuple[str, ...], own: bool) -> None:
+    assert is_own(maker, address, names) is own
+
+
+def test_a_wrong_address_is_told_as_one(sim: Simulator, cache_dir: object) -> None:
+    address = sim.base_url("compatible").removesuffix("/v1")
+    pllm.configure(servers={"mine": address, "bare": "localhost:8000/v1"})
+
+    with pytest.raises(ProviderRejectedError) as caught:
+        words("a").llm.complete("{text}", model="mine:small")
+    with pytest.raises(UnknownModelError) as bare:
+        words("a").llm.complete("{text}", model="bare:small")
+
+    assert f"nothing answers at {address}/chat/completions" in str(caught.value)
+    assert f"write {address}/v1." in str(caught.value)
+    assert "expected one that begins with http:// or https://" in str(bare.value)
+
+
+def test_a_fine_tuned_model_by_its_bare_name_is_openais(cache_dir: object) -> None:
+    with pytest.raises(MissingKeyError) as caught:
+        words("a").llm.complete("{text}", model="ft:gpt-4o-mini-2024-07-18:acme::abc123")
+
+    assert caught.value.variable == "OPENAI_API_KEY"

@@ -295,8 +295,22 @@ def test_an_address_of_ones_own_is_asked_in_place_of_the_provider(files: Files, 
 
     status = process_api_requests_from_file_sync(config)
 
-    assert status.succeeded == 3
-    assert [request["provider"] for request in sim.requests(10)].count("compatible") == 2
+    # The server alone is asked: a line for somebody else would be billed to another account.
+    assert (status.succeeded, status.failed) == (2, 1)
+    assert [request["provider"] for request in sim.requests(10)] == ["compatible", "compatible"]
+
+
+@pytest.mark.parametrize("elsewhere", [{"model": ANTHROPIC.model}, {"model": GOOGLE.model}])
+def test_a_file_for_a_named_client_bills_no_other_account(
+    files: Files, sim: Simulator, elsewhere: dict[str, Any]
+) -> None:
+    config = files([openai_line(0), bare_line(1, **elsewhere), anthropic_line(2)], client="openai")
+
+    status = process_api_requests_from_file_sync(config)
+
+    assert (status.succeeded, status.failed) == (1, 2)
+    assert [request["provider"] for request in sim.requests(10)] == ["openai"]
+    assert "client is 'openai', whose account alone is billed" in results(config)[1][1][0]
 
 
 def test_responses_are_asked_where_a_line_names_them(files: Files, sim: Simulator) -> None:

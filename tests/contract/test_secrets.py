@@ -17,6 +17,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.redaction import redacted
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.settings import current, resolve
 from pllm_notebook.store import close_stores
@@ -162,6 +163,28 @@ def test_a_key_of_a_client_of_the_callers_own_is_taken_out_of_what_it_is_told(
     assert "Refused" in run.errors["message"][0]
     assert CANARY not in f"{run.errors.to_dict()}{written()}{current()!r}"
     assert in_files(cache_dir) == []
+
+
+@pytest.mark.parametrize("header", ["x-gateway-token", "authorization", "x-anything"])
+def test_a_secret_header_of_a_client_of_the_callers_own_is_taken_out_of_what_it_is_told(
+    cache_dir: Path, written: Callable[[], str], header: str
+) -> None:
+    secret = "canary0header0value0of0long0letters"
+    headers = {header: f"Basic {secret}" if header == "authorization" else secret}
+    with Parrot(400) as parrot:
+        client = openai.AsyncOpenAI(api_key=KEYS["mine"], base_url=parrot.url, default_headers=headers)
+        pllm.configure(clients={"own": client})
+        run, _ = refused("own:m")
+
+    assert "Refused" in run.errors["message"][0]
+    assert CANARY not in f"{run.errors.to_dict()}{written()}{current()!r}"
+    assert in_files(cache_dir) == []
+
+
+def test_the_base64_of_a_login_is_taken_out_by_itself() -> None:
+    login = Address(f"http://somebody:{PASSWORD}@host").headers()["Authorization"].removeprefix("Basic ")
+
+    assert redacted(f"it said {login!r} and {PASSWORD}") == "it said '…' and …"
 
 
 def test_no_function_of_ours_has_a_key_among_its_variables(

@@ -155,6 +155,22 @@ def test_a_missing_key_is_told_by_its_variable_before_anything_is_sent(
     assert sim.stats().requests == 0
 
 
+def test_a_missing_key_is_told_with_what_needs_none(
+    hosted: Side, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = words(*(f"row {n}" for n in range(20)))
+    frame.head(18).llm.complete("{text}", model=hosted.model)
+    monkeypatch.delenv(hosted.key)
+
+    with pytest.raises(MissingKeyError) as caught:
+        frame.llm.complete("{text}", model=hosted.model)
+    out = frame.llm.complete("{text}", model=hosted.model, cache="only")
+
+    assert (caught.value.variable, caught.value.kept, caught.value.total) == (hosted.key, 18, 20)
+    assert "18 of 20 rows are answered in the cache: cache='only' gives these without a key" in str(caught.value)
+    assert out["answer"].notna().sum() == 18
+
+
 def test_no_key_is_needed_when_nothing_has_to_be_sent(
     hosted: Side, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

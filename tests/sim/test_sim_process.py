@@ -30,6 +30,16 @@ def client(sim):
     return openai.OpenAI(api_key="k", base_url=sim.base_url("openai"), max_retries=0, timeout=10)
 
 
+def test_the_process_inherits_no_key(monkeypatch):
+    for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "MY_PASSWORD"):
+        monkeypatch.setenv(name, "canary-in-the-environment")
+    with Simulator() as sim:
+        inherited = psutil.Process(sim.pid).environ()
+
+    assert "canary-in-the-environment" not in inherited.values()
+    assert "PATH" in inherited
+
+
 def test_closing_leaves_no_process_and_no_port():
     sim = Simulator()
     with sim, client(sim) as gpt:

@@ -63,6 +63,36 @@ def test_a_wait_until_a_date_is_counted_by_the_providers_own_clock() -> None:
     assert refusals.retry_after_s({"retry-after": "soon"}) is None
 
 
+@pytest.mark.parametrize("year", ["99999", "999999999999999999999", "0000"])
+def test_a_date_of_no_calendar_is_no_word_on_waiting(year: str) -> None:
+    assert refusals.retry_after_s({"retry-after": f"Fri, 31 Dec {year} 23:59:59 GMT"}) in (None, 0.0)
+    assert refusals.seconds(f"{year[:4]}-12-31T23:59:59+99:99") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind"),
+    [
+        (400, "Your credit balance is too low to access the API.", FailureKind.QUOTA),
+        (403, "Insufficient credits. Add more.", FailureKind.QUOTA),
+        (429, "You have run out of credits.", FailureKind.QUOTA),
+        (429, "You exceeded your current quota.", FailureKind.RATE_LIMIT),
+        (400, "Invalid model name passed in model=gpt-x", FailureKind.UNKNOWN_MODEL),
+        (400, "nobody/nothing is not a valid model ID", FailureKind.UNKNOWN_MODEL),
+        (400, "The model `x` does not exist or you do not have access.", FailureKind.UNKNOWN_MODEL),
+        (400, "API key not valid. Please pass a valid API key.", FailureKind.AUTHENTICATION),
+        (400, "Invalid value for temperature", FailureKind.BAD_REQUEST),
+        (403, "Country not supported", FailureKind.PERMISSION),
+        (302, "whatever", FailureKind.REJECTED),
+        (424, "", FailureKind.SERVER),
+        (498, "", FailureKind.SERVER),
+        (499, "", FailureKind.SERVER),
+        (520, "", FailureKind.SERVER),
+    ],
+)
+def test_words_of_account_model_and_key_are_read_under_any_status(status: int, said: str, kind: FailureKind) -> None:
+    assert refusals.failure(RawReply(status, {}, b""), said).kind is kind
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -44,5 +44,9 @@ class Accounts:
         if target.keyless is not None:
             return f"It needs {target.keyless.variable}, which is not set here."
         if target.simulated:
-            return "The simulator that has it is another kernel's, or has ended."
-        return "It was made with another key, client or address than is set here."
+            return f"The simulator that has it is another kernel's, or has ended. {_give_up(job)}"
+        return f"It was made with another key, client or address than is set here. {_give_up(job)}"
+
+
+def _give_up(job: Job) -> str:
+    return f"Where that is gone for good, pllm.jobs().abandon('{job.id[:8]}') lets its rows be asked again."

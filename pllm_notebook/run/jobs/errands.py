@@ -96,7 +96,8 @@ class Errands:
 
     def abandon(self, job: Job) -> Job:
         """Give a job up: its rows may be sent again, and what it still answers is lost. Sends nothing."""
-        return self.wait(lambda: self._told(self.office.driver.abandon(job.id)))
+        reachable = self.office.accounts.of(job) is not None
+        return self.wait(lambda: self._told(self.office.driver.abandon(job.id, reachable=reachable)))
 
     def wait(self, work: Callable[[], Awaitable[T]], stop: Callable[[], object] | None = None) -> T:
         """Run *work* on the engine's loop and wait for its end.

@@ -36,12 +36,13 @@ def resubmit(errands: Errands, job: Job, *, confirm: Confirm = True) -> list[Job
         NotConfirmedError: If nobody said yes. Nothing was sent.
     """
     name = job.id[:8]
+    office = errands.office
     if not job.final:
+        absent = office.accounts.absent(job)
         raise UsageError(
             f"Batch job {name} is {job.state} and has not ended, so it is not known yet which lines failed. "
-            f"Cancel it first, or hurry it. Nothing was sent."
+            f"{absent or 'Cancel it first, or hurry it.'} Nothing was sent."
         )
-    office = errands.office
     journal = office.journal
     desk = errands.wait(lambda: opened(errands, job))
     target = office.accounts.of(job)
