@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pllm_notebook import frames as _accessors  # noqa: F401  # importing it registers df.llm
 from pllm_notebook import redaction, sinks
 from pllm_notebook.exceptions import (
+    PllmError,
+)
+from pllm_notebook.request_errors import (
     APIError,
     AuthenticationError,
     ConfigurationError,
@@ -25,7 +28,6 @@ from pllm_notebook.exceptions import (
     LLMValidationError,
     ModelError,
     ParallelLLMError,
-    PllmError,
     ProcessingError,
     RateLimitError,
 )
@@ -37,12 +39,18 @@ if TYPE_CHECKING:
 
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
     from pllm_notebook.ensemble.config import (
+        ConfigurationManager,
         FrameworkConfig,
         create_default_config,
         create_development_config,
         create_performance_config,
         create_robust_config,
     )
+    from pllm_notebook.ensemble.errors import get_error_info, handle_openai_error, is_retryable_error
+    from pllm_notebook.ensemble.interfaces import Choice, ParallelCompletion, ParsedMessage
+    from pllm_notebook.ensemble.parallel import Beta as ParallelBeta
+    from pllm_notebook.ensemble.parallel import Chat as ParallelChat
+    from pllm_notebook.ensemble.parallel import Completions as ParallelCompletionInterface
     from pllm_notebook.ensemble.parallel import ParallelLLM, create_framework
     from pllm_notebook.frames.jobs import Jobs
     from pllm_notebook.pipeline import Agent as AgentContext
@@ -82,7 +90,9 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "AgentContext",
     "AgentOrchestrator",
     "AuthenticationError",
+    "Choice",
     "ConfigurationError",
+    "ConfigurationManager",
     "DECISION_MAKER_PROMPT",
     "DecisionMakerError",
     "ErrorResponse",
@@ -102,8 +112,13 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "ModelError",
     "OAIApiFromFileConfig",
     "ParallelAIUtilities",
+    "ParallelBeta",
+    "ParallelChat",
+    "ParallelCompletion",
+    "ParallelCompletionInterface",
     "ParallelLLM",
     "ParallelLLMError",
+    "ParsedMessage",
     "PllmError",
     "ProcessingError",
     "RateLimitError",
@@ -121,7 +136,10 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "create_performance_config",
     "create_robust_config",
     "errors",
+    "get_error_info",
+    "handle_openai_error",
     "import_results",
+    "is_retryable_error",
     "jobs",
     "load_ipython_extension",
     "msg_dict_to_anthropic",
@@ -138,10 +156,16 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
 ]
 __version__ = "0.1.0"
 
+# By other names, which are not in `__all__`: a star import must not cover Python's and Pydantic's own.
+TimeoutError = LLMTimeoutError  # noqa: A001
+ValidationError = LLMValidationError
+
 # Names whose modules are loaded when the name is first used; after a colon its name there, where it has another.
 _HOMES = {
     "AgentContext": "pllm_notebook.pipeline:Agent",
     "AgentOrchestrator": "pllm_notebook.pipeline:Session",
+    "Choice": "pllm_notebook.ensemble.interfaces",
+    "ConfigurationManager": "pllm_notebook.ensemble.config",
     "DECISION_MAKER_PROMPT": "pllm_notebook.ensemble",
     "ErrorResponse": "pllm_notebook.pipeline",
     "FrameworkConfig": "pllm_notebook.ensemble.config",
@@ -156,7 +180,12 @@ _HOMES = {
     "MinorTweaks": "pllm_notebook.pipeline",
     "OAIApiFromFileConfig": "pllm_notebook.prompt_lists.files",
     "ParallelAIUtilities": "pllm_notebook.prompt_lists.utilities",
+    "ParallelBeta": "pllm_notebook.ensemble.parallel:Beta",
+    "ParallelChat": "pllm_notebook.ensemble.parallel:Chat",
+    "ParallelCompletion": "pllm_notebook.ensemble.interfaces",
+    "ParallelCompletionInterface": "pllm_notebook.ensemble.parallel:Completions",
     "ParallelLLM": "pllm_notebook.ensemble.parallel",
+    "ParsedMessage": "pllm_notebook.ensemble.interfaces",
     "RequestLimits": "pllm_notebook.prompt_lists.config",
     "Run": "pllm_notebook.run",
     "StructuredTool": "pllm_notebook.tools",
@@ -169,6 +198,9 @@ _HOMES = {
     "create_framework": "pllm_notebook.ensemble.parallel",
     "create_performance_config": "pllm_notebook.ensemble.config",
     "create_robust_config": "pllm_notebook.ensemble.config",
+    "get_error_info": "pllm_notebook.ensemble.errors",
+    "handle_openai_error": "pllm_notebook.ensemble.errors",
+    "is_retryable_error": "pllm_notebook.ensemble.errors",
     "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.dialects",
     "msg_dict_to_google": "pllm_notebook.prompt_lists.dialects",
     "msg_dict_to_oai": "pllm_notebook.prompt_lists.dialects",

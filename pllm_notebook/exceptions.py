@@ -17,11 +17,12 @@
      │   └─ RunInterrupted                Stop or interrupt, seen from an awaiting cell
      ├─ StoreError                        the cache cannot keep what was paid for
      │   └─ UnsafeEntryError              a stored row that we refuse to read
-     └─ ParallelLLMError                  one request through `ParallelLLM`
+     └─ ParallelLLMError                  one request through `ParallelLLM` (in `request_errors`)
          ├─ ConfigurationError (also UsageError)     a setting outside its range; nothing was sent
          ├─ ProcessingError               every processor failed; each with its cause, one of those below
          ├─ DecisionMakerError (also UsageError)     the decision maker cannot be asked; nothing was sent
-         ├─ LLMValidationError            an answer that does not fit the format
+         ├─ LLMValidationError            an answer that does not fit the format; also a UsageError where the
+         │                                request itself cannot be asked, and nothing was sent
          └─ APIError                      the provider did not answer
              ├─ LLMTimeoutError (also TimeoutError)  not in time
              ├─ RateLimitError            too many requests, or a quota
@@ -34,28 +35,16 @@ A row's failure is not an exception but a value: see `records.Failure`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 __all__ = [
-    "APIError",
-    "AuthenticationError",
     "BudgetError",
-    "ConfigurationError",
-    "DecisionMakerError",
-    "FailedProcessor",
-    "LLMTimeoutError",
-    "LLMValidationError",
     "MissingKeyError",
     "MissingPackageError",
-    "ModelError",
     "NameClashError",
     "NotConfirmedError",
-    "ParallelLLMError",
     "PllmError",
-    "ProcessingError",
     "ProviderRejectedError",
-    "RateLimitError",
     "RowError",
     "RunInterrupted",
     "StoppedError",
@@ -284,109 +273,6 @@ class StoreError(PllmError):
 
 class UnsafeEntryError(StoreError):
     """A stored row has a form that this package never writes; it was not read."""
-
-
-class ParallelLLMError(PllmError):
-    """A request through `ParallelLLM` has no answer.
-
-    Attributes:
-        message: What happened, for a person.
-        error_code: What happened, in one word that code may branch on.
-    """
-
-    def __init__(self, message: str, error_code: str = "error") -> None:
-        self.message = message
-        self.error_code = error_code
-        super().__init__(message)
-
-
-class ConfigurationError(ParallelLLMError, UsageError):
-    """A setting that no one reads, or outside its range. Nothing was sent."""
-
-    def __init__(self, message: str, error_code: str = "configuration") -> None:
-        super().__init__(message, error_code)
-
-
-class DecisionMakerError(ParallelLLMError, UsageError):
-    """The decision maker cannot be asked as configured. Nothing was sent.
-
-    One that fails when it is asked raises nothing: the majority's answer stands in, with a warning.
-    """
-
-    def __init__(self, message: str, error_code: str = "decision_maker") -> None:
-        super().__init__(message, error_code)
-
-
-class LLMValidationError(ParallelLLMError):
-    """A reply that came, may have been paid for, and is no answer in the format that was asked for."""
-
-
-class APIError(ParallelLLMError):
-    """The provider did not answer.
-
-    Attributes:
-        status_code: The HTTP status, None where there was no response.
-        retry_after: Seconds that the provider asked us to wait, None for no word.
-    """
-
-    def __init__(
-        self, message: str, error_code: str = "api", *, status_code: int | None = None, retry_after: float | None = None
-    ) -> None:
-        self.status_code = status_code
-        self.retry_after = retry_after
-        super().__init__(message, error_code)
-
-
-class LLMTimeoutError(APIError, TimeoutError):
-    """No reply within the timeout. It may have been paid for. Caught by the built-in `TimeoutError` too."""
-
-
-class RateLimitError(APIError):
-    """Too many requests, or a quota that is used up."""
-
-
-class AuthenticationError(APIError):
-    """There is no key, or the provider refuses it, or what it asks for."""
-
-
-class ModelError(APIError):
-    """The provider has no such model."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedProcessor:
-    """One processor of a `ParallelLLM` request, and why it has no answer.
-
-    Attributes:
-        model: As a person writes it.
-        kind: The failure's kind (see `records.FailureKind`).
-        message: One line for a person.
-        cause: The same as an error.
-    """
-
-    model: str
-    kind: str
-    message: str
-    cause: ParallelLLMError
-
-
-class ProcessingError(ParallelLLMError):
-    """Every processor of a request failed.
-
-    Always this class, whatever they failed with. Where all of them failed alike `error_code` is that
-    kind ("authentication", "timeout", …), else "processing"; the first one's error is `__cause__` too.
-
-    Attributes:
-        failed_processors: In order.
-    """
-
-    def __init__(self, failed_processors: Sequence[FailedProcessor]) -> None:
-        self.failed_processors = list(failed_processors)
-        kinds = {failed.kind for failed in failed_processors}
-        lines = dict.fromkeys(f"{failed.model} ({failed.kind}): {failed.message}" for failed in failed_processors)
-        count = len(failed_processors)
-        said = "The processor failed" if count == 1 else f"All {count} processors failed"
-        super().__init__(f"{said}. " + " | ".join(lines), kinds.pop() if len(kinds) == 1 else "processing")
 
 
 def guess(word: str, known: Iterable[object]) -> str:

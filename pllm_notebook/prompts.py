@@ -82,12 +82,13 @@ def in_words(prompt: Prompt) -> str:
     if isinstance(prompt, Body):
         return orjson.dumps(prompt.fields, default=str).decode()
     if len(prompt.turns) == 1 and prompt.turns[0].role == "user" and prompt.system is None:
-        return _spoken(prompt.turns[0])
-    said = [f"{turn.role}: {_spoken(turn)}" for turn in prompt.turns]
+        return spoken(prompt.turns[0])
+    said = [f"{turn.role}: {spoken(turn)}" for turn in prompt.turns]
     return "\n\n".join(said if prompt.system is None else [f"system: {prompt.system}", *said])
 
 
-def _spoken(turn: Turn) -> str:
+def spoken(turn: Turn) -> str:
+    """Return a turn as a person reads it: its text alone where it is no more than that."""
     parts = [f"[{media.name or media.url or media.mime}]" for media in turn.media]
     if turn.text:
         parts.append(turn.text)

@@ -7,18 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pllm_notebook.callers import Caller
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.completions import OneRequest
 from pllm_notebook.ensemble.config import FrameworkConfig
 from pllm_notebook.ensemble.decisions import Plan
 from pllm_notebook.ensemble.messages import read_messages
 from pllm_notebook.ensemble.questions import plan_for
-from pllm_notebook.exceptions import DecisionMakerError, UsageError
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.providers import Target
 from pllm_notebook.providers.keywords import check_keywords, is_given, provider_fields
 from pllm_notebook.providers.models import CHEAP, refuses_sampling
-from pllm_notebook.run import options_for
+from pllm_notebook.providers.target import digest_of
+from pllm_notebook.request_errors import DecisionMakerError
+from pllm_notebook.run import Ask, options_for
 from pllm_notebook.run.ask import target_for
+from pllm_notebook.run.start import store_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
@@ -38,7 +42,7 @@ def request_for(
     config: FrameworkConfig,
     api_key: Key | None,
     *,
-    messages: Iterable[Any],
+    messages: Iterable[Any] | None,
     response_format: Any,
     model: str | None,
     models: Sequence[str] | None,
@@ -46,12 +50,15 @@ def request_for(
     timeout: float | None,
     extra_body: Mapping[str, Any] | None,
     keywords: Mapping[str, Any],
+    caller: Caller | None = None,
 ) -> tuple[Plan, OneRequest]:
     """Make one request ready (see `ParallelLLM.parse` for what the keywords mean). Sends nothing.
 
     Raises:
         UsageError: When it cannot be asked as written.
     """
+    if model is not None and (not isinstance(model, str) or not model):
+        raise UsageError(f"model is a model's name ('openai:gpt-6-luna'), not {model!r}. Nothing was sent.")
     asked = read_messages(messages)
     response_format = response_format if is_given(response_format) else None
     timeout = timeout if is_given(timeout) else None
@@ -61,10 +68,12 @@ def request_for(
     said = {name: value for name, value in keywords.items() if is_given(value)}
     own = {name: said.pop(name) for name in _OWN if name in said}
     own |= _renamed(said)
+    tools = _tools(said)
+    extras = {name: dict(said.pop(name)) for name in ("extra_headers", "extra_query") if said.get(name)}
     sent = check_keywords({name: value for name, value in said.items() if name not in _RENAMED})
     if models is not None:
         own["models"] = models
-    first = options_for({"model": model or None} | own)
+    first = options_for({"model": model} | own)
     target = target_for(replace(first, model=model or (first.models[0] if first.models else first.model)))
     keys = {} if api_key is None else {target.provider: api_key}
     processors = _in_turn(first.models if models is not None and first.models else (target.label,), config)
@@ -83,16 +92,27 @@ def request_for(
             "pack": None,
             "images": None,
             "tools": None,
+            "tool_choice": None,
+            "parallel_tool_calls": None,
+            "run_tools": False,
             "timeout_s": config.timeout if timeout is None else timeout,
             "max_retries": config.max_retries,
             "progress": False,
         }
         | ({} if extra_body is None else {"extra_body": extra_body})
+        | tools
     )
+    headers, query = extras.get("extra_headers", {}), extras.get("extra_query", {})
 
     def member(options: Options) -> Options:
         fields = provider_fields(target_for(options, keys), sent, options.extra_body)
-        return replace(options, extra_body=fields)
+        # An answer is kept by all that may change it; the headers themselves are kept nowhere.
+        salt = f"{options.salt}+{digest_of(headers, query)}" if extras else options.salt
+        return replace(options, extra_body=fields, salt=salt)
+
+    def extended(ask: Ask) -> None:
+        if extras:
+            ask.target = ask.target.with_extras(headers, query)
 
     plan = plan_for(
         options,
@@ -103,8 +123,25 @@ def request_for(
         own=member,
         reasoning=pass_reasoning,
         tolerant=True,
+        calls=bool(tools),
+        extended=extended,
+        called_by=caller,
     )
-    return plan, OneRequest(asked.prompt, "text" if output is None else output.name, keys.values())
+    store = None if options.cache == "off" else store_for(options)
+    return plan, OneRequest(asked.prompt, "text" if output is None else output.name, keys.values(), store)
+
+
+def _tools(said: dict[str, Any]) -> dict[str, Any]:
+    """Take the keywords of tools out of *said*, and return them as options of ours."""
+    tools, choice = said.pop("tools", None), said.pop("tool_choice", None)
+    parallel = said.pop("parallel_tool_calls", None)
+    if not tools:
+        return {}
+    if isinstance(choice, Mapping):  # {"type": "function", "function": {"name": …}}
+        function = choice.get("function")
+        choice = function.get("name") if isinstance(function, Mapping) else choice.get("name")
+    given = {"tools": list(tools), "tool_choice": choice, "parallel_tool_calls": parallel}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from pydantic import TypeAdapter
 
+from pllm_notebook.conversation import Dialogue
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.course import EnsembleCourse
-from pllm_notebook.exceptions import (
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure, FailureKind, Usage
+from pllm_notebook.request_errors import (
     APIError,
     AuthenticationError,
     FailedProcessor,
@@ -20,12 +24,14 @@ from pllm_notebook.exceptions import (
     ParallelLLMError,
     RateLimitError,
 )
-from pllm_notebook.records import Failure, FailureKind, Usage
 from pllm_notebook.run import Run, WholePrompts
+from pllm_notebook.schema import OutputType
+from pllm_notebook.tools import Called
 
 if TYPE_CHECKING:
     from openai.types import CompletionUsage
-    from openai.types.chat import ParsedChatCompletion
+
+    from pllm_notebook.ensemble.interfaces import ParallelCompletion
 
 __all__ = ["OneRequest", "course_of", "error_of"]
 
@@ -60,46 +66,57 @@ class OneRequest(WholePrompts):
     """A prompt as the one row of a run (see `run.Rows`); the result is a completion, None where there is no answer.
 
     Args:
-        prompt: What the user said last.
+        prompt: What was said last: a text, or a turn that shows media or has results of tools.
         label: A few words for the display.
         keys: What no message may hold: a provider may repeat a key when it refuses it.
+        store: Where replies are kept, None for nowhere.
     """
 
     total = 1
 
-    def __init__(self, prompt: str, label: str, keys: Iterable[Key] = ()) -> None:
+    def __init__(
+        self, prompt: str | Dialogue, label: str, keys: Iterable[Key] = (), store: Store | None = None
+    ) -> None:
         self.label = label
+        self._store = store
         self._prompt = prompt
         self._keys = [key for key in keys if key]
 
-    def prompts(self, rows: range) -> list[str]:
+    def prompts(self, rows: range) -> list[str | Dialogue]:
         """Give the prompt."""
         return [self._prompt for _ in rows]
 
-    def assemble(self, run: Run) -> ParsedChatCompletion[Any] | None:
-        """Give the completion."""
+    def assemble(self, run: Run) -> ParallelCompletion | None:
+        """Return the completion."""
         course = course_of(run)
         outcome = run.ledger.outcome(0)
         if outcome is None or outcome.failure is not None:
             return None
         # Imported on use, as every SDK is: only who asks for OpenAI's words needs them.
-        from openai.types.chat import ParsedChatCompletion, ParsedChatCompletionMessage, ParsedChoice
+        from pllm_notebook.ensemble.interfaces import Choice, ParallelCompletion, ParsedMessage
 
         about = _about(course)
-        output = course.plan.output
-        text, parsed = outcome.value, None
-        if output is not None:
-            parsed = outcome.value
-            text = TypeAdapter(output.kind).dump_json(parsed, by_alias=True, warnings=False).decode()
-        message = ParsedChatCompletionMessage[Any](role="assistant", content=text, parsed=parsed)
-        return ParsedChatCompletion[Any](
+        finish, message = _said(outcome.value, course.plan.output)
+        choice = Choice(finish_reason=finish, message=ParsedMessage(**message), logprobs=self._logprobs(course))
+        return ParallelCompletion(
             id=about["request_id"] or f"pllm-{run.id}",
             created=int(about["created_at"]),
             model=about["asked"] if about["asked"].startswith("sim:") else about["model"] or about["asked"],
-            object="chat.completion",
-            choices=[ParsedChoice[Any](index=0, finish_reason="stop", message=message)],
+            choices=[choice],
             usage=_usage(outcome.usage),
         )
+
+    def _logprobs(self, course: EnsembleCourse) -> Any:
+        """Return the log probabilities of the chosen reply as it had them, None where there are none."""
+        chosen = course.decisions[0].chosen
+        if chosen is None or not course.plan.members[chosen].ask.options.extra_body.get("logprobs"):
+            return None
+        sample = course.outcomes(0)[chosen]
+        assert sample is not None
+        key = sample.last or sample.key
+        entry = sample.entry or (None if self._store is None else self._store.get_many([key]).get(key))
+        choices = None if entry is None else orjson.loads(entry.raw).get("choices")
+        return choices[0].get("logprobs") if choices else None
 
     def errors(self, run: Run) -> list[FailedProcessor]:
         """Give the processors that have no answer, in order."""
@@ -108,7 +125,7 @@ class OneRequest(WholePrompts):
         for member, outcome in zip(course.plan.members, course.outcomes(0), strict=True):
             if outcome is not None and outcome.failure is not None:
                 cause = error_of(replace(outcome.failure, message=self.hidden(outcome.failure.message)))
-                failed.append(FailedProcessor(member.model, cause.error_code, cause.message, cause))
+                failed.append(FailedProcessor(member.model, cause.kind, cause.message, cause))
         return failed
 
     def hidden(self, text: str) -> str:
@@ -125,12 +142,33 @@ def course_of(run: Run) -> EnsembleCourse:
 
 
 def error_of(failure: Failure) -> ParallelLLMError:
-    """Give a failure as an error, its kind as the `error_code`."""
-    code = str(failure.kind)
+    """Return a failure as an error."""
     kind = _API.get(failure.kind)
     if kind is not None:
-        return kind(failure.message, code, status_code=failure.status, retry_after=failure.retry_after_s)
-    return (LLMValidationError if failure.kind in _INVALID else ParallelLLMError)(failure.message, code)
+        return kind(failure.message, failure.status, failure.retry_after_s, kind=str(failure.kind))
+    return (LLMValidationError if failure.kind in _INVALID else ParallelLLMError)(
+        failure.message, kind=str(failure.kind)
+    )
+
+
+def _said(value: Any, output: OutputType | None) -> tuple[str, dict[str, Any]]:
+    """Return the reason for a reply's end, and the fields of its message."""
+    if isinstance(value, Called):
+        from openai.types.chat.parsed_function_tool_call import ParsedFunction, ParsedFunctionToolCall
+
+        calls = [
+            ParsedFunctionToolCall(
+                id=call.id,
+                type="function",
+                function=ParsedFunction(name=call.name, arguments=call.text, parsed_arguments=call.args),
+            )
+            for call in value.calls
+        ]
+        return "tool_calls", {"content": value.text or None, "tool_calls": calls}
+    if output is None:
+        return "stop", {"content": value}
+    text = TypeAdapter(output.kind).dump_json(value, by_alias=True, warnings=False).decode()
+    return "stop", {"content": text, "parsed": value}
 
 
 def _about(course: EnsembleCourse) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT
-from pllm_notebook.exceptions import ConfigurationError, guess
+from pllm_notebook.exceptions import guess
+from pllm_notebook.request_errors import ConfigurationError
 
 __all__ = [
     "DECISION_MAKER_PROMPT",
+    "ConfigurationManager",
     "FrameworkConfig",
     "changed",
     "create_default_config",
@@ -23,7 +25,7 @@ __all__ = [
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FrameworkConfig:
     """The settings of a `ParallelLLM`. `update_config` gives it another one.
 
@@ -38,7 +40,8 @@ class FrameworkConfig:
         decision_maker_prompt: Its instruction. Marks for each candidate and the answer are asked for in any case.
         enable_logging: Whether requests are reported to the logger "pllm_notebook": how many processors answered
             and how it was decided, never contents or keys.
-        log_level: The level which that logger gets. What shows its lines is the program's own logging setup.
+        log_level: The level which that logger gets. Its lines go where the program's own logging setup sends them;
+            in a program without one, to standard error.
 
     Raises:
         ConfigurationError: For a value outside its range. Nothing was sent.
@@ -71,7 +74,35 @@ class FrameworkConfig:
         """Give the settings as plain values, the instruction by its length alone."""
         told = self.decision_maker_prompt
         kind = "default" if told == DECISION_MAKER_PROMPT else "own"
-        return asdict(self) | {"decision_maker_prompt": f"{kind}, {len(told):,} characters"}
+        shown = {"decision_maker_prompt": f"{kind}, {len(told):,} characters", "logging_enabled": self.enable_logging}
+        return asdict(self) | shown
+
+
+class ConfigurationManager:
+    """The settings in force, and how they are changed.
+
+    Args:
+        config: To begin with; None for the defaults.
+    """
+
+    def __init__(self, config: FrameworkConfig | None = None) -> None:
+        self.config = FrameworkConfig() if config is None else config
+
+    def update_config(self, **values: Any) -> None:
+        """Change settings.
+
+        Raises:
+            ConfigurationError: For a name that is no setting, or a value outside its range; nothing is changed then.
+        """
+        self.config = changed(self.config, values)
+
+    def get_config(self) -> FrameworkConfig:
+        """Return the settings in force."""
+        return self.config
+
+    def get_config_summary(self) -> dict[str, Any]:
+        """Return the settings in force as plain values."""
+        return self.config.summary()
 
 
 def changed(config: FrameworkConfig, values: Mapping[str, Any]) -> FrameworkConfig:

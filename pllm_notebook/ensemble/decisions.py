@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from pllm_notebook.ensemble.reasoning import Reasoned
 from pllm_notebook.ensemble.verdicts import scores_of, shown_order
-from pllm_notebook.ensemble.votes import Tally, Vote
+from pllm_notebook.ensemble.votes import Tally, Vote, identity
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Ask, Outcome
 from pllm_notebook.run.user_code import THREADS
 from pllm_notebook.schema import OutputType
+from pllm_notebook.tools import Called
 
 __all__ = ["Decision", "How", "Member", "Plan", "decide"]
 
@@ -61,7 +62,9 @@ class Plan:
     tolerant: bool = False
 
     def answer(self, value: Any) -> Any:
-        """Give a member's answer in the caller's type."""
+        """Return a member's answer in the caller's type; what it called, where it called tools in its place."""
+        if isinstance(value, Called):
+            return value if value.calls else value.text
         return value if self.reasoned is None else self.reasoned.answer(value)
 
     def reasonings(self, values: Sequence[Any]) -> list[str | None]:
@@ -106,7 +109,10 @@ def decide(
     answered = [at for at, outcome in enumerate(outcomes) if outcome.failure is None]
     if not answered:
         return _none(outcomes), Decision("failed", None)
-    tally = Tally(plan.output, [plan.answer(outcomes[at].value) for at in answered])
+    values = [plan.answer(outcomes[at].value) for at in answered]
+    if any(isinstance(value, Called) for value in values):
+        return _by_calls(values, outcomes, answered)
+    tally = Tally(plan.output, values)
     if callable(plan.decide):
         return _by_function(plan.decide, tally, outcomes, answered, plan.members[0].ask.options.validator_timeout_s)
     how: How = "only" if len(answered) == 1 else "agreed" if tally.unanimous else "vote"
@@ -128,6 +134,21 @@ def decide(
         value, at = tally.majority(plan.vote)
     decision = Decision(how, None if at is None else answered[at], tally.agreement, tally.whole, scores, trouble)
     return _outcome(value, None, outcomes, further), decision
+
+
+def _by_calls(values: Sequence[Any], outcomes: Sequence[Outcome], answered: Sequence[int]) -> tuple[Outcome, Decision]:
+    """Choose what most members did, where some called tools: which tools with which arguments, or which answer.
+
+    No judge is asked: what is called next is the program's to decide, and a call has no other wording.
+    """
+    said = [
+        identity([(call.name, call.args) for call in value.calls] if isinstance(value, Called) else [value])
+        for value in values
+    ]
+    most, times = Counter(said).most_common(1)[0]
+    at = said.index(most)
+    how: How = "only" if len(said) == 1 else "agreed" if times == len(said) else "vote"
+    return _outcome(values[at], None, outcomes, None), Decision(how, answered[at], (), times / len(said))
 
 
 def _by_function(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pllm_notebook.conversation import Dialogue, Turn
 from pllm_notebook.ensemble.deciding import Deciding
 from pllm_notebook.ensemble.decisions import Plan
 from pllm_notebook.ensemble.members import Members
@@ -94,11 +95,14 @@ class Further:
             return None
         return sum(cost for cost in costs if cost is not None) / sent * calls
 
-    def _ballot(self, call: int) -> str:
+    def _ballot(self, call: int) -> str | Dialogue:
         plan, question = self._plan, self._members.question(call)
         values = [outcome.value for outcome in self._members.answers(call) if outcome.failure is None]
         tally = Tally(plan.output, [plan.answer(value) for value in values])
         asked = plan.members[0].ask
         *history, _ = asked.dialogue(question).turns
         instruction = self._members.instruction(call)
-        return ballot(question, instruction, tally, reasonings=plan.reasonings(values), history=history)
+        told = ballot(question, instruction, tally, reasonings=plan.reasonings(values), history=history)
+        # A judge that cannot see what the others saw could only guess.
+        shown = self._members.media(call)
+        return Dialogue((Turn("user", told, shown),)) if shown else told

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from pllm_notebook.conversation import Dialogue, Prompt
+from pllm_notebook.conversation import Dialogue, Media, Prompt
 from pllm_notebook.ensemble.decisions import Plan
 from pllm_notebook.prompts import in_words
 from pllm_notebook.records import Failure, FailureKind
@@ -89,6 +89,14 @@ class Members:
         """Return the instruction that *call* went with: its row's own, else the question's. From any thread."""
         prompt, common = self._prompt(call), self._plan.members[0].ask.system
         return prompt.system or common if isinstance(prompt, Dialogue) else common
+
+    def media(self, call: int) -> tuple[Media, ...]:
+        """Return what *call* shows, in order, from its history on. From any thread."""
+        prompt = self._prompt(call)
+        if not isinstance(prompt, str | Dialogue):
+            return ()
+        turns = self._plan.members[0].ask.dialogue(prompt).turns
+        return tuple(each for turn in turns for each in turn.media)
 
     def _prompt(self, call: int) -> Prompt:
         row = self.ledger.first_row[call]

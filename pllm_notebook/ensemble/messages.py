@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pllm_notebook.conversation import Turn
+from pllm_notebook.conversation import Dialogue, Turn
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages import dialogue_of
 
 __all__ = ["Conversation", "read_messages"]
 
@@ -24,29 +25,33 @@ class Conversation:
     Attributes:
         system: The instruction, None for none.
         history: Turns before the last, in order; roles alternate.
-        prompt: What the user said last.
+        prompt: What was said last: the user's text; a turn with media, or with results of tools.
     """
 
     system: str | None
     history: tuple[Turn, ...]
-    prompt: str
+    prompt: str | Dialogue
 
 
-def read_messages(messages: Iterable[Any]) -> Conversation:
+def read_messages(messages: Iterable[Any] | None) -> Conversation:
     """Read messages.
 
     Those of "system" and "developer" become one instruction, wherever they stand. Consecutive messages of one
     role become one turn, with a blank line between, since not every provider takes turns that do not alternate.
 
     Args:
-        messages: Mappings, or the message objects of OpenAI's client.
+        messages: Mappings, or the message objects of OpenAI's client; where they show media or call tools, in
+            OpenAI's, Anthropic's or Google's words.
 
     Raises:
-        UsageError: For a part that is no text, a role or field that is not carried, or where the last message is
-            not the user's. Nothing was sent.
+        UsageError: For a role, part or field that is not carried, or where the last message is neither the user's
+            nor the result of a tool. Nothing was sent.
     """
-    if isinstance(messages, (str, bytes, Mapping)):
+    if messages is None or isinstance(messages, (str, bytes, Mapping)):
         raise UsageError("messages is a list of {'role': …, 'content': …}. Nothing was sent.")
+    messages = list(messages)
+    if any(_is_more_than_text(message) for message in messages):
+        return _conversation(dialogue_of(messages))
     system: list[str] = []
     turns: list[Turn] = []
     for at, message in enumerate(messages):
@@ -67,6 +72,27 @@ def read_messages(messages: Iterable[Any]) -> Conversation:
     if not turns or turns[-1].role != "user":
         raise UsageError("The last of the messages must be the user's: that is what is answered. Nothing was sent.")
     return Conversation("\n\n".join(system) if system else None, tuple(turns[:-1]), turns[-1].text)
+
+
+def _conversation(dialogue: Dialogue) -> Conversation:
+    *history, last = dialogue.turns or (Turn("assistant", ""),)
+    if last.role == "assistant":
+        raise UsageError(
+            "The last of the messages must be the user's, or the result of a tool: that is what is answered. "
+            "Nothing was sent."
+        )
+    alone = last == Turn("user", last.text)
+    return Conversation(dialogue.system, tuple(history), last.text if alone else Dialogue((last,)))
+
+
+def _is_more_than_text(message: Any) -> bool:
+    fields = message if isinstance(message, Mapping) else getattr(message, "__dict__", {})
+    if fields.get("role") in ("tool", "function", "model") or fields.get("tool_calls") or "parts" in fields:
+        return True
+    content = fields.get("content")
+    parts = content if isinstance(content, (list, tuple)) else ()
+    kinds = [part.get("type") if isinstance(part, Mapping) else type(part).__name__ for part in parts]
+    return any(kind != "text" for kind in kinds)
 
 
 def _fields(message: Any, at: int) -> Mapping[str, Any]:

@@ -7,22 +7,25 @@ is asked again that is in the cache, and each sample is an entry of its own.
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pllm_notebook.callers import Caller, caller
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.asking import request_for
 from pllm_notebook.ensemble.completions import OneRequest, course_of
-from pllm_notebook.ensemble.config import FrameworkConfig, changed, create_default_config
+from pllm_notebook.ensemble.config import ConfigurationManager, FrameworkConfig, changed, create_default_config
+from pllm_notebook.ensemble.errors import as_request_errors
+from pllm_notebook.ensemble.logs import show_log
 from pllm_notebook.ensemble.questions import submit
-from pllm_notebook.exceptions import ConfigurationError, ProcessingError, UsageError
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.request_errors import ConfigurationError, ProcessingError
 from pllm_notebook.run import Run
 
 if TYPE_CHECKING:
-    from openai.types.chat import ParsedChatCompletion
+    from pllm_notebook.ensemble.interfaces import ParallelCompletion
 
-__all__ = ["ParallelLLM", "create_framework"]
+__all__ = ["Beta", "Chat", "Completions", "ParallelLLM", "create_framework"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -32,6 +35,38 @@ _DECIDED = {
     "judge": "the decision maker",
     "fallback": "the majority, since the decision maker failed",
 }
+
+
+class Request(NamedTuple):
+    """One request as it was made.
+
+    Attributes:
+        caller: The line that made it.
+        model: As for `ParallelLLM.parse`.
+        messages: Likewise.
+        response_format: Likewise.
+        pass_reasoning: Likewise.
+        keywords: Likewise.
+    """
+
+    caller: Caller
+    model: str | None
+    messages: Iterable[Any] | None
+    response_format: Any
+    pass_reasoning: bool
+    keywords: Mapping[str, Any]
+
+
+class Answered(NamedTuple):
+    """A request that has an answer.
+
+    Attributes:
+        value: The answer.
+        run: Its run, which has the completion.
+    """
+
+    value: Any
+    run: Run
 
 
 class ParallelLLM:
@@ -54,6 +89,7 @@ class ParallelLLM:
         ConfigurationError: For an empty key, or a config that is none. Nothing was sent.
 
     Attributes:
+        config_manager: The settings in force.
         chat: `chat.completions.parse(…)`, as in OpenAI's client.
         beta: `beta.chat.completions.parse(…)`, where that client had it before.
     """
@@ -69,50 +105,63 @@ class ParallelLLM:
                 f"config is a FrameworkConfig, not {type(config).__name__}; create_framework(…) takes single settings. "
                 f"Nothing was sent."
             )
-        self._config = create_default_config() if config is None else config
+        self.config_manager = ConfigurationManager(config)
         self.chat = Chat(self)
         self.beta = Beta(self.chat)
         self._set_level()
 
     def __repr__(self) -> str:
-        config = self._config
+        config = self.config
         return f"<ParallelLLM of {config.num_processors} processors, {config.timeout:g} s each>"
 
-    async def parse(
-        self, *, messages: Iterable[Any], model: str | None = None, response_format: Any = None, **keywords: Any
-    ) -> Any:
-        """Give the answer itself, as an instance of *response_format*. Sends and pays, but for what is in the cache.
+    def parse(
+        self,
+        model: str | None = None,
+        messages: Iterable[Any] | None = None,
+        response_format: Any = None,
+        pass_reasoning: bool = False,
+        **keywords: Any,
+    ) -> Coroutine[Any, Any, Any]:
+        """Return, awaited, the answer itself, as an instance of *response_format*.
+
+        Sends and pays, but for what is in the cache.
 
         Args:
-            messages: Of roles system, developer, user and assistant, as mappings or as the client's own objects; text
-                alone, the last one the user's.
             model: `provider:name`, or a bare name whose provider shows. None for the configured model.
+            messages: Of roles system, developer, user, assistant and tool, as mappings or as the client's own objects,
+                in OpenAI's, Anthropic's or Google's words, images and documents among them. The last is the user's,
+                or the result of a tool.
             response_format: A Pydantic model or any type that Pydantic can validate. None for plain text.
+            pass_reasoning: Whether a sample writes down its reasoning before it answers. The decision maker sees it,
+                the result does not have it.
             **keywords: What OpenAI's client takes (temperature, max_tokens, top_p, stop, seed, reasoning_effort,
-                timeout in seconds, extra_body, …), in that client's words for every provider; and
+                timeout in seconds, extra_body, extra_headers, extra_query, logprobs, tools, tool_choice,
+                parallel_tool_calls, …), in that client's words for every provider; and
 
                 - models: Several models in place of *model*: the processors take them in turn, each at least once.
-                - pass_reasoning: Whether a sample writes down its reasoning before it answers. The decision maker
-                  sees it, the result does not have it.
                 - cache, salt, max_cost_usd: As for `df.llm.parse`.
 
         Returns:
-            The answer, or its text where there is no format.
+            The answer, or its text where there is no format. Where *tools* were offered and most processors called
+            some, `tools.Called`: the calls that most of them made, which nobody has run.
 
         Raises:
-            ProcessingError: When every processor failed, with the cause of each.
-            UsageError: When it cannot be asked as written: a keyword that the provider has no equal of, an image.
-                Nothing was sent.
+            ProcessingError: When every processor failed, with the cause of each; when the request was stopped.
+            LLMValidationError: When it cannot be asked as written, such as for a keyword that the provider has no
+                equal of. It is a `UsageError` too. Nothing was sent.
         """
-        return self._answer(await self._ended(messages, model, response_format, keywords))
+        return self._value(Request(caller(), model, messages, response_format, pass_reasoning, keywords))
 
     def parse_sync(
-        self, *, messages: Iterable[Any], model: str | None = None, response_format: Any = None, **keywords: Any
+        self,
+        model: str | None = None,
+        messages: Iterable[Any] | None = None,
+        response_format: Any = None,
+        pass_reasoning: bool = False,
+        **keywords: Any,
     ) -> Any:
-        """Give what `parse` gives, without await: for a cell or script. An interrupt cancels the request."""
-        run = self._start(messages, model, response_format, keywords)
-        run.wait()
-        return self._answer(run)
+        """Return what `parse` does, without await: for a cell or script. An interrupt cancels the request."""
+        return self._waited(Request(caller(), model, messages, response_format, pass_reasoning, keywords)).value
 
     def update_config(self, **values: Any) -> FrameworkConfig:
         """Change settings, from the next request on.
@@ -120,50 +169,62 @@ class ParallelLLM:
         Raises:
             ConfigurationError: For a name that is no setting, or a value outside its range; nothing is changed then.
         """
-        self._config = changed(self._config, values)
+        self.config_manager.update_config(**values)
         self._set_level()
-        return self._config
+        return self.config
+
+    @property
+    def config(self) -> FrameworkConfig:
+        """The settings in force."""
+        return self.config_manager.config
 
     def get_config(self) -> FrameworkConfig:
-        """Give the settings in force."""
-        return self._config
+        """Return the settings in force."""
+        return self.config
 
     def get_config_summary(self) -> dict[str, Any]:
-        """Give the settings in force as plain values, and whether there is a key of this framework's own."""
-        return self._config.summary() | {"api_key": "environment" if self._api_key is None else "given"}
+        """Return the settings in force as plain values, and whether there is a key of this framework's own."""
+        return self.config.summary() | {"api_key": "environment" if self._api_key is None else "given"}
 
     def _set_level(self) -> None:
-        if self._config.enable_logging:
-            logger.setLevel(self._config.log_level)
+        if self.config.enable_logging:
+            show_log(self.config.log_level)
 
-    def _start(
-        self, messages: Iterable[Any], model: str | None, response_format: Any, keywords: Mapping[str, Any]
-    ) -> Run:
-        rest = dict(keywords)
+    async def _value(self, request: Request) -> Any:
+        return (await self._awaited(request)).value
+
+    async def _awaited(self, request: Request) -> Answered:
+        with as_request_errors():
+            run = self._start(request)
+            await run.until_ended()
+            return self._answer(run, request.caller)
+
+    def _waited(self, request: Request) -> Answered:
+        with as_request_errors():
+            run = self._start(request)
+            run.wait()
+            return self._answer(run, request.caller)
+
+    def _start(self, request: Request) -> Run:
+        rest = dict(request.keywords)
         models: Sequence[str] | None = rest.pop("models", None)
         plan, rows = request_for(
-            self._config,
+            self.config,
             self._api_key,
-            messages=messages,
-            response_format=response_format,
-            model=model,
+            messages=request.messages,
+            response_format=request.response_format,
+            model=request.model,
             models=models,
-            pass_reasoning=bool(rest.pop("pass_reasoning", False)),
+            pass_reasoning=bool(request.pass_reasoning),
             timeout=rest.pop("timeout", None),
             extra_body=rest.pop("extra_body", None),
             keywords=rest,
+            caller=request.caller,
         )
         return submit(plan, rows)
 
-    async def _ended(
-        self, messages: Iterable[Any], model: str | None, response_format: Any, keywords: Mapping[str, Any]
-    ) -> Run:
-        run = self._start(messages, model, response_format, keywords)
-        await run.until_ended()
-        return run
-
-    def _answer(self, run: Run) -> Any:
-        """Give the answer of a run that has ended, or raise what kept it from having one. Called by who is called."""
+    def _answer(self, run: Run, caller: Caller) -> Answered:
+        """Return the answer of a run that has ended, or raise what kept it from having one."""
         course, rows = course_of(run), run.rows
         assert isinstance(rows, OneRequest)
         if course.error is not None or run.state == "cancelled":
@@ -183,59 +244,73 @@ class ParallelLLM:
             _DECIDED.get(decision.how, "nobody"),
         )
         for one in failed:
-            self._log(logging.DEBUG, "%s failed: %s", one.model, one.kind)
+            self._log(logging.WARNING, "%s failed: %s", one.model, one.kind)
         if outcome.failure is not None:
-            raise ProcessingError(failed) from failed[0].cause
+            raise ProcessingError.of(failed) from failed[0].cause
         if decision.trouble:
             told = f"The decision maker failed, and the majority's answer stands. {rows.hidden(decision.trouble)}"
             self._log(logging.WARNING, "%s", "The decision maker failed, and the majority's answer stands")
-            warnings.warn(told, stacklevel=3)
+            caller.warn(told)
         if course.unsaved:
-            warnings.warn(f"{course.unsaved} answers could not be saved to the cache.", stacklevel=3)
-        return outcome.value
+            caller.warn(f"{course.unsaved} answers could not be saved to the cache.")
+        return Answered(outcome.value, run)
 
     def _log(self, level: int, message: str, *values: Any) -> None:
-        if self._config.enable_logging:
+        if self.config.enable_logging:
             logger.log(level, message, *values)
 
 
 class Completions:
-    """`parse` as OpenAI's client has it, giving the whole completion."""
+    """`parse` as OpenAI's client has it, returning the whole completion."""
 
     def __init__(self, framework: ParallelLLM) -> None:
         self._framework = framework
 
-    async def parse(
-        self, *, messages: Iterable[Any], model: str | None = None, response_format: Any = None, **keywords: Any
-    ) -> ParsedChatCompletion[Any]:
-        """Give the completion: the answer in `choices[0].message.parsed`, its text in `.content`.
+    def parse(
+        self,
+        model: str | None = None,
+        messages: Iterable[Any] | None = None,
+        response_format: Any = None,
+        pass_reasoning: bool = False,
+        **keywords: Any,
+    ) -> Coroutine[Any, Any, ParallelCompletion]:
+        """Return, awaited, the completion: the answer in `choices[0].message.parsed`, its text in `.content`.
 
-        `id`, `model` and `created` are of the reply that was chosen, or of the decision maker's where it wrote the
-        answer itself. `usage` is the sum over all replies that led to it, samples, repairs and decision, whether
-        they were paid for now or are from the cache; None where a server counts no tokens.
+        It is OpenAI's own `ParsedChatCompletion`. `id`, `model` and `created` are of the reply that was chosen, or of
+        the decision maker's where it wrote the answer itself; `logprobs`, where they were asked for, of the chosen
+        reply, and None where the decision maker wrote the answer. Where most processors called tools, these are
+        `message.tool_calls`. `usage` is the sum over all replies that led to it, samples, repairs and decision,
+        whether they were paid for now or are from the cache; None where a server counts no tokens.
 
         Args:
-            messages: As for `ParallelLLM.parse`.
-            model: Likewise.
+            model: As for `ParallelLLM.parse`.
+            messages: Likewise.
             response_format: Likewise.
+            pass_reasoning: Likewise.
             **keywords: Likewise.
 
         Raises:
             ProcessingError: When every processor failed, refusals included, with the cause of each.
-            UsageError: When it cannot be asked as written. Nothing was sent.
+            LLMValidationError: When it cannot be asked as written. Nothing was sent.
         """
-        run = await self._framework._ended(messages, model, response_format, keywords)
-        self._framework._answer(run)
-        return run.to_frame()  # type: ignore[no-any-return]
+        return self._completion(Request(caller(), model, messages, response_format, pass_reasoning, keywords))
 
     def parse_sync(
-        self, *, messages: Iterable[Any], model: str | None = None, response_format: Any = None, **keywords: Any
-    ) -> ParsedChatCompletion[Any]:
-        """Give what `parse` gives, without await."""
-        run = self._framework._start(messages, model, response_format, keywords)
-        run.wait()
-        self._framework._answer(run)
-        return run.to_frame()  # type: ignore[no-any-return]
+        self,
+        model: str | None = None,
+        messages: Iterable[Any] | None = None,
+        response_format: Any = None,
+        pass_reasoning: bool = False,
+        **keywords: Any,
+    ) -> ParallelCompletion:
+        """Return what `parse` does, without await."""
+        request = Request(caller(), model, messages, response_format, pass_reasoning, keywords)
+        completion: ParallelCompletion = self._framework._waited(request).run.to_frame()
+        return completion
+
+    async def _completion(self, request: Request) -> ParallelCompletion:
+        completion: ParallelCompletion = (await self._framework._awaited(request)).run.to_frame()
+        return completion
 
 
 class Chat:

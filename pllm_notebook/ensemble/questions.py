@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+from pllm_notebook.callers import Caller, caller
 from pllm_notebook.conversation import Turn
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.course import EnsembleCourse
@@ -75,6 +75,9 @@ def plan_for(
     own: Callable[[Options], Options] | None = None,
     reasoning: bool = False,
     tolerant: bool = False,
+    calls: bool = False,
+    extended: Callable[[Ask], None] | None = None,
+    called_by: Caller | None = None,
 ) -> Plan:
     """Make an ensemble's plan.
 
@@ -88,12 +91,15 @@ def plan_for(
         own: Makes one member's options of the common ones with its model set, None to take them as they are.
         reasoning: Whether members write down their reasoning before they answer.
         tolerant: See `Plan`.
+        calls: Whether members may call tools in place of an answer, which nobody runs.
+        extended: Called with the question of each member once it is made, None for nothing.
+        called_by: The line that a warning names, None for the nearest one outside this package.
 
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
     """
     how, vote = _how(options, output)
-    make: Callable[..., Ask] = partial(ask_for, instruct=instruct, history=history, keys=keys)
+    make: Callable[..., Ask] = partial(ask_for, instruct=instruct, history=history, keys=keys, calls=calls)
     before = reasoned(output) if reasoning else None
     sampled = output if before is None else before.output
     samples: Counter[str] = Counter()
@@ -107,13 +113,14 @@ def plan_for(
             label = ask.target.label
             if samples[label]:
                 ask = make(asked, sampled, sample=samples[label])
+            if extended is not None:
+                extended(ask)
             members.append(Member(ask, label, samples[label]))
             samples[label] += 1
     if options.temperature == 0 and max(samples.values()) > 1:
-        warnings.warn(
+        (called_by or caller()).warn(
             "Several samples of one model at temperature 0 are nearly always one answer, paid several times: leave "
-            "the temperature out, or give several models.",
-            stacklevel=2,
+            "the temperature out, or give several models."
         )
     further = None
     if how == "judge":

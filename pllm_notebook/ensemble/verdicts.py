@@ -20,6 +20,7 @@ from pydantic_core import to_jsonable_python
 
 from pllm_notebook.conversation import Turn
 from pllm_notebook.ensemble.votes import Tally, identity
+from pllm_notebook.prompts import spoken
 from pllm_notebook.schema import OutputType
 
 __all__ = ["DECISION_MAKER_PROMPT", "Scores", "ballot", "scores_of", "shown_order", "verdict_type"]
@@ -109,7 +110,7 @@ def ballot(
         shown.append(one | {"answer": to_jsonable_python(tally.values[at], serialize_unknown=True)})
     asked: dict[str, Any] = {} if system is None else {"instruction": system}
     if history:
-        asked["conversation"] = [{"role": turn.role, "text": turn.text} for turn in history]
+        asked["conversation"] = [{"role": turn.role, "text": spoken(turn)} for turn in history]
     asked |= {"question": question, "candidates": shown}
     return json.dumps(asked, ensure_ascii=False, indent=2)
 

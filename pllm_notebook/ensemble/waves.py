@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pllm_notebook.conversation import Dialogue
 from pllm_notebook.run import Chunk, Ledger, Outcome, WholePrompts
 
 __all__ = ["Wave"]
@@ -19,14 +20,14 @@ class Wave(WholePrompts):
     """
 
     def __init__(
-        self, calls: Sequence[int], word: Callable[[int], str], answered: Callable[[int, Outcome], None]
+        self, calls: Sequence[int], word: Callable[[int], str | Dialogue], answered: Callable[[int, Outcome], None]
     ) -> None:
         self._calls = calls
         self._word = word
         self._answered = answered
         self._unsent: set[int] = set()
 
-    def prompts(self, rows: range) -> list[str]:
+    def prompts(self, rows: range) -> list[str | Dialogue]:
         """Give the prompts of some rows."""
         return [self._word(self._calls[row]) for row in rows]
 

@@ -19,6 +19,7 @@ CARRIED = frozenset(
     {
         "frequency_penalty",
         "logit_bias",
+        "logprobs",
         "metadata",
         "presence_penalty",
         "prompt_cache_key",
@@ -30,6 +31,7 @@ CARRIED = frozenset(
         "service_tier",
         "stop",
         "store",
+        "top_logprobs",
         "top_p",
         "user",
         "verbosity",
@@ -40,20 +42,13 @@ NOT_CARRIED = {
     "n": "several answers are samples, each a call of its own (num_processors=, replicate=)",
     "stream": "a reply is stored and checked whole",
     "stream_options": "a reply is stored and checked whole",
-    "tools": "nobody would run them",
-    "tool_choice": "nobody would run the tools",
-    "parallel_tool_calls": "nobody would run the tools",
     "functions": "nobody would run them",
     "function_call": "nobody would run the functions",
     "audio": "answers are text",
     "modalities": "answers are text",
-    "logprobs": "answers of several samples have none",
-    "top_logprobs": "answers of several samples have none",
     "prediction": "no part of the answer is known",
     "moderation": "its result would be lost",
     "web_search_options": "what it finds is not stored with the answer",
-    "extra_headers": "an answer is kept by what is in the body",
-    "extra_query": "an answer is kept by what is in the body",
 }
 # What says the default in so many words.
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {"n": (1,), "stream": (False,), "logprobs": (False,)}
@@ -88,7 +83,16 @@ _EFFORTS = {word: word for word in ("low", "medium", "high", "xhigh", "max")}
 _LEVELS = {word: word.upper() for word in ("minimal", "low", "medium", "high", "xhigh")}
 # Responses have none of these, or inside a field that this package fills (openai/types/responses/
 # response_create_params.py).
-_CHAT_ALONE = {"frequency_penalty", "logit_bias", "presence_penalty", "seed", "stop", "verbosity"}
+_CHAT_ALONE = {
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "top_logprobs",
+    "verbosity",
+}
 _RESPONSES: Mapping[str, Into] = {
     **{name: _as(name) for name in CARRIED - _CHAT_ALONE},
     "reasoning_effort": _as("reasoning", "effort"),

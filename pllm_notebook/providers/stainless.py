@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import orjson
@@ -36,6 +38,12 @@ class StainlessTransport:
         module = __import__(next(maker for maker in makers if maker in ("openai", "anthropic")))
         self._status_error: type[Exception] = module.APIStatusError
         self._connection_error: type[Exception] = module.APIConnectionError
+
+    def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> StainlessTransport:
+        """Return a transport over the same connections that sends further headers and query parameters."""
+        other = copy(self)
+        other._client = self._client.copy(default_headers=dict(headers), default_query=dict(query))
+        return other
 
     async def post(self, path: str, content: bytes) -> RawReply:
         try:

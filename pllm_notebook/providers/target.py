@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.exceptions import MissingKeyError
+from pllm_notebook.exceptions import MissingKeyError, UsageError
 from pllm_notebook.protocols import BatchDesk, MalformedReply, Transport, Wire
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.desks.opening import RequestForm
@@ -25,7 +25,7 @@ from pllm_notebook.providers.refusals import beginning, unexplained
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.schema import Dialect
 
-__all__ = ["Target"]
+__all__ = ["Target", "digest_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -91,6 +91,30 @@ class Target:
     def lane(self) -> tuple[str, str, str]:
         """What shares one set of limits, and one connection."""
         return (self.provider, f"{self.account}{self.opener}", self.model)
+
+    def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> Target:
+        """Return the same target, asked with further headers and query parameters. It has a lane of its own.
+
+        Raises:
+            UsageError: For Google, whose client takes none, and a model in this process. Nothing was sent.
+        """
+        if not self.extendable:
+            raise UsageError(
+                f"extra_headers= and extra_query= have no equal at {self.label}: they are of OpenAI's and Anthropic's "
+                f"clients. Nothing was sent."
+            )
+
+        def connect() -> Transport:
+            transport: Any = self.connect()
+            extended: Transport = transport.with_extras(headers, query)
+            return extended
+
+        return replace(self, connect=connect, opener=f"{self.opener}+{digest_of(headers, query)}")
+
+    @property
+    def extendable(self) -> bool:
+        """Whether its client sends headers and query parameters of the caller's own."""
+        return self.wire.form in ("chat", "responses", "messages") and self.provider != "local"
 
     @property
     def path(self) -> str:
@@ -217,6 +241,12 @@ class Target:
     def heal(self, failure: Failure, sent: Mapping[str, Any]) -> bool:
         """Learn from a rejected request; True when the same call is worth sending again."""
         return self.quirks.heal(failure, sent, self.label, ladder=self.ladder)
+
+
+def digest_of(headers: Mapping[str, str], query: Mapping[str, object]) -> str:
+    """Return a short hash of further headers and query parameters, which tells nothing of them."""
+    told = orjson.dumps([dict(headers), dict(query)], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(told).hexdigest()[:16]
 
 
 def _malformed(raw: RawReply, what: str) -> Failure:

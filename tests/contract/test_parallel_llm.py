@@ -215,12 +215,14 @@ def test_three_of_three_failing_is_an_error_with_each_cause(hosted: Side, sim: S
         with pytest.raises(pllm.ProcessingError) as caught:
             ask(framework, hosted.model)
 
-    failed = caught.value.failed_processors
+    failed = caught.value.causes
     assert [one.model for one in failed] == [hosted.model] * 3
     assert [one.kind for one in failed] == [kind] * 3
     assert [type(one.cause) for one in failed] == [error] * 3
     assert all(one.message and one.cause.message == one.message for one in failed)
-    assert caught.value.error_code == kind
+    assert caught.value.kind == kind
+    assert caught.value.failed_processors == 3
+    assert str(caught.value).startswith("[PROCESSING_ERROR] All 3 processors failed. ")
     assert caught.value.__cause__ is failed[0].cause
     assert sim.stats().requests == 3 * requests_each
 
@@ -231,7 +233,7 @@ def test_refusals_of_all_are_an_error_that_tells_them(side: Side, sim: Simulator
     with pytest.raises(pllm.ProcessingError) as caught:
         ask(pllm.ParallelLLM(), side.model)
 
-    assert {one.kind for one in caught.value.failed_processors} <= {"refusal", "content_filter"}
+    assert {one.kind for one in caught.value.causes} <= {"refusal", "content_filter"}
 
 
 def test_a_rate_limit_that_is_not_waited_for_says_how_long_to_wait(luna: str, sim: Simulator) -> None:
@@ -240,7 +242,7 @@ def test_a_rate_limit_that_is_not_waited_for_says_how_long_to_wait(luna: str, si
     with pytest.raises(pllm.ProcessingError) as caught:
         ask(pllm.create_framework(max_retries=0), luna)
 
-    cause = caught.value.failed_processors[0].cause
+    cause = caught.value.causes[0].cause
     assert isinstance(cause, pllm.RateLimitError)
     assert (cause.status_code, cause.retry_after) == (429, 7.0)
 
@@ -253,11 +255,11 @@ def test_a_refused_key_is_not_tried_again_and_fails_every_processor(
     with pytest.raises(pllm.ProcessingError) as caught:
         ask(pllm.ParallelLLM("bad-key"), OPENAI.model)
 
-    assert caught.value.error_code == "authentication"
-    assert [type(one.cause) for one in caught.value.failed_processors] == [pllm.AuthenticationError] * 3
-    assert [one.cause.status_code for one in caught.value.failed_processors] == [401] * 3  # type: ignore[attr-defined]
+    assert caught.value.kind == "authentication"
+    assert [type(one.cause) for one in caught.value.causes] == [pllm.AuthenticationError] * 3
+    assert [one.cause.status_code for one in caught.value.causes] == [401] * 3  # type: ignore[attr-defined]
     assert sim.stats().requests == 3
-    told = f"{caught.value} {caught.value!r} {caught.value.failed_processors!r} {pllm.runs()[-1].errors!r}"
+    told = f"{caught.value} {caught.value!r} {caught.value.causes!r} {pllm.runs()[-1].errors!r}"
     assert "Incorrect API key provided" in told
     assert "bad-key" not in told
 
@@ -313,7 +315,10 @@ def test_where_all_differ_and_the_decision_maker_fails_it_is_the_first_answer(lu
 def test_a_decision_maker_that_cannot_be_named_is_refused_before_anything_is_sent(luna: str, sim: Simulator) -> None:
     framework = pllm.create_framework(decision_maker_model="nobody:x")
 
-    with pytest.raises(pllm.DecisionMakerError, match=r"^The decision maker cannot be asked: There is no provider"):
+    with pytest.raises(
+        pllm.DecisionMakerError,
+        match=r"^\[DECISION_MAKER_ERROR\] The .* cannot be asked: There is no provider",
+    ):
         ask(framework, luna)
 
     assert sim.stats().requests == 0
@@ -415,7 +420,7 @@ def test_a_key_that_all_processors_lack_is_named_and_nothing_is_sent(cache_dir: 
     with pytest.raises(pllm.ProcessingError, match="the environment variable OPENAI_API_KEY is not set") as caught:
         ask(pllm.ParallelLLM(), OPENAI.model)
 
-    assert caught.value.error_code == "authentication"
+    assert caught.value.kind == "authentication"
 
 
 def test_a_key_given_as_argument_reaches_its_provider_only(
@@ -504,7 +509,7 @@ def test_a_timeout_of_one_request_goes_before_the_settings(luna: str, sim: Simul
     with pytest.raises(pllm.ProcessingError) as caught:
         ask(framework, luna, timeout=0.3)
 
-    assert caught.value.error_code == "timeout"
+    assert caught.value.kind == "timeout"
 
 
 def test_more_samples_pay_only_for_those_that_are_new(luna: str, sim: Simulator) -> None:
@@ -520,7 +525,7 @@ def test_more_samples_pay_only_for_those_that_are_new(luna: str, sim: Simulator)
     assert (before, sim.stats().requests) == (3, 5)
     with pytest.raises(pllm.ProcessingError) as caught:
         framework.parse_sync(model=luna, messages=[{"role": "user", "content": "New?"}], cache="only")
-    assert caught.value.error_code == "not_cached"
+    assert caught.value.kind == "not_cached"
 
 
 def test_temperature_0_for_several_samples_of_one_model_is_remarked_on(luna: str, sim: Simulator) -> None:
@@ -614,7 +619,7 @@ def test_extra_body_goes_to_the_provider_as_it_is(luna: str, sim: Simulator) -> 
     assert (body["service_tier"], body["reasoning_effort"], body["max_completion_tokens"]) == ("flex", "low", 99)
 
 
-@pytest.mark.parametrize("given", [{"seed": 1}, {"n": 2}, {"stream": True}, {"temprature": 1}, {"tools": [{}]}])
+@pytest.mark.parametrize("given", [{"seed": 1}, {"n": 2}, {"stream": True}, {"temprature": 1}, {"logprobs": True}])
 def test_a_keyword_that_cannot_be_carried_out_is_refused_and_nothing_is_sent(
     sim: Simulator, cache_dir: Any, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
 ) -> None:

@@ -72,10 +72,12 @@ def test_presets(make: Any, processors: int, timeout: float, retries: int, tempe
     ],
 )
 def test_a_setting_outside_its_range_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(pllm.ConfigurationError, match=rf"^{name} is .*, not .*\. Nothing was sent\.$") as caught:
+    with pytest.raises(
+        pllm.ConfigurationError, match=rf"^\[CONFIG_ERROR\] {name} is .*, not .*\. Nothing was sent\.$"
+    ) as caught:
         pllm.FrameworkConfig(**{name: value})
 
-    assert caught.value.error_code == "configuration"
+    assert (caught.value.error_code, caught.value.kind) == ("CONFIG_ERROR", "configuration")
     assert isinstance(caught.value, UsageError)
 
 
@@ -101,7 +103,7 @@ def test_a_level_may_be_written_small_and_reaches_the_packages_logger_alone() ->
 
         assert framework.get_config().log_level == "DEBUG"
         assert logger.level == logging.DEBUG
-        assert (logger.handlers, root.handlers) == ([], handlers)
+        assert root.handlers == handlers
     finally:
         logger.setLevel(before)
 
@@ -129,7 +131,7 @@ def test_a_key_is_in_no_representation_and_no_summary() -> None:
     ("given", "told"), [(("",), "api_key is empty"), ((None, {}), "config is a FrameworkConfig, not")]
 )
 def test_an_empty_key_or_a_mapping_for_a_config_is_refused(given: Any, told: str) -> None:
-    with pytest.raises(pllm.ConfigurationError, match=rf"^{told}.*Nothing was sent\.$"):
+    with pytest.raises(pllm.ConfigurationError, match=rf"^\[CONFIG_ERROR\] {told}.*Nothing was sent\.$"):
         pllm.ParallelLLM(*given)
 
 
@@ -160,12 +162,14 @@ def test_messages_become_an_instruction_a_history_and_the_last_word() -> None:
         ("hello", "messages is a list"),
         ([], "must be the user's"),
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "must be the user's"),
-        ([{"role": "tool", "content": "a"}], "the role 'tool'"),
+        ([{"role": "tool", "content": "a"}], "which no message before it makes"),
+        ([{"role": "robot", "content": "a"}], "the role 'robot'"),
+        (None, "messages is a list"),
         ([{"content": "a"}], "without a role"),
         ([{"role": "user", "content": None}], "has no text"),
-        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "type 'image_url'"),
+        ([{"role": "user", "content": [{"type": "video", "video": "x"}]}], "video"),
         ([{"role": "user", "content": "a", "name": "Ann"}], "has 'name'"),
-        ([{"role": "assistant", "content": "a", "tool_calls": [{}]}], "has 'tool_calls'"),
+        ([{"role": "assistant", "content": "a", "tool_calls": [{"id": "1"}]}], "tool"),
     ],
 )
 def test_what_is_not_carried_is_refused_and_nothing_is_sent(messages: Any, told: str) -> None:
@@ -246,7 +250,7 @@ def test_keywords_that_say_nothing_are_left_out() -> None:
     assert check_keywords({"seed": None, "stop": NOT_GIVEN, "n": 1, "stream": False, "top_p": 0.5}) == {"top_p": 0.5}
 
 
-@pytest.mark.parametrize("name", ["n", "stream", "tools", "extra_headers"])
+@pytest.mark.parametrize("name", ["n", "stream", "functions", "prediction"])
 def test_a_keyword_that_is_not_carried_out_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=rf"^{name}= is not carried out here: .* Nothing was sent\.$"):
         check_keywords({name: 3})
@@ -346,7 +350,7 @@ def test_each_kind_of_failure_has_its_error(kind: FailureKind, error: type[pllm.
     made = error_of(Failure(kind, "told", status=418, retry_after_s=3.0))
 
     assert type(made) is error
-    assert (made.message, made.error_code) == ("told", kind.value)
+    assert (made.message, made.kind, made.error_code) == ("told", kind.value, error.code)
     if isinstance(made, pllm.APIError):
         assert (made.status_code, made.retry_after) == (418, 3.0)
 
@@ -356,10 +360,13 @@ def test_a_timeout_is_also_pythons_own() -> None:
         raise error_of(Failure(FailureKind.TIMEOUT, "late"))
 
 
-def test_one_kind_of_failure_is_the_code_of_all() -> None:
+def test_one_kind_of_failure_is_the_kind_of_all() -> None:
     def failed(kind: str) -> pllm.FailedProcessor:
-        return pllm.FailedProcessor("m", kind, "told", pllm.APIError("told", kind))
+        return pllm.FailedProcessor("m", kind, "told", pllm.APIError("told", kind=kind))
 
-    assert pllm.ProcessingError([failed("timeout"), failed("timeout")]).error_code == "timeout"
-    assert pllm.ProcessingError([failed("timeout"), failed("schema")]).error_code == "processing"
-    assert str(pllm.ProcessingError([failed("timeout")])) == "The processor failed. m (timeout): told"
+    assert pllm.ProcessingError.of([failed("timeout"), failed("timeout")]).kind == "timeout"
+    assert pllm.ProcessingError.of([failed("timeout"), failed("schema")]).kind == "processing"
+    one = pllm.ProcessingError.of([failed("timeout")])
+    assert str(one) == "[PROCESSING_ERROR] The processor failed. m (timeout): told"
+    assert (one.failed_processors, one.causes) == (1, [failed_ := one.causes[0]])
+    assert failed_.kind == "timeout"

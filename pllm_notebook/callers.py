@@ -1,0 +1,48 @@
+"""The line of a program that called this package, for warnings."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any, NamedTuple
+
+__all__ = ["Caller", "caller"]
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class Caller(NamedTuple):
+    """A line of the caller's own.
+
+    Attributes:
+        file: Its file, or a notebook's name for a cell.
+        line: Counted from 1.
+        module: Of the line.
+        registry: Where Python notes which warnings the module has shown.
+    """
+
+    file: str
+    line: int
+    module: str
+    registry: dict[Any, Any]
+
+    def warn(self, message: str) -> None:
+        """Show a warning at this line."""
+        warnings.warn_explicit(message, UserWarning, self.file, self.line, self.module, self.registry)
+
+
+def caller() -> Caller:
+    """Return the nearest line outside this package on the stack.
+
+    Take it where the caller calls. A coroutine may be driven by a task, and a result be read in a thread: then the
+    stack has only the loop's or the thread's own lines, and no count of levels finds the caller's.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    registry = frame.f_globals.setdefault("__warningregistry__", {})
+    return Caller(frame.f_code.co_filename, frame.f_lineno, str(frame.f_globals.get("__name__", "")), registry)
+
+
+def _is_ours(module: str) -> bool:
+    return module == _PACKAGE or module.startswith(f"{_PACKAGE}.")

@@ -1,0 +1,184 @@
+"""Errors of one request through `ParallelLLM` (the tree is in `exceptions`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pllm_notebook.exceptions import PllmError, UsageError
+
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "ConfigurationError",
+    "DecisionMakerError",
+    "FailedProcessor",
+    "LLMTimeoutError",
+    "LLMValidationError",
+    "ModelError",
+    "ParallelLLMError",
+    "ProcessingError",
+    "RateLimitError",
+]
+
+
+class ParallelLLMError(PllmError):
+    """A request through `ParallelLLM` has no answer. Its text begins with the `error_code` in brackets.
+
+    Attributes:
+        message: What happened, for a person.
+        error_code: The class of it, in one word that code may branch on: "RATE_LIMIT_ERROR" and its like.
+        kind: The kind of failure (see docs/errors.md), finer than the code; "usage" where the request cannot be asked
+            as written, "processing" where several kinds are behind it.
+    """
+
+    code = "ERROR"
+
+    def __init__(self, message: str = "", error_code: str | None = None, *, kind: str = "processing") -> None:
+        self.message = message
+        self.error_code = error_code or self.code
+        self.kind = kind
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"[{self.error_code}] {self.message}"
+
+
+class ConfigurationError(ParallelLLMError, UsageError):
+    """A setting that no one reads, or outside its range. Nothing was sent."""
+
+    code = "CONFIG_ERROR"
+
+    def __init__(self, message: str = "", *, kind: str = "configuration") -> None:
+        super().__init__(message, kind=kind)
+
+
+class DecisionMakerError(ParallelLLMError, UsageError):
+    """The decision maker cannot be asked as configured. Nothing was sent.
+
+    One that fails when it is asked raises nothing: the majority's answer stands in, with a warning.
+
+    Attributes:
+        fallback_used: False: there is no answer.
+    """
+
+    code = "DECISION_MAKER_ERROR"
+
+    def __init__(self, message: str = "", fallback_used: bool = False, *, kind: str = "decision_maker") -> None:
+        self.fallback_used = fallback_used
+        super().__init__(message, kind=kind)
+
+
+class LLMValidationError(ParallelLLMError):
+    """A reply that came, may have been paid for, and is no answer in the format that was asked for.
+
+    A request that cannot be asked as written is one too, and a `UsageError` as well; then nothing was sent.
+
+    Attributes:
+        invalid_field: The field that is wrong, None where it is not one field's fault.
+    """
+
+    code = "VALIDATION_ERROR"
+
+    def __init__(self, message: str = "", invalid_field: str | None = None, *, kind: str = "schema") -> None:
+        self.invalid_field = invalid_field
+        super().__init__(message, kind=kind)
+
+
+class APIError(ParallelLLMError):
+    """The provider did not answer.
+
+    Attributes:
+        status_code: The HTTP status, None where there was no response.
+        retry_after: Seconds that the provider asked us to wait, None for no word.
+    """
+
+    code = "API_ERROR"
+
+    def __init__(
+        self,
+        message: str = "",
+        status_code: int | None = None,
+        retry_after: float | None = None,
+        *,
+        kind: str = "server_error",
+    ) -> None:
+        self.status_code = status_code
+        self.retry_after = retry_after
+        super().__init__(message, kind=kind)
+
+
+class LLMTimeoutError(APIError, TimeoutError):
+    """No reply within the timeout. It may have been paid for. Caught by the built-in `TimeoutError` too."""
+
+    code = "TIMEOUT_ERROR"
+
+
+class RateLimitError(APIError):
+    """Too many requests, or a quota that is used up."""
+
+    code = "RATE_LIMIT_ERROR"
+
+
+class AuthenticationError(APIError):
+    """There is no key, or the provider refuses it, or what it asks for."""
+
+    code = "AUTH_ERROR"
+
+
+class ModelError(APIError):
+    """The provider has no such model."""
+
+    code = "MODEL_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedProcessor:
+    """One processor of a `ParallelLLM` request, and why it has no answer.
+
+    Attributes:
+        model: As a person writes it.
+        kind: The failure's kind (see `records.FailureKind`).
+        message: One line for a person.
+        cause: The same as an error.
+    """
+
+    model: str
+    kind: str
+    message: str
+    cause: ParallelLLMError
+
+
+class ProcessingError(ParallelLLMError):
+    """Every processor of a request failed, whatever they failed with; or the request ended without an answer.
+
+    `kind` is that of all processors where they failed alike ("authentication", "timeout", …), else "processing".
+    The first one's error is `__cause__` too.
+
+    Attributes:
+        failed_processors: How many; 0 where the request ended otherwise.
+        causes: Each of them, in order.
+    """
+
+    code = "PROCESSING_ERROR"
+
+    def __init__(
+        self,
+        message: str = "",
+        failed_processors: int | None = None,
+        *,
+        causes: Sequence[FailedProcessor] = (),
+        kind: str = "processing",
+    ) -> None:
+        self.causes = list(causes)
+        self.failed_processors = len(self.causes) if failed_processors is None else failed_processors
+        super().__init__(message, kind=kind)
+
+    @classmethod
+    def of(cls, causes: Sequence[FailedProcessor]) -> ProcessingError:
+        """Make one of the processors that failed."""
+        kinds = {failed.kind for failed in causes}
+        lines = dict.fromkeys(f"{failed.model} ({failed.kind}): {failed.message}" for failed in causes)
+        said = "The processor failed" if len(causes) == 1 else f"All {len(causes)} processors failed"
+        kind = kinds.pop() if len(kinds) == 1 else "processing"
+        return cls(f"{said}. " + " | ".join(lines), causes=causes, kind=kind)
