@@ -31,7 +31,7 @@ from pllm_notebook.request_errors import (
     ProcessingError,
     RateLimitError,
 )
-from pllm_notebook.settings import configure
+from pllm_notebook.settings import check_with, configure
 
 if TYPE_CHECKING:
     import os
@@ -321,6 +321,13 @@ def _board() -> object | None:
     return displays.board_for_here()
 
 
+def _check_sim(values: Any) -> None:
+    from pllm_notebook.sim.options import check_options
+
+    check_options(values)
+
+
+check_with("sim", _check_sim)
 sinks.register(_display)
 sinks.register_boards(_board)
 redaction.guard("pllm_notebook", "pllm_notebook.store")

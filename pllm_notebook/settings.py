@@ -7,14 +7,14 @@ An option is taken from the call, else from `configure`, else from the environme
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pllm_notebook.credentials import Address
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 
-__all__ = ["Options", "Settings", "configure", "current", "reset", "resolve"]
+__all__ = ["Options", "Settings", "check_with", "configure", "current", "reset", "resolve"]
 
 Mode = Literal["async", "sync", "batch"]
 CacheUse = Literal["use", "refresh", "only", "off"]
@@ -156,6 +156,24 @@ _NO_TEXT = {"tools"}
 _current = Settings()
 
 
+_SHAPES = {
+    "servers": "{'vllm': 'http://localhost:8000/v1'}",
+    "clients": "{'azure': AsyncAzureOpenAI(…)}",
+    "sim": "{'latency_s': 0.5}",
+}
+_checks: dict[str, Callable[[Any], None]] = {}
+
+
+def check_with(name: str, check: Callable[[Any], None]) -> None:
+    """Have a setting's values looked at by those who read it, before they are in force.
+
+    Args:
+        name: Of the setting.
+        check: Raises `UsageError` for a value that could not be used.
+    """
+    _checks[name] = check
+
+
 def current() -> Settings:
     """Give the settings in force."""
     return _current
@@ -179,6 +197,10 @@ def configure(**values: Any) -> None:
         UsageError: For a value outside its range; nothing is changed then.
     """
     global _current
+    for name in ("servers", "clients", "sim"):
+        if values.get(name) is not None and not isinstance(values[name], Mapping):
+            kind = type(values[name]).__name__  # not the value, which may hold a key
+            raise UsageError(f"{name} is a mapping, such as {_SHAPES[name]}, not {kind}.")
     if values.get("servers") is not None:
         # An address may hold a password. First of all, so that no traceback with its variables shows it.
         values["servers"] = dict(zip(values["servers"], map(Address, values["servers"].values()), strict=True))
@@ -198,6 +220,9 @@ def configure(**values: Any) -> None:
         raise UsageError(f"loop is 'private' or 'notebook', not {settings['loop']!r}.")
     if not isinstance(settings.get("poll", True), bool):
         raise UsageError(f"poll is True or False, not {settings['poll']!r}.")
+    for name, check in _checks.items():
+        if name in settings:
+            check(settings[name])
     if "cache_dir" in settings and settings["cache_dir"] is not None:
         settings["cache_dir"] = os.fspath(settings["cache_dir"])
     _current = replace(_current, **settings, options=options)

@@ -62,8 +62,6 @@ def request_for(
     asked = read_messages(messages)
     response_format = response_format if is_given(response_format) else None
     timeout = timeout if is_given(timeout) else None
-    if isinstance(response_format, Mapping):
-        raise UsageError("response_format is a type (a Pydantic model, list[str], …), not a mapping. Nothing was sent.")
     output = None if response_format is None else OutputType.of(response_format)
     said = {name: value for name, value in keywords.items() if is_given(value)}
     own = {name: said.pop(name) for name in _OWN if name in said}

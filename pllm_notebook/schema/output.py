@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 import types
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -21,11 +21,13 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.schema.checked import CheckedSchema, holder
-from pllm_notebook.schema.dialects import Dialect
+from pllm_notebook.schema.dialects import PLAIN, Dialect
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
 from pllm_notebook.schema.fitting import fit
+from pllm_notebook.schema.kinds import kind_of
 from pllm_notebook.schema.replies import FittedSchema
 from pllm_notebook.schema.validators import UNCHANGED, changes, left_by
+from pllm_notebook.schema.written import WrittenSchema, read_schema
 
 __all__ = ["OutputType"]
 
@@ -40,6 +42,10 @@ class _Generator(GenerateJsonSchema):
 class OutputType:
     """A type that Pydantic can validate, ready to be asked for. Make it with `OutputType.of`.
 
+    Args:
+        kind: The type.
+        written: The schema that the type was made of, None for the type's own.
+
     Attributes:
         kind: The type itself.
         name: For the provider: letters, digits, `_` and `-`, at most 64.
@@ -49,11 +55,12 @@ class OutputType:
         left: Type of what its validators leave of a value without fields (see `validators.left_by`).
     """
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, written: WrittenSchema | None = None) -> None:
         self.kind = kind
-        self._adapter, self.json_schema = _compile(kind)
-        self.name = _name(kind)
-        self.doc = _doc(kind)
+        self._adapter, own = _compile(kind)
+        self.json_schema = own if written is None else written.schema
+        self.name = _name(kind) if written is None else _spelling(written.name)
+        self.doc = _doc(kind) if written is None else written.description
         self.fields = fields_of(kind, self.json_schema)
         self.left, self._changed = self._after_validators()
         self._values = _getter(kind, self.fields)
@@ -67,9 +74,14 @@ class OutputType:
     def of(cls, kind: Any) -> OutputType:
         """Compile *kind*, once for each type.
 
+        Args:
+            kind: The type; or a JSON schema as a mapping, whose values are dicts.
+
         Raises:
             UsageError: If Pydantic cannot validate it or has no JSON schema for it. Nothing was sent.
         """
+        if isinstance(kind, Mapping):
+            return _from_schema(read_schema(kind))
         try:
             hash(kind)
         except TypeError:  # Annotated[int, Field(ge=1)]
@@ -174,6 +186,19 @@ def _each(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return each
 
 
+def _from_schema(written: WrittenSchema) -> OutputType:
+    try:
+        made = OutputType(kind_of(written.schema, written.name), written)
+        made.fit(PLAIN)
+    except UsageError:
+        raise
+    except Exception as error:  # a schema that somebody wrote by hand
+        raise UsageError(
+            f"The JSON schema {written.name!r} cannot be read: {type(error).__name__}: {error}. Nothing was sent."
+        ) from error
+    return made
+
+
 @lru_cache(maxsize=256)
 def _cached(kind: Any, text: str) -> OutputType:
     return OutputType(kind)
@@ -203,7 +228,11 @@ def _shown(kind: Any) -> str:
 
 
 def _name(kind: Any) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", _spelled(kind)).strip("_")[:64] or "answer"
+    return _spelling(_spelled(kind))
+
+
+def _spelling(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "answer"
 
 
 def _spelled(kind: Any) -> str:

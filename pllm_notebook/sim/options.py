@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 
-__all__ = ["FAULTS", "SimOptions", "options_from"]
+__all__ = ["FAULTS", "SimOptions", "check_options", "options_from"]
 
 FAULTS = (
     "error_500",
@@ -149,6 +149,8 @@ class SimOptions:
     def __post_init__(self) -> None:
         for name in ("rungs", "unsupported_parameters"):
             value = getattr(self, name)
+            if not isinstance(value, (str, tuple, list, set, frozenset)):
+                raise UsageError(f"sim: {name} is a list of texts, not {value!r}.")
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if self.squeeze is not None:
             object.__setattr__(self, "squeeze", _checked_squeeze(self.squeeze))
@@ -198,6 +200,19 @@ class SimOptions:
 def options_from(values: Mapping[str, Any]) -> SimOptions:
     """Read options from what `SimOptions.as_json` gave."""
     return SimOptions(**values)
+
+
+def check_options(values: Mapping[str, Any]) -> None:
+    """Check options of the simulated providers, `answers` among them, without starting any.
+
+    Raises:
+        UnknownOptionError: For a name that is no option.
+        UsageError: For a value outside its range.
+    """
+    SimOptions().changed({name: value for name, value in values.items() if name != "answers"})
+    answers = values.get("answers")
+    if answers is not None and not callable(answers):
+        raise UsageError(f"sim: answers is a function from a request to its answer, not {answers!r:.60}.")
 
 
 _NAMES = tuple(f.name for f in fields(SimOptions))

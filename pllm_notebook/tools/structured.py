@@ -15,9 +15,9 @@ from pllm_notebook import conversation
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.schema import PLAIN, Dialect, FittedSchema, Invalid, OutputType
 from pllm_notebook.schema.fitting import Fit, fit
+from pllm_notebook.schema.kinds import kind_of
 from pllm_notebook.tools.definitions import read_definition
 from pllm_notebook.tools.functions import Function
-from pllm_notebook.tools.kinds import kind_of
 from pllm_notebook.tools.plain import plain_json
 
 __all__ = ["StructuredTool"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -25,17 +26,21 @@ FRAME = pd.DataFrame({"text": ["a", "b", "c"], "role": ["nurse", None, "cook"]})
 ROLE = "You are a {role}."
 
 
+# A deque, which is no JSON: the values that an answering function refers to are part of its calls' keys.
+SEEN: deque[tuple[str | None, str]] = deque()
+
+
+def answer(request: SimRequest) -> Any:
+    SEEN.append((request.system, request.prompt))
+    return {"said": f"{request.system}|{request.prompt}"} if request.schema else request.system
+
+
 @pytest.fixture
 def told(cache_dir: object) -> Callable[[], list[tuple[str | None, str]]]:
     """Answer with instruction and prompt, and tell what was asked, in the order of the prompts."""
-    seen: list[tuple[str | None, str]] = []
-
-    def answer(request: SimRequest) -> Any:
-        seen.append((request.system, request.prompt))
-        return {"said": f"{request.system}|{request.prompt}"} if request.schema else request.system
-
+    SEEN.clear()
     pllm.configure(sim={"answers": answer}, model="sim:openai")
-    return lambda: sorted(seen, key=lambda pair: pair[1])
+    return lambda: sorted(SEEN, key=lambda pair: pair[1])
 
 
 def test_each_row_is_told_its_own_instruction(told: Callable[..., Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.settings import configure, resolve
+from pllm_notebook.settings import configure, current, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +116,46 @@ def test_a_bad_word_changes_nothing() -> None:
 def test_where_the_loop_lives_is_one_of_two() -> None:
     with pytest.raises(UsageError, match="'private' or 'notebook'"):
         configure(loop="mine")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"sim": {"nonsense": 1}}, "There is no option 'nonsense'"),
+        ({"sim": {"latencys": 1}}, "Did you mean 'latency_s'?"),
+        ({"sim": {"latency_s": -1}}, "sim: latency_s is a number of at least 0"),
+        ({"sim": {"rungs": 3}}, "sim: rungs is a list of texts"),
+        ({"sim": {"answers": "yes"}}, "sim: answers is a function"),
+        ({"sim": 3}, "sim is a mapping, such as {'latency_s': 0.5}, not int"),
+        ({"servers": "http://localhost"}, "servers is a mapping"),
+        ({"clients": ["client"]}, "clients is a mapping"),
+    ],
+)
+def test_a_setting_that_could_not_be_used_is_refused_when_it_is_set(values: dict[str, Any], words: str) -> None:
+    configure(sim={"latency_s": 0.5})
+    before = current()
+
+    with pytest.raises(UsageError) as error:
+        configure(model="sim:openai", **values)
+
+    assert words in str(error.value)
+    assert current() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "guessed"),
+    [("modle", "model"), ("mdoel", "model"), ("temprature", "temperature"), ("smaples", "samples")],
+)
+def test_an_unknown_option_names_the_nearest_and_no_wall_of_others(option: str, guessed: str) -> None:
+    with pytest.raises(UnknownOptionError) as error:
+        resolve({option: 1})
+
+    assert str(error.value) == f"There is no option {option!r}. Did you mean {guessed!r}? Nothing was sent."
+
+
+def test_an_option_that_is_like_none_names_a_few() -> None:
+    with pytest.raises(UnknownOptionError) as error:
+        resolve({"zzz": 1})
+
+    assert str(error.value).count(",") < 8
+    assert "options, the nearest are" in str(error.value)

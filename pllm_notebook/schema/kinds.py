@@ -1,4 +1,4 @@
-"""From a JSON schema to a type that Pydantic can validate, for tools that nobody wrote a model for."""
+"""From a JSON schema to a type that Pydantic can validate, where nobody wrote a model."""
 
 from __future__ import annotations
 

@@ -1,0 +1,124 @@
+"""The type of an answer: `response_format` everywhere, its old words, and JSON schemas in place of classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from pydantic import BaseModel
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames.lists import submit_list
+from pllm_notebook.schema import OutputType
+
+
+class Named(BaseModel):
+    name: str
+
+
+SCHEMA = {
+    "title": "Product review",
+    "description": "Facts in a review.",
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "description": "As written."},
+        "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+        "mood": {"enum": ["good", "bad"]},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/part"}},
+        "note": {"type": ["string", "null"]},
+    },
+    "required": ["name", "stars", "mood", "parts"],
+    "additionalProperties": False,
+    "$defs": {"part": {"type": "object", "properties": {"of": {"type": "string"}}, "required": ["of"]}},
+}
+ANSWER = {"name": "n", "stars": 3, "mood": "good", "parts": [{"of": "p"}], "note": None}
+FRAME = pd.DataFrame({"t": ["a", "b"]})
+
+
+@pytest.fixture
+def asked(cache_dir: object) -> list[Any]:
+    """Answer with ANSWER, and keep what was asked."""
+    seen: list[Any] = []
+    pllm.configure(sim={"answers": lambda request: seen.append(request) or ANSWER}, model="sim:openai")
+    return seen
+
+
+def test_the_first_argument_has_one_name_and_an_old_one(asked: list[Any]) -> None:
+    by_place = FRAME.llm.parse(Named, "{t}")
+    by_name = FRAME.llm.parse(response_format=Named, prompt="{t}")
+    by_old_name = FRAME.llm.parse(kind=Named, prompt="{t}")
+
+    for out in (by_name, by_old_name):
+        pd.testing.assert_frame_equal(out, by_place)
+    assert FRAME.llm.estimate(response_format=Named, prompt="{t}").rows == 2
+    assert len(FRAME.llm.request_lines(kind=Named, prompt="{t}", cache="refresh").lines) == 2
+    with pytest.raises(UsageError, match="the old word for response_format"):
+        FRAME.llm.parse(Named, "{t}", kind=Named)
+    with pytest.raises(UsageError, match="parse needs the type of the answer, response_format="):
+        FRAME.llm.parse(prompt="{t}")
+
+
+@pytest.mark.parametrize("model", ["sim:openai", "sim:anthropic", "sim:google"])
+def test_a_json_schema_gives_the_columns_of_its_properties(asked: list[Any], model: str) -> None:
+    out = FRAME.llm.parse(SCHEMA, "{t}", model=model)
+
+    assert out.dtypes.astype(str).to_dict() | {"t": "str"} == {
+        "t": "str", "name": "string", "stars": "Int64", "mood": "category", "parts": "object", "note": "string",
+    }  # fmt: skip
+    assert out["parts"].tolist() == [[{"of": "p"}]] * 2
+    assert out["mood"].cat.categories.tolist() == ["good", "bad"]
+
+
+def test_a_json_schema_is_asked_for_as_it_is_written(asked: list[Any]) -> None:
+    FRAME.head(1).llm.parse(SCHEMA)
+
+    assert asked[0].schema["properties"]["name"]["description"] == "As written."
+    assert asked[0].system.startswith("Facts in a review.\n\nFields:\n- name: As written.")
+    assert OutputType.of(SCHEMA).name == "Product_review"
+
+
+@pytest.mark.filterwarnings("ignore:.*rows failed")
+def test_an_answer_outside_a_json_schema_is_a_failure(cache_dir: object) -> None:
+    pllm.configure(sim={"answers": lambda request: {**ANSWER, "stars": 9}}, model="sim:openai")
+
+    out = FRAME.head(1).llm.parse(SCHEMA, "{t}", max_repairs=0)
+
+    assert out.llm.errors["kind"].tolist() == ["schema"]
+
+
+def test_what_openais_client_takes_around_a_schema_is_read(asked: list[Any]) -> None:
+    around = {"type": "json_schema", "json_schema": {"name": "review", "schema": SCHEMA, "strict": True}}
+
+    assert FRAME.llm.parse(around, "{t}")["stars"].tolist() == [3, 3]
+    assert submit_list(["a"], SCHEMA, "{value}").result() == [ANSWER]
+
+
+def test_a_schema_of_a_single_value_is_one_column(cache_dir: object) -> None:
+    pllm.configure(sim={"answers": lambda request: {"value": "good"}}, model="sim:openai")
+
+    flags = FRAME["t"].llm.parse({"enum": ["good", "bad"]}, "{value}")
+
+    assert (flags.tolist(), str(flags.dtype)) == (["good", "good"], "category")
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"name": str}, "no JSON schema"),
+        ({"name": "string"}, "it has none of"),
+        ({"type": "json_object"}, "it has none of"),
+        ({"type": "json_schema"}, "it has none of"),
+        ({}, "it has none of"),
+        ({"type": "object", "properties": ["name"]}, "cannot be read"),
+    ],
+)
+def test_a_mapping_that_is_no_schema_is_refused_before_anything_is_sent(
+    asked: list[Any], schema: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as error:
+        FRAME.llm.parse(schema, "{t}")
+
+    assert "Nothing was sent." in str(error.value)
+    assert asked == []
