@@ -32,7 +32,8 @@ class Options:
         mode: "async" runs calls at once, "sync" one at a time in order, raising at the first failure, "batch" as
             the provider's batch jobs, at about half the price and within a day.
         confirm: Whether to ask before a batch is submitted.
-        wait: Whether to wait for a batch's answers; without, rows are pending until the cell is run again.
+        wait: Whether to wait for a batch's answers; False leaves rows pending until the cell is run again. None: a
+            batch waits for its jobs, and a live run leaves rows pending that wait in one.
         cache: "use" reads and writes; "refresh" asks again and replaces; "only" never sends;
             "off" neither reads nor writes.
         salt: Any word; another salt is another draw.
@@ -84,7 +85,7 @@ class Options:
     system: str | None = None
     mode: Mode = "async"
     confirm: bool = True
-    wait: bool = True
+    wait: bool | None = None
     cache: CacheUse = "use"
     salt: str = ""
     errors: Literal["coerce", "raise"] = "coerce"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pllm_notebook.conversation import Body, Dialogue, Prompt
 from pllm_notebook.entry import Entry
@@ -14,11 +14,16 @@ from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.ahead import Ahead
 from pllm_notebook.run.arrivals import Content, PromptLost
 from pllm_notebook.run.ask import Ask, Words
+from pllm_notebook.run.claiming import RunClaims, Verdict
 from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Pack, Packing
 from pllm_notebook.run.settle import Arrival, Repair
 
-__all__ = ["Backlog", "Offer"]
+__all__ = ["Answered", "Backlog", "Offer"]
+
+# Of calls that another process asks: how many are looked at in one go, and how often one offer looks for a free one.
+_MOST_AT_ONCE = 500
+_TRIES = 8
 
 
 class Offer(NamedTuple):
@@ -40,6 +45,27 @@ class Offer(NamedTuple):
     whole: bool = False
 
 
+class Answered(Protocol):
+    """Looks for an answer that has come since the run was planned."""
+
+    def __call__(
+        self,
+        call: int,
+        keys: Callable[[], list[str]],
+        found: Callable[[Entry], Arrival] | None,
+        *,
+        look: bool = False,
+    ) -> bool:
+        """Take the answer, if there is one, in place of sending the call; False when there is none.
+
+        Args:
+            call: Index in the ledger.
+            keys: Gives the keys that would answer it.
+            found: Makes of an answer what comes next, None for the row's own call.
+            look: Whether to look in any case; else only where an answer can have come from within this process.
+        """
+
+
 class Backlog:
     """Calls that wait to be sent. Used on the engine's loop alone.
 
@@ -48,12 +74,13 @@ class Backlog:
         ledger: The run's.
         prompt: Makes one row's prompt.
         packing: None to send each row in a call of its own.
-        answered: Called with a call and the keys that would answer it, just before it is offered: True when one
-            of them has been found, and the call needs no sending. The last argument makes of it what comes next,
-            None for the row's own call.
+        answered: Looks for an answer that has come meanwhile, just before a call is offered.
         lost: Called with a call that can be sent no more, and why.
+        claims: The run's; None where no other process asks the same.
 
     Attributes:
+        in_jobs: Calls that wait in a batch job and are not waited for, with its id.
+        unclaimed: Whether the last offer gave up looking for a call that nobody else asks: look again soon.
         ahead: Where prompts show files, what makes them beside the loop; None to make each when it is its turn.
     """
 
@@ -63,8 +90,9 @@ class Backlog:
         ledger: Ledger,
         prompt: Callable[[int], Prompt],
         packing: Packing | None,
-        answered: Callable[[int, Callable[[], list[str]], Callable[[Entry], Arrival] | None], bool],
+        answered: Answered,
         lost: Callable[[int, Failure], None],
+        claims: RunClaims | None = None,
     ) -> None:
         self._ask = ask
         self._ledger = ledger
@@ -78,9 +106,21 @@ class Backlog:
         self._pending = array("q")
         self._head = 0
         self._repairs: deque[Repair] = deque()
+        self._claims = claims or RunClaims(None, "live", None, waits=False, soon=lambda work: work())
+        # Calls behind the head that are claimed, and those that another process asks, or a job that is waited for.
+        self._cleared = 0
+        self._elsewhere: deque[int | Repair] = deque()
+        self._repair_keys: defaultdict[int, list[str]] = defaultdict(list)
+        self.in_jobs: dict[int, str] = {}
+        self.unclaimed = False
 
     def __bool__(self) -> bool:
-        return bool(self._repairs) or self._head < len(self._pending)
+        return bool(self._repairs) or self._head < len(self._pending) or bool(self._elsewhere)
+
+    @property
+    def elsewhere(self) -> int:
+        """Number of calls that another process asks; their answers are looked for, or they become free."""
+        return len(self._elsewhere)
 
     @property
     def requests(self) -> int:
@@ -106,15 +146,20 @@ class Backlog:
         if self._packing is not None:
             calls, alone = self._packing.parted(calls)
             self._repairs.extend(alone)
-        self._pending, self._head = array("q", calls), 0
+        self._pending, self._head, self._cleared = array("q", calls), 0, 0
+        self._elsewhere.clear()
+        self.in_jobs.clear()
         if self.ahead is not None:
             self.ahead.forget()
 
     def drain(self, failure: Failure) -> Iterator[tuple[int, Outcome]]:
         """Give up everything: each call with the outcome that *failure* makes of it."""
         calls, repairs = self._pending[self._head :], list(self._repairs)
-        self._pending, self._head = array("q"), 0
+        calls.extend(tag for tag in self._elsewhere if not isinstance(tag, Repair))
+        repairs.extend(tag for tag in self._elsewhere if isinstance(tag, Repair))
+        self._pending, self._head, self._cleared = array("q"), 0, 0
         self._repairs.clear()
+        self._elsewhere.clear()
         for call in calls:
             yield call, Outcome(None, failure, self._ledger.keys[call], (), False)
         for repair in repairs:
@@ -126,9 +171,10 @@ class Backlog:
         Args:
             planned: Whether no more calls will come; until then only full packs go.
         """
+        self.unclaimed = False
         while self._repairs:
             repair = self._repairs[0]
-            if not self._answered(repair.call, partial(_own_key, repair), repair.found):
+            if self._claimed(repair) and not self._answered(repair.call, partial(_own_key, repair), repair.found):
                 made = repair.content(self._ask, self._prompt)
                 if not isinstance(made, Failure):
                     return Offer(repair.key, *made, repair)
@@ -158,11 +204,88 @@ class Backlog:
             self._pass()
         elif isinstance(offer.tag, Pack):
             self._head += len(offer.tag.calls)
+            self._cleared -= len(offer.tag.calls)
         else:
             self._repairs.popleft()
 
+    def ended(self, call: int) -> None:
+        """Let other processes have a call whose outcome is known, and the repairs that led to it."""
+        self._claims.release_soon((self._ledger.keys[call], *self._repair_keys.pop(call, ())))
+
+    def look_elsewhere(self) -> None:
+        """Look what has become of the calls that another process asks: answered, free, or in a batch job."""
+        tags = [self._elsewhere.popleft() for _ in range(min(len(self._elsewhere), _MOST_AT_ONCE))]
+        verdict = self._claims.take([self._key(tag) for tag in tags], again=True)
+        for tag in tags:
+            if not self._settled(tag, verdict, look=True):
+                self._first(tag)
+
+    def _claim(self) -> None:
+        """Claim the next calls, where none is; those that this process may not send leave the queue."""
+        ahead = self._claims.ahead
+        if not ahead:
+            self._cleared = len(self._pending) - self._head
+            return
+        # Whole packs; and more at a time while all are asked elsewhere, yet not for longer than the loop may be deaf.
+        count = -(-ahead // self._most) * self._most
+        for _ in range(_TRIES):
+            calls = self._pending[self._head : self._head + count]
+            if self._cleared or not calls:
+                return
+            verdict = self._claims.take([self._ledger.keys[call] for call in calls])
+            free = array("q", [call for call in calls if not self._settled(call, verdict, look=verdict.look)])
+            self._head += len(calls) - len(free)
+            self._pending[self._head : self._head + len(free)] = free
+            self._cleared = len(free)
+            if len(free) < len(calls) and self.ahead is not None:
+                self.ahead.forget()
+            count = min(2 * count, max(count, _MOST_AT_ONCE))
+        self.unclaimed = not self._cleared and self._head < len(self._pending)
+
+    def _claimed(self, repair: Repair) -> bool:
+        """Claim a repair; False where this process may not send it now, or need not."""
+        if not self._claims.ahead:
+            return True
+        self._repair_keys[repair.call].append(repair.key)
+        verdict = self._claims.take([repair.key])
+        return not self._settled(repair, verdict, look=verdict.look)
+
+    def _settled(self, tag: int | Repair, verdict: Verdict, *, look: bool) -> bool:
+        """Take a call out of the queue that needs no sending now; False where it is this run's to send."""
+        key, call = self._key(tag), tag if isinstance(tag, int) else tag.call
+        if look:
+            keys = partial(self._keys, call) if isinstance(tag, int) else partial(_own_key, tag)
+            if self._answered(call, keys, None if isinstance(tag, int) else tag.found, look=True):
+                self._claims.release([key])
+                return True
+        if key in verdict.free:
+            return False
+        if key in verdict.in_jobs and not self._claims.waits:
+            self.in_jobs[call] = verdict.in_jobs[key]
+        else:
+            self._elsewhere.append(tag)
+        return True
+
+    def _first(self, tag: int | Repair) -> None:
+        """Put a call that is free now before all others."""
+        if isinstance(tag, Repair):
+            self._repairs.appendleft(tag)
+            return
+        if not self._head:  # only where the queue was begun again meanwhile
+            self._pending.insert(0, tag)
+        else:
+            self._head -= 1
+            self._pending[self._head] = tag
+        self._cleared += 1
+        if self.ahead is not None:
+            self.ahead.forget()
+
+    def _key(self, tag: int | Repair) -> str:
+        return self._ledger.keys[tag] if isinstance(tag, int) else tag.key
+
     def _pass(self) -> None:
         self._head += 1
+        self._cleared -= 1
         if self.ahead is not None:
             self.ahead.forget()
 
@@ -182,13 +305,15 @@ class Backlog:
     def _unanswered(self) -> Sequence[int]:
         """Look at the next calls that go together, and let go of those that are answered by now."""
         calls: list[int] = []
-        at = self._head
-        while at < len(self._pending) and len(calls) < self._most:
+        self._claim()
+        at, end = self._head, self._head + self._cleared
+        while at < end and len(calls) < self._most:
             call = self._pending[at]
             at += 1
             if not self._answered(call, partial(self._keys, call), None):
                 calls.append(call)
         if at - len(calls) > self._head:  # the answered ones are behind us now
+            self._cleared -= at - len(calls) - self._head
             self._head = at - len(calls)
             self._pending[self._head : at] = array("q", calls)
         return calls

@@ -25,6 +25,7 @@ class Books:
         model: Who is asked, for the log.
         listener: Who else hears of what is planned and recorded, None for nobody.
         failed: Called with a row that failed, alone or as the first of its call, and why.
+        ended: Called with each call whose outcome is known.
 
     Attributes:
         ledger: As given.
@@ -35,7 +36,12 @@ class Books:
     """
 
     def __init__(
-        self, ledger: Ledger, model: str, listener: Listener | None, failed: Callable[[int, Failure], None]
+        self,
+        ledger: Ledger,
+        model: str,
+        listener: Listener | None,
+        failed: Callable[[int, Failure], None],
+        ended: Callable[[int], None] | None = None,
     ) -> None:
         self.ledger = ledger
         self.pace = Pace(time.monotonic())
@@ -45,6 +51,7 @@ class Books:
         self._model = model
         self._listener = listener
         self._failed = failed
+        self._ended = ended
 
     def __repr__(self) -> str:
         return f"Books(calls={len(self.ledger.keys)}, open={self.open}, planned={self.planned}, kept={self.kept})"
@@ -80,6 +87,8 @@ class Books:
         self.pace.count(outcome, self.ledger.weight[call])
         if self._listener is not None:
             self._listener.recorded(call, outcome)
+        if self._ended is not None:
+            self._ended(call)
         failure = outcome.failure
         if failure is None:
             return

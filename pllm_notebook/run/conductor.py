@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import partial
@@ -24,6 +25,7 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.backlog import Backlog
 from pllm_notebook.run.books import Books
 from pllm_notebook.run.budget import Budget, Purse
+from pllm_notebook.run.claiming import JobLookup, RunClaims
 from pllm_notebook.run.course import Listener, Sender, State
 from pllm_notebook.run.ending import Endable, Reason, tell_of_fault
 from pllm_notebook.run.failed import KeptFailures
@@ -37,6 +39,7 @@ from pllm_notebook.run.planning import Planning
 from pllm_notebook.run.reception import Reception
 from pllm_notebook.run.refused import Refusals
 from pllm_notebook.run.settle import Arrival
+from pllm_notebook.run.shared_store import SharedStore
 from pllm_notebook.run.spending import Spending
 from pllm_notebook.run.tender import Tender
 from pllm_notebook.run.user_code import LET_GO_S
@@ -60,6 +63,7 @@ class Conductor(Endable):
         sender: Gives what carries its calls; None for the live lane of its model.
         purse: Money that several courses share; None for one of its own, from the options.
         listener: Who decides what becomes of the outcomes, where they are samples; a failure then ends nothing.
+        jobs: Knows which calls wait in batch jobs, None where there can be none.
 
     Attributes:
         ask: As given.
@@ -81,6 +85,7 @@ class Conductor(Endable):
         sender: Callable[[], Sender] | None = None,
         purse: Purse | None = None,
         listener: Listener | None = None,
+        jobs: JobLookup | None = None,
     ) -> None:
         options, target = ask.options, ask.target
         super().__init__(raises=listener is None and (options.mode == "sync" or options.errors == "raise"))
@@ -93,11 +98,23 @@ class Conductor(Endable):
         self._engine = engine
         self._limits = limits
         self._ended = ended
+        self._begun = False
         rate = ask.rate(batch=options.mode == "batch")
         self.budget = Budget(purse or Purse(options.max_cost_usd), rate, ask.output_limit, target.label)
         self._spending = Spending(self.budget, rate)
         self.ledger = Ledger(total)
-        self._books = Books(self.ledger, self.model, listener, self._raise_at)
+        shared: SharedStore | None = store if isinstance(store, SharedStore) else None
+        self._claims = RunClaims(
+            # Who refreshes wants an answer of their own.
+            None if shared is None or options.cache == "refresh" else shared.claims,
+            "batch" if options.mode == "batch" else "live",
+            jobs,
+            waits=bool(options.wait),
+            soon=engine.loop.loop.call_soon,
+        )
+        self._books = Books(
+            self.ledger, self.model, listener, self._raise_at, ended=lambda call: self._backlog.ended(call)
+        )
         self.pace = self._books.pace
         planner = Planner(ask, rows, total, self.ledger, store)
         prompt = planner.prompt
@@ -107,7 +124,7 @@ class Conductor(Endable):
             ask.packed.expect(prompts.packed(rows.source, ()))
         self._meanwhile = Meanwhile(ask, store, self._books, self._take)
         self._refusals = Refusals(at_once=self._raises)
-        self._backlog = Backlog(ask, self.ledger, prompt, packing, self._meanwhile.answered, self._lose)
+        self._backlog = Backlog(ask, self.ledger, prompt, packing, self._meanwhile.answered, self._lose, self._claims)
         self._reception = Reception(
             ask,
             engine,
@@ -200,6 +217,8 @@ class Conductor(Endable):
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
         self.budget.purse.expect(self, self._left)
+        self._begun = True
+        self._claims.begin()
         self._meanwhile.begin(self._tender.begin())
         self._planning.begin()
 
@@ -238,7 +257,8 @@ class Conductor(Endable):
 
     def _let_go_soon(self) -> None:
         """Have a run that is being stopped wait no longer for the caller's validators, which may never return."""
-        if self.state == "running" and self._ending.stopping is not None:
+        # One that never began, as a judge's course that no row needed, waits for nothing and never ends.
+        if self._begun and self.state == "running" and self._ending.stopping is not None:
             self._engine.loop.loop.call_later(LET_GO_S, self._let_go)
 
     def _let_go(self) -> None:
@@ -274,9 +294,9 @@ class Conductor(Endable):
         """Requests that the rows still take which have not ended."""
         return -(-self.pace.left(self.total) // (self.ask.pack or 1))
 
-    def _take(self, key: str, arrival: Arrival) -> None:
+    def _take(self, key: str, arrival: Arrival, stored: bool) -> None:
         """Take an answer that others have brought: it goes the way of a reply."""
-        self._reception.take(key, arrival)
+        self._reception.take(key, arrival, stored=stored)
 
     def _lose(self, call: int, failure: Failure) -> None:
         """Note a call that can be sent no more, since its prompt cannot be made."""
@@ -300,10 +320,24 @@ class Conductor(Endable):
         self._ending.end("done", kept=self.kept, total=self.total)
         self.pace.finish(time.monotonic())
         self.note = f"incomplete: {self.unsaved:,} unsaved" if self.unsaved else ""
+        self._claims.end()
+        self.warnings = self._waiting()
         try:
             self._keep_limits()
         finally:  # whoever waits is told, whatever can be kept
             self._ended()
+
+    def _waiting(self) -> tuple[str, ...]:
+        """Say which rows were not sent because they wait in a batch job, and what can be done."""
+        rows: Counter[str] = Counter()
+        for call, job in self._backlog.in_jobs.items():
+            rows[job] += self.ledger.weight[call]
+        return tuple(
+            f"{'1 row waits' if count == 1 else f'{count:,} rows wait'} in batch job {job[:8]}; nothing was sent for "
+            f"{'it' if count == 1 else 'them'}. wait=True waits for the job, pllm.jobs().hurry({job[:8]!r}) sends now, "
+            f"at the live price."
+            for job, count in rows.items()
+        )
 
     def _keep_limits(self) -> None:
         if self._limits is None or self.broken or not self._meanwhile.heard:

@@ -109,6 +109,7 @@ class Courses:
             self._means.sender(ask.target),
             purse=self.purse,
             listener=listener,
+            jobs=self._means.jobs,
         )
         self._listeners[course] = listener
         return course

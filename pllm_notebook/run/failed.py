@@ -17,6 +17,7 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailedCall, Failure, FailureKind
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.shared_store import SharedStore
+from pllm_notebook.store.claimed import ClaimStore
 
 __all__ = ["KeptFailures", "RunStore", "in_full", "rejected_before"]
 
@@ -179,6 +180,11 @@ class RunStore:
     def delayed(self) -> bool:
         """Whether writing fails at the moment (see `SharedStore`)."""
         return isinstance(self._store, SharedStore) and self._store.delayed
+
+    @property
+    def claims(self) -> ClaimStore | None:
+        """Which process asks which call (see `SharedStore`)."""
+        return self._store.claims if isinstance(self._store, SharedStore) else None
 
     @property
     def written_by_others(self) -> int:

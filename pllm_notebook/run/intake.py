@@ -77,11 +77,17 @@ class Intake:
         """End the run by a fault of ours (see `watched`)."""
         self._failed(error)
 
-    def take(self, key: str, arrival: Arrival) -> None:
-        """Take one reply; nobody can cancel it from here on."""
+    def take(self, key: str, arrival: Arrival, *, stored: bool = False) -> None:
+        """Take one reply; nobody can cancel it from here on.
+
+        Args:
+            key: Of the reply.
+            arrival: The reply.
+            stored: Whether it is on disk already: another process may have written it.
+        """
         # What answers no later call must not take the place of an answer that does.
         fresh = self._ask.options.cache != "refresh" or arrival.entry.usable(self._ask.takes_empty)
-        if self._store is None or not fresh:
+        if self._store is None or stored or not fresh:
             self._read_soon(arrival)
             return
         try:
@@ -116,6 +122,8 @@ class Intake:
         count = len(self._group) + len(self._arrivals)
         self._group, self._arrivals, self._work = [], [], None
         self._reading = False
+        if self._timer is not None:
+            self._timer.cancel()
         return count
 
     def _read(self) -> None:

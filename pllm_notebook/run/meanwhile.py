@@ -26,10 +26,10 @@ class Meanwhile:
         ask: The question.
         store: None to look nowhere.
         books: The run's.
-        take: Called with the key of an answer that was found, and what comes of it.
+        take: Called with the key of an answer that was found, what comes of it, and whether it is on disk.
     """
 
-    def __init__(self, ask: Ask, store: Store | None, books: Books, take: Callable[[str, Arrival], None]) -> None:
+    def __init__(self, ask: Ask, store: Store | None, books: Books, take: Callable[[str, Arrival, bool], None]) -> None:
         self._ask = ask
         # A run that refreshes wants none of what is there.
         self._store = None if ask.options.cache == "refresh" else store
@@ -72,23 +72,28 @@ class Meanwhile:
         """Note that a reply landed which this run was aboard: nothing that others brought."""
         self._own += 1
 
-    def answered(self, call: int, keys: Callable[[], list[str]], found: Callable[[Entry], Arrival] | None) -> bool:
-        """Take the answer that has come since this run was planned; False when there is none.
-
-        Args:
-            call: Index in the ledger.
-            keys: Gives the keys that would answer it.
-            found: Gives what comes of an answer; None for the row's own call.
-        """
-        if self._store is None or call in self._afresh or not (self._others_landed() or call in self._look_again):
+    def answered(
+        self,
+        call: int,
+        keys: Callable[[], list[str]],
+        found: Callable[[Entry], Arrival] | None,
+        *,
+        look: bool = False,
+    ) -> bool:
+        """Take the answer that has come since this run was planned; False when there is none (see `Answered`)."""
+        if self._store is None or call in self._afresh:
+            return False
+        if not (look or self._others_landed() or call in self._look_again):
             return False
         for key in keys():
-            entry = self._store.queued(key) or self._store.get_many([key]).get(key)
+            queued = self._store.queued(key)
+            entry = queued or self._store.get_many([key]).get(key)
             if entry is not None and entry.serves(self._ask.output_limit, self._ask.takes_empty):
                 self._books.open += 1
                 row = self._books.ledger.first_row[call]
-                # Stored once more, which changes nothing, so that its row too is reported after its commit.
-                self._take(key, Arrival(call, key, entry, row) if found is None else found(entry))
+                # One that is still queued is queued again, which changes nothing: its row is reported after the commit.
+                arrival = Arrival(call, key, entry, row) if found is None else found(entry)
+                self._take(key, arrival, queued is None)
                 return True
         return False
 

@@ -148,9 +148,9 @@ class Reception:
         self._backlog.repair([Wider(call, row, key, entry.output_limit, (*before, entry.meta), inner)])
         self._owner.go_on()
 
-    def take(self, key: str, arrival: Arrival) -> None:
+    def take(self, key: str, arrival: Arrival, *, stored: bool = False) -> None:
         """Store and read one answer, whoever brought it; its call is open in the books until then."""
-        self._intake.take(key, arrival)
+        self._intake.take(key, arrival, stored=stored)
 
     def run_tools(self, calling: Calling) -> None:
         """Run what a stored reply calls; its call is open in the books until then."""

@@ -99,7 +99,7 @@ class Run:
         self._ended = threading.Event()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
         self._handed = threading.Event()
-        self._waits = ask.options.wait or ask.options.mode != "batch"
+        self._waits = ask.options.wait is not False or ask.options.mode != "batch"
         self._waiters: set[asyncio.Future[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from pllm_notebook.store.claimed import ClaimStore
+
 __all__ = ["SharedStore"]
 
 
@@ -14,6 +16,10 @@ class SharedStore(Protocol):
     @property
     def delayed(self) -> bool:
         """Whether writing fails at the moment; nothing new is sent while it does."""
+
+    @property
+    def claims(self) -> ClaimStore | None:
+        """Which process asks which call, None where no other process can know."""
 
     @property
     def written_by_others(self) -> int:

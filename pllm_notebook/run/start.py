@@ -15,6 +15,7 @@ from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import Target
 from pllm_notebook.run.ask import Ask, simulate, target_for
+from pllm_notebook.run.claiming import JobLookup
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import Course, Sender
 from pllm_notebook.run.estimate import Estimate, estimate
@@ -111,6 +112,7 @@ class Means:
         self._engine = engine
         self._store = store
         self._batch = options.mode == "batch"
+        self._waits = options.wait is True and not self._batch
 
     def limits(self, target: Target) -> KeptLimits | None:
         """Give the place where what is learned of a target's limits is kept, None where there is none."""
@@ -124,6 +126,16 @@ class Means:
     def sender(self, target: Target) -> Callable[[], Sender] | None:
         """Give what makes the lane of a target, on the loop; None for its live one."""
         return partial(self._office().lane, target, origin()) if self._batch else None
+
+    @property
+    def jobs(self) -> JobLookup | None:
+        """What knows which calls wait in batch jobs; None where the cache is no directory on disk."""
+        from pllm_notebook.run.jobs.waiting import WaitingCalls
+        from pllm_notebook.store import DiskStore
+
+        if not isinstance(self._store, DiskStore):
+            return None
+        return WaitingCalls(self._store.directory, self._office, waits=self._waits)
 
     def _office(self) -> Office:
         return office(self._engine, self._store)
@@ -188,7 +200,7 @@ def start(
         if conduct is not None:
             return conduct(rows, running, kept, ended, means)
         limits, sender = means.limits(ask.target), means.sender(ask.target)
-        return Conductor(ask, rows, rows.total, running, kept, ended, limits, sender)
+        return Conductor(ask, rows, rows.total, running, kept, ended, limits, sender, jobs=means.jobs)
 
     run = Run(ask, rows, running, store, sink, course)
     remember(run)

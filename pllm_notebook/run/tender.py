@@ -40,6 +40,8 @@ logger = logging.getLogger("pllm_notebook")
 # A writer that falls this far behind stops admission; what is on the wire still fits in memory.
 _MOST_BACKLOG_BYTES = 64 * 2**20
 _LOOK_AGAIN_S = 0.1
+# How often the store is looked into for answers to calls that another process asks.
+_LOOK_ELSEWHERE_S = 0.25
 
 
 class Landed(Protocol):
@@ -117,6 +119,7 @@ class Tender:
         self._short_of_money = False
         # What the money does not suffice for.
         self._wanting: int | Repair | Pack | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._share(False)
         self._feed = self._new_feed()
         # Made in `begin`, on the loop; it has no connection until something must be sent.
@@ -195,6 +198,8 @@ class Tender:
         purse = self._budget.purse
         if self._short_of_money and purse.requests:
             return f"held by max_cost_usd: {money(purse.reserved_usd)} reserved for {counted(purse.requests, 'call')}"
+        if self._backlog.elsewhere and not self._feed.in_flight:
+            return f"{self._backlog.elsewhere:,} calls are being answered elsewhere"
         return self._lane.holds(self._loop.time())
 
     def fail(self, error: Exception) -> None:
@@ -237,6 +242,10 @@ class Tender:
         if not self._ask.shared and self._backlog.requests > 1:
             self._share(True)
         offer = self._backlog.offer(planned=self._books.planned)
+        if offer is None and self._backlog.unclaimed:
+            self._loop.call_soon(self.send)
+        if self._backlog.elsewhere and self._looking is None:
+            self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
         job = None if offer is None else self._job(offer)
         if offer is not None and job is not None:
             self._backlog.take(offer)
@@ -283,6 +292,17 @@ class Tender:
         return self._budget.reserve(
             Need.of(asked.allowance, offer.size, asked.own_size(offer.size), dress, above=above)
         )
+
+    @watched
+    def _look_elsewhere(self) -> None:
+        self._looking = None
+        if self._ending.stopping is None:
+            self._backlog.look_elsewhere()
+            if self._backlog.elsewhere:
+                self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
+            else:
+                self.complete()
+            self._owner.go_on()
 
     def _whole(self) -> bool:
         """Tell whether no more calls will come until some have landed: all are out, or there is no money for more."""

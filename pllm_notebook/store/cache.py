@@ -16,6 +16,7 @@ from pllm_notebook.store.findings import Findings
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 
 if TYPE_CHECKING:
+    from pllm_notebook.store.claims import Claims
     from pllm_notebook.store.database import ReadOnlyDatabase
 
 __all__ = ["DiskStore"]
@@ -52,6 +53,7 @@ class DiskStore:
         patience_s: float = PATIENCE_S,
     ) -> None:
         # Imported at the first opening: diskcache and SQLite are no part of `import pllm_notebook`.
+        from pllm_notebook.store.claims import Claims
         from pllm_notebook.store.current import CurrentDatabase
         from pllm_notebook.store.database import ReadOnlyDatabase
         from pllm_notebook.store.failures import FailureLog
@@ -68,6 +70,7 @@ class DiskStore:
         self._writer = Writer(
             self._commit, idle=current.tidy, ended=current.close_connection, clock=clock, patience_s=patience_s
         )
+        self._claims = Claims(directory)
         forks.watch(self)
 
     @property
@@ -79,6 +82,11 @@ class DiskStore:
     def directory(self) -> str:
         """The directory that is written to."""
         return self._directory
+
+    @property
+    def claims(self) -> Claims:
+        """Which process asks which call of this directory."""
+        return self._claims
 
     @property
     def closed(self) -> bool:
@@ -185,6 +193,7 @@ class DiskStore:
         self._closed = True
         self._writer.close()
         self._failures.close()
+        self._claims.close()
         self._current.close()
 
     def delete(self, keys: Iterable[str]) -> int:

@@ -15,7 +15,7 @@ from pllm_notebook.ensemble.decisions import Member, Plan
 from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.frames.pandas_rows import PandasRows
-from pllm_notebook.frames.rows import Shape
+from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.prices import rate_of
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import Target, resolve

@@ -1,0 +1,303 @@
+"""Which process asks which call at this moment, so that two of them never pay for the same answer.
+
+A claim is a key and an owner; an owner is one process (its live calls, or its batch calls) with a lease that
+a thread renews. A claim holds while its owner's lease does: a process that is killed loses its claims when the
+lease ends, and others finish what it had begun. The file outlives nothing that matters: a lost claim costs one
+call that may be paid twice, so it is written without waiting for the disk, and a damaged file is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from pllm_notebook.store import forks
+from pllm_notebook.store.claimed import Claimed, Kind, Mark
+
+__all__ = ["FILE", "LEASE_S", "Claims"]
+
+FILE = "claims.db"
+LEASE_S = 10.0
+# A lease is renewed often enough that a machine under load does not lose it.
+_RENEW_S = LEASE_S / 4
+# A lease further ahead than this was written under another clock.
+_LONGEST_LEASE_S = 10 * LEASE_S
+_BUSY_TIMEOUT_S = 5.0
+_FORMAT = 1
+_KEYS_A_QUERY = 500
+
+Result = TypeVar("Result")
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS owners (id INTEGER PRIMARY KEY, kind TEXT, until REAL, released INTEGER)",
+    "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS claims_of ON claims (owner)",
+    f"PRAGMA user_version = {_FORMAT}",
+)
+# Taken where nobody has it, or where its owner's lease has ended.
+_TAKE = (
+    "INSERT INTO claims (key, owner) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET owner = ?2 "
+    "WHERE owner NOT IN (SELECT id FROM owners WHERE until > ?3 AND until <= ?4)"
+)
+
+_log = logging.getLogger("pllm_notebook.store")
+
+
+class Claims:
+    """The claims of one cache directory. Thread-safe, and shared with other processes. Sends nothing.
+
+    A file that cannot be used is no reason to stop: every claim is then granted, and one warning says what that
+    means. Nothing is opened before the first claim.
+
+    Args:
+        directory: Of the cache.
+        wall_clock: Gives seconds since the epoch, the same for all processes of the machine.
+        lease_s: Seconds for which claims hold after the last renewal.
+
+    Attributes:
+        change_lock: Held for each change, and around a fork.
+    """
+
+    def __init__(
+        self, directory: str, *, wall_clock: Callable[[], float] = time.time, lease_s: float = LEASE_S
+    ) -> None:
+        self._path = os.path.join(directory, FILE)
+        self._clock = wall_clock
+        self._lease_s = lease_s
+        self._warned = False
+        self._start()
+        forks.watch(self)
+
+    def __repr__(self) -> str:
+        return f"<Claims {self._path!r}: {sum(len(held) for held in self._held.values()):,} held>"
+
+    def _start(self) -> None:
+        self.change_lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._file = (0, 0)
+        self._ids: dict[Kind, int] = {"live": secrets.randbits(62), "batch": secrets.randbits(62)}
+        # Two runs of this process may ask the same call together; the last of them gives the claim back.
+        self._held: dict[Kind, Counter[str]] = {"live": Counter(), "batch": Counter()}
+        self._renewer: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def take(self, kind: Kind, keys: Sequence[str]) -> Claimed:
+        """Claim *keys*, those that are free; each granted one is to be released once."""
+        with self.change_lock:
+            claimed = self._tried(lambda connection: self._take(connection, kind, keys))
+            if claimed is None:
+                return Claimed(frozenset(keys), Mark())
+            self._held[kind].update(claimed.granted)
+            if claimed.granted:
+                self._keep_renewing()
+            return claimed
+
+    def release(self, kind: Kind, keys: Iterable[str]) -> None:
+        """Give claims back: what they were for is in the store, has failed, or will not be sent."""
+        with self.change_lock:
+            held, gone = self._held[kind], []
+            for key in keys:
+                held[key] -= 1
+                if held[key] <= 0:
+                    del held[key]
+                    gone.append(key)
+            if gone:
+                self._tried(lambda connection: self._release(connection, kind, gone))
+
+    def mark(self, kind: Kind) -> Mark:
+        """Return a mark of this moment, to be compared with those of `take`."""
+        with self.change_lock:
+            if self._connection is None and not os.path.exists(self._path):
+                return Mark()  # a run that the cache answers makes no file
+            return self._tried(lambda connection: self._mark(connection, kind, self._clock())) or Mark()
+
+    def renew(self) -> None:
+        """Prolong the leases of this process. Called by a thread of its own while claims are held."""
+        with self.change_lock:
+            self._tried(self._renew)
+
+    def close(self) -> None:
+        """Give everything back and close the file. May be called again; a later claim opens it once more."""
+        self._closing.set()
+        with self.change_lock:
+            if self._connection is None:
+                return
+            with suppress(sqlite3.Error):
+                ids = tuple(self._ids.values())
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("DELETE FROM claims WHERE owner IN (?, ?)", ids)
+                self._connection.execute("DELETE FROM owners WHERE id IN (?, ?)", ids)
+                self._connection.execute("COMMIT")
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def begin_anew(self) -> None:
+        """Give up the parent's lock, thread and connection: called in a child after a fork. The claims stay its."""
+        self._start()
+
+    # Within the lock.
+
+    def _take(self, connection: sqlite3.Connection, kind: Kind, keys: Sequence[str]) -> Claimed:
+        own, now = self._ids[kind], self._clock()
+        self._lease(connection, now)
+        mark = self._mark(connection, kind, now)
+        longest = now + _LONGEST_LEASE_S
+        connection.executemany(_TAKE, [(key, own, now, longest) for key in keys])
+        granted: set[str] = set()
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            some = keys[start : start + _KEYS_A_QUERY]
+            marks = ",".join("?" * len(some))
+            found = connection.execute(f"SELECT key FROM claims WHERE owner = ? AND key IN ({marks})", (own, *some))
+            granted.update(key for (key,) in found)
+        return Claimed(frozenset(granted), mark)
+
+    def _release(self, connection: sqlite3.Connection, kind: Kind, keys: Sequence[str]) -> bool:
+        own = self._ids[kind]
+        connection.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", [(key, own) for key in keys])
+        connection.execute("UPDATE owners SET released = released + ? WHERE id = ?", (len(keys), own))
+        return True
+
+    def _mark(self, connection: sqlite3.Connection, kind: Kind, now: float) -> Mark:
+        found = connection.execute(
+            "SELECT coalesce(sum(released) FILTER (WHERE kind = 'live'), 0), "
+            "coalesce(sum(released) FILTER (WHERE kind = 'batch'), 0), "
+            "count(*), count(*) FILTER (WHERE until <= ? OR until > ?) FROM owners WHERE id <> ?",
+            (now, now + _LONGEST_LEASE_S, self._ids[kind]),
+        ).fetchone()
+        return Mark(*found)
+
+    def _lease(self, connection: sqlite3.Connection, now: float) -> None:
+        connection.executemany(
+            "INSERT INTO owners (id, kind, until, released) VALUES (?, ?, ?, 0) "
+            "ON CONFLICT (id) DO UPDATE SET until = excluded.until",
+            [(own, kind, now + self._lease_s) for kind, own in self._ids.items()],
+        )
+
+    def _renew(self, connection: sqlite3.Connection) -> bool:
+        self._lease(connection, self._clock())
+        return True
+
+    def _tried(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
+        """Do *work* in one transaction, once more on a new file where this one is damaged; None where it cannot be."""
+        for last in (False, True):
+            try:
+                connection = self._connection if self._is_current() else None
+                connection = connection or self._open()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    result = work(connection)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+                return result
+            except (sqlite3.Error, OSError) as error:
+                if last or not self._remade(error):
+                    self._warn(error)
+                    return None
+        return None
+
+    def _is_current(self) -> bool:
+        """Return whether the open file still has the name: another process may have made a damaged one again."""
+        if self._connection is None:
+            return False
+        try:
+            now = os.stat(self._path)
+        except OSError:
+            now = None
+        if now is not None and (now.st_dev, now.st_ino) == self._file:
+            return True
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._connection = None
+        return False
+
+    def _open(self) -> sqlite3.Connection:
+        os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            # Made here and not by SQLite, whose mode would follow the umask.
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA trusted_schema = 0")
+            connection.execute("PRAGMA journal_mode = wal")
+            connection.execute("PRAGMA synchronous = off")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > _FORMAT:
+                raise sqlite3.NotSupportedError("a later version of pllm_notebook wrote it")
+            if version < _FORMAT:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in _TABLES:
+                    connection.execute(statement)
+                connection.execute("COMMIT")
+            self._sweep(connection)
+            now = self._clock()
+            self._lease(connection, now)
+            for kind, held in self._held.items():
+                own, longest = self._ids[kind], now + _LONGEST_LEASE_S
+                connection.executemany(_TAKE, [(key, own, now, longest) for key in held])
+        except BaseException:
+            connection.close()
+            raise
+        found = os.stat(self._path)
+        self._file = found.st_dev, found.st_ino
+        self._connection = connection
+        return connection
+
+    def _sweep(self, connection: sqlite3.Connection) -> None:
+        """Delete the owners whose leases ended long ago, and what they had claimed."""
+        old = self._clock() - 60 * self._lease_s
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM claims WHERE owner IN (SELECT id FROM owners WHERE until < ?)", (old,))
+        connection.execute("DELETE FROM owners WHERE until < ?", (old,))
+        connection.execute("COMMIT")
+
+    def _remade(self, error: BaseException) -> bool:
+        """Delete a file that SQLite cannot read, whose loss costs nothing that is paid for; False for other errors."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+        busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+        if busy or isinstance(error, sqlite3.NotSupportedError) or not isinstance(error, sqlite3.DatabaseError):
+            return False
+        for name in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
+            with suppress(OSError):
+                os.unlink(name)
+        return True
+
+    def _warn(self, error: BaseException) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "The claims in %s cannot be used: %s. Until they can, another process that asks the same rows at the "
+                "same moment may pay for them too.",
+                self._path,
+                error,
+            )
+
+    def _keep_renewing(self) -> None:
+        if self._renewer is None or not self._renewer.is_alive():
+            self._closing.clear()
+            # A daemon: claims end with the process, and nothing of it may keep a process from ending.
+            self._renewer = threading.Thread(target=self._renew_all, name="pllm-claims", daemon=True)
+            self._renewer.start()
+
+    def _renew_all(self) -> None:
+        closing = self._closing
+        while not closing.wait(min(_RENEW_S, self._lease_s / 4)):
+            self.renew()
+            with self.change_lock:
+                if not any(self._held.values()):
+                    self._renewer = None
+                    return
