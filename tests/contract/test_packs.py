@@ -283,7 +283,7 @@ def test_where_failures_raise_the_first_row_of_a_failed_pack_does(luna: str, sim
     sim.set(answers=answering(lambda entries: SimAnswer.status(500)))
 
     with pytest.raises(pllm.PllmError, match=r"Row 0 failed \(server_error\)"):
-        ask(luna, errors="raise", max_retries=0)
+        ask(luna, errors="raise", max_retries=0, concurrency=1)  # with more, another pack may be the first to fail
 
 
 # Servers whose structured output is not guaranteed.

@@ -115,7 +115,9 @@ SCRIPTS = {
         says=TRACEBACK + "KeyboardInterrupt.*\n",
     ),
     "by_an_interrupt_outside_of_a_call": Script(
-        SLOW + ON_WIRE + "try:\n    ready()\n    time.sleep(20)\nexcept KeyboardInterrupt:\n    sys.exit(130)",
+        SLOW
+        + ON_WIRE
+        + "try:\n    ready()\n    while True:\n        time.sleep(0.01)\nexcept KeyboardInterrupt:\n    sys.exit(130)",
         130,
         (INT,),
     ),

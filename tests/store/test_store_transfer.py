@@ -117,10 +117,10 @@ def test_a_file_cut_short_is_told(exported: Path) -> None:
         b"",
         b"not gzip",
         pickle.dumps({"format": "pllm_notebook cache"}),
-        gzip.compress(b""),
-        gzip.compress(b"[1, 2]\n"),
-        gzip.compress(b"not json\n"),
-        gzip.compress(b'{"format": "another"}\n'),
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"[1, 2]\n", mtime=0),
+        gzip.compress(b"not json\n", mtime=0),
+        gzip.compress(b'{"format": "another"}\n', mtime=0),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:

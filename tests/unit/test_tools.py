@@ -289,7 +289,11 @@ def test_a_tool_comes_back_from_its_json_without_what_was_behind_it(source: Any)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-@pytest.mark.parametrize("source", [weather, Order, {"name": "bare", "input_schema": {"type": "object"}}], ids=str)
+@pytest.mark.parametrize(
+    "source",
+    [weather, Order, {"name": "bare", "input_schema": {"type": "object"}}],
+    ids=["function", "model", "mapping"],
+)
 def test_what_a_provider_writes_in_its_own_form_is_read_back(source: Any, dialect: Dialect) -> None:
     tool = StructuredTool.of(source)
 
