@@ -201,9 +201,11 @@ def test_files_are_known_by_their_content_whatever_they_are_called(tmp_path: Pat
     assert prompt_of([tmp_path / "notes.txt"]) == "Seen."
 
 
-def test_a_missing_file_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a long path is cut in the message
+
     with pytest.raises(UsageError, match=r"gone\.png' cannot be read: No such file .* Nothing was sent\."):
-        prompt_of(["What?", tmp_path / "gone.png"])
+        prompt_of(["What?", Path("gone.png")])
 
 
 def test_calls_of_tools_and_their_outputs_are_turns() -> None:
