@@ -11,9 +11,10 @@ Pydantic with it, is loaded with the first use, an SDK with the first call, a wi
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from pllm_notebook import frames as _accessors  # noqa: F401  # importing it registers df.llm
+from pllm_notebook import frames as _accessors  # importing it registers df.llm
 from pllm_notebook import redaction, sinks
 from pllm_notebook.exceptions import (
     PllmError,
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from pllm_notebook.ensemble.parallel import Completions as ParallelCompletionInterface
     from pllm_notebook.ensemble.parallel import ParallelLLM, create_framework
     from pllm_notebook.frames.jobs import Jobs
+    from pllm_notebook.frames.pandas import FrameLLM, SeriesLLM
+    from pllm_notebook.frames.runs import runs
     from pllm_notebook.pipeline import Agent as AgentContext
     from pllm_notebook.pipeline import (
         ErrorResponse,
@@ -78,7 +81,7 @@ if TYPE_CHECKING:
     from pllm_notebook.prompt_lists.prepared import prepare_requests_file
     from pllm_notebook.prompt_lists.utilities import ParallelAIUtilities
     from pllm_notebook.protocols import Sink
-    from pllm_notebook.run import Run, runs
+    from pllm_notebook.run import Run
     from pllm_notebook.run.jobs.imports import Imported
     from pllm_notebook.store.handle import cache
     from pllm_notebook.tools import CalledTool as FunctionCall
@@ -136,6 +139,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "create_performance_config",
     "create_robust_config",
     "errors",
+    "frame",
     "get_error_info",
     "handle_openai_error",
     "import_results",
@@ -150,6 +154,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "process_api_requests_from_file",
     "process_api_requests_from_file_sync",
     "resume_directory",
+    "run",
     "runs",
     "to_tool_schema",
     "unload_ipython_extension",
@@ -209,13 +214,15 @@ _HOMES = {
     "process_api_requests_from_file": "pllm_notebook.prompt_lists.files",
     "process_api_requests_from_file_sync": "pllm_notebook.prompt_lists.files",
     "resume_directory": "pllm_notebook.pipeline",
-    "runs": "pllm_notebook.run",
+    "runs": "pllm_notebook.frames.runs",
     "to_tool_schema": "pllm_notebook.pipeline",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
+        if name == "run":  # a room that can be called
+            return importlib.import_module("pllm_notebook.run")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home, _, there = _HOMES[name].partition(":")
@@ -223,7 +230,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         return value
 
     def __dir__() -> list[str]:
-        return sorted(globals().keys() | _HOMES)
+        return sorted(globals().keys() | _HOMES | {"run"})
 
 
 def errors(
@@ -251,6 +258,23 @@ def errors(
     from pllm_notebook.frames.failures import errors_of
 
     return errors_of(of, model=model, kind=kind, since=since)
+
+
+def frame(data: Any) -> FrameLLM | SeriesLLM:
+    r"""Return what `df.llm` gives, without the accessor: for where another package has taken that name.
+
+    Args:
+        data: A DataFrame or a Series; never changed.
+
+    Example:
+        out = pllm.frame(df).parse(Review, "Read this review:\n{text}")
+
+    Raises:
+        UsageError: For anything else.
+    """
+    from pllm_notebook.frames.accessor import accessor_of
+
+    return accessor_of(data)
 
 
 def jobs(of: Any = None) -> Jobs:
@@ -294,6 +318,9 @@ def load_ipython_extension(shell: Any) -> None:
     from pllm_notebook.notebook import magics
 
     magics.load(shell)
+    lost = _accessors.lost_accessors()
+    if lost:
+        warnings.warn(lost, stacklevel=2)
 
 
 def unload_ipython_extension(shell: Any) -> None:
@@ -301,6 +328,12 @@ def unload_ipython_extension(shell: Any) -> None:
     from pllm_notebook.notebook import magics
 
     magics.unload(shell)
+
+
+def _open_run(run_id: str) -> Any:
+    from pllm_notebook.frames.runs import open_run
+
+    return open_run(run_id)
 
 
 def _panel(jobs: Jobs) -> dict[str, Any]:

@@ -115,10 +115,17 @@ class NameClashError(UsageError):
         columns: The names that clash.
     """
 
-    def __init__(self, columns: Iterable[str]) -> None:
+    def __init__(self, columns: Iterable[str], *, twice: bool = False) -> None:
         self.columns = list(columns)
+        seen = "and two of them have one name" if twice else "and the frame already has columns of those names"
+        kept = (
+            ""
+            if twice
+            else ", whose values are not, unchanged, the answers of an earlier run, and would be lost; "
+            "replace=True replaces them"
+        )
         super().__init__(
-            f"The result has columns {self.columns!r}, and the frame already has columns of those names. "
+            f"The result has columns {self.columns!r}, {seen}{kept}. "
             f"Give prefix='llm_' (or another) to set the results apart. Nothing was sent."
         )
 

@@ -39,6 +39,8 @@ class Options:
         salt: Any word; another salt is another draw.
         errors: "coerce" keeps a failure as a value, "raise" ends the run at the first (pandas' words).
         prefix: Put before the name of every result column.
+        replace: Whether result columns take the place of columns of the same names, whatever those hold. Without, only
+            columns that hold, unchanged, the answers of an earlier run are replaced.
         error_column: Name of a column for failure messages.
         na: A row whose prompt would hold a missing value: "skip" it, "send" it as empty, or "raise".
         columns: Columns that go in as data where there is no template, None for all.
@@ -90,6 +92,7 @@ class Options:
     salt: str = ""
     errors: Literal["coerce", "raise"] = "coerce"
     prefix: str = ""
+    replace: bool = False
     error_column: str | None = None
     na: Literal["skip", "send", "raise"] = "skip"
     columns: tuple[str, ...] | None = None
@@ -315,7 +318,7 @@ _AT_LEAST: dict[str, float] = {
 }
 _WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack", "samples", "max_turns"}
 _TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column", "tool_choice"}
-_YES_OR_NO = {"flatten", "hedge", "allow_empty", "confirm", "wait", "run_tools", "parallel_tool_calls"}
+_YES_OR_NO = {"flatten", "hedge", "replace", "allow_empty", "confirm", "wait", "run_tools", "parallel_tool_calls"}
 _LISTS = ("columns", "models", "images", "tools")
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s", "validator_timeout_s", "tool_timeout_s"}
 

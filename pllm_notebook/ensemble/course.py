@@ -115,6 +115,13 @@ class EnsembleCourse(ComposedCourse):
         self._members.line_up_again(kinds, calls)
         self._begin_next()
 
+    def release(self) -> None:
+        """Let go of what decides and of what hears (see `Endable.release`); the members' answers stay."""
+        super().release()
+        if not self.broken and self.state != "running":
+            vars(self._deciding).clear()
+            self._members.release()
+
     def outcomes(self, call: int) -> list[Outcome | None]:
         """Give what each member has made of *call*, None for what has not ended."""
         return self._members.outcomes(call)

@@ -71,6 +71,10 @@ class Members:
                 if outcome is not None and call not in sent_again and self._undecided(call):
                     self._hear(call)
 
+    def release(self) -> None:
+        """Let go of whoever hears of them (see `Endable.release`)."""
+        self._heard = _nothing
+
     def outcomes(self, call: int) -> list[Outcome | None]:
         """Give what each member has made of *call*, None for what has not ended. From any thread."""
         ledgers = [member.ledger.outcomes for member in self._all]
@@ -129,3 +133,7 @@ class _Ear:
 
     def recorded(self, call: int, outcome: Outcome) -> None:
         self._hear(call)
+
+
+def _nothing(call: int) -> None:
+    """Do nothing: nothing is decided any more."""

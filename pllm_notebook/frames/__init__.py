@@ -6,11 +6,12 @@ to import as half of pandas, so it comes with the first use.
 
 from __future__ import annotations
 
-from typing import Any, cast
+import warnings
+from typing import Any
 
 import pandas as pd
 
-__all__: list[str] = []
+__all__ = ["lost_accessors"]
 
 
 class _Accessor:
@@ -37,6 +38,26 @@ class _Accessor:
         return getattr(pandas, self._name)
 
 
-# pandas calls what it is given; its types alone ask for a class.
-pd.api.extensions.register_dataframe_accessor("llm")(cast("type[Any]", _Accessor("FrameLLM")))
-pd.api.extensions.register_series_accessor("llm")(cast("type[Any]", _Accessor("SeriesLLM")))
+def _register(kind: type[Any], register: Any, name: str) -> None:
+    """Register `.llm` for *kind*, unless another package has: its users would lose theirs without a word."""
+    there = getattr(kind, "llm", None)
+    if there is not None and type(there).__name__ != _Accessor.__name__:
+        warnings.warn(
+            f"{kind.__name__}.llm is already that of {getattr(there, '__module__', 'another package')} and was left "
+            f"alone. pllm_notebook.frame(df) gives the same methods: pllm_notebook.frame(df).parse(...).",
+            stacklevel=3,
+        )
+    elif there is None:
+        register("llm")(_Accessor(name))  # pandas calls what it is given; its types alone ask for a class
+
+
+_register(pd.DataFrame, pd.api.extensions.register_dataframe_accessor, "FrameLLM")
+_register(pd.Series, pd.api.extensions.register_series_accessor, "SeriesLLM")
+
+
+def lost_accessors() -> str:
+    """Say which of `df.llm` and `series.llm` are another package's by now, and what to do; "" for none."""
+    others = [kind.__name__ for kind in (pd.DataFrame, pd.Series) if type(getattr(kind, "llm", None)) is not _Accessor]
+    if not others:
+        return ""
+    return f"{' and '.join(others)}.llm: taken by another package. Use pllm_notebook.frame(df).parse(...) in its place."

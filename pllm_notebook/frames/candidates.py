@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pllm_notebook.ensemble import Decision, EnsembleCourse
@@ -13,7 +14,7 @@ from pllm_notebook.frames.dtypes import Column, Kind, column_of
 from pllm_notebook.frames.pandas_columns import array_of
 from pllm_notebook.run import Run
 
-__all__ = ["Agreement", "agreement_of", "candidates_of", "whole_agreement"]
+__all__ = ["Agreement", "candidates_of", "shares_of", "whole_agreement"]
 
 WHOLE = "whole_answer"
 _BEFORE = 6  # columns of a sample before its fields: position, label, model, sample, chosen, decided
@@ -54,9 +55,11 @@ class Agreement(pd.DataFrame):
         return ax
 
 
-def agreement_of(run: Run, index: pd.Index[Any]) -> Agreement:
-    """Give the shares of each row, field by field (see `df.llm.agreement`)."""
-    course = _course(run)
+def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the shares of each row, field by field (see `df.llm.agreement`); {} where rows were asked once."""
+    course = run.course
+    if not isinstance(course, EnsembleCourse):
+        return {}
     names = _names(course)
     made: dict[str, list[float | None]] = {name: [] for name in names}
     for row in range(run.rows.total):
@@ -66,7 +69,7 @@ def agreement_of(run: Run, index: pd.Index[Any]) -> Agreement:
             made[name].append(shares[at] if at < len(shares) else None)
     if len(names) > 1:
         made[_free(WHOLE, names)] = whole_agreement(run)
-    return Agreement({name: pd.array(values, dtype="Float64") for name, values in made.items()}, index=index)
+    return {name: np.array(values, dtype=np.float64) for name, values in made.items()}
 
 
 def whole_agreement(run: Run) -> list[float | None]:
@@ -76,15 +79,20 @@ def whole_agreement(run: Run) -> list[float | None]:
     return [None if decision is None or not decision.agreement else decision.whole for decision in decisions]
 
 
-def candidates_of(run: Run, index: pd.Index[Any]) -> pd.DataFrame:
-    """Give every answer of every row, in long form (see `df.llm.samples`)."""
+def candidates_of(run: Run, rows: Iterable[tuple[int, Any, int]]) -> pd.DataFrame:
+    """Return every answer of some rows, in long form (see `df.llm.samples`).
+
+    Args:
+        run: A live one.
+        rows: Position and label to show, and row of the run.
+    """
     course = _course(run)
     output = course.plan.output
     columns = _columns(course)
     names = [column.name for column in columns]
     taken: list[str] = []
     lines: list[dict[str, Any]] = []
-    for row in range(run.rows.total):
+    for position, label, row in rows:
         call = course.ledger.call_of_row[row]
         if call < 0:
             continue
@@ -96,8 +104,8 @@ def candidates_of(run: Run, index: pd.Index[Any]) -> pd.DataFrame:
             if value is not None and output is not None:
                 parts = output.field_values(value)
             line: dict[str, Any] = {
-                "position": row,
-                "label": index[row],
+                "position": position,
+                "label": label,
                 "model": member.model,
                 "sample": member.sample,
                 "chosen": decision is not None and decision.chosen == at,

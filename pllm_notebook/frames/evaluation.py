@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +13,15 @@ import pandas as pd
 
 from pllm_notebook.ensemble import EnsembleCourse
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
+from pllm_notebook.frames.cells import column as column_in
 from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, labels_of, plain_values
-from pllm_notebook.frames.pandas_cells import named_like
+from pllm_notebook.frames.pandas_cells import column_names
 from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.frames.subsets import by_samples
 from pllm_notebook.run import Run
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Asked", "Evaluation", "evaluate"]
 
 
 class Evaluation:
@@ -156,13 +158,51 @@ class Evaluation:
         )
 
 
-def evaluate(run: Run, frame: pd.DataFrame, shape: Shape, against: Any, field: str | None) -> Evaluation:
-    """Compare one field of a run's answers with labels (see `df.llm.evaluate`).
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of the rows of a frame, as far as their evaluation needs it.
+
+    Attributes:
+        columns: The result's, those of fields alone.
+        prefix: Put before the fields' names.
+        explode: Whether an answer has a line for each of its items.
+        answered: For each row, whether it has an answer although its cell may be NA: the answer was None.
+        values_of: Takes one answer apart into the result's columns.
+        samples: For each row the run's course and its call there, None for a row of none; None where rows were asked
+            once.
+    """
+
+    columns: Sequence[Column]
+    prefix: str
+    explode: bool
+    answered: Sequence[bool]
+    samples: Sequence[tuple[EnsembleCourse, int] | None] | None
+    values_of: Callable[[Any], Sequence[Any]]
+
+    @classmethod
+    def of(cls, run: Run, shape: Shape) -> Asked:
+        """Make it of a live run and its own rows."""
+        course, rows = run.course, range(run.rows.total)
+        samples: list[tuple[EnsembleCourse, int] | None] | None = None
+        if isinstance(course, EnsembleCourse):
+            samples = [(course, run.ledger.call_of_row[row]) for row in rows]
+        return cls(
+            columns=shape.columns,
+            prefix=run.ask.options.prefix,
+            explode=shape.explode,
+            answered=[run.ledger.status(row) in ("ok", "cached") for row in rows],
+            samples=samples,
+            values_of=shape.values_of,
+        )
+
+
+def evaluate(frame: pd.DataFrame, result: pd.DataFrame, asked: Asked, against: Any, field: str | None) -> Evaluation:
+    """Compare one field of the answers with labels (see `df.llm.evaluate`).
 
     Args:
-        run: Running or ended; a row without an answer is left out.
-        frame: What was asked, shape (n_rows, n_columns).
-        shape: The result's columns.
+        frame: Where labels are looked for, shape (n_rows, n_columns).
+        result: Has the answers, row by row of *frame*; a row without one is left out.
+        asked: What was asked of these rows.
         against: Name of a column of *frame*, or a Series, aligned by its index.
         field: None for the only one, or the one that is named as the labels are.
 
@@ -170,20 +210,21 @@ def evaluate(run: Run, frame: pd.DataFrame, shape: Shape, against: Any, field: s
         UsageError: When nothing can be compared, or no label is a value that the field can have.
         MissingPackageError: Without scikit-learn.
     """
-    if shape.explode:
+    if asked.explode:
         raise UsageError("explode=True made a line of each item, and evaluate compares one answer a row.")
     labels = labels_of(against, frame)
     named = "labels" if labels.name is None else str(labels.name)
-    at = _position(shape, run.ask.options.prefix, field, named)
-    column = shape.columns[at]
-    made = run.to_frame()
-    result = made if isinstance(made, pd.Series) else made[named_like(made, [column.name])[0]]
-    answers, truths = plain_values(result.tolist()), plain_values(labels.tolist())
+    at = _position(asked, field, named)
+    column = asked.columns[at]
+    if column_names(result).count(column.name) != 1:
+        raise UsageError(f"The frame has no column {column.name!r} any more (or two), where the answers are.")
+    cells = column_in(result, column.name)
+    answers, truths = plain_values(cells.tolist()), plain_values(labels.tolist())
     for name, values in ((column.name, answers), (named, truths)):
         check_single(name, values)
-    labelled, given = labels.notna().tolist(), result.notna().tolist()
+    labelled, given = labels.notna().tolist(), cells.notna().tolist()
     # NA in the result is no answer, unless the answer itself was None.
-    answered = [here or run.ledger.status(row) in ("ok", "cached") for row, here in enumerate(given)]
+    answered = [here or none for none, here in zip(asked.answered, given, strict=True)]
     answers = [answer if here else None for answer, here in zip(answers, given, strict=True)]
     compared = [row for row in range(len(truths)) if labelled[row] and answered[row]]
     if not compared:
@@ -191,14 +232,15 @@ def evaluate(run: Run, frame: pd.DataFrame, shape: Shape, against: Any, field: s
     true, said = [truths[row] for row in compared], [answers[row] for row in compared]
     check_known(column, named, true, said)
     samples = None
-    if isinstance(run.course, EnsembleCourse):
-        samples = list(_samples(run.course, shape, at, column, {row: truths[row] for row in compared}))
+    if asked.samples is not None:
+        of_rows = {row: truths[row] for row in compared}
+        samples = list(_samples(asked.samples, asked.values_of, at, column, of_rows))
     classes = classes_of(column, [*true, *said])
     return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples)
 
 
-def _position(shape: Shape, prefix: str, field: str | None, named: str) -> int:
-    names = [column.name for column in shape.columns]
+def _position(asked: Asked, field: str | None, named: str) -> int:
+    names, prefix = [column.name for column in asked.columns], asked.prefix
     if field is None and len(names) == 1:
         return 0
     wanted = named if field is None else field
@@ -211,11 +253,19 @@ def _position(shape: Shape, prefix: str, field: str | None, named: str) -> int:
 
 
 def _samples(
-    course: EnsembleCourse, shape: Shape, at: int, column: Column, truths: dict[int, Any]
+    calls: Sequence[tuple[EnsembleCourse, int] | None],
+    values_of: Callable[[Any], Sequence[Any]],
+    at: int,
+    column: Column,
+    truths: dict[int, Any],
 ) -> Iterable[tuple[Any, Sequence[Any]]]:
     for row, truth in truths.items():
-        outcomes = course.outcomes(course.ledger.call_of_row[row])
+        asked = calls[row]
+        if asked is None or asked[1] < 0:
+            continue
+        course, call = asked
+        outcomes = course.outcomes(call)
         if all(outcome is not None and outcome.failure is None for outcome in outcomes):
             values = [outcome.value for outcome in outcomes if outcome is not None]
-            values = [shape.values_of(value)[at] for value in values]
+            values = [values_of(value)[at] for value in values]
             yield truth, plain_values(plain(column, values))

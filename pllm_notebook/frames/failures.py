@@ -9,10 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from pllm_notebook.exceptions import PllmError, UsageError, guess
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.frames import views
+from pllm_notebook.frames.cells import as_frame
 from pllm_notebook.frames.places import directory_of
+from pllm_notebook.frames.recorded import RecordedRun
 from pllm_notebook.records import FailedCall, FailureKind
-from pllm_notebook.run import Run, find, runs
+from pllm_notebook.run import Run, runs
 from pllm_notebook.store import open_store
 from pllm_notebook.store.handle import same_model
 
@@ -45,7 +48,7 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
     if of is not None and directory is None:
         if filtered:
             raise UsageError("model=, kind= and since= choose among kept failures; a run or frame has its own alone.")
-        return _run_of(of).errors
+        return _errors(of)
     known = runs()
     if known and not filtered and directory is None:
         return known[-1].errors
@@ -76,17 +79,13 @@ def kept_errors(
     return _table(call for call in kept if model is None or same_model(call.model, model))
 
 
-def _run_of(of: Any) -> Run:
-    if isinstance(of, Run):
-        return of
-    run = find(getattr(of, "attrs", {}).get("pllm_run"))
-    if run is not None:
-        return run
-    if isinstance(of, (pd.DataFrame, pd.Series)):
-        raise PllmError(
-            "No run of this session made this frame (or it is long past). pllm.errors(since=…) has the failures that "
-            "were kept."
-        )
+def _errors(of: Any) -> Any:
+    if isinstance(of, (Run, RecordedRun)):
+        return of.errors
+    if isinstance(of, pd.DataFrame):
+        return views.errors(of)
+    if isinstance(of, pd.Series):
+        return views.errors(as_frame(of))
     raise UsageError(f"pllm.errors takes a run, a frame that a run made, or a session, not {type(of).__name__}.")
 
 

@@ -19,7 +19,8 @@ from pllm_notebook.frames.dtypes import Column, Kind
 __all__ = ["check_known", "check_single", "classes_of", "labels_of", "plain_values"]
 
 _SHOWN = 5
-# From the warnings here to the caller's own line: check_known, evaluate, PandasRows.evaluate, Run.evaluate.
+# From the warnings here to the caller's own line: check_known, evaluate, `evaluate` of the rows or the frame, and of
+# the run or the accessor.
 _LEVEL = 5
 
 

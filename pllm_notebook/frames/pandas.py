@@ -10,20 +10,22 @@ import pandas as pd
 
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Question
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames import views
 from pllm_notebook.frames.calls import CallsShape, calls_for
-from pllm_notebook.frames.candidates import Agreement, agreement_of, candidates_of
+from pllm_notebook.frames.candidates import Agreement
+from pllm_notebook.frames.cells import as_frame
 from pllm_notebook.frames.deciding import judge_for
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.formats import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.instructions import row_instruction
 from pllm_notebook.frames.pandas_calls import CallingLLM
 from pllm_notebook.frames.pandas_cells import column_names
-from pllm_notebook.frames.pandas_rows import RUN_ATTR, DecidingRows, PandasRows, chosen, template_for
+from pllm_notebook.frames.pandas_rows import DecidingRows, PandasRows, chosen, template_for
 from pllm_notebook.frames.preview import Preview
-from pllm_notebook.frames.rows import usage_rows
+from pllm_notebook.frames.recorded import RecordedRun
 from pllm_notebook.frames.shapes import Shape
-from pllm_notebook.run import Estimate, Explanation, RequestLines, Run, find, options_for, start
+from pllm_notebook.run import Estimate, Explanation, RequestLines, Run, options_for, start
 
 __all__ = ["FrameLLM", "SeriesLLM"]
 
@@ -37,13 +39,7 @@ class _LLM(CallingLLM, Generic[PandasT]):
         self._data: PandasT = data
 
     def _frame(self) -> pd.DataFrame:
-        if isinstance(self._data, pd.DataFrame):
-            return self._data
-        series: pd.Series[Any] = self._data
-        name = "value" if series.name is None else series.name
-        frame = series.to_frame(name)
-        frame.attrs = dict(series.attrs)
-        return frame
+        return as_frame(self._data)
 
     def parse(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Any:
         """Ask the model the same question of every row and give typed columns.
@@ -140,88 +136,86 @@ class _LLM(CallingLLM, Generic[PandasT]):
         return ensemble.lines(*self._prepare(kind, prompt, options | {"mode": "batch"}), rows)
 
     @property
-    def run(self) -> Run:
-        """The run that made this frame.
+    def run(self) -> Run | RecordedRun:
+        """The run that made this frame: by its run id, else by its columns and the content of its rows.
 
         Raises:
-            PllmError: When no run of this process made it.
+            PllmError: When no run is known that made it as it is, or several did.
         """
-        found = find(self._data.attrs.get(RUN_ATTR))
-        if found is None:
-            raise PllmError(
-                "No run of this session made this frame (or it is long past). Run the cell that made it once "
-                "more: what is in the cache costs nothing."
-            )
-        return found
+        return views.run_of(self._frame())
 
     @property
     def errors(self) -> pd.DataFrame:
-        """The failed rows of the run that made this frame, one a line.
+        """The rows of this frame that failed, one a line.
 
-        Columns: position, label, kind, message, attempts, raw, cost_usd (NA for unknown); what the provider said of
-        a call: status, field (of the request, that it rejected), request_id; and the beginning of the prompt.
+        Columns: position and label in this frame; kind, message, attempts, raw, cost_usd (NA for unknown); what the
+        provider said of a call: status, field (of the request, that it rejected), request_id; and the beginning of the
+        prompt.
+
+        Raises:
+            PllmError: When no row of this frame is of a run that is known.
         """
-        errors: pd.DataFrame = self.run.errors
-        return errors
+        return views.errors(self._frame())
 
     @property
     def status(self) -> pd.Series[Any]:
-        """What became of each row of the frame that was asked: ok, cached, failed, not_sent, skipped or pending.
+        """What became of each row of this frame: ok, cached, failed, not_sent, skipped, pending or changed.
 
         `not_sent` are rows for which `max_cost_usd` left no money; with a higher one the cell goes on from there.
+        Changed is a row whose result columns do not hold what the run answered: it was corrected by hand, or the run
+        was retried since. A row whose own content is not one that the run was asked about (a cell was changed, or the
+        row came from elsewhere) is NA.
+
+        Raises:
+            PllmError: When no row of this frame is of a run that is known.
         """
-        run = self.run
-        words = [run.ledger.status(row) for row in range(run.rows.total)]
-        kinds = ["ok", "cached", "failed", "not_sent", "skipped", "pending"]
-        return pd.Series(pd.Categorical(words, categories=kinds), index=_index(run), name="status")
+        return views.status(self._frame())
 
     @property
     def usage(self) -> pd.DataFrame:
-        """Tokens, US dollars and seconds for each row of the frame that was asked; NA for unknown.
+        """Tokens, US dollars and seconds for each row of this frame; NA for unknown, and for a row of no run.
 
-        Cached rows show what they cost when they were paid.
+        Cached rows show what they cost when they were paid; rows that shared a call show it each. Of a run that is not
+        held any more, rows whose answer took several replies are NA.
+
+        Raises:
+            PllmError: When no row of this frame is of a run that is known.
         """
-        run = self.run
-        whole = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-                 "attempts")  # fmt: skip
-        dtypes = dict.fromkeys(whole, "Int64") | {"cost_usd": "Float64", "latency_s": "Float64", "cached": "boolean"}
-        names = ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-                 "cost_usd", "latency_s", "attempts", "cached"]  # fmt: skip
-        return pd.DataFrame(list(usage_rows(run)), columns=names, index=_index(run)).astype(dtypes)
+        return views.usage(self._frame())
 
     @property
     def samples(self) -> pd.DataFrame:
         """The answers behind each decision: a line for each row and sample, those that were decided on first.
 
-        Columns: position, label, model, sample, chosen (whether the row has this answer; no sample's where the
-        judge wrote it), decided (how: see `ensemble.Decision`), the fields, score (a judge's mean mark) and failure.
+        Columns: position and label in this frame, model, sample, chosen (whether the row has this answer; no sample's
+        where the judge wrote it), decided (how: see `ensemble.Decision`), the fields, score (a judge's mean mark) and
+        failure.
 
         Raises:
-            PllmError: When the run had one answer a row.
+            PllmError: When the run had one answer a row, is not held any more, or is not known.
         """
-        return candidates_of(self.run, _index(self.run))
+        return views.samples(self._frame())
 
     @property
     def agreement(self) -> Agreement:
         """The share of samples that agree: one line a row, a column for each field and one for the whole answer.
 
-        Of the samples that came, those that have the most common value; NA where none came. Float64, 0 to 1.
-        `.plot()` shows where the model is unsure.
+        Of the samples that came, those that have the most common value; NA where none came, and for a row of no run.
+        Float64, 0 to 1. `.plot()` shows where the model is unsure.
 
         Raises:
-            PllmError: When the run had one answer a row.
+            PllmError: When the run had one answer a row, or is not known.
         """
-        return agreement_of(self.run, _index(self.run))
+        return views.agreement(self._frame())
 
     def evaluate(self, against: Any, field: str | None = None) -> Evaluation:
-        """Compare a field of the answers with labels that are known. Sends nothing.
+        """Compare a field of the answers, as they stand in this frame, with labels that are known. Sends nothing.
 
         Only rows that have a label and an answer count; the others are left out, and their number is told. Values are
-        compared as they are, an Enum by its value.
+        compared as they are, an Enum by its value. An answer that was corrected by hand counts as corrected.
 
         Args:
-            against: Name of a column of the frame that was asked (or of this one, if it was put there since), or a
-                Series, aligned by its index. NA is no label.
+            against: Name of a column of this frame, or a Series, aligned by its index. NA is no label.
             field: Name of the field. None for the only one, or the one that is named as the labels are.
 
         Returns:
@@ -230,21 +224,22 @@ class _LLM(CallingLLM, Generic[PandasT]):
 
         Raises:
             UsageError: When no label is a value that the field can have, or nothing can be compared.
+            PllmError: When no row of this frame is of a run that is known.
             MissingPackageError: Without scikit-learn.
         """
-        run = self.run
-        rows, own = _rows(run), self._frame()
-        if not isinstance(against, pd.Series) and against not in rows.frame.columns and against not in rows.made:
-            against = own[against] if against in own.columns else against
-        return rows.evaluate(run, against, field)
+        return views.evaluation(self._frame(), against, field)
 
     def explain(self, position: int) -> Explanation:
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.
 
         Args:
-            position: The row, counted from 0 whatever the index is.
+            position: The row of this frame, counted from 0 whatever the index is; negative from the end.
+
+        Raises:
+            PllmError: When that row is of no run that is known.
+            UsageError: For a row that is not there.
         """
-        return self.run.explain(position)
+        return views.explain(self._frame(), position)
 
     def _prepare(
         self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False
@@ -269,8 +264,7 @@ class _LLM(CallingLLM, Generic[PandasT]):
         shape = CallsShape(options) if calls else Shape(output, options)
         label = "tools" if calls else "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is looked at: it costs nothing to know.
-        rows = PandasRows(frame, template, shape, options, label, told)
-        rows.alone = series and shape.single
+        rows = PandasRows(frame, template, shape, options, label, told, alone=series and shape.single)
         instruct = prompt is None and told is None  # a row's own instruction has the type's words in it
         if calls:
             return calls_for(options, instruct=instruct), rows
@@ -328,14 +322,3 @@ class FrameLLM(_LLM[pd.DataFrame]):
 
 class SeriesLLM(_LLM["pd.Series[Any]"]):
     """`series.llm`: ask a language model the same question of every value, `{value}` in the prompt."""
-
-
-def _index(run: Run) -> pd.Index[Any]:
-    return _rows(run).frame.index
-
-
-def _rows(run: Run) -> PandasRows:
-    rows = run.rows
-    if not isinstance(rows, PandasRows):
-        raise PllmError("This run was not asked of a frame.")
-    return rows

@@ -9,23 +9,26 @@ import numpy as np
 import pandas as pd
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.frames.candidates import whole_agreement
+from pllm_notebook.frames.candidates import shares_of, whole_agreement
+from pllm_notebook.frames.cells import as_frame, content_prints
 from pllm_notebook.frames.deciding import FROM, Candidates
-from pllm_notebook.frames.evaluation import Evaluation, evaluate
+from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.evaluation import Asked, Evaluation, evaluate
 from pllm_notebook.frames.images import ShownPrompts
 from pllm_notebook.frames.instructions import InstructedPrompts, RowInstruction
+from pllm_notebook.frames.made_by import RUN_ATTR, replaceable
 from pllm_notebook.frames.pandas_cells import column_names, given_of, named_like
 from pllm_notebook.frames.pandas_columns import array_of
+from pllm_notebook.frames.prints import short_prints
 from pllm_notebook.frames.rows import error_rows, prompts_of
 from pllm_notebook.frames.shapes import Shape
-from pllm_notebook.run import Run, find
+from pllm_notebook.run import Run
+from pllm_notebook.run.record import RowRecord, calls_of
 from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
 
 __all__ = ["RUN_ATTR", "DecidingRows", "PandasRows", "chosen", "template_for"]
 
-# `df.attrs` holds this one string and nothing else: attrs are copied with every operation.
-RUN_ATTR = "pllm_run"
 
 _ERROR_DTYPES = {
     "position": "int64",
@@ -45,12 +48,24 @@ class PandasRows:
     """A frame's rows for one run, and the frame that its answers become (see `run.Rows`).
 
     Args:
-        frame: Never copied or changed; only references to its cells are kept.
+        frame: Never changed. What is kept is a copy, lazy where pandas copies on write: whatever becomes of the
+            caller's frame meanwhile, the answers stand beside the rows that were asked.
         template: The compiled prompt, None to send each row as labelled data.
         shape: The result's columns.
         options: As resolved.
         label: For the display.
         instruction: Each row's own, None where all have the same.
+        alone: Whether the result is the new column alone, as a series.
+
+    Attributes:
+        frame: What was asked.
+        asked: Names of the columns that go into the prompts, images last.
+        replaced: Names of the columns that the result's take the place of.
+        assembled: For which of the run's endings the values of the result are known to the registry; 0 for none.
+
+    Raises:
+        NameClashError: When the result has the name of a column whose values are not, unchanged, an earlier run's
+            answers, without `replace=True`. Nothing was sent.
     """
 
     def __init__(
@@ -61,36 +76,85 @@ class PandasRows:
         options: Options,
         label: str,
         instruction: RowInstruction | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
-        earlier = find(frame.attrs.get(RUN_ATTR))
-        ours: frozenset[str] = getattr(earlier.rows, "made", frozenset()) if earlier is not None else frozenset()
-        shape.check(column_names(frame), ours)
+        frame = _owned(frame)
+        self.replaced = () if alone else replaceable(frame, shape.names, options.replace)
         self.frame = frame
         self.shape = shape
         self.label = label
         self.total = len(frame)
-        self.alone = False  # whether the result is the new column alone, as a series
-        self.made: frozenset[str] = frozenset(shape.names) | ours
+        self.alone = alone
         columns = column_names(frame)
         shown = chosen("images=", options.images or (), columns)
         if template is not None:
             names: Sequence[str] = template.names
         else:
-            names = [name for name in columns if name not in ours and name not in shown]
+            names = [name for name in columns if name not in self.replaced and name not in shown]
             if options.columns is not None:
                 names = chosen("columns=", options.columns, names)
-        texts = prompts_of(given_of(frame, names), template, options.na)
+        self._told = [given_of(frame, names)]
+        texts = prompts_of(self._told[0], template, options.na)
         self.prompts: Any = texts
         if shown:
             bare = template is None and not names
-            self.prompts = ShownPrompts(texts, given_of(frame, shown), options.na, bare=bare)
+            self._told.append(given_of(frame, shown))
+            self.prompts = ShownPrompts(texts, self._told[1], options.na, bare=bare)
         if instruction is not None:
-            told = instruction.texts(given_of(frame, instruction.template.names), options.na)
+            self._told.append(given_of(frame, instruction.template.names))
+            told = instruction.texts(self._told[-1], options.na)
             self.prompts = InstructedPrompts(self.prompts, told)
+        self.asked = tuple(name for told in self._told for name in told.names)
+        self.assembled = 0
+        self.template = template
+        self._content: Any = None
+        self._answers: tuple[dict[str, Any], Any] = ({}, None)
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> Any:
         """Return the input columns and one column per field; same index, same order, set by position."""
+        ending = run.endings if run.done() else 0
+        made, origin = self._make(run)
+        if ending and self.assembled != ending:
+            self._answers, self.assembled = self._hashed(made, origin), ending
+        return self._beside(made, origin, run)
+
+    def described(self) -> dict[str, Any]:
+        """Return the question and the result's columns, as the header of the registry has them."""
+        columns = {column.name: column for column in self.shape.columns}
+        kinds = [columns.get(name, Column(name, Kind.OBJECT)) for name in self.shape.names]
+        return {
+            "prompt": None if self.template is None else self.template.source,
+            "template": None if self.template is None else [self.template.literals, self.template.names],
+            "explode": self.shape.explode,
+            "made": [{"name": c.name, "kind": str(c.kind), "categories": list(c.categories)} for c in kinds],
+            "fields": [column.name for column in self.shape.columns],
+        }
+
+    def record(self, run: Run, *, whole: bool = False) -> RowRecord:
+        """Return what is to be remembered of each row, as the run stands.
+
+        Args:
+            run: Of these rows.
+            whole: Whether the values of the result are wanted although nobody has had them yet.
+        """
+        if self._content is None:
+            self._content = content_prints(self._told, self.total)
+        record = calls_of(run.ledger, self._content, packed=run.ask.pack is not None)
+        if run.done() and self.assembled == run.endings:
+            record.answers, record.origin = self._answers
+        elif whole:
+            record.answers, record.origin = self._hashed(*self._make(run))
+        record.agreement = shares_of(run)
+        return record
+
+    def _hashed(self, made: dict[str, Any], origin: Sequence[int]) -> tuple[dict[str, Any], Any]:
+        answers = {name: short_prints(pd.Series(values, copy=False)) for name, values in made.items()}
+        return answers, np.array(origin, dtype=np.int32) if self.shape.explode else None
+
+    def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
+        """Build the result's columns, and for each of its lines the row that it came from."""
         shape = self.shape
         columns, origin = shape.table(run.ledger)
         made: dict[str, Any] = {}
@@ -102,20 +166,20 @@ class PandasRows:
         if shape.error_column is not None:
             messages = shape.messages(run.ledger)
             made[shape.error_column] = pd.array([messages[row] for row in origin], dtype="string")
-        return self._beside(made, origin, run)
+        return made, origin
 
     def _beside(self, made: dict[str, Any], origin: Sequence[int], run: Run) -> Any:
         """Put the made columns beside the input's; *origin* has the input row of each line."""
         frame = self.frame
         out = frame.copy(deep=False) if not self.shape.explode else frame.take(np.array(origin, dtype=np.intp))
-        out = out.loc[:, [name not in self.made for name in column_names(out)]]
+        out = out.loc[:, [name not in self.replaced for name in column_names(out)]]
         # One concat sets all columns at once, and by position: the index is the frame's own object.
         # By position: a column of objects comes as a series, which would be aligned by its labels.
         beside = pd.DataFrame(made, index=pd.RangeIndex(len(out))).set_axis(out.index)
         beside.columns = named_like(out, list(made))
         result: Any = pd.concat([out, beside], axis=1) if made else out
         if self.alone:
-            result = result[self.shape.columns[0].name]
+            result = beside.iloc[:, 0]
         result.attrs = {**frame.attrs, RUN_ATTR: run.id}
         return result
 
@@ -133,7 +197,7 @@ class PandasRows:
 
     def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
         """Compare a field of the answers with labels."""
-        return evaluate(run, self.frame, self.shape, against, field)
+        return evaluate(self.frame, as_frame(run.to_frame()), Asked.of(run, self.shape), against, field)
 
 
 class DecidingRows(PandasRows):
@@ -160,15 +224,18 @@ class DecidingRows(PandasRows):
         self._from = shape.columns[0].name + FROM
         shape.names = (*shape.names, self._from)
         super().__init__(frame, template, shape, options, "decision")
-        asked = given_of(frame, template.names)
+        frame = self.frame
+        asked, candidates = given_of(frame, template.names), given_of(frame, names)
         told = None
         if instruction is not None:
             told = instruction.texts(given_of(frame, instruction.template.names), options.na)
-        self._candidates = Candidates(names, given_of(frame, names), asked, template, options, told)
+        self._candidates = Candidates(names, candidates, asked, template, options, told)
+        self._told.append(candidates)
+        self.asked = (*self.asked, *names)
         self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
 
-    def assemble(self, run: Run) -> Any:
-        """Give the input columns, the decided answer, and the column that it is from."""
+    def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
+        """Build the decided answer, and the column that it is from."""
         decided = [self._candidates.decided(run, row) for row in range(self.total)]
         (column,) = self.shape.columns
         made = {
@@ -177,7 +244,7 @@ class DecidingRows(PandasRows):
         }
         if self.shape.error_column is not None:
             made[self.shape.error_column] = pd.array(self.shape.messages(run.ledger), dtype="string")
-        return self._beside(made, range(self.total), run)
+        return made, range(self.total)
 
 
 def template_for(
@@ -222,3 +289,9 @@ def chosen(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str
         if name not in names:
             raise UnknownColumnError(name, names, option)
     return list(wanted)
+
+
+def _owned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy that no later change of *frame* reaches: lazy where pandas copies on write, else a real one."""
+    lazy = int(pd.__version__.partition(".")[0]) >= 3 or pd.get_option("mode.copy_on_write") is True
+    return frame.copy(deep=not lazy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,13 +123,13 @@ class _Prompts:
         return made
 
 
-def error_rows(run: Run) -> Iterator[dict[str, Any]]:
-    """Give one record for each failed row, in row order; of its prompt, the beginning.
+def error_rows(run: Run, rows: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
+    """Return one record for each failed row among *rows* (None: all), in their order; of its prompt, the beginning.
 
     A row for which `max_cost_usd` left no money has not failed.
     """
     ledger = run.ledger
-    for row in range(len(ledger.call_of_row)):
+    for row in range(len(ledger.call_of_row)) if rows is None else rows:
         failure, outcome = ledger.failure(row), ledger.outcome(row)
         if failure is not None and not (outcome is not None and outcome.not_sent):
             paid = failure.cost_usd if outcome is None or not outcome.metas else outcome.cost_usd
@@ -159,10 +159,10 @@ def _sayable(text: str | None) -> str | None:
     return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
-def usage_rows(run: Run) -> Iterator[Mapping[str, Any]]:
-    """Give one record of tokens, cost and latency for each row; None where nothing is known."""
+def usage_rows(run: Run, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+    """Return one record of tokens, cost and latency for each of *rows*; None where nothing is known."""
     ledger = run.ledger
-    for row in range(len(ledger.call_of_row)):
+    for row in rows:
         outcome = ledger.outcome(row)
         replies = [] if outcome is None else outcome.replies()
         usage = outcome.usage if outcome is not None and replies else None

@@ -51,7 +51,7 @@ class Shape:
         self.names = (*(column.name for column in self.columns), *beside)
         self.single = not beside and (self._output is None or self._output.fields is None)
         if len(set(self.names)) != len(self.names):
-            raise NameClashError([name for name in self.names if self.names.count(name) > 1])
+            raise NameClashError([name for name in self.names if self.names.count(name) > 1], twice=True)
 
     def _made(self, options: Options) -> tuple[Part, ...]:
         """Return the columns that the values themselves become."""
@@ -91,12 +91,6 @@ class Shape:
             return [one for part, own in zip(parts, values, strict=True) for one in part.take(own)]
 
         return Part(columns, take)
-
-    def check(self, taken: Sequence[object], ours: frozenset[str]) -> None:
-        """Refuse names that the frame already has, except those that an earlier run of ours made."""
-        clash = [name for name in self.names if name in taken and name not in ours]
-        if clash:
-            raise NameClashError(clash)
 
     def values_of(self, value: Any) -> Sequence[Any]:
         """Return the values of one answer, as `columns` has them; of a list that is exploded, the list."""

@@ -61,6 +61,10 @@ class Books:
         """Rows that have an answer."""
         return self.pace.done + self.pace.cached
 
+    def release(self) -> None:
+        """Let go of whoever hears of what is recorded (see `Endable.release`)."""
+        self._listener, self._failed = None, _nothing
+
     def plan(self, chunk: Chunk) -> None:
         """Count the rows of a chunk, before what the store had for them is recorded."""
         ledger, pace = self.ledger, self.pace
@@ -106,3 +110,7 @@ class Books:
                 self.pace.forget(outcome, self.ledger.weight[call])
                 self.ledger.outcomes[call] = None
         self.pace.resume(time.monotonic())
+
+
+def _nothing(row: int, failure: Failure) -> None:
+    """Do nothing: nothing is recorded any more."""

@@ -152,6 +152,12 @@ class ComposedCourse(Endable):
             self._courses.stop(state)
             self._finish_if_over()
 
+    def release(self) -> None:
+        """Let go of the courses' parts (see `Endable.release`)."""
+        if not self.broken and self.state != "running":
+            self._ended = _nothing
+            self._courses.release()
+
     def fail(self, error: Exception) -> None:
         """End at once by a fault of ours (see `Conductor.fail`)."""
         tell_of_fault(error)
@@ -191,3 +197,7 @@ class ComposedCourse(Endable):
         self._ending.end("failed" if self._courses.short else "done", kept=self.kept, total=self.total)
         self.pace.finish(time.monotonic())
         self._ended()
+
+
+def _nothing() -> None:
+    """Do nothing: nobody waits for the end any more."""

@@ -116,7 +116,7 @@ class Conductor(Endable):
             self.ledger, self.model, listener, self._raise_at, ended=lambda call: self._backlog.ended(call)
         )
         self.pace = self._books.pace
-        planner = Planner(ask, rows, total, self.ledger, store)
+        planner = self._planner = Planner(ask, rows, total, self.ledger, store)
         prompt = planner.prompt
         packing = Packing(ask, rows, self.ledger, planner, store) if ask.packed else None
         if ask.packed is not None:
@@ -267,6 +267,17 @@ class Conductor(Endable):
             self._finish_if_over()
             self._let_go_soon()
 
+    def release(self) -> None:
+        """Let go of the parts (see `Endable.release`)."""
+        # Of a run that a fault ended, answers may still be on their way.
+        if self.broken or self.state == "running":
+            return
+        self._ended = _nothing
+        self._books.release()
+        self._planner.release()
+        for part in (self._planning, self._tender, self._reception, self._backlog, self._meanwhile):
+            vars(part).clear()
+
     def fail(self, error: Exception) -> None:
         """End at once by a fault of ours, unless it has ended: waiting for what is still out could be for ever.
 
@@ -346,3 +357,7 @@ class Conductor(Endable):
         with suppress(RuntimeError):
             known = lane_of(self._engine, self.ask.target, self._limits).limiter.know()
             self._engine.workers.submit(self._limits.keep, self.ask.target.lane, known)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody waits for the end any more."""

@@ -14,8 +14,8 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import Listener, State
-from pllm_notebook.run.outcomes import Outcome
-from pllm_notebook.run.planner import Prompts
+from pllm_notebook.run.outcomes import Ledger, Outcome
+from pllm_notebook.run.planner import Chunk, Prompts
 from pllm_notebook.run.start import Means
 
 __all__ = ["Courses", "failure_of"]
@@ -142,6 +142,13 @@ class Courses:
         for course in self:
             course.stop(state, None)
 
+    def release(self) -> None:
+        """Let go of their parts and of those who hear of them (see `Endable.release`)."""
+        self._ended = _nothing
+        for course in self:
+            course.release()
+        self._listeners = dict.fromkeys(self._listeners, _DEAF)
+
     def look(self) -> None:
         """Bring their notes up to date. For the display's clock."""
         for course in self:
@@ -166,6 +173,23 @@ class Courses:
     def _one_ended(self) -> None:
         self.going -= 1
         self._ended()
+
+
+class _Deaf:
+    """Hears nothing (see `Listener`)."""
+
+    def planned(self, ledger: Ledger, chunk: Chunk) -> None:
+        """Nothing is planned any more."""
+
+    def recorded(self, call: int, outcome: Outcome) -> None:
+        """Nothing is recorded any more."""
+
+
+_DEAF = _Deaf()
+
+
+def _nothing() -> None:
+    """Do nothing: nobody waits for the end any more."""
 
 
 def failure_of(error: PllmError) -> Failure:

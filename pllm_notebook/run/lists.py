@@ -147,6 +147,12 @@ class ListCourse(ComposedCourse):
                 self._courses.line_up_again(part.course, kinds)
         self._begin_next()
 
+    def release(self) -> None:
+        """Let go of the parts (see `Endable.release`)."""
+        super().release()
+        if not self.broken and self.state != "running":
+            self._parts.clear()
+
     def let_go(self) -> None:
         """Forget how each row ended, once it has: for a run that was only a piece, and whose results are elsewhere.
 

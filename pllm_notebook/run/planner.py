@@ -94,6 +94,10 @@ class Planner:
         self._failures = KeptFailures(ask, store, self.prompt, rows)
         self._at = 0
 
+    def release(self) -> None:
+        """Let go of what holds this planner. It still makes prompts: failed calls may yet be written down with them."""
+        del self._failures
+
     def walk(self, take: Callable[[Chunk], None], stopped: Callable[[], bool]) -> None:
         """Plan what is left, a chunk at a time, until done or *stopped* says so."""
         size = _CHUNK if self._at else _FIRST_CHUNK

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,10 +24,13 @@ from pllm_notebook.run.course import Course, State
 from pllm_notebook.run.explain import Explanation, explain
 from pllm_notebook.run.failed import RunStore
 from pllm_notebook.run.outcomes import Ledger
+from pllm_notebook.run.recorder import Recorder
 from pllm_notebook.sinks import Display
 from pllm_notebook.wording import counted, money, stopped_by_ceiling
 
 __all__ = ["Conduct", "Rows", "Run"]
+
+_numbers = itertools.count()
 
 _REDRAW_S = 0.1
 # How often an awaiting loop wakes to hear of an interrupt.
@@ -84,10 +89,25 @@ class Run:
         ask: The question.
         rows: The rows and the shape of their answers.
         course: What conducts it.
+        number: Counts the runs of this process.
+        started_at: Seconds since 1970.
+        endings: How often it has ended: once, and once more after each retry.
+        is_taken: Whether its result, as it is now, was given to the caller.
+        origin: The notebook and cell, or the script, that it comes from.
+        recorder: Writes it into the registry on disk, None for a run that is not recorded.
+        on_taken: Called when its result has been given to the caller.
     """
+
+    recorder: Recorder | None = None
+    origin = ""
+    on_taken: Callable[[], None] | None = None
 
     def __init__(self, ask: Ask, rows: Rows, engine: Engine, store: Store, sink: Sink | None, conduct: Conduct) -> None:
         self.id = secrets.token_hex(4)
+        self.number = next(_numbers)
+        self.started_at = time.time()
+        self.endings = 0
+        self.is_taken = False
         self.ask = ask
         self.rows = rows
         self._engine = engine
@@ -95,13 +115,20 @@ class Run:
         self._store: Store | None = None if ask.options.cache == "off" else store
         self._display = Display(sink)
         kept = None if self._store is None else RunStore(self._store, self.id, rows.label, rows)
-        self.course = conduct(kept, self._over)
+        # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
+        # stay until Python next looks for garbage, which `collector` makes rare. While it goes, the engine holds it.
+        self.course = conduct(kept, _weak(self._over))
         self._ended = threading.Event()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
         self._handed = threading.Event()
         self._waits = ask.options.wait is not False or ask.options.mode != "batch"
         self._waiters: set[asyncio.Future[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
+
+    def __del__(self) -> None:
+        release = getattr(getattr(self, "course", None), "release", None)
+        if release is not None:
+            release()
 
     def __repr__(self) -> str:
         p = self.progress()
@@ -215,8 +242,20 @@ class Run:
 
     def to_frame(self) -> Any:
         """Give the answers as they are now; rows without one have NA."""
+        ended = self.done()
         with collector:
-            return self.rows.assemble(self)
+            frame = self.rows.assemble(self)
+        if ended:
+            self.note_rows()
+            self.is_taken = True
+            if self.on_taken is not None:
+                self.on_taken()
+        return frame
+
+    def note_rows(self) -> None:
+        """Write what is known of each row into the registry on disk, where the run is recorded and has ended."""
+        if self.recorder is not None and self.done():
+            self.recorder.finish(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._wait_here().__await__()
@@ -272,7 +311,7 @@ class Run:
         try:
             try:
                 # Here, on the caller's thread: a kernel puts output into the cell that is running there.
-                self._display.open(self.progress(), self.cancel)
+                self._display.open(self.progress(), _weak(self.cancel))
             finally:
                 self._loop.call(self._begin)
         except BaseException:
@@ -297,7 +336,7 @@ class Run:
         try:
             self.course.again(kinds)
             if not self.done():
-                self._display.open(self.progress(), self.cancel)
+                self._display.open(self.progress(), _weak(self.cancel))
                 self._tick()
         except Exception as error:
             self.course.fail(error)
@@ -313,13 +352,15 @@ class Run:
     def _over(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        again = self.retry if not self.course.broken and self.course.retryable(None) else None
+        again = _weak(self.retry) if not self.course.broken and self.course.retryable(None) else None
         try:
             self._display.close(self.progress(), again)
         finally:  # whatever can be shown, whoever waits is told
             collector.end()
             self._engine.leave(self)
             self._handed.set()
+            self.endings += 1
+            self.is_taken = False
             self._ended.set()
             for waiter in self._waiters:
                 if not waiter.done():
@@ -331,6 +372,8 @@ class Run:
     def _conclude(self) -> Any:
         """Give the result of a run that has ended, or raise what ended it."""
         course, total = self.course, self.rows.total
+        if course.error is not None or course.state == "cancelled":
+            self.note_rows()
         if course.error is not None:
             raise course.error
         if course.state == "cancelled":
@@ -383,6 +426,17 @@ class Run:
             # What has arrived is put away before the cancellation goes on; a second one does not wait.
             await asyncio.wait([ended], timeout=_GRACE_S)
             raise
+
+
+def _weak(method: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what calls a run's *method* for as long as somebody holds the run, and does nothing after that."""
+    held = weakref.WeakMethod(method)
+
+    def call() -> Any:
+        found = held()
+        return None if found is None else found()
+
+    return call
 
 
 def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:

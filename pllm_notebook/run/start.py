@@ -20,6 +20,7 @@ from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import Course, Sender
 from pllm_notebook.run.estimate import Estimate, estimate
 from pllm_notebook.run.limits import KeptLimits
+from pllm_notebook.run.recorder import Recordable, Recorder
 from pllm_notebook.run.registry import remember, runs
 from pllm_notebook.run.run import Rows, Run
 from pllm_notebook.run.unsent import CountedPrompts
@@ -177,6 +178,9 @@ def start(
         UsageError: When `configure(loop=…)` came after the engine had started.
         StoreError: When the cache cannot be opened. Nothing was sent.
     """
+    from pllm_notebook.store import DiskStore
+    from pllm_notebook.store.run_files import RunFiles
+
     where = current().loop
     running = engine(where)
     if running.loop.where != where and not runs():
@@ -203,7 +207,12 @@ def start(
         return Conductor(ask, rows, rows.total, running, kept, ended, limits, sender, jobs=means.jobs)
 
     run = Run(ask, rows, running, store, sink, course)
+    if isinstance(rows, Recordable) and isinstance(store, DiskStore):
+        run.recorder = Recorder(RunFiles(store.directory))
+    run.origin = origin()
     remember(run)
+    if run.recorder is not None:
+        run.recorder.begin(run)
     run.start()
     if in_kernel():
         from pllm_notebook.run.jobs.tending import tend

@@ -24,6 +24,9 @@ __all__ = ["DiskStore"]
 BUSY_TIMEOUT_S = 5.0
 PATIENCE_S = 60.0
 
+# In a key's alphabet nothing sorts after "~", so that the index finds all keys with a beginning at once.
+_BEGINNING = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? LIMIT 1"
+
 _log = logging.getLogger("pllm_notebook.store")
 
 
@@ -133,6 +136,23 @@ class DiskStore:
         self._report(findings)
         return found
 
+    def keys_beginning(self, beginnings: Iterable[str]) -> dict[str, str]:
+        """Return for each beginning of a key (16 characters or more) the key that has it; none where no entry does.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
+        execute = self._current.get().execute
+        found: dict[str, str] = {}
+        try:
+            for beginning in beginnings:
+                row = execute(_BEGINNING, (beginning, f"{beginning}~")).fetchone()
+                if row is not None:
+                    found[beginning] = row[0]
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"The cache in {self._directory} cannot be read: {error}.") from error
+        return found
+
     def put(self, key: str, entry: Entry, done: Done) -> None:
         """Queue one entry, in place of an older one of its key, and return at once.
 
@@ -177,6 +197,10 @@ class DiskStore:
             since: Only those from this moment on, in seconds since the epoch.
         """
         return self._failures.newest_first(kind, since)
+
+    def failures_beginning(self, beginnings: Iterable[str]) -> dict[str, FailedCall]:
+        """Return for each beginning of a key the kept failure of a call that has it."""
+        return self._failures.beginning(beginnings)
 
     def forget_failures(self, keys: Sequence[str]) -> None:
         """Delete the failures of these calls."""

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from pllm_notebook.records import FailedCall, FailureKind
@@ -110,6 +110,13 @@ class FailureLog:
                 where = f"kind IN ({','.join('?' * len(present))}) AND key IN ({','.join('?' * len(some))})"
                 found |= {call.key: call for call in self._file.read(where, [*present, *some])}
         return found
+
+    def beginning(self, beginnings: Iterable[str]) -> dict[str, FailedCall]:
+        """Read for each beginning of a key the failure of a call that has it."""
+        self._write()
+        with self.change_lock:
+            found = {one: self._file.read("key >= ? AND key < ?", [one, f"{one}~"]) for one in beginnings}
+        return {one: calls[0] for one, calls in found.items() if calls}
 
     def newest_first(self, kind: str | None = None, since: float | None = None) -> list[FailedCall]:
         """Read failures.

@@ -9,7 +9,7 @@ import threading
 from pllm_notebook.store import place
 from pllm_notebook.store.cache import DiskStore
 
-__all__ = ["close_stores", "open_store"]
+__all__ = ["close_stores", "directory_now", "open_store"]
 
 _stores: dict[str, DiskStore] = {}
 _lock = threading.Lock()
@@ -33,6 +33,13 @@ def open_store(directory: str | None = None) -> DiskStore:
             place.warn_of_network(settled.directory, place.file_system(settled.directory))
             store = _stores[asked] = DiskStore(settled.directory, below=settled.below)
         return store
+
+
+def directory_now() -> str:
+    """Return where the store of the moment is, or would be made. Opens nothing and makes nothing."""
+    asked = os.path.realpath(place.chosen_directory()[0])
+    store = _stores.get(asked)
+    return asked if store is None else store.directory
 
 
 def close_stores() -> None:

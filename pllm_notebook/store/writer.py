@@ -165,6 +165,7 @@ class Writer:
     def _run(self) -> None:
         while group := self._next_group():
             self._write(group)
+            del group  # its callers, and the runs behind them, would be held until the next answer comes
         self._ended()
 
     def _next_group(self) -> list[_Waiting]:

@@ -117,7 +117,7 @@ def main(job: dict[str, Any]) -> None:
             right = bool(out["number"].notna().all()) and out["number"].tolist() == wanted
             say("ended", right=right, **_counts(run))
         except BaseException as error:
-            say("failed", kind=type(error).__name__, message=str(error), **_counts(pllm.runs()[-1:]))
+            say("failed", kind=type(error).__name__, message=str(error), **_counts(list(pllm.runs()[-1:])))
     for one in told:
         say("warned", message=str(one.message))
 

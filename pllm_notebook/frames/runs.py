@@ -1,0 +1,166 @@
+"""`pllm.runs` and `pllm.run`: the runs of this kernel and of earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any, overload
+
+import pandas as pd
+
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.frames.recorded import RecordedRun, recorded_runs
+from pllm_notebook.run import Run, find
+from pllm_notebook.run import runs as live_runs
+from pllm_notebook.shown import in_html
+from pllm_notebook.store.run_files import RunFiles
+from pllm_notebook.store.shared import directory_now
+
+__all__ = ["Runs", "RunsOf", "open_run", "runs"]
+
+_SHOWN = 20
+_DTYPES = {
+    "when": "datetime64[s, UTC]",
+    "run": "string",
+    "state": "string",
+    "from": "string",
+    "model": "string",
+    "asked": "string",
+    "rows": "int64",
+    "answered": "int64",
+    "cached": "int64",
+    "failed": "int64",
+    "cost_usd": "Float64",
+    "seconds": "float64",
+}
+
+Handle = Run | RecordedRun
+
+
+class Runs(Sequence[Handle]):
+    """Runs, oldest first: those of this kernel that are still held by their live handles, the others as recorded.
+
+    `runs[-1]` is the newest. Shown, it is a table of the newest 20; `.frame` has all.
+    """
+
+    def __init__(self, handles: Sequence[Handle]) -> None:
+        self._handles = list(handles)
+
+    @overload
+    def __getitem__(self, at: int) -> Handle: ...
+    @overload
+    def __getitem__(self, at: slice) -> Runs: ...
+    def __getitem__(self, at: int | slice) -> Handle | Runs:
+        return Runs(self._handles[at]) if isinstance(at, slice) else self._handles[at]
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = "\n".join(map(repr, self._handles[-_SHOWN:]))
+        return shown or "No runs."
+
+    def _repr_html_(self) -> str:
+        if not self._handles:
+            return "<p>No runs.</p>"
+        style = "style='text-align:left'"
+        head = "".join(f"<th {style}>{name}</th>" for name in _DTYPES)
+        lines = [_cells(handle) for handle in reversed(self._handles[-_SHOWN:])]
+        rows = "".join("<tr>" + "".join(f"<td {style}>{in_html(c)}</td>" for c in line) + "</tr>" for line in lines)
+        more = len(self) - len(lines)
+        older = f"<p>and {more:,} older: pllm.runs().frame has all</p>" if more > 0 else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{older}"
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A line a run, oldest first.
+
+        Columns: when (UTC), run (its id), state, from (notebook and cell, or script), model, asked (the prompt, or the
+        type's name), rows, answered, cached, failed, cost_usd (NA for unknown), seconds.
+        """
+        lines = [_line(handle) for handle in self._handles]
+        return pd.DataFrame(lines, columns=list(_DTYPES)).astype(_DTYPES)
+
+
+class RunsOf:
+    """`pllm.runs`: called, it lists the runs; `pllm.runs.clear` deletes their records. Sends nothing."""
+
+    def __call__(self) -> Runs:
+        """List the runs of this kernel, and those of earlier ones that the registry of the cache directory has."""
+        live = live_runs()
+        ids = {run.id for run in live}
+        recorded = [run for run in recorded_runs() if run.id not in ids]
+        return Runs(sorted([*recorded, *live], key=lambda run: (_began(run), getattr(run, "number", -1))))
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(self())
+
+    def clear(self, older_than: timedelta | float | None = None) -> int:
+        """Delete records of runs; answers stay in the cache, and handles that you hold stay as they are.
+
+        Args:
+            older_than: Only of runs that began at least this long ago, a timedelta or seconds; None for all.
+
+        Returns:
+            The number of records deleted.
+        """
+        age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        return RunFiles(directory_now()).clear(age_s)
+
+    def __repr__(self) -> str:
+        return repr(self())
+
+    def _repr_html_(self) -> str:
+        return self()._repr_html_()
+
+
+runs = RunsOf()
+
+
+def open_run(run_id: str) -> Handle:
+    """Return the run with this id: live where this kernel holds it, else as recorded. Sends nothing.
+
+    Raises:
+        PllmError: When there is none.
+    """
+    if not isinstance(run_id, str):
+        raise UsageError(f"pllm.run takes a run's id, as df.attrs['pllm_run'] has it, not {run_id!r}.")
+    found = find(run_id) or RecordedRun.find(run_id)
+    if found is None:
+        raise PllmError(f"There is no run {run_id!r} in {directory_now()}. pllm.runs() lists those that are there.")
+    return found
+
+
+def _began(run: Handle) -> float:
+    return run.started_at if isinstance(run, Run) else float(run.header["started_at"])
+
+
+def _line(run: Handle) -> dict[str, Any]:
+    figures: tuple[Any, ...]
+    if isinstance(run, Run):
+        p = run.progress()
+        template = getattr(run.rows, "template", None)
+        asked = p.label if template is None else template.source
+        figures = (p.state, run.origin, p.model, asked, p.total, p.done, p.cached, p.failed, p.cost_usd, p.elapsed_s)
+    else:
+        h = run.header
+        asked = h["prompt"] or h["label"]
+        figures = (run.state, h["origin"], h["model"], asked, h["total"], h["answered"], h["cached"], h["failed"],
+                   h["cost_usd"], h["duration_s"])  # fmt: skip
+    when = pd.Timestamp(int(_began(run)), unit="s", tz="UTC")
+    return dict(zip(_DTYPES, (when, run.id, *figures), strict=True))
+
+
+def _cells(run: Handle) -> list[str]:
+    line = _line(run)
+    cost = line["cost_usd"]
+    line["asked"] = line["asked"] if len(line["asked"]) <= 60 else line["asked"][:59] + "…"
+    line["when"] = f"{line['when']:%Y-%m-%d %H:%M}"
+    line["cost_usd"] = "unknown" if cost is None else f"${cost:,.4f}"
+    line["seconds"] = f"{line['seconds']:.1f}"
+    return [f"{value:,}" if isinstance(value, int) else str(value) for value in line.values()]

@@ -1,0 +1,174 @@
+"""What is remembered of each row of a run: whose content it was, which call answered it, and with which values.
+
+Hashes and keys alone, no text: a row of a frame finds its own line by the hash of its content, whatever order,
+index or frame it stands in by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.records import FailureKind
+from pllm_notebook.run.outcomes import SKIPPED, Ledger, Outcome
+
+__all__ = ["KEY_BYTES", "STATUSES", "RowRecord", "calls_of"]
+
+# In the order in which they were added: a status is kept by its place.
+STATUSES = ("ok", "cached", "failed", "skipped", "pending", "not_sent")
+_OK, _CACHED, _FAILED, _SKIPPED, _PENDING, _NOT_SENT = range(6)
+
+KEY_BYTES = 16
+"""Of a call's key, its first characters: 96 bits, enough to find it again in any cache."""
+
+_KEY_TEXT = 43  # characters of a whole key
+_NO_KEY = "\0" * _KEY_TEXT
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass
+class RowRecord:
+    """The rows of one run, in their order.
+
+    Attributes:
+        content: Shape (n_rows,), uint64: the hash of what the run was told of each row.
+        keys: Shape (n_rows, 16), uint8: the first characters of the key of the call that answered it; zeros for none.
+        status: Shape (n_rows,), uint8: an index into `STATUSES`.
+        failure: Shape (n_rows,), uint8: 0 for none, else 1 + the place of the failure's kind in `FailureKind`.
+        several: Shape (n_rows,), bool: whether more than one reply led to the answer.
+        answers: Result column to the 4-byte hashes of its values, shape (n_lines,); empty where no frame was made.
+        origin: Shape (n_lines,), int32: the row of each line of the result; None where each row has one line.
+        agreement: Field to shares, shape (n_rows,), float64, NaN for none; empty where rows were asked once.
+    """
+
+    content: Numbers
+    keys: Numbers
+    status: Numbers
+    failure: Numbers
+    several: Numbers
+    answers: dict[str, Numbers] = field(default_factory=dict)
+    origin: Numbers | None = None
+    agreement: dict[str, Numbers] = field(default_factory=dict)
+    _order: Numbers | None = None
+    _lines: dict[str, Numbers] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def find(self, content: Numbers) -> Numbers:
+        """Return for each hash of *content* the first row that has it, -1 for none; shape (n,), int64."""
+        if not len(self.content):
+            return np.full(len(content), -1, dtype=np.int64)
+        if self._order is None:
+            self._order = np.argsort(self.content, kind="stable")
+        ordered = self.content[self._order]
+        at = np.minimum(np.searchsorted(ordered, content), len(ordered) - 1)
+        return np.where(ordered[at] == content, self._order[at], -1)
+
+    def has_answer(self, column: str, rows: Numbers, hashes: Numbers) -> Numbers:
+        """Tell for each of *rows* (as `find` returned them) whether *column* had the value of this hash there.
+
+        Returns:
+            Shape (n,), bool; False for a row of -1.
+        """
+        known = self.answers[column]
+        if self.origin is None:
+            return np.asarray((rows >= 0) & (known[rows] == hashes)) if len(known) else rows >= len(rows) + 1
+        if column not in self._lines:
+            first = self.find(self.content)[self.origin]
+            self._lines[column] = _pairs(first, known)
+        return np.asarray((rows >= 0) & np.isin(_pairs(rows, hashes), self._lines[column]))
+
+    def arrays(self) -> dict[str, Numbers]:
+        """Return it as arrays with names, for `store.RunFiles`."""
+        given = {name: getattr(self, name) for name in ("content", "keys", "status", "failure", "several")}
+        given |= {f"answer:{name}": array for name, array in self.answers.items()}
+        given |= {f"agreement:{name}": array for name, array in self.agreement.items()}
+        return given if self.origin is None else given | {"origin": self.origin}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Numbers]) -> RowRecord:
+        """Make it of what `arrays` returned."""
+        return cls(
+            content=arrays["content"],
+            keys=arrays["keys"],
+            status=arrays["status"],
+            failure=arrays["failure"],
+            several=arrays["several"],
+            answers=_named(arrays, "answer:"),
+            origin=arrays.get("origin"),
+            agreement=_named(arrays, "agreement:"),
+        )
+
+
+def calls_of(ledger: Ledger, content: Numbers, *, packed: bool) -> RowRecord:
+    """Return what is known of the rows of a run as it stands: everything but the answers.
+
+    Args:
+        ledger: The run's.
+        content: The hash of each row's content.
+        packed: Whether rows shared calls.
+    """
+    call_of_row = np.array(ledger.call_of_row, dtype=np.int64)
+    outcomes = ledger.outcomes[:]  # calls are only ever added, by the loop
+    # One more at the end stands for the rows without a call.
+    status = np.array([*map(_code, outcomes), _PENDING], dtype=np.uint8)
+    several = np.array([*(o is not None and len(o.metas) > 1 for o in outcomes), False], dtype=np.bool_)
+    failure = np.zeros(len(outcomes) + 1, dtype=np.uint8)
+    for call in np.flatnonzero(status == _FAILED).tolist():
+        failure[call] = _kind(outcomes[call])
+    keys = ledger.keys[: len(outcomes)]
+    if packed:  # an answer out of the cache may be of the row's own call
+        keys = [key if o is None else o.key or key for o, key in zip(outcomes, keys, strict=True)]
+    # Without a call: skipped, never sent (hence failed), or not planned yet.
+    none = np.where(call_of_row == SKIPPED, _SKIPPED, _PENDING).astype(np.uint8)
+    own = np.zeros(len(call_of_row), dtype=np.uint8)
+    for row, why in ledger.own_failures.items():
+        none[row], own[row] = _FAILED, _number(why.kind)
+    # A call that was planned this moment has no line yet: its rows are pending.
+    called = (call_of_row >= 0) & (call_of_row < len(outcomes))
+    at = np.where(called, call_of_row, -1)
+    beginnings = np.concatenate([_beginnings(keys), np.zeros((1, KEY_BYTES), dtype=np.uint8)])
+    return RowRecord(
+        content=content,
+        keys=beginnings[at],
+        status=np.where(called, status[at], none).astype(np.uint8),
+        failure=np.where(called, failure[at], own).astype(np.uint8),
+        several=several[at],
+    )
+
+
+def _code(outcome: Outcome | None) -> int:
+    if outcome is None:
+        return _PENDING
+    if outcome.failure is not None:
+        return _NOT_SENT if outcome.not_sent else _FAILED
+    return _CACHED if outcome.cached else _OK
+
+
+def _kind(outcome: Outcome | None) -> int:
+    return 0 if outcome is None or outcome.failure is None else _number(outcome.failure.kind)
+
+
+def _number(kind: FailureKind) -> int:
+    return 1 + list(FailureKind).index(kind)
+
+
+def _beginnings(keys: list[str]) -> Numbers:
+    """Return the first characters of each key, shape (n, 16); zeros for what is no key."""
+    if any(len(key) != _KEY_TEXT for key in keys):
+        keys = [key if len(key) == _KEY_TEXT else _NO_KEY for key in keys]
+    whole = np.frombuffer("".join(keys).encode("ascii"), dtype=np.uint8)
+    return whole.reshape(-1, _KEY_TEXT)[:, :KEY_BYTES]
+
+
+def _pairs(rows: Numbers, hashes: Numbers) -> Numbers:
+    return np.asarray((rows.astype(np.uint64) << np.uint64(32)) | hashes.astype(np.uint64))
+
+
+def _named(arrays: Mapping[str, Numbers], prefix: str) -> dict[str, Numbers]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,250 @@
+"""The registry of runs on disk: one small file a run, in the `runs` folder of the cache directory.
+
+A file is a header (JSON: the question, the columns, counts, money) and arrays of a few bytes for each row. It is
+replaced as a whole, so that a kill leaves the old file or the new one, and a damaged file costs one run. No two
+processes write the same file, so nothing is locked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+__all__ = ["LARGEST_BYTES", "MOST_RUNS", "RunFiles"]
+
+MOST_RUNS = 1_000
+LARGEST_BYTES = 256 * 2**20
+"""Of all files together. The oldest runs are deleted beyond either."""
+
+VERSION = 1
+
+_MAGIC = b"pllm-run"
+_SUFFIX, _PART, _DAMAGED = ".run", ".part", ".damaged"
+# Hashes do not get smaller; columns of few different values do, and the beginning tells which it is.
+_SAMPLE = 4_096
+_ABANDONED_S = 3_600.0
+_PRUNE_EVERY = 16
+
+_log = logging.getLogger("pllm_notebook.store")
+
+Header = dict[str, Any]
+Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+class _Damaged(ValueError):
+    """A file that cannot be trusted."""
+
+
+class _Newer(ValueError):
+    """A file of a later version of this package."""
+
+
+class RunFiles:
+    """The files of one cache directory. Used from any thread and process; holds no file open.
+
+    Args:
+        directory: The cache's. The folder is made with the first file.
+        most_runs: Files kept at most.
+        largest_bytes: Bytes of all of them together at most.
+        wall_clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        most_runs: int = MOST_RUNS,
+        largest_bytes: int = LARGEST_BYTES,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.folder = os.path.join(directory, "runs")
+        self._most_runs = most_runs
+        self._largest_bytes = largest_bytes
+        self._wall_clock = wall_clock
+        self._written = 0
+
+    def __repr__(self) -> str:
+        return f"RunFiles({self.folder!r})"
+
+    def write(self, header: Header, arrays: Arrays | None = None) -> None:
+        """Write a run's file, in place of an older one of its id.
+
+        Args:
+            header: `id` (hex digits) and `started_at` (seconds since 1970) name the file; the rest is JSON.
+            arrays: Name to array of one or two dimensions; None for none yet.
+
+        Raises:
+            OSError: When it cannot be written. An older file is unharmed then.
+        """
+        name = f"{int(header['started_at'] * 1e6):016d}-{header['id']}"
+        os.makedirs(self.folder, 0o700, exist_ok=True)
+        part = os.path.join(self.folder, f"{name}.{secrets.token_hex(4)}{_PART}")
+        try:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                for piece in _encoded(header, arrays or {}):
+                    file.write(piece)
+            os.replace(part, os.path.join(self.folder, name + _SUFFIX))
+        except BaseException:
+            if os.path.exists(part):
+                os.unlink(part)
+            raise
+        if self._written % _PRUNE_EVERY == 0:
+            self._prune()
+        self._written += 1
+
+    def headers(self) -> Iterator[Header]:
+        """Read the headers, newest run first. Damaged files are set aside with one line in the log."""
+        for name in sorted(self._names(), reverse=True):
+            header = self._read(name, lambda file: _header(file)[0])
+            if header is not None:
+                yield header
+
+    def header(self, run: str) -> Header | None:
+        """Read the header of the run with this id, None where there is none."""
+        name = self._named(run)
+        return None if name is None else self._read(name, lambda file: _header(file)[0])
+
+    def arrays(self, run: str) -> dict[str, np.ndarray[Any, Any]] | None:
+        """Read the arrays of the run with this id, None where there are none."""
+        name = self._named(run)
+        return (None if name is None else self._read(name, _arrays)) or None
+
+    def clear(self, older_than_s: float | None = None) -> int:
+        """Delete the files of runs that began at least so many seconds ago (None: of all); return their number."""
+        before = None if older_than_s is None else self._wall_clock() - older_than_s
+        removed = 0
+        for name in self._names():
+            if before is None or _began(name) <= before:
+                removed += self._delete(name)
+        return removed
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes of all files together."""
+        return sum(size for _, size in self._sizes())
+
+    def _names(self) -> list[str]:
+        try:
+            names = os.listdir(self.folder)
+        except OSError:
+            return []
+        return [name for name in names if name.endswith(_SUFFIX) and name.partition("-")[0].isdigit()]
+
+    def _named(self, run: str) -> str | None:
+        return next((name for name in self._names() if name.endswith(f"-{run}{_SUFFIX}")), None)
+
+    def _read(self, name: str, read: Callable[[Any], Any]) -> Any:
+        path = os.path.join(self.folder, name)
+        try:
+            with open(path, "rb") as file:
+                return read(file)
+        except OSError:  # pruned by another process meanwhile, or not ours to read
+            return None
+        except _Newer:
+            return None
+        except _Damaged as error:
+            try:
+                os.replace(path, path + _DAMAGED)
+            except OSError:
+                return None
+            _log.warning("The record of a run %s is damaged (%s) and was set aside; its answers are unharmed.",
+                         path, error)  # fmt: skip
+            return None
+
+    def _sizes(self) -> list[tuple[str, int]]:
+        found = []
+        for name in sorted(self._names()):
+            try:
+                found.append((name, os.path.getsize(os.path.join(self.folder, name))))
+            except OSError:
+                continue
+        return found
+
+    def _prune(self) -> None:
+        kept = self._sizes()
+        total = sum(size for _, size in kept)
+        # The newest file stays, whatever its size.
+        for name, size in kept[:-1]:
+            if len(kept) <= self._most_runs and total <= self._largest_bytes:
+                break
+            self._delete(name)
+            kept.pop(0)
+            total -= size
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete what a killed process left half written."""
+        for name in os.listdir(self.folder):
+            path = os.path.join(self.folder, name)
+            try:
+                if name.endswith(_PART) and os.path.getmtime(path) < self._wall_clock() - _ABANDONED_S:
+                    os.unlink(path)
+            except OSError:
+                continue
+
+    def _delete(self, name: str) -> bool:
+        try:
+            os.unlink(os.path.join(self.folder, name))
+        except OSError:
+            return False
+        return True
+
+
+def _began(name: str) -> float:
+    return int(name.partition("-")[0]) / 1e6
+
+
+def _encoded(header: Header, arrays: Arrays) -> Iterator[bytes]:
+    """Encode a file: a line with the header's length and checksum, the header, the arrays and their checksum."""
+    pieces, listed = [], []
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+        whole = array.tobytes()
+        packed = len(zlib.compress(whole[:_SAMPLE], 1)) < len(whole[:_SAMPLE]) // 2
+        piece = zlib.compress(whole, 1) if packed else whole
+        pieces.append(piece)
+        listed.append([name, array.dtype.str, list(array.shape), len(piece), packed])
+    told = orjson.dumps(header | {"arrays": listed})
+    yield b"%b %d %d %d\n" % (_MAGIC, VERSION, len(told), zlib.crc32(told))
+    yield told
+    checksum = 0
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+        yield piece
+    yield checksum.to_bytes(4, "little")
+
+
+def _header(file: Any) -> tuple[Header, list[Any]]:
+    words = file.readline(64).split()
+    if len(words) != 4 or words[0] != _MAGIC or not all(word.isdigit() for word in words[1:]):
+        raise _Damaged("it does not begin as one")
+    if int(words[1]) > VERSION:
+        raise _Newer(words[1])
+    told = file.read(int(words[2]))
+    if zlib.crc32(told) != int(words[3]):
+        raise _Damaged("its header's checksum is wrong")
+    header: Header = orjson.loads(told)
+    return header, header.pop("arrays")
+
+
+def _arrays(file: Any) -> dict[str, np.ndarray[Any, Any]]:
+    _, listed = _header(file)
+    rest = file.read()
+    if zlib.crc32(rest[:-4]) != int.from_bytes(rest[-4:], "little") or len(rest) < 4:
+        raise _Damaged("the checksum of its rows is wrong")
+    found, at = {}, 0
+    for name, dtype, shape, size, packed in listed:
+        piece = rest[at : at + size]
+        array = np.frombuffer(zlib.decompress(piece) if packed else piece, dtype=np.dtype(dtype)).reshape(shape)
+        found[name] = array.astype(array.dtype.newbyteorder("="), copy=False) if sys.byteorder != "little" else array
+        at += size
+    return found

@@ -1,0 +1,264 @@
+"""`pllm.runs`, `pllm.run` and `pllm.frame`: the runs that are known, of this kernel and of earlier ones."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+import tracemalloc
+import weakref
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pytest
+from pydantic import BaseModel
+
+import pllm_notebook as pllm
+from pllm_notebook import frames
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.frames.recorded import RecordedRun
+from pllm_notebook.run import registry
+from pllm_notebook.sim import SimAnswer, SimRequest
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+
+
+class Mark(BaseModel):
+    """Mark the text."""
+
+    mark: int
+
+
+@pytest.fixture
+def ready(cache_dir: Path) -> Iterator[Path]:
+    def answer(request: SimRequest) -> Any:
+        return SimAnswer.refusal() if "bad" in request.prompt else {"mark": len(request.prompt)}
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    registry.forget_all()
+    yield cache_dir
+    registry.forget_all()
+
+
+def texts(*values: str) -> pd.DataFrame:
+    return pd.DataFrame({"t": list(values)})
+
+
+def test_runs_are_those_of_this_kernel_and_of_earlier_ones(ready: Path) -> None:
+    first = texts("a").llm.parse(Mark, "{t}")
+    registry.forget_all()
+    second = texts("a", "bad").llm.parse(Mark, "{t}")
+
+    runs = pllm.runs()
+
+    assert [run.id for run in runs] == [first.attrs["pllm_run"], second.attrs["pllm_run"]]
+    assert isinstance(runs[0], RecordedRun)
+    assert runs[-1] is second.llm.run
+    assert runs.frame["rows"].tolist() == [1, 2]
+    assert runs.frame["failed"].tolist() == [0, 1]
+    assert runs.frame["asked"].tolist() == ["{t}", "{t}"]
+    assert len(runs[-1:]) == 1
+
+
+def test_runs_are_shown_as_a_table_that_obeys_no_markup(ready: Path) -> None:
+    texts("a").llm.parse(Mark, "<script>alert(1)</script>{t}")
+
+    shown = pllm.runs()._repr_html_()
+
+    assert "<table>" in shown
+    assert "sim:openai" in shown
+    assert "<script>" not in shown
+    registry.forget_all()
+    assert pllm.runs()._repr_html_() == shown
+    assert "<script>" not in pllm.runs()[-1]._repr_html_()
+
+
+def test_a_run_is_opened_by_its_id(ready: Path) -> None:
+    out = texts("a", "bad").llm.parse(Mark, "Mark {t}", temperature=0.5)
+    run_id = out.attrs["pllm_run"]
+    assert pllm.run(run_id) is out.llm.run  # type: ignore[operator]
+    registry.forget_all()
+
+    run = pllm.run(run_id)  # type: ignore[operator]
+
+    assert repr(run).startswith(f"<RecordedRun {run_id} done: 1 of 2 rows answered (0 from cache, 1 failed), $0.0")
+    assert run.status.tolist() == ["ok", "failed"]
+    assert run.errors["kind"].tolist() == ["refusal"]
+    assert run.reply(0)["object"] == "chat.completion"
+    assert run.header["options"] == {"model": "sim:openai", "temperature": 0.5, "progress": False}
+    assert run.header["schema"]["properties"].keys() == {"mark"}
+    assert '"""Mark the text."""' in run.header["source"]
+    assert run.header["served"] == ["gpt-6-luna"]
+    with pytest.raises(PllmError, match="There is no run 'none'"):
+        pllm.run("none")  # type: ignore[operator]
+    with pytest.raises(UsageError):
+        pllm.run(3)  # type: ignore[operator]
+
+
+def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame({"t": ["MYSECRETTEXT", "bad MYSECRETTEXT"]})
+    extra = {"metadata": {"api_key": "sk-proj-abcdefghijklmnop"}}
+    out = frame.llm.parse(Mark, "Mark {t}", extra_body=extra)
+    _ = out.llm.errors
+
+    kept = b"".join(path.read_bytes() for path in (ready / "runs").iterdir())
+
+    assert b"Mark {t}" in kept
+    assert b"MYSECRETTEXT" not in kept
+    assert b"abcdefghijklmnop" not in kept
+
+
+def test_records_are_cleared_and_answers_stay(ready: Path) -> None:
+    out = texts("a").llm.parse(Mark, "{t}")
+    registry.forget_all()
+
+    assert pllm.runs.clear(older_than=timedelta(days=1)) == 0
+    assert pllm.runs.clear() == 1
+
+    assert pllm.runs() == []
+    with pytest.raises(PllmError, match="not in the registry of runs any more"):
+        _ = out.llm.status
+    assert out.drop(columns="mark").llm.estimate(Mark, "{t}").cached == 1
+
+
+def test_a_run_that_was_cancelled_is_recorded(ready: Path) -> None:
+    pllm.configure(sim={"answers": lambda request: SimAnswer.hang() if "slow" in request.prompt else {"mark": 1}})
+    run = texts("a", "slow").llm.submit(Mark, "{t}")
+    while run.progress().done < 1:
+        time.sleep(0.01)
+    run.cancel()
+    with pytest.raises(PllmError):
+        run.result()
+    run_id = run.id
+    del run
+    registry.forget_all()
+
+    found = pllm.run(run_id)  # type: ignore[operator]
+
+    assert found.state == "cancelled"
+    assert found.status.tolist() == ["ok", "pending"]
+
+
+def test_a_registry_that_cannot_be_written_costs_no_answer(ready: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ready.mkdir()
+    (ready / "runs").write_text("a file where the folder should be")
+
+    with caplog.at_level(logging.WARNING):
+        out = texts("a").llm.parse(Mark, "{t}")
+
+    assert out["mark"].tolist() == [1]
+    assert out.llm.status.tolist() == ["ok"]
+    assert caplog.text.count("could not be written to the registry of runs") == 1
+
+
+def test_with_the_cache_off_nothing_is_recorded(ready: Path) -> None:
+    out = texts("a").llm.parse(Mark, "{t}", cache="off")
+
+    assert not (ready / "runs").exists()
+    assert out.llm.status.tolist() == ["ok"]
+
+
+# What is held.
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "samples": {"samples": 3},
+    "judge": {"samples": 2, "decide": "judge"},
+    "pack": {"pack": 4},
+    "batch": {"mode": "batch", "confirm": False},
+}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
+    ready: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(registry, "LARGEST_BYTES", 0)
+    frame = texts(*(f"text {n}" for n in range(8)), "bad")
+    gc.disable()
+    try:
+        run = frame.llm.submit(Literal["1", "2"] if "judge" in options.values() else Mark, "{t}", **options)
+        held = [weakref.ref(one) for one in (run, run.course, run.ledger, run.rows)]
+        out = run.result()
+        run_id = run.id
+        del run
+
+        until = time.monotonic() + 10  # the thread that stored its answers may be at its last line
+        while any(one() is not None for one in held) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [one() for one in held] == [None] * 4
+    finally:
+        gc.enable()
+    assert isinstance(pllm.run(run_id), RecordedRun)  # type: ignore[operator]
+    assert len(out.llm.status) == 9
+
+
+def test_a_handle_that_a_person_holds_keeps_its_rows(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LARGEST_BYTES", 0)
+    run = texts("a", "bb").llm.submit(Mark, "{t}")
+    run.result()
+    for n in range(3):
+        texts(f"{n}").llm.parse(Mark, "{t}")
+
+    assert run.to_frame()["mark"].tolist() == [1, 2]
+    assert run in pllm.runs()
+    assert run.retry(["refusal"]).result()["mark"].tolist() == [1, 2]
+
+
+def test_a_result_that_nobody_has_had_is_kept_until_the_next_run(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LARGEST_BYTES", 0)
+    texts("a").llm.submit(Mark, "{t}").wait()
+
+    assert pllm.runs()[-1].to_frame()["mark"].tolist() == [1]  # type: ignore[union-attr]
+    assert isinstance(pllm.runs()[-1], RecordedRun)
+
+
+def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LARGEST_BYTES", 200_000)
+    frame = texts(*(f"text {n}" for n in range(300)))
+    frame.llm.parse(Mark, "{t}")
+    held = []
+    tracemalloc.start()
+    gc.disable()
+    try:
+        for n in range(8):
+            frame.llm.parse(Mark, "{t}")
+            held.append(tracemalloc.get_traced_memory()[0])
+            assert len(registry._kept) <= 1, n
+    finally:
+        gc.enable()
+        tracemalloc.stop()
+
+    assert held[-1] - held[2] < 300_000
+
+
+# `df.llm` and another package.
+
+
+def test_a_frame_can_be_asked_without_the_accessor(ready: Path) -> None:
+    frame = texts("a")
+
+    assert pllm.frame(frame).parse(Mark, "{t}")["mark"].tolist() == [1]
+    assert pllm.frame(frame["t"]).parse(Mark, "{value}")["mark"].tolist() == [1]
+    with pytest.raises(UsageError, match=r"^pllm.frame takes a DataFrame or a Series, not list. Nothing was sent.$"):
+        pllm.frame([1])
+
+
+def test_an_accessor_that_is_anothers_is_told_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Theirs:
+        pass
+
+    registered: list[str] = []
+    monkeypatch.setattr(pd.DataFrame, "llm", Theirs())
+
+    with pytest.warns(UserWarning, match=r"DataFrame.llm is already that of .*test_runs.*pllm_notebook.frame\(df\)"):
+        frames._register(pd.DataFrame, registered.append, "FrameLLM")
+
+    assert registered == []
+    assert frames.lost_accessors().startswith("DataFrame.llm: taken by another package.")
+    monkeypatch.undo()
+    assert frames.lost_accessors() == ""
