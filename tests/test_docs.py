@@ -13,6 +13,8 @@ from pllm_notebook.providers import registry
 from pllm_notebook.providers.local import CONTEXT_TOKENS, SLOTS
 from pllm_notebook.records import FailureKind
 from pllm_notebook.settings import Options, Settings
+from pllm_notebook.sim import Simulator
+from tests.contract.sides import ANTHROPIC, OPENAI, reach
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -91,6 +93,22 @@ def test_the_examples_of_tools_run(cache_dir: Path) -> None:
     assert names["out"]["tool"].isin(["Ticket", "refund"]).all()  # type: ignore[index]
     for name in ("out", "sizes", "seen"):
         assert names[name].llm.status.eq("ok").all()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("at", range(3), ids=["parallel_llm", "llmbooster", "parallem"])
+def test_the_examples_for_who_comes_from_another_package_run(
+    at: int, sim: Simulator, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side in (OPENAI, ANTHROPIC):
+        reach(side, sim, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "coming_from.md").read_text("utf-8"), re.DOTALL)
+
+    exec(compile(blocks[at], "docs/coming_from.md", "exec", dont_inherit=True), {"__name__": "__main__"})
+
+    assert len(blocks) == 3
+    assert sim.stats().answered > 0
+    assert sim.stats().rejected == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -11,6 +11,7 @@ import orjson
 from pllm_notebook import prompts
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import Failure, Usage
 from pllm_notebook.shown import in_html, without_controls
 
@@ -116,12 +117,16 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
     """Gather what is known of one row. Sends nothing.
 
     Raises:
-        IndexError: For a row that is not there.
+        UsageError: For a row that is not there.
     """
     total = run.rows.total
+    if isinstance(row, bool) or not hasattr(row, "__index__"):
+        raise UsageError(f"A row is named by its position, a whole number, not {row!r}. Nothing was sent.")
+    row = row.__index__()
     position = row + total if row < 0 else row
     if not 0 <= position < total:
-        raise IndexError(f"There is no row {row}; the run has {total:,}.")
+        told = f"the run has {total:,}, counted from 0" if total else "the run has none"
+        raise UsageError(f"There is no row {row}: {told}. Nothing was sent.")
     ask = run.course.ask_of(position)
     (prompt,) = run.rows.prompts(range(position, position + 1))
     asked = None if isinstance(prompt, Failure) else prompt

@@ -280,6 +280,9 @@ class Run:
 
         Args:
             row: Position, counted from 0; negative from the end.
+
+        Raises:
+            UsageError: For a row that is not there.
         """
         return explain(self, self.ledger, self._store, row)
 

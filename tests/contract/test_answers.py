@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook import engine
-from pllm_notebook.exceptions import UnsupportedSchemaError
+from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, OutputType
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import words
@@ -146,3 +146,14 @@ def test_fields_of_the_callers_own_go_into_the_body(side: Side, sim: Simulator) 
 
     (request,) = sim.requests()
     assert {name: request["body"][name] for name in given} == given
+
+
+@pytest.mark.parametrize("row", [99, 2, -3, "a", True, 1.0, None])
+def test_a_row_that_is_not_there_is_a_usage_error(row: Any, luna: str, sim: Simulator) -> None:
+    out = pd.DataFrame({"t": ["a", "b"]}).llm.parse(bool, "{t}", model=luna)
+
+    with pytest.raises(
+        UsageError, match=r"(There is no row .*: the run has 2|A row is named by its position).* sent\.$"
+    ):
+        out.llm.explain(row)
+    assert out.llm.explain(-1).position == 1
