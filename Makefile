@@ -9,6 +9,7 @@
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make check                            lint, format, types, import contract
+#   make fuzz                             5,000 replies of each format with one thing wrong in them (two minutes)
 #   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
 #   make bench                            what a row, a call and a whole run cost, others' clients too (two hours)
 #   make bench-quick                      every provider of the comparison once, ours alone (seven minutes)
@@ -39,7 +40,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test shuffle test-newest test-all kernel631 kill check simulate bench bench-quick clean
+.PHONY: help demo lab test shuffle test-newest test-all kernel631 kill check fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -91,6 +92,9 @@ check: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+
+fuzz: .venv/ready
+	@PLLM_FUZZ=5000 .venv/bin/python -m pytest tests/contract/test_reply_fuzz.py
 
 simulate: .venv/ready
 	@.venv/bin/python -m tests.simulation --seeds 20000

@@ -251,6 +251,7 @@ class Reply:
 # A provider may answer with a page, and a model with a book; each failed row keeps its own.
 _MOST_MESSAGE = 2_000
 _MOST_RAW = 100_000
+_MOST_FIELD = 200
 
 
 def cut(text: str, most: int) -> str:
@@ -287,6 +288,8 @@ class Failure:
     def __post_init__(self) -> None:
         # Providers' and models' words are in it, and it is printed.
         object.__setattr__(self, "message", without_controls(cut(self.message, _MOST_MESSAGE)))
+        if len(self.field) > _MOST_FIELD:
+            object.__setattr__(self, "field", "")
         if len(self.raw) > _MOST_RAW:
             object.__setattr__(self, "raw", cut(self.raw, _MOST_RAW))
 

@@ -15,6 +15,7 @@ import orjson
 from pllm_notebook.providers.connections import place_of
 from pllm_notebook.records import Failure, FailureKind, RawReply
 from pllm_notebook.redaction import redacted
+from pllm_notebook.shown import without_controls
 
 __all__ = ["beginning", "body_of", "failure", "number", "retry_after_s", "seconds", "unexplained"]
 
@@ -56,6 +57,10 @@ _NO_KEY = re.compile(
     r"(api[ _-]?key|token)\b[^.]{0,40}\b(not valid|invalid|expired)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE
 )
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
+# Of a time or a number in a header; a longer one says nothing.
+_LONGEST_WORD = 64
+# Of a message before keys are taken out of it; a failure keeps half of that.
+_MOST_MESSAGE = 4_000
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
@@ -77,7 +82,7 @@ def failure(
         kind = _kind_of(raw.status, message or text)
     return Failure(
         kind=kind,
-        message=redacted(message) or f"HTTP {raw.status}: {text}",
+        message=without_controls(redacted(message[:_MOST_MESSAGE])).strip() or f"HTTP {raw.status}: {text}",
         status=raw.status,
         raw=text,
         request_id=request_id,
@@ -146,14 +151,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 def _date(text: str | None) -> float | None:
     """Read an HTTP date, in seconds since 1970."""
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, OverflowError):  # a year that no clock has
+        return email.utils.parsedate_to_datetime(text[:_LONGEST_WORD]).timestamp() if text else None
+    except (ValueError, OverflowError, TypeError, IndexError):  # a year that no clock has
         return None
 
 
 def seconds(text: str | None) -> float | None:
     """Read a time until a reset: a Go duration (`6m0s`, `12ms`), seconds, or an RFC 3339 moment."""
-    if not text:
+    if not text or len(text) > _LONGEST_WORD:
         return None
     span, moment = _time(text)
     return span if moment is None else max(0.0, moment - time.time())
@@ -177,7 +182,7 @@ def _time(text: str) -> tuple[float | None, float | None]:
 def number(text: str | None) -> float | None:
     """Read a number that is not negative; None for anything else (Azure sends -1 for "not known")."""
     try:
-        value = float(text) if text else -1.0
+        value = float(text[:_LONGEST_WORD]) if text else -1.0
     except ValueError:
         return None
     return value if 0 <= value < float("inf") else None

@@ -26,11 +26,14 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.outcomes import Outcome
 from pllm_notebook.run.tool_results import refused, result_key, result_of
 from pllm_notebook.schema import Invalid, repair_lines
+from pllm_notebook.shown import without_controls
 from pllm_notebook.tools import Called, ReadCall, as_written
 
 __all__ = ["Alone", "Arrival", "Calling", "NextTurn", "Repair", "Settled", "Wider", "settle", "with_results"]
 
 logger = logging.getLogger("pllm_notebook")
+
+_SHOWN_DETAIL = 500
 
 Settled = Outcome | Repair | Calling
 """What becomes of a reply: the row's outcome, a further call, or tools to run."""
@@ -181,10 +184,13 @@ def _otherwise(ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], a
     if entry.finish is Finish.CALLED:
         return _called(ask, store, prompt, arrival)
     kind, message = _UNUSABLE[entry.finish]
-    detail = entry.about["detail"]
+    detail = without_controls(entry.about["detail"][:_SHOWN_DETAIL]).strip()
     limit = f" of {entry.output_limit:,} tokens" if entry.output_limit else ""
     detail = f": {detail.rstrip('.')}" if detail else ""
-    return _failed(arrival, kind, message.format(limit=limit, detail=detail))
+    # Where an odd end brought no text, the body says what there was; a refusal's own words are in its message.
+    kept = entry.text or entry.finish is not Finish.UNFINISHED
+    raw = None if kept else entry.raw[:2000].decode("utf-8", "replace")
+    return _failed(arrival, kind, message.format(limit=limit, detail=detail), raw)
 
 
 def _invalid(

@@ -1,0 +1,195 @@
+"""Text that others wrote is read in time in proportion to its length: a slow pattern holds Stop up."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import BaseModel
+
+from pllm_notebook.providers.anthropic import Messages
+from pllm_notebook.providers.chat import Chat, answered
+from pllm_notebook.providers.decoding import loaded
+from pllm_notebook.providers.desks import anthropic as anthropic_desk
+from pllm_notebook.providers.desks import google as google_desk
+from pllm_notebook.providers.desks import openai as openai_desk
+from pllm_notebook.providers.desks.lines import encoded, file_lines
+from pllm_notebook.providers.google import Generate
+from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.providers.refusals import beginning, number, retry_after_s, seconds
+from pllm_notebook.providers.responses import Responses
+from pllm_notebook.records import Failure, FailureKind, Finish, RawReply
+from pllm_notebook.redaction import redacted
+from pllm_notebook.run.packs import split
+from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
+from pllm_notebook.schema.excerpts import literals, without_reasoning
+from pllm_notebook.shown import in_html, without_controls
+
+SMALL, LARGE = 250_000, 1_000_000
+# In CPU time of this thread, so that a busy machine changes little; twice the promise, since none is exact.
+MOST_S = 0.4
+MOST_RATIO = 6.0
+# What takes less than this at a megabyte is measured too badly to be compared, and nothing is wrong with it.
+NOISE_S = 0.08
+# What takes less than this at a quarter of it keeps the promise even if its time grows with the square.
+QUICK_S = 0.01
+
+
+class Answer(BaseModel):
+    a: int
+    b: str = ""
+
+
+FITTED = OutputType.of(Answer).fit(GRAMMAR)
+
+# Pieces that are repeated until the text is long enough: what is never closed, never ends, or nearly fits.
+PIECES = {
+    "fence and lines": "```json\n" + "\n" * 500,
+    "lines": "\n",
+    "spaces": " ",
+    "open braces": "{",
+    "open brackets": "[",
+    "closed brackets": "]",
+    "nested objects": '{"a":',
+    "nested arrays": '["a",',
+    "brackets and prose": "[1 {",
+    "mixed brackets": "[{",
+    "mixed and closed": '[{"a"}]',
+    "quotes": '"',
+    "escapes": "\\",
+    "escaped quotes": '\\"',
+    "a string without an end": '{"a": "\\" ',
+    "objects": '{"a": 1}',
+    "objects that do not fit": '{"b": 1} ',
+    "arrays of numbers": "[1] ",
+    "fences": "```\n",
+    "think": "<think>",
+    "end of think": "</think>",
+    "both": "<think></think>",
+    "nearly a tag": "<think ",
+    "python": "{'a': ",
+    "python strings": "'a' ",
+    "digits": "1",
+    "letters": "a",
+    "key": "sk-",
+    "login": "://a:",
+    "header": "authorization: Bearer ",
+    "csi": "\x1b[0",
+    "osc": "\x1b]",
+    "c1": "\x9d\x9b",
+    "tool_choice": "tool_choice ",
+    "half a character": "\\ud83d",
+    "page": "<html><p>",
+    "durations": "1m",
+    "braces and spaces": "{ " + " " * 300,
+}
+
+
+def failed(text: str) -> Any:
+    failure = Failure(FailureKind.BAD_REQUEST, text, field=text, raw=text)
+    return Quirks().heal(failure, {"tool_choice": "required", "temperature": 1, "model": "m"}, "m", ladder=True)
+
+
+def envelope(wire: Any, place: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        body = loaded(orjson.dumps(place(text)))
+        return wire.decode(body)
+
+    return read
+
+
+def refused(wire: Any) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        bodies = orjson.dumps({"error": {"message": text, "type": text, "code": text, "param": text}}), text.encode()
+        return [wire.refuse(RawReply(status, {"retry-after": text}, body)) for status in (400,) for body in bodies]
+
+    return read
+
+
+def headers(text: str) -> Any:
+    told = {"retry-after": text, "date": text, "retry-after-ms": text, "x-ratelimit-limit-requests": text}
+    told |= {"x-ratelimit-reset-requests": text, "anthropic-ratelimit-requests-limit": text}
+    return [
+        retry_after_s(told), seconds(text), number(text), Chat().limits(told), Messages().limits(told)
+    ]  # fmt: skip
+
+
+def lines(text: str) -> Any:
+    line = {"custom_id": text, "key": text, "response": {"status_code": 200, "body": {"choices": text}}, "error": text}
+    line |= {"result": {"type": "errored", "error": {"error": {"type": text}}}}
+    read = loaded(orjson.dumps(line))
+    return [desk.result_of(read) for desk in (openai_desk, anthropic_desk, google_desk)], encoded(text)
+
+
+def import_file(text: str) -> Any:
+    packed = gzip.compress(text.encode("utf-8", "replace"), 1)
+    return list(file_lines(gzip.GzipFile(fileobj=io.BytesIO(packed)), 10_000))  # type: ignore[arg-type]
+
+
+def unread(text: str) -> Any:
+    try:
+        return loaded(text.encode("utf-8", "replace"))
+    except ValueError:
+        return None
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "extract_json": extract_json,
+    "literals": literals,
+    "without_reasoning": without_reasoning,
+    "find": FITTED.find,
+    "parse": FITTED.parse,
+    "parse_many": lambda text: FITTED.parse_many([text.encode()]),
+    "follows": lambda text: FITTED.follows(text.encode()),
+    "pack": lambda text: split(text, Finish.COMPLETE, 5),
+    "pack that was cut off": lambda text: split(text, Finish.TRUNCATED, 5),
+    "thinking": answered,
+    "envelope": unread,
+    "chat": envelope(Chat(), lambda text: {"choices": [{"message": {"content": text}, "finish_reason": text}]}),
+    "responses": envelope(Responses(), lambda text: {"output": [{"type": "message", "content": [{"text": text}]}]}),
+    "messages": envelope(Messages(), lambda text: {"content": [{"type": "text", "text": text}], "stop_reason": text}),
+    "generate": envelope(
+        Generate(), lambda text: {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": text}]}
+    ),
+    "refusal of OpenAI": refused(Chat()),
+    "refusal of Anthropic": refused(Messages()),
+    "refusal of Google": refused(Generate()),
+    "headers": headers,
+    "batch lines": lines,
+    "import file": import_file,
+    "failure": failed,
+    "raw": lambda text: beginning(RawReply(500, {}, text.encode())),
+    "redacted": redacted,
+    "without_controls": without_controls,
+    "in_html": in_html,
+}
+
+
+def cpu_s(read: Callable[[str], Any], text: str, times: int = 1) -> float:
+    best = float("inf")
+    for _ in range(times):
+        begun = time.thread_time()
+        read(text)
+        best = min(best, time.thread_time() - begun)
+    return best
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_foreign_text_is_read_in_time_in_proportion_to_its_length(name: str) -> None:
+    read = READERS[name]
+    read("warm")
+    slow = []
+    for what, piece in PIECES.items():
+        small, large = (piece * (size // len(piece)) for size in (SMALL, LARGE))
+        if cpu_s(read, small) < QUICK_S:
+            continue
+        before, took = cpu_s(read, small, 3), cpu_s(read, large, 2)
+        if took > MOST_S or (took > NOISE_S and took / before > MOST_RATIO):
+            slow.append((what, round(took, 3), round(took / before, 1)))
+
+    assert slow == []
