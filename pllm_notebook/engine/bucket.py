@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 __all__ = ["Bucket"]
 
@@ -15,6 +16,8 @@ _SURPRISE = 0.3
 _FORGETTING = 0.999
 # Calls in flight are never taken to hide more than this share of the capacity: it would starve a small bucket.
 _MOST_HIDDEN = 0.5
+# How many refusals back a reply may still have been under way.
+_MOST_REFUNDS = 256
 
 
 @dataclass(slots=True)
@@ -28,6 +31,8 @@ class Bucket:
         hidden: The share of what is in flight that "remaining" leaves out, from 0 to 1: some providers take a
             call's output when it is written and not when the call is admitted.
         told_at: When the newest request left whose reply told of this limit.
+        confirmed: Whether a reply told of it, and not refusals alone.
+        untold: Replies since then that did not.
     """
 
     rate: float | None = None
@@ -37,6 +42,9 @@ class Bucket:
     charged: float = 0.0
     hidden: float = 0.0
     told_at: float = 0.0
+    confirmed: bool = False
+    untold: int = 0
+    _refunds: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_REFUNDS))
 
     def begin(self, now: float, rate: float, capacity: float) -> None:
         """Take a full bucket of *rate* a second for granted, until more is known."""
@@ -63,6 +71,12 @@ class Bucket:
         if self.rate is not None:
             self.level = min(self.capacity, self.level + excess)
         self.charged -= excess
+
+    def refund(self, amount: float, charged_then: float) -> None:
+        """Undo the charge of a call that was refused, which was made when *charged_then* had been taken in all."""
+        if self.rate is not None:
+            self.level = min(self.capacity, self.level + amount)
+        self._refunds.append((charged_then, amount))
 
     def hear(
         self,
@@ -103,7 +117,8 @@ class Bucket:
         self._advance(now)
         # Subtract what left since before clamping: with a capacity smaller than a round trip's worth,
         # clamping first would show an empty bucket for ever.
-        level = remaining - self._hides(ahead) + rate * (now - sent_at) - (self.charged - charged_then)
+        since = self.charged - charged_then - sum(amount for at, amount in self._refunds if at > charged_then)
+        level = remaining - self._hides(ahead) + rate * (now - sent_at) - since
         self.level += _TRUST * (min(self.capacity, level) - self.level)
         self.hidden *= _FORGETTING
 

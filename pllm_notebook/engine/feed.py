@@ -55,6 +55,8 @@ class Job:
         output_limit: Tokens that the call lets its answer have, None for no limit.
         wire_limit: Tokens that its own request lets the answer have, where a ceiling on cost makes that fewer; else
             None. An answer that is cut off there is asked for again.
+        refused_since: When a rate limit first turned it away.
+        landed_then: Replies that the lane had had by then.
         hedged: Whether it was sent a second time while the first request was still out.
         last: How it came down the last time, None before it was to be sent again.
     """
@@ -67,6 +69,8 @@ class Job:
     sent: int = 0
     attempts: int = 0
     refusals: int = 0
+    refused_since: float = 0.0
+    landed_then: int = 0
     heals: int = 0
     maybe_paid: int = 0
     covered: int = 1

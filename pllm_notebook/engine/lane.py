@@ -355,6 +355,8 @@ class Lane:
                 feed.first(job)
                 return
             if result.kind is FailureKind.RATE_LIMIT:
+                if not job.refusals:
+                    job.refused_since, job.landed_then = now, self.landed
                 job.refusals += 1
                 feed.refused += 1
             else:
@@ -366,6 +368,8 @@ class Lane:
                 retry_after_s=result.retry_after_s,
                 max_retries=feed.max_retries,
                 draw=self._rng.random(),
+                refused_for_s=now - job.refused_since if job.refusals else 0.0,
+                others_pass=self.landed > job.landed_then,
             )
             if delay is not None and not feed.closed:
                 feed.retries += 1

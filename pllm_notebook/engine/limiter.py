@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pllm_notebook.engine.bucket import Bucket
 from pllm_notebook.engine.found_rate import FoundRate
+from pllm_notebook.engine.noise import Noise
 from pllm_notebook.engine.window import Cohort, Window
 from pllm_notebook.records import LimitReport
 
@@ -25,8 +26,12 @@ _LONGEST_PAUSE_S = 60.0
 _ROOM = 1.5
 # The share of a call's tokens that is taken to be charged when it is answered, until refusals tell.
 _FIRST_HIDDEN = 0.5
+# Replies in a row that do not tell a limit which others told: it is no more.
+_UNTOLD = 8
 # How fast the estimates of tokens follow what calls took, once there are many.
 _FOLLOW = 0.05
+# Where refusals go on at this share of a pace that was let through, they are noise.
+_QUIET = 0.4
 
 
 @dataclass(slots=True)
@@ -90,6 +95,7 @@ class Limiter:
         self.requests = Bucket()
         self.tokens = Bucket(hidden=_FIRST_HIDDEN)
         self.found = FoundRate()
+        self.noise = Noise()
         self.paused_until = 0.0
         self.refused = 0
         self._window = Window(window, widest)
@@ -99,6 +105,8 @@ class Limiter:
         self._tokens_each = 0.0
         self._counted = 0
         self._unconfirmed = False
+        self._peak = 0.0
+        self._untold = False
 
     def __repr__(self) -> str:
         rates = {
@@ -156,36 +164,68 @@ class Limiter:
         if self._unconfirmed:
             self._unconfirmed = False
             self._drop_untold(report)
+        self._confirm(stamp, report)
         if report is not None:
             self._hear(now, stamp, report)
             self._make_room(now - stamp.sent_at)
 
     def refused_at(self, now: float, stamp: Stamp, report: LimitReport | None, retry_after_s: float | None) -> None:
-        """Learn from a 429: it was turned away, so nothing was taken, and the server's bucket is empty."""
+        """Learn from a 429: it was turned away, so nothing was taken.
+
+        Only headers, or several refusals together, show that the server's bucket is empty: one refusal alone may be
+        noise, and its stated wait is the call's own affair.
+        """
         self.refused += 1
         self._give_back(stamp)
         self._window.lost(stamp.cohort)
-        self.requests.settle(1.0)
-        self.tokens.settle(stamp.tokens)
+        self.requests.refund(1.0, stamp.requests_charged)
+        self.tokens.refund(stamp.tokens, stamp.tokens_charged)
+        if report is not None and self._untold and self.found.rate is None:
+            report = None  # the replies tell of no such limit
+        if report is None or not self._explained(now, stamp, report, retry_after_s):
+            self._find_out(now, stamp, retry_after_s)
+
+    def _explained(self, now: float, stamp: Stamp, report: LimitReport, retry_after_s: float | None) -> bool:
+        """Learn from a refusal's headers, and return whether what they tell is reason enough for it."""
+        self._hear(now, stamp, report)
         explained = False
-        if report is not None:
-            self._hear(now, stamp, report)
-            for bucket, need, ahead, remaining in (
-                (self.requests, 1.0, 0.0, report.remaining_requests),
-                (self.tokens, stamp.tokens, stamp.ahead, report.remaining_tokens),
-            ):
-                if bucket.rate is not None and remaining is not None and remaining < need:
-                    explained = True
-                    if retry_after_s is not None:
-                        wait_s = retry_after_s
-                        if bucket is self.requests and wait_s <= _ROUNDED_S:
-                            # A request is taken when it is let in, so no less than *remaining* is there. (Tokens may
-                            # be owed: nothing remains then, and the stated wait alone tells how much is.)
-                            wait_s = min(wait_s, (need - remaining) / bucket.rate)
-                        bucket.refuse(now, need, wait_s, ahead)
-        if not explained:
-            self.found.refuse(now, stamp.sent_at, stamp.nth)
-            if retry_after_s is not None and retry_after_s > _ROUNDED_S:
+        for bucket, need, ahead, remaining in (
+            (self.requests, 1.0, 0.0, report.remaining_requests),
+            (self.tokens, stamp.tokens, stamp.ahead, report.remaining_tokens),
+        ):
+            if bucket.rate is not None and remaining is not None and remaining < need:
+                explained = True
+                if retry_after_s is not None:
+                    wait_s = retry_after_s
+                    if bucket is self.requests and wait_s <= _ROUNDED_S:
+                        # A request is taken when it is let in, so no less than *remaining* is there. (Tokens may be
+                        # owed: nothing remains then, and the stated wait alone tells how much is.)
+                        wait_s = min(wait_s, (need - remaining) / bucket.rate)
+                    bucket.refuse(now, need, wait_s, ahead)
+        return explained
+
+    def _find_out(self, now: float, stamp: Stamp, retry_after_s: float | None) -> None:
+        """Learn from a refusal that nothing explains, where a limit is proven by it and by those before it."""
+        found, noise = self.found, self.noise
+        free, known = found.rate is None, noise.share
+        if found.measured:
+            self._peak = max(self._peak, found.rate or 0.0)
+        quiet = found.rate is None or found.rate < _QUIET * self._peak
+        proven = noise.limited(now, stamp.sent_at, stamp.nth, counts=quiet, at_first=free)
+        found.noisy = noise.share > 0
+        if free:
+            self._peak = 0.0
+        elif found.noisy and not known:
+            found.doubt()
+        if not proven and (free or found.noisy):
+            found.ignore(stamp.nth)
+            return
+        # Calls after it may have been heard of before it; a search begins after all of them.
+        nth = noise.last if free else stamp.nth
+        exact_s = retry_after_s if retry_after_s is not None and retry_after_s % 1 else None
+        found.refuse(now, stamp.sent_at, nth, noise.first, dry=noise.dry, wait_s=exact_s)
+        if retry_after_s is not None and found.dry:
+            if retry_after_s > _ROUNDED_S or retry_after_s % 1:
                 self._pause(now, retry_after_s)
 
     def overloaded(self, now: float, stamp: Stamp, retry_after_s: float | None) -> None:
@@ -245,6 +285,21 @@ class Limiter:
             self.found.expect(known.found_per_min / 60)
         if known.window:
             self._window.allow(known.window)
+
+    def _confirm(self, stamp: Stamp, report: LimitReport | None) -> None:
+        """Drop a limit that was told once, where replies to later calls do not tell it any more."""
+        silent = True
+        for bucket, told in (
+            (self.requests, report is not None and report.limit_requests),
+            (self.tokens, report is not None and report.limit_tokens),
+        ):
+            if told:
+                bucket.untold, bucket.confirmed, silent = 0, True, False
+            elif bucket.rate is not None and stamp.sent_at > bucket.told_at:
+                bucket.untold += 1
+                if not bucket.confirmed or bucket.untold >= _UNTOLD:
+                    bucket.rate, bucket.confirmed = None, False
+        self._untold = silent
 
     def _drop_untold(self, report: LimitReport | None) -> None:
         """Forget what another run was told where *report*, of a first reply, does not tell it."""

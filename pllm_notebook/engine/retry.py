@@ -6,16 +6,20 @@ from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["retried_as", "retry_delay_s"]
 
-# The limiter has learned from the refusal and lets the next call leave when there is room for it, whichever
-# call that is. One that is refused again and again does not fit what was learned, and waits by itself.
+# Refused for the first times without a stated wait, a call goes when the limiter lets the next one leave, whichever
+# that is. One that is refused again and again does not fit what the limiter has learned, and waits by itself.
 PACED_REFUSALS = 3
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 8.0
+# Calls that were told to come back at one moment come back within so long after it.
+SPREAD_S = 0.1
 # A provider that names its own wait is believed up to here; beyond, a person should decide.
 LONGEST_STATED_S = 600.0
-# A refusal costs nothing and says only "later"; a run may meet thousands. This many for one
-# call means that it will never be admitted (a request larger than the whole token limit).
-MOST_REFUSALS = 50
+# A refusal costs nothing and says only "later"; a call may meet many. It is given up when nothing was let through for
+# so long (a limit by the clock's minute lets nothing through for one), ...
+SHUT_S = 120.0
+# ... or when other calls were, and it never was: a request larger than the whole limit.
+NEVER_S = 600.0
 
 
 def retry_delay_s(
@@ -26,8 +30,10 @@ def retry_delay_s(
     retry_after_s: float | None,
     max_retries: int,
     draw: float,
+    refused_for_s: float = 0.0,
+    others_pass: bool = False,
 ) -> float | None:
-    """Give the seconds to wait before sending again, None for never.
+    """Return the seconds to wait before sending again, None for never.
 
     Args:
         kind: How the last request failed.
@@ -36,19 +42,24 @@ def retry_delay_s(
         retry_after_s: What the provider asked for, None for no word.
         max_retries: Attempts beyond the first that the caller allows.
         draw: A number from [0, 1), so that calls that failed together do not return together.
+        refused_for_s: Since the first of the refusals.
+        others_pass: Whether other calls to the same model have been answered since then.
     """
     if not kind.retried:
         return None
+    if kind is FailureKind.RATE_LIMIT:
+        if max_retries == 0 or refused_for_s > (NEVER_S if others_pass else SHUT_S):
+            return None
+        if retry_after_s is not None and retry_after_s <= LONGEST_STATED_S:
+            return retry_after_s + min(0.1 * retry_after_s, SPREAD_S) * draw
+        if retry_after_s is None and refusals <= PACED_REFUSALS:
+            return 0.0
+        # Where others pass, nobody need wait for an hour.
+        return (
+            _backoff(min(max(refusals - PACED_REFUSALS, 1), 6), draw) if retry_after_s is None or others_pass else None
+        )
     if retry_after_s is not None and retry_after_s > LONGEST_STATED_S:
         return None
-    if kind is FailureKind.RATE_LIMIT:
-        if refusals > MOST_REFUSALS or max_retries == 0:
-            return None
-        if refusals <= PACED_REFUSALS:
-            return 0.0
-        if retry_after_s is not None:
-            return retry_after_s * (1 + 0.1 * draw)
-        return _backoff(min(refusals - PACED_REFUSALS, 6), draw)
     if attempts > max_retries:
         return None
     return max(retry_after_s or 0.0, _backoff(attempts, draw))

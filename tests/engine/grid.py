@@ -51,7 +51,8 @@ class Measured:
         oracle_s: The same under the oracle.
         formula_s: The last call's admission by arithmetic, and the median latency.
         answered: Calls that ended well.
-        refused: Requests that were refused.
+        refused: Requests that a limit refused.
+        noisy: Requests that were refused whatever the limit.
         peak: The most that were in flight to one model.
     """
 
@@ -60,6 +61,7 @@ class Measured:
     formula_s: float
     answered: int
     refused: int
+    noisy: int
     peak: int
 
     @property
@@ -86,6 +88,7 @@ def measure(scenario: Scenario, seed: int, limiter: Callable[[], Limiter] = Limi
         formula_s + scenario.median_s,
         sum(each.kinds().count("ok") for each in calls),
         sum(server.refused for server in servers),
+        sum(server.noisy for server in servers),
         max(server.peak for server in servers),
     )
 

@@ -14,6 +14,7 @@ __all__ = ["INPUT_TOKENS", "ModelServer", "limits", "lognormal", "read"]
 
 INPUT_TOKENS = 10
 REFUSAL_S = 0.02
+_ODD_ONE = 40
 
 
 def lognormal(median_s: float = 0.3, sigma: float = 0.5) -> Callable[[random.Random], float]:
@@ -78,6 +79,9 @@ class ModelServer:
         output_tokens: Of each call.
         error_500: Share of the admitted that fail.
         hang: Share of the admitted that never answer.
+        noise: Share of all requests that are refused whatever the limits are, as by an upstream that others fill.
+        noise_wait_s: The wait that is told with those, None for none.
+        told_once: Requests a minute that a 429 tells in headers, to the 40th request alone, and no other answer does.
         script: What the nth request meets instead of an answer.
     """
 
@@ -93,10 +97,14 @@ class ModelServer:
     output_tokens: Callable[[random.Random], int] = lambda rng: 10
     error_500: float = 0.0
     hang: float = 0.0
+    noise: float = 0.0
+    noise_wait_s: float | None = None
+    told_once: float | None = None
     script: dict[int, Exception | RawReply] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     requests: int = 0
     refused: int = 0
+    noisy: int = 0
     admitted: int = 0
     in_flight: int = 0
     peak: int = 0
@@ -111,6 +119,7 @@ class ModelServer:
             for per_min in (self.rpm, self.tpm)
         ]
         self._line = asyncio.Semaphore(self.slots or 10**9)
+        self._noise_rng = random.Random(self.rng.random()) if self.noise else None
 
     async def post(self, path: str, content: bytes) -> RawReply:
         now = asyncio.get_running_loop().time()
@@ -120,6 +129,16 @@ class ModelServer:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
+            if self._noise_rng is not None and self._noise_rng.random() < self.noise:
+                self.noisy += 1
+                await asyncio.sleep(REFUSAL_S)
+                told = {} if self.noise_wait_s is None else {"retry-after": str(self.noise_wait_s)}
+                return RawReply(429, told | self._told(), b"")
+            if self.told_once is not None and nth == _ODD_ONE:
+                self.noisy += 1
+                await asyncio.sleep(REFUSAL_S)
+                headers = {"limit-requests": str(self.told_once), "remaining-requests": "0", "reset-requests": "30"}
+                return RawReply(429, headers | {"retry-after": "1"}, b"")
             wait_s = self._admit(now)
             if wait_s > 0:
                 self.refused += 1
