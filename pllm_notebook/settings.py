@@ -62,9 +62,9 @@ class Options:
         max_repairs: Turns in which the model is shown its validation errors.
         allow_empty: Whether a reply without text is an answer; otherwise it is a failure that can be retried.
         max_cost_usd: Ceiling for this run, in US dollars.
-        concurrency: Ceiling for calls in flight.
-        requests_per_min: Ceiling of our own.
-        tokens_per_min: Ceiling of our own.
+        concurrency: Most requests in flight, of the whole run and of the runs that share its account.
+        requests_per_min: The caller's own limit, likewise.
+        tokens_per_min: Likewise.
         hedge: Whether a call that takes longer than 99 of 100 of the run's replies is sent a second time once
             nothing else waits to be sent. The first answer counts; both may be paid.
         timeout_s: Seconds that one request may take, from first byte sent to last received.

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Literal, Protocol
 
+from pllm_notebook.engine.ceiling import AccountCeiling
 from pllm_notebook.engine.lane import Lane
 from pllm_notebook.engine.limiter import FIRST_WINDOW, Known, Limiter
 from pllm_notebook.engine.loop import EngineLoop
@@ -21,6 +22,8 @@ __all__ = ["Engine", "Underway", "engine"]
 
 # How long an engine that ends waits for answers that have arrived to be stored and read.
 GRACE_S = 5.0
+# Lanes that no run uses and whose connections stay open for the next one.
+MOST_IDLE = 8
 # Closing connections and cancelling tasks take no time; a loop that somebody blocks could take for ever.
 _MOST_S = 10.0
 # At the end of the process nobody will look at an answer any more; what has arrived is stored all the same.
@@ -72,6 +75,9 @@ class Engine:
         self.workers = workers or DaemonThreads("pllm-work", at_once=4)
         self.rng = rng or random.Random()
         self._lanes: dict[tuple[str, ...], Lane] = {}
+        self._accounts: dict[tuple[str, ...], AccountCeiling] = {}
+        self._idle: dict[Lane, None] = {}  # those with open connections, in the order they became idle
+        self._closing: set[asyncio.Task[None]] = set()
         self._underway: set[Underway] = set()
         # Set by the last that leaves.
         self._emptied = asyncio.Event()
@@ -107,7 +113,25 @@ class Engine:
             if learned is not None:
                 limiter.begin(self.loop.loop.time(), learned)
             lane = self._lanes[identity] = make(limiter)
+            lane.account = self._accounts.setdefault(identity[:-1], AccountCeiling())
+            lane.rested = self._rested
         return lane
+
+    def _rested(self, lane: Lane) -> None:
+        """Close the connections of the lane that has been idle for longest, where there are many."""
+        self._idle.pop(lane, None)
+        self._idle[lane] = None
+        for longest in list(self._idle)[:-MOST_IDLE]:
+            del self._idle[longest]
+            task = self.loop.loop.create_task(self._disconnect(longest))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _disconnect(self, lane: Lane) -> None:
+        try:
+            await lane.disconnect()
+        except Exception:
+            logger.debug("%s: its idle connections could not be closed", lane.name, exc_info=True)
 
     def enter(self, one: Underway) -> None:
         """Note what must end before the engine does. Call it on the loop."""
@@ -152,6 +176,7 @@ class Engine:
                     one.give_up()
             for lane in self._lanes.values():
                 await lane.aclose()
+            await asyncio.gather(*self._closing)
         finally:
             self.workers.shutdown(wait=False, cancel_futures=True)
             if self.loop.where == "private":

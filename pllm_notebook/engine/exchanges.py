@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from pllm_notebook.engine.feed import Exchange, Landing
 from pllm_notebook.engine.flight import Flight, cancelled
-from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply
+from pllm_notebook.engine.limiter import Limiter, Stamp
+from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
 from pllm_notebook.redaction import redacted
 
-__all__ = ["limits_in", "strand", "surprised", "too_late"]
+__all__ = ["limits_in", "strand", "surprised", "teach", "too_late"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -53,6 +54,25 @@ def limits_in(name: str, read: Callable[[RawReply], LimitReport | None], raw: Ra
     except Exception:
         logger.debug("%s: the limits of a response could not be read", name, exc_info=True)
         return None
+
+
+def teach(name: str, limiter: Limiter, exchange: Exchange, stamp: Stamp, now: float) -> None:
+    """Let a lane's limiter learn from the end of a request."""
+    result, paused_until = exchange.result, limiter.paused_until
+    if isinstance(result, Reply):
+        tokens = None if result.usage is None else result.usage.input_tokens + result.usage.output_tokens
+        limiter.replied(now, stamp, exchange.limits, tokens)
+        return
+    if result.kind is FailureKind.RATE_LIMIT:
+        limiter.refused_at(now, stamp, exchange.limits, result.retry_after_s)
+    elif result.kind is FailureKind.OVERLOADED:
+        limiter.overloaded(now, stamp, result.retry_after_s)
+    elif result.kind is FailureKind.TIMEOUT:
+        limiter.timed_out(now, stamp)
+    else:
+        limiter.ended(stamp)
+    if limiter.paused_until > max(now, paused_until):
+        logger.info("%s: pausing %.2f s (%s)", name, limiter.paused_until - now, result.kind)
 
 
 def strand(name: str, flight: Flight, error: Exception) -> None:

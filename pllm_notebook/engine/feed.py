@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pllm_notebook.engine.bucket import Bucket
 from pllm_notebook.engine.ceiling import Ceiling
 from pllm_notebook.engine.stragglers import Latencies
-from pllm_notebook.records import Failure, LimitReport, RawReply, Reply
+from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
 
 __all__ = ["Exchange", "Feed", "Job", "Landing"]
 
@@ -79,6 +78,15 @@ class Job:
     hedged: bool = False
     last: Landing | None = None
 
+    def failed(self, kind: FailureKind, now: float, landed: int) -> None:
+        """Count a request of this call that failed, at a lane that has had *landed* replies."""
+        if kind is not FailureKind.RATE_LIMIT:
+            self.attempts += 1
+            return
+        if not self.refusals:
+            self.refused_since, self.landed_then = now, landed
+        self.refusals += 1
+
     @property
     def request(self) -> tuple[str, int | None]:
         """What two calls share that can be one request; an answer may be cut off at a limit that is not the other's."""
@@ -102,10 +110,8 @@ class Feed:
         source: Gives the next call, None when there is none now (`Lane.poke` when there is again).
         max_retries: Attempts beyond the first.
         timeout_s: For one request.
-        concurrency: Ceiling for calls in flight, None for none.
-        requests: The run's own ceiling; an unknown rate is none.
-        tokens: Likewise.
-        limited: Whether there is a ceiling of either kind.
+        concurrency: Most calls of this feed in flight, None for no limit of its own.
+        ceilings: The caller's limits that it keeps, some of them together with other feeds.
         in_flight: Calls of this feed on the wire.
         retries: Times a request was sent again.
         refused: Times the provider said 429.
@@ -125,9 +131,7 @@ class Feed:
     max_retries: int
     timeout_s: float
     concurrency: int | None = None
-    requests: Bucket = field(default_factory=Bucket)
-    tokens: Bucket = field(default_factory=Bucket)
-    limited: bool = False
+    ceilings: tuple[Ceiling, ...] = ()
     in_flight: int = 0
     retries: int = 0
     refused: int = 0
@@ -145,18 +149,15 @@ class Feed:
     # Due again, and waiting for money that is put by for other calls.
     _short: deque[Job] = field(default_factory=deque)
 
-    def ceilings(self, now: float, requests_per_min: float | None, tokens_per_min: float | None) -> None:
-        """Set the run's own rates; a second's worth may go at once."""
-        for bucket, per_min in ((self.requests, requests_per_min), (self.tokens, tokens_per_min)):
-            if per_min is not None:
-                self.limited = True
-                rate = per_min / 60
-                bucket.rate, bucket.capacity, bucket.level, bucket.at = rate, max(1.0, rate), max(1.0, rate), now
+    def keep(self, *ceilings: Ceiling) -> None:
+        """Keep these limits too."""
+        self.ceilings = (*self.ceilings, *ceilings)
 
-    def keep(self, ceiling: Ceiling) -> None:
-        """Keep the rates of *ceiling* together with the other feeds that do, in place of its own."""
-        self.limited = True
-        self.requests, self.tokens = ceiling.requests, ceiling.tokens
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Have *call* called when a ceiling that is full now has room."""
+        for ceiling in self.ceilings:
+            if ceiling.full:
+                ceiling.when_free(call)
 
     def again(self, job: Job, due: float) -> None:
         """Put *job* back, to be sent not before *due*."""
@@ -168,7 +169,7 @@ class Feed:
 
     def next(self, now: float) -> Job | None:
         """Take the call to send next: what is due again before what is new."""
-        if self.closed or (self.concurrency is not None and self.in_flight >= self.concurrency):
+        if self.closed or self.full:
             return None
         if self._ready:
             return self._ready.popleft()
@@ -186,7 +187,7 @@ class Feed:
 
         A moment that has passed must not be given then: the lane would wake for it again and again.
         """
-        return self._later[0][0] if self._later and not self.closed and not self._full else None
+        return self._later[0][0] if self._later and not self.closed and not self.full else None
 
     def stranded(self) -> list[Job]:
         """Take out the calls that wait for money which cannot come.
@@ -208,8 +209,11 @@ class Feed:
         return True
 
     @property
-    def _full(self) -> bool:
-        return self.concurrency is not None and self.in_flight >= self.concurrency
+    def full(self) -> bool:
+        """Whether as many of its calls are in flight as may be."""
+        if self.concurrency is not None and self.in_flight >= self.concurrency:
+            return True
+        return bool(self.ceilings) and any(ceiling.full for ceiling in self.ceilings)
 
     @property
     def waiting(self) -> int:

@@ -19,6 +19,7 @@ class Flight:
     and only the older one is known to the lane by its key.
 
     Attributes:
+        ceilings: The caller's limits that it counts against until it is over.
         task: What carries it. It may carry another flight before and after, never two at once.
         deadline: The loop's time at which it is given up.
         departed: Whether the provider may have seen it.
@@ -30,14 +31,15 @@ class Flight:
     """
 
     __slots__ = (
-        "deadline", "departed", "key", "late", "left", "limit", "over", "passengers", "payer", "stamp", "task",
-        "timeout_s", "twin",
+        "ceilings", "deadline", "departed", "key", "late", "left", "limit", "over", "passengers", "payer", "stamp",
+        "task", "timeout_s", "twin",
     )  # fmt: skip
 
     task: asyncio.Task[None]
 
     def __init__(self, feed: Feed, job: Job, stamp: Stamp, passengers: list[tuple[Feed, Job]]) -> None:
         self.key = job.request
+        self.ceilings = feed.ceilings
         self.stamp = stamp
         self.timeout_s = feed.timeout_s
         self.deadline = stamp.sent_at + feed.timeout_s

@@ -43,8 +43,10 @@ _CALMEST = 4
 _DROUGHT = 2
 _FIRST_HOLD_S = 0.04
 _LONGER = 1.5
-_LONGER_IN_SEARCH = 2.0
-_LONGEST_HOLD_S = 2.0
+# What a search waits too long flows into a bucket that has room for it: fewer questions are worth more then.
+_LONGER_AT_FIRST, _LONG_HOLD_S = 3.0, 0.3
+_LONGER_IN_SEARCH = 1.5
+_LONGEST_HOLD_S = 1.5
 # A drought longer than this is not the wait for one call, whatever the rate: the limit is of another kind.
 _LONGEST_DROUGHT_S = 1 / _SLOWEST
 # A call that is not refused within this many times the time that refusals take was admitted.
@@ -196,7 +198,7 @@ class FoundRate:
             self._bound(sent_at, nth, begins)
         first_step = _FIRST_STEP_IN_NOISE if self.noisy else _FIRST_STEP
         self._step = first_step if self.measured else _FIRST_STEP_UNMEASURED
-        self._plan_step(now)
+        self._plan_step(now, self._calm)
 
     def _bound(self, sent_at: float, nth: int, begins: bool) -> None:
         """Bound a rate that is not measured yet: since the bucket was first empty, so many calls were let in."""
@@ -238,7 +240,10 @@ class FoundRate:
         if calls:
             self._dry_since, self._rate_before = at, self.rate
         if self._hold_s:
-            self._hold_s = min(_LONGEST_HOLD_S, self._hold_s * (_LONGER_IN_SEARCH if self._searches else _LONGER))
+            longer = _LONGER
+            if self._searches:
+                longer = _LONGER_AT_FIRST if self._hold_s < _LONG_HOLD_S else _LONGER_IN_SEARCH
+            self._hold_s = min(_LONGEST_HOLD_S, self._hold_s * longer)
         elif (first and dry) or self._barren + (not calls) >= _DROUGHT:
             if self._sent - self._dry_nth < 2 * _EXACT_CALLS:  # not long after the last drought: it is the rate itself
                 self.rate, self.measured = max(_SLOWEST, self.rate / 2), False
@@ -259,6 +264,7 @@ class FoundRate:
         return max(_CLOSE_CALLS, 0.75 * (calls - self.rate * seconds))
 
     def _measure(self) -> None:
+        assert self.rate is not None
         stretches = self._stretches
         span_s = sum(seconds for seconds, _ in stretches)
         admitted = sum(calls for _, calls in stretches)
@@ -310,17 +316,16 @@ class FoundRate:
         assert self.rate is not None
         return max(1.0, self.rate * _BURST_S) if self.measured else 1.0
 
-    def _plan_step(self, now: float) -> None:
+    def _plan_step(self, now: float, calm: int = 1) -> None:
         # A guess may be doubled as soon as it is known that nothing was refused.
         assert self.rate is not None
         known = self.measured or self.rate >= self._rate_before
         wait_s = _STEP_S if known else min(_STEP_S, _PATIENCE * self._refusal_s)
-        self._next_step = now + (self._calm if self.noisy else 1) * wait_s, self._sent + self._calm * _STEP_CALLS
+        self._next_step = now + (calm if self.noisy else 1) * wait_s, self._sent + calm * _STEP_CALLS
 
     def _grow(self, now: float) -> None:
         due, nth = self._next_step
         if now >= due and self._sent >= nth and self.rate is not None:
             self.rate *= 1 + self._step
             self._step = min(_WIDEST_STEP, self._step * _WIDER)
-            self._calm = 1
             self._plan_step(now)

@@ -47,8 +47,7 @@ class Hedging:
             The second request, None for none; and when to look again (infinity: when something lands).
         """
         long_s = feed.latencies.p99_s
-        full = feed.concurrency is not None and feed.in_flight >= feed.concurrency
-        if long_s is None or full or feed.waiting or feed.closed:
+        if long_s is None or feed.full or feed.waiting or feed.closed:
             return None, _NEVER
         for flight in self._traffic.flights.values():
             job = None if flight.twin is not None else flight.job_of(feed)
@@ -111,6 +110,6 @@ class Hedging:
         assert flight.payer is not None
         flight.over = True
         flight.payer[0].in_flight -= 1
-        self._traffic.requests -= 1
+        self._traffic.over(flight)
         flight.twin = other.twin = None
         flight.payer = other.payer = None

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from pllm_notebook.engine.exchanges import limits_in, strand, surprised, too_late
+from pllm_notebook.engine.alarm import Alarm
+from pllm_notebook.engine.ceiling import AccountCeiling
+from pllm_notebook.engine.exchanges import limits_in, strand, surprised, teach, too_late
 from pllm_notebook.engine.feed import Exchange, Feed, Job, Landing
 from pllm_notebook.engine.flight import Flight, cancelled
 from pllm_notebook.engine.hedging import Hedging
-from pllm_notebook.engine.limiter import Limiter, Stamp
+from pllm_notebook.engine.limiter import Limiter
 from pllm_notebook.engine.retry import retried_as, retry_delay_s
 from pllm_notebook.engine.traffic import Traffic
 from pllm_notebook.protocols import Transport, TransportFault
@@ -50,6 +52,8 @@ class Lane:
 
     Attributes:
         limiter: The account's limits.
+        account: What the runs that state limits of their own keep together at this account, None for nothing.
+        rested: Called when the lane has become idle, None for nobody.
         landed: Replies that came back, whoever asked: a run compares it with its own.
     """
 
@@ -66,6 +70,8 @@ class Lane:
     ) -> None:
         self.name = name
         self.limiter = limiter
+        self.account: AccountCeiling | None = None
+        self.rested: Callable[[Lane], None] | None = None
         self.landed = 0
         self._path = path
         self._connect = transport
@@ -78,9 +84,8 @@ class Lane:
         self._feeds: deque[Feed] = deque()
         self._traffic = Traffic(self._loop, limiter)
         self._hedging = Hedging(name, self._traffic, limiter)
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._pump)
         self._pumping = False
-        self._pause_told = 0.0
 
     def __repr__(self) -> str:
         return f"Lane({self.name}, runs={len(self._feeds)}, in_flight={self.in_flight}, {self.limiter!r})"
@@ -89,6 +94,11 @@ class Lane:
     def in_flight(self) -> int:
         """Requests on the wire."""
         return self._traffic.requests
+
+    @property
+    def idle(self) -> bool:
+        """Whether no run uses it and nothing is on the wire."""
+        return not self._feeds and not self._traffic.requests
 
     def holds(self, now: float) -> str:
         """Say what keeps calls back, "" for nothing."""
@@ -109,6 +119,10 @@ class Lane:
         """
         if self._transport is None:
             self._transport = self._connect()
+        if self.account is not None and feed.ceilings:
+            stated = feed.ceilings
+            feed.keep(self.account)
+            self.account.enter(self._loop.time(), feed, stated)
         self._feeds.append(feed)
         self.poke()
 
@@ -135,12 +149,25 @@ class Lane:
                     flight.task.cancel()
                 else:  # nothing was sent: its task will find it over
                     self._land(flight, None, now, b"")
+        if self.account is not None:
+            self.account.leave(now, feed)
         self.poke()
+        self._rest()
+
+    @property
+    def connected(self) -> bool:
+        """Whether its connections are open."""
+        return self._transport is not None
+
+    async def disconnect(self) -> None:
+        """Close the connections of an idle lane; the next run opens others. What was learned of the limits stays."""
+        if self.idle and self._transport is not None:
+            transport, self._transport = self._transport, None
+            await transport.aclose()
 
     async def aclose(self) -> None:
         """Cancel what is on the wire and close the connections."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         for feed in list(self._feeds):
             self.detach(feed)
         tasks = [flight.task for flight in self._traffic.flights.values()]
@@ -190,6 +217,7 @@ class Lane:
                 feeds.rotate(-1)  # one call each in turn, so that a preview does not wait behind a long run
             job = feed.next(now)
             if job is None:
+                feed.when_free(self.poke)
                 due = feed.due()
                 wake = wake if due is None else min(wake, due)
                 idle += 1
@@ -223,23 +251,8 @@ class Lane:
                         mine = self._depart(second, carrier, mine)
                         second, again = self._hedging.second(feed, now)
                     wake = min(wake, again)
-        self._wake_at(wake)
+        self._alarm.set(wake)
         return mine
-
-    def _wake_at(self, wake: float) -> None:
-        # A timer that fires a hair early would find nothing and spin.
-        at = wake + 1e-4
-        if self._timer is not None:
-            if not self._timer.cancelled() and self._timer.when() <= at:
-                return  # it comes soon enough, and sets the next
-            self._timer.cancel()
-            self._timer = None
-        if wake < float("inf"):
-            self._timer = self._loop.call_at(at, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._pump()
 
     def _depart(self, flight: Flight, carrier: asyncio.Task[None] | None, mine: Flight | None) -> Flight | None:
         """Give *flight* a task: the carrier's own if it has none to carry yet."""
@@ -297,7 +310,7 @@ class Lane:
             del self._traffic.flights[flight.key]
         if not flight.over:
             flight.over = True
-            self._traffic.requests -= 1
+            self._traffic.over(flight)
             for feed, _ in flight.passengers:
                 feed.in_flight -= 1
         strand(self.name, flight, error)
@@ -310,14 +323,14 @@ class Lane:
             self.limiter.ended(flight.stamp)
         else:
             self.landed += isinstance(exchange.result, Reply)
-            self._teach(exchange, flight.stamp, now)
+            teach(self.name, self.limiter, exchange, flight.stamp, now)
         if flight.twin is not None:
             if exchange is None or isinstance(exchange.result, Failure):
                 self._hedging.failed(flight, exchange)
                 return
             self._hedging.abandon(flight.twin)
         flight.over = True
-        self._traffic.requests -= 1
+        self._traffic.over(flight)
         self._traffic.flights.pop(flight.key, None)
         latency = now - flight.stamp.sent_at
         healed = (
@@ -342,6 +355,11 @@ class Lane:
         for job in flight.left:
             job.maybe_paid += flight.departed
             job.done(job, cancelled(job, latency))
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._feeds and self.rested is not None and self.idle:
+            self.rested(self)
 
     def _conclude(
         self, feed: Feed, job: Job, exchange: Exchange, now: float, latency: float, healed: bool, limit: int | None
@@ -354,13 +372,8 @@ class Lane:
                 job.heals += 1
                 feed.first(job)
                 return
-            if result.kind is FailureKind.RATE_LIMIT:
-                if not job.refusals:
-                    job.refused_since, job.landed_then = now, self.landed
-                job.refusals += 1
-                feed.refused += 1
-            else:
-                job.attempts += 1
+            job.failed(result.kind, now, self.landed)
+            feed.refused += result.kind is FailureKind.RATE_LIMIT
             delay = retry_delay_s(
                 retried_as(result),
                 attempts=job.attempts,
@@ -385,22 +398,3 @@ class Lane:
         """End a call, soon, that would be sent again if there were the money: its run may stop at that."""
         assert job.last is not None  # it has failed, or it would have the money for its first request
         self._loop.call_soon(job.done, job, replace(job.last, short=True))
-
-    def _teach(self, exchange: Exchange, stamp: Stamp, now: float) -> None:
-        result = exchange.result
-        if isinstance(result, Reply):
-            tokens = None if result.usage is None else result.usage.input_tokens + result.usage.output_tokens
-            self.limiter.replied(now, stamp, exchange.limits, tokens)
-            return
-        if result.kind is FailureKind.RATE_LIMIT:
-            self.limiter.refused_at(now, stamp, exchange.limits, result.retry_after_s)
-        elif result.kind is FailureKind.OVERLOADED:
-            self.limiter.overloaded(now, stamp, result.retry_after_s)
-        elif result.kind is FailureKind.TIMEOUT:
-            self.limiter.timed_out(now, stamp)
-        else:
-            self.limiter.ended(stamp)
-        pause = self.limiter.paused_until - now
-        if pause > 0 and self.limiter.paused_until > self._pause_told:
-            self._pause_told = self.limiter.paused_until
-            logger.info("%s: pausing %.2f s (%s)", self.name, pause, result.kind)

@@ -224,9 +224,8 @@ class Limiter:
         nth = noise.last if free else stamp.nth
         exact_s = retry_after_s if retry_after_s is not None and retry_after_s % 1 else None
         found.refuse(now, stamp.sent_at, nth, noise.first, dry=noise.dry, wait_s=exact_s)
-        if retry_after_s is not None and found.dry:
-            if retry_after_s > _ROUNDED_S or retry_after_s % 1:
-                self._pause(now, retry_after_s)
+        if retry_after_s is not None and found.dry and (retry_after_s > _ROUNDED_S or retry_after_s % 1):
+            self._pause(now, retry_after_s)
 
     def overloaded(self, now: float, stamp: Stamp, retry_after_s: float | None) -> None:
         """Learn from a 503 or 529: fewer at once, and a pause where one was asked for."""

@@ -37,20 +37,25 @@ class Traffic:
         if self.requests >= int(self._limiter.window):
             return True, 0.0
         wait = self._limiter.wait_s(now, job.tokens)
-        if feed.limited:
-            wait = max(wait, feed.requests.wait_s(now, 1.0), feed.tokens.wait_s(now, job.tokens))
+        for ceiling in feed.ceilings:
+            wait = max(wait, ceiling.wait_s(now, job.tokens))
         return False, wait
 
     def launch(self, feed: Feed, job: Job, now: float, passengers: list[tuple[Feed, Job]]) -> Flight:
         """Count a request as on the wire, and watch its time. Whoever launches it gives it a task."""
-        if feed.limited:
-            feed.requests.charge(now, 1.0)
-            feed.tokens.charge(now, job.tokens)
+        for ceiling in feed.ceilings:
+            ceiling.take(now, job.tokens)
         feed.in_flight += 1
         self.requests += 1
         flight = Flight(feed, job, self._limiter.charge(now, job.tokens), passengers)
         self._deadlines.add(flight)
         return flight
+
+    def over(self, flight: Flight) -> None:
+        """Count a request as on the wire no longer."""
+        self.requests -= 1
+        for ceiling in flight.ceilings:
+            ceiling.release()
 
     def close(self) -> None:
         """Watch nothing any more."""

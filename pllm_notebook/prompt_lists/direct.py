@@ -67,6 +67,7 @@ async def _attempts(ask: Ask, transport: Transport, make: Callable[[], bytes], p
     budget = Budget(purse, rate, ask.output_limit, target.label)
     expected = options.max_output_tokens or GUESSED_OUTPUT_TOKENS
     sent = attempts = refusals = heals = 0
+    refused_since = 0.0
     while True:
         content = make()  # anew each time: what the model refuses may have been learned meanwhile
         bound = budget.bound_usd(len(content))
@@ -87,6 +88,8 @@ async def _attempts(ask: Ask, transport: Transport, make: Callable[[], bytes], p
             heals += 1
             continue
         limited = result.kind is FailureKind.RATE_LIMIT
+        if limited and not refusals:
+            refused_since = time.monotonic()
         refusals, attempts = refusals + limited, attempts + (not limited)
         delay = retry_delay_s(
             retried_as(result),
@@ -96,6 +99,7 @@ async def _attempts(ask: Ask, transport: Transport, make: Callable[[], bytes], p
             retry_after_s=result.retry_after_s,
             max_retries=options.max_retries,
             draw=random.random(),
+            refused_for_s=time.monotonic() - refused_since if refusals else 0.0,
         )
         if delay is None:
             return Sent(result, raw, sent, latency, None)
@@ -118,8 +122,6 @@ async def _pace(ceiling: Ceiling | None, tokens: float) -> None:
     if ceiling is None:
         return
     now = asyncio.get_running_loop().time()
-    wait = max(ceiling.requests.wait_s(now, 1.0), ceiling.tokens.wait_s(now, tokens))
-    # Taken before the wait, as of its end.
-    ceiling.requests.charge(now, 1.0)
-    ceiling.tokens.charge(now, tokens)
+    wait = ceiling.wait_s(now, tokens)
+    ceiling.charge(now, tokens)  # before the wait, as of its end
     await asyncio.sleep(wait)

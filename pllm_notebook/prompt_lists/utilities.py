@@ -65,7 +65,7 @@ class ParallelAIUtilities:
             cannot run (its loop has ended, or a fault of this package broke it). None to raise that.
         local_cache: False keeps nothing on this machine, as `cache="off"`.
         **options: For all prompts, as for `df.llm.parse`: mode, cache, max_cost_usd (of each list), progress, salt,
-            max_retries, max_repairs, timeout_s, concurrency (of each configuration), errors, hedge, extra_body,
+            max_retries, max_repairs, timeout_s, concurrency, errors, hedge, extra_body,
             confirm, tool_choice, parallel_tool_calls, run_tools, max_turns.
 
     Raises:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from pllm_notebook import prompts
-from pllm_notebook.engine import Engine
+from pllm_notebook.engine import Ceiling, Engine
 from pllm_notebook.exceptions import BudgetError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Spent
@@ -25,6 +25,7 @@ from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.backlog import Backlog
 from pllm_notebook.run.books import Books
 from pllm_notebook.run.budget import Budget, Purse
+from pllm_notebook.run.ceilings import Ceilings
 from pllm_notebook.run.claiming import JobLookup, RunClaims
 from pllm_notebook.run.course import Listener, Sender, State
 from pllm_notebook.run.ending import Endable, Reason, tell_of_fault
@@ -62,6 +63,7 @@ class Conductor(Endable):
         limits: Where what it learns of the provider's limits is kept, None for nowhere.
         sender: Gives what carries its calls; None for the live lane of its model.
         purse: Money that several courses share; None for one of its own, from the options.
+        ceilings: The caller's own limits, which several courses keep together; None for those of the options.
         listener: Who decides what becomes of the outcomes, where they are samples; a failure then ends nothing.
         jobs: Knows which calls wait in batch jobs, None where there can be none.
 
@@ -84,6 +86,7 @@ class Conductor(Endable):
         limits: KeptLimits | None = None,
         sender: Callable[[], Sender] | None = None,
         purse: Purse | None = None,
+        ceilings: tuple[Ceiling, ...] | None = None,
         listener: Listener | None = None,
         jobs: JobLookup | None = None,
     ) -> None:
@@ -155,6 +158,7 @@ class Conductor(Endable):
             landed=self._reception.landed,
             working=lambda: self._reception.working > 0,
             owner=self,
+            ceilings=Ceilings().of(ask) if ceilings is None else ceilings,
         )
         if options.images:
             self._backlog.ahead = Ahead(self._backlog.words, engine.loop.loop, engine.workers, ready=self._tender.send)

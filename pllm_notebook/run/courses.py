@@ -12,6 +12,7 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Spent
 from pllm_notebook.run.ask import Ask
 from pllm_notebook.run.budget import Purse
+from pllm_notebook.run.ceilings import Ceilings
 from pllm_notebook.run.conductor import Conductor
 from pllm_notebook.run.course import Listener, State
 from pllm_notebook.run.outcomes import Ledger, Outcome
@@ -55,6 +56,7 @@ class Courses:
         self._means = means
         self.purse = purse
         self._ended = ended
+        self._ceilings = Ceilings()
         self._listeners: dict[Conductor, Listener] = {}  # in the order they were made
         self._refused: set[Conductor] = set()
         self._waiting: deque[Callable[[], None]] = deque()
@@ -108,6 +110,7 @@ class Courses:
             self._means.limits(ask.target),
             self._means.sender(ask.target),
             purse=self.purse,
+            ceilings=self._ceilings.of(ask),
             listener=listener,
             jobs=self._means.jobs,
         )

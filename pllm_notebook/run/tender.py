@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Protocol
 
-from pllm_notebook.engine import Feed, Job, Landing
+from pllm_notebook.engine import Ceiling, Feed, Job, Landing
 from pllm_notebook.exceptions import MissingKeyError, PllmError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Finish, Reply
@@ -76,6 +76,7 @@ class Tender:
         refusals: Nothing new is offered while every row seems to be refused.
         landed: Called with each call that has come down.
         working: Tells whether tools are being run, of which further calls may come.
+        ceilings: The caller's own limits, which its calls keep with those of the run's other courses.
         owner: The run, which ends when the lane cannot be opened, and when there is no money left.
     """
 
@@ -96,6 +97,7 @@ class Tender:
         landed: Landed,
         working: Callable[[], bool],
         owner: Owner,
+        ceilings: tuple[Ceiling, ...],
     ) -> None:
         self._ask = ask
         self._loop = loop
@@ -120,6 +122,7 @@ class Tender:
         # What the money does not suffice for.
         self._wanting: int | Repair | Pack | None = None
         self._looking: asyncio.TimerHandle | None = None
+        self._ceilings = ceilings
         self._share(False)
         self._feed = self._new_feed()
         # Made in `begin`, on the loop; it has no connection until something must be sent.
@@ -214,17 +217,14 @@ class Tender:
             source=self._next_job,
             max_retries=options.max_retries,
             timeout_s=options.timeout_s,
-            concurrency=1 if self._serial else options.concurrency,
+            concurrency=1 if self._serial else None,
             fault=self.fail,
             cover=self._cover,
             answered=self._answered_between,
             spare=self._spare if options.hedge and not self._batch else None,
             whole=self._whole,
         )
-        if self._ask.ceiling is None:
-            feed.ceilings(self._loop.time(), options.requests_per_min, options.tokens_per_min)
-        else:
-            feed.keep(self._ask.ceiling)
+        feed.keep(*self._ceilings)
         return feed
 
     @watched

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from pllm_notebook.engine import Ceiling
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+
+from pllm_notebook.engine import AccountCeiling, Ceiling
+from pllm_notebook.records import RawReply
 from tests.engine.virtual import Calls, ModelServer, lane_to, run_virtual
+
+Post = Callable[[str, bytes], Awaitable[RawReply]]
 
 
 def test_feeds_of_several_lanes_keep_one_rate_together() -> None:
@@ -46,4 +53,94 @@ def test_a_ceiling_without_rates_keeps_nobody_back() -> None:
         return server.starts
 
     assert run_virtual(main) == [0.0, 0.0, 0.0]
-    assert repr(Ceiling(requests_per_min=90.0)) == "Ceiling(requests=90 a minute, tokens=none)"
+    assert repr(Ceiling(requests_per_min=90.0)) == (
+        "Ceiling(requests=90 a minute, tokens=none, in_flight=0, concurrency=None)"
+    )
+
+
+def test_requests_in_flight_of_several_lanes_are_counted_together() -> None:
+    async def main() -> tuple[int, float]:
+        ceiling = Ceiling(concurrency=3)
+        servers = [ModelServer(), ModelServer()]
+        both = [Calls([f"{name}{n}" for n in range(6)]) for name in "ab"]
+        most = 0
+
+        async def watched(path: str, content: bytes, post: Post) -> RawReply:
+            nonlocal most
+            most = max(most, 1 + sum(server.in_flight for server in servers))
+            return await post(path, content)
+
+        for server, calls in zip(servers, both, strict=True):
+            server.post = functools.partial(watched, post=server.post)  # type: ignore[method-assign]
+            calls.feed.keep(ceiling)
+            lane_to(server).attach(calls.feed)
+        for calls in both:
+            await calls.all()
+        return most, asyncio.get_running_loop().time()
+
+    most, took_s = run_virtual(main)
+
+    assert most == 3
+    assert round(took_s, 1) == 1.2  # twelve calls of 0.3 s, three at a time
+
+
+def test_runs_of_one_account_keep_the_tightest_of_what_they_state_while_it_is_stated() -> None:
+    account = AccountCeiling()
+
+    account.enter(0.0, "a", (Ceiling(requests_per_min=120.0, concurrency=8),))
+    account.enter(0.0, "b", (Ceiling(requests_per_min=60.0),))
+    both = account.requests.rate, account.concurrency
+    account.leave(1.0, "b")
+    one = account.requests.rate, account.concurrency
+    account.leave(2.0, "a")
+
+    assert both == (1.0, 8)
+    assert one == (2.0, 8)
+    assert (account.requests.rate, account.concurrency) == (None, None)
+
+
+def test_a_run_that_follows_another_finds_what_that_one_took() -> None:
+    account = AccountCeiling()
+    account.enter(0.0, "a", (Ceiling(requests_per_min=120.0),))
+    account.charge(0.0, 1.0)
+    account.charge(0.0, 1.0)
+    account.leave(0.0, "a")
+
+    account.enter(0.25, "b", (Ceiling(requests_per_min=120.0),))
+
+    assert account.wait_s(0.25, 1.0) == 0.25
+
+
+def test_runs_of_one_account_send_no_more_together_than_the_tighter_rate() -> None:
+    async def main() -> list[float]:
+        account, server = AccountCeiling(), ModelServer()
+        both = [Calls([f"{name}{n}" for n in range(4)]) for name in "ab"]
+        for calls, per_min in zip(both, (60.0, 600.0), strict=True):
+            calls.feed.keep(Ceiling(requests_per_min=per_min))
+            lane = lane_to(server)
+            lane.account = account
+            lane.attach(calls.feed)
+        for calls in both:
+            await calls.all()
+        return server.starts
+
+    starts = run_virtual(main)
+
+    # At one a second, of which the first may leave at once.
+    assert starts[-1] >= 6.9
+
+
+def test_a_run_without_a_limit_of_its_own_is_neither_held_nor_counted() -> None:
+    async def main() -> list[float]:
+        account, server = AccountCeiling(), ModelServer()
+        tight, free = Calls(["a", "b"]), Calls([f"c{n}" for n in range(5)])
+        tight.feed.keep(Ceiling(requests_per_min=60.0))
+        for calls in (tight, free):
+            lane = lane_to(server)
+            lane.account = account
+            lane.attach(calls.feed)
+        await tight.all()
+        await free.all()
+        return [round(start, 1) for start in server.starts]
+
+    assert run_virtual(main) == [0.0] * 6 + [1.0]

@@ -142,7 +142,7 @@ def test_in_a_drought_one_call_at_a_time_asks_ever_less_often() -> None:
 
     # The last of them were no longer apart than the longest hold.
     assert gaps[3:] == sorted(gaps[3:])
-    assert gaps[-1] == pytest.approx(2.0)
+    assert gaps[-1] == pytest.approx(1.5)
 
 
 def test_a_drought_ends_with_the_first_call_that_is_not_refused() -> None:

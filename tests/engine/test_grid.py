@@ -23,6 +23,14 @@ def of(rows: int = 3_000, median_s: float = 0.3, **server: object) -> Scenario:
     return Scenario(rows, median_s, (server,))
 
 
+def last_wait_s(scenario: Scenario) -> float:
+    """Return what a call that is refused at a run's end may add: a stated wait of a whole second is kept, ...
+
+    ... though it may be a hundredth of one, rounded up, and the calls that were told it spread over a tenth.
+    """
+    return 1.1 if scenario.servers[0].get("tells") in ("retry_after", "times") else 0.0
+
+
 # Of each: the least efficiency against the oracle; the least by arithmetic, which leaves out that the last calls
 # take their time (None where there is no plain formula); and the most refusals.
 LIMITED = {
@@ -60,8 +68,8 @@ def test_a_run_takes_hardly_longer_than_its_limit_asks_for(name: str) -> None:
 
     measured = runs(scenario)
 
-    assert min(one.efficiency for one in measured) >= least
-    assert min(one.by_formula for one in measured) >= by_formula
+    assert min(one.efficiency_less(last_wait_s(scenario)) for one in measured) >= least
+    assert min(one.by_formula_less(last_wait_s(scenario)) for one in measured) >= by_formula
     assert max(one.refused for one in measured) <= most_refused
 
 
@@ -98,7 +106,7 @@ def test_failures_and_hangs_cost_no_more_than_they_cost_the_oracle() -> None:
 def test_a_limit_by_the_clocks_minute_is_used_up_each_minute(tells: str, most_refused: int) -> None:
     measured = runs(of(9_000, rpm=3_000.0, by_minute=True, tells=tells), seeds=(7,))
 
-    assert min(one.efficiency for one in measured) >= 0.99
+    assert min(one.efficiency_less(last_wait_s(of(tells=tells))) for one in measured) >= 0.99
     assert max(one.refused for one in measured) <= most_refused
 
 
@@ -133,6 +141,60 @@ ROWS = {60: 120, 600: 600, 6_000: 3_000, 60_000: 8_000}
 def test_no_cell_of_the_grid_is_worse_than_it_must_be(rpm: int, median_s: float, tells: str) -> None:
     told, found_out = CELLS[rpm, median_s]
 
-    [one] = runs(of(ROWS[rpm], median_s, rpm=float(rpm), tells=tells), seeds=(7,))
+    scenario = of(ROWS[rpm], median_s, rpm=float(rpm), tells=tells)
 
-    assert one.efficiency >= (told if tells == "full" else found_out)
+    [one] = runs(scenario, seeds=(7,))
+
+    assert one.efficiency_less(last_wait_s(scenario)) >= (told if tells == "full" else found_out)
+
+
+# A share of all requests is refused whatever the limits are.
+NOISE = {
+    "64 slots": {"slots": 64},
+    "64 slots, a stated wait of 0.3 s": {"slots": 64, "noise_wait_s": 0.3},
+    "a limit told in full": {"rpm": RPM},
+    "a limit that nothing tells": {"rpm": RPM, "tells": "nothing"},
+    "a limit that a wait tells": {"rpm": RPM, "tells": "retry_after", "noise_wait_s": 1.0},
+}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("name", NOISE)
+def test_noise_costs_no_more_than_the_refused_requests_themselves(name: str, share: float) -> None:
+    scenario = of(noise=share, **NOISE[name])
+
+    measured = runs(scenario)
+
+    # A search that one refused call in a hundred misleads begins too low: it takes seconds of such a run, now and then.
+    misled = share == 0.01 and NOISE[name].get("tells") in ("nothing", "retry_after")
+    assert min(one.efficiency_less(last_wait_s(scenario)) for one in measured) >= (0.85 if misled else 0.9)
+    assert sum(one.efficiency_less(last_wait_s(scenario)) for one in measured) >= 0.9 * len(measured)
+    for one in measured:
+        assert one.refused + one.noisy <= scenario.rows * (share / (1 - share) + 0.1)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_a_long_wait_that_noise_states_holds_back_its_call_alone(share: float) -> None:
+    # Of a hundred rows one is told to wait three times in a row, which a run cannot end before.
+    [one] = runs(of(noise=share, noise_wait_s=5.0, slots=64), seeds=(8,))
+
+    assert one.efficiency >= 0.9
+
+
+def test_a_limit_that_was_told_once_and_never_confirmed_costs_nothing() -> None:
+    measured = runs(of(slots=64, told_once=60.0))
+
+    assert min(one.efficiency for one in measured) >= 0.95
+    assert {one.noisy for one in measured} == {1}
+
+
+@pytest.mark.parametrize("tells", ["nothing", "delay", "retry_after"])
+@pytest.mark.parametrize("a_second", [2, 5])
+@pytest.mark.parametrize("burst", [60, 120])
+def test_a_burst_and_a_slow_rate_are_found_with_few_refusals(burst: int, a_second: int, tells: str) -> None:
+    scenario = of(burst + 140, rpm=60.0 * a_second, burst_s=burst / a_second, tells=tells)
+
+    measured = runs(scenario)
+
+    assert min(one.efficiency for one in measured) >= 0.95
+    assert max(one.refused for one in measured) <= 0.1 * scenario.rows + 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pllm_notebook.engine import Limiter
+from pllm_notebook.engine import Ceiling, Limiter
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.records import FailureKind, RawReply
 from tests.engine.virtual import Calls, ModelServer, lane_to, run_virtual
@@ -136,7 +136,7 @@ def test_a_second_request_keeps_the_runs_own_ceilings() -> None:
         server = ModelServer(latency_s=in_turn(500.0, 1.0))
         calls = run_of(COMMON + 1, timeout_s=1e6, **feed)
         if not feed:
-            calls.feed.ceilings(0.0, requests_per_min=20.0, tokens_per_min=None)
+            calls.feed.keep(Ceiling(requests_per_min=20.0))
         await to_end(server, calls)
         return server.starts[COMMON:]
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from pllm_notebook.engine import Limiter
+from pllm_notebook.engine import Ceiling, Limiter
 from pllm_notebook.exceptions import MissingKeyError
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.records import Failure, FailureKind, RawReply
@@ -48,7 +48,7 @@ def test_waiting_calls_do_not_wake_together() -> None:
     async def main() -> list[float]:
         server = ModelServer()
         calls = Calls(keys(5), concurrency=5)
-        calls.feed.ceilings(0.0, requests_per_min=30.0, tokens_per_min=None)
+        calls.feed.keep(Ceiling(requests_per_min=30.0))
         lane_to(server).attach(calls.feed)
         await calls.all()
         return [round(start, 2) for start in server.starts]

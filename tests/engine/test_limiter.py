@@ -92,24 +92,81 @@ def test_a_refused_call_takes_nothing_from_the_bucket() -> None:
     assert limiter.requests.level == 10.0
 
 
-def test_a_long_wait_without_headers_holds_everybody_back() -> None:
-    limiter = Limiter()
-    stamp = limiter.charge(0.0, 10.0)
+def refuse_all(limiter: Limiter, count: int, *, retry_after_s: float | None = None) -> None:
+    """Let *count* calls leave at 0 and be refused at 0.5, all of them."""
+    for stamp in [limiter.charge(0.0, 10.0) for _ in range(count)]:
+        limiter.refused_at(0.5, stamp, None, retry_after_s)
 
-    limiter.refused_at(0.5, stamp, None, retry_after_s=4.0)
+
+def test_a_wait_that_many_are_told_and_none_is_let_in_holds_everybody_back() -> None:
+    limiter = Limiter()
+
+    refuse_all(limiter, 12, retry_after_s=4.0)
 
     assert limiter.paused_until == 4.5
     assert limiter.wait_s(0.5, 10.0) >= 4.0
     assert limiter.holds(0.5) == "waiting 4 s, as the provider asks"
 
 
-def test_a_stated_second_which_may_be_rounded_up_holds_nobody_back() -> None:
+@pytest.mark.parametrize("stated_s", [None, 0.3, 1.0, 30.0])
+def test_one_refusal_among_many_holds_nobody_back(stated_s: float | None) -> None:
     limiter = Limiter()
-    stamp = limiter.charge(0.0, 10.0)
+    stamps = [limiter.charge(0.0, 10.0) for _ in range(40)]
 
-    limiter.refused_at(0.5, stamp, None, retry_after_s=1.0)
+    limiter.refused_at(0.02, stamps[20], None, stated_s)
+
+    assert limiter.wait_s(0.02, 10.0) == 0.0
+    assert limiter.window == 32
+
+
+def test_a_stated_second_which_may_be_rounded_up_pauses_nobody() -> None:
+    limiter = Limiter()
+
+    refuse_all(limiter, 12, retry_after_s=1.0)
 
     assert limiter.paused_until == 0.0
+
+
+def test_what_a_refusal_alone_tells_is_not_believed_where_replies_tell_nothing() -> None:
+    limiter = Limiter()
+    limiter.replied(0.3, limiter.charge(0.0, 10.0), None, 10.0)
+
+    limiter.refused_at(0.5, limiter.charge(0.4, 10.0), LimitReport(60.0, 0.0, 30.0), 1.0)
+
+    assert limiter.requests.rate is None
+
+
+def test_what_a_refusal_alone_tells_ends_with_the_first_reply_that_does_not_tell_it() -> None:
+    limiter = Limiter()
+    limiter.refused_at(0.02, limiter.charge(0.0, 10.0), LimitReport(60.0, 0.0, 30.0), 1.0)
+    told = limiter.requests.rate
+
+    limiter.replied(1.5, limiter.charge(1.1, 10.0), None, 10.0)
+
+    assert (told, limiter.requests.rate) == (1.0, None)
+
+
+def test_a_limit_that_replies_told_ends_with_the_eighth_that_does_not() -> None:
+    limiter = Limiter()
+    limiter.replied(0.3, limiter.charge(0.0, 10.0), LimitReport(600.0, 9.0, 0.1), 10.0)
+
+    rates = []
+    for n in range(8):
+        limiter.replied(n + 1.3, limiter.charge(n + 1.0, 10.0), None, 10.0)
+        rates.append(limiter.requests.rate)
+
+    assert rates == [10.0] * 7 + [None]
+
+
+def test_a_refusal_does_not_let_a_later_reply_promise_its_place_again() -> None:
+    bucket = Bucket(rate=1.0, capacity=100.0, level=50.0)
+    before = bucket.charge(0.0, 1.0)  # of a call that will be refused
+    then = bucket.charge(0.0, 1.0)  # of one whose reply says what was left
+    bucket.refund(1.0, before)
+
+    bucket.hear(0.0, 0.0, then, limit=60.0, remaining=40.0, reset_s=None)
+
+    assert bucket.level == pytest.approx(49.0 + 0.25 * (40.0 - 49.0))
 
 
 def test_tokens_are_charged_as_estimated_and_settled_as_used() -> None:

@@ -33,7 +33,7 @@ def second_run(known: Known | None, calls: int, **server: Any) -> tuple[float, M
     return run_virtual(main)
 
 
-@pytest.mark.parametrize(("rpm", "share"), [(300, 0.25), (1200, 0.6)])
+@pytest.mark.parametrize(("rpm", "share"), [(300, 0.25), (1200, 0.65)])
 def test_a_rate_that_was_found_out_spares_the_next_run_the_refusals_of_finding_it(
     tmp_path: Path, rpm: int, share: float
 ) -> None:

@@ -34,22 +34,39 @@ def test_attempts_end() -> None:
     assert delay(FailureKind.TIMEOUT, attempts=6) is None
 
 
-def test_a_call_refused_for_the_first_times_goes_when_the_limiter_lets_it() -> None:
-    assert [delay(FailureKind.RATE_LIMIT, refusals=n, retry_after_s=10.0) for n in (1, 2, 3)] == [0.0, 0.0, 0.0]
+def test_a_call_refused_for_the_first_times_without_a_stated_wait_goes_when_the_limiter_lets_it() -> None:
+    assert [delay(FailureKind.RATE_LIMIT, refusals=n) for n in (1, 2, 3, 4)] == [0.0, 0.0, 0.0, 0.25]
 
 
-def test_a_call_refused_again_and_again_obeys_the_stated_wait_with_a_little_jitter() -> None:
-    assert delay(FailureKind.RATE_LIMIT, refusals=4, retry_after_s=10.0, draw=0.0) == 10.0
-    assert delay(FailureKind.RATE_LIMIT, refusals=4, retry_after_s=10.0, draw=1.0) == 11.0
+@pytest.mark.parametrize("stated_s", [0.3, 1.0, 10.0, 600.0])
+@pytest.mark.parametrize("refusals", [1, 4, 40])
+def test_a_stated_wait_is_kept_by_its_call_from_the_first_refusal_on(stated_s: float, refusals: int) -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=refusals, retry_after_s=stated_s, draw=0.0) == stated_s
+
+
+def test_calls_that_were_told_one_moment_come_back_within_a_tenth_of_a_second_after_it() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=0.3, draw=1.0) == 0.3 + 0.3 * 0.1
+    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=55.0, draw=1.0) == 55.1
 
 
 def test_a_wait_that_a_person_should_decide_about_is_not_waited() -> None:
     assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=3600.0) is None
 
 
+def test_nobody_waits_for_an_hour_where_other_calls_pass() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=3600.0, others_pass=True) == 0.25
+
+
 def test_refusals_are_not_attempts_but_do_not_go_on_for_ever() -> None:
-    assert delay(FailureKind.RATE_LIMIT, attempts=0, refusals=50, max_retries=1) is not None
-    assert delay(FailureKind.RATE_LIMIT, attempts=0, refusals=51, max_retries=1) is None
+    many = {"attempts": 0, "refusals": 500, "max_retries": 1}
+
+    assert delay(FailureKind.RATE_LIMIT, refused_for_s=119.0, **many) is not None
+    assert delay(FailureKind.RATE_LIMIT, refused_for_s=121.0, **many) is None
+
+
+def test_a_limit_that_lets_others_through_fails_no_row_for_ten_minutes() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=500, refused_for_s=599.0, others_pass=True) is not None
+    assert delay(FailureKind.RATE_LIMIT, refusals=500, refused_for_s=601.0, others_pass=True) is None
 
 
 def test_no_retries_means_none_for_refusals_too() -> None:

@@ -21,6 +21,7 @@ from pllm_notebook.providers import Target
 from pllm_notebook.records import Failure, RawReply, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
 from pllm_notebook.run.budget import Budget
+from pllm_notebook.run.ceilings import ceiling_of
 from pllm_notebook.run.jobs.errands import Errands
 from pllm_notebook.run.jobs.seconds import keep_second
 from pllm_notebook.run.lanes import lane_of
@@ -98,7 +99,6 @@ class Sending:
             source=self._next,
             max_retries=options.max_retries,
             timeout_s=options.timeout_s,
-            concurrency=options.concurrency,
             fault=self._end_by,
             cover=lambda call: budget.admit(call.tag[1]),
         )
@@ -126,7 +126,7 @@ class Sending:
         limits = KeptLimits(store.directory) if isinstance(store, DiskStore) else None
         lane = self._lane = lane_of(self._errands.engine, self._target, limits)
         options = self._options
-        self._feed.ceilings(self._loop.time(), options.requests_per_min, options.tokens_per_min)
+        self._feed.keep(*ceiling_of(options))
         try:
             if not self._stopped:
                 lane.attach(self._feed)
