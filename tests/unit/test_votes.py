@@ -103,7 +103,7 @@ def test_a_rule_that_is_none_is_refused(make: Any, told: str) -> None:
         (float, [float("nan"), float("nan"), 1.0], float("nan")),
         (None, ["A", "B", "B"], "B"),
     ],
-    ids=str,
+    ids=["bool", "literal", "list", "set", "decimal", "float", "text"],
 )
 def test_a_type_without_fields_is_voted_on_whole(kind: Any, values: list[Any], most: Any) -> None:
     tally = Tally(None if kind is None else OutputType.of(kind), values)
