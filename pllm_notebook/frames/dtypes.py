@@ -127,10 +127,11 @@ def plain(column: Column, values: Sequence[Any]) -> list[Any]:
         return [written(value) for value in values]
     if column.kind is Kind.OBJECT:
         return list(values)
-    values = [value.value if isinstance(value, Enum) else value for value in values]
+    if any(issubclass(kind, Enum) for kind in set(map(type, values))):
+        values = [value.value if isinstance(value, Enum) else value for value in values]
     if column.kind is Kind.WORDS:
         return [None if value is None else str(value) for value in values]
-    return _moments(values) if column.kind in (Kind.DATETIME, Kind.MOMENT) else values
+    return _moments(values) if column.kind in (Kind.DATETIME, Kind.MOMENT) else list(values)
 
 
 def _moments(values: Iterable[Any]) -> list[Any]:

@@ -38,7 +38,7 @@ def array_of(column: Column, values: list[Any]) -> Any:
         warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
         built = None
     if built is not None:
-        lost = [value for value, gap in zip(values, built.isna(), strict=True) if gap and not _is_gap(value)]
+        lost = [values[at] for at in np.flatnonzero(built.isna()) if not _is_gap(values[at])]
         if not lost:
             return built
         warnings.warn(
@@ -59,7 +59,7 @@ def _built(column: Column, values: list[Any]) -> Any:
     if column.kind is Kind.DATETIME and any(getattr(value, "tzinfo", None) is not None for value in values):
         return build(values, dtype=_DTYPES[Kind.MOMENT])
     dtype = _DTYPES.get(column.kind)
-    if dtype == "string" and not all(value is None or isinstance(value, str) for value in values):
+    if dtype == "string" and not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
         raise TypeError("a value is no text")  # Arrow's text would make it one
     return None if dtype is None else build(values, dtype=dtype)
 
