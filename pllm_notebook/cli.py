@@ -13,6 +13,7 @@ import pllm_notebook
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.providers.registry import KEYS
+from pllm_notebook.wording import counted
 
 __all__ = ["main"]
 
@@ -104,7 +105,9 @@ def _errand(given: argparse.Namespace) -> None:
     if given.word in ("fetch", "refresh"):
         unreached = done.unreached
         if unreached:
-            raise PllmError(f"{unreached:,} open jobs cannot be reached from here; their messages say why.")
+            raise PllmError(
+                f"{counted(unreached, 'open job')} cannot be reached from here: the table's messages say why."
+            )
 
 
 def _add_process(process: argparse.ArgumentParser) -> None:

@@ -71,9 +71,7 @@ def test_the_quickstart_runs_from_the_first_cell_to_the_last(tmp_path: Path, mon
     assert "bad_request" in shown_by(cells, "failed.llm.errors")
     assert "SIMULATED" in shown_by(cells, "facts = many.llm.parse(Facts, max_cost_usd=5)")
     assert "refusal" in shown_by(cells, "facts.llm.errors")
-    again = re.search(
-        r"(\d,\d+) of 2,000 rows answered \((\d,\d+) from cache, \d+ failed\), \$0\.0000", last_run(cells)
-    )
+    again = re.search(r"(\d,\d+) of 2,000 rows answered \((\d,\d+) from cache, \d+ failed\), \$0,", last_run(cells))
     assert again is not None
     assert again[1] == again[2]
 

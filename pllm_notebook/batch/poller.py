@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pllm_notebook.batch.driver import Driver
 from pllm_notebook.batch.jobs import Job, State
+from pllm_notebook.wording import counted
 
 __all__ = ["Poller"]
 
@@ -72,7 +73,7 @@ class Poller:
         self._round = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Poller({'on' if self.running else 'off'}, {len(self._watched)} open jobs)"
+        return f"Poller({'on' if self.running else 'off'}, {counted(len(self._watched), 'open job')})"
 
     @property
     def running(self) -> bool:

@@ -51,6 +51,7 @@ class Job:
         done: Called once, on the engine's loop, when it has ended.
         tag: The run's own.
         covered: Requests that the run has put by money for; the first is covered when the call is made.
+        answer_tokens: What its answer will take, as estimated; 0.0 where nobody asks.
         output_limit: Tokens that the call lets its answer have, None for no limit.
         wire_limit: Tokens that its own request lets the answer have, where a ceiling on cost makes that fewer; else
             None. An answer that is cut off there is asked for again.
@@ -73,6 +74,7 @@ class Job:
     heals: int = 0
     maybe_paid: int = 0
     covered: int = 1
+    answer_tokens: float = 0.0
     output_limit: int | None = None
     wire_limit: int | None = None
     hedged: bool = False

@@ -21,6 +21,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailureKind
 from pllm_notebook.run import Ask, Chunk, ComposedCourse, Conductor, Means, Outcome, Rows
+from pllm_notebook.wording import money
 
 __all__ = ["EnsembleCourse"]
 
@@ -83,7 +84,7 @@ class EnsembleCourse(ComposedCourse):
         cached = any(course.pace.cached for course in self._courses)
         if alone is None or cost is None or cached or self.state == "running":
             return ""
-        return f": ${cost:.4f} in place of about ${alone:.4f} for it alone"
+        return f": {money(cost)} in place of about {money(alone)} for it alone"
 
     @property
     def warnings(self) -> list[str]:

@@ -17,6 +17,7 @@ from pllm_notebook.run.jobs.resubmit import resubmit
 from pllm_notebook.settings import current
 from pllm_notebook.shown import in_html, without_controls
 from pllm_notebook.store.place import chosen_directory
+from pllm_notebook.wording import money, span
 
 __all__ = ["Jobs"]
 
@@ -253,18 +254,12 @@ def _count(number: int | None) -> str:
 
 def _price(estimate: float | None, cost: float | None) -> str:
     if cost is not None:
-        return f"${cost:,.4f}"
-    return "unknown" if estimate is None else f"about ${estimate:,.4f}"
+        return money(cost)
+    return "unknown" if estimate is None else f"about {money(estimate)}"
 
 
 def _span(age: timedelta) -> str:
-    seconds = max(0.0, age.total_seconds())
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds // 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} d"
+    return span(max(0.0, age.total_seconds()))
 
 
 def _cut(text: str) -> str:

@@ -14,6 +14,7 @@ from pllm_notebook.prompts import in_words, labelled
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run import Run
 from pllm_notebook.templates import Template
+from pllm_notebook.wording import counted
 
 __all__ = ["Given", "error_rows", "prompts_of", "usage_rows"]
 
@@ -55,8 +56,8 @@ def prompts_of(given: Given, template: Template | None, na: str) -> _Prompts:
             if count:
                 first = next(row for row, is_missing in enumerate(missing) if is_missing)
                 raise UsageError(
-                    f"Column {name!r} has {count:,} missing values, the first in row {first:,}, and na='raise'. "
-                    f"Fill or drop them, or give na='skip'. Nothing was sent."
+                    f"Column {name!r} has {counted(count, 'missing value')}, the first in row {first:,}, and "
+                    f"na='raise'. Fill or drop them, or give na='skip'. Nothing was sent."
                 )
     return _Prompts(given, template, skip=na != "send")
 

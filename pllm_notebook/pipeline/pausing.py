@@ -10,6 +10,7 @@ from types import TracebackType
 
 from pllm_notebook.run import Estimate
 from pllm_notebook.shown import in_html, without_controls
+from pllm_notebook.wording import money
 
 __all__ = ["Paused", "Summary"]
 
@@ -58,9 +59,7 @@ class Summary:
         return [f"{where}: {'; '.join(parts)}.", "Run the program again to go on from here."]
 
     def _price(self) -> str:
-        if self.cost_usd is None:
-            return "an unknown price"
-        return "less than $0.0001" if 0 < self.cost_usd < 0.0001 else f"about ${self.cost_usd:,.4f}"
+        return "an unknown price" if self.cost_usd is None else f"about {money(self.cost_usd)}"
 
 
 class Paused(BaseException):

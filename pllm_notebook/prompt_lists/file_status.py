@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pllm_notebook.wording import money
+
 __all__ = ["FileStatus"]
 
 
@@ -48,12 +50,11 @@ class FileStatus:
         return self.put_off == 0 and self.in_progress == 0
 
     def __str__(self) -> str:
-        cost = "cost unknown" if self.cost_usd is None else f"${self.cost_usd:.4f}"
         before = f", {self.done_before:,} done before" if self.done_before else ""
         left = f"; {self.put_off:,} put off" if self.put_off else ""
         return (
             f"{self.save_filepath}: {self.started:,} started, {self.in_progress:,} in progress, "
             f"{self.succeeded:,} succeeded ({self.cached:,} from the cache), {self.failed:,} failed "
             f"({self.rate_limit_errors:,} rate limit errors, {self.api_errors:,} API errors, "
-            f"{self.other_errors:,} other errors){left}{before}; {cost}"
+            f"{self.other_errors:,} other errors){left}{before}; {money(self.cost_usd)}"
         )

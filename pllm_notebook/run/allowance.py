@@ -13,19 +13,33 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-__all__ = ["FIRST_TOKENS", "Allowance", "limited", "rounded_down", "rounded_up", "thinking_tokens"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "GUESSED_OUTPUT_TOKENS",
+    "Allowance",
+    "limited",
+    "rounded_down",
+    "rounded_up",
+    "thinking_tokens",
+]
 
 OUTPUT_LIMIT = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"})
 """What the providers call the limit."""
 
 _THINKING = frozenset({"budget_tokens", "thinkingBudget", "thinking_budget"})
 
+# A reply's tokens before any has been seen; the limiter and the estimate correct it with the first replies.
+GUESSED_OUTPUT_TOKENS = 150
+# English text runs to about four bytes a token; estimates only, never what is charged.
+BYTES_PER_TOKEN = 4
 # Answers and requests that are remembered: enough for a maximum, few enough to follow a change.
 _REMEMBERED = 128
 # Tokens of a first answer. Reasoning counts, so this is generous for most answers and still small beside 16,384.
 FIRST_TOKENS = 1024
-# A limit is this many times the longest answer remembered, and a little more, since the next may be longer.
+# A limit is this many times what all but a tenth of the answers took, and a little more, since the next may be longer.
+# One answer that is far longer than the others must not make every request after it too dear to send.
 _TIMES = 2
+_MOST_ANSWERS = 0.9
 _MORE_TOKENS = 64
 # How much wider an answer that was cut off is asked for.
 _WIDER = 4
@@ -40,15 +54,31 @@ class Allowance:
 
     Args:
         most: Tokens that an answer may have at all, as the caller or the provider limits it; None for no limit.
-        first: Tokens that the first answers are expected to need at most, None for a guess.
+        longest: Bytes of the longest answer that the type allows, None where it sets no bound.
+        reasons: Whether the model may take tokens that stand in no answer.
+        sharing: Rows that share each request.
         thinking: Tokens that the request itself asks to be spent on reasoning, which a limit must leave room for.
     """
 
-    def __init__(self, most: int | None, *, first: int | None = None, thinking: int = 0) -> None:
+    def __init__(
+        self,
+        most: int | None,
+        *,
+        longest: int | None = None,
+        reasons: bool = True,
+        sharing: int = 1,
+        thinking: int = 0,
+    ) -> None:
         self.most = most
-        self._first = FIRST_TOKENS if first is None else first
+        self._expected = GUESSED_OUTPUT_TOKENS if longest is None else -(-longest // BYTES_PER_TOKEN)
+        self._first = max(FIRST_TOKENS, GUESSED_OUTPUT_TOKENS * sharing)
+        if longest is not None and sharing == 1 and not reasons:
+            # No token is shorter than a byte; white space may be added.
+            self._first = longest + GUESSED_OUTPUT_TOKENS
         self._thinking = thinking
         self._outputs: deque[int] = deque(maxlen=_REMEMBERED)
+        # What all but a few answers took, None where it is to be found anew.
+        self._longest: int | None = None
         self._inputs: deque[int] = deque(maxlen=_REMEMBERED)
         self._dress = 0
 
@@ -56,21 +86,29 @@ class Allowance:
         return f"Allowance(most={self.most}, least={self.least}, answers={len(self._outputs)})"
 
     @property
-    def known(self) -> bool:
-        """Whether any answer has been seen."""
-        return bool(self._outputs)
+    def expected(self) -> float:
+        """Output tokens of one answer: as seen, as the type allows, or a guess; for estimates."""
+        if self._outputs:
+            return sum(self._outputs) / len(self._outputs)
+        return self._within(self._expected)
 
     @property
     def least(self) -> int:
         """The smallest output limit that leaves nearly all answers whole."""
-        expected = _TIMES * max(self._outputs) + _MORE_TOKENS if self._outputs else self._first
+        usual = self._usual()
+        expected = self._first if usual is None else _TIMES * usual + _MORE_TOKENS
         return self._within(rounded_up(expected + self._thinking))
 
     @property
     def tight(self) -> int:
         """The smallest output limit worth a request where the money is nearly gone."""
-        expected = max(self._outputs) if self._outputs else 0
+        expected = self._usual() or 0
         return self._within(expected + expected // 4 + _MORE_TOKENS // 4 + self._thinking)
+
+    def _usual(self) -> int | None:
+        if self._longest is None and self._outputs:
+            self._longest = sorted(self._outputs)[int(_MOST_ANSWERS * (len(self._outputs) - 1) + 0.5)]
+        return self._longest
 
     def wider(self, limit: int) -> int:
         """Return the limit with which an answer that was cut off at *limit* is asked for again."""
@@ -80,6 +118,7 @@ class Allowance:
         """Note what an answer took, reasoning included; a cut one counts with its limit."""
         if output_tokens > 0:
             self._outputs.append(output_tokens)
+            self._longest = None
 
     def counted(self, input_tokens: int, dress: int) -> None:
         """Note what a request was counted as.

@@ -21,7 +21,7 @@ from pllm_notebook.providers.bodies import objects_at
 from pllm_notebook.providers.models import may_reason
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.run.allowance import FIRST_TOKENS, Allowance, thinking_tokens
+from pllm_notebook.run.allowance import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Allowance, thinking_tokens
 from pllm_notebook.run.dress import Dress, sent
 from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
 from pllm_notebook.run.lead import Lead
@@ -33,19 +33,15 @@ from pllm_notebook.settings import Options, current
 if TYPE_CHECKING:
     from pllm_notebook.sim import Simulator
 
-__all__ = ["Ask", "Words", "simulate", "target_for"]
+__all__ = ["BYTES_PER_TOKEN", "GUESSED_OUTPUT_TOKENS", "Ask", "Words", "simulate", "target_for"]
 
 Words = bytes | Body
 """A row's prompt, ready to be sent: text as JSON, to go where the row's text goes, or a whole intended body."""
 
-# A reply's tokens before any has been seen; the limiter and the estimate correct it with the first replies.
-GUESSED_OUTPUT_TOKENS = 150
 # Under a ceiling every call needs a bound for its own cost, hence for its output.
 OUTPUT_LIMIT_UNDER_BUDGET = 16_384
 # Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
 _WRAPPING_TOKENS = 24
-# English text runs to about four bytes a token; estimates only, never what is charged.
-BYTES_PER_TOKEN = 4
 
 # White space, as a JSON string: providers refuse a block of text that has nothing else.
 _BLANK = re.compile(rb'"(?: |\\[nrt])*"')
@@ -80,6 +76,7 @@ class Ask:
         toolbox: The tools that it offers, None for none.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that nobody reads.
+        longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
         allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
             output limit on the wire comes of it.
         ceiling: Rates that its calls keep together with those of other questions, in place of its options' own;
@@ -125,8 +122,13 @@ class Ask:
         self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
         self._intended = self.intended(self.dialogue(HOLE))
         self.output_limit = target.wire.output_limit(self._intended)
+        self.longest_answer = None if self.fitted is None else longest_json(self.fitted.schema)
         self.allowance = Allowance(
-            self.output_limit, first=self._first_tokens(sharing), thinking=thinking_tokens(options.extra_body)
+            self.output_limit,
+            longest=self.longest_answer,
+            reasons=may_reason(target.price_provider, target.price_model, self._intended),
+            sharing=sharing or 1,
+            thinking=thinking_tokens(options.extra_body),
         )
         self._keys = KeyMaker(target.provider, target.path, self._intended, self._salt, sample, sharing)
         self.pack: int | None = None
@@ -149,23 +151,6 @@ class Ask:
         self._bodies = False
         self._lead = Lead()
         self._lock = threading.Lock()
-
-    @property
-    def longest_answer(self) -> int | None:
-        """Bytes of the longest answer that the type allows, None where it sets no bound."""
-        return None if self.fitted is None else longest_json(self.fitted.schema)
-
-    @property
-    def may_reason(self) -> bool:
-        """Whether answers may take tokens that stand in no answer."""
-        return may_reason(self.target.price_provider, self.target.price_model, self._intended)
-
-    def _first_tokens(self, sharing: int | None) -> int:
-        """Return how many tokens the first answers are expected to take at most."""
-        longest = self.longest_answer
-        if longest is not None and sharing is None and not self.may_reason:
-            return longest + GUESSED_OUTPUT_TOKENS  # no token is shorter than a byte; white space may be added
-        return max(FIRST_TOKENS, GUESSED_OUTPUT_TOKENS * (sharing or 1))
 
     def dialogue(self, prompt: str | Dialogue) -> Dialogue:
         """Give the conversation in which a row's prompt is the last word."""

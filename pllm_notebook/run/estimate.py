@@ -12,10 +12,10 @@ from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers.desks.opening import RequestForm
 from pllm_notebook.records import Usage
-from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Ask
-from pllm_notebook.run.spans import span
+from pllm_notebook.run.ask import BYTES_PER_TOKEN, Ask
 from pllm_notebook.run.unsent import CountedPrompts, Unsent
 from pllm_notebook.shown import in_html, without_controls
+from pllm_notebook.wording import counted, money_or, span
 
 __all__ = ["Estimate", "estimate"]
 
@@ -36,6 +36,8 @@ class Estimate:
         input_tokens: Of those calls, at four bytes a token; what a pack's rows share counts once.
         output_tokens: Of those calls; from stored replies to the same question where there are any.
         measured: Whether output tokens come from such replies and not from a guess.
+        bounded: Whether they come from the type instead, which allows no longer answers. What a model takes to reason
+            is then not in them.
         cost_usd: Through the live API; None for an unknown price.
         batch_cost_usd: Through the batch API; None for an unknown price.
         time_s: At the limits and latency seen so far; None where none were seen.
@@ -65,6 +67,7 @@ class Estimate:
     decider: str = ""
     pending: int = 0
     rejected: int = 0
+    bounded: bool = False
     fills: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
@@ -83,6 +86,7 @@ class Estimate:
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             measured=self.measured and other.measured,
+            bounded=(self.bounded or self.measured) and (other.bounded or other.measured),
             cost_usd=_sum(self.cost_usd, other.cost_usd),
             batch_cost_usd=_sum(self.batch_cost_usd, other.batch_cost_usd),
             time_s=_longest(self, other),
@@ -106,7 +110,8 @@ class Estimate:
         return f"<table>{cells}</table>"
 
     def _lines(self) -> list[tuple[str, str]]:
-        guessed = "" if self.measured else " (guessed; run a few rows to know better)"
+        source = "as many as the type allows, without any for reasoning" if self.bounded else "guessed"
+        guessed = "" if self.measured else f" ({source}; run a few rows to know better)"
         lines = [
             ("model", self.model + (" SIMULATED" if self.simulated else "")),
             ("rows", f"{self.rows:,}"),
@@ -125,7 +130,7 @@ class Estimate:
         return [(name, text) for name, text in lines if text]
 
     def _in_jobs(self) -> str:
-        return f" of {self.jobs:,} job{'s' * (self.jobs > 1)}" if self.jobs else ""
+        return f" of {counted(self.jobs, 'job')}" if self.jobs else ""
 
 
 def estimate(
@@ -150,8 +155,8 @@ def estimate(
         calls += 1
         size += asked.size(words)
     samples = unsent.replies
-    counted = [entry.output_tokens for entry in samples if entry.output_tokens]
-    each = sum(counted) / len(counted) if counted else GUESSED_OUTPUT_TOKENS
+    seen = [entry.output_tokens for entry in samples if entry.output_tokens]
+    each = sum(seen) / len(seen) if seen else ask.allowance.expected
     if ask.options.max_output_tokens is not None:
         each = min(each, ask.options.max_output_tokens)
     tokens_in, tokens_out = size // BYTES_PER_TOKEN, round(each * unsent.calls)
@@ -163,7 +168,8 @@ def estimate(
         calls=calls,
         input_tokens=tokens_in,
         output_tokens=tokens_out,
-        measured=bool(counted),
+        measured=bool(seen),
+        bounded=not seen and ask.longest_answer is not None,
         cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=False),
         batch_cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=True),
         time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
@@ -219,4 +225,4 @@ def _longest(one: Estimate, other: Estimate) -> float | None:
 
 
 def _money(amount: float | None) -> str:
-    return "unknown" if amount is None else f"${amount:,.4f}" if amount < 1 else f"${amount:,.2f}"
+    return money_or(amount, "unknown")

@@ -14,6 +14,7 @@ from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import Failure, Usage
 from pllm_notebook.shown import in_html, without_controls
+from pllm_notebook.wording import money_or
 
 if TYPE_CHECKING:
     from pllm_notebook.protocols import Store
@@ -87,7 +88,7 @@ class Explanation:
         return f"<table>{rows}</table>"
 
     def _lines(self) -> list[tuple[str, str]]:
-        cost = "unknown" if self.cost_usd is None else f"${self.cost_usd:.6f}"
+        cost = money_or(self.cost_usd, "unknown")
         tokens = (
             "unknown" if self.usage is None else f"{self.usage.input_tokens:,} in, {self.usage.output_tokens:,} out"
         )

@@ -101,9 +101,8 @@ class Planning:
     def _take(self, chunk: Chunk) -> None:
         books = self._books
         books.plan(chunk)
-        if self._ask.options.max_cost_usd is not None:
-            for arrival, _ in chunk.settled[:_LEARNED_FROM]:
-                self._ask.allowance.answered(arrival.entry.output_tokens)
+        for arrival, _ in chunk.settled[:_LEARNED_FROM]:
+            self._ask.allowance.answered(arrival.entry.output_tokens)
         for arrival, settled in chunk.settled:
             if isinstance(settled, Outcome):
                 books.record(arrival.call, settled)

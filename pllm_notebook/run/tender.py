@@ -272,6 +272,8 @@ class Tender:
         asked, quirks = self._asked(tag), self._ask.target.quirks
         sent = partial(offer.content, reserved.output_limit)
         job = Job(offer.key, sent, tokens, self._landed, (tag, reserved.usd, quirks.rung, quirks.version))
+        if self._batch:  # for the price that its job is told with
+            job.answer_tokens = self._ask.allowance.expected * (len(tag.calls) if isinstance(tag, Pack) else 1)
         job.output_limit, job.wire_limit = asked.output_limit, reserved.output_limit
         if job.wire_limit == job.output_limit:
             job.wire_limit = None

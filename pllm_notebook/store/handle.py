@@ -15,6 +15,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import FailedCall
 from pllm_notebook.store import transfer
 from pllm_notebook.store.shared import open_store
+from pllm_notebook.wording import counted, money
 
 if TYPE_CHECKING:
     from pllm_notebook.store.cache import DiskStore
@@ -53,8 +54,8 @@ class CacheInfo:
         yield "directory", self.directory
         yield "answers", f"{self.entries:,}"
         yield "on disk", _size(self.bytes_on_disk)
-        unpriced = f" and {self.unpriced:,} answers of unknown price" if self.unpriced else ""
-        yield "their cost", f"${self.cost_usd:,.4f}{unpriced}"
+        unpriced = f" and {counted(self.unpriced, 'answer')} of unknown price" if self.unpriced else ""
+        yield "their cost", f"{money(self.cost_usd)}{unpriced}"
         if self.oldest and self.newest:
             yield "from", f"{self.oldest:%Y-%m-%d %H:%M} to {self.newest:%Y-%m-%d %H:%M} UTC"
         for model, number in self.models.items():

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import genai_prices
+import pandas as pd
 import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import BudgetError, UsageError
-from pllm_notebook.sim import SimAnswer, Simulator
+from pllm_notebook.notebook import wording
+from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from tests.contract.charges import charged
 from tests.contract.scripts import InTurn, words
 from tests.contract.sides import OPENAI, Side
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(rows failed|stopped at max_cost_usd)")
 
 ROWS = 40
 # Each costs 2,000 bytes of prompt and at most 100 tokens of answer.
@@ -179,3 +184,125 @@ def test_what_may_have_been_paid_is_still_counted_when_the_run_is_tried_again(lu
     run.retry().wait()
 
     assert sim.stats().requests == 4
+
+
+def sized(frame: pd.DataFrame, model: str, **options: object) -> pllm.Run:
+    run: pllm.Run = frame.llm.submit_text("{text}", model=model, **options)
+    run.wait()
+    return run
+
+
+def limits(sim: Simulator) -> list[int]:
+    return [request["body"]["max_completion_tokens"] for request in sim.requests()]
+
+
+def test_what_answers_take_is_learned_and_sent_as_their_limit(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: "y" * 400)
+    frame = words(*(f"row {n}" for n in range(60)))
+    true = sized(frame, luna).cost or 0.0
+    sim.reset()
+
+    run = sized(frame, luna, max_cost_usd=2 * true, cache="refresh", concurrency=4)
+
+    assert run.progress().done == 60
+    assert max(limits(sim)) <= 1024
+    assert set(limits(sim)[10:30]) == {384}  # what is left over makes the last ones wider
+
+
+def test_an_answer_that_our_limit_cuts_off_is_asked_for_again_and_no_failure(hosted: Side, sim: Simulator) -> None:
+    def answers(request: SimRequest) -> str:
+        return "y" * (30_000 if request.prompt == "row 17" else 400)
+
+    sim.set(answers=answers)
+    frame = words(*(f"row {n}" for n in range(30)))
+    true = sized(frame, hosted.model).cost or 0.0
+
+    run = sized(frame, hosted.model, max_cost_usd=4 * true, cache="refresh", concurrency=1)
+
+    assert run.progress().done == 30
+    assert run.to_frame()["answer"].str.len().tolist() == [30_000 if n == 17 else 400 for n in range(30)]
+    assert run.cost == pytest.approx(charged(sim) - true, rel=0.01)
+    assert true < run.cost < 4 * true
+    usage = run.to_frame().llm.usage
+    assert usage["cost_usd"].sum() == pytest.approx(run.cost)  # of every request that the row took
+    again = sized(frame, hosted.model)
+    assert again.progress().cached == 30
+
+
+def test_a_reasoning_model_is_not_cut_off_for_long(luna: str, sim: Simulator) -> None:
+    sim.set(reasoning_tokens=3_000)
+    frame = words(*(f"row {n}" for n in range(50)))
+    true = 50 * (3_000 * 0.5e-6)
+
+    run = sized(frame, luna, max_cost_usd=1.4 * true, concurrency=2)
+
+    assert run.progress().done == 50
+    assert sim.stats().requests <= 56
+
+
+@pytest.mark.parametrize("times", [1.2, 2, 40])
+def test_a_ceiling_above_the_true_cost_finishes(hosted: Side, sim: Simulator, times: float) -> None:
+    frame = words(*(f"row {n}" for n in range(100)))
+    true = sized(frame, hosted.model).cost or 0.0
+    sim.reset()
+
+    run = sized(frame, hosted.model, max_cost_usd=times * true, cache="refresh")
+
+    assert run.progress().done == 100
+    assert charged(sim) == pytest.approx(run.cost, rel=1e-6)
+
+
+def test_a_ceiling_well_above_the_true_cost_keeps_as_many_calls_in_flight(luna: str, sim: Simulator) -> None:
+    sim.set(latency_s=0.05)
+    frame = words(*(f"row {n}" for n in range(400)))
+    true = sized(frame, luna, concurrency=32).cost or 0.0
+
+    for times in (2, 40):
+        sim.reset()
+        sized(frame, luna, max_cost_usd=times * true, cache="refresh", concurrency=32)
+        assert sim.stats().peak_in_flight == 32
+
+
+def test_a_ceiling_on_a_flaky_line_is_spent_before_it_stops(luna: str, sim: Simulator) -> None:
+    frame = words(*(f"row {n}" for n in range(300)))
+    true = sized(frame, luna, concurrency=8).cost or 0.0
+    sim.set(reset=0.05)
+
+    run = sized(frame, luna, max_cost_usd=2 * true, cache="refresh", concurrency=8)
+
+    progress = run.progress()
+    assert progress.done == 300
+    assert progress.perhaps_requests > 0
+    assert 0 < progress.perhaps_usd < true
+    assert (run.cost or 0) + progress.perhaps_usd <= 2 * true
+
+
+def test_a_stopped_run_says_in_one_line_what_became_of_its_rows(luna: str, sim: Simulator) -> None:
+    with pytest.warns(UserWarning, match=r"^stopped at max_cost_usd: \d+ answered, \d+ not sent\. Raise it"):
+        out = FRAME.llm.complete("{text}", model=luna, max_cost_usd=0.003, max_output_tokens=100)
+
+    progress = pllm.runs()[-1].progress()
+    answered = progress.done
+    assert out.llm.status.tolist() == ["ok"] * answered + ["not_sent"] * (ROWS - answered)
+    assert wording.ended(progress).startswith(
+        f"■ text: stopped at max_cost_usd: {answered} answered, {ROWS - answered} not sent · "
+    )
+    assert out.llm.errors.empty
+
+
+def test_the_brake_is_named_while_it_holds(luna: str, sim: Simulator) -> None:
+    notes: list[str] = []
+
+    def answers(request: SimRequest) -> str:
+        notes.append(run_of()[-1].course.note)
+        return "y" * 400
+
+    run_of = pllm.runs
+    sim.set(answers=answers, latency_s=0.25)
+
+    run = sized(FRAME.head(12), luna, max_cost_usd=0.0016, max_output_tokens=100)
+
+    assert run.progress().done == 12
+    held = [note for note in notes if note]
+    assert held
+    assert all(re.fullmatch(r"held by max_cost_usd: \$[\d.]+ reserved for \d+ calls?", note) for note in held)

@@ -6,21 +6,19 @@ connection it reset, whose reply it garbled, and whose client had left. `PLLM_CE
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import random
 from collections.abc import Callable
 from typing import Any, Literal
 
-import genai_prices
 import pandas as pd
 import pytest
-from genai_prices.data_snapshot import get_snapshot
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.run.jobs import office as offices
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from tests.contract.charges import charged
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, RESPONSES, Side, reach
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(rows failed|stopped at max_cost_usd)")
@@ -36,23 +34,6 @@ class Review(BaseModel):
     product: str
     mood: Literal["good", "bad"]
     score: int = Field(ge=1, le=5)
-
-
-def charged(sim: Simulator, *models: str) -> float:
-    """US dollars that the simulator's providers could charge for *models*, all where none is named."""
-    total = 0.0
-    for name, (read, cached, written, output) in sim.stats().charged.items():
-        provider, _, rest = name.partition("/")
-        model, _, batch = rest.partition(" ")
-        if models and model not in models:
-            continue
-        _, info = get_snapshot().find_provider_model(model, None, provider, None)
-        prices = info.get_prices(dt.datetime.now(dt.UTC), {"processing": "batch"} if batch else None)
-        usage = genai_prices.Usage(
-            input_tokens=read, cache_read_tokens=cached, cache_write_tokens=written, output_tokens=output
-        )
-        total += float(prices.calc_price(usage)["total_price"])
-    return total
 
 
 def add(a: int, b: int) -> int:

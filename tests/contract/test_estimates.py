@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -70,3 +70,11 @@ def test_a_row_rejected_alone_goes_into_no_pack(luna: str, sim: Simulator) -> No
     told = frame.llm.estimate(bool, "{text}", model=luna, pack=3)
 
     assert (told.rejected, told.calls) == (1, 1)
+
+
+def test_a_bounded_type_is_estimated_by_its_bound(luna: str) -> None:
+    told = words(*"abcdefghij").llm.estimate(Literal["positive", "negative"], "{text}", model=luna)
+
+    assert told.output_tokens == 10 * 5  # {"value":"positive"}
+    assert told.bounded
+    assert "as many as the type allows" in repr(told)

@@ -143,7 +143,7 @@ def test_nothing_is_resubmitted_or_hurried_unless_somebody_says_yes(luna: str, s
     with pytest.raises(NotConfirmedError, match=r"^Not confirmed. Nothing was sent.$"):
         pllm.jobs().resubmit(job.id, confirm=lambda question: bool(asked.append(question)))
 
-    assert asked == [f"Submit 10 of the 20 lines of batch job {job.id[:8]} again to {luna}, for about $0.0004?"]
+    assert asked == [f"Submit 10 of the 20 lines of batch job {job.id[:8]} again to {luna}, for about $0.00042?"]
     assert sim.stats().batch_jobs == 1
     other = pending(luna, sim, 30)
     with pytest.raises(NotConfirmedError, match=r"^20 of the 20 lines .* would have been sent live for about \$0.00"):

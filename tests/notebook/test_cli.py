@@ -102,7 +102,7 @@ def test_jobs_are_listed_fetched_and_resubmitted(
     sim.set(batch_line_error=0)
     assert pllm("jobs", "resubmit", job, "--yes")[:1] == (0,)
     assert pllm("jobs", "hurry", pllm("jobs")[1].splitlines()[1].split()[0], "--yes")[:2] == (
-        0, "1 lines were answered live ($0.0000).\n",
+        0, "1 line was answered live ($0.0000048).\n",
     )  # fmt: skip
     assert sim.stats().requests == 1
 
@@ -117,7 +117,7 @@ def test_a_fetch_that_lacks_a_key_exits_with_1(pllm: Command, sim: Simulator, mo
 
     code, out, err = pllm("jobs", "fetch")
 
-    assert (code, err) == (1, "pllm: 1 open jobs cannot be reached from here; their messages say why.\n")
+    assert (code, err) == (1, "pllm: 1 open job cannot be reached from here: the table's messages say why.\n")
     assert "It needs OPENAI_API_KEY, which is not set here." in out
 
 

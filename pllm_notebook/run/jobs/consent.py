@@ -9,6 +9,7 @@ from pllm_notebook.prices import Rate
 from pllm_notebook.records import Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
 from pllm_notebook.run.jobs.confirm import ask_person
+from pllm_notebook.wording import money
 
 __all__ = ["Confirm", "about_usd", "agree", "dollars"]
 
@@ -46,4 +47,4 @@ def about_usd(rate: Rate | None, calls: int, size: int) -> float | None:
 
 def dollars(amount_usd: float | None) -> str:
     """Write a sum in US dollars; words for None."""
-    return "an unknown price" if amount_usd is None else f"about ${amount_usd:,.4f}"
+    return "an unknown price" if amount_usd is None else f"about {money(amount_usd)}"

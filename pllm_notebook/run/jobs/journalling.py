@@ -12,7 +12,7 @@ from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchDesk
 from pllm_notebook.providers import Target
 from pllm_notebook.records import Usage
-from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
+from pllm_notebook.run.ask import BYTES_PER_TOKEN
 
 __all__ = ["Journalling"]
 
@@ -67,7 +67,7 @@ class Journalling:
     def _outgoing(self, desk: BatchDesk, jobs: Iterator[Job]) -> Iterator[Outgoing]:
         for job in jobs:
             content = job.content()
-            usage = Usage(len(content) // BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS)
+            usage = Usage(len(content) // BYTES_PER_TOKEN, round(job.answer_tokens))
             estimate = None if self._rate is None else self._rate.cost_usd(usage)
             yield Outgoing(
                 job.key, desk.line(custom_id(job.key), content), job.wire_limit or job.output_limit, estimate

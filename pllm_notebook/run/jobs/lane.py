@@ -26,7 +26,7 @@ from pllm_notebook.providers import Target
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.run.jobs.aboard import Cohort, Flight, cut_short
 from pllm_notebook.run.jobs.journalling import Journalling
-from pllm_notebook.run.spans import span
+from pllm_notebook.wording import span
 
 __all__ = ["BatchLane"]
 

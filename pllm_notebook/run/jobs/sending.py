@@ -29,6 +29,7 @@ from pllm_notebook.run.limits import KeptLimits
 from pllm_notebook.run.refused import Streak
 from pllm_notebook.settings import Options
 from pllm_notebook.store import DiskStore
+from pllm_notebook.wording import counted, money
 
 __all__ = ["Hurried", "Sending", "live_rate"]
 
@@ -55,11 +56,10 @@ class Hurried:
     cost_usd: float | None
 
     def __repr__(self) -> str:
-        cost = "cost unknown" if self.cost_usd is None else f"${self.cost_usd:,.4f}"
-        parts = [f"{self.answered:,} lines were answered live ({cost})"]
+        parts = [f"{counted(self.answered, 'line', 'was')} answered live ({money(self.cost_usd)})"]
         parts += [f"{self.batch_first:,} by the batch before they were sent"] if self.batch_first else []
         parts += [f"{count:,} failed ({kind}) and stay with the batch" for kind, count in self.failed.items()]
-        parts += [f"{self.left:,} were not sent"] if self.left else []
+        parts += [f"{self.left:,} {'was' if self.left == 1 else 'were'} not sent"] if self.left else []
         return "; ".join(parts) + "."
 
 
