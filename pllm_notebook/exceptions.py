@@ -228,8 +228,9 @@ class StoppedError(PllmError):
     def __init__(self, message: str, *, kept: int, total: int) -> None:
         self.kept = kept
         self.total = total
+        ended = message.rstrip().endswith((".", "!", "?", ":", "…", ")"))
         super().__init__(
-            f"{message} {kept:,} of {total:,} rows are answered and kept: "
+            f"{message}{'' if ended else '.'} {kept:,} of {total:,} rows are answered and kept: "
             f"pllm.runs()[-1].to_frame() shows them, and running the cell again goes on from there."
         )
 

@@ -57,6 +57,8 @@ _NO_KEY = re.compile(
     r"(api[ _-]?key|token)\b[^.]{0,40}\b(not valid|invalid|expired)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE
 )
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
+_PAGE = re.compile(r"\s{0,100}<(!doctype html|html|head|body)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^<>]{0,100}>([^<]{0,200})", re.IGNORECASE)
 # Of a time or a number in a header; a longer one says nothing.
 _LONGEST_WORD = 64
 # Of a message before keys are taken out of it; a failure keeps half of that.
@@ -82,7 +84,7 @@ def failure(
         kind = _kind_of(raw.status, message or text)
     return Failure(
         kind=kind,
-        message=without_controls(redacted(message[:_MOST_MESSAGE])).strip() or f"HTTP {raw.status}: {text}",
+        message=without_controls(redacted(message[:_MOST_MESSAGE])).strip() or f"HTTP {raw.status}: {page_words(text)}",
         status=raw.status,
         raw=text,
         request_id=request_id,
@@ -117,6 +119,15 @@ def _redirected(raw: RawReply) -> str:
 def unexplained(raw: RawReply) -> Failure:
     """Build the failure for a response of which nothing but its status can be read."""
     return failure(RawReply(raw.status, {}, raw.body), "")
+
+
+def page_words(text: str) -> str:
+    """Return the title of a web page in place of the page; any other text as it is."""
+    if not _PAGE.match(text):
+        return text
+    title = _TITLE.search(text)
+    words = " ".join(title[1].split()) if title else ""
+    return f"a web page, titled {words!r}" if words else "a web page"
 
 
 def beginning(raw: RawReply) -> str:

@@ -125,3 +125,15 @@ def test_a_key_that_a_provider_quotes_is_blanked_out() -> None:
     assert failure.message == "Incorrect API key provided: sk-… Or AIza…"
     assert "abc123" not in failure.raw
     assert "SyA123" not in failure.raw
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"<html><title>502  Bad\nGateway</title><p>long", "HTTP 502: a web page, titled '502 Bad Gateway'"),
+        (b"<!DOCTYPE html><p>no title", "HTTP 502: a web page"),
+        (b"upstream gone", "HTTP 502: upstream gone"),
+    ],
+)
+def test_a_web_page_in_place_of_a_refusal_is_told_by_its_title(body: bytes, told: str) -> None:
+    assert refusals.failure(RawReply(502, {}, body), "").message == told
