@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 __all__ = ["Caller", "caller"]
 
 _PACKAGE = __name__.partition(".")[0]
+# What drives a coroutine or a thread is nobody's line.
+_DRIVERS = frozenset({_PACKAGE, "asyncio", "concurrent", "threading"})
 
 
 class Caller(NamedTuple):
@@ -38,11 +40,7 @@ def caller() -> Caller:
     stack has only the loop's or the thread's own lines, and no count of levels finds the caller's.
     """
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _DRIVERS:
         frame = frame.f_back
     registry = frame.f_globals.setdefault("__warningregistry__", {})
     return Caller(frame.f_code.co_filename, frame.f_lineno, str(frame.f_globals.get("__name__", "")), registry)
-
-
-def _is_ours(module: str) -> bool:
-    return module == _PACKAGE or module.startswith(f"{_PACKAGE}.")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from pllm_notebook.callers import caller
 from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError
@@ -154,6 +155,7 @@ async def process_api_requests_from_file(
         OSError: Where a file cannot be read or written.
         RunInterrupted: When the display's Stop was pressed.
     """
+    called_by = caller()
     run = await _prepared(one_of(config=config, api_cfg=api_cfg))
     run.begin()
     try:
@@ -166,7 +168,7 @@ async def process_api_requests_from_file(
         while not run.done and loop.time() < end:
             await asyncio.sleep(_LOOK_S)
         raise
-    return run.result()
+    return run.result(called_by)
 
 
 def process_api_requests_from_file_sync(
@@ -177,12 +179,13 @@ def process_api_requests_from_file_sync(
     Raises:
         KeyboardInterrupt: After an interrupt, which keeps all that has arrived.
     """
+    called_by = caller()
     asked: OAIApiFromFileConfig = one_of(config=config, api_cfg=api_cfg)
     engine(current().loop)
     run = asked.prepared()
     run.begin()
     run.wait()
-    return run.result()
+    return run.result(called_by)
 
 
 async def _prepared(config: OAIApiFromFileConfig) -> FileRun:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from pllm_notebook.callers import Caller, caller
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.prompt_lists.asking import asked_of, listed
@@ -127,12 +127,13 @@ class ParallelAIUtilities:
             RunInterrupted: When the run was stopped, by a button or from elsewhere.
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
         """
+        called_by = caller()
         rows, run = self._rows(listed(prompts)), None
         try:
             run = rows.start()
             if run is not None:
                 await run.until_ended()
-            return _concluded(rows, run)
+            return _concluded(rows, run, called_by)
         except Exception as error:
             sequence = self._sequence(rows, run, error)
         await sequence.until_ended()
@@ -157,12 +158,13 @@ class ParallelAIUtilities:
 
         An interrupt cancels the run and raises KeyboardInterrupt; what has been answered is kept.
         """
+        called_by = caller()
         rows, run = self._rows(listed(prompts)), None
         try:
             run = rows.start()
             if run is not None:
                 run.wait()
-            return _concluded(rows, run)
+            return _concluded(rows, run, called_by)
         except Exception as error:
             sequence = self._sequence(rows, run, error)
         sequence.wait()
@@ -188,14 +190,12 @@ class ParallelAIUtilities:
         return OneByOne(rows.parts, rows.total, rows.store, run)
 
 
-def _concluded(rows: PromptRows, run: Run | None) -> list[LLMOutput]:
+def _concluded(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLMOutput]:
     """Give the outputs of a run that has ended, or raise what ended it."""
     if run is not None and (run.course.error is not None or run.state == "cancelled"):
         run.result()  # raises
     if run is not None and run.course.unsaved:
-        warnings.warn(
-            f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.", stacklevel=3
-        )
+        called_by.warn(f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.")
     return rows.assemble(run)
 
 

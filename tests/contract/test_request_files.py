@@ -343,8 +343,9 @@ def test_what_the_money_does_not_reach_is_for_the_next_time(files: Files, sim: S
     assert free.cost_usd is not None
     config = files(lines, max_cost_usd=free.cost_usd / 2)
 
-    with pytest.warns(UserWarning, match="have no result, because of max_cost_usd"):
+    with pytest.warns(UserWarning, match="have no result, because of max_cost_usd") as warned:
         first = process_api_requests_from_file_sync(config)
+    assert warned[0].filename == __file__
     second = process_api_requests_from_file_sync(config.model_copy(update={"max_cost_usd": None}))
 
     assert first.cost_usd is not None
