@@ -63,7 +63,7 @@ def _digits(node: Mapping[str, Any]) -> int | None:
 def _array(node: Mapping[str, Any], defs: Mapping[str, Any], above: tuple[str, ...]) -> int | None:
     most = node.get("maxItems")
     item = _longest(node.get("items"), defs, above)
-    return None if most is None or item is None else 2 + most * (item + 1)
+    return None if most is None or item is None else max(2, 1 + most * (item + 1))
 
 
 def _object(node: Mapping[str, Any], defs: Mapping[str, Any], above: tuple[str, ...]) -> int | None:
@@ -71,8 +71,8 @@ def _object(node: Mapping[str, Any], defs: Mapping[str, Any], above: tuple[str, 
     if not properties or node.get("additionalProperties") not in (None, False):
         return None
     inside = _sum_or_none([_longest(one, defs, above) for one in properties.values()], sum)
-    # Each name in quotes, a colon and a comma.
-    return None if inside is None else 2 + inside + sum(len(orjson.dumps(name)) + 2 for name in properties)
+    # Each name in quotes, a colon, and a comma after all but the last.
+    return None if inside is None else 1 + inside + sum(len(orjson.dumps(name)) + 2 for name in properties)
 
 
 def _sum_or_none(lengths: list[int | None], join: Any) -> int | None:
