@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import sys
 import threading
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, RunInterrupted, interrupted
 from pllm_notebook.protocols import Sink, Store
-from pllm_notebook.records import Failure, FailureKind, Progress
+from pllm_notebook.records import FailureKind, Progress
 from pllm_notebook.run.ask import Ask, simulate
+from pllm_notebook.run.callers import callers_level
 from pllm_notebook.run.collector import collector
 from pllm_notebook.run.course import Course, State
 from pllm_notebook.run.explain import Explanation, explain
 from pllm_notebook.run.failed import RunStore
 from pllm_notebook.run.outcomes import Ledger
 from pllm_notebook.run.recorder import Recorder
+from pllm_notebook.run.row_source import Evaluable, Rows
+from pllm_notebook.run.weakly import weakly
 from pllm_notebook.sinks import Display
 from pllm_notebook.wording import counted, money, stopped_by_ceiling
 
@@ -37,42 +37,6 @@ _REDRAW_S = 0.1
 _WAKE_S = 0.1
 # How long an awaiting caller that was cancelled waits for what has arrived to be put away.
 _GRACE_S = 10.0
-
-
-class Rows(Protocol):
-    """What a run asks about, and the shape its answers take."""
-
-    @property
-    def label(self) -> str:
-        """A few words for the display."""
-
-    @property
-    def total(self) -> int:
-        """Number of rows."""
-
-    @property
-    def source(self) -> str:
-        """The template that all rows share, as written; "" where there is none. Only packs read it."""
-
-    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
-
-    def items(self, rows: range) -> Sequence[bytes]:
-        """Give what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
-
-    def assemble(self, run: Run) -> Any:
-        """Give the answers in the caller's own shape, with nothing where there is no answer yet."""
-
-    def errors(self, run: Run) -> Any:
-        """Give the failures as a table."""
-
-
-@runtime_checkable
-class Evaluable(Protocol):
-    """Rows that can have labels beside them."""
-
-    def evaluate(self, run: Run, against: Any, field: str | None) -> Any:
-        """Compare a field of the answers with labels."""
 
 
 Conduct = Callable[[Store | None, Callable[[], None]], Course]
@@ -117,7 +81,7 @@ class Run:
         kept = None if self._store is None else RunStore(self._store, self.id, rows.label, rows)
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `collector` makes rare. While it goes, the engine holds it.
-        self.course = conduct(kept, _weak(self._over))
+        self.course = conduct(kept, weakly(self._over))
         self._ended = threading.Event()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
         self._handed = threading.Event()
@@ -314,7 +278,7 @@ class Run:
         try:
             try:
                 # Here, on the caller's thread: a kernel puts output into the cell that is running there.
-                self._display.open(self.progress(), _weak(self.cancel))
+                self._display.open(self.progress(), weakly(self.cancel))
             finally:
                 self._loop.call(self._begin)
         except BaseException:
@@ -339,7 +303,7 @@ class Run:
         try:
             self.course.again(kinds)
             if not self.done():
-                self._display.open(self.progress(), _weak(self.cancel))
+                self._display.open(self.progress(), weakly(self.cancel))
                 self._tick()
         except Exception as error:
             self.course.fail(error)
@@ -355,7 +319,7 @@ class Run:
     def _over(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        again = _weak(self.retry) if not self.course.broken and self.course.retryable(None) else None
+        again = weakly(self.retry) if not self.course.broken and self.course.retryable(None) else None
         try:
             self._display.close(self.progress(), again)
         finally:  # whatever can be shown, whoever waits is told
@@ -391,7 +355,7 @@ class Run:
             told = "The cache cannot be written, so these answers are in this result alone: keep it."
             news.append(f"incomplete: {course.unsaved:,} unsaved. {told}")
         for line in (*news, *course.warnings):
-            warnings.warn(line, stacklevel=_callers_level())
+            warnings.warn(line, stacklevel=callers_level())
         return self.to_frame()
 
     async def _wait_here(self) -> Any:
@@ -431,17 +395,6 @@ class Run:
             raise
 
 
-def _weak(method: Callable[[], Any]) -> Callable[[], Any]:
-    """Return what calls a run's *method* for as long as somebody holds the run, and does nothing after that."""
-    held = weakref.WeakMethod(method)
-
-    def call() -> Any:
-        found = held()
-        return None if found is None else found()
-
-    return call
-
-
 def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
     def end() -> None:
         if not ended.done():
@@ -449,11 +402,3 @@ def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
 
     if not loop.is_closed():
         loop.call_soon_threadsafe(end)
-
-
-def _callers_level() -> int:
-    """Count the frames up to the caller's own line, which a warning should name."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pllm_notebook"):
-        frame, level = frame.f_back, level + 1
-    return level
