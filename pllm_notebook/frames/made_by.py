@@ -134,16 +134,20 @@ def made_by(frame: pd.DataFrame) -> MadeBy:
     rows = [source.rows_of(frame) for source in tried]
     same = [_all_same(frame, source, at) for source, at in zip(tried, rows, strict=True)]
     found = MadeBy([], np.full(len(frame), -1), np.full(len(frame), -1), np.zeros(len(frame), dtype=bool))
-    # First the rows whose values are the run's too; then, of runs that have such, those whose values were changed.
-    for wholly in (True, False):
-        for source, at, equal in zip(tried, rows, same, strict=True):
-            taken = (found.source < 0) & (equal if wholly else at >= 0)
-            if not taken.any() or not (wholly or equal.any()):
+    # Of runs with the same columns, the newest first: the rows whose values are a run's too, then, of runs that have
+    # such, those whose values were changed. Only what is left is looked for among runs with other columns.
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for at, source in enumerate(tried):
+        alike.setdefault(tuple(column.name for column in source.made), []).append(at)
+    for group, wholly in itertools.product(alike.values(), (True, False)):
+        for at in group:
+            taken = (found.source < 0) & (same[at] if wholly else rows[at] >= 0)
+            if not taken.any() or not same[at].any():
                 continue
-            if source not in found.sources:
-                found.sources.append(source)
-            found.source[taken] = found.sources.index(source)
-            found.row[taken] = at[taken]
+            if tried[at] not in found.sources:
+                found.sources.append(tried[at])
+            found.source[taken] = found.sources.index(tried[at])
+            found.row[taken] = rows[at][taken]
             found.changed[taken] = not wholly
     if not found.sources:
         raise PllmError(

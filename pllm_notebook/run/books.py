@@ -63,7 +63,7 @@ class Books:
 
     def release(self) -> None:
         """Let go of whoever hears of what is recorded (see `Endable.release`)."""
-        self._listener, self._failed = None, _nothing
+        self._listener, self._failed, self._ended = None, _nothing, None
 
     def plan(self, chunk: Chunk) -> None:
         """Count the rows of a chunk, before what the store had for them is recorded."""
