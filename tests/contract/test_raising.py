@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import RowError
@@ -18,6 +18,15 @@ ROWS = [f"row {n}" for n in range(8)]
 
 class Fact(BaseModel):
     name: str
+
+
+class Checked(Fact):
+    @field_validator("name")
+    @classmethod
+    def _right(cls, name: str) -> str:
+        if name == "wrong":
+            raise ValueError("wrong")
+        return name
 
 
 def good(request: SimRequest) -> Any:
@@ -72,11 +81,11 @@ def test_sync_raises_at_the_first_failure_and_sends_no_more(
 
 def test_sync_repairs_a_row_before_it_goes_on(luna: str, sim: Simulator) -> None:
     def answer(request: SimRequest) -> Any:
-        return {"name": 1} if len(request.messages) == 1 and request.prompt == "row 1" else good(request)
+        return {"name": "wrong"} if len(request.messages) == 1 and request.prompt == "row 1" else good(request)
 
     sim.set(answers=answer)
 
-    out = words(*ROWS[:3]).llm.parse(Fact, "{text}", model=luna, mode="sync")
+    out = words(*ROWS[:3]).llm.parse(Checked, "{text}", model=luna, mode="sync")
 
     assert out["name"].tolist() == ROWS[:3]
     assert [len(request["body"]["messages"]) for request in sim.requests()] == [1, 1, 3, 1]
