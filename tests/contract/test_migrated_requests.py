@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 from pydantic import BaseModel, Field
@@ -210,7 +210,7 @@ def test_a_cache_that_cannot_be_opened_is_one_too(mini: str, tmp_path: Path) -> 
     ],
 )
 def test_an_error_of_openais_client_has_an_equal(status: int, foreign: Any, ours: type[pllm.APIError]) -> None:
-    response = httpx.Response(status, request=httpx.Request("POST", "http://localhost"))
+    response = httpx2.Response(status, request=httpx2.Request("POST", "http://localhost"))
 
     made = pllm.handle_openai_error(foreign("told", response=response, body=None))
 
@@ -218,7 +218,7 @@ def test_an_error_of_openais_client_has_an_equal(status: int, foreign: Any, ours
     assert isinstance(made, pllm.APIError)
     assert (made.message, made.status_code) == ("told", status)
     assert pllm.is_retryable_error(made) is (status >= 429)
-    timeout = pllm.handle_openai_error(openai.APITimeoutError(httpx.Request("POST", "http://localhost")))
+    timeout = pllm.handle_openai_error(openai.APITimeoutError(httpx2.Request("POST", "http://localhost")))
     assert type(timeout) is pllm.TimeoutError
     assert type(pllm.handle_openai_error(KeyError("x"))) is pllm.ProcessingError
 
