@@ -24,6 +24,9 @@ __all__ = ["Machine"]
 _log = logging.getLogger("pllm_notebook.batch")
 
 
+_GONE = frozenset({404, 410})
+
+
 class Machine:
     """The steps of the jobs of one journal. Whoever calls holds the job's lease, as *owner*.
 
@@ -152,7 +155,13 @@ class Machine:
                 # An earlier attempt may have been made after all: it was paid for, so take it in as well.
                 for twin in (await self._search(job, desk)).ours:
                     await self._run(self._journal.created, job.id, twin)
-        except (BatchRefused, TransportFault) as fault:
+        except BatchRefused as refused:
+            gone = (
+                f" The provider has no such job. Where it stays so, abandon({job.id[:8]!r}) gives the job up, and its "
+                f"rows can be asked again."
+            )
+            return await self._note(job, refused.message + (gone if refused.status in _GONE else ""))
+        except TransportFault as fault:
             return await self._note(job, fault.message)
         await self._run(self._journal.spool.compress, job.id)
         seen: dict[str, Any] = {"remote_succeeded": remote.succeeded, "remote_failed": remote.failed}

@@ -5,6 +5,7 @@ from pllm_notebook.engine.engine import Engine, engine, shutdown
 from pllm_notebook.engine.feed import Feed, Job, Landing
 from pllm_notebook.engine.lane import Lane
 from pllm_notebook.engine.limiter import Known, Limiter
+from pllm_notebook.engine.patience import Patience
 
 __all__ = [
     "AccountCeiling",
@@ -16,6 +17,7 @@ __all__ = [
     "Landing",
     "Lane",
     "Limiter",
+    "Patience",
     "engine",
     "shutdown",
 ]

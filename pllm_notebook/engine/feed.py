@@ -7,11 +7,15 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.engine.ceiling import Ceiling
+from pllm_notebook.engine.patience import Patience
 from pllm_notebook.engine.stragglers import Latencies
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
+
+if TYPE_CHECKING:
+    from pllm_notebook.engine.lane import Lane
 
 __all__ = ["Exchange", "Feed", "Job", "Landing"]
 
@@ -59,6 +63,8 @@ class Job:
         landed_then: Replies that the lane had had by then.
         hedged: Whether it was sent a second time while the first request was still out.
         last: How it came down the last time, None before it was to be sent again.
+        failed_first: When it first failed, and how many replies its lane had had by then; None before, and where
+            nobody's patience is bounded.
     """
 
     key: str
@@ -79,6 +85,7 @@ class Job:
     wire_limit: int | None = None
     hedged: bool = False
     last: Landing | None = None
+    failed_first: tuple[float, int] | None = None
 
     def failed(self, kind: FailureKind, now: float, landed: int) -> None:
         """Count a request of this call that failed, at a lane that has had *landed* replies."""
@@ -126,6 +133,7 @@ class Feed:
             send and has put by the money. None: stragglers are waited for.
         hedges: Times a straggler was sent a second time.
         latencies: Of this run's replies; kept only where there is a `spare`.
+        patience: The caller's own bounds for each call, None for the engine's.
         whole: Asked by a lane that gathers calls: whether the run has no more to give until some have landed.
     """
 
@@ -145,6 +153,7 @@ class Feed:
     hedges: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     whole: Callable[[], bool] | None = None
+    patience: Patience | None = None
     _ready: deque[Job] = field(default_factory=deque)
     _later: list[tuple[float, int, Job]] = field(default_factory=list)
     _order: Any = field(default_factory=itertools.count)
@@ -164,6 +173,15 @@ class Feed:
     def again(self, job: Job, due: float) -> None:
         """Put *job* back, to be sent not before *due*."""
         heapq.heappush(self._later, (due, next(self._order), job))
+
+    def gives_up(self, job: Job, now: float, delay_s: float, lane: Lane) -> bool:
+        """Tell whether a call that could be tried again is not, by the caller's own bounds (see `Patience`)."""
+        bounds = self.patience
+        if bounds is None:
+            return False
+        # A pause of the whole account holds it back too.
+        wait_s = max(delay_s, lane.limiter.wait_s(now, job.tokens))
+        return bounds.is_over(job, now=now, delay_s=wait_s, landed=lane.landed, max_retries=self.max_retries)
 
     def first(self, job: Job) -> None:
         """Put *job* back at the front."""

@@ -384,7 +384,7 @@ class Lane:
                 refused_for_s=now - job.refused_since if job.refusals else 0.0,
                 others_pass=self.landed > job.landed_then,
             )
-            if delay is not None and not feed.closed:
+            if delay is not None and not feed.closed and not feed.gives_up(job, now, delay, self):
                 feed.retries += 1
                 logger.info("%s: %s, again in %.2f s", self.name, result.kind, delay)
                 job.last = Landing(result, exchange.raw, job.sent, latency, job.maybe_paid)

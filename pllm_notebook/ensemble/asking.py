@@ -9,6 +9,7 @@ from typing import Any
 
 from pllm_notebook.callers import Caller
 from pllm_notebook.credentials import Key
+from pllm_notebook.engine import Patience
 from pllm_notebook.ensemble.completions import OneRequest
 from pllm_notebook.ensemble.config import FrameworkConfig
 from pllm_notebook.ensemble.decisions import Plan
@@ -126,6 +127,10 @@ def request_for(
         called_by=caller,
     )
     store = None if options.cache == "off" else store_for(options)
+    # One request of a person's own keeps its own numbers: the engine's patience is for long runs.
+    patience = Patience(whole_s=options.timeout_s * (options.max_retries + 1))
+    for ask in (*(member.ask for member in plan.members), *(() if plan.further is None else (plan.further,))):
+        ask.patience = patience
     return plan, OneRequest(asked.prompt, "text" if output is None else output.name, keys.values(), store)
 
 

@@ -32,8 +32,9 @@ class FrameworkConfig:
     Attributes:
         num_processors: Answers to each request, all asked for at once.
         timeout: Seconds that one call may take.
-        max_retries: Times a call that failed in a way that can pass is sent again. A rate limit is waited for
-            without counting, unless this is 0.
+        max_retries: Times a call that failed in a way that can pass is sent again. A refusal by a rate
+            limit counts while the provider lets no other call through; a call is tried for no longer than
+            timeout * (max_retries + 1) seconds after its first failure.
         decision_maker_model: Who decides where the answers differ. None for the cheap current model of the
             provider of the first processor, or that processor's own model where the provider has no such.
         decision_maker_temperature: Of that call; sent only to a model that takes one.

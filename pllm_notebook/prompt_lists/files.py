@@ -61,7 +61,8 @@ class OAIApiFromFileConfig(BaseModel):
         max_requests_per_minute: A ceiling of your own, for all models of one provider together. None to find out by
             itself what the provider allows.
         max_tokens_per_minute: The same, of input and output together.
-        max_attempts: Times that a line is sent before its error is its result.
+        max_attempts: Times that a line is sent before its error is its result; refusals by a rate limit count while
+            the provider lets no other line through.
         max_cost_usd: Ceiling for the whole file, in US dollars; what it leaves unsent has no result, and is for the
             next time.
         cache: As for `df.llm.parse`: "use", "refresh", "only", "off".

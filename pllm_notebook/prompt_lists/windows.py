@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from pllm_notebook.conversation import Body, Dialogue, Prompt, Turn
-from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine import Ceiling, Patience
 from pllm_notebook.prompt_lists.addresses import body_for
 from pllm_notebook.prompt_lists.groups import Group
 from pllm_notebook.prompt_lists.index import Index
@@ -169,6 +169,7 @@ class WindowMaker:
         target = group.target
         given = {"model": target.label, "max_output_tokens": group.output_limit}
         ask = Ask(target, options_for(self._options | given), None, None, calls=True)
+        ask.patience = Patience()
         if self._rates != (None, None):
             account = target.provider, target.account
             ask.ceiling = self._ceilings.setdefault(account, Ceiling(*self._rates))

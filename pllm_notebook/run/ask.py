@@ -13,7 +13,7 @@ import orjson
 
 from pllm_notebook.conversation import Body, Dialogue, Prompt, Request, Turn
 from pllm_notebook.credentials import Key
-from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine import Ceiling, Patience
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import Target, resolve
@@ -23,7 +23,7 @@ from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.allowance import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS, Allowance, thinking_tokens
 from pllm_notebook.run.dress import Dress, sent
-from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of
+from pllm_notebook.run.keys import HOLE, KeyMaker, Parts, key_of, simulated_salt
 from pllm_notebook.run.lead import Lead
 from pllm_notebook.run.offered import toolbox_for
 from pllm_notebook.run.shown_media import Shown, spare_of
@@ -112,7 +112,7 @@ class Ask:
         self.sample = sample
         self._history = history
         self.options = options
-        self._salt = options.salt + _simulated_salt(target)
+        self._salt = options.salt + (simulated_salt() if target.simulated else "")
         self.output = output
         self.system = system
         self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
@@ -146,6 +146,7 @@ class Ask:
             self._shared_keys = KeyMaker(target.provider, target.path, self._intended, self._salt, sample, k)
         self.shared = True
         self.ceiling: Ceiling | None = None
+        self.patience: Patience | None = None
         # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
         self._dressed: dict[int | None, Dress] = {}
         self._bodies = False
@@ -366,16 +367,6 @@ def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Targe
         keys=keys or {},
         simulator=lambda wire: simulate().base_url(wire),
     )
-
-
-def _simulated_salt(target: Target) -> str:
-    """Return what a simulator with settings of its own adds to a call's salt: it answers otherwise than another."""
-    if not target.simulated or not current().sim:
-        return ""
-    from pllm_notebook.sim.identity import identity
-
-    told = identity(current().sim)
-    return f"\0sim {told}" if told else ""
 
 
 def simulate() -> Simulator:

@@ -18,8 +18,9 @@ from typing import Any
 import orjson
 
 from pllm_notebook.run.allowance import OUTPUT_LIMIT
+from pllm_notebook.settings import current
 
-__all__ = ["HOLE", "KEY_VERSION", "OUTPUT_LIMIT", "KeyMaker", "Parts", "key_of"]
+__all__ = ["HOLE", "KEY_VERSION", "OUTPUT_LIMIT", "KeyMaker", "Parts", "key_of", "simulated_salt"]
 
 KEY_VERSION = 1
 
@@ -103,6 +104,17 @@ def key_of(
 ) -> str:
     """Give the key of one whole body; equal to what `KeyMaker` gives for it."""
     return _written(hashlib.sha256(orjson.dumps(_envelope(provider, path, body, salt, sample, pack))).digest())
+
+
+def simulated_salt() -> str:
+    """Return what a simulator with settings of its own adds to a call's salt: it answers otherwise than another."""
+    chosen = current().sim
+    if not chosen:
+        return ""
+    from pllm_notebook.sim.identity import identity
+
+    told = identity(chosen)
+    return f"\0sim {told}" if told else ""
 
 
 def _envelope(

@@ -223,6 +223,7 @@ class Tender:
             answered=self._answered_between,
             spare=self._spare if options.hedge and not self._batch else None,
             whole=self._whole,
+            patience=self._ask.patience,
         )
         feed.keep(*self._ceilings)
         return feed

@@ -243,6 +243,13 @@ def test_an_abandoned_job_frees_its_rows(driver: Driver, journal: Journal, provi
     assert journal.pending(["a"]) == {}
 
 
+def test_a_job_whose_account_is_gone_can_be_abandoned_before_it_was_sent(driver: Driver, journal: Journal) -> None:
+    job = planned(journal, "a")
+
+    assert asyncio.run(driver.abandon(job.id, reachable=False)).state is State.ABANDONED
+    assert journal.pending(["a"]) == {}
+
+
 def test_a_job_that_another_kernel_moves_is_left_alone(
     driver: Driver, journal: Journal, provider: Provider, clock: Clock
 ) -> None:
