@@ -437,16 +437,3 @@ def download(side: Side, sim: Simulator, job: Job, folder: Path) -> Path:
             with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
                 target.write(answer.read())
     return path
-
-
-def test_a_job_that_its_provider_no_longer_has_is_told_with_the_way_out(hosted: Side, sim: Simulator) -> None:
-    sim.set(batch_s=3600)
-    rows(5).llm.submit(bool, "Is {text} good?", model=hosted.model, mode="batch", confirm=False, wait=False).wait()
-    (job,) = pllm.jobs()
-    sim.reset()  # as when the simulator has ended with its process
-
-    (lost,) = pllm.jobs().refresh()
-    (given_up,) = pllm.jobs().abandon(job.id)
-
-    assert f"abandon('{job.id[:8]}')" in lost.message
-    assert given_up.state == "abandoned"
