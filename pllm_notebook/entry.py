@@ -53,8 +53,21 @@ class Entry:
         latency_s: float,
         attempts: int,
         created_at: float | None = None,
+        host: str = "",
     ) -> Entry:
-        """Pack a reply with what is known of the call that brought it; *asked* is the model as a person writes it."""
+        """Pack a reply with what is known of the call that brought it.
+
+        Args:
+            reply: As it was decoded.
+            raw: The response's body.
+            asked: The model as a person writes it.
+            output_limit: Tokens that the request let the answer have, None for no limit.
+            cost_usd: US dollars, None for unknown.
+            latency_s: Seconds of the request.
+            attempts: Requests that it took.
+            created_at: Seconds since the epoch, None for now.
+            host: That answered, where it is not the provider's own.
+        """
         usage = reply.usage
         meta: dict[str, Any] = {
             "usage": None
@@ -75,6 +88,8 @@ class Entry:
             "attempts": attempts,
             "created_at": time.time() if created_at is None else created_at,
         }
+        if host:
+            meta["host"] = host
         if reply.calls:
             meta["calls"] = [[call.id, call.name, call.arguments] for call in reply.calls]
         return cls(

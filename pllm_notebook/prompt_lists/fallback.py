@@ -242,6 +242,7 @@ class OneByOne:
             cost_usd=sent.cost_usd,
             latency_s=sent.latency_s,
             attempts=sent.attempts,
+            host=ask.target.host,
         )
         self._keep(key, entry)
         return entry

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-__all__ = ["is_own"]
+__all__ = ["PROVIDERS", "foreign_host", "is_own"]
+
+PROVIDERS = frozenset({"openai", "anthropic", "google"})
 
 _OWN = {
     "openai": ("openai.com", "openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
@@ -36,3 +38,14 @@ def is_own(maker: str, address: str, client_names: Collection[str] = ()) -> bool
         return True
     host = urlsplit(address).hostname or ""
     return any(host == own or host.endswith(f".{own}") for own in _OWN[maker])
+
+
+def foreign_host(maker: str, address: str, client_names: Collection[str] = ()) -> str:
+    """Return the host of an address that is not the provider's own, without its port, which may change; "" for its own.
+
+    Args:
+        maker: Of the wire format: "openai", "anthropic" or "google".
+        address: The base address, "" for the provider's own.
+        client_names: Of a caller's client's class and of those it is made from.
+    """
+    return "" if is_own(maker, address, client_names) else urlsplit(address).hostname or ""

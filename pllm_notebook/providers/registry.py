@@ -12,7 +12,7 @@ from pllm_notebook.protocols import Transport
 from pllm_notebook.providers import models
 from pllm_notebook.providers.clients import address_of, class_names, fingerprint, has_batches, maker_of
 from pllm_notebook.providers.desks.opening import RequestForm, open_desk
-from pllm_notebook.providers.hosts import is_own
+from pllm_notebook.providers.hosts import foreign_host, is_own
 from pllm_notebook.providers.quirks import quirks_of
 from pllm_notebook.providers.target import Target
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, Dialect
@@ -120,6 +120,7 @@ def _hosted_target(provider: str, model: str, key: Key | None) -> Target:
         account=(key or Key("")).fingerprint(address),
         quirks=quirks_of(provider, address, model),
         ladder=not is_own(provider, address),
+        host=foreign_host(provider, address),
         price_provider=provider,
         price_model=model,
         keyless=keyless,
@@ -159,6 +160,7 @@ def _server_target(name: str, model: str, address: Address, key: Key | None) -> 
         quirks=quirks_of(name, address, model),
         ladder=True,
         address=address,
+        host=foreign_host("openai", address),
         package=_PACKAGES["openai"],
         desk=lambda: open_desk("openai", connect(), wire.path(model)),
         form=RequestForm("openai", wire.path(model)),
@@ -191,6 +193,7 @@ def _client_target(name: str, model: str, client: Any) -> Target:
         opener=str(id(client)),
         quirks=quirks_of(name, str(id(client)), model),
         ladder=not is_own(kind, address_of(client), class_names(client)),
+        host=foreign_host(kind, address_of(client), class_names(client)),
         price_provider=kind,
         price_model=model,
         desk=(lambda: open_desk(kind, connect(), wire.path(model))) if batches else None,

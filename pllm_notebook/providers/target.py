@@ -18,6 +18,7 @@ from pllm_notebook.exceptions import MissingKeyError, UsageError
 from pllm_notebook.protocols import BatchDesk, MalformedReply, Transport, Wire
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.desks.opening import RequestForm
+from pllm_notebook.providers.hosts import PROVIDERS
 from pllm_notebook.providers.models import refuses_sampling
 from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, askers, smallest_prefix_bytes
 from pllm_notebook.providers.quirks import Quirks
@@ -43,7 +44,7 @@ class Target:
     """One model at one address under one account.
 
     Attributes:
-        provider: The provider's or server's name, as it stands in every key.
+        provider: The provider's or server's name.
         label: The model as a person writes it.
         model: The model's name as the provider takes it.
         wire: Its wire format.
@@ -64,6 +65,7 @@ class Target:
         form: Of its batch API's request files; None where it has none.
         deskless: Why it has none, as a sentence for a person; "" where it has one.
         address: Of a server of the caller's own, "" for a provider's.
+        host: That answers in a provider's or a server's name, and is not the provider's own; "" for its own.
     """
 
     provider: str
@@ -86,6 +88,16 @@ class Target:
     form: RequestForm | None = None
     deskless: str = ""
     address: str = ""
+    host: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Whose answers these are, as it stands in every key.
+
+        A provider's name at another host is not the provider: a proxy, or a mock, must not answer for it later. A
+        server by name is the caller's own identity, wherever it is.
+        """
+        return f"{self.provider}@{self.host}" if self.host and self.provider in PROVIDERS else self.provider
 
     @property
     def lane(self) -> tuple[str, str, str]:

@@ -130,7 +130,7 @@ class Ask:
             sharing=sharing or 1,
             thinking=thinking_tokens(options.extra_body),
         )
-        self._keys = KeyMaker(target.provider, target.path, self._intended, self._salt, sample, sharing)
+        self._keys = KeyMaker(target.identity, target.path, self._intended, self._salt, sample, sharing)
         self.pack: int | None = None
         self.packed: Ask | None = None
         self._shared_keys = self._keys
@@ -143,7 +143,7 @@ class Ask:
             limit = options.max_output_tokens
             longer = replace(options, max_output_tokens=None if limit is None else k * (limit + _WRAPPING_TOKENS))
             self.packed = Ask(target, longer, packed(output), system, sample=sample, history=history, sharing=k)
-            self._shared_keys = KeyMaker(target.provider, target.path, self._intended, self._salt, sample, k)
+            self._shared_keys = KeyMaker(target.identity, target.path, self._intended, self._salt, sample, k)
         self.shared = True
         self.ceiling: Ceiling | None = None
         self.patience: Patience | None = None
@@ -330,7 +330,7 @@ class Ask:
 
     def _key(self, body: Mapping[str, Any]) -> str:
         target = self.target
-        return key_of(target.provider, target.path, body, self._salt, self.sample)
+        return key_of(target.identity, target.path, body, self._salt, self.sample)
 
     def _wired(self, body: Mapping[str, Any], limit: int | None = None, *, turns: bool = False) -> bytes:
         marks = self._marks

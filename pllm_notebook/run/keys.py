@@ -1,6 +1,7 @@
 """The key of a call: what determines its answer, and nothing else.
 
-sha256, base64url, over a version and canonical JSON of the provider's name, the logical endpoint,
+sha256, base64url, over a version and canonical JSON of the provider's name (with the host, where that is not the
+provider's own), the logical endpoint,
 the intended body less transport fields and less the output limit, the sample index, the salt, and how many
 rows share the call where they do: neighbours influence an answer.
 Fields are left out by a list of what cannot matter, so that one we have never heard of makes a
@@ -70,7 +71,7 @@ class KeyMaker:
     """Make the keys of one run's rows from a prefix that is hashed once.
 
     Args:
-        provider: As in `Target.provider`.
+        provider: As in `Target.identity`.
         path: As in `Target.path`.
         body: The intended body with `HOLE` for the row's text.
         salt: The caller's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -11,6 +12,7 @@ import orjson
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
+from pllm_notebook.providers import Target
 from pllm_notebook.records import Failure
 from pllm_notebook.run.arrivals import PromptLost
 from pllm_notebook.run.ask import Ask
@@ -24,6 +26,11 @@ __all__ = ["Chunk", "Planner", "Prompts", "WholePrompts"]
 # The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
 _FIRST_CHUNK = 256
 _CHUNK = 5_000
+
+# Servers of which a person has been warned: name, host of the answers, host of today.
+_told_of_hosts: set[tuple[str, str, str]] = set()
+
+logger = logging.getLogger("pllm_notebook")
 
 
 class Prompts(Protocol):
@@ -93,6 +100,7 @@ class Planner:
         self._store = store
         self._failures = KeptFailures(ask, store, self.prompt, rows)
         self._at = 0
+        self._looked_at_host = False
 
     def release(self) -> None:
         """Let go of what holds this planner. It still makes prompts: failed calls may yet be written down with them."""
@@ -181,6 +189,25 @@ class Planner:
         if self._store is None or self._ask.options.cache == "refresh" or not keys:
             return {}
         found = self._store.get_many(keys)
-        return {
+        known = {
             key: entry for key, entry in found.items() if entry.serves(self._ask.output_limit, self._ask.takes_empty)
         }
+        if known and not self._looked_at_host:
+            self._looked_at_host = True
+            _tell_of_host(self._ask.target, next(iter(known.values())))
+        return known
+
+
+def _tell_of_host(target: Target, entry: Entry) -> None:
+    """Warn, once for each pair of hosts, that a server's name stood for another machine when it answered."""
+    if not target.host:
+        return
+    before = entry.about.get("host", "")
+    told = (target.provider, before, target.host)
+    if before and before != target.host and told not in _told_of_hosts:
+        _told_of_hosts.add(told)
+        logger.warning(
+            "Answers in the cache under the name %r were made at %s, and it is at %s now. They are used, since a "
+            "server is known by its name; give the new one a name of its own if it answers otherwise.",
+            *told,
+        )

@@ -118,6 +118,7 @@ class Reception:
                 cost_usd=cost_usd,
                 latency_s=landing.latency_s,
                 attempts=landing.attempts,
+                host=self._ask.target.host,
             )
         except Exception as error:  # what it says of itself cannot be written: its row's failure, and perhaps paid
             logger.exception("A reply could not be taken in")

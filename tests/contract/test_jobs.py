@@ -346,9 +346,11 @@ def test_a_key_that_is_not_at_hand_is_named(luna: str, sim: Simulator, monkeypat
     with pytest.raises(UsageError, match="It needs OPENAI_API_KEY"):
         pllm.jobs().hurry(job.id, confirm=False)
     monkeypatch.setenv("OPENAI_API_KEY", "anothers")
-    assert pllm.jobs().frame["message"].tolist() == [
-        "It was made with another key, client or address than is set here."
-    ]
+    (message,) = pllm.jobs().frame["message"]
+    assert message == (
+        f"It was made with another key, client or address than is set here. Where that is gone for good, "
+        f"pllm.jobs().abandon({job.id[:8]!r}) lets its rows be asked again."
+    )
     assert sim.stats().batch_requests == asked
 
 

@@ -50,6 +50,7 @@ def read_arrivals(
                     cost_usd=cost,
                     latency_s=0.0,
                     attempts=1,
+                    host=target.host,
                 )
             except Exception as error:  # what it says of itself cannot be written: the failure of this line alone
                 told = f"The reply could not be taken in: {type(error).__name__}: {error}"[:500]

@@ -226,6 +226,7 @@ class Sending:
                 cost_usd=cost,
                 latency_s=landing.latency_s,
                 attempts=landing.attempts,
+                host=self._target.host,
             )
             self._answers[line.key] = line, entry, result, landing.raw
             self._keep_soon()
