@@ -114,7 +114,8 @@ class Database:
         self.folder = os.path.join(directory, _FOLDER)
         self.change_lock = threading.Lock()
         self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: set[sqlite3.Connection] = set()
+        self._still_used: list[threading.local] = []
         self._inherited: list[sqlite3.Connection] = []
         self._uses = threading.Condition()
         self._users = 0
@@ -135,7 +136,8 @@ class Database:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self.connect()
-            self._opened.append(connection)
+            self._opened.add(connection)
+            self._local.closing = _Closing(connection, self._opened)
         return connection
 
     def query(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
@@ -198,7 +200,7 @@ class Database:
         """Called in a forked child."""
         # Kept and never closed: closing them here would end the parent's locks and shorten its -wal file.
         self._inherited += self._opened
-        self._opened = []
+        self._opened = set()
         self._local = threading.local()
         self.change_lock = threading.Lock()
         self._uses = threading.Condition()
@@ -212,9 +214,11 @@ class Database:
         """
         with self._uses:
             idle = self._uses.wait_for(lambda: not self._users, _PATIENCE_S)
-            opened, self._opened = self._opened, []
+            opened, self._opened = self._opened, set()
+            if not idle:
+                self._still_used.append(self._local)
             self._local = threading.local()
-        for connection in opened if idle else ():
+        for connection in list(opened) if idle else ():
             connection.close()
 
     @contextmanager
@@ -279,6 +283,21 @@ class Database:
         if type(error) is sqlite3.DatabaseError or "no such table" in str(error):
             return JournalDamagedError(self.path, f"is damaged ({error})")
         return StoreError(f"The journal of batch jobs {self.path} cannot be written: {error}.")
+
+
+class _Closing:
+    """Closes the connection of a thread when the thread ends, or the database is let go of."""
+
+    def __init__(self, connection: sqlite3.Connection, opened: set[sqlite3.Connection]) -> None:
+        self._connection = connection
+        self._opened = opened
+        self._process = os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() == self._process:  # a forked child keeps the parent's (see `begin_anew`)
+            self._opened.discard(self._connection)
+            with suppress(sqlite3.Error):
+                self._connection.close()
 
 
 def _mark(marker: str, name: str) -> None:

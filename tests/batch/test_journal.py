@@ -284,6 +284,35 @@ def test_closing_waits_for_the_change_that_a_worker_is_making(tmp_path: Path) ->
     assert database.query("SELECT id FROM journal") == [("changed",)]
 
 
+def test_a_thread_that_ends_leaves_no_connection_open(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+    used: list[sqlite3.Connection] = []
+
+    def read() -> None:
+        database.query("SELECT id FROM journal")
+        used.append(database.connection)
+
+    for _ in range(3):
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+
+    for connection in used:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+
+def test_a_journal_that_is_let_go_of_leaves_no_connection_open(tmp_path: Path) -> None:
+    database = Database(str(tmp_path))
+    database.query("SELECT id FROM journal")
+    connection = database.connection
+
+    del database
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+
+
 def test_a_hundred_thousand_lines_are_planned_as_they_stream_by(journal: Journal) -> None:
     body = b"x" * 2000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -443,7 +443,6 @@ def test_several_samples_at_temperature_zero_are_said_to_be_pointless(luna: str,
 def test_packed_rows_have_samples_too(luna: str, sim: Simulator) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left to the garbage collector
         out = ask(luna, words(*map(str, range(10))), samples=2, pack=5)
 
     assert out["mood"].notna().all()

@@ -148,7 +148,6 @@ def test_a_file_that_cannot_be_read_or_written_loses_no_answer(
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left to the garbage collector
         answers = ask(luna)
     settle()
 
