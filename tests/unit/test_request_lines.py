@@ -123,14 +123,11 @@ def test_results_that_providers_wrote_themselves_can_be_read() -> None:
     [
         (FORMS[0], None, "openai:gpt-6-luna"),
         (FORMS[2], None, "anthropic:claude-haiku-5-5"),
-        (FORMS[2], "openai", "anthropic:claude-haiku-5-5"),
         (FORMS[4], None, "openai:gpt-6-luna"),
         (CHAT | {"model": "claude-haiku-5-5"}, None, "anthropic:claude-haiku-5-5"),
-        (CHAT | {"model": "anthropic:claude-haiku-5-5"}, "openai", "anthropic:claude-haiku-5-5"),
         (CHAT | {"model": "claude-haiku-5-5"}, "mine", "mine:claude-haiku-5-5"),
         (CHAT | {"model": "llama3:8b"}, "mine", "mine:llama3:8b"),
         (FORMS[0], "mine", "mine:gpt-6-luna"),
-        (FORMS[2], "mine", "anthropic:claude-haiku-5-5"),
         (FORMS[4], "sim:openai", "sim:openai/gpt-6-luna"),
         (FORMS[2], "sim:openai", "sim:anthropic/claude-haiku-5-5"),
     ],
@@ -143,6 +140,25 @@ def test_a_line_goes_where_its_model_or_its_form_says(said: dict[str, Any], clie
     assert not isinstance(target, str), target
     assert target.label == asked
     assert body_for(line_of(said), target)["model"] == target.model
+
+
+@pytest.mark.parametrize(
+    ("said", "client"),
+    [
+        (FORMS[2], "openai"),
+        (FORMS[2], "mine"),
+        (CHAT | {"model": "anthropic:claude-haiku-5-5"}, "openai"),
+    ],
+)
+def test_a_line_for_another_account_than_the_client_named_is_refused(said: dict[str, Any], client: str) -> None:
+    pllm.configure(servers={"mine": "http://localhost:1/v1"})
+
+    told = Addresses(client, None, None, None).of(line_of(said))
+
+    assert told == (
+        f"The line is for anthropic:claude-haiku-5-5, and client is '{client}', whose account alone is billed. "
+        f"Leave client out to let each line choose."
+    )
 
 
 @pytest.mark.parametrize(
