@@ -90,10 +90,11 @@ class EnsembleCourse(ComposedCourse):
     def warnings(self) -> list[str]:
         """What a person should hear of at the end, besides rows that failed."""
         troubles = [decision.trouble for decision in self.decisions.values() if decision.trouble]
+        waiting = list(super().warnings)
         if not troubles:
-            return []
+            return waiting
         failed = f"The {self._further.who} failed on {len(troubles):,} of {self.judged:,} calls"
-        return [f"{failed}, which have the majority's answer instead. The first: {troubles[0]}"]
+        return [*waiting, f"{failed}, which have the majority's answer instead. The first: {troubles[0]}"]
 
     def begin(self) -> None:
         """Start the members: all at once, or in mode "sync" one after the other."""

@@ -196,6 +196,8 @@ def _concluded(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLM
         run.result()  # raises
     if run is not None and run.course.unsaved:
         called_by.warn(f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.")
+    for line in () if run is None else run.course.warnings:
+        called_by.warn(line)
     return rows.assemble(run)
 
 

@@ -110,7 +110,7 @@ class ComposedCourse(Endable):
     @property
     def warnings(self) -> Sequence[str]:
         """What a person should hear of at the end, besides rows that failed or were not saved."""
-        return ()
+        return list(dict.fromkeys(line for course in self._courses for line in course.warnings))
 
     def look(self) -> None:
         """Bring the courses' notes up to date. For the display's clock."""

@@ -225,9 +225,14 @@ def estimate_rows(ask: Ask, rows: CountedPrompts, *, cache_dir: str | None = Non
     """Estimate a run. Sends nothing."""
     store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
     known = next((lane.limiter for lane in engine(current().loop).lanes if lane.name == ask.target.label), None)
-    if ask.options.mode != "batch" or store is None:
+    if store is None:
         return estimate(ask, rows, store, known)
-    return estimate(ask, rows, store, known, office(engine(current().loop), store).journal.pending)
+    if ask.options.mode == "batch":
+        return estimate(ask, rows, store, known, office(engine(current().loop), store).journal.pending)
+    jobs = Means(engine(current().loop), store, ask.options).jobs
+    if jobs is None or ask.options.cache == "refresh" or not jobs.any_open():
+        return estimate(ask, rows, store, known)
+    return estimate(ask, rows, store, known, jobs.waiting)
 
 
 def store_for(options: Options, cache_dir: str | None = None) -> Store:

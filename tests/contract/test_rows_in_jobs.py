@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook import engine
+from pllm_notebook import LLMConfig, LLMPromptContext, ParallelAIUtilities, engine
 from pllm_notebook.run.jobs import office as offices
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import close_stores
@@ -70,6 +70,14 @@ def test_a_live_run_leaves_what_waits_in_a_job_pending_and_says_in_which(
     assert sim.stats().requests - before == 2
 
 
+def test_an_estimate_leaves_out_what_waits_in_a_job(luna: str, sim: Simulator) -> None:
+    by_batch(luna, 10)
+
+    found = rows(12).llm.estimate(None, "{text}", model=luna)
+
+    assert (found.pending, found.calls) == (10, 2)
+
+
 def test_a_live_run_that_waits_has_the_jobs_answers(luna: str, sim: Simulator) -> None:
     by_batch(luna, 10)
     before = sim.stats().requests
@@ -122,6 +130,22 @@ def test_a_batch_leaves_out_what_a_live_run_asks_at_this_moment(luna: str, sim: 
     assert live.result()["answer"].tolist() == [f"TEXT {i}" for i in range(10)]
     assert states.tolist() == ["cached"] * 10 + ["pending"] * 5
     assert [job.total for job in pllm.jobs()] == [5]
+
+
+def test_samples_and_lists_leave_what_waits_in_a_job_too(luna: str, sim: Simulator) -> None:
+    by_batch(luna, 3)
+    before = sim.stats().requests
+
+    with pytest.warns(UserWarning, match="3 rows wait in batch job"):
+        out = submit(luna, 3, samples=2).result()
+    prompts = [LLMPromptContext(new_message=f"text {i}", llm_config=LLMConfig(client="openai", model="gpt-6-luna"))
+               for i in range(3)]  # fmt: skip
+    with pytest.warns(UserWarning, match="3 rows wait in batch job"):
+        outputs = ParallelAIUtilities().run_parallel_ai_completion_sync(prompts)
+
+    assert out.llm.status.eq("pending").all()
+    assert [output.error for output in outputs] == ["pending: there is no answer yet"] * 3
+    assert sim.stats().requests - before == 3  # the second samples
 
 
 def test_a_refreshing_run_asks_although_a_job_will_answer(luna: str, sim: Simulator) -> None:
