@@ -12,11 +12,7 @@ from pllm_notebook.providers import registry
 from pllm_notebook.providers.local import CONTEXT_TOKENS, SLOTS
 from pllm_notebook.records import FailureKind
 from pllm_notebook.settings import Options, Settings
-from pllm_notebook.sim import Simulator
-from tests.contract.sides import ANTHROPIC, OPENAI, reach
-
-ROOT = Path(__file__).parent.parent
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+from tests.pages import PAGES, ROOT
 
 
 def table(page: str, heading: str) -> dict[str, list[str]]:
@@ -57,58 +53,22 @@ def test_the_kinds_that_are_sent_again_are_documented_as_such() -> None:
             assert "May be paid for" in meaning, kind
 
 
-def test_the_readme_names_every_provider_and_its_key() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_models_names_every_provider_and_its_key() -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
     for provider in registry.PROVIDERS:
-        assert f"`{provider}:" in readme
+        assert f"`{provider}:" in page
     for variables in registry.KEYS.values():
-        assert variables[0] in readme
-    assert f"{CONTEXT_TOKENS:,} tokens, prompt and answer together" in readme
-    assert f"{SLOTS} rows at once" in readme
+        assert variables[0] in page
+    assert f"{CONTEXT_TOKENS:,} tokens, prompt and answer together" in page
+    assert f"{SLOTS} rows at once" in page
 
 
-def test_the_readmes_example_runs(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert code is not None
-    monkeypatch.chdir(ROOT)
-    names: dict[str, object] = {"__name__": "readme"}
+def test_every_page_is_listed_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
-    example = code[1].replace("openai:gpt-6-luna", "sim:openai")
-    exec(compile(example, "README.md", "exec", dont_inherit=True), names)
-
-    out = names["out"]
-    assert out.llm.status.value_counts()[["ok", "cached"]].tolist() == [20, 10]  # type: ignore[attr-defined]
-    assert [str(dtype) for dtype in out.dtypes][1:] == ["string", "category", "Int64"]  # type: ignore[attr-defined]
-
-
-def test_the_examples_of_tools_run(cache_dir: Path) -> None:
-    page = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)).replace("openai:gpt-6-luna", "sim:openai")
-    names: dict[str, object] = {"__name__": "tools"}
-
-    exec(compile(code, "tools.md", "exec", dont_inherit=True), names)
-
-    assert names["out"]["tool"].isin(["Ticket", "refund"]).all()  # type: ignore[index]
-    for name in ("out", "sizes", "seen"):
-        assert names[name].llm.status.eq("ok").all()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("at", range(3), ids=["parallel_llm", "llmbooster", "parallem"])
-def test_the_examples_for_who_comes_from_another_package_run(
-    at: int, sim: Simulator, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for side in (OPENAI, ANTHROPIC):
-        reach(side, sim, monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "coming_from.md").read_text("utf-8"), re.DOTALL)
-
-    exec(compile(blocks[at], "docs/coming_from.md", "exec", dont_inherit=True), {"__name__": "__main__"})
-
-    assert len(blocks) == 3
-    assert sim.stats().answered > 0
-    assert sim.stats().rejected == 0
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index, page.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

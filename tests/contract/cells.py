@@ -1,4 +1,4 @@
-"""The 27 cells of programs: what is asked for, by which strategy, of whom; and the README's table of them.
+"""The 27 cells of programs: what is asked for, by which strategy, of whom; and the table of them in docs/programs.md.
 
 `python -m tests.contract.cells` writes that table anew.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, Side
 
-__all__ = ["CELLS", "Cell", "readme", "table", "with_table"]
+__all__ = ["CELLS", "Cell", "page", "table", "with_table"]
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "programs.md"
 STRATEGIES = ("sync", "async", "batch")
 _SIDES = {"OpenAI": OPENAI, "Anthropic": ANTHROPIC, "Google": GOOGLE}
 # The field of the request that carries what is asked for.
@@ -66,7 +66,7 @@ CELLS = [
 
 
 def table() -> str:
-    """Write the cells as the README has them."""
+    """Write the cells as the page has them."""
     lines = [f"| asked for | {' | '.join(_SIDES)} |", "| --- |" + " --- |" * len(_SIDES)]
     for kind in _FIELDS:
         told = []
@@ -77,15 +77,15 @@ def table() -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def readme() -> str:
-    """Give the README as it is."""
-    return README.read_text(encoding="utf-8")
+def page() -> str:
+    """Return the page as it is."""
+    return PAGE.read_text(encoding="utf-8")
 
 
 def with_table(text: str) -> str:
-    """Give the README with the table as the cells have it."""
+    """Return the page with the table as the cells have it."""
     return _TABLE.sub(lambda _: table(), text, count=1)
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(readme()), encoding="utf-8")
+    PAGE.write_text(with_table(page()), encoding="utf-8")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.tools import ToolCallOutput
-from tests.contract.cells import CELLS, Cell, readme, with_table
+from tests.contract.cells import CELLS, Cell, page, with_table
 from tests.contract.programs import LONG_S, restart
 from tests.contract.sides import reach
 
@@ -85,6 +85,6 @@ def test_a_program_asks_for_anything_by_any_strategy_of_any_provider(
     assert reduce(lambda body, name: body[name], cell.field.split("."), seen[0].body)
 
 
-def test_the_readmes_table_is_that_of_the_cells() -> None:
-    assert with_table(readme()) == readme()
-    assert "| asked for |" in readme()
+def test_the_table_of_the_page_is_that_of_the_cells() -> None:
+    assert with_table(page()) == page()
+    assert "| asked for |" in page()
