@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pllm_notebook.ensemble import EnsembleCourse
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.frames.candidates import Agreement, candidates_of
 from pllm_notebook.frames.evaluation import Asked, Evaluation, evaluate
 from pllm_notebook.frames.made_by import MadeBy, Source, made_by, named_by
@@ -18,6 +18,7 @@ from pllm_notebook.frames.recorded import RecordedRun
 from pllm_notebook.frames.rows import error_rows, prompts_of, usage_rows
 from pllm_notebook.records import Failure
 from pllm_notebook.run import Explanation, Run
+from pllm_notebook.run.explain import position_of
 from pllm_notebook.run.record import STATUSES
 from pllm_notebook.templates import Template
 
@@ -167,9 +168,7 @@ def evaluation(frame: pd.DataFrame, against: Any, field: str | None) -> Evaluati
 
 def explain(frame: pd.DataFrame, position: int) -> Explanation:
     """Show everything about one row's call (see `df.llm.explain`)."""
-    at = position + len(frame) if position < 0 else position
-    if not 0 <= at < len(frame):
-        raise UsageError(f"There is no row {position}; the frame has {len(frame):,}.")
+    at = position_of(position, len(frame), "frame")
     found = made_by(frame)
     place = next((place for place in found.places() if place[0] == at), None)
     if place is None:

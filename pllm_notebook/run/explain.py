@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pllm_notebook.run.outcomes import Ledger
     from pllm_notebook.run.run import Run
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "explain", "position_of"]
 
 # Text without white space for so long is a file.
 _LONGEST_WORD = 1_000
@@ -114,20 +114,34 @@ class Explanation:
         return [(name, text) for name, text in lines if text]
 
 
+def position_of(row: int, total: int, whole: str) -> int:
+    """Return the position of *row*, counted from 0, where it may be counted from the end.
+
+    Args:
+        row: As a person gave it.
+        total: Number of rows.
+        whole: What has the rows, for the message: a run, a frame.
+
+    Raises:
+        UsageError: For a row that is not there, or is no whole number.
+    """
+    if isinstance(row, bool) or not hasattr(row, "__index__"):
+        raise UsageError(f"A row is named by its position, a whole number, not {row!r}. Nothing was sent.")
+    row = row.__index__()
+    position = row + total if row < 0 else row
+    if not 0 <= position < total:
+        told = f"the {whole} has {total:,}, counted from 0" if total else f"the {whole} has none"
+        raise UsageError(f"There is no row {row}: {told}. Nothing was sent.")
+    return position
+
+
 def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanation:
     """Gather what is known of one row. Sends nothing.
 
     Raises:
         UsageError: For a row that is not there.
     """
-    total = run.rows.total
-    if isinstance(row, bool) or not hasattr(row, "__index__"):
-        raise UsageError(f"A row is named by its position, a whole number, not {row!r}. Nothing was sent.")
-    row = row.__index__()
-    position = row + total if row < 0 else row
-    if not 0 <= position < total:
-        told = f"the run has {total:,}, counted from 0" if total else "the run has none"
-        raise UsageError(f"There is no row {row}: {told}. Nothing was sent.")
+    position = position_of(row, run.rows.total, "run")
     ask = run.course.ask_of(position)
     (prompt,) = run.rows.prompts(range(position, position + 1))
     asked = None if isinstance(prompt, Failure) else prompt

@@ -152,8 +152,8 @@ def test_fields_of_the_callers_own_go_into_the_body(side: Side, sim: Simulator) 
 def test_a_row_that_is_not_there_is_a_usage_error(row: Any, luna: str, sim: Simulator) -> None:
     out = pd.DataFrame({"t": ["a", "b"]}).llm.parse(bool, "{t}", model=luna)
 
-    with pytest.raises(
-        UsageError, match=r"(There is no row .*: the run has 2|A row is named by its position).* sent\.$"
-    ):
-        out.llm.explain(row)
+    for whole, explain in [("frame", out.llm.explain), ("run", pllm.runs()[-1].explain)]:
+        why = rf"(There is no row .*: the {whole} has 2|A row is named by its position).* sent\.$"
+        with pytest.raises(UsageError, match=why):
+            explain(row)
     assert out.llm.explain(-1).position == 1
