@@ -28,6 +28,7 @@ from pllm_notebook.run.arrivals import Arrival, Calling, Repair
 from pllm_notebook.run.failed import rejected_before
 from pllm_notebook.run.refused import Streak, own, shared
 from pllm_notebook.run.settle import Settled, with_results
+from pllm_notebook.run.shared_store import SharedStore
 from pllm_notebook.run.tool_results import result_key, run_tool, timed_out
 from pllm_notebook.run.user_code import THREADS, settle_in_time
 from pllm_notebook.threads import DaemonThreads
@@ -39,6 +40,8 @@ logger = logging.getLogger("pllm_notebook")
 
 _LOOK_S = 0.05
 _GRACE_S = 10.0
+# How often an answer is looked for that another process asks for.
+_LOOK_ELSEWHERE_S = 0.25
 
 
 def is_engines_fault(error: Exception, run: Run | None) -> bool:
@@ -67,6 +70,8 @@ class OneByOne:
     def __init__(self, parts: Sequence[Part], total: int, store: Store | None, run: Run | None) -> None:
         self.ledger = Ledger(total)
         self._store = store
+        shared_store: SharedStore | None = store if isinstance(store, SharedStore) else None
+        self._claims = None if shared_store is None else shared_store.claims
         self._before = run
         self._asked: dict[int, tuple[Ask, Prompt]] = {
             row: (part.ask, prompt) for part in parts for row, prompt in zip(part.rows, part.prompts, strict=True)
@@ -221,7 +226,22 @@ class OneByOne:
     # The wire.
 
     def _entry(self, ask: Ask, key: str, content: Callable[[], bytes]) -> Entry | Failure:
-        """Send a request, and store its reply."""
+        """Send a request and store its reply, or return the reply that another process has stored meanwhile."""
+        claims = self._claims
+        if claims is None or ask.options.cache == "refresh":
+            return self._sent(ask, key, content)
+        while key not in claims.take("live", [key]).granted:
+            if self._stopped.wait(_LOOK_ELSEWHERE_S):
+                raise asyncio.CancelledError
+            if (entry := self._kept(ask, key)) is not None:
+                return entry
+        try:
+            # Whoever released it may have stored the answer first.
+            return self._kept(ask, key) or self._sent(ask, key, content)
+        finally:
+            claims.release("live", [key])
+
+    def _sent(self, ask: Ask, key: str, content: Callable[[], bytes]) -> Entry | Failure:
         lane = ask.target.lane
         if lane in self._refused:
             return self._refused[lane]

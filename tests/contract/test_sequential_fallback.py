@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.engine import engine
 from pllm_notebook.sim import SimAnswer, Simulator
+from pllm_notebook.store.claims import Claims
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, reach
 from tests.faults.children import until
 
@@ -160,4 +164,30 @@ def test_an_error_of_the_callers_is_no_reason_to_fall_back(
     with pytest.raises(pllm.PllmError):
         utilities.run_parallel_ai_completion_sync(prompts[:1])
 
+    assert sim.stats().requests == 1
+
+
+def test_a_prompt_that_another_process_asks_is_waited_for_and_not_paid_again(
+    prompts: list[pllm.LLMPromptContext], sim: Simulator, cache_dir: Path
+) -> None:
+    other = Claims(str(cache_dir))
+    asked = pd.DataFrame({"t": [prompts[0].new_message]})
+    (line,) = asked.llm.request_lines(None, "{t}", model="openai:gpt-6-luna").lines
+    key = json.loads(line)["custom_id"].removeprefix("p1-")
+    assert other.take("live", [key]).granted
+    assert other.mark("live").owners == 1  # its batch calls
+    utilities = pllm.ParallelAIUtilities(fallback="sequential")
+    outputs: list[pllm.LLMOutput] = []
+    break_the_loop()
+
+    asking = threading.Thread(target=lambda: outputs.extend(utilities.run_parallel_ai_completion_sync(prompts[:1])))
+    asking.start()
+    until(lambda: other.mark("live").owners > 1, "the first look at the claims")
+    while_claimed = sim.stats().requests
+    other.release("live", [key])
+    asking.join()
+    other.close()
+
+    assert while_claimed == 0
+    assert [output.str_content for output in outputs] == ["PROMPT 0"]
     assert sim.stats().requests == 1
