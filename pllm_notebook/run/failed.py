@@ -155,6 +155,8 @@ class RunStore:
 
     def __init__(self, store: Store, run: str, asked: str, rows: object) -> None:
         self._store = store
+        # Looked at once: to ask what a store can do asks all of it.
+        self._shared: SharedStore | None = store if isinstance(store, SharedStore) else None
         self._run = run
         self._asked = asked
         self._rows = rows
@@ -179,17 +181,17 @@ class RunStore:
     @property
     def delayed(self) -> bool:
         """Whether writing fails at the moment (see `SharedStore`)."""
-        return isinstance(self._store, SharedStore) and self._store.delayed
+        return self._shared is not None and self._shared.delayed
 
     @property
     def claims(self) -> ClaimStore | None:
         """Which process asks which call (see `SharedStore`)."""
-        return self._store.claims if isinstance(self._store, SharedStore) else None
+        return None if self._shared is None else self._shared.claims
 
     @property
     def written_by_others(self) -> int:
         """Rows that other processes are known to have written (see `SharedStore`)."""
-        return self._store.written_by_others if isinstance(self._store, SharedStore) else 0
+        return 0 if self._shared is None else self._shared.written_by_others
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
         """Queue a call that failed."""
