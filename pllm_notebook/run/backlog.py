@@ -19,7 +19,7 @@ from pllm_notebook.run.outcomes import Ledger, Outcome
 from pllm_notebook.run.packing import Pack, Packing
 from pllm_notebook.run.settle import Arrival, Repair
 
-__all__ = ["Answered", "Backlog", "Offer"]
+__all__ = ["AnswerLookup", "Backlog", "Offer"]
 
 # Of calls that another process asks: how many are looked at in one go, and how often one offer looks for a free one.
 _MOST_AT_ONCE = 500
@@ -45,7 +45,7 @@ class Offer(NamedTuple):
     whole: bool = False
 
 
-class Answered(Protocol):
+class AnswerLookup(Protocol):
     """Looks for an answer that has come since the run was planned."""
 
     def __call__(
@@ -90,7 +90,7 @@ class Backlog:
         ledger: Ledger,
         prompt: Callable[[int], Prompt],
         packing: Packing | None,
-        answered: Answered,
+        answered: AnswerLookup,
         lost: Callable[[int, Failure], None],
         claims: RunClaims | None = None,
     ) -> None:

@@ -80,7 +80,7 @@ class Meanwhile:
         *,
         look: bool = False,
     ) -> bool:
-        """Take the answer that has come since this run was planned; False when there is none (see `Answered`)."""
+        """Take the answer that has come since this run was planned; False when there is none (see `AnswerLookup`)."""
         if self._store is None or call in self._afresh:
             return False
         if not (look or self._others_landed() or call in self._look_again):

@@ -1,0 +1,57 @@
+"""Ask one warm prompt and print how often its way changes from one file of the package to another."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = str(Path(__file__).parents[2] / "pllm_notebook") + "/"
+
+_files: list[str] = []
+_recording = threading.Event()
+
+
+def _note(frame: FrameType, event: str, _: Any) -> None:
+    if event == "call" and _recording.is_set() and frame.f_code.co_filename.startswith(ROOT):
+        _files.append(frame.f_code.co_filename)
+
+
+def main() -> None:
+    # Before the package is imported: threads that begin later are heard too.
+    threading.setprofile(_note)
+    sys.setprofile(_note)
+
+    import pandas as pd
+    from pydantic import BaseModel
+
+    import pllm_notebook as pllm
+    from pllm_notebook.sim import Simulator
+
+    class Read(BaseModel):
+        """What was read."""
+
+        good: bool
+
+    def ask(text: str) -> None:
+        pd.DataFrame({"text": [text]}).llm.parse(Read, "Is {text} good?", model="here:any")
+
+    with Simulator() as simulator, tempfile.TemporaryDirectory() as cache:
+        pllm.configure(cache_dir=cache, progress=False, servers={"here": simulator.base_url("compatible")})
+        for warm in ("a", "b", "c"):
+            ask(warm)
+        _recording.set()
+        ask("d")
+        _recording.clear()
+    pairs = itertools.pairwise(_files)
+    told = {"calls": len(_files), "files": len(set(_files)), "changes": sum(a != b for a, b in pairs)}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
