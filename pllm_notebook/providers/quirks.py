@@ -17,7 +17,7 @@ from pllm_notebook.providers.bodies import object_at, objects_at
 from pllm_notebook.providers.prompt_cache import OUR_KEYS
 from pllm_notebook.records import Failure, FailureKind
 
-__all__ = ["Quirks", "quirks_of"]
+__all__ = ["Quirks", "forget_all", "quirks_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -191,3 +191,8 @@ _known: dict[tuple[str, str, str], Quirks] = {}
 def quirks_of(provider: str, address: str, model: str) -> Quirks:
     """Give the one `Quirks` of this model at this address."""
     return _known.setdefault((provider, address, model), Quirks())
+
+
+def forget_all() -> None:
+    """Let go of what every model has refused, as a new kernel would know of nothing."""
+    _known.clear()
