@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Literal
 
-from pllm_notebook.callers import Caller
+from pllm_notebook.callers import Caller, caller
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import RunInterrupted, interrupted
 from pllm_notebook.prompt_lists.file_status import FileStatus
@@ -108,8 +108,8 @@ class FileRun:
         except KeyboardInterrupt:
             raise interrupted(f"Stopped. {self.status()}. Run it again to continue.") from None
 
-    def result(self, called_by: Caller) -> FileStatus:
-        """Return how it ended, or raise what ended it; a person is warned, at that line, of lines that were put off."""
+    def result(self, called_by: Caller | None = None) -> FileStatus:
+        """Return how it ended, or raise what ended it; a warning, at that line or this call's, names lines put off."""
         status = self.status()
         if self._error is not None:
             raise self._error
@@ -118,7 +118,8 @@ class FileRun:
             raise RunInterrupted("The request file was stopped.", kept=kept, total=status.total)
         if status.put_off:
             why = "max_cost_usd" if self._budget_usd is not None else "cache='only'"
-            called_by.warn(f"{status.put_off:,} lines have no result, because of {why}; run it again to go on.")
+            line = called_by or caller()
+            line.warn(f"{status.put_off:,} lines have no result, because of {why}; run it again to go on.")
         return status
 
     def status(self) -> FileStatus:

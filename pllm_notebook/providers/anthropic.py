@@ -45,9 +45,13 @@ _BY_TYPE = {
 }
 # A spend limit is a 429 that waiting does not lift (anthropic/_exceptions.py).
 _SPEND = ("contract_spend_limit", "enforced_spend_limit")
-# A turn that was paused ("pause_turn") and whatever else comes is no answer.
+# A turn that was paused ("pause_turn") and whatever else comes is no answer. Servers that speak the format in front of
+# other models pass on OpenAI's words for a whole answer and for one that was cut off.
 _FINISH = {
     "": Finish.COMPLETE,
+    "stop": Finish.COMPLETE,
+    "tool_calls": Finish.COMPLETE,
+    "length": Finish.TRUNCATED,
     "end_turn": Finish.COMPLETE,
     "stop_sequence": Finish.COMPLETE,
     "tool_use": Finish.COMPLETE,

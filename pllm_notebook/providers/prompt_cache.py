@@ -81,8 +81,14 @@ class Askers:
     def __repr__(self) -> str:
         return f"Askers(prefixes={len(self._seen)})"
 
-    def another(self, prefix: object, asker: int) -> bool:
-        """Note that *asker* asks with *prefix*, and tell whether another one has, while it was kept."""
+    def another(self, prefix: object, asker: int, *, note: bool = True) -> bool:
+        """Tell whether another one has asked with *prefix*, while it was kept, and note that *asker* does.
+
+        Args:
+            prefix: What requests begin with.
+            asker: Tells questions apart.
+            note: False where the request is only shown.
+        """
         now = time.monotonic()
         with self._lock:
             last, at, again = self._seen.get(prefix, (asker, now, False))
@@ -90,6 +96,8 @@ class Askers:
                 again = False
             elif last != asker:
                 again = True
+            if not note:
+                return again
             if len(self._seen) >= self._MOST:
                 self._seen = {name: seen for name, seen in self._seen.items() if now - seen[1] < LIFETIME_S}
             self._seen[prefix] = (asker, now, again)

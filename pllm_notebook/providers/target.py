@@ -151,6 +151,7 @@ class Target:
         shared: bool = True,
         turns: bool = False,
         asker: int | None = None,
+        shown: bool = False,
     ) -> dict[str, Any]:
         """Turn an intended body into what goes on the wire.
 
@@ -161,13 +162,14 @@ class Target:
             turns: Whether the whole conversation is to be sent again, with more turns.
             asker: Tells questions apart: a prefix that another one has asked with lately is shared too. None to be
                 marked for nothing but the above.
+            shown: Whether the request is only shown, so that the question does not count as asked.
         """
         body = self._healed(intended)
         if not ((shared or turns or asker is not None) and self._takes_marks):
             return body
         name = self._name(body, lead)
         if name is not None and asker is not None:
-            shared = askers.another((*self.lane, name), asker) or shared
+            shared = askers.another((*self.lane, name), asker, note=not shown) or shared
         if not (shared or turns):
             return body
         turns = turns and self._is_kept(body)

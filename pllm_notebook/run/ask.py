@@ -76,6 +76,7 @@ class Ask:
         toolbox: The tools that it offers, None for none.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that nobody reads.
+        shown: Whether its requests are only shown, and not sent. Set before the first is made.
         longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
         allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
             output limit on the wire comes of it.
@@ -145,6 +146,7 @@ class Ask:
             self.packed = Ask(target, longer, packed(output), system, sample=sample, history=history, sharing=k)
             self._shared_keys = KeyMaker(target.identity, target.path, self._intended, self._salt, sample, k)
         self.shared = True
+        self.shown = False
         self.ceiling: Ceiling | None = None
         self.patience: Patience | None = None
         # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
@@ -303,14 +305,16 @@ class Ask:
             ):
                 turns = self._marks and (self._runs_tools or bool(self._history))
                 asker = self._number if self._marks else None
-                plain = Parts(sent(target.dress(self._intended, lead, shared=shared, turns=turns, asker=asker), limit))
+                plain = target.dress(self._intended, lead, shared=shared, turns=turns, asker=asker, shown=self.shown)
                 led = None
                 if lead and shared:
                     led = Parts.alone(
                         sent(target.dress(self.intended(self.dialogue(lead + HOLE)), lead, turns=turns), limit)
                     )
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
-                dressed = Dress(target.quirks.version, shared, lead, plain, led, orjson.dumps(lead)[:-1])
+                dressed = Dress(
+                    target.quirks.version, shared, lead, Parts(sent(plain, limit)), led, orjson.dumps(lead)[:-1]
+                )
                 self._dressed[limit] = dressed
             return dressed
 
@@ -340,6 +344,7 @@ class Ask:
             shared=self.shared and marks,
             turns=turns and marks,
             asker=self._number if marks else None,
+            shown=self.shown,
         )
         return orjson.dumps(sent(dressed, limit))
 

@@ -94,6 +94,9 @@ def _lines_of(ask: Ask, rows: Rows, count: int) -> tuple[list[str], int]:
     target = ask.target
     if target.form is None:
         raise UsageError(f"mode='batch' cannot be used with {target.label}: {target.deskless} Nothing was sent.")
+    for one in (ask, ask.packed):
+        if one is not None:
+            one.shown = True
     store = store_for(ask.options)
     unsent = Unsent(ask, rows, store, office(engine(current().loop), store).journal.pending)
     if ask.packed is not None:

@@ -233,8 +233,8 @@ def test_a_run_that_was_stopped_before_it_was_planned_keeps_no_other_from_submit
     planning, stopped = threading.Event(), threading.Event()
     make = PandasRows.__init__
 
-    def slow(self: PandasRows, *args: Any) -> None:
-        make(self, *args)
+    def slow(self: PandasRows, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
         prompts = self.prompts
 
         def held(rows: range) -> Any:

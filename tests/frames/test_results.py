@@ -222,7 +222,7 @@ def test_na_send_sends_an_empty_text_and_na_raise_raises(simulated: Callable[...
     frame = pd.DataFrame({"t": ["a", None]})
 
     assert frame.llm.parse(Inner, "{t}", na="send")["name"].tolist() == ["<a>", "<>"]
-    with pytest.raises(pllm.PllmError, match="Column 't' has 1 missing values, the first in row 1"):
+    with pytest.raises(pllm.PllmError, match="Column 't' has 1 missing value, the first in row 1"):
         frame.llm.parse(Inner, "{t}", na="raise")
 
 
