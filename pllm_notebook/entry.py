@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.conversation import ToolCall
+from pllm_notebook.entry_facts import about_of, odd_fact
 from pllm_notebook.records import Finish, Reply, Usage
 
 __all__ = ["Entry"]
@@ -104,9 +105,21 @@ class Entry:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The decoded `meta`."""
-        decoded: dict[str, Any] = orjson.loads(self.meta)
-        return decoded
+        """The decoded `meta`, with every fact that `of` writes; one that is odd or missing is unknown."""
+        return about_of(self.meta)
+
+    @property
+    def fault(self) -> str:
+        """What in it no reply can have brought, "" for nothing. A checksum says that bytes are whole, not sound."""
+        try:
+            self.text.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return "its text is not UTF-8"
+        if fact := odd_fact(self.meta):
+            return f"its {fact} is not one that a reply can have"
+        if self.finish is Finish.CALLED and not self.calls:
+            return "it called tools, and names none"
+        return ""
 
     @property
     def usage(self) -> Usage | None:

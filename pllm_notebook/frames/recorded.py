@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-import orjson
 import pandas as pd
 
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.run.explain import decoded_body
 from pllm_notebook.run.record import STATUSES, RowRecord
 from pllm_notebook.shown import in_html, without_controls
 from pllm_notebook.store import open_store
@@ -153,9 +153,12 @@ class RecordedRun:
         return found
 
     def reply(self, row: int) -> Any:
-        """Return the raw response body that answered a row, decoded; None where there is none, or several did."""
+        """Return the raw response body that answered a row, decoded; None where there is none, or several did.
+
+        A body that is no JSON is text.
+        """
         found = self.replies_of([row]).get(row)
-        return None if found is None else orjson.loads(found[1].raw)
+        return None if found is None else decoded_body(found[1].raw)
 
 
 def _beginning(record: RowRecord, row: int) -> str:

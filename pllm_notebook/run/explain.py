@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pllm_notebook.run.outcomes import Ledger
     from pllm_notebook.run.run import Run
 
-__all__ = ["Explanation", "explain", "position_of"]
+__all__ = ["Explanation", "decoded_body", "explain", "position_of"]
 
 # Text without white space for so long is a file.
 _LONGEST_WORD = 1_000
@@ -154,7 +154,7 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
     replies = [] if outcome is None else outcome.replies()
     # Of the answer itself: one that was asked for again alone is no longer a pack's.
     pack = entry.about.get("pack") if entry is not None else None
-    pack_id = "" if pack is None or entry is None else entry.about["pack_id"]
+    pack_id = "" if pack is None or entry is None else entry.about.get("pack_id", "")
     whole = None if store is None or pack is None else store.get_many([pack_id]).get(pack_id)
     attempts = sum(about["attempts"] for about in replies)
     return Explanation(
@@ -167,7 +167,7 @@ def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanat
         key=key,
         value=None if outcome is None else outcome.value,
         failure="" if failure is None else f"{failure.kind}: {failure.message}",
-        reply=None if entry is None else _decoded((whole or entry).raw),
+        reply=None if entry is None else decoded_body((whole or entry).raw),
         attempts=max(attempts, 0 if failure is None else failure.attempts),
         latency_s=replies[-1]["latency_s"] if replies else None,
         usage=outcome.usage if replies and outcome is not None else None,
@@ -194,7 +194,8 @@ def _body(ask: Ask, run: Run, position: int, prompt: Prompt, *, packed: bool) ->
     return ask.whole(prompt)
 
 
-def _decoded(raw: bytes) -> Any:
+def decoded_body(raw: bytes) -> Any:
+    """Decode a response body; one that is no JSON is text."""
     try:
         return orjson.loads(raw)
     except ValueError:

@@ -6,9 +6,8 @@ import copy
 from array import array
 from typing import Any
 
-import orjson
-
 from pllm_notebook.entry import Entry
+from pllm_notebook.entry_facts import about_of
 from pllm_notebook.records import Failure, FailureKind, Usage
 
 __all__ = ["Ledger", "Outcome"]
@@ -62,7 +61,7 @@ class Outcome:
 
     def replies(self) -> list[dict[str, Any]]:
         """Decode what is known of each reply (see `Entry.meta`)."""
-        return [orjson.loads(meta) for meta in self.metas]
+        return [about_of(meta) for meta in self.metas]
 
     @property
     def usage(self) -> Usage | None:

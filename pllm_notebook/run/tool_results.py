@@ -94,7 +94,7 @@ def result_entry(call: CalledTool, content: str, *, failed: bool, latency_s: flo
 
 def result_of(read: ReadCall, entry: Entry) -> ToolCallOutput:
     """Give a result as it goes back to the model."""
-    failed = bool(entry.about["tool"]["failed"])
+    failed = "tool" in entry.about and entry.about["tool"]["failed"]
     return ToolCallOutput(read.call.id, read.call.name, entry.text.decode("utf-8", "replace"), failed)
 
 

@@ -131,14 +131,14 @@ class CacheHandle:
         for _, entry in store.iterate():
             about = entry.about
             entries += 1
-            cost = about.get("cost_usd")
+            cost = about["cost_usd"]
             if cost is None:
                 unpriced += 1
             else:
                 cost_usd += cost
             name = _model_names(about)[0]
             models[name] = models.get(name, 0) + 1
-            if (at := about.get("created_at")) is not None:
+            if at := about["created_at"]:
                 times = [min(at, times[0]), max(at, times[1])] if times else [at, at]
         return CacheInfo(
             directory=store.directory,

@@ -204,12 +204,18 @@ def _from_json(fields: dict[str, Any], path: str, number: int) -> tuple[str, Ent
         tokens, limit = fields["output_tokens"], fields["output_limit"]
         text, meta, raw = (_to_bytes(fields[name]) for name in ("text", "meta", "raw"))
         entry = Entry(Finish(fields["finish"]), text, tokens, limit, meta, raw)
-        whole = is_key(key) and type(tokens) is int and type(limit) is int and fields["crc32"] == _checksum(key, entry)
+        whole = is_key(key) and _is_u32(tokens) and _is_u32(limit) and fields["crc32"] == _checksum(key, entry)
     except (KeyError, TypeError, ValueError):
         whole = False
+    if whole and (fault := entry.fault):
+        raise StoreError(f"{path} has an entry {number} that no reply can have brought: {fault}. It was not imported.")
     if not whole:
         raise StoreError(f"{path} is damaged: the checksum of entry {number} does not hold. It was not imported.")
     return key, entry
+
+
+def _is_u32(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**32
 
 
 def _checksum(key: str, entry: Entry) -> int:

@@ -16,17 +16,21 @@ from pllm_notebook.store.envelope import COMPRESS_ABOVE_BYTES, DamagedEntry, New
 @pytest.mark.parametrize("size", [0, 1, 1000, COMPRESS_ABOVE_BYTES + 1, 300_000])
 def test_what_was_packed_is_read_to_the_byte(finish: Finish, size: int) -> None:
     for raw in (os.urandom(size), b"x" * size):
-        one = Entry(finish, b"\xff\x00text", 2**32 - 1, 7, b"{}", raw)
+        meta = b'{"calls": [["1", "look", "{}"]]}'
+        one = Entry(finish, "\u00ff\x00text".encode(), 2**32 - 1, 7, meta, raw)
 
         assert parts(unpack(pack(one))) == parts(one)
 
 
 def test_only_what_is_long_and_gets_shorter_is_compressed() -> None:
-    head = len(pack(Entry(Finish.COMPLETE, b"", 0, 0, b"", b"")))
+    def packed(raw: bytes) -> int:
+        return len(pack(Entry(Finish.COMPLETE, b"", 0, 0, b"{}", raw)))
 
-    assert len(pack(Entry(Finish.COMPLETE, b"", 0, 0, b"", b"x" * COMPRESS_ABOVE_BYTES))) == head + COMPRESS_ABOVE_BYTES
-    assert len(pack(Entry(Finish.COMPLETE, b"", 0, 0, b"", b"x" * (COMPRESS_ABOVE_BYTES + 1)))) < 200
-    assert len(pack(Entry(Finish.COMPLETE, b"", 0, 0, b"", os.urandom(9000)))) == head + 9000
+    longest = COMPRESS_ABOVE_BYTES - len(b"{}")
+
+    assert packed(b"x" * longest) == packed(b"") + longest
+    assert packed(b"x" * (longest + 1)) < 200
+    assert packed(os.urandom(9000)) == packed(b"") + 9000
 
 
 @pytest.mark.parametrize("raw", [b"short", b"long" * 4000])
