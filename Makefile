@@ -9,6 +9,7 @@
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
+#   make damage                           5,000 changed bytes in every file of the cache, instead of 300 (five minutes)
 #   make check                            lint, format, types, import contract
 #   make fuzz                             5,000 replies of each format with one thing wrong in them (two minutes)
 #   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
@@ -41,7 +42,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test shuffle test-newest test-all kernel631 kill ceilings check fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test shuffle test-newest test-all kernel631 kill ceilings damage check fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -90,6 +91,9 @@ kill: .venv/ready
 
 ceilings: .venv/ready
 	@PLLM_CEILINGS=200 .venv/bin/python -m pytest tests/contract/test_ceilings.py
+
+damage: .venv/ready
+	@PLLM_DAMAGE=5000 .venv/bin/python -m pytest tests/faults/test_damaged_bytes.py
 
 check: .venv/ready
 	.venv/bin/ruff check .

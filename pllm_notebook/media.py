@@ -11,14 +11,16 @@ import io
 import mimetypes
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from pllm_notebook.conversation import Media
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.local_files import LARGEST_BYTES, FileRefusedError, Places, local_path, read_file
 from pllm_notebook.redaction import redacted
 
-__all__ = ["ANY_IMAGE", "media_of"]
+__all__ = ["ANY_IMAGE", "media_of", "read_shown"]
 
 ANY_IMAGE = "image/*"
 """The type of an address whose name does not say what is there: nothing is fetched to find out."""
@@ -29,10 +31,11 @@ _STARTS = (
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
     (b"%PDF-", "application/pdf"),
-    (b"BM", "image/bmp"),
     (b"II*\x00", "image/tiff"),
     (b"MM\x00*", "image/tiff"),
 )
+# "BM" begins many a text; the size of the header that follows the file's own is one of a few.
+_BITMAP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
 # ISO base media files name their brand behind the first box's length and the word "ftyp".
 _BRANDS = {b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif", b"avif": "image/avif"}
 _DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(?P<parameters>(;[^;,]*)*),(?P<data>.*)", re.DOTALL)
@@ -40,7 +43,7 @@ _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _SHOWN = 80
 
 
-def media_of(source: Any) -> Media:
+def media_of(source: Any, places: Places | None = None, largest: int = LARGEST_BYTES) -> Media:
     """Give what a model is shown of *source*: an image, or a PDF.
 
     A file is read now, an address is left to the provider to fetch; nothing is sent.
@@ -48,10 +51,13 @@ def media_of(source: Any) -> Media:
     Args:
         source: A path (text or `Path`), an address (http, https, gs, …), a data URL, bytes, a PIL image (sent as
             PNG, or as the format that it was read from), or a `Media` itself.
+        places: Where a path may lead that data names; None for a path of the caller's own code.
+        largest: Bytes that a file may have.
 
     Raises:
-        UsageError: For a file that is missing or unreadable, and for what is neither an image nor a PDF by its first
-            bytes. Nothing was sent.
+        UsageError: For a file that is missing, unreadable, too large, no regular file or not in *places*, and for what
+            is neither an image nor a PDF by its first bytes. Nothing of its content was read, or no more than its
+            beginning. Nothing was sent.
     """
     if isinstance(source, Media):
         return source
@@ -62,7 +68,7 @@ def media_of(source: Any) -> Media:
     if isinstance(source, str) and _ADDRESS.match(source) and not source.lower().startswith("file://"):
         return _address(source.strip())
     if isinstance(source, (str, os.PathLike)):
-        return _from_path(source)
+        return _from_path(source, places, largest)
     if callable(getattr(source, "save", None)) and hasattr(source, "getbands"):
         return _from_picture(source)
     raise UsageError(
@@ -88,23 +94,31 @@ def _type_of(content: bytes) -> str | None:
         return "image/webp"
     if content[4:8] == b"ftyp":
         return _BRANDS.get(content[8:12])
-    # A PDF may have a few bytes before its header, and readers take it.
-    if b"%PDF-" in content[:1024]:
-        return "application/pdf"
+    if content[:2] == b"BM":
+        sound = content[6:10] == bytes(4) and int.from_bytes(content[14:18], "little") in _BITMAP_HEADERS
+        return "image/bmp" if sound else None
+    # Some readers take a PDF with something before its mark; so would a log that quotes one be a PDF.
     return next((mime for start, mime in _STARTS if content.startswith(start)), None)
 
 
-def _from_path(source: str | os.PathLike[Any]) -> Media:
-    path = os.path.expanduser(os.fsdecode(source))
-    if path.lower().startswith("file://"):
-        path = unquote(urlsplit(path).path)
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except (OSError, ValueError) as error:  # ValueError: a null character in a path
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"The file {_short(path)!r} cannot be read: {reason}. Nothing was sent.") from error
+def _from_path(source: str | os.PathLike[Any], places: Places | None, largest: int) -> Media:
+    path = local_path(source)
+    content = read_shown(path, places, largest, wanted=lambda beginning: _type_of(beginning) is not None)
     return _file(content, f"The file {_short(path)!r}", os.path.basename(path))
+
+
+def read_shown(
+    path: str, places: Places | None = None, largest: int = LARGEST_BYTES, wanted: Callable[[bytes], bool] | None = None
+) -> bytes:
+    """Read a file that a model is to be shown (see `local_files.read_file`).
+
+    Raises:
+        UsageError: If it cannot be. Nothing was sent.
+    """
+    try:
+        return read_file(path, places=places, largest=largest, wanted=wanted)
+    except FileRefusedError as error:
+        raise UsageError(f"The file {_short(path)!r} cannot be read: {error}. Nothing was sent.") from error
 
 
 def _from_data_url(source: str) -> Media:

@@ -75,6 +75,8 @@ class Options:
         max_output_tokens: Sent only where said, or where a provider demands it.
         extra_body: Fields for the provider, put into the body as they are.
         images: Columns whose cells are images or PDF documents that the model is shown.
+        images_from: Directories in which, and below which, the files are that cells of `images` name, links followed;
+            None for the working directory. "anywhere" takes a file from wherever it is.
         tools: What the model may call: functions, Pydantic models, `StructuredTool`s, or definitions as mappings.
         tool_choice: "auto" lets the model choose, "required" has it call one, "none" none; or the name of a tool.
         parallel_tool_calls: Whether several may be called at once, None for the provider's own way.
@@ -121,6 +123,7 @@ class Options:
     max_output_tokens: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     images: tuple[str, ...] | None = None
+    images_from: tuple[str, ...] | None = None
     tools: tuple[Any, ...] | None = None
     tool_choice: str = "auto"
     parallel_tool_calls: bool | None = None
@@ -249,6 +252,9 @@ def resolve(given: Mapping[str, Any]) -> Options:
             values[name] = _default(Options, name)
     if isinstance(values.get("images"), str):
         values["images"] = (values["images"],)
+    if values.get("images_from") is not None:
+        places: Any = values["images_from"]
+        values["images_from"] = tuple(map(os.fspath, places if isinstance(places, (list, tuple)) else [places]))
     for name in _LISTS:
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
@@ -319,7 +325,7 @@ _AT_LEAST: dict[str, float] = {
 _WHOLE = {"max_retries", "max_repairs", "concurrency", "max_output_tokens", "pack", "samples", "max_turns"}
 _TEXTS = {"model", "system", "salt", "prefix", "error_column", "column", "judge", "agreement_column", "tool_choice"}
 _YES_OR_NO = {"flatten", "hedge", "replace", "allow_empty", "confirm", "wait", "run_tools", "parallel_tool_calls"}
-_LISTS = ("columns", "models", "images", "tools")
+_LISTS = ("columns", "models", "images", "images_from", "tools")
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "timeout_s", "validator_timeout_s", "tool_timeout_s"}
 
 
@@ -350,10 +356,17 @@ def _check(name: str, value: Any, source: str = "") -> None:
         raise UsageError(f"columns is a list of column names, not {value!r}. Nothing was sent.")
     if name == "images" and not (isinstance(value, str) or _are_texts(value)):
         raise UsageError(f"images is the name of a column, or a list of names, not {value!r}. Nothing was sent.")
+    if name == "images_from" and not _are_paths(value):
+        raise UsageError(f"images_from is a directory, or a list of them, not {value!r}. Nothing was sent.")
     if name == "tools" and not isinstance(value, (list, tuple)):
         raise UsageError(f"tools is a list of functions, models or definitions, not {value!r}. Nothing was sent.")
     if name == "extra_body" and not isinstance(value, Mapping):
         raise UsageError(f"extra_body is a mapping of fields for the provider, not {value!r}. Nothing was sent.")
+
+
+def _are_paths(value: Any) -> bool:
+    paths = value if isinstance(value, (list, tuple)) else [value]
+    return bool(paths) and all(isinstance(one, (str, os.PathLike)) and os.fspath(one) for one in paths)
 
 
 def _are_texts(value: Any) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.store.damage import READING, is_damage
 from pllm_notebook.store.forks import watch
 
 __all__ = ["Database", "JournalDamagedError", "set_aside"]
@@ -58,6 +59,14 @@ CREATE UNIQUE INDEX lines_key ON lines (key, job);
 CREATE UNIQUE INDEX lines_pending ON lines (key) WHERE state = 'pending';
 CREATE TABLE journal (id TEXT NOT NULL);
 """
+# SQLite keeps no checksums, but its check compares rows with indexes: a value in one is told when it has changed.
+_WHOLE = (
+    "CREATE INDEX IF NOT EXISTS jobs_whole ON jobs (id, cohort, provider, account, target, model, path, state, ending, "
+    "attempt, total, answered, failed, bytes, sha256, uploaded, remote, remote_created_at, remote_succeeded, "
+    "remote_failed, files, known, creating_at, uncertain_at, created_at, changed_at, estimate_usd, cost_usd, origin, "
+    "message, twin_of, cancel_asked, unknown, owner, until)"
+)
+_STATES = "'pending', 'answered', 'failed', 'missing', 'superseded'"
 
 
 class JournalDamagedError(StoreError):
@@ -123,7 +132,7 @@ class Database:
             os.makedirs(self.folder, 0o700, exist_ok=True)
             self._examine()
             self._make()
-        except sqlite3.DatabaseError as error:
+        except READING as error:
             raise self._told(error) from error
         except OSError as error:
             raise StoreError(f"The journal of batch jobs {self.path} cannot be opened: {error}.") from error
@@ -150,7 +159,7 @@ class Database:
         with self._in_use():
             try:
                 return self.connection.execute(statement, values).fetchall()
-            except sqlite3.Error as error:
+            except READING as error:
                 raise self._told(error) from error
 
     def connect(self) -> sqlite3.Connection:
@@ -180,7 +189,7 @@ class Database:
                 connection.execute("COMMIT")
             except sqlite3.IntegrityError:
                 raise  # a rule of the tables was broken, and whoever asked knows which
-            except sqlite3.Error as error:
+            except READING as error:
                 raise self._told(error) from error
             finally:
                 if connection.in_transaction:
@@ -252,9 +261,11 @@ class Database:
                     f"The journal of batch jobs {self.path} was written by a later version of pllm_notebook. "
                     f"Update the package. Nothing was sent, and nothing was changed."
                 )
-            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
             if found != ["ok"]:
                 raise JournalDamagedError(self.path, f"is damaged ({found[0]})")
+            if connection.execute(f"SELECT 1 FROM lines WHERE state NOT IN ({_STATES}) LIMIT 1").fetchone():
+                raise JournalDamagedError(self.path, "is damaged (a line is in a state that there is not)")
             row = connection.execute("SELECT id FROM journal").fetchone()
             if row is None:
                 raise JournalDamagedError(self.path, "is damaged (it has no name)")
@@ -275,12 +286,13 @@ class Database:
                 connection.execute("INSERT INTO journal VALUES (?)", (uuid.uuid4().hex,))
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(_WHOLE)
             name = connection.execute("SELECT id FROM journal").fetchone()[0]
             connection.execute("COMMIT")
         _mark(os.path.join(self.folder, _MARKER), name)
 
-    def _told(self, error: sqlite3.Error) -> StoreError:
-        if type(error) is sqlite3.DatabaseError or "no such table" in str(error):
+    def _told(self, error: BaseException) -> StoreError:
+        if is_damage(error, self.path):
             return JournalDamagedError(self.path, f"is damaged ({error})")
         return StoreError(f"The journal of batch jobs {self.path} cannot be written: {error}.")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pllm_notebook.batch.database import Database
+from pllm_notebook.batch.database import Database, JournalDamagedError
 from pllm_notebook.batch.jobs import FINAL, NEXT, Job, Line, LineState, Outgoing, Plan, Planned, State
 from pllm_notebook.batch.lines import Lines
 from pllm_notebook.batch.planning import write_plan
@@ -96,14 +96,14 @@ class Journal:
             conditions.append(f"state NOT IN ({_IN_FINAL})")
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = self._database.query(f"{_JOBS} {where} ORDER BY number", () if cohort is None else (cohort,))
-        return [_job(row) for row in rows]
+        return [self._read(row) for row in rows]
 
     def job(self, job: str) -> Job:
         """Give one job as it is now. Raises `KeyError` where there is none of that id."""
         rows = self._database.query(f"{_JOBS} WHERE id = ?", (job,))
         if not rows:
             raise KeyError(job)
-        return _job(rows[0])
+        return self._read(rows[0])
 
     def requests(self, job: str, *states: LineState) -> Iterator[tuple[Line, bytes]]:
         """Give a job's lines, those in one of *states* or all, each with the bytes that were to be sent.
@@ -207,6 +207,12 @@ class Journal:
         with self._database.change() as connection:
             connection.execute("UPDATE jobs SET cancel_asked = 1 WHERE id = ?", (job,))
         return self.job(job)
+
+    def _read(self, row: Sequence[Any]) -> Job:
+        try:
+            return _job(row)
+        except (ValueError, TypeError) as error:  # no state that there is, no JSON
+            raise JournalDamagedError(self._database.path, f"is damaged ({error})") from error
 
     def _move(self, connection: sqlite3.Connection, job: Job, to: State, owner: str, values: dict[str, Any]) -> None:
         if to is not job.state and to not in NEXT[job.state]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, overload
 from pllm_notebook.conversation import Dialogue, Media, Prompt, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.rows import Given
+from pllm_notebook.local_files import Places, largest_for
 from pllm_notebook.media import media_of
 from pllm_notebook.records import Failure, FailureKind
 
@@ -34,16 +35,29 @@ class ShownPrompts:
         given: The columns of images. A cell is a path, an address, a data URL, bytes, a PIL image, or a list of these.
         na: As in `Options`, for a cell that is missing or an empty list.
         bare: Whether there is no text: neither a prompt nor a column besides those of images.
+        images_from: Where the files are that cells name (see `Options`).
+        model: Whose files they are to be, None for unknown.
 
     Raises:
         UsageError: With na="raise", when a cell is missing. Nothing was sent.
     """
 
-    def __init__(self, texts: Texts, given: Given, na: str, *, bare: bool) -> None:
+    def __init__(
+        self,
+        texts: Texts,
+        given: Given,
+        na: str,
+        *,
+        bare: bool,
+        images_from: Sequence[str] | None = None,
+        model: str | None = None,
+    ) -> None:
         self._texts = texts
         self._given = given
         self._skip = na != "send"
         self._bare = bare
+        self._places = Places.of(images_from)
+        self._largest = largest_for(model)
         self.source, self.items = texts.source, texts.items
         if na == "raise":
             self._refuse_missing()
@@ -60,7 +74,7 @@ class ShownPrompts:
         for name, cell in zip(self._given.names, cells, strict=True):
             for source in cell:
                 try:
-                    media.append(media_of(source))
+                    media.append(media_of(source, self._places, self._largest))
                 except UsageError as error:
                     told = str(error).replace("Nothing was sent.", "Nothing was sent for this row.")
                     return Failure(FailureKind.INPUT, f"Column {name!r}: {told}")

@@ -27,7 +27,7 @@ class ListRows:
     Args:
         given: What goes into the prompts.
         template: The compiled prompt, None to send each item as data.
-        na: As in `Options`.
+        options: Of these, `na`, `images_from` and `model`.
         label: For the display.
         shown: What is shown as images, None for nothing.
         instructions: Makes each item's own instruction, None where all have the same.
@@ -37,17 +37,20 @@ class ListRows:
         self,
         given: Given,
         template: Template | None,
-        na: str,
+        options: Options,
         label: str,
         shown: Given | None = None,
         instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
     ) -> None:
         self.label = label
         self.total = given.total
-        texts = prompts_of(given, template, na)
+        texts = prompts_of(given, template, options.na)
         self.prompts: Any = texts
         if shown is not None:
-            self.prompts = ShownPrompts(texts, shown, na, bare=template is None and not given.names)
+            bare = template is None and not given.names
+            self.prompts = ShownPrompts(
+                texts, shown, options.na, bare=bare, images_from=options.images_from, model=options.model
+            )
         if instructions is not None:
             self.prompts = InstructedPrompts(self.prompts, instructions)
         self.source, self.items = self.prompts.source, self.prompts.items
@@ -140,7 +143,7 @@ def _submit(
     instructions: Callable[[range], Sequence[str | Failure | None]] | None,
 ) -> Run:
     label = "text" if output is None else output.name
-    rows = ListRows(given, template, options.na, label, shown, instructions)
+    rows = ListRows(given, template, options, label, shown, instructions)
     # Where each item has an instruction of its own, the type's words are in it already.
     instruct = instruct and instructions is None
     if calls:

@@ -100,7 +100,9 @@ class PandasRows:
         if shown:
             bare = template is None and not names
             self._told.append(given_of(frame, shown))
-            self.prompts = ShownPrompts(texts, self._told[1], options.na, bare=bare)
+            self.prompts = ShownPrompts(
+                texts, self._told[1], options.na, bare=bare, images_from=options.images_from, model=options.model
+            )
         if instruction is not None:
             self._told.append(given_of(frame, instruction.template.names))
             told = instruction.texts(self._told[-1], options.na)

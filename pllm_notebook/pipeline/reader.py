@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from pllm_notebook.conversation import Dialogue, Media, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.media import media_of
+from pllm_notebook.local_files import local_path
+from pllm_notebook.media import media_of, read_shown
 from pllm_notebook.messages import dialogue_of as said_in
 from pllm_notebook.messages import messages_of
 from pllm_notebook.tools.calls import Called, CalledTool
@@ -206,11 +207,14 @@ class Reader:
 
     def _shown(self, document: Any, number: int) -> None:
         if isinstance(document, os.PathLike):
-            text = _text_file(document)
+            content = read_shown(local_path(document))
+            text = _text_in(content)
             if text is not None:
                 self._texts.append(self._kept_text(text))
-                return
-        elif not isinstance(document, (bytes, bytearray, memoryview, Media)) and not hasattr(document, "getbands"):
+            else:
+                self._media.append(self._kept_media(replace(media_of(content), name="")))
+            return
+        if not isinstance(document, (bytes, bytearray, memoryview, Media)) and not hasattr(document, "getbands"):
             raise UsageError(
                 f"Document {number} is of type {type(document).__name__} ({document!r:.60}). A document is text, a "
                 f"dictionary, a Pydantic model, (role, text), an image or a PDF (bytes, a Path, PIL), a tool's call or "
@@ -292,11 +296,9 @@ def _named(turns: Iterable[Turn]) -> Iterable[Turn]:
             yield replace(turn, results=tuple(results))
 
 
-def _text_file(path: os.PathLike[Any]) -> str | None:
-    """Read a file of text; None for one that is not UTF-8, is a PDF, or cannot be read."""
+def _text_in(content: bytes) -> str | None:
+    """Decode a file of text; None for one that is not UTF-8, or is a PDF."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
-        return None if b"%PDF-" in content[:1024] or b"\0" in content else content.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
+        return None if content.startswith(b"%PDF-") or b"\0" in content else content.decode("utf-8")
+    except UnicodeDecodeError:
         return None

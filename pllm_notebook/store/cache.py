@@ -12,12 +12,13 @@ from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import forks
+from pllm_notebook.store.damage import READING
 from pllm_notebook.store.findings import Findings
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 
 if TYPE_CHECKING:
     from pllm_notebook.store.claims import Claims
-    from pllm_notebook.store.database import ReadOnlyDatabase
+    from pllm_notebook.store.database import Database, ReadOnlyDatabase
 
 __all__ = ["DiskStore"]
 
@@ -142,16 +143,13 @@ class DiskStore:
         Raises:
             StoreError: If the database cannot be read.
         """
-        execute = self._current.get().execute
-        found: dict[str, str] = {}
-        try:
-            for beginning in beginnings:
-                row = execute(_BEGINNING, (beginning, f"{beginning}~")).fetchone()
-                if row is not None:
-                    found[beginning] = row[0]
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"The cache in {self._directory} cannot be read: {error}.") from error
-        return found
+        some = list(beginnings)
+
+        def find(database: Database) -> dict[str, str]:
+            rows = ((one, database.execute(_BEGINNING, (one, f"{one}~")).fetchone()) for one in some)
+            return {one: row[0] for one, row in rows if row is not None}
+
+        return self._current.reading(find)
 
     def put(self, key: str, entry: Entry, done: Done) -> None:
         """Queue one entry, in place of an older one of its key, and return at once.
@@ -254,7 +252,7 @@ class DiskStore:
             whole = sum(1 for _ in database.iterate(findings))
             strange = database.strange_rows()
             fault = database.fault()
-        except sqlite3.DatabaseError as error:
+        except READING as error:
             fault = str(error)
         return whole, findings.count + strange, fault
 
@@ -288,7 +286,7 @@ class DiskStore:
                 if seen is not None:
                     seen.add(key)
                 yield key, entry
-        except sqlite3.DatabaseError as error:
+        except READING as error:
             mended = (
                 " What can be read was copied into a new one: ask again." if self._current.mend(database, error) else ""
             )

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from pllm_notebook.store import forks
 from pllm_notebook.store.claimed import Claimed, Kind, Mark
+from pllm_notebook.store.damage import READING, is_damage
 
 __all__ = ["FILE", "LEASE_S", "Claims"]
 
@@ -201,7 +202,7 @@ class Claims:
                         connection.execute("ROLLBACK")
                     raise
                 return result
-            except (sqlite3.Error, OSError) as error:
+            except (OSError, *READING) as error:
                 if last or not self._remade(error):
                     self._warn(error)
                     return None
@@ -268,12 +269,17 @@ class Claims:
             with suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
-        busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-        if busy or isinstance(error, sqlite3.NotSupportedError) or not isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, sqlite3.NotSupportedError) or not is_damage(error, self._path):
             return False
         for name in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
             with suppress(OSError):
                 os.unlink(name)
+        _log.warning(
+            "The claims in %s were damaged (%s) and are begun anew: a call that another process asks at this moment "
+            "may be paid twice. Nothing else is lost.",
+            self._path,
+            error,
+        )
         return True
 
     def _warn(self, error: BaseException) -> None:

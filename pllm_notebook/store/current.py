@@ -8,11 +8,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.store.damage import READING, is_damage
 from pllm_notebook.store.findings import Findings
+from pllm_notebook.store.layout import FOLDER
 from pllm_notebook.store.writer import WriteDelayed
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CurrentDatabase"]
 
 _REOPENINGS = 3
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger("pllm_notebook.store")
 
@@ -61,13 +65,25 @@ class CurrentDatabase:
             NewerEntry: If a later version of this package wrote one of them.
             StoreError: If the database can neither be read nor mended.
         """
+
+        def read(database: Database) -> dict[str, Entry]:
+            findings.clear()
+            return database.read(keys, findings)
+
+        return self.reading(read)
+
+    def reading(self, read: Callable[[Database], Result]) -> Result:
+        """Read from the database that now has the name; once more where it had to be mended first.
+
+        Raises:
+            StoreError: If the database can neither be read nor mended.
+        """
         for _ in range(_REOPENINGS):
             database = self.get()
             try:
-                return database.read(keys, findings)
-            except sqlite3.DatabaseError as error:
+                return read(database)
+            except READING as error:
                 last = error
-                findings.clear()
                 if not self.mend(database, error):
                     break
         raise StoreError(f"The cache in {self._directory} cannot be read: {last}.") from last
@@ -100,7 +116,7 @@ class CurrentDatabase:
                                 return result
                     except FileNotFoundError as error:
                         last = error
-                    except sqlite3.DatabaseError as error:
+                    except READING as error:
                         last = error
                         if not self.mend(database, error):
                             raise
@@ -130,7 +146,8 @@ class CurrentDatabase:
                 self.database = health.open_database(self._directory, self._busy_timeout_s)
                 self._forked = False
             elif self.database is database:
-                if not os.path.exists(self._directory):
+                # The directory itself may be there again: others of this package make it.
+                if not os.path.exists(os.path.join(self._directory, FOLDER)):
                     _log.warning(
                         "The cache directory %s was deleted while it was in use. A new cache is begun in its place; "
                         "answers from before are no longer in it, and those still coming are written there.",
@@ -139,13 +156,13 @@ class CurrentDatabase:
                 self.database = health.open_database(self._directory, self._busy_timeout_s)
             return self.database
 
-    def mend(self, database: Database, error: sqlite3.DatabaseError) -> bool:
+    def mend(self, database: Database, error: BaseException) -> bool:
         """Replace a damaged database by what can be salvaged; tell whether another try can help."""
         from pllm_notebook.store import health
 
         if not database.is_current():
             return True
-        if not health.is_damage(error):
+        if not is_damage(error, database.path):
             return False
         with self._swap_lock:
             if self.database is database:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.store.disk import MODE_RAW, Closing, check_shape, open_cache
+from pllm_notebook.store.disk import MODE_RAW, Closing, check_shape, lenient, open_cache
 from pllm_notebook.store.envelope import DamagedEntry, NewerEntry, unpack
 from pllm_notebook.store.layout import DATABASE, database_in
 
@@ -22,9 +22,11 @@ __all__ = ["Database", "Finding", "ReadOnlyDatabase", "connect_read_only", "read
 KEYS_A_QUERY = 5000
 _ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid"
 # Text that is not UTF-8 would end the whole query, so what a stranger may have made text is not fetched.
+# The index says where a key's row is, and the row itself whose it is: a damaged index leads to another key's answer.
 _SOME = (
-    "SELECT key, mode, filename IS NULL, CASE typeof(value) WHEN 'blob' THEN value END "
-    "FROM Cache WHERE raw = 1 AND key IN (%s)"
+    "SELECT own.key, own.key = found.key, own.mode, own.filename IS NULL, "
+    "CASE typeof(own.value) WHEN 'blob' THEN own.value END "
+    "FROM Cache AS found LEFT JOIN Cache AS own ON own.rowid = found.rowid WHERE found.raw = 1 AND found.key IN (%s)"
 )
 # What diskcache's own `set` does to a row that does not expire and has no tag, of a value inside the row: a new row,
 # or the old one under its own rowid. One statement for a whole group in place of two and some Python for each row.
@@ -32,8 +34,19 @@ _WRITE = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, "
     "value) VALUES (?, ?, ?, NULL, ?, 0, NULL, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET "
     "store_time = excluded.store_time, expire_time = NULL, access_time = excluded.access_time, access_count = 0, "
-    "tag = NULL, size = excluded.size, mode = excluded.mode, filename = excluded.filename, value = excluded.value"
+    "tag = NULL, size = excluded.size, mode = excluded.mode, filename = excluded.filename, value = excluded.value "
+    "WHERE key = excluded.key"
 )
+# By the row's own number, so that the key that is compared is the row's own too.
+_DELETE = "DELETE FROM Cache WHERE rowid = (SELECT rowid FROM Cache WHERE raw = 1 AND key = ?1) AND key = ?1"
+
+
+class IndexDamagedError(sqlite3.DatabaseError):
+    """The index of keys leads to a row of another key. SQLite itself has not seen it."""
+
+    def __str__(self) -> str:
+        return "its index of keys leads to other keys' rows"
+
 
 Finding = Callable[[str, UnsafeEntryError], None]
 """Told the key of a row that was not read, and why."""
@@ -65,7 +78,9 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], finding: Finding
     found: dict[str, Entry] = {}
     for start in range(0, len(keys), KEYS_A_QUERY):
         some = keys[start : start + KEYS_A_QUERY]
-        for key, mode, inside, value in execute(_SOME % ",".join("?" * len(some)), some):
+        for key, own, mode, inside, value in execute(_SOME % ",".join("?" * len(some)), some):
+            if not own:
+                raise IndexDamagedError
             # The checks of `read_row`, written out: this line runs 100,000 times in a warm run.
             if mode == 1 and inside and value is not None:
                 try:
@@ -88,12 +103,8 @@ def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connec
     address = f"file:{quote(os.path.abspath(path))}?mode=ro" + ("&immutable=1" if without_wal else "")
     connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema = 0")
-    connection.text_factory = _lenient
+    connection.text_factory = lenient
     return connection
-
-
-def _lenient(text: bytes) -> str:
-    return text.decode("utf-8", "replace")
 
 
 def iterate(path: str, finding: Finding) -> Iterator[tuple[str, Entry]]:
@@ -169,7 +180,8 @@ class Database:
 
         def change() -> int:
             fields = ((*disk.put(key), now, now, *disk.store(value, False)) for key, value in rows)
-            self.connection.executemany(_WRITE, fields)
+            if self.connection.executemany(_WRITE, fields).rowcount != len(rows):
+                raise IndexDamagedError
             return len(rows)
 
         return self._change(change)
@@ -181,7 +193,7 @@ class Database:
             gone = 0
             for key in keys:
                 # Not diskcache's own delete: it would fetch the row first, and refuse a forged one.
-                gone += self.execute("DELETE FROM Cache WHERE raw = 1 AND key = ?", (key,)).rowcount
+                gone += self.execute(_DELETE, (key,)).rowcount
             return gone
 
         return self._change(change)

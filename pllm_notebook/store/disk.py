@@ -18,7 +18,17 @@ from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
 from pllm_notebook.store.layout import DATABASE, OLD_DATABASE
 
-__all__ = ["COLUMNS", "MODE_RAW", "SETTINGS", "BytesDisk", "Closing", "check_shape", "open_cache", "refuse_others"]
+__all__ = [
+    "COLUMNS",
+    "MODE_RAW",
+    "SETTINGS",
+    "BytesDisk",
+    "Closing",
+    "check_shape",
+    "lenient",
+    "open_cache",
+    "refuse_others",
+]
 
 SETTINGS: dict[str, Any] = {
     "cull_limit": 0,
@@ -117,12 +127,18 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]
             isolation_level=None,
             check_same_thread=False,
         )
+        made.text_factory = lenient  # text that is not UTF-8 would end a whole query
         self._local.con, self._local.closing = made, Closing(made)
         with suppress(sqlite3.OperationalError):  # no table yet
             for key, value in made.execute("SELECT key, value FROM Settings").fetchall():
                 if key.startswith("sqlite_"):  # a PRAGMA is a connection's own
                     self.reset(key, value, update=False)
         return made
+
+
+def lenient(text: bytes) -> str:
+    """Decode a text of the database, whatever is in it."""
+    return text.decode("utf-8", "replace")
 
 
 class Closing:
@@ -156,6 +172,7 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
     # names are taken out before it reads them.
     known = {*DEFAULT_SETTINGS, *METADATA, *SETTINGS}
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+    connection.text_factory = lenient
     try:
         check_shape(connection, path)
         if _has_table(connection, "Settings"):

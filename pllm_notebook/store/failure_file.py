@@ -15,8 +15,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
 from pllm_notebook.records import FailedCall
+from pllm_notebook.store.damage import READING, is_damage
 from pllm_notebook.store.failure_rows import COLUMNS, Fields, NewerFailure, failed_call
-from pllm_notebook.store.health import is_damage
 
 __all__ = ["DATABASE", "FailureFile"]
 
@@ -102,7 +102,7 @@ class FailureFile:
         for last in (False, True):
             try:
                 return work()
-            except (OSError, sqlite3.Error, NewerFailure) as error:
+            except (OSError, *READING, NewerFailure) as error:
                 if last or not self._set_aside(error):
                     self._complain(what, error)
                     return otherwise
@@ -160,7 +160,7 @@ class FailureFile:
 
     def _set_aside(self, error: BaseException) -> bool:
         """Rename a damaged file, so that a new one can be begun; False where *error* means something else."""
-        if not (isinstance(error, sqlite3.DatabaseError) and (is_damage(error) or "no such column" in str(error))):
+        if not is_damage(error, self.path):
             return False
         aside = f"{self.path}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
         try:

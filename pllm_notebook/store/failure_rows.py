@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +14,7 @@ from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import FailedCall, Failure, FailureKind
 from pllm_notebook.redaction import redacted
 
-__all__ = ["COLUMNS", "Fields", "NewerFailure", "bounded", "failed_call", "fields_of"]
+__all__ = ["COLUMNS", "DamagedFailure", "Fields", "NewerFailure", "bounded", "failed_call", "fields_of"]
 
 COLUMNS = "key, kind, model, at, told"
 MOST_TEXT = 10_000
@@ -27,6 +29,13 @@ _TEXTS = ("message", "raw", "request_id", "field", "body", "prompt", "label", "r
 
 class NewerFailure(StoreError):
     """The table was written by a later version of this package."""
+
+
+class DamagedFailure(sqlite3.DatabaseError):
+    """A row is not what was written: an error of the file, as SQLite would raise one had it seen it."""
+
+    def __str__(self) -> str:
+        return "a row's checksum does not hold"
 
 
 def bounded(call: FailedCall) -> FailedCall:
@@ -69,20 +78,29 @@ def fields_of(call: FailedCall) -> Fields:
         "asked": call.asked,
         "about_row": call.about_row,
     }
-    return call.key, str(failure.kind), call.model, call.at, orjson.dumps(told)
+    row = call.key, str(failure.kind), call.model, call.at
+    return *row, orjson.dumps(told | {"crc32": _checksum(*row, orjson.dumps(told))})
 
 
 def failed_call(row: Sequence[object]) -> FailedCall | None:
-    """Read a row; None for one that this package did not write, whatever is in it."""
+    """Read a row; None for one that this package did not write, whatever is in it.
+
+    Raises:
+        DamagedFailure: For one that it wrote, and that has changed since.
+    """
     key, kind, model, at, told = row
     try:
         if type(key) is not str or type(model) is not str or type(at) is not float or type(told) is not bytes:
             return None
+        known = FailureKind(str(kind))
         about = orjson.loads(told)
+        written = about.pop("crc32", None) if type(about) is dict else None  # no earlier version wrote it
+        if written is not None and written != _checksum(key, str(kind), model, at, orjson.dumps(about)):
+            raise DamagedFailure
         if type(about) is not dict or any(type(about[name]) is not str for name in _TEXTS):
             return None
         failure = Failure(
-            kind=FailureKind(str(kind)),
+            kind=known,
             message=about["message"],
             status=_whole(about["status"]),
             raw=about["raw"],
@@ -106,6 +124,10 @@ def failed_call(row: Sequence[object]) -> FailedCall | None:
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _checksum(key: str, kind: str, model: str, at: float, told: bytes) -> int:
+    return zlib.crc32(told, zlib.crc32(f"{key} {kind} {model} {at!r}".encode()))
 
 
 def _whole(value: Any) -> int | None:

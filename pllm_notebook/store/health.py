@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import uuid
 from contextlib import closing
 
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.store.damage import READING, is_damage
 from pllm_notebook.store.database import Database, connect_read_only
 from pllm_notebook.store.disk import check_shape, refuse_others
 from pllm_notebook.store.layout import DATABASE
@@ -17,17 +17,11 @@ from pllm_notebook.store.marker import Marker, note, noted, place_marker, read_m
 from pllm_notebook.store.moving import bring_in
 from pllm_notebook.store.salvage import Salvage, salvage_into, set_aside
 
-__all__ = ["is_damage", "open_database", "replace_damaged"]
+__all__ = ["open_database", "replace_damaged"]
 
 _OPEN_PATIENCE_S = 60.0
 
 _log = logging.getLogger("pllm_notebook.store")
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether SQLite's error means that the file itself is damaged, and not that it is locked, full or gone."""
-    # A file cut to nothing while it is open has no tables.
-    return type(error) is sqlite3.DatabaseError or "no such table" in str(error)
 
 
 def open_database(directory: str, busy_timeout_s: float) -> Database:
@@ -44,7 +38,7 @@ def open_database(directory: str, busy_timeout_s: float) -> Database:
         with held(directory, alone=True, patience_s=_OPEN_PATIENCE_S):
             bring_in(directory)
             return _open(directory, busy_timeout_s)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, *READING) as error:
         raise StoreError(
             f"The cache in {directory} cannot be opened: {error}. "
             f"Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…). Nothing was changed."
@@ -63,7 +57,7 @@ def replace_damaged(database: Database, error: BaseException, busy_timeout_s: fl
                 set_aside(directory)
                 return _fresh(directory, busy_timeout_s, f"is damaged ({error})")
             return _open(directory, busy_timeout_s)
-    except (OSError, sqlite3.Error) as another:
+    except (OSError, *READING) as another:
         raise StoreError(f"The cache in {directory} is damaged ({error}) and cannot be mended: {another}.") from another
 
 
@@ -74,8 +68,8 @@ def _open(directory: str, busy_timeout_s: float) -> Database:
         fault = _examine(directory, known)
         if not fault:
             database = Database(directory, busy_timeout_s)
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
+    except READING as error:
+        if not is_damage(error, os.path.join(directory, DATABASE)):
             raise
         fault = f"is damaged ({error})"
     if fault:
@@ -99,7 +93,7 @@ def _examine(directory: str, known: Marker | None) -> str:
 
     Raises:
         StoreError: If it belongs to something else.
-        sqlite3.DatabaseError: If it cannot be read.
+        sqlite3.Error: If it cannot be read.
     """
     path = os.path.join(directory, DATABASE)
     wal = path + "-wal"
@@ -109,7 +103,13 @@ def _examine(directory: str, known: Marker | None) -> str:
     if not os.path.getsize(path) and not has_wal:
         return "was cut to 0 bytes" if known is not None and known.written else ""
     with closing(connect_read_only(path)) as connection:
-        check_shape(connection, path)
+        try:
+            check_shape(connection, path)
+        except StoreError:
+            # One of ours has stood here, and its salvage takes nothing that is not ours.
+            if known is None or not known.written:
+                raise
+            return "is damaged (its tables are not those that it had)"
         marker = read_marker(connection)
         if marker is None:
             if known is not None:

@@ -214,7 +214,7 @@ def _encoded(header: Header, arrays: Arrays) -> Iterator[bytes]:
         pieces.append(piece)
         listed.append([name, array.dtype.str, list(array.shape), len(piece), packed])
     told = orjson.dumps(header | {"arrays": listed})
-    yield b"%b %d %d %d\n" % (_MAGIC, VERSION, len(told), zlib.crc32(told))
+    yield b"%b %d %d %d\n" % (_MAGIC, VERSION, len(told), _checksum(b"%d" % VERSION, told))
     yield told
     checksum = 0
     for piece in pieces:
@@ -227,13 +227,18 @@ def _header(file: Any) -> tuple[Header, list[Any]]:
     words = file.readline(64).split()
     if len(words) != 4 or words[0] != _MAGIC or not all(word.isdigit() for word in words[1:]):
         raise _Damaged("it does not begin as one")
+    told = file.read(min(int(words[2]), LARGEST_BYTES))
+    # A later version has its number under the checksum too: one changed digit must not make a file look like its.
+    if int(words[3]) != _checksum(words[1], told) and (words[1] != b"1" or int(words[3]) != zlib.crc32(told)):
+        raise _Damaged("its header's checksum is wrong")
     if int(words[1]) > VERSION:
         raise _Newer(words[1])
-    told = file.read(int(words[2]))
-    if zlib.crc32(told) != int(words[3]):
-        raise _Damaged("its header's checksum is wrong")
     header: Header = orjson.loads(told)
     return header, header.pop("arrays")
+
+
+def _checksum(version: bytes, told: bytes) -> int:
+    return zlib.crc32(told, zlib.crc32(version))
 
 
 def _arrays(file: Any) -> dict[str, np.ndarray[Any, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from pllm_notebook.exceptions import UnsafeEntryError
+from pllm_notebook.store.carving import CarvedRow, carve
+from pllm_notebook.store.damage import READING
 from pllm_notebook.store.database import Database, connect_read_only, read_row
 from pllm_notebook.store.envelope import NewerEntry
 from pllm_notebook.store.layout import DATABASE
@@ -20,7 +21,8 @@ __all__ = ["Salvage", "salvage_into", "set_aside"]
 
 _PARTS = ("", "-wal", "-shm")
 _GROUP = 1000
-_STEPS_OF_ONE = 100_000
+# Rows behind a damaged page are looked for one by one, as far as a few pages hold; `carve` finds the rest.
+_MOST_STEPS = 1_000
 
 
 @dataclass(slots=True)
@@ -97,30 +99,38 @@ def _drop_traces(path: str) -> None:
 def _rows(path: str, result: Salvage) -> Iterator[tuple[str, bytes]]:
     if not os.path.exists(path) or not os.path.getsize(path):
         return
+    read: set[str] = set()
     try:
         with closing(connect_read_only(path)) as connection:
-            last = _last_rowid(connection)
-            yield from _readable(connection, last, result)
-    except sqlite3.DatabaseError:
-        # The first page's head is gone and the rest may be whole: give a copy another head.
-        copy = path + ".copy"
-        try:
-            _copy_with_new_head(path, copy)
-            with closing(connect_read_only(copy, without_wal=True)) as connection:
-                yield from _readable(connection, _last_rowid(connection), result)
-        except sqlite3.DatabaseError:
-            result.gaps += 1
-        finally:
-            if os.path.exists(copy):
-                os.remove(copy)
+            for key, value in _readable(connection, _last_rowid(connection), result):
+                read.add(key)
+                yield key, value
+    except READING:
+        result.gaps += 1
+    if result.gaps:
+        # What has hidden rows may be the way to them alone.
+        for row in carve(path):
+            if row.key not in read and _is_sound(row):
+                result.kept += 1
+                yield row.key, row.value
+
+
+def _is_sound(row: CarvedRow) -> bool:
+    try:
+        read_row(*row)
+    except NewerEntry:
+        return True
+    except UnsafeEntryError:
+        return False
+    return True
 
 
 def _last_rowid(connection: sqlite3.Connection) -> int:
     connection.execute("SELECT 1 FROM Cache LIMIT 0").fetchall()
     try:
         return int(connection.execute("SELECT max(rowid) FROM Cache").fetchone()[0] or 0)
-    except sqlite3.DatabaseError:
-        return 2**62  # the last page is the damaged one: go on until steps grow past every row
+    except READING:
+        return 2**62  # the last page is the damaged one
 
 
 def _readable(connection: sqlite3.Connection, last: int, result: Salvage) -> Iterator[tuple[str, bytes]]:
@@ -141,22 +151,9 @@ def _readable(connection: sqlite3.Connection, last: int, result: Salvage) -> Ite
                 result.kept += 1
                 yield key, value
             return
-        except sqlite3.DatabaseError:
+        except READING:
             result.gaps += not steps
             steps += 1
-            # One by one, since the rows right behind a damaged page are whole; but a forged or
-            # unknown last number must not keep us for ever.
-            at += 1 if steps < _STEPS_OF_ONE else max(1, at)
-
-
-def _copy_with_new_head(path: str, copy: str) -> None:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute("PRAGMA page_size = 4096")
-        connection.execute("CREATE TABLE any_table (x)")
-        head = bytearray(connection.serialize()[:100])
-    shutil.copyfile(path, copy)
-    os.chmod(copy, 0o600)
-    head[28:32] = (os.path.getsize(path) // 4096).to_bytes(4, "big")
-    head[24:28] = head[92:96]  # SQLite believes the page count only where these two agree
-    with open(copy, "r+b") as file:
-        file.write(head)
+            at += 1
+            if steps > _MOST_STEPS:
+                return

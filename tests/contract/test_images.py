@@ -34,6 +34,13 @@ def counted(request: SimRequest) -> Any:
     return {"shown": request.media}
 
 
+@pytest.fixture(autouse=True)
+def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the notebook is: the files that cells name are here."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> pd.DataFrame:
     """One row for each way of having an image."""
@@ -112,6 +119,27 @@ def test_a_bad_cell_fails_its_row_alone(luna: str, sim: Simulator, tmp_path: Pat
     assert errors["message"].iloc[0].startswith("Column 'photo': The file ")
     assert errors["message"].iloc[0].endswith("No such file or directory. Nothing was sent for this row.")
     assert sim.stats().requests == 1
+
+
+def test_a_cell_that_names_a_file_elsewhere_fails_its_row_alone(
+    luna: str, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "private.png").write_bytes(png("blue"))
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "mine.png").write_bytes(png("red"))
+    monkeypatch.chdir(tmp_path / "work")
+    frame = pd.DataFrame({"photo": ["mine.png", "../private.png", "/dev/zero", tmp_path / "private.png"]})
+    sim.set(answers=counted)
+
+    with pytest.warns(UserWarning, match="3 of 4 rows failed"):
+        out = frame.llm.parse(Seen, "Look.", images="photo", model=luna)
+
+    assert out.llm.status.tolist() == ["ok", "failed", "failed", "failed"]
+    assert out.llm.errors["message"].iloc[0].startswith("Column 'photo': The file '../private.png' cannot be read: it ")
+    assert sim.stats().requests == 1
+    with pytest.warns(UserWarning, match="1 of 4 rows failed"):
+        out = frame.llm.parse(Seen, "Look.", images="photo", model=luna, images_from=tmp_path)
+    assert out.llm.status.tolist() == ["cached", "ok", "failed", "ok"]
 
 
 def test_a_row_without_an_image_is_sent_as_text_where_asked_for(luna: str, sim: Simulator) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,9 @@ def test_a_later_versions_file_is_left_alone(tmp_path: Path) -> None:
     files.write(header(1))
     (name,) = os.listdir(files.folder)
     path = Path(files.folder, name)
-    path.write_bytes(path.read_bytes().replace(b"pllm-run 1", b"pllm-run 2", 1))
+    _, told = path.read_bytes().split(b"\n", 1)
+    later = b"pllm-run 2 %d %d\n" % (len(told) - 4, zlib.crc32(told[:-4], zlib.crc32(b"2")))
+    path.write_bytes(later + told)
 
     assert list(files.headers()) == []
     assert path.exists()

@@ -30,7 +30,7 @@ def coded(content: bytes) -> str:
         (b"RIFF\x00\x00\x00\x00WEBPrest", "image/webp"),
         (b"\x00\x00\x00\x18ftypheicrest", "image/heic"),
         (PDF, "application/pdf"),
-        (b"\xef\xbb\xbf" + PDF, "application/pdf"),
+        (b"BM" + bytes(8) + b"\x36\0\0\0\x28\0\0\0rest", "image/bmp"),
     ],
 )
 def test_a_file_is_what_its_first_bytes_say(tmp_path: Path, content: bytes, mime: str) -> None:
@@ -90,6 +90,8 @@ def test_media_itself_stays_as_it_is() -> None:
     [
         ("nowhere.png", r"The file 'nowhere\.png' cannot be read: No such file or directory\. Nothing was sent\."),
         (b"<html>", r"6 bytes begins with b'<html>', which is no image that we know .*\. Nothing was sent\."),
+        (b"BM, a text", r"10 bytes begins with b'BM, a te', which is no image that we know .*\. Nothing was sent\."),
+        (b"\xef\xbb\xbf" + PDF, r"16 bytes begins with .*, which is no image that we know .*\. Nothing was sent\."),
         (b"", r"0 bytes is empty, which is no image that we know .*\. Nothing was sent\."),
         ("data:image/png;base64,?", r"The data URL .* is not base64: .*\. Nothing was sent\."),
         ("data:nothing", r"'data:nothing' begins as a data URL and is none\. Nothing was sent\."),

@@ -1,0 +1,62 @@
+"""Which errors mean that a database file is damaged: all that neither the machine nor another program explains."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from urllib.parse import quote
+
+__all__ = ["READING", "is_damage"]
+
+READING = (sqlite3.Error, UnicodeDecodeError, OverflowError)
+"""What reading a database may raise: SQLite's own errors, and Python's for what SQLite gives it."""
+
+# By SQLite's primary result codes (sqlite.org/rescode.html). The file's surroundings: a lock, a full disk, no rights.
+_SURROUNDINGS = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_ABORT,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_MISUSE,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_AUTH,
+}
+# The file itself, beyond doubt.
+_CERTAIN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_PRIMARY = 0xFF
+
+
+def is_damage(error: BaseException, path: str | None = None) -> bool:
+    """Return whether an error of reading means that the file is damaged, not that it is locked, full or gone.
+
+    Args:
+        error: As it was raised.
+        path: The database. An error that may have another cause is looked into there: SQLite's own check of the
+            whole file decides. None takes it for damage.
+    """
+    if not isinstance(error, READING):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Python's own: text that is not UTF-8 (an error in the words of an error too), or one of ours.
+        return not isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError))
+    if code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return True
+    if code & _PRIMARY in _SURROUNDINGS:
+        return False
+    # A file cut to nothing while it is open has no tables, and passes every check.
+    missing = any(words in str(error) for words in ("no such table", "no such column", "malformed"))
+    return missing or code & _PRIMARY in _CERTAIN or path is None or not _is_whole(path)
+
+
+def _is_whole(path: str) -> bool:
+    with suppress(*READING), closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
+        return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
+    return False
