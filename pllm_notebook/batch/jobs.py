@@ -61,10 +61,10 @@ class State(StrEnum):
 
 
 NEXT: Mapping[State, frozenset[State]] = {
-    State.PLANNED: frozenset({State.UPLOADED, State.REJECTED, State.DONE}),
-    State.UPLOADED: frozenset({State.CREATING, State.SUBMITTED, State.DONE}),
+    State.PLANNED: frozenset({State.UPLOADED, State.REJECTED, State.DONE, State.ABANDONED}),
+    State.UPLOADED: frozenset({State.CREATING, State.SUBMITTED, State.DONE, State.ABANDONED}),
     # Back to UPLOADED only for a definite "not now".
-    State.CREATING: frozenset({State.SUBMITTED, State.UNCERTAIN, State.REJECTED, State.UPLOADED}),
+    State.CREATING: frozenset({State.SUBMITTED, State.UNCERTAIN, State.REJECTED, State.UPLOADED, State.ABANDONED}),
     State.UNCERTAIN: frozenset({State.SUBMITTED, State.UPLOADED, State.ABANDONED}),
     State.SUBMITTED: frozenset({State.RUNNING, State.ENDED, State.ABANDONED}),
     State.RUNNING: frozenset({State.RUNNING, State.ENDED, State.ABANDONED}),

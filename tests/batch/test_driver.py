@@ -243,8 +243,16 @@ def test_an_abandoned_job_frees_its_rows(driver: Driver, journal: Journal, provi
     assert journal.pending(["a"]) == {}
 
 
-def test_a_job_whose_account_is_gone_can_be_abandoned_before_it_was_sent(driver: Driver, journal: Journal) -> None:
+@pytest.mark.parametrize("state", [State.PLANNED, State.UPLOADED, State.CREATING])
+def test_a_job_whose_account_is_gone_can_be_abandoned_before_it_was_sent(
+    state: State, driver: Driver, journal: Journal, clock: Clock
+) -> None:
     job = planned(journal, "a")
+    for step in (State.UPLOADED, State.CREATING):
+        if job.state is not state:
+            journal.lease(job.id, "before", clock.now + 60)
+            job = journal.move(journal.job(job.id), step, "before")
+            journal.release(job.id, "before")
 
     assert asyncio.run(driver.abandon(job.id, reachable=False)).state is State.ABANDONED
     assert journal.pending(["a"]) == {}

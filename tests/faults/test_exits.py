@@ -17,8 +17,8 @@ from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.faults.children import ROOT
 from tests.faults.exits import End
 
-# The promise is three seconds; a machine that runs other tests meanwhile is given more.
-SOON_S = 10.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+SOON_S = 10.0
+"""The promise is three seconds; a machine that runs other tests meanwhile is given more."""
 
 
 class Script(NamedTuple):
@@ -297,4 +297,5 @@ def test_a_script_ends_soon_with_its_code_and_in_silence(ends: dict[str, End], n
     assert re.fullmatch(script.says, end.errors), end.errors
     printed = end.out.replace("ready\n", "")
     assert re.fullmatch(script.prints, printed, re.DOTALL), printed
-    assert end.seconds < SOON_S, f"its main thread's code ended after {end.main_s:.1f} s"
+    waiting = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # processes a core
+    assert end.seconds < SOON_S * waiting, f"its main thread's code ended after {end.main_s:.1f} s"

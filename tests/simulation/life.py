@@ -65,7 +65,9 @@ class _Life:
         self._disk = Disk()
         self._accounts = Accounts()
         self._reports = Reports(self._disk, self._accounts)
-        self._frame = pd.DataFrame({"text": list(scenario.cells)}, index=[n // 2 for n in range(len(scenario.cells))])
+        # Objects, as text of Arrow's holds no half of a character.
+        texts = pd.Series(scenario.cells, [n // 2 for n in range(len(scenario.cells))], dtype=object)
+        self._frame = pd.DataFrame({"text": texts})
         self._faults = self._accounts.faults
         self._log: list[str] = []
         self._lived = Lived(scenario.seed, self._faults, self._trace.events)
