@@ -81,8 +81,33 @@ def tools(names: dict[str, Any]) -> None:
         assert names[name].llm.status.eq("ok").all()
 
 
+def batch(names: dict[str, Any]) -> None:
+    assert names["out"].llm.status.isin(["ok", "cached"]).all()
+
+
+def frames(names: dict[str, Any]) -> None:
+    assert names["out"].llm.status.eq("ok").all()
+    assert names["df"]["french"].str.contains("SIMULATED").all()
+
+
+def prompt_lists(names: dict[str, Any]) -> None:
+    assert [output.error for output in names["outputs"]] == [None] * 3
+
+
+def request_files(names: dict[str, Any]) -> None:
+    text = (ROOT / "docs" / "request_files.md").read_text(encoding="utf-8")
+    assert re.search(r"print\(status\) +# (.*) …", text)[1] in str(names["status"])  # type: ignore[index]
+
+
 # What the code of a page has to leave behind.
-RESULTS = {"README.md": readme, "docs/tools.md": tools}
+RESULTS = {
+    "README.md": readme,
+    "docs/batch.md": batch,
+    "docs/frames.md": frames,
+    "docs/prompt_lists.md": prompt_lists,
+    "docs/request_files.md": request_files,
+    "docs/tools.md": tools,
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -91,6 +116,7 @@ def test_every_block_says_what_it_is_written_in(page: Path) -> None:
 
     assert {block.language for block in blocks(page)} <= LANGUAGES
     assert text.count("```") == 2 * len(blocks(page))
+    assert "~~~" not in text
     # An indented block is code too, and nobody would run it.
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert re.findall(r"(?:\A|\n\n)(?: {4}|\t)\S.*", prose) == []
