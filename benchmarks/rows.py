@@ -28,7 +28,7 @@ from pydantic import BaseModel, Field
 import pllm_notebook as pllm
 from pllm_notebook.entry import Entry
 from pllm_notebook.frames.pandas_rows import PandasRows
-from pllm_notebook.frames.rows import Shape
+from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.run.outcomes import Ledger
 from pllm_notebook.run.settle import Arrival, settle
