@@ -106,7 +106,7 @@ class Backlog:
         self._pending = array("q")
         self._head = 0
         self._repairs: deque[Repair] = deque()
-        self._claims = claims or RunClaims(None, "live", None, waits=False, soon=lambda work: work())
+        self._claims = claims or RunClaims(None, "live", None, waits=False, soon=lambda work: work(), now=lambda: 0.0)
         # Calls behind the head that are claimed, and those that another process asks, or a job that is waited for.
         self._cleared = 0
         self._elsewhere: deque[int | Repair] = deque()

@@ -13,8 +13,11 @@ from pllm_notebook.store.claimed import ClaimStore, Kind, Mark
 
 __all__ = ["JobLookup", "RunClaims", "Verdict"]
 
-# Claimed at a time: one transaction for several calls, and few enough that they soon leave.
+# Claimed at a time: one transaction for several calls, and few enough that they soon leave. A run whose calls end
+# quickly claims more, yet not what it needs longer than this for: another process could send it meanwhile.
 _AHEAD: Mapping[Kind, int] = {"live": 8, "batch": 500}
+_MOST_AHEAD: Mapping[Kind, int] = {"live": 64, "batch": 500}
+_SOON_S = 0.25
 
 
 class JobLookup(Protocol):
@@ -49,7 +52,8 @@ class RunClaims:
         kind: How the run's calls go.
         jobs: Looks up calls that wait in batch jobs, None where there can be none.
         waits: Whether a call that waits in a job is waited for; a run whose own calls go by batch joins the job.
-        soon: Calls a function on the loop when the present callback has ended.
+        soon: Calls a function on the loop in a moment.
+        now: Gives the loop's seconds.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class RunClaims:
         *,
         waits: bool,
         soon: Callable[[Callable[[], None]], object],
+        now: Callable[[], float],
     ) -> None:
         self._claims = claims
         self._kind: Kind = kind
@@ -71,11 +76,16 @@ class RunClaims:
         self._held: set[str] = set()
         self._ended: list[str] = []
         self._soon = soon
+        self._now = now
+        self._ahead = _AHEAD[self._kind]
+        self._taken_at = float("-inf")
+        # Whether calls have ended since then.
+        self._some_ended = False
 
     @property
     def ahead(self) -> int:
         """Calls that are claimed at a time; 0 where nothing is claimed."""
-        return 0 if self._claims is None else _AHEAD[self._kind]
+        return 0 if self._claims is None else self._ahead
 
     def begin(self) -> None:
         """Note where other owners stand, before the plan looks into the store."""
@@ -93,6 +103,8 @@ class RunClaims:
         held = self._held.intersection(keys)
         if self._claims is None or len(held) == len(keys):
             return Verdict(frozenset(keys), {}, False)
+        if len(keys) >= self._ahead and not again:
+            self._pace()
         granted, mark = self._claims.take(self._kind, [key for key in keys if key not in held])
         self._held |= granted
         granted |= held
@@ -118,10 +130,20 @@ class RunClaims:
             if not self._ended:
                 self._soon(self._release_ended)
             self._ended.extend(keys)
+            self._some_ended = True
 
     def end(self) -> None:
         """Give everything back: the run has ended, and what it had not sent is free."""
         self.release(list(self._held))
+
+    def _pace(self) -> None:
+        """Settle how many calls are claimed at a time: more where those of the last time left soon, and some ended."""
+        now = self._now()
+        if now - self._taken_at >= _SOON_S:
+            self._ahead = max(_AHEAD[self._kind], self._ahead // 2)
+        elif self._some_ended:  # at its beginning a run sends many at once
+            self._ahead = min(_MOST_AHEAD[self._kind], 2 * self._ahead)
+        self._taken_at, self._some_ended = now, False
 
     def _release_ended(self) -> None:
         ended, self._ended = self._ended, []

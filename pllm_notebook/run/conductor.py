@@ -49,6 +49,9 @@ __all__ = ["Conductor"]
 
 logger = logging.getLogger("pllm_notebook")
 
+# Claims of calls that have ended are given back together, since each time costs a transaction; others look more rarely.
+_RELEASED_TOGETHER_S = 0.05
+
 
 class Conductor(Endable):
     """Conduct one run on the engine's loop (see `Course`, as for what has no words of its own here).
@@ -113,7 +116,8 @@ class Conductor(Endable):
             "batch" if options.mode == "batch" else "live",
             jobs,
             waits=bool(options.wait),
-            soon=engine.loop.loop.call_soon,
+            soon=partial(engine.loop.loop.call_later, _RELEASED_TOGETHER_S),
+            now=engine.loop.loop.time,
         )
         self._books = Books(
             self.ledger, self.model, listener, self._raise_at, ended=lambda call: self._backlog.ended(call)

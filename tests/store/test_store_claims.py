@@ -101,6 +101,28 @@ def test_a_renewed_lease_holds(tmp_path: Path, clock: Clock) -> None:
     assert other.take("live", ["a"]).granted == frozenset()
 
 
+def test_a_lease_is_prolonged_by_what_is_claimed_while_it_holds(tmp_path: Path, clock: Clock) -> None:
+    one, other = claims(tmp_path, clock), claims(tmp_path, clock)
+    one.take("live", ["a"])
+    clock.now += 0.9 * LEASE_S
+    one.take("live", ["b"])
+
+    clock.now += 0.5 * LEASE_S
+
+    assert other.take("live", ["a", "b"]).granted == frozenset()
+
+
+def test_what_is_claimed_within_a_moment_of_a_lease_holds_for_nearly_all_of_it(tmp_path: Path, clock: Clock) -> None:
+    one, other = claims(tmp_path, clock), claims(tmp_path, clock)
+    one.take("live", ["a"])
+    clock.now += LEASE_S / 10
+    one.take("live", ["b"])
+
+    clock.now += 0.85 * LEASE_S
+
+    assert other.take("live", ["a", "b"]).granted == frozenset()
+
+
 def test_a_lease_that_was_written_under_another_clock_does_not_hold_for_ever(tmp_path: Path, clock: Clock) -> None:
     one, other = claims(tmp_path, clock), claims(tmp_path, clock)
     clock.now += 10**6
