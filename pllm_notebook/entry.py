@@ -145,6 +145,8 @@ class Entry:
         limits up to its own, since a longer one would have brought more. One that ended abnormally serves none, and
         one without text only where *empty* says that it may be the answer: the call is sent again.
         """
+        if self.finish is Finish.COMPLETE:  # first, and without a further call: a warm run asks it of each row
+            return (empty or bool(self.text)) and (output_limit is None or self.output_tokens <= output_limit)
         if not self.usable(empty):
             return False
         if self.finish is Finish.TRUNCATED:

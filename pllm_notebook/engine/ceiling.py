@@ -48,14 +48,22 @@ class Ceiling:
         """Whether as many requests are on the wire as may be."""
         return self.concurrency is not None and self.in_flight >= self.concurrency
 
+    @property
+    def _free(self) -> bool:
+        """Whether it limits no rate: nothing is to be counted then, and every call asks."""
+        return self.requests.rate is None and self.tokens.rate is None
+
     def wait_s(self, now: float, tokens: float) -> float:
         """Return the seconds until the rates allow a request of *tokens*."""
+        if self._free:
+            return 0.0
         return max(self.requests.wait_s(now, 1.0), self.tokens.wait_s(now, tokens))
 
     def charge(self, now: float, tokens: float) -> None:
         """Count a request against the rates."""
-        self.requests.charge(now, 1.0)
-        self.tokens.charge(now, tokens)
+        if not self._free:
+            self.requests.charge(now, 1.0)
+            self.tokens.charge(now, tokens)
 
     def take(self, now: float, tokens: float) -> None:
         """Count a request that leaves now; `release` follows."""

@@ -233,7 +233,10 @@ class Feed:
         """Whether as many of its calls are in flight as may be."""
         if self.concurrency is not None and self.in_flight >= self.concurrency:
             return True
-        return bool(self.ceilings) and any(ceiling.full for ceiling in self.ceilings)
+        for ceiling in self.ceilings:  # noqa: SIM110  # a generator costs more, and this is asked often for each call
+            if ceiling.full:
+                return True
+        return False
 
     @property
     def waiting(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -61,7 +61,7 @@ async def _bound(response: Any) -> None:
     limit = _limit.get()
     if limit is None:
         return
-    encoding = response.headers.get("content-encoding", "").strip().lower()
+    encoding = _encoding(response.headers)
     if encoding in ("", "identity"):
         response.stream = _stream_class(type(response).__module__)(response.stream, None, limit)
         return
@@ -69,6 +69,16 @@ async def _bound(response: Any) -> None:
         raise TransportFault(FailureKind.MALFORMED, f"The response is compressed in a way not asked for: {encoding!r}.")
     response.stream = _stream_class(type(response).__module__)(response.stream, _WINDOW_BITS[encoding], limit)
     del response.headers["content-encoding"]
+
+
+def _encoding(headers: Any) -> str:
+    """Return how a response is compressed, "" for not."""
+    # The library decodes all headers at each look-up, and most responses have no such header.
+    for name, _ in headers.raw:
+        if name.lower() == b"content-encoding":
+            encoding: str = headers["content-encoding"]
+            return encoding.strip().lower()
+    return ""
 
 
 @lru_cache(maxsize=8)
@@ -84,10 +94,15 @@ def _stream_class(module: str) -> Any:
             self._window_bits = window_bits
             self._limit = limit
 
-        async def __aiter__(self) -> AsyncIterator[bytes]:
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            if self._window_bits is None:
+                return _Counted(self._inner, self._limit)
+            return self._decompressed(self._window_bits)
+
+        async def _decompressed(self, window_bits: int) -> AsyncIterator[bytes]:
             left = self._limit
             try:
-                async for piece in _unfolded(self._inner, self._window_bits):
+                async for piece in _unfolded(self._inner, window_bits):
                     left -= len(piece)
                     if left < 0:
                         raise too_long(self._limit)
@@ -101,11 +116,27 @@ def _stream_class(module: str) -> Any:
     return Bounded
 
 
-async def _unfolded(pieces: Any, window_bits: int | None) -> AsyncIterator[bytes]:
-    if window_bits is None:
-        async for piece in pieces:
-            yield piece
-        return
+class _Counted:
+    """A stream's pieces as they are, up to a limit. No generator: each would cost every reply its registration."""
+
+    __slots__ = ("_left", "_limit", "_next")
+
+    def __init__(self, pieces: Any, limit: int) -> None:
+        self._next: Callable[[], Awaitable[bytes]] = aiter(pieces).__anext__
+        self._left = self._limit = limit
+
+    def __aiter__(self) -> _Counted:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._next()
+        self._left -= len(piece)
+        if self._left < 0:
+            raise too_long(self._limit)
+        return piece
+
+
+async def _unfolded(pieces: Any, window_bits: int) -> AsyncIterator[bytes]:
     unfolder = zlib.decompressobj(window_bits)
     begun = False
     async for piece in pieces:

@@ -217,6 +217,8 @@ def answered(text: str) -> str:
     Some servers do not tell a model's thinking from its answer: `<think>…</think>` comes first, or only its end where
     the beginning was put into the model's mouth. Thinking without an end leaves no answer.
     """
+    if "think>" not in text:  # as all of them end
+        return text
     said = text.lstrip()
     for opening, closing in _THINKING:
         if said.startswith(opening):

@@ -73,10 +73,11 @@ def label(value: Any) -> str:
 
 def tokens(value: Any) -> int | None:
     """Return a number of tokens, None for anything that is not a whole number from 0."""
+    if type(value) is int:
+        return value if 0 <= value <= _MOST_TOKENS else None
     if isinstance(value, float) and value.is_integer():  # 12.0, as some servers write it
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-        return value
+        return value if 0 <= value <= _MOST_TOKENS else None
     return None
 
 
@@ -94,9 +95,10 @@ def usage(total_in: Any, total_out: Any, read: Any = 0, written: Any = 0, reason
         None, for unknown, unless all are whole numbers and the parts of the input are no more than its total: a
         wrong number would be a wrong price.
     """
-    numbers = [tokens(0 if part is None else part) for part in (read, written, reasoning)]
     given, produced = tokens(total_in), tokens(total_out)
-    cached, stored, thought = numbers
+    cached = 0 if read is None else tokens(read)
+    stored = 0 if written is None else tokens(written)
+    thought = 0 if reasoning is None else tokens(reasoning)
     if given is None or produced is None or cached is None or stored is None or thought is None:
         return None
     return Usage(given, produced, cached, stored, thought) if cached + stored <= given else None
@@ -122,6 +124,8 @@ def calls(made: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
     Raises:
         MalformedReply: Where one names no tool, or there are too many.
     """
+    if not made:
+        return ()
     if len(made) > MOST_CALLS:
         raise MalformedReply(f"{len(made):,} tool calls in one reply, and at most {MOST_CALLS} are read")
     if not all(call.name for call in made):

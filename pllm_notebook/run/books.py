@@ -102,6 +102,22 @@ class Books:
         if raises:
             self._failed(row, failure)
 
+    def record_found(self, found: Iterable[tuple[int, Outcome]]) -> None:
+        """Note how calls ended that the plan found in the store: nobody has claimed them.
+
+        Args:
+            found: Index in the ledger, and how the call ended.
+        """
+        ledger, cached = self.ledger, 0
+        for call, outcome in found:
+            # Inline, since there may be a million.
+            if outcome.cached and outcome.failure is None and self._listener is None:
+                ledger.outcomes[call] = outcome
+                cached += ledger.weight[call]
+            else:
+                self.record(call, outcome)
+        self.pace.cached += cached
+
     def reopen(self, calls: Iterable[int]) -> None:
         """Forget how *calls* ended, all of which failed or never did; they are to be asked again."""
         for call in calls:

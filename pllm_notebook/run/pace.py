@@ -47,14 +47,15 @@ class Pace:
 
     def count(self, outcome: Outcome, rows: int) -> None:
         """Note that *rows* have ended with *outcome*."""
-        if outcome.not_sent:
+        if outcome.failure is None:
+            if outcome.cached:
+                self.cached += rows
+            else:
+                self.done += rows
+        elif outcome.not_sent:
             self.not_sent += rows
-        elif outcome.failure is not None:
-            self.failed += rows
-        elif outcome.cached:
-            self.cached += rows
         else:
-            self.done += rows
+            self.failed += rows
 
     def forget(self, outcome: Outcome, rows: int) -> None:
         """Note that *rows* which had ended with *outcome*, a failure, are to be asked again."""

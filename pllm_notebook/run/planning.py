@@ -103,13 +103,14 @@ class Planning:
         books.plan(chunk)
         for arrival, _ in chunk.settled[:_LEARNED_FROM]:
             self._ask.allowance.answered(arrival.entry.output_tokens)
-        for arrival, settled in chunk.settled:
-            if isinstance(settled, Outcome):
-                books.record(arrival.call, settled)
-            elif isinstance(settled, Repair):
-                self._backlog.repair((settled,))
-            else:
-                self._run_tools(settled)
+        found = [(arrival.call, settled) for arrival, settled in chunk.settled if isinstance(settled, Outcome)]
+        books.record_found(found)
+        if len(found) < len(chunk.settled):
+            for _, settled in chunk.settled:
+                if isinstance(settled, Repair):
+                    self._backlog.repair((settled,))
+                elif not isinstance(settled, Outcome):
+                    self._run_tools(settled)
         for call, outcome in chunk.rejected:
             books.record(call, outcome)
         if chunk.failed:

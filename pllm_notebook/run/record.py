@@ -116,8 +116,10 @@ def calls_of(ledger: Ledger, content: Numbers, *, packed: bool) -> RowRecord:
     call_of_row = np.array(ledger.call_of_row, dtype=np.int64)
     outcomes = ledger.outcomes[:]  # calls are only ever added, by the loop
     # One more at the end stands for the rows without a call.
-    status = np.array([*map(_code, outcomes), _PENDING], dtype=np.uint8)
-    several = np.array([*(o is not None and len(o.metas) > 1 for o in outcomes), False], dtype=np.bool_)
+    # Written out for the answered ones, which there may be a million of.
+    codes = [_code(o) if o is None or o.failure is not None else _CACHED if o.cached else _OK for o in outcomes]
+    status = np.frombuffer(bytes([*codes, _PENDING]), dtype=np.uint8)
+    several = np.frombuffer(bytes([*[o is not None and len(o.metas) > 1 for o in outcomes], False]), dtype=np.bool_)
     failure = np.zeros(len(outcomes) + 1, dtype=np.uint8)
     for call in np.flatnonzero(status == _FAILED).tolist():
         failure[call] = _kind(outcomes[call])
@@ -160,7 +162,7 @@ def _number(kind: FailureKind) -> int:
 
 def _beginnings(keys: list[str]) -> Numbers:
     """Return the first characters of each key, shape (n, 16); zeros for what is no key."""
-    if any(len(key) != _KEY_TEXT for key in keys):
+    if set(map(len, keys)) - {_KEY_TEXT}:
         keys = [key if len(key) == _KEY_TEXT else _NO_KEY for key in keys]
     whole = np.frombuffer("".join(keys).encode("ascii"), dtype=np.uint8)
     return whole.reshape(-1, _KEY_TEXT)[:, :KEY_BYTES]

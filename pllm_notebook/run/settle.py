@@ -98,12 +98,14 @@ def _settle(
     ask: Ask, store: Store | None, prompt: Callable[[int], Prompt], arrivals: Sequence[Arrival]
 ) -> list[Settled]:
     settled: list[Settled | None] = [None] * len(arrivals)
-    whole = []
-    for i, arrival in enumerate(arrivals):
-        if arrival.entry.finish is Finish.COMPLETE:
-            if arrival.entry.text or ask.takes_empty:
-                whole.append(i)
-            else:
+    whole = [
+        i
+        for i, arrival in enumerate(arrivals)
+        if (entry := arrival.entry).finish is Finish.COMPLETE and (entry.text or ask.takes_empty)
+    ]
+    if len(whole) < len(arrivals):
+        for i, arrival in enumerate(arrivals):
+            if arrival.entry.finish is Finish.COMPLETE and not (arrival.entry.text or ask.takes_empty):
                 settled[i] = _empty(ask, store, prompt, arrival)
     if ask.fitted is None:
         for i in whole:
