@@ -20,7 +20,7 @@ from pllm_notebook.ensemble.members import Members
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailureKind
-from pllm_notebook.run import Ask, Chunk, ComposedCourse, Conductor, Means, Outcome, Rows
+from pllm_notebook.run import Ask, Chunk, ComposedCourse, Conductor, Ledger, Means, Outcome, Rows
 from pllm_notebook.wording import money
 
 __all__ = ["EnsembleCourse"]
@@ -127,6 +127,11 @@ class EnsembleCourse(ComposedCourse):
     def outcomes(self, call: int) -> list[Outcome | None]:
         """Give what each member has made of *call*, None for what has not ended."""
         return self._members.outcomes(call)
+
+    @property
+    def member_ledgers(self) -> list[Ledger]:
+        """What each member has made of the rows, in order; their calls are those of `ledger`, as far as planned."""
+        return self._members.ledgers
 
     def ask_of(self, row: int) -> Ask:
         """Give the question that a row was asked: the first member's."""

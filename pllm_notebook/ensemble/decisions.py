@@ -85,6 +85,7 @@ class Decision:
         whole: Share of answers equal to the most common whole answer; 0 where there was none.
         scores: A judge's mean mark for each member that it marked, by index.
         trouble: What the judge or the strong model failed with, "" for nothing.
+        reply: Key of the judge's or the strong model's reply, "" where it decided nothing.
     """
 
     how: How
@@ -93,6 +94,7 @@ class Decision:
     whole: float = 0.0
     scores: Mapping[int, float] = field(default_factory=dict)
     trouble: str = ""
+    reply: str = ""
 
 
 def decide(
@@ -119,9 +121,9 @@ def decide(
     if further is None and plan.further is not None and how == "vote":
         return None
     scores: Mapping[int, float] = {}
-    trouble = ""
+    trouble = reply = ""
     if further is not None and further.failure is None:
-        value = further.value
+        value, reply = further.value, further.last or further.key
         how = "escalated"
         if plan.decide == "judge":
             how, value = "judge", further.value.answer
@@ -132,7 +134,7 @@ def decide(
         if further is not None and further.failure is not None:
             how, trouble = "fallback", f"{further.failure.kind}: {further.failure.message}"
         value, at = tally.majority(plan.vote)
-    decision = Decision(how, None if at is None else answered[at], tally.agreement, tally.whole, scores, trouble)
+    decision = Decision(how, None if at is None else answered[at], tally.agreement, tally.whole, scores, trouble, reply)
     return _outcome(value, None, outcomes, further), decision
 
 

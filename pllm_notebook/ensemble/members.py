@@ -80,6 +80,11 @@ class Members:
         ledgers = [member.ledger.outcomes for member in self._all]
         return [outcomes[call] if call < len(outcomes) else None for outcomes in ledgers]
 
+    @property
+    def ledgers(self) -> list[Ledger]:
+        """Each member's own, in order."""
+        return [member.ledger for member in self._all]
+
     def answers(self, call: int) -> list[Outcome]:
         """Give what has been made of *call*, in the members' order. From any thread."""
         return [outcome for outcome in self.outcomes(call) if outcome is not None]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pllm_notebook import ensemble
 from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
-from pllm_notebook.frames.calls import calls_for
+from pllm_notebook.frames.calls import CallsShape, calls_for
+from pllm_notebook.frames.candidates import add_samples, described
 from pllm_notebook.frames.images import ShownPrompts
 from pllm_notebook.frames.instructions import InstructedPrompts, row_instruction
 from pllm_notebook.frames.rows import Given, error_rows, prompts_of
+from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.records import Failure
 from pllm_notebook.run import Run, options_for
+from pllm_notebook.run.record import RowRecord, record_of
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
@@ -27,11 +31,15 @@ class ListRows:
     Args:
         given: What goes into the prompts.
         template: The compiled prompt, None to send each item as data.
-        options: Of these, `na`, `images_from` and `model`.
+        options: Of these, `na`, `images_from` and `model`, and what *shape* was made of.
         label: For the display.
         shown: What is shown as images, None for nothing.
         instructions: Makes each item's own instruction, None where all have the same.
+        shape: The columns that its answers would become, for the registry of runs; None for one of text.
     """
+
+    asked: tuple[str, ...] = ()
+    assembled = 0
 
     def __init__(
         self,
@@ -41,8 +49,12 @@ class ListRows:
         label: str,
         shown: Given | None = None,
         instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
+        *,
+        shape: Shape | None = None,
     ) -> None:
         self.label = label
+        self._template, self._options = template, options
+        self._shape = shape or Shape(None, options)
         self.total = given.total
         texts = prompts_of(given, template, options.na)
         self.prompts: Any = texts
@@ -59,6 +71,17 @@ class ListRows:
         """Give the values in the items' order."""
         outcomes = [run.ledger.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
+
+    def described(self, run: Run) -> dict[str, Any]:
+        """Return the question, and the columns that the answers would become, as the header of the registry has it."""
+        template = None if self._template is None else [self._template.literals, self._template.names]
+        return {"prompt": self.source or None, "template": template, **described(run, self._shape, self._options)}
+
+    def record(self, run: Run) -> RowRecord:
+        """Return what is to be remembered of each item: its content is its prompt."""
+        record = record_of(run.ledger, self.prompts(range(self.total)), packed=run.ask.pack is not None)
+        add_samples(record, run)
+        return record
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
         """Give one record per failed item."""
@@ -143,7 +166,10 @@ def _submit(
     instructions: Callable[[range], Sequence[str | Failure | None]] | None,
 ) -> Run:
     label = "text" if output is None else output.name
-    rows = ListRows(given, template, options, label, shown, instructions)
+    # A list has no columns but in the registry: what asks for some is left out.
+    plain = replace(options, explode=False, flatten=False, error_column=None, agreement_column=None)
+    shape = CallsShape(plain) if calls else Shape(output, plain)
+    rows = ListRows(given, template, plain, label, shown, instructions, shape=shape)
     # Where each item has an instruction of its own, the type's words are in it already.
     instruct = instruct and instructions is None
     if calls:

@@ -17,18 +17,16 @@ import pandas as pd
 
 from pllm_notebook.exceptions import NameClashError, PllmError
 from pllm_notebook.frames.cells import column, content_prints
-from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.pandas_cells import column_names, given_of
 from pllm_notebook.frames.prints import short_prints
-from pllm_notebook.frames.recorded import RecordedRun, recorded_runs
+from pllm_notebook.frames.recorded import RUN_ATTR, RecordedRun, recorded_runs
+from pllm_notebook.frames.recorded_answers import columns_in
 from pllm_notebook.run import Run, find, runs
 from pllm_notebook.run.record import RowRecord
 from pllm_notebook.run.recorder import Recordable
 
 __all__ = ["RUN_ATTR", "MadeBy", "Source", "made_by", "replaceable"]
-
-RUN_ATTR = "pllm_run"
-"""`df.attrs` holds a run's id under this name and nothing else of ours: attrs are copied with every operation."""
 
 MOST_TRIED = 20
 """Runs that are tried on a frame without a run id, the newest of those that fit its columns."""
@@ -59,12 +57,12 @@ class Source:
     def of(cls, run: Run | RecordedRun) -> Source | None:
         """Make one of a handle, None of a run that was not asked of a frame."""
         if isinstance(run, RecordedRun):
-            return cls(run, tuple(run.header["asked"]), run.columns, run.header["explode"])
-        if not isinstance(run.rows, Recordable):
+            asked = tuple(run.header["asked"])
+            return cls(run, asked, run.columns, run.header["explode"]) if asked else None
+        if not isinstance(run.rows, Recordable) or not run.rows.asked:
             return None
-        told = run.rows.described()
-        made = tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"])) for c in told["made"])
-        return cls(run, run.rows.asked, made, told["explode"])
+        told = run.rows.described(run)
+        return cls(run, run.rows.asked, columns_in(told["made"]), told["explode"])
 
     @cached_property
     def record(self) -> RowRecord | None:

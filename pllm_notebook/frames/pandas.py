@@ -41,6 +41,9 @@ class _LLM(CallingLLM, Generic[PandasT]):
     def _frame(self) -> pd.DataFrame:
         return as_frame(self._data)
 
+    def _repr_html_(self) -> str:
+        return views.as_html(self._frame())
+
     def parse(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Any:
         """Ask the model the same question of every row and give typed columns.
 
@@ -189,10 +192,11 @@ class _LLM(CallingLLM, Generic[PandasT]):
 
         Columns: position and label in this frame, model, sample, chosen (whether the row has this answer; no sample's
         where the judge wrote it), decided (how: see `ensemble.Decision`), the fields, score (a judge's mean mark) and
-        failure.
+        failure. Of a run that is not held any more they are read from the cache: values are those of the replies as
+        JSON, scores are NA, and of a failure there is the kind.
 
         Raises:
-            PllmError: When the run had one answer a row, is not held any more, or is not known.
+            PllmError: When the run had one answer a row, or is not known.
         """
         return views.samples(self._frame())
 

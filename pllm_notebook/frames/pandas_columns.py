@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pydantic
 
 from pllm_notebook.frames.dtypes import Column, Kind, plain
+from pllm_notebook.frames.pandas_cells import column_names, named_like
 
-__all__ = ["array_of"]
+__all__ = ["array_of", "beside", "read_back"]
 
 _DTYPES: dict[Kind, Any] = {
     Kind.TEXT: "string",
@@ -22,6 +27,12 @@ _DTYPES: dict[Kind, Any] = {
     Kind.MOMENT: pd.DatetimeTZDtype("us", "UTC"),
     Kind.DATETIME: np.dtype("datetime64[us]"),
     Kind.DURATION: np.dtype("timedelta64[us]"),
+}
+
+_TIMES: dict[Kind, Any] = {
+    Kind.MOMENT: dt.datetime | dt.date,
+    Kind.DATETIME: dt.datetime | dt.date,
+    Kind.DURATION: dt.timedelta,
 }
 
 
@@ -51,6 +62,44 @@ def array_of(column: Column, values: list[Any]) -> Any:
     return pd.Series(objects, dtype="object")
 
 
+def read_back(column: Column, values: Sequence[Any]) -> list[Any]:
+    """Return values as JSON has them as `array_of` takes them: moments and durations out of their texts."""
+    if column.kind not in _TIMES:
+        return list(values)
+    adapter = _adapter(_TIMES[column.kind])
+    found: list[Any] = []
+    for value in values:
+        try:
+            found.append(None if value is None else adapter.validate_python(value))
+        except pydantic.ValidationError:
+            found.append(value)
+    return found
+
+
+def beside(
+    frame: pd.DataFrame, made: Mapping[str, Any], origin: Sequence[int], replaced: Sequence[str], *, explode: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Put made columns beside a frame's.
+
+    Args:
+        frame: Never changed.
+        made: Name to array.
+        origin: For each line of them the row of *frame* that it belongs to.
+        replaced: Columns of *frame* that are left out.
+        explode: Whether a row may have several lines, or the lines are of some rows only.
+
+    Returns:
+        The whole, and the made columns alone; both with the index of *frame*'s rows.
+    """
+    out = frame.copy(deep=False) if not explode else frame.take(np.array(origin, dtype=np.intp))
+    out = out.loc[:, [name not in replaced for name in column_names(out)]]
+    # One concat sets all columns at once, and by position: the index is the frame's own object.
+    # By position: a column of objects comes as a series, which would be aligned by its labels.
+    alone = pd.DataFrame(dict(made), index=pd.RangeIndex(len(out))).set_axis(out.index)
+    alone.columns = named_like(out, list(made))
+    return pd.concat([out, alone], axis=1) if made else out, alone
+
+
 def _built(column: Column, values: list[Any]) -> Any:
     """Build the column of its own dtype, None for one of objects."""
     build: Any = pd.array  # its overloads know no column of runtime dtype
@@ -62,6 +111,11 @@ def _built(column: Column, values: list[Any]) -> Any:
     if dtype == "string" and not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
         raise TypeError("a value is no text")  # Arrow's text would make it one
     return None if dtype is None else build(values, dtype=dtype)
+
+
+@cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
 
 
 def _is_gap(value: Any) -> bool:

@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.frames.candidates import shares_of, whole_agreement
+from pllm_notebook.frames.candidates import add_samples, described, whole_agreement
 from pllm_notebook.frames.cells import as_frame, content_prints
 from pllm_notebook.frames.deciding import FROM, Candidates
-from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.evaluation import Asked, Evaluation, evaluate
 from pllm_notebook.frames.images import ShownPrompts
 from pllm_notebook.frames.instructions import InstructedPrompts, RowInstruction
 from pllm_notebook.frames.made_by import RUN_ATTR, replaceable
-from pllm_notebook.frames.pandas_cells import column_names, given_of, named_like
-from pllm_notebook.frames.pandas_columns import array_of
+from pllm_notebook.frames.pandas_cells import column_names, given_of
+from pllm_notebook.frames.pandas_columns import array_of, beside
 from pllm_notebook.frames.prints import short_prints
 from pllm_notebook.frames.rows import error_rows, prompts_of
 from pllm_notebook.frames.shapes import Shape
@@ -111,6 +110,7 @@ class PandasRows:
         self.assembled = 0
         self.template = template
         self._content: Any = None
+        self._options = options
         self._answers: tuple[dict[str, Any], Any] = ({}, None)
         self.source, self.items = self.prompts.source, self.prompts.items
 
@@ -122,16 +122,12 @@ class PandasRows:
             self._answers, self.assembled = self._hashed(made, origin), ending
         return self._beside(made, origin, run)
 
-    def described(self) -> dict[str, Any]:
+    def described(self, run: Run) -> dict[str, Any]:
         """Return the question and the result's columns, as the header of the registry has them."""
-        columns = {column.name: column for column in self.shape.columns}
-        kinds = [columns.get(name, Column(name, Kind.OBJECT)) for name in self.shape.names]
         return {
             "prompt": None if self.template is None else self.template.source,
             "template": None if self.template is None else [self.template.literals, self.template.names],
-            "explode": self.shape.explode,
-            "made": [{"name": c.name, "kind": str(c.kind), "categories": list(c.categories)} for c in kinds],
-            "fields": [column.name for column in self.shape.columns],
+            **described(run, self.shape, self._options),
         }
 
     def record(self, run: Run, *, whole: bool = False) -> RowRecord:
@@ -148,7 +144,7 @@ class PandasRows:
             record.answers, record.origin = self._answers
         elif whole:
             record.answers, record.origin = self._hashed(*self._make(run))
-        record.agreement = shares_of(run)
+        add_samples(record, run)
         return record
 
     def _hashed(self, made: dict[str, Any], origin: Sequence[int]) -> tuple[dict[str, Any], Any]:
@@ -173,15 +169,10 @@ class PandasRows:
     def _beside(self, made: dict[str, Any], origin: Sequence[int], run: Run) -> Any:
         """Put the made columns beside the input's; *origin* has the input row of each line."""
         frame = self.frame
-        out = frame.copy(deep=False) if not self.shape.explode else frame.take(np.array(origin, dtype=np.intp))
-        out = out.loc[:, [name not in self.replaced for name in column_names(out)]]
-        # One concat sets all columns at once, and by position: the index is the frame's own object.
-        # By position: a column of objects comes as a series, which would be aligned by its labels.
-        beside = pd.DataFrame(made, index=pd.RangeIndex(len(out))).set_axis(out.index)
-        beside.columns = named_like(out, list(made))
-        result: Any = pd.concat([out, beside], axis=1) if made else out
+        result: Any
+        result, alone = beside(frame, made, origin, self.replaced, explode=self.shape.explode)
         if self.alone:
-            result = beside.iloc[:, 0]
+            result = alone.iloc[:, 0]
         result.attrs = {**frame.attrs, RUN_ATTR: run.id}
         return result
 
@@ -235,6 +226,10 @@ class DecidingRows(PandasRows):
         self._told.append(candidates)
         self.asked = (*self.asked, *names)
         self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
+
+    def described(self, run: Run) -> dict[str, Any]:
+        """Return the question and the result's columns; most of its answers are in no reply."""
+        return super().described(run) | {"answers": "decision"}
 
     def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
         """Build the decided answer, and the column that it is from."""

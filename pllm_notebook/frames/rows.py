@@ -16,7 +16,19 @@ from pllm_notebook.run import Run
 from pllm_notebook.templates import Template
 from pllm_notebook.wording import counted
 
-__all__ = ["Given", "error_rows", "prompts_of", "usage_rows"]
+__all__ = ["USAGE_DTYPES", "Given", "error_rows", "prompts_of", "usage_rows"]
+
+USAGE_DTYPES = {
+    "input_tokens": "Int64",
+    "output_tokens": "Int64",
+    "cache_read_tokens": "Int64",
+    "cache_write_tokens": "Int64",
+    "reasoning_tokens": "Int64",
+    "cost_usd": "Float64",
+    "latency_s": "Float64",
+    "attempts": "Int64",
+    "cached": "boolean",
+}
 
 _PROMPT = 100
 """Characters of a failed row's prompt that its line shows."""

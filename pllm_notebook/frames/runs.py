@@ -160,6 +160,8 @@ def _cells(run: Handle) -> list[str]:
     line = _line(run)
     cost = line["cost_usd"]
     line["asked"] = line["asked"] if len(line["asked"]) <= 60 else line["asked"][:59] + "…"
+    if run.progress().simulated if isinstance(run, Run) else run.header["simulated"]:
+        line["model"] += " (SIMULATED)"
     line["when"] = f"{line['when']:%Y-%m-%d %H:%M}"
     line["cost_usd"] = "unknown" if cost is None else f"${cost:,.4f}"
     line["seconds"] = f"{line['seconds']:.1f}"

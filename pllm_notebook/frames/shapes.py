@@ -107,14 +107,17 @@ class Shape:
         item; an empty list, as a row without a value, gives one line of None.
         """
         outcomes = [None if call < 0 else ledger.outcomes[call] for call in ledger.call_of_row]
-        values = [None if outcome is None else outcome.value for outcome in outcomes]
+        return self.table_of([None if outcome is None else outcome.value for outcome in outcomes])
+
+    def table_of(self, values: Sequence[Any]) -> tuple[list[list[Any]], list[int]]:
+        """Return what `table` does, of each row's value, None where it has none."""
         origin: Sequence[int] = range(len(values))
         if self.explode and self._by_field is None:
             lines = [(row, item) for row, value in enumerate(values) for item in _items(value)]
             origin, values = [row for row, _ in lines], [item for _, item in lines]
         fields = None if self._output is None else self._output.fields
         if fields is None:
-            return [values], list(origin)
+            return [list(values)], list(origin)
         empty = (None,) * len(fields)
         assert self._output is not None
         take = self._output.field_values

@@ -10,21 +10,38 @@ import pandas as pd
 
 from pllm_notebook.ensemble import EnsembleCourse
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.frames.candidates import Agreement, candidates_of
+from pllm_notebook.frames.candidates import Agreement, candidates_of, table_of
 from pllm_notebook.frames.evaluation import Asked, Evaluation, evaluate
 from pllm_notebook.frames.made_by import MadeBy, Source, made_by, named_by
 from pllm_notebook.frames.pandas_cells import column_names, given_of
 from pllm_notebook.frames.recorded import RecordedRun
-from pllm_notebook.frames.rows import error_rows, prompts_of, usage_rows
+from pllm_notebook.frames.recorded_answers import columns_in
+from pllm_notebook.frames.rows import USAGE_DTYPES, error_rows, prompts_of, usage_rows
 from pllm_notebook.records import Failure
 from pllm_notebook.run import Explanation, Run
 from pllm_notebook.run.explain import position_of
 from pllm_notebook.run.record import STATUSES
+from pllm_notebook.run.summary import live_lines, recorded_lines, shown
 from pllm_notebook.templates import Template
+from pllm_notebook.wording import counted
 
-__all__ = ["STATUS_WORDS", "agreement", "errors", "evaluation", "explain", "run_of", "samples", "status", "usage"]
+__all__ = [
+    "STATUS_WORDS",
+    "agreement",
+    "as_html",
+    "errors",
+    "evaluation",
+    "explain",
+    "run_of",
+    "samples",
+    "status",
+    "usage",
+]
 
 STATUS_WORDS = (*STATUSES, "changed")
+
+_NAMED = 8
+"""Columns that a summary names."""
 
 _ERROR_DTYPES = {
     "position": "int64",
@@ -38,17 +55,6 @@ _ERROR_DTYPES = {
     "request_id": "string",
     "prompt": "string",
 }
-_USAGE_DTYPES = {
-    "input_tokens": "Int64",
-    "output_tokens": "Int64",
-    "cache_read_tokens": "Int64",
-    "cache_write_tokens": "Int64",
-    "reasoning_tokens": "Int64",
-    "cost_usd": "Float64",
-    "latency_s": "Float64",
-    "attempts": "Int64",
-    "cached": "boolean",
-}
 
 
 def run_of(frame: pd.DataFrame) -> Run | RecordedRun:
@@ -61,6 +67,32 @@ def run_of(frame: pd.DataFrame) -> Run | RecordedRun:
         ids = ", ".join(repr(source.run.id) for source in found)
         raise PllmError(f"The rows of this frame are of several runs, {ids}: pllm.run('id') opens one.")
     return found[0].run
+
+
+def as_html(frame: pd.DataFrame) -> str:
+    """Return what `.llm` of a frame shows: its rows, the run that made it, and how to go on."""
+    columns = column_names(frame)
+    size = f"{counted(len(frame), 'row')}, {counted(len(columns), 'column')}"
+    try:
+        source = named_by(frame)
+        words = "" if source is None else ", ".join(
+            f"{times:,} {word}" for word, times in status(frame).value_counts().items() if times
+        )  # fmt: skip
+    except PllmError:  # a run that is not known any more, or other rows under its id
+        source = None
+    if source is None:
+        names = ", ".join(columns[:_NAMED]) + (", …" if len(columns) > _NAMED else "")
+        lines = (f"{size}: {names}", "llm.preview(Model, prompt) asks the first rows; estimate() says what all cost.",
+                 "llm.parse(Model, prompt) asks every row, llm.complete(prompt) for text.")  # fmt: skip
+        return shown("llm", lines, simulated=False)
+    run = source.run
+    if isinstance(run, Run):
+        p = run.progress()
+        told, simulated = live_lines(run.id, p, run.rows.source, run.origin), p.simulated
+    else:
+        told, simulated = recorded_lines(run.header, run.state), bool(run.header["simulated"])
+    on = f"llm.status, .errors, .usage and .explain(row) say more of each row; pllm.run({run.id!r}) is the whole run."
+    return shown(f"llm: made by run {run.id}", (f"{size}: {words}", told[0], on), simulated=simulated)
 
 
 def status(frame: pd.DataFrame) -> pd.Series[Any]:
@@ -106,7 +138,7 @@ def usage(frame: pd.DataFrame) -> pd.DataFrame:
             known = source.run.usage_of(rows)
         for position, row in zip(here.tolist(), rows, strict=True):
             lines[position] = known.get(row, {})
-    return pd.DataFrame(lines, columns=list(_USAGE_DTYPES), index=frame.index).astype(_USAGE_DTYPES)
+    return pd.DataFrame(lines, columns=list(USAGE_DTYPES), index=frame.index).astype(USAGE_DTYPES)
 
 
 def samples(frame: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +147,8 @@ def samples(frame: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for source in found.sources:
         rows = [(position, frame.index[position], row) for position, one, row in found.places() if one is source]
-        tables.append(candidates_of(_live(source), rows))
+        run = source.run
+        tables.append(candidates_of(run, rows) if isinstance(run, Run) else _recorded_samples(run, rows))
     if len(tables) == 1:
         return tables[0]
     return pd.concat(tables).sort_values("position", kind="stable", ignore_index=True)
@@ -156,7 +189,7 @@ def evaluation(frame: pd.DataFrame, against: Any, field: str | None) -> Evaluati
         if course is not None:
             samples[position] = (course, course.ledger.call_of_row[row])
     if isinstance(first.run, Run):
-        prefix, fields = first.run.ask.options.prefix, _fields(first.run.rows)
+        prefix, fields = first.run.ask.options.prefix, _fields(first.run)
     else:
         prefix, fields = first.run.header["options"].get("prefix", ""), first.run.header["fields"]
     columns = [column for column in first.made if column.name in fields]
@@ -226,13 +259,13 @@ def _prompt(frame: pd.DataFrame, source: Source, position: int) -> str:
     return "" if prompt is None or isinstance(prompt, Failure) else prompt
 
 
-def _live(source: Source) -> Run:
-    if isinstance(source.run, Run):
-        return source.run
-    raise PllmError(
-        f"The samples of the run {source.run.id!r} are not held any more. Run its cell once more: they come from the "
-        "cache, and cost nothing."
-    )
+def _recorded_samples(run: RecordedRun, rows: list[tuple[int, Any, int]]) -> pd.DataFrame:
+    """Return the answers behind some rows of a run that is not held any more, read from the cache."""
+    ensemble = run.header.get("ensemble")
+    if ensemble is None or run.record is None or run.record.samples is None:
+        raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
+    members = [(model, sample) for model, sample, _ in ensemble["members"]]
+    return table_of(columns_in(ensemble["columns"]), members, run.answers().sampled(rows))
 
 
 def _course(source: Source) -> EnsembleCourse | None:
@@ -246,6 +279,7 @@ def _values_of(source: Source) -> Callable[[Any], Sequence[Any]]:
     return tuple if shape is None else cast("Callable[[Any], Sequence[Any]]", shape.values_of)
 
 
-def _fields(rows: Any) -> list[str]:
-    fields: list[str] = rows.described()["fields"]
+def _fields(run: Run) -> list[str]:
+    rows: Any = run.rows
+    fields: list[str] = rows.described(run)["fields"]
     return fields

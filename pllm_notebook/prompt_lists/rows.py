@@ -14,6 +14,7 @@ from pllm_notebook.prompt_lists.reading import output_for, unanswered
 from pllm_notebook.protocols import Store
 from pllm_notebook.run import Ledger, Outcome, Run, WholePrompts, confirm, estimate_list, start_list
 from pllm_notebook.run.ask import Ask
+from pllm_notebook.run.record import RowRecord, record_of
 
 __all__ = ["PromptRows"]
 
@@ -33,6 +34,9 @@ class PromptRows(WholePrompts):
         parts: What of it can be asked.
         store: As given.
     """
+
+    asked: tuple[str, ...] = ()
+    assembled = 0
 
     def __init__(self, contexts: Sequence[LLMPromptContext], asked: Asked, store: Store | None) -> None:
         self.label = f"{len(contexts):,} prompts"
@@ -83,6 +87,28 @@ class PromptRows(WholePrompts):
                     context, ask_of(row), outcome, last, self._asked.prompts[row], self._asked.beginnings[row]
                 )
         return outputs
+
+    def described(self, run: Run) -> dict[str, Any]:
+        """Return what the registry says of the question: each prompt has its own, and the answers are read as text."""
+        return {
+            "prompt": None,
+            "template": None,
+            "schema": None,
+            "source": None,
+            "answers": "values",
+            "explode": False,
+            "made": [{"name": "answer", "kind": "text", "categories": []}],
+            "fields": ["answer"],
+            "shaping": {},
+            "dialect": None,
+            "takes_empty": run.ask.takes_empty,
+            "field_names": [],
+            "ensemble": None,
+        }
+
+    def record(self, run: Run) -> RowRecord:
+        """Return what is to be remembered of each prompt that could be asked."""
+        return record_of(run.ledger, self._asked.prompts, packed=False)
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
         """Give one record per failed prompt: its place in the list, its id and what went wrong."""

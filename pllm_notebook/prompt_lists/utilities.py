@@ -198,6 +198,8 @@ def _concluded(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLM
         called_by.warn(f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.")
     for line in () if run is None else run.course.warnings:
         called_by.warn(line)
+    if run is not None:
+        run.note_rows()
     return rows.assemble(run)
 
 

@@ -6,16 +6,19 @@ index or frame it stands in by now.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
-from pllm_notebook.records import FailureKind
+from pllm_notebook.conversation import Prompt
+from pllm_notebook.prompts import in_words
+from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.run.outcomes import SKIPPED, Ledger, Outcome
 
-__all__ = ["KEY_BYTES", "STATUSES", "RowRecord", "calls_of"]
+__all__ = ["KEY_BYTES", "STATUSES", "RowRecord", "SampleRecord", "beginnings", "calls_of", "kind_number", "record_of"]
 
 # In the order in which they were added: a status is kept by its place.
 STATUSES = ("ok", "cached", "failed", "skipped", "pending", "not_sent")
@@ -28,6 +31,27 @@ _KEY_TEXT = 43  # characters of a whole key
 _NO_KEY = "\0" * _KEY_TEXT
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+_NO_NUMBERS = np.zeros(0, dtype=np.int32)
+_NO_BEGINNINGS = np.zeros((0, KEY_BYTES), dtype=np.uint8)
+
+
+@dataclass
+class SampleRecord:
+    """The samples of each row of a run: 13 bytes for each, and 2 a row for the decision.
+
+    Attributes:
+        keys: Shape (n_rows, n_members, 12), uint8: the first characters of the key of each member's last reply.
+        failure: Shape (n_rows, n_members), uint8: as in `RowRecord`; 255 for one that had not ended.
+        chosen: Shape (n_rows,), int8: the member whose answer the row has, -1 for nobody.
+        how: Shape (n_rows,), uint8: 1 + the place of the decision's word among `ensemble.How`, 0 for none.
+    """
+
+    keys: Numbers
+    failure: Numbers
+    chosen: Numbers
+    how: Numbers
 
 
 @dataclass
@@ -43,6 +67,10 @@ class RowRecord:
         answers: Result column to the 4-byte hashes of its values, shape (n_lines,); empty where no frame was made.
         origin: Shape (n_lines,), int32: the row of each line of the result; None where each row has one line.
         agreement: Field to shares, shape (n_rows,), float64, NaN for none; empty where rows were asked once.
+        later_rows: Shape (n_later,), int32: the rows whose answer another reply holds than that of their key: one to a
+            repair or a tool's result, the judge's or the strong model's.
+        later_keys: Shape (n_later, 16), uint8: the first characters of the keys of those replies.
+        samples: None where rows were asked once.
     """
 
     content: Numbers
@@ -53,6 +81,9 @@ class RowRecord:
     answers: dict[str, Numbers] = field(default_factory=dict)
     origin: Numbers | None = None
     agreement: dict[str, Numbers] = field(default_factory=dict)
+    later_rows: Numbers = field(default_factory=lambda: _NO_NUMBERS)
+    later_keys: Numbers = field(default_factory=lambda: _NO_BEGINNINGS)
+    samples: SampleRecord | None = None
     _order: Numbers | None = None
     _lines: dict[str, Numbers] = field(default_factory=dict)
 
@@ -88,6 +119,10 @@ class RowRecord:
         given = {name: getattr(self, name) for name in ("content", "keys", "status", "failure", "several")}
         given |= {f"answer:{name}": array for name, array in self.answers.items()}
         given |= {f"agreement:{name}": array for name, array in self.agreement.items()}
+        if len(self.later_rows):
+            given |= {"later_rows": self.later_rows, "later_keys": self.later_keys}
+        if self.samples is not None:
+            given |= {f"sample:{name}": array for name, array in vars(self.samples).items()}
         return given if self.origin is None else given | {"origin": self.origin}
 
     @classmethod
@@ -102,6 +137,9 @@ class RowRecord:
             answers=_named(arrays, "answer:"),
             origin=arrays.get("origin"),
             agreement=_named(arrays, "agreement:"),
+            later_rows=arrays.get("later_rows", _NO_NUMBERS),
+            later_keys=arrays.get("later_keys", _NO_BEGINNINGS),
+            samples=SampleRecord(**samples) if (samples := _named(arrays, "sample:")) else None,
         )
 
 
@@ -130,18 +168,39 @@ def calls_of(ledger: Ledger, content: Numbers, *, packed: bool) -> RowRecord:
     none = np.where(call_of_row == SKIPPED, _SKIPPED, _PENDING).astype(np.uint8)
     own = np.zeros(len(call_of_row), dtype=np.uint8)
     for row, why in ledger.own_failures.items():
-        none[row], own[row] = _FAILED, _number(why.kind)
+        none[row], own[row] = _FAILED, kind_number(why.kind)
     # A call that was planned this moment has no line yet: its rows are pending.
     called = (call_of_row >= 0) & (call_of_row < len(outcomes))
     at = np.where(called, call_of_row, -1)
-    beginnings = np.concatenate([_beginnings(keys), np.zeros((1, KEY_BYTES), dtype=np.uint8)])
+    known = np.concatenate([beginnings(keys), np.zeros((1, KEY_BYTES), dtype=np.uint8)])
+    last = {call: o.last for call in np.flatnonzero(several).tolist() if (o := outcomes[call]) is not None and o.last}
+    later = np.flatnonzero(np.isin(at, list(last))) if last else _NO_NUMBERS
     return RowRecord(
         content=content,
-        keys=beginnings[at],
+        keys=known[at],
+        later_rows=later.astype(np.int32),
+        later_keys=beginnings([last[call] for call in at[later].tolist()]),
         status=np.where(called, status[at], none).astype(np.uint8),
         failure=np.where(called, failure[at], own).astype(np.uint8),
         several=several[at],
     )
+
+
+def record_of(ledger: Ledger, prompts: Iterable[Prompt | Failure | None], *, packed: bool) -> RowRecord:
+    """Return what is known of the rows of a list: the content of each is its prompt.
+
+    Args:
+        ledger: The run's.
+        prompts: One for each row; None for one that was skipped.
+        packed: As for `calls_of`.
+    """
+    content = np.array([_print(prompt) for prompt in prompts], dtype=np.uint64)
+    return calls_of(ledger, content, packed=packed)
+
+
+def _print(prompt: Prompt | Failure | None) -> int:
+    words = b"" if prompt is None or isinstance(prompt, Failure) else in_words(prompt).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(words, digest_size=8).digest(), "little")
 
 
 def _code(outcome: Outcome | None) -> int:
@@ -153,19 +212,20 @@ def _code(outcome: Outcome | None) -> int:
 
 
 def _kind(outcome: Outcome | None) -> int:
-    return 0 if outcome is None or outcome.failure is None else _number(outcome.failure.kind)
+    return 0 if outcome is None or outcome.failure is None else kind_number(outcome.failure.kind)
 
 
-def _number(kind: FailureKind) -> int:
+def kind_number(kind: FailureKind) -> int:
+    """Return the number by which a kind of failure is recorded."""
     return 1 + list(FailureKind).index(kind)
 
 
-def _beginnings(keys: list[str]) -> Numbers:
-    """Return the first characters of each key, shape (n, 16); zeros for what is no key."""
+def beginnings(keys: list[str], length: int = KEY_BYTES) -> Numbers:
+    """Return the first characters of each key, shape (n, length); zeros for what is no key."""
     if set(map(len, keys)) - {_KEY_TEXT}:
         keys = [key if len(key) == _KEY_TEXT else _NO_KEY for key in keys]
     whole = np.frombuffer("".join(keys).encode("ascii"), dtype=np.uint8)
-    return whole.reshape(-1, _KEY_TEXT)[:, :KEY_BYTES]
+    return whole.reshape(-1, _KEY_TEXT)[:, :length]
 
 
 def _pairs(rows: Numbers, hashes: Numbers) -> Numbers:

@@ -1,22 +1,30 @@
-"""What a run leaves in the registry on disk: its question when it begins, and its rows when it has ended."""
+"""What a run leaves in the registry on disk: its question when it begins, its rows when it has ended.
+
+A run that has something to send also leaves the keys of its rows once they are planned: a killed one is read by them.
+"""
 
 from __future__ import annotations
 
 import inspect
 import logging
-import os
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import orjson
 
 from pllm_notebook.records import FailureKind
 from pllm_notebook.redaction import redacted
+from pllm_notebook.run.outcomes import UNPLANNED
 from pllm_notebook.run.record import RowRecord
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
+from pllm_notebook.store.processes import this_process
 
 if TYPE_CHECKING:
     from pllm_notebook.run.run import Run
@@ -32,17 +40,17 @@ logger = logging.getLogger("pllm_notebook")
 
 @runtime_checkable
 class Recordable(Protocol):
-    """Rows whose run is remembered: those of a frame.
+    """Rows whose run is remembered: those of a frame, and lists.
 
     Attributes:
-        asked: Names of the columns that the run was told of, in order.
+        asked: Names of the columns that the run was told of, in order; () for what is no frame.
         assembled: For which of the run's endings the values of the result are known, 0 for none.
     """
 
     asked: tuple[str, ...]
     assembled: int
 
-    def described(self) -> Mapping[str, Any]:
+    def described(self, run: Run) -> Mapping[str, Any]:
         """Return the question and the result's columns, as the header of the registry has them."""
 
     def record(self, run: Run) -> RowRecord:
@@ -54,25 +62,51 @@ class Recorder:
 
     Args:
         files: The registry of the run's cache directory.
+        keyless: Whether the run has no cache, so that its rows have no keys and are not written.
     """
 
-    def __init__(self, files: RunFiles) -> None:
+    def __init__(self, files: RunFiles, *, keyless: bool = False) -> None:
         self._files = files
+        self._keyless = keyless
         self._failed = False
         # Of the rows that were written last; None before the first time.
         self._known: tuple[int, int] | None = None
+        # Of the rows of a run that goes: whether they were written, or need not be.
+        self._is_planned = keyless
+        # A run's end and its plan are written by two threads.
+        self._lock = threading.Lock()
 
     def begin(self, run: Run) -> None:
         """Write the question, before anything is sent."""
         self._write(run, None)
 
+    def look(self, run: Run, workers: Executor) -> None:
+        """Write the rows, in a worker, once all of them are planned and some are to be sent. On the engine's loop.
+
+        A run that the cache answers is over by then: its rows are written once, when it has ended.
+        """
+        calls = run.ledger.call_of_row
+        if self._is_planned or not len(calls) or calls[-1] == UNPLANNED or UNPLANNED in np.array(calls):
+            return
+        self._is_planned = True
+        if not run.done() and None in run.ledger.outcomes:
+            with suppress(RuntimeError):  # the engine ends, and the run with it
+                workers.submit(self._plan, run)
+
+    def _plan(self, run: Run) -> None:
+        assert isinstance(run.rows, Recordable)
+        with self._lock:
+            if not run.done():
+                self._write(run, run.rows)
+
     def finish(self, run: Run) -> None:
         """Write the rows of a run that has ended, unless nothing has changed since they were written."""
         assert isinstance(run.rows, Recordable)
-        state = (run.endings, run.rows.assembled)
-        if state != self._known:
-            self._write(run, run.rows)
-            self._known = state
+        with self._lock:
+            state = (run.endings, run.rows.assembled)
+            if state != self._known:
+                self._write(run, None if self._keyless else run.rows)
+                self._known = state
 
     def _write(self, run: Run, rows: Recordable | None) -> None:
         try:
@@ -93,7 +127,7 @@ def header_of(run: Run) -> dict[str, Any]:
         "started_at": run.started_at,
         "duration_s": progress.elapsed_s,
         "state": progress.state,
-        "pid": os.getpid(),
+        "process": this_process(),
         "origin": run.origin,
         "label": progress.label,
         "model": progress.model,
@@ -114,7 +148,7 @@ def header_of(run: Run) -> dict[str, Any]:
         "input_tokens": progress.input_tokens,
         "output_tokens": progress.output_tokens,
         "failure_kinds": [str(kind) for kind in FailureKind],
-        **run.rows.described(),
+        **run.rows.described(run),
     }
     told: dict[str, Any] = orjson.loads(redacted(orjson.dumps(header, default=repr, option=_ODD).decode()))
     return told

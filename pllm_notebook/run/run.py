@@ -24,9 +24,10 @@ from pllm_notebook.run.failed import RunStore
 from pllm_notebook.run.outcomes import Ledger
 from pllm_notebook.run.recorder import Recorder
 from pllm_notebook.run.row_source import Evaluable, Rows
+from pllm_notebook.run.summary import live_lines, shown
 from pllm_notebook.run.weakly import weakly
 from pllm_notebook.sinks import Display
-from pllm_notebook.wording import counted, money, stopped_by_ceiling
+from pllm_notebook.wording import stopped_by_ceiling
 
 __all__ = ["Conduct", "Rows", "Run"]
 
@@ -95,12 +96,12 @@ class Run:
             release()
 
     def __repr__(self) -> str:
+        return f"<Run {self.id} {live_lines(self.id, self.progress(), '', '')[0]}>"
+
+    def _repr_html_(self) -> str:
         p = self.progress()
-        unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
-        return (
-            f"<Run {self.id} {p.state}: {p.done + p.cached:,} of {counted(p.total, 'row')} answered "
-            f"({p.cached:,} from cache, {p.failed:,} failed{unsent}), {money(p.cost_usd)}, {p.model}>"
-        )
+        lines = live_lines(self.id, p, self.rows.source, self.origin)
+        return shown(f"Run {self.id}", lines, simulated=p.simulated)
 
     @property
     def state(self) -> State:
@@ -314,6 +315,8 @@ class Run:
         if self.course.submitted:
             self._handed.set()
         self._display.update(self.progress())
+        if self.recorder is not None:
+            self.recorder.look(self, self._engine.workers)
         self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
 
     def _over(self) -> None:

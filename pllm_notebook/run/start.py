@@ -180,6 +180,7 @@ def start(
     """
     from pllm_notebook.store import DiskStore
     from pllm_notebook.store.run_files import RunFiles
+    from pllm_notebook.store.shared import directory_now
 
     where = current().loop
     running = engine(where)
@@ -207,8 +208,9 @@ def start(
         return Conductor(ask, rows, rows.total, running, kept, ended, limits, sender, jobs=means.jobs)
 
     run = Run(ask, rows, running, store, sink, course)
-    if isinstance(rows, Recordable) and isinstance(store, DiskStore):
-        run.recorder = Recorder(RunFiles(store.directory))
+    if isinstance(rows, Recordable):
+        directory = store.directory if isinstance(store, DiskStore) else cache_dir or directory_now()
+        run.recorder = Recorder(RunFiles(directory), keyless=not isinstance(store, DiskStore))
     run.origin = origin()
     remember(run)
     if run.recorder is not None:

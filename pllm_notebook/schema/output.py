@@ -89,6 +89,20 @@ class OutputType:
         # Unions in another order are equal to Python but not to a provider, hence the repr.
         return _cached(kind, repr(kind))
 
+    @classmethod
+    def of_recorded(cls, schema: Mapping[str, Any]) -> OutputType:
+        """Compile the `json_schema` of a type that is not at hand: its values are dicts, without its validators.
+
+        A field that a reply leaves out has the schema's default.
+        """
+        made = _from_schema(read_schema(schema))
+        properties: Mapping[str, Any] = schema.get("properties") or {}
+        defaults = {name: each["default"] for name, each in properties.items() if "default" in each}
+        if defaults and made.fields is not None:
+            take = made._values
+            made._values = lambda value: take(defaults | value)
+        return made
+
     @cached_property
     def item(self) -> OutputType | None:
         """Of a list, set or tuple of any length: the type of its items; None for others."""

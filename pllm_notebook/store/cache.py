@@ -138,7 +138,7 @@ class DiskStore:
         return found
 
     def keys_beginning(self, beginnings: Iterable[str]) -> dict[str, str]:
-        """Return for each beginning of a key (16 characters or more) the key that has it; none where no entry does.
+        """Return for each beginning of a key (12 characters or more) the key that has it; none where no entry does.
 
         Raises:
             StoreError: If the database cannot be read.

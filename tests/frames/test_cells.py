@@ -42,6 +42,8 @@ def texts(series: pd.Series[Any]) -> tuple[list[str | None], list[str | None]]:
 arrow = pd.ArrowDtype
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5)
 BERLIN = pd.Timestamp("2026-01-02 03:04", tz="Europe/Berlin")
+# The dtype of text from pandas 3 on; before, "str" makes a text of a missing value.
+STR = ["str"] if pd.__version__ >= "3" else []
 
 COLUMNS = [
     ("3", [3, None], ["Int64", arrow(pa.int64()), arrow(pa.int8()), "object"]),
@@ -49,7 +51,7 @@ COLUMNS = [
                           arrow(pa.float32()), "object", "category"]),
     ("1e+20", [1e20, None], ["float64", "float32", "Float32", arrow(pa.float32())]),
     ("true", [True, None], ["boolean", arrow(pa.bool_()), "object"]),
-    ("a", ["a", None], ["object", "string", "str", "category", arrow(pa.string())]),
+    ("a", ["a", None], ["object", "string", "category", arrow(pa.string()), *STR]),
     ("1 days 02:00:00", [dt.timedelta(hours=26), None],
      ["timedelta64[ns]", "timedelta64[us]", "object", arrow(pa.duration("us"))]),
     ("2026-01-02T03:04:05", [MOMENT, None], ["datetime64[ns]", "datetime64[us]", "object", arrow(pa.timestamp("us"))]),

@@ -154,13 +154,6 @@ def test_a_registry_that_cannot_be_written_costs_no_answer(ready: Path, caplog: 
     assert caplog.text.count("could not be written to the registry of runs") == 1
 
 
-def test_with_the_cache_off_nothing_is_recorded(ready: Path) -> None:
-    out = texts("a").llm.parse(Mark, "{t}", cache="off")
-
-    assert not (ready / "runs").exists()
-    assert out.llm.status.tolist() == ["ok"]
-
-
 # What is held.
 
 

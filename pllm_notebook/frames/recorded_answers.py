@@ -1,0 +1,256 @@
+"""The answers of a run that is not held any more, read out of the store by the keys that the registry has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pllm_notebook.ensemble import Tally, Vote, verdict_type
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.frames.candidates import HOWS, NOT_ENDED, Sampled
+from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.formats import output_of
+from pllm_notebook.frames.pandas_columns import read_back
+from pllm_notebook.frames.shapes import Shape
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import FailureKind, Finish
+from pllm_notebook.run.record import RowRecord
+from pllm_notebook.schema import OutputType
+from pllm_notebook.schema import dialects as known_dialects
+from pllm_notebook.schema.replies import FittedSchema, Invalid
+from pllm_notebook.settings import Options
+from pllm_notebook.store import open_store
+
+__all__ = ["Answers", "Found", "columns_in"]
+
+Found = tuple[Any]
+"""A value that was found; a type may be null, so None alone cannot say that there is none."""
+
+# Rows that are read at once: their replies are a few megabytes.
+_CHUNK = 5_000
+_DIALECTS = {each.name: each for each in vars(known_dialects).values() if isinstance(each, known_dialects.Dialect)}
+
+
+class _Asked(NamedTuple):
+    """What the replies are read as."""
+
+    output: OutputType | None
+    shape: Shape
+    columns: tuple[Column, ...]
+
+
+class Answers:
+    """Read the answers of one run. Sends nothing.
+
+    Args:
+        header: Of the registry.
+        record: What is known of its rows.
+        response_format: The type, so that its validators make the values; None to take them as the reply's JSON has
+            them, checked against the recorded schema.
+        interrupted: Whether the run's process ended before the run: rows that had no answer when the rows were
+            written may have one in the store.
+
+    Raises:
+        PllmError: For a run whose answers are no replies' values (`call_tools`, `decide`).
+        UsageError: For a type that has other fields than the run's.
+    """
+
+    def __init__(
+        self, header: Mapping[str, Any], record: RowRecord, response_format: Any = None, *, interrupted: bool = False
+    ) -> None:
+        kind = header.get("answers")
+        if kind != "values":
+            what = {"calls": "calls of tools", "decision": "decisions between columns"}.get(str(kind), "not recorded")
+            raise PllmError(
+                f"The answers of the run {header['id']!r} are {what}, which the registry cannot read back. Run its "
+                f"cell once more: what is in the cache costs nothing."
+            )
+        self._header = header
+        self._record = record
+        self._interrupted = interrupted
+        self._asked = _asked(header, response_format)
+        self.shape, self.columns = self._asked.shape, self._asked.columns
+
+    def values(self) -> list[Found | None]:
+        """Return the value of each row; None for a row without one, or whose reply the cache does not have."""
+        found: list[Found | None] = [None] * len(self._record)
+        rows = np.flatnonzero(self._wanted()).tolist()
+        take = self._plain if self._header["ensemble"] is None else self._decided
+        for at in range(0, len(rows), _CHUNK):
+            some = rows[at : at + _CHUNK]
+            for row, value in zip(some, take(some), strict=True):
+                found[row] = value
+        return found
+
+    def table(self, values: Sequence[Found | None]) -> tuple[list[list[Any]], list[int]]:
+        """Return the values of the answers column by column, and for each line the place among *values* it is of."""
+        columns, origin = self.shape.table_of([None if one is None else one[0] for one in values])
+        return [read_back(column, own) for column, own in zip(self.columns, columns, strict=True)], origin
+
+    def sampled(self, rows: Sequence[tuple[int, Any, int]]) -> Iterator[Sampled]:
+        """Yield the answers behind some rows: position and label to show, and row of the run."""
+        samples = self._record.samples
+        assert samples is not None
+        kinds: list[str] = self._header["failure_kinds"]
+        output, columns = self._asked.output, columns_in(self._header["ensemble"]["columns"])
+        for start in range(0, len(rows), _CHUNK):
+            some = rows[start : start + _CHUNK]
+            members = self._members([row for _, _, row in some])
+            for at, (position, label, row) in enumerate(some):
+                values: list[Sequence[Any] | None] = []
+                failures: list[str | None] = []
+                for member, found in enumerate(members):
+                    number, one = int(samples.failure[row, member]), found[at]
+                    values.append(None if one is None else _parts(output, columns, one[0]))
+                    failures.append(_told(number, one is not None, kinds))
+                chosen, how = int(samples.chosen[row]), int(samples.how[row])
+                yield Sampled(position, label, values, failures, HOWS[how - 1] if how else None,
+                              None if chosen < 0 else chosen, {})  # fmt: skip
+
+    def _wanted(self) -> np.ndarray[Any, Any]:
+        status = self._record.status
+        return (status <= 1) | (status == 4) if self._interrupted else status <= 1
+
+    def _plain(self, rows: Sequence[int]) -> list[Found | None]:
+        record = self._record
+        keys = record.keys[list(rows)].copy()
+        at = np.searchsorted(record.later_rows, rows)
+        for place, later in enumerate(at.tolist()):
+            if later < len(record.later_rows) and record.later_rows[later] == rows[place]:
+                keys[place] = record.later_keys[later]
+        return self._read(keys, self._fitted(self._header["dialect"]))
+
+    def _decided(self, rows: Sequence[int]) -> list[Found | None]:
+        """Return the decided answers: a member's, the judge's or the strong model's, or the fields' majorities."""
+        samples, ensemble = self._record.samples, self._header["ensemble"]
+        if samples is None:
+            return [None] * len(rows)
+        members = self._members(rows)
+        replies = self._replies(rows, ensemble)
+        vote = Vote(**ensemble["vote"])
+        found: list[Found | None] = []
+        for at, row in enumerate(rows):
+            chosen, how = int(samples.chosen[row]), int(samples.how[row])
+            word = HOWS[how - 1] if how else ""
+            if chosen >= 0:
+                found.append(members[chosen][at])
+            elif word in ("judge", "escalated"):
+                found.append(replies.get(row))
+            elif word in ("vote", "agreed", "fallback"):
+                answers = [one[at] for one in members]
+                ended = samples.failure[row] == 0
+                lost = any(has and one is None for has, one in zip(ended.tolist(), answers, strict=True))
+                given = [one[0] for one in answers if one is not None]
+                found.append(None if lost or not given else (Tally(self._asked.output, given).majority(vote)[0],))
+            else:  # what a function of the caller's decided is in no reply
+                found.append(None)
+        return found
+
+    def _members(self, rows: Sequence[int]) -> list[list[Found | None]]:
+        samples = self._record.samples
+        assert samples is not None
+        made = []
+        for at, (_, _, dialect) in enumerate(self._header["ensemble"]["members"]):
+            keys = samples.keys[list(rows), at].copy()
+            ended = samples.failure[list(rows), at]
+            keys[(ended != 0) & (ended != NOT_ENDED)] = 0
+            made.append(self._read(keys, self._fitted(dialect)))
+        return made
+
+    def _replies(self, rows: Sequence[int], ensemble: Mapping[str, Any]) -> dict[int, Found | None]:
+        record = self._record
+        here = np.flatnonzero(np.isin(record.later_rows, rows))
+        if not len(here):
+            return {}
+        judged = ensemble["decide"] == "judge"
+        of: OutputType | None = verdict_type(self._asked.output) if judged else self._asked.output
+        fitted = None if of is None else of.fit(_DIALECTS[ensemble["further"]])
+        found = self._read(record.later_keys[here], fitted)
+        answers = [None if one is None else (one[0].answer,) if judged else one for one in found]
+        return dict(zip(record.later_rows[here].tolist(), answers, strict=True))
+
+    def _fitted(self, dialect: str | None) -> FittedSchema | None:
+        output = self._asked.output
+        return None if output is None or dialect is None else output.fit(_DIALECTS[dialect])
+
+    def _read(self, keys: np.ndarray[Any, Any], fitted: FittedSchema | None) -> list[Found | None]:
+        """Return the value of each reply whose key begins so; None for zeros, and for what is not in the store."""
+        store: Any = open_store()
+        texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in keys]
+        whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
+        entries = _entries(store, list(whole.values()), takes_empty=self._header["takes_empty"])
+        held = [entries.get(whole.get(text, "")) for text in texts]
+        at = [place for place, entry in enumerate(held) if entry is not None]
+        contents = [held[place] or b"" for place in at]
+        found: list[Found | None] = [None] * len(texts)
+        if fitted is None:
+            for place, content in zip(at, contents, strict=True):
+                found[place] = (content.decode("utf-8", "surrogatepass"),)
+            return found
+        nothing = b"null" if self._asked.output is not None and self._asked.output.takes_null else b""
+        read = fitted.parse_many([content or nothing for content in contents])
+        for place, content, value in zip(at, contents, read, strict=True):
+            if type(value) is not Invalid:
+                found[place] = (value,)
+            elif value.kind is FailureKind.INVALID_JSON:
+                among = fitted.find(content.decode("utf-8", "surrogatepass"))
+                if among is not None and among.failure is None:
+                    found[place] = (among.value,)
+        return found
+
+
+def columns_in(told: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """Return columns as a header describes them."""
+    return tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"])) for c in told)
+
+
+def _entries(store: Store, keys: list[str], *, takes_empty: bool) -> dict[str, bytes]:
+    """Return the texts of the replies that are answers."""
+    found = store.get_many(keys) if keys else {}
+    return {
+        key: entry.text
+        for key, entry in found.items()
+        if entry.finish is Finish.COMPLETE and (entry.text or takes_empty)
+    }
+
+
+def _parts(output: OutputType | None, columns: Sequence[Column], value: Any) -> Sequence[Any]:
+    parts = (value,) if output is None else output.field_values(value)
+    return [read_back(column, [part])[0] for column, part in zip(columns, parts, strict=True)]
+
+
+def _told(number: int, found: bool, kinds: Sequence[str]) -> str | None:
+    if number == NOT_ENDED:
+        return None
+    if number:
+        return kinds[number - 1]
+    return None if found else "The answer is not in the cache any more."
+
+
+def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
+    options = replace(Options(), **header["shaping"])
+    made = columns_in(header["made"])
+    if response_format is not None:
+        output = output_of(response_format, options)
+        shape = Shape(output, options)
+        if [column.name for column in shape.columns] != header["fields"]:
+            raise UsageError(
+                f"The run {header['id']!r} made the columns {header['fields']!r}, and response_format= makes "
+                f"{[column.name for column in shape.columns]!r}. Give the type that the run was asked with."
+            )
+        return _Asked(output, shape, shape.columns)
+    output = None if header["schema"] is None else OutputType.of_recorded(header["schema"])
+    names = header["field_names"]
+    if isinstance(options.explode, str) and output is not None and output.fields is not None:
+        # The schema has the names that JSON has.
+        options = replace(options, explode=output.fields[names.index(options.explode)].name)
+    shape = Shape(output, options)
+    if len(shape.columns) != len(header["fields"]):
+        raise PllmError(
+            f"The answers of the run {header['id']!r} cannot be read by its schema alone. Give the type: "
+            f"pllm.run({header['id']!r}).to_frame(response_format=…)."
+        )
+    return _Asked(output, shape, made[: len(shape.columns)])

@@ -1,0 +1,407 @@
+"""Runs that nobody holds any more: their answers, samples and states, read from the registry and the cache."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pytest
+from pydantic import BaseModel, Field, field_validator
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import NameClashError, PllmError, UsageError
+from pllm_notebook.frames.lists import submit_list, submit_one
+from pllm_notebook.frames.recorded import RecordedRun
+from pllm_notebook.run import registry
+from pllm_notebook.run.record import SampleRecord
+from pllm_notebook.sim import SimAnswer, SimRequest
+from pllm_notebook.store.processes import is_gone, this_process
+from pllm_notebook.store.run_files import RunFiles
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+
+
+class Item(BaseModel):
+    """One item."""
+
+    name: str
+    size: int
+
+
+class Rich(BaseModel):
+    """Of every kind of column."""
+
+    kind: Literal["a", "b"]
+    count: int
+    share: float
+    good: bool
+    day: dt.date
+    at: dt.datetime
+    took: dt.timedelta
+    item: Item
+    items: list[Item]
+    sizes: dict[str, int]
+    pair: tuple[int, str]
+    note: str | None = None
+    weight: float = Field(default=2.5, alias="wt")
+
+
+class Mark(BaseModel):
+    """Mark the text."""
+
+    mark: int
+
+
+class Shouted(BaseModel):
+    """Mark the text."""
+
+    word: str
+
+    @field_validator("word")
+    @classmethod
+    def _shout(cls, word: str) -> str:
+        return word.upper()
+
+
+@pytest.fixture
+def ready(cache_dir: Path) -> Iterator[Path]:
+    def answer(request: SimRequest) -> Any:
+        properties = (request.schema or {}).get("properties", {})
+        if "bad" in request.prompt:
+            return SimAnswer.refusal()
+        if "answer" in properties:  # a judge's
+            return {"scores": [], "answer": {"mark": 99}}
+        if "mark" in properties:
+            return {"mark": len(request.messages[-1][1]) + (request.index if "unsure" in request.prompt else 0)}
+        return {"word": "low"} if "word" in properties else f"said {request.prompt}"
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    registry.forget_all()
+    yield cache_dir
+    registry.forget_all()
+
+
+def texts(*values: str) -> pd.DataFrame:
+    return pd.DataFrame({"t": list(values)}, index=range(10, 10 + len(values)))
+
+
+def let_go(out: Any) -> RecordedRun:
+    """Open the run of a result as a new kernel would."""
+    registry.forget_all()
+    run = pllm.run(out.attrs["pllm_run"])  # type: ignore[operator]
+    assert isinstance(run, RecordedRun)
+    return run
+
+
+# The answers.
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "flatten": {"flatten": True, "prefix": "p_"},
+    "json": {"nested": "json"},
+    "explode": {"explode": "items"},
+    "messages": {"error_column": "why"},
+    "pack": {"pack": 2},
+    "samples": {"samples": 2, "agreement_column": "agree"},
+}
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
+def test_the_answers_of_a_run_that_is_not_held_are_those_of_its_result(cache_dir: Path, provider: str) -> None:
+    pllm.configure(model=f"sim:{provider}")
+    frame = texts("x", "y")
+    for options in OPTIONS.values() if provider == "openai" else [{}]:
+        out = frame.llm.parse(Rich, "{t}", **options)
+
+        run = let_go(out)
+
+        alone = run.to_frame()
+        assert list(alone.index) == [at - 10 for at in out.index]
+        pd.testing.assert_frame_equal(alone.set_axis(out.index), out.drop(columns="t"))
+        pd.testing.assert_frame_equal(run.to_frame(frame), out)
+        pd.testing.assert_frame_equal(run.to_frame(frame, response_format=Rich), out)
+        assert run.to_frame(frame).attrs == out.attrs
+
+
+@pytest.mark.parametrize("kind", [bool, list[Item], Literal["a", "b"], int | None, None])
+def test_a_type_without_fields_is_read_back(cache_dir: Path, kind: Any) -> None:
+    pllm.configure(model="sim:openai")
+    texts_ = texts("x", "y")["t"]
+    out = texts_.llm.complete("{value}") if kind is None else texts_.llm.parse(kind, "{value}")
+
+    pd.testing.assert_series_equal(let_go(out).to_frame()["answer"].set_axis(out.index), out)
+
+
+def test_rows_get_their_answers_by_their_content(ready: Path) -> None:
+    frame = texts("a", "bb", "bad")
+    out = frame.llm.parse(Mark, "{t}")
+    run = let_go(out)
+
+    mixed = run.to_frame(pd.DataFrame({"n": [1, 2, 3, 4], "t": ["bb", "new", "a", "bb"]}))
+
+    assert mixed["mark"].tolist() == [2, pd.NA, 1, 2]
+    assert mixed.columns.tolist() == ["n", "t", "mark"]
+    pd.testing.assert_frame_equal(run.to_frame(out), out)
+    with pytest.raises(PllmError, match="No row of this frame has the content"):
+        run.to_frame(texts("other"))
+    with pytest.raises(PllmError, match=r"asked of \['t'\], and \['t'\] is not in this frame"):
+        run.to_frame(frame.rename(columns={"t": "u"}))
+    with pytest.raises(NameClashError):
+        run.to_frame(frame.assign(mark=7))
+
+
+def test_what_validators_change_needs_the_type(ready: Path) -> None:
+    out = texts("a").llm.parse(Shouted, "{t}")
+    run = let_go(out)
+
+    assert out["word"].tolist() == ["LOW"]
+    assert run.to_frame()["word"].tolist() == ["low"]
+    assert run.to_frame(response_format=Shouted)["word"].tolist() == ["LOW"]
+    with pytest.raises(UsageError, match=r"made the columns \['word'\], and response_format= makes \['mark'\]"):
+        run.to_frame(response_format=Mark)
+
+
+def test_an_answer_that_left_the_cache_is_missing_and_told(ready: Path) -> None:
+    out = texts("a", "bad", "bb").llm.parse(Mark, "{t}")
+    run = let_go(out)
+    assert run.status.tolist() == ["ok", "failed", "ok"]
+    pllm.cache.clear()
+    texts("bb").llm.parse(Mark, "{t}")
+
+    with pytest.warns(UserWarning, match="1 answer of the run .* not in the cache any more"):
+        frame = run.to_frame()
+
+    assert frame["mark"].tolist() == [pd.NA, pd.NA, 2]
+    assert frame["mark"].dtype == "Int64"
+    assert run.status.tolist() == ["lost", "failed", "ok"]
+
+
+def test_an_answer_after_a_repair_is_read_from_its_last_reply(cache_dir: Path) -> None:
+    def answer(request: SimRequest) -> Any:
+        return {"mark": 5} if len(request.messages) > 1 else SimAnswer.text('{"mark": "none"}')
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    out = texts("a", "bb").llm.parse(Mark, "{t}", max_repairs=1)
+
+    assert out["mark"].tolist() == [5, 5]
+    run = let_go(out)
+    assert run.to_frame()["mark"].tolist() == [5, 5]
+    assert run.usage["attempts"].isna().all()
+
+
+def test_a_run_that_is_not_held_tells_its_question_cost_usage_and_errors(ready: Path) -> None:
+    out = texts("a", "bad").llm.parse(Mark, "{t}", system="Be brief.")
+    live, cost = out.llm.usage, out.llm.run.cost
+    run = let_go(out)
+
+    assert run.question["prompt"] == "{t}"
+    assert run.question["system"] == "Be brief."
+    assert run.cost == cost
+    assert run.errors["kind"].tolist() == ["refusal"]
+    columns = ["input_tokens", "cost_usd", "attempts", "cached"]
+    pd.testing.assert_frame_equal(run.usage[columns].iloc[:1], live[columns].iloc[:1].reset_index(drop=True))
+
+
+def test_calls_and_decisions_are_not_read_back_as_values(ready: Path) -> None:
+    out = pd.DataFrame({"q": ["1"], "a": ["1"], "b": ["1"]}).llm.decide(["a", "b"], "{q}")
+
+    with pytest.raises(PllmError, match="decisions between columns, which the registry cannot read back"):
+        let_go(out).to_frame()
+
+
+# Samples.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"decide": "judge"},
+        {"judge": "sim:anthropic", "decide": "escalate"},
+        {"decide": lambda marks: marks[-1]},
+        {"decide": lambda marks: Mark(mark=77)},
+    ],
+    ids=["vote", "judge", "escalate", "chosen", "made"],
+)
+def test_samples_and_agreement_outlive_the_run(ready: Path, options: dict[str, Any]) -> None:
+    out = texts("a", "unsure", "bad").llm.parse(Mark, "{t}", samples=3, **options)
+    samples, agreement = out.llm.samples, out.llm.agreement
+    run = let_go(out)
+
+    again = out.iloc[::-1].llm.samples
+
+    same = ["label", "model", "sample", "chosen", "decided", "mark"]
+    there = again.sort_values(["label", "sample"], ignore_index=True)[same]
+    pd.testing.assert_frame_equal(there, samples.sort_values(["label", "sample"], ignore_index=True)[same])
+    assert again["failure"].notna().tolist() == [True] * 3 + [False] * 6
+    pd.testing.assert_frame_equal(out.llm.agreement, agreement)
+    if (out["mark"] == 77).any():  # what a function made is in no reply
+        assert run.to_frame()["mark"].isna().all()
+        assert run.status.tolist() == ["ok", "ok", "failed"]
+    else:
+        pd.testing.assert_frame_equal(run.to_frame(texts("a", "unsure", "bad")), out)
+
+
+def test_fields_with_majorities_of_their_own_are_put_together_again(cache_dir: Path) -> None:
+    given = iter([("a", 1), ("a", 2), ("b", 2)])
+
+    def answer(request: SimRequest) -> Any:
+        name, size = next(given)
+        return {"name": name, "size": size}
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    out = texts("x").llm.parse(Item, "{t}", samples=3, concurrency=1)
+
+    assert out[["name", "size"]].iloc[0].tolist() == ["a", 2]
+    pd.testing.assert_frame_equal(let_go(out).to_frame(texts("x")), out)
+
+
+def test_a_sample_takes_thirteen_bytes_and_a_decision_two(ready: Path) -> None:
+    record = let_go(texts("a", "b").llm.parse(Mark, "{t}", samples=3)).record
+    assert record is not None
+    samples = record.samples
+    assert isinstance(samples, SampleRecord)
+
+    assert (samples.keys.nbytes + samples.failure.nbytes) / (2 * 3) == 13
+    assert (samples.chosen.nbytes + samples.how.nbytes) / 2 == 2
+
+
+# What is no frame.
+
+
+def test_runs_of_lists_and_single_prompts_are_recorded(ready: Path) -> None:
+    listed = submit_list(["a", "bad", "bb"], Mark, "{value}")
+    listed.result()
+    one = submit_one("Say {name}", {"name": "it"}, None)
+    one.result()
+    config = pllm.LLMConfig(client="sim:openai", model="gpt-6-luna", response_format="text")
+    contexts = [pllm.LLMPromptContext(new_message=text, llm_config=config) for text in ("x", "y", "x")]
+    outputs = pllm.ParallelAIUtilities().run_parallel_ai_completion_sync(contexts)
+    ids = [listed.id, one.id]
+    del listed, one
+    registry.forget_all()
+
+    runs = pllm.runs()
+
+    assert [run.id for run in runs][:2] == ids
+    assert runs.frame["rows"].tolist() == [3, 1, 3]
+    assert runs.frame["asked"].tolist() == ["{value}", "Say {name}", "3 prompts"]
+    first, second, third = runs
+    assert isinstance(first, RecordedRun)
+    assert isinstance(second, RecordedRun)
+    assert isinstance(third, RecordedRun)
+    assert first.status.tolist() == ["ok", "failed", "ok"]
+    assert first.to_frame()["mark"].tolist() == [1, pd.NA, 2]
+    assert second.to_frame()["answer"].tolist() == ["said Say it"]
+    assert third.to_frame()["answer"].tolist() == [output.str_content for output in outputs]
+    assert third.record is not None
+    assert third.record.content[0] == third.record.content[2] != third.record.content[1]
+    with pytest.raises(PllmError, match="was not asked of a frame"):
+        first.to_frame(texts("a"))
+
+
+def test_a_run_of_a_list_makes_no_frame(ready: Path) -> None:
+    submit_list(["a"], Mark, "{value}").result()
+
+    with pytest.raises(PllmError, match="No run is known that made this frame"):
+        _ = pd.DataFrame({"value": ["a"], "mark": [1]}).llm.status
+
+
+def test_without_a_cache_a_run_has_its_counts_and_no_keys(ready: Path) -> None:
+    out = texts("a", "bad").llm.parse(Mark, "{t}", cache="off")
+    assert out.llm.status.tolist() == ["ok", "failed"]
+
+    run = let_go(out)
+
+    assert (run.header["answered"], run.header["failed"], run.state) == (1, 1, "done")
+    assert run.record is None
+    assert RunFiles(str(ready)).arrays(run.id) is None
+    with pytest.raises(PllmError, match="had no cache"):
+        run.to_frame()
+
+
+# A process that was killed.
+
+
+def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path) -> None:
+    script = f"""
+        import pandas as pd, pllm_notebook as pllm
+        from pllm_notebook.sim import SimAnswer
+        from pydantic import BaseModel
+        class Mark(BaseModel):
+            mark: int
+        pllm.configure(cache_dir={str(ready)!r}, progress=False, model="sim:openai", sim={{
+            "answers": lambda r: SimAnswer.hang() if "slow" in r.prompt else {{"mark": len(r.prompt)}}}})
+        run = pd.DataFrame({{"t": ["a", "slow", "ccc"]}}).llm.submit(Mark, "{{t}}")
+        while run.progress().done < 2 or not ROWS():
+            pass
+        print(run.id, flush=True)
+        run.wait()
+    """
+    rows = f"""
+        import time
+        from pllm_notebook.store.run_files import RunFiles
+        def ROWS():
+            time.sleep(0.02)
+            files = RunFiles({str(ready)!r})
+            return any(files.arrays(header["id"]) for header in files.headers())
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(rows) + textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    run_id = child.stdout.readline().strip()
+    going = pllm.run(run_id)  # type: ignore[operator]
+    assert going.state == "running"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+
+    run = pllm.run(run_id)  # type: ignore[operator]
+
+    assert run.state == "interrupted"
+    assert pllm.runs().frame["state"].tolist() == ["interrupted"]
+    assert run.status.tolist() == ["ok", "pending", "ok"]
+    assert run.to_frame()["mark"].tolist() == [1, pd.NA, 3]
+    assert "at least" in repr(run)
+
+
+def test_a_process_is_known_by_when_it_began() -> None:
+    here = this_process()
+
+    assert not is_gone(here)
+    assert is_gone(here | {"began": "another time"})
+    assert is_gone(here | {"boot": "before the machine was started anew"})
+    assert not is_gone(here | {"host": "another machine", "began": "then"})
+    assert not is_gone(here | {"ids": "another container", "began": "then"})
+    assert not is_gone({})
+
+
+# What a notebook shows.
+
+
+def test_what_a_notebook_shows_is_three_lines_that_obey_no_markup(ready: Path) -> None:
+    frame = texts("a", "bad")
+    out = frame.llm.parse(Mark, "<script>{t}</script>")
+    run = out.llm.run
+    views = {"run": run._repr_html_(), "out": out.llm._repr_html_()}
+    views["recorded"] = let_go(out)._repr_html_()
+    views["series"] = frame["t"].llm._repr_html_()
+    views["df"] = frame.llm._repr_html_()
+
+    for name, shown in views.items():
+        assert "<script>" not in shown, name
+        assert shown.count("<br>") <= 3, name
+        if name in ("run", "out", "recorded"):
+            assert "<b>SIMULATED</b>" in shown, name
+            assert "1 of 2 rows answered" in shown, name
+    assert "2 rows, 1 column" in views["df"]
+    assert "SIMULATED" in pllm.runs()._repr_html_()
