@@ -147,8 +147,8 @@ def test_a_run_that_is_stopped_while_another_waits_for_its_plan_lets_the_other_s
     planning, goes_on = threading.Event(), threading.Event()
     make = PandasRows.__init__
 
-    def slow(self: PandasRows, *args: Any) -> None:
-        make(self, *args)
+    def slow(self: PandasRows, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
         prompts = self.prompts
 
         def held(rows: range) -> Any:
