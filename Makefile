@@ -3,6 +3,7 @@
 #   make demo [MODEL=openai:gpt-6-luna]   the quickstart notebook, run with a small local model
 #   make lab                              the same notebook, open in JupyterLab
 #   make test [JOBS=2]                    the tests, so many files at once
+#   make test-full                        the tests and all of which they run a sample: kills, ceilings, replies, lives (two hours)
 #   make shuffle [SEEDS="1 2 3"]          the tests that are quick, in three other orders
 #   make test-newest                      the tests of providers, frames and notebooks on the newest Python that is here
 #   make test-all                         the tests on every Python from 3.11 on that is here
@@ -27,6 +28,12 @@ MODEL ?= local:smollm2
 
 # Test files at once: they wait for servers, clocks and kernels more than they compute.
 JOBS ?= 2
+# A file's tests in one process, and the folders in their order: the many small files of tests/unit come last, so that
+# no process waits for another's long one.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+
+# Every process that a test starts would else compile what it imports once more.
+export PYTHONDONTWRITEBYTECODE :=
 SEEDS ?= 1 2 3
 QUICK := tests/unit tests/schema tests/store tests/frames tests/engine tests/simulation
 
@@ -42,7 +49,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test shuffle test-newest test-all kernel631 kill ceilings damage check fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill ceilings damage check fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -69,16 +76,18 @@ lab: .venv-lab/ready
 	@PLLM_DEMO_MODEL='$(MODEL)' .venv-lab/bin/jupyter lab $(LAB) notebooks/quickstart.ipynb
 
 test: .venv/ready
-	@.venv/bin/python -m pytest -n '$(JOBS)' --dist loadfile
+	@.venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE)
+
+test-full: test shuffle kernel631 kill ceilings fuzz simulate
 
 shuffle: .venv/ready
 	@set -e; for seed in $(SEEDS); do \
-		.venv/bin/python -m pytest -p randomly -p "no:cacheprovider" -n '$(JOBS)' --dist loadfile \
+		.venv/bin/python -m pytest -p randomly -p "no:cacheprovider" -n '$(JOBS)' $(BY_FILE) \
 			--randomly-seed=$$seed $(QUICK); \
 	done
 
 test-newest: .venv-newest/ready
-	@.venv-newest/bin/python -m pytest -n '$(JOBS)' --dist loadfile tests/contract tests/frames tests/notebook
+	@.venv-newest/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) tests/contract tests/frames tests/notebook
 
 test-all:
 	@tools/test-all

@@ -15,10 +15,11 @@ from tests.faults.asking import ask, rows
 from tests.faults.children import Child, number_in, until
 
 KILLS = int(os.environ.get("PLLM_KILLS", "5"))
+FIRST = int(os.environ.get("PLLM_FIRST_KILL", "0"))
 AT_ONCE = 32
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + KILLS))
 def test_a_killed_run_pays_again_only_for_what_was_in_flight(
     seed: int, sim: Simulator, address: str, cache_dir: Path, record_property: Any
 ) -> None:
