@@ -13,6 +13,7 @@ from pllm_notebook.run.packing import Pack, Packing
 from pllm_notebook.run.planner import Planner
 from pllm_notebook.run.settle import Alone
 from pllm_notebook.run.start import ask_for, options_for
+from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
 
 
@@ -20,7 +21,8 @@ def held(count: int, *, pack: int | None, answered: Callable[[int], bool] = lamb
     """A backlog of *count* calls that are yet to be added."""
     ask = ask_for(options_for({"model": "sim:openai", "pack": pack}), None, instruct=False)
     texts = [f"row {n}" for n in range(count)]
-    rows = ListRows(Given(("text",), (texts,), ([False] * count,), count), Template.compile("{text}", ["text"]), "", "")
+    given = Given(("text",), (texts,), ([False] * count,), count)
+    rows = ListRows(given, Template.compile("{text}", ["text"]), Options(), "")
     ledger = Ledger(count)
     planner = Planner(ask, rows, count, ledger, None)
     planner.walk(lambda chunk: None, lambda: False)
