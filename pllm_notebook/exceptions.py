@@ -57,6 +57,7 @@ __all__ = [
     "UsageError",
     "guess",
     "interrupted",
+    "sentence",
 ]
 
 
@@ -225,14 +226,17 @@ class StoppedError(PllmError):
         total: Rows of the run.
     """
 
-    def __init__(self, message: str, *, kept: int, total: int) -> None:
+    def __init__(self, message: str, *, kept: int, total: int, run: str = "") -> None:
         self.kept = kept
         self.total = total
-        ended = message.rstrip().endswith((".", "!", "?", ":", "…", ")"))
-        super().__init__(
-            f"{message}{'' if ended else '.'} {kept:,} of {total:,} rows are answered and kept: "
-            f"pllm.runs()[-1].to_frame() shows them, and running the cell again goes on from there."
-        )
+        self._told = f"{sentence(message)} {kept:,} of {total:,} rows are answered and kept"
+        super().__init__(f"{self._told}. Run it again to continue.")
+        if run:
+            self.name_run(run)
+
+    def name_run(self, run: str) -> None:
+        """Say by its id which run has the answers: another kernel's may be newer than the one that was stopped."""
+        self.args = (f"{self._told}: pllm.run({run!r}).to_frame() shows them. Run the cell again to continue.",)
 
 
 class ProviderRejectedError(StoppedError):
@@ -281,6 +285,12 @@ class StoreError(PllmError):
 
 class UnsafeEntryError(StoreError):
     """A stored row has a form that this package never writes; it was not read."""
+
+
+def sentence(text: str) -> str:
+    """Return *text* without blanks around it, and with a full stop where it has no end of its own."""
+    text = text.strip()
+    return text if text.endswith((".", "!", "?", ":", "…", ")")) else f"{text}."
 
 
 def guess(word: str, known: Iterable[object]) -> str:

@@ -225,7 +225,7 @@ class Store(Protocol):
         """
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read, of the calls asked for, those that a provider rejected (`BAD_REQUEST`) and nothing has answered since.
+        """Read, of the calls asked for, those that a provider rejected (`REJECTED_KINDS`), unanswered since.
 
         Costs next to nothing where there is none.
         """

@@ -15,6 +15,7 @@ from pllm_notebook.conversation import Echo, ToolCall
 from pllm_notebook.shown import without_controls
 
 __all__ = [
+    "REJECTED_KINDS",
     "BatchLimits",
     "BatchResult",
     "FailedCall",
@@ -114,6 +115,9 @@ _FATAL = frozenset(
         FailureKind.REJECTED,
     }
 )
+# How a provider rejects one request for what it says; whether that stands, its status tells.
+REJECTED_KINDS = (FailureKind.BAD_REQUEST, FailureKind.FILTERED)
+
 _MAYBE_PAID = frozenset({FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.MALFORMED})
 
 

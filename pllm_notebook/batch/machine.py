@@ -157,8 +157,8 @@ class Machine:
                     await self._run(self._journal.created, job.id, twin)
         except BatchRefused as refused:
             gone = (
-                f" The provider has no such job. Where it stays so, abandon({job.id[:8]!r}) gives the job up, and its "
-                f"rows can be asked again."
+                f" The provider has no such job. If it is gone for good, pllm.jobs().abandon({job.id[:8]!r}) "
+                f"gives the job up, and its rows can be sent again."
             )
             return await self._note(job, refused.message + (gone if refused.status in _GONE else ""))
         except TransportFault as fault:

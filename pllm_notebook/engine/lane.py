@@ -24,7 +24,7 @@ from pllm_notebook.engine.feed import Exchange, Feed, Job, Landing
 from pllm_notebook.engine.flight import Flight, cancelled
 from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.limiter import Limiter
-from pllm_notebook.engine.retry import retried_as, retry_delay_s
+from pllm_notebook.engine.retry import retried_as, retry_delay_s, with_wait
 from pllm_notebook.engine.traffic import Traffic
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
@@ -392,7 +392,7 @@ class Lane:
                 return
         elif feed.spare is not None:
             feed.latencies.add(latency)
-        job.done(job, Landing(result, exchange.raw, job.sent, latency, job.maybe_paid, output_limit=limit))
+        job.done(job, Landing(with_wait(result), exchange.raw, job.sent, latency, job.maybe_paid, output_limit=limit))
 
     def _give_up(self, job: Job) -> None:
         """End a call, soon, that would be sent again if there were the money: its run may stop at that."""

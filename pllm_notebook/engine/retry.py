@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pllm_notebook.records import Failure, FailureKind
+from dataclasses import replace
 
-__all__ = ["retried_as", "retry_delay_s"]
+from pllm_notebook.exceptions import sentence
+from pllm_notebook.records import Failure, FailureKind, Reply
+from pllm_notebook.wording import span
+
+__all__ = ["retried_as", "retry_delay_s", "with_wait"]
 
 # Refused for the first times without a stated wait, a call goes when the limiter lets the next one leave, whichever
 # that is. One that is refused again and again does not fit what the limiter has learned, and waits by itself.
@@ -73,3 +77,12 @@ def retried_as(failure: Failure) -> FailureKind:
 
 def _backoff(nth: int, draw: float) -> float:
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (max(nth, 1) - 1)) * (0.5 + 0.5 * draw))
+
+
+def with_wait(result: Reply | Failure) -> Reply | Failure:
+    """Add to a failure's message how long its provider asked to wait, where that is longer than a run waits."""
+    if not isinstance(result, Failure) or result.retry_after_s is None or result.retry_after_s <= LONGEST_STATED_S:
+        return result
+    asked, most = span(result.retry_after_s), span(LONGEST_STATED_S)
+    told = f"The provider asks to wait {asked}, and a run waits {most} at most."
+    return replace(result, message=f"{sentence(result.message)} {told}")

@@ -165,7 +165,10 @@ def _by_function(
         if not wait([deciding], timeout_s).done:
             raise TimeoutError(f"it did not return within validator_timeout_s={timeout_s:g} s")
         value = deciding.result()
-        at = tally.index(value)
+        try:
+            at = tally.index(value)
+        except Exception as error:
+            raise TypeError(f"it returned {value!r:.80}, which is no answer of the type that was asked for") from error
     except BaseException as error:  # the caller's code, in a thread of ours: sys.exit() there ends nothing
         failure = Failure(FailureKind.DECISION, f"The decide function gave no answer: {type(error).__name__}: {error}")
         return _outcome(None, failure, outcomes, None), Decision("failed", None, tally.agreement, tally.whole)

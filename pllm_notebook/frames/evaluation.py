@@ -211,7 +211,7 @@ def evaluate(frame: pd.DataFrame, result: pd.DataFrame, asked: Asked, against: A
         MissingPackageError: Without scikit-learn.
     """
     if asked.explode:
-        raise UsageError("explode=True made a line of each item, and evaluate compares one answer a row.")
+        raise UsageError(f"explode={asked.explode!r} made a line of each item, and evaluate compares one answer a row.")
     labels = labels_of(against, frame)
     named = "labels" if labels.name is None else str(labels.name)
     at = _position(asked, field, named)
@@ -249,7 +249,10 @@ def _position(asked: Asked, field: str | None, named: str) -> int:
             return names.index(name)
     if field is None:
         raise UsageError(f"There are several fields, and none is named {named!r}: say field= with one of {names}.")
-    raise UsageError(f"There is no field {field!r} among {names}.{guess(field, names)}")
+    raise UsageError(
+        f"There is no field {field!r} among {names} of the newest run of this frame; those of an earlier run are "
+        f"evaluated on its own result.{guess(field, names)}"
+    )
 
 
 def _samples(

@@ -35,7 +35,8 @@ _DTYPES = {
     "origin": "string",
     "message": "string",
 }
-_SHOWN_MESSAGE = 100
+# A message ends with what to do, which must not be cut off.
+_SHOWN_MESSAGE = 400
 
 
 class Jobs:

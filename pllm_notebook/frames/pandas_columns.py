@@ -34,6 +34,7 @@ _TIMES: dict[Kind, Any] = {
     Kind.DATETIME: dt.datetime | dt.date,
     Kind.DURATION: dt.timedelta,
 }
+_INT64 = 2**63
 
 
 def array_of(column: Column, values: list[Any]) -> Any:
@@ -46,7 +47,9 @@ def array_of(column: Column, values: list[Any]) -> Any:
     try:
         built = _built(column, values)
     except (OverflowError, ValueError, TypeError) as error:
-        warnings.warn(f"Column {column.name!r} holds objects: {type(error).__name__}: {error}", stacklevel=2)
+        beyond = next((value for value in values if isinstance(value, int) and not -_INT64 <= value < _INT64), None)
+        why = f"{type(error).__name__}: {error}" if beyond is None else f"{beyond} is beyond 64 bits"
+        warnings.warn(f"Column {column.name!r} holds objects: {why}", stacklevel=2)
         built = None
     if built is not None:
         lost = [values[at] for at in np.flatnonzero(built.isna()) if not _is_gap(values[at])]

@@ -112,12 +112,14 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
 async def _ended(run: Run, *, blocking: bool) -> Any:
     if not blocking:
         try:
-            await run.until_ended()
+            await run.until_given()
         except asyncio.CancelledError:
             # Not passed on: a cancelled cell shows a page of traceback, and one that swallows it lets the
             # queued cells run on half a result.
             p = run.progress()
-            raise RunInterrupted("The cell was interrupted.", kept=p.done + p.cached, total=p.total) from None
+            raise RunInterrupted(
+                "The cell was interrupted.", kept=p.done + p.cached, total=p.total, run=run.id
+            ) from None
     return run.result()
 
 

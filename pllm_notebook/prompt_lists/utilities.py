@@ -132,7 +132,7 @@ class ParallelAIUtilities:
         try:
             run = rows.start()
             if run is not None:
-                await run.until_ended()
+                await run.until_given()
             return _concluded(rows, run, called_by)
         except Exception as error:
             sequence = self._sequence(rows, run, error)

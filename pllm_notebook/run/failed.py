@@ -12,6 +12,7 @@ import orjson
 
 from pllm_notebook.conversation import Dialogue, Prompt
 from pllm_notebook.entry import Entry
+from pllm_notebook.exceptions import sentence
 from pllm_notebook.prompts import in_words
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailedCall, Failure, FailureKind
@@ -115,9 +116,9 @@ def _as_then(call: FailedCall) -> Failure:
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(call.at))
     told = (
         f" Rejected at {when} UTC and not sent again, since the request is the same; "
-        f"run.retry(kinds=['bad_request']) or cache='refresh' sends it."
+        f"run.retry(kinds=[{str(call.failure.kind)!r}]) or cache='refresh' sends it."
     )
-    return replace(call.failure, message=call.failure.message.rstrip() + told)
+    return replace(call.failure, message=sentence(call.failure.message) + told)
 
 
 def in_full(failure: Failure) -> str:
@@ -125,7 +126,7 @@ def in_full(failure: Failure) -> str:
     message, field = failure.message, failure.field
     if failure.kind is not FailureKind.BAD_REQUEST or not field or field in message:
         return message
-    return f"{message.rstrip()} (The provider rejected the field {field!r}.)"
+    return f"{sentence(message)} (The provider rejected the field {field!r}.)"
 
 
 @runtime_checkable

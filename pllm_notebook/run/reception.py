@@ -10,7 +10,7 @@ from functools import partial
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.engine import Engine, Landing
 from pllm_notebook.entry import Entry
-from pllm_notebook.exceptions import ProviderRejectedError, StoppedError
+from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Finish, Reply
 from pllm_notebook.redaction import redacted
@@ -251,9 +251,8 @@ class Reception:
         how = "what every row sends" if refusal.kind is FailureKind.REJECTED else f"({refusal.kind.replace('_', ' ')})"
         message = f"{self._ask.target.label} refused {how}: {refusal.message}"
         if len(held) > 1:
-            message = (
-                f"{message.rstrip()} {len(held):,} calls were refused with no answer between, so the rest was not sent."
-            )
+            told = f"{len(held):,} calls were refused with no answer between, so the rest was not sent."
+            message = f"{sentence(message)} {told}"
         logger.error("%s", message)
         self._owner.stop("failed", partial(ProviderRejectedError, message, kind=refusal.kind, status=refusal.status))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from pllm_notebook.engine import Engine
-from pllm_notebook.exceptions import PllmError, RunInterrupted, interrupted
+from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError, interrupted
 from pllm_notebook.protocols import Sink, Store
 from pllm_notebook.records import FailureKind, Progress
 from pllm_notebook.run.ask import Ask, simulate
@@ -178,11 +178,15 @@ class Run:
         self.course.fail(error)
 
     def wait(self) -> None:
-        """Block until the run has ended. An interrupt cancels it and raises KeyboardInterrupt."""
-        if self.done():
+        """Block until the run has ended; a batch with `wait=False`, until its jobs are submitted.
+
+        An interrupt cancels the run and raises KeyboardInterrupt; batch jobs go on.
+        """
+        until = self._ended if self._waits else self._handed
+        if until.is_set():
             return
         try:
-            self._loop.wait(self._ended, self.cancel)
+            self._loop.wait(until, self.cancel)
         except KeyboardInterrupt:
             kept, total = self.course.kept, self.rows.total
             jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
@@ -199,11 +203,8 @@ class Run:
             RowError: At a failed row, with `errors="raise"` or `mode="sync"`.
             UsageError: When nothing could be sent (no key, no package).
         """
-        if not self._waits:
-            self._loop.wait(self._handed, self.cancel)
-            return self._conclude() if self.done() else self.to_frame()
         self.wait()
-        return self._conclude()
+        return self._conclude() if self.done() else self.to_frame()
 
     def to_frame(self) -> Any:
         """Give the answers as they are now; rows without one have NA."""
@@ -271,6 +272,7 @@ class Run:
         if self.course.simulated:
             simulate()
         self._ended.clear()
+        self._handed.clear()
         self._loop.call(self._begin_again, wanted)
         return self
 
@@ -322,6 +324,8 @@ class Run:
     def _over(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
+        if isinstance(self.course.error, StoppedError):
+            self.course.error.name_run(self.id)
         again = weakly(self.retry) if not self.course.broken and self.course.retryable(None) else None
         try:
             self._display.close(self.progress(), again)
@@ -347,7 +351,7 @@ class Run:
         if course.error is not None:
             raise course.error
         if course.state == "cancelled":
-            raise RunInterrupted("The run was stopped.", kept=course.kept, total=total)
+            raise RunInterrupted("The run was stopped.", kept=course.kept, total=total, run=self.id)
         news = []
         # In a notebook the last line of the display says it, in the same cell.
         if course.pace.not_sent and not self._display.stays:
@@ -362,15 +366,18 @@ class Run:
         return self.to_frame()
 
     async def _wait_here(self) -> Any:
-        if self._waits:
-            await self.until_ended()
-        else:
-            while not self._handed.is_set():
-                await asyncio.sleep(_WAKE_S)
+        await self.until_given()
         return self._conclude() if self.done() else self.to_frame()
+
+    async def until_given(self) -> None:
+        """Await what `wait` blocks for, on the caller's own loop, passing cancellation on."""
+        await self._until(self._ended if self._waits else self._handed)
 
     async def until_ended(self) -> None:
         """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
+        await self._until(self._ended)
+
+    async def _until(self, until: threading.Event) -> None:
         here = asyncio.get_running_loop()
         ended: asyncio.Future[None] = here.create_future()
 
@@ -385,7 +392,7 @@ class Run:
 
         self._loop.call(bridge)
         try:
-            while not (ended.done() or self.done()):
+            while not (ended.done() or until.is_set()):
                 if not self._loop.alive:
                     raise self._loop.ended()
                 # Woken now and then: ipykernel hands an interrupt to this loop without waking it, so that

@@ -8,7 +8,7 @@ from typing import Any
 
 from pllm_notebook.records import Progress
 from pllm_notebook.shown import in_html, without_controls
-from pllm_notebook.wording import counted, money
+from pllm_notebook.wording import counted, money, perhaps_paid
 
 __all__ = ["live_lines", "recorded_lines", "shown"]
 
@@ -39,9 +39,10 @@ def live_lines(run: str, progress: Progress, prompt: str | None, origin: str) ->
     """Return what a run of this kernel is: its counts, its question, how to go on."""
     p = progress
     unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
+    perhaps = f", {perhaps_paid(p.perhaps_requests, p.perhaps_usd)}" if p.perhaps_requests else ""
     counts = (
         f"{p.state}: {p.done + p.cached:,} of {counted(p.total, 'row')} answered ({p.cached:,} from cache, "
-        f"{p.failed:,} failed{unsent}), {money(p.cost_usd)}, {p.model}"
+        f"{p.failed:,} failed{unsent}), {money(p.cost_usd)}{perhaps}, {p.model}"
     )
     on = "result() waits for it, cancel() stops it." if p.state == "running" else "retry() sends what failed again."
     return (

@@ -191,8 +191,9 @@ class Tender:
 
     def held_by(self) -> str:
         """Say what keeps calls back at this moment, "" for nothing."""
-        # A call that was refused waits in the feed, and is no longer of the backlog.
-        if self._ending.stopping is not None or not (self._backlog or self._books.open > self._feed.in_flight):
+        # A call that was refused waits in the feed, and is no longer of the backlog; one in a batch job is in flight.
+        flying = 0 if self._ask.options.mode == "batch" else self._feed.in_flight
+        if self._ending.stopping is not None or not (self._backlog or self._books.open > flying):
             return ""
         if self._store_is_behind():
             return "waiting for the cache to be written"

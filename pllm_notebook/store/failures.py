@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.records import REJECTED_KINDS, FailedCall, FailureKind
 from pllm_notebook.store import forks
 from pllm_notebook.store.failure_file import FailureFile
 from pllm_notebook.store.failure_rows import Fields, fields_of
@@ -91,7 +91,7 @@ class FailureLog:
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         """Read those of *keys* that a provider rejected; costs a stat where there is none at all."""
-        return self.of_kinds((FailureKind.BAD_REQUEST,), keys)
+        return self.of_kinds(REJECTED_KINDS, keys)
 
     def valid(self, keys: Sequence[str]) -> None:
         """Forget those of *keys* whose reply was no valid answer; costs a stat where there is none at all."""

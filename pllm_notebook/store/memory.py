@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pllm_notebook.entry import Entry
-from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.records import REJECTED_KINDS, FailedCall, FailureKind
 
 __all__ = ["MemoryStore"]
 
@@ -66,7 +66,7 @@ class MemoryStore:
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         """Give those of *keys* that a provider rejected."""
         found = {key: self.failed[key] for key in keys if key in self.failed}
-        return {key: call for key, call in found.items() if call.failure.kind is FailureKind.BAD_REQUEST}
+        return {key: call for key, call in found.items() if call.failure.kind in REJECTED_KINDS}
 
     def delete(self, keys: Iterable[str]) -> int:
         """Forget the entries under *keys*; give the number that were there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from typing import Any, Literal
@@ -177,6 +178,30 @@ def test_not_waiting_gives_pending_rows_and_the_next_cell_takes_them_in(luna: st
 
     assert out["mood"].tolist() == ["good"] * 5
     assert sim.stats().batch_jobs == 1
+
+
+@pytest.mark.parametrize("how", ["wait", "result", "await", "again"])
+def test_every_way_to_wait_for_a_run_returns_once_the_jobs_are_submitted(luna: str, sim: Simulator, how: str) -> None:
+    sim.set(answers=lambda request: GOOD, batch_s=3600)
+    run = submit(luna, rows(3), wait=False)
+
+    async def awaited() -> pd.DataFrame:
+        out: pd.DataFrame = await run
+        return out
+
+    if how == "again":
+        run.wait()
+    if how in ("wait", "again"):
+        run.wait()
+        out = run.to_frame()
+    else:
+        out = run.result() if how == "result" else asyncio.run(awaited())
+
+    assert not run.done()
+    assert out.llm.status.eq("pending").all()
+    sim.advance(4000)
+    assert run._ended.wait(20)
+    assert run.result()["mood"].tolist() == ["good"] * 3
 
 
 def test_a_new_kernel_adopts_the_jobs_and_submits_only_new_rows(side: Side, sim: Simulator) -> None:

@@ -94,6 +94,25 @@ def test_a_rejected_call_is_not_sent_again_unasked(side: Side, sim: Simulator, n
     )
 
 
+def test_a_prompt_that_a_filter_rejected_is_not_sent_again_unasked(luna: str, sim: Simulator, new_kernel: Any) -> None:
+    filtered = SimAnswer.status(400, body={"error": {"message": "Filtered", "code": "content_filter"}})
+    sim.set(answers=by_word({"bad": filtered}, good))
+    frame = words("a", "bad", "c")
+    assert frame.llm.parse(Fact, "{text}", model=luna).llm.errors["kind"].tolist() == ["content_filter"]
+    new_kernel()
+    sim.reset()
+
+    again = frame.llm.submit(Fact, "{text}", model=luna)
+
+    assert again.result().llm.status.tolist() == ["cached", "failed", "cached"]
+    assert sim.stats().requests == 0
+    (message,) = again.errors["message"]
+    assert message.startswith("Filtered. Rejected at ")
+    assert "run.retry(kinds=['content_filter'])" in message
+    sim.set(answers=good)
+    assert again.retry(["content_filter"]).result()["name"].notna().all()
+
+
 @pytest.mark.parametrize("how", ["retry", "refresh", "salt", "prompt"])
 def test_a_rejected_call_is_sent_when_it_is_asked_for_or_has_changed(luna: str, sim: Simulator, how: str) -> None:
     sim.set(answers=by_word({"bad": REJECTED}, good))
@@ -368,7 +387,8 @@ def test_the_first_failure_ends_the_run_in_the_same_words_everywhere(
 
     first, _, rest = str(caught.value).partition(" 2 of 3 rows are answered and kept: ")
     assert first.startswith("Row 2 failed (bad_request): ")
-    assert rest == "pllm.runs()[-1].to_frame() shows them, and running the cell again goes on from there."
+    run = pllm.runs()[-1].id
+    assert rest == f"pllm.run({run!r}).to_frame() shows them. Run the cell again to continue."
     assert (caught.value.position, caught.value.kind, caught.value.kept) == (2, "bad_request", 2)  # type: ignore[attr-defined]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import threading
 from typing import Any
 
@@ -14,6 +15,7 @@ from pllm_notebook.exceptions import StoreError
 from pllm_notebook.frames.pandas_rows import PandasRows
 from pllm_notebook.run.jobs import office as offices
 from pllm_notebook.sim import SimAnswer, Simulator
+from tests.faults.children import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -261,3 +263,27 @@ def until_aboard(passengers: int) -> None:
             return
         threading.Event().wait(0.01)
     raise AssertionError("nobody joined")
+
+
+def test_a_job_that_its_provider_does_not_have_says_what_to_do_wherever_it_is_waited_for(
+    luna: str, sim: Simulator
+) -> None:
+    first = submit(luna, 2, wait=False)
+    given_back(first)
+    first.cancel()
+    (job,) = pllm.jobs()
+    sim.reset()
+    way_out = (
+        f"If it is gone for good, pllm.jobs().abandon({job.id[:8]!r}) gives the job up, and its rows can be sent again."
+    )
+
+    jobs = pllm.jobs().refresh()
+    second = submit(luna, 2)
+
+    assert way_out in repr(jobs)
+    assert way_out in html.unescape(jobs._repr_html_())
+    until(lambda: second.progress().note.endswith(way_out), "the waiting run says why it waits")
+    pllm.jobs().abandon(job.id)
+    until(lambda: sim.stats().batch_jobs == 1, "the waiting run submits its rows anew")
+    sim.advance(4000)
+    assert ended(second) == ["TEXT 0", "TEXT 1"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pllm_notebook.engine.retry import retry_delay_s
-from pllm_notebook.records import FailureKind
+from pllm_notebook.engine.retry import retry_delay_s, with_wait
+from pllm_notebook.records import Failure, FailureKind
 
 
 def delay(kind: FailureKind, **kw: object) -> float | None:
@@ -71,3 +71,12 @@ def test_a_limit_that_lets_others_through_fails_no_row_for_ten_minutes() -> None
 
 def test_no_retries_means_none_for_refusals_too() -> None:
     assert delay(FailureKind.RATE_LIMIT, refusals=1, max_retries=0) is None
+
+
+@pytest.mark.parametrize("kind", [FailureKind.RATE_LIMIT, FailureKind.OVERLOADED])
+def test_a_wait_that_is_too_long_is_named_in_the_failure(kind: FailureKind) -> None:
+    short, long = (Failure(kind, "Slow down", retry_after_s=wait_s) for wait_s in (600.0, 3900.0))
+
+    assert with_wait(short) is short
+    told = "Slow down. The provider asks to wait 1 h 05 min, and a run waits 10 min 00 s at most."
+    assert getattr(with_wait(long), "message", None) == told

@@ -257,10 +257,11 @@ def test_samples_have_the_dtypes_of_the_result(cache_dir: object) -> None:
     ],
 )
 def test_a_column_never_makes_a_value_na(column: Column, values: list[Any]) -> None:
-    with pytest.warns(UserWarning, match="Column 'x' holds objects"):
+    with pytest.warns(UserWarning, match="Column 'x' holds objects") as told:
         array = array_of(column, values)
 
     assert list(array) == values
+    assert "C long" not in str(told[0].message)
 
 
 # What comes out goes on.

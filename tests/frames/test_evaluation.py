@@ -239,7 +239,8 @@ def test_a_field_that_cannot_be_told_is_an_error_that_lists_them(ask: Ask) -> No
 
     with pytest.raises(UsageError, match=r"none is named 'label': say field= with one of \['product', 'mood'\]\.$"):
         out.llm.evaluate("label")
-    with pytest.raises(UsageError, match=r"^There is no field 'moot' among .* Did you mean 'mood'\?$"):
+    told = r"^There is no field 'moot' among .* of the newest run of this frame; .* Did you mean 'mood'\?$"
+    with pytest.raises(UsageError, match=told):
         out.llm.evaluate("label", field="moot")
 
 

@@ -96,9 +96,10 @@ def test_an_interrupted_magic_says_what_is_kept_in_one_line(kernel: Kernel, loop
     kernel.interrupt()
     kernel.finish(run)
 
+    stopped = kernel.value("pllm.runs()[-1].id")
     assert run.error == (
-        "RunInterrupted: The cell was interrupted. 0 of 5,000 rows are answered and kept: pllm.runs()[-1].to_frame() "
-        "shows them, and running the cell again goes on from there."
+        f"RunInterrupted: The cell was interrupted. 0 of 5,000 rows are answered and kept: "
+        f"pllm.run({stopped!r}).to_frame() shows them. Run the cell again to continue."
     )
 
 

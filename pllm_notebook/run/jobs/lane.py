@@ -152,7 +152,8 @@ class BatchLane:
         states = Counter(job.state for job in self._jobs.values())
         told = ", ".join(f"{count} {state}" for state, count in states.items())
         oldest = min(job.created_at for job in self._jobs.values())
-        return f"batch jobs: {told}; {span(time.time() - oldest)} since the first was planned"
+        wrong = "".join(f"; {job.id[:8]}: {job.message}" for job in self._jobs.values() if job.message)
+        return f"batch jobs: {told}; {span(time.time() - oldest)} since the first was planned{wrong}"
 
     def arrived(self, results: _Results, limits: Mapping[str, int] | None = None) -> None:
         """Land calls whose answers are in the store, or which have failed for good, by key.

@@ -230,7 +230,7 @@ class Office:
         try:
             for job in [job for lane in self._lanes.values() for job in lane.jobs]:
                 now = await self._in_thread(self.journal.job, job.id)
-                if now.state is not job.state:
+                if (now.state, now.message) != (job.state, job.message):
                     self.changed(now)
         except StoreError as error:
             logger.warning("%s", error)
