@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, or 1 for an error of ours, told on one line of stderr. A wrong word exits with 2. Of
-        `process` also 3 where lines failed, 4 where lines were put off, and 130 after an interrupt.
+        `process` also 3 where lines failed, 4 where lines were not sent, and 130 after an interrupt.
     """
     given = _parser().parse_args(argv)
     try:
@@ -151,7 +151,7 @@ def _process(given: argparse.Namespace) -> int:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise UsageError(f"{wrong}. Nothing was sent.") from None
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* lines have no result")  # the line below says it
+        warnings.filterwarnings("ignore", ".* lines? (was|were) not sent")  # the line below says it
         status = pllm_notebook.process_api_requests_from_file_sync(config)
     print(status)
     if not status.complete:

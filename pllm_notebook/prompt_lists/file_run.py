@@ -23,6 +23,7 @@ from pllm_notebook.records import Failure, FailureKind, Progress
 from pllm_notebook.run import Pace, Run
 from pllm_notebook.settings import current
 from pllm_notebook.sinks import Display, sink_for
+from pllm_notebook.wording import counted
 
 __all__ = ["FileRun"]
 
@@ -109,7 +110,7 @@ class FileRun:
             raise interrupted(f"Stopped. {self.status()}. Run it again to continue.") from None
 
     def result(self, called_by: Caller | None = None) -> FileStatus:
-        """Return how it ended, or raise what ended it; a warning, at that line or this call's, names lines put off."""
+        """Return how it ended, or raise what ended it; a warning, at that or this line, counts lines not sent."""
         status = self.status()
         if self._error is not None:
             raise self._error
@@ -117,9 +118,9 @@ class FileRun:
             kept = status.done_before + status.succeeded + status.failed
             raise RunInterrupted("The request file was stopped.", kept=kept, total=status.total)
         if status.put_off:
-            why = "max_cost_usd" if self._budget_usd is not None else "cache='only'"
+            why = "max_cost_usd reached" if self._budget_usd is not None else "cache='only' sends nothing"
             line = called_by or caller()
-            line.warn(f"{status.put_off:,} lines have no result, because of {why}; run it again to go on.")
+            line.warn(f"{counted(status.put_off, 'line', 'was')} not sent: {why}. Run again to continue.")
         return status
 
     def status(self) -> FileStatus:

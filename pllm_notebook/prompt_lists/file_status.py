@@ -51,7 +51,7 @@ class FileStatus:
 
     def __str__(self) -> str:
         before = f", {self.done_before:,} done before" if self.done_before else ""
-        left = f"; {self.put_off:,} put off" if self.put_off else ""
+        left = f"; {self.put_off:,} not sent" if self.put_off else ""
         return (
             f"{self.save_filepath}: {self.started:,} started, {self.in_progress:,} in progress, "
             f"{self.succeeded:,} succeeded ({self.cached:,} from the cache), {self.failed:,} failed "

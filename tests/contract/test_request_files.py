@@ -343,7 +343,7 @@ def test_what_the_money_does_not_reach_is_for_the_next_time(files: Files, sim: S
     assert free.cost_usd is not None
     config = files(lines, max_cost_usd=free.cost_usd / 2)
 
-    with pytest.warns(UserWarning, match="have no result, because of max_cost_usd") as warned:
+    with pytest.warns(UserWarning, match=r"not sent: max_cost_usd reached\. Run again to continue\.") as warned:
         first = process_api_requests_from_file_sync(config)
     assert warned[0].filename == __file__
     second = process_api_requests_from_file_sync(config.model_copy(update={"max_cost_usd": None}))
@@ -351,6 +351,7 @@ def test_what_the_money_does_not_reach_is_for_the_next_time(files: Files, sim: S
     assert first.cost_usd is not None
     assert 0 < first.cost_usd <= free.cost_usd / 2
     assert first.put_off > 0
+    assert f"; {first.put_off} not sent; " in str(first)
     assert not first.complete
     assert second.done_before == first.succeeded
     assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(30)]

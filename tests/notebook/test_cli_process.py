@@ -75,7 +75,7 @@ def test_an_interrupt_keeps_everything_and_the_command_goes_on(
     again = run(process, tmp_path)
 
     assert child.returncode == 130
-    assert "Run it again to go on" in told
+    assert "Run it again to continue" in told
     assert 0 < kept < 20
     assert again.returncode == 0
     assert f"{kept} done before" in again.stdout
