@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from pllm_notebook.frames.pandas_cells import column_names
 from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.frames.subsets import by_samples
 from pllm_notebook.run import Run
+from pllm_notebook.shown import in_html, without_controls
 
 __all__ = ["Asked", "Evaluation", "evaluate"]
 
@@ -95,11 +95,11 @@ class Evaluation:
         self.confusion = pd.DataFrame(counts, index=index, columns=index.rename(field))
 
     def __repr__(self) -> str:
-        return f"{self._headline()}\n\n{self.report.round(3)}\n\n{self.confusion}"
+        return without_controls(f"{self._headline()}\n\n{self.report.round(3)}\n\n{self.confusion}")
 
     def _repr_html_(self) -> str:
         tables = f"{self.report.round(3).to_html()}{self.confusion.to_html()}"
-        return f"<p>{html.escape(self._headline())}</p>{tables}"
+        return f"<p>{in_html(self._headline())}</p>{without_controls(tables)}"
 
     @cached_property
     def by_samples(self) -> pd.DataFrame:

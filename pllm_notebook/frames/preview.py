@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.run import Estimate
+from pllm_notebook.shown import without_controls
 
 __all__ = ["Preview"]
 
@@ -23,8 +24,8 @@ class Preview:
     estimate: Estimate
 
     def __repr__(self) -> str:
-        return f"{self.frame!r}\n\n{self.estimate!r}"
+        return without_controls(f"{self.frame!r}\n\n{self.estimate!r}")
 
     def _repr_html_(self) -> str:
         frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
-        return f"{frame._repr_html_()}{self.estimate._repr_html_()}"
+        return without_controls(f"{frame._repr_html_()}{self.estimate._repr_html_()}")

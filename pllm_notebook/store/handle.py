@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import FailedCall
+from pllm_notebook.shown import in_html, without_controls
 from pllm_notebook.store import transfer
 from pllm_notebook.store.shared import open_store
 from pllm_notebook.wording import counted, money
@@ -62,11 +62,11 @@ class CacheInfo:
             yield model, f"{number:,}"
 
     def __repr__(self) -> str:
-        return "CacheInfo\n" + "\n".join(f"  {name:<12} {value}" for name, value in self._rows())
+        return without_controls("CacheInfo\n" + "\n".join(f"  {name:<12} {value}" for name, value in self._rows()))
 
     def _repr_html_(self) -> str:
         rows = (
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(value)}"
+            f"<tr><th style='text-align:left'>{in_html(name)}</th><td style='text-align:left'>{in_html(value)}"
             f"</td></tr>"
             for name, value in self._rows()
         )
@@ -96,7 +96,8 @@ class CacheCheck:
         if self.ok:
             return f"CacheCheck: all {self.entries:,} answers are whole."
         fault = f" SQLite says: {self.fault}." if self.fault else ""
-        return f"CacheCheck: {self.entries:,} answers are whole, {self.damaged:,} rows cannot be used.{fault}"
+        told = f"CacheCheck: {self.entries:,} answers are whole, {self.damaged:,} rows cannot be used.{fault}"
+        return without_controls(told)
 
 
 class CacheHandle:

@@ -313,6 +313,20 @@ def test_a_file_for_a_named_client_bills_no_other_account(
     assert "client is 'openai', whose account alone is billed" in results(config)[1][1][0]
 
 
+def test_a_path_in_a_line_is_text_and_no_file_is_read(files: Files, sim: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "private.png").write_bytes(b"\x89PNG\r\n\x1a\nprivate")
+    paths = [str(tmp_path / "private.png"), f"file://{tmp_path}/private.png"]
+    parts = [{"type": "image_url", "image_url": {"url": path}} for path in paths]
+    shown = [{"role": "user", "content": [{"type": "text", "text": "Look."}, *parts]}]
+
+    process_api_requests_from_file_sync(files([openai_line(0, messages=shown), bare_line(1, messages=shown)]))
+
+    for request in sim.requests(10):
+        said = json.dumps(request["body"])
+        assert all(path in said for path in paths)
+        assert "base64" not in said
+
+
 def test_responses_are_asked_where_a_line_names_them(files: Files, sim: Simulator) -> None:
     body = {"model": OPENAI.name, "input": [{"role": "user", "content": "prompt 1"}]}
     line = {"custom_id": "r", "method": "POST", "url": "/v1/responses", "body": body}

@@ -34,6 +34,7 @@ from pllm_notebook.store.run_files import RunFiles
 from tests.batch.modelled import LIMITS, PLAN, outgoing
 
 CHANGES = int(os.environ.get("PLLM_DAMAGE", "300"))
+pytestmark = pytest.mark.timeout(max(120, CHANGES))
 ROWS, DELETED = 150, 60
 PAGE = 4096
 # A page holds about 80 keys of the index, or 30 rows; one changed byte hides no more than those.

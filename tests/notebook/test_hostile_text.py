@@ -14,6 +14,8 @@ from nbconvert.filters import markdown2html
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, RowError
+from pllm_notebook.frames.evaluation import Evaluation
+from pllm_notebook.frames.preview import Preview
 from pllm_notebook.notebook import drawing
 from pllm_notebook.notebook.cell import Text
 from pllm_notebook.notebook.terminal import TerminalSink
@@ -22,6 +24,7 @@ from pllm_notebook.notebook.words import Overview
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.shown import without_controls
 from pllm_notebook.sim import SimAnswer, Simulator
+from pllm_notebook.store.handle import CacheCheck, CacheInfo
 from tests.contract.parrot import Parrot
 from tests.notebook.hostile import ANSI, HOSTILE, MARKDOWN, Page
 from tests.notebook.kernels import Kernel, specs_in
@@ -103,6 +106,11 @@ def test_control_characters_reach_no_terminal(sim: Simulator, cache_dir: Path) -
         frame("a").llm.complete("{text}", model=f"mine{ANSI}:m")
     TerminalSink(screen).close(at(label=ANSI, note=ANSI, state="done"), None)
     shown = [repr(out.llm.explain(0)), screen.getvalue(), line_bundle(ANSI)["text/plain"]]
+    previewed = Preview(out, frame(ANSI).llm.estimate(str, "{text}"))
+    compared = Evaluation("answer", ANSI, 2, 0, [ANSI, "b"], [ANSI, "b"], [ANSI, "b"], None)
+    kept = CacheInfo("/" + ANSI, 1, 1, 0.0, 0, None, None, {ANSI: 1})
+    for one in (previewed, compared, kept, CacheCheck(1, 1, ANSI), pllm.runs()):
+        shown += [repr(one), getattr(one, "_repr_html_", str)()]
     shown += [repr(Overview((("a", ANSI),))), *(str(error.value) for error in (refused, broken, unknown))]
 
     for text in shown:
