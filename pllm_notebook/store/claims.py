@@ -164,11 +164,11 @@ class Claims:
             found = connection.execute(f"SELECT key FROM claims WHERE owner = ? AND key IN ({marks})", (own, *some))
             granted.update(key for (key,) in found)
         refused = list(set(keys) - granted)
-        if self._held_elsewhere(connection, refused, now) != len(refused):
+        if self._held_elsewhere(connection, own, refused, now) != len(refused):
             raise sqlite3.DatabaseError("claims that nobody holds are not granted")
         return Claimed(frozenset(granted), mark)
 
-    def _held_elsewhere(self, connection: sqlite3.Connection, keys: Sequence[str], now: float) -> int:
+    def _held_elsewhere(self, connection: sqlite3.Connection, own: int, keys: Sequence[str], now: float) -> int:
         """Count the keys that another owner holds: a damaged file must not keep a call from being asked for good."""
         count = 0
         for start in range(0, len(keys), _KEYS_A_QUERY):
@@ -176,8 +176,8 @@ class Claims:
             marks = ",".join("?" * len(some))
             count += connection.execute(
                 "SELECT count(*) FROM claims JOIN owners ON owners.id = claims.owner "
-                f"WHERE until > ? AND until <= ? AND key IN ({marks})",
-                (now, now + _LONGEST_LEASE_S, *some),
+                f"WHERE id <> ? AND until > ? AND until <= ? AND key IN ({marks})",
+                (own, now, now + _LONGEST_LEASE_S, *some),
             ).fetchone()[0]
         return count
 
