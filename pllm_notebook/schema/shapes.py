@@ -33,7 +33,8 @@ def matches(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bo
     shape = resolve(shape, defs)
     if "anyOf" in shape:
         return any(matches(value, branch, defs) for branch in shape["anyOf"])
-    if (known := _listed(shape)) is not None and (type(value), value) not in known:
+    # Neither a list nor an object is ever listed, and no set can be asked for one.
+    if (known := _listed(shape)) is not None and (isinstance(value, dict | list) or (type(value), value) not in known):
         return False
     kind = shape.get("type")
     if kind is None:

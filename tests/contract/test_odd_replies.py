@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import words
@@ -282,3 +283,19 @@ def test_after_any_of_this_the_next_run_is_as_good_as_new(side: Side, sim: Simul
     within(30, run.done)
 
     assert within(30, lambda: words("a").llm.complete("{text}", model=side.model))["answer"].tolist() == ["yes"]
+
+
+class Judged(BaseModel):
+    """The mood of a text."""
+
+    mood: Literal["good", "bad"]
+
+
+@pytest.mark.parametrize("odd", [["good"], {"good": 1}], ids=str)
+def test_a_list_where_one_of_a_few_words_belongs_is_repaired(hosted: Side, sim: Simulator, odd: Any) -> None:
+    wrong, right = (good(hosted, json.dumps({"mood": mood})) for mood in (odd, "bad"))
+    sim.set(answers=lambda request: SimAnswer.status(200, body=wrong if request.prompt == "a" else right))
+
+    out = words("a").llm.parse(Judged, "{text}", model=hosted.model, max_repairs=1)
+
+    assert out["mood"].tolist() == ["bad"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any, Literal
 
 import orjson
@@ -257,3 +258,37 @@ def test_json_is_found_in_prose(text: str, found: str | None) -> None:
 
 def test_looking_for_json_among_brackets_ends_soon() -> None:
     assert extract_json("[" * 200_000) is None
+
+
+class Kind(Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Judged(BaseModel):
+    mood: Literal["good", "bad"]
+
+
+class Counted(BaseModel):
+    counts: dict[str, int]
+
+
+@pytest.mark.parametrize("odd", [["good"], {"good": 1}, [], {}, [["good"]]], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (Judged, lambda odd: {"mood": odd}),
+        (Kind, lambda odd: {"value": odd}),
+        (list[Literal[1, 2]], lambda odd: {"value": [1, odd]}),
+        (Judged | Counted, lambda odd: {"value": {"mood": odd}}),
+        (Judged | Counted, lambda odd: {"mood": odd}),
+    ],
+    ids=["model", "enum", "list", "union", "union, bare"],
+)
+def test_a_list_or_an_object_where_a_listed_value_belongs_is_a_value_of_another_form(
+    kind: Any, shape: Any, odd: Any
+) -> None:
+    text = orjson.dumps(shape(odd))
+
+    assert fitted(kind).parse(text).failure.kind is FailureKind.SCHEMA
+    assert not fitted(kind).follows(text)
