@@ -153,10 +153,12 @@ class Planner:
         arrivals, missing = [], []
         for call in new:
             key = ledger.keys[call]
-            if key not in found:
-                key = plain.get(call, key)
-            if key in found:
-                arrivals.append(Arrival(call, key, found[key], ledger.first_row[call]))
+            entry = found.get(key)
+            if entry is None and call in plain:
+                key = plain[call]
+                entry = found.get(key)
+            if entry is not None:
+                arrivals.append(Arrival(call, key, entry, ledger.first_row[call]))
             else:
                 missing.append(call)
         settled = settle_in_time(ask, self._store, self.prompt, arrivals, stopped)
