@@ -624,7 +624,7 @@ def test_rates_hold_for_all_models_of_a_provider_together(files: Files, sim: Sim
 
 
 def test_a_loop_that_died_ends_it_and_the_next_run_goes_on(files: Files, sim: Simulator) -> None:
-    sim.set(latency_s=0.2)
+    sim.set(latency_s=60.0)
     config = files([openai_line(row) for row in range(10)])
     run = config.prepared()
     run.begin()
@@ -636,6 +636,7 @@ def test_a_loop_that_died_ends_it_and_the_next_run_goes_on(files: Files, sim: Si
         run.wait()
         run.result()
     until(lambda: run.done, "its end")
+    sim.set(latency_s=0.0)
     status = process_api_requests_from_file_sync(config)
 
     assert status.complete

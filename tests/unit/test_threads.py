@@ -80,7 +80,9 @@ def test_what_work_raises_is_its_own_result(raised: BaseException) -> None:
 
 def test_after_shutdown_nothing_is_taken_and_what_waits_can_be_cancelled(opened: threading.Event) -> None:
     threads = DaemonThreads("test", at_once=1)
-    going = threads.submit(opened.wait)
+    begun = threading.Event()
+    going = threads.submit(lambda: begun.set() or opened.wait())
+    assert begun.wait(PATIENCE_S)
     waiting = threads.submit(int)
 
     threads.shutdown(wait=False, cancel_futures=True)
