@@ -20,8 +20,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> pd.DataFrame:
-    """Rows with a file each."""
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Rows with a file each, where the program is."""
+    monkeypatch.chdir(tmp_path)
     paths = [tmp_path / f"{n}.png" for n in range(4)]
     for n, path in enumerate(paths):
         path.write_bytes(PNG + bytes([n]))
@@ -35,12 +36,12 @@ def test_a_file_that_is_slow_to_read_holds_up_no_other_run(
     reading, goes_on, was_heard = threading.Event(), threading.Event(), threading.Event()
     read: Counter[str] = Counter()
 
-    def slow(source: Any) -> Any:
+    def slow(source: Any, *where: Any) -> Any:
         read[source] += 1
         if read[source] > 1:  # the first time is the plan's, which is in a thread anyway
             reading.set()
             assert goes_on.wait(PATIENCE_S)
-        return media_of(source)
+        return media_of(source, *where)
 
     monkeypatch.setattr(images, "media_of", slow)
     run = photos.llm.submit(None, "Look.", images="photo", model=luna)
@@ -75,13 +76,13 @@ def test_a_run_that_is_stopped_while_a_file_is_read_ends_and_can_be_taken_up_aga
     reading, goes_on = threading.Event(), threading.Event()
     reads = 0
 
-    def slow(source: Any) -> Any:
+    def slow(source: Any, *where: Any) -> Any:
         nonlocal reads
         reads += 1
         if reads == 1 + len(photos):
             reading.set()
             assert goes_on.wait(PATIENCE_S)
-        return media_of(source)
+        return media_of(source, *where)
 
     monkeypatch.setattr(images, "media_of", slow)
     run = photos.llm.submit(None, "Look.", images="photo", model=luna)
@@ -100,12 +101,12 @@ def test_a_prompt_that_cannot_be_made_for_a_fault_of_ours_ends_the_run(
 ) -> None:
     reads = 0
 
-    def broken(source: Any) -> Any:
+    def broken(source: Any, *where: Any) -> Any:
         nonlocal reads
         reads += 1
         if reads > len(photos):
             raise ZeroDivisionError("a fault of ours")
-        return media_of(source)
+        return media_of(source, *where)
 
     monkeypatch.setattr(images, "media_of", broken)
 
