@@ -154,10 +154,13 @@ def calls_of(ledger: Ledger, content: Numbers, *, packed: bool) -> RowRecord:
     call_of_row = np.array(ledger.call_of_row, dtype=np.int64)
     outcomes = ledger.outcomes[:]  # calls are only ever added, by the loop
     # One more at the end stands for the rows without a call.
-    # Written out for the answered ones, which there may be a million of.
-    codes = [_code(o) if o is None or o.failure is not None else _CACHED if o.cached else _OK for o in outcomes]
-    status = np.frombuffer(bytes([*codes, _PENDING]), dtype=np.uint8)
-    several = np.frombuffer(bytes([*[o is not None and len(o.metas) > 1 for o in outcomes], False]), dtype=np.bool_)
+    # Written out, in one pass, for those that one reply answered: there may be a million of them.
+    codes = [
+        (_CACHED if o.cached else _OK) if o is not None and o.failure is None and len(o.metas) == 1 else _code(o)
+        for o in outcomes
+    ]
+    coded = np.frombuffer(bytes([*codes, _PENDING]), dtype=np.uint8)
+    status, several = coded & _STATUS, coded >= _SEVERAL
     failure = np.zeros(len(outcomes) + 1, dtype=np.uint8)
     for call in np.flatnonzero(status == _FAILED).tolist():
         failure[call] = _kind(outcomes[call])
@@ -203,12 +206,17 @@ def _print(prompt: Prompt | Failure | None) -> int:
     return int.from_bytes(blake2b(words, digest_size=8).digest(), "little")
 
 
+# Of a code: the status, and whether more than one reply led to the answer.
+_STATUS, _SEVERAL = 0x0F, 0x10
+
+
 def _code(outcome: Outcome | None) -> int:
     if outcome is None:
         return _PENDING
+    several = _SEVERAL if len(outcome.metas) > 1 else 0
     if outcome.failure is not None:
-        return _NOT_SENT if outcome.not_sent else _FAILED
-    return _CACHED if outcome.cached else _OK
+        return several | (_NOT_SENT if outcome.not_sent else _FAILED)
+    return several | (_CACHED if outcome.cached else _OK)
 
 
 def _kind(outcome: Outcome | None) -> int:

@@ -81,15 +81,17 @@ class Recorder:
         self._write(run, None)
 
     def look(self, run: Run, workers: Executor) -> None:
-        """Write the rows, in a worker, once all of them are planned and some are to be sent. On the engine's loop.
+        """Write the rows, in a worker, once all of them are planned and some are sent. On the engine's loop.
 
-        A run that the cache answers is over by then: its rows are written once, when it has ended.
+        A run that the cache answers sends none: its rows are written once, when it has ended.
         """
-        calls = run.ledger.call_of_row
-        if self._is_planned or not len(calls) or calls[-1] == UNPLANNED or UNPLANNED in np.array(calls):
+        course = run.course
+        is_sent = course.in_flight or (run.ask.options.mode == "batch" and course.submitted)
+        if self._is_planned or not is_sent or run.done():
             return
-        self._is_planned = True
-        if not run.done() and None in run.ledger.outcomes:
+        calls = run.ledger.call_of_row
+        if len(calls) and calls[-1] != UNPLANNED and UNPLANNED not in np.array(calls):
+            self._is_planned = True
             with suppress(RuntimeError):  # the engine ends, and the run with it
                 workers.submit(self._plan, run)
 

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pandas as pd
@@ -20,7 +22,9 @@ from pllm_notebook.exceptions import NameClashError, PllmError, UsageError
 from pllm_notebook.frames.lists import submit_list, submit_one
 from pllm_notebook.frames.recorded import RecordedRun
 from pllm_notebook.run import registry
+from pllm_notebook.run.outcomes import UNPLANNED
 from pllm_notebook.run.record import SampleRecord
+from pllm_notebook.run.recorder import Recorder
 from pllm_notebook.sim import SimAnswer, SimRequest
 from pllm_notebook.store.processes import is_gone, this_process
 from pllm_notebook.store.run_files import RunFiles
@@ -405,3 +409,26 @@ def test_what_a_notebook_shows_is_three_lines_that_obey_no_markup(ready: Path) -
             assert "1 of 2 rows answered" in shown, name
     assert "2 rows, 1 column" in views["df"]
     assert "SIMULATED" in pllm.runs()._repr_html_()
+
+
+def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_path: Path) -> None:
+    submitted: list[Any] = []
+    workers: Any = SimpleNamespace(submit=lambda *work: submitted.append(work))
+    course = SimpleNamespace(in_flight=0, submitted=True)
+    ledger = SimpleNamespace(call_of_row=array("q", [0, 1]))
+    run: Any = SimpleNamespace(
+        course=course, ledger=ledger, done=lambda: False, ask=SimpleNamespace(options=SimpleNamespace(mode="async"))
+    )
+    recorder = Recorder(RunFiles(str(tmp_path)))
+
+    recorder.look(run, workers)
+    assert submitted == []  # the cache may answer all of them
+    course.in_flight = 1
+    ledger.call_of_row[1] = UNPLANNED
+    recorder.look(run, workers)
+    assert submitted == []
+    ledger.call_of_row[1] = 1
+    recorder.look(run, workers)
+    recorder.look(run, workers)
+
+    assert len(submitted) == 1
