@@ -41,11 +41,13 @@ class DaemonThreads(Executor):
     Args:
         name: Prefix of the threads' names.
         at_once: How many threads work at once while they make progress; None for as many as there is work. Where
-            no thread has become free for a quarter of a second, one more begins.
+            no thread has become free within *patience_s*, one more begins.
+        patience_s: Seconds.
     """
 
-    def __init__(self, name: str, at_once: int | None = None) -> None:
+    def __init__(self, name: str, at_once: int | None = None, patience_s: float = _PATIENCE_S) -> None:
         self._name = name
+        self._patience_s = patience_s
         self._at_once = at_once
         self._numbers = itertools.count(1)
         self._closed = False
@@ -129,7 +131,7 @@ class DaemonThreads(Executor):
         with self._changed:
             while self._queue:
                 first = self._queue[0]
-                if not self._changed.wait_for(lambda first=first: self._taken(first), _PATIENCE_S):  # type: ignore[misc]
+                if not self._changed.wait_for(lambda first=first: self._taken(first), self._patience_s):  # type: ignore[misc]
                     break
             self._relief = False
             if not self._queue:

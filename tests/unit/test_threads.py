@@ -79,7 +79,7 @@ def test_what_work_raises_is_its_own_result(raised: BaseException) -> None:
 
 
 def test_after_shutdown_nothing_is_taken_and_what_waits_can_be_cancelled(opened: threading.Event) -> None:
-    threads = DaemonThreads("test", at_once=1)
+    threads = DaemonThreads("test", at_once=1, patience_s=PATIENCE_S)
     begun = threading.Event()
     going = threads.submit(lambda: begun.set() or opened.wait())
     assert begun.wait(PATIENCE_S)
