@@ -192,7 +192,7 @@ class Driver:
             if not ours or (job.state in _UNSENT and reachable):
                 why = f"is {job.state}: cancel it instead" if ours else "is being moved by another kernel"
                 raise UsageError(f"Batch job {job_id} {why}. Nothing was changed.")
-            return await self._machine.end(job, State.ABANDONED, "missing", "abandoned")
+            return await self._machine.end(job, State.ABANDONED, "missing", "abandoned", message="")
 
     async def superseded(self, keys: Sequence[str]) -> int:
         """Record that *keys* were answered live meanwhile; give how many lines that frees (see `Lines`)."""

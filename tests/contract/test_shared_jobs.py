@@ -284,6 +284,7 @@ def test_a_job_that_its_provider_does_not_have_says_what_to_do_wherever_it_is_wa
     assert way_out in html.unescape(jobs._repr_html_())
     until(lambda: second.progress().note.endswith(way_out), "the waiting run says why it waits")
     pllm.jobs().abandon(job.id)
+    assert way_out not in repr(pllm.jobs())
     until(lambda: sim.stats().batch_jobs == 1, "the waiting run submits its rows anew")
     sim.advance(4000)
     assert ended(second) == ["TEXT 0", "TEXT 1"]
