@@ -114,11 +114,10 @@ def read_file(
         try:
             content = file.read(_BEGINNING)
             if wanted is None or wanted(content):
-                content += file.read(largest + 1 - len(content))
+                # As long as it was when it was looked at, however it grows; no more room is taken for it.
+                content += file.read(max(0, told.st_size - len(content)))
         except OSError as error:
             raise FileRefusedError(error.strerror or str(error)) from error
-    if len(content) > largest:
-        raise FileRefusedError(_too_large(len(content), largest))
     return content
 
 

@@ -15,8 +15,9 @@ ROWS = 90
 
 
 @pytest.fixture
-def large(tmp_path: Path) -> pd.DataFrame:
-    """Rows that show a file of a megabyte each."""
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Rows that show a file of a megabyte each, where the notebook is."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(MB))
     return pd.DataFrame({"n": range(ROWS), "photo": [str(path)] * ROWS})

@@ -173,7 +173,7 @@ def test_images_from_names_other_places(notebook: Path) -> None:
         media_of("../notebook-2/a.png", Places.of(None))
 
 
-def test_a_file_that_grows_while_it_is_read_is_cut_off_at_the_limit(notebook: Path) -> None:
+def test_a_file_of_the_largest_size_is_read_whole_and_a_larger_one_not_at_all(notebook: Path) -> None:
     (notebook / "a.png").write_bytes(PNG + bytes(10_000))
 
     with pytest.raises(UsageError, match="it has 10,012 bytes, and the provider takes 10,000 at most"):
