@@ -124,6 +124,8 @@ def test_a_loop_may_be_chosen_after_jobs_are_looked_after(kernel: Kernel, sim: S
 
     kernel.ok(ASK)
     kernel.ok("pllm.configure(loop='notebook')")
+    # Rows that wait in no job.
+    kernel.ok("df['text'] = 'another ' + df['text']")
     assert kernel.value("ask().llm.status.tolist()") == ["ok"] * 20
 
 
