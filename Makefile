@@ -119,6 +119,8 @@ simulate: .venv/ready
 bench: .venv/ready
 	.venv/bin/python benchmarks/rows.py
 	.venv/bin/python benchmarks/calls.py
+	.venv/bin/python -m benchmarks.claims
+	.venv/bin/python -m benchmarks.ceilings
 	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.display
 	.venv/bin/python benchmarks/makespan.py --peers all --json build/makespan.json

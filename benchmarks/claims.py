@@ -1,6 +1,6 @@
 """What it costs that no two processes pay for the same row, and what they gain.
 
-    python -m benchmarks.claims [--rows 20000] [--calls 2000] [--times 5] [--processes 4]
+    python -m benchmarks.claims [--rows 5000] [--calls 2000] [--times 5] [--processes 4]
 
 Alone: CPU of one process, with claims and without, cached and live, in turns in one process; the live calls against
 the simulator on loopback at zero latency, 64 at once. Together: the seconds in which several processes that begin at
@@ -85,7 +85,7 @@ def together(number: int, rows: int, address: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=20_000, help="that the cache answers")
+    parser.add_argument("--rows", type=int, default=5_000, help="that the cache answers")
     parser.add_argument("--calls", type=int, default=2_000, help="that are sent")
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--processes", type=int, default=4)
