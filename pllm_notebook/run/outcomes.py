@@ -56,8 +56,11 @@ class Outcome:
 
     @property
     def not_sent(self) -> bool:
-        """Whether a ceiling on cost left no money for it: nothing has failed."""
-        return self.failure is not None and self.failure.kind is FailureKind.BUDGET
+        """Whether a ceiling on cost left no money for it: nothing was sent, and nothing has failed.
+
+        A row whose first answer was cut off, or wrong, and whose next request the ceiling did not admit, was paid for.
+        """
+        return self.failure is not None and self.failure.kind is FailureKind.BUDGET and not self.metas
 
     def replies(self) -> list[dict[str, Any]]:
         """Decode what is known of each reply (see `Entry.meta`)."""
