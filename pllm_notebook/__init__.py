@@ -240,7 +240,7 @@ def errors(
     kind: str | None = None,
     since: datetime | timedelta | None = None,
 ) -> Any:
-    """Give failed rows. Sends nothing.
+    """Return failed rows. Sends nothing.
 
     Args:
         of: A run, or a frame that a run of this session made. A session of a program, or the path of a directory: the
@@ -278,7 +278,7 @@ def frame(data: Any) -> FrameLLM | SeriesLLM:
 
 
 def jobs(of: Any = None) -> Jobs:
-    """Give the batch jobs of a cache directory, of any provider and any kernel. Sends nothing.
+    """Return the batch jobs of a cache directory, of any provider and any kernel. Sends nothing.
 
     Args:
         of: A session of a program, or the path of a directory; None for the cache directory of the moment.

@@ -20,7 +20,7 @@ __all__ = ["Address", "Key", "know_header"]
 
 
 def know_header(value: str) -> None:
-    """Have a header's value taken out of every text: whole, without its scheme, and the password of a login."""
+    """Redact a header's value from every text: whole, without its scheme, and the password of a login."""
     know(value)
     scheme, _, bare = value.strip().partition(" ")
     know(bare)
@@ -58,7 +58,7 @@ class Key:
         return bool(self.reveal())
 
     def fingerprint(self, address: Address) -> str:
-        """Tell accounts at *address* apart without keeping what would open them."""
+        """Return a fingerprint of the account at *address*, without keeping what would open it."""
         login = "" if address.login is None else f"\n{address.login.reveal()}"
         return hashlib.sha256(f"{address}\n{self.reveal()}{login}".encode()).hexdigest()[:12]
 
@@ -105,5 +105,5 @@ class Address(str):
         return address
 
     def headers(self) -> dict[str, Any]:
-        """Give the headers that its gate asks for. For an SDK's client, and nothing else."""
+        """Return the headers that its gate asks for. For an SDK's client, and nothing else."""
         return {} if self.login is None else {"Authorization": self.login.reveal()}

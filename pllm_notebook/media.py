@@ -44,7 +44,7 @@ _SHOWN = 80
 
 
 def media_of(source: Any, places: Places | None = None, largest: int = LARGEST_BYTES) -> Media:
-    """Give what a model is shown of *source*: an image, or a PDF.
+    """Return what a model is shown of *source*: an image, or a PDF.
 
     A file is read now, an address is left to the provider to fetch; nothing is sent.
 

@@ -61,7 +61,7 @@ class Rate:
         )
 
     def ceiling_usd(self, input_tokens: int, output_tokens: int) -> float:
-        """Give an upper bound for a call of at most these tokens, whatever is cached or tiered.
+        """Return an upper bound for a call of at most these tokens, whatever is cached or tiered.
 
         Cache writes cost more than plain input, so a bound assumes them.
         """

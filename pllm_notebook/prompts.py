@@ -76,7 +76,7 @@ def packed(source: str, items: Sequence[bytes]) -> str:
 
 
 def in_words(prompt: Prompt) -> str:
-    """Give a prompt as a person reads it: media by their names, a whole body as JSON."""
+    """Return a prompt as a person reads it: media by their names, a whole body as JSON."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Body):

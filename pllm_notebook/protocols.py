@@ -74,7 +74,7 @@ class BatchDesk(Protocol):
     keeps_labels: bool
 
     def line(self, custom_id: str, body: bytes) -> bytes:
-        """Give one line of the request file, without its end: *body* is the bytes that a live call would send."""
+        """Return one line of the request file, without its end: *body* is the bytes that a live call would send."""
 
     async def upload(self, lines: Path, label: str) -> str:
         """Upload the request file, streamed, and give its id; "" where requests go along with `create`.
@@ -92,7 +92,7 @@ class BatchDesk(Protocol):
         """
 
     async def look(self, job_id: str) -> RemoteJob:
-        """Give a job's state."""
+        """Return a job's state."""
 
     def recent(self, since: float) -> AsyncIterator[RemoteJob]:
         """List the account's jobs that were created after *since* (seconds since the epoch), whoever made them."""
@@ -160,7 +160,7 @@ class Wire(Protocol):
         """
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
-        """Give what every row of *body*'s run shares and the provider's prompt cache counts, in its order.
+        """Return what every row of *body*'s run shares and the provider's prompt cache counts, in its order.
 
         That is all that the model reads before the first turn; falsy where there is none.
         """
@@ -205,7 +205,7 @@ class Store(Protocol):
         """
 
     def queued(self, key: str) -> Entry | None:
-        """Give an entry that was put and is not yet on disk, None for none."""
+        """Return an entry that was put and is not yet on disk, None for none."""
 
     @property
     def backlog_bytes(self) -> int:

@@ -37,7 +37,7 @@ _PREFIX = re.compile(_BEGINNING)
 
 
 def redacted(text: str) -> str:
-    """Give *text* without keys; of each, the beginning that says whose it is, and "…", is left."""
+    """Return *text* without keys; of each, the beginning that says whose it is, and "…", is left."""
     text = _without_known(text)
     for pattern in _PATTERNS:
         text = pattern.sub(r"\1…", text)
@@ -45,7 +45,7 @@ def redacted(text: str) -> str:
 
 
 def know(secret: str) -> None:
-    """Have *secret* taken out of every text from now on. From any thread; called with each key that is read.
+    """Redact *secret* from every text from now on. From any thread; called with each key that is read.
 
     Nothing can be told from this module's attributes of what it knows.
     """
@@ -86,7 +86,7 @@ class _Redaction(logging.Filter):
 
 
 def _memory() -> tuple[Callable[[str], None], Callable[[str], str]]:
-    """Give what learns secrets and what takes them out. They are held by these two alone, where nothing shows them."""
+    """Return what learns secrets and what redacts them. These two alone hold them, where nothing shows them."""
     secrets: dict[str, str] = {}
     pattern: re.Pattern[str] | None = None
     lock = threading.Lock()

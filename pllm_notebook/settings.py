@@ -172,7 +172,7 @@ _checks: dict[str, Callable[[Any], None]] = {}
 
 
 def check_with(name: str, check: Callable[[Any], None]) -> None:
-    """Have a setting's values looked at by those who read it, before they are in force.
+    """Check a setting's values before they are in force.
 
     Args:
         name: Of the setting.
@@ -182,7 +182,7 @@ def check_with(name: str, check: Callable[[Any], None]) -> None:
 
 
 def current() -> Settings:
-    """Give the settings in force."""
+    """Return the settings in force."""
     return _current
 
 

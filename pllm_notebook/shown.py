@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def without_controls(text: str) -> str:
-    """Give *text* without escape sequences, and without control characters other than tab and line feed."""
+    """Return *text* without escape sequences, and without control characters other than tab and line feed."""
     if _CONTROL.search(text) is None:
         return text
     return _CONTROL.sub("", _SEQUENCE.sub("", text))

@@ -87,12 +87,12 @@ class Driver:
         self._machine = Machine(journal, self._owner, take, present, allowed, grace_s, clock, in_thread)
 
     async def read(self, job_id: str) -> Job:
-        """Give a job as the journal has it. Raises `KeyError` where there is none of that id."""
+        """Return a job as the journal has it. Raises `KeyError` where there is none of that id."""
         job: Job = await self._run(self.journal.job, job_id)
         return job
 
     async def open_jobs(self) -> list[Job]:
-        """Give the jobs to which something will yet happen, oldest first."""
+        """Return the jobs to which something will yet happen, oldest first."""
         return await self._jobs(None, unfinished=True)
 
     async def advance(self, job_id: str) -> Job:
@@ -176,7 +176,7 @@ class Driver:
         return job if job.final else await self.drive(job_id)
 
     async def abandon(self, job_id: str, *, reachable: bool = True) -> Job:
-        """Give a job up, as a person asked: its rows may be sent again, and what it answers is lost.
+        """Abandon a job, as a person asked: its rows may be sent again, and what it answers is lost.
 
         Args:
             job_id: The job's.

@@ -40,7 +40,7 @@ InThread = Callable[..., Awaitable[Any]]
 
 
 def remote_of(job: Job) -> RemoteJob:
-    """Give the provider's job as the journal knows it."""
+    """Return the provider's job as the journal knows it."""
     return RemoteJob(
         job.remote,
         job.ending or "running",
@@ -125,7 +125,7 @@ def _keep_strange(journal: Journal, job: Job, strange: Sequence[BatchResult], af
 
 
 async def unkept(journal: Journal, job: Job, present: Present, in_thread: InThread) -> int:
-    """Have the lines wait again whose answers cannot be read from the store; give how many there are."""
+    """Reopen the lines whose answers cannot be read from the store; return how many there are."""
     return int(await in_thread(_unkept, journal, job, present))
 
 

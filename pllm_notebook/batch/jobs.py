@@ -33,12 +33,12 @@ KEY_CHARACTERS = 43
 
 
 def custom_id(key: str) -> str:
-    """Give the id that the line of *key* carries: results alone are enough to refill a cache."""
+    """Return the id that the line of *key* carries: results alone are enough to refill a cache."""
     return _PREFIX + key
 
 
 def key_in(custom_id: str) -> str:
-    """Give the key in a line's id, "" where the id is not one of ours."""
+    """Return the key in a line's id, "" where the id is not one of ours."""
     return custom_id[len(_PREFIX) :] if custom_id.startswith(_PREFIX) else ""
 
 

@@ -84,13 +84,13 @@ class Journal:
         return Planned(tuple(self.job(one) for one in ids), tuple(large))
 
     def pending(self, keys: Sequence[str]) -> dict[str, Job]:
-        """Give the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
+        """Return the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
         waiting = self.lines.pending(keys)
         jobs = {one: self.job(one) for one in set(waiting.values())}
         return {key: jobs[one] for key, one in waiting.items()}
 
     def jobs(self, cohort: str | None = None, *, unfinished: bool = False) -> list[Job]:
-        """Give the jobs, oldest first: of one cohort or of all, those to which something will yet happen or all."""
+        """Return the jobs, oldest first: of one cohort or of all, those to which something will yet happen or all."""
         conditions = [] if cohort is None else ["cohort = ?"]
         if unfinished:
             conditions.append(f"state NOT IN ({_IN_FINAL})")
@@ -99,14 +99,14 @@ class Journal:
         return [self._read(row) for row in rows]
 
     def job(self, job: str) -> Job:
-        """Give one job as it is now. Raises `KeyError` where there is none of that id."""
+        """Return one job as it is now. Raises `KeyError` where there is none of that id."""
         rows = self._database.query(f"{_JOBS} WHERE id = ?", (job,))
         if not rows:
             raise KeyError(job)
         return self._read(rows[0])
 
     def requests(self, job: str, *states: LineState) -> Iterator[tuple[Line, bytes]]:
-        """Give a job's lines, those in one of *states* or all, each with the bytes that were to be sent.
+        """Return a job's lines, those in one of *states* or all, each with the bytes that were to be sent.
 
         None where the request file is deleted: every line had an answer.
         """
@@ -120,7 +120,7 @@ class Journal:
                 line = next(wanted, None)
 
     def remotes(self, job: Job) -> set[str]:
-        """Give the provider's ids of all jobs that are known under *job*'s account."""
+        """Return the provider's ids of all jobs that are known under *job*'s account."""
         statement = "SELECT remote FROM jobs WHERE provider = ? AND account = ? AND remote <> ''"
         return {row[0] for row in self._database.query(statement, (job.provider, job.account))}
 
@@ -135,7 +135,7 @@ class Journal:
         return taken == 1
 
     def release(self, job: str, owner: str) -> None:
-        """Give a lease back; nothing happens where somebody else has it by now."""
+        """Release a lease; nothing happens where somebody else has it by now."""
         with self._database.change() as connection:
             connection.execute("UPDATE jobs SET owner = '', until = 0 WHERE id = ? AND owner = ?", (job, owner))
 

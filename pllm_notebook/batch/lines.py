@@ -25,7 +25,7 @@ class Lines:
         self._database = database
 
     def pending(self, keys: Sequence[str]) -> dict[str, str]:
-        """Give the ids of the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
+        """Return the ids of the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
         found: dict[str, str] = {}
         for some in _parts(keys):
             found.update(
@@ -38,7 +38,7 @@ class Lines:
         return found
 
     def of(self, job: str, *states: LineState) -> Iterator[Line]:
-        """Give a job's lines in the order of its file, those in one of *states* or all.
+        """Return a job's lines in the order of its file, those in one of *states* or all.
 
         An orphan has none: ask for those of `Job.lines_of`.
         """
@@ -57,7 +57,7 @@ class Lines:
                 yield Line(*row)
 
     def find(self, job: str, keys: Sequence[str]) -> dict[str, Line]:
-        """Give the lines of a job by key; a key that is not in it is left out."""
+        """Return the lines of a job by key; a key that is not in it is left out."""
         found: dict[str, Line] = {}
         for some in _parts(keys):
             rows = self._database.query(
@@ -69,7 +69,7 @@ class Lines:
         return found
 
     def to_resubmit(self, job: str) -> Iterator[Line]:
-        """Give the lines that ended without an answer: failed, expired, cancelled or missing.
+        """Return the lines that ended without an answer: failed, expired, cancelled or missing.
 
         Left out are those whose key was answered or waits elsewhere since. Nothing is sent.
         """
@@ -102,7 +102,7 @@ class Lines:
             connection.execute("UPDATE jobs SET answered = answered + ? WHERE id = ?", (max(new, 0), job))
 
     def reopen(self, job: str, keys: Sequence[str]) -> None:
-        """Have lines wait again whose answers turned out not to be in the store."""
+        """Reopen lines whose answers turned out not to be in the store."""
         with self._database.change() as connection:
             # One that was resubmitted meanwhile waits there.
             again = connection.executemany(

@@ -44,7 +44,7 @@ class Search:
 
 
 def since(creating_at: float) -> float:
-    """Give the time from which jobs are listed for one whose creation began at *creating_at*, both since the epoch."""
+    """Return the time from which to list jobs for one whose creation began at *creating_at*; both since the epoch."""
     return creating_at - CLOCK_SKEW_S
 
 

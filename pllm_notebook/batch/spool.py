@@ -75,7 +75,7 @@ class Spool:
         plain.unlink()
 
     def lines(self, job: str) -> Iterator[bytes]:
-        """Give the request file's lines without their ends; none where it is deleted."""
+        """Return the request file's lines without their ends; none where it is deleted."""
         plain, packed = self.requests(job), self._packed(job)
         file: IO[bytes]
         try:
@@ -100,7 +100,7 @@ class Spool:
         self.results(job).unlink(missing_ok=True)
 
     def read_results(self, job: str, lines: int, size: int) -> Iterator[list[BatchResult]]:
-        """Give the kept results in groups of at most *lines*, and about *size* bytes."""
+        """Return the kept results in groups of at most *lines*, and about *size* bytes."""
         group: list[BatchResult] = []
         held = 0
         with gzip.open(self.results(job), "rb") as file:
@@ -163,7 +163,7 @@ class RequestFile:
         return self.count - 1
 
     def finish(self) -> str:
-        """Give the file its name, once it is on disk; returns its sha256."""
+        """Name the file, once it is on disk; return its sha256."""
         with self._file:
             _settle(self._file, self._part, self._path)
         return self._digest.hexdigest()
@@ -190,7 +190,7 @@ class ResultFile:
         self._file.writelines(_written(result) for result in results)
 
     def finish(self) -> None:
-        """Give the file its name, once it is on disk."""
+        """Name the file, once it is on disk."""
         self._file.close()
         with self._raw:
             _settle(self._raw, self._part, self._path)

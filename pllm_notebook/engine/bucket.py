@@ -51,7 +51,7 @@ class Bucket:
         self.rate, self.capacity, self.level, self.at = rate, capacity, capacity, now
 
     def wait_s(self, now: float, need: float) -> float:
-        """Give the seconds until *need* can be taken; a need beyond the capacity waits for a full bucket."""
+        """Return the seconds until *need* can be taken; a need beyond the capacity waits for a full bucket."""
         if self.rate is None:
             return 0.0
         self._advance(now)

@@ -79,7 +79,7 @@ class Ceiling:
                 call()
 
     def when_free(self, call: Callable[[], None]) -> None:
-        """Have *call* called, once, when a request is over."""
+        """Call *call*, once, when a request is over."""
         self._waiting[call] = None
 
 
@@ -122,7 +122,7 @@ def _full(per_min: float | None) -> Bucket:
 
 
 def _limit(bucket: Bucket, now: float, rate: float | None) -> None:
-    """Give *bucket* another rate, None for none: it holds a second's worth, less what was taken a moment ago."""
+    """Set the rate of *bucket*, None for none: it holds a second's worth, less what was taken a moment ago."""
     if rate == bucket.rate:
         return
     if rate is not None:

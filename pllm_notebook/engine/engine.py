@@ -98,7 +98,7 @@ class Engine:
         slots: int | None,
         known: Callable[[], Known | None],
     ) -> Lane:
-        """Give the one lane of an account and model. Call it on the loop.
+        """Return the one lane of an account and model. Call it on the loop.
 
         Args:
             identity: Provider, account and model.
@@ -210,7 +210,7 @@ _engine: Engine | None = None
 
 
 def engine(where: Literal["private", "notebook"] = "private") -> Engine:
-    """Give this process's engine, started on first use and again after a fork."""
+    """Return this process's engine, started on first use and again after a fork."""
     global _engine
     with _lock:
         if _engine is None or not _engine.loop.alive:

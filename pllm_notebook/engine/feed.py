@@ -165,7 +165,7 @@ class Feed:
         self.ceilings = (*self.ceilings, *ceilings)
 
     def when_free(self, call: Callable[[], None]) -> None:
-        """Have *call* called when a ceiling that is full now has room."""
+        """Call *call* when a ceiling that is full now has room."""
         for ceiling in self.ceilings:
             if ceiling.full:
                 ceiling.when_free(call)
@@ -175,7 +175,7 @@ class Feed:
         heapq.heappush(self._later, (due, next(self._order), job))
 
     def gives_up(self, job: Job, now: float, delay_s: float, lane: Lane) -> bool:
-        """Tell whether a call that could be tried again is not, by the caller's own bounds (see `Patience`)."""
+        """Return whether a call that could be tried again is not, by the caller's own bounds (see `Patience`)."""
         bounds = self.patience
         if bounds is None:
             return False
@@ -203,7 +203,7 @@ class Feed:
         return self.source()
 
     def due(self) -> float | None:
-        """Give the moment at which a waiting retry may go; None for none, or while it would find no room.
+        """Return the moment at which a waiting retry may go; None for none, or while it would find no room.
 
         A moment that has passed must not be given then: the lane would wake for it again and again.
         """
@@ -254,5 +254,5 @@ class Feed:
 
 
 def _funded(job: Job) -> bool:
-    """Tell whether money is put by for one request more than may have been paid."""
+    """Return whether money is put by for one request more than may have been paid."""
     return job.maybe_paid < job.covered

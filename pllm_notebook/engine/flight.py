@@ -63,7 +63,7 @@ class Flight:
         return bool(mine)
 
     def job_of(self, feed: Feed) -> Job | None:
-        """Give the call of a run that waits for this one, None for none."""
+        """Return the call of a run that waits for this one, None for none."""
         return next((job for owner, job in self.passengers if owner is feed), None)
 
 
@@ -74,7 +74,7 @@ def cancelled(job: Job, latency_s: float) -> Landing:
 
 
 class Deadlines:
-    """Give up requests that take too long, with one timer for all of them.
+    """Cancel requests that take too long, with one timer for all of them.
 
     A timer for each request costs more than all else that a lane does for it. This one is set for the earliest
     deadline; when it fires, that request has nearly always landed, and it is set for the earliest of those that

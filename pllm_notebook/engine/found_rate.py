@@ -128,7 +128,7 @@ class FoundRate:
         self._next_step = 0.0, _STEP_CALLS
 
     def wait_s(self, now: float) -> float:
-        """Give the seconds until the next call may leave."""
+        """Return the seconds until the next call may leave."""
         if self.rate is None:
             return 0.0
         if self._batch or (self._hold_s and self._searches):

@@ -105,10 +105,10 @@ class Lane:
         return self.limiter.holds(now)
 
     def expect(self, feed: Feed) -> None:
-        """Hear of a run that is being planned; here its calls leave as they come."""
+        """Register a run that is being planned; here its calls leave as they come."""
 
     def submitted(self, feed: Feed) -> bool:
-        """Tell whether everything that a run has handed over is on its way."""
+        """Return whether everything that a run has handed over is on its way."""
         return feed.waiting == 0
 
     def attach(self, feed: Feed) -> None:
@@ -255,7 +255,7 @@ class Lane:
         return mine
 
     def _depart(self, flight: Flight, carrier: asyncio.Task[None] | None, mine: Flight | None) -> Flight | None:
-        """Give *flight* a task: the carrier's own if it has none to carry yet."""
+        """Assign *flight* a task: the carrier's own if it carries nothing yet."""
         if carrier is not None and mine is None:
             flight.task = carrier
             return flight

@@ -123,7 +123,7 @@ class Limiter:
         return self._window.size
 
     def wait_s(self, now: float, tokens: float) -> float:
-        """Give the seconds until a call of *tokens* (as estimated) may leave; 0 for now."""
+        """Return the seconds until a call of *tokens* (as estimated) may leave; 0 for now."""
         wait = self.paused_until - now
         if self.requests.rate is not None:
             wait = max(wait, self.requests.wait_s(now, 1.0))
@@ -258,7 +258,7 @@ class Limiter:
         return f"at the provider's limit: {limit}" if wait > 0 else ""
 
     def know(self) -> Known:
-        """Give what another run can begin with."""
+        """Return what another run can begin with."""
         requests, tokens = self.requests, self.tokens
         return Known(
             requests_per_min=None if requests.rate is None else requests.rate * 60,

@@ -77,7 +77,7 @@ class EngineLoop:
         self.at_end()
 
     def _watch(self) -> None:
-        """Hear what callbacks raise; on a notebook's own loop, only what they raise in this package."""
+        """Handle what callbacks raise; on a notebook's own loop, only what they raise in this package."""
         before = self.loop.get_exception_handler()
         private = self.where == "private"
 
@@ -115,7 +115,7 @@ class EngineLoop:
         self.loop.call_soon_threadsafe(function, *args)
 
     def ended(self) -> PllmError:
-        """Give the error of one who needs this loop after its end."""
+        """Return the error of one who needs this loop after its end."""
         if self.pid != os.getpid():
             return PllmError(
                 "This run belongs to the process that this one was forked from; wait for it there, or run the cell "

@@ -29,7 +29,7 @@ _MOST_LISTED = 128
 
 
 class Noise:
-    """Tell refusals of a limit from noise.
+    """Distinguish refusals of a limit from noise.
 
     Attributes:
         first: The number of the first of the calls that proved a limit last.

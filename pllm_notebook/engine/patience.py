@@ -25,7 +25,7 @@ class Patience:
     whole_s: float | None = None
 
     def is_over(self, job: Job, *, now: float, delay_s: float, landed: int, max_retries: int) -> bool:
-        """Tell whether a call that failed and could be tried again is given up.
+        """Return whether a call that failed and could be tried again is given up.
 
         Args:
             job: The call; its first failure is noted in it.

@@ -33,7 +33,7 @@ class Traffic:
         return f"Traffic(calls={len(self.flights)}, requests={self.requests})"
 
     def gate(self, feed: Feed, job: Job, now: float) -> tuple[bool, float]:
-        """Tell whether the window is full, and the seconds for which limits keep a call back."""
+        """Return whether the window is full, and the seconds for which limits keep a call back."""
         if self.requests >= int(self._limiter.window):
             return True, 0.0
         wait = self._limiter.wait_s(now, job.tokens)

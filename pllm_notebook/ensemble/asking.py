@@ -148,7 +148,7 @@ def _tools(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the keywords that are options of ours by another name."""
+    """Return the keywords that are options of ours by another name."""
     limits = {keywords[name] for name in ("max_tokens", "max_completion_tokens") if name in keywords}
     if len(limits) > 1:
         raise UsageError("max_tokens and max_completion_tokens are one limit: give one of them. Nothing was sent.")
@@ -156,12 +156,12 @@ def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_turn(models: Sequence[str], config: FrameworkConfig) -> tuple[str, ...]:
-    """Give each processor its model: the models in turn, each at least once."""
+    """Assign each processor its model: the models in turn, each at least once."""
     return tuple(itertools.islice(itertools.cycle(models), max(config.num_processors, len(models))))
 
 
 def _judging(config: FrameworkConfig, options: Options, keys: Mapping[str, Key]) -> dict[str, Any]:
-    """Give the options of the decision maker's call."""
+    """Return the options of the decision maker's call."""
     model = config.decision_maker_model or _cheap(target_for(options, keys))
     try:
         target = target_for(replace(options, model=model), keys)

@@ -83,7 +83,7 @@ class OneRequest(WholePrompts):
         self._keys = [key for key in keys if key]
 
     def prompts(self, rows: range) -> list[str | Dialogue]:
-        """Give the prompt."""
+        """Return the prompt."""
         return [self._prompt for _ in rows]
 
     def assemble(self, run: Run) -> ParallelCompletion | None:
@@ -119,7 +119,7 @@ class OneRequest(WholePrompts):
         return choices[0].get("logprobs") if choices else None
 
     def errors(self, run: Run) -> list[FailedProcessor]:
-        """Give the processors that have no answer, in order."""
+        """Return the processors that have no answer, in order."""
         course = course_of(run)
         failed = []
         for member, outcome in zip(course.plan.members, course.outcomes(0), strict=True):
@@ -129,14 +129,14 @@ class OneRequest(WholePrompts):
         return failed
 
     def hidden(self, text: str) -> str:
-        """Give *text* without the keys."""
+        """Return *text* without the keys."""
         for key in self._keys:
             text = text.replace(key.reveal(), "[key]")
         return text
 
 
 def course_of(run: Run) -> EnsembleCourse:
-    """Give the course of a run of `OneRequest`."""
+    """Return the course of a run of `OneRequest`."""
     assert isinstance(run.course, EnsembleCourse)
     return run.course
 
@@ -172,7 +172,7 @@ def _said(value: Any, output: OutputType | None) -> tuple[str, dict[str, Any]]:
 
 
 def _about(course: EnsembleCourse) -> dict[str, Any]:
-    """Give what is known of the chosen reply; of an answer that is nobody's, the judge's or the first sample's."""
+    """Return what is known of the chosen reply; of an answer that is nobody's, the judge's or the first sample's."""
     decision = course.decisions[0]
     outcome = course.ledger.outcomes[0]
     assert outcome is not None

@@ -72,7 +72,7 @@ class FrameworkConfig:
         object.__setattr__(self, "log_level", level)
 
     def summary(self) -> dict[str, Any]:
-        """Give the settings as plain values, the instruction by its length alone."""
+        """Return the settings as plain values, the instruction by its length alone."""
         told = self.decision_maker_prompt
         kind = "default" if told == DECISION_MAKER_PROMPT else "own"
         shown = {"decision_maker_prompt": f"{kind}, {len(told):,} characters", "logging_enabled": self.enable_logging}
@@ -107,7 +107,7 @@ class ConfigurationManager:
 
 
 def changed(config: FrameworkConfig, values: Mapping[str, Any]) -> FrameworkConfig:
-    """Give *config* with *values* in place of some of its settings.
+    """Return *config* with *values* in place of some of its settings.
 
     Raises:
         ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.
@@ -123,22 +123,22 @@ def changed(config: FrameworkConfig, values: Mapping[str, Any]) -> FrameworkConf
 
 
 def create_default_config() -> FrameworkConfig:
-    """Give the defaults: 3 processors, 30 s, 2 retries."""
+    """Return the defaults: 3 processors, 30 s, 2 retries."""
     return FrameworkConfig()
 
 
 def create_performance_config() -> FrameworkConfig:
-    """Give settings for a quick answer: 5 processors, 20 s, 1 retry, a decision maker at temperature 0."""
+    """Return settings for a quick answer: 5 processors, 20 s, 1 retry, a decision maker at temperature 0."""
     return FrameworkConfig(num_processors=5, timeout=20.0, max_retries=1, decision_maker_temperature=0.0)
 
 
 def create_robust_config() -> FrameworkConfig:
-    """Give settings for a bad connection: 3 processors, 60 s, 3 retries."""
+    """Return settings for a bad connection: 3 processors, 60 s, 3 retries."""
     return FrameworkConfig(num_processors=3, timeout=60.0, max_retries=3)
 
 
 def create_development_config() -> FrameworkConfig:
-    """Give settings for trying things out: 2 processors, 15 s, 1 retry, everything logged."""
+    """Return settings for trying things out: 2 processors, 15 s, 1 retry, everything logged."""
     return FrameworkConfig(num_processors=2, timeout=15.0, max_retries=1, log_level="DEBUG")
 
 

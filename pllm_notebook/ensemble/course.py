@@ -125,7 +125,7 @@ class EnsembleCourse(ComposedCourse):
             self._members.release()
 
     def outcomes(self, call: int) -> list[Outcome | None]:
-        """Give what each member has made of *call*, None for what has not ended."""
+        """Return what each member has made of *call*, None for what has not ended."""
         return self._members.outcomes(call)
 
     @property
@@ -134,7 +134,7 @@ class EnsembleCourse(ComposedCourse):
         return self._members.ledgers
 
     def ask_of(self, row: int) -> Ask:
-        """Give the question that a row was asked: the first member's."""
+        """Return the question that a row was asked: the first member's."""
         return self.plan.members[0].ask
 
     # What it is made of.

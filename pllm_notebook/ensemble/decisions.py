@@ -68,7 +68,7 @@ class Plan:
         return value if self.reasoned is None else self.reasoned.answer(value)
 
     def reasonings(self, values: Sequence[Any]) -> list[str | None]:
-        """Give what members wrote before their answers, None for nothing."""
+        """Return what members wrote before their answers, None for nothing."""
         return [None if self.reasoned is None else self.reasoned.reasoning(value) for value in values]
 
 

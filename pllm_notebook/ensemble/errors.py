@@ -85,7 +85,7 @@ def get_error_info(error: ParallelLLMError) -> dict[str, Any]:
 
 
 def is_retryable_error(error: BaseException) -> bool:
-    """Tell whether the same request may succeed later: not after a refused key, an unknown model or an odd request."""
+    """Return whether the same request may succeed later: not after a refused key, an unknown model or a bad request."""
     return not isinstance(error, (AuthenticationError, ModelError, LLMValidationError, ConfigurationError, UsageError))
 
 

@@ -85,7 +85,7 @@ class Further:
         courses.begin(self._waves[-1])
 
     def alone_usd(self, calls: int) -> float | None:
-        """Give what *calls* would have cost had all been put to the stronger model, by those that were.
+        """Return what *calls* would have cost had all been put to the stronger model, by those that were.
 
         None where this run sent it none, or nobody knows its price.
         """

@@ -51,12 +51,12 @@ class Members:
         self._ended: Counter[int] = Counter()
 
     def line_up(self) -> None:
-        """Have them begin in their turn."""
+        """Queue them to begin in their turn."""
         for member in self._all:
             self._courses.line_up(member.begin)
 
     def line_up_again(self, kinds: set[FailureKind] | None, calls: set[int]) -> None:
-        """Have them ask *calls* once more in their turn, each what it has no answer to; hear of the rest at once.
+        """Queue them to ask *calls* again, each what it has no answer to; note the rest at once.
 
         Args:
             kinds: Of failures; None for those that can pass.
@@ -76,7 +76,7 @@ class Members:
         self._heard = _nothing
 
     def outcomes(self, call: int) -> list[Outcome | None]:
-        """Give what each member has made of *call*, None for what has not ended. From any thread."""
+        """Return what each member has made of *call*, None for what has not ended. From any thread."""
         ledgers = [member.ledger.outcomes for member in self._all]
         return [outcomes[call] if call < len(outcomes) else None for outcomes in ledgers]
 
@@ -86,7 +86,7 @@ class Members:
         return [member.ledger for member in self._all]
 
     def answers(self, call: int) -> list[Outcome]:
-        """Give what has been made of *call*, in the members' order. From any thread."""
+        """Return what has been made of *call*, in the members' order. From any thread."""
         return [outcome for outcome in self.outcomes(call) if outcome is not None]
 
     def question(self, call: int) -> str:

@@ -159,7 +159,7 @@ def estimate(question: Question, rows: Rows) -> Estimate:
 
 
 def lines(question: Question, rows: Rows, count: int) -> RequestLines:
-    """Give the first request lines of a batch run of *question* (see `run.request_lines`). Sends nothing."""
+    """Return the first request lines of a batch run of *question* (see `run.request_lines`). Sends nothing."""
     asks = [question] if isinstance(question, Ask) else [member.ask for member in question.members]
     return request_lines(asks, rows, count)
 
@@ -185,7 +185,7 @@ def _how(
 
 
 def _judging(options: Options, members: int) -> dict[str, Any]:
-    """Give what of the options is not the judge's: it is another question, and often another provider's."""
+    """Return what of the options is not the judge's: it is another question, and often another provider's."""
     limit = options.max_output_tokens
     return {
         "system": DECISION_MAKER_PROMPT,

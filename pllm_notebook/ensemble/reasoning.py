@@ -53,7 +53,7 @@ class Reasoned:
         self.output = OutputType(made)
 
     def answer(self, value: Any) -> Any:
-        """Give a sample's answer in the caller's own type, without the reasoning and without validating it again."""
+        """Return a sample's answer in the caller's own type, without the reasoning and without validating it again."""
         if self._own:
             return value
         if self._model is None:
@@ -68,7 +68,7 @@ class Reasoned:
         return bare
 
     def reasoning(self, value: Any) -> str | None:
-        """Give what a sample wrote before its answer, None where that is part of the caller's own type."""
+        """Return what a sample wrote before its answer, None where that is part of the caller's own type."""
         return None if self._own else value.reasoning
 
 

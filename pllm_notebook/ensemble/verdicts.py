@@ -59,7 +59,7 @@ class Scores(BaseModel):
 
 
 def verdict_type(output: OutputType | None) -> OutputType:
-    """Give the type of a judge's reply: `{"scores": […], "answer": …}`, the answer in the caller's own format.
+    """Return the type of a judge's reply: `{"scores": […], "answer": …}`, the answer in the caller's own format.
 
     Args:
         output: The caller's type, None for plain text.
@@ -72,7 +72,7 @@ def verdict_type(output: OutputType | None) -> OutputType:
 
 
 def shown_order(question: str, tally: Tally) -> list[int]:
-    """Give the different answers in the order in which a judge sees them, each as its first giver's index."""
+    """Return the different answers in the order in which a judge sees them, each as its first giver's index."""
     told = {at: identity(tally.values[at]) for at, _ in tally.distinct()}
     seed = hashlib.sha256(b"\x00".join([question.encode("utf-8", "surrogatepass"), *sorted(told.values())])).digest()
     # Sorted first: which sample gave which answer must not move the order, or the call would be a new one.
@@ -116,5 +116,5 @@ def ballot(
 
 
 def scores_of(scores: Sequence[Scores], shown: Sequence[int]) -> dict[int, float]:
-    """Give the mean mark of each answer that was shown, by its index in the tally; a judge's other numbers are none."""
+    """Return the mean mark of each answer that was shown, by its index in the tally; other numbers are ignored."""
     return {shown[one.candidate - 1]: one.mean for one in scores if 1 <= one.candidate <= len(shown)}

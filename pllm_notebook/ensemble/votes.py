@@ -68,7 +68,7 @@ class Vote:
                 )
 
     def rule(self, name: str, values: Sequence[Any]) -> Rule:
-        """Give the rule for a field, by its name and by what it holds."""
+        """Return the rule for a field, by its name and by what it holds."""
         wanted: Rule = self.fields.get(name, "majority")
         present = [value for value in values if value is not None]
         if name not in self.fields and present:
@@ -115,17 +115,17 @@ class Tally:
         return self._wholes.index(_most_common(self._wholes))
 
     def distinct(self) -> list[tuple[int, int]]:
-        """Give each different answer as (index of its first appearance, times it was given), in order."""
+        """Return each different answer as (index of its first appearance, times it was given), in order."""
         return [(self._wholes.index(one), times) for one, times in Counter(self._wholes).items()]
 
     def index(self, value: Any) -> int | None:
-        """Give the index of the first answer that is equal to *value*, None for none."""
+        """Return the index of the first answer that is equal to *value*, None for none."""
         parts = (value,) if self._output is None else self._output.field_values(value)
         whole = tuple(map(identity, parts))
         return self._wholes.index(whole) if whole in self._wholes else None
 
     def majority(self, vote: Vote) -> tuple[Any, int | None]:
-        """Give the answer that the fields' own majorities make, and the index of the sample equal to it.
+        """Return the answer that the fields' own majorities make, and the index of the sample equal to it.
 
         Where the type's validators refuse the mixture, it is the most common whole answer instead.
         """
@@ -148,7 +148,7 @@ class Tally:
 
 
 def identity(value: Any) -> bytes:
-    """Give bytes that are the same for equal values, and for no others of one field."""
+    """Return bytes that are the same for equal values, and for no others of one field."""
     if isinstance(value, (set, frozenset)):
         return b"\x00".join(sorted(map(identity, value)))
     return to_json(value, serialize_unknown=True, inf_nan_mode="constants")

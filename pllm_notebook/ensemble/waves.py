@@ -28,11 +28,11 @@ class Wave(WholePrompts):
         self._unsent: set[int] = set()
 
     def prompts(self, rows: range) -> list[str | Dialogue]:
-        """Give the prompts of some rows."""
+        """Return the prompts of some rows."""
         return [self._word(self._calls[row]) for row in rows]
 
     def planned(self, ledger: Ledger, chunk: Chunk) -> None:
-        """Hear of rows that cannot be sent."""
+        """Note rows that cannot be sent."""
         self._first_row = ledger.first_row
         if chunk.failed:
             for row in ledger.own_failures.keys() - self._unsent:
@@ -41,6 +41,6 @@ class Wave(WholePrompts):
                 self._answered(self._calls[row], Outcome(None, failure, "", (), False))
 
     def recorded(self, call: int, outcome: Outcome) -> None:
-        """Hear of an answer."""
+        """Note an answer."""
         # Questions differ from call to call, hence so do the wave's own: each has one row.
         self._answered(self._calls[self._first_row[call]], outcome)

@@ -32,7 +32,7 @@ class CallsShape(Shape):
         return tuple(Part((column,), itself) for column in made)
 
     def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
-        """Give the values column by column, and for each line the row that it came from (see `Shape.table`).
+        """Return the values column by column, and for each line the row that it came from (see `Shape.table`).
 
         A row that called nothing has one line, with None for tool and arguments.
         """

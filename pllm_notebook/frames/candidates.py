@@ -98,7 +98,7 @@ def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def whole_agreement(run: Run) -> list[float | None]:
-    """Give for each row the share of samples with the most common whole answer, None where none came."""
+    """Return for each row the share of samples with the most common whole answer, None where none came."""
     course = _course(run)
     decisions = (_decision(course, row) for row in range(run.rows.total))
     return [None if decision is None or not decision.agreement else decision.whole for decision in decisions]
@@ -291,7 +291,7 @@ def _decision(course: EnsembleCourse, row: int) -> Decision | None:
 
 
 def _free(name: str, taken: Any) -> str:
-    """Give *name*, or one like it that is not taken."""
+    """Return *name*, or one like it that is not taken."""
     while name in taken:
         name += "_"
     return name

@@ -69,7 +69,7 @@ class Candidates(WholePrompts):
         return Tally(None, values) if values else None
 
     def decided(self, run: Run, row: int) -> tuple[Any, str | None]:
-        """Give a row's answer and the column it is from, each None for none."""
+        """Return a row's answer and the column it is from, each None for none."""
         tally = self.tally(row)
         if tally is None:
             return None, None

@@ -42,7 +42,7 @@ _DTYPES = {
 
 
 def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime | timedelta | None) -> Any:
-    """Give failed rows (see `pllm.errors`)."""
+    """Return failed rows (see `pllm.errors`)."""
     filtered = not (model is None and kind is None and since is None)
     directory = directory_of(of)
     if of is not None and directory is None:
@@ -67,7 +67,7 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
 def kept_errors(
     model: str | None = None, kind: str | None = None, since: float | None = None, cache_dir: str | None = None
 ) -> pd.DataFrame:
-    """Give the calls that failed in any kernel and were not answered since, newest first. Sends nothing.
+    """Return the calls that failed in any kernel and were not answered since, newest first. Sends nothing.
 
     Args:
         model: Only those of this model, as `pllm.cache.clear` takes it; None for all.

@@ -21,10 +21,10 @@ class Texts(Protocol):
     source: str
 
     def __call__(self, rows: range) -> Sequence[str | Failure | None]:
-        """Give the texts of some rows; None for one to skip, a failure for one that cannot be sent."""
+        """Return the texts of some rows; None for one to skip, a failure for one that cannot be sent."""
 
     def items(self, rows: range) -> list[bytes]:
-        """Give what a pack holds of each row."""
+        """Return what a pack holds of each row."""
 
 
 class ShownPrompts:
@@ -121,7 +121,7 @@ class _OneByOne(Sequence["Prompt | Failure | None"]):
 
 
 def _cells(cell: Any, missing: bool) -> list[Any]:
-    """Give what a cell shows, in order; empty for nothing."""
+    """Return what a cell shows, in order; empty for nothing."""
     if isinstance(cell, (list, tuple)):
         return [one for one in cell if one is not None]
     return [] if missing or cell is None or (isinstance(cell, str) and not cell.strip()) else [cell]

@@ -107,7 +107,7 @@ class Jobs:
         return self._of(self._open().fetch(self._some(job))) if job or len(self) else self
 
     def cancel(self, job: str) -> Jobs:
-        """Have a job cancelled; what is answered by then is paid for, and kept.
+        """Cancel a job; what is answered by then is paid for, and kept.
 
         Raises:
             UsageError: If its account is not at hand. Nothing was sent.
@@ -159,7 +159,7 @@ class Jobs:
         return self._of([errands.recreate(errands.find(job))])
 
     def abandon(self, job: str) -> Jobs:
-        """Give a job up: its rows may be sent again, and what it still answers is lost. Sends nothing.
+        """Abandon a job: its rows may be sent again, and what it still answers is lost. Sends nothing.
 
         Raises:
             UsageError: If it can be cancelled instead. Nothing was changed.
@@ -205,7 +205,7 @@ class Jobs:
         ]
 
     def _table(self) -> list[list[str]]:
-        """Give the lines of the table as text, the head first."""
+        """Return the lines of the table as text, the head first."""
         head = ["job", "state", "model", "rows", "answered", "failed", "age", "price", "from", "message"]
         lines = [
             [

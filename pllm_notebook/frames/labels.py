@@ -25,7 +25,7 @@ _LEVEL = 5
 
 
 def labels_of(against: Any, frame: pd.DataFrame) -> pd.Series[Any]:
-    """Give the labels in the frame's own order.
+    """Return the labels in the frame's own order.
 
     Args:
         against: Name of a column, or a Series, aligned by its index where that is another.
@@ -55,7 +55,7 @@ def labels_of(against: Any, frame: pd.DataFrame) -> pd.Series[Any]:
 
 
 def plain_values(values: Iterable[Any]) -> list[Any]:
-    """Give values that are equal where they mean the same: an Enum's own value, a day as its midnight."""
+    """Return values that are equal where they mean the same: an Enum's own value, a day as its midnight."""
     return [
         value.value
         if isinstance(value, Enum)
@@ -124,7 +124,7 @@ def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequ
 
 
 def classes_of(column: Column, values: Iterable[Any]) -> list[Any]:
-    """Give the different values in order: the type's own first, then others, sorted where they can be, then None."""
+    """Return the different values in order: the type's own first, then others, sorted where they can be, then None."""
     categories, seen = _categories(column), dict.fromkeys(values)
     others = [value for value in seen if value not in categories and value is not None]
     with suppress(TypeError):  # several types, which stay in order of appearance

@@ -68,7 +68,7 @@ class ListRows:
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> list[Any]:
-        """Give the values in the items' order."""
+        """Return the values in the items' order."""
         outcomes = [run.ledger.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
@@ -84,7 +84,7 @@ class ListRows:
         return record
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
-        """Give one record per failed item."""
+        """Return one record per failed item."""
         return list(error_rows(run))
 
 

@@ -74,7 +74,7 @@ class Source:
         return record
 
     def fits(self, names: Sequence[str]) -> bool:
-        """Tell whether a frame with these columns has all that this run was told of."""
+        """Return whether a frame with these columns has all that this run was told of."""
         return all(names.count(name) == 1 for name in self.asked)
 
     def rows_of(self, frame: pd.DataFrame) -> Rows:
@@ -85,7 +85,7 @@ class Source:
         return record.find(content_prints([given_of(frame, self.asked)], len(frame)))
 
     def has(self, frame: pd.DataFrame, name: str, rows: Rows) -> Flags | None:
-        """Tell for each row whether column *name* has the value that the run gave it; None where that is not known."""
+        """Return for each row whether column *name* has the value that the run gave it; None for unknown."""
         record = self.record
         if record is None or name not in record.answers:
             return None
@@ -261,7 +261,7 @@ def _of_one(frame: pd.DataFrame, source: Source) -> MadeBy:
 
 
 def _all_same(frame: pd.DataFrame, source: Source, rows: Rows) -> Flags:
-    """Tell for each row whether all columns of the result that are there have the values that the run gave it."""
+    """Return for each row whether all columns of the result that are there have the values that the run gave it."""
     names = column_names(frame)
     same = np.asarray(rows >= 0)
     for made in source.made:

@@ -279,7 +279,7 @@ class FrameLLM(_LLM[pd.DataFrame]):
     """`df.llm`: ask a language model the same question of every row."""
 
     def decide(self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Any) -> pd.DataFrame:
-        """Have a judge decide between answers that stand in columns already.
+        """Let a judge decide between answers that are in columns already.
 
         Rows whose answers agree, or that have only one, are decided without a call.
 

@@ -177,11 +177,11 @@ class PandasRows:
         return result
 
     def name_of(self, row: int) -> str:
-        """Give a row's label, as text."""
+        """Return a row's label, as text."""
         return str(self.frame.index[row])
 
     def errors(self, run: Run) -> pd.DataFrame:
-        """Give one line per failed row."""
+        """Return one line per failed row."""
         records = list(error_rows(run))
         positions = [record["position"] for record in records]
         table = pd.DataFrame(records, columns=list(_ERROR_DTYPES)).astype(_ERROR_DTYPES)
@@ -277,7 +277,7 @@ def template_for(
 
 
 def chosen(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Give the columns that *option* names, in the order asked for.
+    """Return the columns that *option* names, in the order asked for.
 
     Raises:
         UnknownColumnError: If one is not among *names*. Nothing was sent.

@@ -11,7 +11,7 @@ __all__ = ["directory_of"]
 
 
 def directory_of(of: Any) -> str | None:
-    """Give the directory of a session, or of a path; None for what is neither.
+    """Return the directory of a session, or of a path; None for what is neither.
 
     Raises:
         UsageError: For a path at which there is no directory: looking must not make one.

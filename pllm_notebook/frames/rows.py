@@ -97,7 +97,7 @@ class _Prompts:
         return filled
 
     def items(self, rows: range) -> list[bytes]:
-        """Give what a pack holds of each row (see `run.Rows`); of rows that have a prompt alone."""
+        """Return what a pack holds of each row (see `run.Rows`); of rows that have a prompt alone."""
         if self._template is None:
             return [text.encode() for text in self._labelled(rows) if isinstance(text, str)]
         names, cells = self._given.names, self._cells(rows)
@@ -107,7 +107,7 @@ class _Prompts:
         ]
 
     def _cells(self, rows: range) -> list[list[str]]:
-        """Give each column's texts, as the template puts them in."""
+        """Return each column's texts, as the template puts them in."""
         given = self._given
         cells = []
         for values, missing, is_plain in zip(given.values, given.missing, self._plain, strict=True):

@@ -17,7 +17,7 @@ _MOST_SUBSETS = 200
 
 
 def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> pd.DataFrame:
-    """Give for each k the accuracy of a majority of k samples, and the share of rows that k samples hit at all.
+    """Return for each k the accuracy of a majority of k samples, and the share of rows that k samples hit at all.
 
     `accuracy` is that of the most common of k answers, of equally common ones the first (self-consistency: Wang et
     al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022), as a mean over all subsets
@@ -57,7 +57,7 @@ def _subsets(n: int, k: int) -> Sequence[list[int]]:
 
 
 def _majority_right(answers: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:
-    """Give the share of rows whose most common answer is right."""
+    """Return the share of rows whose most common answer is right."""
     votes = np.zeros(answers.shape, dtype=np.int32)
     for at in range(answers.shape[1]):
         votes += answers == answers[:, [at]]

@@ -68,7 +68,7 @@ def call_of(call: Any, where: str) -> ToolCall:
 
 
 def as_json(part: Any) -> Any:
-    """Give a part as plain JSON: bytes among it, as the providers' SDKs have files and signatures, as base64."""
+    """Return a part as plain JSON: bytes among it, as the providers' SDKs have files and signatures, as base64."""
     if isinstance(part, (bytes, bytearray)):
         return base64.b64encode(part).decode("ascii")
     if isinstance(part, Mapping):

@@ -40,7 +40,7 @@ def messages_of(turns: Iterable[Turn]) -> list[dict[str, Any]]:
 
 
 def content_of(content: Any) -> Any:
-    """Give a message's content as plain JSON: pictures, bytes and paths among its parts become parts with the file.
+    """Return a message's content as plain JSON: pictures, bytes and paths among its parts become parts with the file.
 
     Parts that are JSON already stay as they are, whoever's words they are in.
 

@@ -56,7 +56,7 @@ def read(line: str) -> dict[str, Any]:
 
 
 def help_text() -> str:
-    """Give what `%%pllm --help` shows."""
+    """Return what `%%pllm --help` shows."""
     return _parser().format_help()
 
 
@@ -127,7 +127,7 @@ def _flag(name: str) -> str:
 
 
 def _kind(hint: Any) -> dict[str, Any]:
-    """Tell argparse how a value of this type is written."""
+    """Return the arguments that tell argparse how a value of this type is written."""
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)

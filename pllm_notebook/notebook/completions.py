@@ -21,7 +21,7 @@ _ATTRIBUTE = "_pllm_matcher"
 
 
 def load(shell: Any) -> None:
-    """Have *shell* complete our lines."""
+    """Register completions of our lines with *shell*."""
     unload(shell)
 
     @context_matcher(identifier="pllm_notebook", priority=100)  # type: ignore[untyped-decorator]
@@ -48,7 +48,7 @@ def _ours(context: CompletionContext) -> bool:
 
 
 def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
-    """Give the word before the cursor, and what it may become."""
+    """Return the word before the cursor, and what it may become."""
     fragment = re.split(r"\s", line)[-1]
     before = line[: len(line) - len(fragment)].split()
     if line.startswith("%%"):
@@ -75,7 +75,7 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
 
 
 def _models() -> list[str]:
-    """Give models that can be named here: each provider's cheap one, and what is configured."""
+    """Return models that can be named here: each provider's cheap one, and what is configured."""
     named = [f"{provider}:{model}" for provider, model in CHEAP.items()]
     simulated = [f"sim:{kind}" for kind in (*CHEAP, "compatible")]
     settings = current()

@@ -57,7 +57,7 @@ class JobPanel:
         self.box = ipywidgets.VBox([row, self._said, self._table])
 
     def bundle(self) -> dict[str, Any]:
-        """Give what a notebook shows; the table in plain text and HTML is the caller's."""
+        """Return what a notebook shows; the table in plain text and HTML is the caller's."""
         return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}}
 
     def _clicked(self, word: str) -> Callable[[object], None]:

@@ -29,7 +29,7 @@ _FORMULA = re.compile(r"\\(?=(?:href|class|cssId|style|mmlToken|csname|require|u
 
 
 def harmless(text: str) -> str:
-    """Give Markdown that shows no HTML, loads nothing, and has no link but to another page.
+    """Return Markdown that shows no HTML, loads nothing, and has no link but to another page.
 
     A picture is a link to it, and "<" before a letter and "&" before an entity have a blank after them.
     """

@@ -65,7 +65,7 @@ class TerminalBoard:
         self._put("\n".join(session_words.lines(standing)) + "\n")
 
     def _fitted(self, standing: Standing) -> list[str]:
-        """Give the lines, none wider or longer than the screen: a line that wraps could not be taken away."""
+        """Return the lines, none wider or longer than the screen: a line that wraps could not be taken away."""
         size = shutil.get_terminal_size()
         lines = [without_controls(line) for line in session_words.lines(standing)][: max(1, size.lines - 2)]
         if not self._stream.isatty():

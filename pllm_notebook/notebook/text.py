@@ -41,7 +41,7 @@ class Output:
         self.within(publish)
 
     def beside(self) -> Output:
-        """Give another place in the same cell."""
+        """Return another place in the same cell."""
         other = Output()
         other._context = self._context
         return other

@@ -73,7 +73,7 @@ def run_word(line: str) -> Any:
 
 
 def overview() -> Overview:
-    """Tell the model in force, and where it and other things come from."""
+    """Show the model in force, and where it and other settings come from."""
     options = current().options
     if "model" in options:
         model, source = options["model"], "pllm.configure"
@@ -105,7 +105,7 @@ def use(name: str) -> Overview:
 
 
 def status() -> Overview:
-    """Tell how the newest run stands, and what its provider's lane does."""
+    """Show the newest run's progress, and what its provider's lane does."""
     run = _newest()
     p = run.progress()
     lines = [("run", run.id), ("rows", wording.step(p) if p.state == "running" else wording.ended(p))]
@@ -116,7 +116,7 @@ def status() -> Overview:
 
 
 def errors() -> Any:
-    """Give the failed rows of the newest run; in a new kernel, the failed calls that the cache has kept."""
+    """Return the failed rows of the newest run; in a new kernel, the failed calls that the cache has kept."""
     return pllm_notebook.errors()
 
 
@@ -128,7 +128,7 @@ def retry() -> Run:
 
 
 def cost() -> pd.DataFrame:
-    """Give what each run of this session cost, newest last, and the sum; NA where a price is unknown."""
+    """Return what each run of this session cost, newest last, and the sum; NA where a price is unknown."""
     table = pd.DataFrame(
         [
             {
@@ -153,7 +153,7 @@ def cost() -> pd.DataFrame:
 
 
 def limits() -> pd.DataFrame:
-    """Give the limits of each model that was asked in this session, and what its calls do now. Sends nothing.
+    """Return the limits of each model that was asked in this session, and what its calls do now. Sends nothing.
 
     Returns:
         One row for each account and model, NA for unknown or not limited:
@@ -187,12 +187,12 @@ def limits() -> pd.DataFrame:
 
 
 def jobs() -> Any:
-    """Give the providers' batch jobs."""
+    """Return the providers' batch jobs."""
     return pllm_notebook.jobs()
 
 
 def cache() -> Any:
-    """Tell what the cache holds."""
+    """Show what the cache holds."""
     return pllm_notebook.cache.info()
 
 
@@ -226,6 +226,6 @@ def _per_min(rate: float | None) -> int | None:
 
 
 def _clock_time(moment: float) -> datetime | None:
-    """Give the local time of a moment of the monotonic clock, None where it has passed."""
+    """Return the local time of a moment of the monotonic clock, None where it has passed."""
     left_s = moment - time.monotonic()
     return datetime.now().replace(microsecond=0) + timedelta(seconds=math.ceil(left_s)) if left_s > 0 else None

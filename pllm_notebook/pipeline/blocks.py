@@ -45,7 +45,7 @@ class Block(ABC):
 
     @abstractmethod
     def standing(self) -> Standing:
-        """Tell how the session stands, as its dashboard shows it."""
+        """Return the session's status, as its dashboard shows it."""
 
     @abstractmethod
     def persist(self) -> None:
@@ -123,7 +123,7 @@ class Block(ABC):
             )
 
     def _own(self, error: BaseException) -> Paused | None:
-        """Give the pause of this session that an error is; tasks of a group pause together."""
+        """Return the pause of this session that an error is; tasks of a group pause together."""
         if isinstance(error, BaseExceptionGroup):
             found = [self._own(each) for each in error.exceptions]
             return None if None in found else found[-1]

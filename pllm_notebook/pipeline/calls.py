@@ -175,7 +175,7 @@ def checked(params: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def salted(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, number: int) -> str:
-    """Give the salt of a call.
+    """Return the salt of a call.
 
     Args:
         salt: The caller's own, None for none.
@@ -205,12 +205,12 @@ def _tool(source: Any) -> StructuredTool:
 
 
 def _is_kept(source: Any) -> bool:
-    """Tell whether a tool's source is a function or a type, which is itself and nothing else."""
+    """Return whether a tool's source is a function or a type, which is itself and nothing else."""
     return callable(source) and isinstance(source, Hashable)
 
 
 def _packed(tool: StructuredTool, source: Any) -> tuple[str, Any]:
-    """Give what a tool can be pickled as: what it was made of, else its fields, without what is behind it."""
+    """Return what a tool can be pickled as: what it was made of, else its fields, without what is behind it."""
     try:
         pickle.dumps(source)
     except Exception:  # a function inside a function, a type of a cell's own, whatever a source holds

@@ -65,7 +65,7 @@ class Document:
     path: str
 
     def read(self) -> bytes:
-        """Give the content."""
+        """Return the content."""
         with open(self.path, "rb") as file:
             return file.read()
 
@@ -152,7 +152,7 @@ class Documents:
         return f"<table>{head}{more}{rows}</table>"
 
     def _newest(self) -> tuple[int, list[Document]]:
-        """Give those that are listed, and how many older ones are not."""
+        """Return those that are listed, and how many older ones are not."""
         found = list(self)
         return max(0, len(found) - _MOST_LISTED), found[-_MOST_LISTED:]
 
@@ -186,7 +186,7 @@ class Documents:
         return self._one(name, media), name
 
     def media(self, name: str, like: Media) -> Media:
-        """Give an image or a PDF that was kept.
+        """Return an image or a PDF that was kept.
 
         Args:
             name: Of its content.

@@ -99,7 +99,7 @@ def export_all(session: Session, path: str | os.PathLike[str]) -> int:
 
 
 def table(told: list[dict[str, Any]]) -> Any:
-    """Give lines as a frame: shape (n_calls, 29), dtypes that do not depend on what is missing."""
+    """Return lines as a frame: shape (n_calls, 29), dtypes that do not depend on what is missing."""
     import pandas as pd
 
     flat = [
@@ -110,7 +110,7 @@ def table(told: list[dict[str, Any]]) -> Any:
 
 
 def lines(session: Session) -> Iterator[dict[str, Any]]:
-    """Give what is known of each call, as the file has it."""
+    """Return what is known of each call, as the file has it."""
     for agent in session.agents.values():
         for reply in agent.history:
             yield _clean(dict.fromkeys(_DTYPES) | _asked(reply) | _came(_found(reply)))
@@ -141,7 +141,7 @@ def _asked(reply: Reply) -> dict[str, Any]:
 
 
 def _came(found: Retrieved) -> dict[str, Any]:
-    """Tell what there is of a call."""
+    """Return what there is of a call."""
     told: dict[str, Any] = {"state": type(found).__name__.lower()}
     if isinstance(found, Pending):
         return told | {"job": found.job.id}

@@ -16,7 +16,7 @@ __all__ = ["alone", "append_lines", "hash_of", "make_directory", "write_whole"]
 
 
 def hash_of(content: bytes) -> str:
-    """Give the name of a content: sha256, base64url, 43 characters."""
+    """Return the name of a content: sha256, base64url, 43 characters."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode("ascii")
 
 

@@ -60,7 +60,7 @@ def await_jobs(around: Circumstances, questions: Iterable[Question]) -> None:
 
 
 def advance(around: Circumstances, questions: Sequence[Question], submitted: Sequence[Question]) -> None:
-    """Have calls answered by batch as far as that goes now.
+    """Answer calls by batch as far as that goes now.
 
     Args:
         around: Of the session.
@@ -90,13 +90,13 @@ def advance(around: Circumstances, questions: Sequence[Question], submitted: Seq
 
 
 def jobs_of(around: Circumstances, questions: Iterable[Question]) -> dict[str, Job]:
-    """Give the jobs that calls wait in, by id."""
+    """Return the jobs that calls wait in, by id."""
     found = [around.place.retrieve(question.call, question.since) for question in questions]
     return {each.job.id: each.job for each in found if isinstance(each, Pending)}
 
 
 def _are_settled(around: Circumstances, questions: Sequence[Question]) -> bool:
-    """Tell whether nothing more becomes of calls for now: each is done, or with its provider in a job."""
+    """Return whether nothing more becomes of calls for now: each is done, or with its provider in a job."""
     undone = [question for question in questions if not question.done.is_set()]
     jobs = around.place.jobs([question.key for question in undone])
     for question in undone:
@@ -124,7 +124,7 @@ class _Rest:
         self._free = 0
 
     def come(self) -> bool:
-        """Tell whether it has come, or is not to be waited for: two looks in a row find every job free."""
+        """Return whether it has come, or is not to be waited for: two looks in a row find every job free."""
         if self._journal is None or time.monotonic() > self._until:
             return True
         self._free = self._free + 1 if all(map(self._is_free, self._jobs)) else 0

@@ -51,7 +51,7 @@ class Batch(Strategy):
         """Do nothing: what it sends live it waits for at once."""
 
     def _undone(self) -> list[Question]:
-        """Give what is not done, as the store, the journal and the failures say now."""
+        """Return what is not done, as the store, the journal and the failures say now."""
         place = self._around.place
         questions = [question for question in self._open if not question.done.is_set()]
         keys = [question.key for question in questions]

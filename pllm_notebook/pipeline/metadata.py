@@ -52,7 +52,7 @@ class Metadata(MutableMapping[str, Any]):
         return repr(self._values)
 
     def as_json(self) -> dict[str, Any]:
-        """Give all of it, to be written.
+        """Return all of it, to be written.
 
         Raises:
             UsageError: For a value that was changed inside into one that JSON does not have.

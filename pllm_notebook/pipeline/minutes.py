@@ -95,7 +95,7 @@ class Minutes:
         self._known = _copy({"metadata": metadata, "agents": self._known["agents"] | met})
 
     def _content(self) -> bytes | None:
-        """Give what stands in the file, None where there is none."""
+        """Return what stands in the file, None where there is none."""
         try:
             with open(self._path, "rb") as file:
                 return file.read()
@@ -124,7 +124,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _merged(there: Mapping[str, Any], known: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the notes that are *there*, with what a session has changed since it knew them."""
+    """Return the notes that are *there*, with what a session has changed since it knew them."""
     gone = [name for name in known if name not in now]
     changed = {name: value for name, value in now.items() if name not in known or known[name] != value}
     return {name: value for name, value in there.items() if name not in gone} | changed

@@ -46,7 +46,7 @@ class Summary:
         return f"<pre>{in_html(repr(self))}</pre>"
 
     def lines(self) -> Sequence[str]:
-        """Give it as a person reads it, a line at a time."""
+        """Return it as a person reads it, a line at a time."""
         where = without_controls(self.directory) + (" SIMULATED" if self.simulated else "")
         if self.estimate is not None:
             told = "A dry run ends here: this would be asked next. Nothing was sent."
@@ -87,7 +87,7 @@ def _many(count: int, what: str) -> str:
 
 
 def _paused_in(error: BaseException | None) -> Paused | None:
-    """Give the pause that an error is; tasks of a group pause together."""
+    """Return the pause that an error is; tasks of a group pause together."""
     if isinstance(error, BaseExceptionGroup):
         found = [_paused_in(each) for each in error.exceptions]
         return None if None in found else found[-1]

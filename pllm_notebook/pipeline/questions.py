@@ -81,17 +81,17 @@ class Question:
             self.done.clear()
 
     def again(self) -> None:
-        """Have it asked once more, whatever is stored."""
+        """Ask it again, whatever is stored."""
         self.reopen()
         self.anew, self.since = True, time.time()
 
     def sent(self, sending: object, stage: Stage) -> None:
-        """Hear that it is being sent; *sending* stands for the run, and of no other run it hears from here on."""
+        """Note that it is being sent; *sending* is the run, and no other run is listened to from here on."""
         with self._lock:
             self.stage, self._sending = stage, sending
 
     def heard(self, sending: object, outcome: Outcome | None, failure: Failure | None) -> None:
-        """Hear how it ended in a run. On the engine's loop."""
+        """Note how it ended in a run. On the engine's loop."""
         if sending is not self._sending:
             return
         self._outcome = outcome
@@ -100,12 +100,12 @@ class Question:
         self._end("stored" if failure is None else "failed")
 
     def refused(self, error: ErrorResponse) -> None:
-        """Hear that it cannot be sent at all."""
+        """Note that it cannot be sent at all."""
         self._error = error
         self._end("failed")
 
     def broken(self, sending: object, fault: BaseException | None) -> None:
-        """Hear that its run ended without an outcome for it, or never began; *fault* is None where it was stopped."""
+        """Note that its run ended without an outcome for it, or never began; *fault* is None where it was stopped."""
         if self.done.is_set() or sending is not self._sending:
             return
         self.fault = fault
@@ -120,7 +120,7 @@ class Question:
         return self._error
 
     def answer(self) -> Answer:
-        """Give the answer of one that is done.
+        """Return the answer of one that is done.
 
         Raises:
             ErrorResponse: Where it has failed.
@@ -149,7 +149,7 @@ class Question:
         return Answer(value, text, (), None, about["model"], usage, outcome.cost_usd, about["created_at"])
 
     def retrieve(self) -> Retrieved:
-        """Tell what there is of it, as this session counts: what is to be replaced is no answer. Sends nothing.
+        """Return what there is of it, as this session counts: what is to be replaced is not an answer. Sends nothing.
 
         Raises:
             ErrorResponse: Where its prompt is none that can be sent.

@@ -33,7 +33,7 @@ class Conversation(Protocol):
     """What holds turns of its own: a `MessageState`."""
 
     def dialogue(self) -> Dialogue:
-        """Give all of it."""
+        """Return all of it."""
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class Answer(Protocol):
     """An earlier reply."""
 
     def to_assistant_message(self) -> Any:
-        """Give what the assistant said, as a turn."""
+        """Return what the assistant said, as a turn."""
 
 
 class Keeper(Protocol):
@@ -131,7 +131,7 @@ class Reader:
             self._shown(document, number)
 
     def whole(self) -> Dialogue:
-        """Give all that was read."""
+        """Return all that was read."""
         self._end()
         return Dialogue(tuple(_named(self._turns)), "\n\n".join(self._system) or None)
 
@@ -256,7 +256,7 @@ class Reader:
             self._turns.append(turn)
 
     def _open(self) -> list[Turn]:
-        """Give the last turns, where results of calls may follow: the calls, and results that are there."""
+        """Return the last turns, where results of calls may follow: the calls, and results that are there."""
         for at in reversed(range(len(self._turns))):
             if self._turns[at].calls:
                 return self._turns[at:]
@@ -274,7 +274,7 @@ class Reader:
 
 
 def _is_message(value: Mapping[str, Any]) -> bool:
-    """Tell a message from other data: it has a role that there is, and content (or calls)."""
+    """Return whether this is a message: it has a known role, and content (or calls)."""
     role = value.get("role")
     known = isinstance(role, str) and (role in _SPEAKERS or role in _SYSTEM or role in _RESULTS)
     return known and any(name in value for name in ("content", "parts", "tool_calls"))
@@ -285,7 +285,7 @@ def _call(called: CalledTool | ToolCall) -> ToolCall:
 
 
 def _named(turns: Iterable[Turn]) -> Iterable[Turn]:
-    """Give turns whose tools' results have the names of the calls, which not every provider's messages repeat."""
+    """Return turns whose tools' results have the names of the calls, which not every provider's messages repeat."""
     names: dict[str, str] = {}
     for turn in turns:
         names |= {call.id: call.name for call in turn.calls}

@@ -97,12 +97,12 @@ class Reply(LLMResponse):
         return self._get().cost_usd
 
     def ask(self) -> None:
-        """Have it asked, where the strategy does that at once. Called once, by whoever made it."""
+        """Ask it, where the strategy does that at once. Called once, by its maker."""
         if self._session is not None and self._question is not None:
             self._session.asked(self._question)
 
     def retrieve(self) -> Retrieved:
-        """Tell what there is of it: present, pending, failed or absent. Sends nothing."""
+        """Return what there is of it: present, pending, failed or absent. Sends nothing."""
         return self._place.retrieve(self.call) if self._question is None else self._question.retrieve()
 
     def resolve(self) -> str:

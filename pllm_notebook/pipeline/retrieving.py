@@ -160,7 +160,7 @@ class Place:
         return office(engine(current().loop), store).journal if has_journal(store.directory) else None
 
     def ask(self, call: Call) -> Ask:
-        """Give the question of a call, for its key; a run is given one of its own.
+        """Return the question of a call, for its key; a run is given one of its own.
 
         Raises:
             UsageError: When it cannot be asked as written. Nothing was sent.
@@ -175,7 +175,7 @@ class Place:
         return ask
 
     def key(self, call: Call) -> str:
-        """Give the key of a call: that of a dataframe's row with the same text.
+        """Return the key of a call: that of a dataframe's row with the same text.
 
         Raises:
             ErrorResponse: Where its prompt is none that can be sent. Nothing was sent.
@@ -188,7 +188,7 @@ class Place:
         return ask.key(words)
 
     def retrieve(self, call: Call, since: float | None = None) -> Retrieved:
-        """Tell what there is of a call. Reads the store, the journal of jobs and the failures; sends nothing.
+        """Return what there is of a call. Reads the store, the journal of jobs and the failures; sends nothing.
 
         Validators of the call's type run again, as they are today.
 
@@ -226,7 +226,7 @@ class Place:
         return failed or Absent(stale)
 
     def jobs(self, keys: Sequence[str]) -> dict[str, Job]:
-        """Give the jobs in which calls wait for an answer, by key; a key that does not wait is left out."""
+        """Return the jobs in which calls wait for an answer, by key; a key that does not wait is left out."""
         journal = self.journal
         return {} if journal is None else journal.pending(keys)
 

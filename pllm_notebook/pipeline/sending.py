@@ -109,7 +109,7 @@ class Courier:
         self.wait(over)
 
     def stop_first(self, stop: Callable[[], None]) -> None:
-        """Have *stop* called whenever the session is stopped: it holds what is to be sent later."""
+        """Call *stop* whenever the session is stopped: it holds what is to be sent later."""
         self._waiting.append(stop)
 
     def stop(self) -> None:
@@ -160,21 +160,21 @@ class _Rows(WholePrompts):
         self.label = ", ".join(agents)
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
-        """Give the prompts of some rows."""
+        """Return the prompts of some rows."""
         return [question.call.prompt for question in self._questions[rows.start : rows.stop]]
 
     def name_of(self, row: int) -> str:
-        """Give the name of a row: who asked, and which of its calls it is."""
+        """Return the name of a row: who asked, and which of its calls it is."""
         call = self._questions[row].call
         return f"{call.agent} {call.number}{f' {call.tag}' if call.tag else ''}".strip()
 
     def assemble(self, run: Run) -> list[Any]:
-        """Give the values, None where there is none."""
+        """Return the values, None where there is none."""
         outcomes = [run.ledger.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
-        """Give the failures."""
+        """Return the failures."""
         failures = [run.ledger.failure(row) for row in range(self.total)]
         return [
             {"position": row, "label": self.name_of(row), "kind": str(failure.kind), "message": failure.message}
@@ -184,7 +184,7 @@ class _Rows(WholePrompts):
 
 
 class _Telling:
-    """Tell questions how they ended. A row may end before whoever began the run holds it."""
+    """Report to questions how they ended. A row may end before its run's handle is returned."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self._questions = questions
@@ -200,7 +200,7 @@ class _Telling:
             self._tell(run, row)
 
     def heard(self, row: int) -> None:
-        """Hear of a row that has ended. On the engine's loop."""
+        """Note a row that has ended. On the engine's loop."""
         with self._lock:
             run = self._run
             if run is None:
@@ -209,7 +209,7 @@ class _Telling:
         self._tell(run, row)
 
     def over(self) -> None:
-        """Hear of the run's end: what has no outcome by now gets none."""
+        """Note the run's end: what has no outcome by now gets none."""
         run = self._run
         assert run is not None
         for question in self._questions:

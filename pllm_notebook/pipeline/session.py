@@ -43,7 +43,7 @@ _live: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
 
 
 def live(directory: str) -> Session | None:
-    """Give this process's newest session in a directory, None where there is none, or its block has ended."""
+    """Return this process's newest session in a directory, None where there is none, or its block has ended."""
     session = _live.get(directory)
     return session if session is not None and session.goes_on else None
 
@@ -143,7 +143,7 @@ class Session(Block):
         self._strategy.barrier()
 
     def retry_failed(self, kinds: Iterable[str] | None = None) -> None:
-        """Have what has failed asked once more, from here on; until then no failure is asked again.
+        """Ask what has failed again, from here on; until then no failure is asked again.
 
         A paid failure (refusal, truncated, schema) is paid for again, and its reply replaced.
 
@@ -160,7 +160,7 @@ class Session(Block):
                 self._strategy.asked(question)
 
     def retrieve(self, of: Call | Reply) -> Retrieved:
-        """Tell what there is of a call: present, pending, failed or absent. Sends nothing."""
+        """Return what there is of a call: present, pending, failed or absent. Sends nothing."""
         return of.retrieve() if isinstance(of, Reply) else self._place.retrieve(of, self._anew_since)
 
     # What agents and replies ask of it.
@@ -210,7 +210,7 @@ class Session(Block):
         return self.session_counter
 
     def model_of(self, llm: str | LLMIdentity | None) -> str:
-        """Give the model of a call, of which *llm* is what was said; the one that is configured where nothing was."""
+        """Return the model of a call, of which *llm* is what was said; the one that is configured where nothing was."""
         return model_of(llm, self.terms.provider, self.terms.model) or target_for(options_for({})).label
 
     def read(self, documents: Sequence[Any]) -> tuple[Prompt, tuple[str, ...]]:
@@ -218,7 +218,7 @@ class Session(Block):
         return self.documents.read(documents)
 
     def reply_to(self, call: Call) -> Reply:
-        """Give the lazy reply to a call. Sends nothing.
+        """Return the lazy reply to a call. Sends nothing.
 
         Raises:
             UsageError: When it cannot be asked as written, or the block has ended.
@@ -242,7 +242,7 @@ class Session(Block):
         return Reply(self._place, call, question, self)
 
     def asked(self, question: Question) -> None:
-        """Hear that an agent has asked; send where the strategy does.
+        """Note that an agent has asked; send where the strategy does.
 
         Raises:
             ErrorResponse: In "sync" with `errors="raise"`, where it has failed.
@@ -311,7 +311,7 @@ class Session(Block):
         return {stage: found[stage] for stage in get_args(Stage)}
 
     def standing(self) -> Standing:
-        """Tell how the session stands, as its dashboard shows it."""
+        """Return the session's status, as its dashboard shows it."""
         # A copy: the program may name another agent while a dashboard's thread reads.
         asked = {name: agent.asked for name, agent in list(self.agents.items())}
         counts, agents, models = count(asked, self._place)

@@ -146,13 +146,13 @@ class MessageState(Sequence[Turn]):
         return self._at or ""
 
     def dialogue(self) -> Dialogue:
-        """Give all that was said."""
+        """Return all that was said."""
         return Dialogue(self.turns, self.system)
 
     # A tree.
 
     def fork(self) -> MessageState:
-        """Give another conversation that stands at the same message, in the same tree."""
+        """Return another conversation that stands at the same message, in the same tree."""
         return self._standing(self._at)
 
     @property
@@ -161,11 +161,11 @@ class MessageState(Sequence[Turn]):
         return None if self._at is None else self._standing(self._tree[self._at].parent)
 
     def history(self) -> list[MessageState]:
-        """Give every state on the way here, the first message's first and this one last."""
+        """Return every state on the way here, the first message's first and this one last."""
         return [self._standing(node.hash) for node in self._tree.path(self._at)]
 
     def branches(self) -> list[MessageState]:
-        """Give the states that any conversation of this tree went on to from here."""
+        """Return the states that any conversation of this tree went on to from here."""
         return [self._standing(at) for at in self._tree.after(self._at)]
 
     # A program's.

@@ -33,7 +33,7 @@ class Strategy(ABC):
         return False
 
     def asked(self, question: Question) -> None:
-        """Hear of a call that the program asks; whatever there is of it has been looked at."""
+        """Note a call that the program asks; what there is of it has been looked up."""
         if not question.done.is_set():
             self._open.append(question)
 

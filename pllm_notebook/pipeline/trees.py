@@ -74,11 +74,11 @@ class Tree:
         return self._nodes[at]
 
     def after(self, at: str | None) -> list[str]:
-        """Give the messages that were ever said next, in the order they first were; None for the first ones."""
+        """Return the messages that were ever said next, in the order they first were; None for the first ones."""
         return list(self._children.get(at, ()))
 
     def path(self, at: str | None) -> list[Node]:
-        """Give the messages from the first to this one."""
+        """Return the messages from the first to this one."""
         found = []
         while at is not None:
             node = self._nodes[at]
@@ -162,7 +162,7 @@ class Tree:
 
 
 def _form(said: Said) -> str | dict[str, Any]:
-    """Give a message as JSON; what is shown with it by the hash of its content."""
+    """Return a message as JSON; what is shown with it by the hash of its content."""
     if isinstance(said, str):
         return said
     form: dict[str, Any] = {"role": said.role, "text": said.text}
@@ -202,7 +202,7 @@ def drawn_in_html(tree: Tree, here: str | None) -> str:
 
 
 def _lines(tree: Tree) -> Iterator[tuple[str, Node]]:
-    """Give the messages in the order they are drawn, each with what stands before it.
+    """Return the messages in the order they are drawn, each with what stands before it.
 
     A message that alone follows another stands below it, so that a long conversation does not walk out of the page.
     """

@@ -40,7 +40,7 @@ class EndpointTarget(Target):
 
 
 class Addresses:
-    """Tell of each line who is asked; every model is resolved once.
+    """Resolve each line's model; every model is resolved once.
 
     Args:
         client: A provider, or a server or client that is configured: where lines of its format go whose model names
@@ -79,7 +79,7 @@ class Addresses:
             self._resolved(self._named(model, ""))
 
     def of(self, line: Line) -> Target | str:
-        """Give who is asked, or say why nobody can be."""
+        """Return who is asked, or say why nobody can be."""
         asked = line.endpoint or self._endpoint_of(line)
         where = (asked, line.model)
         found = self.targets.get(where)
@@ -124,7 +124,7 @@ class Addresses:
         )
 
     def _endpoint_of(self, line: Line) -> str:
-        """Tell which endpoint a bare body is for; "" for whatever its model speaks."""
+        """Return which endpoint a bare body is for; "" for whatever its model speaks."""
         if line.form == "bare" and isinstance(line.body, dict):
             if "contents" in line.body:
                 return "generate"
@@ -133,7 +133,7 @@ class Addresses:
         return ""
 
     def _named(self, model: str, endpoint: str) -> str:
-        """Give a model with its provider."""
+        """Return a model with its provider."""
         before, colon, _ = model.partition(":")
         if colon and before in self._known:
             return model
@@ -158,7 +158,7 @@ class Addresses:
         return _MAKERS[self._resolved(model).wire.form]
 
     def _at(self, url: str, client: str | None) -> tuple[str | None, str]:
-        """Give the name of the server at *url*, and the endpoint of bare bodies that it names."""
+        """Return the name of the server at *url*, and the endpoint of bare bodies that it names."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise UsageError("request_url is an address like https://…/v1/chat/completions. Nothing was sent.")
@@ -188,7 +188,7 @@ class Addresses:
 
 
 def body_for(line: Line, target: Target) -> dict[str, Any]:
-    """Give the body as it is sent: the line's, with the model as the provider calls it."""
+    """Return the body as it is sent: the line's, with the model as the provider calls it."""
     assert isinstance(line.body, dict)
     if target.wire.form == "generate":
         return {name: value for name, value in line.body.items() if name != "model"}

@@ -61,7 +61,7 @@ class _How(NamedTuple):
 
 
 def listed(prompts: Any) -> list[LLMPromptContext]:
-    """Give a list of prompts as one.
+    """Return a list of prompts as one.
 
     Raises:
         UsageError: For anything that is none, a prompt by itself too. Nothing was sent.
@@ -131,7 +131,7 @@ def asked_of(
 
 
 def output_of(tool: StructuredTool) -> OutputType:
-    """Give a tool's arguments as the type of an answer."""
+    """Return a tool's arguments as the type of an answer."""
     output = OutputType.of(tool.kind)
     told = {"description": tool.description} if tool.description else {}
     if _undescribed(output.json_schema) == _undescribed(tool.json_schema):
@@ -204,7 +204,7 @@ def _without(form: str, needed: str) -> UsageError:
 
 
 def _beginning(context: LLMPromptContext, ask: Ask, known: dict[str, bool]) -> str:
-    """Give the beginning of the answer that is sent: one that was only made up is left out where it is not taken."""
+    """Return the beginning of the answer that is sent: one that was only made up is left out where it is not taken."""
     form = context.llm_config.response_format
     if context.prefill and form in ("structured_output", "tool"):
         raise UsageError(
@@ -220,7 +220,7 @@ def _beginning(context: LLMPromptContext, ask: Ask, known: dict[str, bool]) -> s
 
 
 def _prompt(dialogue: Dialogue, own: bool) -> Prompt:
-    """Give a conversation as the prompt of a row: plain text where it is no more than that."""
+    """Return a conversation as the prompt of a row: plain text where it is no more than that."""
     (first, *rest) = dialogue.turns
     if rest or own or first.media or first.role != "user":
         return dialogue if own else Dialogue(dialogue.turns)

@@ -139,7 +139,7 @@ class LLMPromptContext(BaseModel):
         return said
 
     def dialogue(self, *, prefilled: bool) -> Dialogue:
-        """Give the conversation; *prefilled* with the beginning of the answer, or without.
+        """Return the conversation; *prefilled* with the beginning of the answer, or without.
 
         Raises:
             UsageError: For a message that cannot be carried, and where nothing is asked. Nothing was sent.
@@ -174,7 +174,7 @@ class LLMPromptContext(BaseModel):
         return google_words(self._for("google"), self._model_of("google"))
 
     def get_tool(self) -> dict[str, Any] | None:
-        """Give `structured_output` as a tool, in the words of the provider that the prompt is for; None for none.
+        """Return `structured_output` as a tool, in the words of the provider that the prompt is for; None for none.
 
         Raises:
             UsageError: Where there is no such provider, or the schema is none that it takes. Nothing was sent.
@@ -264,7 +264,7 @@ class LLMPromptContext(BaseModel):
         return [*(self.new_message or ()), {"type": "text", "text": self.postfill}]
 
     def _for(self, maker: str) -> Dialogue:
-        """Give the conversation as a maker's model would be asked, which need not be the one that it is for."""
+        """Return the conversation as a maker's model would be asked, which need not be the one that it is for."""
         # What was not asked for in so many words is left out where it cannot be; what was is refused by the wire.
         return self.dialogue(prefilled=bool(self.prefill) or maker == "google")
 

@@ -38,7 +38,7 @@ def msg_dict_to_oai(
     messages: Sequence[Sequence[Message]], *, model: str | None = None
 ) -> list[list[dict[str, Any]]]: ...
 def msg_dict_to_oai(messages: Any, *, model: str | None = None) -> Any:
-    """Give messages in OpenAI's words (Chat Completions), the instruction as the first of them.
+    """Return messages in OpenAI's words (Chat Completions), the instruction as the first of them.
 
     Args:
         messages: Mappings in OpenAI's, Anthropic's or Google's words, one list or a list of lists. Media may be bytes,
@@ -61,7 +61,7 @@ def msg_dict_to_anthropic(
     messages: Sequence[Sequence[Message]], *, model: str | None = None
 ) -> list[AnthropicMessages]: ...
 def msg_dict_to_anthropic(messages: Any, *, model: str | None = None) -> Any:
-    """Give messages in Anthropic's words: the blocks of the instruction, and the messages.
+    """Return messages in Anthropic's words: the blocks of the instruction, and the messages.
 
     Turns of one role that follow each other are rolled up, since roles must alternate there.
 
@@ -83,7 +83,7 @@ def msg_dict_to_google(messages: Sequence[Message], *, model: str | None = None)
 @overload
 def msg_dict_to_google(messages: Sequence[Sequence[Message]], *, model: str | None = None) -> list[GoogleMessages]: ...
 def msg_dict_to_google(messages: Any, *, model: str | None = None) -> Any:
-    """Give messages in Google's words: the `systemInstruction`, None for none, and the contents.
+    """Return messages in Google's words: the `systemInstruction`, None for none, and the contents.
 
     Args:
         messages: As for `msg_dict_to_oai`.
@@ -99,13 +99,13 @@ def msg_dict_to_google(messages: Any, *, model: str | None = None) -> Any:
 
 
 def openai_words(dialogue: Dialogue, model: str | None = None) -> list[dict[str, Any]]:
-    """Give a conversation as OpenAI's messages (see `msg_dict_to_oai`)."""
+    """Return a conversation as OpenAI's messages (see `msg_dict_to_oai`)."""
     written: list[dict[str, Any]] = _body("openai", dialogue, model)["messages"]
     return written
 
 
 def anthropic_words(dialogue: Dialogue, model: str | None = None) -> AnthropicMessages:
-    """Give a conversation as Anthropic's messages (see `msg_dict_to_anthropic`)."""
+    """Return a conversation as Anthropic's messages (see `msg_dict_to_anthropic`)."""
     body = _body("anthropic", dialogue, model)
     system = body.get("system") or []
     blocks = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
@@ -113,20 +113,20 @@ def anthropic_words(dialogue: Dialogue, model: str | None = None) -> AnthropicMe
 
 
 def google_words(dialogue: Dialogue, model: str | None = None) -> GoogleMessages:
-    """Give a conversation as Google's contents (see `msg_dict_to_google`)."""
+    """Return a conversation as Google's contents (see `msg_dict_to_google`)."""
     body = _body("google", dialogue, model)
     return body.get("systemInstruction"), body["contents"]
 
 
 def tool_words(wire: Wire, tool: Tool, model: str) -> dict[str, Any]:
-    """Give one tool's definition as *wire* sends it."""
+    """Return one tool's definition as *wire* sends it."""
     request = Request(model=model, turns=dialogue_of([{"role": "user", "content": "-"}]).turns, tools=(tool,))
     definition: dict[str, Any] = wire.encode(request)["tools"][0]
     return definition
 
 
 def wire_of(maker: Maker) -> Wire:
-    """Give a maker's wire format; of OpenAI's two, Chat Completions."""
+    """Return a maker's wire format; of OpenAI's two, Chat Completions."""
     # Imported on use, as every provider is.
     if maker == "openai":
         from pllm_notebook.providers.openai import Chat

@@ -45,7 +45,7 @@ _LOOK_ELSEWHERE_S = 0.25
 
 
 def is_engines_fault(error: Exception, run: Run | None) -> bool:
-    """Tell whether a list failed for a reason that is neither its caller's nor a provider's.
+    """Return whether a list failed for a reason that is neither its caller's nor a provider's.
 
     Args:
         error: What it failed with.
@@ -87,7 +87,7 @@ class OneByOne:
         self._going: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
 
     def ask_of(self, row: int) -> Ask:
-        """Give the question that a prompt was asked."""
+        """Return the question that a prompt was asked."""
         return self._asked[row][0]
 
     def stop(self) -> None:

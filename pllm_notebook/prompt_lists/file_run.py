@@ -124,7 +124,7 @@ class FileRun:
         return status
 
     def status(self) -> FileStatus:
-        """Give the counts of this moment."""
+        """Return the counts of this moment."""
         tally, index = self._landing.tally, self._index
         begun = sum(feeder.begun for feeder in self._feeders) + self._faulty
         ended = tally.succeeded + tally.failed + tally.put_off

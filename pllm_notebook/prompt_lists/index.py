@@ -58,7 +58,7 @@ class Index:
         return f"Index(lines={len(self)}, groups={len(self.groups)}, faulty={len(self.faulty)}, done={self.done})"
 
     def size(self, row: int) -> int:
-        """Give the bytes of one line."""
+        """Return the bytes of one line."""
         return self.starts[row + 1] - self.starts[row]
 
     def raw(self, row: int) -> bytes:
@@ -121,7 +121,7 @@ def index_of(path: str, results: str | None, addresses: Addresses, stopped: Call
 
 
 def output_limit(line: Line, target: Target) -> int | None:
-    """Give the tokens that a line's reply can have, of all its choices together; None for no limit."""
+    """Return the tokens that a line's reply can have, of all its choices together; None for no limit."""
     assert isinstance(line.body, dict)
     limit, choices = target.wire.output_limit(line.body), line.body.get("n", 1)
     if not isinstance(limit, int) or limit < 1:
@@ -170,7 +170,7 @@ class _Results:
         self._left = len(found)
 
     def take(self, line: Line) -> int:
-        """Give the offset of this request's result, -1 for none."""
+        """Return the offset of this request's result, -1 for none."""
         if not self._left:
             return NOWHERE
         name = np.uint64(identity_of(line))

@@ -73,7 +73,7 @@ class Tally:
         return self.rate_limit_errors + self.api_errors + self.other_errors
 
     def adding(self, name: str) -> Tally:
-        """Give one more of *name*."""
+        """Return one more of *name*."""
         return replace(self, **{name: getattr(self, name) + 1})
 
 
@@ -226,7 +226,7 @@ class Landing:
 
 
 def _outcome_of(one: _Landed) -> Outcome | Failure | None:
-    """Give what became of a line, None where nobody knows."""
+    """Return what became of a line, None where nobody knows."""
     if one.failure is not None:
         return one.failure
     assert one.window is not None
@@ -243,5 +243,5 @@ def _kind(failure: Failure) -> str:
 
 
 def offsets_of(index: Index) -> array[int]:
-    """Give the results' offsets in the order of the requests."""
+    """Return the results' offsets in the order of the requests."""
     return array("q", (offset for offset in index.written if offset >= 0))

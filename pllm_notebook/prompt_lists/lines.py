@@ -120,7 +120,7 @@ def result_line(
     cost_usd: float | None = None,
     latency_s: float | None = None,
 ) -> bytes:
-    """Give the line of a results file, its end included.
+    """Return the line of a results file, its end included.
 
     Args:
         line: The request.

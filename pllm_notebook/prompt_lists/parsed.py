@@ -133,7 +133,7 @@ def _cost(reply: Reply, maker: str, rates: dict[tuple[str, str], Rate | None]) -
 
 
 def _beginning(request: dict[str, Any] | str) -> str:
-    """Give the beginning of the answer that was put into the model's mouth, "" for none."""
+    """Return the beginning of the answer that was put into the model's mouth, "" for none."""
     messages = (request.get("messages") or request.get("contents")) if isinstance(request, dict) else None
     last = messages[-1] if isinstance(messages, list) and messages else {}
     if last.get("role") not in ("assistant", "model"):
@@ -145,7 +145,7 @@ def _beginning(request: dict[str, Any] | str) -> str:
 
 
 def _whole(beginning: str, text: str) -> str:
-    """Give an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
+    """Return an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
     return text if beginning == "{" and text.lstrip().startswith("{") else beginning + text
 
 
@@ -155,7 +155,7 @@ def _is_braced(text: str) -> bool:
 
 
 def _wants_json(request: dict[str, Any] | str) -> bool:
-    """Tell whether a request asks for JSON, in any provider's words."""
+    """Return whether a request asks for JSON, in any provider's words."""
     if isinstance(request, str):
         return False
     asked = (request.get("response_format") or {}).get("type") in ("json_object", "json_schema")

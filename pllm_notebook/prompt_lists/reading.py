@@ -21,12 +21,12 @@ __all__ = ["output_for", "told", "unanswered"]
 
 
 def told(failure: Failure) -> str:
-    """Give a failure as an output has it."""
+    """Return a failure as an output has it."""
     return f"{failure.kind}: {failure.message}"
 
 
 def unanswered(context: LLMPromptContext, failure: Failure | None) -> LLMOutput:
-    """Give the output of a prompt that no call was made for; *failure* None where there is no answer yet."""
+    """Return the output of a prompt that no call was made for; *failure* None where there is no answer yet."""
     error = "pending: there is no answer yet" if failure is None else told(failure)
     return LLMOutput(source_id=context.id, error=error)
 
@@ -34,7 +34,7 @@ def unanswered(context: LLMPromptContext, failure: Failure | None) -> LLMOutput:
 def output_for(
     context: LLMPromptContext, ask: Ask, outcome: Outcome, last: Entry | None, prompt: Prompt, beginning: str
 ) -> LLMOutput:
-    """Give the output of a prompt whose call has ended.
+    """Return the output of a prompt whose call has ended.
 
     Args:
         context: The prompt.
@@ -88,7 +88,7 @@ def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, beginning:
 
 
 def _whole(context: LLMPromptContext, beginning: str, text: str) -> str:
-    """Give an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
+    """Return an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
     anew = context.llm_config.response_format == "json_beg" and text.lstrip().startswith(beginning)
     return text if anew else beginning + text
 

@@ -79,7 +79,7 @@ class ResultsFile:
             logger.warning("%s is whole, but not in the order of its requests: %s", self.path, error)
 
     def close(self) -> None:
-        """Have all of it on the disk, and let others add to it."""
+        """Write all of it to the disk, and let others add to it."""
         try:
             with suppress(OSError):
                 os.fsync(self._handle)

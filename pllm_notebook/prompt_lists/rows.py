@@ -60,15 +60,15 @@ class PromptRows(WholePrompts):
         return start_list(self.parts, self)
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
-        """Give the prompts of some rows."""
+        """Return the prompts of some rows."""
         return self._asked.prompts[rows.start : rows.stop]
 
     def assemble(self, run: Run | None) -> list[LLMOutput]:
-        """Give the outputs in the list's order; *run* None where nothing could be asked."""
+        """Return the outputs in the list's order; *run* None where nothing could be asked."""
         return self.outputs(None, None) if run is None else self.outputs(run.ledger, run.course.ask_of)
 
     def outputs(self, ledger: Ledger | None, ask_of: Callable[[int], Ask] | None) -> list[LLMOutput]:
-        """Give the outputs in the list's order, by how its prompts ended; None where nothing could be asked."""
+        """Return the outputs in the list's order, by how its prompts ended; None where nothing could be asked."""
         outputs = [unanswered(context, self._asked.failures.get(at)) for at, context in enumerate(self._contexts)]
         if ledger is None or ask_of is None:
             return outputs
@@ -111,7 +111,7 @@ class PromptRows(WholePrompts):
         return record_of(run.ledger, self._asked.prompts, packed=False)
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
-        """Give one record per failed prompt: its place in the list, its id and what went wrong."""
+        """Return one record per failed prompt: its place in the list, its id and what went wrong."""
         return [
             {"position": at, "source_id": output.source_id, "error": output.error, "cost_usd": output.cost}
             for at, output in enumerate(self.assemble(run))

@@ -35,7 +35,7 @@ class Sums:
     note: str = ""
 
     def with_all(self, runs: Iterable[Run]) -> Sums:
-        """Give the sums with these runs added; of the ended ones nothing is news."""
+        """Return the sums with these runs added; of the ended ones nothing is news."""
         total, notes = self, dict.fromkeys([self.note] if self.note else [])
         for run in runs:
             one = run.progress()

@@ -36,7 +36,7 @@ def target_of(config: LLMConfig) -> Target:
 
 
 def takes_prefill(target: Target) -> bool:
-    """Tell whether a model takes the beginning of its answer."""
+    """Return whether a model takes the beginning of its answer."""
     turns = (Turn("user", "-"), Turn("assistant", "{"))
     try:
         target.wire.encode(Request(model=target.model, turns=turns))

@@ -20,7 +20,7 @@ _MISFIT = "The arguments do not fit the tool's schema."
 def turns_of(
     output: LLMOutput, wire: Wire | None, tools: Iterable[StructuredTool], given: Sequence[ToolCallOutput]
 ) -> list[Turn]:
-    """Give an answer's turn, and after it the results of its calls.
+    """Return an answer's turn, and after it the results of its calls.
 
     Args:
         output: The answer.

@@ -112,7 +112,7 @@ class ParallelAIUtilities:
         return f"<ParallelAIUtilities {limits or 'without limits of its own'}>"
 
     async def run_parallel_ai_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Give an output for each prompt, in order. Sends and pays, but for what is in the cache.
+        """Return an output for each prompt, in order. Sends and pays, but for what is in the cache.
 
         Cancelling the task cancels what is on the wire; what has been answered is kept.
 
@@ -140,7 +140,7 @@ class ParallelAIUtilities:
         return rows.outputs(sequence.ledger, sequence.ask_of)
 
     async def run_parallel_ai_tool_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Give an output for each prompt, in order, its `tool_calls` read and validated.
+        """Return an output for each prompt, in order, its `tool_calls` read and validated.
 
         As `run_parallel_ai_completion`, for prompts that each offer tools (`tools`, or the format "tool" with a
         `structured_output`). Whether a tool must be called is `tool_choice=`, or the format "tool".
@@ -154,7 +154,7 @@ class ParallelAIUtilities:
         return await self.run_parallel_ai_completion(_with_tools(prompts))
 
     def run_parallel_ai_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Give what `run_parallel_ai_completion` gives, without await: for a cell or script.
+        """Return what `run_parallel_ai_completion` gives, without await: for a cell or script.
 
         An interrupt cancels the run and raises KeyboardInterrupt; what has been answered is kept.
         """
@@ -171,7 +171,7 @@ class ParallelAIUtilities:
         return rows.outputs(sequence.ledger, sequence.ask_of)
 
     def run_parallel_ai_tool_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Give what `run_parallel_ai_tool_completion` gives, without await."""
+        """Return what `run_parallel_ai_tool_completion` gives, without await."""
         return self.run_parallel_ai_completion_sync(_with_tools(prompts))
 
     def _rows(self, prompts: list[LLMPromptContext]) -> PromptRows:
@@ -181,7 +181,7 @@ class ParallelAIUtilities:
         return PromptRows(prompts, asked, None if options.cache == "off" else store_for(options))
 
     def _sequence(self, rows: PromptRows, run: Run | None, error: Exception) -> OneByOne:
-        """Give what asks the prompts in turn, where that is wanted and *error* is the engine's; else raise it."""
+        """Return what asks the prompts in turn, where that is wanted and *error* is the engine's; else raise it."""
         # What was to be a batch is not sent live, at twice the price.
         batch = bool(rows.parts) and rows.parts[0].ask.options.mode == "batch"
         if self._fallback is None or batch or not is_engines_fault(error, run):
@@ -191,7 +191,7 @@ class ParallelAIUtilities:
 
 
 def _concluded(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLMOutput]:
-    """Give the outputs of a run that has ended, or raise what ended it."""
+    """Return the outputs of a run that has ended, or raise what ended it."""
     if run is not None and (run.course.error is not None or run.state == "cancelled"):
         run.result()  # raises
     if run is not None and run.course.unsaved:

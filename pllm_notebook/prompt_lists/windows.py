@@ -81,14 +81,14 @@ class Window(WholePrompts):
         self._begun = threading.Event()
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
-        """Give the bodies of some lines."""
+        """Return the bodies of some lines."""
         return self._bodies[rows.start : rows.stop]
 
     def assemble(self, run: Run) -> None:
-        """Give nothing: results are written as they land."""
+        """Return nothing: results are written as they land."""
 
     def errors(self, run: Run) -> None:
-        """Give nothing, likewise."""
+        """Return nothing, likewise."""
 
     def begin(self, part: Part, heard: Callable[[int], None], cache_dir: str | None, purse: Purse) -> None:
         """Start its run."""
@@ -176,7 +176,7 @@ class WindowMaker:
         return ask
 
     def _missing_limit(self, ask: Ask) -> dict[str, Any]:
-        """Give the field that bounds a reply, for lines that bound none: under a ceiling every call needs it."""
+        """Return the field that bounds a reply, for lines that bound none: under a ceiling every call needs it."""
         empty = ask.target.wire.output_limit
         intended = ask.intended(Dialogue((Turn("user", "-"),)))
         return {name: value for name, value in intended.items() if empty({name: value}) is not None}

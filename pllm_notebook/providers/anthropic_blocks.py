@@ -17,7 +17,7 @@ _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 def message(turn: Turn, form: str) -> dict[str, Any]:
-    """Give one turn as a message of its own; results come first in it, files before text.
+    """Return one turn as a message of its own; results come first in it, files before text.
 
     Raises:
         UsageError: For a file that Anthropic does not take. Nothing was sent.
@@ -39,7 +39,7 @@ def message(turn: Turn, form: str) -> dict[str, Any]:
 
 
 def tools(request: Request) -> dict[str, Any]:
-    """Give the fields that offer the tools and say how they may be called."""
+    """Return the fields that offer the tools and say how they may be called."""
     fields: dict[str, Any] = {
         "tools": [
             {
@@ -77,7 +77,7 @@ def _call(block: Mapping[str, Any]) -> ToolCall:
 
 
 def marked(text: str) -> dict[str, Any]:
-    """Give a block of text at whose end the provider's cache is to be written."""
+    """Return a block of text at whose end the provider's cache is to be written."""
     return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
 
 
@@ -102,7 +102,7 @@ def _marked_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def has_mark(content: Any) -> bool:
-    """Tell whether one of these blocks or tools has a cache mark; text in their place has none."""
+    """Return whether one of these blocks or tools has a cache mark; text in their place has none."""
     return isinstance(content, list) and any("cache_control" in block for block in content if isinstance(block, dict))
 
 

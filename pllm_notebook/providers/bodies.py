@@ -62,7 +62,7 @@ def instructed(content: Any, told: str) -> Any:
 
 
 def object_at(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Give the object that *body* has under *name*, an empty one for anything else.
+    """Return the object that *body* has under *name*, an empty one for anything else.
 
     A body of a caller's own may have anything anywhere; what is wrong with it is for its provider to say.
     """
@@ -71,23 +71,23 @@ def object_at(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def objects_at(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """Give the objects in the list that *body* has under *name*, none for anything else."""
+    """Return the objects in the list that *body* has under *name*, none for anything else."""
     found = body.get(name)
     return [item for item in found if isinstance(item, Mapping)] if isinstance(found, (list, tuple)) else []
 
 
 def echoed(turn: Turn, form: str) -> Any:
-    """Give the message of *turn* as its provider wrote it, None where it is of another format or was not kept."""
+    """Return the message of *turn* as its provider wrote it, None where it is of another format or was not kept."""
     return orjson.loads(turn.echo.content) if turn.echo is not None and turn.echo.form == form else None
 
 
 def prefilled(turns: Sequence[Turn]) -> bool:
-    """Tell whether the conversation ends with the beginning of its own answer."""
+    """Return whether the conversation ends with the beginning of its own answer."""
     return bool(turns) and turns[-1].role == "assistant"
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
-    """Give a call's arguments for a format that has no room for anything but an object."""
+    """Return a call's arguments for a format that has no room for anything but an object."""
     try:
         arguments = orjson.loads(call.arguments)
     except ValueError:

@@ -207,7 +207,7 @@ class Chat:
 
 
 def keyed(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Have requests of one prefix sent to one machine, which has it cached; a key of the caller's own stays."""
+    """Route requests of one prefix to one machine, which has it cached; a key of the caller's own stays."""
     return {"prompt_cache_key": name} | dict(body)
 
 

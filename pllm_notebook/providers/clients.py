@@ -27,7 +27,7 @@ _KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
 
 
 def maker_of(name: str, client: Any) -> str:
-    """Give the maker of a client's SDK: "openai", "anthropic" or "google".
+    """Return the maker of a client's SDK: "openai", "anthropic" or "google".
 
     Args:
         name: Under which the caller has configured it.
@@ -52,12 +52,12 @@ def maker_of(name: str, client: Any) -> str:
 
 
 def class_names(client: Any) -> frozenset[str]:
-    """Give the names of a client's class and of those it is made from: they tell where it leads."""
+    """Return the names of a client's class and of those it is made from: they tell where it leads."""
     return frozenset(cls.__name__ for cls in type(client).__mro__)
 
 
 def has_batches(client: Any) -> bool:
-    """Tell whether what a client leads to has a batch API that takes its requests from us."""
+    """Return whether what a client leads to has a batch API that takes its requests from us."""
     return not class_names(client) & _NO_DESK and getattr(client, "vertexai", False) is not True
 
 
@@ -69,7 +69,7 @@ def address_of(client: Any) -> str:
 
 
 def _know_headers(inner: Any) -> None:
-    """Have secrets in a client's own headers taken out of every text from now on."""
+    """Redact secrets in a client's own headers from every text from now on."""
     options = getattr(inner, "_http_options", None)
     for headers in (getattr(inner, "_custom_headers", None), getattr(options, "headers", None)):
         for name, value in (headers or {}).items():
@@ -78,7 +78,7 @@ def _know_headers(inner: Any) -> None:
 
 
 def fingerprint(client: Any) -> str:
-    """Tell a client's account from others, in every kernel alike, without keeping what would open it.
+    """Return a fingerprint of a client's account, equal in every kernel, without keeping what would open it.
 
     Made of what the client says of itself: the SDK's class, the address, organization, project, region and so on,
     and the key. Headers of the caller's own are left out, since they differ from kernel to kernel.

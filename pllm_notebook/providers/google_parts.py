@@ -24,7 +24,7 @@ _KINDS = ("image/", "audio/", "video/", "text/", PDF)
 
 
 def content(turn: Turn, form: str) -> dict[str, Any]:
-    """Give one turn as a content of its own, files before text.
+    """Return one turn as a content of its own, files before text.
 
     Raises:
         UsageError: For a file that Gemini does not take. Nothing was sent.
@@ -58,7 +58,7 @@ def content(turn: Turn, form: str) -> dict[str, Any]:
 
 
 def tools(request: Request) -> dict[str, Any]:
-    """Give the fields that offer the tools and say how they may be called.
+    """Return the fields that offer the tools and say how they may be called.
 
     Raises:
         UsageError: Where one call at a time is asked for, which Gemini has no word for. Nothing was sent.

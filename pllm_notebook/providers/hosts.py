@@ -27,7 +27,7 @@ _CLOUDS = frozenset(
 
 
 def is_own(maker: str, address: str, client_names: Collection[str] = ()) -> bool:
-    """Tell whether what answers at an address is the provider itself.
+    """Return whether what answers at an address is the provider itself.
 
     Args:
         maker: Of the wire format: "openai", "anthropic" or "google".

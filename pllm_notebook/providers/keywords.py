@@ -117,12 +117,12 @@ _GOOGLE: Mapping[str, Into] = {
 
 
 def is_given(value: Any) -> bool:
-    """Tell whether a keyword says anything: OpenAI's client has two objects besides None that stand for "not given"."""
+    """Return whether a keyword was given: OpenAI's client has two objects besides None that mean "not given"."""
     return value is not None and type(value).__name__ not in ("NotGiven", "Omit")
 
 
 def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the keywords that say something, in the order they were given.
+    """Return the keywords that say something, in the order they were given.
 
     Raises:
         UnknownOptionError: For one that OpenAI's client does not take either. Nothing was sent.
@@ -141,7 +141,7 @@ def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def provider_fields(target: Target, keywords: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what goes into the body of *target* besides what this package fills itself.
+    """Return what goes into the body of *target* besides what this package fills itself.
 
     Args:
         target: Who is asked.
@@ -167,7 +167,7 @@ def provider_fields(target: Target, keywords: Mapping[str, Any], extra: Mapping[
 
 
 def _words(target: Target) -> Mapping[str, Into] | None:
-    """Give a provider's words, None for one that speaks OpenAI's."""
+    """Return a provider's words, None for one that speaks OpenAI's."""
     if target.path == "/responses":
         return _RESPONSES
     return {"anthropic": _ANTHROPIC, "google": _GOOGLE}.get(target.dialect.name)

@@ -265,7 +265,7 @@ def _threads() -> int:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Give SIGINT and SIGTERM back to Python.
+    """Return SIGINT and SIGTERM back to Python.
 
     llama.cpp takes them when it loads: the kernel's interrupt would end the model, and the second
     one the kernel. Python's own `signal.signal` works on the main thread alone, and this is another.

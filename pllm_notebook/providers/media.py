@@ -14,13 +14,13 @@ PDF = "application/pdf"
 
 
 def is_image(media: Media) -> bool:
-    """Tell whether *media* is an image of a kind that every hosted provider reads, or one that it fetches itself."""
+    """Return whether *media* is an image of a kind that every hosted provider reads, or one that it fetches itself."""
     # An address rarely tells the kind of image; its provider looks at what it finds there.
     return media.mime in IMAGES or (bool(media.url) and media.mime in ("", "image/*"))
 
 
 def data_url(media: Media) -> str:
-    """Give the file as an address that has the file in it."""
+    """Return the file as an address that has the file in it."""
     return f"data:{media.mime};base64,{media.data}"
 
 

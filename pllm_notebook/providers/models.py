@@ -45,17 +45,17 @@ _CLAUDE_ANEW = re.compile(r"claude-(opus|sonnet|haiku)-4-6")
 
 
 def provider_of(name: str) -> str | None:
-    """Tell which provider a bare model name belongs to, None when it does not show."""
+    """Return which provider a bare model name belongs to, None when it cannot be told."""
     return next((provider for pattern, provider in _BARE if pattern.match(name)), None)
 
 
 def responses_only(model: str) -> bool:
-    """Tell whether OpenAI serves *model* through Responses alone."""
+    """Return whether OpenAI serves *model* through Responses alone."""
     return _RESPONSES_ONLY.match(model) is not None
 
 
 def refuses_sampling(provider: str, model: str, body: Mapping[str, Any]) -> bool:
-    """Tell whether temperature and the like would be a 400 for this request."""
+    """Return whether temperature and the like would be a 400 for this request."""
     if provider == "anthropic":
         return _CLAUDE_FIXED.match(model) is not None
     if provider == "openai":
@@ -67,7 +67,7 @@ def refuses_sampling(provider: str, model: str, body: Mapping[str, Any]) -> bool
 
 
 def may_reason(provider: str | None, model: str, body: Mapping[str, Any]) -> bool:
-    """Tell whether answers may have tokens that nobody sees, unless it is known that they have none."""
+    """Return whether answers may have tokens that nobody sees, unless it is known that they have none."""
     if provider == "openai":
         return refuses_sampling(provider, model, body)
     if provider == "anthropic":
@@ -76,5 +76,5 @@ def may_reason(provider: str | None, model: str, body: Mapping[str, Any]) -> boo
 
 
 def refuses_prefill(model: str) -> bool:
-    """Tell whether one of Anthropic's models refuses a conversation that ends with the beginning of its answer."""
+    """Return whether one of Anthropic's models refuses a conversation that ends with the beginning of its answer."""
     return (_CLAUDE_ANEW.match(model) or _CLAUDE_FIXED.match(model)) is not None

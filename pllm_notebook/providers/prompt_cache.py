@@ -52,7 +52,7 @@ _SMALLEST = {
 
 
 def smallest_prefix_bytes(maker: str | None, model: str) -> int | None:
-    """Give the length from which a shared prefix is cached, at four bytes a token.
+    """Return the length from which a shared prefix is cached, at four bytes a token.
 
     Args:
         maker: As `Target.price_provider`.
@@ -82,7 +82,7 @@ class Askers:
         return f"Askers(prefixes={len(self._seen)})"
 
     def another(self, prefix: object, asker: int, *, note: bool = True) -> bool:
-        """Tell whether another one has asked with *prefix*, while it was kept, and note that *asker* does.
+        """Return whether another one has asked with *prefix*, while it was kept, and note that *asker* does.
 
         Args:
             prefix: What requests begin with.
@@ -114,7 +114,7 @@ askers = Askers()
 
 
 def kept_for_an_hour(fields: Any) -> bool:
-    """Tell whether a caller's own fields have a mark of Anthropic's in them that keeps a prefix for an hour.
+    """Return whether a caller's own fields have a mark of Anthropic's in them that keeps a prefix for an hour.
 
     Args:
         fields: As they go into the body; a mark may stand at any depth of it.

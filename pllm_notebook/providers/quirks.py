@@ -165,7 +165,7 @@ def _forces(sent: Mapping[str, Any]) -> bool:
 
 
 def _free(choice: Any) -> Any:
-    """Give *choice* with the choosing left to the model, in the format that it is in."""
+    """Return *choice* with the choosing left to the model, in the format that it is in."""
     if choice == "required" or choice.get("type") == "function":
         return "auto"
     return {"type": "auto"} | {name: said for name, said in choice.items() if name == "disable_parallel_tool_use"}
@@ -189,7 +189,7 @@ _known: dict[tuple[str, str, str], Quirks] = {}
 
 
 def quirks_of(provider: str, address: str, model: str) -> Quirks:
-    """Give the one `Quirks` of this model at this address."""
+    """Return the one `Quirks` of this model at this address."""
     return _known.setdefault((provider, address, model), Quirks())
 
 

@@ -131,7 +131,7 @@ def page_words(text: str) -> str:
 
 
 def beginning(raw: RawReply) -> str:
-    """Give the first 500 characters of a body, without keys: providers and proxies quote the one they were sent."""
+    """Return the first 500 characters of a body, without keys: providers and proxies quote the one they were sent."""
     # Cut only afterwards: half a key would not be known for one.
     return redacted(raw.body[:4000].decode("utf-8", "replace"))[:500]
 

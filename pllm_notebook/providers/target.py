@@ -195,7 +195,7 @@ class Target:
         return self.quirks.dress(intended, self.wire)
 
     def _is_kept(self, body: Mapping[str, Any]) -> bool:
-        """Tell whether a whole conversation is long enough for the provider's prompt cache."""
+        """Return whether a whole conversation is long enough for the provider's prompt cache."""
         smallest = smallest_prefix_bytes(self.price_provider, self.model)
         return smallest is not None and len(orjson.dumps(body)) >= smallest
 

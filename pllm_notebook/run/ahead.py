@@ -40,7 +40,7 @@ class Ahead:
         self._work: asyncio.Future[Words | Failure] | None = None
 
     def words(self, call: int) -> Words | Failure | None:
-        """Give a call's words; None where they are being made, and `ready` will be called.
+        """Return a call's words; None where they are being made, and `ready` will be called.
 
         Raises:
             Exception: Whatever making them raised.

@@ -64,7 +64,7 @@ class Arrival:
     turn_key: str = ""
 
     def followed(self, key: str, entry: Entry, said: Dialogue, told: tuple[bytes, ...], *, repair: bool) -> Arrival:
-        """Give what comes of the reply to a further turn, as one that was found.
+        """Return what comes of the reply to a further turn, as one that was found.
 
         Args:
             key: Of the further turn's call.
@@ -103,19 +103,19 @@ class Repair(ABC):
 
     @abstractmethod
     def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
-        """Give what makes the wire's bytes, and their number; or why it cannot be sent any more."""
+        """Return what makes the wire's bytes, and their number; or why it cannot be sent any more."""
 
     @abstractmethod
     def arrived(self, entry: Entry, rung: int) -> Arrival:
-        """Give what comes of its reply."""
+        """Return what comes of its reply."""
 
     @abstractmethod
     def found(self, entry: Entry) -> Arrival:
-        """Give what comes of its reply where another run has brought it."""
+        """Return what comes of its reply where another run has brought it."""
 
     @abstractmethod
     def failed(self, failure: Failure) -> Outcome:
-        """Give the outcome of a row whose further call failed: what was paid before it is kept."""
+        """Return the outcome of a row whose further call failed: what was paid before it is kept."""
 
 
 @dataclass(frozen=True)

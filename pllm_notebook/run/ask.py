@@ -156,13 +156,13 @@ class Ask:
         self._lock = threading.Lock()
 
     def dialogue(self, prompt: str | Dialogue) -> Dialogue:
-        """Give the conversation in which a row's prompt is the last word."""
+        """Return the conversation in which a row's prompt is the last word."""
         said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
         own = None if isinstance(prompt, str) else prompt.system
         return Dialogue((*self._history, *said), self.system if own is None else own)
 
     def whole(self, prompt: Prompt) -> Mapping[str, Any]:
-        """Give the intended body of a row's prompt."""
+        """Return the intended body of a row's prompt."""
         return prompt.fields if isinstance(prompt, Body) else self.intended(self.dialogue(prompt))
 
     def intended(self, dialogue: Dialogue) -> dict[str, Any]:
@@ -236,19 +236,19 @@ class Ask:
             self._lead.see(prompt)
 
     def key(self, words: Words) -> str:
-        """Give the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
+        """Return the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
         return self._key(words.fields) if isinstance(words, Body) else self._shared_keys.key(words)
 
     def plain_key(self, words: Words) -> str:
-        """Give the key of the row with this prompt in a call of its own."""
+        """Return the key of the row with this prompt in a call of its own."""
         return self._key(words.fields) if isinstance(words, Body) else self._keys.key(words)
 
     def key_of(self, dialogue: Dialogue) -> str:
-        """Give the key of a whole conversation (a further turn)."""
+        """Return the key of a whole conversation (a further turn)."""
         return self._key(self.intended(dialogue))
 
     def content(self, words: Words, limit: int | None = None) -> bytes:
-        """Give the wire's bytes for a row, in today's dress.
+        """Return the wire's bytes for a row, in today's dress.
 
         Args:
             words: The row's prompt.
@@ -262,7 +262,7 @@ class Ask:
         return parts.fill(text_json)
 
     def size(self, words: Words) -> int:
-        """Give the number of bytes that `content` would have, media counted by what they count for as tokens."""
+        """Return the number of bytes that `content` would have, media counted by what they count for as tokens."""
         if isinstance(words, Body):
             return len(self.content(words)) - (words.spare if isinstance(words, Shown) else 0)
         parts, text_json = self._fitting(words)
@@ -273,7 +273,7 @@ class Ask:
         return self.target.prefix_name(self._intended, self._lead.text) if self._marks else None
 
     def own_size(self, size: int) -> int | None:
-        """Give how many of a request's bytes are not what all of them share; None where nothing is known to be shared.
+        """Return how many of a request's bytes are its own; None where nothing is known to be shared.
 
         Args:
             size: Of the whole request.
@@ -284,7 +284,7 @@ class Ask:
         return max(0, size - len(plain.before) - len(plain.after))
 
     def _fitting(self, text_json: bytes, limit: int | None = None) -> tuple[Parts, bytes]:
-        """Give the body for a row, and what of its text goes into the hole."""
+        """Return the body for a row, and what of its text goes into the hole."""
         dress = self._dress(limit)
         if dress.led is not None and text_json.startswith(dress.lead_json):
             # A slice, since a string that begins with the lead is encoded beginning with the lead's bytes.
@@ -319,7 +319,7 @@ class Ask:
             return dressed
 
     def content_of(self, dialogue: Dialogue, limit: int | None = None) -> bytes:
-        """Give the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
+        """Return the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
         # One answer alone is that which is repaired, and a repair ends most conversations.
         answers = sum(turn.role == "assistant" for turn in dialogue.turns)
         return self._wired(self.intended(dialogue), limit, turns=answers > 1 or self._runs_tools)
@@ -329,7 +329,7 @@ class Ask:
         return self.options.run_tools and self.toolbox is not None
 
     def size_of(self, dialogue: Dialogue) -> int:
-        """Give the size of a whole conversation, as `size` does."""
+        """Return the size of a whole conversation, as `size` does."""
         return len(self.content_of(dialogue)) - spare_of(dialogue.turns)
 
     def _key(self, body: Mapping[str, Any]) -> str:
@@ -349,7 +349,7 @@ class Ask:
         return orjson.dumps(sent(dressed, limit))
 
     def rate(self, *, batch: bool = False) -> Rate | None:
-        """Give the model's price, None for unknown."""
+        """Return the model's price, None for unknown."""
         target = self.target
         if target.price_provider is None:
             return None

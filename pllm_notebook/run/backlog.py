@@ -153,7 +153,7 @@ class Backlog:
             self.ahead.forget()
 
     def drain(self, failure: Failure) -> Iterator[tuple[int, Outcome]]:
-        """Give up everything: each call with the outcome that *failure* makes of it."""
+        """Drop everything: yield each call with the outcome that *failure* makes of it."""
         calls, repairs = self._pending[self._head :], list(self._repairs)
         calls.extend(tag for tag in self._elsewhere if not isinstance(tag, Repair))
         repairs.extend(tag for tag in self._elsewhere if isinstance(tag, Repair))
@@ -166,7 +166,7 @@ class Backlog:
             yield repair.call, repair.failed(failure)
 
     def offer(self, *, planned: bool) -> Offer | None:
-        """Give what goes next, None for nothing now; it stays here until it is taken.
+        """Return what goes next, None for nothing now; it stays here until it is taken.
 
         Args:
             planned: Whether no more calls will come; until then only full packs go.
@@ -324,7 +324,7 @@ class Backlog:
 
 
 def several(words: Words) -> bool:
-    """Tell whether a caller's own body asks for several answers at once."""
+    """Return whether a caller's own body asks for several answers at once."""
     if not isinstance(words, Body):
         return False
     config = words.fields.get("generationConfig")

@@ -105,7 +105,7 @@ class Purse:
         return max(1, sum(count() for count in self._expected.values()))
 
     def expect(self, owner: object, count: Callable[[], int]) -> None:
-        """Have *count* say how many requests of *owner* are still to be answered."""
+        """Register *count*, which returns how many requests of *owner* are still to be answered."""
         self._expected[owner] = count
 
     def forget(self, owner: object) -> None:
@@ -113,7 +113,7 @@ class Purse:
         self._expected.pop(owner, None)
 
     def fits(self, usd: float) -> bool:
-        """Tell whether *usd* more can be reserved."""
+        """Return whether *usd* more can be reserved."""
         return self.ceiling_usd is None or self.spent_usd + self.reserved_usd + usd <= self.ceiling_usd
 
     def when_freed(self, look: Callable[[], None]) -> None:
@@ -121,7 +121,7 @@ class Purse:
         self._waiting.append(look)
 
     def freed(self) -> None:
-        """Tell those that wait."""
+        """Notify those that wait."""
         waiting, self._waiting = self._waiting, []
         for look in waiting:
             look()

@@ -118,14 +118,14 @@ class RunClaims:
         return Verdict(granted.difference(in_jobs), in_jobs, mark != self._begun)
 
     def release(self, keys: Iterable[str]) -> None:
-        """Give claims back at once; keys that are not held are left out."""
+        """Release claims at once; keys that are not held are left out."""
         mine = self._held.intersection(keys)
         if mine and self._claims is not None:
             self._held -= mine
             self._claims.release(self._kind, mine)
 
     def release_soon(self, keys: Iterable[str]) -> None:
-        """Give claims back together with others of this moment: their calls have ended."""
+        """Release claims together with others of this moment: their calls have ended."""
         if self._held:
             if not self._ended:
                 self._soon(self._release_ended)
@@ -133,7 +133,7 @@ class RunClaims:
             self._some_ended = True
 
     def end(self) -> None:
-        """Give everything back: the run has ended, and what it had not sent is free."""
+        """Release everything: the run has ended, and what it had not sent is free."""
         self.release(list(self._held))
 
     def _pace(self) -> None:

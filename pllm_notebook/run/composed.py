@@ -128,22 +128,22 @@ class ComposedCourse(Endable):
 
     @abstractmethod
     def ask_of(self, row: int) -> Ask:
-        """Give the question that a row was asked."""
+        """Return the question that a row was asked."""
 
     @abstractmethod
     def _tolerates(self, course: Conductor, error: PllmError) -> bool:
-        """Tell whether the others go on where a key or a model is refused."""
+        """Return whether the others go on where a key or a model is refused."""
 
     def _go_on(self) -> None:
         """Do what can be done now that a course has ended, and end if that was all."""
         self._finish_if_over()
 
     def _busy(self) -> bool:
-        """Tell whether something is at work besides the courses."""
+        """Return whether something is at work besides the courses."""
         return False
 
     def _more(self) -> bool:
-        """Tell whether further courses are to come."""
+        """Return whether further courses are to come."""
         return False
 
     def stop(self, state: State, error: Reason) -> None:

@@ -217,7 +217,7 @@ class Conductor(Endable):
         self.note = self._tender.held_by()
 
     def ask_of(self, row: int) -> Ask:
-        """Give the question that a row was asked: all have one."""
+        """Return the question that a row was asked: all have one."""
         return self.ask
 
     # Its life.
@@ -264,7 +264,7 @@ class Conductor(Endable):
             self._let_go_soon()
 
     def _let_go_soon(self) -> None:
-        """Have a run that is being stopped wait no longer for the caller's validators, which may never return."""
+        """Stop waiting for the caller's validators, which may never return, in a run that is being stopped."""
         # One that never began, as a judge's course that no row needed, waits for nothing and never ends.
         if self._begun and self.state == "running" and self._ending.stopping is not None:
             self._engine.loop.loop.call_later(LET_GO_S, self._let_go)

@@ -76,7 +76,7 @@ class Course(Protocol):
         """Whether everything that it asks is on its way: of a batch, with the provider."""
 
     def ask_of(self, row: int) -> Ask:
-        """Give the question that a row was asked."""
+        """Return the question that a row was asked."""
 
     def begin(self) -> None:
         """Start planning; calls leave as soon as the first chunk is planned."""
@@ -94,7 +94,7 @@ class Course(Protocol):
         """Send what failed once more (see `Run.retry`)."""
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Give the calls that `again` would take up."""
+        """Return the calls that `again` would take up."""
 
 
 class Sender(Protocol):
@@ -107,7 +107,7 @@ class Sender(Protocol):
     landed: int
 
     def expect(self, feed: Feed) -> None:
-        """Hear of a run that is being planned."""
+        """Register a run that is being planned."""
 
     def attach(self, feed: Feed) -> None:
         """Start taking a run's calls.
@@ -126,14 +126,14 @@ class Sender(Protocol):
         """Say what keeps calls back, "" for nothing."""
 
     def submitted(self, feed: Feed) -> bool:
-        """Tell whether everything that a run has handed over is on its way."""
+        """Return whether everything that a run has handed over is on its way."""
 
 
 class Listener(Protocol):
     """Who else hears of what happens to a course's calls, on the engine's loop."""
 
     def planned(self, ledger: Ledger, chunk: Chunk) -> None:
-        """Hear of rows that have been planned; their weights are counted already."""
+        """Note rows that have been planned; their weights are counted already."""
 
     def recorded(self, call: int, outcome: Outcome) -> None:
-        """Hear how a call ended."""
+        """Note how a call ended."""

@@ -118,13 +118,13 @@ class Courses:
         return course
 
     def line_up(self, begin: Callable[[], None]) -> None:
-        """Have *begin* called when its turn has come."""
+        """Call *begin* when its turn has come."""
         self._waiting.append(begin)
 
     def line_up_again(
         self, course: Conductor, kinds: set[FailureKind] | None, among: Container[int] | None = None
     ) -> None:
-        """Have *course* send once more in its turn (see `Conductor.again`); it is counted on as at first."""
+        """Queue *course* to send again (see `Conductor.again`); it is counted as at first."""
         self._refused.discard(course)
         self.line_up(partial(course.again, kinds, among))
 
@@ -159,7 +159,7 @@ class Courses:
                 course.look()
 
     def troubled(self) -> Iterator[tuple[Conductor, BaseException]]:
-        """Give those that an error has ended, and that are not done without yet."""
+        """Return those that an error has ended, and that are not done without yet."""
         for course in self:
             if course.state == "failed" and course.error is not None and course not in self._refused:
                 yield course, course.error

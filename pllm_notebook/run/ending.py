@@ -47,7 +47,7 @@ class Ending:
         return True
 
     def blame(self, error: BaseException) -> None:
-        """Give *error* as the reason where something stops it without one, as a person does."""
+        """Return *error* as the reason where something stops it without one, as a person does."""
         if self._reason is None:
             self._reason = error
 
@@ -96,7 +96,7 @@ class Owner(Protocol):
 
 
 def row_error(row: int, failure: Failure) -> Reason:
-    """Give the error of a run that ends at its first failed row."""
+    """Return the error of a run that ends at its first failed row."""
     message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
     return partial(RowError, message, position=row, kind=failure.kind)
 
@@ -130,7 +130,7 @@ class Endable(ABC):
         return self._ending.error
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Give the calls that `again` would take up: never ended, or failed in a way that can pass."""
+        """Return the calls that `again` would take up: never ended, or failed in a way that can pass."""
         return self.ledger.retryable(kinds)
 
     @abstractmethod

@@ -182,7 +182,7 @@ def estimate(
 
 
 def _fill(form: RequestForm, calls: int, size: int) -> float:
-    """Give how full *calls* whose bodies have *size* bytes together make a job."""
+    """Return how full *calls* whose bodies have *size* bytes together make a job."""
     around = len(form.line(custom_id("k" * KEY_CHARACTERS), b"")) + 1  # the end of the line
     return max(calls / form.limits.lines, (size + calls * around) / form.limits.bytes)
 

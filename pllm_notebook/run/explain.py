@@ -203,7 +203,7 @@ def decoded_body(raw: bytes) -> Any:
 
 
 def _without_files(value: Any) -> Any:
-    """Give a body with files cut short: nobody reads base64, and an image is a page of it for every thousand pixels."""
+    """Return a body with files cut short: base64 is unreadable, and an image is a page of it per thousand pixels."""
     if isinstance(value, Mapping):
         return {name: _without_files(inner) for name, inner in value.items()}
     if isinstance(value, list):

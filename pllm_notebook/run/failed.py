@@ -87,7 +87,7 @@ class KeptFailures:
         )
 
     def rejected(self, keys: Sequence[str]) -> dict[str, Failure]:
-        """Give the failures of calls that a provider has rejected before and that are not to be sent again unasked.
+        """Return the failures of calls that a provider has rejected before and that are not to be sent again unasked.
 
         With `cache="refresh"` there are none: everything is sent.
         """
@@ -108,7 +108,7 @@ def rejected_before(ask: Ask, store: Store | None, keys: Sequence[str]) -> dict[
 
 
 def _is_final(call: FailedCall) -> bool:
-    """Tell whether a rejection would be met again: it was about the row, and its status says that it stands."""
+    """Return whether a rejection would be met again: it was about the row, and its status says that it stands."""
     return call.about_row and call.failure.status in _FINAL_STATUS
 
 
@@ -122,7 +122,7 @@ def _as_then(call: FailedCall) -> Failure:
 
 
 def in_full(failure: Failure) -> str:
-    """Give a failure's message, with the rejected field where the provider's own words do not name it."""
+    """Return a failure's message, with the rejected field where the provider's own words do not name it."""
     message, field = failure.message, failure.field
     if failure.kind is not FailureKind.BAD_REQUEST or not field or field in message:
         return message
@@ -141,7 +141,7 @@ class Named(Protocol):
     """Rows that have names of their own, as a frame's index gives them."""
 
     def name_of(self, row: int) -> str:
-        """Give the name of a row."""
+        """Return the name of a row."""
 
 
 class RunStore:
@@ -171,7 +171,7 @@ class RunStore:
         self._store.put(key, entry, done)
 
     def queued(self, key: str) -> Entry | None:
-        """Give an entry that is not yet on disk."""
+        """Return an entry that is not yet on disk."""
         return self._store.queued(key)
 
     @property

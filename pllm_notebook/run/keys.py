@@ -63,7 +63,7 @@ class Parts:
         return cls(body) if _HOLE_JSON in orjson.dumps(body) else None
 
     def fill(self, text_json: bytes) -> bytes:
-        """Give the body with *text_json*, a JSON string, in the hole."""
+        """Return the body with *text_json*, a JSON string, in the hole."""
         return self.before + text_json + self.after
 
 
@@ -93,7 +93,7 @@ class KeyMaker:
         self._after = parts.after
 
     def key(self, text_json: bytes) -> str:
-        """Give the key of the row whose text is *text_json*, a JSON string."""
+        """Return the key of the row whose text is *text_json*, a JSON string."""
         digest = self._before.copy()
         digest.update(text_json)
         digest.update(self._after)
@@ -103,7 +103,7 @@ class KeyMaker:
 def key_of(
     provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0, pack: int | None = None
 ) -> str:
-    """Give the key of one whole body; equal to what `KeyMaker` gives for it."""
+    """Return the key of one whole body; equal to what `KeyMaker` gives for it."""
     return _written(hashlib.sha256(orjson.dumps(_envelope(provider, path, body, salt, sample, pack))).digest())
 
 

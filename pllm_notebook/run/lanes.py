@@ -13,7 +13,7 @@ __all__ = ["lane_of"]
 
 
 def lane_of(engine: Engine, target: Target, limits_kept: KeptLimits | None) -> Lane:
-    """Give the one lane for this account and model. Call it on the engine's loop.
+    """Return the one lane for this account and model. Call it on the engine's loop.
 
     Args:
         engine: The engine.

@@ -52,7 +52,7 @@ class KeptLimits:
         self._clock = clock
 
     def known(self, lane: tuple[str, str, str]) -> Known | None:
-        """Give what was learned of a lane and is not too old, None for nothing.
+        """Return what was learned of a lane and is not too old, None for nothing.
 
         Args:
             lane: Provider or server, account (a fingerprint) and model.

@@ -123,7 +123,7 @@ class ListCourse(ComposedCourse):
             self._parts.append(own)
 
     def ask_of(self, row: int) -> Ask:
-        """Give the question that a row was asked: its part's."""
+        """Return the question that a row was asked: its part's."""
         return self._asks[row]
 
     def begin(self) -> None:
@@ -225,7 +225,7 @@ class _Part:
         return len(self._rows) - self._at
 
     def give_up(self) -> Sequence[int]:
-        """Give the rows of the list that have not been planned; they are not counted on any more."""
+        """Return the rows of the list that have not been planned; they are not counted on any more."""
         self._given_up = list(self._rows[self._at :])
         return self._given_up
 
@@ -280,5 +280,5 @@ class PromptList(WholePrompts):
         self.total = len(prompts)
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
-        """Give the prompts of some rows."""
+        """Return the prompts of some rows."""
         return self._prompts[rows.start : rows.stop]

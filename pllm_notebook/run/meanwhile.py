@@ -112,7 +112,7 @@ class Meanwhile:
                 arrival.entry = entry
 
     def _others_landed(self) -> bool:
-        """Tell whether the store may have answers that it had not when this run was planned.
+        """Return whether the store may have answers that it had not when this run was planned.
 
         Nothing can have come where no reply has landed that this run was not aboard, none was on its way to the
         store, and nobody else has written.

@@ -110,7 +110,7 @@ class Ledger:
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
 
     def add(self, row: int, key: str) -> int:
-        """Give *row* the call with *key*, and give the call's index; its weight is the caller's to count."""
+        """Assign *row* the call with *key* and return the call's index; its weight is the caller's to count."""
         new = len(self.keys)
         call = self._index[hash(key) & (_SHARDS - 1)].setdefault(key, new)
         if call == new:
@@ -124,7 +124,7 @@ class Ledger:
         return call
 
     def append(self, row: int, key: str) -> int:
-        """Give *row* a call of its own, whoever else has one with *key*, and give the call's index."""
+        """Assign *row* a call of its own, even where another has one with *key*, and return the call's index."""
         call = len(self.keys)
         self.keys.append(key)
         self.first_row.append(row)
@@ -146,7 +146,7 @@ class Ledger:
         self.own_failures.clear()
 
     def twin(self) -> Ledger:
-        """Give a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
+        """Return a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
         twin._twins = []
@@ -154,7 +154,7 @@ class Ledger:
         return twin
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Give the calls that a retry would take up: never ended, or failed in one of *kinds*.
+        """Return the calls that a retry would take up: never ended, or failed in one of *kinds*.
 
         Args:
             kinds: None for those that can pass.
@@ -182,17 +182,17 @@ class Ledger:
         self.own_failures[row] = failure
 
     def outcome(self, row: int) -> Outcome | None:
-        """Give the outcome of a row's call, None while there is none."""
+        """Return the outcome of a row's call, None while there is none."""
         call = self.call_of_row[row]
         return self.outcomes[call] if call >= 0 else None
 
     def failure(self, row: int) -> Failure | None:
-        """Give a row's failure, None where it has none."""
+        """Return a row's failure, None where it has none."""
         outcome = self.outcome(row)
         return self.own_failures.get(row) if outcome is None else outcome.failure
 
     def status(self, row: int) -> str:
-        """Give a row's state in one word: ok, cached, failed, not_sent, skipped or pending."""
+        """Return a row's state in one word: ok, cached, failed, not_sent, skipped or pending."""
         call = self.call_of_row[row]
         if call == SKIPPED:
             return "skipped"

@@ -56,7 +56,7 @@ def pack_text(asked: Ask, source: str, items: Sequence[bytes]) -> bytes:
 
 
 def falls_apart(failure: Failure) -> bool:
-    """Tell whether a pack that ended so is asked again row by row: one row may have spoilt it for all."""
+    """Return whether a pack that ended so is asked again row by row: one row may have spoilt it for all."""
     return not (failure.kind.retried or failure.kind.fatal)
 
 
@@ -107,7 +107,7 @@ class Packing:
         return self.asked.size(pack.text) / BYTES_PER_TOKEN + each * len(pack.calls)
 
     def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> Alone:
-        """Give a row's own call."""
+        """Return a row's own call."""
         row = self._ledger.first_row[call]
         words = self._ask.words(self._planner.prompt(row))
         assert not isinstance(words, Failure)  # the plan has read it before

@@ -60,7 +60,7 @@ def split(text: str, finish: Finish, count: int) -> Split:
 
 
 def own_text(answer: str, *, structured: bool, wrapped: bool) -> bytes | None:
-    """Give what a call of the row's own would have answered; None where it cannot be.
+    """Return what a call of the row's own would have answered; None where it cannot be.
 
     Args:
         answer: JSON.
@@ -133,7 +133,7 @@ class _Reader:
         self._at = 0
 
     def whole(self) -> list[tuple[Any, str]] | None:
-        """Give (index, answer's JSON) of every entry; None where the text is not that, from end to end."""
+        """Return (index, answer's JSON) of every entry; None where the text is not that, from end to end."""
         try:
             entries = list(self._entries())
             self._skip()
@@ -142,7 +142,7 @@ class _Reader:
         return entries if self._at == len(self._text) else None
 
     def leading(self) -> list[tuple[Any, str]]:
-        """Give the entries that are whole, up to where the text stops being what was asked for."""
+        """Return the entries that are whole, up to where the text stops being what was asked for."""
         entries = []
         try:
             for entry in self._entries():

@@ -41,10 +41,10 @@ class Prompts(Protocol):
         """The template that all rows share, as written; "" where there is none."""
 
     def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
+        """Return the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Give what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
+        """Return what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
 
 
 class WholePrompts(ABC):
@@ -54,10 +54,10 @@ class WholePrompts(ABC):
 
     @abstractmethod
     def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Give the prompts of some rows (see `Prompts`)."""
+        """Return the prompts of some rows (see `Prompts`)."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Give what a pack holds of each row that can be sent."""
+        """Return what a pack holds of each row that can be sent."""
         return [orjson.dumps(prompt) for prompt in self.prompts(rows) if isinstance(prompt, str)]
 
 

@@ -26,7 +26,7 @@ _LEARNED_FROM = 64
 
 
 class Planning:
-    """Have one run planned. Used on the engine's loop, except what says otherwise.
+    """Plan one run. Used on the engine's loop, except where noted.
 
     Args:
         ask: The question.

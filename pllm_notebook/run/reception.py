@@ -140,7 +140,7 @@ class Reception:
                 self._packing.supersede(tag, entry)
 
     def _ask_again(self, key: str, tag: int | Repair, entry: Entry) -> None:
-        """Have a call sent again whose answer was cut off at a limit that a ceiling on cost had set."""
+        """Send a call again whose answer was cut off at a limit that a ceiling on cost had set."""
         call = tag if isinstance(tag, int) else tag.call
         before = tag.metas if isinstance(tag, Wider) else ()
         inner = tag.inner if isinstance(tag, Wider) else tag if isinstance(tag, Repair) else None
@@ -279,7 +279,7 @@ class Reception:
 
 
 def cut_by_us(reply: Reply, limit: int | None) -> bool:
-    """Tell whether an answer was cut off at *limit*, which a ceiling on cost had set; None for no such limit.
+    """Return whether an answer was cut off at *limit*, which a ceiling on cost had set; None for no such limit.
 
     A model that ends far below it has met a limit of its own, and would meet it again.
     """

@@ -101,7 +101,7 @@ class RowRecord:
         return np.where(ordered[at] == content, self._order[at], -1)
 
     def has_answer(self, column: str, rows: Numbers, hashes: Numbers) -> Numbers:
-        """Tell for each of *rows* (as `find` returned them) whether *column* had the value of this hash there.
+        """Return for each of *rows* (as `find` returned them) whether *column* had the value of this hash there.
 
         Returns:
             Shape (n,), bool; False for a row of -1.

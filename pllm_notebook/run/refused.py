@@ -51,7 +51,7 @@ Held = tuple[int | Repair | Pack, Failure]
 
 
 def about_the_row(failure: Failure) -> bool:
-    """Tell whether a rejection says itself that this one row is too long, so that no other need meet it."""
+    """Return whether a rejection says itself that this one row is too long, so that no other need meet it."""
     return failure.kind is FailureKind.BAD_REQUEST and (
         failure.status == 413 or _TOO_LONG.search(failure.message[:1000]) is not None
     )
@@ -136,7 +136,7 @@ class Refusals:
         return self._streak.answered
 
     def holds(self, failure: Failure) -> bool:
-        """Tell whether a call that failed so is to be held."""
+        """Return whether a call that failed so is to be held."""
         return failure.kind in _REFUSALS and not about_the_row(failure)
 
     def hold(self, tag: int | Repair | Pack, failure: Failure) -> None:

@@ -63,7 +63,7 @@ class RequestLines:
 
 
 def request_lines(asks: Sequence[Ask], rows: Rows, count: int) -> RequestLines:
-    """Give the first lines that a batch of some questions to the same rows would submit.
+    """Return the first lines that a batch of some questions to the same rows would submit.
 
     What the cache answers, what was rejected before and what waits in a job already has none. Needs no key, and
     sends nothing.
@@ -90,7 +90,7 @@ def request_lines(asks: Sequence[Ask], rows: Rows, count: int) -> RequestLines:
 
 
 def _lines_of(ask: Ask, rows: Rows, count: int) -> tuple[list[str], int]:
-    """Give one question's first lines, and the number of all."""
+    """Return one question's first lines, and the number of all."""
     target = ask.target
     if target.form is None:
         raise UsageError(f"mode='batch' cannot be used with {target.label}: {target.deskless} Nothing was sent.")

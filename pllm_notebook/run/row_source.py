@@ -30,16 +30,16 @@ class Rows(Protocol):
         """The template that all rows share, as written; "" where there is none. Only packs read it."""
 
     def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Give the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
+        """Return the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Give what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
+        """Return what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
 
     def assemble(self, run: Run) -> Any:
-        """Give the answers in the caller's own shape, with nothing where there is no answer yet."""
+        """Return the answers in the caller's own shape, with nothing where there is no answer yet."""
 
     def errors(self, run: Run) -> Any:
-        """Give the failures as a table."""
+        """Return the failures as a table."""
 
 
 @runtime_checkable

@@ -129,7 +129,7 @@ class Run:
         return self.course.spent.cost_usd
 
     def progress(self) -> Progress:
-        """Give the counts of this moment."""
+        """Return the counts of this moment."""
         course = self.course
         pace, spent = course.pace, course.spent
         return Progress(
@@ -159,7 +159,7 @@ class Run:
         )
 
     def done(self) -> bool:
-        """Tell whether the run has ended, however it did."""
+        """Return whether the run has ended, however it did."""
         return self._ended.is_set()
 
     def cancel(self) -> None:
@@ -207,7 +207,7 @@ class Run:
         return self._conclude() if self.done() else self.to_frame()
 
     def to_frame(self) -> Any:
-        """Give the answers as they are now; rows without one have NA."""
+        """Return the answers as they are now; rows without one have NA."""
         ended = self.done()
         with collector:
             frame = self.rows.assemble(self)
@@ -344,7 +344,7 @@ class Run:
     # Back on the caller's side.
 
     def _conclude(self) -> Any:
-        """Give the result of a run that has ended, or raise what ended it."""
+        """Return the result of a run that has ended, or raise what ended it."""
         course, total = self.course, self.rows.total
         if course.error is not None or course.state == "cancelled":
             self.note_rows()

@@ -339,7 +339,7 @@ def _by_itself(
 
 
 def _said(ask: Ask, prompt: Callable[[int], Prompt], arrival: Arrival) -> Dialogue | Failure:
-    """Give the conversation that a reply answers, or why it cannot be given any more."""
+    """Return the conversation that a reply answers, or why it cannot be given any more."""
     if arrival.said is not None:
         return arrival.said
     try:

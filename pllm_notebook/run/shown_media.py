@@ -27,7 +27,7 @@ class Shown(Body):
 
 
 def spare_of(turns: Iterable[Turn]) -> int:
-    """Give the bytes of media that no token stands for."""
+    """Return the bytes of media that no token stands for."""
     return sum(
         max(0, len(media.data) - (_IMAGE_BYTES if media.mime.startswith("image/") else _DOCUMENT_BYTES))
         for turn in turns

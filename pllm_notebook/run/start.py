@@ -116,7 +116,7 @@ class Means:
         self._waits = options.wait is True and not self._batch
 
     def limits(self, target: Target) -> KeptLimits | None:
-        """Give the place where what is learned of a target's limits is kept, None where there is none."""
+        """Return the place where what is learned of a target's limits is kept, None where there is none."""
         from pllm_notebook.store import DiskStore
 
         # Nobody but the SDK knows the account of a caller's own client, and simulated limits are only options.
@@ -125,7 +125,7 @@ class Means:
         return None if self._batch else KeptLimits(self._store.directory)
 
     def sender(self, target: Target) -> Callable[[], Sender] | None:
-        """Give what makes the lane of a target, on the loop; None for its live one."""
+        """Return what makes the lane of a target, on the loop; None for its live one."""
         return partial(self._office().lane, target, origin()) if self._batch else None
 
     @property
@@ -143,7 +143,7 @@ class Means:
 
 
 def office(running: Engine, store: Store) -> Office:
-    """Give this process's office for batch jobs.
+    """Return this process's office for batch jobs.
 
     Raises:
         UsageError: Where the cache is no directory on disk. Nothing was sent.

@@ -179,7 +179,7 @@ class Tender:
             self._owner.stop("failed", PllmError(redacted(told)))
 
     def complete(self) -> None:
-        """Tell the lane that the plan is whole: a last pack need not be full, and a batch has all its lines."""
+        """Notify the lane that the plan is complete: a last pack need not be full, and a batch has all its lines."""
         self._lane.poke()
 
     def detach(self) -> None:
@@ -231,7 +231,7 @@ class Tender:
 
     @watched
     def _next_job(self) -> Job | None:
-        """Give the lane the next call, or None when there is none to send now."""
+        """Return the next call for the lane, None when there is none to send now."""
         if self._ending.stopping is not None or (self._serial and self._books.open):
             return None
         if self._store_is_behind():
@@ -309,7 +309,7 @@ class Tender:
             self._owner.go_on()
 
     def _whole(self) -> bool:
-        """Tell whether no more calls will come until some have landed: all are out, or there is no money for more."""
+        """Return whether no more calls will come until some have landed: all are out, or there is no money for more."""
         return self._books.planned and not self._working() and (not self._backlog or self._short_of_money)
 
     def _cover(self, job: Job) -> bool:
@@ -353,7 +353,7 @@ class Tender:
     # What holds calls back.
 
     def _is_first_wave_out(self) -> bool:
-        """Tell whether as many calls are out as may meet a refusal that all share; a batch goes out whole."""
+        """Return whether as many calls are out as may meet a refusal that all share; a batch goes out whole."""
         return not self._refusals.answered and self._books.open >= FIRST_CALLS and not self._batch
 
     def _store_is_behind(self) -> bool:
@@ -362,7 +362,7 @@ class Tender:
         return self._store is not None and self._store.backlog_bytes > _MOST_BACKLOG_BYTES
 
     def _shared_prefix(self) -> Hashable | None:
-        """Tell what all calls of this run begin with, None where the provider's cache is of no use to it."""
+        """Return what all calls of this run begin with, None where the provider's cache is of no use to it."""
         prefix = None if self._serial or self._batch else (self._ask.packed or self._ask).prefix()
         return None if prefix is None else (*self._ask.target.lane, prefix)
 

@@ -26,7 +26,7 @@ _SHOWN = 500
 
 
 def result_key(arrival: Arrival, at: int, call: CalledTool) -> str:
-    """Give the key of a tool's result: of the tool, its arguments as written, and the call of the model that asked.
+    """Return the key of a tool's result: of the tool, its arguments as written, and the call of the model that asked.
 
     Args:
         arrival: The reply that calls it.
@@ -54,13 +54,13 @@ def run_tool(read: ReadCall) -> Entry:
 
 
 def timed_out(read: ReadCall, timeout_s: float) -> Entry:
-    """Give what the model is told of a call that did not return in time."""
+    """Return what the model is told of a call that did not return in time."""
     told = f"TimeoutError: the tool did not return within tool_timeout_s={timeout_s:g} s"
     return result_entry(read.call, told, failed=True, latency_s=timeout_s)
 
 
 def refused(read: ReadCall, ask: Ask) -> Entry:
-    """Give what the model is told of a call that is not run: its arguments do not fit, or those beside it.
+    """Return what the model is told of a call that is not run: its arguments do not fit, or those beside it.
 
     Told by place and type alone, and by the names of the tools: a library's wording must not move a key.
     """
@@ -93,7 +93,7 @@ def result_entry(call: CalledTool, content: str, *, failed: bool, latency_s: flo
 
 
 def result_of(read: ReadCall, entry: Entry) -> ToolCallOutput:
-    """Give a result as it goes back to the model."""
+    """Return a result as it goes back to the model."""
     failed = "tool" in entry.about and entry.about["tool"]["failed"]
     return ToolCallOutput(read.call.id, read.call.name, entry.text.decode("utf-8", "replace"), failed)
 

@@ -66,7 +66,7 @@ class Unsent:
         self.replies: list[Entry] = []
 
     def requests(self) -> Iterator[tuple[Ask, Words]]:
-        """Give each request, and the question that it is: that of whole packs, where rows share calls."""
+        """Return each request, and the question that it is: that of whole packs, where rows share calls."""
         ask = self._ask
         items: list[bytes] = []
         for row, words in self._calls():
@@ -91,7 +91,7 @@ class Unsent:
                 yield left.pop()
 
     def _new(self) -> Iterator[dict[str, tuple[int, Words]]]:
-        """Give the calls that no row before has, by key, in groups that are looked up together."""
+        """Return the calls that no row before has, by key, in groups that are looked up together."""
         seen: set[str] = set()
         for start in range(0, self._rows.total, _CHUNK):
             chunk = range(start, min(start + _CHUNK, self._rows.total))
@@ -116,7 +116,7 @@ class Unsent:
                 yield new
 
     def _left(self, new: Mapping[str, tuple[int, Words]]) -> list[tuple[int, Words]]:
-        """Give what of some calls would be sent, in order."""
+        """Return what of some calls would be sent, in order."""
         known = self._known(new)
         if len(self.replies) < _REPLIES:
             self.replies += list(known.values())[:_REPLIES]
@@ -141,7 +141,7 @@ class Unsent:
         return known
 
     def _rejected(self, new: Mapping[str, tuple[int, Words]], hits: Collection[str]) -> set[str]:
-        """Give the keys of those that were rejected, in a pack or alone."""
+        """Return the keys of those that were rejected, in a pack or alone."""
         left = {key: key for key in new if key not in hits}
         if self._ask.pack is not None:
             left |= {self._ask.plain_key(new[key][1]): key for key in list(left)}

@@ -134,7 +134,7 @@ def _unread(ask: Ask, stopped: Callable[[], bool], arrival: Arrival, error: Base
 
 
 def as_error(error: BaseException) -> Exception:
-    """Give *error* as one that a caller may be shown: SystemExit of the caller's code must not end its process."""
+    """Return *error* as one that a caller may be shown: SystemExit of the caller's code must not end its process."""
     if isinstance(error, Exception):
         return error
     told = PllmError(f"Code of yours that a run calls raised {type(error).__name__}: {error}")

@@ -40,7 +40,7 @@ class Warmup:
         return f"Warmup(prefix={self._prefix!r}, began={self._began}, over={self._over})"
 
     def holds(self, now: float, left: int) -> bool:
-        """Tell whether the run's next call should wait.
+        """Return whether the run's next call should wait.
 
         Args:
             now: Seconds on the loop's clock.

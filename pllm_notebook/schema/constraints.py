@@ -30,7 +30,7 @@ _KEYWORDS = (
 
 
 def has_constraints(raw: Mapping[str, Any]) -> bool:
-    """Tell whether a schema says more than its type."""
+    """Return whether a schema says more than its type."""
     return any(name in raw for name in _KEYWORDS)
 
 

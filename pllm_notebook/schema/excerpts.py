@@ -132,7 +132,7 @@ def without_reasoning(text: str) -> str:
 
 
 def _written(text: str) -> Iterator[str]:
-    """Give the parts of a text that could be one Python value: blocks of code, then between the outermost brackets."""
+    """Return the parts of a text that could be one Python value: blocks of code, then the outermost brackets."""
     fences = [fence.end() for fence in _FENCED.finditer(text)]
     for start in reversed(fences[-3:]):
         yield text[start:].partition("```")[0].strip()

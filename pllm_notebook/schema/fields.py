@@ -71,7 +71,7 @@ def bare(kind: Any) -> Any:
 
 
 def fields_of(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] | None:
-    """Give the fields in the order they are declared, None for a type that has none.
+    """Return the fields in the order they are declared, None for a type that has none.
 
     Args:
         kind: The type.
@@ -99,7 +99,7 @@ def fields_of(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] |
 
 
 def _declared(kind: Any) -> dict[str, tuple[Any, FieldInfo | None]] | None:
-    """Give the fields of a class by name: annotation, and what Pydantic knows of it."""
+    """Return the fields of a class by name: annotation, and what Pydantic knows of it."""
     origin = get_origin(kind) or kind
     if not isinstance(origin, type):
         return None

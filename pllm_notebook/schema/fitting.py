@@ -162,7 +162,7 @@ class _Fitter:
         return RefPlan(name, self._plans) if self._converts(self._raw_defs[name], set()) else None
 
     def _converts(self, raw: Any, seen: set[str]) -> bool:
-        """Tell whether anything inside *raw* is converted, so that what is not stays on the fast path."""
+        """Return whether anything inside *raw* is converted, so that what is not stays on the fast path."""
         if isinstance(raw, list):
             return any(self._converts(item, seen) for item in raw)
         if not isinstance(raw, Mapping):
@@ -295,7 +295,7 @@ class _Fitter:
         return _Part(self._finish({"type": "array", "items": entry}, renamed, part.note), MapPlan(part.plan))
 
     def _keys(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the schema of a dict's keys, which JSON writes as text whatever they are."""
+        """Return the schema of a dict's keys, which JSON writes as text whatever they are."""
         keys = {**(self._raw_defs[_name(raw)] if "$ref" in raw else raw)}
         if "const" in keys:
             keys["enum"] = [keys.pop("const")]

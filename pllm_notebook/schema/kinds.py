@@ -26,7 +26,7 @@ _CONSTRAINTS = {
 
 
 def kind_of(schema: Mapping[str, Any], name: str = "Arguments") -> Any:
-    """Give a type that takes what *schema* takes: objects become dicts, with unknown keys kept where it allows them.
+    """Return a type that takes what *schema* takes: objects become dicts, with unknown keys kept where it allows them.
 
     What a schema says beyond types, enums, bounds, lengths and required keys is not checked (`pattern`, `format`,
     `if`, …), and neither is what a recursive definition holds.

@@ -102,7 +102,7 @@ def find_cycle(schema: Mapping[str, Any], *, required_only: bool) -> str | None:
 
 
 def _references(raw: Any, path: str, *, optional: bool) -> Iterator[tuple[str, str, bool]]:
-    """Give the definitions that *raw* names: name, path, whether behind a property that may be left out."""
+    """Return the definitions that *raw* names: name, path, whether behind a property that may be left out."""
     if not isinstance(raw, Mapping):
         return
     if "$ref" in raw:
@@ -121,7 +121,7 @@ def _references(raw: Any, path: str, *, optional: bool) -> Iterator[tuple[str, s
 
 
 def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """Give *schema* and every schema inside it; what a `$ref` names is not inside."""
+    """Return *schema* and every schema inside it; what a `$ref` names is not inside."""
     if not isinstance(schema, Mapping):
         return
     yield schema

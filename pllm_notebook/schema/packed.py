@@ -13,7 +13,7 @@ __all__ = ["packed"]
 
 
 def packed(output: OutputType | None) -> OutputType:
-    """Give the type of a pack's reply: `{"answers": [{"index": …, "answer": …}, …]}`.
+    """Return the type of a pack's reply: `{"answers": [{"index": …, "answer": …}, …]}`.
 
     Args:
         output: One row's own type, None for plain text.

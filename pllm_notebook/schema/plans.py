@@ -22,7 +22,7 @@ class Plan(Protocol):
     """Turns one decoded value back."""
 
     def __call__(self, value: Any) -> Any:
-        """Give *value* in the type's own form."""
+        """Return *value* in the type's own form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class MapPlan:
     item: Plan | None
 
     def __call__(self, value: Any) -> Any:
-        """Give the dict, or *value* itself where it is not such a list."""
+        """Return the dict, or *value* itself where it is not such a list."""
         restored: dict[str, Any] = {}
         if isinstance(value, list):
             for entry in value:
@@ -85,7 +85,7 @@ class TuplePlan:
     items: tuple[Plan | None, ...]
 
     def __call__(self, value: Any) -> Any:
-        """Give the items in order, or *value* itself where it is not such an object."""
+        """Return the items in order, or *value* itself where it is not such an object."""
         if isinstance(value, dict):
             names = [f"item_{n}" for n in range(1, len(self.items) + 1)]
             present = [name for name in names if name in value]

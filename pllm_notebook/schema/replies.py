@@ -181,7 +181,7 @@ class FittedSchema:
         return to_json(self._plan(row), inf_nan_mode="constants")
 
     def _bare(self, content: bytes) -> bytes:
-        """Give the bare value in place of what wraps it, converted."""
+        """Return the bare value in place of what wraps it, converted."""
         if self._plan is None:
             return content
         return to_json(self._plan({"value": _decode(content)})["value"], inf_nan_mode="constants")
@@ -266,7 +266,7 @@ def _decode(content: bytes) -> Any:
 
 
 def _bad_rows(error: ValidationError) -> set[int]:
-    """Give the rows that errors lie in; empty where an error lies outside of all rows."""
+    """Return the rows that errors lie in; empty where an error lies outside of all rows."""
     bad = set()
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         row = _INDEX.get(str(detail["loc"][0])) if detail["loc"] else None

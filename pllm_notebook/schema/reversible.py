@@ -22,7 +22,7 @@ class Branch(NamedTuple):
 
 
 def is_reversible(branches: Sequence[Branch], defs: Mapping[str, Any], plans: Mapping[str, Plan | None]) -> bool:
-    """Tell whether every reply is turned back alike by all branches whose form it has.
+    """Return whether every reply is turned back alike by all branches whose form it has.
 
     Args:
         branches: Of one union, all fitted.

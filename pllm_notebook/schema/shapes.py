@@ -29,7 +29,7 @@ def resolve(shape: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, A
 
 
 def matches(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
-    """Tell whether *value* has the form of *shape*."""
+    """Return whether *value* has the form of *shape*."""
     shape = resolve(shape, defs)
     if "anyOf" in shape:
         return any(matches(value, branch, defs) for branch in shape["anyOf"])
@@ -51,7 +51,7 @@ def matches(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bo
 def exclude_each_other(
     left: Mapping[str, Any], right: Mapping[str, Any], defs: Mapping[str, Any], depth: int = 8
 ) -> bool:
-    """Tell whether no value can have both forms. False also where that would take too long to tell."""
+    """Return whether no value can have both forms. False also where that would take too long to tell."""
     if depth == 0:
         return False
     left, right = resolve(left, defs), resolve(right, defs)

@@ -76,7 +76,7 @@ def with_words(description: str, words: Sequence[str]) -> str:
 
 
 def looks_around(pattern: str) -> bool:
-    """Tell whether *pattern* looks ahead or behind, or refers back to a group."""
+    """Return whether *pattern* looks ahead or behind, or refers back to a group."""
     return re.search(r"\(\?(=|!|<=|<!)|\\[1-9]|\(\?P=", pattern) is not None
 
 

@@ -100,7 +100,7 @@ class SimAnswer:
 
     @classmethod
     def filtered(cls, **also: Any) -> SimAnswer:
-        """Have the provider's filter take the answer."""
+        """Let the provider's filter take the answer."""
         return cls("filtered", **also)
 
     @classmethod

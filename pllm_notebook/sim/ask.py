@@ -132,13 +132,13 @@ class Wire(Protocol):
         """Check a body as the provider does; *model* is from the path, "" for none. Raises `Rejected`."""
 
     def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
-        """Give the response's body; *number* is 24 hex digits that are this answer's own."""
+        """Return the response's body; *number* is 24 hex digits that are this answer's own."""
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Give an error's body."""
+        """Return an error's body."""
 
     def limit_headers(self, standing: Standing, refused: bool) -> Headers:
         """Say where the account stands with its limits, as the provider's headers do."""
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Give the header that names the request."""
+        """Return the header that names the request."""

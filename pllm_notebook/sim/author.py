@@ -22,7 +22,7 @@ _SCHEMA_WORDS = ("properties", "$defs", "$ref", "anyOf", "oneOf", "enum", "items
 
 
 def schema_of(ask: Ask) -> Mapping[str, Any] | None:
-    """Give the schema that the answer follows: the request's own, or the first one in its text."""
+    """Return the schema that the answer follows: the request's own, or the first one in its text."""
     if ask.schema is not None:
         return ask.schema
     for text in (ask.system, *(text for role, text in ask.messages if role == "user")):
@@ -59,7 +59,7 @@ def make(ask: Ask, schema: Mapping[str, Any] | None, schema_json: bytes, key: by
 
 
 def fence(text: str) -> str:
-    """Give *text* in prose, as a model does that nobody holds to a format."""
+    """Return *text* in prose, as a model does that nobody holds to a format."""
     return f"{MARK} answer, in the form you asked for:\n\n```json\n{text}\n```\nLet me know if you need more."
 
 

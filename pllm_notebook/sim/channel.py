@@ -16,7 +16,7 @@ PREFIX = 4
 
 
 def frame(message: dict[str, Any]) -> bytes:
-    """Give *message* as the bytes to send."""
+    """Return *message* as the bytes to send."""
     body = orjson.dumps(message)
     return len(body).to_bytes(PREFIX, "big") + body
 

@@ -28,20 +28,20 @@ class Draws:
         self._turn = 0
 
     def below(self, n: int) -> int:
-        """Give a whole number from 0 to n - 1."""
+        """Return a whole number from 0 to n - 1."""
         size = 4 if n <= 1 << 24 else 8 + n.bit_length() // 8
         return int.from_bytes(self._take(size), "big") % n
 
     def unit(self) -> float:
-        """Give a number from 0 to 1, 1 excluded."""
+        """Return a number from 0 to 1, 1 excluded."""
         return (int.from_bytes(self._take(8), "big") >> 11) / (1 << 53)
 
     def pick(self, items: list[T] | tuple[T, ...]) -> T:
-        """Give one of *items*."""
+        """Return one of *items*."""
         return items[self.below(len(items))]
 
     def hex(self, digits: int) -> str:
-        """Give hex digits."""
+        """Return hex digits."""
         return self._take((digits + 1) // 2).hex()[:digits]
 
     def _take(self, size: int) -> bytes:
@@ -57,7 +57,7 @@ class Draws:
 
 
 def digest(seed: int, *parts: bytes) -> bytes:
-    """Give 16 bytes that the seed and the parts determine, and the borders between the parts too."""
+    """Return 16 bytes that the seed and the parts determine, and the borders between the parts too."""
     total = blake2b(digest_size=16, key=seed.to_bytes(16, "big", signed=True) if seed else b"")
     for part in parts:
         total.update(len(part).to_bytes(4, "big"))
@@ -66,10 +66,10 @@ def digest(seed: int, *parts: bytes) -> bytes:
 
 
 def share(key: bytes, purpose: bytes) -> float:
-    """Give the number from 0 to 1 (1 excluded) that *key* has for *purpose*."""
+    """Return the number from 0 to 1 (1 excluded) that *key* has for *purpose*."""
     return (int.from_bytes(blake2b(key + purpose, digest_size=8).digest(), "big") >> 11) / (1 << 53)
 
 
 def normal(u: float) -> float:
-    """Give the standard normal quantile of *u*."""
+    """Return the standard normal quantile of *u*."""
     return _NORMAL.inv_cdf(min(max(u, 1e-9), 1 - 1e-9))

@@ -31,7 +31,7 @@ class Faults:
         self._by_prompt = options.faults_by == "prompt"
 
     def draw(self, key: bytes, tried: int) -> str:
-        """Give the fault of a prompt's try, "" for none.
+        """Return the fault of a prompt's try, "" for none.
 
         A function of seed (in *key*), prompt and try alone: the order in which requests arrive, and how
         many are in flight, change nothing.

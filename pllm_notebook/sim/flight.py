@@ -79,7 +79,7 @@ class Flight:
         self.office.reset(self.ledger)
 
     async def stats(self) -> dict[str, Any]:
-        """Give the counts, of batch jobs as of now."""
+        """Return the counts, of batch jobs as of now."""
         await self.office.look_at_all()
         return self.ledger.stats()
 
@@ -237,7 +237,7 @@ class Flight:
             await asyncio.sleep(seconds)
 
     async def script(self, question: Question, index: int, batch: bool = False) -> dict[str, Any] | None:
-        """Have the program's `answers` function answer; None where it leaves that to the simulator."""
+        """Call the program's `answers` function; None where it leaves the answer to the simulator."""
         reply = await self._ask_program(questions.as_message(question, index, batch))
         if "error" in reply:
             # A status that is neither tried again nor remembered: the function is the caller's to mend.

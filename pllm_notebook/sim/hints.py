@@ -57,7 +57,7 @@ _OF["number"] = _OF["integer"]
 
 
 def with_hints(schema: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Give *schema*, of the type *kind*, with what its description asks for; its own keywords win."""
+    """Return *schema*, of the type *kind*, with what its description asks for; its own keywords win."""
     description = schema.get("description")
     if not isinstance(description, str) or kind not in _OF:
         return schema

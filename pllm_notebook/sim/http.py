@@ -42,7 +42,7 @@ class Sent(web.StreamResponse):
 def assemble(
     status: int, body: bytes, headers: Iterable[tuple[str, str]] = (), content_type: str = "application/json"
 ) -> bytes:
-    """Give a whole response."""
+    """Return a whole response."""
     more = "".join([f"{name}: {value}\r\n" for name, value in headers])
     head = (
         f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\ncontent-type: {content_type}\r\n"

@@ -103,7 +103,7 @@ class Ledger:
         self._kept = deque(self._kept, maxlen=most)
 
     def stats(self) -> dict[str, Any]:
-        """Give the counts."""
+        """Return the counts."""
         names = (
             "requests answered rejected refused_429 refused_503 in_flight peak_in_flight distinct repeated "
             "batch_requests batch_jobs batch_lines input_tokens output_tokens"
@@ -112,7 +112,7 @@ class Ledger:
         return {**counts, "faults": dict(self.faults), "charged": self._charged}
 
     def last(self, limit: int) -> list[dict[str, Any]]:
-        """Give the last requests, oldest first, with keys redacted."""
+        """Return the last requests, oldest first, with keys redacted."""
         chosen = list(self._kept)[-limit:] if limit > 0 else []
         return [
             {

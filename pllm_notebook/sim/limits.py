@@ -44,7 +44,7 @@ class Bucket:
         self.at_s = now_s
 
     def wait_s(self, amount: float) -> float:
-        """Give the seconds until *amount* could be taken. More than it holds needs a full bucket, not forever."""
+        """Return the seconds until *amount* could be taken. More than it holds needs a full bucket, not forever."""
         short = min(amount, self.capacity) - self.level
         # A hair of tolerance: a client that waits exactly as long as it was told must get through.
         return short / self.per_s if short > 1e-6 else 0.0

@@ -181,7 +181,7 @@ class SimOptions:
                 _check_number(name, value)
 
     def changed(self, values: Mapping[str, Any]) -> SimOptions:
-        """Give these options with *values* in place of some.
+        """Return these options with *values* in place of some.
 
         Raises:
             UnknownOptionError: For a name that is no option.
@@ -193,7 +193,7 @@ class SimOptions:
         return replace(self, **values)
 
     def as_json(self) -> dict[str, Any]:
-        """Give them as JSON can carry them; `options_from` reads it."""
+        """Return them as JSON can carry them; `options_from` reads it."""
         return asdict(self)
 
 

@@ -13,7 +13,7 @@ __all__ = ["items_of", "numbered", "sized"]
 
 
 def items_of(prompt: str) -> list[dict[str, Any]] | None:
-    """Give the items of a packed prompt, each with its `index` and `item`; None for any other prompt.
+    """Return the items of a packed prompt, each with its `index` and `item`; None for any other prompt.
 
     For `answers` functions as well: a row's own data is in `item`.
     """
@@ -29,7 +29,7 @@ def items_of(prompt: str) -> list[dict[str, Any]] | None:
 
 
 def sized(schema: Mapping[str, Any], count: int) -> dict[str, Any] | None:
-    """Give *schema* with its list of answers held to *count*; None where it is not that of a pack's reply."""
+    """Return *schema* with its list of answers held to *count*; None where it is not that of a pack's reply."""
     properties = schema.get("properties")
     if not isinstance(properties, Mapping) or list(properties) != ["answers"]:
         return None
@@ -38,7 +38,7 @@ def sized(schema: Mapping[str, Any], count: int) -> dict[str, Any] | None:
 
 
 def numbered(value: Any, items: list[dict[str, Any]]) -> Any:
-    """Give a made-up reply in which each entry names its item, as a model would."""
+    """Return a made-up reply in which each entry names its item, as a model would."""
     for entry, item in zip(value["answers"], items, strict=False):
         entry["index"] = item["index"]
     return value

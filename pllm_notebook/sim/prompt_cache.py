@@ -98,7 +98,7 @@ def _marked_prefixes(ask: Ask) -> Iterator[tuple[bytes, int]]:
 
 
 def _blocks(body: Any) -> Iterator[tuple[str, bool]]:
-    """Give each block's text and whether it is marked, in the order in which they are cached."""
+    """Return each block's text and whether it is marked, in the order in which they are cached."""
     for tool in body.get("tools") or ():
         yield orjson.dumps({**tool, "cache_control": None}).decode(), "cache_control" in tool
     for content in (body.get("system"), *(turn.get("content") for turn in body["messages"])):
@@ -108,5 +108,5 @@ def _blocks(body: Any) -> Iterator[tuple[str, bool]]:
 
 
 def _told(block: Any) -> str:
-    """Tell a block without text (a file, a tool's call or result) from others, whatever its size."""
+    """Identify a block without text (a file, a tool's call or result), whatever its size."""
     return hashlib.sha256(orjson.dumps({**block, "cache_control": None})).hexdigest()

@@ -34,7 +34,7 @@ class Question:
     input_tokens: int
 
     def fitting(self, fault: str) -> str:
-        """Give *fault*, or "" where it could not show: a wrong schema where none is asked for."""
+        """Return *fault*, or "" where it could not show: a wrong schema where none is asked for."""
         plain = (self.schema is None and not self.ask.json_mode) or self.ask.forced
         return "" if fault in JSON_FAULTS and plain else fault
 
@@ -70,7 +70,7 @@ def question_of(ask: Ask, seed: int) -> Question:
 
 
 def as_message(question: Question, index: int, batch: bool) -> dict[str, Any]:
-    """Give what the program's `answers` function is told: the fields of `SimRequest`."""
+    """Return what the program's `answers` function is told: the fields of `SimRequest`."""
     ask = question.ask
     return {
         "provider": ask.provider,

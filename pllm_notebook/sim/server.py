@@ -39,7 +39,7 @@ class Control:
         self._writer.write(frame(message))
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Have the program's `answers` function answer *request*; other requests go on meanwhile."""
+        """Call the program's `answers` function with *request*; other requests continue meanwhile."""
         self._count += 1
         number = self._count
         answer = self._asked[number] = asyncio.get_running_loop().create_future()

@@ -18,7 +18,7 @@ def signature(number: str) -> str:
 
 
 def answer_of(call: str, mark: str) -> str:
-    """Give the number of the answer in which a call was made, "" for a call of somebody else's.
+    """Return the number of the answer in which a call was made, "" for a call of somebody else's.
 
     Args:
         call: Its id.

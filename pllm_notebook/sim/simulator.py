@@ -84,7 +84,7 @@ class Simulator:
         return self._running().pid
 
     def base_url(self, provider: str) -> str:
-        """Give what the SDK of "openai", "anthropic" or "google" takes as its base address.
+        """Return what the SDK of "openai", "anthropic" or "google" takes as its base address.
 
         "compatible" is an OpenAI-compatible server, with the rungs of structured output that the options say.
         """
@@ -148,7 +148,7 @@ class Simulator:
             return SimStats(**counted, charged=charged, answer_errors=tuple(self._answer_errors), starts=self._starts)
 
     def requests(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """Give the last requests, oldest first: provider, path, headers (keys redacted) and body.
+        """Return the last requests, oldest first: provider, path, headers (keys redacted) and body.
 
         No more than the option `keep_requests` are kept.
         """
@@ -207,7 +207,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def shared(options: Mapping[str, Any]) -> Simulator:
-    """Give this process's one simulator of the `sim:` models, started, with *options* in force.
+    """Return this process's one simulator of the `sim:` models, started, with *options* in force.
 
     Args:
         options: As for `Simulator`; what is not named has its default. The running server changes in

@@ -33,7 +33,7 @@ class Slots:
             raise
 
     def leave(self) -> None:
-        """Give the slot back."""
+        """Return the slot back."""
         self.busy -= 1
         self.admit()
 

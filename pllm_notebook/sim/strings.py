@@ -25,7 +25,7 @@ _PRINTABLE = [chr(code) for code in range(32, 127)]
 
 
 def free_text(draws: Draws, least: int, most: int | None) -> str:
-    """Give text of *least* to *most* characters that begins with the mark, or with as much of it as fits."""
+    """Return text of *least* to *most* characters that begins with the mark, or with as much of it as fits."""
     text = f"{MARK} {_word(draws)} {_word(draws)} {draws.hex(4)}"
     while len(text) < least:
         text += f" {_word(draws)}"
@@ -38,7 +38,7 @@ def free_text(draws: Draws, least: int, most: int | None) -> str:
 
 
 def prose(draws: Draws) -> str:
-    """Give an answer in text."""
+    """Return an answer in text."""
     words = [_word(draws) for _ in range(8 + draws.below(24))]
     return f"{MARK} answer {draws.hex(6)}: {' '.join(words)}."
 
@@ -101,7 +101,7 @@ _TRIES = 20
 
 
 def matching(pattern: str, draws: Draws, least: int, most: int | None) -> str | None:
-    """Give a string in which *pattern* is found, of *least* to *most* characters; None if none was found.
+    """Return a string in which *pattern* is found, of *least* to *most* characters; None if none was found.
 
     Best effort: literals, classes, groups, alternatives and repeats are sampled, anchors are taken as met and
     lookarounds ignored; what comes out is checked, and drawn anew up to 20 times.

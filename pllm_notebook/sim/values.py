@@ -20,7 +20,7 @@ _DEEPEST = 24  # A schema that never ends gets null here.
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Maker:
-    """Give a function that makes values of *schema*.
+    """Return a function that makes values of *schema*.
 
     All of what Pydantic writes is followed: references (also recursive ones), anyOf, oneOf, allOf (merged),
     enum, const, formats, bounds, prefixItems, maps, and Google's `nullable` and upper-case types. Patterns are
@@ -32,7 +32,7 @@ def compile_schema(schema: Mapping[str, Any]) -> Maker:
 
 
 def violate(value: Any) -> Any:
-    """Give *value* with every part of its first level of the wrong type."""
+    """Return *value* with every part of its first level of the wrong type."""
     if isinstance(value, dict) and value:
         return {name: MARK if isinstance(part, (list, dict)) else [MARK, {}] for name, part in value.items()}
     return MARK if isinstance(value, (list, dict)) else [MARK, {}]

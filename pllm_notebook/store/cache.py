@@ -162,7 +162,7 @@ class DiskStore:
         self._writer.put(key, entry, done)
 
     def queued(self, key: str) -> Entry | None:
-        """Give an entry that was put and is not yet on disk, None for none."""
+        """Return an entry that was put and is not yet on disk, None for none."""
         return self._writer.queued(key)
 
     def flush(self) -> None:
@@ -244,7 +244,7 @@ class DiskStore:
         return removed
 
     def check(self) -> tuple[int, int, str]:
-        """Give the number of whole rows, of rows that cannot be used, and what SQLite says is wrong."""
+        """Return the number of whole rows, of rows that cannot be used, and what SQLite says is wrong."""
         findings = Findings()
         database = self._current.get()
         whole, strange, fault = 0, 0, ""
@@ -262,7 +262,7 @@ class DiskStore:
         return self._current.get().size() + self._failures.bytes_on_disk
 
     def vacuum(self) -> None:
-        """Give the space of deleted entries back to the disk, where nobody else is writing."""
+        """Return the space of deleted entries back to the disk, where nobody else is writing."""
         try:
             with self.change_lock:
                 self._current.get().vacuum()
@@ -270,7 +270,7 @@ class DiskStore:
             _log.info("The space of deleted entries is kept for new ones: %s", error)
 
     def iterate(self) -> Iterator[tuple[str, Entry]]:
-        """Give every key with its entry, in insertion order, as they were at the first step.
+        """Return every key with its entry, in insertion order, as they were at the first step.
 
         Entries of the directory that is only read come last, save those that are in both.
 
@@ -317,6 +317,6 @@ class DiskStore:
             )
 
     def begin_anew(self) -> None:
-        """Give up every lock, thread and connection of the parent's: called in a child after a fork."""
+        """Drop every lock, thread and connection of the parent's: called in a child after a fork."""
         self._current.begin_anew()
         self._writer.forget()

@@ -67,7 +67,7 @@ class _Pages:
         return bytes(self._file.read(_PAGE))
 
     def leaves(self) -> Iterator[tuple[int, int]]:
-        """Give the first row's number and the page's, of each page of rows that is in use."""
+        """Return the first row's number and the page's, of each page of rows that is in use."""
         free = self._free()
         for number in range(2, self._count + 1):
             page = self[number]
@@ -79,7 +79,7 @@ class _Pages:
                     yield 0, number
 
     def _free(self) -> set[int]:
-        """Give the pages that the file has given back: what stands in them was deleted."""
+        """Return the pages that the file has given back: what stands in them was deleted."""
         free: set[int] = set()
         trunk = int.from_bytes(self[1][32:36], "big") if self._count else 0
         while 1 < trunk <= self._count and trunk not in free:

@@ -45,7 +45,7 @@ class ClaimStore(Protocol):
         """Claim *keys*, those that are free; each granted one is to be released once."""
 
     def release(self, kind: Kind, keys: Iterable[str]) -> None:
-        """Give claims back."""
+        """Release claims."""
 
     def mark(self, kind: Kind) -> Mark:
         """Return a mark of this moment, to be compared with those of `take`."""

@@ -104,7 +104,7 @@ class Claims:
             return claimed
 
     def release(self, kind: Kind, keys: Iterable[str]) -> None:
-        """Give claims back: what they were for is in the store, has failed, or will not be sent."""
+        """Release claims: what they were for is in the store, has failed, or will not be sent."""
         with self.change_lock:
             held, gone = self._held[kind], []
             for key in keys:
@@ -128,7 +128,7 @@ class Claims:
             self._tried(self._renew)
 
     def close(self) -> None:
-        """Give everything back and close the file. May be called again; a later claim opens it once more."""
+        """Release everything and close the file. May be called again; a later claim opens it once more."""
         self._closing.set()
         with self.change_lock:
             if self._connection is None:
@@ -144,7 +144,7 @@ class Claims:
             self._connection = None
 
     def begin_anew(self) -> None:
-        """Give up the parent's lock, thread and connection: called in a child after a fork. The claims stay its."""
+        """Drop the parent's lock, thread and connection: called in a child after a fork. The claims remain its."""
         self._start()
 
     # Within the lock.

@@ -132,7 +132,7 @@ class CurrentDatabase:
         )
 
     def get(self) -> Database:
-        """Give the database that has the name now, opening it where it was deleted or exchanged meanwhile."""
+        """Return the database that has the name now, opening it where it was deleted or exchanged meanwhile."""
         database = self.database
         if database.is_current() and not self._forked:
             return database
@@ -191,7 +191,7 @@ class CurrentDatabase:
             self.database.close()
 
     def begin_anew(self) -> None:
-        """Give up every lock and connection of the parent's: called in a child after a fork."""
+        """Drop every lock and connection of the parent's: called in a child after a fork."""
         self.change_lock = threading.Lock()
         self._swap_lock = threading.RLock()
         self._forked = True

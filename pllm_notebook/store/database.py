@@ -108,7 +108,7 @@ def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connec
 
 
 def iterate(path: str, finding: Finding) -> Iterator[tuple[str, Entry]]:
-    """Give every key with its entry, in insertion order, as they were at the first step.
+    """Return every key with its entry, in insertion order, as they were at the first step.
 
     One read transaction of a connection of its own: what is written meanwhile is not seen.
     """
@@ -218,7 +218,7 @@ class Database:
         return changed, row[0] if row else 0
 
     def iterate(self, finding: Finding) -> Iterator[tuple[str, Entry]]:
-        """Give every key with its entry, in insertion order, as they were at the first step."""
+        """Return every key with its entry, in insertion order, as they were at the first step."""
         return iterate(self.path, finding)
 
     def checkpoint(self) -> bool:
@@ -237,7 +237,7 @@ class Database:
         return int(self.execute("SELECT count(*) FROM Cache WHERE raw IS NOT 1").fetchone()[0])
 
     def fault(self) -> str:
-        """Give SQLite's own finding on the file's structure, "" for none."""
+        """Return SQLite's own finding on the file's structure, "" for none."""
         found = [str(row[0]) for row in self.execute("PRAGMA integrity_check(3)")]
         return "" if found == ["ok"] else "; ".join(found)
 
@@ -247,7 +247,7 @@ class Database:
         return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
 
     def vacuum(self) -> None:
-        """Give the space of deleted rows back to the disk."""
+        """Return the space of deleted rows back to the disk."""
         self.execute("VACUUM")
         self.checkpoint()
 
@@ -292,7 +292,7 @@ class ReadOnlyDatabase:
         return read_many(self._connection().execute, keys, finding)
 
     def iterate(self, finding: Finding) -> Iterator[tuple[str, Entry]]:
-        """Give every key with its entry, in insertion order."""
+        """Return every key with its entry, in insertion order."""
         with closing(connect_read_only(self.path, without_wal=self._without_wal)) as connection:
             yield from _rows(connection, finding)
 

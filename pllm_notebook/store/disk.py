@@ -74,7 +74,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no
     """Text keys and byte values, both inside their row. Anything else is refused, unread."""
 
     def put(self, key: object) -> tuple[str, bool]:
-        """Give the row's key. Refuses all but text."""
+        """Return the row's key. Refuses all but text."""
         if type(key) is not str:
             raise TypeError(f"A key is text, not {type(key).__name__}.")
         return key, True
@@ -86,7 +86,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no
         return key
 
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, memoryview]:
-        """Give the row's fields. The value is always in the row, whatever its size."""
+        """Return the row's fields. The value is always in the row, whatever its size."""
         if read or type(value) is not bytes:
             raise TypeError(f"A value is bytes, not {type(value).__name__}.")
         return 0, MODE_RAW, None, sqlite3.Binary(value)

@@ -62,7 +62,7 @@ class NewerEntry(UnsafeEntryError):
 
 
 def pack(entry: Entry) -> bytes:
-    """Give the bytes of *entry*, the payload compressed where that makes it shorter.
+    """Return the bytes of *entry*, the payload compressed where that makes it shorter.
 
     Raises:
         UnsafeEntryError: If a number does not fit in 32 bits. Nothing else is refused.

@@ -53,7 +53,7 @@ class FailureFile:
         self._told_of_trouble = False
 
     def state(self) -> tuple[int, ...] | None:
-        """Give what changes with the file, None where there is nothing in it."""
+        """Return what changes with the file, None where there is nothing in it."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -67,7 +67,7 @@ class FailureFile:
             self._tried("written", lambda: self._commit(rows, gone), None)
 
     def read(self, where: str, values: Sequence[object]) -> list[FailedCall]:
-        """Give failures that meet a condition, newest first, less those that this package did not write."""
+        """Return failures that meet a condition, newest first, less those that this package did not write."""
         query = f"SELECT {COLUMNS} FROM failures WHERE {where} ORDER BY rowid DESC"
 
         def select() -> list[FailedCall]:
@@ -77,7 +77,7 @@ class FailureFile:
         return [] if self.state() is None else self._tried("read", select, [])
 
     def kinds(self) -> frozenset[str]:
-        """Give the kinds of failure that are in it."""
+        """Return the kinds of failure that are in it."""
 
         def select() -> frozenset[str]:
             with self._transaction("BEGIN") as connection:

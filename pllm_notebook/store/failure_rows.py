@@ -39,7 +39,7 @@ class DamagedFailure(sqlite3.DatabaseError):
 
 
 def bounded(call: FailedCall) -> FailedCall:
-    """Give *call* with its texts redacted, and then cut: a key that was cut in two would not be known any more."""
+    """Return *call* with its texts redacted, and then cut: a key that was cut in two would not be known any more."""
     failure = call.failure
     return replace(
         call,
@@ -59,7 +59,7 @@ def bounded(call: FailedCall) -> FailedCall:
 
 
 def fields_of(call: FailedCall) -> Fields:
-    """Give the row of *call*, `bounded`, in the order of `COLUMNS`."""
+    """Return the row of *call*, `bounded`, in the order of `COLUMNS`."""
     call = bounded(call)
     failure = call.failure
     told = {

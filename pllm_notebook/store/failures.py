@@ -174,12 +174,12 @@ class FailureLog:
             self._writing = False
 
     def _holds_some(self) -> bool:
-        """Tell whether there may be failures in the file, by its state alone."""
+        """Return whether there may be failures in the file, by its state alone."""
         state, (then, kinds) = self._file.state(), self._known
         return state is not None and (state != then or bool(kinds))
 
     def _kinds(self) -> frozenset[str]:
-        """Give the kinds of failure that are in the file, from memory where it has not changed. With the lock held."""
+        """Return the kinds of failure in the file, from memory where it has not changed. With the lock held."""
         state = self._file.state()
         if self._known[0] != state:
             self._known = (state, self._file.kinds())

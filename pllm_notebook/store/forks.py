@@ -32,7 +32,7 @@ _held: list[threading.Lock] = []
 
 
 def watch(one: Forkable) -> None:
-    """Have *one* take part in every fork from now on, for as long as it lives."""
+    """Register *one* to take part in every fork from now on, for as long as it lives."""
     _watched.add(one)
 
 

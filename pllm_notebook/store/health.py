@@ -130,7 +130,7 @@ def _fresh(directory: str, busy_timeout_s: float, fault: str) -> Database:
 
 
 def _settle_marker(database: Database) -> Marker:
-    """Have the marker row and the file beside the database say the same."""
+    """Make the marker row and the file beside the database agree."""
     marker = read_marker(database.connection)
     if marker is None:
         marker = Marker(uuid.uuid4().hex, 0)

@@ -41,7 +41,7 @@ class MemoryStore:
         done(error)
 
     def queued(self, key: str) -> Entry | None:
-        """Give None: nothing waits."""
+        """Return None: nothing waits."""
         return None
 
     @property
@@ -64,7 +64,7 @@ class MemoryStore:
                 del self.failed[key]
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Give those of *keys* that a provider rejected."""
+        """Return those of *keys* that a provider rejected."""
         found = {key: self.failed[key] for key in keys if key in self.failed}
         return {key: call for key, call in found.items() if call.failure.kind in REJECTED_KINDS}
 
@@ -74,7 +74,7 @@ class MemoryStore:
             return sum(self.entries.pop(key, None) is not None for key in keys)
 
     def iterate(self) -> Iterator[tuple[str, Entry]]:
-        """Give every key with its entry, as they are now."""
+        """Return every key with its entry, as they are now."""
         with self._lock:
             return iter(list(self.entries.items()))
 

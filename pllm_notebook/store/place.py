@@ -51,7 +51,7 @@ class Place:
 
 
 def chosen_directory(directory: str | None = None) -> tuple[str, bool]:
-    """Give the directory that was asked for, and whether a person named it.
+    """Return the directory that was asked for, and whether a person named it.
 
     The argument counts first, then `configure(cache_dir=…)`, then PLLM_CACHE_DIR, then the platform's own place.
     """
@@ -104,7 +104,7 @@ def settle(directory: str, named: bool, *, can_write: Callable[[str], bool] | No
 
 
 def is_writable(directory: str) -> bool:
-    """Tell whether files can be made in *directory*, making it (mode 0700) where it is not there."""
+    """Return whether files can be made in *directory*, making it (mode 0700) where it is not there."""
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
         # Asking for permission is not enough: root has it on a read-only file system too.
@@ -117,7 +117,7 @@ def is_writable(directory: str) -> bool:
 
 
 def file_system(directory: str, mounts: str = "/proc/mounts") -> str:
-    """Give the type of the file system that holds *directory*, such as "ext4"; "" where it is not known."""
+    """Return the type of the file system that holds *directory*, such as "ext4"; "" where it is not known."""
     best, kind = "", ""
     target = os.path.realpath(directory)
     try:

@@ -16,7 +16,7 @@ _lock = threading.Lock()
 
 
 def open_store(directory: str | None = None) -> DiskStore:
-    """Give the store of *directory*, opening it where this process has not done so yet.
+    """Return the store of *directory*, opening it where this process has not done so yet.
 
     Args:
         directory: None for that of `configure(cache_dir=…)`, else of PLLM_CACHE_DIR, else the platform's own.

@@ -46,7 +46,7 @@ class Clock:
     """Time as the writer sees it; a test gives another."""
 
     def now(self) -> float:
-        """Give seconds, from any beginning, that never run backwards."""
+        """Return seconds, from any beginning, that never run backwards."""
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
@@ -138,7 +138,7 @@ class Writer:
                 self._condition.notify_all()
 
     def queued(self, key: str) -> Entry | None:
-        """Give the entry under *key* that is not yet on disk, None for none."""
+        """Return the entry under *key* that is not yet on disk, None for none."""
         return self._unwritten.get(key)
 
     def flush(self) -> None:

@@ -80,7 +80,7 @@ def _numpy(lines: list[str]) -> dict[str, str]:
 
 
 def _deeper(lines: list[str], indent: int) -> Iterable[str]:
-    """Give the lines that go on with what stands at *indent*."""
+    """Return the lines that go on with what stands at *indent*."""
     for line in lines:
         if line.strip() and _indent(line) <= indent:
             return

@@ -70,7 +70,7 @@ class Function:
             ) from error
 
     def given(self, arguments: BaseModel) -> dict[str, Any]:
-        """Give the arguments that a model gave, by the parameters' names; the others are the function's defaults."""
+        """Return the arguments that a model gave, by the parameters' names; the others are the function's defaults."""
         there = arguments.model_fields_set
         return {name: getattr(arguments, own) for name, own in self._fields.items() if own in there}
 

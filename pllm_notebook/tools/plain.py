@@ -14,7 +14,7 @@ __all__ = ["plain_json"]
 
 
 def plain_json(value: Any) -> Any:
-    """Give *value* as JSON can hold it: models and dataclasses as objects, at any depth.
+    """Return *value* as JSON can hold it: models and dataclasses as objects, at any depth.
 
     Beside `cell_text.as_data`, whose words for a row's cells are part of what answers are kept by.
     """

@@ -93,7 +93,7 @@ class StructuredTool(BaseModel):
         return _unpickled, (self.model_dump(), made_of if self._function is None else self._function.call)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Give a copy with other fields, and the same function behind it (see `BaseModel.model_copy`)."""
+        """Return a copy with other fields, and the same function behind it (see `BaseModel.model_copy`)."""
         copied = super().model_copy(update=update, deep=deep)
         # What was made of the fields as they were.
         copied._fitted, copied._kind = {}, None
@@ -162,7 +162,7 @@ class StructuredTool(BaseModel):
         return kind_of(self.json_schema, self.name) if self._output is None else self._output.kind
 
     def fit(self, dialect: Dialect) -> conversation.Tool:
-        """Give the tool as one provider is asked for it; the same object for the same dialect.
+        """Return the tool as one provider is asked for it; the same object for the same dialect.
 
         Raises:
             UsageError: Where its schema cannot be read. Nothing was sent.

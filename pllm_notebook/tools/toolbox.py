@@ -88,7 +88,7 @@ class Toolbox:
         return cls(tools, choice, parallel)
 
     def fit(self, dialect: Dialect, beside: Mapping[str, Any] | None = None) -> tuple[conversation.Tool, ...]:
-        """Give the tools as one provider is asked for them.
+        """Return the tools as one provider is asked for them.
 
         Where a provider counts over all guaranteed schemas of a request, those that would pass its limits are sent
         without the guarantee, the last first.
@@ -139,7 +139,7 @@ def _within_limits(schemas: Mapping[str, Any], dialect: Dialect) -> bool:
 
 
 def as_written(call: ToolCall) -> CalledTool:
-    """Give a call with its arguments as the JSON says, validated by nobody."""
+    """Return a call with its arguments as the JSON says, validated by nobody."""
     arguments: Any
     try:
         arguments = orjson.loads(call.arguments or "{}")

@@ -95,24 +95,24 @@ class AnthropicDesk:
 
 
 def line_of(custom_id: str, body: bytes) -> bytes:
-    """Give one request of a creation, as `AnthropicDesk.line` does, without an account."""
+    """Return one request of a creation, as `AnthropicDesk.line` does, without an account."""
     return wrapped(b'{"custom_id":', custom_id, b',"params":', body)
 
 
 def _around(lines: Path, size: int) -> int:
-    """Give what the body of the creation has more than the file, in bytes."""
+    """Return what the body of the creation has more than the file, in bytes."""
     return len(_BEFORE) + len(_AFTER) - _ends(lines, size)
 
 
 def _ends(lines: Path, size: int) -> int:
-    """Give 1 where the last line has an end, which becomes nothing, and 0 where it has none."""
+    """Return 1 where the last line has an end, which becomes nothing, and 0 where it has none."""
     with lines.open("rb") as file:
         file.seek(max(0, size - 1))
         return int(file.read(1) == b"\n")
 
 
 async def _requests(lines: Path, size: int) -> AsyncIterator[bytes]:
-    """Give the creation's body out of the file, piece by piece; a line of JSON has no end within it."""
+    """Return the creation's body out of the file, piece by piece; a line of JSON has no end within it."""
     left = size - _ends(lines, size)
     yield _BEFORE
     with lines.open("rb") as file:

@@ -31,7 +31,7 @@ _UNCERTAIN = frozenset({408, 409, 425})
 
 
 def raised(failure: Failure, told: frozenset[int] = frozenset()) -> BatchRefused | TransportFault:
-    """Give the exception for an answer other than a success.
+    """Return the exception for an answer other than a success.
 
     Args:
         failure: As a wire's `refuse` reads it.
@@ -51,12 +51,12 @@ def lost(error: Exception) -> TransportFault:
 
 
 def malformed(what: str) -> TransportFault:
-    """Give the fault for an answer that says success and nothing that can be used."""
+    """Return the fault for an answer that says success and nothing that can be used."""
     return TransportFault(FailureKind.MALFORMED, redacted(f"The provider's answer is not what it documents: {what}."))
 
 
 def sending_s(size_bytes: int) -> float:
-    """Give the longest that sending a request file may take, in seconds."""
+    """Return the longest that sending a request file may take, in seconds."""
     return _CHECKING_S + size_bytes / _SLOWEST_BYTES_PER_S
 
 

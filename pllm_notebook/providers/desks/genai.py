@@ -83,7 +83,7 @@ class GenaiAccount:
         return str(file.name)
 
     async def download(self, file: str) -> AsyncGenerator[bytes]:
-        """Give a file's bytes as they come. Raises as `ask` does."""
+        """Return a file's bytes as they come. Raises as `ask` does."""
         pieces: asyncio.Queue[bytes] = asyncio.Queue()
         task = asyncio.create_task(self._fill(pieces, file))
         # The end, also of a download that failed: the error is in the task.

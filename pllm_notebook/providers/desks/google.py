@@ -105,7 +105,7 @@ class GoogleDesk:
 
 
 def line_of(custom_id: str, body: bytes) -> bytes:
-    """Give one line of a request file, as `GoogleDesk.line` does, without an account."""
+    """Return one line of a request file, as `GoogleDesk.line` does, without an account."""
     return wrapped(b'{"key":', custom_id, b',"request":', body)
 
 
@@ -142,7 +142,7 @@ def _job(told: dict[str, Any]) -> RemoteJob:
 
 
 def _places(told: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the objects in which a job's results may be named."""
+    """Return the objects in which a job's results may be named."""
     return [place for place in (about.get("output"), told.get("response")) if isinstance(place, dict)]
 
 

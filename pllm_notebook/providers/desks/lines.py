@@ -28,7 +28,7 @@ def wrapped(before: bytes, custom_id: str, between: bytes, body: bytes) -> bytes
 
 
 def encoded(body: Any) -> bytes:
-    """Give *body*, taken out of a result line, as the bytes of a response."""
+    """Return *body*, taken out of a result line, as the bytes of a response."""
     if isinstance(body, str):  # some servers of OpenAI's format put text there
         return body.encode("utf-8", "surrogatepass")
     try:
@@ -62,7 +62,7 @@ async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any
 
 
 async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
-    """Give lines, and of each whether its end was there; of one that is longer than any reply, nothing but its end."""
+    """Return lines, each with whether its end was there; of one that is longer than any reply, only its end."""
     held: list[bytes] = []
     left = MOST_LINE_BYTES
     async with aclosing(chunks):

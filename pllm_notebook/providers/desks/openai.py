@@ -104,7 +104,7 @@ class OpenAIDesk:
 
 
 def line_of(path: str, client_names: Collection[str], custom_id: str, body: bytes) -> bytes:
-    """Give one line of a request file, as `OpenAIDesk.line` does, without an account.
+    """Return one line of a request file, as `OpenAIDesk.line` does, without an account.
 
     Args:
         path: The wire's.

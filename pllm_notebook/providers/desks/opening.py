@@ -47,7 +47,7 @@ class RequestForm:
     client_names: frozenset[str] = frozenset()
 
     def line(self, custom_id: str, body: bytes) -> bytes:
-        """Give one line (see `BatchDesk.line`)."""
+        """Return one line (see `BatchDesk.line`)."""
         if self.maker == "openai":
             from pllm_notebook.providers.desks.openai import line_of as of_openai
 

@@ -82,7 +82,7 @@ class StainlessAccount:
         return answer
 
     async def stream(self, path: str) -> AsyncGenerator[bytes]:
-        """Give a response's bytes as they come. Raises as `ask` does."""
+        """Return a response's bytes as they come. Raises as `ask` does."""
         async with patience(IDLE_S):
             with unbounded():
                 response = await self._send("get", path, frozenset(), None, None, {"stream": True})

@@ -35,7 +35,7 @@ class Flight:
 
 
 def cut_short(job: Job, result: Reply | Failure, limit: int) -> bool:
-    """Tell whether an answer was cut off at a limit below that of the request which waits for it."""
+    """Return whether an answer was cut off at a limit below that of the request which waits for it."""
     if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
         return False
     allowed = job.wire_limit or job.output_limit

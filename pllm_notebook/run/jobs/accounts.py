@@ -24,7 +24,7 @@ class Accounts:
         self._asked[target.label, target.account] = target
 
     def of(self, job: Job) -> Target | None:
-        """Give the model of a job, None where its account is not at hand."""
+        """Return the model of a job, None where its account is not at hand."""
         found: Target | None = None
         # What is set now before what was: a caller may have closed the client of an earlier run and given another.
         with suppress(PllmError):

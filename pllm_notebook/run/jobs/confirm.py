@@ -47,5 +47,5 @@ def ask_person(question: str, what: str, instead: str, details: str = "") -> Non
 
 
 def somebody_is_there() -> bool:
-    """Tell whether a question could be answered: a notebook's frontend, or a terminal."""
+    """Return whether a question could be answered: a notebook's frontend, or a terminal."""
     return in_kernel() or bool(sys.stdin and sys.stdin.isatty())

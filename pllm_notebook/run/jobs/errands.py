@@ -46,11 +46,11 @@ class Errands:
         self.office = office
 
     def jobs(self) -> list[Job]:
-        """Give every job, newest first. Sends nothing."""
+        """Return every job, newest first. Sends nothing."""
         return self.office.journal.jobs()[::-1]
 
     def find(self, word: str) -> Job:
-        """Give the job whose id begins with *word*.
+        """Return the job whose id begins with *word*.
 
         Raises:
             UsageError: If there is none, or more than one. Nothing was sent.
@@ -85,7 +85,7 @@ class Errands:
         return self._each(jobs, one)
 
     def cancel(self, job: Job) -> Job:
-        """Have a job cancelled; what is answered by then is paid for, and kept."""
+        """Cancel a job; what is answered by then is paid for, and kept."""
         return self.wait(lambda: self._told(self.office.driver.cancel(self._reached(job).id)))
 
     def recreate(self, job: Job) -> Job:
@@ -95,7 +95,7 @@ class Errands:
         return self.wait(lambda: self._told(self.office.driver.recreate(self._reached(job).id)))
 
     def abandon(self, job: Job) -> Job:
-        """Give a job up: its rows may be sent again, and what it still answers is lost. Sends nothing."""
+        """Abandon a job: its rows may be sent again, and what it still answers is lost. Sends nothing."""
         reachable = self.office.accounts.of(job) is not None
         return self.wait(lambda: self._told(self.office.driver.abandon(job.id, reachable=reachable)))
 
@@ -140,7 +140,7 @@ class Errands:
             raise self.engine.loop.ended() from None
 
     def _reached(self, job: Job) -> Job:
-        """Give *job*, whose account is at hand. Raises `UsageError` where it is not."""
+        """Return *job*, whose account is at hand. Raises `UsageError` where it is not."""
         if not job.final:
             self.office.desk_of(job)
         return job
@@ -171,7 +171,7 @@ class Errands:
 
 
 def errands(cache_dir: str | None = None) -> Errands:
-    """Give what can be asked of the jobs of a cache directory.
+    """Return what can be asked of the jobs of a cache directory.
 
     Args:
         cache_dir: None for that of the moment.
@@ -185,12 +185,12 @@ def errands(cache_dir: str | None = None) -> Errands:
 
 
 def has_journal(directory: str) -> bool:
-    """Tell whether jobs were ever planned in a cache directory. Opens nothing."""
+    """Return whether jobs were ever planned in a cache directory. Opens nothing."""
     return os.path.exists(os.path.join(directory, "jobs.db"))
 
 
 def short(jobs: Sequence[Job]) -> dict[str, str]:
-    """Give each job's id as short as it can be told from the others, by its whole id."""
+    """Return each job's id as short as it can be told from the others, by its whole id."""
     digits = _SHOWN_DIGITS
     while len({job.id[:digits] for job in jobs}) < len(jobs):
         digits += 1

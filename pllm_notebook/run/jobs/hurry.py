@@ -80,7 +80,7 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
 
 
 def _bodies(errands: Errands, job: BatchJob, desk: BatchDesk) -> Iterator[tuple[Line, bytes]]:
-    """Give the bodies of the lines; what a provider's batch puts around a body is the same for an empty one."""
+    """Return the bodies of the lines; what a provider's batch puts around a body is the same for an empty one."""
     for line, content in errands.office.journal.requests(job.lines_of, "pending"):
         around = desk.line(custom_id(line.key), b"")
         if content.startswith(around[:-1]) and content.endswith(around[-1:]):

@@ -127,7 +127,7 @@ class _Models:
         self._found = {key: job.target for job in self._jobs for key in self._journal.lines.find(job.id, keys)}
 
     def of(self, key: str, raw: RawReply) -> tuple[Target, Rate | None]:
-        """Give the model, and its price in a batch."""
+        """Return the model, and its price in a batch."""
         if self._named is not None:
             label = self._named.label
         else:
@@ -154,7 +154,7 @@ def _entry(target: Target, rate: Rate | None, reply: Reply, raw: RawReply) -> En
 
 
 def _model_in(raw: RawReply) -> str:
-    """Give the model that a response names, "" for none."""
+    """Return the model that a response names, "" for none."""
     try:
         body = orjson.loads(raw.body)
     except ValueError:
@@ -163,7 +163,7 @@ def _model_in(raw: RawReply) -> str:
 
 
 def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
-    """Tell whose results a file holds, and what reads a line of it."""
+    """Return whose results a file holds, and what reads a line of it."""
     for line, _ in _lines(path):
         if isinstance(line.get("result"), dict):
             from pllm_notebook.providers.desks.anthropic import result_of as of_anthropic
@@ -198,7 +198,7 @@ def _groups(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Give the objects of a file with their lengths in bytes, one line held at a time; other lines are left out."""
+    """Return the objects of a file with their lengths in bytes, one line held at a time; other lines are left out."""
     with open(path, "rb") as plain:
         compressed = plain.read(2) == b"\x1f\x8b"
         plain.seek(0)

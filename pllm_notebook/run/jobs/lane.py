@@ -97,7 +97,7 @@ class BatchLane:
         return list(self._jobs.values())
 
     def expect(self, feed: Feed) -> None:
-        """Hear of a run that is being planned: what others hand over waits for it, to share its jobs."""
+        """Register a run that is being planned: what others hand over waits for it, to share its jobs."""
         self._coming.append(feed)
 
     def attach(self, feed: Feed) -> None:
@@ -135,7 +135,7 @@ class BatchLane:
         self.poke()  # what others have handed over may have waited for this run's plan
 
     def submitted(self, feed: Feed) -> bool:
-        """Tell whether everything that a run has handed over is with the provider, as far as anybody knows."""
+        """Return whether everything that a run has handed over is with the provider, as far as anybody knows."""
         cohorts = self._cohorts.get(feed)
         if not cohorts or self._gathered.get(feed):
             return False
@@ -190,14 +190,14 @@ class BatchLane:
         self.arrived(rest, limits)
 
     def changed(self, job: BatchJob) -> None:
-        """Hear of a job's new state."""
+        """Note a job's new state."""
         if job.id in self._jobs:
             self._jobs[job.id] = job
             if job.final:
                 del self._jobs[job.id]
 
     def waiting(self, keys: Sequence[str]) -> list[str]:
-        """Give those of *keys* whose answers a run waits for."""
+        """Return those of *keys* whose answers a run waits for."""
         return [key for key in keys if key in self._flights]
 
     def _pump(self) -> None:

@@ -61,7 +61,7 @@ class Office:
         self.live_first: set[str] = set()
 
     def lane(self, target: Target, origin: str = "") -> BatchLane:
-        """Give the one batch lane for an account and model."""
+        """Return the one batch lane for an account and model."""
         self.accounts.know(target)
         account = (target.provider, target.account, target.model)
         lane = self._lanes.get(account)
@@ -192,7 +192,7 @@ class Office:
             await future
 
     async def answered(self, results: Mapping[str, tuple[Entry, Reply, RawReply]]) -> None:
-        """Hear of answers that came by another way than the jobs, and are in the store: live, or from a file."""
+        """Note answers that came by another way than the jobs, and are in the store: live, or from a file."""
         await self.driver.superseded(list(results))
         limits = {key: entry.output_limit for key, (entry, _, _) in results.items()}
         for lane in self._lanes.values():
@@ -208,7 +208,7 @@ class Office:
         return set(self._store.get_many(list(keys)))
 
     def changed(self, job: BatchJob) -> None:
-        """Have the runs that wait for a job hear how it stands."""
+        """Report a job's state to the runs that wait for it."""
         lane = self._lane_of(job)
         if lane is None:
             return
@@ -267,7 +267,7 @@ _offices: dict[tuple[int, str], Office] = {}
 
 
 def office_for(engine: Engine, store: Store, directory: str) -> Office:
-    """Give this process's office for a cache directory.
+    """Return this process's office for a cache directory.
 
     Raises:
         StoreError: If the journal of jobs cannot be read or written. Nothing was sent.

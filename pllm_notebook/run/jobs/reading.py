@@ -22,7 +22,7 @@ _TOLD = {
 
 
 def batch_rate(target: Target) -> Rate | None:
-    """Give a model's price in a batch, None for unknown."""
+    """Return a model's price in a batch, None for unknown."""
     if target.price_provider is None:
         return None
     return rate_of(target.price_provider, target.price_model, batch=True)
@@ -60,7 +60,7 @@ def read_arrivals(
 
 
 def failure_of(word: str, message: str) -> Failure:
-    """Give the failure of a line.
+    """Return the failure of a line.
 
     Args:
         word: The journal's or the provider's word for it.
@@ -73,7 +73,7 @@ def failure_of(word: str, message: str) -> Failure:
 
 
 def reply_of(entry: Entry) -> Reply:
-    """Give the reply that is stored."""
+    """Return the reply that is stored."""
     about = entry.about
     return Reply(
         entry.text.decode("utf-8", "surrogatepass"),

@@ -74,13 +74,13 @@ def resubmit(errands: Errands, job: Job, *, confirm: Confirm = True) -> list[Job
 
 
 def without_answer(errands: Errands, journal: Journal, job: Job) -> list[str]:
-    """Give the keys of a job's lines that ended without an answer and have none since; marks those that have."""
+    """Return the keys of a job's lines that ended without an answer and have none since; marks those that have."""
     keys = [line.key for line in journal.lines.to_resubmit(job.lines_of)]
     return answerless(errands, job, keys)
 
 
 def answerless(errands: Errands, job: Job, keys: Sequence[str]) -> list[str]:
-    """Give those of *keys* that the cache has not answered since the job was planned; the journal hears of the rest."""
+    """Return those of *keys* that the cache has not answered since the job was planned; the journal notes the rest."""
     since = job.created_at
     answered: list[str] = []
     for start in range(0, len(keys), _KEYS):

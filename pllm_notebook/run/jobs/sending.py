@@ -175,7 +175,7 @@ class Sending:
         return None
 
     def _dressed(self, body: bytes) -> bytes:
-        """Give the kept bytes, or what they are with all that was learned of the server since."""
+        """Return the kept bytes, or what they are with all that was learned of the server since."""
         quirks = self._target.quirks
         if quirks.version == self._quirks:
             return body
@@ -273,5 +273,5 @@ def _some(source: Iterator[tuple[Line, bytes]]) -> list[tuple[Line, bytes]]:
 
 
 def live_rate(target: Target) -> Rate | None:
-    """Give a model's price live, None for unknown."""
+    """Return a model's price live, None for unknown."""
     return None if target.price_provider is None else rate_of(target.price_provider, target.price_model)

@@ -40,7 +40,7 @@ class Fates:
         return bool(rate) and share(digest(seed, name.encode()), b"%d" % self._drawn[name]) < rate
 
     def assign(self, lines: Sequence[Line], options: SimOptions, seed: int) -> None:
-        """Give every line its fate.
+        """Assign every line its fate.
 
         Of n lines, the nearest whole number to n times a share has its fate, so that tests can count. Which
         ones is a function of seed, id and how often that id was submitted (with `faults_by` "prompt" not of
@@ -63,7 +63,7 @@ class Fates:
 
     @staticmethod
     def order(lines: Sequence[Line], options: SimOptions, seed: int) -> Sequence[int]:
-        """Give the order in which results are told, as indices of *lines*."""
+        """Return the order in which results are told, as indices of *lines*."""
         if not options.batch_shuffle:
             return range(len(lines))
         key = digest(seed, b"order")

@@ -96,7 +96,7 @@ class GoogleBatches:
         return reply({**({"operations": shown} if shown else {}), **token})
 
     def _read(self, source: dict[str, Any], account: Account) -> tuple[list[Line], Any, list[Any] | None]:
-        """Give the lines, the error of a job that must fail, and the lines' metadata where they came inline."""
+        """Return the lines, the error of a job that must fail, and the lines' metadata where they came inline."""
         inline = (source.get("requests") or {}).get("requests")
         if inline:
             lines = [Line(_key_of(one), packed(orjson.dumps(one.get("request") or {}))) for one in inline]

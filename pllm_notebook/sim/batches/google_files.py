@@ -35,7 +35,7 @@ class GoogleFile:
     sha256: str = ""
 
     def shown(self, host: str) -> dict[str, Any]:
-        """Give it as the API does; only generated files can be downloaded."""
+        """Return it as the API does; only generated files can be downloaded."""
         uri = f"https://{host}/google/v1beta/{self.name}"
         return {
             "name": self.name,
@@ -156,7 +156,7 @@ class GoogleFiles:
 
 
 def page(request: web.BaseRequest, items: list[Any], usual: int) -> tuple[list[Any], dict[str, str]]:
-    """Give the page that the request's pageSize and pageToken ask for, and the token of the next as it is told."""
+    """Return the page that the request's pageSize and pageToken ask for, and the token of the next as it is told."""
     size = number_in(request, "pageSize", usual, 1000)
     token = request.query.get("pageToken", "0")
     if not token.isdecimal():

@@ -83,7 +83,7 @@ class Job:
     work: asyncio.Task[None] | None = None
 
     def due(self, now: float) -> int:
-        """Give how many lines have fallen due by *now*; those of a cancelled or expired job stay where they were."""
+        """Return how many lines have fallen due by *now*; those of a cancelled or expired job stay where they were."""
         if self.errors is not None:
             return 0
         until = min(now, self.expires_at, now if self.cancelled_at is None else self.cancelled_at)
@@ -126,7 +126,7 @@ class Job:
         return counted
 
     def told(self) -> list[Result]:
-        """Give the results to be told, in their order, made-up ones at the end."""
+        """Return the results to be told, in their order, made-up ones at the end."""
         told = [result for at in self.order if (result := self.results[at]).kind != "missing"]
         like = next((result for result in told if result.kind == "answered"), None)
         if like is not None:

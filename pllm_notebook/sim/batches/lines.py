@@ -18,7 +18,7 @@ _PIECE = 1 << 16
 
 
 def lines_in(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Give each line that is not blank, with its number from 1."""
+    """Return each line that is not blank, with its number from 1."""
     view, start, number = memoryview(data), 0, 0
     while start < len(data):
         end = data.find(b"\n", start)
@@ -31,7 +31,7 @@ def lines_in(data: bytes) -> Iterator[tuple[int, memoryview]]:
 
 
 def packed(data: bytes) -> bytes:
-    """Give *data* in as much memory as it needs. For what orjson wrote and is to be kept.
+    """Return *data* in as much memory as it needs. For what orjson wrote and is to be kept.
 
     orjson 3.13 writes into a buffer of 8 kB and gives what it did not need back in vain: 50,000 lines of
     1 kB kept as they come hold 390 MB.
@@ -67,7 +67,7 @@ async def json_of(
 
 
 def number_in(request: web.BaseRequest, name: str, default: int, most: int) -> int:
-    """Give a whole number from the query, from 1 to *most*. Raises `Rejected`."""
+    """Return a whole number from the query, from 1 to *most*. Raises `Rejected`."""
     text = request.query.get(name)
     if text is None:
         return default
@@ -77,7 +77,7 @@ def number_in(request: web.BaseRequest, name: str, default: int, most: int) -> i
 
 
 def reply(value: Any, headers: Sequence[tuple[str, str]] = ()) -> http.Sent:
-    """Give a response of JSON."""
+    """Return a response of JSON."""
     return http.Sent(http.assemble(200, orjson.dumps(value), headers))
 
 
@@ -106,5 +106,5 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def stamp(seconds: float) -> str:
-    """Give a time as RFC 3339 writes it, in UTC."""
+    """Return a time as RFC 3339 writes it, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -84,7 +84,7 @@ class Office:
         self._fates.arm(self.options, tuple(self.options.as_json()))
 
     def now(self) -> float:
-        """Give the time, in seconds since the epoch."""
+        """Return the time, in seconds since the epoch."""
         return time.time() + self._ahead_s
 
     def advance(self, seconds: float) -> None:
@@ -92,7 +92,7 @@ class Office:
         self._ahead_s += seconds
 
     def account(self, place: str, key: str) -> Account:
-        """Give what belongs to *key*."""
+        """Return what belongs to *key*."""
         return self._accounts.setdefault((place, key), Account())
 
     def refuse(self) -> None:
@@ -144,7 +144,7 @@ class Office:
         return job
 
     def listed(self, account: Account) -> list[Job]:
-        """Give the account's jobs that a list shows by now, newest first."""
+        """Return the account's jobs that a list shows by now, newest first."""
         now = self.now()
         return [job for job in reversed(account.jobs.values()) if job.listed_at <= now]
 

@@ -113,7 +113,7 @@ class OpenAIBatches:
         return file, self._wires[body["endpoint"]]
 
     def _read(self, file: File, endpoint: str) -> tuple[list[Line], list[dict[str, Any]], str | None]:
-        """Give the lines, what is wrong with them, and the model that they name."""
+        """Return the lines, what is wrong with them, and the model that they name."""
         lines: list[Line] = []
         errors: list[dict[str, Any]] = []
         seen: set[str] = set()

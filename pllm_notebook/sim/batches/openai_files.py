@@ -31,7 +31,7 @@ class File:
     pieces: Sequence[bytes]
 
     def shown(self) -> dict[str, Any]:
-        """Give it as the API does."""
+        """Return it as the API does."""
         return {
             "id": self.id,
             "object": "file",
@@ -109,7 +109,7 @@ class OpenAIFiles:
 
 
 def page(items: list[Any], after: str | None, limit: int) -> tuple[list[Any], bool]:
-    """Give the *limit* items after the one with the id *after*, and whether more follow. Raises `Rejected`."""
+    """Return the *limit* items after the one with the id *after*, and whether more follow. Raises `Rejected`."""
     if after:
         at = next((at for at, item in enumerate(items) if item.id == after), None)
         if at is None:
@@ -119,7 +119,7 @@ def page(items: list[Any], after: str | None, limit: int) -> tuple[list[Any], bo
 
 
 def listing(shown: list[dict[str, Any]], more: bool) -> dict[str, Any]:
-    """Give a page as OpenAI does."""
+    """Return a page as OpenAI does."""
     ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {"first_id": None, "last_id": None}
     return {"object": "list", "data": shown, **ends, "has_more": more}
 

@@ -21,7 +21,7 @@ _GOOGLE_PATHS = ("/google/v1/models/", "/google/v1beta/models/")
 
 
 def find(path: str) -> tuple[Wire, str] | None:
-    """Give the wire that serves *path*, and the model where the path names it ("" elsewhere)."""
+    """Return the wire that serves *path*, and the model where the path names it ("" elsewhere)."""
     wire = _MOUNTS.get(path)
     if wire is not None:
         return wire, ""

@@ -108,7 +108,7 @@ class AnthropicMessages:
         return ask
 
     def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
-        """Give a message. A refusal has no content; a filtered answer keeps the part before the cut."""
+        """Return a message. A refusal has no content; a filtered answer keeps the part before the cut."""
         content: list[dict[str, Any]] = []
         if made.calls and thinks(ask.model, ask.body):
             content.append({"type": "thinking", "thinking": "", "signature": signature(number)})
@@ -145,13 +145,13 @@ class AnthropicMessages:
         )
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Give Anthropic's error body."""
+        """Return Anthropic's error body."""
         kind = _KINDS.get(rejected.status, "api_error" if rejected.status >= 500 else "invalid_request_error")
         error = {"type": kind, "message": rejected.message}
         return orjson.dumps({"type": "error", "error": error, "request_id": f"req_{number}"})
 
     def limit_headers(self, standing: Standing, refused: bool) -> Headers:
-        """Give anthropic-ratelimit-*, with resets as times of day; on a 429 also how long to wait."""
+        """Return anthropic-ratelimit-*, with resets as times of day; on a 429 also how long to wait."""
         headers: Headers = []
         now = datetime.now(UTC)
         for bucket, names in (

@@ -54,7 +54,7 @@ def forces_no_tools(model: str) -> bool:
 
 
 def most_output(model: str) -> int:
-    """Give the largest max_tokens that *model* takes."""
+    """Return the largest max_tokens that *model* takes."""
     return 64_000 if model.startswith(_SMALL_OUTPUT) else 128_000
 
 

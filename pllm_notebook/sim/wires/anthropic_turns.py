@@ -77,7 +77,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
 
 
 def text_of(content: Any) -> str:
-    """Give the text of blocks, or the text in their place."""
+    """Return the text of blocks, or the text in their place."""
     if isinstance(content, str):
         return content
     return "".join(block.get("text", "") for block in content or () if block.get("type") == "text")

@@ -14,7 +14,7 @@ _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,")
 
 
 def split(url: str) -> tuple[str, str] | None:
-    """Give the kind and the base64 of an address that has a file in it; None where it has none."""
+    """Return the kind and the base64 of an address that has a file in it; None where it has none."""
     found = _DATA.match(url)
     return (found.group(1), url[found.end() :]) if found else None
 

@@ -80,7 +80,7 @@ class GoogleGenerate:
         return ask
 
     def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
-        """Give a response. A refusal is a blocked candidate, a filtered answer a blocked prompt."""
+        """Return a response. A refusal is a blocked candidate, a filtered answer a blocked prompt."""
         usage: dict[str, Any] = {
             "promptTokenCount": tokens.input,
             "totalTokenCount": tokens.input + tokens.output,
@@ -107,7 +107,7 @@ class GoogleGenerate:
         return orjson.dumps({**response, "usageMetadata": usage, "modelVersion": ask.model, "responseId": number})
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Give Google's error body; a 429's says in it how long to wait."""
+        """Return Google's error body; a 429's says in it how long to wait."""
         details: list[dict[str, Any]] = []
         if rejected.status == 429:
             metric = f"generativelanguage.googleapis.com/generate_content_free_tier_{rejected.param}"
@@ -131,7 +131,7 @@ class GoogleGenerate:
         return orjson.dumps({"error": {**error, "details": details} if details else error})
 
     def limit_headers(self, standing: Standing, refused: bool) -> Headers:
-        """Give nothing: Google says its limits in no header."""
+        """Return nothing: Google says its limits in no header."""
         return []
 
     def request_id(self, number: str) -> tuple[str, str]:

@@ -75,7 +75,7 @@ def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed:
 
 
 def text_of(content: Any) -> str:
-    """Give the text of a content, or the text in its place."""
+    """Return the text of a content, or the text in its place."""
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in (content or {}).get("parts") or () if "text" in part)
@@ -93,7 +93,7 @@ class _Part:
         self._linked: Mapping[str, Any] | None = part.get("fileData", part.get("file_data"))
 
     def file(self, where: str) -> str:
-        """Give the file's content or address, "" for none. Raises `Rejected`."""
+        """Return the file's content or address, "" for none. Raises `Rejected`."""
         if self._held is not None:
             kind = self._held.get("mimeType", self._held.get("mime_type", ""))
             if not kind.startswith(_KINDS):

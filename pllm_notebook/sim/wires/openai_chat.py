@@ -74,7 +74,7 @@ class OpenAIChat:
         return ask
 
     def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
-        """Give a chat completion."""
+        """Return a chat completion."""
         message: dict[str, Any] = {
             "role": "assistant",
             "content": made.text,
@@ -119,11 +119,11 @@ class OpenAIChat:
         )
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Give OpenAI's error body."""
+        """Return OpenAI's error body."""
         return rules.error_body(rejected)
 
     def limit_headers(self, standing: Standing, refused: bool) -> Headers:
-        """Give x-ratelimit-*; a compatible server says only, on a 429, how long to wait."""
+        """Return x-ratelimit-*; a compatible server says only, on a 429, how long to wait."""
         if self.provider == "openai":
             return rules.limit_headers(standing, refused)
         return [("retry-after", standing.retry_after)] if refused else []

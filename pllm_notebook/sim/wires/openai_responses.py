@@ -69,7 +69,7 @@ class OpenAIResponses:
         return ask
 
     def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
-        """Give a response."""
+        """Return a response."""
         body, now = ask.body, int(time.time())
         cut = made.finish in ("length", "filtered")
         output: list[dict[str, Any]] = []
@@ -134,11 +134,11 @@ class OpenAIResponses:
         )
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Give OpenAI's error body."""
+        """Return OpenAI's error body."""
         return rules.error_body(rejected)
 
     def limit_headers(self, standing: Standing, refused: bool) -> Headers:
-        """Give x-ratelimit-*."""
+        """Return x-ratelimit-*."""
         return rules.limit_headers(standing, refused)
 
     def request_id(self, number: str) -> tuple[str, str]:

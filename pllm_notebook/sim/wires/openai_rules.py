@@ -116,7 +116,7 @@ def reasons(model: str) -> bool:
 
 
 def text_of(content: Any) -> str:
-    """Give the text of a message's content: text, or a list of parts of which some are text."""
+    """Return the text of a message's content: text, or a list of parts of which some are text."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -127,7 +127,7 @@ def text_of(content: Any) -> str:
 
 
 def error_body(rejected: Rejected) -> bytes:
-    """Give OpenAI's error body."""
+    """Return OpenAI's error body."""
     kind = _TYPES.get(rejected.status, "invalid_request_error")
     if rejected.status == 429:
         kind = rejected.param or "requests"
@@ -144,7 +144,7 @@ def error_body(rejected: Rejected) -> bytes:
 
 
 def limit_headers(standing: Standing, refused: bool) -> Headers:
-    """Give x-ratelimit-*, with resets as Go writes durations; on a 429 also how long to wait."""
+    """Return x-ratelimit-*, with resets as Go writes durations; on a 429 also how long to wait."""
     headers: Headers = []
     for name, bucket in (("requests", standing.requests), ("tokens", standing.tokens)):
         if bucket is not None:
