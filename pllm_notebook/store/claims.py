@@ -45,8 +45,8 @@ _TABLES = (
 )
 # Taken where nobody has it, or where its owner's lease has ended.
 _TAKE = (
-    "INSERT INTO claims (key, owner) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET owner = ?2 "
-    "WHERE owner NOT IN (SELECT id FROM owners WHERE until > ?3 AND until <= ?4)"
+    "INSERT INTO claims (key, owner) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET owner = excluded.owner "
+    "WHERE owner NOT IN (SELECT id FROM owners WHERE until > ? AND until <= ?)"
 )
 
 _log = logging.getLogger("pllm_notebook.store")

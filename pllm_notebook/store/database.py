@@ -38,7 +38,7 @@ _WRITE = (
     "WHERE key = excluded.key"
 )
 # By the row's own number, so that the key that is compared is the row's own too.
-_DELETE = "DELETE FROM Cache WHERE rowid = (SELECT rowid FROM Cache WHERE raw = 1 AND key = ?1) AND key = ?1"
+_DELETE = "DELETE FROM Cache WHERE rowid = (SELECT rowid FROM Cache WHERE raw = 1 AND key = :key) AND key = :key"
 
 
 class IndexDamagedError(sqlite3.DatabaseError):
@@ -193,7 +193,7 @@ class Database:
             gone = 0
             for key in keys:
                 # Not diskcache's own delete: it would fetch the row first, and refuse a forged one.
-                gone += self.execute(_DELETE, (key,)).rowcount
+                gone += self.execute(_DELETE, {"key": key}).rowcount
             return gone
 
         return self._change(change)
