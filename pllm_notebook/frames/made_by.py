@@ -59,7 +59,8 @@ class Source:
         if isinstance(run, RecordedRun):
             asked = tuple(run.header["asked"])
             return cls(run, asked, run.columns, run.header["explode"]) if asked else None
-        if not isinstance(run.rows, Recordable) or not run.rows.asked:
+        # A frame may have no columns; what is no frame has none to be told of.
+        if not isinstance(run.rows, Recordable) or not (run.rows.asked or hasattr(run.rows, "frame")):
             return None
         told = run.rows.described(run)
         return cls(run, run.rows.asked, columns_in(told["made"]), told["explode"])

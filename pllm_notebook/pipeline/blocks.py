@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.pipeline.dashboard import Dashboard, Standing
 from pllm_notebook.pipeline.pausing import Paused, Summary
 
@@ -140,4 +140,9 @@ class Block(ABC):
             self._dashboard.close()
         if self.summary is not None:
             print(self.summary)
-        self.persist()
+        try:
+            self.persist()
+        except StoreError as error:
+            if self._state != "failed":
+                raise
+            logger.warning("%s", error)  # what the program raised comes first

@@ -16,6 +16,7 @@ from pllm_notebook.records import FailureKind
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.programs import LONG_S, restart
 from tests.contract.sides import OPENAI
+from tests.faults.children import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -201,6 +202,8 @@ def test_jobs_and_failures_of_a_session_are_those_of_its_directory(luna: str, si
     (waiting,) = pllm.jobs(session)
     sim.advance(LONG_S)
     pllm.jobs(directory).fetch()
+
+    until(lambda: len(pllm.errors(session)) > 0, "the failed call")  # the run of the closed session notes it
 
     assert (waiting.total, len(pllm.jobs())) == (2, 0)
     assert list(pllm.jobs(session).frame["state"]) == ["done"]
