@@ -133,7 +133,8 @@ def thread_seconds() -> dict[str, float]:
 
 async def transport_alone(provider: str, calls: int, concurrency: int) -> float:
     """CPU seconds of our transport's posts of prepared bytes, and nothing around them."""
-    from pllm_notebook.providers import anthropic, openai
+    from pllm_notebook.providers.anthropic import messages as anthropic
+    from pllm_notebook.providers.openai import connect as openai
 
     transport = {"openai": openai, "anthropic": anthropic}[provider].connect(
         Key("x"), Address(simulate().base_url(provider))

@@ -25,7 +25,7 @@ from pllm_notebook.records import (
     Reply,
 )
 
-__all__ = ["BatchDesk", "BatchRefused", "MalformedReply", "Sink", "Store", "Transport", "TransportFault", "Wire"]
+__all__ = ["BatchAPI", "BatchRefused", "MalformedReply", "Sink", "Store", "Transport", "TransportFault", "Wire"]
 
 
 class TransportFault(Exception):
@@ -58,7 +58,7 @@ class Transport(Protocol):
         """Close every connection."""
 
 
-class BatchDesk(Protocol):
+class BatchAPI(Protocol):
     """One account's batch API at one provider. Used on the engine's loop alone.
 
     Every method sends its request once: whoever calls knows what may be sent again. A definite no (4xx, and a 429
@@ -115,7 +115,7 @@ class BatchDesk(Protocol):
 
 
 class BatchRefused(Exception):
-    """A batch API's definite no. Raised by desks only.
+    """A batch API's definite no. Raised by batch APIs only.
 
     Attributes:
         status: The HTTP status.
@@ -137,7 +137,7 @@ class Wire(Protocol):
         form: Names the format, for what only it can read (`conversation.Echo`).
     """
 
-    form: str
+    format_name: str
 
     def path(self, model: str) -> str:
         """The URL's path below the base address: the logical endpoint in every key."""
@@ -152,11 +152,11 @@ class Wire(Protocol):
             UsageError: For what the format has no words for, or the model does not take (a prefill, a document).
         """
 
-    def loosen(self, body: Mapping[str, Any], rung: int) -> dict[str, Any]:
+    def relax_schema(self, body: Mapping[str, Any], schema_level: int) -> dict[str, Any]:
         """Ask for structured output with less help from the server.
 
-        Rung 0 is *body* itself; 1 asks for any JSON object, with the schema in the instruction;
-        2 has the schema in the instruction alone. A format without rung 1 gives rung 2.
+        Level 0 is *body* itself; 1 asks for any JSON object, with the schema in the instruction;
+        2 has the schema in the instruction alone. A format without level 1 gives level 2.
         """
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
@@ -165,14 +165,16 @@ class Wire(Protocol):
         That is all that the model reads before the first turn; falsy where there is none.
         """
 
-    def mark(self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False) -> dict[str, Any]:
+    def mark_prompt_cache(
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+    ) -> dict[str, Any]:
         """Put the provider's cache mark at the end of the shared prefix; what the caller set stays as it is.
 
         Called while dressing only, so that no mark is ever in a key, and only where the prefix is long
         enough to be kept. The model reads the same text in the same order.
 
         Args:
-            body: Healed, on its rung.
+            body: Adapted, at its schema level.
             name: A short hash of the prefix, the same for all rows; None where it is not shared, or too short.
             lead: The text that the rows' prompts begin with, "" for none.
             turns: Whether the whole conversation is to be sent again, with more turns.
@@ -184,7 +186,7 @@ class Wire(Protocol):
     def decode(self, body: Mapping[str, Any]) -> Reply:
         """Read a 200's body. Raises `MalformedReply` when it is not one."""
 
-    def refuse(self, raw: RawReply) -> Failure:
+    def error_from(self, raw: RawReply) -> Failure:
         """Say what a response other than 200 means."""
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:

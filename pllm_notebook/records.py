@@ -372,7 +372,7 @@ class RemoteJob:
         succeeded: Of them, as the provider counts; None where it is not told, or not yet.
         failed: The same.
         message: What the provider says of a failed job, "" for nothing.
-        files: Where results are: what `BatchDesk.results` needs, as the provider named it.
+        files: Where results are: what `BatchAPI.results` needs, as the provider named it.
     """
 
     id: str

@@ -18,7 +18,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pllm_notebook.exceptions import MissingPackageError, ProviderRejectedError, UnknownModelError
-from pllm_notebook.providers.local import CONTEXT_TOKENS, SLOTS, LocalTransport, weights_of
+from pllm_notebook.providers.local.llama import CONTEXT_TOKENS, SLOTS, LocalTransport, weights_of
 from tests.test_quickstart import needs_local_model
 
 with_model = [pytest.mark.local_model, needs_local_model]

@@ -1,7 +1,7 @@
 """Batch jobs: a journal that is written before each request, and the machine that moves jobs by it.
 
 `Journal` plans and remembers, `Driver` moves one job by one step, `Poller` keeps at it. What the
-providers' batch APIs have in common comes in as `protocols.BatchDesk`, and what is done with the answers as a
+providers' batch APIs have in common comes in as `protocols.BatchAPI`, and what is done with the answers as a
 function: nothing here knows a provider, a store or a run.
 """
 

@@ -16,7 +16,7 @@ from pllm_notebook.batch.jobs import Job, State
 from pllm_notebook.batch.journal import Journal, LeaseLostError
 from pllm_notebook.batch.machine import Machine
 from pllm_notebook.exceptions import StoreError, UsageError
-from pllm_notebook.protocols import BatchDesk
+from pllm_notebook.protocols import BatchAPI
 
 __all__ = ["GRACE_S", "Driver", "cheaper_than", "never"]
 
@@ -44,7 +44,7 @@ class Driver:
 
     Args:
         journal: Shared with other kernels.
-        desks: Gives the batch API of a job's account; None where that account is not at hand here, and
+        apis: Return the batch API of a job's account; None where that account is not at hand here, and
             the job is then left alone.
         take: Stores what arrives.
         present: Tells which answers can be read from the store; None takes `take`'s word for it.
@@ -60,7 +60,7 @@ class Driver:
     def __init__(
         self,
         journal: Journal,
-        desks: Callable[[Job], BatchDesk | None],
+        apis: Callable[[Job], BatchAPI | None],
         take: Take,
         *,
         present: Present | None = None,
@@ -72,7 +72,7 @@ class Driver:
         in_thread: InThread = asyncio.to_thread,
     ) -> None:
         self.journal = journal
-        self._desks = desks
+        self._apis = apis
         self._lease_s = lease_s
         self._owner = owner or f"{os.getpid()}-{uuid.uuid4().hex}"
         self._clock = clock
@@ -104,17 +104,17 @@ class Driver:
         Raises:
             KeyError: If there is no such job.
             StoreError: If the journal cannot be written.
-            Exception: Whatever `take` or opening the desk raised; the job is as it was.
+            Exception: Whatever `take` or opening the batch API raised; the job is as it was.
         """
         job = await self.read(job_id)
-        desk = None if job.final else self._desks(job)
-        if desk is None:
+        api = None if job.final else self._apis(job)
+        if api is None:
             return job
         try:
             async with self._turn(job_id) as ours:
                 # Read again: it may have moved before it was our turn.
                 job = await self.read(job_id)
-                return job if job.final or not ours else await self._machine.step(job, desk)
+                return job if job.final or not ours else await self._machine.step(job, api)
         except LeaseLostError:
             return await self.read(job_id)
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pllm_notebook.batch.jobs import Arrival, Job, LineOutcome, key_in
 from pllm_notebook.batch.journal import Journal
 from pllm_notebook.batch.spool import ResultFile
-from pllm_notebook.protocols import BatchDesk
+from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.records import BatchResult, RemoteJob
 
 __all__ = ["InThread", "Present", "Take", "fetch", "hand_on", "remote_of", "unkept"]
@@ -54,7 +54,7 @@ def remote_of(job: Job) -> RemoteJob:
     )
 
 
-async def fetch(journal: Journal, job: Job, desk: BatchDesk, in_thread: InThread) -> None:
+async def fetch(journal: Journal, job: Job, api: BatchAPI, in_thread: InThread) -> None:
     """Save a job's results in the spool, streamed.
 
     Raises:
@@ -62,7 +62,7 @@ async def fetch(journal: Journal, job: Job, desk: BatchDesk, in_thread: InThread
     """
     file: ResultFile = await in_thread(ResultFile, journal.spool, job.id)
     try:
-        async for group in _groups(desk, remote_of(job)):
+        async for group in _groups(api, remote_of(job)):
             await in_thread(file.add, group)
         await in_thread(file.finish)
     except BaseException:
@@ -70,10 +70,10 @@ async def fetch(journal: Journal, job: Job, desk: BatchDesk, in_thread: InThread
         raise
 
 
-async def _groups(desk: BatchDesk, remote: RemoteJob) -> Any:
+async def _groups(api: BatchAPI, remote: RemoteJob) -> Any:
     group: list[BatchResult] = []
     held = 0
-    stream: Any = desk.results(remote)
+    stream: Any = api.results(remote)
     async with aclosing(stream) as results:
         async for result in results:
             group.append(result)

@@ -197,7 +197,7 @@ class Outgoing:
 
     Attributes:
         key: Of the call.
-        line: As `BatchDesk.line` gives it, under `custom_id(key)`; without its end.
+        line: As `BatchAPI.line` gives it, under `custom_id(key)`; without its end.
         output_limit: What the request carries, None for none.
         estimate_usd: None for unknown.
     """

@@ -16,7 +16,7 @@ from pllm_notebook.batch.intake import InThread, Present, Take, fetch, hand_on, 
 from pllm_notebook.batch.jobs import Job, Line, LineState, State
 from pllm_notebook.batch.journal import Journal
 from pllm_notebook.batch.orphans import Search, search, since
-from pllm_notebook.protocols import BatchDesk, BatchRefused, TransportFault
+from pllm_notebook.protocols import BatchAPI, BatchRefused, TransportFault
 from pllm_notebook.records import FailureKind, RemoteJob
 
 __all__ = ["Machine"]
@@ -71,44 +71,44 @@ class Machine:
             State.INGESTING: self._ingest,
         }
 
-    async def step(self, job: Job, desk: BatchDesk) -> Job:
+    async def step(self, job: Job, api: BatchAPI) -> Job:
         """Do the next step of a job that is not final, and give the job as it is then.
 
         Raises:
             LeaseLostError: If another kernel has moved it.
         """
-        return await self._steps[job.state](job, desk)
+        return await self._steps[job.state](job, api)
 
     async def end(self, job: Job, to: State, line: LineState, failure: str, **values: Any) -> Job:
         """Commit the last step of a job (see `Journal.end`)."""
         ended: Job = await self._run(lambda: self._journal.end(job, to, self._owner, line, failure, **values))
         return ended
 
-    async def _upload(self, job: Job, desk: BatchDesk) -> Job:
+    async def _upload(self, job: Job, api: BatchAPI) -> Job:
         if job.cancel_asked:
             return await self.end(job, State.DONE, "failed", "cancelled", ending="cancelled")
         if not await self._run(self._journal.spool.is_whole, job.id, job.sha256):
             message = "The request file is gone or was changed; nothing was sent."
             return await self.end(job, State.REJECTED, "failed", "rejected", message=message)
         try:
-            uploaded = await desk.upload(self._journal.spool.requests(job.id), job.label)
+            uploaded = await api.upload(self._journal.spool.requests(job.id), job.label)
         except BatchRefused as refused:
             return await self.end(job, State.REJECTED, "failed", "rejected", message=refused.message)
         except TransportFault as fault:
             return await self._note(job, fault.message)
         return await self._move(job, State.UPLOADED, uploaded=uploaded, message="")
 
-    async def _create(self, job: Job, desk: BatchDesk) -> Job:
+    async def _create(self, job: Job, api: BatchAPI) -> Job:
         if job.cancel_asked:
-            await self._discard(job, desk)
+            await self._discard(job, api)
             return await self.end(job, State.DONE, "failed", "cancelled", ending="cancelled")
         now = self._clock()
         try:
-            listed = await _list(desk, since(now))
+            listed = await _list(api, since(now))
         except (BatchRefused, TransportFault) as fault:
             return await self._note(job, fault.message)
         mine = sorted((one for one in listed if one.label == job.label), key=lambda one: one.created_at)
-        if desk.keeps_labels and mine:
+        if api.keeps_labels and mine:
             return await self._adopt(job, mine)
         begun: Mapping[str, Any] = {}
         if not job.creating_at:
@@ -116,24 +116,24 @@ class Machine:
             begun = {"creating_at": now, "known": frozenset(one.id for one in listed)}
         job = await self._move(job, State.CREATING, message="", **begun)
         try:
-            remote = await desk.create(self._journal.spool.requests(job.id), job.uploaded, job.label)
+            remote = await api.create(self._journal.spool.requests(job.id), job.uploaded, job.label)
         except BatchRefused as refused:
-            await self._discard(job, desk)
+            await self._discard(job, api)
             return await self.end(job, State.REJECTED, "failed", "rejected", message=refused.message)
         except TransportFault as fault:
             # "Too many requests" is a no, if not for ever.
             if fault.kind is FailureKind.RATE_LIMIT:
                 return await self._move(job, State.UPLOADED, message=fault.message)
-            return await self._doubt(job, desk, fault.message)
+            return await self._doubt(job, api, fault.message)
         return await self._adopt(job, [remote])
 
-    async def _doubt(self, job: Job, desk: BatchDesk, why: str = "The kernel ended while it was created.") -> Job:
+    async def _doubt(self, job: Job, api: BatchAPI, why: str = "The kernel ended while it was created.") -> Job:
         # Counted from now and not from the creation's begin: a request may have been long on its way.
         return await self._move(job, State.UNCERTAIN, uncertain_at=self._clock(), message=why)
 
-    async def _seek(self, job: Job, desk: BatchDesk) -> Job:
+    async def _seek(self, job: Job, api: BatchAPI) -> Job:
         try:
-            found = await self._search(job, desk)
+            found = await self._search(job, api)
         except (BatchRefused, TransportFault) as fault:
             return await self._note(job, fault.message)
         if found.ours:
@@ -146,14 +146,14 @@ class Machine:
             return await self._again(await self._read(job.id))
         return await self._note(job, "It was not found at the provider: it may be created again if you allow that.")
 
-    async def _look(self, job: Job, desk: BatchDesk) -> Job:
+    async def _look(self, job: Job, api: BatchAPI) -> Job:
         try:
             if job.cancel_asked:
-                await self._ask_cancel(job, desk)
-            remote = await desk.look(job.remote)
+                await self._ask_cancel(job, api)
+            remote = await api.look(job.remote)
             if job.attempt > 1 and not job.twin_of:
                 # An earlier attempt may have been made after all: it was paid for, so take it in as well.
-                for twin in (await self._search(job, desk)).ours:
+                for twin in (await self._search(job, api)).ours:
                     await self._run(self._journal.created, job.id, twin)
         except BatchRefused as refused:
             gone = (
@@ -173,9 +173,9 @@ class Machine:
             job, State.ENDED, ending=remote.state, files=remote.files, message=remote.message, **seen
         )
 
-    async def _fetch(self, job: Job, desk: BatchDesk) -> Job:
+    async def _fetch(self, job: Job, api: BatchAPI) -> Job:
         try:
-            await fetch(self._journal, job, desk, self._run)
+            await fetch(self._journal, job, api, self._run)
         except BatchRefused as refused:
             if job.ending == "ended":
                 return await self._note(job, refused.message)
@@ -185,7 +185,7 @@ class Machine:
             return await self._note(job, fault.message)
         return await self._move(job, State.INGESTING)
 
-    async def _ingest(self, job: Job, desk: BatchDesk) -> Job:
+    async def _ingest(self, job: Job, api: BatchAPI) -> Job:
         unknown = 0
         if await self._run(self._journal.spool.results(job.id).exists):
             unknown = await hand_on(self._journal, job, self._take, self._run)
@@ -195,7 +195,7 @@ class Machine:
                 return await self._note(
                     job, f"{lost:,} answers cannot be read from the cache; they are put there again."
                 )
-        await self._discard(job, desk)
+        await self._discard(job, api)
         line: LineState = "missing" if job.ending == "ended" else "failed"
         why = "missing" if job.ending == "ended" else job.ending
         done = await self.end(job, State.DONE, line, why, unknown=unknown)
@@ -210,27 +210,27 @@ class Machine:
     async def _again(self, job: Job) -> Job:
         return await self._move(job, State.UPLOADED, attempt=job.attempt + 1, message="")
 
-    async def _search(self, job: Job, desk: BatchDesk) -> Search:
+    async def _search(self, job: Job, api: BatchAPI) -> Search:
         taken = await self._run(self._journal.remotes, job)
 
         async def ours(keys: Sequence[str]) -> Mapping[str, Line]:
             lines: Mapping[str, Line] = await self._run(self._journal.lines.find, job.id, keys)
             return lines
 
-        found = await search(job, desk, taken, ours)
+        found = await search(job, api, taken, ours)
         if found.strangers:
             await self._move(job, job.state, known=job.known | found.strangers)
         return found
 
-    async def _ask_cancel(self, job: Job, desk: BatchDesk) -> None:
+    async def _ask_cancel(self, job: Job, api: BatchAPI) -> None:
         # One that ended meanwhile cannot be cancelled; looking at it tells.
         with suppress(BatchRefused):
-            await desk.cancel(job.remote)
+            await api.cancel(job.remote)
 
-    async def _discard(self, job: Job, desk: BatchDesk) -> None:
+    async def _discard(self, job: Job, api: BatchAPI) -> None:
         if job.uploaded:
             try:
-                await desk.discard(job.uploaded)
+                await api.discard(job.uploaded)
             except (BatchRefused, TransportFault) as fault:
                 _log.info("The uploaded file %s stays at the provider: %s", job.uploaded, fault.message)
 
@@ -253,7 +253,7 @@ class Machine:
         return job if message == job.message else await self._move(job, job.state, message=message)
 
 
-async def _list(desk: BatchDesk, since: float) -> list[RemoteJob]:
-    stream: Any = desk.recent(since)
+async def _list(api: BatchAPI, since: float) -> list[RemoteJob]:
+    stream: Any = api.recent(since)
     async with aclosing(stream) as listed:
         return [remote async for remote in listed]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.batch.jobs import Job, key_in
-from pllm_notebook.protocols import BatchDesk, BatchRefused
+from pllm_notebook.protocols import BatchAPI, BatchRefused
 from pllm_notebook.records import RemoteJob
 
 __all__ = ["CLOCK_SKEW_S", "Search", "search", "since"]
@@ -48,12 +48,12 @@ def since(creating_at: float) -> float:
     return creating_at - CLOCK_SKEW_S
 
 
-async def search(job: Job, desk: BatchDesk, taken: Collection[str], ours: Ours) -> Search:
+async def search(job: Job, api: BatchAPI, taken: Collection[str], ours: Ours) -> Search:
     """Look for jobs of the provider that are *job*'s. Costs nothing.
 
     Args:
         job: Its creation has begun.
-        desk: Of its account.
+        api: Of its account.
         taken: Ids that belong to jobs of the journal.
         ours: Tells which of some keys are its lines.
 
@@ -64,22 +64,22 @@ async def search(job: Job, desk: BatchDesk, taken: Collection[str], ours: Ours) 
     found: list[RemoteJob] = []
     strangers: set[str] = set()
     maybe = False
-    stream: Any = desk.recent(since(job.creating_at))
+    stream: Any = api.recent(since(job.creating_at))
     async with aclosing(stream) as listed:
         async for remote in listed:
             if remote.id in taken or remote.id in job.known:
                 continue
-            if desk.keeps_labels:
+            if api.keeps_labels:
                 if remote.label == job.label:
                     found.append(remote)
             elif remote.total in (job.total, None):
                 found.append(remote)
-    if not desk.keeps_labels:
+    if not api.keeps_labels:
         candidates, found = found, []
         for remote in candidates:
             if remote.state == "running":
                 maybe = True
-            elif await _is_ours(remote, job, desk, ours):
+            elif await _is_ours(remote, job, api, ours):
                 found.append(remote)
             else:
                 strangers.add(remote.id)
@@ -87,7 +87,7 @@ async def search(job: Job, desk: BatchDesk, taken: Collection[str], ours: Ours) 
     return Search(tuple(found), maybe, frozenset(strangers))
 
 
-async def _is_ours(remote: RemoteJob, job: Job, desk: BatchDesk, ours: Ours) -> bool:
+async def _is_ours(remote: RemoteJob, job: Job, api: BatchAPI, ours: Ours) -> bool:
     allowed = 1 + int(_STRANGE_SHARE * job.total)
     seen = strange = 0
     group: list[str] = []
@@ -100,7 +100,7 @@ async def _is_ours(remote: RemoteJob, job: Job, desk: BatchDesk, ours: Ours) -> 
         group.clear()
 
     try:
-        stream: Any = desk.results(remote)
+        stream: Any = api.results(remote)
         async with aclosing(stream) as results:
             async for result in results:
                 group.append(key_in(result.custom_id))

@@ -16,10 +16,10 @@ from pllm_notebook.ensemble.decisions import Plan
 from pllm_notebook.ensemble.messages import read_messages
 from pllm_notebook.ensemble.questions import plan_for
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.providers.keywords import check_keywords, is_given, provider_fields
 from pllm_notebook.providers.models import CHEAP, refuses_sampling
-from pllm_notebook.providers.target import digest_of
+from pllm_notebook.providers.resolved_model import digest_of
 from pllm_notebook.request_errors import DecisionMakerError
 from pllm_notebook.run import Ask, options_for
 from pllm_notebook.run.ask import target_for
@@ -175,7 +175,7 @@ def _judging(config: FrameworkConfig, options: Options, keys: Mapping[str, Key])
     }
 
 
-def _cheap(target: Target) -> str:
+def _cheap(target: ResolvedModel) -> str:
     """Name the provider's cheap current model; the same model at a server, or behind a client, of the caller's own."""
     maker = target.provider.removeprefix("sim:")
     if maker not in CHEAP:

@@ -158,8 +158,8 @@ class EnsembleCourse(ComposedCourse):
         if chunk.missing and not self.plan.tolerant and self.plan.members[0].ask.options.cache != "only":
             # Before the first call is sent and not when the judge's turn has come.
             for ask in (*(member.ask for member in self.plan.members), self.plan.further):
-                if ask is not None and ask.target.keyless is not None:
-                    self.stop("failed", ask.target.keyless)
+                if ask is not None and ask.target.missing_key is not None:
+                    self.stop("failed", ask.target.missing_key)
         if not first:
             return
         self.pace.skipped += chunk.skipped

@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.lines import Line
-from pllm_notebook.providers import Target, resolve
+from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.models import CHEAP, provider_of
-from pllm_notebook.providers.openai import Chat, Responses
+from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.registry import PROVIDERS
 from pllm_notebook.run.ask import simulate
 from pllm_notebook.settings import current
 
-__all__ = ["Addresses", "EndpointTarget", "body_for"]
+__all__ = ["Addresses", "EndpointModel", "body_for"]
 
 # Who made each wire format, and so answers it where nobody else is named.
 _MAKERS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "generate": "google"}
@@ -30,13 +31,13 @@ _NEEDED = {"chat": "messages", "responses": "input", "messages": "messages", "ge
 
 
 @dataclass(frozen=True)
-class EndpointTarget(Target):
+class EndpointModel(ResolvedModel):
     """A model through another endpoint than its usual one: with a lane of its own, since a lane has one address."""
 
     @property
     def lane(self) -> tuple[str, str, str]:
         """What shares one set of limits."""
-        return (self.provider, self.account, f"{self.model} {self.wire.form}")
+        return (self.provider, self.account, f"{self.model} {self.wire.format_name}")
 
 
 class Addresses:
@@ -74,24 +75,24 @@ class Addresses:
         self._known = known
         self._model = model
         self._keys = {} if key is None else {self._home or "openai": key}
-        self.targets: dict[tuple[str, str], Target | str] = {}
+        self.targets: dict[tuple[str, str], ResolvedModel | str] = {}
         if model is not None:
             self._resolved(self._named(model, ""))
 
-    def of(self, line: Line) -> Target | str:
+    def of(self, line: Line) -> ResolvedModel | str:
         """Return who is asked, or say why nobody can be."""
         asked = line.endpoint or self._endpoint_of(line)
         where = (asked, line.model)
         found = self.targets.get(where)
         if found is None:
             found = self.targets[where] = self._find(asked, line.model)
-        if isinstance(found, Target) and not isinstance(line.body, str):
-            needed = _NEEDED[found.wire.form]
+        if isinstance(found, ResolvedModel) and not isinstance(line.body, str):
+            needed = _NEEDED[found.wire.format_name]
             if not line.body.get(needed):
                 return f"{found.label} takes a request with {needed!r}, which the line has not."
         return found
 
-    def _find(self, endpoint: str, model: str) -> Target | str:
+    def _find(self, endpoint: str, model: str) -> ResolvedModel | str:
         name = model or self._model
         if name is None:
             return "The line names no model: give model=…, for all such lines."
@@ -105,16 +106,16 @@ class Addresses:
                 f"The line is for {target.label}, and client is {home!r}, whose account alone is billed. Leave client "
                 f"out to let each line choose."
             )
-        spoken = target.wire.form
+        spoken = target.wire.format_name
         if not endpoint or spoken == endpoint:
             return target
         if _MAKERS[spoken] == "openai" and _MAKERS[endpoint] == "openai":
             wire = Responses() if endpoint == "responses" else Chat()
             fields = {name: getattr(target, name) for name in target.__dataclass_fields__}
-            return EndpointTarget(**(fields | {"wire": wire}))
+            return EndpointModel(**(fields | {"wire": wire}))
         return f"The line is written for {_MAKERS[endpoint]}, and {target.label} speaks {_MAKERS[spoken]}'s format."
 
-    def _resolved(self, name: str) -> Target:
+    def _resolved(self, name: str) -> ResolvedModel:
         return resolve(
             name,
             servers=self._servers,
@@ -155,7 +156,7 @@ class Addresses:
         if home in self._servers:
             return "openai"
         model = home + ("/" if home.startswith("sim:") else ":") + CHEAP["openai"]
-        return _MAKERS[self._resolved(model).wire.form]
+        return _MAKERS[self._resolved(model).wire.format_name]
 
     def _at(self, url: str, client: str | None) -> tuple[str | None, str]:
         """Return the name of the server at *url*, and the endpoint of bare bodies that it names."""
@@ -187,9 +188,9 @@ class Addresses:
         return name, endpoint
 
 
-def body_for(line: Line, target: Target) -> dict[str, Any]:
+def body_for(line: Line, target: ResolvedModel) -> dict[str, Any]:
     """Return the body as it is sent: the line's, with the model as the provider calls it."""
     assert isinstance(line.body, dict)
-    if target.wire.form == "generate":
+    if target.wire.format_name == "generate":
         return {name: value for name, value in line.body.items() if name != "model"}
     return {"model": target.model, **line.body} | {"model": target.model}

@@ -129,14 +129,14 @@ def wire_of(maker: Maker) -> Wire:
     """Return a maker's wire format; of OpenAI's two, Chat Completions."""
     # Imported on use, as every provider is.
     if maker == "openai":
-        from pllm_notebook.providers.openai import Chat
+        from pllm_notebook.providers.openai.chat import Chat
 
         return Chat()
     if maker == "anthropic":
-        from pllm_notebook.providers.anthropic import Messages
+        from pllm_notebook.providers.anthropic.messages import Messages
 
         return Messages()
-    from pllm_notebook.providers.google import Generate
+    from pllm_notebook.providers.google.generate import Generate
 
     return Generate()
 

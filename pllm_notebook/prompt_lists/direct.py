@@ -84,7 +84,7 @@ async def _attempts(ask: Ask, transport: Transport, make: Callable[[], bytes], p
             budget.settle(bound, 1, cost, 0)
             return Sent(result, raw, sent, latency, cost)
         budget.settle(bound, 1, 0.0, int(result.kind.maybe_paid))
-        if heals < _MOST_HEALS and target.heal(result, orjson.loads(content)):
+        if heals < _MOST_HEALS and target.adapt(result, orjson.loads(content)):
             heals += 1
             continue
         limited = result.kind is FailureKind.RATE_LIMIT

@@ -168,7 +168,7 @@ class OneByOne:
             sent = found or self._entry(ask, key, content)
             if isinstance(sent, Failure):
                 return _failed(key, sent)
-            arrival = Arrival(row, key, sent, row, cached=False, rung=ask.target.quirks.rung)
+            arrival = Arrival(row, key, sent, row, cached=False, schema_level=ask.target.quirks.schema_level)
         return self._settled(ask, arrival, prompt)
 
     def _settled(self, ask: Ask, arrival: Arrival, prompt: Prompt) -> Outcome:
@@ -187,11 +187,11 @@ class OneByOne:
                         self._keep(result_key(settled.arrival, at, read.call), results[at])
                 settled = with_results(ask, self._store, again, settled, results)
                 continue
-            rung = ask.target.quirks.rung
+            schema_level = ask.target.quirks.schema_level
             sent = self._entry(ask, settled.key, _bytes_of(settled, ask, again))
             if isinstance(sent, Failure):
                 return settled.failed(sent)
-            arrival = settled.arrived(sent, rung)
+            arrival = settled.arrived(sent, schema_level)
             settled = settle_in_time(ask, self._store, again, [arrival])[0]
         if self._store is None and settled.entry is None:
             settled.entry = arrival.entry

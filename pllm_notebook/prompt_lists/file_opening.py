@@ -85,6 +85,6 @@ def _check(index: Index, options: Options) -> None:
                     f"max_cost_usd={options.max_cost_usd:g} cannot be kept: the price of {target.label} is unknown. "
                     f"Leave the ceiling out, or the lines that ask it. Nothing was sent."
                 )
-    keyless = [target.keyless for target in targets if target.keyless is not None]
-    if keyless and len(keyless) == len(targets) and options.cache != "only":
-        raise keyless[0]
+    missing_key = [target.missing_key for target in targets if target.missing_key is not None]
+    if missing_key and len(missing_key) == len(targets) and options.cache != "only":
+        raise missing_key[0]

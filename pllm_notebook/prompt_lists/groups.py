@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import NamedTuple
 
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 
 __all__ = ["Group"]
 
@@ -20,7 +20,7 @@ class Group(NamedTuple):
         wave: Begun when all groups of the same model with a lower one are written.
     """
 
-    target: Target
+    target: ResolvedModel
     output_limit: int | None
     rows: array[int]
     wave: int = 0

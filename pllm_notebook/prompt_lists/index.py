@@ -16,7 +16,7 @@ from pllm_notebook.exceptions import RunInterrupted, UsageError
 from pllm_notebook.prompt_lists.addresses import Addresses
 from pllm_notebook.prompt_lists.groups import Group
 from pllm_notebook.prompt_lists.lines import Line, identity_of, read_line, read_result
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 
 __all__ = ["Index", "index_of"]
 
@@ -120,7 +120,7 @@ def index_of(path: str, results: str | None, addresses: Addresses, stopped: Call
     return index
 
 
-def output_limit(line: Line, target: Target) -> int | None:
+def output_limit(line: Line, target: ResolvedModel) -> int | None:
     """Return the tokens that a line's reply can have, of all its choices together; None for no limit."""
     assert isinstance(line.body, dict)
     limit, choices = target.wire.output_limit(line.body), line.body.get("n", 1)

@@ -14,10 +14,11 @@ from pllm_notebook.prompt_lists.aliases import one_of
 from pllm_notebook.prompt_lists.lines import Result, read_result
 from pllm_notebook.prompt_lists.outputs import GeneratedJsonObject, LLMOutput, LLMToolCall
 from pllm_notebook.protocols import MalformedReply, Wire
-from pllm_notebook.providers.anthropic import Messages
+from pllm_notebook.providers.anthropic.messages import Messages
 from pllm_notebook.providers.decoding import decoded
-from pllm_notebook.providers.google import Generate
-from pllm_notebook.providers.openai import Chat, Responses
+from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.records import FailureKind, Finish, Reply
 from pllm_notebook.schema import extract_json
 
@@ -93,7 +94,7 @@ def _output(result: Result, place: int, rates: dict[tuple[str, str], Rate | None
         output.error = f"{FailureKind.MALFORMED}: The response is in no format that is known."
         return output
     wire, maker = found
-    output.result_type = wire.form
+    output.result_type = wire.format_name
     try:
         reply = decoded(wire, body)
     except MalformedReply as error:

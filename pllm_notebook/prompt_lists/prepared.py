@@ -14,7 +14,7 @@ import orjson
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.asking import asked_of, listed
 from pllm_notebook.prompt_lists.contexts import LLMPromptContext
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.providers.registry import KEYS
 
 __all__ = ["prepare_requests_file"]
@@ -57,7 +57,7 @@ def prepare_requests_file(
     lines: list[bytes] = [b""] * len(contexts)
     for part in asked.parts:
         target = part.ask.target
-        spoken = _FORMS[target.wire.form]
+        spoken = _FORMS[target.wire.format_name]
         for row, prompt in zip(part.rows, part.prompts, strict=True):
             source = contexts[asked.places[row]].id
             if form not in (None, spoken):
@@ -87,12 +87,12 @@ def prepare_requests_file(
     return path
 
 
-def _line(source: str, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
+def _line(source: str, target: ResolvedModel, body: Mapping[str, Any]) -> dict[str, Any]:
     # A provider's own file has the bare name; anything else could not find its way back without.
     name = target.model if target.provider in KEYS else target.label
-    if target.wire.form == "generate":
+    if target.wire.format_name == "generate":
         return {"key": source, "request": {"model": f"models/{name}", **body}}
     body = {**body, "model": name}
-    if target.wire.form == "messages":
+    if target.wire.format_name == "messages":
         return {"custom_id": source, "params": body}
     return {"custom_id": source, "method": "POST", "url": f"/v1{target.path}", "body": body}

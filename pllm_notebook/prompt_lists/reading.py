@@ -56,7 +56,7 @@ def output_for(
     )
     output._request = partial(ask.whole, prompt)
     if last is not None:
-        output.raw_result, output.result_type = orjson.loads(last.raw), ask.target.wire.form
+        output.raw_result, output.result_type = orjson.loads(last.raw), ask.target.wire.format_name
         output.str_content = _whole(context, beginning, last.text.decode("utf-8", "replace"))
     if failure is None:
         _answer(output, context, outcome.value, beginning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pllm_notebook.conversation import Request, Turn
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.config import LLMConfig
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.run import options_for
 from pllm_notebook.run.ask import target_for
 
@@ -26,7 +26,7 @@ def model_of(config: LLMConfig) -> str:
     return config.name
 
 
-def target_of(config: LLMConfig) -> Target:
+def target_of(config: LLMConfig) -> ResolvedModel:
     """Resolve whom a prompt is for.
 
     Raises:
@@ -35,7 +35,7 @@ def target_of(config: LLMConfig) -> Target:
     return target_for(options_for({"model": model_of(config)}))
 
 
-def takes_prefill(target: Target) -> bool:
+def takes_prefill(target: ResolvedModel) -> bool:
     """Return whether a model takes the beginning of its answer."""
     turns = (Turn("user", "-"), Turn("assistant", "{"))
     try:

@@ -38,7 +38,7 @@ def turns_of(
             f"{output.error or 'it is empty'}"
         )
     echo = None
-    if output.raw_result is not None and wire is not None and wire.form == output.result_type:
+    if output.raw_result is not None and wire is not None and wire.format_name == output.result_type:
         echo = wire.decode(output.raw_result).echo
     calls = tuple(ToolCall(call.id, call.name, call.text) for call in output.tool_calls)
     results = _results(output, {tool.name: tool for tool in tools}, given)

@@ -16,7 +16,7 @@ from pllm_notebook.engine import Ceiling, Patience
 from pllm_notebook.prompt_lists.addresses import body_for
 from pllm_notebook.prompt_lists.groups import Group
 from pllm_notebook.prompt_lists.index import Index
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure
 from pllm_notebook.run import Ask, Part, Purse, Run, WholePrompts, forget, options_for, start_list
 from pllm_notebook.run.lists import ListCourse
@@ -198,7 +198,7 @@ class Feeder:
     """
 
     def __init__(self, groups: Sequence[Group], maker: WindowMaker, sizes: Callable[[int], int]) -> None:
-        self.target: Target = groups[0].target
+        self.target: ResolvedModel = groups[0].target
         self.windows: list[Window] = []
         self.begun = 0
         self.stopped = False

@@ -54,11 +54,11 @@ def schema_instruction(schema: Mapping[str, Any]) -> str:
     )
 
 
-def instructed(content: Any, told: str) -> Any:
-    """Put *told* at the end of an instruction: a text, blocks of text, or None for none."""
+def instructed(content: Any, instruction: str) -> Any:
+    """Put *instruction* at the end of an instruction: a text, blocks of text, or None for none."""
     if isinstance(content, list):
-        return [*content, {"type": "text", "text": told}]
-    return f"{content}\n\n{told}" if content else told
+        return [*content, {"type": "text", "text": instruction}]
+    return f"{content}\n\n{instruction}" if content else instruction
 
 
 def object_at(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ __all__ = ["class_names", "fingerprint", "has_batches", "maker_of"]
 
 _MAKERS = ("openai", "anthropic", "google")
 # Clients of clouds that have no batch API, or one of their own that takes its requests from a bucket.
-_NO_DESK = frozenset(
+_NO_BATCH_API = frozenset(
     {"AsyncAnthropicBedrock", "AsyncAnthropicBedrockMantle", "AsyncAnthropicFoundry", "AsyncAnthropicVertex"}
 )
 # What clients say of their account, each those that it has. Tokens that are made anew every hour are not among
@@ -58,7 +58,7 @@ def class_names(client: Any) -> frozenset[str]:
 
 def has_batches(client: Any) -> bool:
     """Return whether what a client leads to has a batch API that takes its requests from us."""
-    return not class_names(client) & _NO_DESK and getattr(client, "vertexai", False) is not True
+    return not class_names(client) & _NO_BATCH_API and getattr(client, "vertexai", False) is not True
 
 
 def address_of(client: Any) -> str:

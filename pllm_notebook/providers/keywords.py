@@ -1,7 +1,7 @@
 """What OpenAI's client calls things, in each provider's own words.
 
 A keyword that a provider has no equal of is refused before anything is sent: leaving it out would answer another
-question than was asked. (One that a model of the provider turns out to refuse is healed as for every other call.)
+question than was asked. (One that a model of the provider turns out to refuse is adapted to as for every other call.)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 
 __all__ = ["CARRIED", "NOT_CARRIED", "check_keywords", "is_given", "provider_fields"]
 
@@ -140,7 +140,7 @@ def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def provider_fields(target: Target, keywords: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return what goes into the body of *target* besides what this package fills itself.
 
     Args:
@@ -166,7 +166,7 @@ def provider_fields(target: Target, keywords: Mapping[str, Any], extra: Mapping[
     return _merged(fields, extra)
 
 
-def _words(target: Target) -> Mapping[str, Into] | None:
+def _words(target: ResolvedModel) -> Mapping[str, Into] | None:
     """Return a provider's words, None for one that speaks OpenAI's."""
     if target.path == "/responses":
         return _RESPONSES

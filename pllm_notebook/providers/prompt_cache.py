@@ -55,7 +55,7 @@ def smallest_prefix_bytes(maker: str | None, model: str) -> int | None:
     """Return the length from which a shared prefix is cached, at four bytes a token.
 
     Args:
-        maker: As `Target.price_provider`.
+        maker: As `ResolvedModel.price_provider`.
         model: The model's name as the provider takes it.
 
     Returns:

@@ -1,7 +1,7 @@
 """What a model turned out to refuse, remembered for as long as the process lives.
 
 Four things are learned from a 400 that names what we sent: a parameter to drop or rename, that it takes no
-cache marks, that it is not to be forced to call a tool, and the rung of structured output that the server can
+cache marks, that it is not to be forced to call a tool, and the level of structured output that the server can
 do. They change what goes on the wire and never the key, so an answer stays the same answer.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["Quirks", "forget_all", "quirks_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
-LOWEST_RUNG = 2
+LAST_SCHEMA_LEVEL = 2
 
 # What may be left out of a request without changing the question.
 _OPTIONAL = (
@@ -50,20 +50,20 @@ class Quirks:
         version: Grows with every change, so that prepared bodies know when to be made again.
         forced: Whether it can be forced to call a tool; where not, it is left to choose.
         marks: Whether it takes marks for its prompt cache.
-        rung: How much help with structured output the server gives: see `Wire.loosen`.
+        schema_level: How much help with structured output the server gives: see `Wire.relax_schema`.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self.forced = True
         self.marks = True
-        self.rung = 0
+        self.schema_level = 0
         self._dropped: set[str] = set()
         self._told: set[str] = set()
         self._renamed: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        return f"Quirks(rung={self.rung}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
+        return f"Quirks(schema_level={self.schema_level}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
 
     def drop(self, name: str, model: str) -> None:
         """Leave *name* out from now on, and say so once."""
@@ -78,28 +78,28 @@ class Quirks:
             self._told.add(name)
             logger.warning("%s does not take %r; it is left out of requests", model, name)
 
-    def dress(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
+    def to_wire(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
         """Turn the intended body into what goes on the wire."""
-        dressed = wire.loosen(body, self.rung) if self.rung else dict(body)
-        if not self.forced and _forces(dressed):
-            dressed["tool_choice"] = _free(dressed["tool_choice"])
+        body_sent = wire.relax_schema(body, self.schema_level) if self.schema_level else dict(body)
+        if not self.forced and _forces(body_sent):
+            body_sent["tool_choice"] = _free(body_sent["tool_choice"])
         if self._dropped or self._renamed:
-            dressed = {
-                self._renamed.get(name, name): value for name, value in dressed.items() if name not in self._dropped
+            body_sent = {
+                self._renamed.get(name, name): value for name, value in body_sent.items() if name not in self._dropped
             }
-            if config := object_at(dressed, "generationConfig"):  # Google keeps its parameters one level down
+            if config := object_at(body_sent, "generationConfig"):  # Google keeps its parameters one level down
                 kept = {n: v for n, v in config.items() if n not in self._dropped}
-                dressed["generationConfig"] = kept
-        return dressed
+                body_sent["generationConfig"] = kept
+        return body_sent
 
-    def heal(self, failure: Failure, body: Mapping[str, Any], model: str, *, ladder: bool) -> bool:
+    def adapt(self, failure: Failure, body: Mapping[str, Any], model: str, *, unenforced_schema: bool) -> bool:
         """Learn from a rejected request; True when the same call is worth sending again.
 
         Args:
             failure: What the provider said.
             body: The body as it was sent.
             model: For the log.
-            ladder: Whether the server is one whose structured output is not guaranteed.
+            unenforced_schema: Whether the server is one whose structured output is not guaranteed.
         """
         if failure.kind is not FailureKind.BAD_REQUEST:
             return False
@@ -129,23 +129,23 @@ class Quirks:
             if name in sent and (failure.field == name or _names(name, said)):
                 self.drop(name, model)
                 return True
-        if _TOO_COMPLEX.search(said) or (ladder and _STRUCTURE.search(said)):
-            return self.step_down(model, _rung_of(body))
+        if _TOO_COMPLEX.search(said) or (unenforced_schema and _STRUCTURE.search(said)):
+            return self.step_down(model, _schema_level_of(body))
         return False
 
-    def step_down(self, model: str, sent_rung: int) -> bool:
-        """Ask for structured output with less help from now on; False at the lowest rung.
+    def step_down(self, model: str, sent_level: int) -> bool:
+        """Ask for structured output with less help from now on; False at the last level.
 
-        Many calls may come back from one rung at once; only the first takes the step.
+        Many calls may come back from one level at once; only the first takes the step.
         """
-        if sent_rung < self.rung:
+        if sent_level < self.schema_level:
             return True
-        if self.rung >= LOWEST_RUNG:
+        if self.schema_level >= LAST_SCHEMA_LEVEL:
             return False
-        self.rung += 1
+        self.schema_level += 1
         self.version += 1
         how = ("", "any JSON object, with the schema in the instruction", "the schema in the instruction alone")
-        logger.warning("%s does not follow the JSON schema it was sent; asking for %s", model, how[self.rung])
+        logger.warning("%s does not follow the JSON schema it was sent; asking for %s", model, how[self.schema_level])
         return True
 
 
@@ -171,14 +171,14 @@ def _free(choice: Any) -> Any:
     return {"type": "auto"} | {name: said for name, said in choice.items() if name == "disable_parallel_tool_use"}
 
 
-def _rung_of(sent: Mapping[str, Any]) -> int:
+def _schema_level_of(sent: Mapping[str, Any]) -> int:
     said = object_at(sent, "response_format").get("type")
     if said == "json_schema" or "text" in sent or "format" in object_at(sent, "output_config"):
         return 0
     config = object_at(sent, "generationConfig")
     if "responseJsonSchema" in config:
         return 0
-    return 1 if said == "json_object" or "responseMimeType" in config else LOWEST_RUNG
+    return 1 if said == "json_object" or "responseMimeType" in config else LAST_SCHEMA_LEVEL
 
 
 def _names(parameter: str, said: str) -> bool:

@@ -10,11 +10,11 @@ from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
 from pllm_notebook.protocols import Transport
 from pllm_notebook.providers import models
+from pllm_notebook.providers.batch.open import BatchFormat, open_batch_api
 from pllm_notebook.providers.clients import address_of, class_names, fingerprint, has_batches, maker_of
-from pllm_notebook.providers.desks.opening import RequestForm, open_desk
 from pllm_notebook.providers.hosts import foreign_host, is_own
 from pllm_notebook.providers.quirks import quirks_of
-from pllm_notebook.providers.target import Target
+from pllm_notebook.providers.resolved_model import ResolvedModel
 from pllm_notebook.schema import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, Dialect
 
 __all__ = ["KEYS", "PROVIDERS", "resolve"]
@@ -37,7 +37,7 @@ def resolve(
     clients: Mapping[str, Any],
     keys: Mapping[str, Key],
     simulator: Callable[[str], str],
-) -> Target:
+) -> ResolvedModel:
     """Resolve a model.
 
     Args:
@@ -97,11 +97,11 @@ def _default() -> str:
     )
 
 
-def _hosted_target(provider: str, model: str, key: Key | None) -> Target:
+def _hosted_target(provider: str, model: str, key: Key | None) -> ResolvedModel:
     variables = KEYS[provider]
     key = key or _key_in(*variables)
     address = Address(os.environ.get(f"{provider.upper()}_BASE_URL", ""))
-    keyless = MissingKeyError(provider, variables[0]) if key is None else None
+    missing_key = MissingKeyError(provider, variables[0]) if key is None else None
 
     def connect() -> Transport:
         if key is None:
@@ -110,7 +110,7 @@ def _hosted_target(provider: str, model: str, key: Key | None) -> Target:
         return _open(provider, key, address)
 
     wire = _wire(provider, model)
-    return Target(
+    return ResolvedModel(
         provider=provider,
         label=f"{provider}:{model}",
         model=model,
@@ -119,19 +119,20 @@ def _hosted_target(provider: str, model: str, key: Key | None) -> Target:
         connect=connect,
         account=(key or Key("")).fingerprint(address),
         quirks=quirks_of(provider, address, model),
-        ladder=not is_own(provider, address),
+        unenforced_schema=not is_own(provider, address),
         host=foreign_host(provider, address),
         price_provider=provider,
         price_model=model,
-        keyless=keyless,
+        missing_key=missing_key,
         package=None if key is None else _PACKAGES[provider],
-        desk=lambda: open_desk(provider, connect(), wire.path(model)),
-        form=RequestForm(provider, wire.path(model)),
+        open_batch=lambda: open_batch_api(provider, connect(), wire.path(model)),
+        batch_format=BatchFormat(provider, wire.path(model)),
     )
 
 
-def _server_target(name: str, model: str, address: Address, key: Key | None) -> Target:
-    from pllm_notebook.providers import openai
+def _server_target(name: str, model: str, address: Address, key: Key | None) -> ResolvedModel:
+    from pllm_notebook.providers.openai.chat import Chat
+    from pllm_notebook.providers.openai.connect import connect as connect_openai
 
     # A local server wants any key at all; one behind a gate has its own variable.
     used = key or _key_in(f"{name.upper().replace('-', '_')}_API_KEY") or Key("none")
@@ -146,10 +147,10 @@ def _server_target(name: str, model: str, address: Address, key: Key | None) -> 
 
     def connect() -> Transport:
         used.check(name)
-        return openai.connect(used, address)
+        return connect_openai(used, address)
 
-    wire = openai.Chat("max_tokens", strict=False)
-    return Target(
+    wire = Chat("max_tokens", strict=False)
+    return ResolvedModel(
         provider=name,
         label=f"{name}:{model}",
         model=model,
@@ -158,31 +159,31 @@ def _server_target(name: str, model: str, address: Address, key: Key | None) -> 
         connect=connect,
         account=used.fingerprint(address),
         quirks=quirks_of(name, address, model),
-        ladder=True,
+        unenforced_schema=True,
         address=address,
         host=foreign_host("openai", address),
         package=_PACKAGES["openai"],
-        desk=lambda: open_desk("openai", connect(), wire.path(model)),
-        form=RequestForm("openai", wire.path(model)),
+        open_batch=lambda: open_batch_api("openai", connect(), wire.path(model)),
+        batch_format=BatchFormat("openai", wire.path(model)),
     )
 
 
-def _client_target(name: str, model: str, client: Any) -> Target:
+def _client_target(name: str, model: str, client: Any) -> ResolvedModel:
     """A client of an SDK's own: its class tells the wire format, and it knows address and account."""
     kind = maker_of(name, client)
 
     def connect() -> Transport:
         if kind == "google":
-            from pllm_notebook.providers.google import GenaiTransport
+            from pllm_notebook.providers.google.generate import GenaiTransport
 
             return GenaiTransport(client)
-        from pllm_notebook.providers.stainless import StainlessTransport
+        from pllm_notebook.providers.sdk_transport import SDKTransport
 
-        return StainlessTransport(client, owned=False)
+        return SDKTransport(client, owned=False)
 
     wire = _wire(kind, model)
     batches = has_batches(client)
-    return Target(
+    return ResolvedModel(
         provider=name,
         label=f"{name}:{model}",
         model=model,
@@ -192,40 +193,40 @@ def _client_target(name: str, model: str, client: Any) -> Target:
         account=fingerprint(client),
         opener=str(id(client)),
         quirks=quirks_of(name, str(id(client)), model),
-        ladder=not is_own(kind, address_of(client), class_names(client)),
+        unenforced_schema=not is_own(kind, address_of(client), class_names(client)),
         host=foreign_host(kind, address_of(client), class_names(client)),
         price_provider=kind,
         price_model=model,
-        desk=(lambda: open_desk(kind, connect(), wire.path(model))) if batches else None,
-        form=RequestForm(kind, wire.path(model), class_names(client)) if batches else None,
-        deskless="" if batches else f"The client {name!r} is a {type(client).__name__}, which has no batch API.",
+        open_batch=(lambda: open_batch_api(kind, connect(), wire.path(model))) if batches else None,
+        batch_format=BatchFormat(kind, wire.path(model), class_names(client)) if batches else None,
+        no_batch_reason="" if batches else f"The client {name!r} is a {type(client).__name__}, which has no batch API.",
     )
 
 
-def _local_target(model: str) -> Target:
-    from pllm_notebook.providers import local
-    from pllm_notebook.providers.local_chat import LocalChat
+def _local_target(model: str) -> ResolvedModel:
+    from pllm_notebook.providers.local import llama
+    from pllm_notebook.providers.local.chat import LocalChat
 
-    path = local.weights_of(model)
-    return Target(
+    path = llama.weights_of(model)
+    return ResolvedModel(
         provider="local",
         label=f"local:{model}",
         # The weights' name and size stand for the weights; the path differs between machines.
         model=f"{path.name}@{path.stat().st_size}",
         wire=LocalChat(),
         dialect=GRAMMAR,
-        connect=lambda: local.LocalTransport(path),
+        connect=lambda: llama.LocalTransport(path),
         account="",
         quirks=quirks_of("local", str(path), model),
         price_provider="local",
         price_model=model,
-        slots=local.SLOTS,
-        deskless="A local model costs nothing and has no batch API.",
+        max_parallel=llama.SLOTS,
+        no_batch_reason="A local model costs nothing and has no batch API.",
     )
 
 
-def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
-    from pllm_notebook.providers import openai
+def _sim_target(name: str, simulator: Callable[[str], str]) -> ResolvedModel:
+    from pllm_notebook.providers.openai.chat import Chat
 
     kind, _, model = name.partition("/")
     if kind not in (*KEYS, "compatible"):
@@ -235,7 +236,7 @@ def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
         )
     maker = "openai" if kind == "compatible" else kind
     model = model or models.CHEAP[maker]
-    wire = openai.Chat("max_tokens", strict=False) if kind == "compatible" else _wire(kind, model)
+    wire = Chat("max_tokens", strict=False) if kind == "compatible" else _wire(kind, model)
 
     def connect() -> Transport:
         return _open(maker, Key("none"), Address(simulator(kind)))
@@ -246,45 +247,46 @@ def _sim_target(name: str, simulator: Callable[[str], str]) -> Target:
         "model": model,
         "wire": wire,
         "connect": connect,
-        "desk": lambda: open_desk(maker, connect(), wire.path(model)),
-        "form": RequestForm(maker, wire.path(model)),
+        "open_batch": lambda: open_batch_api(maker, connect(), wire.path(model)),
+        "batch_format": BatchFormat(maker, wire.path(model)),
         "account": "",
         "quirks": quirks_of("sim", kind, model),
         "simulated": True,
         "package": _PACKAGES[maker],
     }
     if kind == "compatible":
-        return Target(dialect=GRAMMAR, ladder=True, **common)
-    return Target(dialect=_DIALECTS[kind], price_provider=kind, price_model=model, **common)
+        return ResolvedModel(dialect=GRAMMAR, unenforced_schema=True, **common)
+    return ResolvedModel(dialect=_DIALECTS[kind], price_provider=kind, price_model=model, **common)
 
 
 def _wire(provider: str, model: str) -> Any:
     # Imported here so that the package loads no provider it is not asked for.
     if provider == "openai":
-        from pllm_notebook.providers import openai
+        from pllm_notebook.providers.openai.chat import Chat
+        from pllm_notebook.providers.openai.responses import Responses
 
-        return openai.Responses() if models.responses_only(model) else openai.Chat()
+        return Responses() if models.responses_only(model) else Chat()
     if provider == "anthropic":
-        from pllm_notebook.providers import anthropic
+        from pllm_notebook.providers.anthropic.messages import Messages
 
-        return anthropic.Messages()
-    from pllm_notebook.providers import google
+        return Messages()
+    from pllm_notebook.providers.google.generate import Generate
 
-    return google.Generate()
+    return Generate()
 
 
 def _open(provider: str, key: Key, address: Address) -> Transport:
     if provider == "openai":
-        from pllm_notebook.providers import openai
+        from pllm_notebook.providers.openai.connect import connect as connect_openai
 
-        return openai.connect(key, address)
+        return connect_openai(key, address)
     if provider == "anthropic":
-        from pllm_notebook.providers import anthropic
+        from pllm_notebook.providers.anthropic.messages import connect as connect_anthropic
 
-        return anthropic.connect(key, address)
-    from pllm_notebook.providers import google
+        return connect_anthropic(key, address)
+    from pllm_notebook.providers.google.generate import connect as connect_google
 
-    return google.connect(key, address)
+    return connect_google(key, address)
 
 
 def _key_in(*variables: str) -> Key | None:

@@ -45,7 +45,7 @@ class Arrival:
         repairs: Repair turns that are behind it.
         turns: Of those in which tools' results went to the model, the number that is behind it.
         cached: Whether everything so far came from the store.
-        rung: The structured-output rung it was sent on, None for a stored one.
+        schema_level: The level of structured output it was sent on, None for a stored one.
         attempts: Requests that this reply took.
         turn_key: Of the call that it answers, "" for the row's own.
     """
@@ -58,7 +58,7 @@ class Arrival:
     metas: tuple[bytes, ...] = ()
     repairs: int = 0
     cached: bool = True
-    rung: int | None = None
+    schema_level: int | None = None
     attempts: int = 0
     turns: int = 0
     turn_key: str = ""
@@ -81,7 +81,7 @@ class Arrival:
             repairs=self.repairs + repair,
             turns=self.turns + (said.turns[-1].role == "tool"),
             turn_key=key,
-            rung=None,
+            schema_level=None,
         )
 
 
@@ -106,7 +106,7 @@ class Repair(ABC):
         """Return what makes the wire's bytes, and their number; or why it cannot be sent any more."""
 
     @abstractmethod
-    def arrived(self, entry: Entry, rung: int) -> Arrival:
+    def arrived(self, entry: Entry, schema_level: int) -> Arrival:
         """Return what comes of its reply."""
 
     @abstractmethod
@@ -143,8 +143,8 @@ class NextTurn(Repair):
     def content(self, ask: Ask, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
         return partial(ask.content_of, self.said), ask.size_of(self.said)
 
-    def arrived(self, entry: Entry, rung: int) -> Arrival:
-        return replace(self.found(entry), cached=False, rung=rung)
+    def arrived(self, entry: Entry, schema_level: int) -> Arrival:
+        return replace(self.found(entry), cached=False, schema_level=schema_level)
 
     def found(self, entry: Entry) -> Arrival:
         return self.arrival.followed(self.key, entry, self.said, self.told, repair=self.repair)
@@ -176,8 +176,8 @@ class Alone(Repair):
         assert not isinstance(words, Failure)  # it has been in a pack
         return partial(ask.content, words), ask.size(words)
 
-    def arrived(self, entry: Entry, rung: int) -> Arrival:
-        return replace(self.found(entry), cached=False, rung=rung)
+    def arrived(self, entry: Entry, schema_level: int) -> Arrival:
+        return replace(self.found(entry), cached=False, schema_level=schema_level)
 
     def found(self, entry: Entry) -> Arrival:
         return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
@@ -220,8 +220,8 @@ class Wider(Repair):
             return lost.failure
         return words if isinstance(words, Failure) else (partial(ask.content, words), ask.size(words))
 
-    def arrived(self, entry: Entry, rung: int) -> Arrival:
-        return replace(self.found(entry), cached=False, rung=rung)
+    def arrived(self, entry: Entry, schema_level: int) -> Arrival:
+        return replace(self.found(entry), cached=False, schema_level=schema_level)
 
     def found(self, entry: Entry) -> Arrival:
         if self.inner is None:

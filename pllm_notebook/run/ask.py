@@ -16,7 +16,7 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.engine import Ceiling, Patience
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.providers import Target, resolve
+from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.bodies import objects_at
 from pllm_notebook.providers.models import may_reason
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
@@ -90,7 +90,7 @@ class Ask:
 
     def __init__(
         self,
-        target: Target,
+        target: ResolvedModel,
         options: Options,
         output: OutputType | None,
         system: str | None,
@@ -305,11 +305,11 @@ class Ask:
             ):
                 turns = self._marks and (self._runs_tools or bool(self._history))
                 asker = self._number if self._marks else None
-                plain = target.dress(self._intended, lead, shared=shared, turns=turns, asker=asker, shown=self.shown)
+                plain = target.to_wire(self._intended, lead, shared=shared, turns=turns, asker=asker, shown=self.shown)
                 led = None
                 if lead and shared:
                     led = Parts.alone(
-                        sent(target.dress(self.intended(self.dialogue(lead + HOLE)), lead, turns=turns), limit)
+                        sent(target.to_wire(self.intended(self.dialogue(lead + HOLE)), lead, turns=turns), limit)
                     )
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
                 dressed = Dress(
@@ -338,7 +338,7 @@ class Ask:
 
     def _wired(self, body: Mapping[str, Any], limit: int | None = None, *, turns: bool = False) -> bytes:
         marks = self._marks
-        dressed = self.target.dress(
+        dressed = self.target.to_wire(
             body,
             self._lead.text,
             shared=self.shared and marks,
@@ -357,7 +357,7 @@ class Ask:
         return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
 
 
-def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> Target:
+def target_for(options: Options, keys: Mapping[str, Key] | None = None) -> ResolvedModel:
     """Resolve the model that *options* name, with the servers and clients that are configured.
 
     Args:

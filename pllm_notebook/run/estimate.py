@@ -10,7 +10,7 @@ from pllm_notebook.batch import KEY_CHARACTERS, custom_id
 from pllm_notebook.engine import Limiter
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers.desks.opening import RequestForm
+from pllm_notebook.providers.batch.open import BatchFormat
 from pllm_notebook.records import Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, Ask
 from pllm_notebook.run.unsent import CountedPrompts, Unsent
@@ -177,11 +177,13 @@ def estimate(
         simulated=ask.target.simulated,
         pending=unsent.pending,
         rejected=unsent.rejected,
-        fills={} if ask.target.form is None else {ask.target.label: _fill(ask.target.form, calls, size)},
+        fills={}
+        if ask.target.batch_format is None
+        else {ask.target.label: _fill(ask.target.batch_format, calls, size)},
     )
 
 
-def _fill(form: RequestForm, calls: int, size: int) -> float:
+def _fill(form: BatchFormat, calls: int, size: int) -> float:
     """Return how full *calls* whose bodies have *size* bytes together make a job."""
     around = len(form.line(custom_id("k" * KEY_CHARACTERS), b"")) + 1  # the end of the line
     return max(calls / form.limits.lines, (size + calls * around) / form.limits.bytes)

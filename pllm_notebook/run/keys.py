@@ -71,8 +71,8 @@ class KeyMaker:
     """Make the keys of one run's rows from a prefix that is hashed once.
 
     Args:
-        provider: As in `Target.identity`.
-        path: As in `Target.path`.
+        provider: As in `ResolvedModel.identity`.
+        path: As in `ResolvedModel.path`.
         body: The intended body with `HOLE` for the row's text.
         salt: The caller's.
         sample: Index of the sample; 0 is the plain call.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import orjson
 
 from pllm_notebook.engine import Engine, Known, Lane, Limiter
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, LimitReport, RawReply
 from pllm_notebook.run.limits import KeptLimits
 
 __all__ = ["lane_of"]
 
 
-def lane_of(engine: Engine, target: Target, limits_kept: KeptLimits | None) -> Lane:
+def lane_of(engine: Engine, target: ResolvedModel, limits_kept: KeptLimits | None) -> Lane:
     """Return the one lane for this account and model. Call it on the engine's loop.
 
     Args:
@@ -22,7 +22,7 @@ def lane_of(engine: Engine, target: Target, limits_kept: KeptLimits | None) -> L
     """
 
     def heal(failure: Failure, content: bytes) -> bool:
-        return target.heal(failure, orjson.loads(content))
+        return target.adapt(failure, orjson.loads(content))
 
     def limits(raw: RawReply) -> LimitReport | None:
         return target.wire.limits(raw.headers)
@@ -35,4 +35,4 @@ def lane_of(engine: Engine, target: Target, limits_kept: KeptLimits | None) -> L
     def known() -> Known | None:
         return None if limits_kept is None else limits_kept.known(target.lane)
 
-    return engine.lane(target.lane, make, slots=target.slots, known=known)
+    return engine.lane(target.lane, make, slots=target.max_parallel, known=known)

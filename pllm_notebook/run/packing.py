@@ -113,13 +113,13 @@ class Packing:
         assert not isinstance(words, Failure)  # the plan has read it before
         return Alone(call, row, self._ask.plain_key(words), metas)
 
-    def land(self, pack: Pack, whole: Entry, rung: int) -> tuple[list[Arrival], list[Alone]]:
+    def land(self, pack: Pack, whole: Entry, schema_level: int) -> tuple[list[Arrival], list[Alone]]:
         """Take a pack's reply apart, and put the whole of it into the store.
 
         Args:
             pack: What was asked.
             whole: The reply.
-            rung: The structured-output rung it was sent on.
+            schema_level: The level of structured output it was sent on.
 
         Returns:
             The rows' own replies, still to be stored, which bear the call's tokens and cost between them;
@@ -127,9 +127,9 @@ class Packing:
         """
         target, fitted = self._ask.target, self._ask.fitted
         parts = split(whole.text.decode("utf-8", "surrogatepass"), whole.finish, len(pack.calls))
-        if target.ladder and not parts.followed:
+        if target.unenforced_schema and not parts.followed:
             # A server that enforced the schema could not have written this.
-            target.quirks.step_down(target.label, rung)
+            target.quirks.step_down(target.label, schema_level)
         texts = {}
         for place, answer in sorted(parts.answers.items()):
             text = own_text(answer, structured=fitted is not None, wrapped=fitted is not None and fitted.wrapped)
@@ -151,7 +151,7 @@ class Packing:
         for place, call in enumerate(pack.calls):
             if place in entries:
                 row, key = self._ledger.first_row[call], self._ledger.keys[call]
-                arrivals.append(Arrival(call, key, entries[place], row, cached=False, rung=rung))
+                arrivals.append(Arrival(call, key, entries[place], row, cached=False, schema_level=schema_level))
             else:
                 alone.append(self.alone(call, carried[place]))
         if alone:

@@ -12,7 +12,7 @@ import orjson
 from pllm_notebook.conversation import Prompt
 from pllm_notebook.entry import Entry
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure
 from pllm_notebook.run.arrivals import PromptLost
 from pllm_notebook.run.ask import Ask
@@ -200,7 +200,7 @@ class Planner:
         return known
 
 
-def _tell_of_host(target: Target, entry: Entry) -> None:
+def _tell_of_host(target: ResolvedModel, entry: Entry) -> None:
     """Warn, once for each pair of hosts, that a server's name stood for another machine when it answered."""
     if not target.host:
         return

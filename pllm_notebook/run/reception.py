@@ -88,7 +88,9 @@ class Reception:
         """Replies whose tools are being run: a further call comes of most of them."""
         return self._workshop.working
 
-    def landed(self, key: str, tag: int | Repair | Pack, rung: int, landing: Landing, cost_usd: float | None) -> None:
+    def landed(
+        self, key: str, tag: int | Repair | Pack, schema_level: int, landing: Landing, cost_usd: float | None
+    ) -> None:
         """Take what a call ended with (see `Landed`)."""
         result = landing.result
         if isinstance(result, Failure):
@@ -129,13 +131,15 @@ class Reception:
             self._owner.go_on()
             return
         if isinstance(tag, Pack):
-            self._take_pack(tag, entry, rung)
+            self._take_pack(tag, entry, schema_level)
         elif cut:
             self._ask_again(key, tag, entry)
         elif isinstance(tag, int):
-            self.take(key, Arrival(tag, key, entry, self._ledger.first_row[tag], cached=False, rung=rung))
+            self.take(
+                key, Arrival(tag, key, entry, self._ledger.first_row[tag], cached=False, schema_level=schema_level)
+            )
         else:
-            self.take(key, tag.arrived(entry, rung))
+            self.take(key, tag.arrived(entry, schema_level))
             if self._packing is not None and isinstance(tag, Alone):
                 self._packing.supersede(tag, entry)
 
@@ -170,9 +174,9 @@ class Reception:
         """End the run by a fault of ours (see `watched`)."""
         self._owner.fail(error)
 
-    def _take_pack(self, pack: Pack, entry: Entry, rung: int) -> None:
+    def _take_pack(self, pack: Pack, entry: Entry, schema_level: int) -> None:
         assert self._packing is not None
-        arrivals, alone = self._packing.land(pack, entry, rung)
+        arrivals, alone = self._packing.land(pack, entry, schema_level)
         self._backlog.repair(alone)
         self._books.open += len(arrivals) - 1
         self._meanwhile.keep_first(arrivals)

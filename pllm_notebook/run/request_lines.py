@@ -92,8 +92,8 @@ def request_lines(asks: Sequence[Ask], rows: Rows, count: int) -> RequestLines:
 def _lines_of(ask: Ask, rows: Rows, count: int) -> tuple[list[str], int]:
     """Return one question's first lines, and the number of all."""
     target = ask.target
-    if target.form is None:
-        raise UsageError(f"mode='batch' cannot be used with {target.label}: {target.deskless} Nothing was sent.")
+    if target.batch_format is None:
+        raise UsageError(f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent.")
     for one in (ask, ask.packed):
         if one is not None:
             one.shown = True
@@ -108,7 +108,7 @@ def _lines_of(ask: Ask, rows: Rows, count: int) -> tuple[list[str], int]:
     for asked, words in first:
         # Only now: what all rows begin with, and is marked for the provider's prompt cache, is known at the walk's end.
         asked.shared = total > 1
-        made.append(target.form.line(custom_id(asked.key(words)), asked.content(words)).decode())
+        made.append(target.batch_format.line(custom_id(asked.key(words)), asked.content(words)).decode())
     return made, total
 
 

@@ -201,9 +201,9 @@ def _invalid(
     assert ask.fitted is not None
     quirks = ask.target.quirks
     text = arrival.entry.text.decode("utf-8", "surrogatepass")
-    if ask.target.ladder and arrival.rung is not None and not ask.fitted.follows(arrival.entry.text):
+    if ask.target.unenforced_schema and arrival.schema_level is not None and not ask.fitted.follows(arrival.entry.text):
         # A server that enforced the schema could not have written this. What a validator refuses, it could.
-        quirks.step_down(ask.target.label, arrival.rung)
+        quirks.step_down(ask.target.label, arrival.schema_level)
     if "pack" in arrival.entry.about:
         return _by_itself(ask, store, prompt, arrival, invalid.kind, invalid.message)
     if invalid.kind is FailureKind.INVALID_JSON:

@@ -13,7 +13,7 @@ from pllm_notebook.engine import Engine, engine, shutdown
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.run.ask import Ask, simulate, target_for
 from pllm_notebook.run.claiming import JobLookup
 from pllm_notebook.run.conductor import Conductor
@@ -115,7 +115,7 @@ class Means:
         self._batch = options.mode == "batch"
         self._waits = options.wait is True and not self._batch
 
-    def limits(self, target: Target) -> KeptLimits | None:
+    def limits(self, target: ResolvedModel) -> KeptLimits | None:
         """Return the place where what is learned of a target's limits is kept, None where there is none."""
         from pllm_notebook.store import DiskStore
 
@@ -124,7 +124,7 @@ class Means:
             return None
         return None if self._batch else KeptLimits(self._store.directory)
 
-    def sender(self, target: Target) -> Callable[[], Sender] | None:
+    def sender(self, target: ResolvedModel) -> Callable[[], Sender] | None:
         """Return what makes the lane of a target, on the loop; None for its live one."""
         return partial(self._office().lane, target, origin()) if self._batch else None
 

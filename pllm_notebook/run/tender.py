@@ -47,13 +47,15 @@ _LOOK_ELSEWHERE_S = 0.25
 class Landed(Protocol):
     """What becomes of a call that has landed."""
 
-    def __call__(self, key: str, tag: int | Repair | Pack, rung: int, landing: Landing, cost_usd: float | None) -> None:
+    def __call__(
+        self, key: str, tag: int | Repair | Pack, schema_level: int, landing: Landing, cost_usd: float | None
+    ) -> None:
         """Take what a call ended with.
 
         Args:
             key: Of the call.
             tag: What it was for, as in its `Offer`.
-            rung: The structured-output rung it was sent on.
+            schema_level: The level of structured output it was sent on.
             landing: How it came down.
             cost_usd: US dollars that the reply cost, None for unknown.
         """
@@ -273,7 +275,7 @@ class Tender:
             self._loop.call_later(PATIENCE_S, self.send)
         asked, quirks = self._asked(tag), self._ask.target.quirks
         sent = partial(offer.content, reserved.output_limit)
-        job = Job(offer.key, sent, tokens, self._landed, (tag, reserved.usd, quirks.rung, quirks.version))
+        job = Job(offer.key, sent, tokens, self._landed, (tag, reserved.usd, quirks.schema_level, quirks.version))
         if self._batch:  # for the price that its job is told with
             job.answer_tokens = self._ask.allowance.expected * (len(tag.calls) if isinstance(tag, Pack) else 1)
         job.output_limit, job.wire_limit = asked.output_limit, reserved.output_limit
@@ -335,12 +337,12 @@ class Tender:
 
     @watched
     def _landed(self, job: Job, landing: Landing) -> None:
-        tag, bound, rung, dress = job.tag
+        tag, bound, schema_level, dress = job.tag
         self._warmup.ended(self._loop.time(), replied=not isinstance(landing.result, Failure))
         cost_usd = self._spending.settle(job, bound, landing)
         if isinstance(landing.result, Reply) and self._budget.purse.ceiling_usd is not None:
             self._learn(self._asked(tag), landing.result, landing.output_limit, dress)
-        self._give(job.key, tag, rung, landing, cost_usd)
+        self._give(job.key, tag, schema_level, landing, cost_usd)
 
     def _learn(self, asked: Ask, reply: Reply, limit: int | None, dress: int) -> None:
         """Learn from an answer what others will take."""

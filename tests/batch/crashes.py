@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from pllm_notebook.batch import Arrival, Driver, Job, Journal, LineOutcome, Poller, State, never
 from pllm_notebook.protocols import TransportFault
-from tests.batch.modelled import LIMITS, PLAN, Desk, Died, Fuse, MortalDatabase, Provider, inline, outgoing
+from tests.batch.modelled import LIMITS, PLAN, Died, Fuse, ModelBatchAPI, MortalDatabase, Provider, inline, outgoing
 from tests.engine.virtual import run_virtual
 
 KEYS = ["key-0", "key-1"]
@@ -74,16 +74,16 @@ class Outcome:
 class NaiveDriver(Driver):
     """The known-bad order: a job is created, and then recorded; one that was not recorded is created again."""
 
-    def __init__(self, journal: Journal, desk: Desk, **rest: object) -> None:
-        super().__init__(journal, lambda job: desk, **rest)  # type: ignore[arg-type]
-        self._desk = desk
+    def __init__(self, journal: Journal, api: ModelBatchAPI, **rest: object) -> None:
+        super().__init__(journal, lambda job: api, **rest)  # type: ignore[arg-type]
+        self._api = api
 
     async def advance(self, job_id: str) -> Job:
         job = self.journal.job(job_id)
         if job.state is not State.UPLOADED:
             return await super().advance(job_id)
         try:
-            remote = await self._desk.create(self.journal.spool.requests(job_id), job.uploaded, job.label)
+            remote = await self._api.create(self.journal.spool.requests(job_id), job.uploaded, job.label)
         except TransportFault:
             return job
         return self.journal.created(job_id, remote)
@@ -149,7 +149,7 @@ async def _kernel(
     database = MortalDatabase(home, fuse)
     names = itertools.count()
     journal = Journal(database, clock, lambda: f"{os.path.basename(home)}-{fuse.at}-{next(names)}")
-    desk = Desk(provider, fuse)
+    api = ModelBatchAPI(provider, fuse)
 
     async def take(job: Job, arrivals: Sequence[Arrival]) -> list[LineOutcome]:
         fuse.point()
@@ -166,7 +166,7 @@ async def _kernel(
         "clock": clock,
         "in_thread": inline,
     }
-    driver = NaiveDriver(journal, desk, **rest) if scenario.naive else Driver(journal, lambda job: desk, **rest)  # type: ignore[arg-type]
+    driver = NaiveDriver(journal, api, **rest) if scenario.naive else Driver(journal, lambda job: api, **rest)  # type: ignore[arg-type]
     poller = Poller(driver, first_s=300.0, growth=2.0, most_s=14_400.0, draw=lambda: 0.5)
     try:
         pending = journal.pending(KEYS)

@@ -105,7 +105,7 @@ class Provider:
 
     Attributes:
         clock: Seconds since the epoch.
-        keeps_labels: As `BatchDesk.keeps_labels`.
+        keeps_labels: As `BatchAPI.keeps_labels`.
         lag_s: A job is listed so long after it was made.
         run_s: A job takes so long.
         creating: What becomes of the next creations: "lost" (made, and the answer lost), "down" (not made, nobody
@@ -149,7 +149,7 @@ class Provider:
         )
 
 
-class Desk:
+class ModelBatchAPI:
     """One kernel's way to the provider."""
 
     limits = LIMITS
@@ -227,5 +227,5 @@ class Desk:
         self.provider.files.discard(uploaded)
 
 
-def same(desk: Desk) -> Callable[[Job], Desk]:
-    return lambda job: desk
+def same(api: ModelBatchAPI) -> Callable[[Job], ModelBatchAPI]:
+    return lambda job: api

@@ -10,7 +10,7 @@ from pllm_notebook.batch import Arrival, Driver, Job, Journal, LineOutcome, Poll
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import BatchResult, RawReply
 from tests.batch.conftest import Clock
-from tests.batch.modelled import LIMITS, PLAN, Desk, Provider, answer, inline, outgoing
+from tests.batch.modelled import LIMITS, PLAN, ModelBatchAPI, Provider, answer, inline, outgoing
 from tests.engine.virtual import run_virtual
 
 
@@ -51,8 +51,8 @@ def driver(journal: Journal, provider: Provider, store: Store, clock: Clock) -> 
 
 
 def driver_of(journal: Journal, provider: Provider, store: Store, clock: Clock, **more: Any) -> Driver:
-    desk = Desk(provider)
-    return Driver(journal, lambda job: desk, store.take, clock=clock, in_thread=inline, **more)
+    api = ModelBatchAPI(provider)
+    return Driver(journal, lambda job: api, store.take, clock=clock, in_thread=inline, **more)
 
 
 def planned(journal: Journal, *keys: str) -> Job:
@@ -276,14 +276,14 @@ def test_a_job_whose_account_is_not_at_hand_is_left_alone(journal: Journal, stor
 
 
 def test_two_tasks_of_one_kernel_take_turns(journal: Journal, provider: Provider, store: Store, clock: Clock) -> None:
-    class Slow(Desk):
+    class Slow(ModelBatchAPI):
         async def create(self, *args: Any) -> Any:
             for _ in range(100):
                 await asyncio.sleep(0)  # the other task comes to its step meanwhile
             return await super().create(*args)
 
-    desk = Slow(provider)
-    driver = Driver(journal, lambda job: desk, store.take, clock=clock, in_thread=inline)
+    api = Slow(provider)
+    driver = Driver(journal, lambda job: api, store.take, clock=clock, in_thread=inline)
     job = planned(journal, "a")
 
     async def both() -> None:
@@ -304,15 +304,15 @@ def test_the_poller_looks_less_and_less_often_and_at_once_when_it_is_woken(
         loop = asyncio.get_running_loop()
         begin = provider.clock()
 
-        class Watched(Desk):
+        class Watched(ModelBatchAPI):
             async def look(self, job_id: str) -> Any:
                 looks.append(loop.time())
                 return await super().look(job_id)
 
         provider.run_s = 1e9
         clock = lambda: begin + loop.time()  # noqa: E731  # three words
-        desk = Watched(provider)
-        driver = Driver(journal, lambda job: desk, store.take, clock=clock, in_thread=inline)
+        api = Watched(provider)
+        driver = Driver(journal, lambda job: api, store.take, clock=clock, in_thread=inline)
         planned(journal, "a")
         poller = Poller(driver, first_s=10.0, most_s=40.0, draw=lambda: 0.0)
         poller.start()

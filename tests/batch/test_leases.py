@@ -13,7 +13,7 @@ import pytest
 
 from pllm_notebook.batch import Arrival, Driver, Job, Journal, LineOutcome, Poller
 from tests.batch.conftest import Clock
-from tests.batch.modelled import LIMITS, PLAN, Desk, Provider, outgoing
+from tests.batch.modelled import LIMITS, PLAN, ModelBatchAPI, Provider, outgoing
 
 PATIENCE_S = 20
 
@@ -29,7 +29,7 @@ async def take_nothing(job: Job, arrivals: Sequence[Arrival]) -> list[LineOutcom
     return [LineOutcome("overloaded") for _ in arrivals]
 
 
-class Hanging(Desk):
+class Hanging(ModelBatchAPI):
     """An upload that ends when the test says so."""
 
     def __init__(self, provider: Provider) -> None:
@@ -74,8 +74,8 @@ def test_a_lease_that_was_being_taken_when_its_task_was_cancelled_is_given_back(
         def in_thread(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
             return asyncio.get_running_loop().run_in_executor(workers, held, function, *args)
 
-        desk = Desk(Provider(clock))
-        driver = Driver(journal, lambda job: desk, take_nothing, clock=clock, in_thread=in_thread)
+        api = ModelBatchAPI(Provider(clock))
+        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, in_thread=in_thread)
         task = asyncio.create_task(driver.advance(job.id))
         await until(taken.is_set)
 
@@ -103,10 +103,10 @@ def test_a_lease_is_given_back_however_often_its_task_is_cancelled(
         def in_thread(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
             return asyncio.get_running_loop().run_in_executor(workers, function, *args)
 
-        desk = Hanging(Provider(clock))
-        driver = Driver(journal, lambda job: desk, take_nothing, clock=clock, in_thread=in_thread)
+        api = Hanging(Provider(clock))
+        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, in_thread=in_thread)
         task = asyncio.create_task(driver.advance(job.id))
-        await until(lambda: desk.begun == 1)
+        await until(lambda: api.begun == 1)
 
         for _ in range(cancelled):
             task.cancel()
@@ -136,11 +136,11 @@ def test_a_poller_that_is_stopped_has_given_back_every_lease(
         def in_thread(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
             return asyncio.get_running_loop().run_in_executor(workers, slowly, function, *args)
 
-        desk = Hanging(Provider(clock))
-        driver = Driver(journal, lambda job: desk, take_nothing, clock=clock, in_thread=in_thread)
+        api = Hanging(Provider(clock))
+        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, in_thread=in_thread)
         poller = Poller(driver)
         poller.start()
-        await until(lambda: desk.begun == len(jobs))
+        await until(lambda: api.begun == len(jobs))
 
         await poller.stop()
 
@@ -169,16 +169,16 @@ def test_a_lease_that_was_being_prolonged_when_its_turn_ended_is_given_back(jour
         return result
 
     async def main() -> None:
-        desk = Hanging(Provider(clock))
+        api = Hanging(Provider(clock))
 
         def in_thread(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
             return asyncio.get_running_loop().run_in_executor(None, held, function, *args)
 
-        driver = Driver(journal, lambda job: desk, take_nothing, clock=clock, lease_s=0.03, in_thread=in_thread)
+        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, lease_s=0.03, in_thread=in_thread)
         task = asyncio.create_task(driver.advance(job.id))
         await until(beating.is_set)
 
-        desk.goes_on.set()
+        api.goes_on.set()
         await task
         assert released.is_set()
 

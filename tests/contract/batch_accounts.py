@@ -1,4 +1,4 @@
-"""Accounts that tell of one batch job as a provider does, over HTTP, and what the real SDKs' desks make of it."""
+"""Accounts that tell of one batch job as a provider does, over HTTP, and what the real SDKs make of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import orjson
 from google import genai
 from google.genai import types
 
-from pllm_notebook.protocols import BatchDesk
-from pllm_notebook.providers import Target, resolve
+from pllm_notebook.protocols import BatchAPI
+from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.records import BatchResult, Failure, Reply
 from tests.contract.batch_server import Asked, BatchServer, Torn
-from tests.contract.test_desks import with_desk
+from tests.contract.test_batch_apis import with_api
 
 __all__ = [
     "MODELS",
@@ -49,11 +49,11 @@ def client_of(kind: str, url: str) -> Any:
     return genai.Client(api_key="sk-secret-secret", http_options=types.HttpOptions(base_url=url))
 
 
-def target_of(kind: str, server: BatchServer) -> Target:
+def target_of(kind: str, server: BatchServer) -> ResolvedModel:
     return of_client(kind, client_of(kind, server.url))
 
 
-def of_client(kind: str, client: Any) -> Target:
+def of_client(kind: str, client: Any) -> ResolvedModel:
     return resolve(f"own:{MODELS[kind]}", servers={}, clients={"own": client}, keys={}, simulator=str)
 
 
@@ -92,13 +92,13 @@ def serving(kind: str, results: Any) -> Any:
     return answer
 
 
-async def all_of(desk: BatchDesk, name: str) -> list[BatchResult]:
-    return [result async for result in desk.results(await desk.look(name))]
+async def all_of(api: BatchAPI, name: str) -> list[BatchResult]:
+    return [result async for result in api.results(await api.look(name))]
 
 
 def results_of(kind: str, results: Any) -> list[BatchResult]:
     with BatchServer(serving(kind, results)) as server:
-        return with_desk(target_of(kind, server), lambda desk: all_of(desk, NAMES[kind]))
+        return with_api(target_of(kind, server), lambda api: all_of(api, NAMES[kind]))
 
 
 def one_of(kind: str, line: dict[str, Any]) -> tuple[BatchResult, Reply | Failure | None]:

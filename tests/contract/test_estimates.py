@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from pllm_notebook.providers.desks.openai import OpenAIDesk
+from pllm_notebook.providers.openai.batch import OpenAIBatchAPI
 from pllm_notebook.records import BatchLimits
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import by_word, words
@@ -37,7 +37,7 @@ def test_a_call_that_was_rejected_before_is_counted_as_such_and_not_as_to_be_sen
 
 
 def test_the_jobs_that_a_batch_would_be_are_counted(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OpenAIDesk, "limits", BatchLimits(8, 10**6))
+    monkeypatch.setattr(OpenAIBatchAPI, "limits", BatchLimits(8, 10**6))
     frame = words(*(f"text {n}" for n in range(20)))
 
     told = frame.llm.estimate(bool, "{text}", model=luna)

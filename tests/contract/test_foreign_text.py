@@ -12,17 +12,17 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from pllm_notebook.providers.anthropic import Messages
-from pllm_notebook.providers.chat import Chat, answered
+from pllm_notebook.providers.anthropic import batch as anthropic_batch
+from pllm_notebook.providers.anthropic.messages import Messages
+from pllm_notebook.providers.batch.jsonl import encoded, file_lines
 from pllm_notebook.providers.decoding import loaded
-from pllm_notebook.providers.desks import anthropic as anthropic_desk
-from pllm_notebook.providers.desks import google as google_desk
-from pllm_notebook.providers.desks import openai as openai_desk
-from pllm_notebook.providers.desks.lines import encoded, file_lines
-from pllm_notebook.providers.google import Generate
+from pllm_notebook.providers.errors import beginning, number, retry_after_s, seconds
+from pllm_notebook.providers.google import batch as google_batch
+from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.openai import batch as openai_batch
+from pllm_notebook.providers.openai.chat import Chat, answered
+from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.providers.refusals import beginning, number, retry_after_s, seconds
-from pllm_notebook.providers.responses import Responses
 from pllm_notebook.records import Failure, FailureKind, Finish, RawReply
 from pllm_notebook.redaction import redacted
 from pllm_notebook.run.packs import split
@@ -92,7 +92,9 @@ PIECES = {
 
 def failed(text: str) -> Any:
     failure = Failure(FailureKind.BAD_REQUEST, text, field=text, raw=text)
-    return Quirks().heal(failure, {"tool_choice": "required", "temperature": 1, "model": "m"}, "m", ladder=True)
+    return Quirks().adapt(
+        failure, {"tool_choice": "required", "temperature": 1, "model": "m"}, "m", unenforced_schema=True
+    )
 
 
 def envelope(wire: Any, place: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -106,7 +108,7 @@ def envelope(wire: Any, place: Callable[[str], Any]) -> Callable[[str], Any]:
 def refused(wire: Any) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         bodies = orjson.dumps({"error": {"message": text, "type": text, "code": text, "param": text}}), text.encode()
-        return [wire.refuse(RawReply(status, {"retry-after": text}, body)) for status in (400,) for body in bodies]
+        return [wire.error_from(RawReply(status, {"retry-after": text}, body)) for status in (400,) for body in bodies]
 
     return read
 
@@ -123,7 +125,7 @@ def lines(text: str) -> Any:
     line = {"custom_id": text, "key": text, "response": {"status_code": 200, "body": {"choices": text}}, "error": text}
     line |= {"result": {"type": "errored", "error": {"error": {"type": text}}}}
     read = loaded(orjson.dumps(line))
-    return [desk.result_of(read) for desk in (openai_desk, anthropic_desk, google_desk)], encoded(text)
+    return [api.result_of(read) for api in (openai_batch, anthropic_batch, google_batch)], encoded(text)
 
 
 def import_file(text: str) -> Any:

@@ -14,13 +14,13 @@ from google.genai import types
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import ProviderRejectedError
-from pllm_notebook.protocols import BatchDesk, BatchRefused
-from pllm_notebook.providers import Target, resolve
+from pllm_notebook.protocols import BatchAPI, BatchRefused
+from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.records import RemoteJob
 from tests.contract.batch_accounts import MODELS, client_of
 from tests.contract.batch_server import Asked, BatchServer
 from tests.contract.scripts import words
-from tests.contract.test_desks import with_desk
+from tests.contract.test_batch_apis import with_api
 
 KEY = "sk-canary-key-0123456789"
 STATUSES = (301, 302, 303, 307, 308)
@@ -87,32 +87,32 @@ def test_no_request_of_a_batch_is_redirected(
     if kind == "anthropic" and what in ("upload", "discard"):
         return  # it has no files: the requests go along with the creation
 
-    async def use(desk: BatchDesk) -> None:
+    async def use(api: BatchAPI) -> None:
         job = RemoteJob("batches/1", "ended", files=("files/1" if kind != "anthropic" else f"{server.url}/results",))
         if what == "upload":
-            await desk.upload(lines, "label")
+            await api.upload(lines, "label")
         elif what == "create":
-            await desk.create(lines, "files/1", "label")
+            await api.create(lines, "files/1", "label")
         elif what == "look":
-            await desk.look("batches/1")
+            await api.look("batches/1")
         elif what == "recent":
-            [each async for each in desk.recent(0.0)]
+            [each async for each in api.recent(0.0)]
         elif what == "results":
-            [each async for each in desk.results(job)]
+            [each async for each in api.results(job)]
         elif what == "cancel":
-            await desk.cancel("batches/1")
+            await api.cancel("batches/1")
         else:
-            await desk.discard("files/1")
+            await api.discard("files/1")
 
     with redirecting(trap, status) as server, pytest.raises(BatchRefused) as caught:
-        with_desk(_target(kind, whose, server.url, monkeypatch), use)
+        with_api(_target(kind, whose, server.url, monkeypatch), use)
 
     assert trap.asked == []
     assert "hidden-secret" not in caught.value.message
     assert caught.value.status == status
 
 
-def _target(kind: str, whose: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Target:
+def _target(kind: str, whose: str, url: str, monkeypatch: pytest.MonkeyPatch) -> ResolvedModel:
     if whose == "callers":
         clients = {"own": client_of(kind, url)}
         return resolve(f"own:{MODELS[kind]}", servers={}, clients=clients, keys={}, simulator=str)
@@ -135,7 +135,7 @@ def test_an_upload_that_google_would_send_in_pieces_is_not_redirected(
     with BatchServer(answer) as server:
         target = _target("google", whose, server.url, monkeypatch)
         with pytest.raises(BatchRefused) as caught:
-            with_desk(target, lambda desk: desk.upload(lines, "label"))
+            with_api(target, lambda api: api.upload(lines, "label"))
 
     assert trap.asked == []
     assert caught.value.status == 307

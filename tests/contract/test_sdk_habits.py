@@ -11,12 +11,12 @@ import openai
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook.providers import Target, resolve
+from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.records import RawReply
 from tests.contract.batch_accounts import MODELS, REPLIES, client_of
 from tests.contract.batch_server import BatchServer
 from tests.contract.scripts import words
-from tests.contract.test_desks import with_desk
+from tests.contract.test_batch_apis import with_api
 
 # What an SDK may do unasked, and what we allow. Each line has a test below, or names the file that has it.
 HABITS = {
@@ -32,23 +32,23 @@ HABITS = {
 }
 
 
-def ours(kind: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Target:
+def ours(kind: str, url: str, monkeypatch: pytest.MonkeyPatch) -> ResolvedModel:
     monkeypatch.setenv(f"{kind.upper()}_API_KEY", "sk-canary-key-0123456789")
     monkeypatch.setenv(f"{kind.upper()}_BASE_URL", url)
     return resolve(f"{kind}:{MODELS[kind]}", servers={}, clients={}, keys={}, simulator=str)
 
 
-def opened(target: Target, use: Any) -> Any:
+def opened(target: ResolvedModel, use: Any) -> Any:
     """Open a transport as the engine does, on a loop, and look at it."""
 
-    async def main(desk: Any) -> Any:
-        transport = desk._account._transport
+    async def main(api: Any) -> Any:
+        transport = api._account._transport
         return await use(transport)
 
-    return with_desk(target, main)
+    return with_api(target, main)
 
 
-def sent(target: Target, times: int = 1) -> list[RawReply]:
+def sent(target: ResolvedModel, times: int = 1) -> list[RawReply]:
     """Send a call as often as is said, by one transport."""
 
     async def post(transport: Any) -> list[RawReply]:
@@ -162,5 +162,5 @@ def test_settings_of_the_environment_do_not_lead_a_key_to_another_address(
     assert (len(trap.asked), len(server.asked)) == (0, 1)
 
 
-def _callers(kind: str, url: str) -> Target:
+def _callers(kind: str, url: str) -> ResolvedModel:
     return resolve(f"own:{MODELS[kind]}", servers={}, clients={"own": client_of(kind, url)}, keys={}, simulator=str)

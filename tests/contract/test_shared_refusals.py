@@ -112,7 +112,7 @@ def test_a_field_that_is_rejected_for_good_stops_the_run_after_a_handful(side: S
 
     assert caught.value.kind == "rejected"
     assert "response_format" in str(caught.value)
-    # Each is asked on each rung of the ladder first, as none is at the provider's own address.
+    # Each is asked at each schema level first, as none is at the provider's own address.
     assert sim.stats().requests <= 3 * FIRST_CALLS
     assert pllm.runs()[-1].to_frame().llm.status.isin(["failed", "pending"]).all()
 

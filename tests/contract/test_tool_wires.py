@@ -12,12 +12,12 @@ import orjson
 import pytest
 
 from pllm_notebook.conversation import Dialogue, Echo, Media, Request, Tool, ToolCall, ToolCallOutput, Turn
-from pllm_notebook.protocols import BatchDesk
-from pllm_notebook.providers import Target, resolve
+from pllm_notebook.protocols import BatchAPI
+from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSES, Side, reach
-from tests.contract.test_desks import with_desk
+from tests.contract.test_batch_apis import with_api
 from tests.contract.test_prompt_lists import submitted
 
 SCHEMA = {
@@ -34,14 +34,14 @@ LINKED = Media("image/jpeg", url="https://example.org/a.jpg")
 PDF = Media("application/pdf", data=base64.b64encode(b"%PDF-1.7").decode(), name="a.pdf")
 
 
-def target_of(side: Side, sim: Simulator) -> Target:
+def target_of(side: Side, sim: Simulator) -> ResolvedModel:
     servers = {COMPATIBLE.provider: sim.base_url("compatible")}
     return resolve(side.model, servers=servers, clients={}, keys={}, simulator=sim.base_url)
 
 
-def content_of(target: Target, *turns: Turn, **fields: Any) -> bytes:
+def content_of(target: ResolvedModel, *turns: Turn, **fields: Any) -> bytes:
     """The bytes that go on the wire."""
-    return orjson.dumps(target.dress(target.wire.encode(Request(target.model, turns, **fields))))
+    return orjson.dumps(target.to_wire(target.wire.encode(Request(target.model, turns, **fields))))
 
 
 def asked(side: Side, sim: Simulator, *turns: Turn, **fields: Any) -> Reply | Failure:
@@ -50,7 +50,7 @@ def asked(side: Side, sim: Simulator, *turns: Turn, **fields: Any) -> Reply | Fa
     return asyncio.run(_post(target, content_of(target, *turns, **fields)))
 
 
-async def _post(target: Target, content: bytes) -> Reply | Failure:
+async def _post(target: ResolvedModel, content: bytes) -> Reply | Failure:
     transport = target.connect()
     try:
         return target.read(await transport.post(target.path, content))
@@ -183,8 +183,8 @@ def test_a_claude_that_is_not_to_be_forced_is_left_to_choose(
 
     refused = asyncio.run(_post(target, orjson.dumps(intended)))
     assert isinstance(refused, Failure)
-    healed = target.heal(refused, intended)
-    reply = asyncio.run(_post(target, orjson.dumps(target.dress(intended))))
+    healed = target.adapt(refused, intended)
+    reply = asyncio.run(_post(target, orjson.dumps(target.to_wire(intended))))
 
     assert healed
     assert isinstance(reply, Reply)
@@ -253,10 +253,10 @@ def test_a_server_that_knows_no_json_object_is_asked_in_words(
 
     refused, healed = [], []
     for _ in range(2):
-        sent = target.dress(intended)
+        sent = target.to_wire(intended)
         refused.append(asyncio.run(_post(target, orjson.dumps(sent))))
-        healed.append(isinstance(refused[-1], Failure) and target.heal(refused[-1], sent))
-    reply = asyncio.run(_post(target, orjson.dumps(target.dress(intended))))
+        healed.append(isinstance(refused[-1], Failure) and target.adapt(refused[-1], sent))
+    reply = asyncio.run(_post(target, orjson.dumps(target.to_wire(intended))))
 
     assert healed == [True, True]
     assert isinstance(reply, Reply)
@@ -293,19 +293,19 @@ def test_calls_and_files_go_by_batch(
     target = target_of(side, sim)
     path = tmp_path / "requests.jsonl"
 
-    async def use(desk: BatchDesk) -> dict[str, RawReply | None]:
+    async def use(api: BatchAPI) -> dict[str, RawReply | None]:
         bodies = {
             "called": content_of(target, ASKED, tools=(WEATHER,)),
             "shown": content_of(target, Turn("user", "Look.", media=(PNG,))),
         }
-        path.write_bytes(b"".join(desk.line(custom_id, body) + b"\n" for custom_id, body in bodies.items()))
+        path.write_bytes(b"".join(api.line(custom_id, body) + b"\n" for custom_id, body in bodies.items()))
         label = "pllm-0123456789abcdef"
-        job = await desk.create(path, await desk.upload(path, label), label)
+        job = await api.create(path, await api.upload(path, label), label)
         sim.advance(60)
-        job = await desk.look(job.id)
-        return {result.custom_id: result.raw async for result in desk.results(job)}
+        job = await api.look(job.id)
+        return {result.custom_id: result.raw async for result in api.results(job)}
 
-    replies = {name: raw and target.read(raw) for name, raw in with_desk(target, use).items()}
+    replies = {name: raw and target.read(raw) for name, raw in with_api(target, use).items()}
 
     called, shown = replies["called"], replies["shown"]
     assert isinstance(called, Reply)

@@ -7,7 +7,7 @@ import openai
 import pytest
 from google import genai
 from google.genai import types
-from sim_batching import AnthropicDesk, GoogleDesk, OpenAIDesk
+from sim_batching import AnthropicBatches, GoogleBatches, OpenAIBatches
 
 from pllm_notebook.sim import SimOptions, Simulator
 
@@ -59,6 +59,6 @@ def gemini(sim, _clients):
 
 
 @pytest.fixture(params=["gpt", "claude", "gemini"])
-def desk(sim, request, _clients):
-    kind = {"gpt": OpenAIDesk, "claude": AnthropicDesk, "gemini": GoogleDesk}[request.param]
+def api(sim, request, _clients):
+    kind = {"gpt": OpenAIBatches, "claude": AnthropicBatches, "gemini": GoogleBatches}[request.param]
     return kind(_clients[request.param])

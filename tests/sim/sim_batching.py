@@ -22,7 +22,7 @@ def jsonl(values):
     return b"".join(orjson.dumps(value) + b"\n" for value in values)
 
 
-class OpenAIDesk:
+class OpenAIBatches:
     """`label` is kept as metadata."""
 
     def __init__(self, client):
@@ -67,7 +67,7 @@ class OpenAIDesk:
         self.client.batches.cancel(job_id)
 
 
-class AnthropicDesk:
+class AnthropicBatches:
     """`label` is kept nowhere."""
 
     def __init__(self, client):
@@ -101,7 +101,7 @@ class AnthropicDesk:
         self.client.messages.batches.cancel(job_id)
 
 
-class GoogleDesk:
+class GoogleBatches:
     """`label` is kept as the display name."""
 
     def __init__(self, client):

@@ -8,13 +8,13 @@ import pytest
 from anthropic.types import Message
 from anthropic.types.messages import DeletedMessageBatch, MessageBatch, MessageBatchIndividualResponse
 from sim_asking import SCHEMA, message
-from sim_batching import AnthropicDesk
+from sim_batching import AnthropicBatches
 from sim_strictly import check
 
 
 @pytest.fixture
-def desk(claude):
-    return AnthropicDesk(claude)
+def api(claude):
+    return AnthropicBatches(claude)
 
 
 def params(prompt="x", **more):
@@ -26,14 +26,14 @@ def request(custom_id="a", **more):
     return {"custom_id": custom_id, "params": params(**more)}
 
 
-def create(desk, *requests):
-    return desk.client.messages.batches.create(requests=list(requests)).id
+def create(api, *requests):
+    return api.client.messages.batches.create(requests=list(requests)).id
 
 
-def test_every_state_is_of_the_sdks_type(sim, desk):
+def test_every_state_is_of_the_sdks_type(sim, api):
     sim.set(batch_s=100, batch_cancel_s=10)
-    job = create(desk, request("a"), request("b", prompt="y"))
-    raw = desk.client.messages.batches.with_raw_response
+    job = create(api, request("a"), request("b", prompt="y"))
+    raw = api.client.messages.batches.with_raw_response
     seen = []
 
     def look():
@@ -44,7 +44,7 @@ def test_every_state_is_of_the_sdks_type(sim, desk):
 
     look()
     sim.advance(50)
-    desk.cancel(job)
+    api.cancel(job)
     look()
     sim.advance(10)
     body = look()
@@ -53,12 +53,12 @@ def test_every_state_is_of_the_sdks_type(sim, desk):
     assert body["request_counts"] == {"processing": 0, "succeeded": 1, "errored": 0, "canceled": 1, "expired": 0}
 
 
-def test_result_lines_are_of_the_sdks_type_and_priced_as_a_batch(sim, desk):
+def test_result_lines_are_of_the_sdks_type_and_priced_as_a_batch(sim, api):
     sim.set(batch_s=0)
     form = {"format": {"type": "json_schema", "schema": SCHEMA}}
-    job = create(desk, request("good", output_config=form), request("bad", wrong=1))
+    job = create(api, request("good", output_config=form), request("bad", wrong=1))
 
-    raw = desk.client.messages.batches.with_raw_response.results(job).http_response
+    raw = api.client.messages.batches.with_raw_response.results(job).http_response
     told = {}
     for one in raw.read().splitlines():
         value = orjson.loads(one)
@@ -69,25 +69,25 @@ def test_result_lines_are_of_the_sdks_type_and_priced_as_a_batch(sim, desk):
     assert told["good"]["message"]["usage"]["service_tier"] == "batch"
     assert orjson.loads(told["good"]["message"]["content"][0]["text"]).keys() == SCHEMA["properties"].keys()
     with pytest.raises(anthropic.BadRequestError) as live:
-        message(desk.client, "x", extra_body={"wrong": 1})
+        message(api.client, "x", extra_body={"wrong": 1})
     assert told["bad"]["type"] == "errored"
     assert told["bad"]["error"]["error"] == live.value.body["error"]
-    assert message(desk.client, "x").usage.service_tier == "standard"
+    assert message(api.client, "x").usage.service_tier == "standard"
 
 
-def test_lines_expire_one_by_one(sim, desk):
+def test_lines_expire_one_by_one(sim, api):
     sim.set(batch_s=0, batch_expire=0.25)
-    job = create(desk, *[request(f"r{number}") for number in range(8)])
+    job = create(api, *[request(f"r{number}") for number in range(8)])
 
-    assert desk.state(job) == "ended"
-    assert list(desk.results(job).values()).count("expired") == 2
+    assert api.state(job) == "ended"
+    assert list(api.results(job).values()).count("expired") == 2
 
 
-def test_a_batch_that_fails_fails_line_by_line(sim, desk):
+def test_a_batch_that_fails_fails_line_by_line(sim, api):
     sim.set(batch_s=0, batch_fail=1)
-    job = create(desk, request("a"), request("b"))
+    job = create(api, request("a"), request("b"))
 
-    assert desk.results(job) == {"a": "invalid_request_error", "b": "invalid_request_error"}
+    assert api.results(job) == {"a": "invalid_request_error", "b": "invalid_request_error"}
     assert sim.stats().batch_lines == 0
 
 
@@ -101,29 +101,29 @@ def test_a_batch_that_fails_fails_line_by_line(sim, desk):
         ([{"custom_id": "a"}], "requests.0: custom_id and params are required"),
     ],
 )
-def test_a_creation_with_a_wrong_id_is_refused(sim, desk, requests, words):
+def test_a_creation_with_a_wrong_id_is_refused(sim, api, requests, words):
     with pytest.raises(anthropic.BadRequestError, match=words):
-        create(desk, *requests)
+        create(api, *requests)
 
     assert sim.stats().batch_jobs == 0
 
 
-def test_limits_of_count_and_bytes_refuse(sim, desk):
+def test_limits_of_count_and_bytes_refuse(sim, api):
     many = [request(f"r{number}") for number in range(11)]
     sim.set(batch_most_lines=10)
     with pytest.raises(anthropic.BadRequestError, match="at most 10 items"):
-        create(desk, *many)
+        create(api, *many)
 
     sim.set(batch_most_lines=None, batch_most_bytes=1000)
     with pytest.raises(anthropic.RequestTooLargeError) as refused:
-        create(desk, *many)
+        create(api, *many)
 
     assert refused.value.body["error"]["type"] == "request_too_large"
 
 
-def test_lists_go_back_and_forth(sim, desk):
-    jobs = [create(desk, request("a", prompt=str(number))) for number in range(5)][::-1]
-    batches = desk.client.messages.batches
+def test_lists_go_back_and_forth(sim, api):
+    jobs = [create(api, request("a", prompt=str(number))) for number in range(5)][::-1]
+    batches = api.client.messages.batches
 
     after = batches.list(after_id=jobs[1], limit=2)
     before = batches.list(before_id=jobs[3], limit=2)
@@ -136,10 +136,10 @@ def test_lists_go_back_and_forth(sim, desk):
         batches.list(after_id="msgbatch_none")
 
 
-def test_a_batch_has_no_results_before_it_ended_and_is_deleted_only_after(sim, desk):
+def test_a_batch_has_no_results_before_it_ended_and_is_deleted_only_after(sim, api):
     sim.set(batch_s=100)
-    job = create(desk, request("a"))
-    batches = desk.client.messages.batches
+    job = create(api, request("a"))
+    batches = api.client.messages.batches
     with pytest.raises(anthropic.AnthropicError, match="No `results_url`"):
         batches.results(job)
     with pytest.raises(anthropic.BadRequestError):
@@ -149,12 +149,12 @@ def test_a_batch_has_no_results_before_it_ended_and_is_deleted_only_after(sim, d
 
     check(DeletedMessageBatch, orjson.loads(batches.with_raw_response.delete(job).read()))
     with pytest.raises(anthropic.NotFoundError):
-        desk.state(job)
+        api.state(job)
 
 
-def test_accounts_do_not_see_each_other(sim, desk):
-    job = create(desk, request("a"))
-    other = AnthropicDesk(desk.client.with_options(api_key="another"))
+def test_accounts_do_not_see_each_other(sim, api):
+    job = create(api, request("a"))
+    other = AnthropicBatches(api.client.with_options(api_key="another"))
 
     assert other.listed() == []
     with pytest.raises(anthropic.NotFoundError):

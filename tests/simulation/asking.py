@@ -18,7 +18,7 @@ from pllm_notebook.frames.pandas_rows import PandasRows
 from pllm_notebook.frames.shapes import Shape
 from pllm_notebook.prices import rate_of
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers import Target, resolve
+from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.records import Progress
 from pllm_notebook.run import Ask, Conductor, Run
@@ -87,20 +87,22 @@ class Asker:
         ladder: Whether the server is one whose structured output is not guaranteed.
     """
 
-    def __init__(self, process: Process, provider: Provider, store: SimStore, account: str, *, ladder: bool) -> None:
+    def __init__(
+        self, process: Process, provider: Provider, store: SimStore, account: str, *, unenforced_schema: bool
+    ) -> None:
         self._process = process
         self._provider = provider
         self._store = store
         self._account = account
-        self._ladder = ladder
-        self._targets: dict[str, Target] = {}
+        self._unenforced_schema = unenforced_schema
+        self._targets: dict[str, ResolvedModel] = {}
 
     def make(self, step: Step, frame: pd.DataFrame) -> tuple[Run, Sink]:
         """Make a run of *frame*, still to be started, and the display that tells of its end."""
         question = step.question
         options = options_for(
             {
-                "model": _LADDER if self._ladder else _MODEL,
+                "model": _LADDER if self._unenforced_schema else _MODEL,
                 "max_output_tokens": LIMIT_TOKENS,
                 "salt": question.salt,
                 "pack": question.pack,
@@ -131,7 +133,7 @@ class Asker:
         judge = None
         if question.judged:
             judging = replace(options, temperature=None, pack=None, max_output_tokens=4 * LIMIT_TOKENS)
-            model = options.model if self._ladder else _JUDGE
+            model = options.model if self._unenforced_schema else _JUDGE
             judge = Ask(self._target(model), judging, verdict_type(output), DECISION_MAKER_PROMPT)
         plan = Plan(members, "judge" if question.judged else "vote", Vote(), judge, output)
 
@@ -141,7 +143,7 @@ class Asker:
 
         return asks[0], conduct
 
-    def _target(self, model: str) -> Target:
+    def _target(self, model: str) -> ResolvedModel:
         target = self._targets.get(model)
         if target is None:
             servers = {"lab": "http://127.0.0.1:9/v1"}
@@ -152,7 +154,7 @@ class Asker:
                 connect=self._provider.connect,
                 account=self._account,
                 quirks=Quirks(),
-                keyless=None,
+                missing_key=None,
                 package=None,
             )
         return target

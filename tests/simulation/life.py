@@ -125,7 +125,9 @@ class _Life:
         self._provider = Provider(self._process, self._accounts, ProviderFaults(), RATES, self._seed)
         self._store = SimStore(self._process, self._disk, self._accounts, DiskFaults(), self._seed)
         account = f"{self._seed} {self._processes} {id(self)}"
-        self._asker = Asker(self._process, self._provider, self._store, account, ladder=self._scenario.ladder)
+        self._asker = Asker(
+            self._process, self._provider, self._store, account, unenforced_schema=self._scenario.unenforced_schema
+        )
         self._going = []
 
     def _leave(self) -> None:

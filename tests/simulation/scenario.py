@@ -108,7 +108,7 @@ class Scenario:
 
     seed: int
     cells: tuple[str | None, ...]
-    ladder: bool
+    unenforced_schema: bool
     steps: tuple[Step, ...]
     delays_s: tuple[float, ...] = ()
 
@@ -119,7 +119,7 @@ def draw(seed: int) -> Scenario:
     rows = rng.choice((0, 1, 2, 3, 5, 8, 12, 20, 40)) if rng.random() < 0.98 else 600
     pool = max(1, rng.choice((rows, rows, rows // 2, rows // 8)))
     cells = tuple(_cell(rng, pool) for _ in range(rows))
-    ladder = rng.random() < 0.2
+    unenforced_schema = rng.random() < 0.2
     question = Question(
         shape=rng.choice(("text", "scored", "scored", "labelled")),
         pack=rng.choice((None, None, None, 2, 3, 7)),
@@ -133,8 +133,8 @@ def draw(seed: int) -> Scenario:
     for _ in range(rng.choice((1, 1, 2, 3, 4))):
         if rng.random() < 0.15:
             question = _changed(rng, question)
-        steps.append(_step(rng, question, rows, ladder))
-    return Scenario(seed, cells, ladder, tuple(steps))
+        steps.append(_step(rng, question, rows, unenforced_schema))
+    return Scenario(seed, cells, unenforced_schema, tuple(steps))
 
 
 def _cell(rng: random.Random, pool: int) -> str | None:
@@ -161,7 +161,7 @@ def _changed(rng: random.Random, question: Question) -> Question:
     return question
 
 
-def _step(rng: random.Random, question: Question, rows: int, ladder: bool) -> Step:
+def _step(rng: random.Random, question: Question, rows: int, unenforced_schema: bool) -> Step:
     calls = rows * question.samples + 3
     options: dict[str, Any] = {"max_retries": rng.choice((0, 1, 2, 5)), "timeout_s": rng.choice((2.0, 6.0, 20.0))}
     if rng.random() < 0.1:
@@ -178,7 +178,7 @@ def _step(rng: random.Random, question: Question, rows: int, ladder: bool) -> St
         options["max_repairs"] = rng.choice((0, 2))
     if rng.random() < 0.15:
         options["cache"] = rng.choice(("refresh", "only", "off"))
-    if rng.random() < 0.2 and not ladder:
+    if rng.random() < 0.2 and not unenforced_schema:
         options["max_cost_usd"] = rng.uniform(0.1, 1.5) * calls * 3e-5
     beside = rng.random() < 0.2
     return Step(

@@ -27,7 +27,7 @@ def life(
     provider = ProviderFaults(median_s=0.05, sigma=0.0, script=script)
     disk = DiskFaults(latency_s=disk_s)
     one = Step(question or Question(), _OPTIONS | (options or {}), provider, disk, **step)
-    return play(Scenario(0, cells, ladder=False, steps=(one,), delays_s=delays_s))
+    return play(Scenario(0, cells, unenforced_schema=False, steps=(one,), delays_s=delays_s))
 
 
 def test_an_answer_on_its_way_to_the_disk_is_not_paid_for_by_another_run() -> None:

@@ -40,12 +40,12 @@ def server() -> None:
     configure(servers={"mine": "http://127.0.0.1:9/v1"})
 
 
-def asked(wire: str, kind: Any = Fact, rung: int = 0, **options: Any) -> Ask:
+def asked(wire: str, kind: Any = Fact, schema_level: int = 0, **options: Any) -> Ask:
     output = None if kind is None else OutputType.of(kind)
     ask = ask_for(options_for({"model": MODELS[wire]} | options), output, instruct=False)
     # What another test's calls have taught of the model stays out of this.
     ask.target = replace(ask.target, quirks=Quirks())
-    ask.target.quirks.rung = rung
+    ask.target.quirks.schema_level = schema_level
     return ask
 
 
@@ -61,10 +61,12 @@ def bodies(ask: Ask, *prompts: str) -> list[Any]:
 
 @pytest.mark.parametrize("beginning", ["", "Rate it: ", EXAMPLES], ids=["bare", "short", "long"])
 @pytest.mark.parametrize("system", [None, "Be brief.", LONG], ids=["plain", "system", "long-system"])
-@pytest.mark.parametrize("rung", [0, 1, 2])
+@pytest.mark.parametrize("schema_level", [0, 1, 2])
 @pytest.mark.parametrize("wire", MODELS)
-def test_what_rows_share_comes_first_and_the_row_last(wire: str, rung: int, system: str | None, beginning: str) -> None:
-    ask = asked(wire, rung=rung, system=system, temperature=0.5, extra_body={"seed": 7})
+def test_what_rows_share_comes_first_and_the_row_last(
+    wire: str, schema_level: int, system: str | None, beginning: str
+) -> None:
+    ask = asked(wire, schema_level=schema_level, system=system, temperature=0.5, extra_body={"seed": 7})
 
     contents = sent(ask, *(beginning + row for row in ROWS))
 

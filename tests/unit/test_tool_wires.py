@@ -12,12 +12,12 @@ from pllm_notebook.conversation import Echo, Media, Request, Tool, ToolCall, Too
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import resolve
-from pllm_notebook.providers.anthropic import Messages
-from pllm_notebook.providers.chat import Chat
-from pllm_notebook.providers.google import Generate
-from pllm_notebook.providers.local_chat import LocalChat
+from pllm_notebook.providers.anthropic.messages import Messages
+from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.local.chat import LocalChat
+from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.providers.responses import Responses
 from pllm_notebook.records import Failure, FailureKind, Finish
 
 WIRES: dict[str, tuple[Wire, str]] = {
@@ -449,8 +449,8 @@ def test_less_help_keeps_conversations_tools_and_files(name: str) -> None:
     plain = encoded(name, shown, system="Be brief.", tools=(WEATHER,))
     schemed = encoded(name, shown, system="Be brief.", tools=(WEATHER,), schema=SCHEMA)
 
-    for rung in (1, 2):
-        loose = wire.loosen(schemed, rung)
+    for schema_level in (1, 2):
+        loose = wire.relax_schema(schemed, schema_level)
 
         assert loose["tools"] == plain["tools"]
         assert conversation(loose)[-1] == conversation(plain)[-1]
@@ -462,9 +462,9 @@ def test_a_server_that_knows_no_json_object_is_asked_in_words_alone(name: str) -
     wire, _ = WIRES[name]
     asked = encoded(name, json_object=True)
 
-    assert wire.loosen(asked, 1) == asked
-    assert "response_format" not in wire.loosen(asked, 2)
-    assert wire.loosen(asked, 2).get("generationConfig", {}) == {}
+    assert wire.relax_schema(asked, 1) == asked
+    assert "response_format" not in wire.relax_schema(asked, 2)
+    assert wire.relax_schema(asked, 2).get("generationConfig", {}) == {}
 
 
 def test_an_instruction_in_blocks_stays_in_blocks_with_less_help() -> None:
@@ -474,7 +474,7 @@ def test_an_instruction_in_blocks_stays_in_blocks_with_less_help() -> None:
         "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
     }
 
-    told = WIRES["compatible"][0].loosen(body, 2)["messages"][0]["content"]
+    told = WIRES["compatible"][0].relax_schema(body, 2)["messages"][0]["content"]
 
     assert [block["text"].partition("\n")[0] for block in told] == [
         "Be brief.",
@@ -488,12 +488,12 @@ def test_anthropics_mark_stands_after_the_tools_and_leaves_files_alone() -> None
     body = encoded("messages", shown, system="Be brief.", tools=(WEATHER,))
     mine = {**body, "messages": [{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}]}]}
 
-    marked = wire.mark(body, "pllm-1", "Look at")
+    marked = wire.mark_prompt_cache(body, "pllm-1", "Look at")
 
     assert marked["system"] == [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
     assert {**marked, "system": "Be brief."} == body
-    assert wire.mark(mine, "pllm-1", "") == mine
-    assert wire.mark({**body, "system": marked["system"]}, "pllm-1", "") == marked
+    assert wire.mark_prompt_cache(mine, "pllm-1", "") == mine
+    assert wire.mark_prompt_cache({**body, "system": marked["system"]}, "pllm-1", "") == marked
 
 
 @pytest.mark.parametrize("name", WIRES)
@@ -528,11 +528,11 @@ def test_whatever_a_callers_own_body_says_is_left_for_its_provider_to_refuse(nam
     for field in FIELDS:
         body = {"model": "m", field: odd}
 
-        assert wire.loosen(body, 0) == wire.loosen(body, 2) == body
-        assert wire.mark(body, "pllm-1", "lead").keys() - {"prompt_cache_key"} == body.keys()
+        assert wire.relax_schema(body, 0) == wire.relax_schema(body, 2) == body
+        assert wire.mark_prompt_cache(body, "pllm-1", "lead").keys() - {"prompt_cache_key"} == body.keys()
         assert len(wire.prefix(body)) > 1
         assert wire.output_limit(body) is None
-        assert not Quirks().heal(refused, body, "m", ladder=True)
+        assert not Quirks().adapt(refused, body, "m", unenforced_schema=True)
 
 
 # What comes back.
@@ -630,7 +630,7 @@ def test_a_whole_reply_that_calls_tools_has_calls_and_a_cut_one_has_none(name: s
     assert (reply.text, reply.finish) == ("hm", Finish.CALLED)
     assert reply.calls == (ToolCall("a", "clock", "{}"),)
     assert reply.echo is not None
-    assert reply.echo.form == wire.form
+    assert reply.echo.form == wire.format_name
     for finish, change in ends.items():
         inner = next((whole[part] for part in ("choices", "candidates") if part in whole), None)
         cut = {**whole, **change} if inner is None else {next(iter(whole)): [{**inner[0], **change}]}
@@ -656,11 +656,11 @@ def test_a_model_that_cannot_be_forced_is_left_to_choose_from_then_on(name: str,
     body = encoded(name, tools=(WEATHER,), tool_choice=choice, parallel_tool_calls=False)
     refused = Failure(FailureKind.BAD_REQUEST, "tool_choice: type `any` is not supported for this model.")
 
-    healed = quirks.heal(refused, body, "m", ladder=False)
+    healed = quirks.adapt(refused, body, "m", unenforced_schema=False)
 
     assert healed
-    assert quirks.dress(body, wire)["tool_choice"] == freed
-    assert not quirks.heal(refused, quirks.dress(body, wire), "m", ladder=False)
+    assert quirks.to_wire(body, wire)["tool_choice"] == freed
+    assert not quirks.adapt(refused, quirks.to_wire(body, wire), "m", unenforced_schema=False)
 
 
 def test_a_tool_that_was_not_offered_is_not_put_right_by_leaving_the_choice() -> None:
@@ -669,4 +669,4 @@ def test_a_tool_that_was_not_offered_is_not_put_right_by_leaving_the_choice() ->
         FailureKind.BAD_REQUEST, "Tool choice 'wether' not found in 'tools' parameter.", field="tool_choice"
     )
 
-    assert not Quirks().heal(refused, body, "m", ladder=False)
+    assert not Quirks().adapt(refused, body, "m", unenforced_schema=False)

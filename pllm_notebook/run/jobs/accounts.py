@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from pllm_notebook.batch import Job
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.run.ask import target_for
 from pllm_notebook.settings import Options
 
@@ -17,15 +17,15 @@ class Accounts:
     """The models of jobs, each under the account that made the job. Sends nothing; used from any thread."""
 
     def __init__(self) -> None:
-        self._asked: dict[tuple[str, str], Target] = {}
+        self._asked: dict[tuple[str, str], ResolvedModel] = {}
 
-    def know(self, target: Target) -> None:
+    def know(self, target: ResolvedModel) -> None:
         """Remember a model that a run asks, for the jobs of its account."""
         self._asked[target.label, target.account] = target
 
-    def of(self, job: Job) -> Target | None:
+    def of(self, job: Job) -> ResolvedModel | None:
         """Return the model of a job, None where its account is not at hand."""
-        found: Target | None = None
+        found: ResolvedModel | None = None
         # What is set now before what was: a caller may have closed the client of an earlier run and given another.
         with suppress(PllmError):
             found = target_for(Options(model=job.target))
@@ -41,8 +41,8 @@ class Accounts:
             target = target_for(Options(model=job.target))
         except PllmError as error:
             return str(error)
-        if target.keyless is not None:
-            return f"It needs {target.keyless.variable}, which is not set here."
+        if target.missing_key is not None:
+            return f"It needs {target.missing_key.variable}, which is not set here."
         if target.simulated:
             return f"The simulator that has it is another kernel's, or has ended. {_give_up(job)}"
         return f"It was made with another key, client or address than is set here. {_give_up(job)}"

@@ -142,7 +142,7 @@ class Errands:
     def _reached(self, job: Job) -> Job:
         """Return *job*, whose account is at hand. Raises `UsageError` where it is not."""
         if not job.final:
-            self.office.desk_of(job)
+            self.office.api_of(job)
         return job
 
     def _each(self, jobs: Sequence[Job], move: Callable[[Job], Awaitable[Job]]) -> list[Job]:

@@ -14,7 +14,7 @@ import orjson
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import Line, custom_id
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.protocols import BatchDesk
+from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.run.budget import Budget, Purse
 from pllm_notebook.run.jobs.consent import Confirm, about_usd, agree, dollars
 from pllm_notebook.run.jobs.errands import Errands
@@ -50,12 +50,12 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
     target.load()
     options = resolve({})
     rate = live_rate(target)
-    desk = errands.wait(lambda: opened(errands, job))
+    api = errands.wait(lambda: opened(errands, job))
     keys = [line.key for line in office.journal.lines.of(job.lines_of, "pending")]
     wanted = set(answerless(errands, job, keys))
     limits: list[int | None] = []
     sizes: list[int] = []
-    for line, body in _bodies(errands, job, desk):
+    for line, body in _bodies(errands, job, api):
         if line.key in wanted:
             limits.append(target.wire.output_limit(orjson.loads(body)))
             sizes.append(len(body))
@@ -75,13 +75,13 @@ def hurry(errands: Errands, job: BatchJob, *, confirm: Confirm = True) -> Hurrie
         f"{told} would have been sent live for {price}",
         confirm,
     )
-    sending = Sending(errands, job, target, options, budget, wanted, _bodies(errands, job, desk))
+    sending = Sending(errands, job, target, options, budget, wanted, _bodies(errands, job, api))
     return errands.wait(sending.run, sending.stop)
 
 
-def _bodies(errands: Errands, job: BatchJob, desk: BatchDesk) -> Iterator[tuple[Line, bytes]]:
+def _bodies(errands: Errands, job: BatchJob, api: BatchAPI) -> Iterator[tuple[Line, bytes]]:
     """Return the bodies of the lines; what a provider's batch puts around a body is the same for an empty one."""
     for line, content in errands.office.journal.requests(job.lines_of, "pending"):
-        around = desk.line(custom_id(line.key), b"")
+        around = api.line(custom_id(line.key), b"")
         if content.startswith(around[:-1]) and content.endswith(around[-1:]):
             yield line, content[len(around) - 1 : -1]

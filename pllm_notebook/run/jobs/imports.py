@@ -20,9 +20,9 @@ from pllm_notebook.batch import KEY_CHARACTERS, key_in
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers.batch.jsonl import file_lines
 from pllm_notebook.providers.decoding import loaded
-from pllm_notebook.providers.desks.lines import file_lines
 from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.records import BatchResult, Finish, RawReply, Reply
 from pllm_notebook.run.ask import target_for
@@ -114,11 +114,11 @@ def import_results(errands: Errands, path: str | os.PathLike[str], model: str | 
 class _Models:
     """Which model a line was asked of."""
 
-    def __init__(self, errands: Errands, provider: str, named: Target | None) -> None:
+    def __init__(self, errands: Errands, provider: str, named: ResolvedModel | None) -> None:
         self._journal = errands.office.journal
         self._provider = provider
         self._named = named
-        self._targets: dict[str, tuple[Target, Rate | None]] = {}
+        self._targets: dict[str, tuple[ResolvedModel, Rate | None]] = {}
         self._jobs = [job for job in self._journal.jobs() if not job.twin_of]
         self._found: dict[str, str] = {}
 
@@ -126,7 +126,7 @@ class _Models:
         """Look up the jobs of the lines that come next."""
         self._found = {key: job.target for job in self._jobs for key in self._journal.lines.find(job.id, keys)}
 
-    def of(self, key: str, raw: RawReply) -> tuple[Target, Rate | None]:
+    def of(self, key: str, raw: RawReply) -> tuple[ResolvedModel, Rate | None]:
         """Return the model, and its price in a batch."""
         if self._named is not None:
             label = self._named.label
@@ -143,7 +143,7 @@ async def _keep(errands: Errands, entries: dict[str, tuple[Entry, Reply, RawRepl
     await errands.office.answered(entries)
 
 
-def _entry(target: Target, rate: Rate | None, reply: Reply, raw: RawReply) -> Entry:
+def _entry(target: ResolvedModel, rate: Rate | None, reply: Reply, raw: RawReply) -> Entry:
     usage = reply.usage
     # The file does not say which limit was asked for; an answer that was cut off says where that was.
     limit = usage.output_tokens if usage is not None and reply.finish is Finish.TRUNCATED else None
@@ -166,15 +166,15 @@ def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
     """Return whose results a file holds, and what reads a line of it."""
     for line, _ in _lines(path):
         if isinstance(line.get("result"), dict):
-            from pllm_notebook.providers.desks.anthropic import result_of as of_anthropic
+            from pllm_notebook.providers.anthropic.batch import result_of as of_anthropic
 
             return "anthropic", of_anthropic
         if "custom_id" in line and ("response" in line or "error" in line):
-            from pllm_notebook.providers.desks.openai import result_of as of_openai
+            from pllm_notebook.providers.openai.batch import result_of as of_openai
 
             return "openai", of_openai
         if "key" in line and ("response" in line or "error" in line):
-            from pllm_notebook.providers.desks.google import result_of as of_google
+            from pllm_notebook.providers.google.batch import result_of as of_google
 
             return "google", of_google
         break

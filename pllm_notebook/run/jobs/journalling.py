@@ -9,8 +9,8 @@ from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import Journal, Outgoing, PendingElsewhereError, Plan, custom_id
 from pllm_notebook.engine import Job
 from pllm_notebook.prices import Rate
-from pllm_notebook.protocols import BatchDesk
-from pllm_notebook.providers import Target
+from pllm_notebook.protocols import BatchAPI
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Usage
 from pllm_notebook.run.ask import BYTES_PER_TOKEN
 
@@ -27,17 +27,17 @@ class Journalling:
         origin: Where the calls come from, for a person who looks at the jobs.
     """
 
-    def __init__(self, target: Target, journal: Journal, rate: Rate | None, origin: str) -> None:
+    def __init__(self, target: ResolvedModel, journal: Journal, rate: Rate | None, origin: str) -> None:
         self._target = target
         self._journal = journal
         self._rate = rate
         self._origin = origin
 
-    def plan(self, desk: BatchDesk, jobs: Sequence[Job]) -> tuple[list[BatchJob], list[str]]:
+    def plan(self, api: BatchAPI, jobs: Sequence[Job]) -> tuple[list[BatchJob], list[str]]:
         """Journal what waits in no job. Blocks.
 
         Args:
-            desk: Knows how a line is written, and what a job may hold.
+            api: Knows how a line is written, and what a job may hold.
             jobs: The calls.
 
         Returns:
@@ -56,7 +56,7 @@ class Journalling:
         while jobs:
             rest = (job for job in jobs if job.key not in waiting)
             try:
-                planned = self._journal.plan(plan, self._outgoing(desk, rest), desk.limits)
+                planned = self._journal.plan(plan, self._outgoing(api, rest), api.limits)
             except PendingElsewhereError:  # another kernel was quicker: its job is waited for
                 waiting = self._journal.pending([job.key for job in jobs])
                 adopted = {job.id: job for job in waiting.values()}
@@ -64,11 +64,9 @@ class Journalling:
             return [*adopted.values(), *planned.jobs], list(planned.too_large)
         return [], []
 
-    def _outgoing(self, desk: BatchDesk, jobs: Iterator[Job]) -> Iterator[Outgoing]:
+    def _outgoing(self, api: BatchAPI, jobs: Iterator[Job]) -> Iterator[Outgoing]:
         for job in jobs:
             content = job.content()
             usage = Usage(len(content) // BYTES_PER_TOKEN, round(job.answer_tokens))
             estimate = None if self._rate is None else self._rate.cost_usd(usage)
-            yield Outgoing(
-                job.key, desk.line(custom_id(job.key), content), job.wire_limit or job.output_limit, estimate
-            )
+            yield Outgoing(job.key, api.line(custom_id(job.key), content), job.wire_limit or job.output_limit, estimate)

@@ -21,8 +21,8 @@ from pllm_notebook.batch import Journal, State
 from pllm_notebook.engine import Feed, Job, Landing
 from pllm_notebook.engine.flight import cancelled
 from pllm_notebook.prices import Rate
-from pllm_notebook.protocols import BatchDesk
-from pllm_notebook.providers import Target
+from pllm_notebook.protocols import BatchAPI
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.run.jobs.aboard import Cohort, Flight, cut_short
 from pllm_notebook.run.jobs.journalling import Journalling
@@ -47,7 +47,7 @@ class BatchLane:
 
     Args:
         target: The model.
-        desk: Opens its provider's batch API.
+        api: Opens its provider's batch API.
         journal: Where jobs are planned.
         rate: The model's price in a batch, None for unknown.
         origin: Where the calls come from, for a person who looks at the jobs.
@@ -60,8 +60,8 @@ class BatchLane:
 
     def __init__(
         self,
-        target: Target,
-        desk: Callable[[], BatchDesk],
+        target: ResolvedModel,
+        api: Callable[[], BatchAPI],
         journal: Journal,
         rate: Rate | None,
         origin: str,
@@ -70,8 +70,8 @@ class BatchLane:
     ) -> None:
         self.landed = 0
         self._target = target
-        self._open_desk = desk
-        self._desk: BatchDesk
+        self._open_api = api
+        self._api: BatchAPI
         self._journal = journal
         self._journalling = Journalling(target, journal, rate, origin)
         self._planned = planned
@@ -106,7 +106,7 @@ class BatchLane:
         Raises:
             UsageError: Where there is no batch API, no key or no package. Nothing was sent.
         """
-        self._desk = self._open_desk()
+        self._api = self._open_api()
         self._feeds.append(feed)
         self.poke()
 
@@ -258,7 +258,7 @@ class BatchLane:
             # Of those that still wait: the run that came first may have been stopped.
             rest += [job for _, job in flight.passengers[:1]]
         adopted = {job.id: job for job in waiting.values()}
-        planning = self._in_thread(self._journalling.plan, self._desk, rest)
+        planning = self._in_thread(self._journalling.plan, self._api, rest)
         planning.add_done_callback(partial(self._have_planned, cohort, list(adopted.values())))
 
     def _let_go(self, key: str, flight: Flight) -> None:
@@ -283,7 +283,7 @@ class BatchLane:
         jobs = [*adopted, *planned]
         self._jobs |= {job.id: job for job in jobs}
         cohort.jobs = frozenset(job.id for job in jobs)
-        most = self._desk.limits.bytes
+        most = self._api.limits.bytes
         told = f"The request is longer than the {most:,} bytes that a batch job may have. Nothing was sent for it."
         self.arrived({key: (Failure(FailureKind.INPUT, told), None) for key in large})
         self._planned()

@@ -17,8 +17,8 @@ from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.engine import Engine
 from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
-from pllm_notebook.protocols import BatchDesk, Store
-from pllm_notebook.providers import Target
+from pllm_notebook.protocols import BatchAPI, Store
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, RawReply, Reply
 from pllm_notebook.run.jobs.accounts import Accounts
 from pllm_notebook.run.jobs.lane import BatchLane
@@ -45,12 +45,12 @@ class Office:
     def __init__(self, engine: Engine, store: Store, directory: str) -> None:
         self.journal = Journal.open(directory)
         self.accounts = Accounts()
-        self.driver = Driver(self.journal, self._desk_of, self._take, present=self._present, in_thread=self._in_thread)
+        self.driver = Driver(self.journal, self._api_of, self._take, present=self._present, in_thread=self._in_thread)
         self._engine = engine
         self._store = store
         # By account and model, whichever client opens it: a run waits for a job, and another client may bring it.
         self._lanes: dict[tuple[str, str, str], BatchLane] = {}
-        self._desks: dict[tuple[str, str, str], BatchDesk] = {}
+        self._apis: dict[tuple[str, str, str], BatchAPI] = {}
         self._poller: Poller | None = None
         self._closing: asyncio.Task[None] | None = None
         self._concluding: set[asyncio.Task[None]] = set()
@@ -60,14 +60,14 @@ class Office:
         self.hurried: set[str] = set()
         self.live_first: set[str] = set()
 
-    def lane(self, target: Target, origin: str = "") -> BatchLane:
+    def lane(self, target: ResolvedModel, origin: str = "") -> BatchLane:
         """Return the one batch lane for an account and model."""
         self.accounts.know(target)
         account = (target.provider, target.account, target.model)
         lane = self._lanes.get(account)
         if lane is None:
-            desk = partial(self._open, target)
-            lane = BatchLane(target, desk, self.journal, batch_rate(target), origin, self.wake, self._in_thread)
+            api = partial(self._open, target)
+            lane = BatchLane(target, api, self.journal, batch_rate(target), origin, self.wake, self._in_thread)
             self._lanes[account] = lane
         return lane
 
@@ -112,24 +112,24 @@ class Office:
         try:
             if self._poller is not None:
                 await self._poller.stop()
-            for desk in self._desks.values():
-                await desk.aclose()
+            for api in self._apis.values():
+                await api.aclose()
             self.journal.close()
         finally:
             self._engine.leave(self)
 
-    def _open(self, target: Target) -> BatchDesk:
-        desk = self._desks.get(target.lane)
-        if desk is None:
-            if target.desk is None:
+    def _open(self, target: ResolvedModel) -> BatchAPI:
+        api = self._apis.get(target.lane)
+        if api is None:
+            if target.open_batch is None:
                 raise UsageError(
-                    f"mode='batch' cannot be used with {target.label}: {target.deskless} Nothing was sent."
+                    f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent."
                 )
-            desk = self._desks[target.lane] = target.desk()
+            api = self._apis[target.lane] = target.open_batch()
             self._engine.enter(self)
-        return desk
+        return api
 
-    def desk_of(self, job: BatchJob) -> BatchDesk:
+    def api_of(self, job: BatchJob) -> BatchAPI:
         """Open the batch API of a job's account.
 
         Raises:
@@ -140,7 +140,7 @@ class Office:
             raise UsageError(f"Batch job {job.id[:8]} cannot be reached: {self.accounts.absent(job)} Nothing was sent.")
         return self._open(target)
 
-    def _desk_of(self, job: BatchJob) -> BatchDesk | None:
+    def _api_of(self, job: BatchJob) -> BatchAPI | None:
         target = self.accounts.of(job)
         if target is None:
             return None
@@ -156,7 +156,7 @@ class Office:
     async def _take(self, job: BatchJob, arrivals: Sequence[Arrival]) -> Sequence[LineOutcome]:
         """Store the answers among some arrivals, and land the calls that wait for them."""
         target = self.accounts.of(job)
-        assert target is not None  # its desk has brought the results
+        assert target is not None  # its account has brought the results
         read = await self._in_thread(read_arrivals, target, arrivals)
         entries = {one.line.key: entry for one, (_, _, entry) in zip(arrivals, read, strict=True) if entry is not None}
         late = self.live_first | {one.line.key for one in arrivals if one.line.state == "superseded"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pllm_notebook.batch import Arrival
 from pllm_notebook.entry import Entry
 from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
 
 __all__ = ["batch_rate", "failure_of", "read_arrivals", "reply_of"]
@@ -21,7 +21,7 @@ _TOLD = {
 }
 
 
-def batch_rate(target: Target) -> Rate | None:
+def batch_rate(target: ResolvedModel) -> Rate | None:
     """Return a model's price in a batch, None for unknown."""
     if target.price_provider is None:
         return None
@@ -29,7 +29,7 @@ def batch_rate(target: Target) -> Rate | None:
 
 
 def read_arrivals(
-    target: Target, arrivals: Sequence[Arrival]
+    target: ResolvedModel, arrivals: Sequence[Arrival]
 ) -> list[tuple[Reply | Failure, RawReply | None, Entry | None]]:
     """Read results, in order; a failure has no entry to store, and a line that the provider never came to no body."""
     rate = batch_rate(target)

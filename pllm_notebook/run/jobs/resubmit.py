@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pllm_notebook.batch import Job, Journal, Line, Outgoing, Plan
 from pllm_notebook.batch.jobs import LineState
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.protocols import BatchDesk, Store
+from pllm_notebook.protocols import BatchAPI, Store
 from pllm_notebook.run.jobs.consent import Confirm, about_usd, agree, dollars
 from pllm_notebook.run.jobs.errands import Errands, load
 from pllm_notebook.run.jobs.reading import batch_rate
@@ -44,9 +44,9 @@ def resubmit(errands: Errands, job: Job, *, confirm: Confirm = True) -> list[Job
             f"{absent or 'Cancel it first, or hurry it.'} Nothing was sent."
         )
     journal = office.journal
-    desk = errands.wait(lambda: opened(errands, job))
+    api = errands.wait(lambda: opened(errands, job))
     target = office.accounts.of(job)
-    assert target is not None  # its desk was opened
+    assert target is not None  # its batch API was opened
     wanted = set(without_answer(errands, journal, job))
     sizes = [len(content) for line, content in _lines(journal, job) if line.key in wanted]
     if wanted and not sizes:
@@ -66,7 +66,7 @@ def resubmit(errands: Errands, job: Job, *, confirm: Confirm = True) -> list[Job
 
     cohort = f"{time.time_ns():x}"
     plan = Plan(cohort, job.provider, job.account, job.target, job.model, job.path, job.origin)
-    planned = journal.plan(plan, outgoing(), desk.limits)
+    planned = journal.plan(plan, outgoing(), api.limits)
     # The planned jobs are safe by now: an interrupt of what follows leaves them to the next look.
     jobs = errands.fetch(planned.jobs)
     errands.engine.loop.call(office.wake)
@@ -101,7 +101,7 @@ def _lines(journal: Journal, job: Job) -> Iterator[tuple[Line, bytes]]:
     return journal.requests(job.lines_of, *states)
 
 
-async def opened(errands: Errands, job: Job) -> BatchDesk:
+async def opened(errands: Errands, job: Job) -> BatchAPI:
     """Open the batch API of a job's account, on the loop. Raises `UsageError` where it is not at hand."""
     await load(errands.office, [job])
-    return errands.office.desk_of(job)
+    return errands.office.api_of(job)

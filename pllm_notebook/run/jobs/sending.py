@@ -17,7 +17,7 @@ from pllm_notebook.batch import Line
 from pllm_notebook.engine import Feed, Job, Landing, Lane
 from pllm_notebook.entry import Entry
 from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.providers import Target
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, RawReply, Reply
 from pllm_notebook.run.ask import BYTES_PER_TOKEN, GUESSED_OUTPUT_TOKENS
 from pllm_notebook.run.budget import Budget
@@ -80,7 +80,7 @@ class Sending:
         self,
         errands: Errands,
         job: BatchJob,
-        target: Target,
+        target: ResolvedModel,
         options: Options,
         budget: Budget,
         wanted: set[str],
@@ -179,7 +179,7 @@ class Sending:
         quirks = self._target.quirks
         if quirks.version == self._quirks:
             return body
-        return orjson.dumps(quirks.dress(orjson.loads(body), self._target.wire))
+        return orjson.dumps(quirks.to_wire(orjson.loads(body), self._target.wire))
 
     def _fill(self) -> None:
         if self._reading or self._read_all or self._stopped:
@@ -272,6 +272,6 @@ def _some(source: Iterator[tuple[Line, bytes]]) -> list[tuple[Line, bytes]]:
     return list(islice(source, _READY))
 
 
-def live_rate(target: Target) -> Rate | None:
+def live_rate(target: ResolvedModel) -> Rate | None:
     """Return a model's price live, None for unknown."""
     return None if target.price_provider is None else rate_of(target.price_provider, target.price_model)

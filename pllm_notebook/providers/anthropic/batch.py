@@ -1,0 +1,165 @@
+"""Anthropic's message batches: the requests go along with the creation, and no label is kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pllm_notebook.providers.anthropic.messages import Messages
+from pllm_notebook.providers.batch.errors import malformed, upload_timeout_s
+from pllm_notebook.providers.batch.jsonl import encoded, objects, wrapped
+from pllm_notebook.providers.batch.parsing import RUNNING, State, parse_int, parse_time, state_of
+from pllm_notebook.providers.batch.sdk_http import SDKBatchAccount
+from pllm_notebook.providers.sdk_transport import SDKTransport
+from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
+
+__all__ = ["AnthropicBatchAPI", "line_of", "result_of"]
+
+_PATH = "/v1/messages/batches"
+_STATES: dict[str, State] = {"in_progress": "running", "canceling": "running", "ended": "ended"}
+_BEFORE, _AFTER = b'{"requests":[', b"]}"
+_CHUNK_BYTES = 1 << 18
+_NEVER_ANSWERED = {"canceled": "cancelled"}
+# A line that failed has the body of a live call's error and no status.
+_STATUS = {
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+# The job has ended; to any other request a conflict can mean that it was taken in already.
+_ENDED = frozenset({409})
+
+
+class AnthropicBatchAPI:
+    """Jobs of messages.
+
+    Args:
+        transport: As live calls use it; closed with it.
+    """
+
+    # 256 MB are the whole request's: room is left for what stands around the lines.
+    limits = BatchLimits(lines=100_000, bytes=255_000_000)
+    keeps_labels = False
+
+    def __init__(self, transport: SDKTransport) -> None:
+        self._account = SDKBatchAccount(transport, Messages().error_from)
+
+    def line(self, custom_id: str, body: bytes) -> bytes:
+        return line_of(custom_id, body)
+
+    async def upload(self, lines: Path, label: str) -> str:
+        return ""
+
+    async def create(self, lines: Path, uploaded: str, label: str) -> RemoteJob:
+        size = lines.stat().st_size
+        answer = await self._account.ask(
+            "post",
+            _PATH,
+            seconds=upload_timeout_s(size),
+            # Said, so that the body is not sent in chunks of unknown number, which not every proxy takes.
+            headers={"Content-Length": str(size + _around(lines, size))},
+            content=_requests(lines, size),
+        )
+        return _job(answer)
+
+    async def look(self, job_id: str) -> RemoteJob:
+        return _job(await self._account.ask("get", f"{_PATH}/{quote(job_id, safe='')}"))
+
+    def recent(self, since: float) -> AsyncIterator[RemoteJob]:
+        return self._account.recent(_PATH, "after_id", _job, since)
+
+    async def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
+        # Not the address that the job names: it leads past the proxy that a client may have been given, with the key.
+        chunks = self._account.stream(f"{_PATH}/{quote(job.id, safe='')}/results")
+        async with aclosing(objects(chunks)) as lines:
+            async for line in lines:
+                yield result_of(line)
+
+    async def cancel(self, job_id: str) -> None:
+        await self._account.ask("post", f"{_PATH}/{quote(job_id, safe='')}/cancel", definite=_ENDED)
+
+    async def discard(self, uploaded: str) -> None:
+        return None  # there is none
+
+    async def aclose(self) -> None:
+        await self._account.aclose()
+
+
+def line_of(custom_id: str, body: bytes) -> bytes:
+    """Return one request of a creation, as `AnthropicBatchAPI.line` does, without an account."""
+    return wrapped(b'{"custom_id":', custom_id, b',"params":', body)
+
+
+def _around(lines: Path, size: int) -> int:
+    """Return what the body of the creation has more than the file, in bytes."""
+    return len(_BEFORE) + len(_AFTER) - _ends(lines, size)
+
+
+def _ends(lines: Path, size: int) -> int:
+    """Return 1 where the last line has an end, which becomes nothing, and 0 where it has none."""
+    with lines.open("rb") as file:
+        file.seek(max(0, size - 1))
+        return int(file.read(1) == b"\n")
+
+
+async def _requests(lines: Path, size: int) -> AsyncIterator[bytes]:
+    """Return the creation's body out of the file, piece by piece; a line of JSON has no end within it."""
+    left = size - _ends(lines, size)
+    yield _BEFORE
+    with lines.open("rb") as file:
+        while left > 0:
+            piece = file.read(min(_CHUNK_BYTES, left))
+            if not piece:
+                raise OSError(f"{lines} became shorter while it was sent.")
+            left -= len(piece)
+            yield piece.replace(b"\n", b",")  # every end but the last stands between two requests
+    yield _AFTER
+
+
+def _job(answer: dict[str, Any]) -> RemoteJob:
+    if not answer.get("id"):
+        raise malformed("a job without an id")
+    counts = answer.get("request_counts") or {}
+    state = state_of(str(answer.get("processing_status")), _STATES, "Anthropic")
+    total = sum(number for number in counts.values() if isinstance(number, int))
+    succeeded = parse_int(counts.get("succeeded"))
+    # All counts but that of the requests under way are 0 until the job has ended.
+    ended = state != RUNNING and succeeded is not None
+    if state == "ended" and counts.get("canceled"):
+        state = "cancelled"
+    elif state == "ended" and counts.get("expired"):
+        state = "expired"
+    return RemoteJob(
+        id=str(answer["id"]),
+        state=state,
+        created_at=parse_time(answer.get("created_at")),
+        total=total if counts else None,
+        succeeded=succeeded if ended else None,
+        failed=total - succeeded if ended and succeeded is not None else None,
+        files=(str(answer["results_url"]),) if answer.get("results_url") else (),
+    )
+
+
+def result_of(line: dict[str, Any]) -> BatchResult:
+    """Read one line of a results file."""
+    custom_id = str(line.get("custom_id") or "")
+    result = line.get("result")
+    result = result if isinstance(result, dict) else {}
+    kind = str(result.get("type") or "no response")
+    if kind == "succeeded":
+        return BatchResult(custom_id, RawReply(200, {}, encoded(result.get("message"))))
+    if kind == "errored" and isinstance(result.get("error"), dict):
+        body = result["error"]
+        error = body.get("error")
+        word = str(error.get("type") if isinstance(error, dict) else "")
+        return BatchResult(custom_id, RawReply(_STATUS.get(word, 400), {}, encoded(body)))
+    return BatchResult(custom_id, None, _NEVER_ANSWERED.get(kind, kind))

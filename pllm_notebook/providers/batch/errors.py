@@ -1,0 +1,108 @@
+"""What a batch API's answer means for whoever asked, and what it means that none came.
+
+The one question is whether the request may have been carried out: a definite refusal says no, and everything
+else says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from pllm_notebook.protocols import BatchRefused, TransportFault
+from pllm_notebook.providers.client_faults import fault_of
+from pllm_notebook.providers.connections import RedirectRefused
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.redaction import redacted
+
+__all__ = [
+    "ASK_S",
+    "IDLE_S",
+    "connection_lost",
+    "deadline",
+    "ignore_missing",
+    "malformed",
+    "network",
+    "to_exception",
+    "upload_timeout_s",
+]
+
+# For a question and its answer of a few kilobytes.
+ASK_S = 60.0
+# Between two pieces of a stream of results.
+IDLE_S = 120.0
+# A request file has as long as a line of 400 kbit/s needs; providers may check it before they answer.
+_CHECKING_S = 120.0
+_SLOWEST_BYTES_PER_S = 50_000
+
+# A time-out, a conflict and "too early": each can come after the request was taken in.
+_UNCERTAIN = frozenset({408, 409, 425})
+
+
+def to_exception(failure: Failure, definite: frozenset[int] = frozenset()) -> BatchRefused | TransportFault:
+    """Return the exception for an answer other than a success.
+
+    Args:
+        failure: As a wire's `error_from` reads it.
+        definite: Statuses that are a definite no to this request, though not to any other.
+    """
+    status = failure.status or 0
+    # A redirect was not followed, so nothing was carried out.
+    certain = 300 <= status < 500 and status not in _UNCERTAIN and not failure.kind.retried
+    if certain or status in definite:
+        return BatchRefused(status, failure.message)
+    return TransportFault(failure.kind if failure.kind.retried else FailureKind.SERVER, failure.message)
+
+
+def connection_lost(error: Exception) -> TransportFault:
+    """Return the fault for a request that brought no answer."""
+    return fault_of(error)
+
+
+def malformed(what: str) -> TransportFault:
+    """Return the fault for an answer that says success and nothing that can be used."""
+    return TransportFault(FailureKind.MALFORMED, redacted(f"The provider's answer is not what it documents: {what}."))
+
+
+def upload_timeout_s(size_bytes: int) -> float:
+    """Return the longest that sending a request file may take, in seconds."""
+    return _CHECKING_S + size_bytes / _SLOWEST_BYTES_PER_S
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[None]:
+    """Wait so long for what is done within, and no longer.
+
+    Raises:
+        TransportFault: After that.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TransportFault(FailureKind.TIMEOUT, f"No answer within {seconds:.0f} s.") from None
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """Turn what the HTTP libraries under the SDKs raise into faults; some of it passes an SDK unwrapped."""
+    import aiohttp
+    import httpx2
+
+    try:
+        yield
+    except RedirectRefused as redirect:
+        raise BatchRefused(redirect.status, f"{redirect}.") from redirect
+    except (aiohttp.ClientError, httpx2.HTTPError, httpx2.StreamError, ConnectionError) as error:
+        raise connection_lost(error) from error
+
+
+@contextmanager
+def ignore_missing(*statuses: int) -> Iterator[None]:
+    """Take a refusal with one of these statuses to say that what was to be deleted is not there, which is as well."""
+    try:
+        yield
+    except BatchRefused as refusal:
+        if refusal.status not in statuses:
+            raise

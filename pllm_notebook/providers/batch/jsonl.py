@@ -1,0 +1,113 @@
+"""Lines of JSON: results read from a stream of any size, one line held at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import IO, Any
+
+import orjson
+
+from pllm_notebook.providers.batch.errors import IDLE_S, deadline, malformed, network
+from pllm_notebook.providers.bounds import MOST_REPLY_BYTES
+from pllm_notebook.providers.decoding import loaded
+
+__all__ = ["MOST_LINE_BYTES", "encoded", "file_lines", "objects", "wrapped"]
+
+MOST_LINE_BYTES = 2 * MOST_REPLY_BYTES
+"""A line has a reply, escaped, and a few words around it; a longer one is left out."""
+
+logger = logging.getLogger("pllm_notebook")
+
+
+def wrapped(before: bytes, custom_id: str, between: bytes, body: bytes) -> bytes:
+    """Put a line around *body*, whose bytes are a live call's and stay as they are."""
+    return b"".join((before, orjson.dumps(custom_id), between, body, b"}"))
+
+
+def encoded(body: Any) -> bytes:
+    """Return *body*, taken out of a result line, as the bytes of a response."""
+    if isinstance(body, str):  # some servers of OpenAI's format put text there
+        return body.encode("utf-8", "surrogatepass")
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # half a character, or a number of more than 64 bits
+        return json.dumps(body).encode()
+
+
+async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any]]:
+    """Read one object after another, in the order of the stream; closing it closes *chunks*.
+
+    A line that is none is logged and left out: the row that it was for is then found to have no result.
+
+    Raises:
+        TransportFault: When the stream ends early or says nothing for two minutes. What was read until then holds.
+    """
+    async with aclosing(_split(chunks)) as lines:
+        async for line, whole in lines:
+            if not line.strip():
+                continue
+            try:
+                read = loaded(line)
+            except ValueError:
+                read = None
+            if isinstance(read, dict):
+                yield read
+            elif whole:
+                logger.warning("A line of a batch job's results is no JSON object and was left out")
+            else:
+                raise malformed("the results end in the middle of a line")
+
+
+async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
+    """Return lines, each with whether its end was there; of one that is longer than any reply, only its end."""
+    held: list[bytes] = []
+    left = MOST_LINE_BYTES
+    async with aclosing(chunks):
+        while True:
+            with network():
+                async with deadline(IDLE_S):
+                    chunk = await anext(chunks, None)
+            if chunk is None:
+                break
+            first, *later = chunk.split(b"\n")
+            left = _hold(held, first, left)
+            for piece in later:
+                yield _line(held), True
+                held = []
+                left = _hold(held, piece, MOST_LINE_BYTES)
+        yield _line(held), False
+
+
+def _hold(held: list[bytes], piece: bytes, left: int) -> int:
+    """Add a piece of a line and return the bytes that it may still have; below 0 nothing of it is kept."""
+    if left >= 0 > left - len(piece):
+        _warn_of_length()
+    left -= len(piece)
+    if left < 0:
+        held.clear()
+    else:
+        held.append(piece)
+    return left
+
+
+def _line(held: list[bytes]) -> bytes:
+    return b"".join(held)
+
+
+def _warn_of_length() -> None:
+    logger.warning("A line of results is longer than %d bytes and was left out", MOST_LINE_BYTES)
+
+
+def file_lines(file: IO[bytes], most: int = MOST_LINE_BYTES) -> Iterator[bytes]:
+    """Read a file's lines, each with its end; of one that is longer than *most* bytes only its end comes."""
+    while line := file.readline(most):
+        if len(line) < most or line.endswith(b"\n"):
+            yield line
+            continue
+        _warn_of_length()
+        while (rest := file.readline(most)) and not rest.endswith(b"\n"):
+            pass
+        yield rest[-1:]

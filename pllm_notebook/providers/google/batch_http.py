@@ -1,0 +1,135 @@
+"""Asking Gemini's batch API through google-genai.
+
+The SDK's `batches` resource drops what a job says of its counts and of why it failed, so jobs are asked for with
+the client's own `async_request`, one step below. Files go through its `files` resource, which sends and receives
+them in pieces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pllm_notebook.protocols import BatchRefused, TransportFault
+from pllm_notebook.providers.batch.errors import ASK_S, deadline, malformed, network, to_exception, upload_timeout_s
+from pllm_notebook.providers.bounds import unbounded
+from pllm_notebook.providers.google.generate import GenaiTransport, Generate
+from pllm_notebook.records import RawReply
+
+__all__ = ["GenaiAccount"]
+
+
+class GenaiAccount:
+    """One account at one address.
+
+    Args:
+        transport: As live calls use it; closed with this account.
+    """
+
+    def __init__(self, transport: GenaiTransport) -> None:
+        self._transport = transport
+        self._client = transport._client
+        self._api_error: Any = transport._api_error
+        self._types = transport._types
+        self._error_from = Generate().error_from
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        seconds: float = ASK_S,
+        definite: frozenset[int] = frozenset(),
+    ) -> dict[str, Any]:
+        """Send one request, once, and give the answer's JSON object.
+
+        Args:
+            method: "get", "post" or "delete".
+            path: Below the address and the API's version.
+            body: None for none.
+            seconds: How long it may take.
+            definite: As for `to_exception`.
+
+        Raises:
+            BatchRefused: A definite no.
+            TransportFault: Nobody knows whether it was carried out.
+        """
+        async with deadline(seconds):
+            with self._mapped(definite):
+                response = await self._client._api_client.async_request(method, path, body or {}, self._once())
+                answer = orjson.loads(response.body or "{}")
+        if not isinstance(answer, dict):
+            raise malformed("not a JSON object")
+        return answer
+
+    async def upload(self, lines: Path, label: str) -> str:
+        """Send a file in pieces and give its name. Raises as `ask` does.
+
+        A piece that brings no answer is sent again by the SDK, three times at most: it says where in the file it
+        belongs.
+        """
+        config = self._types.UploadFileConfig(display_name=label, mime_type="jsonl", http_options=self._once())
+        async with deadline(upload_timeout_s(lines.stat().st_size)):
+            with self._mapped():
+                file = await self._client.aio.files.upload(file=str(lines), config=config)
+        if not file.name:
+            raise malformed("a file without a name")
+        return str(file.name)
+
+    async def download(self, file: str) -> AsyncGenerator[bytes]:
+        """Return a file's bytes as they come. Raises as `ask` does."""
+        pieces: asyncio.Queue[bytes] = asyncio.Queue()
+        task = asyncio.create_task(self._fill(pieces, file))
+        # The end, also of a download that failed: the error is in the task.
+        task.add_done_callback(lambda _: pieces.put_nowait(b""))
+        try:
+            while piece := await pieces.get():
+                yield piece
+                pieces.task_done()
+            await task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, BatchRefused, TransportFault):
+                await task
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def _fill(self, pieces: asyncio.Queue[bytes], file: str) -> None:
+        config = self._types.DownloadFileConfig(http_options=self._once())
+        with self._mapped(), unbounded():
+            await self._client.aio.files.download(file=file, destination=_Pipe(pieces), config=config)
+
+    def _once(self) -> Any:
+        # With nothing said the SDK waits up to 10 s after a lost connection and sends again by itself.
+        return self._types.HttpOptions(retry_options=self._types.HttpRetryOptions(attempts=1))
+
+    @contextmanager
+    def _mapped(self, definite: frozenset[int] = frozenset()) -> Iterator[None]:
+        try:
+            with network():
+                yield
+        except self._api_error as error:
+            headers = {name.lower(): value for name, value in (getattr(error.response, "headers", None) or {}).items()}
+            raw = RawReply(int(error.code or 500), headers, orjson.dumps(error.details, default=str))
+            raise to_exception(self._error_from(raw), definite) from error
+        except (ValueError, KeyError) as error:  # the SDK reads error pages as JSON, and misses headers so
+            raise malformed(f"{type(error).__name__}: {error}") from error
+
+
+class _Pipe:
+    """What the SDK writes a download to. Each piece waits until it has been read, so that no more than one is held."""
+
+    def __init__(self, pieces: asyncio.Queue[bytes]) -> None:
+        self._pieces = pieces
+
+    async def write(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.put_nowait(piece)
+            await self._pieces.join()

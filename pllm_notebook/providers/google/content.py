@@ -1,0 +1,118 @@
+"""The parts that Gemini's contents are made of: text, files, functions' calls and responses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pllm_notebook.conversation import Media, Request, ToolCall, Turn
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers import typed
+from pllm_notebook.providers.bodies import arguments_of, echoed, numbered
+from pllm_notebook.providers.media_parts import PDF, untaken
+
+__all__ = ["calls", "content", "tools"]
+
+_MODES = {"required": "ANY", "none": "NONE"}
+# In place of the signature of a call that Gemini did not make, which it refuses from Gemini 3 on
+# (ai.google.dev/gemini-api/docs/thought-signatures).
+_UNSIGNED = "skip_thought_signature_validator"
+# As `bodies.numbered` makes them; Gemini never wrote such an id, and takes results without one in the calls' order.
+_MADE = re.compile(r"call_\d{1,3}")
+_KINDS = ("image/", "audio/", "video/", "text/", PDF)
+
+
+def content(turn: Turn, form: str) -> dict[str, Any]:
+    """Return one turn as a content of its own, files before text.
+
+    Raises:
+        UsageError: For a file that Gemini does not take. Nothing was sent.
+    """
+    if turn.role == "tool":
+        parts: list[dict[str, Any]] = [
+            {
+                "functionResponse": {
+                    **_named(done.id),
+                    "name": done.name,
+                    # The two names that it knows the meaning of.
+                    "response": {"error" if done.failed else "output": done.content},
+                }
+            }
+            for done in turn.results
+        ]
+        return {"role": "user", "parts": parts}
+    echo: dict[str, Any] | None = echoed(turn, form)
+    if echo is not None:
+        return {"role": "model"} | echo
+    parts = [_shown(media) for media in turn.media]
+    if turn.text or not (turn.media or turn.calls):
+        parts.append({"text": turn.text})
+    for index, call in enumerate(turn.calls):
+        part: dict[str, Any] = {
+            "functionCall": {**_named(call.id), "name": call.name, "args": arguments_of(call)},
+        }
+        # Of calls that were made together only the first is signed.
+        parts.append(part if index else part | {"thoughtSignature": _UNSIGNED})
+    return {"role": "model" if turn.role == "assistant" else "user", "parts": parts}
+
+
+def tools(request: Request) -> dict[str, Any]:
+    """Return the fields that offer the tools and say how they may be called.
+
+    Raises:
+        UsageError: Where one call at a time is asked for, which Gemini has no word for. Nothing was sent.
+    """
+    if request.parallel_tool_calls is False:
+        raise UsageError(
+            f"parallel_tool_calls=False was asked of {request.model}, and Gemini has no way to forbid several calls "
+            f"in one reply. Leave it out, or ask another model. Nothing was sent."
+        )
+    functions = [
+        {
+            "name": tool.name,
+            **({"description": tool.description} if tool.description else {}),
+            "parametersJsonSchema": tool.schema,
+        }
+        for tool in request.tools
+    ]
+    fields: dict[str, Any] = {"tools": [{"functionDeclarations": functions}]}
+    if request.tool_choice != "auto":
+        calling: dict[str, Any] = {"mode": _MODES.get(request.tool_choice, "ANY")}
+        if request.tool_choice not in _MODES:
+            calling["allowedFunctionNames"] = [request.tool_choice]
+        fields["toolConfig"] = {"functionCallingConfig": calling}
+    return fields
+
+
+def calls(parts: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
+    """Read the calls of a reply, each with an id: Gemini may give none.
+
+    Raises:
+        MalformedReply: If one is not a call.
+    """
+    made = [typed.mapping(part["functionCall"], "functionCall") for part in parts if part.get("functionCall")]
+    return typed.calls(
+        [
+            ToolCall(
+                typed.text(call.get("id"), "a functionCall's id") or numbered(index),
+                typed.text(call.get("name"), "a functionCall's name"),
+                typed.arguments(call.get("args"), "a functionCall's args"),
+            )
+            for index, call in enumerate(made)
+        ]
+    )
+
+
+def _named(call: str) -> dict[str, str]:
+    return {} if _MADE.fullmatch(call) else {"id": call}
+
+
+def _shown(media: Media) -> dict[str, Any]:
+    if media.url:
+        # Where the address does not tell the kind, Gemini looks at what it finds there.
+        kind = {} if not media.mime or "*" in media.mime else {"mimeType": media.mime}
+        return {"fileData": {**kind, "fileUri": media.url}}
+    if media.data and media.mime.startswith(_KINDS):
+        return {"inlineData": {"mimeType": media.mime, "data": media.data}}
+    raise untaken(media, "Gemini", "images, sound, video, PDF and text, by address or as files")

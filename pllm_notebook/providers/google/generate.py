@@ -1,0 +1,220 @@
+"""Google's Gemini, through google-genai (the extra `google`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.conversation import Echo, Request
+from pllm_notebook.credentials import Address, Key
+from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.protocols import MalformedReply, TransportFault
+from pllm_notebook.providers import errors, typed
+from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
+from pllm_notebook.providers.client_copies import google_copy
+from pllm_notebook.providers.client_faults import fault_of, what_broke
+from pllm_notebook.providers.connections import RedirectRefused, session
+from pllm_notebook.providers.google import content as parts
+from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
+
+__all__ = ["Generate", "connect"]
+
+_OURS = frozenset({"contents", "model", "systemInstruction"})
+# Whatever else comes (UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS) is no answer.
+_FINISH = {"STOP": Finish.COMPLETE, "MAX_TOKENS": Finish.TRUNCATED}
+_FILTERS = frozenset(
+    {"SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "LANGUAGE", "OTHER"}
+)
+
+
+class Generate:
+    """`models/NAME:generateContent`, as the REST body in camelCase, which batch files carry too.
+
+    Turns of one role that follow each other are one content, as it demands.
+    """
+
+    format_name = "generate"
+
+    def path(self, model: str) -> str:
+        return f"models/{model}:generateContent"
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        body = extra(request, _OURS)
+        config: dict[str, Any] = dict(body.pop("generationConfig", {}))
+        if request.temperature is not None:
+            config["temperature"] = request.temperature
+        if request.max_output_tokens is not None:
+            config["maxOutputTokens"] = request.max_output_tokens
+        if request.schema is not None:
+            config["responseMimeType"] = "application/json"
+            config["responseJsonSchema"] = request.schema
+        elif request.json_object:
+            config["responseMimeType"] = "application/json"
+        if request.tools:
+            body |= parts.tools(request)
+        if request.system:
+            body["systemInstruction"] = {"parts": [{"text": request.system}]}
+        if config:
+            body["generationConfig"] = config
+        body["contents"] = rolled_up([parts.content(turn, self.format_name) for turn in request.turns], "parts")
+        return body
+
+    def relax_schema(self, body: Mapping[str, Any], schema_level: int) -> dict[str, Any]:
+        config = dict(object_at(body, "generationConfig"))
+        schema = config.pop("responseJsonSchema", None)
+        any_shape = schema is None and config.get("responseMimeType") == "application/json"
+        if schema_level == 0 or (schema is None and not (any_shape and schema_level > 1)):
+            return dict(body)
+        if schema_level > 1:
+            config.pop("responseMimeType", None)
+        if schema is None:  # JSON of any shape is asked for in words already
+            return {**body, "generationConfig": config}
+        instruction = {"text": schema_instruction(schema)}
+        system = {"parts": [*objects_at(object_at(body, "systemInstruction"), "parts"), instruction]}
+        rest = {k: v for k, v in body.items() if k not in ("generationConfig", "systemInstruction", "contents")}
+        return rest | {"systemInstruction": system, "generationConfig": config, "contents": body.get("contents")}
+
+    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+        return [body.get("tools"), body.get("systemInstruction")]
+
+    def mark_prompt_cache(
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+    ) -> dict[str, Any]:
+        return dict(body)  # Gemini finds equal beginnings by itself
+
+    def output_limit(self, body: Mapping[str, Any]) -> int | None:
+        limit: int | None = object_at(body, "generationConfig").get("maxOutputTokens")
+        return limit
+
+    def decode(self, body: Mapping[str, Any]) -> Reply:
+        about: dict[str, Any] = {
+            "usage": _usage(body.get("usageMetadata")),
+            "model": typed.label(body.get("modelVersion")),
+            "request_id": typed.label(body.get("responseId")),
+        }
+        feedback = typed.mapping(body.get("promptFeedback"), "promptFeedback")
+        blocked = typed.text(feedback.get("blockReason"), "blockReason")
+        candidates = typed.mappings(body.get("candidates"), "candidates")
+        if not candidates and blocked:
+            return Reply(text="", finish=Finish.FILTERED, detail=blocked, **about)
+        if not candidates:
+            raise MalformedReply("no candidates[0].content")
+        content = typed.mapping(candidates[0].get("content"), "content")
+        said = typed.mappings(content.get("parts"), "parts")
+        text = "".join(typed.text(part.get("text"), "text") for part in said if not part.get("thought"))
+        calls = parts.calls(said)
+        reason = typed.text(candidates[0].get("finishReason"), "finishReason") or "STOP"
+        if reason in ("MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL"):
+            raise MalformedReply(f"finishReason {reason}")
+        end = Finish.FILTERED if reason in _FILTERS else _FINISH.get(reason, Finish.UNFINISHED)
+        if calls and end is Finish.COMPLETE:
+            # Unchanged: its thoughts are signed.
+            echo = Echo(self.format_name, orjson.dumps(content).decode())
+            return Reply(text=text, finish=Finish.CALLED, calls=calls, echo=echo, **about)
+        return Reply(text=text, finish=end, detail="" if reason == "STOP" else reason, **about)
+
+    def error_from(self, raw: RawReply) -> Failure:
+        body = errors.body_of(raw)
+        error: dict[str, Any] = body["error"] if isinstance(body.get("error"), dict) else {}
+        kind, wait, field = None, None, ""
+        for detail in error.get("details") or []:
+            kind_of = str(detail.get("@type", "")).rpartition(".")[2]
+            if detail.get("reason") == "API_KEY_INVALID":
+                kind = FailureKind.AUTHENTICATION
+            elif kind_of == "RetryInfo":
+                wait = errors.seconds(detail.get("retryDelay"))
+            elif kind_of == "BadRequest":
+                field = str((detail.get("fieldViolations") or [{}])[0].get("field") or "")
+            elif kind_of == "QuotaFailure" and "PerDay" in str(detail.get("violations")):
+                kind = FailureKind.QUOTA  # a daily quota does not come back within a run
+        message = str(error.get("message") or "")
+        return errors.failure(raw, message, kind=kind, field=field, retry_after=wait)
+
+    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
+        return None  # Gemini sends none
+
+
+class GenaiTransport:
+    """Send a whole REST body through `aio.models.generate_content`.
+
+    `extra_body` replaces what the SDK would build and `should_return_http_response` gives the
+    response as it came, so that its own schema conversion (which loses recursion) never runs.
+
+    Args:
+        client: `google.genai.Client`.
+        own_session: The aiohttp session under a client of ours, which the client does not close. None: the client is
+            the caller's, and is copied (see `google_copy`).
+    """
+
+    def __init__(self, client: Any, own_session: Any = None) -> None:
+        from google.genai import errors, types
+
+        self._client = google_copy(client) if own_session is None else client
+        self._types = types
+        self._api_error = errors.APIError
+        self._no_calls = types.AutomaticFunctionCallingConfig(disable=True)
+        # Said for each request, so that it holds for a caller's own client too. With nothing said the SDK
+        # waits up to 10 s after a lost connection and sends again by itself, which nobody would count.
+        self._once = types.HttpRetryOptions(attempts=1)
+
+    async def post(self, path: str, content: bytes) -> RawReply:
+        types = self._types
+        config = types.GenerateContentConfig(
+            http_options=types.HttpOptions(extra_body=orjson.loads(content), retry_options=self._once),
+            should_return_http_response=True,
+            automatic_function_calling=self._no_calls,
+            automatic_continuation=False,
+        )
+        model = path.removeprefix("models/").partition(":")[0]
+        try:
+            answer = await self._client.aio.models.generate_content(model=model, contents="-", config=config)
+        except self._api_error as error:
+            headers = getattr(error.response, "headers", None) or {}
+            body = orjson.dumps(error.details, default=str)
+            return RawReply(int(error.code or 500), _lower(headers), body)
+        except RedirectRefused as redirect:
+            return RawReply(redirect.status, {"location": redirect.location}, b"")
+        except (orjson.JSONDecodeError, json.JSONDecodeError) as error:  # the SDK decodes error pages as JSON
+            raise TransportFault(FailureKind.MALFORMED, what_broke(error)) from error
+        except Exception as error:
+            raise fault_of(error) from error
+        response = answer.sdk_http_response
+        return RawReply(200, _lower(response.headers or {}), (response.body or "").encode())
+
+    async def aclose(self) -> None:
+        # The copy of a caller's client has connections of its own, so this leaves the caller's open.
+        await self._client.aio.aclose()
+        under = self._client._api_client._http_options.aiohttp_client
+        if under is not None:
+            await under.close()
+
+
+def connect(key: Key, address: Address) -> GenaiTransport:
+    """Open a client. Call it on the loop that will use it."""
+    try:
+        from google import genai
+        from google.genai import types
+    except ImportError:
+        raise MissingPackageError("google", "google-genai", "google") from None
+    under = session(address)
+    options = types.HttpOptions(base_url=address or None, headers=address.headers(), aiohttp_client=under)
+    return GenaiTransport(genai.Client(api_key=key.reveal(), http_options=options), under)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    # A count of 0 is left out. Thinking is billed as output, and a tool's prompt as input.
+    names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+    counted = [typed.tokens(0 if usage.get(name) is None else usage[name]) for name in names]
+    given, tools, answer, thoughts = counted
+    if given is None or tools is None or answer is None or thoughts is None or usage.get(names[0]) is None:
+        return None
+    return typed.usage(given + tools, answer + thoughts, usage.get("cachedContentTokenCount"), 0, thoughts)

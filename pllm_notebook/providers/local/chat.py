@@ -1,0 +1,33 @@
+"""What of Chat Completions a model in this process follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pllm_notebook.conversation import Request
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers.openai.chat import Chat
+
+__all__ = ["LocalChat"]
+
+
+class LocalChat(Chat):
+    """Chat Completions as far as a small model in this process follows them: of text alone."""
+
+    def __init__(self) -> None:
+        super().__init__("max_tokens", strict=False)
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        # Calls would be guessed out of text by the model's chat template; files need a projector beside the weights.
+        if request.tools or any(turn.calls or turn.results for turn in request.turns):
+            raise _textual("calls no tools")
+        if any(turn.media for turn in request.turns):
+            raise _textual("sees no images and no documents")
+        return super().encode(request)
+
+
+def _textual(what: str) -> UsageError:
+    return UsageError(
+        f"A local model reads and writes text: it {what}. Ask a provider's model, or a server of your own "
+        f"(pllm.configure(servers=…)). Nothing was sent."
+    )

@@ -1,0 +1,272 @@
+"""A resolved model: everything needed to ask it, put together once per run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import MissingKeyError, UsageError
+from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
+from pllm_notebook.providers.batch.open import BatchFormat
+from pllm_notebook.providers.decoding import decoded, loaded
+from pllm_notebook.providers.errors import beginning, unexplained
+from pllm_notebook.providers.hosts import PROVIDERS
+from pllm_notebook.providers.models import refuses_sampling
+from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, askers, smallest_prefix_bytes
+from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
+from pllm_notebook.schema import Dialect
+
+__all__ = ["ResolvedModel", "digest_of"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# OpenAI's SDK looks at each response whether this module is loaded, and takes one that is just being loaded for whole.
+# Google's SDK imports it: loaded from another thread while calls of OpenAI's are out, it would fail them.
+_LOOKED_AT = {"openai": "httpx"}
+
+# The SDKs share modules that import each other in a circle. Two threads that begin at two ends of it would each
+# wait for the other, and Python lets them go on with modules that are half imported.
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """One model at one address under one account.
+
+    Attributes:
+        provider: The provider's or server's name.
+        label: The model as a person writes it.
+        model: The model's name as the provider takes it.
+        wire: Its wire format.
+        dialect: What its structured output can express.
+        connect: Opens the transport; called on the engine's loop, and only when something must be sent.
+            Raises `MissingKeyError` where a key is needed and absent.
+        account: Tells accounts apart for limits and batch jobs, in every kernel alike, without telling the key.
+        opener: Tells apart what opens the same account in this process: a caller's own clients; "" for us.
+        quirks: What it turned out to refuse.
+        price_provider: genai-prices' provider id, None where there are no prices.
+        price_model: The model's name there.
+        simulated: Whether its answers are invented.
+        unenforced_schema: Whether its structured output is not guaranteed.
+        max_parallel: Calls it can work on at once, None for unknown.
+        missing_key: What `connect` will raise for want of a key, None where there is one or none is needed.
+        package: Module that `connect` will import, None where there is none worth loading before.
+        open_batch: Opens its batch API, with the errors of `connect`; None where it has none.
+        batch_format: Of its batch API's request files; None where it has none.
+        no_batch_reason: Why it has none, as a sentence for a person; "" where it has one.
+        address: Of a server of the caller's own, "" for a provider's.
+        host: That answers in a provider's or a server's name, and is not the provider's own; "" for its own.
+    """
+
+    provider: str
+    label: str
+    model: str
+    wire: Wire
+    dialect: Dialect
+    connect: Callable[[], Transport]
+    account: str
+    quirks: Quirks
+    price_provider: str | None = None
+    price_model: str = ""
+    simulated: bool = False
+    unenforced_schema: bool = False
+    max_parallel: int | None = None
+    missing_key: MissingKeyError | None = None
+    package: str | None = None
+    opener: str = ""
+    open_batch: Callable[[], BatchAPI] | None = None
+    batch_format: BatchFormat | None = None
+    no_batch_reason: str = ""
+    address: str = ""
+    host: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Whose answers these are, as it stands in every key.
+
+        A provider's name at another host is not the provider: a proxy, or a mock, must not answer for it later. A
+        server by name is the caller's own identity, wherever it is.
+        """
+        return f"{self.provider}@{self.host}" if self.host and self.provider in PROVIDERS else self.provider
+
+    @property
+    def lane(self) -> tuple[str, str, str]:
+        """What shares one set of limits, and one connection."""
+        return (self.provider, f"{self.account}{self.opener}", self.model)
+
+    def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> ResolvedModel:
+        """Return the same target, asked with further headers and query parameters. It has a lane of its own.
+
+        Raises:
+            UsageError: For Google, whose client takes none, and a model in this process. Nothing was sent.
+        """
+        if not self.extendable:
+            raise UsageError(
+                f"extra_headers= and extra_query= have no equal at {self.label}: they are of OpenAI's and Anthropic's "
+                f"clients. Nothing was sent."
+            )
+
+        def connect() -> Transport:
+            transport: Any = self.connect()
+            extended: Transport = transport.with_extras(headers, query)
+            return extended
+
+        return replace(self, connect=connect, opener=f"{self.opener}+{digest_of(headers, query)}")
+
+    @property
+    def extendable(self) -> bool:
+        """Whether its client sends headers and query parameters of the caller's own."""
+        return self.wire.format_name in ("chat", "responses", "messages") and self.provider != "local"
+
+    @property
+    def path(self) -> str:
+        """The URL's path below the base address."""
+        return self.wire.path(self.model)
+
+    def load(self) -> None:
+        """Import what `connect` needs, from any thread but the engine's, which an SDK would stop for a second.
+
+        What cannot be imported is left for `connect` to tell.
+        """
+        for module in (_LOOKED_AT.get(self.package or ""), self.package):
+            if module is not None:
+                with _loading, suppress(ImportError):
+                    importlib.import_module(module)
+
+    def to_wire(
+        self,
+        intended: Mapping[str, Any],
+        lead: str = "",
+        *,
+        shared: bool = True,
+        turns: bool = False,
+        asker: int | None = None,
+        shown: bool = False,
+    ) -> dict[str, Any]:
+        """Turn an intended body into what goes on the wire.
+
+        Args:
+            intended: As `Wire.encode` gives it; never changed.
+            lead: The text that the rows' prompts begin with, "" for none.
+            shared: Whether other requests begin likewise; one that stands alone is not marked.
+            turns: Whether the whole conversation is to be sent again, with more turns.
+            asker: Tells questions apart: a prefix that another one has asked with lately is shared too. None to be
+                marked for nothing but the above.
+            shown: Whether the request is only shown, so that the question does not count as asked.
+        """
+        body = self._adapted(intended)
+        if not ((shared or turns or asker is not None) and self._takes_marks):
+            return body
+        name = self._name(body, lead)
+        if name is not None and asker is not None:
+            shared = askers.another((*self.lane, name), asker, note=not shown) or shared
+        if not (shared or turns):
+            return body
+        turns = turns and self._is_kept(body)
+        return self.wire.mark_prompt_cache(body, name, lead, turns=turns) if name is not None or turns else body
+
+    def prefix_name(self, intended: Mapping[str, Any], lead: str = "") -> str | None:
+        """Name the prefix that a run's requests share, by a short hash that tells nothing of it.
+
+        Args:
+            intended: As for `to_wire`.
+            lead: As for `to_wire`.
+
+        Returns:
+            None where the provider's prompt cache would not keep it: it is too short, or there is no such cache.
+        """
+        return self._name(self._adapted(intended), lead)
+
+    def _adapted(self, intended: Mapping[str, Any]) -> dict[str, Any]:
+        if "temperature" in intended and refuses_sampling(self.price_provider or "", self.model, intended):
+            # Not dropped for good: another run may ask without reasoning, and then it is taken.
+            self.quirks.tell("temperature", self.label)
+            intended = {name: value for name, value in intended.items() if name != "temperature"}
+        return self.quirks.to_wire(intended, self.wire)
+
+    def _is_kept(self, body: Mapping[str, Any]) -> bool:
+        """Return whether a whole conversation is long enough for the provider's prompt cache."""
+        smallest = smallest_prefix_bytes(self.price_provider, self.model)
+        return smallest is not None and len(orjson.dumps(body)) >= smallest
+
+    def _name(self, body: Mapping[str, Any], lead: str) -> str | None:
+        smallest = smallest_prefix_bytes(self.price_provider, self.model)
+        if smallest is None:
+            return None
+        shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body) if part)
+        if len(shared) + len(lead.encode()) < smallest:
+            return None
+        # Of the lead only what does not hang on where it was found to end.
+        parts = (self.model.encode(), shared, lead[:LEAST_LEAD].encode())
+        return OUR_KEYS + hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+    @property
+    def _takes_marks(self) -> bool:
+        # OpenAI's mark is a field that other servers of its format may refuse without naming it; Anthropic's
+        # belongs to its format, wherever that is served.
+        ours = self.price_provider != "openai" or self.provider in ("openai", "sim:openai")
+        return ours and self.quirks.marks
+
+    def read(self, raw: RawReply) -> Reply | Failure:
+        """Read a response, whatever its status. Nothing escapes, whatever it says."""
+        try:
+            return self._read(raw)
+        except Exception as error:  # an error body of a shape that nobody thought of
+            logger.debug("%s: a response could not be read", self.label, exc_info=True)
+            if 200 <= raw.status < 300:
+                return _malformed(raw, f"{type(error).__name__}: {error}"[:300])
+            return unexplained(raw)
+
+    def _read(self, raw: RawReply) -> Reply | Failure:
+        if not 200 <= raw.status < 300:
+            return self._placed(raw, self.wire.error_from(raw))
+        try:
+            body = loaded(raw.body)
+        except ValueError:
+            return _malformed(raw, "not JSON")
+        if not isinstance(body, dict):
+            return _malformed(raw, "not a JSON object")
+        if body.get("error"):
+            return self.wire.error_from(raw)
+        try:
+            return decoded(self.wire, body)
+        except MalformedReply as error:
+            return _malformed(raw, str(error))
+
+    def _placed(self, raw: RawReply, failure: Failure) -> Failure:
+        """Say where nothing answers, for a 404 that does not speak of the model."""
+        if raw.status != 404 or not self.address or self.model in failure.message or "model" in failure.message:
+            return failure
+        message = f"HTTP 404: nothing answers at {self.address.rstrip('/')}{self.path}."
+        if not re.search(r"/v\d+\w*(/|$)", self.address):
+            message += f" Most servers have their API below /v1: write {self.address.rstrip('/')}/v1."
+        return replace(failure, message=message)
+
+    def adapt(self, failure: Failure, sent: Mapping[str, Any]) -> bool:
+        """Learn from a rejected request; True when the same call is worth sending again."""
+        return self.quirks.adapt(failure, sent, self.label, unenforced_schema=self.unenforced_schema)
+
+
+def digest_of(headers: Mapping[str, str], query: Mapping[str, object]) -> str:
+    """Return a short hash of further headers and query parameters, which tells nothing of them."""
+    encoded = orjson.dumps([dict(headers), dict(query)], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def _malformed(raw: RawReply, what: str) -> Failure:
+    return Failure(
+        kind=FailureKind.MALFORMED,
+        message=f"The provider's reply is not what it documents: {what}.",
+        status=raw.status,
+        raw=beginning(raw),
+    )

@@ -1,0 +1,70 @@
+"""The transport under the OpenAI and Anthropic SDKs, which share one client design."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from typing import Any
+
+import orjson
+
+from pllm_notebook.providers.client_copies import sdk_copy
+from pllm_notebook.providers.client_faults import fault_of
+from pllm_notebook.records import RawReply
+
+__all__ = ["SDKTransport"]
+
+
+class SDKTransport:
+    """Send prepared bytes through an SDK client's raw `post`.
+
+    Args:
+        client: `AsyncOpenAI`, `AsyncAnthropic` or one of their kin.
+        owned: Whether the client is ours. One of the caller's is copied (see `sdk_copy`); it may read the body
+            to build the address (Azure, Bedrock, Vertex), so it gets a mapping in place of bytes.
+    """
+
+    def __init__(self, client: Any, *, owned: bool = True) -> None:
+        import httpx2
+
+        self._client, self._closes = (client, True) if owned else sdk_copy(client)
+        self._rewrites = not owned
+        # A whole address saves the SDK the joining of the base address and the path, which it does by writing and
+        # parsing an address anew for every request. A caller's own client may join them in a way of its own.
+        self._base = str(client.base_url).rstrip("/") if owned else ""
+        self._response = httpx2.Response
+        # Both SDKs have these names in their own module; catching by them needs no second table.
+        makers = (cls.__module__.partition(".")[0] for cls in type(client).__mro__)
+        module = __import__(next(maker for maker in makers if maker in ("openai", "anthropic")))
+        self._status_error: type[Exception] = module.APIStatusError
+        self._connection_error: type[Exception] = module.APIConnectionError
+
+    def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> SDKTransport:
+        """Return a transport over the same connections that sends further headers and query parameters."""
+        other = copy(self)
+        other._client = self._client.copy(default_headers=dict(headers), default_query=dict(query))
+        return other
+
+    async def post(self, path: str, content: bytes) -> RawReply:
+        try:
+            if self._rewrites:
+                response = await self._client.post(
+                    path,
+                    cast_to=self._response,
+                    body=orjson.loads(content),
+                    options={"max_retries": 0, "timeout": None, "follow_redirects": False},
+                )
+            else:
+                # No header is given here: both SDKs say application/json by default, and merging headers costs.
+                response = await self._client.post(self._base + path, cast_to=self._response, content=content)
+        except self._status_error as error:
+            response = error.response  # type: ignore[attr-defined]
+        except Exception as error:
+            raise fault_of(error) from error
+        # A plain dict: the client's own mapping decodes and walks all headers at every look-up, and we look up ten.
+        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
+        return RawReply(response.status_code, headers, response.content)
+
+    async def aclose(self) -> None:
+        if self._closes:
+            await self._client.close()
