@@ -5,6 +5,7 @@ from pllm_notebook.engine.engine import Engine, engine, shutdown
 from pllm_notebook.engine.feed import Feed, Job, Landing
 from pllm_notebook.engine.lane import Lane
 from pllm_notebook.engine.limiter import Known, Limiter
+from pllm_notebook.engine.loop import hold_at_exit
 from pllm_notebook.engine.patience import Patience
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Limiter",
     "Patience",
     "engine",
+    "hold_at_exit",
     "shutdown",
 ]

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from pllm_notebook.engine.ceiling import AccountCeiling
 from pllm_notebook.engine.lane import Lane
 from pllm_notebook.engine.limiter import FIRST_WINDOW, Known, Limiter
-from pllm_notebook.engine.loop import EngineLoop
+from pllm_notebook.engine.loop import EngineLoop, note_exit
 from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Engine", "Underway", "engine"]
@@ -227,4 +227,9 @@ def shutdown(grace_s: float = GRACE_S) -> None:
         ended.close(grace_s)
 
 
-atexit.register(shutdown, _EXIT_GRACE_S)
+def _at_exit() -> None:
+    note_exit()
+    shutdown(_EXIT_GRACE_S)
+
+
+atexit.register(_at_exit)

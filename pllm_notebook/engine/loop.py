@@ -22,12 +22,17 @@ from typing import Any, Literal
 from pllm_notebook.exceptions import PllmError, UsageError, interrupted
 from pllm_notebook.threads import DaemonLoop
 
-__all__ = ["EngineLoop"]
+__all__ = ["EngineLoop", "hold_at_exit", "note_exit"]
 
 # How long a stopped run may take to put away what has arrived before the wait is given up.
 _GRACE_S = 10.0
 # The main thread wakes this often to let Python run signal handlers.
 _TICK_S = 0.05
+# How long a daemon thread is held at exit; one that somebody joins there must end all the same.
+_HELD_S = 2.0
+
+# Set when this process exits and its runs end for that reason.
+_exiting = threading.Event()
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -153,6 +158,7 @@ class EngineLoop:
             else:
                 while not ended.wait(_TICK_S) and not _spent(hits):
                     if not self.alive and not ended.is_set():
+                        hold_at_exit()
                         raise self.ended()
         except BaseException:
             if self.alive:
@@ -161,6 +167,7 @@ class EngineLoop:
         finally:
             if main:
                 signal.signal(signal.SIGINT, before)
+        hold_at_exit()
         if hits:
             raise interrupted("Stopped. What has arrived is kept; run the cell again to continue.")
 
@@ -177,6 +184,25 @@ class EngineLoop:
                 self.thread.join(timeout=5)
                 if not self.thread.is_alive():
                     self.loop.close()
+
+
+def note_exit() -> None:
+    """Note that this process exits: from here on `hold_at_exit` holds."""
+    _exiting.set()
+
+
+def hold_at_exit() -> None:
+    """Block a daemon thread of a process that exits; return at once to every other thread.
+
+    Python ends a daemon thread wherever it blocks, in silence. Woken by the end of its run, it would raise an error
+    that nobody asked for, and print its traceback if it gets that far before the interpreter goes.
+
+    Raises:
+        SystemExit: After some seconds, for whoever joins the thread at exit. A thread ends by it in silence.
+    """
+    if _exiting.is_set() and threading.current_thread().daemon:
+        time.sleep(_HELD_S)
+        raise SystemExit
 
 
 def _is_ours(error: Exception) -> bool:
@@ -213,3 +239,6 @@ def _notebook_loop() -> asyncio.AbstractEventLoop:
         ) from None
     nest_asyncio2.apply(loop)
     return loop
+
+
+os.register_at_fork(after_in_child=_exiting.clear)

@@ -92,9 +92,11 @@ class RunsOf:
 
     def __call__(self) -> Runs:
         """List the runs of this kernel, and those of earlier ones that the registry of the cache directory has."""
+        # The registry first: a run that begins meanwhile is then listed by its live handle, or not yet.
+        recorded = list(recorded_runs())
         live = live_runs()
         ids = {run.id for run in live}
-        recorded = [run for run in recorded_runs() if run.id not in ids]
+        recorded = [run for run in recorded if run.id not in ids]
         return Runs(sorted([*recorded, *live], key=lambda run: (_began(run), getattr(run, "number", -1))))
 
     def __iter__(self) -> Iterator[Handle]:

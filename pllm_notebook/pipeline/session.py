@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, get_args
 
 from pllm_notebook.conversation import Prompt
+from pllm_notebook.engine import hold_at_exit
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.pipeline.agents import Agent
 from pllm_notebook.pipeline.blocks import Block
@@ -265,6 +266,7 @@ class Session(Block):
         """
         if self.goes_on:
             self._strategy.need(question)
+        hold_at_exit()
         try:
             return question.answer()
         except ErrorResponse:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from pllm_notebook.engine import Engine
+from pllm_notebook.engine import Engine, hold_at_exit
 from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError, interrupted
 from pllm_notebook.protocols import Sink, Store
 from pllm_notebook.records import FailureKind, Progress
@@ -285,6 +285,7 @@ class Run:
             finally:
                 self._loop.call(self._begin)
         except BaseException:
+            hold_at_exit()
             # An interrupt that comes before anyone waits would otherwise leave the run going, and paying.
             self.cancel()
             raise
@@ -347,6 +348,7 @@ class Run:
         """Return the result of a run that has ended, or raise what ended it."""
         course, total = self.course, self.rows.total
         if course.error is not None or course.state == "cancelled":
+            hold_at_exit()
             self.note_rows()
         if course.error is not None:
             raise course.error
@@ -394,6 +396,7 @@ class Run:
         try:
             while not (ended.done() or until.is_set()):
                 if not self._loop.alive:
+                    hold_at_exit()
                     raise self._loop.ended()
                 # Woken now and then: ipykernel hands an interrupt to this loop without waking it, so that
                 # a loop with nothing else to do would hear of it only when the run has ended.
