@@ -31,8 +31,8 @@ from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.credentials import Address, Key
-from pllm_notebook.run.ask import simulate
-from pllm_notebook.run.start import ask_for, options_for
+from pllm_notebook.execution.call_spec import start_simulator
+from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.schema import OutputType
 
 Send = Callable[[], Awaitable[Any]]
@@ -47,7 +47,7 @@ class Review(BaseModel):
 
 
 def body_of(provider: str) -> dict[str, Any]:
-    ask = ask_for(options_for({"model": f"sim:{provider}"}), OutputType.of(Review), instruct=False)
+    ask = build_spec(options_for({"model": f"sim:{provider}"}), OutputType.of(Review), instruct=False)
     body: dict[str, Any] = orjson.loads(ask.content(b'"Read:\\nreview number 1"'))
     return body
 
@@ -66,7 +66,7 @@ async def spread(send: Send, calls: int, concurrency: int) -> float:
 
 
 async def with_client(kind: str, provider: str, calls: int, concurrency: int) -> float:
-    body, address = body_of(provider), simulate().base_url(provider)
+    body, address = body_of(provider), start_simulator().base_url(provider)
     if kind == "aiohttp":
         import aiohttp
 
@@ -137,7 +137,7 @@ async def transport_alone(provider: str, calls: int, concurrency: int) -> float:
     from pllm_notebook.providers.openai import connect as openai
 
     transport = {"openai": openai, "anthropic": anthropic}[provider].connect(
-        Key("x"), Address(simulate().base_url(provider))
+        Key("x"), Address(start_simulator().base_url(provider))
     )
     path, content = ("/chat/completions" if provider == "openai" else "/v1/messages"), orjson.dumps(body_of(provider))
     await spread(lambda: transport.post(path, content), concurrency, concurrency)

@@ -23,7 +23,7 @@ import pandas as pd
 import pllm_notebook as pllm
 from benchmarks.calls import Review, settle_down
 from pllm_notebook.sim import Simulator
-from pllm_notebook.store.cache import DiskStore
+from pllm_notebook.store.disk_store import DiskStore
 
 PROMPT = "Read:\n{text}"
 CLAIMS = DiskStore.claims

@@ -20,7 +20,7 @@ import pandas as pd
 
 import pllm_notebook as pllm
 from benchmarks.chart import INK, LOST, OURS
-from pllm_notebook.run.ask import simulate
+from pllm_notebook.execution.call_spec import start_simulator
 from tests.contract.noisy import PROMPT, Noisy, by_chance, cascade, interval, labelled, plurality
 
 # The second costs twenty times as much as the first, in input and in output (genai-prices, November 2026).
@@ -34,7 +34,7 @@ NOISE = 0.2
 def ask(answers: Noisy, model: str = CHEAP, **options: Any) -> tuple[pd.DataFrame, int]:
     """Ask about every row; the frame, and the number of calls that it took."""
     pllm.configure(sim={"answers": answers, "latency_s": 0.01})
-    simulator = simulate()
+    simulator = start_simulator()
     simulator.reset()
     out = answers.frame.llm.parse(CLASSES[len(answers.classes)], PROMPT, model=f"sim:openai/{model}", **options)
     return out, simulator.stats().answered

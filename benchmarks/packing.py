@@ -19,7 +19,7 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
-from pllm_notebook.run.ask import simulate
+from pllm_notebook.execution.call_spec import start_simulator
 
 _PROMPT = """You read product reviews for a shop's weekly report. For the review below, say which product it is about,
 in the reviewer's own words and without its brand; whether the reviewer is on the whole content with it (positive), is
@@ -48,7 +48,7 @@ def measure(pack: int, requests_per_min: float, seconds: float, salt: str) -> di
     """Run as many rows as the limit lets through in *seconds*."""
     burst_s = 1.0
     pllm.configure(sim={"requests_per_min": requests_per_min, "burst_s": burst_s, "latency_s": 0.2})
-    simulator = simulate()
+    simulator = start_simulator()
     simulator.reset()
     per_s = requests_per_min / 60
     rows = int(per_s * (seconds + burst_s)) * pack

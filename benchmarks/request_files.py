@@ -20,7 +20,7 @@ import time
 
 import pllm_notebook as pllm
 from benchmarks.rows import PeakMemory
-from pllm_notebook.prompt_lists.files import OAIApiFromFileConfig, process_api_requests_from_file_sync
+from pllm_notebook.request_files.process_file import OAIApiFromFileConfig, process_api_requests_from_file_sync
 from pllm_notebook.sim import Simulator
 
 MOST_BYTES = 250_000_000

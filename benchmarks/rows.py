@@ -26,15 +26,15 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
-from pllm_notebook.entry import Entry
-from pllm_notebook.frames.pandas_rows import PandasRows
-from pllm_notebook.frames.shapes import Shape
+from pllm_notebook.execution.launch import build_spec, options_for
+from pllm_notebook.execution.outcomes import Ledger
+from pllm_notebook.execution.settle import Arrival, settle
+from pllm_notebook.frames.pandas.rows import PandasRows
+from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.records import Finish, Reply, Usage
-from pllm_notebook.run.outcomes import Ledger
-from pllm_notebook.run.settle import Arrival, settle
-from pllm_notebook.run.start import ask_for, options_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.store import open_store
+from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.templates import Template
 
 MODEL = "openai:gpt-6-luna"
@@ -67,9 +67,9 @@ def reply(row: int) -> tuple[Reply, bytes]:
     return Reply(text, Finish.COMPLETE, Usage(200, 40), "gpt-6-luna", body["id"]), orjson.dumps(body)
 
 
-def entry(row: int) -> Entry:
+def entry(row: int) -> StoredReply:
     answer, raw = reply(row)
-    return Entry.of(answer, raw, asked=MODEL, output_limit=None, cost_usd=4e-5, latency_s=0.5, attempts=1)
+    return StoredReply.of(answer, raw, asked=MODEL, output_limit=None, cost_usd=4e-5, latency_s=0.5, attempts=1)
 
 
 class PeakMemory:
@@ -122,11 +122,13 @@ def main() -> None:
     pllm.configure(cache_dir=directory, progress=False, model=MODEL)
     frame = pd.DataFrame({"text": [f"review {n}: " + "it works as it should. " * 8 for n in range(rows)]})
     options, output = options_for({}), OutputType.of(Review)
-    ask = ask_for(options, output, instruct=False)
-    table = PandasRows(frame, Template.compile(PROMPT, frame.columns), Shape(output, options), options, "Review")
+    ask = build_spec(options, output, instruct=False)
+    table = PandasRows(
+        frame, Template.compile(PROMPT, frame.columns), ResultColumns(output, options), options, "Review"
+    )
     everything = range(rows)
     prompts = table.prompts(everything)
-    texts = [ask.words(prompt) for prompt in prompts]
+    texts = [ask.encoded(prompt) for prompt in prompts]
     keys = [ask.key(text) for text in texts]
     entries = [entry(n) for n in everything]
     store = open_store()
@@ -146,7 +148,7 @@ def main() -> None:
         ledger.outcomes[n] = outcomes[n]
     parts = {
         "prompt": lambda: table.prompts(everything),
-        "text as JSON": lambda: [ask.words(prompt) for prompt in prompts],
+        "text as JSON": lambda: [ask.encoded(prompt) for prompt in prompts],
         "key": lambda: [ask.key(text) for text in texts],
         "body": lambda: [ask.content(text) for text in texts],
         "look-up": lambda: [store.get_many(keys[n : n + 5000]) for n in range(0, rows, 5000)],

@@ -14,8 +14,8 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pllm_notebook import display_registry, redaction
 from pllm_notebook import frames as _accessors  # importing it registers df.llm
-from pllm_notebook import redaction, sinks
 from pllm_notebook.exceptions import (
     PllmError,
 )
@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     import os
     from datetime import datetime, timedelta
 
+    from pllm_notebook.batch_jobs.results_import import Imported
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
-    from pllm_notebook.ensemble.config import (
+    from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
+    from pllm_notebook.ensemble.error_conversion import get_error_info, handle_openai_error, is_retryable_error
+    from pllm_notebook.ensemble.framework_config import (
         ConfigurationManager,
         FrameworkConfig,
         create_default_config,
@@ -47,17 +50,32 @@ if TYPE_CHECKING:
         create_performance_config,
         create_robust_config,
     )
-    from pllm_notebook.ensemble.errors import get_error_info, handle_openai_error, is_retryable_error
-    from pllm_notebook.ensemble.interfaces import Choice, ParallelCompletion, ParsedMessage
-    from pllm_notebook.ensemble.parallel import Beta as ParallelBeta
-    from pllm_notebook.ensemble.parallel import Chat as ParallelChat
-    from pllm_notebook.ensemble.parallel import Completions as ParallelCompletionInterface
-    from pllm_notebook.ensemble.parallel import ParallelLLM, create_framework
-    from pllm_notebook.frames.jobs import Jobs
-    from pllm_notebook.frames.pandas import FrameLLM, SeriesLLM
+    from pllm_notebook.ensemble.parallel_llm import (
+        ParallelBeta,
+        ParallelChat,
+        ParallelCompletionInterface,
+        ParallelLLM,
+        create_framework,
+    )
+    from pllm_notebook.execution import Run
+    from pllm_notebook.frames.job_table import Jobs
+    from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
     from pllm_notebook.frames.runs import runs
-    from pllm_notebook.pipeline import Agent as AgentContext
-    from pllm_notebook.pipeline import (
+    from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
+    from pllm_notebook.prompt_lists.llm_output import LLMOutput
+    from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
+    from pllm_notebook.prompt_lists.provider_messages import msg_dict_to_anthropic, msg_dict_to_google, msg_dict_to_oai
+    from pllm_notebook.prompt_lists.utilities import ParallelAIUtilities
+    from pllm_notebook.protocols import Display
+    from pllm_notebook.request_files.parse_results import parse_results_file
+    from pllm_notebook.request_files.prepare_requests import prepare_requests_file
+    from pllm_notebook.request_files.process_file import (
+        OAIApiFromFileConfig,
+        process_api_requests_from_file,
+        process_api_requests_from_file_sync,
+    )
+    from pllm_notebook.sessions import Agent as AgentContext
+    from pllm_notebook.sessions import (
         ErrorResponse,
         LLMIdentity,
         LLMResponse,
@@ -67,23 +85,8 @@ if TYPE_CHECKING:
         resume_directory,
         to_tool_schema,
     )
-    from pllm_notebook.pipeline import Session as AgentOrchestrator
-    from pllm_notebook.prompt_lists.config import LLMConfig, RequestLimits
-    from pllm_notebook.prompt_lists.contexts import LLMPromptContext
-    from pllm_notebook.prompt_lists.dialects import msg_dict_to_anthropic, msg_dict_to_google, msg_dict_to_oai
-    from pllm_notebook.prompt_lists.files import (
-        OAIApiFromFileConfig,
-        process_api_requests_from_file,
-        process_api_requests_from_file_sync,
-    )
-    from pllm_notebook.prompt_lists.outputs import LLMOutput
-    from pllm_notebook.prompt_lists.parsed import parse_results_file
-    from pllm_notebook.prompt_lists.prepared import prepare_requests_file
-    from pllm_notebook.prompt_lists.utilities import ParallelAIUtilities
-    from pllm_notebook.protocols import Sink
-    from pllm_notebook.run import Run
-    from pllm_notebook.run.jobs.imports import Imported
-    from pllm_notebook.store.handle import cache
+    from pllm_notebook.sessions import Session as AgentOrchestrator
+    from pllm_notebook.store.cache_api import cache
     from pllm_notebook.tools import CalledTool as FunctionCall
     from pllm_notebook.tools import StructuredTool, ToolCallOutput
     from pllm_notebook.tools import ToolCallOutput as FunctionCallOutput
@@ -167,62 +170,62 @@ ValidationError = LLMValidationError
 
 # Names whose modules are loaded when the name is first used; after a colon its name there, where it has another.
 _HOMES = {
-    "AgentContext": "pllm_notebook.pipeline:Agent",
-    "AgentOrchestrator": "pllm_notebook.pipeline:Session",
-    "Choice": "pllm_notebook.ensemble.interfaces",
-    "ConfigurationManager": "pllm_notebook.ensemble.config",
+    "AgentContext": "pllm_notebook.sessions:Agent",
+    "AgentOrchestrator": "pllm_notebook.sessions:Session",
+    "Choice": "pllm_notebook.ensemble.completion_types",
+    "ConfigurationManager": "pllm_notebook.ensemble.framework_config",
     "DECISION_MAKER_PROMPT": "pllm_notebook.ensemble",
-    "ErrorResponse": "pllm_notebook.pipeline",
-    "FrameworkConfig": "pllm_notebook.ensemble.config",
+    "ErrorResponse": "pllm_notebook.sessions",
+    "FrameworkConfig": "pllm_notebook.ensemble.framework_config",
     "FunctionCall": "pllm_notebook.tools:CalledTool",
     "FunctionCallOutput": "pllm_notebook.tools:ToolCallOutput",
-    "LLMConfig": "pllm_notebook.prompt_lists.config",
-    "LLMIdentity": "pllm_notebook.pipeline",
-    "LLMOutput": "pllm_notebook.prompt_lists.outputs",
-    "LLMPromptContext": "pllm_notebook.prompt_lists.contexts",
-    "LLMResponse": "pllm_notebook.pipeline",
-    "MessageState": "pllm_notebook.pipeline",
-    "MinorTweaks": "pllm_notebook.pipeline",
-    "OAIApiFromFileConfig": "pllm_notebook.prompt_lists.files",
+    "LLMConfig": "pllm_notebook.prompt_lists.llm_config",
+    "LLMIdentity": "pllm_notebook.sessions",
+    "LLMOutput": "pllm_notebook.prompt_lists.llm_output",
+    "LLMPromptContext": "pllm_notebook.prompt_lists.prompt_context",
+    "LLMResponse": "pllm_notebook.sessions",
+    "MessageState": "pllm_notebook.sessions",
+    "MinorTweaks": "pllm_notebook.sessions",
+    "OAIApiFromFileConfig": "pllm_notebook.request_files.process_file",
     "ParallelAIUtilities": "pllm_notebook.prompt_lists.utilities",
-    "ParallelBeta": "pllm_notebook.ensemble.parallel:Beta",
-    "ParallelChat": "pllm_notebook.ensemble.parallel:Chat",
-    "ParallelCompletion": "pllm_notebook.ensemble.interfaces",
-    "ParallelCompletionInterface": "pllm_notebook.ensemble.parallel:Completions",
-    "ParallelLLM": "pllm_notebook.ensemble.parallel",
-    "ParsedMessage": "pllm_notebook.ensemble.interfaces",
-    "RequestLimits": "pllm_notebook.prompt_lists.config",
-    "Run": "pllm_notebook.run",
+    "ParallelBeta": "pllm_notebook.ensemble.parallel_llm:Beta",
+    "ParallelChat": "pllm_notebook.ensemble.parallel_llm:Chat",
+    "ParallelCompletion": "pllm_notebook.ensemble.completion_types",
+    "ParallelCompletionInterface": "pllm_notebook.ensemble.parallel_llm:Completions",
+    "ParallelLLM": "pllm_notebook.ensemble.parallel_llm",
+    "ParsedMessage": "pllm_notebook.ensemble.completion_types",
+    "RequestLimits": "pllm_notebook.prompt_lists.llm_config",
+    "Run": "pllm_notebook.execution",
     "StructuredTool": "pllm_notebook.tools",
-    "Throttler": "pllm_notebook.pipeline",
+    "Throttler": "pllm_notebook.sessions",
     "ToolCallOutput": "pllm_notebook.tools",
     "Vote": "pllm_notebook.ensemble",
-    "cache": "pllm_notebook.store.handle",
-    "create_default_config": "pllm_notebook.ensemble.config",
-    "create_development_config": "pllm_notebook.ensemble.config",
-    "create_framework": "pllm_notebook.ensemble.parallel",
-    "create_performance_config": "pllm_notebook.ensemble.config",
-    "create_robust_config": "pllm_notebook.ensemble.config",
-    "get_error_info": "pllm_notebook.ensemble.errors",
-    "handle_openai_error": "pllm_notebook.ensemble.errors",
-    "is_retryable_error": "pllm_notebook.ensemble.errors",
-    "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.dialects",
-    "msg_dict_to_google": "pllm_notebook.prompt_lists.dialects",
-    "msg_dict_to_oai": "pllm_notebook.prompt_lists.dialects",
-    "parse_results_file": "pllm_notebook.prompt_lists.parsed",
-    "prepare_requests_file": "pllm_notebook.prompt_lists.prepared",
-    "process_api_requests_from_file": "pllm_notebook.prompt_lists.files",
-    "process_api_requests_from_file_sync": "pllm_notebook.prompt_lists.files",
-    "resume_directory": "pllm_notebook.pipeline",
+    "cache": "pllm_notebook.store.cache_api",
+    "create_default_config": "pllm_notebook.ensemble.framework_config",
+    "create_development_config": "pllm_notebook.ensemble.framework_config",
+    "create_framework": "pllm_notebook.ensemble.parallel_llm",
+    "create_performance_config": "pllm_notebook.ensemble.framework_config",
+    "create_robust_config": "pllm_notebook.ensemble.framework_config",
+    "get_error_info": "pllm_notebook.ensemble.error_conversion",
+    "handle_openai_error": "pllm_notebook.ensemble.error_conversion",
+    "is_retryable_error": "pllm_notebook.ensemble.error_conversion",
+    "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.provider_messages",
+    "msg_dict_to_google": "pllm_notebook.prompt_lists.provider_messages",
+    "msg_dict_to_oai": "pllm_notebook.prompt_lists.provider_messages",
+    "parse_results_file": "pllm_notebook.request_files.parse_results",
+    "prepare_requests_file": "pllm_notebook.request_files.prepare_requests",
+    "process_api_requests_from_file": "pllm_notebook.request_files.process_file",
+    "process_api_requests_from_file_sync": "pllm_notebook.request_files.process_file",
+    "resume_directory": "pllm_notebook.sessions",
     "runs": "pllm_notebook.frames.runs",
-    "to_tool_schema": "pllm_notebook.pipeline",
+    "to_tool_schema": "pllm_notebook.sessions",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
         if name == "run":  # a room that can be called
-            return importlib.import_module("pllm_notebook.run")
+            return importlib.import_module("pllm_notebook.execution")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home, _, there = _HOMES[name].partition(":")
@@ -255,7 +258,7 @@ def errors(
         call: when (UTC), model, kind, status, field, message, asked, position, label, prompt, attempts, cost_usd (NA
         for unknown), request_id, run, raw, body (of the request). A call that was answered since is not in it.
     """
-    from pllm_notebook.frames.failures import errors_of
+    from pllm_notebook.frames.error_table import errors_of
 
     return errors_of(of, model=model, kind=kind, since=since)
 
@@ -288,8 +291,8 @@ def jobs(of: Any = None) -> Jobs:
         `refresh`, `fetch`, `cancel`, `resubmit`, `hurry`, `recreate`, `abandon`.
     """
     from pllm_notebook.exceptions import UsageError
-    from pllm_notebook.frames.jobs import Jobs
-    from pllm_notebook.frames.places import directory_of
+    from pllm_notebook.frames.directories import directory_of
+    from pllm_notebook.frames.job_table import Jobs
 
     directory = directory_of(of)
     if of is not None and directory is None:
@@ -307,10 +310,10 @@ def import_results(path: str | os.PathLike[str], model: str | None = None) -> Im
     Returns:
         How many answers were taken in, were known, are of nobody's here, and what failed.
     """
-    from pllm_notebook.run.jobs.errands import errands
-    from pllm_notebook.run.jobs.imports import import_results
+    from pllm_notebook.batch_jobs.commands import commands
+    from pllm_notebook.batch_jobs.results_import import import_results
 
-    return import_results(errands(), path, model)
+    return import_results(commands(), path, model)
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -337,21 +340,21 @@ def _open_run(run_id: str) -> Any:
 
 
 def _panel(jobs: Jobs) -> dict[str, Any]:
-    from pllm_notebook.notebook import displays
+    from pllm_notebook.notebook import display_choice
 
-    return displays.panel(jobs)
+    return display_choice.panel(jobs)
 
 
-def _display() -> Sink | None:
-    from pllm_notebook.notebook import displays
+def _display() -> Display | None:
+    from pllm_notebook.notebook import display_choice
 
-    return displays.for_here()
+    return display_choice.choose_display()
 
 
 def _board() -> object | None:
-    from pllm_notebook.notebook import displays
+    from pllm_notebook.notebook import display_choice
 
-    return displays.board_for_here()
+    return display_choice.choose_session_display()
 
 
 def _check_sim(values: Any) -> None:
@@ -361,6 +364,6 @@ def _check_sim(values: Any) -> None:
 
 
 check_with("sim", _check_sim)
-sinks.register(_display)
-sinks.register_boards(_board)
-redaction.guard("pllm_notebook", "pllm_notebook.store")
+display_registry.register_display(_display)
+display_registry.register_session_display(_board)
+redaction.install_log_filter("pllm_notebook", "pllm_notebook.store")

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["as_data", "as_text", "is_missing"]
+__all__ = ["as_json_value", "as_text", "is_missing"]
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_DAY = 86_400 * _NS_PER_S
@@ -76,30 +76,30 @@ def as_text(value: Any) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, (Mapping, list, tuple, set, frozenset)) or hasattr(value, "model_dump"):
-        return _json(as_data(value))
+        return _json(as_json_value(value))
     if _is_numpy(value):
-        return _scalar_text(value) if value.shape == () else _json(as_data(value))
-    plain = _unpacked(value)
+        return _scalar_text(value) if value.shape == () else _json(as_json_value(value))
+    plain = _arrow_values(value)
     return str(value) if plain is value else as_text(plain)
 
 
-def as_data(value: Any) -> Any:
+def as_json_value(value: Any) -> Any:
     """Return one cell as JSON can hold it: numbers, booleans, lists and objects stay, a missing value is None."""
     if value is None or type(value) in (str, bool, int):
         return value
     if isinstance(value, Enum):
-        return as_data(value.value)
+        return as_json_value(value.value)
     if isinstance(value, float):
         return float(value) if abs(value) < float("inf") else None if value != value else str(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, Mapping):
-        return {str(key): as_data(item) for key, item in value.items()}
+        return {str(key): as_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_data(item) for item in value]
+        return [as_json_value(item) for item in value]
     if isinstance(value, (set, frozenset)):
         # A set has no order, and a key must not depend on the one it happens to have today.
-        return sorted((as_data(item) for item in value), key=lambda item: (str(type(item)), str(item)))
+        return sorted((as_json_value(item) for item in value), key=lambda item: (str(type(item)), str(item)))
     if is_missing(value):
         return None
     dump = getattr(value, "model_dump", None)
@@ -108,9 +108,9 @@ def as_data(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return as_text(value)
     if _is_numpy(value):
-        return _scalar_data(value) if value.shape == () else [as_data(item) for item in value]
-    plain = _unpacked(value)
-    return as_text(value) if plain is value else as_data(plain)
+        return _scalar_data(value) if value.shape == () else [as_json_value(item) for item in value]
+    plain = _arrow_values(value)
+    return as_text(value) if plain is value else as_json_value(plain)
 
 
 def _json(data: Any) -> str:
@@ -131,7 +131,7 @@ def _scalar_text(value: Any) -> str:
     if code == "f" and value.dtype.itemsize != 8:
         return str(value[()])  # numpy's shortest text of that width; as a Python float it would show its binary tail
     if code == "M":
-        return _moment(value)
+        return _datetime_text(value)
     if code == "m":
         return _duration(int(value.astype("timedelta64[ns]").astype("int64")))
     plain = value.item()
@@ -143,10 +143,10 @@ def _scalar_data(value: Any) -> Any:
     if code == "f":
         number = float(str(value[()]))
         return number if abs(number) < float("inf") else str(value[()])
-    return value.item() if code in "iub" else as_data(value.item()) if code in "OSUV" else _scalar_text(value)
+    return value.item() if code in "iub" else as_json_value(value.item()) if code in "OSUV" else _scalar_text(value)
 
 
-def _moment(value: Any) -> str:
+def _datetime_text(value: Any) -> str:
     """Return a numpy moment as pandas and Python write it: no fraction, six digits, or nine."""
     if any(value.dtype.str.endswith(f"[{unit}]") for unit in _DAYS):
         return str(value.astype("datetime64[D]"))
@@ -170,7 +170,7 @@ def _duration(nanoseconds: int) -> str:
     return f"{days} days {'+' if days < 0 else ''}{clock}{digits}"
 
 
-def _unpacked(value: Any) -> Any:
+def _arrow_values(value: Any) -> Any:
     """Return what a scalar of Arrow, or a column in a cell, holds as Python values; *value* itself for neither."""
     for name in ("as_py", "tolist"):
         unpack = getattr(value, name, None)

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 import pllm_notebook
 from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.formatting import counted
 from pllm_notebook.providers.models import CHEAP
 from pllm_notebook.providers.registry import KEYS
-from pllm_notebook.wording import counted
 
 __all__ = ["main"]
 

@@ -14,19 +14,19 @@ from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.redaction import know
+from pllm_notebook.redaction import add_secret
 
-__all__ = ["Address", "Key", "know_header"]
+__all__ = ["Address", "Key", "redact_header"]
 
 
-def know_header(value: str) -> None:
+def redact_header(value: str) -> None:
     """Redact a header's value from every text: whole, without its scheme, and the password of a login."""
-    know(value)
+    add_secret(value)
     scheme, _, bare = value.strip().partition(" ")
-    know(bare)
+    add_secret(bare)
     if scheme.lower() == "basic":
         with suppress(ValueError):
-            know(base64.b64decode(bare, validate=True).decode("utf-8", "replace").partition(":")[2])
+            add_secret(base64.b64decode(bare, validate=True).decode("utf-8", "replace").partition(":")[2])
 
 
 class Key:
@@ -45,7 +45,7 @@ class Key:
 
     def __init__(self, value: str) -> None:
         bare = value.strip()
-        know(bare)
+        add_secret(bare)
         self.reveal = lambda: bare
 
     def __repr__(self) -> str:
@@ -98,9 +98,9 @@ class Address(str):
         else:
             known, _, host = parts.netloc.rpartition("@")
             address = super().__new__(cls, urlunsplit(parts._replace(netloc=host)))
-            know(unquote(known.partition(":")[2]))
+            add_secret(unquote(known.partition(":")[2]))
             login = Key("Basic " + base64.b64encode(unquote(known).encode()).decode())
-            know_header(login.reveal())
+            redact_header(login.reveal())
         address.login = login
         return address
 

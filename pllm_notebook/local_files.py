@@ -13,7 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["ANYWHERE", "LARGEST_BYTES", "FileRefusedError", "Places", "largest_for", "local_path", "read_file"]
+__all__ = [
+    "ANYWHERE",
+    "LARGEST_BYTES",
+    "AllowedDirectories",
+    "FileRefusedError",
+    "largest_for",
+    "local_path",
+    "read_file",
+]
 
 ANYWHERE = "anywhere"
 
@@ -24,8 +32,8 @@ LARGEST_BYTES = 50_000_000
 # developers.openai.com/api/docs/guides/pdf-files).
 _LARGEST_REQUEST = {"anthropic": 32_000_000, "openai": 50_000_000}
 # A pipe would keep its opener waiting, a link could lead out after it was looked at, a terminal could become ours.
-_HOW = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
-_BEGINNING = 4096
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
+_HEADER_BYTES = 4096
 
 
 class FileRefusedError(Exception):
@@ -33,7 +41,7 @@ class FileRefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class AllowedDirectories:
     """Where files that data names may be. Links are followed first: what counts is where a file really is.
 
     Attributes:
@@ -43,7 +51,7 @@ class Places:
     roots: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, images_from: Iterable[str | os.PathLike[str]] | None) -> Places:
+    def of(cls, images_from: Iterable[str | os.PathLike[str]] | None) -> AllowedDirectories:
         """Make it of the option; None stands for the working directory of this moment."""
         given = [os.getcwd()] if images_from is None else list(images_from)
         if given == [ANYWHERE]:
@@ -77,7 +85,7 @@ def local_path(source: str | os.PathLike[str]) -> str:
 def read_file(
     path: str,
     *,
-    places: Places | None = None,
+    allowed: AllowedDirectories | None = None,
     largest: int = LARGEST_BYTES,
     wanted: Callable[[bytes], bool] | None = None,
 ) -> bytes:
@@ -97,22 +105,22 @@ def read_file(
     """
     try:
         resolved = os.path.realpath(path, strict=True)
-        if places is not None and not places.hold(resolved):
+        if allowed is not None and not allowed.hold(resolved):
             raise FileRefusedError(
-                f"it is not in {places}, where files that data names may be; images_from= names other places"
+                f"it is not in {allowed}, where files that data names may be; images_from= names other places"
             )
         # Opened, a device may do something; a pipe waits.
         _check(os.stat(resolved), largest)
-        handle = os.open(resolved, _HOW)
+        handle = os.open(resolved, _OPEN_FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a null character in a path
         raise FileRefusedError(getattr(error, "strerror", None) or str(error)) from error
     with open(handle, "rb") as file:
         told = os.fstat(handle)
         _check(told, largest)
-        if places is not None and not _is_at(resolved, told):
+        if allowed is not None and not _is_at(resolved, told):
             raise FileRefusedError("it was exchanged for another while it was opened")
         try:
-            content = file.read(_BEGINNING)
+            content = file.read(_HEADER_BYTES)
             if wanted is None or wanted(content):
                 # As long as it was when it was looked at, however it grows; no more room is taken for it.
                 content += file.read(max(0, told.st_size - len(content)))

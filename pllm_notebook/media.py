@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from pllm_notebook.conversation import Media
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.local_files import LARGEST_BYTES, FileRefusedError, Places, local_path, read_file
-from pllm_notebook.redaction import redacted
+from pllm_notebook.local_files import LARGEST_BYTES, AllowedDirectories, FileRefusedError, local_path, read_file
+from pllm_notebook.messages_types import Media
+from pllm_notebook.redaction import redact
 
-__all__ = ["ANY_IMAGE", "media_of", "read_shown"]
+__all__ = ["ANY_IMAGE", "load_media", "read_media_file"]
 
 ANY_IMAGE = "image/*"
 """The type of an address whose name does not say what is there: nothing is fetched to find out."""
@@ -43,7 +43,7 @@ _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _SHOWN = 80
 
 
-def media_of(source: Any, places: Places | None = None, largest: int = LARGEST_BYTES) -> Media:
+def load_media(source: Any, allowed: AllowedDirectories | None = None, largest: int = LARGEST_BYTES) -> Media:
     """Return what a model is shown of *source*: an image, or a PDF.
 
     A file is read now, an address is left to the provider to fetch; nothing is sent.
@@ -68,9 +68,9 @@ def media_of(source: Any, places: Places | None = None, largest: int = LARGEST_B
     if isinstance(source, str) and _ADDRESS.match(source) and not source.lower().startswith("file://"):
         return _address(source.strip())
     if isinstance(source, (str, os.PathLike)):
-        return _from_path(source, places, largest)
+        return _from_path(source, allowed, largest)
     if callable(getattr(source, "save", None)) and hasattr(source, "getbands"):
-        return _from_picture(source)
+        return _from_pil_image(source)
     raise UsageError(
         f"An image is a path, an address, a data URL, bytes or a PIL image, not {type(source).__name__}. "
         f"Nothing was sent."
@@ -101,14 +101,17 @@ def _type_of(content: bytes) -> str | None:
     return next((mime for start, mime in _STARTS if content.startswith(start)), None)
 
 
-def _from_path(source: str | os.PathLike[Any], places: Places | None, largest: int) -> Media:
+def _from_path(source: str | os.PathLike[Any], allowed: AllowedDirectories | None, largest: int) -> Media:
     path = local_path(source)
-    content = read_shown(path, places, largest, wanted=lambda beginning: _type_of(beginning) is not None)
+    content = read_media_file(path, allowed, largest, wanted=lambda beginning: _type_of(beginning) is not None)
     return _file(content, f"The file {_short(path)!r}", os.path.basename(path))
 
 
-def read_shown(
-    path: str, places: Places | None = None, largest: int = LARGEST_BYTES, wanted: Callable[[bytes], bool] | None = None
+def read_media_file(
+    path: str,
+    allowed: AllowedDirectories | None = None,
+    largest: int = LARGEST_BYTES,
+    wanted: Callable[[bytes], bool] | None = None,
 ) -> bytes:
     """Read a file that a model is to be shown (see `local_files.read_file`).
 
@@ -116,7 +119,7 @@ def read_shown(
         UsageError: If it cannot be. Nothing was sent.
     """
     try:
-        return read_file(path, places=places, largest=largest, wanted=wanted)
+        return read_file(path, allowed=allowed, largest=largest, wanted=wanted)
     except FileRefusedError as error:
         raise UsageError(f"The file {_short(path)!r} cannot be read: {error}. Nothing was sent.") from error
 
@@ -143,7 +146,7 @@ def _address(source: str) -> Media:
     return Media(mime, url=source, name=os.path.basename(path) if mime == "application/pdf" else "")
 
 
-def _from_picture(picture: Any) -> Media:
+def _from_pil_image(picture: Any) -> Media:
     # A picture as it was read from a JPEG stays one, since PNG of a photograph is many times as long.
     kind = picture.format if getattr(picture, "format", None) in ("PNG", "JPEG", "WEBP", "GIF") else "PNG"
     content = io.BytesIO()
@@ -158,5 +161,5 @@ def _from_picture(picture: Any) -> Media:
 
 
 def _short(text: str) -> str:
-    text = redacted(text)
+    text = redact(text)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

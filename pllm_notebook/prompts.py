@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.cell_text import as_data
-from pllm_notebook.conversation import Body, Prompt, Turn
+from pllm_notebook.cell_text import as_json_value
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import Prompt, RawRequest, Turn
 
-__all__ = ["ITEMS", "in_words", "instruction", "labelled", "packed"]
+__all__ = ["ITEMS", "as_labelled_json", "instruction", "packed", "prompt_as_text"]
 
 ITEMS = "\n\nItems:\n"
 """What stands before the items of a pack. Nothing after it can hold a line break that is not between items."""
@@ -25,12 +25,12 @@ _PACKED = (
 _PACKED_TEMPLATE = "The instruction for each item, where a name in braces stands for the item's field of that name:\n"
 
 
-def labelled(names: Sequence[str], values: Sequence[Any]) -> str:
+def as_labelled_json(names: Sequence[str], values: Sequence[Any]) -> str:
     """Write a row as one JSON object: the form of a row where there is no template.
 
     JSON, since it labels, keeps types and delimits whatever a cell holds.
     """
-    row = dict(zip(names, map(as_data, values), strict=True))
+    row = dict(zip(names, map(as_json_value, values), strict=True))
     try:
         return orjson.dumps(row, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError as error:  # integers beyond 64 bits
@@ -75,19 +75,19 @@ def packed(source: str, items: Sequence[bytes]) -> str:
     return f"{_PACKED}{told}{ITEMS}[{entries.decode('utf-8', 'surrogatepass')}]"
 
 
-def in_words(prompt: Prompt) -> str:
+def prompt_as_text(prompt: Prompt) -> str:
     """Return a prompt as a person reads it: media by their names, a whole body as JSON."""
     if isinstance(prompt, str):
         return prompt
-    if isinstance(prompt, Body):
+    if isinstance(prompt, RawRequest):
         return orjson.dumps(prompt.fields, default=str).decode()
     if len(prompt.turns) == 1 and prompt.turns[0].role == "user" and prompt.system is None:
-        return spoken(prompt.turns[0])
-    said = [f"{turn.role}: {spoken(turn)}" for turn in prompt.turns]
+        return turn_as_text(prompt.turns[0])
+    said = [f"{turn.role}: {turn_as_text(turn)}" for turn in prompt.turns]
     return "\n\n".join(said if prompt.system is None else [f"system: {prompt.system}", *said])
 
 
-def spoken(turn: Turn) -> str:
+def turn_as_text(turn: Turn) -> str:
     """Return a turn as a person reads it: its text alone where it is no more than that."""
     parts = [f"[{media.name or media.url or media.mime}]" for media in turn.media]
     if turn.text:

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pllm_notebook.conversation import Request
-from pllm_notebook.entry import Entry
+from pllm_notebook.messages_types import Request
 from pllm_notebook.records import (
     BatchLimits,
     BatchResult,
@@ -24,8 +23,9 @@ from pllm_notebook.records import (
     RemoteJob,
     Reply,
 )
+from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["BatchAPI", "BatchRefused", "MalformedReply", "Sink", "Store", "Transport", "TransportFault", "Wire"]
+__all__ = ["BatchAPI", "BatchRefused", "Display", "MalformedReply", "Store", "Transport", "TransportFault", "Wire"]
 
 
 class TransportFault(Exception):
@@ -196,17 +196,17 @@ class Wire(Protocol):
 class Store(Protocol):
     """Where replies are kept, by key. Thread-safe; reading never waits for writing."""
 
-    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
         """Read the entries that are there, of those asked for, in one query for each few thousand."""
 
-    def put(self, key: str, entry: Entry, done: Callable[[BaseException | None], None]) -> None:
+    def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
         """Queue one entry for writing and return at once.
 
         *done* is called from the writer's thread after the entry is on disk, with None, or with the
         error that kept it from being written. It must not block.
         """
 
-    def queued(self, key: str) -> Entry | None:
+    def queued(self, key: str) -> StoredReply | None:
         """Return an entry that was put and is not yet on disk, None for none."""
 
     @property
@@ -233,7 +233,7 @@ class Store(Protocol):
         """
 
 
-class Sink(Protocol):
+class Display(Protocol):
     """A display. Called from the engine's thread a few times a second; it must not block."""
 
     @property

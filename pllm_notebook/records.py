@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from pllm_notebook.conversation import Echo, ToolCall
-from pllm_notebook.shown import without_controls
+from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.messages_types import ProviderMessage, ToolCall
 
 __all__ = [
     "REJECTED_KINDS",
@@ -249,16 +249,16 @@ class Reply:
     request_id: str = ""
     detail: str = ""
     calls: tuple[ToolCall, ...] = ()
-    echo: Echo | None = None
+    echo: ProviderMessage | None = None
 
 
 # A provider may answer with a page, and a model with a book; each failed row keeps its own.
-_MOST_MESSAGE = 2_000
-_MOST_RAW = 100_000
-_MOST_FIELD = 200
+_MAX_MESSAGE_CHARS = 2_000
+_MAX_RAW_CHARS = 100_000
+_MAX_FIELD_CHARS = 200
 
 
-def cut(text: str, most: int) -> str:
+def truncate(text: str, most: int) -> str:
     """Return the beginning of a text, with "…" where something is missing."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
@@ -291,11 +291,11 @@ class Failure:
 
     def __post_init__(self) -> None:
         # Providers' and models' words are in it, and it is printed.
-        object.__setattr__(self, "message", without_controls(cut(self.message, _MOST_MESSAGE)))
-        if len(self.field) > _MOST_FIELD:
+        object.__setattr__(self, "message", strip_control_chars(truncate(self.message, _MAX_MESSAGE_CHARS)))
+        if len(self.field) > _MAX_FIELD_CHARS:
             object.__setattr__(self, "field", "")
-        if len(self.raw) > _MOST_RAW:
-            object.__setattr__(self, "raw", cut(self.raw, _MOST_RAW))
+        if len(self.raw) > _MAX_RAW_CHARS:
+            object.__setattr__(self, "raw", truncate(self.raw, _MAX_RAW_CHARS))
 
 
 @dataclass(frozen=True, slots=True)

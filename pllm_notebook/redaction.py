@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable
 from urllib.parse import quote
 
-__all__ = ["guard", "know", "redacted"]
+__all__ = ["add_secret", "install_log_filter", "redact"]
 
 # A shorter word is a word of the language as well ("none", "simulated"), and would be taken out of every sentence.
 _SHORTEST = 8
 # The beginnings that the large providers and routers give their keys; what follows is at least this long.
-_BEGINNING = r"\b(?:sk-|sk_|pk-|AIza|AQ\.|ya29\.|gsk_|xai-|hf_|pplx-|r8_|gh[pousr]_|AKIA)"
+_KEY_PREFIXES = r"\b(?:sk-|sk_|pk-|AIza|AQ\.|ya29\.|gsk_|xai-|hf_|pplx-|r8_|gh[pousr]_|AKIA)"
 _PATTERNS = (
-    re.compile(rf"({_BEGINNING})[\w*.-]{{6,}}"),
+    re.compile(rf"({_KEY_PREFIXES})[\w*.-]{{6,}}"),
     re.compile(r"\b((?:Bearer|Basic)(?: |%20))[\w*.+/=~-]{6,}", re.IGNORECASE),
     # A header or a field of JSON, in any quotes: "x-api-key": "…", Authorization: …
     re.compile(
@@ -33,10 +33,10 @@ _PATTERNS = (
     # The password in an address.
     re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,200}(?=@)"),
 )
-_PREFIX = re.compile(_BEGINNING)
+_PREFIX = re.compile(_KEY_PREFIXES)
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return *text* without keys; of each, the beginning that says whose it is, and "…", is left."""
     text = _without_known(text)
     for pattern in _PATTERNS:
@@ -44,7 +44,7 @@ def redacted(text: str) -> str:
     return text
 
 
-def know(secret: str) -> None:
+def add_secret(secret: str) -> None:
     """Redact *secret* from every text from now on. From any thread; called with each key that is read.
 
     Nothing can be told from this module's attributes of what it knows.
@@ -54,7 +54,7 @@ def know(secret: str) -> None:
         _learn(secret)
 
 
-def guard(*loggers: str) -> None:
+def install_log_filter(*loggers: str) -> None:
     """Take keys out of all that is logged under these names, before any handler sees it.
 
     A logger's filter is not asked about what its children log, so each is named.
@@ -73,12 +73,12 @@ class _Redaction(logging.Filter):
             said = record.getMessage()
         except Exception:  # a record that cannot be formatted is for its handler to complain of
             return True
-        shown = redacted(said)
+        shown = redact(said)
         if shown != said:
             record.msg, record.args = shown, None
         if record.exc_info and record.exc_info[0] is not None:
             trace = logging.Formatter().formatException(record.exc_info)
-            shown = redacted(trace)
+            shown = redact(trace)
             if shown != trace:
                 # The exception itself would be formatted anew by whoever finds it here.
                 record.exc_info, record.exc_text = None, shown

@@ -82,7 +82,7 @@ class Template:
                 names.append(places[word])
                 literals.append("")
                 continue
-            _refuse(word, list(places), named_by, there)
+            _raise_unknown_name(word, list(places), named_by, there)
             literals[-1] += f"{{{word}}}"
         read = "".join(f"{part}{{{name}}}" for part, name in zip(literals, names, strict=False)) + literals[-1]
         return cls(read, tuple(literals), tuple(names))
@@ -154,7 +154,7 @@ def _matching(source: str) -> dict[int, int]:
     return closes
 
 
-def _refuse(word: str, known: Sequence[str], named_by: str, there: str | None) -> None:
+def _raise_unknown_name(word: str, known: Sequence[str], named_by: str, there: str | None) -> None:
     """Raise where a person who wrote `{word}` meant a column."""
     name = word.strip()
     used = _USED.fullmatch(word)

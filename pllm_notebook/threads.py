@@ -51,13 +51,13 @@ class DaemonThreads(Executor):
         self._at_once = at_once
         self._numbers = itertools.count(1)
         self._closed = False
-        self.begin_anew()
+        self.reset_after_fork()
         _all.add(self)
 
     def __repr__(self) -> str:
         return f"DaemonThreads({self._name!r}, busy={self._busy}, idle={self._idle}, queued={len(self._queue)})"
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Begin without threads and work, as a forked child does: no thread has come along."""
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[_Work] = deque()
@@ -213,7 +213,7 @@ _all: weakref.WeakSet[DaemonThreads] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for threads in list(_all):
-        threads.begin_anew()
+        threads.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -14,9 +14,9 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook import engine, settings
+from pllm_notebook.execution import run_registry
 from pllm_notebook.providers import quirks
 from pllm_notebook.providers.prompt_cache import askers
-from pllm_notebook.run import registry
 from pllm_notebook.sim import SimOptions, Simulator
 from pllm_notebook.store import close_stores
 
@@ -80,7 +80,7 @@ def cache_dir(tmp_path: Path) -> Iterator[Path]:
     pllm.configure(cache_dir=directory, progress=False)
     yield directory
     engine.shutdown()
-    registry.forget_all()
+    run_registry.forget_all()
     close_stores()
 
 

@@ -5,45 +5,45 @@ providers' batch APIs have in common comes in as `protocols.BatchAPI`, and what 
 function: nothing here knows a provider, a store or a run.
 """
 
-from pllm_notebook.batch.database import JournalDamagedError, set_aside
 from pllm_notebook.batch.driver import Driver, cheaper_than, never
-from pllm_notebook.batch.jobs import (
+from pllm_notebook.batch.job import (
     FINAL,
     KEY_CHARACTERS,
     NEXT,
-    Arrival,
+    DraftLine,
     Job,
-    Line,
+    JobDraft,
+    JobLine,
+    JobResult,
+    JobState,
     LineOutcome,
-    Outgoing,
-    Plan,
-    Planned,
-    State,
+    PlannedJobs,
     custom_id,
     key_in,
 )
 from pllm_notebook.batch.journal import Journal, LeaseLostError
-from pllm_notebook.batch.planning import PendingElsewhereError
+from pllm_notebook.batch.journal_database import JournalDamagedError, set_aside
 from pllm_notebook.batch.poller import Poller
+from pllm_notebook.batch.split import PendingElsewhereError
 
 __all__ = [
     "FINAL",
     "KEY_CHARACTERS",
     "NEXT",
-    "Arrival",
+    "DraftLine",
     "Driver",
     "Job",
+    "JobDraft",
+    "JobLine",
+    "JobResult",
+    "JobState",
     "Journal",
     "JournalDamagedError",
     "LeaseLostError",
-    "Line",
     "LineOutcome",
-    "Outgoing",
     "PendingElsewhereError",
-    "Plan",
-    "Planned",
+    "PlannedJobs",
     "Poller",
-    "State",
     "cheaper_than",
     "custom_id",
     "key_in",

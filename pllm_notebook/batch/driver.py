@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from pllm_notebook.batch.intake import InThread, Present, Take
-from pllm_notebook.batch.jobs import Job, State
+from pllm_notebook.batch.ingest import InThread, Present, Take
+from pllm_notebook.batch.job import Job, JobState
 from pllm_notebook.batch.journal import Journal, LeaseLostError
 from pllm_notebook.batch.machine import Machine
 from pllm_notebook.exceptions import StoreError, UsageError
@@ -22,7 +22,7 @@ __all__ = ["GRACE_S", "Driver", "cheaper_than", "never"]
 
 GRACE_S = 1800.0
 LEASE_S = 60.0
-_UNSENT = (State.PLANNED, State.UPLOADED, State.CREATING)
+_UNSENT = (JobState.PLANNED, JobState.UPLOADED, JobState.CREATING)
 
 _log = logging.getLogger("pllm_notebook.batch")
 
@@ -77,12 +77,12 @@ class Driver:
         self._owner = owner or f"{os.getpid()}-{uuid.uuid4().hex}"
         self._clock = clock
         self._run = in_thread
-        self._asked: set[str] = set()
+        self._recreate_requested: set[str] = set()
         # Two tasks of one kernel have one lease, so they take turns by these.
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._lease_locks: dict[str, asyncio.Lock] = {}
 
         def allowed(job: Job) -> bool:
-            return job.id in self._asked or may_recreate(job)
+            return job.id in self._recreate_requested or may_recreate(job)
 
         self._machine = Machine(journal, self._owner, take, present, allowed, grace_s, clock, in_thread)
 
@@ -111,7 +111,7 @@ class Driver:
         if api is None:
             return job
         try:
-            async with self._turn(job_id) as ours:
+            async with self._lease_held(job_id) as ours:
                 # Read again: it may have moved before it was our turn.
                 job = await self.read(job_id)
                 return job if job.final or not ours else await self._machine.step(job, api)
@@ -120,7 +120,7 @@ class Driver:
 
     async def drive(self, job_id: str) -> Job:
         """Advance a job for as long as that changes its state, and give it as it is then."""
-        before: State | None = None
+        before: JobState | None = None
         job = await self.read(job_id)
         while not job.final and job.state is not before:
             before = job.state
@@ -133,10 +133,10 @@ class Driver:
         A job that cannot be moved does not keep the others; the log says why.
         """
         for job in await self._jobs(cohort, unfinished=True):
-            await self.drive_kindly(job.id)
+            await self.try_drive(job.id)
         return await self._jobs(cohort)
 
-    async def drive_kindly(self, job_id: str) -> Job:
+    async def try_drive(self, job_id: str) -> Job:
         """Drive a job as `drive` does, and log what stands in the way of it instead of raising it."""
         try:
             return await self.drive(job_id)
@@ -163,12 +163,12 @@ class Driver:
             UsageError: If it may still turn up: its grace period is not over, a running job may be it, or
                 the provider cannot be asked. Nothing was sent.
         """
-        self._asked.add(job_id)
+        self._recreate_requested.add(job_id)
         try:
             job = await self.advance(job_id)
         finally:
-            self._asked.discard(job_id)
-        if job.state is State.UNCERTAIN:
+            self._recreate_requested.discard(job_id)
+        if job.state is JobState.UNCERTAIN:
             raise UsageError(
                 f"Batch job {job_id} may still turn up at the provider ({job.message or 'it is looked for'}), so it "
                 f"is not created again yet. Ask again later, or give it up with abandon. Nothing was sent."
@@ -185,14 +185,14 @@ class Driver:
         Raises:
             UsageError: If another kernel is moving it, or it can still be cancelled instead.
         """
-        async with self._turn(job_id) as ours:
+        async with self._lease_held(job_id) as ours:
             job = await self.read(job_id)
             if job.final:
                 return job
             if not ours or (job.state in _UNSENT and reachable):
                 why = f"is {job.state}: cancel it instead" if ours else "is being moved by another kernel"
                 raise UsageError(f"Batch job {job_id} {why}. Nothing was changed.")
-            return await self._machine.end(job, State.ABANDONED, "missing", "abandoned", message="")
+            return await self._machine.end(job, JobState.ABANDONED, "missing", "abandoned", message="")
 
     async def superseded(self, keys: Sequence[str]) -> int:
         """Record that *keys* were answered live meanwhile; give how many lines that frees (see `Lines`)."""
@@ -200,33 +200,33 @@ class Driver:
         return count
 
     @asynccontextmanager
-    async def _turn(self, job_id: str) -> AsyncIterator[bool]:
+    async def _lease_held(self, job_id: str) -> AsyncIterator[bool]:
         """Hold a job's lease, and prolong it, for the length of a `with`; False where another kernel has it."""
-        async with self._turns.setdefault(job_id, asyncio.Lock()):
-            beat: asyncio.Task[None] | None = None
+        async with self._lease_locks.setdefault(job_id, asyncio.Lock()):
+            renewal: asyncio.Task[None] | None = None
             # Until we hear otherwise: a cancellation comes before the answer, and the lease may be ours then.
             ours = True
             try:
-                ours = await _to_its_end(self._lease(job_id))
+                ours = await _run_to_end(self._lease(job_id))
                 if ours:
-                    beat = asyncio.get_running_loop().create_task(self._beat(job_id))
+                    renewal = asyncio.get_running_loop().create_task(self._renew_lease(job_id))
                 yield ours
             finally:
                 if ours:
-                    await _to_its_end(self._give_back(job_id, beat))
+                    await _run_to_end(self._release_lease(job_id, renewal))
 
-    async def _give_back(self, job_id: str, beat: asyncio.Task[None] | None) -> None:
-        if beat is not None:
+    async def _release_lease(self, job_id: str, renewal: asyncio.Task[None] | None) -> None:
+        if renewal is not None:
             # Ended before the lease is given back: a last beat would take it once more.
-            beat.cancel()
-            await asyncio.wait([beat])
+            renewal.cancel()
+            await asyncio.wait([renewal])
         await self._run(self.journal.release, job_id, self._owner)
 
-    async def _beat(self, job_id: str) -> None:
+    async def _renew_lease(self, job_id: str) -> None:
         while True:
             await asyncio.sleep(self._lease_s / 3)
             try:
-                await _to_its_end(self._lease(job_id))
+                await _run_to_end(self._lease(job_id))
             except StoreError as error:
                 _log.warning("The lease of batch job %s cannot be prolonged: %s", job_id, error)
 
@@ -239,7 +239,7 @@ class Driver:
         return jobs
 
 
-async def _to_its_end(work: Awaitable[T]) -> T:
+async def _run_to_end(work: Awaitable[T]) -> T:
     """Wait for *work* to end, and only then go on with a cancellation that came meanwhile.
 
     A thread cannot be stopped: what it writes is written, whoever has left, and must be known to whoever tidies up.

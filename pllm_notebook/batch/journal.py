@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pllm_notebook.batch.database import Database, JournalDamagedError
-from pllm_notebook.batch.jobs import FINAL, NEXT, Job, Line, LineState, Outgoing, Plan, Planned, State
-from pllm_notebook.batch.lines import Lines
-from pllm_notebook.batch.planning import write_plan
+from pllm_notebook.batch.job import FINAL, NEXT, DraftLine, Job, JobDraft, JobLine, JobState, LineState, PlannedJobs
+from pllm_notebook.batch.job_lines import JobLines
+from pllm_notebook.batch.journal_database import JournalDamagedError, JournalDatabase
+from pllm_notebook.batch.split import write_jobs
 from pllm_notebook.batch.spool import Spool
 from pllm_notebook.records import BatchLimits, RemoteJob
 
@@ -50,14 +50,14 @@ class Journal:
 
     def __init__(
         self,
-        database: Database,
+        database: JournalDatabase,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._database = database
         self._clock = clock
         self._new_id = new_id
-        self.lines = Lines(database)
+        self.lines = JobLines(database)
         self.spool = Spool(database.folder)
 
     @classmethod
@@ -68,7 +68,7 @@ class Journal:
             JournalDamagedError: If there was one and it cannot be read.
             StoreError: If it cannot be opened. Nothing was sent.
         """
-        journal = cls(Database(directory), clock)
+        journal = cls(JournalDatabase(directory), clock)
         journal.spool.sweep((job.id for job in journal.jobs()), clock)
         return journal
 
@@ -76,12 +76,12 @@ class Journal:
         """Close its connections; none may be in use."""
         self._database.close()
 
-    def plan(self, plan: Plan, outgoing: Iterable[Outgoing], limits: BatchLimits) -> Planned:
+    def plan(self, plan: JobDraft, outgoing: Iterable[DraftLine], limits: BatchLimits) -> PlannedJobs:
         """Plan jobs for *outgoing*, as many as *limits* asks for. Nothing is sent (see `planning.write_plan`)."""
-        ids, large = write_plan(
+        ids, large = write_jobs(
             self._database, self.spool, plan, outgoing, limits, new_id=self._new_id, now=self._clock()
         )
-        return Planned(tuple(self.job(one) for one in ids), tuple(large))
+        return PlannedJobs(tuple(self.job(one) for one in ids), tuple(large))
 
     def pending(self, keys: Sequence[str]) -> dict[str, Job]:
         """Return the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
@@ -105,7 +105,7 @@ class Journal:
             raise KeyError(job)
         return self._read(rows[0])
 
-    def requests(self, job: str, *states: LineState) -> Iterator[tuple[Line, bytes]]:
+    def requests(self, job: str, *states: LineState) -> Iterator[tuple[JobLine, bytes]]:
         """Return a job's lines, those in one of *states* or all, each with the bytes that were to be sent.
 
         None where the request file is deleted: every line had an answer.
@@ -139,7 +139,7 @@ class Journal:
         with self._database.change() as connection:
             connection.execute("UPDATE jobs SET owner = '', until = 0 WHERE id = ? AND owner = ?", (job, owner))
 
-    def move(self, job: Job, to: State, owner: str, **values: Any) -> Job:
+    def move(self, job: Job, to: JobState, owner: str, **values: Any) -> Job:
         """Commit one step of a job, and give it as it is then.
 
         Args:
@@ -155,7 +155,7 @@ class Journal:
             self._move(connection, job, to, owner, values)
         return self.job(job.id)
 
-    def end(self, job: Job, to: State, owner: str, line: LineState, failure: str, **values: Any) -> Job:
+    def end(self, job: Job, to: JobState, owner: str, line: LineState, failure: str, **values: Any) -> Job:
         """Commit a job's last step, and with it that its lines that still wait are *line*, for *failure*.
 
         They go on waiting where an orphan, or the job whose orphan this is, may still answer them.
@@ -194,8 +194,8 @@ class Journal:
                 "UPDATE jobs SET state = ?, remote = ?, remote_created_at = ?, message = '', changed_at = ? "
                 "WHERE id = ? AND remote = '' AND state IN (?, ?, ?)",
                 (
-                    *(State.SUBMITTED, remote.id, remote.created_at, now, job),
-                    *(State.UPLOADED, State.CREATING, State.UNCERTAIN),
+                    *(JobState.SUBMITTED, remote.id, remote.created_at, now, job),
+                    *(JobState.UPLOADED, JobState.CREATING, JobState.UNCERTAIN),
                 ),
             ).rowcount
             if not adopted:
@@ -214,7 +214,7 @@ class Journal:
         except (ValueError, TypeError) as error:  # no state that there is, no JSON
             raise JournalDamagedError(self._database.path, f"is damaged ({error})") from error
 
-    def _move(self, connection: sqlite3.Connection, job: Job, to: State, owner: str, values: dict[str, Any]) -> None:
+    def _move(self, connection: sqlite3.Connection, job: Job, to: JobState, owner: str, values: dict[str, Any]) -> None:
         if to is not job.state and to not in NEXT[job.state]:
             raise ValueError(f"no job goes from {job.state} to {to}")
         unknown = values.keys() - set(_COLUMNS)
@@ -243,7 +243,7 @@ class Journal:
             f"INSERT INTO jobs ({shared}, id, state, remote, remote_created_at, created_at, changed_at, cost_usd, "
             f"twin_of, cancel_asked) SELECT {shared}, ?, ?, ?, ?, ?, ?, NULL, ?, ? FROM jobs WHERE id = ?",
             (
-                *(self._new_id(), State.SUBMITTED, remote.id, remote.created_at, now, now),
+                *(self._new_id(), JobState.SUBMITTED, remote.id, remote.created_at, now, now),
                 *(first.lines_of, younger, job),
             ),
         )
@@ -259,7 +259,7 @@ def _column(value: Any) -> Any:
 
 def _job(row: Sequence[Any]) -> Job:
     values = dict(zip(_COLUMNS, row, strict=True))
-    values["state"] = State(values["state"])
+    values["state"] = JobState(values["state"])
     values["files"] = tuple(json.loads(values["files"]))
     values["known"] = frozenset(json.loads(values["known"]))
     values["cancel_asked"] = bool(values["cancel_asked"])

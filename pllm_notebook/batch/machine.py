@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
-from pllm_notebook.batch.intake import InThread, Present, Take, fetch, hand_on, unkept
-from pllm_notebook.batch.jobs import Job, Line, LineState, State
+from pllm_notebook.batch.ingest import InThread, Present, Take, deliver, fetch, missing_answers
+from pllm_notebook.batch.job import Job, JobLine, JobState, LineState
 from pllm_notebook.batch.journal import Journal
-from pllm_notebook.batch.orphans import Search, search, since
+from pllm_notebook.batch.orphans import OrphanSearch, find_orphans, since
 from pllm_notebook.protocols import BatchAPI, BatchRefused, TransportFault
 from pllm_notebook.records import FailureKind, RemoteJob
 
@@ -61,14 +61,14 @@ class Machine:
         self._clock = clock
         self._run = in_thread
         self._steps = {
-            State.PLANNED: self._upload,
-            State.UPLOADED: self._create,
-            State.CREATING: self._doubt,
-            State.UNCERTAIN: self._seek,
-            State.SUBMITTED: self._look,
-            State.RUNNING: self._look,
-            State.ENDED: self._fetch,
-            State.INGESTING: self._ingest,
+            JobState.PLANNED: self._upload,
+            JobState.UPLOADED: self._create,
+            JobState.CREATING: self._doubt,
+            JobState.UNCERTAIN: self._seek,
+            JobState.SUBMITTED: self._look,
+            JobState.RUNNING: self._look,
+            JobState.ENDED: self._fetch,
+            JobState.INGESTING: self._ingest,
         }
 
     async def step(self, job: Job, api: BatchAPI) -> Job:
@@ -79,29 +79,29 @@ class Machine:
         """
         return await self._steps[job.state](job, api)
 
-    async def end(self, job: Job, to: State, line: LineState, failure: str, **values: Any) -> Job:
+    async def end(self, job: Job, to: JobState, line: LineState, failure: str, **values: Any) -> Job:
         """Commit the last step of a job (see `Journal.end`)."""
         ended: Job = await self._run(lambda: self._journal.end(job, to, self._owner, line, failure, **values))
         return ended
 
     async def _upload(self, job: Job, api: BatchAPI) -> Job:
         if job.cancel_asked:
-            return await self.end(job, State.DONE, "failed", "cancelled", ending="cancelled")
+            return await self.end(job, JobState.DONE, "failed", "cancelled", ending="cancelled")
         if not await self._run(self._journal.spool.is_whole, job.id, job.sha256):
             message = "The request file is gone or was changed; nothing was sent."
-            return await self.end(job, State.REJECTED, "failed", "rejected", message=message)
+            return await self.end(job, JobState.REJECTED, "failed", "rejected", message=message)
         try:
             uploaded = await api.upload(self._journal.spool.requests(job.id), job.label)
         except BatchRefused as refused:
-            return await self.end(job, State.REJECTED, "failed", "rejected", message=refused.message)
+            return await self.end(job, JobState.REJECTED, "failed", "rejected", message=refused.message)
         except TransportFault as fault:
             return await self._note(job, fault.message)
-        return await self._move(job, State.UPLOADED, uploaded=uploaded, message="")
+        return await self._move(job, JobState.UPLOADED, uploaded=uploaded, message="")
 
     async def _create(self, job: Job, api: BatchAPI) -> Job:
         if job.cancel_asked:
             await self._discard(job, api)
-            return await self.end(job, State.DONE, "failed", "cancelled", ending="cancelled")
+            return await self.end(job, JobState.DONE, "failed", "cancelled", ending="cancelled")
         now = self._clock()
         try:
             listed = await _list(api, since(now))
@@ -114,22 +114,22 @@ class Machine:
         if not job.creating_at:
             # Of the first attempt alone: what is listed since may be that, and is looked for from its time on.
             begun = {"creating_at": now, "known": frozenset(one.id for one in listed)}
-        job = await self._move(job, State.CREATING, message="", **begun)
+        job = await self._move(job, JobState.CREATING, message="", **begun)
         try:
             remote = await api.create(self._journal.spool.requests(job.id), job.uploaded, job.label)
         except BatchRefused as refused:
             await self._discard(job, api)
-            return await self.end(job, State.REJECTED, "failed", "rejected", message=refused.message)
+            return await self.end(job, JobState.REJECTED, "failed", "rejected", message=refused.message)
         except TransportFault as fault:
             # "Too many requests" is a no, if not for ever.
             if fault.kind is FailureKind.RATE_LIMIT:
-                return await self._move(job, State.UPLOADED, message=fault.message)
+                return await self._move(job, JobState.UPLOADED, message=fault.message)
             return await self._doubt(job, api, fault.message)
         return await self._adopt(job, [remote])
 
     async def _doubt(self, job: Job, api: BatchAPI, why: str = "The kernel ended while it was created.") -> Job:
         # Counted from now and not from the creation's begin: a request may have been long on its way.
-        return await self._move(job, State.UNCERTAIN, uncertain_at=self._clock(), message=why)
+        return await self._move(job, JobState.UNCERTAIN, uncertain_at=self._clock(), message=why)
 
     async def _seek(self, job: Job, api: BatchAPI) -> Job:
         try:
@@ -141,7 +141,7 @@ class Machine:
         if found.maybe or self._clock() - job.uncertain_at < self._grace_s:
             return await self._read(job.id)
         if job.cancel_asked:
-            return await self.end(job, State.ABANDONED, "failed", "cancelled")
+            return await self.end(job, JobState.ABANDONED, "failed", "cancelled")
         if self._may_recreate(job):
             return await self._again(await self._read(job.id))
         return await self._note(job, "It was not found at the provider: it may be created again if you allow that.")
@@ -167,10 +167,10 @@ class Machine:
         seen: dict[str, Any] = {"remote_succeeded": remote.succeeded, "remote_failed": remote.failed}
         if remote.state == "running":
             seen["message"] = remote.message
-            same = job.state is State.RUNNING and all(getattr(job, name) == value for name, value in seen.items())
-            return job if same else await self._move(job, State.RUNNING, **seen)
+            same = job.state is JobState.RUNNING and all(getattr(job, name) == value for name, value in seen.items())
+            return job if same else await self._move(job, JobState.RUNNING, **seen)
         return await self._move(
-            job, State.ENDED, ending=remote.state, files=remote.files, message=remote.message, **seen
+            job, JobState.ENDED, ending=remote.state, files=remote.files, message=remote.message, **seen
         )
 
     async def _fetch(self, job: Job, api: BatchAPI) -> Job:
@@ -183,14 +183,14 @@ class Machine:
             await self._run(self._journal.spool.delete_results, job.id)
         except TransportFault as fault:
             return await self._note(job, fault.message)
-        return await self._move(job, State.INGESTING)
+        return await self._move(job, JobState.INGESTING)
 
     async def _ingest(self, job: Job, api: BatchAPI) -> Job:
         unknown = 0
         if await self._run(self._journal.spool.results(job.id).exists):
-            unknown = await hand_on(self._journal, job, self._take, self._run)
+            unknown = await deliver(self._journal, job, self._take, self._run)
         if self._present is not None:
-            lost = await unkept(self._journal, job, self._present, self._run)
+            lost = await missing_answers(self._journal, job, self._present, self._run)
             if lost:
                 return await self._note(
                     job, f"{lost:,} answers cannot be read from the cache; they are put there again."
@@ -198,7 +198,7 @@ class Machine:
         await self._discard(job, api)
         line: LineState = "missing" if job.ending == "ended" else "failed"
         why = "missing" if job.ending == "ended" else job.ending
-        done = await self.end(job, State.DONE, line, why, unknown=unknown)
+        done = await self.end(job, JobState.DONE, line, why, unknown=unknown)
         await self._run(self._tidy, done)
         return done
 
@@ -208,16 +208,16 @@ class Machine:
         return job
 
     async def _again(self, job: Job) -> Job:
-        return await self._move(job, State.UPLOADED, attempt=job.attempt + 1, message="")
+        return await self._move(job, JobState.UPLOADED, attempt=job.attempt + 1, message="")
 
-    async def _search(self, job: Job, api: BatchAPI) -> Search:
+    async def _search(self, job: Job, api: BatchAPI) -> OrphanSearch:
         taken = await self._run(self._journal.remotes, job)
 
-        async def ours(keys: Sequence[str]) -> Mapping[str, Line]:
-            lines: Mapping[str, Line] = await self._run(self._journal.lines.find, job.id, keys)
+        async def ours(keys: Sequence[str]) -> Mapping[str, JobLine]:
+            lines: Mapping[str, JobLine] = await self._run(self._journal.lines.find, job.id, keys)
             return lines
 
-        found = await search(job, api, taken, ours)
+        found = await find_orphans(job, api, taken, ours)
         if found.strangers:
             await self._move(job, job.state, known=job.known | found.strangers)
         return found
@@ -245,7 +245,7 @@ class Machine:
         job: Job = await self._run(self._journal.job, job_id)
         return job
 
-    async def _move(self, job: Job, to: State, **values: Any) -> Job:
+    async def _move(self, job: Job, to: JobState, **values: Any) -> Job:
         moved: Job = await self._run(lambda: self._journal.move(job, to, self._owner, **values))
         return moved
 

@@ -12,16 +12,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.batch.jobs import Job, key_in
+from pllm_notebook.batch.job import Job, key_in
 from pllm_notebook.protocols import BatchAPI, BatchRefused
 from pllm_notebook.records import RemoteJob
 
-__all__ = ["CLOCK_SKEW_S", "Search", "search", "since"]
+__all__ = ["CLOCK_SKEW_S", "OrphanSearch", "find_orphans", "since"]
 
 # How far our clock may be ahead of the provider's. A wide margin costs nothing: what was there before is known.
 CLOCK_SKEW_S = 3600.0
 # Results may hold a few ids that nobody sent; a stranger's job is made of them.
-_STRANGE_SHARE = 0.01
+_MAX_FOREIGN_SHARE = 0.01
 _GROUP = 1000
 
 Ours = Callable[[Sequence[str]], Awaitable[Collection[str]]]
@@ -29,7 +29,7 @@ Ours = Callable[[Sequence[str]], Awaitable[Collection[str]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class OrphanSearch:
     """What was found.
 
     Attributes:
@@ -48,7 +48,7 @@ def since(creating_at: float) -> float:
     return creating_at - CLOCK_SKEW_S
 
 
-async def search(job: Job, api: BatchAPI, taken: Collection[str], ours: Ours) -> Search:
+async def find_orphans(job: Job, api: BatchAPI, taken: Collection[str], ours: Ours) -> OrphanSearch:
     """Look for jobs of the provider that are *job*'s. Costs nothing.
 
     Args:
@@ -84,19 +84,19 @@ async def search(job: Job, api: BatchAPI, taken: Collection[str], ours: Ours) ->
             else:
                 strangers.add(remote.id)
     found.sort(key=lambda remote: remote.created_at)
-    return Search(tuple(found), maybe, frozenset(strangers))
+    return OrphanSearch(tuple(found), maybe, frozenset(strangers))
 
 
 async def _is_ours(remote: RemoteJob, job: Job, api: BatchAPI, ours: Ours) -> bool:
-    allowed = 1 + int(_STRANGE_SHARE * job.total)
-    seen = strange = 0
+    allowed = 1 + int(_MAX_FOREIGN_SHARE * job.total)
+    seen = foreign = 0
     group: list[str] = []
 
     async def judge() -> None:
-        nonlocal seen, strange
+        nonlocal seen, foreign
         known = await ours([key for key in group if key])
         seen += len(known)
-        strange += len(group) - len(known)
+        foreign += len(group) - len(known)
         group.clear()
 
     try:
@@ -106,9 +106,9 @@ async def _is_ours(remote: RemoteJob, job: Job, api: BatchAPI, ours: Ours) -> bo
                 group.append(key_in(result.custom_id))
                 if len(group) >= _GROUP:
                     await judge()
-                    if strange > allowed:
+                    if foreign > allowed:
                         return False
     except BatchRefused:
         return False
     await judge()
-    return seen > 0 and seen >= strange and strange <= allowed
+    return seen > 0 and seen >= foreign and foreign <= allowed

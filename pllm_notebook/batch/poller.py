@@ -13,21 +13,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pllm_notebook.batch.driver import Driver
-from pllm_notebook.batch.jobs import Job, State
-from pllm_notebook.wording import counted
+from pllm_notebook.batch.job import Job, JobState
+from pllm_notebook.formatting import counted
 
 __all__ = ["Poller"]
 
-_AT_ONCE = 4
+_MAX_PARALLEL = 4
 
 
 @dataclass(slots=True)
-class _Watch:
+class _Schedule:
     """When a job is looked at next, on the loop's clock, and the seconds after that."""
 
     due: float
     interval_s: float
-    state: State | None = None
+    state: JobState | None = None
 
 
 class Poller:
@@ -67,7 +67,7 @@ class Poller:
         self._now = now
         self._sleep = sleep
         self._changed = changed
-        self._watched: dict[str, _Watch] = {}
+        self._watched: dict[str, _Schedule] = {}
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._round = asyncio.Event()
@@ -124,24 +124,24 @@ class Poller:
     async def _poll(self) -> None:
         while True:
             self._woken.clear()
-            await self._look_after()
+            await self._poll_due()
             # Whoever waits for a job's end looks after each round.
             turned, self._round = self._round, asyncio.Event()
             turned.set()
-            await self._rest()
+            await self._sleep_until_due()
 
-    async def _look_after(self) -> None:
+    async def _poll_due(self) -> None:
         jobs = await self._driver.open_jobs()
         now = self._clock()
         open_ids = {job.id for job in jobs}
         for gone in self._watched.keys() - open_ids:
             del self._watched[gone]
         due = [job for job in jobs if (watch := self._watched.get(job.id)) is None or watch.due <= now]
-        gate = asyncio.Semaphore(_AT_ONCE)
+        gate = asyncio.Semaphore(_MAX_PARALLEL)
 
         async def one(job: Job) -> None:
             async with gate:
-                self._settle(job, await self._driver.drive_kindly(job.id))
+                self._settle(job, await self._driver.try_drive(job.id))
 
         tasks = [asyncio.ensure_future(one(job)) for job in due]
         try:
@@ -164,9 +164,9 @@ class Poller:
         else:
             interval_s = min(self._most_s, watch.interval_s * self._growth)
         wait_s = interval_s * (1 + self._jitter * self._draw())
-        self._watched[job.id] = _Watch(self._clock() + wait_s, interval_s, job.state)
+        self._watched[job.id] = _Schedule(self._clock() + wait_s, interval_s, job.state)
 
-    async def _rest(self) -> None:
+    async def _sleep_until_due(self) -> None:
         now = self._clock()
         due = min((watch.due for watch in self._watched.values()), default=now + self._most_s)
         if self._woken.is_set():

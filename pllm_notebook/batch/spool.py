@@ -113,10 +113,10 @@ class Spool:
         if group:
             yield group
 
-    def quarantine(self, job: str, results: Iterable[BatchResult], *, afresh: bool) -> None:
+    def quarantine(self, job: str, results: Iterable[BatchResult], *, overwrite: bool) -> None:
         """Keep results that belong to no line. *afresh* forgets those of an earlier reading."""
         path = self.unknown(job)
-        if afresh:
+        if overwrite:
             path.unlink(missing_ok=True)
         lines = [_written(result) for result in results]
         if lines:

@@ -9,7 +9,7 @@ from pllm_notebook.engine.feed import Exchange, Landing
 from pllm_notebook.engine.flight import Flight, cancelled
 from pllm_notebook.engine.limiter import Limiter, Stamp
 from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
-from pllm_notebook.redaction import redacted
+from pllm_notebook.redaction import redact
 
 __all__ = ["limits_in", "strand", "surprised", "teach", "too_late"]
 
@@ -35,7 +35,7 @@ def surprised(name: str, error: Exception, content: bytes, raw: RawReply | None)
         content: The request's bytes, b"" where they could not be made and nothing was sent.
         raw: The response, None where there was none.
     """
-    told = redacted(f"{type(error).__name__}: {error}"[:_KEPT])
+    told = redact(f"{type(error).__name__}: {error}"[:_KEPT])
     if not content:
         logger.error("%s: a request could not be made", name, exc_info=error)
         return Exchange(Failure(FailureKind.INPUT, told), None, None)
@@ -43,7 +43,7 @@ def surprised(name: str, error: Exception, content: bytes, raw: RawReply | None)
     if raw is None:
         return Exchange(Failure(FailureKind.CONNECTION, told), None, None)
     # Cut only afterwards: half a key would not be known for one.
-    kept = redacted(raw.body[: 8 * _KEPT].decode("utf-8", "replace"))[:_KEPT]
+    kept = redact(raw.body[: 8 * _KEPT].decode("utf-8", "replace"))[:_KEPT]
     return Exchange(Failure(FailureKind.MALFORMED, told, raw.status, kept), raw, None)
 
 
@@ -77,7 +77,7 @@ def teach(name: str, limiter: Limiter, exchange: Exchange, stamp: Stamp, now: fl
 
 def strand(name: str, flight: Flight, error: Exception) -> None:
     """End the calls that still wait for a flight that failed on its landing: each may have been paid for."""
-    told = redacted(f"{type(error).__name__}: {error}"[:_KEPT])
+    told = redact(f"{type(error).__name__}: {error}"[:_KEPT])
     ended = []
     while flight.passengers:
         _, job = flight.passengers.pop()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pllm_notebook.exceptions import sentence
+from pllm_notebook.formatting import format_duration
 from pllm_notebook.records import Failure, FailureKind, Reply
-from pllm_notebook.wording import span
 
 __all__ = ["retried_as", "retry_delay_s", "with_wait"]
 
@@ -83,6 +83,6 @@ def with_wait(result: Reply | Failure) -> Reply | Failure:
     """Add to a failure's message how long its provider asked to wait, where that is longer than a run waits."""
     if not isinstance(result, Failure) or result.retry_after_s is None or result.retry_after_s <= LONGEST_STATED_S:
         return result
-    asked, most = span(result.retry_after_s), span(LONGEST_STATED_S)
+    asked, most = format_duration(result.retry_after_s), format_duration(LONGEST_STATED_S)
     told = f"The provider asks to wait {asked}, and a run waits {most} at most."
     return replace(result, message=f"{sentence(result.message)} {told}")

@@ -1,26 +1,26 @@
 """Several answers to one question, and one decision: samples, votes, a judge, a cascade."""
 
 from pllm_notebook.ensemble.course import EnsembleCourse
-from pllm_notebook.ensemble.decisions import Decision, How, Member, Plan
-from pllm_notebook.ensemble.questions import Question, estimate, lines, plan_for, question_for, submit
-from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, ballot, verdict_type
-from pllm_notebook.ensemble.votes import Tally, Vote
+from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, How, Member
+from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, render_judge_prompt, verdict_type
+from pllm_notebook.ensemble.spec import Spec, ensemble_spec_for, estimate, lines, spec_for, submit
+from pllm_notebook.ensemble.votes import Vote, VoteCount
 
 __all__ = [
     "DECISION_MAKER_PROMPT",
     "Decision",
     "EnsembleCourse",
+    "EnsembleSpec",
     "How",
     "Member",
-    "Plan",
-    "Question",
-    "Tally",
+    "Spec",
     "Vote",
-    "ballot",
+    "VoteCount",
+    "ensemble_spec_for",
     "estimate",
     "lines",
-    "plan_for",
-    "question_for",
+    "render_judge_prompt",
+    "spec_for",
     "submit",
     "verdict_type",
 ]

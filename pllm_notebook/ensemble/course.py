@@ -14,14 +14,14 @@ from functools import partial
 
 from pllm_notebook.engine import Engine
 from pllm_notebook.ensemble.deciding import Decided, Deciding
-from pllm_notebook.ensemble.decisions import Decision, Plan, decide
+from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
 from pllm_notebook.ensemble.further import Further
 from pllm_notebook.ensemble.members import Members
 from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution import CallSpec, Chunk, ComposedCourse, Conductor, Ledger, Outcome, Rows, RunServices
+from pllm_notebook.formatting import format_usd
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailureKind
-from pllm_notebook.run import Ask, Chunk, ComposedCourse, Conductor, Ledger, Means, Outcome, Rows
-from pllm_notebook.wording import money
 
 __all__ = ["EnsembleCourse"]
 
@@ -45,14 +45,14 @@ class EnsembleCourse(ComposedCourse):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: EnsembleSpec,
         rows: Rows,
         engine: Engine,
         store: Store | None,
         ended: Callable[[], None],
-        means: Means,
+        services: RunServices,
     ) -> None:
-        super().__init__([member.ask for member in plan.members], rows.total, engine, store, ended, means)
+        super().__init__([member.ask for member in plan.members], rows.total, engine, store, ended, services)
         self.plan = plan
         self.decisions: dict[int, Decision] = {}
         self._members = Members(plan, rows, self._courses, self._planned, self._hear)
@@ -81,15 +81,15 @@ class EnsembleCourse(ComposedCourse):
         cost = self.spent.cost_usd
         alone = self._further.alone_usd(len(self.ledger.keys)) if self.plan.decide == "escalate" else None
         # Answers that were in the cache would make the comparison unfair.
-        cached = any(course.pace.cached for course in self._courses)
+        cached = any(course.throughput.cached for course in self._courses)
         if alone is None or cost is None or cached or self.state == "running":
             return ""
-        return f": {money(cost)} in place of about {money(alone)} for it alone"
+        return f": {format_usd(cost)} in place of about {format_usd(alone)} for it alone"
 
     @property
     def warnings(self) -> list[str]:
         """What a person should hear of at the end, besides rows that failed."""
-        troubles = [decision.trouble for decision in self.decisions.values() if decision.trouble]
+        troubles = [decision.judge_error for decision in self.decisions.values() if decision.judge_error]
         waiting = list(super().warnings)
         if not troubles:
             return waiting
@@ -107,11 +107,11 @@ class EnsembleCourse(ComposedCourse):
         for call in calls:
             outcome = self.ledger.outcomes[call]
             if outcome is not None:
-                self.pace.forget(outcome, self.ledger.weight[call])
+                self.throughput.forget(outcome, self.ledger.weight[call])
                 self.ledger.outcomes[call] = None
                 del self.decisions[call]
         self._ending.resume()
-        self.pace.resume(time.monotonic())
+        self.throughput.resume(time.monotonic())
         self._deciding.forget()
         self._further.forget()
         self._members.line_up_again(kinds, calls)
@@ -133,7 +133,7 @@ class EnsembleCourse(ComposedCourse):
         """What each member has made of the rows, in order; their calls are those of `ledger`, as far as planned."""
         return self._members.ledgers
 
-    def ask_of(self, row: int) -> Ask:
+    def ask_of(self, row: int) -> CallSpec:
         """Return the question that a row was asked: the first member's."""
         return self.plan.members[0].ask
 
@@ -162,12 +162,12 @@ class EnsembleCourse(ComposedCourse):
                     self.stop("failed", ask.target.missing_key)
         if not first:
             return
-        self.pace.skipped += chunk.skipped
-        self.pace.failed += chunk.failed
+        self.throughput.skipped += chunk.skipped
+        self.throughput.failed += chunk.failed
         for call, rows in chunk.weights.items():
             outcome = self.ledger.outcomes[call]
             if outcome is not None:
-                self.pace.count(outcome, rows)
+                self.throughput.count(outcome, rows)
         if chunk.failed:
             row = min(self.ledger.own_failures)
             self._raise_at(row, self.ledger.own_failures[row])
@@ -192,6 +192,6 @@ class EnsembleCourse(ComposedCourse):
     def _record(self, call: int, outcome: Outcome, decision: Decision) -> None:
         self.ledger.outcomes[call] = outcome
         self.decisions[call] = decision
-        self.pace.count(outcome, self.ledger.weight[call])
+        self.throughput.count(outcome, self.ledger.weight[call])
         if outcome.failure is not None:
             self._raise_at(self.ledger.first_row[call], outcome.failure)

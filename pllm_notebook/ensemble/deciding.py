@@ -9,7 +9,7 @@ from functools import partial
 
 from pllm_notebook.engine import Engine
 from pllm_notebook.ensemble.decisions import Decision
-from pllm_notebook.run import Outcome
+from pllm_notebook.execution import Outcome
 
 __all__ = ["Decided", "Deciding"]
 

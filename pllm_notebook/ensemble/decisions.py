@@ -8,16 +8,16 @@ from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pllm_notebook.ensemble.judge_prompt import scores_of, shown_order
 from pllm_notebook.ensemble.reasoning import Reasoned
-from pllm_notebook.ensemble.verdicts import scores_of, shown_order
-from pllm_notebook.ensemble.votes import Tally, Vote, identity
+from pllm_notebook.ensemble.votes import Vote, VoteCount, identity
+from pllm_notebook.execution import CallSpec, Outcome
+from pllm_notebook.execution.user_code import USER_THREADS
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.run import Ask, Outcome
-from pllm_notebook.run.user_code import THREADS
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import Called
 
-__all__ = ["Decision", "How", "Member", "Plan", "decide"]
+__all__ = ["Decision", "EnsembleSpec", "How", "Member", "decide"]
 
 How = Literal["only", "agreed", "vote", "judge", "escalated", "function", "fallback", "failed"]
 
@@ -32,13 +32,13 @@ class Member:
         sample: Index among the samples of this model; 0 is the plain call.
     """
 
-    ask: Ask
+    ask: CallSpec
     model: str
     sample: int
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EnsembleSpec:
     """Who answers, and how one of the answers is chosen.
 
     Attributes:
@@ -56,7 +56,7 @@ class Plan:
     members: tuple[Member, ...]
     decide: Literal["vote", "judge", "escalate"] | Callable[[list[Any]], Any]
     vote: Vote
-    further: Ask | None
+    further: CallSpec | None
     output: OutputType | None
     reasoned: Reasoned | None = None
     tolerant: bool = False
@@ -76,16 +76,16 @@ class Plan:
 class Decision:
     """What became of the answers to one call.
 
-    Attributes:
-        how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
-            model; a "fallback" to the majority, since the judge or the strong model failed; all "failed".
-        chosen: Index of the member whose answer it is, None where it is nobody's (synthesised, or failed).
-        agreement: For each field (or the one value), the share of answers with its most common value; () where
-            there was none.
-        whole: Share of answers equal to the most common whole answer; 0 where there was none.
-        scores: A judge's mean mark for each member that it marked, by index.
-        trouble: What the judge or the strong model failed with, "" for nothing.
-        reply: Key of the judge's or the strong model's reply, "" where it decided nothing.
+        Attributes:
+            how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
+                model; a "fallback" to the majority, since the judge or the strong model failed; all "failed".
+            chosen: Index of the member whose answer it is, None where it is nobody's (synthesised, or failed).
+            agreement: For each field (or the one value), the share of answers with its most common value; () where
+                there was none.
+            whole: Share of answers equal to the most common whole answer; 0 where there was none.
+            scores: A judge's mean mark for each member that it marked, by index.
+    judge_error: What the judge or the strong model failed with, "" for nothing.
+            reply: Key of the judge's or the strong model's reply, "" where it decided nothing.
     """
 
     how: How
@@ -93,12 +93,12 @@ class Decision:
     agreement: tuple[float, ...] = ()
     whole: float = 0.0
     scores: Mapping[int, float] = field(default_factory=dict)
-    trouble: str = ""
+    judge_error: str = ""
     reply: str = ""
 
 
 def decide(
-    plan: Plan, outcomes: Sequence[Outcome], further: Outcome | None, question: Callable[[], str]
+    plan: EnsembleSpec, outcomes: Sequence[Outcome], further: Outcome | None, question: Callable[[], str]
 ) -> tuple[Outcome, Decision] | None:
     """Decide one call, or give None where the judge or the strong model must be asked.
 
@@ -110,18 +110,18 @@ def decide(
     """
     answered = [at for at, outcome in enumerate(outcomes) if outcome.failure is None]
     if not answered:
-        return _none(outcomes), Decision("failed", None)
+        return _all_failed(outcomes), Decision("failed", None)
     values = [plan.answer(outcomes[at].value) for at in answered]
     if any(isinstance(value, Called) for value in values):
         return _by_calls(values, outcomes, answered)
-    tally = Tally(plan.output, values)
+    tally = VoteCount(plan.output, values)
     if callable(plan.decide):
         return _by_function(plan.decide, tally, outcomes, answered, plan.members[0].ask.options.validator_timeout_s)
     how: How = "only" if len(answered) == 1 else "agreed" if tally.unanimous else "vote"
     if further is None and plan.further is not None and how == "vote":
         return None
     scores: Mapping[int, float] = {}
-    trouble = reply = ""
+    judge_error = reply = ""
     if further is not None and further.failure is None:
         value, reply = further.value, further.last or further.key
         how = "escalated"
@@ -132,9 +132,11 @@ def decide(
         at = tally.index(value)
     else:
         if further is not None and further.failure is not None:
-            how, trouble = "fallback", f"{further.failure.kind}: {further.failure.message}"
+            how, judge_error = "fallback", f"{further.failure.kind}: {further.failure.message}"
         value, at = tally.majority(plan.vote)
-    decision = Decision(how, None if at is None else answered[at], tally.agreement, tally.whole, scores, trouble, reply)
+    decision = Decision(
+        how, None if at is None else answered[at], tally.agreement, tally.whole, scores, judge_error, reply
+    )
     return _outcome(value, None, outcomes, further), decision
 
 
@@ -155,13 +157,13 @@ def _by_calls(values: Sequence[Any], outcomes: Sequence[Outcome], answered: Sequ
 
 def _by_function(
     function: Callable[[list[Any]], Any],
-    tally: Tally,
+    tally: VoteCount,
     outcomes: Sequence[Outcome],
     answered: Sequence[int],
     timeout_s: float,
 ) -> tuple[Outcome, Decision]:
     try:
-        deciding = THREADS.submit(function, list(tally.values))
+        deciding = USER_THREADS.submit(function, list(tally.values))
         if not wait([deciding], timeout_s).done:
             raise TimeoutError(f"it did not return within validator_timeout_s={timeout_s:g} s")
         value = deciding.result()
@@ -176,7 +178,7 @@ def _by_function(
     return _outcome(value, None, outcomes, None), Decision("function", chosen, tally.agreement, tally.whole)
 
 
-def _none(outcomes: Sequence[Outcome]) -> Outcome:
+def _all_failed(outcomes: Sequence[Outcome]) -> Outcome:
     """Make one failure of all: the first that can pass, else the first; it says what the others were."""
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     first = next((one for one in failures if one.kind.retried), failures[0])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pllm_notebook.conversation import Dialogue, Turn
 from pllm_notebook.ensemble.deciding import Deciding
-from pllm_notebook.ensemble.decisions import Plan
+from pllm_notebook.ensemble.decisions import EnsembleSpec
+from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
 from pllm_notebook.ensemble.members import Members
-from pllm_notebook.ensemble.verdicts import ballot
-from pllm_notebook.ensemble.votes import Tally
+from pllm_notebook.ensemble.votes import VoteCount
 from pllm_notebook.ensemble.waves import Wave
-from pllm_notebook.run import Conductor
-from pllm_notebook.run.courses import Courses
-from pllm_notebook.run.ending import Ending
+from pllm_notebook.execution import Conductor
+from pllm_notebook.execution.courses import Courses
+from pllm_notebook.execution.ending import Ending
+from pllm_notebook.messages_types import Dialogue, Turn
 
 __all__ = ["Further"]
 
@@ -32,7 +32,7 @@ class Further:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: EnsembleSpec,
         courses: Courses,
         deciding: Deciding,
         ending: Ending,
@@ -89,7 +89,7 @@ class Further:
 
         None where this run sent it none, or nobody knows its price.
         """
-        sent = sum(wave.pace.done for wave in self._waves)
+        sent = sum(wave.throughput.done for wave in self._waves)
         costs = [wave.spent.cost_usd for wave in self._waves]
         if not sent or None in costs:
             return None
@@ -98,11 +98,11 @@ class Further:
     def _ballot(self, call: int) -> str | Dialogue:
         plan, question = self._plan, self._members.question(call)
         values = [outcome.value for outcome in self._members.answers(call) if outcome.failure is None]
-        tally = Tally(plan.output, [plan.answer(value) for value in values])
+        tally = VoteCount(plan.output, [plan.answer(value) for value in values])
         asked = plan.members[0].ask
         *history, _ = asked.dialogue(question).turns
         instruction = self._members.instruction(call)
-        told = ballot(question, instruction, tally, reasonings=plan.reasonings(values), history=history)
+        told = render_judge_prompt(question, instruction, tally, reasonings=plan.reasonings(values), history=history)
         # A judge that cannot see what the others saw could only guess.
         shown = self._members.media(call)
         return Dialogue((Turn("user", told, shown),)) if shown else told

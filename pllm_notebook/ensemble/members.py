@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from pllm_notebook.conversation import Dialogue, Media, Prompt
-from pllm_notebook.ensemble.decisions import Plan
-from pllm_notebook.prompts import in_words
+from pllm_notebook.ensemble.decisions import EnsembleSpec
+from pllm_notebook.execution import Chunk, Ledger, Outcome, Rows
+from pllm_notebook.execution.courses import Courses
+from pllm_notebook.messages_types import Dialogue, Media, Prompt
+from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.run import Chunk, Ledger, Outcome, Rows
-from pllm_notebook.run.courses import Courses
 
 __all__ = ["Members"]
 
@@ -32,7 +32,7 @@ class Members:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: EnsembleSpec,
         rows: Rows,
         courses: Courses,
         planned: Callable[[Chunk, bool], None],
@@ -92,7 +92,7 @@ class Members:
     def question(self, call: int) -> str:
         """Return the prompt of *call* in words, without its instruction. From any thread."""
         prompt = self._prompt(call)
-        return in_words(replace(prompt, system=None) if isinstance(prompt, Dialogue) else prompt)
+        return prompt_as_text(replace(prompt, system=None) if isinstance(prompt, Dialogue) else prompt)
 
     def instruction(self, call: int) -> str | None:
         """Return the instruction that *call* went with: its row's own, else the question's. From any thread."""

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.schema import OutputType
 
-__all__ = ["Rule", "Tally", "Vote", "identity"]
+__all__ = ["Rule", "Vote", "VoteCount", "identity"]
 
 Rule = Literal["majority", "median", "union", "intersection"]
 _RULES = get_args(Rule)
@@ -79,7 +79,7 @@ class Vote:
         return wanted
 
 
-class Tally:
+class VoteCount:
     """The answers to one question, counted.
 
     Args:

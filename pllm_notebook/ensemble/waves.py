@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pllm_notebook.conversation import Dialogue
-from pllm_notebook.run import Chunk, Ledger, Outcome, WholePrompts
+from pllm_notebook.execution import Chunk, Ledger, Outcome, WholePrompts
+from pllm_notebook.messages_types import Dialogue
 
 __all__ = ["Wave"]
 

@@ -33,9 +33,9 @@ class _Accessor:
         return dir(self._loaded())
 
     def _loaded(self) -> Any:
-        from pllm_notebook.frames import pandas
+        from pllm_notebook.frames.pandas import accessor
 
-        return getattr(pandas, self._name)
+        return getattr(accessor, self._name)
 
 
 def _register(kind: type[Any], register: Any, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.frames.pandas import FrameLLM, SeriesLLM
+from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
 
 __all__ = ["accessor_of"]
 

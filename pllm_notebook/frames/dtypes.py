@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from pllm_notebook.frames.plain_data import plain_data, written
+from pllm_notebook.frames.plain_data import as_json_text, plain_data
 
 __all__ = ["Column", "Kind", "column_of", "core", "plain"]
 
@@ -124,7 +124,7 @@ def plain(column: Column, values: Sequence[Any]) -> list[Any]:
     if column.kind is Kind.DATA:
         return [plain_data(value) for value in values]
     if column.kind is Kind.JSON:
-        return [written(value) for value in values]
+        return [as_json_text(value) for value in values]
     if column.kind is Kind.OBJECT:
         return list(values)
     if any(issubclass(kind, Enum) for kind in set(map(type, values))):

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 
 from pllm_notebook.ensemble import EnsembleCourse
+from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
-from pllm_notebook.frames.cells import column as column_in
+from pllm_notebook.execution import Run
 from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, labels_of, plain_values
-from pllm_notebook.frames.pandas_cells import column_names
-from pllm_notebook.frames.shapes import Shape
-from pllm_notebook.frames.subsets import by_samples
-from pllm_notebook.run import Run
-from pllm_notebook.shown import in_html, without_controls
+from pllm_notebook.frames.pandas.cells import column_names
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.row_content import column as column_in
+from pllm_notebook.frames.sample_sizes import by_samples
 
-__all__ = ["Asked", "Evaluation", "evaluate"]
+__all__ = ["Evaluation", "EvaluationInput", "evaluate"]
 
 
 class Evaluation:
@@ -95,11 +95,11 @@ class Evaluation:
         self.confusion = pd.DataFrame(counts, index=index, columns=index.rename(field))
 
     def __repr__(self) -> str:
-        return without_controls(f"{self._headline()}\n\n{self.report.round(3)}\n\n{self.confusion}")
+        return strip_control_chars(f"{self._headline()}\n\n{self.report.round(3)}\n\n{self.confusion}")
 
     def _repr_html_(self) -> str:
         tables = f"{self.report.round(3).to_html()}{self.confusion.to_html()}"
-        return f"<p>{in_html(self._headline())}</p>{without_controls(tables)}"
+        return f"<p>{escape_html(self._headline())}</p>{strip_control_chars(tables)}"
 
     @cached_property
     def by_samples(self) -> pd.DataFrame:
@@ -159,7 +159,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationInput:
     """What was asked of the rows of a frame, as far as their evaluation needs it.
 
     Attributes:
@@ -180,7 +180,7 @@ class Asked:
     values_of: Callable[[Any], Sequence[Any]]
 
     @classmethod
-    def of(cls, run: Run, shape: Shape) -> Asked:
+    def of(cls, run: Run, shape: ResultColumns) -> EvaluationInput:
         """Make it of a live run and its own rows."""
         course, rows = run.course, range(run.rows.total)
         samples: list[tuple[EnsembleCourse, int] | None] | None = None
@@ -196,7 +196,9 @@ class Asked:
         )
 
 
-def evaluate(frame: pd.DataFrame, result: pd.DataFrame, asked: Asked, against: Any, field: str | None) -> Evaluation:
+def evaluate(
+    frame: pd.DataFrame, result: pd.DataFrame, asked: EvaluationInput, against: Any, field: str | None
+) -> Evaluation:
     """Compare one field of the answers with labels (see `df.llm.evaluate`).
 
     Args:
@@ -239,7 +241,7 @@ def evaluate(frame: pd.DataFrame, result: pd.DataFrame, asked: Asked, against: A
     return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples)
 
 
-def _position(asked: Asked, field: str | None, named: str) -> int:
+def _position(asked: EvaluationInput, field: str | None, named: str) -> int:
     names, prefix = [column.name for column in asked.columns], asked.prefix
     if field is None and len(names) == 1:
         return 0

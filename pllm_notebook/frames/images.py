@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
-from pllm_notebook.conversation import Dialogue, Media, Prompt, Turn
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.frames.rows import Given
-from pllm_notebook.local_files import Places, largest_for
-from pllm_notebook.media import media_of
+from pllm_notebook.frames.rows import ColumnData
+from pllm_notebook.local_files import AllowedDirectories, largest_for
+from pllm_notebook.media import load_media
+from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
 from pllm_notebook.records import Failure, FailureKind
 
-__all__ = ["ShownPrompts"]
+__all__ = ["MediaPrompts"]
 
 
-class Texts(Protocol):
+class PromptTexts(Protocol):
     """The texts of the rows' prompts."""
 
     source: str
@@ -27,7 +27,7 @@ class Texts(Protocol):
         """Return what a pack holds of each row."""
 
 
-class ShownPrompts:
+class MediaPrompts:
     """A run's prompts that show images (see `rows.prompts_of`); a file is read each time its row is asked for.
 
     Args:
@@ -44,8 +44,8 @@ class ShownPrompts:
 
     def __init__(
         self,
-        texts: Texts,
-        given: Given,
+        texts: PromptTexts,
+        given: ColumnData,
         na: str,
         *,
         bare: bool,
@@ -56,7 +56,7 @@ class ShownPrompts:
         self._given = given
         self._skip = na != "send"
         self._bare = bare
-        self._places = Places.of(images_from)
+        self._places = AllowedDirectories.of(images_from)
         self._largest = largest_for(model)
         self.source, self.items = texts.source, texts.items
         if na == "raise":
@@ -64,7 +64,7 @@ class ShownPrompts:
 
     def __call__(self, rows: range) -> Sequence[Prompt | Failure | None]:
         texts: Sequence[str | Failure | None] = [""] * len(rows) if self._bare else self._texts(rows)
-        return _OneByOne(rows, texts, self._shown)
+        return _LazyPrompts(rows, texts, self._shown)
 
     def _shown(self, text: str, row: int) -> Prompt | Failure | None:
         cells = [_cells(values[row], missing[row]) for values, missing in self._columns()]
@@ -74,7 +74,7 @@ class ShownPrompts:
         for name, cell in zip(self._given.names, cells, strict=True):
             for source in cell:
                 try:
-                    media.append(media_of(source, self._places, self._largest))
+                    media.append(load_media(source, self._places, self._largest))
                 except UsageError as error:
                     told = str(error).replace("Nothing was sent.", "Nothing was sent for this row.")
                     return Failure(FailureKind.INPUT, f"Column {name!r}: {told}")
@@ -93,7 +93,7 @@ class ShownPrompts:
                 )
 
 
-class _OneByOne(Sequence["Prompt | Failure | None"]):
+class _LazyPrompts(Sequence["Prompt | Failure | None"]):
     """Prompts that are made when they are looked at: the files of thousands of rows are not held at once."""
 
     def __init__(
@@ -115,7 +115,7 @@ class _OneByOne(Sequence["Prompt | Failure | None"]):
     def __getitem__(self, at: slice) -> Sequence[Prompt | Failure | None]: ...
     def __getitem__(self, at: int | slice) -> Any:
         if isinstance(at, slice):
-            return _OneByOne(self._rows[at], self._texts[at], self._shown)
+            return _LazyPrompts(self._rows[at], self._texts[at], self._shown)
         text = self._texts[at]
         return self._shown(text, self._rows[at]) if isinstance(text, str) else text
 

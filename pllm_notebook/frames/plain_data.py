@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import to_json, to_jsonable_python
 
-__all__ = ["plain_data", "written"]
+__all__ = ["as_json_text", "plain_data"]
 
 
 class _Object(dict[str, Any]):
@@ -45,7 +45,7 @@ def plain_data(value: Any) -> Any:
     return _hashed(_plain(value))
 
 
-def written(value: Any) -> str | None:
+def as_json_text(value: Any) -> str | None:
     """Return a value as JSON text, None for None."""
     if value is None:
         return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.run import Estimate
-from pllm_notebook.shown import without_controls
+from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.execution import Estimate
 
 __all__ = ["Preview"]
 
@@ -24,8 +24,8 @@ class Preview:
     estimate: Estimate
 
     def __repr__(self) -> str:
-        return without_controls(f"{self.frame!r}\n\n{self.estimate!r}")
+        return strip_control_chars(f"{self.frame!r}\n\n{self.estimate!r}")
 
     def _repr_html_(self) -> str:
         frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
-        return without_controls(f"{frame._repr_html_()}{self.estimate._repr_html_()}")
+        return strip_control_chars(f"{frame._repr_html_()}{self.estimate._repr_html_()}")

@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pllm_notebook.ensemble import Tally, Vote, verdict_type
+from pllm_notebook.ensemble import Vote, VoteCount, verdict_type
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.frames.candidates import HOWS, NOT_ENDED, Sampled
+from pllm_notebook.execution.row_record import RowRecord
 from pllm_notebook.frames.dtypes import Column, Kind
-from pllm_notebook.frames.formats import output_of
-from pllm_notebook.frames.pandas_columns import read_back
-from pllm_notebook.frames.shapes import Shape
+from pllm_notebook.frames.pandas.columns import read_back
+from pllm_notebook.frames.response_format import output_of
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailureKind, Finish
-from pllm_notebook.run.record import RowRecord
 from pllm_notebook.schema import OutputType
-from pllm_notebook.schema import dialects as known_dialects
-from pllm_notebook.schema.replies import FittedSchema, Invalid
+from pllm_notebook.schema import provider_support as known_dialects
+from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid
 from pllm_notebook.settings import Options
 from pllm_notebook.store import open_store
 
@@ -38,7 +38,7 @@ class _Asked(NamedTuple):
     """What the replies are read as."""
 
     output: OutputType | None
-    shape: Shape
+    shape: ResultColumns
     columns: tuple[Column, ...]
 
 
@@ -90,7 +90,7 @@ class Answers:
         columns, origin = self.shape.table_of([None if one is None else one[0] for one in values])
         return [read_back(column, own) for column, own in zip(self.columns, columns, strict=True)], origin
 
-    def sampled(self, rows: Sequence[tuple[int, Any, int]]) -> Iterator[Sampled]:
+    def sampled(self, rows: Sequence[tuple[int, Any, int]]) -> Iterator[SampledRow]:
         """Yield the answers behind some rows: position and label to show, and row of the run."""
         samples = self._record.samples
         assert samples is not None
@@ -107,7 +107,7 @@ class Answers:
                     values.append(None if one is None else _parts(output, columns, one[0]))
                     failures.append(_told(number, one is not None, kinds))
                 chosen, how = int(samples.chosen[row]), int(samples.how[row])
-                yield Sampled(position, label, values, failures, HOWS[how - 1] if how else None,
+                yield SampledRow(position, label, values, failures, HOWS[how - 1] if how else None,
                               None if chosen < 0 else chosen, {})  # fmt: skip
 
     def _wanted(self) -> np.ndarray[Any, Any]:
@@ -144,7 +144,7 @@ class Answers:
                 ended = samples.failure[row] == 0
                 lost = any(has and one is None for has, one in zip(ended.tolist(), answers, strict=True))
                 given = [one[0] for one in answers if one is not None]
-                found.append(None if lost or not given else (Tally(self._asked.output, given).majority(vote)[0],))
+                found.append(None if lost or not given else (VoteCount(self._asked.output, given).majority(vote)[0],))
             else:  # what a function of the caller's decided is in no reply
                 found.append(None)
         return found
@@ -235,7 +235,7 @@ def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
     made = columns_in(header["made"])
     if response_format is not None:
         output = output_of(response_format, options)
-        shape = Shape(output, options)
+        shape = ResultColumns(output, options)
         if [column.name for column in shape.columns] != header["fields"]:
             raise UsageError(
                 f"The run {header['id']!r} made the columns {header['fields']!r}, and response_format= makes "
@@ -247,7 +247,7 @@ def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
     if isinstance(options.explode, str) and output is not None and output.fields is not None:
         # The schema has the names that JSON has.
         options = replace(options, explode=output.fields[names.index(options.explode)].name)
-    shape = Shape(output, options)
+    shape = ResultColumns(output, options)
     if len(shape.columns) != len(header["fields"]):
         raise PllmError(
             f"The answers of the run {header['id']!r} cannot be read by its schema alone. Give the type: "

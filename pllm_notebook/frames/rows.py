@@ -10,13 +10,13 @@ import orjson
 
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.prompts import in_words, labelled
+from pllm_notebook.execution import Run
+from pllm_notebook.formatting import counted
+from pllm_notebook.prompts import as_labelled_json, prompt_as_text
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.run import Run
 from pllm_notebook.templates import Template
-from pllm_notebook.wording import counted
 
-__all__ = ["USAGE_DTYPES", "Given", "error_rows", "prompts_of", "usage_rows"]
+__all__ = ["USAGE_DTYPES", "ColumnData", "error_rows", "prompts_of", "usage_rows"]
 
 USAGE_DTYPES = {
     "input_tokens": "Int64",
@@ -35,7 +35,7 @@ _PROMPT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ColumnData:
     """The columns that go into the prompts, by position.
 
     Attributes:
@@ -51,7 +51,7 @@ class Given:
     total: int
 
 
-def prompts_of(given: Given, template: Template | None, na: str) -> _Prompts:
+def prompts_of(given: ColumnData, template: Template | None, na: str) -> _Prompts:
     """Make what gives a run its prompts.
 
     Args:
@@ -77,7 +77,7 @@ def prompts_of(given: Given, template: Template | None, na: str) -> _Prompts:
 class _Prompts:
     """A run's prompts: called with rows it gives their whole texts; `source` and `items` are what a pack holds."""
 
-    def __init__(self, given: Given, template: Template | None, *, skip: bool) -> None:
+    def __init__(self, given: ColumnData, template: Template | None, *, skip: bool) -> None:
         self._given = given
         self._template = template
         self._skip = skip
@@ -130,7 +130,7 @@ class _Prompts:
                 made.append(None)
                 continue
             try:
-                made.append(labelled(given.names, cells))
+                made.append(as_labelled_json(given.names, cells))
             except UsageError as error:
                 made.append(Failure(FailureKind.INPUT, str(error)))
         return made
@@ -164,7 +164,7 @@ def _beginning(run: Run, row: int) -> str:
     (prompt,) = run.rows.prompts(range(row, row + 1))
     if prompt is None or isinstance(prompt, Failure):
         return ""
-    return _sayable(in_words(prompt)[:_PROMPT]) or ""
+    return _sayable(prompt_as_text(prompt)[:_PROMPT]) or ""
 
 
 def _sayable(text: str | None) -> str | None:

@@ -8,13 +8,13 @@ from typing import Any, overload
 
 import pandas as pd
 
+from pllm_notebook.escaping import escape_html
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.frames.recorded import RecordedRun, recorded_runs
-from pllm_notebook.run import Run, find
-from pllm_notebook.run import runs as live_runs
-from pllm_notebook.shown import in_html
+from pllm_notebook.execution import Run, find
+from pllm_notebook.execution import runs as live_runs
+from pllm_notebook.frames.recorded_run import RecordedRun, recorded_runs
+from pllm_notebook.store.process_stores import current_directory
 from pllm_notebook.store.run_files import RunFiles
-from pllm_notebook.store.shared import directory_now
 
 __all__ = ["Runs", "RunsOf", "open_run", "runs"]
 
@@ -71,7 +71,7 @@ class Runs(Sequence[Handle]):
         style = "style='text-align:left'"
         head = "".join(f"<th {style}>{name}</th>" for name in _DTYPES)
         lines = [_cells(handle) for handle in reversed(self._handles[-_SHOWN:])]
-        rows = "".join("<tr>" + "".join(f"<td {style}>{in_html(c)}</td>" for c in line) + "</tr>" for line in lines)
+        rows = "".join("<tr>" + "".join(f"<td {style}>{escape_html(c)}</td>" for c in line) + "</tr>" for line in lines)
         more = len(self) - len(lines)
         older = f"<p>and {more:,} older: pllm.runs().frame has all</p>" if more > 0 else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{older}"
@@ -112,7 +112,7 @@ class RunsOf:
             The number of records deleted.
         """
         age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        return RunFiles(directory_now()).clear(age_s)
+        return RunFiles(current_directory()).clear(age_s)
 
     def __repr__(self) -> str:
         return repr(self())
@@ -134,7 +134,7 @@ def open_run(run_id: str) -> Handle:
         raise UsageError(f"pllm.run takes a run's id, as df.attrs['pllm_run'] has it, not {run_id!r}.")
     found = find(run_id) or RecordedRun.find(run_id)
     if found is None:
-        raise PllmError(f"There is no run {run_id!r} in {directory_now()}. pllm.runs() lists those that are there.")
+        raise PllmError(f"There is no run {run_id!r} in {current_directory()}. pllm.runs() lists those that are there.")
     return found
 
 

@@ -1,6 +1,6 @@
 """Messages as people write them, in the words of any provider: read into turns, and written back."""
 
-from pllm_notebook.messages.reading import dialogue_of
-from pllm_notebook.messages.writing import content_of, messages_of
+from pllm_notebook.messages.from_messages import dialogue_from_messages
+from pllm_notebook.messages.to_messages import write_content, write_messages
 
-__all__ = ["content_of", "dialogue_of", "messages_of"]
+__all__ = ["dialogue_from_messages", "write_content", "write_messages"]

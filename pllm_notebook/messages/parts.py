@@ -9,18 +9,18 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Media, ToolCall, ToolCallOutput
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.media import ANY_IMAGE, media_of
+from pllm_notebook.media import ANY_IMAGE, load_media
+from pllm_notebook.messages_types import Media, ToolCall, ToolCallOutput
 
-__all__ = ["Part", "Private", "as_json", "call_of", "parts_of", "text_of"]
+__all__ = ["Part", "ProviderOnlyPart", "as_json", "call_of", "parts_of", "text_of"]
 
 
-class Private:
+class ProviderOnlyPart:
     """A part that only its own provider can read: reasoning, a signature, a tool of the provider's own."""
 
 
-Part = str | Media | ToolCall | ToolCallOutput | Private
+Part = str | Media | ToolCall | ToolCallOutput | ProviderOnlyPart
 
 _TEXTS = ("text", "input_text", "output_text")
 _IMAGES = ("image", "image_url", "input_image")
@@ -33,7 +33,7 @@ def parts_of(content: Any, where: str) -> Iterator[Part]:
 
     Args:
         content: Text, one part or a list of them: mappings in the words of OpenAI, Anthropic or Google, or media
-            as `media_of` takes them (bytes, a `Path`, a PIL image). None for nothing.
+            as `load_media` takes them (bytes, a `Path`, a PIL image). None for nothing.
         where: Names the message for errors.
 
     Raises:
@@ -80,7 +80,7 @@ def _part(part: Any, where: str) -> Part:
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping):
-        return media_of(part)
+        return load_media(part)
     kind = part.get("type")
     read = _google(part, where) if kind is None else _typed(str(kind), part, where)
     if read is None:
@@ -105,7 +105,7 @@ def _typed(kind: str, part: Mapping[str, Any], where: str) -> Part | None:
     if kind == "tool_result":
         told = text_of(part.get("content"), where)
         return ToolCallOutput(str(part.get("tool_use_id") or ""), "", told, bool(part.get("is_error")))
-    return Private() if kind in _PRIVATE else None
+    return ProviderOnlyPart() if kind in _PRIVATE else None
 
 
 def _media(kind: str, part: Mapping[str, Any]) -> Media | None:
@@ -122,7 +122,7 @@ def _media(kind: str, part: Mapping[str, Any]) -> Media | None:
         source = source.get("url") or source.get("file_data") or source.get("file_url")
         if source is None:
             return None
-    media = media_of(source)
+    media = load_media(source)
     if kind in _FILES:
         # What is called a document is one, also where its address does not show it.
         mime = "application/pdf" if media.mime == ANY_IMAGE else media.mime
@@ -136,7 +136,7 @@ def _google(part: Mapping[str, Any], where: str) -> Part | None:
     if isinstance(inline, Mapping):
         mime = str(inline.get("mimeType") or inline.get("mime_type") or "")
         data = inline.get("data")
-        return media_of(data) if isinstance(data, bytes) else Media(mime, data=str(data or ""))
+        return load_media(data) if isinstance(data, bytes) else Media(mime, data=str(data or ""))
     file = part.get("fileData") or part.get("file_data")
     if isinstance(file, Mapping):
         mime = str(file.get("mimeType") or file.get("mime_type") or ANY_IMAGE)
@@ -148,7 +148,7 @@ def _google(part: Mapping[str, Any], where: str) -> Part | None:
     if isinstance(given, Mapping):
         return _response(given)
     if part.get("thought"):
-        return Private()
+        return ProviderOnlyPart()
     return str(part["text"]) if isinstance(part.get("text"), str) else None
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
+from pllm_notebook.escaping import escape_html
 from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.notebook.widget import VIEW, button
-from pllm_notebook.shown import in_html
 
 if TYPE_CHECKING:
-    from pllm_notebook.frames.jobs import Jobs
+    from pllm_notebook.frames.job_table import Jobs
 
 __all__ = ["JobPanel"]
 
@@ -104,7 +104,7 @@ class JobPanel:
         self._asked = ""
 
     def _say(self, text: str) -> None:
-        self._said.value = in_html(text)
+        self._said.value = escape_html(text)
 
     def _draw(self) -> None:
         self._table.value = self._jobs._repr_html_()

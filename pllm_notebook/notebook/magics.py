@@ -8,11 +8,11 @@ from typing import Any
 
 from IPython.core.magic import no_var_expand
 
-from pllm_notebook.notebook import completions, session_magic
+from pllm_notebook.batch_jobs.background import start_polling
+from pllm_notebook.notebook import session_magic, tab_completion
 from pllm_notebook.notebook.arguments import help_text
-from pllm_notebook.notebook.cell import run_cell
-from pllm_notebook.notebook.words import run_word
-from pllm_notebook.run.jobs.tending import tend
+from pllm_notebook.notebook.cell_magic import run_cell
+from pllm_notebook.notebook.line_magic import run_command
 
 __all__ = ["awaited", "load", "unload"]
 
@@ -30,17 +30,17 @@ def load(shell: Any) -> None:
 
     @no_var_expand
     def line_magic(line: str) -> Any:
-        return run_word(line)
+        return run_command(line)
 
     cell_magic.__doc__ = help_text()
-    line_magic.__doc__ = run_word.__doc__
+    line_magic.__doc__ = run_command.__doc__
     shell.register_magic_function(cell_magic, "cell", _NAME)
     shell.register_magic_function(line_magic, "line", _NAME)
     transformers = shell.input_transformers_cleanup
     if awaited not in transformers:
         transformers.append(awaited)
     session_magic.load_into(shell)
-    completions.load(shell)
+    tab_completion.load(shell)
     # After the cell, since the same cell often goes on to configure things.
     shell.events.register("post_run_cell", _after_cell)
 
@@ -52,13 +52,13 @@ def unload(shell: Any) -> None:
     if awaited in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(awaited)
     session_magic.unload_from(shell)
-    completions.unload(shell)
+    tab_completion.unload(shell)
     with suppress(ValueError):
         shell.events.unregister("post_run_cell", _after_cell)
 
 
 def _after_cell(result: object = None) -> None:
-    tend()
+    start_polling()
 
 
 def awaited(lines: list[str]) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from pllm_notebook.shown import without_controls
+from pllm_notebook.escaping import strip_control_chars
 
-__all__ = ["harmless"]
+__all__ = ["sanitize"]
 
 # Where a page would begin a tag, a comment or a processing instruction. With a blank after it "<" is only a sign,
 # in running text, code and formulas alike; an entity would be shown as such in code, and what is code is told
@@ -28,11 +28,11 @@ _PICTURE = re.compile(r"!(?=\[)")
 _FORMULA = re.compile(r"\\(?=(?:href|class|cssId|style|mmlToken|csname|require|unicode|includegraphics)\b)")
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """Return Markdown that shows no HTML, loads nothing, and has no link but to another page.
 
     A picture is a link to it, and "<" before a letter and "&" before an entity have a blank after them.
     """
-    text = _TAG.sub("< ", _ENTITY.sub("& ", without_controls(text)))
+    text = _TAG.sub("< ", _ENTITY.sub("& ", strip_control_chars(text)))
     text = _SCHEME.sub(r"\1 ", text)
     return _FORMULA.sub(r"\\ ", _PICTURE.sub("! ", text))

@@ -71,7 +71,7 @@ def run_program(shell: Any, line: str, body: str) -> Any:
         return None
     codes = _compiled(shell, body)
     dashboard, name = given.pop("dashboard", True), given.pop("agent", _AGENT)
-    from pllm_notebook.pipeline.resuming import resume_directory
+    from pllm_notebook.sessions.resume import resume_directory
 
     session = resume_directory(given.pop("directory"), **given)
     shell.user_ns["session"] = session

@@ -7,18 +7,18 @@ import sys
 import time
 from typing import Any
 
-from pllm_notebook.notebook import session_words
-from pllm_notebook.pipeline.dashboard import Standing
-from pllm_notebook.shown import without_controls
+from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.notebook import session_format
+from pllm_notebook.sessions.dashboard import SessionStatus
 
-__all__ = ["TerminalBoard"]
+__all__ = ["TerminalSessionDisplay"]
 
 # A log that is read later wants a line of a long session now and then, and none of a short one's.
 _LINE_EVERY_S = 10.0
 _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
 
-class TerminalBoard:
+class TerminalSessionDisplay:
     """The lines of a session on stderr; what the program says goes to stdout, above them.
 
     Args:
@@ -35,14 +35,14 @@ class TerminalBoard:
         # What stands on the screen and can be taken away again.
         self._drawn: list[str] = []
 
-    def open(self, standing: Standing) -> None:
+    def open(self, status: SessionStatus) -> None:
         """Show the start."""
         self._next = time.monotonic() + self._every_s
-        self.update(standing)
+        self.update(status)
 
-    def update(self, standing: Standing) -> None:
+    def update(self, status: SessionStatus) -> None:
         """Show the session as it is now."""
-        lines = self._fitted(standing)
+        lines = self._fitted(status)
         if self._stream.isatty():
             if lines != self._drawn:
                 self._erase()
@@ -59,15 +59,15 @@ class TerminalBoard:
         print(text, file=self._said, flush=True)
         self._draw(lines)
 
-    def close(self, standing: Standing) -> None:
+    def close(self, status: SessionStatus) -> None:
         """Leave the lines of the end."""
         self._erase()
-        self._put("\n".join(session_words.lines(standing)) + "\n")
+        self._put("\n".join(session_format.lines(status)) + "\n")
 
-    def _fitted(self, standing: Standing) -> list[str]:
+    def _fitted(self, status: SessionStatus) -> list[str]:
         """Return the lines, none wider or longer than the screen: a line that wraps could not be taken away."""
         size = shutil.get_terminal_size()
-        lines = [without_controls(line) for line in session_words.lines(standing)][: max(1, size.lines - 2)]
+        lines = [strip_control_chars(line) for line in session_format.lines(status)][: max(1, size.lines - 2)]
         if not self._stream.isatty():
             return lines
         return [line if len(line) < size.columns else f"{line[: size.columns - 2]}…" for line in lines]
@@ -84,7 +84,7 @@ class TerminalBoard:
 
     def _put(self, text: str, *, clean: bool = True) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        text = without_controls(text) if clean else text
+        text = strip_control_chars(text) if clean else text
         # A console that cannot show "✓" gets "?" rather than a traceback.
         self._stream.write(text.encode(encoding, "replace").decode(encoding))
         self._stream.flush()

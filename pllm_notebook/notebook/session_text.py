@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import time
 
-from pllm_notebook.notebook.session_drawing import bundle
-from pllm_notebook.notebook.text import Output
-from pllm_notebook.pipeline.dashboard import Standing
+from pllm_notebook.notebook.session_html import bundle
+from pllm_notebook.notebook.text import CellOutput
+from pllm_notebook.sessions.dashboard import SessionStatus
 
-__all__ = ["TextBoard"]
+__all__ = ["TextSessionDisplay"]
 
 _REDRAW_S = 1.0
 
 
-class TextBoard:
+class TextSessionDisplay:
     """The lines of a session, about once a second. For a kernel without widgets."""
 
     def __init__(self) -> None:
-        self._output: Output | None = None
+        self._output: CellOutput | None = None
         self._next = 0.0
 
-    def open(self, standing: Standing) -> None:
+    def open(self, status: SessionStatus) -> None:
         """Show the start, in the cell that is running now."""
-        self._output = Output()
-        self._output.show(bundle(standing))
+        self._output = CellOutput()
+        self._output.show(bundle(status))
 
-    def update(self, standing: Standing) -> None:
+    def update(self, status: SessionStatus) -> None:
         """Show the session as it is now, at most once a second: every change is a message that is kept."""
         if self._output is not None and time.monotonic() >= self._next:
             self._next = time.monotonic() + _REDRAW_S
-            self._output.show(bundle(standing))
+            self._output.show(bundle(status))
 
     def write(self, text: str) -> None:
         """Print what the program says, in the cell's own output."""
         print(text)
 
-    def close(self, standing: Standing) -> None:
+    def close(self, status: SessionStatus) -> None:
         """Leave the lines of the end."""
         if self._output is not None:
-            self._output.show(bundle(standing))
+            self._output.show(bundle(status))

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.notebook import wording
+from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.notebook import progress_format
 from pllm_notebook.records import Progress
-from pllm_notebook.shown import without_controls
 
 __all__ = ["TerminalSink"]
 
@@ -42,7 +42,7 @@ class TerminalSink:
             self._bar = tqdm(
                 total=progress.total,
                 initial=progress.total - progress.pending,
-                desc=without_controls(f"{progress.label} {wording.model(progress)}"),
+                desc=strip_control_chars(f"{progress.label} {progress_format.model(progress)}"),
                 unit="row",
                 file=self._stream,
                 dynamic_ncols=True,
@@ -57,21 +57,21 @@ class TerminalSink:
         if self._bar is not None:
             self._bar.n = progress.total - progress.pending
             failed = f"{progress.failed:,} failed" if progress.failed else ""
-            parts = [failed, *wording.spent(progress), progress.note]
-            self._bar.set_postfix_str(without_controls(" · ".join(part for part in parts if part)))
+            parts = [failed, *progress_format.spent(progress), progress.note]
+            self._bar.set_postfix_str(strip_control_chars(" · ".join(part for part in parts if part)))
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every_s
-            self._write(wording.step(progress))
+            self._write(progress_format.step(progress))
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
         """Leave one final line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self._write(wording.ended(progress))
+        self._write(progress_format.ended(progress))
 
     def _write(self, line: str) -> None:
-        line = without_controls(line)
+        line = strip_control_chars(line)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         # A console that cannot show "✓" gets "?" rather than a traceback.
         self._stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")

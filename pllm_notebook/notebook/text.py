@@ -8,18 +8,18 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.notebook import wording
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.notebook import progress_format
 from pllm_notebook.records import Progress
-from pllm_notebook.shown import in_html, without_controls
 
-__all__ = ["Output", "TextSink", "line_bundle"]
+__all__ = ["CellOutput", "TextSink", "line_bundle"]
 
 _REDRAW_S = 1.0
 # The colour is the page's own, so that it is right in the dark too.
 _STYLE = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;font-variant-numeric:tabular-nums"
 
 
-class Output:
+class CellOutput:
     """A place in the cell that is running when this is made; it can be changed later, from any thread."""
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class Output:
 
         self.within(publish)
 
-    def beside(self) -> Output:
+    def beside(self) -> CellOutput:
         """Return another place in the same cell."""
-        other = Output()
+        other = CellOutput()
         other._context = self._context
         return other
 
@@ -58,10 +58,10 @@ def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
         text: Anything; it is escaped.
         muted: Further words, in a weaker colour.
     """
-    weak = f" <span style='opacity:0.65'>{in_html(muted)}</span>" if muted else ""
+    weak = f" <span style='opacity:0.65'>{escape_html(muted)}</span>" if muted else ""
     return {
-        "text/plain": without_controls(f"{text} {muted}").rstrip(),
-        "text/html": f"<div style='{_STYLE}'>{in_html(text)}{weak}</div>",
+        "text/plain": strip_control_chars(f"{text} {muted}").rstrip(),
+        "text/html": f"<div style='{_STYLE}'>{escape_html(text)}{weak}</div>",
     }
 
 
@@ -71,12 +71,12 @@ class TextSink:
     stays = True
 
     def __init__(self) -> None:
-        self._output: Output | None = None
+        self._output: CellOutput | None = None
         self._next = 0.0
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         """Show the start; a later call, for a retry, goes on in the same place."""
-        self._output = self._output or Output()
+        self._output = self._output or CellOutput()
         self._draw(progress)
 
     def update(self, progress: Progress) -> None:
@@ -87,9 +87,9 @@ class TextSink:
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
         """Leave one final line."""
         if self._output is not None:
-            self._output.show(line_bundle(wording.ended(progress)))
+            self._output.show(line_bundle(progress_format.ended(progress)))
 
     def _draw(self, progress: Progress) -> None:
         self._next = time.monotonic() + _REDRAW_S
         if self._output is not None:
-            self._output.show(line_bundle(wording.step(progress), muted="Interrupt the kernel to stop."))
+            self._output.show(line_bundle(progress_format.step(progress), muted="Interrupt the kernel to stop."))

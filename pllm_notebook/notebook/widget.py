@@ -11,8 +11,8 @@ from typing import Any
 
 import ipywidgets
 
-from pllm_notebook.notebook import drawing, wording
-from pllm_notebook.notebook.text import Output, line_bundle
+from pllm_notebook.notebook import progress_format, progress_html
+from pllm_notebook.notebook.text import CellOutput, line_bundle
 from pllm_notebook.records import Progress
 
 __all__ = ["VIEW", "WidgetSink", "button"]
@@ -29,16 +29,16 @@ class WidgetSink:
     stays = True
 
     def __init__(self) -> None:
-        self._output: Output | None = None
-        self._retry_output: Output | None = None
+        self._output: CellOutput | None = None
+        self._retry_output: CellOutput | None = None
         self._panel: _Panel | None = None
         self._cancel: Callable[[], None] = _nothing
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         """Show the start, in the cell that is running now; a later call goes on in the same place."""
         self._cancel = cancel
-        self._output = self._output or Output()
-        self._output.show(line_bundle(wording.step(progress)))
+        self._output = self._output or CellOutput()
+        self._output.show(line_bundle(progress_format.step(progress)))
 
     def update(self, progress: Progress) -> None:
         """Show the run as it is now; only what changed is sent to the browser."""
@@ -51,7 +51,7 @@ class WidgetSink:
         """Leave one line, and a button where some rows can be tried again."""
         if self._output is None:
             return
-        self._output.show(line_bundle(wording.ended(progress)))
+        self._output.show(line_bundle(progress_format.ended(progress)))
         if self._panel is not None:
             self._panel.close()
             self._panel = None
@@ -62,9 +62,9 @@ class WidgetSink:
     def _draw(self, progress: Progress) -> None:
         assert self._output is not None
         self._panel = _Panel(progress, self._cancel)
-        self._output.show(_bundle(self._panel.box, wording.step(progress)))
+        self._output.show(_bundle(self._panel.box, progress_format.step(progress)))
 
-    def _offer(self, line: Output, retry: Callable[[], object]) -> None:
+    def _offer(self, line: CellOutput, retry: Callable[[], object]) -> None:
         """Show the Retry button below the line; a reader of the saved notebook sees the words instead."""
         words = "Run the cell again to try the failed rows again; the rest comes from the cache."
         self._retry_output = place = self._retry_output or line.beside()
@@ -99,7 +99,7 @@ class _Panel:
         )
         self._stop.on_click(self._clicked)
         row = ipywidgets.Layout(align_items="center", overflow="hidden")
-        self._hint = ipywidgets.HTML(drawing.HINT, layout=ipywidgets.Layout(margin="0"))
+        self._hint = ipywidgets.HTML(progress_html.HINT, layout=ipywidgets.Layout(margin="0"))
         self._first = ipywidgets.HBox([self._bar, self._counts, self._stop, self._hint], layout=row)
         self.box = ipywidgets.VBox([self._first, self._details], layout=ipywidgets.Layout(overflow="hidden"))
 
@@ -119,7 +119,7 @@ class _Panel:
 
 
 def _drawn(progress: Progress) -> tuple[str, str, str]:
-    return drawing.bar(progress), drawing.counts(progress), drawing.details(progress)
+    return progress_html.bar(progress), progress_html.counts(progress), progress_html.details(progress)
 
 
 def button(description: str, icon: str, tooltip: str, *, width: str) -> ipywidgets.Button:

@@ -9,14 +9,14 @@ from typing import Any, Literal
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.engine import Ceiling
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.prompt_lists.asking import asked_of, listed
-from pllm_notebook.prompt_lists.config import RequestLimits
-from pllm_notebook.prompt_lists.contexts import LLMPromptContext
-from pllm_notebook.prompt_lists.fallback import OneByOne, is_engines_fault
-from pllm_notebook.prompt_lists.outputs import LLMOutput
-from pllm_notebook.prompt_lists.rows import PromptRows
-from pllm_notebook.run import Run, options_for
-from pllm_notebook.run.start import store_for
+from pllm_notebook.execution import Run, options_for
+from pllm_notebook.execution.launch import store_for
+from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
+from pllm_notebook.prompt_lists.llm_config import RequestLimits
+from pllm_notebook.prompt_lists.llm_output import LLMOutput
+from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
+from pllm_notebook.prompt_lists.prompt_rows import PromptRows
+from pllm_notebook.prompt_lists.sequential import SequentialRun, is_engine_failure
 
 __all__ = ["ParallelAIUtilities"]
 
@@ -128,12 +128,12 @@ class ParallelAIUtilities:
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
         """
         called_by = caller()
-        rows, run = self._rows(listed(prompts)), None
+        rows, run = self._rows(as_prompt_list(prompts)), None
         try:
             run = rows.start()
             if run is not None:
                 await run.until_given()
-            return _concluded(rows, run, called_by)
+            return _outputs_or_raise(rows, run, called_by)
         except Exception as error:
             sequence = self._sequence(rows, run, error)
         await sequence.until_ended()
@@ -159,12 +159,12 @@ class ParallelAIUtilities:
         An interrupt cancels the run and raises KeyboardInterrupt; what has been answered is kept.
         """
         called_by = caller()
-        rows, run = self._rows(listed(prompts)), None
+        rows, run = self._rows(as_prompt_list(prompts)), None
         try:
             run = rows.start()
             if run is not None:
                 run.wait()
-            return _concluded(rows, run, called_by)
+            return _outputs_or_raise(rows, run, called_by)
         except Exception as error:
             sequence = self._sequence(rows, run, error)
         sequence.wait()
@@ -176,21 +176,21 @@ class ParallelAIUtilities:
 
     def _rows(self, prompts: list[LLMPromptContext]) -> PromptRows:
         """Make a list ready."""
-        asked = asked_of(prompts, self._options, self._ceilings)
+        asked = prepare_prompts(prompts, self._options, self._ceilings)
         options = options_for(self._options)
         return PromptRows(prompts, asked, None if options.cache == "off" else store_for(options))
 
-    def _sequence(self, rows: PromptRows, run: Run | None, error: Exception) -> OneByOne:
+    def _sequence(self, rows: PromptRows, run: Run | None, error: Exception) -> SequentialRun:
         """Return what asks the prompts in turn, where that is wanted and *error* is the engine's; else raise it."""
         # What was to be a batch is not sent live, at twice the price.
         batch = bool(rows.parts) and rows.parts[0].ask.options.mode == "batch"
-        if self._fallback is None or batch or not is_engines_fault(error, run):
+        if self._fallback is None or batch or not is_engine_failure(error, run):
             raise error
         logger.warning("The engine cannot run (%s); the prompts are asked one after another", error)
-        return OneByOne(rows.parts, rows.total, rows.store, run)
+        return SequentialRun(rows.parts, rows.total, rows.store, run)
 
 
-def _concluded(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLMOutput]:
+def _outputs_or_raise(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLMOutput]:
     """Return the outputs of a run that has ended, or raise what ended it."""
     if run is not None and (run.course.error is not None or run.state == "cancelled"):
         run.result()  # raises
@@ -204,7 +204,7 @@ def _concluded(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLM
 
 
 def _with_tools(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
-    asked = listed(prompts)
+    asked = as_prompt_list(prompts)
     without = [
         prompt.id
         for prompt in asked

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import Request, ToolCall, Turn
 
 __all__ = [
     "arguments_of",

@@ -6,7 +6,7 @@ import traceback
 
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.records import FailureKind
-from pllm_notebook.redaction import redacted
+from pllm_notebook.redaction import redact
 
 __all__ = ["fault_of", "what_broke"]
 
@@ -60,4 +60,4 @@ def what_broke(error: BaseException) -> str:
         if plain and isinstance(deeper, OSError) and deeper.strerror and deeper.strerror in str(cause):
             break
         cause = deeper
-    return redacted(f"{type(cause).__name__}: {cause}"[:1000])
+    return redact(f"{type(cause).__name__}: {cause}"[:1000])

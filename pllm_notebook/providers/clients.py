@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Any
 
-from pllm_notebook.credentials import Address, Key, know_header
+from pllm_notebook.credentials import Address, Key, redact_header
 from pllm_notebook.exceptions import UnknownModelError
 
 __all__ = ["class_names", "fingerprint", "has_batches", "maker_of"]
@@ -74,7 +74,7 @@ def _know_headers(inner: Any) -> None:
     for headers in (getattr(inner, "_custom_headers", None), getattr(options, "headers", None)):
         for name, value in (headers or {}).items():
             if isinstance(value, str) and (_SECRET_HEADER.search(name) or _SECRET_VALUE.fullmatch(value)):
-                know_header(value)
+                redact_header(value)
 
 
 def fingerprint(client: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pllm_notebook.providers.bounds import bounded_client, response_class
-from pllm_notebook.redaction import redacted
+from pllm_notebook.redaction import redact
 
 __all__ = ["RedirectRefused", "over_aiohttp", "place_of", "session", "stop_redirects", "with_large_headers"]
 
@@ -44,7 +44,7 @@ def place_of(location: str) -> str:
     except ValueError:
         return "an address that cannot be read"
     shown = f"{parts.scheme}://{netloc}{parts.path}" if netloc else parts.path
-    return redacted(shown[:200]) or "an address that is not named"
+    return redact(shown[:200]) or "an address that is not named"
 
 
 def over_aiohttp(default: type[Any]) -> Any:

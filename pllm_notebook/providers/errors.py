@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.escaping import strip_control_chars
 from pllm_notebook.providers.connections import place_of
 from pllm_notebook.records import Failure, FailureKind, RawReply
-from pllm_notebook.redaction import redacted
-from pllm_notebook.shown import without_controls
+from pllm_notebook.redaction import redact
 
 __all__ = ["beginning", "body_of", "failure", "number", "retry_after_s", "seconds", "unexplained"]
 
@@ -84,7 +84,8 @@ def failure(
         kind = _kind_of(raw.status, message or text)
     return Failure(
         kind=kind,
-        message=without_controls(redacted(message[:_MOST_MESSAGE])).strip() or f"HTTP {raw.status}: {page_words(text)}",
+        message=strip_control_chars(redact(message[:_MOST_MESSAGE])).strip()
+        or f"HTTP {raw.status}: {page_words(text)}",
         status=raw.status,
         raw=text,
         request_id=request_id,
@@ -133,7 +134,7 @@ def page_words(text: str) -> str:
 def beginning(raw: RawReply) -> str:
     """Return the first 500 characters of a body, without keys: providers and proxies quote the one they were sent."""
     # Cut only afterwards: half a key would not be known for one.
-    return redacted(raw.body[:4000].decode("utf-8", "replace"))[:500]
+    return redact(raw.body[:4000].decode("utf-8", "replace"))[:500]
 
 
 def body_of(raw: RawReply) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pllm_notebook.conversation import Media
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import Media
 
 __all__ = ["IMAGES", "PDF", "data_url", "is_image", "untaken"]
 

@@ -145,7 +145,7 @@ class ResolvedModel:
 
     def to_wire(
         self,
-        intended: Mapping[str, Any],
+        canonical_body: Mapping[str, Any],
         lead: str = "",
         *,
         shared: bool = True,
@@ -164,7 +164,7 @@ class ResolvedModel:
                 marked for nothing but the above.
             shown: Whether the request is only shown, so that the question does not count as asked.
         """
-        body = self._adapted(intended)
+        body = self._adapted(canonical_body)
         if not ((shared or turns or asker is not None) and self._takes_marks):
             return body
         name = self._name(body, lead)
@@ -175,7 +175,7 @@ class ResolvedModel:
         turns = turns and self._is_kept(body)
         return self.wire.mark_prompt_cache(body, name, lead, turns=turns) if name is not None or turns else body
 
-    def prefix_name(self, intended: Mapping[str, Any], lead: str = "") -> str | None:
+    def prefix_name(self, canonical_body: Mapping[str, Any], lead: str = "") -> str | None:
         """Name the prefix that a run's requests share, by a short hash that tells nothing of it.
 
         Args:
@@ -185,14 +185,14 @@ class ResolvedModel:
         Returns:
             None where the provider's prompt cache would not keep it: it is too short, or there is no such cache.
         """
-        return self._name(self._adapted(intended), lead)
+        return self._name(self._adapted(canonical_body), lead)
 
-    def _adapted(self, intended: Mapping[str, Any]) -> dict[str, Any]:
-        if "temperature" in intended and refuses_sampling(self.price_provider or "", self.model, intended):
+    def _adapted(self, canonical_body: Mapping[str, Any]) -> dict[str, Any]:
+        if "temperature" in canonical_body and refuses_sampling(self.price_provider or "", self.model, canonical_body):
             # Not dropped for good: another run may ask without reasoning, and then it is taken.
             self.quirks.tell("temperature", self.label)
-            intended = {name: value for name, value in intended.items() if name != "temperature"}
-        return self.quirks.to_wire(intended, self.wire)
+            canonical_body = {name: value for name, value in canonical_body.items() if name != "temperature"}
+        return self.quirks.to_wire(canonical_body, self.wire)
 
     def _is_kept(self, body: Mapping[str, Any]) -> bool:
         """Return whether a whole conversation is long enough for the provider's prompt cache."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import ToolCall
+from pllm_notebook.messages_types import ToolCall
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.records import Usage
 

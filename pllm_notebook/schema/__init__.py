@@ -5,13 +5,13 @@ Pure: nothing here sends, waits or keeps anything.
 
 from __future__ import annotations
 
-from pllm_notebook.schema.bounds import longest_json
-from pllm_notebook.schema.dialects import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
 from pllm_notebook.schema.excerpts import extract_json
 from pllm_notebook.schema.fields import OutputField
+from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed, repair_lines
+from pllm_notebook.schema.json_length import longest_json
 from pllm_notebook.schema.output import OutputType
-from pllm_notebook.schema.packed import packed
-from pllm_notebook.schema.replies import FittedSchema, Invalid, Parsed, repair_lines
+from pllm_notebook.schema.packed_type import packed
+from pllm_notebook.schema.provider_support import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
 
 __all__ = [
     "ANTHROPIC",

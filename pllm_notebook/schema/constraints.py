@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pllm_notebook.schema.dialects import Dialect
-from pllm_notebook.schema.words import keyword_words, looks_around, with_words
+from pllm_notebook.schema.provider_support import Dialect
+from pllm_notebook.schema.schema_prose import has_lookaround, keyword_prose, with_prose
 
-__all__ = ["finish", "has_constraints", "lines", "lost_words"]
+__all__ = ["add_constraints", "constraints_prose", "has_constraints", "lines"]
 
 _KEYWORDS = (
     "minimum",
@@ -34,7 +34,7 @@ def has_constraints(raw: Mapping[str, Any]) -> bool:
     return any(name in raw for name in _KEYWORDS)
 
 
-def finish(
+def add_constraints(
     schema: Mapping[str, Any], raw: Mapping[str, Any], dialect: Dialect, *notes: str, words: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Add to a fitted schema what the original says besides its type.
@@ -47,7 +47,7 @@ def finish(
         words: Constraints that are in words already.
     """
     kept, lost = _split(raw, dialect)
-    description = lines(with_words(raw.get("description", ""), [*words, *lost]), *notes)
+    description = lines(with_prose(raw.get("description", ""), [*words, *lost]), *notes)
     told = {"description": description} if description else {}
     default = {"default": raw["default"]} if dialect.defaults and "default" in raw else {}
     return {**told, **schema, **kept, **default}
@@ -58,9 +58,9 @@ def lines(*texts: str) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def lost_words(raw: Mapping[str, Any]) -> list[str]:
+def constraints_prose(raw: Mapping[str, Any]) -> list[str]:
     """Say all validation keywords in words, for a place that can hold none."""
-    return [keyword_words(name, raw[name]) for name in _KEYWORDS if name in raw]
+    return [keyword_prose(name, raw[name]) for name in _KEYWORDS if name in raw]
 
 
 def _split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], list[str]]:
@@ -74,7 +74,7 @@ def _split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], li
         elif (inclusive := _inclusive(name, raw, dialect)) is not None:
             kept |= inclusive
         else:
-            words.append(keyword_words(name, raw[name]))
+            words.append(keyword_prose(name, raw[name]))
     return kept, words
 
 
@@ -88,7 +88,7 @@ def _stays(name: str, value: Any, dialect: Dialect) -> bool:
     if name == "pattern":
         if dialect.anchored and not _is_anchored(value):
             return False
-        return dialect.lookaround or not looks_around(value)
+        return dialect.lookaround or not has_lookaround(value)
     return name != "minItems" or dialect.max_min_items is None or value <= dialect.max_min_items
 
 

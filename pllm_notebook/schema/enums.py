@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pllm_notebook.exceptions import UnsupportedSchemaError
-from pllm_notebook.schema.constraints import finish
-from pllm_notebook.schema.dialects import Dialect
+from pllm_notebook.schema.constraints import add_constraints
+from pllm_notebook.schema.provider_support import Dialect
 
 __all__ = ["fit_enum"]
 
@@ -35,7 +35,7 @@ def fit_enum(raw: Mapping[str, Any], path: str, dialect: Dialect) -> dict[str, A
     if not dialect.typed_enums:
         schema = {"type": raw["type"]} if "type" in raw else {}
         schema |= {"const": raw["const"]} if "const" in raw and dialect.const else {"enum": values}
-        return finish(schema, raw, dialect)
+        return add_constraints(schema, raw, dialect)
     groups: dict[str, list[Any]] = {}
     for value in values:
         groups.setdefault(_TYPE_NAMES[type(value)], []).append(value)
@@ -44,9 +44,9 @@ def fit_enum(raw: Mapping[str, Any], path: str, dialect: Dialect) -> dict[str, A
     branches = [_one_type(kind, listed, dialect) for kind, listed in groups.items()]
     described = {key: raw[key] for key in ("description", "default", "examples") if key in raw}
     if len(branches) > 1:
-        return finish({"anyOf": branches}, described, dialect)
+        return add_constraints({"anyOf": branches}, described, dialect)
     note = branches[0].pop("description", "")
-    return finish(branches[0], described, dialect, note)
+    return add_constraints(branches[0], described, dialect, note)
 
 
 def _one_type(kind: str, values: list[Any], dialect: Dialect) -> dict[str, Any]:

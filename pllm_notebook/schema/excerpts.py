@@ -16,10 +16,10 @@ from pydantic_core import from_json, to_json
 __all__ = ["Excerpt", "excerpts", "extract_json", "literals", "without_reasoning"]
 
 # Brackets and strings that are looked at. A text with more of them than this around its JSON is not an answer.
-_MOST_TOKENS = 200_000
+_MAX_TOKENS = 200_000
 # Texts that are decoded, together, as a multiple of the whole: brackets in brackets would be read again and again.
-_MOST_DECODED = 4
-_MOST_EXCERPTS = 20
+_MAX_DECODED = 4
+_MAX_EXCERPTS = 20
 # Python's own reader takes a hundred times as long as that of JSON.
 _LONGEST_LITERAL = 20_000
 
@@ -76,7 +76,7 @@ def excerpts(text: str) -> list[Excerpt]:
         return [one]
     text = without_reasoning(text)
     found: list[Excerpt] = []
-    left = _MOST_DECODED * len(text) + 1000
+    left = _MAX_DECODED * len(text) + 1000
     before = len(text) + 1
     for start, end in reversed(_spans(text)):
         if end > before or end - start > left:
@@ -86,7 +86,7 @@ def excerpts(text: str) -> list[Excerpt]:
         if one is not None:
             found.append(one)
             before = start
-            if len(found) == _MOST_EXCERPTS:
+            if len(found) == _MAX_EXCERPTS:
                 break
     return found
 
@@ -147,7 +147,7 @@ def _spans(text: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     stack: list[tuple[str, int]] = []
     at = looked = 0
-    while looked < _MOST_TOKENS:
+    while looked < _MAX_TOKENS:
         looked += 1
         # Outside of all brackets a quotation mark is one of prose.
         token = (_TOKEN if stack else _OPENING).search(text, at)

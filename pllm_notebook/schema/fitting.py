@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from pllm_notebook.exceptions import UnsupportedSchemaError
-from pllm_notebook.schema.constraints import finish, has_constraints, lines, lost_words
-from pllm_notebook.schema.dialects import Dialect
+from pllm_notebook.schema.constraints import add_constraints, constraints_prose, has_constraints, lines
 from pllm_notebook.schema.enums import fit_enum
-from pllm_notebook.schema.limits import check_limits, check_recursion, count_unions, find_cycle
-from pllm_notebook.schema.plans import EachPlan, MapPlan, Plan, PropertiesPlan, RefPlan, TuplePlan, UnionPlan
+from pllm_notebook.schema.fit_plans import EachPlan, FitPlan, MapPlan, PropertiesPlan, RefPlan, TuplePlan, UnionPlan
+from pllm_notebook.schema.provider_support import Dialect
 from pllm_notebook.schema.reversible import Branch, is_reversible
-from pllm_notebook.schema.words import keyword_words, with_words
+from pllm_notebook.schema.schema_prose import keyword_prose, with_prose
+from pllm_notebook.schema.size_limits import check_limits, check_recursion, count_unions, find_cycle
 
 __all__ = ["Fit", "fit"]
 
@@ -32,13 +32,13 @@ class Fit(NamedTuple):
     """
 
     schema: dict[str, Any]
-    plan: Plan | None
+    plan: FitPlan | None
     wrapped: bool
 
 
 class _Part(NamedTuple):
     schema: dict[str, Any]
-    plan: Plan | None = None
+    plan: FitPlan | None = None
     note: str = ""  # words that a `$ref` cannot carry, for the description above it
 
 
@@ -70,7 +70,7 @@ class _Fitter:
         self._dialect = dialect
         self._spare_nulls = spare_nulls
         self._defs: dict[str, dict[str, Any]] = {}
-        self._plans: dict[str, Plan | None] = {}
+        self._plans: dict[str, FitPlan | None] = {}
         self._copies = 0
         self._unions: list[tuple[str, tuple[Branch, ...]]] = []
 
@@ -147,12 +147,12 @@ class _Fitter:
         plan = self._define(name, path)
         if style == "keep":
             return _Part(self._finish({"$ref": raw["$ref"]}, raw), plan)
-        return _Part({"$ref": raw["$ref"]}, plan, with_words(beside.get("description", ""), lost_words(beside)))
+        return _Part({"$ref": raw["$ref"]}, plan, with_prose(beside.get("description", ""), constraints_prose(beside)))
 
     def _alone(self, name: str) -> dict[str, Any]:
         return {"$ref": f"#/$defs/{name}", "$defs": self._raw_defs}
 
-    def _define(self, name: str, path: str) -> Plan | None:
+    def _define(self, name: str, path: str) -> FitPlan | None:
         if name not in self._defs:
             self._defs[name], self._plans[name] = {}, None  # so that a type that holds itself ends here
             part = self._node(self._raw_defs[name], path)
@@ -200,7 +200,7 @@ class _Fitter:
             for one in [part] if inner is None else map(_Part, inner):
                 if not any(one[:2] == other[:2] for other in fitted):
                     fitted.append(one)
-        description = lines(with_words(raw.get("description", ""), lost_words(raw)), *notes)
+        description = lines(with_prose(raw.get("description", ""), constraints_prose(raw)), *notes)
         if len(fitted) == 1:
             only = fitted[0].schema
             if "$ref" in only:
@@ -238,7 +238,7 @@ class _Fitter:
     def _model(self, raw: Mapping[str, Any], path: str) -> _Part:
         required = raw.get("required", ())
         properties: dict[str, Any] = {}
-        plans: list[tuple[str, Plan]] = []
+        plans: list[tuple[str, FitPlan]] = []
         notes: list[str] = []
         for name, inner in raw["properties"].items():
             if self._spare_nulls and name not in required:
@@ -281,9 +281,9 @@ class _Fitter:
             if "propertyNames" in raw and "propertyNames" in self._dialect.keywords:
                 schema["propertyNames"] = self._keys(raw["propertyNames"])
             elif "propertyNames" in raw:
-                words = [keyword_words("propertyNames", self._keys(raw["propertyNames"]))]
+                words = [keyword_prose("propertyNames", self._keys(raw["propertyNames"]))]
             if patterns:
-                words.append(keyword_words("patternProperties", patterns))
+                words.append(keyword_prose("patternProperties", patterns))
             plan = None if part.plan is None else EachPlan(part.plan)
             return _Part(self._finish(schema, raw, part.note, words=words), plan)
         names = raw.get("propertyNames", {"pattern": next(iter(patterns))} if len(patterns) == 1 else {})
@@ -337,7 +337,7 @@ class _Fitter:
     def _finish(
         self, schema: dict[str, Any], raw: Mapping[str, Any], *notes: str, words: Sequence[str] = ()
     ) -> dict[str, Any]:
-        return finish(schema, raw, self._dialect, *notes, words=words)
+        return add_constraints(schema, raw, self._dialect, *notes, words=words)
 
     def _untyped(self, raw: Mapping[str, Any], path: str) -> _Part:
         if self._dialect.untyped:

@@ -20,14 +20,14 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.schema.checked import CheckedSchema, holder
-from pllm_notebook.schema.dialects import PLAIN, Dialect
+from pllm_notebook.schema.checked_schema import CheckedSchema, column_check
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
+from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
-from pllm_notebook.schema.kinds import kind_of
-from pllm_notebook.schema.replies import FittedSchema
-from pllm_notebook.schema.validators import UNCHANGED, changes, left_by
-from pllm_notebook.schema.written import WrittenSchema, read_schema
+from pllm_notebook.schema.json_types import kind_of
+from pllm_notebook.schema.provider_support import PLAIN, Dialect
+from pllm_notebook.schema.validators import UNCHANGED, changes, type_after
+from pllm_notebook.schema.written_schema import WrittenSchema, read_schema
 
 __all__ = ["OutputType"]
 
@@ -149,16 +149,17 @@ class OutputType:
         """Set what validators leave of the fields; return it for the whole, and whether they may change anything."""
         change, by_field = changes(self._adapter.core_schema)
         if self.fields is None:
-            return left_by(self.kind, change), change is not UNCHANGED
+            return type_after(self.kind, change), change is not UNCHANGED
         self.fields = tuple(
-            replace(field, left=left_by(field.annotation, by_field.get(field.name, UNCHANGED))) for field in self.fields
+            replace(field, left=type_after(field.annotation, by_field.get(field.name, UNCHANGED)))
+            for field in self.fields
         )
         return self.kind, bool(by_field)
 
     def _misfit(self, value: Any) -> tuple[tuple[str | int, ...], str] | None:
         """Return where and why a column could not hold *value*, None where all can."""
         for (name, left), part in zip(self._columns, self._values(value), strict=True):
-            holds = holder(left)
+            holds = column_check(left)
             if holds is not None and not holds(part):
                 told = f"a validator made {part!r:.60}, and the column is one of {left.__name__}"
                 where = () if self.fields is None else (name,)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pllm_notebook.schema.plans import EachPlan, MapPlan, Plan, PropertiesPlan, RefPlan, TuplePlan
-from pllm_notebook.schema.shapes import exclude_each_other, resolve
+from pllm_notebook.schema.fit_plans import EachPlan, FitPlan, MapPlan, PropertiesPlan, RefPlan, TuplePlan
+from pllm_notebook.schema.schema_match import exclude_each_other, resolve
 
 __all__ = ["Branch", "is_reversible"]
 
@@ -18,10 +18,10 @@ class Branch(NamedTuple):
     """One alternative of a union: its fitted schema and its way back."""
 
     schema: Mapping[str, Any]
-    plan: Plan | None
+    plan: FitPlan | None
 
 
-def is_reversible(branches: Sequence[Branch], defs: Mapping[str, Any], plans: Mapping[str, Plan | None]) -> bool:
+def is_reversible(branches: Sequence[Branch], defs: Mapping[str, Any], plans: Mapping[str, FitPlan | None]) -> bool:
     """Return whether every reply is turned back alike by all branches whose form it has.
 
     Args:
@@ -34,7 +34,9 @@ def is_reversible(branches: Sequence[Branch], defs: Mapping[str, Any], plans: Ma
     )
 
 
-def _agree(left: Branch, right: Branch, defs: Mapping[str, Any], plans: Mapping[str, Plan | None], depth: int) -> bool:
+def _agree(
+    left: Branch, right: Branch, defs: Mapping[str, Any], plans: Mapping[str, FitPlan | None], depth: int
+) -> bool:
     if depth == 0:
         return False
     if left.plan == right.plan or exclude_each_other(left.schema, right.schema, defs):
@@ -63,14 +65,14 @@ def _agree(left: Branch, right: Branch, defs: Mapping[str, Any], plans: Mapping[
     return False
 
 
-def _resolved(branch: Branch, defs: Mapping[str, Any], plans: Mapping[str, Plan | None]) -> Branch:
+def _resolved(branch: Branch, defs: Mapping[str, Any], plans: Mapping[str, FitPlan | None]) -> Branch:
     plan = branch.plan
     while isinstance(plan, RefPlan):
         plan = plans[plan.name]
     return Branch(resolve(branch.schema, defs), plan)
 
 
-def _item(schema: Mapping[str, Any], plan: Plan | None) -> Branch:
+def _item(schema: Mapping[str, Any], plan: FitPlan | None) -> Branch:
     if isinstance(plan, MapPlan):
         return Branch(schema["items"]["properties"]["value"], plan.item)
     return Branch(schema["items"], plan.item if isinstance(plan, EachPlan) else None)

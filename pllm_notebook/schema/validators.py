@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from pllm_notebook.schema.fields import bare
 
-__all__ = ["UNCHANGED", "changes", "left_by"]
+__all__ = ["UNCHANGED", "changes", "type_after"]
 
 UNCHANGED: Any = object()
 """No validator runs after Pydantic's own."""
@@ -44,13 +44,13 @@ def changes(core_schema: Any) -> tuple[Any, Mapping[str, Any]]:
         core_schema: As Pydantic made it (`TypeAdapter.core_schema`).
 
     Returns:
-        `UNCHANGED` where no validator of a person's own runs last, else a value for `left_by`. Fields that do not
+        `UNCHANGED` where no validator of a person's own runs last, else a value for `type_after`. Fields that do not
         change are not in the mapping.
     """
     return _Walk(core_schema).whole()
 
 
-def left_by(annotation: Any, change: Any) -> Any:
+def type_after(annotation: Any, change: Any) -> Any:
     """Return the type of what validators leave of an annotation.
 
     Without one, the annotation. With one that says what it returns, that; else the annotation, and of a Literal or

@@ -142,11 +142,11 @@ def to_answer(value: Any, schema: Mapping[str, Any] | None) -> SimAnswer:
     if isinstance(value, SimAnswer):
         if value.kind != "text" or value.code != _UNDRESSED:
             return value
-        return SimAnswer("text", _dress(value.body, schema), latency_s=value.latency_s, usage=value.usage)
-    return SimAnswer("text", value if isinstance(value, str) else _dress(value, schema))
+        return SimAnswer("text", _as_answer(value.body, schema), latency_s=value.latency_s, usage=value.usage)
+    return SimAnswer("text", value if isinstance(value, str) else _as_answer(value, schema))
 
 
-def _dress(value: Any, schema: Mapping[str, Any] | None) -> str:
+def _as_answer(value: Any, schema: Mapping[str, Any] | None) -> str:
     plain = orjson.loads(orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS))
     wrapped = schema is not None and list(schema.get("properties") or ()) == ["value"]
     if wrapped and not (isinstance(plain, dict) and list(plain) == ["value"]):

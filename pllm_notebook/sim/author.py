@@ -9,19 +9,19 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Ask, Made
 from pllm_notebook.sim.draws import Draws
-from pllm_notebook.sim.packs import items_of, numbered, sized
+from pllm_notebook.sim.packed_requests import items_of, with_indices, with_item_count
 from pllm_notebook.sim.strings import MARK, prose
 from pllm_notebook.sim.values import Maker, compile_schema, violate
+from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest
 
-__all__ = ["fence", "make", "schema_of"]
+__all__ = ["make", "schema_of", "wrap_in_prose"]
 
 _DECODER = json.JSONDecoder()
 _SCHEMA_WORDS = ("properties", "$defs", "$ref", "anyOf", "oneOf", "enum", "items")
 
 
-def schema_of(ask: Ask) -> Mapping[str, Any] | None:
+def schema_of(ask: ParsedRequest) -> Mapping[str, Any] | None:
     """Return the schema that the answer follows: the request's own, or the first one in its text."""
     if ask.schema is not None:
         return ask.schema
@@ -34,18 +34,22 @@ def schema_of(ask: Ask) -> Mapping[str, Any] | None:
     return None
 
 
-def make(ask: Ask, schema: Mapping[str, Any] | None, schema_json: bytes, key: bytes, fault: str) -> Made:
+def make(
+    ask: ParsedRequest, schema: Mapping[str, Any] | None, schema_json: bytes, key: bytes, fault: str
+) -> GeneratedAnswer:
     """Make the answer that *key* determines, or one with the *fault* "wrong_schema" or "invalid_json"."""
     draws = Draws(key)
     if ask.forced:
         tools = {tool.name: tool for tool in ask.tools}
-        return Made("tool_calls", calls=[(name, _arguments(tools[name].parameters, draws)) for name in ask.forced])
+        return GeneratedAnswer(
+            "tool_calls", calls=[(name, _arguments(tools[name].parameters, draws)) for name in ask.forced]
+        )
     if schema is None and not ask.json_mode:
-        return Made("stop", prose(draws))
+        return GeneratedAnswer("stop", prose(draws))
     items = items_of(ask.prompt) if schema else None
-    pack = sized(schema, len(items)) if schema and items else None
+    pack = with_item_count(schema, len(items)) if schema and items else None
     if pack is not None and items is not None:
-        value = numbered(_maker(orjson.dumps(pack))(draws, 0), items)
+        value = with_indices(_maker(orjson.dumps(pack))(draws, 0), items)
     else:
         value = _maker(schema_json)(draws, 0) if schema else {"answer": prose(draws)}
     if fault == "wrong_schema":
@@ -55,10 +59,10 @@ def make(ask: Ask, schema: Mapping[str, Any] | None, schema_json: bytes, key: by
         text = text.removeprefix(ask.said.prefill.rstrip())
     if fault == "invalid_json":
         text = text[: max(1, len(text) * 2 // 3)] + ","
-    return Made("stop", fence(text) if ask.fenced else text)
+    return GeneratedAnswer("stop", wrap_in_prose(text) if ask.fenced else text)
 
 
-def fence(text: str) -> str:
+def wrap_in_prose(text: str) -> str:
     """Return *text* in prose, as a model does that nobody holds to a format."""
     return f"{MARK} answer, in the form you asked for:\n\n```json\n{text}\n```\nLet me know if you need more."
 

@@ -11,13 +11,13 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-__all__ = ["Sent", "assemble", "cut_body", "drip", "reset"]
+__all__ = ["BuiltResponse", "assemble", "cut_body", "drip", "reset"]
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Site Overloaded"}
 _PIECES = 200
 
 
-class Sent(web.StreamResponse):
+class BuiltResponse(web.StreamResponse):
     """A response whose bytes are made here.
 
     aiohttp's own takes 10 µs longer: it builds a header map, a date and a writer for each response.
@@ -51,7 +51,7 @@ def assemble(
     return head.encode("latin-1", "replace") + body
 
 
-def reset(request: web.BaseRequest) -> Sent:
+def reset(request: web.BaseRequest) -> BuiltResponse:
     """Reset the connection without a word."""
     transport = request.transport
     if transport is not None:
@@ -60,20 +60,20 @@ def reset(request: web.BaseRequest) -> Sent:
             # Lingering for zero seconds makes closing send a reset, not an orderly end.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-    return Sent()
+    return BuiltResponse()
 
 
-def cut_body(request: web.BaseRequest, data: bytes) -> Sent:
+def cut_body(request: web.BaseRequest, data: bytes) -> BuiltResponse:
     """Send the first part of a response, up to the middle of its body, and close."""
     transport = request.transport
     if transport is not None:
         start = data.index(b"\r\n\r\n") + 4
         transport.write(data[: start + (len(data) - start) // 2])
         transport.close()
-    return Sent()
+    return BuiltResponse()
 
 
-async def drip(request: web.BaseRequest, data: bytes, over_s: float) -> Sent:
+async def drip(request: web.BaseRequest, data: bytes, over_s: float) -> BuiltResponse:
     """Send a response in small pieces over *over_s* seconds (single bytes, up to 200 pieces)."""
     start = data.index(b"\r\n\r\n") + 4
     body = data[start:]
@@ -81,11 +81,11 @@ async def drip(request: web.BaseRequest, data: bytes, over_s: float) -> Sent:
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     transport = request.transport
     if transport is None:
-        return Sent()
+        return BuiltResponse()
     transport.write(data[:start])
     for piece in pieces:
         await asyncio.sleep(over_s / len(pieces))
         if transport.is_closing():
             break
         transport.write(piece)
-    return Sent()
+    return BuiltResponse()

@@ -28,7 +28,7 @@ _ANSWERING = (
     "faults_by",
 )
 # A value that a function refers to counts up to this size; a larger one by its type.
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 _numbers = itertools.count(1)
 _numbered: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
@@ -53,11 +53,11 @@ def identity(options: Mapping[str, Any]) -> str:
         name: getattr(chosen, name) for name in _ANSWERING if getattr(chosen, name) != getattr(SimOptions(), name)
     }
     if answers is not None:
-        said["answers"] = _told(answers, set())
+        said["answers"] = _describe(answers, set())
     return hashlib.sha256(orjson.dumps(said)).hexdigest()[:16] if said else ""
 
 
-def _told(value: Any, seen: set[int]) -> Any:
+def _describe(value: Any, seen: set[int]) -> Any:
     """Describe a value in JSON, so that another value has another description."""
     if isinstance(value, types.FunctionType):
         if id(value) in seen:
@@ -65,9 +65,9 @@ def _told(value: Any, seen: set[int]) -> Any:
         seen.add(id(value))
         cells = [_cell(cell, seen) for cell in value.__closure__ or ()]
         names = sorted(_names(value.__code__))
-        around = {name: _told(value.__globals__[name], seen) for name in names if name in value.__globals__}
-        defaults = [_told(each, seen) for each in (value.__defaults__ or ())]
-        keywords = {name: _told(each, seen) for name, each in sorted((value.__kwdefaults__ or {}).items())}
+        around = {name: _describe(value.__globals__[name], seen) for name in names if name in value.__globals__}
+        defaults = [_describe(each, seen) for each in (value.__defaults__ or ())]
+        keywords = {name: _describe(each, seen) for name, each in sorted((value.__kwdefaults__ or {}).items())}
         return [_code(value.__code__), cells, around, defaults, keywords]
     if isinstance(value, types.ModuleType):
         return value.__name__
@@ -77,12 +77,12 @@ def _told(value: Any, seen: set[int]) -> Any:
         plain = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
     except TypeError:
         return [type(value).__qualname__, _number(value)] if callable(value) else type(value).__qualname__
-    return hashlib.sha256(plain).hexdigest() if len(plain) <= _MOST_BYTES else type(value).__qualname__
+    return hashlib.sha256(plain).hexdigest() if len(plain) <= _MAX_BYTES else type(value).__qualname__
 
 
 def _cell(cell: types.CellType, seen: set[int]) -> Any:
     try:
-        return _told(cell.cell_contents, seen)
+        return _describe(cell.cell_contents, seen)
     except ValueError:  # not filled yet
         return None
 

@@ -14,8 +14,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
 from pllm_notebook.sim.channel import PREFIX, frame
-from pllm_notebook.sim.flight import Flight
 from pllm_notebook.sim.options import SimOptions, options_from
+from pllm_notebook.sim.request_handler import RequestHandler
 
 __all__ = ["serve"]
 
@@ -32,7 +32,7 @@ class Control:
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._count = 0
         self._doing: set[asyncio.Task[None]] = set()
-        self.flight = Flight(SimOptions(), self.ask)
+        self.request_handler = RequestHandler(SimOptions(), self.ask)
 
     def say(self, message: dict[str, Any]) -> None:
         """Send one message."""
@@ -72,16 +72,16 @@ class Control:
         self.say({"op": "reply", "id": message["id"], "reply": await self._do(message)})
 
     async def _do(self, message: dict[str, Any]) -> Any:
-        op, flight = message["op"], self.flight
+        op, request_handler = message["op"], self.request_handler
         if op == "set":
-            return flight.set(options_from(message["options"]), message["scripted"], message["named"])
+            return request_handler.set(options_from(message["options"]), message["scripted"], message["named"])
         if op == "stats":
-            return await flight.stats()
+            return await request_handler.stats()
         if op == "advance":
-            return flight.office.advance(message["seconds"])
+            return request_handler.backend.advance(message["seconds"])
         if op == "requests":
-            return flight.ledger.last(message["limit"])
-        return flight.reset()
+            return request_handler.request_log.last(message["limit"])
+        return request_handler.reset()
 
 
 def _request(
@@ -99,7 +99,7 @@ async def _run(fd: int) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=fd))
     control = Control(reader, writer)
     handler = web.Server(
-        control.flight.handle,
+        control.request_handler.handle,
         access_log=None,
         # A client that leaves ends its request: hangs, waits in line and slow answers must not pile up.
         handler_cancellation=True,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import orjson
 
-from pllm_notebook.sim.ask import Ask, Made, Tokens
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest, Tokens
 
 __all__ = ["BYTES_PER_TOKEN", "MEDIA_TOKENS", "count_input", "settle"]
 
@@ -16,7 +16,7 @@ BYTES_PER_TOKEN = 4
 MEDIA_TOKENS = 1000
 
 
-def count_input(ask: Ask, schema_json: bytes) -> int:
+def count_input(ask: ParsedRequest, schema_json: bytes) -> int:
     """Count a request's tokens: all texts in UTF-8, the schema, the tools and their calls, and the files."""
     size = len(ask.system.encode("utf-8", "replace"))
     size += sum(len(text.encode("utf-8", "replace")) for _, text in ask.messages)
@@ -27,7 +27,9 @@ def count_input(ask: Ask, schema_json: bytes) -> int:
     return max(1, -(-size // BYTES_PER_TOKEN)) + MEDIA_TOKENS * len(ask.said.media)
 
 
-def settle(ask: Ask, made: Made, input_tokens: int, given: Mapping[str, int], options: SimOptions) -> Tokens:
+def settle(
+    ask: ParsedRequest, made: GeneratedAnswer, input_tokens: int, given: Mapping[str, int], options: SimOptions
+) -> Tokens:
     """Count an answer's tokens, and cut *made* where the request's limit does.
 
     Reasoning comes first and counts towards the limit, so that a small limit leaves no room for text. What

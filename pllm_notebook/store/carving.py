@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pllm_notebook.store.disk import COLUMNS
+from pllm_notebook.store.diskcache_adapter import COLUMNS
 
 __all__ = ["CarvedRow", "carve"]
 

@@ -20,8 +20,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from pllm_notebook.store import forks
-from pllm_notebook.store.claimed import Claimed, Kind, Mark
-from pllm_notebook.store.damage import READING, is_damage
+from pllm_notebook.store.claim_types import ClaimKind, ClaimResult, ReleaseCounts
+from pllm_notebook.store.damage import READ_ERRORS, is_damage
 
 __all__ = ["FILE", "LEASE_S", "Claims"]
 
@@ -75,7 +75,7 @@ class Claims:
         self._lease_s = lease_s
         self._warned = False
         self._start()
-        forks.watch(self)
+        forks.register_for_fork(self)
 
     def __repr__(self) -> str:
         return f"<Claims {self._path!r}: {sum(len(held) for held in self._held.values()):,} held>"
@@ -86,24 +86,24 @@ class Claims:
         self._file = (0, 0)
         # When the leases were last prolonged in the open file.
         self._leased_at = float("-inf")
-        self._ids: dict[Kind, int] = {"live": secrets.randbits(62), "batch": secrets.randbits(62)}
+        self._ids: dict[ClaimKind, int] = {"live": secrets.randbits(62), "batch": secrets.randbits(62)}
         # Two runs of this process may ask the same call together; the last of them gives the claim back.
-        self._held: dict[Kind, Counter[str]] = {"live": Counter(), "batch": Counter()}
+        self._held: dict[ClaimKind, Counter[str]] = {"live": Counter(), "batch": Counter()}
         self._renewer: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def take(self, kind: Kind, keys: Sequence[str]) -> Claimed:
+    def take(self, kind: ClaimKind, keys: Sequence[str]) -> ClaimResult:
         """Claim *keys*, those that are free; each granted one is to be released once."""
         with self.change_lock:
-            claimed = self._tried(lambda connection: self._take(connection, kind, keys))
+            claimed = self._attempt(lambda connection: self._take(connection, kind, keys))
             if claimed is None:
-                return Claimed(frozenset(keys), Mark())
+                return ClaimResult(frozenset(keys), ReleaseCounts())
             self._held[kind].update(claimed.granted)
             if claimed.granted:
                 self._keep_renewing()
             return claimed
 
-    def release(self, kind: Kind, keys: Iterable[str]) -> None:
+    def release(self, kind: ClaimKind, keys: Iterable[str]) -> None:
         """Release claims: what they were for is in the store, has failed, or will not be sent."""
         with self.change_lock:
             held, gone = self._held[kind], []
@@ -113,19 +113,19 @@ class Claims:
                     del held[key]
                     gone.append(key)
             if gone:
-                self._tried(lambda connection: self._release(connection, kind, gone))
+                self._attempt(lambda connection: self._release(connection, kind, gone))
 
-    def mark(self, kind: Kind) -> Mark:
+    def mark(self, kind: ClaimKind) -> ReleaseCounts:
         """Return a mark of this moment, to be compared with those of `take`."""
         with self.change_lock:
             if self._connection is None and not os.path.exists(self._path):
-                return Mark()  # a run that the cache answers makes no file
-            return self._tried(lambda connection: self._mark(connection, kind, self._clock())) or Mark()
+                return ReleaseCounts()  # a run that the cache answers makes no file
+            return self._attempt(lambda connection: self._mark(connection, kind, self._clock())) or ReleaseCounts()
 
     def renew(self) -> None:
         """Prolong the leases of this process. Called by a thread of its own while claims are held."""
         with self.change_lock:
-            self._tried(self._renew)
+            self._attempt(self._renew)
 
     def close(self) -> None:
         """Release everything and close the file. May be called again; a later claim opens it once more."""
@@ -143,13 +143,13 @@ class Claims:
                 self._connection.close()
             self._connection = None
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop the parent's lock, thread and connection: called in a child after a fork. The claims remain its."""
         self._start()
 
     # Within the lock.
 
-    def _take(self, connection: sqlite3.Connection, kind: Kind, keys: Sequence[str]) -> Claimed:
+    def _take(self, connection: sqlite3.Connection, kind: ClaimKind, keys: Sequence[str]) -> ClaimResult:
         own, now = self._ids[kind], self._clock()
         # A lease of a moment ago is as good, and calls are claimed many times a second.
         if not 0.0 <= now - self._leased_at < self._lease_s / 8:
@@ -166,7 +166,7 @@ class Claims:
         refused = list(set(keys) - granted)
         if self._held_elsewhere(connection, own, refused, now) != len(refused):
             raise sqlite3.DatabaseError("claims that nobody holds are not granted")
-        return Claimed(frozenset(granted), mark)
+        return ClaimResult(frozenset(granted), mark)
 
     def _held_elsewhere(self, connection: sqlite3.Connection, own: int, keys: Sequence[str], now: float) -> int:
         """Count the keys that another owner holds: a damaged file must not keep a call from being asked for good."""
@@ -181,20 +181,20 @@ class Claims:
             ).fetchone()[0]
         return count
 
-    def _release(self, connection: sqlite3.Connection, kind: Kind, keys: Sequence[str]) -> bool:
+    def _release(self, connection: sqlite3.Connection, kind: ClaimKind, keys: Sequence[str]) -> bool:
         own = self._ids[kind]
         connection.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", [(key, own) for key in keys])
         connection.execute("UPDATE owners SET released = released + ? WHERE id = ?", (len(keys), own))
         return True
 
-    def _mark(self, connection: sqlite3.Connection, kind: Kind, now: float) -> Mark:
+    def _mark(self, connection: sqlite3.Connection, kind: ClaimKind, now: float) -> ReleaseCounts:
         found = connection.execute(
             "SELECT coalesce(sum(released) FILTER (WHERE kind = 'live'), 0), "
             "coalesce(sum(released) FILTER (WHERE kind = 'batch'), 0), "
             "count(*), count(*) FILTER (WHERE until <= ? OR until > ?) FROM owners WHERE id <> ?",
             (now, now + _LONGEST_LEASE_S, self._ids[kind]),
         ).fetchone()
-        return Mark(*found)
+        return ReleaseCounts(*found)
 
     def _lease(self, connection: sqlite3.Connection, now: float) -> None:
         connection.executemany(
@@ -208,7 +208,7 @@ class Claims:
         self._lease(connection, self._clock())
         return True
 
-    def _tried(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
+    def _attempt(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
         """Do *work* in one transaction, once more on a new file where this one is damaged; None where it cannot be."""
         for last in (False, True):
             try:
@@ -224,8 +224,8 @@ class Claims:
                         connection.execute("ROLLBACK")
                     raise
                 return result
-            except (OSError, *READING) as error:
-                if last or not self._remade(error):
+            except (OSError, *READ_ERRORS) as error:
+                if last or not self._recreate(error):
                     self._warn(error)
                     return None
         return None
@@ -285,7 +285,7 @@ class Claims:
         connection.execute("DELETE FROM owners WHERE until < ?", (old,))
         connection.execute("COMMIT")
 
-    def _remade(self, error: BaseException) -> bool:
+    def _recreate(self, error: BaseException) -> bool:
         """Delete a file that SQLite cannot read, whose loss costs nothing that is paid for; False for other errors."""
         if self._connection is not None:
             with suppress(sqlite3.Error):

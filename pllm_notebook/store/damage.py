@@ -6,13 +6,13 @@ import sqlite3
 from contextlib import closing, suppress
 from urllib.parse import quote
 
-__all__ = ["READING", "is_damage"]
+__all__ = ["READ_ERRORS", "is_damage"]
 
-READING = (sqlite3.Error, UnicodeDecodeError, OverflowError)
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
 """What reading a database may raise: SQLite's own errors, and Python's for what SQLite gives it."""
 
 # By SQLite's primary result codes (sqlite.org/rescode.html). The file's surroundings: a lock, a full disk, no rights.
-_SURROUNDINGS = {
+_ENVIRONMENT_CODES = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_ABORT,
     sqlite3.SQLITE_BUSY,
@@ -29,7 +29,7 @@ _SURROUNDINGS = {
     sqlite3.SQLITE_AUTH,
 }
 # The file itself, beyond doubt.
-_CERTAIN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _PRIMARY = 0xFF
 
 
@@ -41,7 +41,7 @@ def is_damage(error: BaseException, path: str | None = None) -> bool:
         path: The database. An error that may have another cause is looked into there: SQLite's own check of the
             whole file decides. None takes it for damage.
     """
-    if not isinstance(error, READING):
+    if not isinstance(error, READ_ERRORS):
         return False
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
@@ -49,14 +49,14 @@ def is_damage(error: BaseException, path: str | None = None) -> bool:
         return not isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError))
     if code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return True
-    if code & _PRIMARY in _SURROUNDINGS:
+    if code & _PRIMARY in _ENVIRONMENT_CODES:
         return False
     # A file cut to nothing while it is open has no tables, and passes every check.
     missing = any(words in str(error) for words in ("no such table", "no such column", "malformed"))
-    return missing or code & _PRIMARY in _CERTAIN or path is None or not _is_whole(path)
+    return missing or code & _PRIMARY in _DAMAGE_CODES or path is None or not _passes_check(path)
 
 
-def _is_whole(path: str) -> bool:
-    with suppress(*READING), closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
+def _passes_check(path: str) -> bool:
+    with suppress(*READ_ERRORS), closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
         return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
     return False

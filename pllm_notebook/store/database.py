@@ -11,13 +11,13 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.store.disk import MODE_RAW, Closing, check_shape, lenient, open_cache
-from pllm_notebook.store.envelope import DamagedEntry, NewerEntry, unpack
+from pllm_notebook.store.codec import DamagedEntry, NewerEntry, unpack
+from pllm_notebook.store.diskcache_adapter import MODE_RAW, ConnectionCloser, check_shape, lenient, open_cache
 from pllm_notebook.store.layout import DATABASE, database_in
+from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["Database", "Finding", "ReadOnlyDatabase", "connect_read_only", "read_many", "read_row"]
+__all__ = ["DamageCallback", "Database", "ReadOnlyDatabase", "connect_read_only", "read_many", "read_row"]
 
 KEYS_A_QUERY = 5000
 _ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid"
@@ -48,11 +48,11 @@ class IndexDamagedError(sqlite3.DatabaseError):
         return "its index of keys leads to other keys' rows"
 
 
-Finding = Callable[[str, UnsafeEntryError], None]
+DamageCallback = Callable[[str, UnsafeEntryError], None]
 """Told the key of a row that was not read, and why."""
 
 
-def read_row(key: object, mode: object, filename: object, value: object) -> Entry:
+def read_row(key: object, mode: object, filename: object, value: object) -> StoredReply:
     """Read one row's entry, after every check.
 
     Raises:
@@ -64,7 +64,7 @@ def read_row(key: object, mode: object, filename: object, value: object) -> Entr
     return unpack(value)
 
 
-def read_many(execute: Callable[..., Any], keys: Sequence[str], finding: Finding) -> dict[str, Entry]:
+def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: DamageCallback) -> dict[str, StoredReply]:
     """Read the rows of *keys* that are there, a few thousand in a query.
 
     Args:
@@ -75,7 +75,7 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], finding: Finding
     Raises:
         NewerEntry: For a row of a later version of this package: paying again for it would be wrong.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, StoredReply] = {}
     for start in range(0, len(keys), KEYS_A_QUERY):
         some = keys[start : start + KEYS_A_QUERY]
         for key, own, mode, inside, value in execute(_SOME % ",".join("?" * len(some)), some):
@@ -87,9 +87,9 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], finding: Finding
                     found[key] = unpack(value)
                     continue
                 except DamagedEntry as error:
-                    finding(key, error)
+                    on_damage(key, error)
             else:
-                finding(key, UnsafeEntryError(f"The row of key {key!r} is not plain bytes; it was not read."))
+                on_damage(key, UnsafeEntryError(f"The row of key {key!r} is not plain bytes; it was not read."))
     return found
 
 
@@ -107,23 +107,23 @@ def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connec
     return connection
 
 
-def iterate(path: str, finding: Finding) -> Iterator[tuple[str, Entry]]:
+def iterate(path: str, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
     """Return every key with its entry, in insertion order, as they were at the first step.
 
     One read transaction of a connection of its own: what is written meanwhile is not seen.
     """
     with closing(connect_read_only(path)) as connection:
-        yield from _rows(connection, finding)
+        yield from _rows(connection, on_damage)
 
 
-def _rows(connection: sqlite3.Connection, finding: Finding) -> Iterator[tuple[str, Entry]]:
+def _rows(connection: sqlite3.Connection, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
     for key, mode, filename, value in connection.execute(_ALL):
         try:
             entry = read_row(key, mode, filename, value)
         except NewerEntry:
             raise
         except UnsafeEntryError as error:
-            finding(str(key), error)
+            on_damage(str(key), error)
         else:
             yield key, entry
 
@@ -162,9 +162,9 @@ class Database:
         """
         return _identity(self.path) == self._file
 
-    def read(self, keys: Sequence[str], finding: Finding) -> dict[str, Entry]:
+    def read(self, keys: Sequence[str], on_damage: DamageCallback) -> dict[str, StoredReply]:
         """Read the rows of *keys* that are there (see `read_many`)."""
-        return read_many(self.execute, keys, finding)
+        return read_many(self.execute, keys, on_damage)
 
     def write(self, rows: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
         """Commit *rows* in one transaction, each in place of an older one of its key.
@@ -217,9 +217,9 @@ class Database:
                 self._cache._txn_id = None
         return changed, row[0] if row else 0
 
-    def iterate(self, finding: Finding) -> Iterator[tuple[str, Entry]]:
+    def iterate(self, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
         """Return every key with its entry, in insertion order, as they were at the first step."""
-        return iterate(self.path, finding)
+        return iterate(self.path, on_damage)
 
     def checkpoint(self) -> bool:
         """Move what is in the -wal file into the database and empty it; tell whether nothing stayed behind.
@@ -282,19 +282,19 @@ class ReadOnlyDatabase:
         # Per process as well: a connection must not be used across a fork.
         if getattr(self._local, "pid", None) != os.getpid():
             connection = connect_read_only(self.path, without_wal=self._without_wal)
-            self._local.connection, self._local.closing = connection, Closing(connection)
+            self._local.connection, self._local.closing = connection, ConnectionCloser(connection)
             self._local.pid = os.getpid()
         found: sqlite3.Connection = self._local.connection
         return found
 
-    def read(self, keys: Sequence[str], finding: Finding) -> dict[str, Entry]:
+    def read(self, keys: Sequence[str], on_damage: DamageCallback) -> dict[str, StoredReply]:
         """Read the rows of *keys* that are there (see `read_many`)."""
-        return read_many(self._connection().execute, keys, finding)
+        return read_many(self._connection().execute, keys, on_damage)
 
-    def iterate(self, finding: Finding) -> Iterator[tuple[str, Entry]]:
+    def iterate(self, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
         """Return every key with its entry, in insertion order."""
         with closing(connect_read_only(self.path, without_wal=self._without_wal)) as connection:
-            yield from _rows(connection, finding)
+            yield from _rows(connection, on_damage)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

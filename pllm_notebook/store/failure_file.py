@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
 from pllm_notebook.records import FailedCall
-from pllm_notebook.store.damage import READING, is_damage
+from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.failure_rows import COLUMNS, Fields, NewerFailure, failed_call
 
 __all__ = ["DATABASE", "FailureFile"]
@@ -44,13 +44,13 @@ class FailureFile:
         most_bytes: Size up to which the file may grow.
     """
 
-    def __init__(self, directory: str, *, busy_timeout_s: float, most_rows: int, most_bytes: int) -> None:
+    def __init__(self, directory: str, *, busy_timeout_s: float, max_rows: int, max_bytes: int) -> None:
         self.path = os.path.join(directory, DATABASE)
         self._directory = directory
         self._busy_timeout_s = busy_timeout_s
-        self._most_rows = most_rows
-        self._most_bytes = most_bytes
-        self._told_of_trouble = False
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._warned = False
 
     def state(self) -> tuple[int, ...] | None:
         """Return what changes with the file, None where there is nothing in it."""
@@ -64,7 +64,7 @@ class FailureFile:
     def write(self, rows: Sequence[Fields], gone: Sequence[str]) -> None:
         """Commit new failures, and forget those of *gone*."""
         if rows or self.state() is not None:
-            self._tried("written", lambda: self._commit(rows, gone), None)
+            self._attempt("written", lambda: self._commit(rows, gone), None)
 
     def read(self, where: str, values: Sequence[object]) -> list[FailedCall]:
         """Return failures that meet a condition, newest first, less those that this package did not write."""
@@ -74,7 +74,7 @@ class FailureFile:
             with self._transaction("BEGIN") as connection:
                 return [call for row in connection.execute(query, values) if (call := failed_call(row)) is not None]
 
-        return [] if self.state() is None else self._tried("read", select, [])
+        return [] if self.state() is None else self._attempt("read", select, [])
 
     def kinds(self) -> frozenset[str]:
         """Return the kinds of failure that are in it."""
@@ -83,7 +83,7 @@ class FailureFile:
             with self._transaction("BEGIN") as connection:
                 return frozenset(str(kind) for (kind,) in connection.execute("SELECT DISTINCT kind FROM failures"))
 
-        return frozenset() if self.state() is None else self._tried("read", select, frozenset())
+        return frozenset() if self.state() is None else self._attempt("read", select, frozenset())
 
     def clear(self) -> None:
         """Delete every failure, and the room they take."""
@@ -95,19 +95,19 @@ class FailureFile:
                 connection.execute("VACUUM")
 
         if self.state() is not None:
-            self._tried("cleared", clear, None)
+            self._attempt("cleared", clear, None)
 
-    def _tried(self, what: str, work: Callable[[], Result], otherwise: Result) -> Result:
+    def _attempt(self, what: str, work: Callable[[], Result], default: Result) -> Result:
         """Do *work*, on a new file where this one is damaged; *otherwise* is what comes of what cannot be done."""
         for last in (False, True):
             try:
                 return work()
-            except (OSError, *READING, NewerFailure) as error:
+            except (OSError, *READ_ERRORS, NewerFailure) as error:
                 if last or not self._set_aside(error):
-                    self._complain(what, error)
-                    return otherwise
+                    self._warn_once(what, error)
+                    return default
                 if what != "written":
-                    return otherwise
+                    return default
         raise AssertionError("the second try returns")
 
     def _commit(self, rows: Sequence[Fields], gone: Sequence[str]) -> None:
@@ -122,16 +122,16 @@ class FailureFile:
                 connection.execute(f"PRAGMA user_version = {_FORMAT}")
             connection.executemany(_DELETE, [(key,) for key in gone])
             connection.executemany(_INSERT, rows)
-            self._let_go(connection)
+            self._close_quietly(connection)
 
-    def _let_go(self, connection: sqlite3.Connection) -> None:
+    def _close_quietly(self, connection: sqlite3.Connection) -> None:
         """Delete the oldest beyond either bound."""
         first, last = connection.execute("SELECT min(rowid), max(rowid) FROM failures").fetchone()
         if first is None:
             return
-        connection.execute("DELETE FROM failures WHERE rowid <= ?", (last - self._most_rows,))
+        connection.execute("DELETE FROM failures WHERE rowid <= ?", (last - self._max_rows,))
         step = (last - first) // 10 + 1
-        while first <= last and self._used(connection) > self._most_bytes:
+        while first <= last and self._used(connection) > self._max_bytes:
             first += step
             connection.execute("DELETE FROM failures WHERE rowid < ?", (first,))
 
@@ -177,9 +177,9 @@ class FailureFile:
         )
         return True
 
-    def _complain(self, what: str, error: BaseException) -> None:
-        if not self._told_of_trouble:
-            self._told_of_trouble = True
+    def _warn_once(self, what: str, error: BaseException) -> None:
+        if not self._warned:
+            self._warned = True
             _log.warning(
                 "The list of failed calls in %s could not be %s: %s. Answers are kept all the same.",
                 self._directory,

@@ -12,13 +12,13 @@ import orjson
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import FailedCall, Failure, FailureKind
-from pllm_notebook.redaction import redacted
+from pllm_notebook.redaction import redact
 
 __all__ = ["COLUMNS", "DamagedFailure", "Fields", "NewerFailure", "bounded", "failed_call", "fields_of"]
 
 COLUMNS = "key, kind, model, at, told"
-MOST_TEXT = 10_000
-MOST_PROMPT = 200
+MAX_TEXT_CHARS = 10_000
+MAX_PROMPT_CHARS = 200
 """Characters of a reply or body, and of a prompt, that are kept."""
 
 Fields = tuple[str, str, str, float, bytes]
@@ -47,14 +47,14 @@ def bounded(call: FailedCall) -> FailedCall:
             failure,
             message=_safe(failure.message),
             raw=_safe(failure.raw),
-            field=_safe(failure.field, MOST_PROMPT),
-            request_id=_safe(failure.request_id, MOST_PROMPT),
+            field=_safe(failure.field, MAX_PROMPT_CHARS),
+            request_id=_safe(failure.request_id, MAX_PROMPT_CHARS),
             retry_after_s=None,
         ),
         body=_safe(call.body),
-        prompt=_safe(call.prompt, MOST_PROMPT),
-        label=_safe(call.label, MOST_PROMPT),
-        asked=_safe(call.asked, MOST_PROMPT),
+        prompt=_safe(call.prompt, MAX_PROMPT_CHARS),
+        label=_safe(call.label, MAX_PROMPT_CHARS),
+        asked=_safe(call.asked, MAX_PROMPT_CHARS),
     )
 
 
@@ -136,9 +136,9 @@ def _whole(value: Any) -> int | None:
     return value
 
 
-def _safe(text: str, most: int = MOST_TEXT) -> str:
+def _safe(text: str, most: int = MAX_TEXT_CHARS) -> str:
     # A little more than is kept is looked at: what is cut off need not be searched, however long it is.
-    text = redacted(text[: 2 * most + 1000])
+    text = redact(text[: 2 * most + 1000])
     text = text if len(text) <= most else text[:most] + "…"
     # Half a surrogate pair is no text for JSON or a database.
     return text.encode("utf-8", "replace").decode()

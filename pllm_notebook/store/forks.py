@@ -11,27 +11,27 @@ import threading
 import weakref
 from typing import Protocol
 
-__all__ = ["Forkable", "watch"]
+__all__ = ["ForkAware", "register_for_fork"]
 
 _PATIENCE_S = 10.0
 
 
-class Forkable(Protocol):
+class ForkAware(Protocol):
     """Something that takes part in forks."""
 
     @property
     def change_lock(self) -> threading.Lock:
         """Held during each change; a fork waits for it."""
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Called in the child: give up every lock, thread and connection of the parent's."""
 
 
-_watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_watched: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 _held: list[threading.Lock] = []
 
 
-def watch(one: Forkable) -> None:
+def register_for_fork(one: ForkAware) -> None:
     """Register *one* to take part in every fork from now on, for as long as it lives."""
     _watched.add(one)
 
@@ -51,7 +51,7 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     _held.clear()
     for one in list(_watched):
-        one.begin_anew()
+        one.reset_after_fork()
 
 
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -15,19 +15,19 @@ from contextlib import contextmanager, suppress
 
 from pllm_notebook.exceptions import StoreError
 
-__all__ = ["Busy", "held"]
+__all__ = ["LockTimeout", "directory_lock"]
 
 _LOCK = "cache.lock"
 _GATE = "cache.gate"
 _STEP_S = 0.02
 
 
-class Busy(StoreError):
+class LockTimeout(StoreError):
     """Another process holds the store for longer than we wait."""
 
 
 @contextmanager
-def held(
+def directory_lock(
     directory: str, *, alone: bool, patience_s: float, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[None]:
     """Hold the directory's lock for the length of a `with`.
@@ -89,6 +89,6 @@ def _take(handle: int, directory: str, kind: int, patience_s: float, sleep: Call
             if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
                 raise
         if waited_s >= patience_s:
-            raise Busy(f"Another process has held the cache in {directory} for {waited_s:.0f} s.")
+            raise LockTimeout(f"Another process has held the cache in {directory} for {waited_s:.0f} s.")
         sleep(_STEP_S)
         waited_s += _STEP_S

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from dataclasses import dataclass
 
-__all__ = ["SIDECAR", "Marker", "note", "noted", "place_marker", "read_marker"]
+__all__ = ["SIDECAR", "Marker", "place_marker", "read_marker", "read_sidecar", "write_sidecar"]
 
 SIDECAR = "cache.id"
 
@@ -49,7 +49,7 @@ def place_marker(connection: sqlite3.Connection, marker: Marker) -> None:
     connection.execute("COMMIT")
 
 
-def noted(directory: str) -> Marker | None:
+def read_sidecar(directory: str) -> Marker | None:
     """Read the file beside the database, None where it is missing or is not ours."""
     try:
         with open(os.path.join(directory, SIDECAR), encoding="ascii") as file:
@@ -59,7 +59,7 @@ def noted(directory: str) -> Marker | None:
         return None
 
 
-def note(directory: str, marker: Marker) -> None:
+def write_sidecar(directory: str, marker: Marker) -> None:
     """Write the file beside the database, after the commit that it counts.
 
     Not synced: after a power cut it may tell of fewer rows than there are, which hides a loss at worst

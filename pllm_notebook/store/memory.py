@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.records import REJECTED_KINDS, FailedCall, FailureKind
+from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["MemoryStore"]
 
@@ -20,18 +20,18 @@ class MemoryStore:
         fail_with: Where set, every `put` keeps nothing and hands this to `done`.
     """
 
-    def __init__(self, entries: dict[str, Entry] | None = None) -> None:
+    def __init__(self, entries: dict[str, StoredReply] | None = None) -> None:
         self.entries = {} if entries is None else dict(entries)
         self.failed: dict[str, FailedCall] = {}
         self.fail_with: BaseException | None = None
         self._lock = threading.Lock()
 
-    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
         """Read the entries that are there, of those asked for."""
         with self._lock:
             return {key: self.entries[key] for key in keys if key in self.entries}
 
-    def put(self, key: str, entry: Entry, done: Callable[[BaseException | None], None]) -> None:
+    def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
         """Keep *entry*, in place of an older one, and call *done* at once."""
         error = self.fail_with
         if error is None:
@@ -40,7 +40,7 @@ class MemoryStore:
                 self.failed.pop(key, None)
         done(error)
 
-    def queued(self, key: str) -> Entry | None:
+    def queued(self, key: str) -> StoredReply | None:
         """Return None: nothing waits."""
         return None
 
@@ -73,7 +73,7 @@ class MemoryStore:
         with self._lock:
             return sum(self.entries.pop(key, None) is not None for key in keys)
 
-    def iterate(self) -> Iterator[tuple[str, Entry]]:
+    def iterate(self) -> Iterator[tuple[str, StoredReply]]:
         """Return every key with its entry, as they are now."""
         with self._lock:
             return iter(list(self.entries.items()))

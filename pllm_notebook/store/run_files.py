@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-__all__ = ["LARGEST_BYTES", "MOST_RUNS", "RunFiles"]
+__all__ = ["LARGEST_BYTES", "MAX_RUNS", "RunFiles"]
 
-MOST_RUNS = 1_000
+MAX_RUNS = 1_000
 LARGEST_BYTES = 256 * 2**20
 """Of all files together. The oldest runs are deleted beyond either."""
 
@@ -31,7 +31,7 @@ _MAGIC = b"pllm-run"
 _SUFFIX, _PART, _DAMAGED = ".run", ".part", ".damaged"
 # Hashes do not get smaller; columns of few different values do, and the beginning tells which it is.
 _SAMPLE = 4_096
-_ABANDONED_S = 3_600.0
+_STALE_PART_S = 3_600.0
 _PRUNE_EVERY = 16
 
 _log = logging.getLogger("pllm_notebook.store")
@@ -62,12 +62,12 @@ class RunFiles:
         self,
         directory: str,
         *,
-        most_runs: int = MOST_RUNS,
+        max_runs: int = MAX_RUNS,
         largest_bytes: int = LARGEST_BYTES,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.folder = os.path.join(directory, "runs")
-        self._most_runs = most_runs
+        self._max_runs = max_runs
         self._largest_bytes = largest_bytes
         self._wall_clock = wall_clock
         self._written = 0
@@ -123,7 +123,7 @@ class RunFiles:
         before = None if older_than_s is None else self._wall_clock() - older_than_s
         removed = 0
         for name in self._names():
-            if before is None or _began(name) <= before:
+            if before is None or _start_of(name) <= before:
                 removed += self._delete(name)
         return removed
 
@@ -174,7 +174,7 @@ class RunFiles:
         total = sum(size for _, size in kept)
         # The newest file stays, whatever its size.
         for name, size in kept[:-1]:
-            if len(kept) <= self._most_runs and total <= self._largest_bytes:
+            if len(kept) <= self._max_runs and total <= self._largest_bytes:
                 break
             self._delete(name)
             kept.pop(0)
@@ -186,7 +186,7 @@ class RunFiles:
         for name in os.listdir(self.folder):
             path = os.path.join(self.folder, name)
             try:
-                if name.endswith(_PART) and os.path.getmtime(path) < self._wall_clock() - _ABANDONED_S:
+                if name.endswith(_PART) and os.path.getmtime(path) < self._wall_clock() - _STALE_PART_S:
                     os.unlink(path)
             except OSError:
                 continue
@@ -199,7 +199,7 @@ class RunFiles:
         return True
 
 
-def _began(name: str) -> float:
+def _start_of(name: str) -> float:
     return int(name.partition("-")[0]) / 1e6
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.carving import CarvedRow, carve
-from pllm_notebook.store.damage import READING
+from pllm_notebook.store.codec import NewerEntry
+from pllm_notebook.store.damage import READ_ERRORS
 from pllm_notebook.store.database import Database, connect_read_only, read_row
-from pllm_notebook.store.envelope import NewerEntry
 from pllm_notebook.store.layout import DATABASE
 
 __all__ = ["Salvage", "salvage_into", "set_aside"]
@@ -105,7 +105,7 @@ def _rows(path: str, result: Salvage) -> Iterator[tuple[str, bytes]]:
             for key, value in _readable(connection, _last_rowid(connection), result):
                 read.add(key)
                 yield key, value
-    except READING:
+    except READ_ERRORS:
         result.gaps += 1
     if result.gaps:
         # What has hidden rows may be the way to them alone.
@@ -129,7 +129,7 @@ def _last_rowid(connection: sqlite3.Connection) -> int:
     connection.execute("SELECT 1 FROM Cache LIMIT 0").fetchall()
     try:
         return int(connection.execute("SELECT max(rowid) FROM Cache").fetchone()[0] or 0)
-    except READING:
+    except READ_ERRORS:
         return 2**62  # the last page is the damaged one
 
 
@@ -151,7 +151,7 @@ def _readable(connection: sqlite3.Connection, last: int, result: Salvage) -> Ite
                 result.kept += 1
                 yield key, value
             return
-        except READING:
+        except READ_ERRORS:
             result.gaps += not steps
             steps += 1
             at += 1

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.store.envelope import pack
+from pllm_notebook.store.codec import pack
+from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["Clock", "Done", "WriteDelayed", "Writer"]
 
@@ -56,7 +56,7 @@ class Clock:
 
 class _Waiting(NamedTuple):
     key: str
-    entry: Entry
+    entry: StoredReply
     done: Done
     size: int
 
@@ -97,12 +97,12 @@ class Writer:
         self._condition = threading.Condition()
         self._queue: deque[_Waiting] = deque()
         # The newest entry under each key that is queued or being written.
-        self._unwritten: dict[str, Entry] = {}
+        self._unwritten: dict[str, StoredReply] = {}
         # Bytes queued or being written; an entry leaves this only when its `done` has been called.
         self._backlog = 0
         # Entries ever queued, and ever said to be done: in the order of the queue, so that one number tells who waits.
         self._queued = 0
-        self._said = 0
+        self._warned = 0
         self._thread: threading.Thread | None = None
         # True while the thread waits for a first entry: only then does a put wake it.
         self._resting = False
@@ -121,7 +121,7 @@ class Writer:
         """Whether the last group could not be written, so far or in all the time it was given."""
         return self._failing_since is not None
 
-    def put(self, key: str, entry: Entry, done: Done) -> None:
+    def put(self, key: str, entry: StoredReply, done: Done) -> None:
         """Queue one entry and return at once."""
         size = len(entry.meta) + len(entry.text) + len(entry.raw) + _OVERHEAD_BYTES
         with self._condition:
@@ -137,7 +137,7 @@ class Writer:
             if self._resting or len(self._queue) >= GROUP_ENTRIES or self._backlog >= GROUP_BYTES:
                 self._condition.notify_all()
 
-    def queued(self, key: str) -> Entry | None:
+    def queued(self, key: str) -> StoredReply | None:
         """Return the entry under *key* that is not yet on disk, None for none."""
         return self._unwritten.get(key)
 
@@ -148,7 +148,7 @@ class Writer:
             self._flushing += 1
             self._condition.notify_all()
             try:
-                while self._said < queued:
+                while self._warned < queued:
                     self._condition.wait()
             finally:
                 self._flushing -= 1
@@ -211,16 +211,16 @@ class Writer:
                 rows.append((item.key, pack(item.entry)))
                 good.append(item)
             except Exception as error:
-                _say(item, StoreError(f"The cache could not pack an answer: {type(error).__name__}: {error}"))
+                _notify(item, StoreError(f"The cache could not pack an answer: {type(error).__name__}: {error}"))
         refused = self._persist(rows) if rows else None
         for item in good:
-            _say(item, refused)
+            _notify(item, refused)
         with self._condition:
             for item in group:
                 if self._unwritten.get(item.key) is item.entry:
                     del self._unwritten[item.key]
             self._backlog -= sum(item.size for item in group)
-            self._said += len(group)
+            self._warned += len(group)
             self._condition.notify_all()
 
     def _persist(self, rows: list[tuple[str, bytes]]) -> StoreError | None:
@@ -259,7 +259,7 @@ class Writer:
                 self._clock.wait(self._condition, left)
 
 
-def _say(item: _Waiting, error: BaseException | None) -> None:
+def _notify(item: _Waiting, error: BaseException | None) -> None:
     try:
         item.done(error)
     except Exception:

@@ -5,11 +5,11 @@ Nothing here sends or stores anything; running a tool's function is left to whoe
 
 from __future__ import annotations
 
-from pllm_notebook.conversation import ToolCallOutput
-from pllm_notebook.tools.calls import Called, CalledTool
-from pllm_notebook.tools.plain import plain_json
-from pllm_notebook.tools.structured import StructuredTool
-from pllm_notebook.tools.toolbox import ReadCall, Toolbox, as_written
+from pllm_notebook.messages_types import ToolCallOutput
+from pllm_notebook.tools.called_tools import Called, CalledTool
+from pllm_notebook.tools.json_values import plain_json
+from pllm_notebook.tools.structured_tool import StructuredTool
+from pllm_notebook.tools.toolbox import ReadCall, Toolbox, unvalidated_call
 
 __all__ = [
     "Called",
@@ -18,6 +18,6 @@ __all__ = [
     "StructuredTool",
     "ToolCallOutput",
     "Toolbox",
-    "as_written",
     "plain_json",
+    "unvalidated_call",
 ]

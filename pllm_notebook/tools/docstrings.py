@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable
 
-__all__ = ["described"]
+__all__ = ["parse_docstring"]
 
 _GOOGLE = re.compile(r"(?:Args|Arguments|Parameters|Params):\s*")
 _ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?:\([^)]*\))?\s*:\s*(?P<text>.*)")
@@ -21,7 +21,7 @@ _SECTION = re.compile(
 )
 
 
-def described(doc: str | None) -> tuple[str, dict[str, str]]:
+def parse_docstring(doc: str | None) -> tuple[str, dict[str, str]]:
     """Take a docstring apart.
 
     Args:

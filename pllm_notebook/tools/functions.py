@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_mod
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.threads import DaemonLoop
-from pllm_notebook.tools.docstrings import described
+from pllm_notebook.tools.docstrings import parse_docstring
 
 __all__ = ["Function"]
 
@@ -41,7 +41,7 @@ class Function:
             raise UsageError(
                 f"A tool needs a name, and {call!r} has none. Write it as a function with def. Nothing was sent."
             )
-        self.description, said = described(inspect.getdoc(call))
+        self.description, said = parse_docstring(inspect.getdoc(call))
         # Parameters stand in fields of other names: `schema` or `_x` could be no field's.
         self._fields: dict[str, str] = {}
         fields: dict[str, Any] = {}

@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pllm_notebook import conversation
-from pllm_notebook.conversation import ToolCall
+from pllm_notebook import messages_types
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError, guess
+from pllm_notebook.messages_types import ToolCall
 from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import Dialect, Invalid
-from pllm_notebook.schema.limits import check_limits
-from pllm_notebook.tools.calls import CalledTool
-from pllm_notebook.tools.structured import StructuredTool
+from pllm_notebook.schema.size_limits import check_limits
+from pllm_notebook.tools.called_tools import CalledTool
+from pllm_notebook.tools.structured_tool import StructuredTool
 
-__all__ = ["ReadCall", "Toolbox", "as_written"]
+__all__ = ["ReadCall", "Toolbox", "unvalidated_call"]
 
 _CHOICES = ("auto", "required", "none")
 # Anthropic's page "Structured outputs": so many strict tools a request, with the optional and union-typed parameters
 # of all of them counted together.
-_MOST_STRICT = 20
+_MAX_STRICT = 20
 
 
 class ReadCall(NamedTuple):
@@ -87,7 +87,7 @@ class Toolbox:
             )
         return cls(tools, choice, parallel)
 
-    def fit(self, dialect: Dialect, beside: Mapping[str, Any] | None = None) -> tuple[conversation.Tool, ...]:
+    def fit(self, dialect: Dialect, beside: Mapping[str, Any] | None = None) -> tuple[messages_types.Tool, ...]:
         """Return the tools as one provider is asked for them.
 
         Where a provider counts over all guaranteed schemas of a request, those that would pass its limits are sent
@@ -101,7 +101,7 @@ class Toolbox:
         if dialect.max_optional is None:
             return tuple(tools)
         guaranteed: dict[str, Any] = {} if beside is None else {"": beside}
-        most = _MOST_STRICT + len(guaranteed)
+        most = _MAX_STRICT + len(guaranteed)
         fitted = []
         for tool in tools:
             more = {**guaranteed, tool.name: tool.schema}
@@ -123,10 +123,10 @@ class Toolbox:
         if tool is None:
             names = ", ".join(self._by_name)
             message = f"the tool {call.name!r} was not offered; there are {names}"
-            return ReadCall(as_written(call), None, Invalid(FailureKind.SCHEMA, message, (((), "unknown_tool"),)))
+            return ReadCall(unvalidated_call(call), None, Invalid(FailureKind.SCHEMA, message, (((), "unknown_tool"),)))
         value = tool.read(call.arguments, dialect)
         if isinstance(value, Invalid):
-            return ReadCall(as_written(call), tool, value)
+            return ReadCall(unvalidated_call(call), tool, value)
         return ReadCall(CalledTool(call.id, call.name, value, call.arguments), tool, None)
 
 
@@ -138,7 +138,7 @@ def _within_limits(schemas: Mapping[str, Any], dialect: Dialect) -> bool:
     return True
 
 
-def as_written(call: ToolCall) -> CalledTool:
+def unvalidated_call(call: ToolCall) -> CalledTool:
     """Return a call with its arguments as the JSON says, validated by nobody."""
     arguments: Any
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pllm_notebook.batch import Journal
-from pllm_notebook.batch.database import Database
+from pllm_notebook.batch.journal_database import JournalDatabase
 
 
 class Clock:
@@ -28,6 +28,6 @@ def clock() -> Clock:
 def journal(tmp_path: Path, clock: Clock) -> Iterator[Journal]:
     """An empty journal below `tmp_path`."""
     numbers = iter(range(1000))
-    journal = Journal(Database(str(tmp_path)), clock, lambda: f"job{next(numbers)}")
+    journal = Journal(JournalDatabase(str(tmp_path)), clock, lambda: f"job{next(numbers)}")
     yield journal
     journal.close()

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pllm_notebook.batch import Arrival, Driver, Job, Journal, LineOutcome, Poller, State, never
+from pllm_notebook.batch import Driver, Job, JobResult, JobState, Journal, LineOutcome, Poller, never
 from pllm_notebook.protocols import TransportFault
 from tests.batch.modelled import LIMITS, PLAN, Died, Fuse, ModelBatchAPI, MortalDatabase, Provider, inline, outgoing
 from tests.engine.virtual import run_virtual
@@ -80,7 +80,7 @@ class NaiveDriver(Driver):
 
     async def advance(self, job_id: str) -> Job:
         job = self.journal.job(job_id)
-        if job.state is not State.UPLOADED:
+        if job.state is not JobState.UPLOADED:
             return await super().advance(job_id)
         try:
             remote = await self._api.create(self.journal.spool.requests(job_id), job.uploaded, job.label)
@@ -151,7 +151,7 @@ async def _kernel(
     journal = Journal(database, clock, lambda: f"{os.path.basename(home)}-{fuse.at}-{next(names)}")
     api = ModelBatchAPI(provider, fuse)
 
-    async def take(job: Job, arrivals: Sequence[Arrival]) -> list[LineOutcome]:
+    async def take(job: Job, arrivals: Sequence[JobResult]) -> list[LineOutcome]:
         fuse.point()
         store.update(one.line.key for one in arrivals if one.result.raw is not None)
         fuse.point()

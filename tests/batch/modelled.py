@@ -11,21 +11,23 @@ from typing import Any, TypeVar
 
 import orjson
 
-from pllm_notebook.batch import Job, Outgoing, Plan, custom_id
-from pllm_notebook.batch.database import Database
+from pllm_notebook.batch import DraftLine, Job, JobDraft, custom_id
+from pllm_notebook.batch.journal_database import JournalDatabase
 from pllm_notebook.protocols import BatchRefused, TransportFault
 from pllm_notebook.records import BatchLimits, BatchResult, FailureKind, RawReply, RemoteJob
 
 T = TypeVar("T")
 
-PLAN = Plan("cohort", "openai", "account", "openai:gpt-6-luna", "gpt-6-luna", "/chat/completions", "a.ipynb, cell 3")
+PLAN = JobDraft(
+    "cohort", "openai", "account", "openai:gpt-6-luna", "gpt-6-luna", "/chat/completions", "a.ipynb, cell 3"
+)
 LIMITS = BatchLimits(50_000, 200_000_000)
 
 
-def outgoing(keys: list[str], estimate_usd: float | None = 0.01) -> Iterator[Outgoing]:
+def outgoing(keys: list[str], estimate_usd: float | None = 0.01) -> Iterator[DraftLine]:
     """One small line for each key."""
     for key in keys:
-        yield Outgoing(key, orjson.dumps({"custom_id": custom_id(key), "body": {}}), 100, estimate_usd)
+        yield DraftLine(key, orjson.dumps({"custom_id": custom_id(key), "body": {}}), 100, estimate_usd)
 
 
 def answer(custom_id: str) -> BatchResult:
@@ -67,7 +69,7 @@ class Fuse:
             raise Died
 
 
-class MortalDatabase(Database):
+class MortalDatabase(JournalDatabase):
     """A journal's file whose every commit is a point before and a point after."""
 
     def __init__(self, directory: str, fuse: Fuse) -> None:

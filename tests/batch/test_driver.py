@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.batch import Arrival, Driver, Job, Journal, LineOutcome, Poller, State
+from pllm_notebook.batch import Driver, Job, JobResult, JobState, Journal, LineOutcome, Poller
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import BatchResult, RawReply
 from tests.batch.conftest import Clock
@@ -21,7 +21,7 @@ class Store:
         self.kept: dict[str, int] = {}
         self.broken = 0
 
-    async def take(self, job: Job, arrivals: Sequence[Arrival]) -> list[LineOutcome]:
+    async def take(self, job: Job, arrivals: Sequence[JobResult]) -> list[LineOutcome]:
         if self.broken:
             self.broken -= 1
             raise OSError("The disk is full.")
@@ -73,7 +73,7 @@ def test_each_advance_is_one_step(driver: Driver, journal: Journal, clock: Clock
     while not job.final:
         job = asyncio.run(driver.advance(job.id))
         states.append(job.state)
-        if job.state is State.RUNNING:
+        if job.state is JobState.RUNNING:
             clock.now += 100
 
     assert states == ["uploaded", "submitted", "running", "ended", "ingesting", "done"]
@@ -91,7 +91,7 @@ def test_partly_answered_jobs_are_taken_in_as_far_as_they_go(
 
     done = drive(driver, clock, planned(journal, *keys))
 
-    assert (done.state, done.answered, done.failed, done.unknown, done.cost_usd) == (State.DONE, 950, 50, 1, 475.0)
+    assert (done.state, done.answered, done.failed, done.unknown, done.cost_usd) == (JobState.DONE, 950, 50, 1, 475.0)
     assert set(store.kept.values()) == {1}
     assert journal.spool.unknown(done.id).read_bytes().count(b"\n") == 1
     again = [line.failure for line in journal.lines.to_resubmit(done.id)]
@@ -122,7 +122,7 @@ def test_a_job_is_not_done_while_an_answer_cannot_be_read_from_the_store(
     lost.clear()
     done = asyncio.run(driver.drive(job.id))
 
-    assert (waiting.state, done.state) == (State.INGESTING, State.DONE)
+    assert (waiting.state, done.state) == (JobState.INGESTING, JobState.DONE)
     assert store.kept == {"a": 2, "b": 1}
     assert not journal.spool.results(job.id).exists()
     assert list(journal.spool.lines(job.id)) == []
@@ -148,7 +148,7 @@ def test_a_refused_job_frees_its_rows_and_its_file(
 
     job = drive(driver, clock, planned(journal, "a"))
 
-    assert (job.state, job.message) == (State.REJECTED, "The file is not JSON.")
+    assert (job.state, job.message) == (JobState.REJECTED, "The file is not JSON.")
     assert provider.files == set()
     assert journal.pending(["a"]) == {}
 
@@ -168,7 +168,7 @@ def test_a_changed_request_file_is_never_sent(driver: Driver, journal: Journal, 
     job = planned(journal, "a")
     journal.spool.requests(job.id).write_bytes(b"something else\n")
 
-    assert asyncio.run(driver.drive(job.id)).state is State.REJECTED
+    assert asyncio.run(driver.drive(job.id)).state is JobState.REJECTED
     assert provider.files == set()
 
 
@@ -177,7 +177,7 @@ def test_cancelling_before_anything_was_sent_sends_nothing(
 ) -> None:
     job = asyncio.run(driver.cancel(planned(journal, "a").id))
 
-    assert (job.state, job.ending, provider.creates) == (State.DONE, "cancelled", 0)
+    assert (job.state, job.ending, provider.creates) == (JobState.DONE, "cancelled", 0)
     assert [line.failure for line in journal.lines.of(job.id)] == ["cancelled"]
 
 
@@ -191,7 +191,7 @@ def test_cancelling_a_running_job_asks_the_provider_and_keeps_what_is_done(
     done = asyncio.run(driver.drive(job.id))
 
     assert provider.cancels == ["job-0"]
-    assert (done.state, done.ending, done.failed) == (State.DONE, "cancelled", 1)
+    assert (done.state, done.ending, done.failed) == (JobState.DONE, "cancelled", 1)
 
 
 def test_an_orphan_found_later_is_cancelled_and_both_are_taken_in(
@@ -222,15 +222,15 @@ def test_a_person_may_create_an_uncertain_job_again_after_the_grace_period_alone
 ) -> None:
     provider.creating = ["down"]
     job = planned(journal, "a")
-    assert asyncio.run(driver.drive(job.id)).state is State.UNCERTAIN
+    assert asyncio.run(driver.drive(job.id)).state is JobState.UNCERTAIN
 
     with pytest.raises(UsageError, match="may still turn up at the provider"):
         asyncio.run(driver.recreate(job.id))
     clock.now += 1800
-    assert asyncio.run(driver.drive(job.id)).state is State.UNCERTAIN
+    assert asyncio.run(driver.drive(job.id)).state is JobState.UNCERTAIN
 
     again = asyncio.run(driver.recreate(job.id))
-    assert (again.state, again.attempt, provider.creates) == (State.RUNNING, 2, 2)
+    assert (again.state, again.attempt, provider.creates) == (JobState.RUNNING, 2, 2)
 
 
 def test_an_abandoned_job_frees_its_rows(driver: Driver, journal: Journal, provider: Provider, clock: Clock) -> None:
@@ -239,22 +239,22 @@ def test_an_abandoned_job_frees_its_rows(driver: Driver, journal: Journal, provi
         asyncio.run(driver.abandon(job.id))
     asyncio.run(driver.drive(job.id))
 
-    assert asyncio.run(driver.abandon(job.id)).state is State.ABANDONED
+    assert asyncio.run(driver.abandon(job.id)).state is JobState.ABANDONED
     assert journal.pending(["a"]) == {}
 
 
-@pytest.mark.parametrize("state", [State.PLANNED, State.UPLOADED, State.CREATING])
+@pytest.mark.parametrize("state", [JobState.PLANNED, JobState.UPLOADED, JobState.CREATING])
 def test_a_job_whose_account_is_gone_can_be_abandoned_before_it_was_sent(
-    state: State, driver: Driver, journal: Journal, clock: Clock
+    state: JobState, driver: Driver, journal: Journal, clock: Clock
 ) -> None:
     job = planned(journal, "a")
-    for step in (State.UPLOADED, State.CREATING):
+    for step in (JobState.UPLOADED, JobState.CREATING):
         if job.state is not state:
             journal.lease(job.id, "before", clock.now + 60)
             job = journal.move(journal.job(job.id), step, "before")
             journal.release(job.id, "before")
 
-    assert asyncio.run(driver.abandon(job.id, reachable=False)).state is State.ABANDONED
+    assert asyncio.run(driver.abandon(job.id, reachable=False)).state is JobState.ABANDONED
     assert journal.pending(["a"]) == {}
 
 
@@ -264,15 +264,15 @@ def test_a_job_that_another_kernel_moves_is_left_alone(
     job = planned(journal, "a")
     journal.lease(job.id, "another", clock.now + 60)
 
-    assert asyncio.run(driver.drive(job.id)).state is State.PLANNED
+    assert asyncio.run(driver.drive(job.id)).state is JobState.PLANNED
     clock.now += 60
-    assert asyncio.run(driver.drive(job.id)).state is State.RUNNING
+    assert asyncio.run(driver.drive(job.id)).state is JobState.RUNNING
 
 
 def test_a_job_whose_account_is_not_at_hand_is_left_alone(journal: Journal, store: Store) -> None:
     driver = Driver(journal, lambda job: None, store.take, in_thread=inline)
 
-    assert asyncio.run(driver.drive(planned(journal, "a").id)).state is State.PLANNED
+    assert asyncio.run(driver.drive(planned(journal, "a").id)).state is JobState.PLANNED
 
 
 def test_two_tasks_of_one_kernel_take_turns(journal: Journal, provider: Provider, store: Store, clock: Clock) -> None:

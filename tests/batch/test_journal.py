@@ -13,17 +13,17 @@ import pytest
 
 from pllm_notebook.batch import (
     NEXT,
+    DraftLine,
+    JobState,
     Journal,
     JournalDamagedError,
     LeaseLostError,
     LineOutcome,
-    Outgoing,
     PendingElsewhereError,
-    State,
     custom_id,
     set_aside,
 )
-from pllm_notebook.batch.database import Database
+from pllm_notebook.batch.journal_database import JournalDatabase
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import BatchLimits, RemoteJob
 from tests.batch.conftest import Clock
@@ -46,7 +46,7 @@ def test_a_plan_is_split_by_count_and_by_bytes_and_its_lines_keep_their_order(jo
 
 
 def test_a_line_larger_than_any_job_is_named_and_the_rest_is_planned(journal: Journal) -> None:
-    lines = [Outgoing("small", b"x"), Outgoing("large", b"x" * 100), Outgoing("after", b"y")]
+    lines = [DraftLine("small", b"x"), DraftLine("large", b"x" * 100), DraftLine("after", b"y")]
 
     planned = journal.plan(PLAN, lines, BatchLimits(10, 50))
 
@@ -100,28 +100,28 @@ def test_only_the_steps_of_the_graph_are_taken(journal: Journal, clock: Clock) -
     (job,) = journal.plan(PLAN, outgoing(["a"]), LIMITS).jobs
     journal.lease(job.id, "me", clock.now + 60)
 
-    for to in set(State) - NEXT[State.PLANNED] - {State.PLANNED}:
+    for to in set(JobState) - NEXT[JobState.PLANNED] - {JobState.PLANNED}:
         with pytest.raises(ValueError, match=f"no job goes from planned to {to}"):
             journal.move(job, to, "me")
 
-    assert journal.move(job, State.UPLOADED, "me", uploaded="file-1").uploaded == "file-1"
+    assert journal.move(job, JobState.UPLOADED, "me", uploaded="file-1").uploaded == "file-1"
 
 
 def test_a_step_needs_the_lease_and_the_state_that_was_read(journal: Journal, clock: Clock) -> None:
     (job,) = journal.plan(PLAN, outgoing(["a"]), LIMITS).jobs
 
     with pytest.raises(LeaseLostError):
-        journal.move(job, State.UPLOADED, "me")
+        journal.move(job, JobState.UPLOADED, "me")
     assert journal.lease(job.id, "me", clock.now + 60)
     assert not journal.lease(job.id, "you", clock.now + 60)
-    journal.move(job, State.UPLOADED, "me")
+    journal.move(job, JobState.UPLOADED, "me")
     with pytest.raises(LeaseLostError):
-        journal.move(job, State.UPLOADED, "me")
+        journal.move(job, JobState.UPLOADED, "me")
 
     clock.now += 61
     assert journal.lease(job.id, "you", clock.now + 60)
     with pytest.raises(LeaseLostError):
-        journal.move(journal.job(job.id), State.CREATING, "me")
+        journal.move(journal.job(job.id), JobState.CREATING, "me")
 
 
 def test_a_lease_from_a_clock_that_was_set_back_does_not_last_for_ever(journal: Journal, clock: Clock) -> None:
@@ -138,14 +138,14 @@ def test_a_creation_is_recorded_whoever_has_the_lease_and_a_second_one_is_an_orp
 ) -> None:
     (job,) = journal.plan(PLAN, outgoing(["a"]), LIMITS).jobs
     journal.lease(job.id, "me", clock.now + 60)
-    journal.move(journal.move(job, State.UPLOADED, "me"), State.CREATING, "me")
+    journal.move(journal.move(job, JobState.UPLOADED, "me"), JobState.CREATING, "me")
     journal.lease(job.id, "you", clock.now + 60)
 
     first = journal.created(job.id, RemoteJob("r1", "running", created_at=100.0))
     journal.created(job.id, RemoteJob("r1", "running", created_at=100.0))
     journal.created(job.id, RemoteJob("r2", "running", created_at=200.0))
 
-    assert (first.state, first.remote, first.cancel_asked) == (State.SUBMITTED, "r1", False)
+    assert (first.state, first.remote, first.cancel_asked) == (JobState.SUBMITTED, "r1", False)
     assert [(one.remote, one.twin_of, one.cancel_asked) for one in journal.jobs()] == [
         ("r1", "", False),
         ("r2", job.id, True),
@@ -155,7 +155,7 @@ def test_a_creation_is_recorded_whoever_has_the_lease_and_a_second_one_is_an_orp
 def test_of_two_jobs_for_the_same_rows_the_younger_is_cancelled(journal: Journal, clock: Clock) -> None:
     (job,) = journal.plan(PLAN, outgoing(["a"]), LIMITS).jobs
     journal.lease(job.id, "me", clock.now + 60)
-    journal.move(journal.move(job, State.UPLOADED, "me"), State.CREATING, "me")
+    journal.move(journal.move(job, JobState.UPLOADED, "me"), JobState.CREATING, "me")
     journal.created(job.id, RemoteJob("young", "running", created_at=200.0))
 
     journal.created(job.id, RemoteJob("old", "running", created_at=100.0))
@@ -183,7 +183,7 @@ def test_what_ended_without_an_answer_can_be_sent_again_with_its_own_bytes(journ
     journal.lease(job.id, "me", clock.now + 60)
     journal.spool.compress(job.id)
 
-    journal.end(job, State.DONE, "me", "missing", "missing")
+    journal.end(job, JobState.DONE, "me", "missing", "missing")
 
     assert [(line.key, line.failure) for line in journal.lines.to_resubmit(job.id)] == [
         ("b", "overloaded"),
@@ -262,7 +262,7 @@ def test_threads_share_a_journal(journal: Journal) -> None:
 
 
 def test_closing_waits_for_the_change_that_a_worker_is_making(tmp_path: Path) -> None:
-    database = Database(str(tmp_path))
+    database = JournalDatabase(str(tmp_path))
     begun, go_on = threading.Event(), threading.Event()
 
     def change() -> None:
@@ -285,7 +285,7 @@ def test_closing_waits_for_the_change_that_a_worker_is_making(tmp_path: Path) ->
 
 
 def test_a_thread_that_ends_leaves_no_connection_open(tmp_path: Path) -> None:
-    database = Database(str(tmp_path))
+    database = JournalDatabase(str(tmp_path))
     used: list[sqlite3.Connection] = []
 
     def read() -> None:
@@ -303,7 +303,7 @@ def test_a_thread_that_ends_leaves_no_connection_open(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_is_let_go_of_leaves_no_connection_open(tmp_path: Path) -> None:
-    database = Database(str(tmp_path))
+    database = JournalDatabase(str(tmp_path))
     database.query("SELECT id FROM journal")
     connection = database.connection
 
@@ -317,7 +317,7 @@ def test_a_hundred_thousand_lines_are_planned_as_they_stream_by(journal: Journal
     body = b"x" * 2000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    planned = journal.plan(PLAN, (Outgoing(f"{n:043}", body) for n in range(100_000)), LIMITS)
+    planned = journal.plan(PLAN, (DraftLine(f"{n:043}", body) for n in range(100_000)), LIMITS)
 
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert [job.total for job in planned.jobs] == [50_000, 50_000]

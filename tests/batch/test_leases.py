@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.batch import Arrival, Driver, Job, Journal, LineOutcome, Poller
+from pllm_notebook.batch import Driver, Job, JobResult, Journal, LineOutcome, Poller
 from tests.batch.conftest import Clock
 from tests.batch.modelled import LIMITS, PLAN, ModelBatchAPI, Provider, outgoing
 
@@ -25,7 +25,7 @@ def workers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-async def take_nothing(job: Job, arrivals: Sequence[Arrival]) -> list[LineOutcome]:
+async def take_nothing(job: Job, arrivals: Sequence[JobResult]) -> list[LineOutcome]:
     return [LineOutcome("overloaded") for _ in arrivals]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pllm_notebook as pllm
 from pllm_notebook import engine
-from pllm_notebook.pipeline import Session
+from pllm_notebook.sessions import Session
 from pllm_notebook.sim import SimRequest
 from pllm_notebook.store import close_stores
 

@@ -15,7 +15,7 @@ import pytest
 from google import genai
 from google.genai import types
 
-from pllm_notebook.conversation import Request, Turn
+from pllm_notebook.messages_types import Request, Turn
 from pllm_notebook.protocols import BatchAPI, BatchRefused, TransportFault
 from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.records import BatchResult, Failure, FailureKind, RawReply, RemoteJob, Reply

@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook import engine
-from pllm_notebook.batch import Journal, State
+from pllm_notebook.batch import JobState, Journal
+from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import MissingKeyError, NotConfirmedError, UsageError
-from pllm_notebook.frames.pandas_rows import PandasRows
-from pllm_notebook.run.jobs import office as offices
+from pllm_notebook.frames.pandas.rows import PandasRows
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.scripts import InTurn, words
@@ -366,7 +366,7 @@ def test_a_person_is_asked_and_sees_both_prices(
         asked.append(prompt)
         return word
 
-    monkeypatch.setattr(sys.modules["pllm_notebook.run.jobs.confirm"], "somebody_is_there", lambda: True)
+    monkeypatch.setattr(sys.modules["pllm_notebook.batch_jobs.confirmation"], "somebody_is_there", lambda: True)
     monkeypatch.setattr("builtins.input", answer)
 
     if jobs:
@@ -428,14 +428,14 @@ def test_a_job_is_journalled_before_it_is_created_and_done_when_its_rows_are_sto
     until_submitted(run)
 
     (job,) = Journal.open(str(cache_dir)).jobs()
-    assert job.state in (State.SUBMITTED, State.RUNNING)
+    assert job.state in (JobState.SUBMITTED, JobState.RUNNING)
     sim.advance(4000)
     run.wait()
     done = threading.Event()
 
     def look() -> None:
         (job,) = Journal.open(str(cache_dir)).jobs()
-        if job.state is State.DONE:
+        if job.state is JobState.DONE:
             done.set()
 
     for _ in range(100):
@@ -443,7 +443,7 @@ def test_a_job_is_journalled_before_it_is_created_and_done_when_its_rows_are_sto
         if done.wait(0.05):
             break
     (job,) = Journal.open(str(cache_dir)).jobs()
-    assert (job.state, job.total, job.answered) == (State.DONE, 3, 3)
+    assert (job.state, job.total, job.answered) == (JobState.DONE, 3, 3)
     assert job.provider == "openai"
 
 

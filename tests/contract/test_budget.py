@@ -10,7 +10,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import BudgetError, UsageError
-from pllm_notebook.notebook import wording
+from pllm_notebook.notebook import progress_format
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.charges import charged
 from tests.contract.scripts import InTurn, words
@@ -287,7 +287,7 @@ def test_a_stopped_run_says_in_one_line_what_became_of_its_rows(luna: str, sim: 
     progress = pllm.runs()[-1].progress()
     answered = progress.done
     assert out.llm.status.tolist() == ["ok"] * answered + ["not_sent"] * (ROWS - answered)
-    assert wording.ended(progress).startswith(
+    assert progress_format.ended(progress).startswith(
         f"■ text: stopped at max_cost_usd: {answered} answered, {ROWS - answered} not sent · "
     )
     assert out.llm.errors.empty

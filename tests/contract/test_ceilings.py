@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
-from pllm_notebook.run.jobs import office as offices
+from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.charges import charged
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, RESPONSES, Side, reach

@@ -9,7 +9,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import ProviderRejectedError, RunInterrupted
-from pllm_notebook.run.collector import EASED
+from pllm_notebook.execution.gc_tuning import RELAXED_THRESHOLD
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import words
 
@@ -50,7 +50,7 @@ def test_a_run_is_eased_until_it_is_cancelled_and_another_inside_it_changes_noth
     with pytest.raises(RunInterrupted):
         long.result()
 
-    assert during == (EASED, 7, 9)
+    assert during == (RELAXED_THRESHOLD, 7, 9)
     assert gc.get_threshold() == OWN
 
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, model_validator
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import ProviderRejectedError, RowError, UsageError
+from pllm_notebook.formatting import format_usd
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
-from pllm_notebook.wording import money
 from tests.contract.scripts import words
 from tests.contract.sides import ANTHROPIC, GOOGLE, Side, reach
 
@@ -287,7 +287,7 @@ def test_the_stronger_model_is_asked_for_rows_that_differ_alone(
     run = out.llm.run
     strong = sum(wave.spent.cost_usd for wave in run.course._further._waves)
     assert run.progress().note == (
-        f"{ANTHROPIC.model} called on 1 of 2: {money(run.cost)} in place of about {money(2 * strong)} for it alone"
+        f"{ANTHROPIC.model} called on 1 of 2: {format_usd(run.cost)} in place of about {format_usd(2 * strong)} for it alone"
     )
 
 

@@ -17,10 +17,10 @@ from pydantic import AfterValidator, BaseModel
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.frames.lists import submit_list, submit_one
-from pllm_notebook.notebook.cell import run_cell
-from pllm_notebook.notebook.words import run_word
-from pllm_notebook.run import registry
+from pllm_notebook.execution import run_registry
+from pllm_notebook.frames.item_lists import submit_list, submit_one
+from pllm_notebook.notebook.cell_magic import run_cell
+from pllm_notebook.notebook.line_magic import run_command
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.scripts import InTurn, by_word, words
@@ -46,7 +46,7 @@ def new_kernel(monkeypatch: pytest.MonkeyPatch) -> Any:
     def begin() -> None:
         engine.shutdown()
         close_stores()
-        registry.forget_all()
+        run_registry.forget_all()
 
     return begin
 
@@ -299,9 +299,9 @@ def test_the_word_errors_shows_the_newest_run_and_in_a_new_kernel_what_is_kept(
     sim.set(answers=by_word({"bad": REJECTED}, good))
     words("fine", "bad").llm.parse(Fact, "{text}", model=luna)
 
-    of_the_run = run_word("errors")
+    of_the_run = run_command("errors")
     new_kernel()
-    kept = run_word("errors")
+    kept = run_command("errors")
 
     assert of_the_run["position"].tolist() == kept["position"].tolist() == [1]
     assert "when" in kept.columns

@@ -12,7 +12,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.frames import images
-from pllm_notebook.media import media_of
+from pllm_notebook.media import load_media
 from pllm_notebook.sim import Simulator
 
 PATIENCE_S = 20
@@ -41,7 +41,7 @@ def test_a_file_that_is_slow_to_read_holds_up_no_other_run(
         if read[source] > 1:  # the first time is the plan's, which is in a thread anyway
             reading.set()
             assert goes_on.wait(PATIENCE_S)
-        return media_of(source, *where)
+        return load_media(source, *where)
 
     monkeypatch.setattr(images, "media_of", slow)
     run = photos.llm.submit(None, "Look.", images="photo", model=luna)
@@ -82,7 +82,7 @@ def test_a_run_that_is_stopped_while_a_file_is_read_ends_and_can_be_taken_up_aga
         if reads == 1 + len(photos):
             reading.set()
             assert goes_on.wait(PATIENCE_S)
-        return media_of(source, *where)
+        return load_media(source, *where)
 
     monkeypatch.setattr(images, "media_of", slow)
     run = photos.llm.submit(None, "Look.", images="photo", model=luna)
@@ -106,7 +106,7 @@ def test_a_prompt_that_cannot_be_made_for_a_fault_of_ours_ends_the_run(
         reads += 1
         if reads > len(photos):
             raise ZeroDivisionError("a fault of ours")
-        return media_of(source, *where)
+        return load_media(source, *where)
 
     monkeypatch.setattr(images, "media_of", broken)
 

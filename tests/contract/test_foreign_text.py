@@ -12,6 +12,8 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.execution.packing.pack_reply import split_reply
 from pllm_notebook.providers.anthropic import batch as anthropic_batch
 from pllm_notebook.providers.anthropic.messages import Messages
 from pllm_notebook.providers.batch.jsonl import encoded, file_lines
@@ -24,11 +26,9 @@ from pllm_notebook.providers.openai.chat import Chat, answered
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.records import Failure, FailureKind, Finish, RawReply
-from pllm_notebook.redaction import redacted
-from pllm_notebook.run.packs import split
+from pllm_notebook.redaction import redact
 from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
 from pllm_notebook.schema.excerpts import literals, without_reasoning
-from pllm_notebook.shown import in_html, without_controls
 
 SMALL, LARGE = 250_000, 1_000_000
 # In CPU time of this thread, so that a busy machine changes little; twice the promise, since none is exact.
@@ -148,8 +148,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "parse": FITTED.parse,
     "parse_many": lambda text: FITTED.parse_many([text.encode()]),
     "follows": lambda text: FITTED.follows(text.encode()),
-    "pack": lambda text: split(text, Finish.COMPLETE, 5),
-    "pack that was cut off": lambda text: split(text, Finish.TRUNCATED, 5),
+    "pack": lambda text: split_reply(text, Finish.COMPLETE, 5),
+    "pack that was cut off": lambda text: split_reply(text, Finish.TRUNCATED, 5),
     "thinking": answered,
     "envelope": unread,
     "chat": envelope(Chat(), lambda text: {"choices": [{"message": {"content": text}, "finish_reason": text}]}),
@@ -166,9 +166,9 @@ READERS: dict[str, Callable[[str], Any]] = {
     "import file": import_file,
     "failure": failed,
     "raw": lambda text: beginning(RawReply(500, {}, text.encode())),
-    "redacted": redacted,
-    "without_controls": without_controls,
-    "in_html": in_html,
+    "redacted": redact,
+    "without_controls": strip_control_chars,
+    "in_html": escape_html,
 }
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.frames.lists import submit_list
+from pllm_notebook.frames.item_lists import submit_list
 from pllm_notebook.sim import SimRequest, Simulator
 from tests.contract.sides import Side
 

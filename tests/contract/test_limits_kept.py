@@ -15,15 +15,15 @@ import pandas as pd
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook import engine, run
+from pllm_notebook import engine, execution
 from pllm_notebook.engine import Known, Limiter
-from pllm_notebook.notebook import wording
-from pllm_notebook.notebook.displays import for_here
-from pllm_notebook.notebook.words import run_word
+from pllm_notebook.execution import options_for
+from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution.learned_limits import FILE, LimitCache
+from pllm_notebook.notebook import progress_format
+from pllm_notebook.notebook.display_choice import choose_display
+from pllm_notebook.notebook.line_magic import run_command
 from pllm_notebook.records import Progress
-from pllm_notebook.run import options_for
-from pllm_notebook.run.ask import target_for
-from pllm_notebook.run.limits import FILE, KeptLimits
 from pllm_notebook.sim import Simulator
 from tests.contract.sides import OPENAI, Side, reach
 
@@ -51,7 +51,7 @@ def test_what_a_provider_told_is_there_for_the_next_kernel(sim: Simulator, luna:
     ask(luna)
     settle()
 
-    known = KeptLimits(str(cache_dir)).known(target_for(options_for({"model": luna})).lane)
+    known = LimitCache(str(cache_dir)).known(resolve_model(options_for({"model": luna})).lane)
     assert known is not None
     assert (known.requests_per_min, known.tokens_per_min) == (60_000.0, 9_000_000.0)
 
@@ -73,8 +73,8 @@ def test_a_new_kernel_begins_at_the_rate_that_the_last_one_found(
     sim: Simulator, compatible: Side, cache_dir: Path
 ) -> None:
     cache_dir.mkdir()
-    lane = target_for(options_for({"model": compatible.model})).lane
-    KeptLimits(str(cache_dir)).keep(lane, Known(found_per_min=6_000.0))
+    lane = resolve_model(options_for({"model": compatible.model})).lane
+    LimitCache(str(cache_dir)).keep(lane, Known(found_per_min=6_000.0))
 
     ask(compatible.model)
 
@@ -91,7 +91,7 @@ def test_a_process_of_its_own_leaves_its_limits_behind(sim: Simulator, luna: str
 
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PLLM_CACHE_DIR": str(cache_dir)}, check=True)
 
-    known = KeptLimits(str(cache_dir)).known(target_for(options_for({"model": luna})).lane)
+    known = LimitCache(str(cache_dir)).known(resolve_model(options_for({"model": luna})).lane)
     assert known is not None
     assert known.requests_per_min == 60_000.0
 
@@ -178,14 +178,14 @@ def test_the_display_says_which_limit_holds_calls_back_and_only_while_it_does(si
     sim.set(requests_per_min=1_800, burst_s=0.1)
     told = "at the provider's limit: 1,800 requests a minute"
 
-    run.register(lambda: display)
+    execution.register_display(lambda: display)
     try:
         ask(luna, progress=True)
     finally:
-        run.register(for_here)
+        execution.register_display(choose_display)
 
     assert told in {progress.note for progress in display.shown}
-    assert any(wording.step(progress).endswith(f" · {told}") for progress in display.shown)
+    assert any(progress_format.step(progress).endswith(f" · {told}") for progress in display.shown)
     assert display.shown[-1].note == ""
 
 
@@ -193,7 +193,7 @@ def test_the_limits_word_shows_what_was_told_and_what_was_refused(sim: Simulator
     sim.set(requests_per_min=60_000, tokens_per_min=9_000_000)
     ask(luna)
 
-    row = run_word("limits").loc[luna]
+    row = run_command("limits").loc[luna]
 
     assert (row["requests_per_min"], row["tokens_per_min"]) == (60_000, 9_000_000)
     assert pd.isna(row["found_per_min"])
@@ -207,7 +207,7 @@ def test_the_limits_word_shows_what_was_found_out_and_until_when_calls_wait(sim:
     limiter = limiter_of(compatible.model)
 
     limiter.paused_until = engine.engine().loop.loop.time() + 3600
-    row = run_word("limits").loc[compatible.model]
+    row = run_command("limits").loc[compatible.model]
 
     assert pd.isna(row["requests_per_min"])
     assert row["found_per_min"] == round(limiter.found.rate * 60)

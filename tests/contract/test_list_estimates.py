@@ -9,8 +9,8 @@ import pytest
 
 from pllm_notebook import LLMConfig, LLMPromptContext, ParallelAIUtilities
 from pllm_notebook.exceptions import NotConfirmedError
-from pllm_notebook.prompt_lists.asking import asked_of
-from pllm_notebook.run import estimate_list
+from pllm_notebook.execution import estimate_list
+from pllm_notebook.prompt_lists.build import prepare_prompts
 from pllm_notebook.sim import Simulator
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, reach
 
@@ -47,7 +47,7 @@ def test_a_list_that_goes_by_batch_is_confirmed_once_with_the_estimate_of_the_wh
         asked.append(question)
         return word
 
-    monkeypatch.setattr(sys.modules["pllm_notebook.run.jobs.confirm"], "somebody_is_there", lambda: True)
+    monkeypatch.setattr(sys.modules["pllm_notebook.batch_jobs.confirmation"], "somebody_is_there", lambda: True)
     monkeypatch.setattr("builtins.input", answer)
 
     if jobs:
@@ -86,7 +86,7 @@ def test_a_list_that_is_answered_already_asks_nobody(three: Simulator, prompts: 
 
 
 def test_a_lists_estimate_counts_each_prompt_once(three: Simulator, prompts: list[LLMPromptContext]) -> None:
-    whole = estimate_list(asked_of(prompts, {"mode": "batch"}, {}).parts)
+    whole = estimate_list(prepare_prompts(prompts, {"mode": "batch"}, {}).parts)
 
     assert (whole.rows, whole.duplicates, whole.skipped, whole.calls, whole.jobs) == (7, 1, 0, 6, 3)
     assert whole.batch_cost_usd is not None

@@ -10,8 +10,8 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.engine import engine
+from pllm_notebook.execution import Run, WholePrompts, build_spec, options_for, start
 from pllm_notebook.records import Failure
-from pllm_notebook.run import Run, WholePrompts, ask_for, options_for, start
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import open_store
 from tests.contract.scripts import words
@@ -45,7 +45,7 @@ class Breaking(WholePrompts):
 
 
 def begin(model: str, rows: Breaking, **options: Any) -> Run:
-    return start(ask_for(options_for({"model": model} | options), None, instruct=False), rows)
+    return start(build_spec(options_for({"model": model} | options), None, instruct=False), rows)
 
 
 def test_a_run_that_cannot_begin_ends_with_the_error(luna: str, sim: Simulator) -> None:

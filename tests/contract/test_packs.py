@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 import pllm_notebook as pllm
 from pllm_notebook.prompts import ITEMS
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
-from pllm_notebook.sim.packs import items_of
+from pllm_notebook.sim.packed_requests import items_of
 from tests.contract.scripts import words
 from tests.contract.sides import OPENAI, Side
 

@@ -21,7 +21,7 @@ from pllm_notebook import (
     ToolCallOutput,
 )
 from pllm_notebook.exceptions import RunInterrupted, UnknownOptionError, UsageError
-from pllm_notebook.prompt_lists.asking import asked_of
+from pllm_notebook.prompt_lists.build import prepare_prompts
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, HOSTED, OPENAI, Side, reach
 
@@ -216,7 +216,7 @@ def test_a_repaired_answer_has_the_body_of_the_reply_that_it_came_from(three: Si
 
 
 def test_an_image_and_a_document_reach_the_model(three: Simulator) -> None:
-    from tests.unit.test_prompt_contexts import PDF, PNG, PNG_64
+    from tests.prompt_lists.test_prompt_contexts import PDF, PNG, PNG_64
 
     prompt = prompt_for(ANTHROPIC, ["What is this?", PNG, {"type": "document", "document": PDF}])
 
@@ -374,7 +374,7 @@ def test_instructions_that_few_prompts_have_do_not_make_courses_of_their_own(thr
     outputs = ParallelAIUtilities().run_parallel_ai_completion_sync(prompts)
 
     assert [output.str_content for output in outputs] == [prompt.system_string for prompt in prompts]
-    assert len(asked_of(prompts, {}, {}).parts) == 2
+    assert len(prepare_prompts(prompts, {}, {}).parts) == 2
 
 
 def test_an_instruction_that_stands_alone_is_not_marked_for_the_providers_cache(three: Simulator) -> None:
@@ -436,7 +436,7 @@ def test_all_models_of_a_provider_keep_one_ceiling_over_all_lists(three: Simulat
     prompts = [LLMPromptContext(new_message="Tea?", llm_config=LLMConfig(model=model)) for model in models]
     prompts.append(LLMPromptContext(new_message="Tea?", llm_config=LLMConfig(client="anthropic")))
 
-    parts = [part for _ in range(2) for part in asked_of(prompts, utilities._options, utilities._ceilings).parts]
+    parts = [part for _ in range(2) for part in prepare_prompts(prompts, utilities._options, utilities._ceilings).parts]
 
     assert [part.ask.ceiling is utilities._ceilings["openai"] for part in parts] == [True, True, False] * 2
     assert parts[2].ask.ceiling is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook.prompt_lists.files import OAIApiFromFileConfig, process_api_requests_from_file_sync
+from pllm_notebook.request_files.process_file import OAIApiFromFileConfig, process_api_requests_from_file_sync
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import InTurn
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import MissingPackageError, UsageError
-from pllm_notebook.pipeline import Session, exporting, resume_directory
-from pllm_notebook.pipeline.states import MessageState
+from pllm_notebook.sessions import Session, resume_directory, session_export
+from pllm_notebook.sessions.message_state import MessageState
 from pllm_notebook.sim import SimAnswer, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.sides import HOSTED, OPENAI, Side, reach
@@ -247,9 +247,9 @@ def test_what_waits_in_a_job_is_exported_as_pending(model: str, sim: Simulator, 
 
 def test_an_export_has_the_same_dtypes_whatever_is_missing(session: Session, sim: Simulator, tmp_path: Path) -> None:
     session.agent("judge").ask_llm("one").resolve()
-    whole = exporting.table(list(exporting.lines(session)))
+    whole = session_export.table(list(session_export.lines(session)))
 
-    assert whole.dtypes.equals(exporting.table([]).dtypes)
+    assert whole.dtypes.equals(session_export.table([]).dtypes)
     assert whole.loc[0, "text"] == "one"
     assert str(whole["when"].dtype) == "datetime64[us, UTC]"
     assert json.loads(whole.loc[0, "documents"]) == list(session.agent("judge").history[0].call.documents)

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NotConfirmedError, UnknownOptionError, UsageError
-from pllm_notebook.pipeline import ErrorResponse, LLMIdentity, Reply, Session
-from pllm_notebook.pipeline.retrieving import Absent, Pending, Present
 from pllm_notebook.records import FailureKind
+from pllm_notebook.sessions import ErrorResponse, LazyReply, LLMIdentity, Session
+from pllm_notebook.sessions.session_store import Absent, Pending, Present
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.programs import CALLS, LONG_S, WINNER, restart, tournament, tournament_answers
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, Side, reach
@@ -139,9 +139,9 @@ def test_what_is_on_the_wire_is_stored_before_a_block_pauses(luna: str, sim: Sim
 def test_a_batch_that_is_waited_for_goes_to_its_end_in_one_run(
     luna: str, sim: Simulator, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pllm_notebook.run.jobs import office
+    from pllm_notebook.batch_jobs import service
 
-    monkeypatch.setattr(office, "FIRST_LOOK_S", 0.02)
+    monkeypatch.setattr(service, "FIRST_LOOK_S", 0.02)
     sim.set(answers=tournament_answers, batch_s=0)
 
     winner, session = tournament(directory, strategy="batch", model=luna, wait=True)
@@ -488,7 +488,7 @@ def test_a_throttler_holds_back_what_is_beyond_its_window(luna: str, sim: Simula
 def test_a_program_that_fails_sends_nothing_more(luna: str, sim: Simulator, directory: Path) -> None:
     sim.set(answers=lambda request: "yes")
     session = session_in(directory, throttler=pllm.Throttler(1, 60.0, clock=Clock()))
-    replies: list[Reply] = []
+    replies: list[LazyReply] = []
 
     def program() -> None:
         with session:
@@ -506,7 +506,7 @@ def test_a_program_that_fails_sends_nothing_more(luna: str, sim: Simulator, dire
 
 def test_an_interrupt_reaches_what_a_throttler_holds_back(luna: str, sim: Simulator, directory: Path) -> None:
     sim.set(answers=lambda request: "yes")
-    replies: list[Reply] = []
+    replies: list[LazyReply] = []
 
     def program() -> None:
         with session_in(directory, throttler=pllm.Throttler(1, 60.0, clock=Clock())) as session:
@@ -576,7 +576,7 @@ def test_a_failure_is_not_asked_again_until_told(
 ) -> None:
     sim.set(answers=lambda request: failing)
 
-    def program(prepare: Callable[[Session], object] = lambda session: None) -> Reply:
+    def program(prepare: Callable[[Session], object] = lambda session: None) -> LazyReply:
         with session_in(directory, errors="coerce") as session:
             prepare(session)
             reply = session.agent("one").ask_llm("Well?", max_retries=0)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.conversation import Body, Dialogue, Prompt, Turn
+from pllm_notebook.execution import Run, WholePrompts, build_spec, options_for, parts_of, start_list
+from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.records import FailureKind
-from pllm_notebook.run import Run, WholePrompts, ask_for, options_for, parts_of, start_list
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.sides import ANTHROPIC, OPENAI, reach
 
@@ -39,7 +39,7 @@ def submitted(asked: list[tuple[str, Prompt]], heard: Any = None, **options: Any
     """Start a run over (model, prompt)."""
     parts = parts_of(
         asked,
-        lambda model: ask_for(options_for({"model": model, "progress": False} | options), None, instruct=False),
+        lambda model: build_spec(options_for({"model": model, "progress": False} | options), None, instruct=False),
     )
     return start_list(parts, Listed([prompt for _, prompt in asked]), heard)
 
@@ -67,7 +67,7 @@ def test_a_text_a_conversation_and_a_whole_body_may_stand_in_one_list(both: list
     body = {"model": both[0].partition(":")[2], "messages": [{"role": "user", "content": "text"}]}
     sim.set(answers=lambda request: request.prompt.upper())
 
-    run = submitted([(both[0], prompt) for prompt in [*prompts, Body(body)]])
+    run = submitted([(both[0], prompt) for prompt in [*prompts, RawRequest(body)]])
 
     assert run.result() == ["TEXT", "THREE", "TEXT", "TEXT"]
     # The three that are one request on the wire are one call.

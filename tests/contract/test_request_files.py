@@ -15,15 +15,15 @@ import pytest
 from pydantic import ValidationError
 
 import pllm_notebook as pllm
-from pllm_notebook import sinks
+from pllm_notebook import display_registry
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.prompt_lists.files import (
+from pllm_notebook.records import Progress
+from pllm_notebook.request_files.process_file import (
     OAIApiFromFileConfig,
     process_api_requests_from_file,
     process_api_requests_from_file_sync,
 )
-from pllm_notebook.records import Progress
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, reach
 from tests.faults.children import until
@@ -592,11 +592,11 @@ def test_one_progress_display_stands_for_the_whole_file(files: Files, sim: Simul
 
     sim.set(latency_s=0.2)
     config = files([openai_line(row) for row in range(5)] + [anthropic_line(5), "no json"], progress=True)
-    sinks.register(Shown)
+    display_registry.register_display(Shown)
     try:
         process_api_requests_from_file_sync(config)
     finally:
-        sinks.register(None)
+        display_registry.register_display(None)
 
     first, last = shown[0], shown[-1]
     assert (first.total, first.done, first.state) == (7, 0, "running")

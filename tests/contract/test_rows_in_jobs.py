@@ -10,7 +10,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook import LLMConfig, LLMPromptContext, ParallelAIUtilities, engine
-from pllm_notebook.run.jobs import office as offices
+from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.sides import Side

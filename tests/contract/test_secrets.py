@@ -17,8 +17,8 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.redaction import redacted
-from pllm_notebook.run.ask import target_for
+from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.redaction import redact
 from pllm_notebook.settings import current, resolve
 from pllm_notebook.store import close_stores
 from tests.contract.echo import Echo
@@ -184,7 +184,7 @@ def test_a_secret_header_of_a_client_of_the_callers_own_is_taken_out_of_what_it_
 def test_the_base64_of_a_login_is_taken_out_by_itself() -> None:
     login = Address(f"http://somebody:{PASSWORD}@host").headers()["Authorization"].removeprefix("Basic ")
 
-    assert redacted(f"it said {login!r} and {PASSWORD}") == "it said '…' and …"
+    assert redact(f"it said {login!r} and {PASSWORD}") == "it said '…' and …"
 
 
 def test_no_function_of_ours_has_a_key_among_its_variables(
@@ -210,7 +210,7 @@ def test_what_holds_a_key_is_not_pickled_and_shows_nothing(
 ) -> None:
     planted(f"http://somebody:{PASSWORD}@127.0.0.1:1")
     held = [Key(KEYS["mine"]), pllm.ParallelLLM(KEYS["mine"]), Address(f"http://a:{PASSWORD}@host"), current()]
-    held += [target_for(resolve({"model": side.model})) for side in (OPENAI, ANTHROPIC, GOOGLE, COMPATIBLE)]
+    held += [resolve_model(resolve({"model": side.model})) for side in (OPENAI, ANTHROPIC, GOOGLE, COMPATIBLE)]
 
     for one in held:
         assert shown_by(one) == []

@@ -11,9 +11,9 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.batch import Journal
+from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.frames.pandas_rows import PandasRows
-from pllm_notebook.run.jobs import office as offices
+from pllm_notebook.frames.pandas.rows import PandasRows
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.faults.children import until
 
@@ -245,21 +245,21 @@ def test_a_run_that_cannot_pay_for_all_rows_is_given_back_when_what_it_can_is_su
     assert 0 < sum(lines()) < 50
 
 
-def running() -> list[offices.Office]:
-    return [office for office in offices._offices.values() if office._engine.loop.alive]
+def running() -> list[offices.BatchService]:
+    return [batch_service for batch_service in offices._services.values() if batch_service._engine.loop.alive]
 
 
 def lines() -> list[int]:
     """Give how many lines each job has, oldest first."""
-    return [job.total for office in running() for job in office.journal.jobs()]
+    return [job.total for batch_service in running() for job in batch_service.journal.jobs()]
 
 
-def until_aboard(passengers: int) -> None:
+def until_aboard(waiters: int) -> None:
     """Wait until each call that is on its way has so many runs aboard."""
     for _ in range(PATIENCE_S * 100):
-        lanes = [lane for office in running() for lane in office._lanes.values()]
-        flights = [flight for lane in lanes for flight in lane._flights.values()]
-        if flights and all(len(flight.passengers) == passengers for flight in flights):
+        lanes = [lane for batch_service in running() for lane in batch_service._lanes.values()]
+        flights = [waiting_call for lane in lanes for waiting_call in lane._waiting_calls.values()]
+        if flights and all(len(waiting_call.waiters) == waiters for waiting_call in flights):
             return
         threading.Event().wait(0.01)
     raise AssertionError("nobody joined")

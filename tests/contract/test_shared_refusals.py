@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import ProviderRejectedError
-from pllm_notebook.run.refused import ALIKE, FIRST_CALLS
+from pllm_notebook.execution.rejections import FIRST_CALLS, SAME_REJECTION_LIMIT
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.batch_accounts import MODELS, REPLIES, client_of
 from tests.contract.batch_server import BatchServer
@@ -166,13 +166,13 @@ def test_a_refusal_that_says_that_the_row_is_too_long_never_stops_a_run(luna: st
 
 def test_fewer_rows_than_can_tell_fail_by_themselves_and_are_sent_again(luna: str, sim: Simulator) -> None:
     sim.set(answers=lambda request: SimAnswer.status(400))
-    frame = rows(ALIKE - 1)
+    frame = rows(SAME_REJECTION_LIMIT - 1)
 
     out = frame.llm.complete("{text}", model=luna)
     sim.set(answers=lambda request: "yes")
     again = frame.llm.complete("{text}", model=luna)
 
-    assert out.llm.errors["kind"].tolist() == ["bad_request"] * (ALIKE - 1)
+    assert out.llm.errors["kind"].tolist() == ["bad_request"] * (SAME_REJECTION_LIMIT - 1)
     assert again["answer"].notna().all()
 
 

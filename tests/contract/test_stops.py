@@ -8,7 +8,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import MissingKeyError, ProviderRejectedError
-from pllm_notebook.run.refused import ALIKE
+from pllm_notebook.execution.rejections import SAME_REJECTION_LIMIT
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import InTurn, by_word, words
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSES, Side, reach
@@ -102,9 +102,11 @@ def test_a_refusal_of_every_request_stops_the_run_and_keeps_what_is_finished(
     assert (error.kind, error.status, error.kept, error.total) == (kind, code, 3, 40)
     said = "what every row sends" if kind == "rejected" else f"({kind.replace('_', ' ')})"
     assert str(error).startswith(f"{side.model} refused {said}: ")
-    assert sim.stats().requests == 3 + ALIKE
+    assert sim.stats().requests == 3 + SAME_REJECTION_LIMIT
     partial = pllm.runs()[-1].to_frame()
-    assert partial.llm.status.tolist() == ["ok"] * 3 + ["failed"] * ALIKE + ["pending"] * (40 - 3 - ALIKE)
+    assert partial.llm.status.tolist() == ["ok"] * 3 + ["failed"] * SAME_REJECTION_LIMIT + ["pending"] * (
+        40 - 3 - SAME_REJECTION_LIMIT
+    )
 
 
 def test_a_run_that_was_stopped_goes_on_from_there(side: Side, sim: Simulator) -> None:

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
-from pllm_notebook.conversation import Body
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.run import Part, ask_for, options_for, start_list
+from pllm_notebook.execution import Part, build_spec, options_for, start_list
+from pllm_notebook.messages_types import RawRequest
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.tools import StructuredTool
 from tests.contract.test_prompt_lists import Listed, submitted
@@ -379,9 +379,9 @@ def test_calls_of_a_request_that_its_caller_wrote_are_given_as_they_were_written
     sim.set(answers=lambda request: SimAnswer.tool_calls([("anything", {"x": [1]})]))
     function = {"type": "function", "function": {"name": "anything", "parameters": {"type": "object"}}}
     said = [{"role": "user", "content": "go"}]
-    body = Body({"model": luna.partition(":")[2], "messages": said, "tools": [function]})
+    body = RawRequest({"model": luna.partition(":")[2], "messages": said, "tools": [function]})
     options = options_for({"model": luna, "progress": False})
-    part = Part(ask_for(options, None, instruct=False, calls=True), [0], [body])
+    part = Part(build_spec(options, None, instruct=False, calls=True), [0], [body])
 
     (called,) = start_list([part], Listed([body])).result()
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pllm_notebook.conversation import Dialogue, Echo, Media, Request, Tool, ToolCall, ToolCallOutput, Turn
+from pllm_notebook.messages_types import Dialogue, Media, ProviderMessage, Request, Tool, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
@@ -141,7 +141,7 @@ def test_thoughts_before_a_call_must_come_back_as_they_were(
     signed = next(
         word for word in ("signature", "thoughtSignature", "encrypted_content") if word in called.echo.content
     )
-    forged = Echo(called.echo.form, called.echo.content.replace(f'"{signed}":"', f'"{signed}":"x'))
+    forged = ProviderMessage(called.echo.form, called.echo.content.replace(f'"{signed}":"', f'"{signed}":"x'))
 
     refused = asked(
         side, sim, ASKED, replace(turn_of(called), echo=forged), results_of(called, "12", "15"), tools=(WEATHER,)
@@ -179,12 +179,12 @@ def test_a_claude_that_is_not_to_be_forced_is_left_to_choose(
     reach(side, sim, monkeypatch)
     sim.set(answers=two_calls)
     target = target_of(side, sim)
-    intended = target.wire.encode(Request(target.model, (ASKED,), tools=(WEATHER,), tool_choice="required"))
+    canonical_body = target.wire.encode(Request(target.model, (ASKED,), tools=(WEATHER,), tool_choice="required"))
 
-    refused = asyncio.run(_post(target, orjson.dumps(intended)))
+    refused = asyncio.run(_post(target, orjson.dumps(canonical_body)))
     assert isinstance(refused, Failure)
-    healed = target.adapt(refused, intended)
-    reply = asyncio.run(_post(target, orjson.dumps(target.to_wire(intended))))
+    healed = target.adapt(refused, canonical_body)
+    reply = asyncio.run(_post(target, orjson.dumps(target.to_wire(canonical_body))))
 
     assert healed
     assert isinstance(reply, Reply)
@@ -249,14 +249,14 @@ def test_a_server_that_knows_no_json_object_is_asked_in_words(
     reach(side, sim, monkeypatch)
     sim.set(rungs=("none",), answers=lambda request: {"a": 1})
     target = target_of(side, sim)
-    intended = target.wire.encode(Request(target.model, (Turn("user", "JSON, please."),), json_object=True))
+    canonical_body = target.wire.encode(Request(target.model, (Turn("user", "JSON, please."),), json_object=True))
 
     refused, healed = [], []
     for _ in range(2):
-        sent = target.to_wire(intended)
+        sent = target.to_wire(canonical_body)
         refused.append(asyncio.run(_post(target, orjson.dumps(sent))))
         healed.append(isinstance(refused[-1], Failure) and target.adapt(refused[-1], sent))
-    reply = asyncio.run(_post(target, orjson.dumps(target.to_wire(intended))))
+    reply = asyncio.run(_post(target, orjson.dumps(target.to_wire(canonical_body))))
 
     assert healed == [True, True]
     assert isinstance(reply, Reply)

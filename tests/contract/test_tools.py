@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
-from pllm_notebook.run.jobs import lane as batch_lanes
-from pllm_notebook.run.jobs import office as offices
+from pllm_notebook.batch_jobs import batch_dispatcher as batch_lanes
+from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.sides import Side
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pllm_notebook.engine import Known, Limiter
-from pllm_notebook.run.limits import KeptLimits
+from pllm_notebook.execution.learned_limits import LimitCache
 from tests.engine.modelled import ModelServer, lognormal
 from tests.engine.virtual import Calls, lane_to, run_virtual
 
@@ -40,11 +40,11 @@ def test_a_rate_that_was_found_out_spares_the_next_run_the_refusals_of_finding_i
     # What is left are the refusals that show a limit to be where it was; the higher it is, the more of all they are.
     # Half a minute finds the rate; the next run is short, as a second look at a few rows is.
     _, _, learned = second_run(None, rpm // 2, rpm=rpm, tells="nothing")
-    KeptLimits(str(tmp_path)).keep(LANE, learned)
+    LimitCache(str(tmp_path)).keep(LANE, learned)
     short = rpm // 12
     before_s, before, _ = second_run(None, short, rpm=rpm, tells="nothing")
 
-    after_s, after, _ = second_run(KeptLimits(str(tmp_path)).known(LANE), short, rpm=rpm, tells="nothing")
+    after_s, after, _ = second_run(LimitCache(str(tmp_path)).known(LANE), short, rpm=rpm, tells="nothing")
 
     assert before.refused >= 16
     assert after.refused <= share * before.refused

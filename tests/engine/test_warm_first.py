@@ -14,10 +14,10 @@ import orjson
 import pytest
 
 from pllm_notebook.engine import Lane, Limiter
+from pllm_notebook.execution.conductor import Conductor
+from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.records import RawReply
-from pllm_notebook.run.conductor import Conductor
-from pllm_notebook.run.start import ask_for, options_for
 from tests.engine.virtual import run_virtual
 
 ANSWER = orjson.dumps(
@@ -75,7 +75,7 @@ def departures(provider: Provider, rows: int = 20, *, system: str | None = None,
     """When each request left, in virtual seconds, of a run that has never been."""
     system = f"Instruction {next(_numbers)}. " + "Be exact. " * 1000 if system is None else system
     given = {"model": "openai:gpt-6-luna", "system": system, "max_retries": 1, "timeout_s": 100.0}
-    ask = ask_for(options_for(given | options), None, instruct=False)
+    ask = build_spec(options_for(given | options), None, instruct=False)
     ask.target = replace(ask.target, connect=lambda: provider, quirks=Quirks())
 
     async def main() -> None:

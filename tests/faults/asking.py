@@ -18,7 +18,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.run import Run
+from pllm_notebook.execution import Run
 from pllm_notebook.store import DiskStore, open_store
 
 __all__ = ["MODEL", "PROMPT", "Note", "ask", "be_patient", "follow", "main", "rows", "say", "settle"]

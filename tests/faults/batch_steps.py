@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import pllm_notebook.batch_jobs.batch_service as batch_service
 
 import pllm_notebook as pllm
-import pllm_notebook.run.jobs.lane as lane
-import pllm_notebook.run.jobs.office as office
+import pllm_notebook.batch_jobs.batch_dispatcher as lane
 from tests.faults.asking import say
 from tests.faults.steps import Steps, fork_for_each_line
 
@@ -118,12 +118,12 @@ def main() -> None:
     import openai  # noqa: F401
     from google import genai  # noqa: F401
 
-    import pllm_notebook.store.health  # noqa: F401
+    import pllm_notebook.store.recovery  # noqa: F401
 
-    office.FIRST_LOOK_S = 0.01
+    batch_service.FIRST_LOOK_S = 0.01
     lane._GATHER_S = 0.0
     # Its list lags behind by nothing here, so a job that is not found was never made.
-    office.Driver = partial(office.Driver, lease_s=_LEASE_S, grace_s=0.0, may_recreate=lambda job: True)  # type: ignore[misc,assignment]
+    batch_service.Driver = partial(batch_service.Driver, lease_s=_LEASE_S, grace_s=0.0, may_recreate=lambda job: True)  # type: ignore[misc,assignment]
     fork_for_each_line(_live)
 
 

@@ -115,7 +115,7 @@ def main() -> None:
     import aiohttp  # noqa: F401
     import openai  # noqa: F401
 
-    import pllm_notebook.store.health  # noqa: F401
+    import pllm_notebook.store.recovery  # noqa: F401
 
     fork_for_each_line(_live)
 

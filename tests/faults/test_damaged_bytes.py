@@ -23,14 +23,14 @@ import orjson
 import pytest
 
 from pllm_notebook.batch import Journal, JournalDamagedError, LineOutcome
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import FailedCall, Failure, FailureKind, Finish
 from pllm_notebook.store import DiskStore
+from pllm_notebook.store.cache_api import CacheHandle
 from pllm_notebook.store.claims import FILE, Claims
-from pllm_notebook.store.failures import FailureLog
-from pllm_notebook.store.handle import CacheHandle
+from pllm_notebook.store.failure_log import FailureLog
 from pllm_notebook.store.run_files import RunFiles
+from pllm_notebook.stored_reply import StoredReply
 from tests.batch.modelled import LIMITS, PLAN, outgoing
 
 CHANGES = int(os.environ.get("PLLM_DAMAGE", "300"))
@@ -49,14 +49,14 @@ def key(number: int) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(str(number).encode()).digest()).decode().rstrip("=")
 
 
-def entry(number: int) -> Entry:
+def entry(number: int) -> StoredReply:
     draw = random.Random(number)
     meta = {"usage": [9, 3, 0, 0, 0], "cost_usd": 0.5, "model": "m", "created_at": 1000.0 + number}
     text = orjson.dumps({"answer": number})
-    return Entry(Finish.COMPLETE, text, 3, 0, orjson.dumps(meta), draw.randbytes(draw.choice((100, 900, 9000))))
+    return StoredReply(Finish.COMPLETE, text, 3, 0, orjson.dumps(meta), draw.randbytes(draw.choice((100, 900, 9000))))
 
 
-def parts(one: Entry) -> tuple[object, ...]:
+def parts(one: StoredReply) -> tuple[object, ...]:
     return one.finish, one.text, one.output_tokens, one.output_limit, one.meta, one.raw
 
 

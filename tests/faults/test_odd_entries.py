@@ -13,13 +13,13 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook import engine
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import Finish
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import DiskStore, close_stores, open_store
-from pllm_notebook.store.envelope import DamagedEntry, pack, unpack
-from pllm_notebook.store.transfer import _checksum
+from pllm_notebook.store.codec import DamagedEntry, pack, unpack
+from pllm_notebook.store.export_file import _checksum
+from pllm_notebook.stored_reply import StoredReply
 from tests.faults.asking import ask, rows
 
 COUNT = 6
@@ -72,11 +72,11 @@ METAS = [b"", b"null", b"[]", b"3", b'"usage"', b"{", b"\xff", b"{}{}"]
 
 
 def told(fact: dict[str, Any]) -> bytes:
-    about = {
+    metadata = {
         "usage": [9, 3, 0, 0, 0], "cost_usd": 0.5, "model": "m", "asked": "openai:m", "request_id": "r", "detail": "",
         "latency_s": 0.1, "attempts": 1, "created_at": 1000.0,
     }  # fmt: skip
-    return orjson.dumps(about | fact)
+    return orjson.dumps(metadata | fact)
 
 
 def odd_entries() -> list[Any]:
@@ -90,32 +90,32 @@ def odd_entries() -> list[Any]:
         ("refused", Finish.REFUSED, b"", told({"detail": 5})),
         ("unfinished", Finish.UNFINISHED, b"", told({"attempts": "x"})),
     ]
-    return [pytest.param(Entry(finish, text, 3, 0, meta, b"{}"), id=name) for name, finish, text, meta in made]
+    return [pytest.param(StoredReply(finish, text, 3, 0, meta, b"{}"), id=name) for name, finish, text, meta in made]
 
 
 ODD = pytest.mark.parametrize("odd", odd_entries())
 
 
 @ODD
-def test_an_odd_entry_is_a_damaged_one(odd: Entry) -> None:
+def test_an_odd_entry_is_a_damaged_one(odd: StoredReply) -> None:
     with pytest.raises(DamagedEntry, match=r"checksum holds, and it"):
         unpack(pack(odd))
 
 
 @ODD
-def test_what_is_known_of_an_odd_entry_is_of_its_own_type(odd: Entry) -> None:
-    about = odd.about
+def test_what_is_known_of_an_odd_entry_is_of_its_own_type(odd: StoredReply) -> None:
+    metadata = odd.metadata
 
-    assert about["usage"] is None or len(about["usage"]) == 5
-    assert about["cost_usd"] is None or about["cost_usd"] >= 0
-    assert all(isinstance(about[name], str) for name in ("model", "asked", "request_id", "detail"))
-    assert about["attempts"] + about["latency_s"] + about["created_at"] >= 0
+    assert metadata["usage"] is None or len(metadata["usage"]) == 5
+    assert metadata["cost_usd"] is None or metadata["cost_usd"] >= 0
+    assert all(isinstance(metadata[name], str) for name in ("model", "asked", "request_id", "detail"))
+    assert metadata["attempts"] + metadata["latency_s"] + metadata["created_at"] >= 0
     assert odd.usage is None or odd.usage.total_tokens >= 0
     assert isinstance(odd.calls, tuple)
 
 
 @ODD
-def test_an_odd_entry_of_an_export_is_not_imported(odd: Entry, tmp_path: Path) -> None:
+def test_an_odd_entry_of_an_export_is_not_imported(odd: StoredReply, tmp_path: Path) -> None:
     key = "a" * 43
     written = {
         "key": key, "finish": odd.finish.value, "output_tokens": 3, "output_limit": 0,
@@ -169,7 +169,7 @@ def test_rows_with_odd_entries_are_asked_again_and_nothing_raises(
     assert pllm.cache.info().entries == len(odd)
 
 
-def marked_sound(odd: Entry) -> bytes:
+def marked_sound(odd: StoredReply) -> bytes:
     """As somebody would write it who wants to be believed."""
     value = pack(odd)
     body = value[6:7] + bytes([value[7] | 2]) + value[8:]

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook.prompt_lists.files import OAIApiFromFileConfig, process_api_requests_from_file_sync
+from pllm_notebook.request_files.process_file import OAIApiFromFileConfig, process_api_requests_from_file_sync
 from pllm_notebook.sim import Simulator
 from tests.faults.children import Child, number_in, until
 
 PROCESS = """
 import json, sys
 import pllm_notebook as pllm
-from pllm_notebook.prompt_lists.files import OAIApiFromFileConfig, process_api_requests_from_file_sync
+from pllm_notebook.request_files.process_file import OAIApiFromFileConfig, process_api_requests_from_file_sync
 
 job = json.loads(sys.argv[1])
 pllm.configure(concurrency=32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pllm_notebook.run.tender import _MOST_BACKLOG_BYTES
+from pllm_notebook.execution.tender import _MOST_BACKLOG_BYTES
 from pllm_notebook.sim import SimRequest, Simulator
 from pllm_notebook.store import open_store
 from tests.faults.asking import ask, rows

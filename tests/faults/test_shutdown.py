@@ -13,7 +13,7 @@ import pytest
 from pllm_notebook import engine
 from pllm_notebook.engine.engine import engine as start_engine
 from pllm_notebook.exceptions import PllmError, RunInterrupted
-from pllm_notebook.run import Run
+from pllm_notebook.execution import Run
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import open_store
 from tests.faults.asking import ask, rows

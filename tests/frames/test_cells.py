@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError
-from pllm_notebook.frames.pandas_cells import given_of
+from pllm_notebook.frames.pandas.cells import column_data
 from pllm_notebook.frames.rows import prompts_of
 from pllm_notebook.templates import Template
 
@@ -32,7 +32,7 @@ def echo(cache_dir: object) -> Callable[[pd.DataFrame, str | None], list[Any]]:
 
 def texts(series: pd.Series[Any]) -> tuple[list[str | None], list[str | None]]:
     """Give what a template, and what a row without one, says of a column's cells; None for what is skipped."""
-    given = given_of(pd.DataFrame({"t": series}), ["t"])
+    given = column_data(pd.DataFrame({"t": series}), ["t"])
     filled, labelled = (
         prompts_of(given, how, "skip")(range(len(series))) for how in (Template.compile("{t}", ["t"]), None)
     )

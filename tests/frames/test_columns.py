@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, field_valida
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, UnsupportedSchemaError, UsageError
 from pllm_notebook.frames.dtypes import Column, Kind
-from pllm_notebook.frames.pandas_columns import array_of
+from pllm_notebook.frames.pandas.columns import array_of
 from pllm_notebook.sim import SimRequest
 from tests.zoo import ZOO, ZooCase
 

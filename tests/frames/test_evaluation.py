@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError
-from pllm_notebook.frames.subsets import by_samples
+from pllm_notebook.frames.sample_sizes import by_samples
 from pllm_notebook.sim import SimAnswer, SimRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -250,7 +250,7 @@ def test_exploded_rows_are_not_compared(ask: Ask) -> None:
 
 
 def test_a_list_of_items_has_no_labels_beside_it(ask: Ask) -> None:
-    from pllm_notebook.frames.lists import submit_list
+    from pllm_notebook.frames.item_lists import submit_list
 
     ask(int, [1], [1])
     run = submit_list(["1"], int, "{value}")

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.frames.lists import submit_list
+from pllm_notebook.frames.item_lists import submit_list
 from pllm_notebook.schema import OutputType
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.frames.lists import submit_list, submit_one
+from pllm_notebook.frames.item_lists import submit_list, submit_one
 from pllm_notebook.sim import SimRequest
 
 

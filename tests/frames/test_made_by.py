@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, PllmError
-from pllm_notebook.run import registry
+from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimAnswer, SimRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -182,7 +182,7 @@ def test_answers_are_known_again_wherever_they_went(
     out = texts("a", "bbbb", "cc").llm.parse(Label, "{t}")
     changed = change(out)
     if kernel == "new":
-        registry.forget_all()
+        run_registry.forget_all()
 
     again = changed.llm.parse(Label, "{t}")
 
@@ -308,7 +308,7 @@ def test_samples_and_agreement_follow_the_rows(sent: Sent) -> None:
     assert part.llm.samples["size"].tolist() == [2, 2, 2, 1, 1, 1]
     assert part.llm.samples["label"].tolist() == [2, 2, 2, 0, 0, 0]
     assert part.llm.agreement.index.tolist() == [2, 0]
-    registry.forget_all()
+    run_registry.forget_all()
     assert part.llm.agreement["whole_answer"].tolist() == [1, 1]
     assert part.llm.samples["size"].tolist() == [2, 2, 2, 1, 1, 1]
 
@@ -337,7 +337,7 @@ def test_columns_that_decide_are_told_by_their_rows(sent: Sent) -> None:
 def test_an_earlier_kernels_run_tells_of_its_rows(sent: Sent) -> None:
     out = texts("a", "-", "bbbb").llm.parse(Label, "{t}")
     live = (out.llm.status.tolist(), out.llm.usage, out.llm.errors)
-    registry.forget_all()
+    run_registry.forget_all()
 
     part = out.iloc[::-1]
 
@@ -409,7 +409,7 @@ def _operations(frame: pd.DataFrame, name: str, seed: int) -> pd.DataFrame:
             there.attrs = dict(frame.attrs) if seed % 2 else {}
             return there
         case _:
-            registry.forget_all()
+            run_registry.forget_all()
             return frame
 
 
@@ -426,7 +426,7 @@ RUNS = ("label", "echo", "labelled again")
 def test_every_view_tells_the_truth_of_its_row_or_refuses(
     sent: Sent, runs: list[str], steps: list[tuple[str, int]]
 ) -> None:
-    registry.forget_all()
+    run_registry.forget_all()
     pllm.runs.clear()
     frame = texts("a", "bbbb", "-", "cc", "bbbb", "-z", "dddddd")
     asked: set[str] = set()

@@ -19,14 +19,14 @@ from pydantic import BaseModel, Field, field_validator
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, PllmError, UsageError
-from pllm_notebook.frames.lists import submit_list, submit_one
-from pllm_notebook.frames.recorded import RecordedRun
-from pllm_notebook.run import registry
-from pllm_notebook.run.outcomes import UNPLANNED
-from pllm_notebook.run.record import SampleRecord
-from pllm_notebook.run.recorder import Recorder
+from pllm_notebook.execution import run_registry
+from pllm_notebook.execution.outcomes import UNPLANNED
+from pllm_notebook.execution.row_record import SampleRecord
+from pllm_notebook.execution.run_recorder import RunRecorder
+from pllm_notebook.frames.item_lists import submit_list, submit_one
+from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
-from pllm_notebook.store.processes import is_gone, this_process
+from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.run_files import RunFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -87,9 +87,9 @@ def ready(cache_dir: Path) -> Iterator[Path]:
         return {"word": "low"} if "word" in properties else f"said {request.prompt}"
 
     pllm.configure(sim={"answers": answer}, model="sim:openai")
-    registry.forget_all()
+    run_registry.forget_all()
     yield cache_dir
-    registry.forget_all()
+    run_registry.forget_all()
 
 
 def texts(*values: str) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def texts(*values: str) -> pd.DataFrame:
 
 def let_go(out: Any) -> RecordedRun:
     """Open the run of a result as a new kernel would."""
-    registry.forget_all()
+    run_registry.forget_all()
     run = pllm.run(out.attrs["pllm_run"])  # type: ignore[operator]
     assert isinstance(run, RecordedRun)
     return run
@@ -291,7 +291,7 @@ def test_runs_of_lists_and_single_prompts_are_recorded(ready: Path) -> None:
     outputs = pllm.ParallelAIUtilities().run_parallel_ai_completion_sync(contexts)
     ids = [listed.id, one.id]
     del listed, one
-    registry.forget_all()
+    run_registry.forget_all()
 
     runs = pllm.runs()
 
@@ -381,12 +381,12 @@ def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path) -> None:
 def test_a_process_is_known_by_when_it_began() -> None:
     here = this_process()
 
-    assert not is_gone(here)
-    assert is_gone(here | {"began": "another time"})
-    assert is_gone(here | {"boot": "before the machine was started anew"})
-    assert not is_gone(here | {"host": "another machine", "began": "then"})
-    assert not is_gone(here | {"ids": "another container", "began": "then"})
-    assert not is_gone({})
+    assert not has_exited(here)
+    assert has_exited(here | {"began": "another time"})
+    assert has_exited(here | {"boot": "before the machine was started anew"})
+    assert not has_exited(here | {"host": "another machine", "began": "then"})
+    assert not has_exited(here | {"ids": "another container", "began": "then"})
+    assert not has_exited({})
 
 
 # What a notebook shows.
@@ -419,7 +419,7 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
     run: Any = SimpleNamespace(
         course=course, ledger=ledger, done=lambda: False, ask=SimpleNamespace(options=SimpleNamespace(mode="async"))
     )
-    recorder = Recorder(RunFiles(str(tmp_path)))
+    recorder = RunRecorder(RunFiles(str(tmp_path)))
 
     recorder.look(run, workers)
     assert submitted == []  # the cache may answer all of them

@@ -19,8 +19,8 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook import frames
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.frames.recorded import RecordedRun
-from pllm_notebook.run import registry
+from pllm_notebook.execution import run_registry
+from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -38,9 +38,9 @@ def ready(cache_dir: Path) -> Iterator[Path]:
         return SimAnswer.refusal() if "bad" in request.prompt else {"mark": len(request.prompt)}
 
     pllm.configure(sim={"answers": answer}, model="sim:openai")
-    registry.forget_all()
+    run_registry.forget_all()
     yield cache_dir
-    registry.forget_all()
+    run_registry.forget_all()
 
 
 def texts(*values: str) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def texts(*values: str) -> pd.DataFrame:
 
 def test_runs_are_those_of_this_kernel_and_of_earlier_ones(ready: Path) -> None:
     first = texts("a").llm.parse(Mark, "{t}")
-    registry.forget_all()
+    run_registry.forget_all()
     second = texts("a", "bad").llm.parse(Mark, "{t}")
 
     runs = pllm.runs()
@@ -71,7 +71,7 @@ def test_runs_are_shown_as_a_table_that_obeys_no_markup(ready: Path) -> None:
     assert "<table>" in shown
     assert "sim:openai" in shown
     assert "<script>" not in shown
-    registry.forget_all()
+    run_registry.forget_all()
     assert pllm.runs()._repr_html_() == shown
     assert "<script>" not in pllm.runs()[-1]._repr_html_()
 
@@ -80,7 +80,7 @@ def test_a_run_is_opened_by_its_id(ready: Path) -> None:
     out = texts("a", "bad").llm.parse(Mark, "Mark {t}", temperature=0.5)
     run_id = out.attrs["pllm_run"]
     assert pllm.run(run_id) is out.llm.run  # type: ignore[operator]
-    registry.forget_all()
+    run_registry.forget_all()
 
     run = pllm.run(run_id)  # type: ignore[operator]
 
@@ -113,7 +113,7 @@ def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, monkeypatch:
 
 def test_records_are_cleared_and_answers_stay(ready: Path) -> None:
     out = texts("a").llm.parse(Mark, "{t}")
-    registry.forget_all()
+    run_registry.forget_all()
 
     assert pllm.runs.clear(older_than=timedelta(days=1)) == 0
     assert pllm.runs.clear() == 1
@@ -134,7 +134,7 @@ def test_a_run_that_was_cancelled_is_recorded(ready: Path) -> None:
         run.result()
     run_id = run.id
     del run
-    registry.forget_all()
+    run_registry.forget_all()
 
     found = pllm.run(run_id)  # type: ignore[operator]
 
@@ -170,7 +170,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
     ready: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(registry, "LARGEST_BYTES", 0)
+    monkeypatch.setattr(run_registry, "LARGEST_BYTES", 0)
     frame = texts(*(f"text {n}" for n in range(8)), "bad")
     gc.disable()
     try:
@@ -191,7 +191,7 @@ def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
 
 
 def test_a_handle_that_a_person_holds_keeps_its_rows(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "LARGEST_BYTES", 0)
+    monkeypatch.setattr(run_registry, "LARGEST_BYTES", 0)
     run = texts("a", "bb").llm.submit(Mark, "{t}")
     run.result()
     for n in range(3):
@@ -203,7 +203,7 @@ def test_a_handle_that_a_person_holds_keeps_its_rows(ready: Path, monkeypatch: p
 
 
 def test_a_result_that_nobody_has_had_is_kept_until_the_next_run(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "LARGEST_BYTES", 0)
+    monkeypatch.setattr(run_registry, "LARGEST_BYTES", 0)
     texts("a").llm.submit(Mark, "{t}").wait()
 
     assert pllm.runs()[-1].to_frame()["mark"].tolist() == [1]  # type: ignore[union-attr]
@@ -211,7 +211,7 @@ def test_a_result_that_nobody_has_had_is_kept_until_the_next_run(ready: Path, mo
 
 
 def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "LARGEST_BYTES", 200_000)
+    monkeypatch.setattr(run_registry, "LARGEST_BYTES", 200_000)
     frame = texts(*(f"text {n}" for n in range(300)))
     frame.llm.parse(Mark, "{t}")
     held = []
@@ -221,7 +221,7 @@ def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, monkeypatch: pyte
         for n in range(8):
             frame.llm.parse(Mark, "{t}")
             held.append(tracemalloc.get_traced_memory()[0])
-            assert len(registry._kept) <= 1, n
+            assert len(run_registry._strong_refs) <= 1, n
     finally:
         gc.enable()
         tracemalloc.stop()

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook import run
-from pllm_notebook.notebook.displays import for_here
+from pllm_notebook import execution
+from pllm_notebook.notebook.display_choice import choose_display
 from pllm_notebook.records import Progress
 
 
@@ -38,9 +38,9 @@ class Interrupting:
 def display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interrupting]:
     monkeypatch.setenv("PLLM_CACHE_DIR", str(tmp_path))
     sink = Interrupting()
-    run.register(lambda: sink)
+    execution.register_display(lambda: sink)
     yield sink
-    run.register(for_here)
+    execution.register_display(choose_display)
 
 
 def test_an_interrupt_while_the_display_opens_stops_the_run(display: Interrupting) -> None:

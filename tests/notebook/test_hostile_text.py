@@ -13,18 +13,18 @@ from nbclient import NotebookClient
 from nbconvert.filters import markdown2html
 
 import pllm_notebook as pllm
+from pllm_notebook.escaping import strip_control_chars
 from pllm_notebook.exceptions import PllmError, RowError
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.preview import Preview
-from pllm_notebook.notebook import drawing
-from pllm_notebook.notebook.cell import Text
+from pllm_notebook.notebook import progress_html
+from pllm_notebook.notebook.cell_magic import Text
+from pllm_notebook.notebook.line_magic import Overview
 from pllm_notebook.notebook.terminal import TerminalSink
 from pllm_notebook.notebook.text import line_bundle
-from pllm_notebook.notebook.words import Overview
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.shown import without_controls
 from pllm_notebook.sim import SimAnswer, Simulator
-from pllm_notebook.store.handle import CacheCheck, CacheInfo
+from pllm_notebook.store.cache_api import CacheCheck, CacheInfo
 from tests.contract.parrot import Parrot
 from tests.notebook.hostile import ANSI, HOSTILE, MARKDOWN, Page
 from tests.notebook.kernels import Kernel, specs_in
@@ -62,7 +62,11 @@ def test_what_rows_and_models_say_is_escaped_wherever_it_is_shown(sim: Simulator
 def test_a_running_display_escapes_names_and_notes() -> None:
     odd = at(label=HOSTILE, model=HOSTILE, note=HOSTILE, failed=1, cached=1)
 
-    for drawn in (drawing.details(odd), drawing.counts(odd), line_bundle(HOSTILE, muted=HOSTILE)["text/html"]):
+    for drawn in (
+        progress_html.details(odd),
+        progress_html.counts(odd),
+        line_bundle(HOSTILE, muted=HOSTILE)["text/html"],
+    ):
         assert Page(drawn).tags <= PLAIN
         assert Page(drawn).attributes <= {"style"}
 
@@ -114,14 +118,14 @@ def test_control_characters_reach_no_terminal(sim: Simulator, cache_dir: Path) -
     shown += [repr(Overview((("a", ANSI),))), *(str(error.value) for error in (refused, broken, unknown))]
 
     for text in shown:
-        assert without_controls(text) == text
+        assert strip_control_chars(text) == text
     assert "red" in str(refused.value)
     assert out["answer"].tolist() == [ANSI]
 
 
 def test_what_is_left_of_escape_sequences_is_their_text() -> None:
-    assert without_controls(ANSI) == "redboldgnikcatta"
-    assert without_controls("a\tb\nc é 😀") == "a\tb\nc é 😀"
+    assert strip_control_chars(ANSI) == "redboldgnikcatta"
+    assert strip_control_chars("a\tb\nc é 😀") == "a\tb\nc é 😀"
     assert Failure(FailureKind.REFUSAL, ANSI, raw=ANSI).message == "redboldgnikcatta"
 
 

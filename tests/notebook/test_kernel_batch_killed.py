@@ -17,7 +17,7 @@ import os, signal
 from functools import partial
 import pandas as pd
 import pllm_notebook as pllm
-import pllm_notebook.run.jobs.office as office
+import pllm_notebook.batch_jobs.service as office
 from pllm_notebook.batch import Journal
 os.environ.update({environment!r})
 # A dead kernel's jobs are its own for a minute; here for a moment.

@@ -18,7 +18,7 @@ SETUP = """
 import asyncio, os
 from functools import partial
 import pllm_notebook as pllm
-import pllm_notebook.run.jobs.office as office
+import pllm_notebook.batch_jobs.service as office
 os.environ.update({environment!r})
 # A dead kernel's jobs are its own for a minute; here for a moment.
 office.Driver = partial(office.Driver, lease_s=0.5)
@@ -75,7 +75,7 @@ def test_a_batch_program_ends_its_cell_quietly_and_goes_on_in_the_next_kernel(
 def test_an_interrupted_program_keeps_what_it_has_and_goes_on(strategy: str, sim: Simulator, kernel: Kernel) -> None:
     # The names come at once; what is asked after them would take minutes.
     sim.set(answers=tournament_answers)
-    kernel.ok("import pllm_notebook.pipeline")
+    kernel.ok("import pllm_notebook.sessions")
     program = TOURNAMENT.format(strategy=strategy, provider="openai")
     kernel.ok(program.replace("while len(teams) > 1", "while False"))
     sim.set(latency_s=30)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from pllm_notebook.notebook.displays import for_here
+from pllm_notebook.notebook.display_choice import choose_display
 from pllm_notebook.notebook.terminal import TerminalSink
 from tests.notebook.progress import at
 
@@ -23,7 +23,7 @@ class Screen(io.StringIO):
 
 
 def test_a_program_gets_the_terminal_display() -> None:
-    assert isinstance(for_here(), TerminalSink)
+    assert isinstance(choose_display(), TerminalSink)
 
 
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end() -> None:

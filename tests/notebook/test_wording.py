@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pllm_notebook.notebook import drawing, wording
+from pllm_notebook.notebook import progress_format, progress_html
 from pllm_notebook.notebook.text import line_bundle
 from tests.notebook.progress import START, at
 
@@ -15,14 +15,14 @@ def test_a_running_line_says_how_far_how_fast_and_for_how_much() -> None:
         output_tokens=300, cost_usd=0.0123, budget_usd=5.0, note="at the provider's limit", simulated=True,
     )  # fmt: skip
 
-    assert wording.step(progress) == (
+    assert progress_format.step(progress) == (
         "Review: 46 / 200 rows · 30 from cache · 3 failed · 1 skipped · 3.0 rows/s · 1 min 05 s left · 84.3k tokens · "
         "$0.0123 of $5.00 · openai:gpt-6-luna SIMULATED · at the provider's limit"
     )
 
 
 def test_a_line_that_begins_says_only_what_is_known() -> None:
-    assert wording.step(START) == "Review: 0 / 200 rows · $0 · openai:gpt-6-luna"
+    assert progress_format.step(START) == "Review: 0 / 200 rows · $0 · openai:gpt-6-luna"
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_a_line_that_begins_says_only_what_is_known() -> None:
 def test_what_the_provider_read_from_its_cache_is_told_as_a_share(read: int, told: str) -> None:
     progress = at(done=12, input_tokens=100_000, cached_tokens=read, cost_usd=0.5)
 
-    assert wording.step(progress) == f"Review: 12 / 200 rows · 100k tokens{told} · $0.5000 · openai:gpt-6-luna"
-    assert f"100k tokens{told} · $0.5000" in wording.ended(progress)
-    assert ("provider&#x27;s cache" in drawing.details(progress)) == (read > 0)
+    assert progress_format.step(progress) == f"Review: 12 / 200 rows · 100k tokens{told} · $0.5000 · openai:gpt-6-luna"
+    assert f"100k tokens{told} · $0.5000" in progress_format.ended(progress)
+    assert ("provider&#x27;s cache" in progress_html.details(progress)) == (read > 0)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_the_provider_read_from_its_cache_is_told_as_a_share(read: int, tol
     ],
 )
 def test_the_final_line_says_how_it_ended(values: dict[str, object], line: str) -> None:
-    assert wording.ended(at(elapsed_s=17.0, **values)) == f"{line} · openai:gpt-6-luna"
+    assert progress_format.ended(at(elapsed_s=17.0, **values)) == f"{line} · openai:gpt-6-luna"
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,21 @@ def test_the_final_line_says_how_it_ended(values: dict[str, object], line: str) 
     ],
 )  # fmt: skip
 def test_a_time_has_at_most_two_units(seconds: float, text: str) -> None:
-    assert wording.span(seconds) == text
+    assert progress_format.format_duration(seconds) == text
 
 
 def test_the_parts_of_the_bar_are_shares_of_the_total_and_a_single_failure_shows() -> None:
-    drawn = drawing.bar(at(total=1_000_000, done=500_000, failed=1))
+    drawn = progress_html.bar(at(total=1_000_000, done=500_000, failed=1))
 
     assert drawn.count("width:50.00%") == 1
     assert drawn.count("min-width:2px") == 2
 
 
 def test_the_first_line_keeps_its_widths_while_numbers_grow() -> None:
-    early, late = drawing.counts(at(done=1, rows_per_s=0.5, eta_s=7000)), drawing.counts(at(done=199, rows_per_s=800))
+    early, late = (
+        progress_html.counts(at(done=1, rows_per_s=0.5, eta_s=7000)),
+        progress_html.counts(at(done=199, rows_per_s=800)),
+    )
 
     assert [part.split("ch")[0] for part in early.split("min-width:")[1:]] == [
         part.split("ch")[0] for part in late.split("min-width:")[1:]
@@ -91,7 +94,7 @@ def test_the_first_line_keeps_its_widths_while_numbers_grow() -> None:
 def test_what_comes_from_data_is_escaped_and_never_set_as_mathematics() -> None:
     odd = at(label="<b>", model="x:<i>", note="<script>", cost_usd=1, budget_usd=2)
 
-    for drawn in (drawing.details(odd), line_bundle(wording.ended(odd))["text/html"]):
+    for drawn in (progress_html.details(odd), line_bundle(progress_format.ended(odd))["text/html"]):
         assert "<b>" not in drawn
         assert "<i>" not in drawn
         assert "<script>" not in drawn
@@ -101,6 +104,6 @@ def test_what_comes_from_data_is_escaped_and_never_set_as_mathematics() -> None:
 def test_simulated_answers_are_marked_in_every_form() -> None:
     simulated = at(simulated=True)
 
-    assert "SIMULATED" in wording.step(simulated)
-    assert "SIMULATED" in wording.ended(simulated)
-    assert "SIMULATED" in drawing.details(simulated)
+    assert "SIMULATED" in progress_format.step(simulated)
+    assert "SIMULATED" in progress_format.ended(simulated)
+    assert "SIMULATED" in progress_html.details(simulated)

@@ -10,7 +10,7 @@ from sim_asking import chat, generate, message
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.sim import SimAnswer, SimOptions
-from pllm_notebook.sim.limits import Limits
+from pllm_notebook.sim.rate_limits import Limits
 
 
 def admitted(limits, seconds, every_s=0.01, tokens=10, model="m"):

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.records import Finish
+from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["Accounts", "Asked", "Paid", "Rules"]
 
@@ -123,12 +123,12 @@ class Accounts:
         if one.state != "kept":
             one.state = f"lost: {why}"
 
-    def queued(self, key: str, entry: Entry) -> None:
+    def queued(self, key: str, entry: StoredReply) -> None:
         one = self._of_entry(entry)
         if one is not None and one.state != "kept":
             one.state = "queued"
 
-    def committed(self, key: str, entry: Entry) -> None:
+    def committed(self, key: str, entry: StoredReply) -> None:
         one = self._of_entry(entry)
         if one is not None:
             before = self._behind.get(key)
@@ -143,13 +143,13 @@ class Accounts:
             if one.asked.kind == "row":
                 self._rows[one.asked.question, None, one.asked.items[0]] = key
         elif entry.finish is Finish.COMPLETE:
-            about = entry.about
+            metadata = entry.metadata
             item = _item_of(entry.text)
-            whole = self._behind.get(about.get("pack_id", ""))
+            whole = self._behind.get(metadata.get("pack_id", ""))
             if item is not None and whole is not None and item in whole.asked.items:
-                self._rows[whole.asked.question, about["pack"], item] = key
+                self._rows[whole.asked.question, metadata["pack"], item] = key
 
-    def refused(self, entry: Entry) -> None:
+    def refused(self, entry: StoredReply) -> None:
         one = self._of_entry(entry)
         if one is not None:
             self.lose(one, "the disk refused it")
@@ -180,7 +180,7 @@ class Accounts:
         """Count what became of all that was paid for."""
         return Counter(one.state for one in self.paid.values())
 
-    def _of_entry(self, entry: Entry) -> Paid | None:
+    def _of_entry(self, entry: StoredReply) -> Paid | None:
         """Give the request that brought *entry*, None for a row's part of a pack."""
         if not entry.raw:
             return None

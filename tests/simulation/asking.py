@@ -11,19 +11,19 @@ import pandas as pd
 from pydantic import BaseModel
 
 from pllm_notebook.ensemble.course import EnsembleCourse
-from pllm_notebook.ensemble.decisions import Member, Plan
-from pllm_notebook.ensemble.verdicts import DECISION_MAKER_PROMPT, verdict_type
+from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
+from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.votes import Vote
-from pllm_notebook.frames.pandas_rows import PandasRows
-from pllm_notebook.frames.shapes import Shape
+from pllm_notebook.execution import CallSpec, Conductor, Run
+from pllm_notebook.execution.course import Course
+from pllm_notebook.execution.launch import RunServices, options_for
+from pllm_notebook.frames.pandas.rows import PandasRows
+from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.prices import rate_of
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.records import Progress
-from pllm_notebook.run import Ask, Conductor, Run
-from pllm_notebook.run.course import Course
-from pllm_notebook.run.start import Means, options_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.templates import Template
 from tests.simulation.disk import SimStore
@@ -111,37 +111,37 @@ class Asker:
             }
         )
         output = _TYPES[question.shape]
-        shape = Shape(output, options)
+        shape = ResultColumns(output, options)
         rows = PandasRows(frame, _TEMPLATES[question.version], shape, options, "simulated")
         make = self._plan if question.samples > 1 else self._single
-        ask, conduct = make(question, options, output, rows)
+        ask, make_execution = make(question, options, output, rows)
         sink = Sink()
-        return Run(ask, rows, self._process.engine, self._store, sink, conduct), sink
+        return Run(ask, rows, self._process.engine, self._store, sink, make_execution), sink
 
     def _single(self, question: Question, options: Any, output: OutputType | None, rows: PandasRows) -> Any:
-        ask = Ask(self._target(options.model), options, output, None)
+        ask = CallSpec(self._target(options.model), options, output, None)
 
-        def conduct(store: Store | None, ended: Callable[[], None]) -> Course:
+        def make_execution(store: Store | None, ended: Callable[[], None]) -> Course:
             return Conductor(ask, rows, rows.total, self._process.engine, store, ended)
 
-        return ask, conduct
+        return ask, make_execution
 
     def _plan(self, question: Question, options: Any, output: OutputType | None, rows: PandasRows) -> Any:
         target = self._target(options.model)
-        asks = [Ask(target, options, output, None, sample=sample) for sample in range(question.samples)]
+        asks = [CallSpec(target, options, output, None, sample=sample) for sample in range(question.samples)]
         members = tuple(Member(ask, target.label, sample) for sample, ask in enumerate(asks))
         judge = None
         if question.judged:
             judging = replace(options, temperature=None, pack=None, max_output_tokens=4 * LIMIT_TOKENS)
             model = options.model if self._unenforced_schema else _JUDGE
-            judge = Ask(self._target(model), judging, verdict_type(output), DECISION_MAKER_PROMPT)
-        plan = Plan(members, "judge" if question.judged else "vote", Vote(), judge, output)
+            judge = CallSpec(self._target(model), judging, verdict_type(output), DECISION_MAKER_PROMPT)
+        plan = EnsembleSpec(members, "judge" if question.judged else "vote", Vote(), judge, output)
 
-        def conduct(store: Store | None, ended: Callable[[], None]) -> Course:
+        def make_execution(store: Store | None, ended: Callable[[], None]) -> Course:
             engine = self._process.engine
-            return EnsembleCourse(plan, rows, engine, store, ended, Means(engine, self._store, options))
+            return EnsembleCourse(plan, rows, engine, store, ended, RunServices(engine, self._store, options))
 
-        return asks[0], conduct
+        return asks[0], make_execution
 
     def _target(self, model: str) -> ResolvedModel:
         target = self._targets.get(model)

@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import FailedCall
 from pllm_notebook.store import MemoryStore
-from pllm_notebook.store.envelope import DamagedEntry, pack, unpack
+from pllm_notebook.store.codec import DamagedEntry, pack, unpack
+from pllm_notebook.stored_reply import StoredReply
 from tests.simulation.accounts import Accounts
 from tests.simulation.world import Process
 
@@ -64,14 +64,14 @@ class SimStore:
         self._accounts = accounts
         self.faults = faults
         self._rng = random.Random(f"{seed}:{process.number}:disk")
-        self._queue: list[tuple[str, Entry, Done]] = []
-        self._unwritten: dict[str, Entry] = {}
+        self._queue: list[tuple[str, StoredReply, Done]] = []
+        self._unwritten: dict[str, StoredReply] = {}
         self._writing = False
         self._timer: asyncio.TimerHandle | None = None
         self._full_since: float | None = None
         self.lost: set[str] = set()
 
-    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
         found = {}
         for key in keys:
             if key in self._disk.answers:
@@ -81,7 +81,7 @@ class SimStore:
                     continue
         return found
 
-    def put(self, key: str, entry: Entry, done: Done) -> None:
+    def put(self, key: str, entry: StoredReply, done: Done) -> None:
         if self._process.dead:
             return
         self._accounts.queued(key, entry)
@@ -91,7 +91,7 @@ class SimStore:
             self._writing = True
             self._again(self._latency_s())
 
-    def queued(self, key: str) -> Entry | None:
+    def queued(self, key: str) -> StoredReply | None:
         return self._unwritten.get(key)
 
     @property

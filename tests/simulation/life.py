@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from pllm_notebook.run import Run
-from pllm_notebook.run.collector import collector
+from pllm_notebook.execution import Run
+from pllm_notebook.execution.gc_tuning import relaxed_gc
 from tests.simulation.accounts import Accounts, Rules
 from tests.simulation.asking import RATES, Asker, Sink
 from tests.simulation.disk import Disk, DiskFaults, SimStore
@@ -176,7 +176,7 @@ class _Life:
             self._faults.extend(process.faults)
             for run in self._going:
                 if not run.done():
-                    collector.end()
+                    relaxed_gc.end()
             process.throw_away()
             return False
         return True

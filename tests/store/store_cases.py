@@ -17,10 +17,10 @@ from pathlib import Path
 import orjson
 
 import pllm_notebook.records
-from pllm_notebook.entry import Entry
 from pllm_notebook.records import Finish
 from pllm_notebook.store import DiskStore
 from pllm_notebook.store.writer import Clock
+from pllm_notebook.stored_reply import StoredReply
 
 PARTS = ("finish", "text", "output_tokens", "output_limit", "meta", "raw")
 ROOT = Path(pllm_notebook.records.__file__).parents[1]
@@ -36,13 +36,15 @@ def key(number: int) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(str(number).encode()).digest()).decode().rstrip("=")
 
 
-def entry(number: int = 0, *, raw: bytes | None = None, finish: Finish = Finish.COMPLETE, **about: object) -> Entry:
+def entry(
+    number: int = 0, *, raw: bytes | None = None, finish: Finish = Finish.COMPLETE, **about: object
+) -> StoredReply:
     meta = {"usage": [9, 3, 0, 0, 0], "cost_usd": 0.5, "model": "m", "created_at": 1000.0 + number, **about}
     text = f'{{"answer": {number}}}'.encode()
-    return Entry(finish, text, 3, 0, orjson.dumps(meta), b'{"raw": %d}' % number * 20 if raw is None else raw)
+    return StoredReply(finish, text, 3, 0, orjson.dumps(meta), b'{"raw": %d}' % number * 20 if raw is None else raw)
 
 
-def parts(one: Entry) -> tuple[object, ...]:
+def parts(one: StoredReply) -> tuple[object, ...]:
     return tuple(getattr(one, name) for name in PARTS)
 
 

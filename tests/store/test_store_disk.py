@@ -13,8 +13,8 @@ from store_cases import entry, execute, fill, held_by, key, of_a_later_format
 
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
 from pllm_notebook.store import DiskStore, NewerEntry
-from pllm_notebook.store.disk import SETTINGS, BytesDisk
-from pllm_notebook.store.envelope import pack
+from pllm_notebook.store.codec import pack
+from pllm_notebook.store.diskcache_adapter import SETTINGS, BytesDisk
 
 
 class Payload:

@@ -6,10 +6,10 @@ import zlib
 import pytest
 from store_cases import entry, of_a_later_format, parts
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.records import Finish
-from pllm_notebook.store.envelope import COMPRESS_ABOVE_BYTES, DamagedEntry, NewerEntry, pack, unpack
+from pllm_notebook.store.codec import COMPRESS_ABOVE_BYTES, DamagedEntry, NewerEntry, pack, unpack
+from pllm_notebook.stored_reply import StoredReply
 
 
 @pytest.mark.parametrize("finish", list(Finish))
@@ -17,14 +17,14 @@ from pllm_notebook.store.envelope import COMPRESS_ABOVE_BYTES, DamagedEntry, New
 def test_what_was_packed_is_read_to_the_byte(finish: Finish, size: int) -> None:
     for raw in (os.urandom(size), b"x" * size):
         meta = b'{"calls": [["1", "look", "{}"]]}'
-        one = Entry(finish, "\u00ff\x00text".encode(), 2**32 - 1, 7, meta, raw)
+        one = StoredReply(finish, "\u00ff\x00text".encode(), 2**32 - 1, 7, meta, raw)
 
         assert parts(unpack(pack(one))) == parts(one)
 
 
 def test_only_what_is_long_and_gets_shorter_is_compressed() -> None:
     def packed(raw: bytes) -> int:
-        return len(pack(Entry(Finish.COMPLETE, b"", 0, 0, b"{}", raw)))
+        return len(pack(StoredReply(Finish.COMPLETE, b"", 0, 0, b"{}", raw)))
 
     longest = COMPRESS_ABOVE_BYTES - len(b"{}")
 
@@ -57,7 +57,7 @@ def test_a_whole_entry_of_a_later_version_is_refused_by_name() -> None:
 
 
 def test_a_forged_payload_cannot_unfold_to_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pllm_notebook.store.envelope._UNFOLD_LIMIT_BYTES", 10_000)
+    monkeypatch.setattr("pllm_notebook.store.codec._UNFOLD_LIMIT_BYTES", 10_000)
     body = bytes([0, 1]) + bytes(16) + zlib.compress(bytes(1_000_000))
 
     with pytest.raises(DamagedEntry, match="cut short or too long"):

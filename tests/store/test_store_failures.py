@@ -20,8 +20,8 @@ from store_cases import fill, held_by, key, python
 from pllm_notebook import redaction
 from pllm_notebook.records import FailedCall, Failure, FailureKind
 from pllm_notebook.store import DiskStore
-from pllm_notebook.store.failures import FailureLog
-from pllm_notebook.store.handle import CacheHandle
+from pllm_notebook.store.cache_api import CacheHandle
+from pllm_notebook.store.failure_log import FailureLog
 
 REJECTED = Failure(
     FailureKind.BAD_REQUEST,
@@ -152,7 +152,7 @@ def test_a_list_without_rejected_calls_is_read_once(store: DiskStore, monkeypatc
 
 
 def test_the_oldest_are_let_go_beyond_the_number(tmp_path: Path) -> None:
-    log = FailureLog(str(tmp_path), busy_timeout_s=1.0, most_rows=10)
+    log = FailureLog(str(tmp_path), busy_timeout_s=1.0, max_rows=10)
     for number in range(25):
         log.note(key(number), told(call(number)))
 
@@ -161,7 +161,7 @@ def test_the_oldest_are_let_go_beyond_the_number(tmp_path: Path) -> None:
 
 
 def test_the_oldest_are_let_go_beyond_the_size(tmp_path: Path) -> None:
-    log = FailureLog(str(tmp_path), busy_timeout_s=1.0, most_bytes=200_000)
+    log = FailureLog(str(tmp_path), busy_timeout_s=1.0, max_bytes=200_000)
     for number in range(100):
         log.note(key(number), told(call(number, body="x" * 9_000)))
 
@@ -181,7 +181,7 @@ def test_texts_are_bounded(store: DiskStore) -> None:
 
 
 def test_no_key_reaches_the_disk(store: DiskStore, path: Path) -> None:
-    redaction.know("canary+value/1")
+    redaction.add_secret("canary+value/1")
     secrets = [
         "canary+value/1",
         "canary%2Bvalue%2F1",

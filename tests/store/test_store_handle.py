@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from store_cases import entry, execute, fill, held_by, key, parts
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.store import CacheHandle, DiskStore, MemoryStore
+from pllm_notebook.stored_reply import StoredReply
 
 
-def put(store: DiskStore, *entries: Entry) -> None:
+def put(store: DiskStore, *entries: StoredReply) -> None:
     for number, one in enumerate(entries):
         store.put(key(number), one, lambda error: None)
     store.flush()

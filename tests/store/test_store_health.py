@@ -11,7 +11,7 @@ import pytest
 from store_cases import entry, execute, fill, held_by, key, of_a_later_format
 
 from pllm_notebook.store import DiskStore, NewerEntry
-from pllm_notebook.store.envelope import pack
+from pllm_notebook.store.codec import pack
 
 ROWS = range(1000)
 

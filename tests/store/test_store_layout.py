@@ -16,9 +16,9 @@ import pytest
 from store_cases import fill, held_by
 
 from pllm_notebook.batch import Journal
-from pllm_notebook.batch.database import Database as JournalDatabase
+from pllm_notebook.batch.journal_database import JournalDatabase
 from pllm_notebook.store import DiskStore, open_store
-from pllm_notebook.store import place as places
+from pllm_notebook.store import location as places
 
 ROWS = range(40)
 
@@ -81,7 +81,9 @@ def test_a_kill_at_any_step_of_the_move_loses_nothing(
     with monkeypatch.context() as patch:
         for name in ("rename", "remove", "makedirs", "fsync"):
             patch.setattr(os, name, killed(getattr(os, name)))
-        patch.setattr("pllm_notebook.store.moving._fold_in_wal", lambda path: None)  # so that there is a -wal to move
+        patch.setattr(
+            "pllm_notebook.store.layout_migration._fold_in_wal", lambda path: None
+        )  # so that there is a -wal to move
         try:
             DiskStore(str(old)).close()
         except Killed:
@@ -127,7 +129,7 @@ def test_a_read_only_cache_of_an_earlier_version_is_read_where_it_is(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLLM_CACHE_DIR", str(tmp_path / "mine"))
-    settled = places.settle(str(old), True, can_write=lambda directory: directory != str(old))
+    settled = places.choose_location(str(old), True, can_write=lambda directory: directory != str(old))
     assert settled.below == str(old)
 
     store = DiskStore(settled.directory, below=settled.below)

@@ -14,20 +14,20 @@ from store_cases import ROOT, fill, held_by
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.store import DiskStore, close_stores, open_store, place
+from pllm_notebook.store import DiskStore, close_stores, location, open_store
 
 
 def test_the_argument_counts_before_configure_before_the_environment_before_the_platform(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert place.chosen_directory() == (str(tmp_path / "home" / "pllm_notebook"), False)
+    assert location.chosen_directory() == (str(tmp_path / "home" / "pllm_notebook"), False)
 
     monkeypatch.setenv("PLLM_CACHE_DIR", str(tmp_path / "environment"))
-    assert place.chosen_directory() == (str(tmp_path / "environment"), True)
+    assert location.chosen_directory() == (str(tmp_path / "environment"), True)
 
     settings.configure(cache_dir=tmp_path / "configured")
-    assert place.chosen_directory() == (str(tmp_path / "configured"), True)
-    assert place.chosen_directory("argument") == (str(tmp_path / "argument"), True)
+    assert location.chosen_directory() == (str(tmp_path / "configured"), True)
+    assert location.chosen_directory("argument") == (str(tmp_path / "argument"), True)
 
 
 def test_one_directory_has_one_store(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_an_unwritable_default_gives_way_to_the_working_directory_and_then_to_a_
     home = str(tmp_path / "home" / "pllm_notebook")
     here = str(tmp_path / ".pllm")
 
-    assert place.settle(home, False, can_write=lambda path: path != home) == place.Place(here)
+    assert location.choose_location(home, False, can_write=lambda path: path != home) == location.StoreLocation(here)
     assert "NOT DURABLE" not in caplog.text
 
-    last = place.settle(home, False, can_write=lambda path: False)
+    last = location.choose_location(home, False, can_write=lambda path: False)
     assert not last.durable
     assert stat.S_IMODE(os.stat(last.directory).st_mode) == 0o700
     assert "which is NOT DURABLE" in caplog.text
@@ -84,7 +84,7 @@ def test_a_read_only_cache_is_read_and_new_answers_go_elsewhere(
     before = {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
     # Permissions do not stop root, so the opener is told instead; the next test asks the system.
-    settled = place.settle(str(path), True, can_write=lambda directory: directory != str(path))
+    settled = location.choose_location(str(path), True, can_write=lambda directory: directory != str(path))
     store = DiskStore(settled.directory, below=settled.below)
     fill(store, range(8, 12))
 
@@ -101,7 +101,7 @@ UNPRIVILEGED = """
 import os, sys
 from store_cases import fill, held_by
 from pllm_notebook.store import open_store
-import pllm_notebook.store.failures, pllm_notebook.store.health, platformdirs, platformdirs.unix
+import pllm_notebook.store.failure_log, pllm_notebook.store.recovery, platformdirs, platformdirs.unix
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -149,12 +149,12 @@ def test_a_network_file_system_is_warned_of_once(tmp_path: Path, caplog: pytest.
         f"rootfs / ext4 rw 0 0\nserver:/export {tmp_path} nfs4 rw 0 0\nserver:/other {tmp_path}/a\\040b cifs rw 0 0\n"
     )
 
-    assert place.file_system("/nowhere", str(mounts)) == "ext4"
-    assert place.file_system(str(tmp_path / "a b" / "c"), str(mounts)) == "cifs"
-    kind = place.file_system(str(tmp_path / "cache"), str(mounts))
-    place.warn_of_network(str(tmp_path / "cache"), kind)
-    place.warn_of_network(str(tmp_path / "cache"), kind)
-    place.warn_of_network("/nowhere", "ext4")
+    assert location.file_system("/nowhere", str(mounts)) == "ext4"
+    assert location.file_system(str(tmp_path / "a b" / "c"), str(mounts)) == "cifs"
+    kind = location.file_system(str(tmp_path / "cache"), str(mounts))
+    location.warn_of_network(str(tmp_path / "cache"), kind)
+    location.warn_of_network(str(tmp_path / "cache"), kind)
+    location.warn_of_network("/nowhere", "ext4")
 
     (record,) = caplog.records
     assert record.getMessage() == (

@@ -143,7 +143,7 @@ def test_a_later_versions_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_oldest_runs_are_deleted_beyond_the_most(tmp_path: Path) -> None:
-    files = RunFiles(str(tmp_path), most_runs=20)
+    files = RunFiles(str(tmp_path), max_runs=20)
 
     for number in range(100):
         files.write(header(number))

@@ -12,10 +12,10 @@ import orjson
 import pytest
 from store_cases import entry, fill, key, parts
 
-from pllm_notebook.entry import Entry
 from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.records import Finish
 from pllm_notebook.store import DiskStore, MemoryStore, export, import_
+from pllm_notebook.stored_reply import StoredReply
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def exported(store: DiskStore, tmp_path: Path) -> Path:
 
 
 def test_what_was_exported_is_imported_to_the_byte(store: DiskStore, tmp_path: Path) -> None:
-    odd = Entry(Finish.TRUNCATED, "\ud800".encode("utf-8", "surrogatepass"), 7, 8, b"{}", os.urandom(5000))
+    odd = StoredReply(Finish.TRUNCATED, "\ud800".encode("utf-8", "surrogatepass"), 7, 8, b"{}", os.urandom(5000))
     store.put(key(0), odd, lambda error: None)
     fill(store, range(1, 10))
     export(store, tmp_path / "out")

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
-from pllm_notebook.cell_text import as_data, as_text, is_missing
+from pllm_notebook.cell_text import as_json_value, as_text, is_missing
 
 
 class Colour(enum.Enum):
@@ -86,7 +86,7 @@ def test_a_cell_becomes_the_same_text_every_time(cell: Any, text: str) -> None:
 
 
 def test_a_sets_order_does_not_move_the_key() -> None:
-    assert as_data({"b", "a", "c"}) == ["a", "b", "c"]
+    assert as_json_value({"b", "a", "c"}) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_sets_order_does_not_move_the_key() -> None:
 )
 def test_a_missing_value_is_one_whatever_its_class(cell: Any) -> None:
     assert is_missing(cell)
-    assert as_data([cell]) == [None]
+    assert as_json_value([cell]) == [None]
 
 
 class Contrary:

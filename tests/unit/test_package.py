@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import pllm_notebook
-from pllm_notebook.frames.pandas import FrameLLM, SeriesLLM
+from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
 
 HEAVY = [
     "openai",
@@ -31,7 +31,7 @@ HEAVY = [
     "orjson",
     "pllm_notebook.engine",
     "pllm_notebook.providers",
-    "pllm_notebook.run",
+    "pllm_notebook.execution",
     "pllm_notebook.schema",
     "pllm_notebook.store",
 ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pllm_notebook.prompts import instruction, labelled
+from pllm_notebook.prompts import as_labelled_json, instruction
 
 
 def test_a_row_without_a_template_is_one_json_object() -> None:
-    assert labelled(["text", "n", "x"], ['say "hi" {n}', 2, None]) == '{"text":"say \\"hi\\" {n}","n":2,"x":null}'
+    assert (
+        as_labelled_json(["text", "n", "x"], ['say "hi" {n}', 2, None]) == '{"text":"say \\"hi\\" {n}","n":2,"x":null}'
+    )
 
 
 def test_numbers_beyond_64_bits_survive_in_a_row() -> None:
-    assert labelled(["n"], [2**70]) == '{"n":1180591620717411303424}'
+    assert as_labelled_json(["n"], [2**70]) == '{"n":1180591620717411303424}'
 
 
 def test_the_instruction_is_the_docstring_and_the_fields_descriptions() -> None:

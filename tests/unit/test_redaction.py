@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pllm_notebook import redaction
-from pllm_notebook.redaction import guard, know, redacted
+from pllm_notebook.redaction import add_secret, install_log_filter, redact
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ from pllm_notebook.redaction import guard, know, redacted
     ],
 )
 def test_what_is_shaped_like_a_key_is_taken_out(text: str, shown: str) -> None:
-    assert redacted(text) == shown
-    assert redacted(shown) == shown
+    assert redact(text) == shown
+    assert redact(shown) == shown
 
 
 @pytest.mark.parametrize(
@@ -47,31 +47,31 @@ def test_what_is_shaped_like_a_key_is_taken_out(text: str, shown: str) -> None:
     ],
 )
 def test_what_is_no_key_stays(text: str) -> None:
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 def test_a_key_that_was_read_is_taken_out_wherever_it_stands() -> None:
-    know(" odd canary/value+1\n")
+    add_secret(" odd canary/value+1\n")
 
-    assert redacted("<odd canary/value+1> and odd%20canary%2Fvalue%2B1") == "<…> and …"
+    assert redact("<odd canary/value+1> and odd%20canary%2Fvalue%2B1") == "<…> and …"
 
 
 def test_of_two_keys_that_begin_alike_nothing_is_left() -> None:
-    know("canary-alike-1")
-    know("canary-alike-1-and-more")
+    add_secret("canary-alike-1")
+    add_secret("canary-alike-1-and-more")
 
-    assert redacted("canary-alike-1-and-more, canary-alike-1") == "…, …"
+    assert redact("canary-alike-1-and-more, canary-alike-1") == "…, …"
 
 
 def test_a_word_of_the_language_is_no_key() -> None:
-    know("none")
-    know("")
+    add_secret("none")
+    add_secret("")
 
-    assert redacted("none of them") == "none of them"
+    assert redact("none of them") == "none of them"
 
 
 def test_what_is_known_can_not_be_seen_from_outside() -> None:
-    know("canary-hidden-value")
+    add_secret("canary-hidden-value")
 
     shown = "".join(repr(value) for value in vars(redaction).values())
 
@@ -85,7 +85,7 @@ def test_no_text_takes_more_than_its_length(piece: str) -> None:
     text = piece * (400_000 // len(piece))
 
     # Quadratic time over this length would meet the suite's own time limit.
-    redacted(text)
+    redact(text)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def logged() -> Iterator[tuple[logging.Logger, io.StringIO]]:
     logger, written = logging.getLogger("pllm_notebook.of_a_test"), io.StringIO()
     handler = logging.StreamHandler(written)
     logger.addHandler(handler)
-    guard(logger.name)
+    install_log_filter(logger.name)
     yield logger, written
     logger.removeHandler(handler)
     logger.filters.clear()
@@ -102,7 +102,7 @@ def logged() -> Iterator[tuple[logging.Logger, io.StringIO]]:
 
 def test_log_lines_have_no_keys_in_arguments_or_tracebacks(logged: tuple[logging.Logger, io.StringIO]) -> None:
     logger, written = logged
-    know("canary-of-a-log")
+    add_secret("canary-of-a-log")
 
     logger.warning("said %s to %d", "canary-of-a-log", 7)
     try:
@@ -128,7 +128,7 @@ def test_a_line_without_keys_keeps_its_arguments(logged: tuple[logging.Logger, i
 def test_guarding_twice_is_guarding_once(logged: tuple[logging.Logger, io.StringIO]) -> None:
     logger, _ = logged
 
-    guard(logger.name)
+    install_log_filter(logger.name)
 
     assert len(logger.filters) == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pllm_notebook.conversation import Media, Request, ToolCall, Turn
+from pllm_notebook.messages_types import Media, Request, ToolCall, Turn
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import arguments_of, echoed

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Echo, Request
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import ProviderMessage, Request
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import errors, typed
 from pllm_notebook.providers.anthropic import content as blocks
@@ -160,7 +160,7 @@ class Messages:
             detail=typed.text(details.get("category"), "category") or (stop if finish is Finish.UNFINISHED else ""),
             calls=calls if called else (),
             # Unchanged: its thinking is signed.
-            echo=Echo(self.format_name, orjson.dumps(content).decode()) if called else None,
+            echo=ProviderMessage(self.format_name, orjson.dumps(content).decode()) if called else None,
         )
 
     def error_from(self, raw: RawReply) -> Failure:

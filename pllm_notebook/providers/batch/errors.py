@@ -14,7 +14,7 @@ from pllm_notebook.protocols import BatchRefused, TransportFault
 from pllm_notebook.providers.client_faults import fault_of
 from pllm_notebook.providers.connections import RedirectRefused
 from pllm_notebook.records import Failure, FailureKind
-from pllm_notebook.redaction import redacted
+from pllm_notebook.redaction import redact
 
 __all__ = [
     "ASK_S",
@@ -62,7 +62,7 @@ def connection_lost(error: Exception) -> TransportFault:
 
 def malformed(what: str) -> TransportFault:
     """Return the fault for an answer that says success and nothing that can be used."""
-    return TransportFault(FailureKind.MALFORMED, redacted(f"The provider's answer is not what it documents: {what}."))
+    return TransportFault(FailureKind.MALFORMED, redact(f"The provider's answer is not what it documents: {what}."))
 
 
 def upload_timeout_s(size_bytes: int) -> float:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pllm_notebook.redaction import redacted
+from pllm_notebook.redaction import redact
 
 __all__ = ["RUNNING", "State", "join_errors", "parse_int", "parse_time", "state_of"]
 
@@ -50,4 +50,4 @@ def parse_int(number: Any) -> int | None:
 def join_errors(*errors: Any) -> str:
     """Put a failed job's errors into one line without keys; only the first few of many."""
     messages = [str(error.get("message") or error.get("code") or "") for error in errors if isinstance(error, dict)]
-    return redacted("; ".join(dict.fromkeys(message for message in messages[:20] if message)))[:2000]
+    return redact("; ".join(dict.fromkeys(message for message in messages[:20] if message)))[:2000]

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pllm_notebook.conversation import Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import Media, Request, ToolCall, Turn
 from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import arguments_of, echoed, numbered
 from pllm_notebook.providers.media_parts import PDF, untaken

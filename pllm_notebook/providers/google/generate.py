@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Echo, Request
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.messages_types import ProviderMessage, Request
 from pllm_notebook.protocols import MalformedReply, TransportFault
 from pllm_notebook.providers import errors, typed
 from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
@@ -112,7 +112,7 @@ class Generate:
         end = Finish.FILTERED if reason in _FILTERS else _FINISH.get(reason, Finish.UNFINISHED)
         if calls and end is Finish.COMPLETE:
             # Unchanged: its thoughts are signed.
-            echo = Echo(self.format_name, orjson.dumps(content).decode())
+            echo = ProviderMessage(self.format_name, orjson.dumps(content).decode())
             return Reply(text=text, finish=Finish.CALLED, calls=calls, echo=echo, **about)
         return Reply(text=text, finish=end, detail="" if reason == "STOP" else reason, **about)
 

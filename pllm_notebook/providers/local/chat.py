@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pllm_notebook.conversation import Request
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import Request
 from pllm_notebook.providers.openai.chat import Chat
 
 __all__ = ["LocalChat"]

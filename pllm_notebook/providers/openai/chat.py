@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Echo, Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import Media, ProviderMessage, Request, ToolCall, Turn
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import (
@@ -201,12 +201,12 @@ class Chat:
             media, "Chat Completions", "images (PNG, JPEG, GIF, WebP), by address or as files, and PDF as files"
         )
 
-    def _echo(self, message: Mapping[str, Any]) -> Echo | None:
+    def _echo(self, message: Mapping[str, Any]) -> ProviderMessage | None:
         made: list[dict[str, Any]] = message.get("tool_calls") or []
         if not made or not all(call.get("id") for call in made):
             return None  # its results could not name the calls
         said = {"role": "assistant"} | {name: part for name, part in message.items() if part or name == "content"}
-        return Echo(self.format_name, orjson.dumps(said).decode())
+        return ProviderMessage(self.format_name, orjson.dumps(said).decode())
 
 
 def keyed(body: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.conversation import Echo, Media, Request, ToolCall, Turn
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import Media, ProviderMessage, Request, ToolCall, Turn
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import echoed, extra, instructed, object_at, prefilled, schema_instruction
@@ -120,7 +120,7 @@ class Responses:
             request_id=typed.label(body.get("id")),
             detail=" ".join(refusals_seen) or (reason or status if end is Finish.UNFINISHED else ""),
             calls=made if called else (),
-            echo=Echo(self.format_name, orjson.dumps(output).decode()) if called else None,
+            echo=ProviderMessage(self.format_name, orjson.dumps(output).decode()) if called else None,
         )
 
     def error_from(self, raw: RawReply) -> Failure:

@@ -9,16 +9,16 @@ import orjson
 from aiohttp import web
 
 from pllm_notebook.sim import http
-from pllm_notebook.sim.ask import Rejected, Wire
-from pllm_notebook.sim.batches.jobs import Job, Line, Result
-from pllm_notebook.sim.batches.lines import json_of, number_in, packed, reply, stamp, stream
-from pllm_notebook.sim.batches.office import Account, Office
+from pllm_notebook.sim.batches.backend import Account, BatchBackend
+from pllm_notebook.sim.batches.batch_io import json_of, number_in, packed, reply, stamp, stream
+from pllm_notebook.sim.batches.sim_jobs import SimJob, SimLine, SimLineResult
+from pllm_notebook.sim.wire_types import Rejected, SimWire
 
 __all__ = ["AnthropicBatches"]
 
 _DAY_S = 86_400
-_MOST_LINES = 100_000
-_MOST_BYTES = 1 << 28
+_MAX_LINES = 100_000
+_MAX_BYTES = 1 << 28
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KINDS = {"answered": "succeeded", "failed": "errored", "cancelled": "canceled", "expired": "expired"}
 _TOO_LARGE = "Request exceeds the maximum size"
@@ -27,8 +27,8 @@ _TOO_LARGE = "Request exceeds the maximum size"
 class AnthropicBatches:
     """POST and GET /batches, GET and DELETE /batches/{id}, POST /batches/{id}/cancel, GET /batches/{id}/results."""
 
-    def __init__(self, office: Office, wire: Wire) -> None:
-        self._office = office
+    def __init__(self, backend: BatchBackend, wire: SimWire) -> None:
+        self._backend = backend
         self._wire = wire
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
@@ -41,12 +41,12 @@ class AnthropicBatches:
         job = account.jobs.get(parts[0])
         if job is None:
             raise Rejected(404, f"Message batch {parts[0]} not found.")
-        await self._office.look([job])
+        await self._backend.look([job])
         if parts[1:] == ["results"] and method == "GET":
             return await self._results(request, job)
         if parts[1:] == ["cancel"] and method == "POST":
             # One that has ended stays as it is: what the provider says to that is not documented.
-            self._office.cancel(job)
+            self._backend.cancel(job)
         elif len(parts) == 1 and method == "DELETE":
             if job.closed_at is None:
                 raise Rejected(400, "Message Batches can only be deleted once they have finished processing.")
@@ -57,21 +57,21 @@ class AnthropicBatches:
         return reply(self._shown(job, request))
 
     async def _create(self, request: web.BaseRequest, account: Account) -> web.StreamResponse:
-        body = await json_of(request, self._office.options.batch_most_bytes or _MOST_BYTES, _TOO_LARGE)
+        body = await json_of(request, self._backend.options.batch_most_bytes or _MAX_BYTES, _TOO_LARGE)
         lines = self._read(body)
-        self._office.refuse()
+        self._backend.refuse()
         # There is no state for a batch that fails as a whole: what its lines say is looked at while it runs.
-        fails = self._office.fails()
-        job = self._office.open(account, self._wire, lines, prefix="msgbatch_", window_s=_DAY_S, given={})
+        fails = self._backend.fails()
+        job = self._backend.open(account, self._wire, lines, prefix="msgbatch_", window_s=_DAY_S, given={})
         if fails:
             for line in lines:
-                line.fate = "fail"
-        if self._office.loses():
+                line.planned_fault = "fail"
+        if self._backend.loses():
             return http.reset(request)
         return reply(self._shown(job, request))
 
     async def _list(self, request: web.BaseRequest, account: Account) -> web.StreamResponse:
-        listed = self._office.listed(account)
+        listed = self._backend.listed(account)
         limit = number_in(request, "limit", 20, 1000)
         before, after = request.query.get("before_id"), request.query.get("after_id")
         if after is not None:
@@ -82,18 +82,18 @@ class AnthropicBatches:
             jobs, more = listed[max(0, end - limit) : end], end > limit
         else:
             jobs, more = listed[:limit], len(listed) > limit
-        await self._office.look(jobs)
+        await self._backend.look(jobs)
         ends = {"first_id": jobs[0].id, "last_id": jobs[-1].id} if jobs else {"first_id": None, "last_id": None}
         return reply({"data": [self._shown(job, request) for job in jobs], "has_more": more, **ends})
 
-    def _read(self, body: dict[str, Any]) -> list[Line]:
+    def _read(self, body: dict[str, Any]) -> list[SimLine]:
         for name in body:
             if name != "requests":
                 raise Rejected(400, f"{name}: Extra inputs are not permitted")
         requests = body.get("requests")
         if not isinstance(requests, list):
             raise Rejected(400, "requests: Field required")
-        most = self._office.options.batch_most_lines or _MOST_LINES
+        most = self._backend.options.batch_most_lines or _MAX_LINES
         if not 1 <= len(requests) <= most:
             few = "at least 1 item" if not requests else f"at most {most} items"
             raise Rejected(400, f"requests: List should have {few} after validation, not {len(requests)}")
@@ -107,10 +107,10 @@ class AnthropicBatches:
             if custom_id in seen:
                 raise Rejected(400, f"requests.{at}.custom_id: {custom_id} is not unique within the batch")
             seen.add(custom_id)
-            lines.append(Line(custom_id, packed(orjson.dumps(one["params"]))))
+            lines.append(SimLine(custom_id, packed(orjson.dumps(one["params"]))))
         return lines
 
-    async def _results(self, request: web.BaseRequest, job: Job) -> web.StreamResponse:
+    async def _results(self, request: web.BaseRequest, job: SimJob) -> web.StreamResponse:
         if job.closed_at is None:
             raise Rejected(404, f"Message batch {job.id} has no available results.")
         if "results" not in job.files:
@@ -119,7 +119,7 @@ class AnthropicBatches:
                 result.body = b""
         return await stream(request, job.files["results"])
 
-    def _shown(self, job: Job, request: web.BaseRequest) -> dict[str, Any]:
+    def _shown(self, job: SimJob, request: web.BaseRequest) -> dict[str, Any]:
         ended = job.closed_at is not None
         counts = job.counts() if ended else {"processing": len(job.lines)}
         state = "ended" if ended else "in_progress" if job.cancelled_at is None else "canceling"
@@ -142,14 +142,14 @@ class AnthropicBatches:
         }
 
 
-def _place(jobs: list[Job], job_id: str, name: str) -> int:
+def _place(jobs: list[SimJob], job_id: str, name: str) -> int:
     at = next((at for at, job in enumerate(jobs) if job.id == job_id), None)
     if at is None:
         raise Rejected(400, f"{name}: no such batch")
     return at
 
 
-def _written(result: Result) -> bytes:
+def _written(result: SimLineResult) -> bytes:
     outcome: dict[str, Any] = {"type": _KINDS[result.kind]}
     if result.kind == "answered":
         outcome["message"] = orjson.Fragment(result.body)

@@ -8,16 +8,16 @@ import orjson
 from aiohttp import web
 
 from pllm_notebook.sim import http
-from pllm_notebook.sim.ask import Rejected, Wire
+from pllm_notebook.sim.batches.backend import Account, BatchBackend
+from pllm_notebook.sim.batches.batch_io import json_of, lines_in, packed, reply, stamp
 from pllm_notebook.sim.batches.google_files import GoogleFile, GoogleFiles, page
-from pllm_notebook.sim.batches.jobs import Job, Line, Result
-from pllm_notebook.sim.batches.lines import json_of, lines_in, packed, reply, stamp
-from pllm_notebook.sim.batches.office import Account, Office
+from pllm_notebook.sim.batches.sim_jobs import SimJob, SimLine, SimLineResult
+from pllm_notebook.sim.wire_types import Rejected, SimWire
 
 __all__ = ["GoogleBatches"]
 
 _WINDOW_S = 172_800
-_MOST_INLINE_BYTES = 20 * 1024 * 1024
+_MAX_INLINE_BYTES = 20 * 1024 * 1024
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch"
 _OUTPUT_TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatchOutput"
 _STATES = {"running": "PENDING", "cancelling": "RUNNING", "ended": "SUCCEEDED"}
@@ -32,8 +32,8 @@ _ENDED_BADLY = {
 class GoogleBatches:
     """POST /models/{model}:batchGenerateContent; GET /batches; GET and DELETE /batches/{id}; POST …:cancel."""
 
-    def __init__(self, office: Office, files: GoogleFiles, wire: Wire) -> None:
-        self._office = office
+    def __init__(self, backend: BatchBackend, files: GoogleFiles, wire: SimWire) -> None:
+        self._backend = backend
         self._files = files
         self._wire = wire
 
@@ -48,9 +48,9 @@ class GoogleBatches:
         job = account.jobs.get(f"batches/{name}")
         if job is None:
             raise Rejected(404, f"Batch {name} not found.")
-        await self._office.look([job])
+        await self._backend.look([job])
         if verb == "cancel" and method == "POST":
-            self._office.cancel(job)
+            self._backend.cancel(job)
             return reply({})
         if verb:
             return None
@@ -61,18 +61,18 @@ class GoogleBatches:
 
     async def create(self, request: web.BaseRequest, account: Account, model: str) -> web.StreamResponse:
         """Create a batch of requests to *model*."""
-        words = f"Request payload size exceeds the limit: {_MOST_INLINE_BYTES} bytes."
+        words = f"Request payload size exceeds the limit: {_MAX_INLINE_BYTES} bytes."
         try:
-            batch = (await json_of(request, _MOST_INLINE_BYTES, words)).get("batch") or {}
+            batch = (await json_of(request, _MAX_INLINE_BYTES, words)).get("batch") or {}
         except Rejected as rejected:
             raise Rejected(400, rejected.message) from None
         if model.startswith(("missing-model", "gpt-", "claude-")):
             raise Rejected(404, f"models/{model} is not found, or is not supported for batchGenerateContent.")
         lines, errors, inline = self._read(_either(batch, "inputConfig") or {}, account)
-        self._office.refuse()
-        if self._office.fails():
+        self._backend.refuse()
+        if self._backend.fails():
             errors = {"code": 3, "message": "SIMULATED failure of validation."}
-        job = self._office.open(
+        job = self._backend.open(
             account,
             self._wire,
             lines,
@@ -82,24 +82,24 @@ class GoogleBatches:
             model=model,
             errors=errors,
         )
-        if any(line.fate == "expire" for line in lines):
+        if any(line.planned_fault == "expire" for line in lines):
             for line in lines:
-                line.fate = "expire"
-        if self._office.loses():
+                line.planned_fault = "expire"
+        if self._backend.loses():
             return http.reset(request)
         return reply(self._shown(job, account))
 
     async def _list(self, request: web.BaseRequest, account: Account) -> web.StreamResponse:
-        jobs, token = page(request, self._office.listed(account), 50)
-        await self._office.look(jobs)
+        jobs, token = page(request, self._backend.listed(account), 50)
+        await self._backend.look(jobs)
         shown = [self._shown(job, account) for job in jobs]
         return reply({**({"operations": shown} if shown else {}), **token})
 
-    def _read(self, source: dict[str, Any], account: Account) -> tuple[list[Line], Any, list[Any] | None]:
+    def _read(self, source: dict[str, Any], account: Account) -> tuple[list[SimLine], Any, list[Any] | None]:
         """Return the lines, the error of a job that must fail, and the lines' metadata where they came inline."""
         inline = (source.get("requests") or {}).get("requests")
         if inline:
-            lines = [Line(_key_of(one), packed(orjson.dumps(one.get("request") or {}))) for one in inline]
+            lines = [SimLine(_key_of(one), packed(orjson.dumps(one.get("request") or {}))) for one in inline]
             self._check_count(lines)
             return lines, None, [one.get("metadata") for one in inline]
         name = _either(source, "fileName")
@@ -112,7 +112,7 @@ class GoogleBatches:
         for number, raw in lines_in(file.pieces[0]):
             try:
                 value = orjson.loads(raw)
-                lines.append(Line(_key_of(value), packed(orjson.dumps(value["request"]))))
+                lines.append(SimLine(_key_of(value), packed(orjson.dumps(value["request"]))))
             except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
                 return [], {"code": 3, "message": f"Line {number} of {name} is not a request."}, None
         if not lines:
@@ -120,15 +120,15 @@ class GoogleBatches:
         self._check_count(lines)
         return lines, None, None
 
-    def _check_count(self, lines: list[Line]) -> None:
-        most = self._office.options.batch_most_lines
+    def _check_count(self, lines: list[SimLine]) -> None:
+        most = self._backend.options.batch_most_lines
         if most is not None and len(lines) > most:
             raise Rejected(400, f"The batch has {len(lines)} requests, more than {most}.")
 
-    def _shown(self, job: Job, account: Account) -> dict[str, Any]:
+    def _shown(self, job: SimJob, account: Account) -> dict[str, Any]:
         state, counts, total = job.state, job.counts(), len(job.lines)
         word = _STATES.get(state, state.upper())
-        if state == "running" and (job.results or self._office.now() > job.created_at + 1):
+        if state == "running" and (job.results or self._backend.now() > job.created_at + 1):
             word = "RUNNING"
         stats = {
             "requestCount": total,
@@ -141,7 +141,7 @@ class GoogleBatches:
             "model": f"models/{job.model}",
             "displayName": job.given["displayName"],
             "createTime": stamp(job.created_at),
-            "updateTime": stamp(job.closed_at or self._office.now()),
+            "updateTime": stamp(job.closed_at or self._backend.now()),
             # Counts of zero are left out, as JSON made of protocol buffers leaves them out.
             "batchStats": {name: str(count) for name, count in stats.items() if count},
             "state": f"BATCH_STATE_{word}",
@@ -165,7 +165,7 @@ class GoogleBatches:
             shown["response"] = {"@type": _OUTPUT_TYPE, **output}
         return shown
 
-    def _output(self, job: Job, account: Account) -> dict[str, Any]:
+    def _output(self, job: SimJob, account: Account) -> dict[str, Any]:
         metadata = job.given["metadata"]
         if metadata is not None:
             # Inline, what a result belongs to is said by its place.
@@ -184,7 +184,7 @@ class GoogleBatches:
         return {"responsesFile": job.files["output"]}
 
 
-def _outcome(result: Result) -> dict[str, Any]:
+def _outcome(result: SimLineResult) -> dict[str, Any]:
     if result.kind == "answered":
         return {"response": orjson.Fragment(result.body)}
     if result.kind == "failed":

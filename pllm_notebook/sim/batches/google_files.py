@@ -11,15 +11,15 @@ from typing import Any
 
 from aiohttp import web
 
-from pllm_notebook.sim.ask import Rejected
-from pllm_notebook.sim.batches.lines import body_of, json_of, number_in, reply, stamp, stream
-from pllm_notebook.sim.batches.office import Account, Office
+from pllm_notebook.sim.batches.backend import Account, BatchBackend
+from pllm_notebook.sim.batches.batch_io import body_of, json_of, number_in, reply, stamp, stream
+from pllm_notebook.sim.wire_types import Rejected
 
 __all__ = ["GoogleFile", "GoogleFiles", "page"]
 
 _TWO_DAYS_S = 172_800
 # The provider takes files of 2 GB; here they are kept in memory.
-_MOST_BYTES = 1 << 28
+_MAX_BYTES = 1 << 28
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +64,8 @@ class _Upload:
 class GoogleFiles:
     """POST /upload/files in parts; GET /files; GET and DELETE /files/{id}; GET /files/{id}:download."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, backend: BatchBackend) -> None:
+        self._backend = backend
         self._uploads: dict[str, _Upload] = {}
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
@@ -117,7 +117,7 @@ class GoogleFiles:
         commands = request.headers.get("x-goog-upload-command", "")
         if request.headers.get("x-goog-upload-offset") != str(len(upload.data)):
             raise Rejected(400, f"The upload is at {len(upload.data)}.")
-        upload.data += await body_of(request, _MOST_BYTES, "The part is too large.")
+        upload.data += await body_of(request, _MAX_BYTES, "The part is too large.")
         self._check_size(len(upload.data))
         if "finalize" not in commands:
             return reply({}, [("x-goog-upload-status", "active")])
@@ -140,12 +140,12 @@ class GoogleFiles:
         more.setdefault("display_name", "")
         more.setdefault("mime_type", "application/jsonl")
         sha256 = base64.b64encode(total.digest()).decode()
-        file = GoogleFile(name, created_at=self._office.now(), pieces=pieces, sha256=sha256, **more)
+        file = GoogleFile(name, created_at=self._backend.now(), pieces=pieces, sha256=sha256, **more)
         account.files[name] = file
         return file
 
     def _check_size(self, size: int) -> None:
-        most = self._office.options.batch_most_bytes or _MOST_BYTES
+        most = self._backend.options.batch_most_bytes or _MAX_BYTES
         if size > most:
             raise Rejected(400, f"File size {size} is larger than the limit of {most} bytes.")
 

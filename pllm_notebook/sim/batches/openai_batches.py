@@ -9,17 +9,17 @@ import orjson
 from aiohttp import web
 
 from pllm_notebook.sim import http
-from pllm_notebook.sim.ask import Rejected, Wire
-from pllm_notebook.sim.batches.jobs import Job, Line, Result
-from pllm_notebook.sim.batches.lines import json_of, lines_in, number_in, packed, reply
-from pllm_notebook.sim.batches.office import Account, Office
+from pllm_notebook.sim.batches.backend import Account, BatchBackend
+from pllm_notebook.sim.batches.batch_io import json_of, lines_in, number_in, packed, reply
 from pllm_notebook.sim.batches.openai_files import File, OpenAIFiles, listing, page
+from pllm_notebook.sim.batches.sim_jobs import SimJob, SimLine, SimLineResult
+from pllm_notebook.sim.wire_types import Rejected, SimWire
 
 __all__ = ["OpenAIBatches"]
 
 _DAY_S = 86_400
-_MOST_LINES = 50_000
-_MOST_ERRORS = 50
+_MAX_LINES = 50_000
+_MAX_ERRORS = 50
 _PARAMETERS = frozenset({"completion_window", "endpoint", "input_file_id", "metadata", "output_expires_after"})
 _UNRUN = {
     "expired": ("batch_expired", "This request could not be executed before the completion window expired."),
@@ -37,8 +37,8 @@ class OpenAIBatches:
         wires: Endpoint to the wire that speaks it.
     """
 
-    def __init__(self, office: Office, files: OpenAIFiles, wires: Mapping[str, Wire]) -> None:
-        self._office = office
+    def __init__(self, backend: BatchBackend, files: OpenAIFiles, wires: Mapping[str, SimWire]) -> None:
+        self._backend = backend
         self._files = files
         self._wires = wires
 
@@ -52,12 +52,12 @@ class OpenAIBatches:
         job = account.jobs.get(parts[0])
         if job is None:
             raise Rejected(404, f"No batch found with id '{parts[0]}'.", param="batch_id")
-        await self._office.look([job])
+        await self._backend.look([job])
         if parts[1:] == ["cancel"] and method == "POST":
             if job.closed_at is not None:
                 status = self._shown(job, account)["status"]
                 raise Rejected(409, f"Cannot cancel a batch with status '{status}'.", param="batch_id")
-            self._office.cancel(job)
+            self._backend.cancel(job)
         elif len(parts) > 1 or method != "GET":
             return None
         return reply(self._shown(job, account))
@@ -65,12 +65,12 @@ class OpenAIBatches:
     async def _create(self, request: web.BaseRequest, account: Account) -> web.StreamResponse:
         body = await json_of(request)
         file, wire = self._check(body, account)
-        self._office.refuse()
+        self._backend.refuse()
         lines, errors, model = self._read(file, body["endpoint"])
-        if self._office.fails():
+        if self._backend.fails():
             errors = [_error("SIMULATED failure of validation.", "simulated_failure", None)]
         given = {name: body.get(name) for name in ("endpoint", "input_file_id", "completion_window", "metadata")}
-        job = self._office.open(
+        job = self._backend.open(
             account,
             wire,
             lines,
@@ -79,17 +79,17 @@ class OpenAIBatches:
             given={**given, "model": model},
             errors=errors or None,
         )
-        if self._office.loses():
+        if self._backend.loses():
             return http.reset(request)
         return reply({**self._shown(job, account), "status": "validating", "in_progress_at": None, "errors": None})
 
     async def _list(self, request: web.BaseRequest, account: Account) -> web.StreamResponse:
-        listed = self._office.listed(account)
+        listed = self._backend.listed(account)
         jobs, more = page(listed, request.query.get("after"), number_in(request, "limit", 20, 100))
-        await self._office.look(jobs)
+        await self._backend.look(jobs)
         return reply(listing([self._shown(job, account) for job in jobs], more))
 
-    def _check(self, body: dict[str, Any], account: Account) -> tuple[File, Wire]:
+    def _check(self, body: dict[str, Any], account: Account) -> tuple[File, SimWire]:
         for name in body:
             if name not in _PARAMETERS:
                 raise Rejected(400, f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
@@ -112,9 +112,9 @@ class OpenAIBatches:
             )
         return file, self._wires[body["endpoint"]]
 
-    def _read(self, file: File, endpoint: str) -> tuple[list[Line], list[dict[str, Any]], str | None]:
+    def _read(self, file: File, endpoint: str) -> tuple[list[SimLine], list[dict[str, Any]], str | None]:
         """Return the lines, what is wrong with them, and the model that they name."""
-        lines: list[Line] = []
+        lines: list[SimLine] = []
         errors: list[dict[str, Any]] = []
         seen: set[str] = set()
         model: str | None = None
@@ -129,12 +129,12 @@ class OpenAIBatches:
                     wrong = (words, "mismatched_model", "body.model")
             if wrong is not None:
                 errors.append(_error(*wrong, number))
-                if len(errors) == _MOST_ERRORS:
+                if len(errors) == _MAX_ERRORS:
                     break
                 continue
             seen.add(value["custom_id"])
-            lines.append(Line(value["custom_id"], packed(orjson.dumps(value["body"]))))
-        most = self._office.options.batch_most_lines or _MOST_LINES
+            lines.append(SimLine(value["custom_id"], packed(orjson.dumps(value["body"]))))
+        most = self._backend.options.batch_most_lines or _MAX_LINES
         if not lines and not errors:
             words = "The batch input file is empty. Please ensure that the batch contains at least one request."
             errors.append(_error(words, "empty_file", None))
@@ -142,12 +142,12 @@ class OpenAIBatches:
             errors.append(_error(f"The batch input file has more than {most} requests.", "too_many_requests", None))
         return lines, errors, model
 
-    def _shown(self, job: Job, account: Account) -> dict[str, Any]:
+    def _shown(self, job: SimJob, account: Account) -> dict[str, Any]:
         if job.closed_at is not None and job.errors is None and not job.files:
             self._write_files(job, account)
         state, counts, ended = job.state, job.counts(), job.closed_at
         status = _STATUS.get(state, state)
-        if state == "running" and self._office.now() >= job.over_at:
+        if state == "running" and self._backend.now() >= job.over_at:
             status = "finalizing"
         spent, cached = job.spent, {"cached_tokens": job.spent.cached}
         return {
@@ -181,7 +181,7 @@ class OpenAIBatches:
             },
         }
 
-    def _write_files(self, job: Job, account: Account) -> None:
+    def _write_files(self, job: SimJob, account: Account) -> None:
         files: dict[str, list[bytes]] = {"output": [], "error": []}
         for result in job.told():
             files["output" if result.kind == "answered" else "error"].append(packed(_written(result)))
@@ -234,7 +234,7 @@ def _time(at: float | None, happened: bool) -> int | None:
     return int(at) if happened and at is not None else None
 
 
-def _written(result: Result) -> bytes:
+def _written(result: SimLineResult) -> bytes:
     response = error = None
     if result.kind in _UNRUN:
         code, message = _UNRUN[result.kind]

@@ -9,15 +9,15 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from pllm_notebook.sim.ask import Rejected
-from pllm_notebook.sim.batches.lines import number_in, reply, stream
-from pllm_notebook.sim.batches.office import Account, Office
+from pllm_notebook.sim.batches.backend import Account, BatchBackend
+from pllm_notebook.sim.batches.batch_io import number_in, reply, stream
+from pllm_notebook.sim.wire_types import Rejected
 
 __all__ = ["File", "OpenAIFiles", "listing", "page"]
 
 _PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-_MOST_BYTES = 200_000_000
-_MOST_LISTED = 10_000
+_MAX_BYTES = 200_000_000
+_MAX_LISTED = 10_000
 
 
 @dataclass(slots=True, eq=False)
@@ -48,8 +48,8 @@ class File:
 class OpenAIFiles:
     """POST and GET /files, GET and DELETE /files/{id}, GET /files/{id}/content."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, backend: BatchBackend) -> None:
+        self._backend = backend
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
         """Answer a request for what is behind /files; None where there is nothing."""
@@ -72,14 +72,14 @@ class OpenAIFiles:
 
     def add(self, account: Account, name: str, purpose: str, pieces: Sequence[bytes]) -> File:
         """Keep a file."""
-        file = File(f"file-{secrets.token_hex(12)}", name, purpose, self._office.now(), pieces)
+        file = File(f"file-{secrets.token_hex(12)}", name, purpose, self._backend.now(), pieces)
         account.files[file.id] = file
         return file
 
     async def _upload(self, request: web.BaseRequest, account: Account) -> web.StreamResponse:
         if not request.content_type.startswith("multipart/"):
             raise Rejected(400, "The request is not multipart/form-data.", param="file")
-        most = self._office.options.batch_most_bytes or _MOST_BYTES
+        most = self._backend.options.batch_most_bytes or _MAX_BYTES
         name, purpose, data = "", "", None
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader):
@@ -104,7 +104,7 @@ class OpenAIFiles:
             files.reverse()
         if purpose := request.query.get("purpose"):
             files = [file for file in files if file.purpose == purpose]
-        shown, more = page(files, request.query.get("after"), number_in(request, "limit", _MOST_LISTED, _MOST_LISTED))
+        shown, more = page(files, request.query.get("after"), number_in(request, "limit", _MAX_LISTED, _MAX_LISTED))
         return reply(listing([file.shown() for file in shown], more))
 
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from aiohttp import web
 
 from pllm_notebook.sim import http
-from pllm_notebook.sim.ask import Rejected, Wire
 from pllm_notebook.sim.batches.anthropic_batches import AnthropicBatches
+from pllm_notebook.sim.batches.backend import Account, BatchBackend
 from pllm_notebook.sim.batches.google_batches import GoogleBatches
 from pllm_notebook.sim.batches.google_files import GoogleFiles
-from pllm_notebook.sim.batches.office import Account, Office
 from pllm_notebook.sim.batches.openai_batches import OpenAIBatches
 from pllm_notebook.sim.batches.openai_files import OpenAIFiles
+from pllm_notebook.sim.wire_types import Rejected, SimWire
 from pllm_notebook.sim.wires import find
 
 __all__ = ["Batches"]
@@ -26,7 +26,7 @@ _Serve = Callable[[web.BaseRequest, Account, list[str]], Awaitable[web.StreamRes
 
 class _Route(NamedTuple):
     place: str
-    wire: Wire
+    wire: SimWire
     serve: _Serve
     parts: list[str]
 
@@ -34,21 +34,21 @@ class _Route(NamedTuple):
 class Batches:
     """The batch endpoints of all providers. Each key at each provider is an account of its own."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._mounts: dict[str, tuple[str, Wire, _Serve]] = {}
+    def __init__(self, backend: BatchBackend) -> None:
+        self._backend = backend
+        self._mounts: dict[str, tuple[str, SimWire, _Serve]] = {}
         for place, endpoints in (("openai", ("chat/completions", "responses")), ("compatible", ("chat/completions",))):
             wires = {f"/v1/{endpoint}": _wire(f"/{place}/v1/{endpoint}") for endpoint in endpoints}
-            files = OpenAIFiles(office)
+            files = OpenAIFiles(backend)
             chat = wires["/v1/chat/completions"]
             self._mounts[f"/{place}/v1/files"] = (place, chat, files.serve)
-            self._mounts[f"/{place}/v1/batches"] = (place, chat, OpenAIBatches(office, files, wires).serve)
+            self._mounts[f"/{place}/v1/batches"] = (place, chat, OpenAIBatches(backend, files, wires).serve)
         messages = _wire("/anthropic/v1/messages")
-        batches = AnthropicBatches(office, messages)
+        batches = AnthropicBatches(backend, messages)
         self._mounts["/anthropic/v1/messages/batches"] = ("anthropic", messages, batches.serve)
         self._google = _wire("/google/v1beta/models/any:generateContent")
-        self._google_files = GoogleFiles(office)
-        self._google_batches = GoogleBatches(office, self._google_files, self._google)
+        self._google_files = GoogleFiles(backend)
+        self._google_batches = GoogleBatches(backend, self._google_files, self._google)
         for version in ("v1", "v1beta"):
             self._mounts[f"/google/{version}/files"] = ("google", self._google, self._google_files.serve)
             self._mounts[f"/google/{version}/batches"] = ("google", self._google, self._google_batches.serve)
@@ -58,13 +58,13 @@ class Batches:
         route = self._find(path)
         if route is None:
             return None
-        self._office.ledger.batch_requests += 1
+        self._backend.request_log.batch_requests += 1
         number = secrets.token_hex(12)
         try:
             if request.method == "POST" and "upload_id" in request.query:
                 return await self._google_files.take(request)
             route.wire.authorise(request.headers)
-            account = self._office.account(route.place, _key(request.headers))
+            account = self._backend.account(route.place, _key(request.headers))
             return await route.serve(request, account, route.parts)
         except Rejected as error:
             rejected = error
@@ -74,7 +74,7 @@ class Batches:
             traceback.print_exc()
             rejected = Rejected(500, f"The simulator failed: {error!r}. This is its own fault.")
         body = route.wire.error(rejected, number)
-        return http.Sent(http.assemble(rejected.status, body, [route.wire.request_id(number)]))
+        return http.BuiltResponse(http.assemble(rejected.status, body, [route.wire.request_id(number)]))
 
     def _find(self, path: str) -> _Route | None:
         for mount, (place, wire, serve) in self._mounts.items():
@@ -95,7 +95,7 @@ class Batches:
         return await self._google_batches.create(request, account, parts[0])
 
 
-def _wire(path: str) -> Wire:
+def _wire(path: str) -> SimWire:
     found = find(path)
     assert found is not None
     return found[0]

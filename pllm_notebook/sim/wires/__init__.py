@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pllm_notebook.sim.ask import Wire
+from pllm_notebook.sim.wire_types import SimWire
 from pllm_notebook.sim.wires.anthropic_messages import AnthropicMessages
 from pllm_notebook.sim.wires.google_generate import GoogleGenerate
 from pllm_notebook.sim.wires.openai_chat import OpenAIChat
@@ -10,7 +10,7 @@ from pllm_notebook.sim.wires.openai_responses import OpenAIResponses
 
 __all__ = ["find"]
 
-_MOUNTS: dict[str, Wire] = {
+_MOUNTS: dict[str, SimWire] = {
     "/openai/v1/chat/completions": OpenAIChat("openai"),
     "/openai/v1/responses": OpenAIResponses(),
     "/compatible/v1/chat/completions": OpenAIChat("compatible"),
@@ -20,7 +20,7 @@ _GOOGLE = GoogleGenerate()
 _GOOGLE_PATHS = ("/google/v1/models/", "/google/v1beta/models/")
 
 
-def find(path: str) -> tuple[Wire, str] | None:
+def find(path: str) -> tuple[SimWire, str] | None:
     """Return the wire that serves *path*, and the model where the path names it ("" elsewhere)."""
     wire = _MOUNTS.get(path)
     if wire is not None:

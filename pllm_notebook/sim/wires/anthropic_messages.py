@@ -8,15 +8,15 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
-from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
-from pllm_notebook.sim.prompt_cache import marked
+from pllm_notebook.sim.prompt_cache_model import marked
+from pllm_notebook.sim.rate_limits import LimitState
 from pllm_notebook.sim.signatures import signature
+from pllm_notebook.sim.wire_types import GeneratedAnswer, Headers, OfferedTool, ParsedRequest, Rejected, Tokens
 from pllm_notebook.sim.wires.anthropic_rules import (
     check_schema,
     forces_no_tools,
-    most_output,
+    max_output,
     takes_no_prefill,
     takes_no_sampling,
     thinks,
@@ -64,7 +64,7 @@ class AnthropicMessages:
         if "anthropic-version" not in headers:
             raise Rejected(400, "anthropic-version: header is required")
 
-    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> Ask:
+    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
         """Check a body as Messages does."""
         for name in options.unsupported_parameters:
             if name in body:
@@ -83,7 +83,7 @@ class AnthropicMessages:
             raise Rejected(404, f"model: {model}")
         if takes_no_sampling(model) and (rejected := SAMPLING & body.keys()):
             raise Rejected(400, f"`{min(rejected)}` is deprecated for this model.", param=min(rejected))
-        if limit > (most := most_output(model)):
+        if limit > (most := max_output(model)):
             raise Rejected(
                 400,
                 f"max_tokens: {limit} > {most}, which is the maximum allowed number of output tokens for {model}",
@@ -98,7 +98,7 @@ class AnthropicMessages:
                 "This model does not support assistant message prefill. The conversation must end with a user message.",
             )
         said = read_messages(messages, body.get("system"), thinking=thinks(model, body))
-        ask = Ask("anthropic", model, body, said, output_limit=limit)
+        ask = ParsedRequest("anthropic", model, body, said, output_limit=limit)
         form = (body.get("output_config") or {}).get("format")
         if form:
             ask.schema = form.get("schema") or {}
@@ -107,7 +107,7 @@ class AnthropicMessages:
             self._read_tools(ask, body)
         return ask
 
-    def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
+    def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
         """Return a message. A refusal has no content; a filtered answer keeps the part before the cut."""
         content: list[dict[str, Any]] = []
         if made.calls and thinks(ask.model, ask.body):
@@ -150,13 +150,13 @@ class AnthropicMessages:
         error = {"type": kind, "message": rejected.message}
         return orjson.dumps({"type": "error", "error": error, "request_id": f"req_{number}"})
 
-    def limit_headers(self, standing: Standing, refused: bool) -> Headers:
+    def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
         """Return anthropic-ratelimit-*, with resets as times of day; on a 429 also how long to wait."""
         headers: Headers = []
         now = datetime.now(UTC)
         for bucket, names in (
-            (standing.requests, ("requests",)),
-            (standing.tokens, ("tokens", "input-tokens", "output-tokens")),
+            (limit_state.requests, ("requests",)),
+            (limit_state.tokens, ("tokens", "input-tokens", "output-tokens")),
         ):
             if bucket is None:
                 continue
@@ -167,14 +167,14 @@ class AnthropicMessages:
                 headers.append((f"anthropic-ratelimit-{name}-remaining", str(max(0, int(bucket.level)))))
                 headers.append((f"anthropic-ratelimit-{name}-reset", reset))
         if refused:
-            headers.append(("retry-after", standing.retry_after))
+            headers.append(("retry-after", limit_state.retry_after))
         return headers
 
     def request_id(self, number: str) -> tuple[str, str]:
         """Name the request."""
         return "request-id", f"req_{number}"
 
-    def _read_tools(self, ask: Ask, body: Mapping[str, Any]) -> None:
+    def _read_tools(self, ask: ParsedRequest, body: Mapping[str, Any]) -> None:
         tools = []
         for index, tool in enumerate(body["tools"]):
             if tool.get("type", "custom") != "custom":
@@ -184,7 +184,7 @@ class AnthropicMessages:
                     raise Rejected(400, f"tools.{index}.custom.{name}: Field required", param="tools")
             if tool.get("strict"):
                 check_schema(tool["input_schema"], f"tools.{index}.custom.input_schema")
-            tools.append(Tool(tool["name"], tool["input_schema"]))
+            tools.append(OfferedTool(tool["name"], tool["input_schema"]))
         ask.tools = tools
         choice = body.get("tool_choice") or {}
         ask.parallel = choice.get("disable_parallel_tool_use") is not True

@@ -12,16 +12,16 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Rejected
+from pllm_notebook.sim.wire_types import Rejected
 
-__all__ = ["check_schema", "forces_no_tools", "most_output", "takes_no_prefill", "takes_no_sampling", "thinks"]
+__all__ = ["check_schema", "forces_no_tools", "max_output", "takes_no_prefill", "takes_no_sampling", "thinks"]
 
 # Everything newer than these refuses temperature, top_p and top_k.
 _OLD = ("claude-haiku-4", "claude-sonnet-4", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-5", "claude-opus-4-6")
 _SMALL_OUTPUT = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5")
 _NEVER_FORCED = ("claude-fable-5-", "claude-mythos-5-", "claude-opus-5-5", "claude-sonnet-5-5")
-_MOST_OPTIONAL = 24
-_MOST_UNIONS = 16
+_MAX_OPTIONAL = 24
+_MAX_UNIONS = 16
 _UNSUPPORTED = {
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     "string": ("minLength", "maxLength"),
@@ -53,7 +53,7 @@ def forces_no_tools(model: str) -> bool:
     return model.startswith(_NEVER_FORCED)
 
 
-def most_output(model: str) -> int:
+def max_output(model: str) -> int:
     """Return the largest max_tokens that *model* takes."""
     return 64_000 if model.startswith(_SMALL_OUTPUT) else 128_000
 
@@ -77,10 +77,10 @@ def _wrong(schema_json: bytes) -> str:
         compiler.visit(schema, frozenset(), True)
     except _Fault as fault:
         return str(fault)
-    if compiler.optional > _MOST_OPTIONAL or compiler.unions > _MOST_UNIONS:
+    if compiler.optional > _MAX_OPTIONAL or compiler.unions > _MAX_UNIONS:
         return (
-            f"Schema is too complex: {compiler.optional} optional parameters (at most {_MOST_OPTIONAL}), "
-            f"{compiler.unions} parameters with union types (at most {_MOST_UNIONS})."
+            f"Schema is too complex: {compiler.optional} optional parameters (at most {_MAX_OPTIONAL}), "
+            f"{compiler.unions} parameters with union types (at most {_MAX_UNIONS})."
         )
     return ""
 

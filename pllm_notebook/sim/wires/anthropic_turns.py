@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Conversation, Rejected
 from pllm_notebook.sim.signatures import answer_of, signature
-from pllm_notebook.sim.wires import files
+from pllm_notebook.sim.wire_types import Rejected, WireConversation
+from pllm_notebook.sim.wires import data_urls
 
 __all__ = ["read_messages", "text_of"]
 
 
-def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinking: bool) -> Conversation:
+def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinking: bool) -> WireConversation:
     """Read a request's messages.
 
     Args:
@@ -25,7 +25,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
     Raises:
         Rejected: As the provider refuses.
     """
-    said = Conversation(text_of(system))
+    said = WireConversation(text_of(system))
     names: dict[str, str] = {}
     open_calls: list[str] = []
     role = ""
@@ -133,10 +133,10 @@ def _check_thoughts(messages: Sequence[Mapping[str, Any]]) -> None:
 
 def _file(block: Mapping[str, Any], where: str) -> str:
     source = block.get("source") or {}
-    kinds = files.IMAGES if block["type"] == "image" else (files.PDF,)
+    kinds = data_urls.IMAGES if block["type"] == "image" else (data_urls.PDF,)
     place = f"{where}.{block['type']}.source"
     if source.get("type") == "url":
-        if not files.is_web(source.get("url")):
+        if not data_urls.is_web(source.get("url")):
             raise Rejected(400, f"{place}.url.url: Only HTTPS URLs are supported.", param="messages")
         return str(source["url"])
     if source.get("type") != "base64":
@@ -146,6 +146,6 @@ def _file(block: Mapping[str, Any], where: str) -> str:
     if source.get("media_type") not in kinds:
         expected = " or ".join(f"'{kind}'" for kind in kinds)
         raise Rejected(400, f"{place}.base64.media_type: Input should be {expected}", param="messages")
-    if not files.is_base64(source.get("data")):
+    if not data_urls.is_base64(source.get("data")):
         raise Rejected(400, f"{place}.base64.data: Invalid base64 data", param="messages")
     return str(source["data"])

@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
-from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.rate_limits import LimitState
 from pllm_notebook.sim.signatures import signature
+from pllm_notebook.sim.wire_types import GeneratedAnswer, Headers, OfferedTool, ParsedRequest, Rejected, Tokens
 from pllm_notebook.sim.wires.google_turns import read_contents, signs
 
 __all__ = ["CONFIG", "PARAMETERS", "GoogleGenerate"]
@@ -56,7 +56,7 @@ class GoogleGenerate:
         if key == "bad-key":
             raise Rejected(400, "API key not valid. Please pass a valid API key.", code="API_KEY_INVALID")
 
-    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> Ask:
+    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
         """Check a body as generateContent does."""
         body = _camel(body, PARAMETERS, "")
         config = _camel(body.get("generationConfig") or {}, CONFIG, "generation_config")
@@ -73,13 +73,13 @@ class GoogleGenerate:
         if not contents:
             raise Rejected(400, "* GenerateContentRequest.contents: contents is not specified", param="contents")
         said = read_contents(contents, body.get("systemInstruction"), signed=signs(model))
-        ask = Ask("google", model, body, said, output_limit=config.get("maxOutputTokens"))
+        ask = ParsedRequest("google", model, body, said, output_limit=config.get("maxOutputTokens"))
         self._read_format(ask, config)
         if body.get("tools"):
             self._read_tools(ask, body)
         return ask
 
-    def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
+    def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
         """Return a response. A refusal is a blocked candidate, a filtered answer a blocked prompt."""
         usage: dict[str, Any] = {
             "promptTokenCount": tokens.input,
@@ -130,7 +130,7 @@ class GoogleGenerate:
         }
         return orjson.dumps({"error": {**error, "details": details} if details else error})
 
-    def limit_headers(self, standing: Standing, refused: bool) -> Headers:
+    def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
         """Return nothing: Google says its limits in no header."""
         return []
 
@@ -138,7 +138,7 @@ class GoogleGenerate:
         """Name the request."""
         return "x-request-id", number
 
-    def _read_format(self, ask: Ask, config: Mapping[str, Any]) -> None:
+    def _read_format(self, ask: ParsedRequest, config: Mapping[str, Any]) -> None:
         kind = config.get("responseMimeType")
         schema = config.get("responseJsonSchema", config.get("responseSchema"))
         for form in config.get("responseFormat") or ():
@@ -156,9 +156,9 @@ class GoogleGenerate:
         if kind == "application/json":
             ask.schema, ask.json_mode = schema, schema is None
 
-    def _read_tools(self, ask: Ask, body: Mapping[str, Any]) -> None:
+    def _read_tools(self, ask: ParsedRequest, body: Mapping[str, Any]) -> None:
         ask.tools = [
-            Tool(
+            OfferedTool(
                 function["name"],
                 function.get("parametersJsonSchema")
                 or function.get("parameters_json_schema")
@@ -199,7 +199,7 @@ def _snake_to_camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-def _calls(model: str, made: Made, number: str) -> list[dict[str, Any]]:
+def _calls(model: str, made: GeneratedAnswer, number: str) -> list[dict[str, Any]]:
     calls = [{"name": name, "args": arguments} for name, arguments in made.calls]
     if not signs(model):  # nor has it ids
         return [{"functionCall": call} for call in calls]

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Conversation, Rejected
 from pllm_notebook.sim.signatures import answer_of, signature
-from pllm_notebook.sim.wires import files
+from pllm_notebook.sim.wire_types import Rejected, WireConversation
+from pllm_notebook.sim.wires import data_urls
 
 __all__ = ["read_contents", "signs", "text_of"]
 
@@ -25,7 +25,7 @@ def signs(model: str) -> bool:
     return model.endswith("-latest") or (found is not None and int(found.group(1)) >= 3)
 
 
-def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed: bool) -> Conversation:
+def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed: bool) -> WireConversation:
     """Read a request's contents.
 
     Args:
@@ -36,7 +36,7 @@ def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed:
     Raises:
         Rejected: As the provider refuses.
     """
-    said = Conversation(text_of(system))
+    said = WireConversation(text_of(system))
     open_calls = 0
     for index, content in enumerate(contents):
         role = "assistant" if content.get("role") == "model" else content.get("role") or "user"
@@ -98,7 +98,7 @@ class _Part:
             kind = self._held.get("mimeType", self._held.get("mime_type", ""))
             if not kind.startswith(_KINDS):
                 raise Rejected(400, f"Unsupported MIME type: {kind}", param=where)
-            if not files.is_base64(self._held.get("data")):
+            if not data_urls.is_base64(self._held.get("data")):
                 raise Rejected(
                     400,
                     f"Invalid value at '{where}.inline_data.data' (TYPE_BYTES), Base64 decoding failed",
@@ -107,7 +107,7 @@ class _Part:
             return str(self._held["data"])
         if self._linked is not None:
             url = self._linked.get("fileUri", self._linked.get("file_uri"))
-            if not files.is_web(url):
+            if not data_urls.is_web(url):
                 raise Rejected(400, f"Invalid or unsupported file uri: {url}", param=where)
             return str(url)
         return ""

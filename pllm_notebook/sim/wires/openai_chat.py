@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
-from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.rate_limits import LimitState
+from pllm_notebook.sim.wire_types import GeneratedAnswer, Headers, OfferedTool, ParsedRequest, Rejected, Tokens
 from pllm_notebook.sim.wires import openai_rules as rules
 from pllm_notebook.sim.wires.openai_strict import check_strict
 from pllm_notebook.sim.wires.openai_turns import read_messages
@@ -44,7 +44,7 @@ class OpenAIChat:
         """Look at the bearer key."""
         rules.check_key(headers)
 
-    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> Ask:
+    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
         """Check a body as Chat Completions does."""
         ours = self.provider == "openai"
         model = rules.check_body(body, PARAMETERS if ours else frozenset(), options)
@@ -60,7 +60,7 @@ class OpenAIChat:
         if ours:
             rules.check_sampling(body, model, body.get("reasoning_effort"), "reasoning_effort")
         limit = body.get("max_completion_tokens")
-        ask = Ask(
+        ask = ParsedRequest(
             self.provider,
             model,
             body,
@@ -73,7 +73,7 @@ class OpenAIChat:
             self._read_tools(ask, body)
         return ask
 
-    def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
+    def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
         """Return a chat completion."""
         message: dict[str, Any] = {
             "role": "assistant",
@@ -122,17 +122,17 @@ class OpenAIChat:
         """Return OpenAI's error body."""
         return rules.error_body(rejected)
 
-    def limit_headers(self, standing: Standing, refused: bool) -> Headers:
+    def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
         """Return x-ratelimit-*; a compatible server says only, on a 429, how long to wait."""
         if self.provider == "openai":
-            return rules.limit_headers(standing, refused)
-        return [("retry-after", standing.retry_after)] if refused else []
+            return rules.limit_headers(limit_state, refused)
+        return [("retry-after", limit_state.retry_after)] if refused else []
 
     def request_id(self, number: str) -> tuple[str, str]:
         """Name the request."""
         return "x-request-id", f"req_{number}"
 
-    def _read_format(self, ask: Ask, form: Any, options: SimOptions) -> None:
+    def _read_format(self, ask: ParsedRequest, form: Any, options: SimOptions) -> None:
         kind = form.get("type") if isinstance(form, dict) else None
         if kind not in ("text", "json_object", "json_schema"):
             raise Rejected(
@@ -170,7 +170,7 @@ class OpenAIChat:
         else:
             ask.json_mode = True
 
-    def _read_tools(self, ask: Ask, body: Mapping[str, Any]) -> None:
+    def _read_tools(self, ask: ParsedRequest, body: Mapping[str, Any]) -> None:
         tools = []
         for index, tool in enumerate(body["tools"]):
             function = tool.get("function") or {}
@@ -189,7 +189,7 @@ class OpenAIChat:
                     f"tools[{index}].function.parameters",
                     "invalid_function_parameters",
                 )
-            tools.append(Tool(function["name"], parameters))
+            tools.append(OfferedTool(function["name"], parameters))
         ask.tools, ask.parallel = tools, body.get("parallel_tool_calls") is not False
         choice = body.get("tool_choice")
         if choice == "required":

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Ask, Headers, Made, Rejected, Tokens, Tool
-from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.rate_limits import LimitState
 from pllm_notebook.sim.signatures import signature
+from pllm_notebook.sim.wire_types import GeneratedAnswer, Headers, OfferedTool, ParsedRequest, Rejected, Tokens
 from pllm_notebook.sim.wires import openai_rules as rules
 from pllm_notebook.sim.wires.openai_strict import check_strict
 from pllm_notebook.sim.wires.openai_turns import read_input
@@ -37,7 +37,7 @@ class OpenAIResponses:
         """Look at the bearer key."""
         rules.check_key(headers)
 
-    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> Ask:
+    def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
         """Check a body as Responses does."""
         model = rules.check_body(body, PARAMETERS, options)
         given = body.get("input")
@@ -56,7 +56,7 @@ class OpenAIResponses:
                 param="max_output_tokens",
             )
         said = read_input(given, body.get("instructions"), signed=_signs(body))
-        ask = Ask("openai", model, body, said, output_limit=limit)
+        ask = ParsedRequest("openai", model, body, said, output_limit=limit)
         form = (body.get("text") or {}).get("format") or {"type": "text"}
         if form.get("type") == "json_schema":
             if form.get("strict"):
@@ -68,7 +68,7 @@ class OpenAIResponses:
             self._read_tools(ask, body)
         return ask
 
-    def write(self, ask: Ask, made: Made, tokens: Tokens, number: str) -> bytes:
+    def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
         """Return a response."""
         body, now = ask.body, int(time.time())
         cut = made.finish in ("length", "filtered")
@@ -137,15 +137,15 @@ class OpenAIResponses:
         """Return OpenAI's error body."""
         return rules.error_body(rejected)
 
-    def limit_headers(self, standing: Standing, refused: bool) -> Headers:
+    def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
         """Return x-ratelimit-*."""
-        return rules.limit_headers(standing, refused)
+        return rules.limit_headers(limit_state, refused)
 
     def request_id(self, number: str) -> tuple[str, str]:
         """Name the request."""
         return "x-request-id", f"req_{number}"
 
-    def _read_tools(self, ask: Ask, body: Mapping[str, Any]) -> None:
+    def _read_tools(self, ask: ParsedRequest, body: Mapping[str, Any]) -> None:
         tools = []
         for index, tool in enumerate(body["tools"]):
             if tool.get("type") != "function":
@@ -158,7 +158,7 @@ class OpenAIResponses:
                     f"tools[{index}].parameters",
                     "invalid_function_parameters",
                 )
-            tools.append(Tool(tool["name"], parameters))
+            tools.append(OfferedTool(tool["name"], parameters))
         ask.tools, ask.parallel = tools, body.get("parallel_tool_calls") is not False
         choice = body.get("tool_choice")
         if choice == "required" and tools:

@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Headers, Rejected
-from pllm_notebook.sim.limits import Standing
 from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.rate_limits import LimitState
+from pllm_notebook.sim.wire_types import Headers, Rejected
 
 __all__ = ["check_body", "check_key", "check_sampling", "error_body", "limit_headers", "reasons", "text_of"]
 
@@ -143,17 +143,17 @@ def error_body(rejected: Rejected) -> bytes:
     )
 
 
-def limit_headers(standing: Standing, refused: bool) -> Headers:
+def limit_headers(limit_state: LimitState, refused: bool) -> Headers:
     """Return x-ratelimit-*, with resets as Go writes durations; on a 429 also how long to wait."""
     headers: Headers = []
-    for name, bucket in (("requests", standing.requests), ("tokens", standing.tokens)):
+    for name, bucket in (("requests", limit_state.requests), ("tokens", limit_state.tokens)):
         if bucket is not None:
             headers.append((f"x-ratelimit-limit-{name}", str(int(bucket.per_min))))
             headers.append((f"x-ratelimit-remaining-{name}", str(max(0, int(bucket.level)))))
             headers.append((f"x-ratelimit-reset-{name}", _go_duration(bucket.full_in_s)))
     if refused:
-        headers.append(("retry-after", standing.retry_after))
-        headers.append(("retry-after-ms", str(max(1, int(standing.wait_s * 1000 + 0.999)))))
+        headers.append(("retry-after", limit_state.retry_after))
+        headers.append(("retry-after-ms", str(max(1, int(limit_state.wait_s * 1000 + 0.999)))))
     return headers
 
 

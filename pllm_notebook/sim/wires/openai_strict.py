@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Rejected
+from pllm_notebook.sim.wire_types import Rejected
 
 __all__ = ["check_strict"]
 
@@ -23,8 +23,8 @@ _NOT_STRICT_TEXT = (
 )
 _NOT_STRICT = frozenset(_NOT_STRICT_TEXT.split())
 _DEEPEST = 10
-_MOST_PROPERTIES = 5000
-_MOST_ENUM_VALUES = 1000
+_MAX_PROPERTIES = 5000
+_MAX_ENUM_VALUES = 1000
 _LOOKAROUND = re.compile(r"\(\?(?:=|!|<=|<!)")
 
 
@@ -51,10 +51,10 @@ def _wrong(schema_json: bytes) -> str:
         _visit(schema, (), 0, counts)
     except _Fault as fault:
         return str(fault)
-    if counts["properties"] > _MOST_PROPERTIES:
-        return f"schema has {counts['properties']} properties, more than {_MOST_PROPERTIES}."
-    if counts["values"] > _MOST_ENUM_VALUES:
-        return f"schema has {counts['values']} enum values, more than {_MOST_ENUM_VALUES}."
+    if counts["properties"] > _MAX_PROPERTIES:
+        return f"schema has {counts['properties']} properties, more than {_MAX_PROPERTIES}."
+    if counts["values"] > _MAX_ENUM_VALUES:
+        return f"schema has {counts['values']} enum values, more than {_MAX_ENUM_VALUES}."
     return ""
 
 

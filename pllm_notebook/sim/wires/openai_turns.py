@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.ask import Conversation, Rejected
 from pllm_notebook.sim.signatures import answer_of, signature
-from pllm_notebook.sim.wires import files
+from pllm_notebook.sim.wire_types import Rejected, WireConversation
+from pllm_notebook.sim.wires import data_urls
 from pllm_notebook.sim.wires.openai_rules import text_of
 
 __all__ = ["read_input", "read_messages"]
@@ -18,9 +18,9 @@ _CHAT_PARTS = ("text", "image_url", "input_audio", "refusal", "file")
 _RESPONSE_PARTS = ("input_text", "output_text", "refusal", "input_image", "input_file", "text")
 
 
-def read_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
+def read_messages(messages: Sequence[Mapping[str, Any]]) -> WireConversation:
     """Read the messages of Chat Completions. Raises `Rejected`."""
-    said, systems = Conversation(), []
+    said, systems = WireConversation(), []
     names: dict[str, str] = {}
     open_calls: list[str] = []
     for index, message in enumerate(messages):
@@ -56,7 +56,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     return said
 
 
-def read_input(given: Any, instructions: Any, *, signed: bool) -> Conversation:
+def read_input(given: Any, instructions: Any, *, signed: bool) -> WireConversation:
     """Read the input of Responses.
 
     Args:
@@ -67,7 +67,7 @@ def read_input(given: Any, instructions: Any, *, signed: bool) -> Conversation:
     Raises:
         Rejected: As the provider refuses.
     """
-    said, systems = Conversation(), [text_of(instructions)]
+    said, systems = WireConversation(), [text_of(instructions)]
     names: dict[str, str] = {}
     open_calls: list[str] = []
     reasoned: dict[str, Any] = {}
@@ -121,7 +121,7 @@ def _unanswered(calls: Sequence[str], index: int) -> Rejected:
     )
 
 
-def _read_part(said: Conversation, part: Mapping[str, Any], where: str, known: Sequence[str]) -> None:
+def _read_part(said: WireConversation, part: Mapping[str, Any], where: str, known: Sequence[str]) -> None:
     kind = part.get("type")
     if kind not in known:
         values = ", ".join(f"'{name}'" for name in known)
@@ -139,8 +139,8 @@ def _read_part(said: Conversation, part: Mapping[str, Any], where: str, known: S
 
 
 def _image(url: Any, where: str) -> str:
-    held = files.split(url) if isinstance(url, str) else None
-    if held is not None and held[0] not in files.IMAGES:
+    held = data_urls.split(url) if isinstance(url, str) else None
+    if held is not None and held[0] not in data_urls.IMAGES:
         raise Rejected(
             400,
             "You uploaded an unsupported image. Please make sure your image has of one the following formats: "
@@ -148,9 +148,9 @@ def _image(url: Any, where: str) -> str:
             code="invalid_image_format",
             param=where,
         )
-    if held is not None and not files.is_base64(held[1]):
+    if held is not None and not data_urls.is_base64(held[1]):
         raise Rejected(400, "Invalid base64 image_url.", code="invalid_base64", param=where)
-    if held is None and not files.is_web(url):
+    if held is None and not data_urls.is_web(url):
         raise Rejected(
             400,
             f"Invalid '{where}.image_url'. Expected a valid URL, but got a value with an invalid format.",
@@ -161,10 +161,10 @@ def _image(url: Any, where: str) -> str:
 
 
 def _file(file: Mapping[str, Any], where: str) -> str:
-    if files.is_web(file.get("file_url")):
+    if data_urls.is_web(file.get("file_url")):
         return str(file["file_url"])
-    held = files.split(str(file.get("file_data") or ""))
-    if held is None or held[0] != files.PDF or not files.is_base64(held[1]):
+    held = data_urls.split(str(file.get("file_data") or ""))
+    if held is None or held[0] != data_urls.PDF or not data_urls.is_base64(held[1]):
         raise Rejected(
             400,
             f"Invalid '{where}.file_data'. Expected a base64-encoded data URL with an application/pdf MIME type.",

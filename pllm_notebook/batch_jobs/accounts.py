@@ -1,0 +1,52 @@
+"""Whose jobs can be reached from this process: those whose key, client and address are set here."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pllm_notebook.batch import Job
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.settings import Options
+
+__all__ = ["JobAccounts"]
+
+
+class JobAccounts:
+    """The models of jobs, each under the account that made the job. Sends nothing; used from any thread."""
+
+    def __init__(self) -> None:
+        self._targets: dict[tuple[str, str], ResolvedModel] = {}
+
+    def register(self, target: ResolvedModel) -> None:
+        """Remember a model that a run asks, for the jobs of its account."""
+        self._targets[target.label, target.account] = target
+
+    def of(self, job: Job) -> ResolvedModel | None:
+        """Return the model of a job, None where its account is not at hand."""
+        found: ResolvedModel | None = None
+        # What is set now before what was: a caller may have closed the client of an earlier run and given another.
+        with suppress(PllmError):
+            found = resolve_model(Options(model=job.target))
+        if found is None or (found.provider, found.account) != (job.provider, job.account):
+            found = self._targets.get((job.target, job.account))
+        return found
+
+    def reason_unavailable(self, job: Job) -> str:
+        """Say why a job's account is not at hand, "" where it is."""
+        if self.of(job) is not None:
+            return ""
+        try:
+            target = resolve_model(Options(model=job.target))
+        except PllmError as error:
+            return str(error)
+        if target.missing_key is not None:
+            return f"It needs {target.missing_key.variable}, which is not set here."
+        if target.simulated:
+            return f"The simulator that has it is another kernel's, or has ended. {_give_up(job)}"
+        return f"It was made with another key, client or address than is set here. {_give_up(job)}"
+
+
+def _give_up(job: Job) -> str:
+    return f"Where that is gone for good, pllm.jobs().abandon('{job.id[:8]}') lets its rows be asked again."

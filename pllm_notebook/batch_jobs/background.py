@@ -1,0 +1,82 @@
+"""Open jobs of earlier kernels are looked after again as soon as a kernel uses this package."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from pllm_notebook.batch.open_job_count import count_open_jobs
+from pllm_notebook.batch_jobs.service import BatchService, batch_service_for
+from pllm_notebook.engine import Engine, engine
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.settings import current
+
+__all__ = ["tend"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# What is looked after, by cache directory, and on which engine; None where nothing was open.
+_polled: dict[str, tuple[Engine, BatchService] | None] = {}
+
+
+def start_polling() -> None:
+    """Look after the open jobs of the moment's cache directory, in the background, unless `poll` is off.
+
+    Costs one look at the file system where there are none. What is wrong with the journal is logged: it is no
+    business of the cell that happens to run.
+    """
+    # Imported on use: the database library is not needed to import this package.
+    from pllm_notebook.store import open_store
+    from pllm_notebook.store.location import chosen_directory
+
+    settings = current()
+    directory = os.path.realpath(chosen_directory(settings.cache_dir)[0])
+    if not settings.poll:
+        _leave(directory)
+        return
+    tended = _polled.get(directory)
+    if directory in _polled and (tended is None or tended[0].loop.alive):
+        return
+    _polled[directory] = None
+    if not count_open_jobs(directory):
+        return
+    try:
+        running = engine(settings.loop)
+        store = open_store(settings.cache_dir)
+        opened = batch_service_for(running, store, store.directory)
+    except PllmError as error:
+        logger.warning("Batch jobs are not looked after: %s", error)
+        return
+    _polled[directory] = running, opened
+    running.loop.call(_begin, running, opened)
+
+
+def _leave(directory: str) -> None:
+    tended = _polled.pop(directory, None)
+    if tended is not None and tended[0].loop.alive:
+        running, opened = tended
+        running.loop.call(_end, running, opened)
+
+
+def _begin(running: Engine, opened: BatchService) -> None:
+    _keep_task(running.loop.loop.create_task(opened.start_polling()))
+
+
+def _end(running: Engine, opened: BatchService) -> None:
+    _keep_task(running.loop.loop.create_task(opened.leave()))
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _keep_task(task: asyncio.Task[None]) -> None:
+    """Keep a task from being collected, and tell what it fails with."""
+    _tasks.add(task)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        _tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.warning("Batch jobs are not looked after: %s", task.exception())
+
+    task.add_done_callback(ended)

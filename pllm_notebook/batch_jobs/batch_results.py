@@ -1,0 +1,86 @@
+"""From what a job brought to replies, failures and what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pllm_notebook.batch import JobResult
+from pllm_notebook.prices import Rate, rate_of
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["batch_rate", "decode_reply", "line_failure", "read_results"]
+
+# What the journal calls a line that has no answer, as a kind of failure.
+_KINDS = {"rejected": FailureKind.BAD_REQUEST, "missing": FailureKind.MISSING, "abandoned": FailureKind.MISSING}
+_MESSAGES = {
+    FailureKind.EXPIRED: "The batch job expired before this request was answered.",
+    FailureKind.MISSING: "The batch job's results have no line for this request.",
+    FailureKind.CANCELLED: "The batch job was cancelled before this request was answered.",
+}
+
+
+def batch_rate(target: ResolvedModel) -> Rate | None:
+    """Return a model's price in a batch, None for unknown."""
+    if target.price_provider is None:
+        return None
+    return rate_of(target.price_provider, target.price_model, batch=True)
+
+
+def read_results(
+    target: ResolvedModel, arrivals: Sequence[JobResult]
+) -> list[tuple[Reply | Failure, RawReply | None, StoredReply | None]]:
+    """Read results, in order; a failure has no entry to store, and a line that the provider never came to no body."""
+    rate = batch_rate(target)
+    made: list[tuple[Reply | Failure, RawReply | None, StoredReply | None]] = []
+    for arrival in arrivals:
+        raw = arrival.result.raw
+        result = line_failure(arrival.result.failure, "") if raw is None else target.read(raw)
+        entry = None
+        if isinstance(result, Reply):
+            assert raw is not None
+            cost = None if rate is None or result.usage is None else rate.cost_usd(result.usage)
+            try:
+                entry = StoredReply.of(
+                    result,
+                    raw.body,
+                    asked=target.label,
+                    output_limit=arrival.line.output_limit,
+                    cost_usd=cost,
+                    latency_s=0.0,
+                    attempts=1,
+                    host=target.host,
+                )
+            except Exception as error:  # what it says of itself cannot be written: the failure of this line alone
+                told = f"The reply could not be taken in: {type(error).__name__}: {error}"[:500]
+                result = Failure(FailureKind.MALFORMED, told, 200, result.text[:2000], 1, cost_usd=None)
+        made.append((result, raw, entry))
+    return made
+
+
+def line_failure(word: str, message: str) -> Failure:
+    """Return the failure of a line.
+
+    Args:
+        word: The journal's or the provider's word for it.
+        message: What is known of it, "" for nothing more.
+    """
+    kind = _KINDS.get(word)
+    if kind is None:
+        kind = FailureKind(word) if word in set(FailureKind) else FailureKind.SERVER
+    return Failure(kind, message or _MESSAGES.get(kind, f"The provider answered: {word}."), attempts=1)
+
+
+def decode_reply(entry: StoredReply) -> Reply:
+    """Return the reply that is stored."""
+    metadata = entry.metadata
+    return Reply(
+        entry.text.decode("utf-8", "surrogatepass"),
+        Finish(entry.finish),
+        entry.usage,
+        metadata["model"],
+        metadata["request_id"],
+        metadata["detail"],
+        entry.calls,
+    )

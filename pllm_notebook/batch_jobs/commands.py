@@ -1,0 +1,205 @@
+"""What a person may ask of batch jobs, from any thread and in any kernel: look, fetch, cancel, give up.
+
+Each call blocks until it is done. Interrupting it stops the waiting and never a job: a request that is on its
+way is carried to its end in the background, since one that was cut off would leave a job of which nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from pllm_notebook.batch import Job, JobState
+from pllm_notebook.batch_jobs.service import BatchService
+from pllm_notebook.engine import Engine, engine
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.execution.launch import batch_service
+from pllm_notebook.protocols import Store
+from pllm_notebook.settings import current
+from pllm_notebook.store import open_store
+
+__all__ = ["BatchCommands", "errands", "has_journal", "load", "short_ids"]
+
+T = TypeVar("T")
+
+# Enough to tell apart the jobs of one person.
+_SHOWN_DIGITS = 8
+_FEWEST_DIGITS = 4
+_AT_ONCE = 4
+
+
+class BatchCommands:
+    """The jobs of one cache directory, and what can be asked of them.
+
+    Args:
+        running: Where network work is done.
+        store: Where answers go.
+        office: Drives the jobs.
+    """
+
+    def __init__(self, running: Engine, store: Store, batch_service: BatchService) -> None:
+        self.engine = running
+        self.store = store
+        self.batch_service = batch_service
+
+    def jobs(self) -> list[Job]:
+        """Return every job, newest first. Sends nothing."""
+        return self.batch_service.journal.jobs()[::-1]
+
+    def find(self, word: str) -> Job:
+        """Return the job whose id begins with *word*.
+
+        Raises:
+            UsageError: If there is none, or more than one. Nothing was sent.
+        """
+        jobs = self.jobs()
+        found = [job for job in jobs if job.id.startswith(word)] if len(word) >= _FEWEST_DIGITS else []
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UsageError(f"{len(found)} batch jobs begin with {word!r}: give more of the id. Nothing was sent.")
+        known = short_ids(jobs)
+        least = "" if len(word) >= _FEWEST_DIGITS else f" Give at least {_FEWEST_DIGITS} digits."
+        raise UsageError(f"There is no batch job {word!r}.{least}{guess(word, known.values())} Nothing was sent.")
+
+    def refresh(self, jobs: Sequence[Job]) -> list[Job]:
+        """Look at each job once, now, and give them as they are then; its next step is taken, and no more."""
+
+        async def one(job: Job) -> Job:
+            return await self.batch_service.driver.advance(job.id)
+
+        return self._each(jobs, one)
+
+    def fetch(self, jobs: Sequence[Job]) -> list[Job]:
+        """Take each job as far as it goes now, until what has ended is in the cache; give them as they are then.
+
+        One that was planned and never sent, because its kernel ended, is submitted: somebody has confirmed it.
+        """
+
+        async def one(job: Job) -> Job:
+            return await self.batch_service.driver.drive(job.id)
+
+        return self._each(jobs, one)
+
+    def cancel(self, job: Job) -> Job:
+        """Cancel a job; what is answered by then is paid for, and kept."""
+        return self.wait(lambda: self._told(self.batch_service.driver.cancel(self._reached(job).id)))
+
+    def recreate(self, job: Job) -> Job:
+        """Create an uncertain job once more. It may then be paid for twice (see `Driver.recreate`)."""
+        if job.state is not JobState.UNCERTAIN:
+            raise UsageError(f"Batch job {job.id[:_SHOWN_DIGITS]} is {job.state}, not uncertain. Nothing was sent.")
+        return self.wait(lambda: self._told(self.batch_service.driver.recreate(self._reached(job).id)))
+
+    def abandon(self, job: Job) -> Job:
+        """Abandon a job: its rows may be sent again, and what it still answers is lost. Sends nothing."""
+        reachable = self.batch_service.accounts.of(job) is not None
+        return self.wait(lambda: self._told(self.batch_service.driver.abandon(job.id, reachable=reachable)))
+
+    def wait(self, work: Callable[[], Awaitable[T]], stop: Callable[[], object] | None = None) -> T:
+        """Run *work* on the engine's loop and wait for its end.
+
+        Args:
+            work: Called on the loop.
+            stop: Called on the loop after an interrupt, for work that must not go on unwatched; *work* is
+                then waited for. None: it goes on, and is not waited for.
+
+        Raises:
+            KeyboardInterrupt: After an interrupt.
+            Exception: Whatever *work* raised.
+        """
+        ended = threading.Event()
+        tasks: list[asyncio.Task[T]] = []
+
+        async def run() -> T:
+            return await work()
+
+        def begin() -> None:
+            tasks.append(self.engine.loop.loop.create_task(run()))
+            tasks[0].add_done_callback(_ended)
+
+        def _ended(task: asyncio.Task[T]) -> None:
+            if not task.cancelled():
+                task.exception()  # it is told to whoever waits, who may have left
+            ended.set()
+
+        def interrupted() -> None:
+            if stop is None:
+                ended.set()
+            else:
+                self.engine.loop.call(stop)
+
+        self.engine.loop.call(begin)
+        self.engine.loop.wait(ended, interrupted)
+        try:
+            return tasks[0].result()
+        except asyncio.CancelledError:
+            raise self.engine.loop.ended() from None
+
+    def _reached(self, job: Job) -> Job:
+        """Return *job*, whose account is at hand. Raises `UsageError` where it is not."""
+        if not job.final:
+            self.batch_service.api_of(job)
+        return job
+
+    def _each(self, jobs: Sequence[Job], move: Callable[[Job], Awaitable[Job]]) -> list[Job]:
+        async def all_of_them() -> list[Job]:
+            await load(self.batch_service, jobs)
+            gate = asyncio.Semaphore(_AT_ONCE)
+
+            async def one(job: Job) -> Job:
+                async with gate:
+                    return await self._told(move(job))
+
+            tasks = [asyncio.ensure_future(one(job)) for job in jobs]
+            # Each to its end, whatever becomes of the others.
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            for each in done:
+                if isinstance(each, BaseException):
+                    raise each
+            return [each for each in done if isinstance(each, Job)]
+
+        return self.wait(all_of_them)
+
+    async def _told(self, moved: Awaitable[Job]) -> Job:
+        job = await moved
+        self.batch_service.changed(job)
+        return job
+
+
+def commands(cache_dir: str | None = None) -> BatchCommands:
+    """Return what can be asked of the jobs of a cache directory.
+
+    Args:
+        cache_dir: None for that of the moment.
+
+    Raises:
+        StoreError: If the cache or the journal cannot be opened. Nothing was sent.
+    """
+    store = open_store(current().cache_dir if cache_dir is None else cache_dir)
+    running = engine(current().loop)
+    return BatchCommands(running, store, batch_service(running, store))
+
+
+def has_journal(directory: str) -> bool:
+    """Return whether jobs were ever planned in a cache directory. Opens nothing."""
+    return os.path.exists(os.path.join(directory, "jobs.db"))
+
+
+def short_ids(jobs: Sequence[Job]) -> dict[str, str]:
+    """Return each job's id as short as it can be told from the others, by its whole id."""
+    digits = _SHOWN_DIGITS
+    while len({job.id[:digits] for job in jobs}) < len(jobs):
+        digits += 1
+    return {job.id: job.id[:digits] for job in jobs}
+
+
+async def load(batch_service: BatchService, jobs: Sequence[Job]) -> None:
+    """Import what the jobs' accounts need, beside the loop, which an SDK would stop for a second."""
+    for job in {(job.target, job.account): job for job in jobs}.values():
+        target = batch_service.accounts.of(job)
+        if target is not None:
+            await asyncio.get_running_loop().run_in_executor(None, target.load)

@@ -1,0 +1,74 @@
+"""From calls to planned jobs: each call's line, and the job of another kernel where that was quicker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from pllm_notebook.batch import DraftLine, JobDraft, Journal, PendingElsewhereError, custom_id
+from pllm_notebook.batch import Job as BatchJob
+from pllm_notebook.engine import Job
+from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN
+from pllm_notebook.prices import Rate
+from pllm_notebook.protocols import BatchAPI
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.records import Usage
+
+__all__ = ["JobPlanner"]
+
+
+class JobPlanner:
+    """Plan one account's and model's jobs. Sends nothing.
+
+    Args:
+        target: The model.
+        journal: Where jobs are planned.
+        rate: The model's price in a batch, None for unknown.
+        origin: Where the calls come from, for a person who looks at the jobs.
+    """
+
+    def __init__(self, target: ResolvedModel, journal: Journal, rate: Rate | None, origin: str) -> None:
+        self._target = target
+        self._journal = journal
+        self._rate = rate
+        self._origin = origin
+
+    def plan(self, api: BatchAPI, jobs: Sequence[Job]) -> tuple[list[BatchJob], list[str]]:
+        """Journal what waits in no job. Blocks.
+
+        Args:
+            api: Knows how a line is written, and what a job may hold.
+            jobs: The calls.
+
+        Returns:
+            The jobs that they are in, and the keys of those that are too large for any.
+
+        Raises:
+            StoreError: If the journal cannot be written. Nothing is planned then.
+        """
+        target = self._target
+        cohort = f"{time.time_ns():x}"
+        plan = JobDraft(
+            cohort, target.provider, target.account, target.label, target.model, target.path, origin=self._origin
+        )
+        adopted: dict[str, BatchJob] = {}
+        waiting: Mapping[str, BatchJob] = {}
+        while jobs:
+            rest = (job for job in jobs if job.key not in waiting)
+            try:
+                planned = self._journal.plan(plan, self._outgoing(api, rest), api.limits)
+            except PendingElsewhereError:  # another kernel was quicker: its job is waited for
+                waiting = self._journal.pending([job.key for job in jobs])
+                adopted = {job.id: job for job in waiting.values()}
+                continue
+            return [*adopted.values(), *planned.jobs], list(planned.too_large)
+        return [], []
+
+    def _outgoing(self, api: BatchAPI, jobs: Iterator[Job]) -> Iterator[DraftLine]:
+        for job in jobs:
+            content = job.content()
+            usage = Usage(len(content) // BYTES_PER_TOKEN, round(job.answer_tokens))
+            estimate = None if self._rate is None else self._rate.cost_usd(usage)
+            yield DraftLine(
+                job.key, api.line(custom_id(job.key), content), job.wire_limit or job.output_limit, estimate
+            )

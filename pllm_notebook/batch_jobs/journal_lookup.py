@@ -1,0 +1,51 @@
+"""Which calls wait in a batch job, for a live run that would otherwise pay for them a second time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pllm_notebook.batch.open_job_count import count_open_jobs
+from pllm_notebook.exceptions import StoreError
+
+if TYPE_CHECKING:
+    from pllm_notebook.batch_jobs.service import BatchService
+
+__all__ = ["JournalLookup"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class JournalLookup:
+    """Look up calls that wait in the jobs of one cache directory. Sends nothing.
+
+    Args:
+        directory: Of the cache.
+        office: Opens the jobs; called only where there are open ones.
+        waits: Whether the run waits for the jobs, which are then looked after.
+    """
+
+    def __init__(self, directory: str, batch_service: Callable[[], BatchService], *, waits: bool) -> None:
+        self._directory = directory
+        self._batch_service = batch_service
+        self._waits = waits
+
+    def any_open(self) -> bool:
+        """Return whether there are open jobs at this moment. Opens no journal."""
+        return count_open_jobs(self._directory) > 0
+
+    def waiting(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Return the ids of the jobs in which *keys* wait for an answer; a key that does not wait is left out.
+
+        A journal that cannot be read says so where jobs are asked for; a live run goes on without it.
+        """
+        try:
+            batch_service = self._batch_service()
+            found = batch_service.journal.lines.pending(keys)
+        except StoreError as error:
+            logger.warning("Calls that wait in batch jobs are not known, and may be paid for again: %s", error)
+            return {}
+        if found and self._waits:
+            batch_service.wake()
+        return found

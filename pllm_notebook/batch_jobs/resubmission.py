@@ -1,0 +1,107 @@
+"""Sending again what a job left without an answer: those lines, in the bytes that were kept, and no others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from pllm_notebook.batch import DraftLine, Job, JobDraft, JobLine, Journal
+from pllm_notebook.batch.job import LineState
+from pllm_notebook.batch_jobs.batch_results import batch_rate
+from pllm_notebook.batch_jobs.commands import BatchCommands, load
+from pllm_notebook.batch_jobs.price_confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.protocols import BatchAPI, Store
+
+__all__ = ["open_batch_api", "resubmit", "unanswered", "unanswered_lines"]
+
+_KEYS = 5_000
+
+
+def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> list[Job]:
+    """Plan a job's failed, expired, cancelled and missing lines anew and submit them.
+
+    Lines that were answered meanwhile, or that wait in a later job, are left out.
+
+    Args:
+        errands: Of the job's directory.
+        job: Has ended.
+        confirm: Whether to ask first, with the price (see `consent.Confirm`).
+
+    Returns:
+        The new jobs; none where nothing is to be sent.
+
+    Raises:
+        UsageError: If it has not ended, or its account is not at hand. Nothing was sent.
+        NotConfirmedError: If nobody said yes. Nothing was sent.
+    """
+    name = job.id[:8]
+    batch_service = commands.batch_service
+    if not job.final:
+        reason_unavailable = batch_service.accounts.reason_unavailable(job)
+        raise UsageError(
+            f"Batch job {name} is {job.state} and has not ended, so it is not known yet which lines failed. "
+            f"{reason_unavailable or 'Cancel it first, or hurry it.'} Nothing was sent."
+        )
+    journal = batch_service.journal
+    api = commands.wait(lambda: open_batch_api(commands, job))
+    target = batch_service.accounts.of(job)
+    assert target is not None  # its batch API was opened
+    wanted = set(unanswered_lines(commands, journal, job))
+    sizes = [len(content) for line, content in _lines(journal, job) if line.key in wanted]
+    if wanted and not sizes:
+        raise UsageError(f"The requests of batch job {name} are no longer kept. Run the cell again. Nothing was sent.")
+    if not sizes:
+        return []
+    rate = batch_rate(target)
+    price = format_estimate(estimated_cost_usd(rate, len(sizes), sum(sizes)))
+    told = f"{len(sizes):,} of the {job.total:,} lines of batch job {name}"
+    question = f"Submit {told} again to {job.target}, for {price}?"
+    confirm_price(question, f"{told} would have been submitted for {price}", confirm)
+
+    def outgoing() -> Iterator[DraftLine]:
+        for line, content in _lines(journal, job):
+            if line.key in wanted:
+                yield DraftLine(line.key, content, line.output_limit, estimated_cost_usd(rate, 1, len(content)))
+
+    cohort = f"{time.time_ns():x}"
+    plan = JobDraft(cohort, job.provider, job.account, job.target, job.model, job.path, job.origin)
+    planned = journal.plan(plan, outgoing(), api.limits)
+    # The planned jobs are safe by now: an interrupt of what follows leaves them to the next look.
+    jobs = commands.fetch(planned.jobs)
+    commands.engine.loop.call(batch_service.wake)
+    return jobs
+
+
+def unanswered_lines(commands: BatchCommands, journal: Journal, job: Job) -> list[str]:
+    """Return the keys of a job's lines that ended without an answer and have none since; marks those that have."""
+    keys = [line.key for line in journal.lines.to_resubmit(job.lines_of)]
+    return unanswered(commands, job, keys)
+
+
+def unanswered(commands: BatchCommands, job: Job, keys: Sequence[str]) -> list[str]:
+    """Return those of *keys* that the cache has not answered since the job was planned; the journal notes the rest."""
+    since = job.created_at
+    answered: list[str] = []
+    for start in range(0, len(keys), _KEYS):
+        answered += _answered(commands.store, keys[start : start + _KEYS], since)
+    if answered:
+        commands.batch_service.journal.lines.superseded(answered)
+    known = set(answered)
+    return [key for key in keys if key not in known]
+
+
+def _answered(store: Store, keys: Sequence[str], since: float) -> list[str]:
+    # An older answer is one that the job was to replace.
+    return [key for key, entry in store.get_many(keys).items() if entry.metadata["created_at"] >= since]
+
+
+def _lines(journal: Journal, job: Job) -> Iterator[tuple[JobLine, bytes]]:
+    states: tuple[LineState, ...] = ("failed", "missing")
+    return journal.requests(job.lines_of, *states)
+
+
+async def open_batch_api(commands: BatchCommands, job: Job) -> BatchAPI:
+    """Open the batch API of a job's account, on the loop. Raises `UsageError` where it is not at hand."""
+    await load(commands.batch_service, [job])
+    return commands.batch_service.api_of(job)

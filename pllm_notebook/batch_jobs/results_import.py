@@ -1,0 +1,212 @@
+"""Taking in a results file that a person downloaded from a provider: the ids of its lines are the cache's keys.
+
+For when a job cannot be fetched from here: another key, another machine, a journal that is lost. The file's
+format is told by its first lines. Nothing is sent.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO, Any, cast
+
+import orjson
+
+from pllm_notebook.batch import KEY_CHARACTERS, key_in
+from pllm_notebook.batch_jobs.batch_results import batch_rate
+from pllm_notebook.batch_jobs.commands import BatchCommands
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.prices import Rate
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers.batch.jsonl import file_lines
+from pllm_notebook.providers.decoding import loaded
+from pllm_notebook.providers.models import CHEAP
+from pllm_notebook.records import BatchResult, Finish, RawReply, Reply
+from pllm_notebook.settings import Options
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["Imported", "import_results"]
+
+_GROUP = 500
+_GROUP_BYTES = 8 << 20
+
+Reader = Callable[[dict[str, Any]], BatchResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was in a results file.
+
+    Attributes:
+        taken: Answers that are in the cache now and were not.
+        known: Answers to calls that the cache had answers to; those stay.
+        unknown: Lines with an id that this package never gave.
+        failed: Why lines have no answer, to their number.
+    """
+
+    taken: int
+    known: int
+    unknown: int
+    failed: dict[str, int] = field(hash=False)
+
+    def __repr__(self) -> str:
+        failed = sum(self.failed.values())
+        kinds = f" ({', '.join(f'{count:,} {kind}' for kind, count in self.failed.items())})" if failed else ""
+        return (
+            f"{self.taken:,} answers were taken in; {self.known:,} were known, {failed:,} lines have none{kinds}, "
+            f"{self.unknown:,} have an id of nobody's here."
+        )
+
+
+def import_results(commands: BatchCommands, path: str | os.PathLike[str], model: str | None = None) -> Imported:
+    """Take a results file in.
+
+    Args:
+        errands: Of the cache that it goes into.
+        path: As downloaded from OpenAI, Anthropic or Google, or compressed with gzip.
+        model: The model as it was asked (`openai:gpt-6-luna`); None for what the journal says of a line's job,
+            else for what the results say of themselves.
+
+    Raises:
+        UsageError: If the file is none of those, or the model cannot be resolved. Nothing was taken in.
+        OSError: If it cannot be read.
+        StoreError: If an answer cannot be stored; those before it are kept.
+    """
+    provider, read = _format_of(path)
+    named = None if model is None else resolve_model(Options(model=model))
+    models = _Models(commands, provider, named)
+    taken = known = unknown = 0
+    failed: Counter[str] = Counter()
+    for group in _groups(path):
+        results = {}
+        for line in group:
+            result = read(line)
+            key = key_in(result.custom_id)
+            if len(key) == KEY_CHARACTERS:
+                results[key] = result
+            else:
+                unknown += 1
+        there = commands.store.get_many(list(results))
+        models.find(list(results))
+        entries: dict[str, tuple[StoredReply, Reply, RawReply]] = {}
+        for key, result in results.items():
+            if key in there:
+                known += 1
+            elif result.raw is None:
+                failed[result.failure] += 1
+            else:
+                target, rate = models.of(key, result.raw)
+                reply = target.read(result.raw)
+                if isinstance(reply, Reply):
+                    entries[key] = _entry(target, rate, reply, result.raw), reply, result.raw
+                else:
+                    failed[reply.kind] += 1
+        taken += len(entries)
+        commands.wait(partial(_keep, commands, entries))
+    return Imported(taken, known, unknown, dict(failed))
+
+
+class _Models:
+    """Which model a line was asked of."""
+
+    def __init__(self, commands: BatchCommands, provider: str, named: ResolvedModel | None) -> None:
+        self._journal = commands.batch_service.journal
+        self._provider = provider
+        self._named = named
+        self._targets: dict[str, tuple[ResolvedModel, Rate | None]] = {}
+        self._jobs = [job for job in self._journal.jobs() if not job.twin_of]
+        self._found: dict[str, str] = {}
+
+    def find(self, keys: Sequence[str]) -> None:
+        """Look up the jobs of the lines that come next."""
+        self._found = {key: job.target for job in self._jobs for key in self._journal.lines.find(job.id, keys)}
+
+    def of(self, key: str, raw: RawReply) -> tuple[ResolvedModel, Rate | None]:
+        """Return the model, and its price in a batch."""
+        if self._named is not None:
+            label = self._named.label
+        else:
+            label = self._found.get(key) or f"{self._provider}:{_model_in(raw) or CHEAP[self._provider]}"
+        if label not in self._targets:
+            target = self._named or resolve_model(Options(model=label))
+            self._targets[label] = target, batch_rate(target)
+        return self._targets[label]
+
+
+async def _keep(commands: BatchCommands, entries: dict[str, tuple[StoredReply, Reply, RawReply]]) -> None:
+    await commands.batch_service.keep({key: entry for key, (entry, _, _) in entries.items()})
+    await commands.batch_service.answered(entries)
+
+
+def _entry(target: ResolvedModel, rate: Rate | None, reply: Reply, raw: RawReply) -> StoredReply:
+    usage = reply.usage
+    # The file does not say which limit was asked for; an answer that was cut off says where that was.
+    limit = usage.output_tokens if usage is not None and reply.finish is Finish.TRUNCATED else None
+    cost = None if rate is None or usage is None else rate.cost_usd(usage)
+    return StoredReply.of(
+        reply, raw.body, asked=target.label, output_limit=limit, cost_usd=cost, latency_s=0.0, attempts=1
+    )  # fmt: skip
+
+
+def _model_in(raw: RawReply) -> str:
+    """Return the model that a response names, "" for none."""
+    try:
+        body = orjson.loads(raw.body)
+    except ValueError:
+        return ""
+    return str(body.get("model") or body.get("modelVersion") or "") if isinstance(body, dict) else ""
+
+
+def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
+    """Return whose results a file holds, and what reads a line of it."""
+    for line, _ in _lines(path):
+        if isinstance(line.get("result"), dict):
+            from pllm_notebook.providers.anthropic.batch import result_of as of_anthropic
+
+            return "anthropic", of_anthropic
+        if "custom_id" in line and ("response" in line or "error" in line):
+            from pllm_notebook.providers.openai.batch import result_of as of_openai
+
+            return "openai", of_openai
+        if "key" in line and ("response" in line or "error" in line):
+            from pllm_notebook.providers.google.batch import result_of as of_google
+
+            return "google", of_google
+        break
+    raise UsageError(
+        f"{os.fspath(path)} is no file of batch results of OpenAI, Anthropic or Google: its first line has not "
+        f"custom_id with response or result, nor key with response. Nothing was taken in."
+    )
+
+
+def _groups(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    held = 0
+    for line, size in _lines(path):
+        group.append(line)
+        held += size
+        if len(group) == _GROUP or held >= _GROUP_BYTES:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Return the objects of a file with their lengths in bytes, one line held at a time; other lines are left out."""
+    with open(path, "rb") as plain:
+        compressed = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        file = cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if compressed else plain
+        for line in file_lines(file):
+            try:
+                read = loaded(line)
+            except ValueError:
+                continue
+            if isinstance(read, dict):
+                yield read, len(line)

@@ -1,0 +1,293 @@
+"""The batch jobs of one cache directory, as this process drives them: whose they are, and where answers go.
+
+Whatever a job brings goes to the store first and then to the runs that wait for it, if there are any: a job of
+yesterday's kernel is taken in just as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pllm_notebook.batch import Driver, JobResult, Journal, LineOutcome, Poller
+from pllm_notebook.batch import Job as BatchJob
+from pllm_notebook.batch_jobs.accounts import JobAccounts
+from pllm_notebook.batch_jobs.batch_dispatcher import BatchDispatcher
+from pllm_notebook.batch_jobs.batch_results import batch_rate, decode_reply, line_failure, read_results
+from pllm_notebook.batch_jobs.duplicate_answers import save_duplicates
+from pllm_notebook.engine import Engine
+from pllm_notebook.exceptions import PllmError, StoreError, UsageError
+from pllm_notebook.protocols import BatchAPI, Store
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.records import Failure, RawReply, Reply
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["BatchService", "batch_service_for"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# A job is looked at again after this, and then less and less often while nothing happens.
+FIRST_LOOK_S = 5.0
+
+
+class BatchService:
+    """Drive the jobs of one journal. Used on the engine's loop, except what says otherwise.
+
+    Args:
+        engine: Where it runs.
+        store: Where answers go.
+        directory: The cache's, where the journal is.
+    """
+
+    def __init__(self, engine: Engine, store: Store, directory: str) -> None:
+        self.journal = Journal.open(directory)
+        self.accounts = JobAccounts()
+        self.driver = Driver(self.journal, self._api_of, self._take, present=self._present, in_thread=self._in_thread)
+        self._engine = engine
+        self._store = store
+        # By account and model, whichever client opens it: a run waits for a job, and another client may bring it.
+        self._lanes: dict[tuple[str, str, str], BatchDispatcher] = {}
+        self._apis: dict[tuple[str, str, str], BatchAPI] = {}
+        self._poller: Poller | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._concluding: set[asyncio.Task[None]] = set()
+        # Whether the poller runs by nobody's wish.
+        self._unrequested = False
+        # Calls of jobs that are being sent live meanwhile: without an answer yet, and with a live one.
+        self.being_sent_live: set[str] = set()
+        self.answered_live_first: set[str] = set()
+
+    def lane(self, target: ResolvedModel, origin: str = "") -> BatchDispatcher:
+        """Return the one batch lane for an account and model."""
+        self.accounts.register(target)
+        account = (target.provider, target.account, target.model)
+        lane = self._lanes.get(account)
+        if lane is None:
+            api = partial(self._open, target)
+            lane = BatchDispatcher(target, api, self.journal, batch_rate(target), origin, self.wake, self._in_thread)
+            self._lanes[account] = lane
+        return lane
+
+    def wake(self) -> None:
+        """Look after every open job now, and from here on."""
+        if self._poller is None:
+            self._poller = Poller(
+                self.driver, first_s=FIRST_LOOK_S, changed=self.changed, sleep=self._wait_between_polls
+            )
+        self._engine.enter(self)
+        self._unrequested = False
+        self._poller.start()
+        self._poller.wake()
+
+    async def start_polling(self) -> None:
+        """Look after the open jobs of earlier kernels, unasked; nothing changes where jobs are looked after."""
+        for job in await self._in_thread(lambda: self.journal.jobs(unfinished=True)):
+            target = self.accounts.of(job)
+            if target is not None:
+                # An SDK's import would stop the loop for a second.
+                await self._in_thread(target.load)
+        if self._poller is None or not self._poller.running:
+            self.wake()
+            self._unrequested = True
+
+    async def leave(self) -> None:
+        """End what `tend` began, unless somebody has asked for it since."""
+        if self._unrequested and self._poller is not None:
+            await self._poller.stop()
+
+    def cancel(self) -> None:
+        """Look after jobs no longer, and close the connections. Jobs go on at their providers."""
+        if self._closing is None:
+            self._closing = self._engine.loop.loop.create_task(self._close())
+
+    def give_up(self) -> None:
+        """Leave at once."""
+        self._engine.leave(self)
+
+    def fail(self, error: Exception) -> None:
+        """Go on: jobs are looked after by tasks of their own, and none of them has met the fault."""
+
+    async def _close(self) -> None:
+        try:
+            if self._poller is not None:
+                await self._poller.stop()
+            for api in self._apis.values():
+                await api.aclose()
+            self.journal.close()
+        finally:
+            self._engine.leave(self)
+
+    def _open(self, target: ResolvedModel) -> BatchAPI:
+        api = self._apis.get(target.lane)
+        if api is None:
+            if target.open_batch is None:
+                raise UsageError(
+                    f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent."
+                )
+            api = self._apis[target.lane] = target.open_batch()
+            self._engine.enter(self)
+        return api
+
+    def api_of(self, job: BatchJob) -> BatchAPI:
+        """Open the batch API of a job's account.
+
+        Raises:
+            UsageError: Where it is not at hand. Nothing was sent.
+        """
+        target = self.accounts.of(job)
+        if target is None:
+            raise UsageError(
+                f"Batch job {job.id[:8]} cannot be reached: {self.accounts.reason_unavailable(job)} Nothing was sent."
+            )
+        return self._open(target)
+
+    def _api_of(self, job: BatchJob) -> BatchAPI | None:
+        target = self.accounts.of(job)
+        if target is None:
+            return None
+        try:
+            return self._open(target)
+        except PllmError as error:
+            logger.info("Batch job %s is left alone: %s", job.id, error)
+            return None
+
+    def _dispatcher_of(self, job: BatchJob) -> BatchDispatcher | None:
+        return self._lanes.get((job.provider, job.account, job.model))
+
+    async def _take(self, job: BatchJob, arrivals: Sequence[JobResult]) -> Sequence[LineOutcome]:
+        """Store the answers among some arrivals, and land the calls that wait for them."""
+        target = self.accounts.of(job)
+        assert target is not None  # its account has brought the results
+        read = await self._in_thread(read_results, target, arrivals)
+        entries = {one.line.key: entry for one, (_, _, entry) in zip(arrivals, read, strict=True) if entry is not None}
+        late = self.answered_live_first | {one.line.key for one in arrivals if one.line.state == "superseded"}
+        late = await self._in_thread(self._store_duplicates, job, {key: entries[key] for key in late & entries.keys()})
+        await self.keep({key: entry for key, entry in entries.items() if key not in late})
+        self.being_sent_live -= entries.keys()
+        lane = self._dispatcher_of(job)
+        if lane is not None:
+            landed = zip(arrivals, read, strict=True)
+            limits = {one.line.key: one.line.output_limit or 0 for one in arrivals}
+            lane.landed += sum(isinstance(result, Reply) for result, _, _ in read)
+            lane.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed}, limits)
+        return [
+            LineOutcome(str(result.kind), 0.0)
+            if isinstance(result, Failure)
+            else LineOutcome("", None if entry is None else entry.metadata["cost_usd"])
+            for result, _, entry in read
+        ]
+
+    async def keep(self, entries: Mapping[str, StoredReply]) -> None:
+        """Store answers, and return when all are on disk.
+
+        Raises:
+            StoreError: If one cannot be stored.
+        """
+        loop = self._engine.loop.loop
+        kept: list[asyncio.Future[None]] = []
+        for key, entry in entries.items():
+            future: asyncio.Future[None] = loop.create_future()
+            kept.append(future)
+            self._store.put(key, entry, partial(self._engine.loop.call, _resolve, future))
+        for future in kept:
+            await future
+
+    async def answered(self, results: Mapping[str, tuple[StoredReply, Reply, RawReply]]) -> None:
+        """Note answers that came by another way than the jobs, and are in the store: live, or from a file."""
+        await self.driver.superseded(list(results))
+        limits = {key: entry.output_limit for key, (entry, _, _) in results.items()}
+        for lane in self._lanes.values():
+            lane.answered({key: results[key][1:] for key in lane.waiting(list(results))}, limits)
+
+    def _store_duplicates(self, job: BatchJob, late: Mapping[str, StoredReply]) -> set[str]:
+        """In a worker thread: keep second answers, to calls that were answered live before; give their keys."""
+        there = self._present(list(late)) | (self.answered_live_first & late.keys())
+        save_duplicates(self.journal, job, "batch", {key: late[key].raw for key in there})
+        return there
+
+    def _present(self, keys: Sequence[str]) -> set[str]:
+        return set(self._store.get_many(list(keys)))
+
+    def changed(self, job: BatchJob) -> None:
+        """Report a job's state to the runs that wait for it."""
+        lane = self._dispatcher_of(job)
+        if lane is None:
+            return
+        lane.changed(job)
+        if job.final:
+            # Held: nobody else keeps a task from being collected.
+            task = self._engine.loop.loop.create_task(self._conclude(job, lane))
+            self._concluding.add(task)
+            task.add_done_callback(self._concluded)
+
+    def _concluded(self, task: asyncio.Task[None]) -> None:
+        self._concluding.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # At the end of the process there are no workers any more: the next run finds what is in the store.
+            logger.info("The answers of a batch job were not handed on: %s", task.exception())
+
+    async def _wait_between_polls(self, seconds: float) -> None:
+        """Between two looks of the poller: hear of jobs that another kernel has ended, which are open no longer."""
+        try:
+            for job in [job for lane in self._lanes.values() for job in lane.jobs]:
+                now = await self._in_thread(self.journal.job, job.id)
+                if (now.state, now.message) != (job.state, job.message):
+                    self.changed(now)
+        except StoreError as error:
+            logger.warning("%s", error)
+        await asyncio.sleep(seconds)
+
+    async def _conclude(self, job: BatchJob, lane: BatchDispatcher) -> None:
+        """Land the calls that a job left: answered through another kernel, or never."""
+        lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
+        waited = set(lane.waiting([line.key for line in lines]))
+        # An older answer that a run wanted refreshed is none to a line that failed.
+        answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
+        found = await self._in_thread(self._store.get_many, answered)
+        # Taken as they are in the store, with the price that was paid for them there.
+        lane.answered(
+            {key: (decode_reply(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()},
+            {key: entry.output_limit for key, entry in found.items()},
+        )
+        lane.arrived(
+            {
+                line.key: (line_failure(line.failure, job.message), None)
+                for line in lines
+                if line.key in waited and line.key not in found and line.state in ("failed", "missing")
+            }
+        )
+
+    def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        try:
+            return self._engine.loop.loop.run_in_executor(self._engine.workers, partial(work, *args))
+        except RuntimeError:  # the engine is ending, and its threads have gone before us
+            raise asyncio.CancelledError from None
+
+
+_services: dict[tuple[int, str], BatchService] = {}
+
+
+def batch_service_for(engine: Engine, store: Store, directory: str) -> BatchService:
+    """Return this process's office for a cache directory.
+
+    Raises:
+        StoreError: If the journal of jobs cannot be read or written. Nothing was sent.
+    """
+    key = (id(engine), directory)
+    if key not in _services:
+        for old in [old for old, batch_service in _services.items() if not batch_service._engine.loop.alive]:
+            del _services[old]
+        _services[key] = BatchService(engine, store, directory)
+    return _services[key]
+
+
+def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(StoreError(f"A batch answer could not be stored: {error}."))

@@ -1,0 +1,73 @@
+"""Where progress goes. Displays register here, so that no run knows what a widget is.
+
+The front door registers the notebook's displays before any run is imported, so this imports nothing of a run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pllm_notebook.protocols import Display
+    from pllm_notebook.records import Progress
+
+__all__ = ["SafeDisplay", "display_for", "register_display", "register_session_display", "session_display"]
+
+logger = logging.getLogger("pllm_notebook")
+
+_factory: Callable[[], Display | None] | None = None
+_session_factory: Callable[[], object | None] | None = None
+
+
+def register_display(factory: Callable[[], Display | None] | None) -> None:
+    """Set what makes the display of each run; it gives None where nothing should be shown."""
+    global _factory
+    _factory = factory
+
+
+def display_for(wanted: bool) -> Display | None:
+    """Make the display for one run, None for none."""
+    return _factory() if wanted and _factory is not None else None
+
+
+def register_session_display(factory: Callable[[], object | None] | None) -> None:
+    """Set what makes the display of each session of a program; it gives None where nothing should be shown."""
+    global _session_factory
+    _session_factory = factory
+
+
+def session_display() -> object | None:
+    """Make the display for one session, None for none; what it can do, the room of programs says."""
+    return None if _session_factory is None else _session_factory()
+
+
+class SafeDisplay:
+    """A sink whose faults never reach the run: a broken display must not cost an answer."""
+
+    def __init__(self, sink: Display | None) -> None:
+        self._sink = sink
+
+    @property
+    def stays(self) -> bool:
+        """Whether a person still sees its last line; False where there is no display, or a broken one."""
+        return self._sink is not None and self._sink.stays
+
+    def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
+        self._tell("open", progress, cancel)
+
+    def update(self, progress: Progress) -> None:
+        self._tell("update", progress)
+
+    def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
+        self._tell("close", progress, retry)
+
+    def _tell(self, what: str, *args: object) -> None:
+        if self._sink is None:
+            return
+        try:
+            getattr(self._sink, what)(*args)
+        except Exception:
+            logger.exception("The progress display failed and is left alone from here on")
+            self._sink = None

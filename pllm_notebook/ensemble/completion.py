@@ -1,0 +1,202 @@
+"""One request as a run of one row: its prompt, its answer as OpenAI's client gives one, and its failures as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from pllm_notebook.credentials import Key
+from pllm_notebook.ensemble.course import EnsembleCourse
+from pllm_notebook.execution import Run, WholePrompts
+from pllm_notebook.messages_types import Dialogue
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure, FailureKind, Usage
+from pllm_notebook.request_errors import (
+    APIError,
+    AuthenticationError,
+    FailedProcessor,
+    LLMTimeoutError,
+    LLMValidationError,
+    ModelError,
+    ParallelLLMError,
+    RateLimitError,
+)
+from pllm_notebook.schema import OutputType
+from pllm_notebook.tools import Called
+
+if TYPE_CHECKING:
+    from openai.types import CompletionUsage
+
+    from pllm_notebook.ensemble.completion_types import ParallelCompletion
+
+__all__ = ["SingleRequestRows", "error_of", "execution_of"]
+
+_API: dict[FailureKind, type[APIError]] = {
+    FailureKind.TIMEOUT: LLMTimeoutError,
+    FailureKind.RATE_LIMIT: RateLimitError,
+    FailureKind.QUOTA: RateLimitError,
+    FailureKind.AUTHENTICATION: AuthenticationError,
+    FailureKind.PERMISSION: AuthenticationError,
+    FailureKind.UNKNOWN_MODEL: ModelError,
+    FailureKind.BAD_REQUEST: APIError,
+    FailureKind.REJECTED: APIError,
+    FailureKind.OVERLOADED: APIError,
+    FailureKind.SERVER: APIError,
+    FailureKind.CONNECTION: APIError,
+    FailureKind.MALFORMED: APIError,
+}
+_INVALID = frozenset(
+    {
+        FailureKind.REFUSAL,
+        FailureKind.FILTERED,
+        FailureKind.TRUNCATED,
+        FailureKind.INVALID_JSON,
+        FailureKind.SCHEMA,
+        FailureKind.UNFINISHED,
+        FailureKind.EMPTY,
+    }
+)
+
+
+class SingleRequestRows(WholePrompts):
+    """A prompt as the one row of a run (see `run.Rows`); the result is a completion, None where there is no answer.
+
+    Args:
+        prompt: What was said last: a text, or a turn that shows media or has results of tools.
+        label: A few words for the display.
+        keys: What no message may hold: a provider may repeat a key when it refuses it.
+        store: Where replies are kept, None for nowhere.
+    """
+
+    total = 1
+
+    def __init__(
+        self, prompt: str | Dialogue, label: str, keys: Iterable[Key] = (), store: Store | None = None
+    ) -> None:
+        self.label = label
+        self._store = store
+        self._prompt = prompt
+        self._keys = [key for key in keys if key]
+
+    def prompts(self, rows: range) -> list[str | Dialogue]:
+        """Return the prompt."""
+        return [self._prompt for _ in rows]
+
+    def assemble(self, run: Run) -> ParallelCompletion | None:
+        """Return the completion."""
+        course = execution_of(run)
+        outcome = run.ledger.outcome(0)
+        if outcome is None or outcome.failure is not None:
+            return None
+        # Imported on use, as every SDK is: only who asks for OpenAI's words needs them.
+        from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
+
+        about = _reply_metadata(course)
+        finish, message = _message_fields(outcome.value, course.plan.output)
+        choice = Choice(finish_reason=finish, message=ParsedMessage(**message), logprobs=self._logprobs(course))
+        return ParallelCompletion(
+            id=about["request_id"] or f"pllm-{run.id}",
+            created=int(about["created_at"]),
+            model=about["asked"] if about["asked"].startswith("sim:") else about["model"] or about["asked"],
+            choices=[choice],
+            usage=_usage(outcome.usage),
+        )
+
+    def _logprobs(self, course: EnsembleCourse) -> Any:
+        """Return the log probabilities of the chosen reply as it had them, None where there are none."""
+        chosen = course.decisions[0].chosen
+        if chosen is None or not course.plan.members[chosen].ask.options.extra_body.get("logprobs"):
+            return None
+        sample = course.outcomes(0)[chosen]
+        assert sample is not None
+        key = sample.last or sample.key
+        entry = sample.entry or (None if self._store is None else self._store.get_many([key]).get(key))
+        choices = None if entry is None else orjson.loads(entry.raw).get("choices")
+        return choices[0].get("logprobs") if choices else None
+
+    def errors(self, run: Run) -> list[FailedProcessor]:
+        """Return the processors that have no answer, in order."""
+        course = execution_of(run)
+        failed = []
+        for member, outcome in zip(course.plan.members, course.outcomes(0), strict=True):
+            if outcome is not None and outcome.failure is not None:
+                cause = error_of(replace(outcome.failure, message=self.hidden(outcome.failure.message)))
+                failed.append(FailedProcessor(member.model, cause.kind, cause.message, cause))
+        return failed
+
+    def hidden(self, text: str) -> str:
+        """Return *text* without the keys."""
+        for key in self._keys:
+            text = text.replace(key.reveal(), "[key]")
+        return text
+
+
+def execution_of(run: Run) -> EnsembleCourse:
+    """Return the course of a run of `SingleRequestRows`."""
+    assert isinstance(run.course, EnsembleCourse)
+    return run.course
+
+
+def error_of(failure: Failure) -> ParallelLLMError:
+    """Return a failure as an error."""
+    kind = _API.get(failure.kind)
+    if kind is not None:
+        return kind(failure.message, failure.status, failure.retry_after_s, kind=str(failure.kind))
+    return (LLMValidationError if failure.kind in _INVALID else ParallelLLMError)(
+        failure.message, kind=str(failure.kind)
+    )
+
+
+def _message_fields(value: Any, output: OutputType | None) -> tuple[str, dict[str, Any]]:
+    """Return the reason for a reply's end, and the fields of its message."""
+    if isinstance(value, Called):
+        from openai.types.chat.parsed_function_tool_call import ParsedFunction, ParsedFunctionToolCall
+
+        calls = [
+            ParsedFunctionToolCall(
+                id=call.id,
+                type="function",
+                function=ParsedFunction(name=call.name, arguments=call.text, parsed_arguments=call.args),
+            )
+            for call in value.calls
+        ]
+        return "tool_calls", {"content": value.text or None, "tool_calls": calls}
+    if output is None:
+        return "stop", {"content": value}
+    text = TypeAdapter(output.kind).dump_json(value, by_alias=True, warnings=False).decode()
+    return "stop", {"content": text, "parsed": value}
+
+
+def _reply_metadata(course: EnsembleCourse) -> dict[str, Any]:
+    """Return what is known of the chosen reply; of an answer that is nobody's, the judge's or the first sample's."""
+    decision = course.decisions[0]
+    outcome = course.ledger.outcomes[0]
+    assert outcome is not None
+    if decision.chosen is None and decision.how == "judge":
+        return outcome.replies()[-1]
+    samples = course.outcomes(0)
+    at = decision.chosen
+    if at is None:
+        at = next(at for at, sample in enumerate(samples) if sample is not None and sample.failure is None)
+    chosen = samples[at]
+    assert chosen is not None
+    return chosen.replies()[-1]
+
+
+def _usage(usage: Usage | None) -> CompletionUsage | None:
+    if usage is None:
+        return None
+    from openai.types import CompletionUsage
+    from openai.types.completion_usage import CompletionTokensDetails, PromptTokensDetails
+
+    return CompletionUsage(
+        prompt_tokens=usage.input_tokens,
+        completion_tokens=usage.output_tokens,
+        total_tokens=usage.input_tokens + usage.output_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cache_read_tokens),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+    )

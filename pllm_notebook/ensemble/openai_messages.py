@@ -1,0 +1,124 @@
+"""From messages, as OpenAI's client takes them, to what is asked: instruction, history and the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages import dialogue_from_messages
+from pllm_notebook.messages_types import Dialogue, Turn
+
+__all__ = ["RequestMessages", "read_messages"]
+
+_SYSTEM = ("system", "developer")
+_ROLES: dict[str, Literal["user", "assistant"]] = {"user": "user", "assistant": "assistant"}
+# What OpenAI's client adds to a reply that a program puts back among the messages: no part of what was said.
+_ADDED = frozenset({"role", "content", "parsed", "annotations"})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMessages:
+    """What one request asks.
+
+    Attributes:
+        system: The instruction, None for none.
+        history: Turns before the last, in order; roles alternate.
+        prompt: What was said last: the user's text; a turn with media, or with results of tools.
+    """
+
+    system: str | None
+    history: tuple[Turn, ...]
+    prompt: str | Dialogue
+
+
+def read_messages(messages: Iterable[Any] | None) -> RequestMessages:
+    """Read messages.
+
+    Those of "system" and "developer" become one instruction, wherever they stand. Consecutive messages of one
+    role become one turn, with a blank line between, since not every provider takes turns that do not alternate.
+
+    Args:
+        messages: Mappings, or the message objects of OpenAI's client; where they show media or call tools, in
+            OpenAI's, Anthropic's or Google's words.
+
+    Raises:
+        UsageError: For a role, part or field that is not carried, or where the last message is neither the user's
+            nor the result of a tool. Nothing was sent.
+    """
+    if messages is None or isinstance(messages, (str, bytes, Mapping)):
+        raise UsageError("messages is a list of {'role': …, 'content': …}. Nothing was sent.")
+    messages = list(messages)
+    if any(_is_more_than_text(message) for message in messages):
+        return _conversation(dialogue_from_messages(messages))
+    system: list[str] = []
+    turns: list[Turn] = []
+    for at, message in enumerate(messages):
+        fields = _fields(message, at)
+        role, text = fields.get("role"), _text(fields.get("content"), at)
+        if role in _SYSTEM:
+            system.append(text)
+            continue
+        if role not in _ROLES:
+            raise UsageError(
+                f"messages[{at}] has the role {role!r}; the roles that are carried are system, developer, user and "
+                f"assistant. Nothing was sent."
+            )
+        if turns and turns[-1].role == role:
+            turns[-1] = Turn(turns[-1].role, f"{turns[-1].text}\n\n{text}")
+        else:
+            turns.append(Turn(_ROLES[role], text))
+    if not turns or turns[-1].role != "user":
+        raise UsageError("The last of the messages must be the user's: that is what is answered. Nothing was sent.")
+    return RequestMessages("\n\n".join(system) if system else None, tuple(turns[:-1]), turns[-1].text)
+
+
+def _conversation(dialogue: Dialogue) -> RequestMessages:
+    *history, last = dialogue.turns or (Turn("assistant", ""),)
+    if last.role == "assistant":
+        raise UsageError(
+            "The last of the messages must be the user's, or the result of a tool: that is what is answered. "
+            "Nothing was sent."
+        )
+    alone = last == Turn("user", last.text)
+    return RequestMessages(dialogue.system, tuple(history), last.text if alone else Dialogue((last,)))
+
+
+def _is_more_than_text(message: Any) -> bool:
+    fields = message if isinstance(message, Mapping) else getattr(message, "__dict__", {})
+    if fields.get("role") in ("tool", "function", "model") or fields.get("tool_calls") or "parts" in fields:
+        return True
+    content = fields.get("content")
+    parts = content if isinstance(content, (list, tuple)) else ()
+    kinds = [part.get("type") if isinstance(part, Mapping) else type(part).__name__ for part in parts]
+    return any(kind != "text" for kind in kinds)
+
+
+def _fields(message: Any, at: int) -> Mapping[str, Any]:
+    fields = message if isinstance(message, Mapping) else getattr(message, "__dict__", None)
+    if not isinstance(fields, Mapping) or "role" not in fields:
+        raise UsageError(f"messages[{at}] is {type(message).__name__} without a role. Nothing was sent.")
+    for name, value in fields.items():
+        if name not in _ADDED and value:
+            raise UsageError(
+                f"messages[{at}] has {name!r}, which is not carried to the model: give its role and content alone. "
+                f"Nothing was sent."
+            )
+    return fields
+
+
+def _text(content: Any, at: int) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        raise UsageError(f"messages[{at}] has no text: its content is {type(content).__name__}. Nothing was sent.")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise UsageError(
+                f"messages[{at}] has a part of type {kind!r}; parts of type 'text' alone are carried. Nothing was sent."
+            )
+        texts.append(part["text"])
+    return "\n".join(texts)

@@ -1,0 +1,183 @@
+"""From the keywords of one request to a plan and the one row that it is put to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pllm_notebook.callers import Caller
+from pllm_notebook.credentials import Key
+from pllm_notebook.engine import Patience
+from pllm_notebook.ensemble.completion import SingleRequestRows
+from pllm_notebook.ensemble.decisions import EnsembleSpec
+from pllm_notebook.ensemble.framework_config import FrameworkConfig
+from pllm_notebook.ensemble.openai_messages import read_messages
+from pllm_notebook.ensemble.spec import ensemble_spec_for
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import CallSpec, options_for
+from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution.launch import store_for
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers.keywords import check_keywords, is_given, provider_fields
+from pllm_notebook.providers.models import CHEAP, refuses_sampling
+from pllm_notebook.providers.resolved_model import digest_of
+from pllm_notebook.request_errors import DecisionMakerError
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["request_for"]
+
+# Options of `df.llm.parse` that a request takes under their own names.
+_OWN = ("cache", "salt", "max_cost_usd")
+# Keywords of OpenAI's client that are options here, for every provider.
+_RENAMED = {
+    "temperature": "temperature",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+}
+
+
+def request_for(
+    config: FrameworkConfig,
+    api_key: Key | None,
+    *,
+    messages: Iterable[Any] | None,
+    response_format: Any,
+    model: str | None,
+    models: Sequence[str] | None,
+    pass_reasoning: bool,
+    timeout: float | None,
+    extra_body: Mapping[str, Any] | None,
+    keywords: Mapping[str, Any],
+    caller: Caller | None = None,
+) -> tuple[EnsembleSpec, SingleRequestRows]:
+    """Make one request ready (see `ParallelLLM.parse` for what the keywords mean). Sends nothing.
+
+    Raises:
+        UsageError: When it cannot be asked as written.
+    """
+    if model is not None and (not isinstance(model, str) or not model):
+        raise UsageError(f"model is a model's name ('openai:gpt-6-luna'), not {model!r}. Nothing was sent.")
+    asked = read_messages(messages)
+    response_format = response_format if is_given(response_format) else None
+    timeout = timeout if is_given(timeout) else None
+    output = None if response_format is None else OutputType.of(response_format)
+    said = {name: value for name, value in keywords.items() if is_given(value)}
+    own = {name: said.pop(name) for name in _OWN if name in said}
+    own |= _renamed(said)
+    tools = _tools(said)
+    extras = {name: dict(said.pop(name)) for name in ("extra_headers", "extra_query") if said.get(name)}
+    sent = check_keywords({name: value for name, value in said.items() if name not in _RENAMED})
+    if models is not None:
+        own["models"] = models
+    first = options_for({"model": model} | own)
+    target = resolve_model(replace(first, model=model or (first.models[0] if first.models else first.model)))
+    keys = {} if api_key is None else {target.provider: api_key}
+    processors = _assign_models(first.models if models is not None and first.models else (target.label,), config)
+    options = options_for(
+        own
+        | {
+            "model": processors[0],
+            "models": processors,
+            "samples": 1,
+            "decide": "judge" if len(processors) > 1 else "vote",
+            "judge": None,
+            "agreement_column": None,
+            "system": asked.system,
+            "mode": "async",
+            "errors": "coerce",
+            "pack": None,
+            "images": None,
+            "tools": None,
+            "tool_choice": None,
+            "parallel_tool_calls": None,
+            "run_tools": False,
+            "timeout_s": config.timeout if timeout is None else timeout,
+            "max_retries": config.max_retries,
+            "progress": False,
+        }
+        | ({} if extra_body is None else {"extra_body": extra_body})
+        | tools
+    )
+    headers, query = extras.get("extra_headers", {}), extras.get("extra_query", {})
+
+    def member(options: Options) -> Options:
+        fields = provider_fields(resolve_model(options, keys), sent, options.extra_body)
+        # An answer is kept by all that may change it; the headers themselves are kept nowhere.
+        salt = f"{options.salt}+{digest_of(headers, query)}" if extras else options.salt
+        return replace(options, extra_body=fields, salt=salt)
+
+    def extended(ask: CallSpec) -> None:
+        if extras:
+            ask.target = ask.target.with_extras(headers, query)
+
+    plan = ensemble_spec_for(
+        options,
+        output,
+        history=asked.history,
+        keys=keys,
+        judging=_judge_options(config, options, keys) if len(processors) > 1 else None,
+        own=member,
+        reasoning=pass_reasoning,
+        tolerant=True,
+        calls=bool(tools),
+        extended=extended,
+        called_by=caller,
+    )
+    store = None if options.cache == "off" else store_for(options)
+    # One request of a person's own keeps its own numbers: the engine's patience is for long runs.
+    patience = Patience(whole_s=options.timeout_s * (options.max_retries + 1))
+    for ask in (*(member.ask for member in plan.members), *(() if plan.further is None else (plan.further,))):
+        ask.patience = patience
+    return plan, SingleRequestRows(asked.prompt, "text" if output is None else output.name, keys.values(), store)
+
+
+def _tools(said: dict[str, Any]) -> dict[str, Any]:
+    """Take the keywords of tools out of *said*, and return them as options of ours."""
+    tools, choice = said.pop("tools", None), said.pop("tool_choice", None)
+    parallel = said.pop("parallel_tool_calls", None)
+    if not tools:
+        return {}
+    if isinstance(choice, Mapping):  # {"type": "function", "function": {"name": …}}
+        function = choice.get("function")
+        choice = function.get("name") if isinstance(function, Mapping) else choice.get("name")
+    given = {"tools": list(tools), "tool_choice": choice, "parallel_tool_calls": parallel}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords that are options of ours by another name."""
+    limits = {keywords[name] for name in ("max_tokens", "max_completion_tokens") if name in keywords}
+    if len(limits) > 1:
+        raise UsageError("max_tokens and max_completion_tokens are one limit: give one of them. Nothing was sent.")
+    return {ours: keywords[name] for name, ours in _RENAMED.items() if name in keywords}
+
+
+def _assign_models(models: Sequence[str], config: FrameworkConfig) -> tuple[str, ...]:
+    """Assign each processor its model: the models in turn, each at least once."""
+    return tuple(itertools.islice(itertools.cycle(models), max(config.num_processors, len(models))))
+
+
+def _judge_options(config: FrameworkConfig, options: Options, keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Return the options of the decision maker's call."""
+    model = config.decision_maker_model or _cheap(resolve_model(options, keys))
+    try:
+        target = resolve_model(replace(options, model=model), keys)
+    except UsageError as error:
+        raise DecisionMakerError(f"The decision maker cannot be asked: {error}") from error
+    fixed = refuses_sampling(target.price_provider or "", target.model, {})
+    return {
+        "model": model,
+        "system": config.decision_maker_prompt,
+        "temperature": None if fixed else config.decision_maker_temperature,
+    }
+
+
+def _cheap(target: ResolvedModel) -> str:
+    """Name the provider's cheap current model; the same model at a server, or behind a client, of the caller's own."""
+    maker = target.provider.removeprefix("sim:")
+    if maker not in CHEAP:
+        return target.label
+    return target.provider if target.simulated else f"{maker}:{CHEAP[maker]}"

@@ -1,0 +1,204 @@
+"""From options to a question: one model's, or an ensemble's plan; and from a question to its run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+from pllm_notebook.callers import Caller, caller
+from pllm_notebook.credentials import Key
+from pllm_notebook.ensemble.course import EnsembleCourse
+from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
+from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
+from pllm_notebook.ensemble.reasoning import reasoned
+from pllm_notebook.ensemble.votes import Vote
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import (
+    CallSpec,
+    Estimate,
+    RequestLines,
+    Rows,
+    Run,
+    build_spec,
+    confirm,
+    estimate_rows,
+    request_lines,
+    start,
+)
+from pllm_notebook.messages_types import Turn
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["Spec", "ensemble_spec_for", "estimate", "lines", "spec_for", "submit"]
+
+Spec = CallSpec | EnsembleSpec
+
+# What a judge writes for each candidate besides the answer: five marks and their names.
+_MARKS_TOKENS = 64
+
+
+def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> Spec:
+    """Make a question ready, to be put to one model once or to several members.
+
+    Args:
+        options: As resolved.
+        output: The type to parse, None for plain text.
+        instruct: Whether there is no prompt, so that the type itself must say what is wanted.
+
+    Raises:
+        UsageError: When it cannot be asked as written. Nothing was sent.
+    """
+    if options.samples > 1 or len(options.models or ()) > 1:
+        return ensemble_spec_for(options, output, instruct=instruct)
+    for name in ("decide", "judge", "agreement_column"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"{name}= is for several answers to a row: give samples=3, or models=[…] with two or more. "
+                f"Nothing was sent."
+            )
+    if options.models:
+        options = replace(options, model=options.models[0])
+    return build_spec(options, output, instruct=instruct)
+
+
+def ensemble_spec_for(
+    options: Options,
+    output: OutputType | None,
+    *,
+    instruct: bool = False,
+    history: tuple[Turn, ...] = (),
+    keys: Mapping[str, Key] | None = None,
+    judging: Mapping[str, Any] | None = None,
+    own: Callable[[Options], Options] | None = None,
+    reasoning: bool = False,
+    tolerant: bool = False,
+    calls: bool = False,
+    extended: Callable[[CallSpec], None] | None = None,
+    called_by: Caller | None = None,
+) -> EnsembleSpec:
+    """Make an ensemble's plan.
+
+    Args:
+        options: As resolved.
+        output: The caller's type, None for plain text.
+        instruct: As for `spec_for`.
+        history: Turns of a conversation before the prompt.
+        keys: API keys by provider, where they are not the environment's.
+        judging: Options of the judge's call that differ from the usual ones.
+        own: Makes one member's options of the common ones with its model set, None to take them as they are.
+        reasoning: Whether members write down their reasoning before they answer.
+        tolerant: See `EnsembleSpec`.
+        calls: Whether members may call tools in place of an answer, which nobody runs.
+        extended: Called with the question of each member once it is made, None for nothing.
+        called_by: The line that a warning names, None for the nearest one outside this package.
+
+    Raises:
+        UsageError: When it cannot be asked as written. Nothing was sent.
+    """
+    how, vote = _how(options, output)
+    make: Callable[..., CallSpec] = partial(build_spec, instruct=instruct, history=history, keys=keys, calls=calls)
+    before = reasoned(output) if reasoning else None
+    sampled = output if before is None else before.output
+    samples: Counter[str] = Counter()
+    members = []
+    for model in options.models or (options.model,):
+        for _ in range(options.samples):
+            # The index counts per model, so that a model named twice is not one stored answer twice.
+            asked = replace(options, model=model)
+            asked = asked if own is None else own(asked)
+            ask = make(asked, sampled)
+            label = ask.target.label
+            if samples[label]:
+                ask = make(asked, sampled, sample=samples[label])
+            if extended is not None:
+                extended(ask)
+            members.append(Member(ask, label, samples[label]))
+            samples[label] += 1
+    if options.temperature == 0 and max(samples.values()) > 1:
+        (called_by or caller()).warn(
+            "Several samples of one model at temperature 0 are nearly always one answer, paid several times: leave "
+            "the temperature out, or give several models."
+        )
+    further = None
+    if how == "judge":
+        other = (
+            _judge_options(options, len(members)) | {"model": options.judge or members[0].model} | dict(judging or {})
+        )
+        further = build_spec(replace(options, **other), verdict_type(output), instruct=False, keys=keys)
+    elif how == "escalate":
+        further = make(replace(options, model=options.judge), output)
+        if further.target.label in samples and further.sample == 0:
+            raise UsageError(
+                f"decide='escalate' asks a stronger model, and judge={options.judge!r} is one of those that answer. "
+                f"Nothing was sent."
+            )
+    return EnsembleSpec(tuple(members), how, vote, further, output, before, tolerant)
+
+
+def submit(question: Spec, rows: Rows) -> Run:
+    """Start a run of *question* in the background and give its handle at once (see `run.start`)."""
+    options = (question if isinstance(question, CallSpec) else question.members[0].ask).options
+    if options.mode == "batch" and options.confirm:
+        confirm(estimate(question, rows))
+    if isinstance(question, CallSpec):
+        return start(question, rows)
+    asks = [member.ask for member in question.members]
+    return start(
+        asks[0], rows, make_execution=partial(EnsembleCourse, question), further=[*asks[1:], *_some(question.further)]
+    )
+
+
+def estimate(question: Spec, rows: Rows) -> Estimate:
+    """Estimate a run of *question*, but for what is asked where the answers differ. Sends nothing."""
+    if isinstance(question, CallSpec):
+        return estimate_rows(question, rows)
+    parts = [estimate_rows(member.ask, rows) for member in question.members]
+    whole = sum(parts[1:], start=parts[0])
+    return whole if question.further is None else replace(whole, decider=question.further.target.label)
+
+
+def lines(question: Spec, rows: Rows, count: int) -> RequestLines:
+    """Return the first request lines of a batch run of *question* (see `run.request_lines`). Sends nothing."""
+    asks = [question] if isinstance(question, CallSpec) else [member.ask for member in question.members]
+    return request_lines(asks, rows, count)
+
+
+def _how(
+    options: Options, output: OutputType | None
+) -> tuple[Literal["vote", "judge", "escalate"] | Callable[[list[Any]], Any], Vote]:
+    decide: Any = options.decide or ("judge" if options.judge is not None else "vote")
+    vote = Vote()
+    if isinstance(decide, Vote):
+        decide.check(output)
+        decide, vote = "vote", decide
+    if decide not in ("vote", "judge", "escalate") and not callable(decide):
+        raise UsageError(
+            f"decide is 'vote', 'judge', 'escalate', Vote(…) or a function from the answers to one answer, not "
+            f"{decide!r}. Nothing was sent."
+        )
+    if options.judge is not None and decide not in ("judge", "escalate"):
+        raise UsageError("judge= is read by decide='judge' and 'escalate' alone. Nothing was sent.")
+    if decide == "escalate" and options.judge is None:
+        raise UsageError("decide='escalate' needs the stronger model: judge='provider:name'. Nothing was sent.")
+    return decide, vote
+
+
+def _judge_options(options: Options, members: int) -> dict[str, Any]:
+    """Return what of the options is not the judge's: it is another question, and often another provider's."""
+    limit = options.max_output_tokens
+    return {
+        "system": DECISION_MAKER_PROMPT,
+        "temperature": None,
+        "extra_body": {},
+        "pack": None,
+        "images": None,
+        "tools": None,
+        "max_output_tokens": None if limit is None else limit + _MARKS_TOKENS * (members + 1),
+    }
+
+
+def _some(ask: CallSpec | None) -> list[CallSpec]:
+    return [] if ask is None else [ask]

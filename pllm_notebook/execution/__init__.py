@@ -1,0 +1,76 @@
+"""Plan, look up, send what is missing, report: the only composer of the rooms below it.
+
+`pllm.run("id")` opens a run: this room has the name of that function, so it can be called.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from pllm_notebook.batch_jobs.confirmation import confirm
+from pllm_notebook.display_registry import register_display
+from pllm_notebook.execution.budget import RunBudget
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.composed import ComposedCourse
+from pllm_notebook.execution.conductor import Conductor
+from pllm_notebook.execution.course import Course, Listener, State
+from pllm_notebook.execution.estimate import Estimate
+from pllm_notebook.execution.explain import Explanation
+from pllm_notebook.execution.launch import RunServices, build_spec, estimate_rows, instruction_for, options_for, start
+from pllm_notebook.execution.list_estimate import estimate_list
+from pllm_notebook.execution.lists import Part, parts_of, start_list
+from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.planner import Chunk, Prompts, WholePrompts
+from pllm_notebook.execution.request_preview import RequestLines, request_lines
+from pllm_notebook.execution.run import Rows, Run
+from pllm_notebook.execution.run_registry import find, forget, runs
+from pllm_notebook.execution.throughput import Throughput
+
+__all__ = [
+    "CallSpec",
+    "Chunk",
+    "ComposedCourse",
+    "Conductor",
+    "Course",
+    "Estimate",
+    "Explanation",
+    "Ledger",
+    "Listener",
+    "Outcome",
+    "Part",
+    "Prompts",
+    "RequestLines",
+    "Rows",
+    "Run",
+    "RunBudget",
+    "RunServices",
+    "State",
+    "Throughput",
+    "WholePrompts",
+    "build_spec",
+    "confirm",
+    "estimate_list",
+    "estimate_rows",
+    "find",
+    "forget",
+    "instruction_for",
+    "options_for",
+    "parts_of",
+    "register_display",
+    "request_lines",
+    "runs",
+    "start",
+    "start_list",
+]
+
+
+class _Callable(ModuleType):
+    """This room, which `pllm.run("id")` calls."""
+
+    def __call__(self, run_id: str) -> Any:
+        """Open a run by its id (see `frames.runs.open_run`)."""
+        door: Any = sys.modules[__name__.partition(".")[0]]
+        return door._open_run(run_id)
+
+
+sys.modules[__name__].__class__ = _Callable

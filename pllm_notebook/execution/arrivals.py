@@ -1,0 +1,261 @@
+"""Replies on their way to an outcome: one that has arrived, and what a row may need beyond it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.outcomes import Outcome
+from pllm_notebook.messages_types import Dialogue, Prompt
+from pllm_notebook.records import Failure
+from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.tools import ReadCall
+
+__all__ = ["Alone", "Arrival", "Calling", "Content", "NextTurn", "PromptLost", "Repair", "Wider"]
+
+Content = Callable[[int | None], bytes]
+"""Makes a request's bytes, with an output limit in place of the question's own, None for that."""
+
+
+class PromptLost(Exception):
+    """A row's prompt that could be made when the row was planned, and cannot be now: a file of it is gone.
+
+    Never reaches a person; it becomes the row's failure.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A reply that is in the store (or in hand, where there is none) and not yet read.
+
+    Attributes:
+        call: Index in the ledger.
+        key: Key of the row's own call, not of a repair.
+        entry: The reply.
+        row: Whose prompt it answers.
+        said: The conversation so far; None for the row's own call.
+        metas: Of the replies before this one.
+        repairs: Repair turns that are behind it.
+        turns: Of those in which tools' results went to the model, the number that is behind it.
+        cached: Whether everything so far came from the store.
+        schema_level: The level of structured output it was sent on, None for a stored one.
+        attempts: Requests that this reply took.
+        turn_key: Of the call that it answers, "" for the row's own.
+    """
+
+    call: int
+    key: str
+    entry: StoredReply
+    row: int
+    said: Dialogue | None = None
+    metas: tuple[bytes, ...] = ()
+    repairs: int = 0
+    cached: bool = True
+    schema_level: int | None = None
+    attempts: int = 0
+    turns: int = 0
+    turn_key: str = ""
+
+    def followed(
+        self, key: str, entry: StoredReply, said: Dialogue, told: tuple[bytes, ...], *, repair: bool
+    ) -> Arrival:
+        """Return what comes of the reply to a further turn, as one that was found.
+
+        Args:
+            key: Of the further turn's call.
+            entry: The reply to it.
+            said: The conversation that it was asked with.
+            told: What is known of tools' results that it was asked with (see `Outcome.metas`).
+            repair: Whether it was asked since this reply was wrong.
+        """
+        return replace(
+            self,
+            entry=entry,
+            said=said,
+            metas=(*self.metas, self.entry.meta, *told),
+            repairs=self.repairs + repair,
+            turns=self.turns + (said.turns[-1].role == "tool"),
+            turn_key=key,
+            schema_level=None,
+        )
+
+
+class Repair(ABC):
+    """A further call that a row needs. Made as one of the kinds below.
+
+    Attributes:
+        call: Index in the ledger.
+        key: Of the further call.
+        above: Output limit at which its answer was cut off before, 0 for none.
+        said: The whole conversation of a further turn; None for a row's own call.
+    """
+
+    __slots__ = ()
+    call: int
+    key: str
+    above: int = 0
+    said: Dialogue | None = None
+
+    @abstractmethod
+    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
+        """Return what makes the wire's bytes, and their number; or why it cannot be sent any more."""
+
+    @abstractmethod
+    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+        """Return what comes of its reply."""
+
+    @abstractmethod
+    def found(self, entry: StoredReply) -> Arrival:
+        """Return what comes of its reply where another run has brought it."""
+
+    @abstractmethod
+    def failed(self, failure: Failure) -> Outcome:
+        """Return the outcome of a row whose further call failed: what was paid before it is kept."""
+
+
+@dataclass(frozen=True)
+class NextTurn(Repair):
+    """A further turn: the model is shown what was wrong with its answer, or what its tools gave.
+
+    Attributes:
+        arrival: The reply that it follows.
+        said: The conversation, the turn to be sent included.
+        told: What is known of tools' results in it (see `Outcome.metas`).
+        repair: Whether the reply was wrong.
+    """
+
+    arrival: Arrival
+    key: str
+    said: Dialogue
+    told: tuple[bytes, ...] = ()
+    repair: bool = True
+
+    @property
+    def call(self) -> int:  # type: ignore[override]
+        """Index in the ledger."""
+        return self.arrival.call
+
+    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
+        return partial(ask.content_of, self.said), ask.size_of(self.said)
+
+    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+        return replace(self.found(entry), cached=False, schema_level=schema_level)
+
+    def found(self, entry: StoredReply) -> Arrival:
+        return self.arrival.followed(self.key, entry, self.said, self.told, repair=self.repair)
+
+    def failed(self, failure: Failure) -> Outcome:
+        before = self.arrival
+        metas = (*before.metas, before.entry.meta, *self.told)
+        return Outcome(None, failure, before.key, metas, False, before.entry)
+
+
+@dataclass(frozen=True)
+class Alone(Repair):
+    """A row of a pack that must be asked in a call of its own.
+
+    Attributes:
+        call: Index in the ledger.
+        row: Whose prompt it is.
+        key: Of that call: the plain one.
+        metas: What the row bears of packs that brought it no valid answer.
+    """
+
+    call: int
+    row: int
+    key: str
+    metas: tuple[bytes, ...] = ()
+
+    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
+        encoded = ask.encoded(prompt(self.row))
+        assert not isinstance(encoded, Failure)  # it has been in a pack
+        return partial(ask.content, encoded), ask.size(encoded)
+
+    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+        return replace(self.found(entry), cached=False, schema_level=schema_level)
+
+    def found(self, entry: StoredReply) -> Arrival:
+        return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
+
+    def failed(self, failure: Failure) -> Outcome:
+        return Outcome(None, failure, self.key, self.metas, False)
+
+
+@dataclass(frozen=True)
+class Wider(Repair):
+    """A call whose answer was cut off at an output limit that a ceiling on cost had set: it is asked again with more.
+
+    Attributes:
+        call: Index in the ledger.
+        row: Whose prompt it is.
+        key: Of the call, which is the same with any output limit.
+        above: The output limit at which the answer was cut off.
+        metas: What is known of the answers that were cut off.
+        inner: The further call that it is, None for the row's own.
+    """
+
+    call: int
+    row: int
+    key: str
+    above: int = 0
+    metas: tuple[bytes, ...] = ()
+    inner: Repair | None = None
+
+    @property
+    def said(self) -> Dialogue | None:  # type: ignore[override]
+        """The whole conversation of a further turn."""
+        return None if self.inner is None else self.inner.said
+
+    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
+        if self.inner is not None:
+            return self.inner.content(ask, prompt)
+        try:
+            encoded = ask.encoded(prompt(self.row))
+        except PromptLost as lost:
+            return lost.failure
+        return encoded if isinstance(encoded, Failure) else (partial(ask.content, encoded), ask.size(encoded))
+
+    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+        return replace(self.found(entry), cached=False, schema_level=schema_level)
+
+    def found(self, entry: StoredReply) -> Arrival:
+        if self.inner is None:
+            return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
+        arrival = self.inner.found(entry)
+        return replace(arrival, metas=(*arrival.metas, *self.metas))
+
+    def failed(self, failure: Failure) -> Outcome:
+        if self.inner is None:
+            return Outcome(None, failure, self.key, self.metas, False)
+        outcome = self.inner.failed(failure)
+        outcome.metas = (*outcome.metas, *self.metas)
+        return outcome
+
+
+@dataclass(frozen=True)
+class Calling:
+    """A reply that calls tools, which are to be run before the model can be asked on.
+
+    Attributes:
+        arrival: The reply.
+        said: The conversation, the reply included.
+        read: Its calls, in order.
+        results: Of those that need not be run: what they gave, by their place among the calls.
+    """
+
+    arrival: Arrival
+    said: Dialogue
+    read: Sequence[ReadCall]
+    results: Mapping[int, StoredReply]
+
+    @property
+    def key(self) -> str:
+        """Of the call whose reply it is: that of the further call comes of the results."""
+        return self.arrival.turn_key or self.arrival.key

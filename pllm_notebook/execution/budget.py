@@ -1,0 +1,226 @@
+"""A hard ceiling on what one run may spend.
+
+Reserve what a request can be charged, send, settle with the figure. A request whose reservation would pass the
+ceiling is not admitted; one that was cancelled, got lost or does not say what it used keeps its whole reservation as
+perhaps paid, since the provider may have charged it, and the next request of its call needs another. So what was
+paid, what may have been paid and what is reserved never exceed the ceiling together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.token_bounds import TokenBounds, rounded_down
+from pllm_notebook.prices import Rate
+
+__all__ = ["ModelBudget", "Need", "Reservation", "RunBudget"]
+
+# Tokens that a provider adds around a message: roles, separators, a schema's own wording.
+_OVERHEAD_TOKENS = 512
+# A price of nothing buys any number of tokens.
+_UNLIMITED_TOKENS = 1 << 40
+
+
+class Need(NamedTuple):
+    """What a request needs the money for.
+
+    Attributes:
+        input_tokens: An upper bound.
+        least: Output tokens that it must be allowed at least, unless nothing else can be sent.
+        tight: Output tokens below which it is not worth sending.
+        most: Output tokens that it may be allowed at all.
+    """
+
+    input_tokens: int
+    usual_limit: int
+    smallest_limit: int
+    most: int
+
+    @classmethod
+    def of(cls, token_bounds: TokenBounds, size: int, own: int | None, wire_version: int, *, above: int = 0) -> Need:
+        """Return what a request of a question needs.
+
+        Args:
+            allowance: What is known of the question.
+            size: Bytes of the request.
+            own: Of these, the row's own (see `TokenBounds.input_bound`).
+            dress: See `TokenBounds.counted`.
+            above: The output limit at which its answer was cut off before, 0 for none.
+        """
+        most = token_bounds.most or 0
+        tokens = token_bounds.input_bound(size, own, wire_version)
+        if not above:
+            return cls(tokens, token_bounds.usual_limit, token_bounds.smallest_limit, most)
+        return cls(
+            tokens, max(token_bounds.usual_limit, token_bounds.wider(above)), min(most, above + above // 4 + 1), most
+        )
+
+
+class Reservation(NamedTuple):
+    """What one request has put by.
+
+    Attributes:
+        usd: For each time that it is sent.
+        output_limit: Tokens that it lets its answer have; None for as many as its question does.
+    """
+
+    usd: float
+    output_limit: int | None
+
+
+class RunBudget:
+    """One run's money, whichever models it goes to.
+
+    Attributes:
+        ceiling_usd: None for no ceiling; nothing is then reserved.
+        paid_usd: For answers whose usage was told.
+        perhaps_usd: Reserved for requests that the provider may have charged, and nobody knows.
+        reserved_usd: For requests that are out.
+        requests: Their number.
+    """
+
+    def __init__(self, ceiling_usd: float | None) -> None:
+        self.ceiling_usd = ceiling_usd
+        self.paid_usd = 0.0
+        self.perhaps_usd = 0.0
+        self.reserved_usd = 0.0
+        self.requests = 0
+        self._waiting: list[Callable[[], None]] = []
+        self._expected: dict[object, Callable[[], int]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"RunBudget(paid={self.paid_usd:.6f}, perhaps={self.perhaps_usd:.6f}, reserved={self.reserved_usd:.6f}, "
+            f"ceiling={self.ceiling_usd})"
+        )
+
+    @property
+    def spent_usd(self) -> float:
+        """Paid, or perhaps paid."""
+        return self.paid_usd + self.perhaps_usd
+
+    @property
+    def left(self) -> int:
+        """Requests that are still to be answered, as far as anybody knows; at least 1."""
+        return max(1, sum(count() for count in self._expected.values()))
+
+    def expect(self, owner: object, count: Callable[[], int]) -> None:
+        """Register *count*, which returns how many requests of *owner* are still to be answered."""
+        self._expected[owner] = count
+
+    def forget(self, owner: object) -> None:
+        """Expect nothing more of *owner*."""
+        self._expected.pop(owner, None)
+
+    def fits(self, usd: float) -> bool:
+        """Return whether *usd* more can be reserved."""
+        return self.ceiling_usd is None or self.spent_usd + self.reserved_usd + usd <= self.ceiling_usd
+
+    def when_freed(self, look: Callable[[], None]) -> None:
+        """Call *look* once, when the next reservation has been settled."""
+        self._waiting.append(look)
+
+    def freed(self) -> None:
+        """Notify those that wait."""
+        waiting, self._waiting = self._waiting, []
+        for look in waiting:
+            look()
+
+
+class ModelBudget:
+    """What one model's calls may take from a run's purse.
+
+    Args:
+        purse: The run's.
+        rate: The model's price.
+        output_limit: Tokens that one reply can have.
+        label: The model, for the error.
+
+    Raises:
+        UsageError: A ceiling over a model whose price nobody knows. Nothing was sent.
+    """
+
+    def __init__(self, run_budget: RunBudget, rate: Rate | None, output_limit: int | None, label: str) -> None:
+        if run_budget.ceiling_usd is not None and rate is None:
+            raise UsageError(
+                f"max_cost_usd={run_budget.ceiling_usd:g} cannot be kept: the price of {label} is unknown. "
+                f"Leave the ceiling out, or name a model with a known price. Nothing was sent."
+            )
+        self.run_budget = run_budget
+        self._rate = rate
+        self._output_limit = output_limit or 0
+
+    def bound_usd(self, content_bytes: int) -> float:
+        """Bound the cost of one request from above: no token is shorter than a byte."""
+        if self.run_budget.ceiling_usd is None or self._rate is None:
+            return 0.0
+        return self._rate.ceiling_usd(content_bytes + _OVERHEAD_TOKENS, self._output_limit)
+
+    def reserve(self, need: Need) -> Reservation | None:
+        """Reserve what one request can be charged; None where the ceiling has no room for it now.
+
+        Its output limit is as wide as its share of the money buys, so that hardly an answer is cut off where there
+        is plenty, and never below what it needs.
+        """
+        run_budget, rate = self.run_budget, self._rate
+        if run_budget.ceiling_usd is None or rate is None:
+            return Reservation(0.0, None)
+        free = run_budget.ceiling_usd - run_budget.spent_usd - run_budget.reserved_usd
+        share = rounded_down(_affordable_tokens(rate, free / run_budget.left, need.input_tokens))
+        limit = min(max(share, need.usual_limit), need.most)
+        if not run_budget.fits(rate.ceiling_usd(need.input_tokens, limit)):
+            limit = min(_affordable_tokens(rate, free, need.input_tokens), limit)
+            # The last of the money goes to one request at a time: what it does not take is there for the next.
+            if run_budget.requests or limit < need.smallest_limit:
+                return None
+        usd = rate.ceiling_usd(need.input_tokens, limit)
+        return Reservation(usd, limit) if self.admit(usd) else None
+
+    def admit(self, bound_usd: float) -> bool:
+        """Reserve *bound_usd* if the ceiling allows it."""
+        if self.run_budget.ceiling_usd is None:
+            return True
+        if not self.run_budget.fits(bound_usd):
+            return False
+        self.run_budget.reserved_usd += bound_usd
+        self.run_budget.requests += 1
+        return True
+
+    def settle(self, bound_usd: float, requests: int, cost_usd: float | None, maybe_paid: int) -> float:
+        """Turn what was reserved for a call that has ended into what was spent.
+
+        Args:
+            bound_usd: What was reserved for each request.
+            requests: Requests that it was reserved for.
+            cost_usd: What the one that was answered cost, None for unknown, which counts as its whole
+                reservation; 0.0 where none was.
+            maybe_paid: Further requests of the call that the provider may have charged.
+
+        Returns:
+            US dollars that were perhaps paid; 0.0 without a ceiling, since nothing was reserved.
+        """
+        if self.run_budget.ceiling_usd is None:
+            return 0.0
+        perhaps = (maybe_paid + (cost_usd is None)) * bound_usd
+        self.run_budget.requests -= requests
+        # Rounding leaves nothing behind where nothing is out.
+        self.run_budget.reserved_usd = (
+            self.run_budget.reserved_usd - requests * bound_usd if self.run_budget.requests else 0.0
+        )
+        self.run_budget.paid_usd += cost_usd or 0.0
+        self.run_budget.perhaps_usd += perhaps
+        self.run_budget.freed()
+        return perhaps
+
+
+def _affordable_tokens(rate: Rate, usd: float, input_tokens: int) -> int:
+    """Return how many output tokens *usd* buys beside *input_tokens*; 0 for none."""
+    left = usd - rate.ceiling_usd(input_tokens, 0)
+    if left <= 0:
+        return 0
+    tokens = int(left / rate.output_usd) if rate.output_usd else _UNLIMITED_TOKENS
+    while tokens and rate.ceiling_usd(input_tokens, tokens) > usd:  # a dearer tier, or rounding
+        tokens = tokens * 15 // 16
+    return tokens

@@ -1,0 +1,139 @@
+"""The key of a call: what determines its answer, and nothing else.
+
+sha256, base64url, over a version and canonical JSON of the provider's name (with the host, where that is not the
+provider's own), the logical endpoint,
+the intended body less transport fields and less the output limit, the sample index, the salt, and how many
+rows share the call where they do: neighbours influence an answer.
+Fields are left out by a list of what cannot matter, so that one we have never heard of makes a
+miss, which costs once, and never a wrong answer. The order inside the body counts: the order of a
+schema's fields changes what a model writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.execution.token_bounds import OUTPUT_LIMIT
+from pllm_notebook.settings import current
+
+__all__ = ["KEY_VERSION", "OUTPUT_LIMIT", "PLACEHOLDER", "BodyTemplate", "CacheKey", "key_of", "simulated_salt"]
+
+KEY_VERSION = 1
+
+# Stands for the row's text in a body that is encoded once for all rows.
+PLACEHOLDER = "\x00pllm row\x00"
+_PLACEHOLDER_JSON = orjson.dumps(PLACEHOLDER)
+
+_TRANSPORT = frozenset(
+    {
+        "cache_control",
+        "metadata",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "stream",
+        "stream_options",
+        "user",
+    }
+)
+
+
+class BodyTemplate:
+    """A body encoded once, with a hole where each row's text goes."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        encoded = orjson.dumps(body)
+        self.before, hole, self.after = encoded.partition(_PLACEHOLDER_JSON)
+        if not hole or _PLACEHOLDER_JSON in self.after:
+            raise ValueError("a body must hold the row's text exactly once")
+
+    @classmethod
+    def alone(cls, body: Mapping[str, Any]) -> BodyTemplate | None:
+        """Encode a body whose hole may be only a part of a text; None where it is."""
+        return cls(body) if _PLACEHOLDER_JSON in orjson.dumps(body) else None
+
+    def fill(self, text_json: bytes) -> bytes:
+        """Return the body with *text_json*, a JSON string, in the hole."""
+        return self.before + text_json + self.after
+
+
+class CacheKey:
+    """Make the keys of one run's rows from a prefix that is hashed once.
+
+    Args:
+        provider: As in `ResolvedModel.identity`.
+        path: As in `ResolvedModel.path`.
+        body: The intended body with `PLACEHOLDER` for the row's text.
+        salt: The caller's.
+        sample: Index of the sample; 0 is the plain call.
+        pack: Rows that share a call, None for a call of its own.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        path: str,
+        body: Mapping[str, Any],
+        salt: str,
+        sample: int = 0,
+        pack: int | None = None,
+    ) -> None:
+        parts = BodyTemplate(_envelope(provider, path, body, salt, sample, pack))
+        self._before = hashlib.sha256(parts.before)
+        self._after = parts.after
+
+    def key(self, text_json: bytes) -> str:
+        """Return the key of the row whose text is *text_json*, a JSON string."""
+        digest = self._before.copy()
+        digest.update(text_json)
+        digest.update(self._after)
+        return _encode(digest.digest())
+
+
+def key_of(
+    provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0, pack: int | None = None
+) -> str:
+    """Return the key of one whole body; equal to what `CacheKey` gives for it."""
+    return _encode(hashlib.sha256(orjson.dumps(_envelope(provider, path, body, salt, sample, pack))).digest())
+
+
+def simulated_salt() -> str:
+    """Return what a simulator with settings of its own adds to a call's salt: it answers otherwise than another."""
+    chosen = current().sim
+    if not chosen:
+        return ""
+    from pllm_notebook.sim.identity import identity
+
+    told = identity(chosen)
+    return f"\0sim {told}" if told else ""
+
+
+def _envelope(
+    provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int, pack: int | None
+) -> dict[str, Any]:
+    without = _TRANSPORT | OUTPUT_LIMIT
+    kept = {name: value for name, value in body.items() if name not in without}
+    if "generationConfig" in kept:  # Google keeps its limit one level down
+        config = {name: value for name, value in kept["generationConfig"].items() if name not in without}
+        kept["generationConfig"] = config
+        if not config:
+            del kept["generationConfig"]
+    envelope = {"v": KEY_VERSION, "provider": provider, "path": path, "sample": sample, "salt": salt}
+    if pack is not None:
+        envelope["pack"] = pack
+    # The body comes last, so that all rows share the longest prefix.
+    return envelope | {"body": kept}
+
+
+def _encode(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

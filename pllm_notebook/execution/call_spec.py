@@ -1,0 +1,403 @@
+"""What one run asks of every row: model, type, instruction and options, made ready once."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pllm_notebook.credentials import Key
+from pllm_notebook.engine import Ceiling, Patience
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
+from pllm_notebook.execution.common_prefix import CommonPrefix
+from pllm_notebook.execution.media_tokens import MediaBody, uncounted_bytes
+from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
+from pllm_notebook.execution.tool_options import toolbox_for
+from pllm_notebook.execution.wire_body import WireBody, with_output_limit
+from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, Turn
+from pllm_notebook.prices import Rate, rate_of
+from pllm_notebook.providers import ResolvedModel, resolve
+from pllm_notebook.providers.bodies import objects_at
+from pllm_notebook.providers.models import may_reason
+from pllm_notebook.providers.prompt_cache import kept_for_an_hour
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
+from pllm_notebook.settings import Options, current
+
+if TYPE_CHECKING:
+    from pllm_notebook.sim import Simulator
+
+__all__ = ["BYTES_PER_TOKEN", "DEFAULT_OUTPUT_TOKENS", "CallSpec", "EncodedPrompt", "resolve_model", "start_simulator"]
+
+EncodedPrompt = bytes | RawRequest
+"""A row's prompt, ready to be sent: text as JSON, to go where the row's text goes, or a whole intended body."""
+
+# Under a ceiling every call needs a bound for its own cost, hence for its output.
+OUTPUT_LIMIT_UNDER_BUDGET = 16_384
+# Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
+_PACK_ITEM_TOKENS = 24
+
+# White space, as a JSON string: providers refuse a block of text that has nothing else.
+_BLANK = re.compile(rb'"(?: |\\[nrt])*"')
+
+
+# Each question of this process has one.
+_serial_numbers = itertools.count()
+
+
+class CallSpec:
+    """One question, ready to be put to any number of rows.
+
+    Args:
+        target: The model.
+        options: As resolved.
+        output: The type to parse, None for plain text.
+        system: The instruction, None for none.
+        sample: Index among the answers that each row gets from this model; 0 is the plain call.
+        history: Turns of a conversation that come before the row's prompt.
+        json_object: Whether JSON of any shape is asked for, where there is no type.
+        marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        alone: Whether no two of its prompts begin alike; `shared` is then never set.
+        calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
+        sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
+
+    Attributes:
+        pack: Rows that are asked in one call, None for one row a call.
+        packed: The same question, as it is put to a whole pack; its "prompt" is `prompts.packed`. None likewise.
+        calls: As given.
+        takes_empty: Whether a reply without text can be an answer.
+        nothing: What a reply without text stands for where there is a type, as JSON.
+        toolbox: The tools that it offers, None for none.
+        shared: Whether more than one call begins with what all rows share. Where none does, the body has no
+            cache mark: it would pay for a write that nobody reads.
+        shown: Whether its requests are only shown, and not sent. Set before the first is made.
+        longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
+        allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
+            output limit on the wire comes of it.
+        ceiling: Rates that its calls keep together with those of other questions, in place of its options' own;
+            None for those. Set before the question is put.
+
+    Raises:
+        UnsupportedSchemaError: When the provider cannot be asked for the type. Nothing was sent.
+        UsageError: For tools that cannot be offered, or not so. Nothing was sent.
+    """
+
+    def __init__(
+        self,
+        target: ResolvedModel,
+        options: Options,
+        output: OutputType | None,
+        system: str | None,
+        *,
+        sample: int = 0,
+        history: tuple[Turn, ...] = (),
+        json_object: bool = False,
+        marks: bool = True,
+        alone: bool = False,
+        calls: bool = False,
+        sharing: int | None = None,
+    ) -> None:
+        self.target = target
+        self.calls = calls
+        self.toolbox = toolbox_for(options, calls=calls)
+        self._marks = marks
+        self.alone = alone
+        self._serial_number = next(_serial_numbers)
+        self._json_object = json_object
+        self.sample = sample
+        self._history = history
+        self.options = options
+        self._salt = options.salt + (simulated_salt() if target.simulated else "")
+        self.output = output
+        self.system = system
+        self.fitted: FittedSchema | None = None if output is None else output.fit(target.dialect)
+        beside = None if self.fitted is None else self.fitted.schema
+        self.takes_empty = options.allow_empty or (output is not None and output.takes_null)
+        self.empty_json = b"null" if output is not None and output.takes_null else b'""'
+        self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
+        self._canonical_body = self.canonical_body(self.dialogue(PLACEHOLDER))
+        self.output_limit = target.wire.output_limit(self._canonical_body)
+        self.longest_answer = None if self.fitted is None else longest_json(self.fitted.schema)
+        self.token_bounds = TokenBounds(
+            self.output_limit,
+            longest=self.longest_answer,
+            reasons=may_reason(target.price_provider, target.price_model, self._canonical_body),
+            sharing=sharing or 1,
+            thinking=thinking_tokens(options.extra_body),
+        )
+        self._keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, sharing)
+        self.pack: int | None = None
+        self.packed: CallSpec | None = None
+        self._shared_keys = self._keys
+        if sharing is None and options.pack is not None and options.pack > 1:
+            if options.images:
+                raise UsageError(
+                    "Rows that share a call (pack=) cannot each show images. Leave one of them out. Nothing was sent."
+                )
+            self.pack = k = options.pack
+            limit = options.max_output_tokens
+            longer = replace(options, max_output_tokens=None if limit is None else k * (limit + _PACK_ITEM_TOKENS))
+            self.packed = CallSpec(target, longer, packed(output), system, sample=sample, history=history, sharing=k)
+            self._shared_keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, k)
+        self.shared = True
+        self.shown = False
+        self.ceiling: Ceiling | None = None
+        self.patience: Patience | None = None
+        # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
+        self._wire_bodies: dict[int | None, WireBody] = {}
+        self._bodies = False
+        self._common_prefix = CommonPrefix()
+        self._lock = threading.Lock()
+
+    def dialogue(self, prompt: str | Dialogue) -> Dialogue:
+        """Return the conversation in which a row's prompt is the last word."""
+        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
+        own = None if isinstance(prompt, str) else prompt.system
+        return Dialogue((*self._history, *said), self.system if own is None else own)
+
+    def whole(self, prompt: Prompt) -> Mapping[str, Any]:
+        """Return the intended body of a row's prompt."""
+        return prompt.fields if isinstance(prompt, RawRequest) else self.canonical_body(self.dialogue(prompt))
+
+    def canonical_body(self, dialogue: Dialogue) -> dict[str, Any]:
+        """Encode the intended body of a whole conversation.
+
+        Raises:
+            UsageError: For what the provider or the model does not take. Nothing was sent.
+        """
+        options = self.options
+        limit = options.max_output_tokens
+        if limit is None and options.max_cost_usd is not None:
+            limit = OUTPUT_LIMIT_UNDER_BUDGET
+        choice = "auto"
+        if self.toolbox is not None and not (options.run_tools and dialogue.turns[-1].role == "tool"):
+            # A model that must call a tool again after each result would never answer.
+            choice = self.toolbox.choice
+        return self.target.wire.encode(
+            Request(
+                model=self.target.model,
+                turns=dialogue.turns,
+                system=dialogue.system,
+                schema=None if self.fitted is None else self.fitted.schema,
+                schema_name="answer" if self.output is None else self.output.name,
+                # 0 and 0.0 are one temperature, and must be one key.
+                temperature=None if options.temperature is None else float(options.temperature),
+                max_output_tokens=limit,
+                extra_body=options.extra_body,
+                tools=self._tools,
+                tool_choice=choice,
+                parallel_tool_calls=None if self.toolbox is None else self.toolbox.parallel,
+                json_object=self._json_object,
+            )
+        )
+
+    def encoded(self, prompt: Prompt) -> EncodedPrompt | Failure:
+        """Encode a row's prompt, or say why it cannot be sent."""
+        if not isinstance(prompt, str):
+            return self._body(prompt)
+        try:
+            text_json = orjson.dumps(prompt)
+        except TypeError:
+            at = next((i for i, char in enumerate(prompt) if "\ud800" <= char <= "\udfff"), 0)
+            return Failure(
+                FailureKind.INPUT,
+                f"The prompt has half a surrogate pair ({prompt[at]!a}) at character {at:,}, which is no text "
+                f"that a provider takes. Clean the cell, for example with "
+                f".str.encode('utf-8', 'replace').str.decode('utf-8'). Nothing was sent for this row.",
+            )
+        if self._common_prefix.open:
+            self.expect(prompt)
+        return text_json
+
+    def _body(self, prompt: Dialogue | RawRequest) -> RawRequest | Failure:
+        try:
+            if isinstance(prompt, RawRequest):
+                body = prompt
+                self._bodies = True
+            else:
+                fields, uncounted = self.canonical_body(self.dialogue(prompt)), uncounted_bytes(prompt.turns)
+                body = MediaBody(fields, uncounted) if uncounted else RawRequest(fields)
+            orjson.dumps(body.fields)
+        except UsageError as error:
+            return Failure(FailureKind.INPUT, str(error))
+        except TypeError as error:  # half a surrogate pair, or a value that JSON does not have
+            return Failure(FailureKind.INPUT, f"The prompt is no JSON: {error}. Nothing was sent for this row.")
+        return body
+
+    def expect(self, prompt: str) -> None:
+        """Learn from *prompt* what this run's prompts begin with; it need never be sent."""
+        with self._lock:
+            self._common_prefix.observe(prompt)
+
+    def key(self, encoded: EncodedPrompt) -> str:
+        """Return the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
+        return self._key(encoded.fields) if isinstance(encoded, RawRequest) else self._shared_keys.key(encoded)
+
+    def plain_key(self, encoded: EncodedPrompt) -> str:
+        """Return the key of the row with this prompt in a call of its own."""
+        return self._key(encoded.fields) if isinstance(encoded, RawRequest) else self._keys.key(encoded)
+
+    def key_of(self, dialogue: Dialogue) -> str:
+        """Return the key of a whole conversation (a further turn)."""
+        return self._key(self.canonical_body(dialogue))
+
+    def content(self, encoded: EncodedPrompt, limit: int | None = None) -> bytes:
+        """Return the wire's bytes for a row, in today's dress.
+
+        Args:
+            words: The row's prompt.
+            limit: Output limit to send in place of the question's own, None for that.
+        """
+        if isinstance(encoded, RawRequest):
+            # A conversation that has gone on goes on; what a caller wrote as a whole request stands for itself.
+            answered = any(message.get("role") == "assistant" for message in objects_at(encoded.fields, "messages"))
+            return self._to_wire(encoded.fields, limit, turns=not self._bodies and (answered or self._runs_tools))
+        parts, text_json = self._template_for(encoded, limit)
+        return parts.fill(text_json)
+
+    def size(self, encoded: EncodedPrompt) -> int:
+        """Return the number of bytes that `content` would have, media counted by what they count for as tokens."""
+        if isinstance(encoded, RawRequest):
+            return len(self.content(encoded)) - (encoded.uncounted if isinstance(encoded, MediaBody) else 0)
+        parts, text_json = self._template_for(encoded)
+        return len(parts.before) + len(text_json) + len(parts.after)
+
+    def prefix(self) -> str | None:
+        """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
+        return self.target.prefix_name(self._canonical_body, self._common_prefix.text) if self._marks else None
+
+    def row_bytes(self, size: int) -> int | None:
+        """Return how many of a request's bytes are its own; None where nothing is known to be shared.
+
+        Args:
+            size: Of the whole request.
+        """
+        if self._bodies:
+            return None
+        without_prefix = self._wire_body(None).without_prefix
+        return max(0, size - len(without_prefix.before) - len(without_prefix.after))
+
+    def _template_for(self, text_json: bytes, limit: int | None = None) -> tuple[BodyTemplate, bytes]:
+        """Return the body for a row, and what of its text goes into the hole."""
+        dress = self._wire_body(limit)
+        if dress.with_prefix is not None and text_json.startswith(dress.prefix_json):
+            # A slice, since a string that begins with the lead is encoded beginning with the lead's bytes.
+            rest = b'"' + text_json[len(dress.prefix_json) :]
+            if not _BLANK.fullmatch(rest):
+                return dress.with_prefix, rest
+        return dress.without_prefix, text_json
+
+    def _wire_body(self, limit: int | None) -> WireBody:
+        target = self.target
+        with self._lock:
+            common_prefix, shared, wire_body = (
+                self._common_prefix.text,
+                self.shared and self._marks,
+                self._wire_bodies.get(limit),
+            )
+            if (
+                wire_body is None
+                or wire_body.version != target.quirks.version
+                or wire_body.shared is not shared
+                or wire_body.common_prefix != common_prefix
+            ):
+                turns = self._marks and (self._runs_tools or bool(self._history))
+                asker = self._serial_number if self._marks else None
+                without_prefix = target.to_wire(
+                    self._canonical_body, common_prefix, shared=shared, turns=turns, asker=asker, shown=self.shown
+                )
+                with_prefix = None
+                if common_prefix and shared:
+                    with_prefix = BodyTemplate.alone(
+                        with_output_limit(
+                            target.to_wire(
+                                self.canonical_body(self.dialogue(common_prefix + PLACEHOLDER)),
+                                common_prefix,
+                                turns=turns,
+                            ),
+                            limit,
+                        )
+                    )
+                # Read only now: dressing may itself have learned something (a parameter known to be refused).
+                wire_body = WireBody(
+                    target.quirks.version,
+                    shared,
+                    common_prefix,
+                    BodyTemplate(with_output_limit(without_prefix, limit)),
+                    with_prefix,
+                    orjson.dumps(common_prefix)[:-1],
+                )
+                self._wire_bodies[limit] = wire_body
+            return wire_body
+
+    def content_of(self, dialogue: Dialogue, limit: int | None = None) -> bytes:
+        """Return the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
+        # One answer alone is that which is repaired, and a repair ends most conversations.
+        answers = sum(turn.role == "assistant" for turn in dialogue.turns)
+        return self._to_wire(self.canonical_body(dialogue), limit, turns=answers > 1 or self._runs_tools)
+
+    @property
+    def _runs_tools(self) -> bool:
+        return self.options.run_tools and self.toolbox is not None
+
+    def size_of(self, dialogue: Dialogue) -> int:
+        """Return the size of a whole conversation, as `size` does."""
+        return len(self.content_of(dialogue)) - uncounted_bytes(dialogue.turns)
+
+    def _key(self, body: Mapping[str, Any]) -> str:
+        target = self.target
+        return key_of(target.identity, target.path, body, self._salt, self.sample)
+
+    def _to_wire(self, body: Mapping[str, Any], limit: int | None = None, *, turns: bool = False) -> bytes:
+        marks = self._marks
+        wire_body = self.target.to_wire(
+            body,
+            self._common_prefix.text,
+            shared=self.shared and marks,
+            turns=turns and marks,
+            asker=self._serial_number if marks else None,
+            shown=self.shown,
+        )
+        return orjson.dumps(with_output_limit(wire_body, limit))
+
+    def rate(self, *, batch: bool = False) -> Rate | None:
+        """Return the model's price, None for unknown."""
+        target = self.target
+        if target.price_provider is None:
+            return None
+        hour = kept_for_an_hour(self.options.extra_body)
+        return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
+
+
+def resolve_model(options: Options, keys: Mapping[str, Key] | None = None) -> ResolvedModel:
+    """Resolve the model that *options* name, with the servers and clients that are configured.
+
+    Args:
+        options: As resolved.
+        keys: API keys by provider, in place of the environment's.
+    """
+    settings = current()
+    return resolve(
+        options.model,
+        servers=settings.servers,
+        clients=settings.clients,
+        keys=keys or {},
+        simulator=lambda wire: start_simulator().base_url(wire),
+    )
+
+
+def start_simulator() -> Simulator:
+    """Start the simulator of the `sim:` models, or give the running one the options now in force.
+
+    Called before a run starts, on the caller's thread: starting a process takes a moment, and a lane that
+    has its connection would not ask again.
+    """
+    from pllm_notebook import sim
+
+    return sim.shared(current().sim)

@@ -1,0 +1,235 @@
+"""What a run would take, before a single call is sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from pllm_notebook.batch import KEY_CHARACTERS, custom_id
+from pllm_notebook.engine import Limiter
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, CallSpec
+from pllm_notebook.execution.estimate_plan import CountedPrompts, EstimatePlan
+from pllm_notebook.formatting import counted, format_duration, format_usd_or
+from pllm_notebook.protocols import Store
+from pllm_notebook.providers.batch.open import BatchFormat
+from pllm_notebook.records import Usage
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["Estimate", "estimate"]
+
+# Calls in flight that a run reaches where nothing limits it; only for the estimate of time.
+_USUAL_CONCURRENCY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What would be sent, and what it would cost. Nothing was sent to find out.
+
+    Attributes:
+        rows: Rows of the frame.
+        skipped: Rows with a missing value in the prompt.
+        cached: Distinct calls that the cache answers.
+        duplicates: Rows that share another row's call.
+        calls: Distinct calls that would be sent; packs, where rows share them.
+        input_tokens: Of those calls, at four bytes a token; what a pack's rows share counts once.
+        output_tokens: Of those calls; from stored replies to the same question where there are any.
+        measured: Whether output tokens come from such replies and not from a guess.
+        bounded: Whether they come from the type instead, which allows no longer answers. What a model takes to reason
+            is then not in them.
+        cost_usd: Through the live API; None for an unknown price.
+        batch_cost_usd: Through the batch API; None for an unknown price.
+        time_s: At the limits and latency seen so far; None where none were seen.
+        model: As a person writes it.
+        simulated: Whether the answers would be invented.
+        decider: The model that is asked further where several answers differ, at a cost that is not in here: nobody
+            knows how many will. "" for none.
+        pending: Distinct calls that wait in batch jobs already, and would not be sent again.
+        rejected: Distinct calls that a provider has rejected before, and that are not sent again unasked.
+        fills: How full the calls make a batch job, by model: 1.0 is one job that is full, by number or by bytes.
+            Empty where there is no batch API.
+    """
+
+    rows: int
+    skipped: int
+    cached: int
+    duplicates: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    measured: bool
+    cost_usd: float | None
+    batch_cost_usd: float | None
+    time_s: float | None
+    model: str
+    simulated: bool
+    decider: str = ""
+    pending: int = 0
+    rejected: int = 0
+    bounded: bool = False
+    fills: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def jobs(self) -> int:
+        """Batch jobs that the calls would be, at least; 0 where nothing would be sent or there is no batch API."""
+        return sum(math.ceil(fill) for fill in self.fills.values())
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Put two questions about the same rows together, which are asked side by side."""
+        return Estimate(
+            rows=self.rows,
+            skipped=self.skipped,
+            cached=self.cached + other.cached,
+            duplicates=self.duplicates,
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            measured=self.measured and other.measured,
+            bounded=(self.bounded or self.measured) and (other.bounded or other.measured),
+            cost_usd=_sum(self.cost_usd, other.cost_usd),
+            batch_cost_usd=_sum(self.batch_cost_usd, other.batch_cost_usd),
+            time_s=_longest(self, other),
+            model=self.model if other.model == self.model else f"{self.model}, {other.model}",
+            simulated=self.simulated or other.simulated,
+            pending=self.pending + other.pending,
+            rejected=self.rejected + other.rejected,
+            fills={
+                name: self.fills.get(name, 0.0) + other.fills.get(name, 0.0) for name in {**self.fills, **other.fills}
+            },
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<15} {strip_control_chars(text)}" for name, text in self._lines())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape_html(text)}</td></tr>"
+            for name, text in self._lines()
+        )
+        return f"<table>{cells}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        source = "as many as the type allows, without any for reasoning" if self.bounded else "guessed"
+        guessed = "" if self.measured else f" ({source}; run a few rows to know better)"
+        lines = [
+            ("model", self.model + (" SIMULATED" if self.simulated else "")),
+            ("rows", f"{self.rows:,}"),
+            ("skipped", f"{self.skipped:,} with a missing value"),
+            ("duplicates", f"{self.duplicates:,}"),
+            ("cached calls", f"{self.cached:,}"),
+            ("pending calls", f"{self.pending:,} in batch jobs" if self.pending else ""),
+            ("rejected before", f"{self.rejected:,}, not sent again unasked" if self.rejected else ""),
+            ("calls to send", f"{self.calls:,}"),
+            ("input tokens", f"about {self.input_tokens:,}"),
+            ("output tokens", f"about {self.output_tokens:,}{guessed}"),
+            ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch{self._in_jobs()}"),
+            ("decided by", f"{self.decider}, where answers differ; not in the cost" if self.decider else ""),
+            (
+                "time",
+                "unknown until something has been sent"
+                if self.time_s is None
+                else f"about {format_duration(self.time_s)}",
+            ),
+        ]
+        return [(name, text) for name, text in lines if text]
+
+    def _in_jobs(self) -> str:
+        return f" of {counted(self.jobs, 'job')}" if self.jobs else ""
+
+
+def estimate(
+    ask: CallSpec,
+    rows: CountedPrompts,
+    store: Store | None,
+    limiter: Limiter | None,
+    pending: Callable[[list[str]], Collection[str]] = lambda keys: (),
+) -> Estimate:
+    """Estimate a run. Sends nothing; reads the store.
+
+    Args:
+        ask: The question.
+        rows: The rows.
+        store: None to take nothing as known.
+        limiter: The account's limits as learned so far, None for none.
+        pending: Tells which keys wait in batch jobs already.
+    """
+    unsent = EstimatePlan(ask, rows, store, pending)
+    calls = size = 0
+    for asked, words in unsent.requests():
+        calls += 1
+        size += asked.size(words)
+    samples = unsent.replies
+    seen = [entry.output_tokens for entry in samples if entry.output_tokens]
+    each = sum(seen) / len(seen) if seen else ask.token_bounds.expected
+    if ask.options.max_output_tokens is not None:
+        each = min(each, ask.options.max_output_tokens)
+    tokens_in, tokens_out = size // BYTES_PER_TOKEN, round(each * unsent.calls)
+    return Estimate(
+        rows=rows.total,
+        skipped=unsent.skipped,
+        cached=unsent.cached,
+        duplicates=unsent.sendable - unsent.distinct,
+        calls=calls,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        measured=bool(seen),
+        bounded=not seen and ask.longest_answer is not None,
+        cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=False),
+        batch_cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=True),
+        time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
+        model=ask.target.label,
+        simulated=ask.target.simulated,
+        pending=unsent.pending,
+        rejected=unsent.rejected,
+        fills={}
+        if ask.target.batch_format is None
+        else {ask.target.label: _fill(ask.target.batch_format, calls, size)},
+    )
+
+
+def _fill(form: BatchFormat, calls: int, size: int) -> float:
+    """Return how full *calls* whose bodies have *size* bytes together make a job."""
+    around = len(form.line(custom_id("k" * KEY_CHARACTERS), b"")) + 1  # the end of the line
+    return max(calls / form.limits.lines, (size + calls * around) / form.limits.bytes)
+
+
+def _cost(ask: CallSpec, calls: int, tokens_in: int, tokens_out: float, *, batch: bool) -> float | None:
+    if calls == 0:
+        return 0.0
+    rate = ask.rate(batch=batch)
+    # Priced as so many average calls: long-context tiers go by the single request.
+    return None if rate is None else calls * rate.cost_usd(Usage(round(tokens_in / calls), round(tokens_out / calls)))
+
+
+def _time(calls: int, tokens: int, samples: list[StoredReply], limiter: Limiter | None) -> float | None:
+    latencies = [entry.metadata["latency_s"] for entry in samples[:50]]
+    if calls == 0:
+        return 0.0
+    if not latencies:
+        return None
+    bounds: list[float] = [sum(latencies) / len(latencies) * max(1.0, calls / _USUAL_CONCURRENCY)]
+    rates: list[tuple[Callable[[Limiter], float | None], float]] = [
+        (lambda known: known.requests.rate, calls),
+        (lambda known: known.tokens.rate, tokens),
+    ]
+    for read, amount in rates:
+        rate = None if limiter is None else read(limiter)
+        if rate:
+            bounds.append(amount / rate)
+    return max(bounds)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _longest(one: Estimate, other: Estimate) -> float | None:
+    """Calls of one model wait for each other; calls of two do not."""
+    if one.time_s is None or other.time_s is None:
+        return None
+    return one.time_s + other.time_s if one.model == other.model else max(one.time_s, other.time_s)
+
+
+def _money(amount: float | None) -> str:
+    return format_usd_or(amount, "unknown")

@@ -1,0 +1,150 @@
+"""Which calls of a run would be sent, found out before any is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Protocol
+
+from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
+from pllm_notebook.execution.failure_recorder import earlier_rejections
+from pllm_notebook.execution.media_tokens import MediaBody
+from pllm_notebook.execution.packing.packer import pack_text
+from pllm_notebook.execution.planner import Prompts
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["CountedPrompts", "EstimatePlan"]
+
+# Looked up at a time: so many calls, or, where they show files, as many as have so many bytes of these.
+_CHUNK = 5_000
+_MOST_BYTES = 16 * 2**20
+_REPLIES = 200
+
+
+class CountedPrompts(Prompts, Protocol):
+    """Prompts, and how many there are."""
+
+    @property
+    def total(self) -> int:
+        """Number of rows."""
+
+
+class EstimatePlan:
+    """Walk the rows once, and give what would be sent. Sends nothing; reads the store.
+
+    Args:
+        ask: The question.
+        rows: Whom it is put to.
+        store: None to take nothing as known.
+        pending: Tells which keys wait in batch jobs already.
+
+    Attributes:
+        skipped: Rows so far that cannot be sent, as all that follows: whole at the end of the walk.
+        sendable: Rows that can.
+        distinct: Calls of those rows; equal rows share one.
+        cached: Of the calls, those that the store answers.
+        rejected: Those that a provider has rejected before, which are not sent again unasked.
+        pending: Those that wait in batch jobs.
+        calls: Those that would be sent.
+        replies: Stored replies to the same question, the first few.
+    """
+
+    def __init__(
+        self,
+        ask: CallSpec,
+        rows: CountedPrompts,
+        store: Store | None,
+        pending: Callable[[list[str]], Collection[str]] = lambda keys: (),
+    ) -> None:
+        self._ask = ask
+        self._rows = rows
+        self._store = store
+        self._waiting = pending
+        self.skipped = self.sendable = self.distinct = 0
+        self.cached = self.rejected = self.pending = self.calls = 0
+        self.replies: list[StoredReply] = []
+
+    def requests(self) -> Iterator[tuple[CallSpec, EncodedPrompt]]:
+        """Return each request, and the question that it is: that of whole packs, where rows share calls."""
+        ask = self._ask
+        items: list[bytes] = []
+        for row, encoded in self._calls():
+            if ask.pack is None or ask.packed is None:
+                yield ask, encoded
+                continue
+            items += self._rows.items(range(row, row + 1))
+            if len(items) == ask.pack:
+                yield ask.packed, pack_text(ask.packed, self._rows.source, items)
+                items = []
+        if items and ask.packed is not None:  # the last pack is not full
+            yield ask.packed, pack_text(ask.packed, self._rows.source, items)
+
+    def _calls(self) -> Iterator[tuple[int, EncodedPrompt]]:
+        for new in self._new():
+            self.distinct += len(new)
+            left = self._left(new)
+            self.calls += len(left)
+            del new
+            left.reverse()
+            while left:  # each is let go of before the next group is made
+                yield left.pop()
+
+    def _new(self) -> Iterator[dict[str, tuple[int, EncodedPrompt]]]:
+        """Return the calls that no row before has, by key, in groups that are looked up together."""
+        seen: set[str] = set()
+        for start in range(0, self._rows.total, _CHUNK):
+            chunk = range(start, min(start + _CHUNK, self._rows.total))
+            new: dict[str, tuple[int, EncodedPrompt]] = {}
+            held = 0
+            for row, prompt in zip(chunk, self._rows.prompts(chunk), strict=True):
+                encoded = None if prompt is None or isinstance(prompt, Failure) else self._ask.encoded(prompt)
+                if encoded is None or isinstance(encoded, Failure):
+                    self.skipped += 1
+                    continue
+                self.sendable += 1
+                key = self._ask.key(encoded)
+                if key in seen:
+                    continue
+                seen.add(key)
+                new[key] = row, encoded
+                held += encoded.uncounted if isinstance(encoded, MediaBody) else 0
+                if held >= _MOST_BYTES:
+                    yield new
+                    new, held = {}, 0
+            if new:
+                yield new
+
+    def _left(self, new: Mapping[str, tuple[int, EncodedPrompt]]) -> list[tuple[int, EncodedPrompt]]:
+        """Return what of some calls would be sent, in order."""
+        known = self._known(new)
+        if len(self.replies) < _REPLIES:
+            self.replies += list(known.values())[:_REPLIES]
+        hits = {key for key, entry in known.items() if entry.satisfies(self._ask.output_limit, self._ask.takes_empty)}
+        rejected = self._rejected(new, hits)
+        waiting = set(self._waiting([key for key in new if key not in hits and key not in rejected]))
+        self.cached += len(hits)
+        self.rejected += len(rejected)
+        self.pending += len(waiting)
+        return [call for key, call in new.items() if key not in hits and key not in rejected and key not in waiting]
+
+    def _known(self, new: Mapping[str, tuple[int, EncodedPrompt]]) -> dict[str, StoredReply]:
+        """Look up what is stored; where packs have brought nothing, a row's own answer serves."""
+        ask, store = self._ask, self._store
+        if store is None or ask.options.cache == "refresh":
+            return {}
+        known = store.get_many(list(new))
+        if ask.pack is not None:
+            left = [
+                key for key in new if key not in known or not known[key].satisfies(ask.output_limit, ask.takes_empty)
+            ]
+            plain = {ask.plain_key(new[key][1]): key for key in left}
+            known |= {plain[key]: entry for key, entry in store.get_many(list(plain)).items()}
+        return known
+
+    def _rejected(self, new: Mapping[str, tuple[int, EncodedPrompt]], hits: Collection[str]) -> set[str]:
+        """Return the keys of those that were rejected, in a pack or alone."""
+        left = {key: key for key in new if key not in hits}
+        if self._ask.pack is not None:
+            left |= {self._ask.plain_key(new[key][1]): key for key in list(left)}
+        return {left[key] for key in earlier_rejections(self._ask, self._store, list(left))}

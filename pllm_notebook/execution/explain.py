@@ -1,0 +1,223 @@
+"""Everything about one row's call, for a person who wonders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pllm_notebook import prompts
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.formatting import format_usd_or
+from pllm_notebook.messages_types import Prompt
+from pllm_notebook.records import Failure, Usage
+from pllm_notebook.stored_reply import StoredReply
+
+if TYPE_CHECKING:
+    from pllm_notebook.execution.call_spec import CallSpec
+    from pllm_notebook.execution.outcomes import Ledger
+    from pllm_notebook.execution.run import Run
+    from pllm_notebook.protocols import Store
+
+__all__ = ["Explanation", "decoded_body", "explain", "position_of"]
+
+# Text without white space for so long is a file.
+_MAX_STRING_CHARS = 1_000
+_FILE_PREFIX_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What was asked for one row, what came back, and what it took.
+
+    Attributes:
+        position: The row, counted from 0.
+        status: ok, cached, failed, not_sent, skipped or pending.
+        model: As a person writes it.
+        simulated: Whether the answer is invented.
+        prompt: The row's own text, None for a skipped row.
+        body: The intended request body, None for a skipped row. Of a packed row it is that of its pack, the
+            neighbours left out.
+        key: Of the row's call, "" where there was none.
+        pack: Rows that shared a call at most, None where the row was asked by itself.
+        pack_id: Key of the shared call, "" for none.
+        value: The parsed value, None where there is none.
+        failure: Kind and message, "" for none.
+        reply: The raw response body, decoded where it is JSON; None where it is not kept. Of a packed row it
+            is the whole pack's.
+        attempts: Requests that were sent for it, repairs included.
+        latency_s: Of the last request, None where there was none.
+        usage: Tokens, None for unknown.
+        cost_usd: None for unknown. What it cost when it was paid, now or earlier.
+        steps: Where the answer took several: each call of a tool with what it gave, and each of the model's replies,
+            in order; () for one reply alone.
+    """
+
+    position: int
+    status: str
+    model: str
+    simulated: bool
+    prompt: str | None
+    body: Mapping[str, Any] | None
+    key: str
+    value: Any
+    failure: str
+    reply: Any
+    attempts: int
+    latency_s: float | None
+    usage: Usage | None
+    cost_usd: float | None
+    pack: int | None = None
+    pack_id: str = ""
+    steps: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<10} {strip_control_chars(text)}" for name, text in self._lines())
+
+    def _repr_html_(self) -> str:
+        # Everything here came from data or a model.
+        left = "style='text-align:left;vertical-align:top'"
+        wrap = "style='white-space:pre-wrap;margin:0'"
+        rows = "".join(
+            f"<tr><th {left}>{name}</th><td {left}><pre {wrap}>{escape_html(text)}</pre></td></tr>"
+            for name, text in self._lines()
+        )
+        return f"<table>{rows}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        cost = format_usd_or(self.cost_usd, "unknown")
+        tokens = (
+            "unknown" if self.usage is None else f"{self.usage.input_tokens:,} in, {self.usage.output_tokens:,} out"
+        )
+        lines = [
+            ("row", f"{self.position} ({self.status})"),
+            ("model", self.model + (" SIMULATED" if self.simulated else "")),
+            ("prompt", self.prompt or ""),
+            ("value", "" if self.value is None else repr(self.value)),
+            ("failure", self.failure),
+            ("steps", "\n".join(self.steps)),
+            ("reply", _pretty(self.reply)),
+            ("attempts", str(self.attempts)),
+            ("latency", "" if self.latency_s is None else f"{self.latency_s:.3f} s"),
+            ("tokens", tokens),
+            ("cost", cost),
+            ("key", self.key),
+            (
+                "pack",
+                "" if self.pack is None else f"one of up to {self.pack} rows in call {self.pack_id}",
+            ),
+            ("body", _pretty(_without_files(self.body))),
+        ]
+        return [(name, text) for name, text in lines if text]
+
+
+def position_of(row: int, total: int, whole: str) -> int:
+    """Return the position of *row*, counted from 0, where it may be counted from the end.
+
+    Args:
+        row: As a person gave it.
+        total: Number of rows.
+        whole: What has the rows, for the message: a run, a frame.
+
+    Raises:
+        UsageError: For a row that is not there, or is no whole number.
+    """
+    if isinstance(row, bool) or not hasattr(row, "__index__"):
+        raise UsageError(f"A row is named by its position, a whole number, not {row!r}. Nothing was sent.")
+    row = row.__index__()
+    position = row + total if row < 0 else row
+    if not 0 <= position < total:
+        told = f"the {whole} has {total:,}, counted from 0" if total else f"the {whole} has none"
+        raise UsageError(f"There is no row {row}: {told}. Nothing was sent.")
+    return position
+
+
+def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanation:
+    """Gather what is known of one row. Sends nothing.
+
+    Raises:
+        UsageError: For a row that is not there.
+    """
+    position = position_of(row, run.rows.total, "run")
+    ask = run.course.ask_of(position)
+    (prompt,) = run.rows.prompts(range(position, position + 1))
+    asked = None if isinstance(prompt, Failure) else prompt
+    outcome, failure = ledger.outcome(position), ledger.failure(position)
+    call = ledger.call_of_row[position]
+    key = outcome.key if outcome is not None else ledger.keys[call] if call >= 0 else ""
+    entry: StoredReply | None = None if outcome is None else outcome.entry
+    if entry is None and store is not None and outcome is not None and outcome.metas:
+        entry = store.get_many([key]).get(key)
+    replies = [] if outcome is None else outcome.replies()
+    # Of the answer itself: one that was asked for again alone is no longer a pack's.
+    pack = entry.metadata.get("pack") if entry is not None else None
+    pack_id = "" if pack is None or entry is None else entry.metadata.get("pack_id", "")
+    whole = None if store is None or pack is None else store.get_many([pack_id]).get(pack_id)
+    attempts = sum(metadata["attempts"] for metadata in replies)
+    return Explanation(
+        position=position,
+        status=ledger.status(position),
+        model=ask.target.label,
+        simulated=ask.target.simulated,
+        prompt=None if asked is None else prompts.prompt_as_text(asked),
+        body=None if asked is None else _body(ask, run, position, asked, packed=pack is not None),
+        key=key,
+        value=None if outcome is None else outcome.value,
+        failure="" if failure is None else f"{failure.kind}: {failure.message}",
+        reply=None if entry is None else decoded_body((whole or entry).raw),
+        attempts=max(attempts, 0 if failure is None else failure.attempts),
+        latency_s=replies[-1]["latency_s"] if replies else None,
+        usage=outcome.usage if replies and outcome is not None else None,
+        cost_usd=outcome.cost_usd if replies and outcome is not None else None,
+        pack=pack,
+        pack_id=pack_id,
+        steps=tuple(map(_step, replies)) if len(replies) > 1 else (),
+    )
+
+
+def _step(metadata: Mapping[str, Any]) -> str:
+    """Say in a line what a reply, or a tool, has brought (see `Outcome.replies`)."""
+    tool = metadata.get("tool")
+    if tool is not None:
+        return f"{tool['name']} {'failed' if tool['failed'] else 'gave'}: {tool['content']}"
+    calls = ", ".join(f"{name}({arguments})" for _, name, arguments in metadata.get("calls") or ())
+    return f"the model called {calls}" if calls else "the model answered"
+
+
+def _body(ask: CallSpec, run: Run, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:
+    if packed and ask.packed is not None:
+        text = prompts.packed(run.rows.source, run.rows.items(range(position, position + 1)))
+        return ask.packed.whole(text)
+    return ask.whole(prompt)
+
+
+def decoded_body(raw: bytes) -> Any:
+    """Decode a response body; one that is no JSON is text."""
+    try:
+        return orjson.loads(raw)
+    except ValueError:
+        return raw.decode("utf-8", "replace")
+
+
+def _without_files(value: Any) -> Any:
+    """Return a body with files cut short: base64 is unreadable, and an image is a page of it per thousand pixels."""
+    if isinstance(value, Mapping):
+        return {name: _without_files(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_files(inner) for inner in value]
+    if (
+        isinstance(value, str)
+        and len(value) > _MAX_STRING_CHARS
+        and not any(map(str.isspace, value[:_MAX_STRING_CHARS]))
+    ):
+        return f"{value[:_FILE_PREFIX_CHARS]}… ({len(value):,} characters)"
+    return value
+
+
+def _pretty(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

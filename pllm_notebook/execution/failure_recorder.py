@@ -1,0 +1,214 @@
+"""Calls that fail for good: which of them are kept, with what, and which are not sent again unasked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import orjson
+
+from pllm_notebook.exceptions import sentence
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.shared_store import SharedStore
+from pllm_notebook.messages_types import Dialogue, Prompt
+from pllm_notebook.prompts import prompt_as_text
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import FailedCall, Failure, FailureKind
+from pllm_notebook.store.claim_types import ClaimStore
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["FailureRecorder", "RunScopedStore", "earlier_rejections", "full_message"]
+
+# Nothing was sent for these, or nobody knows how it would have ended.
+_UNSENT = frozenset(
+    {
+        FailureKind.INPUT,
+        FailureKind.NOT_CACHED,
+        FailureKind.BUDGET,
+        FailureKind.CANCELLED,
+        FailureKind.NOT_STORED,
+        FailureKind.DECISION,
+    }
+)
+# What says that this very request can never succeed. Another status of the same kind (a proxy's 405, a 410) is as
+# often about the server, and is found out by sending again.
+_FINAL_STATUS = frozenset({400, 413, 422})
+
+
+class FailureRecorder:
+    """What one run's failed calls leave in the store, and what earlier ones left there.
+
+    Args:
+        ask: The question.
+        store: None to keep nothing.
+        prompt: Makes one row's prompt.
+        rows: Whose prompts they are.
+    """
+
+    def __init__(self, ask: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], rows: object) -> None:
+        self._ask = ask
+        self._store = store
+        self._prompt = prompt
+        # A judge's rows are calls of an ensemble: their numbers mean nothing to a person.
+        self._positions = isinstance(rows, LabelledRows)
+
+    def note(
+        self, key: str, row: int, failure: Failure, said: Dialogue | None = None, *, about_row: bool = True
+    ) -> None:
+        """Keep a failure, unless nothing was sent; returns at once.
+
+        Args:
+            key: Of the call.
+            row: Whose prompt it is.
+            failure: Why it failed.
+            said: The conversation of a further turn, None for the row's own call.
+            about_row: Whether the row itself was refused (see `FailedCall.about_row`).
+        """
+        if self._store is not None and failure.kind not in _UNSENT:
+            self._store.note_failure(key, partial(self._tell, key, row, failure, said, time.time(), about_row))
+
+    def _tell(
+        self, key: str, row: int, failure: Failure, said: Dialogue | None, at: float, about_row: bool
+    ) -> FailedCall:
+        """In the store's thread: make the prompt and the body, which nobody has kept."""
+        prompt = self._prompt(row)
+        return FailedCall(
+            key=key,
+            failure=failure,
+            model=self._ask.target.label,
+            at=at,
+            body=orjson.dumps(self._ask.whole(prompt) if said is None else self._ask.canonical_body(said)).decode(),
+            prompt=prompt_as_text(prompt),
+            position=row if self._positions else None,
+            about_row=about_row,
+        )
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, Failure]:
+        """Return the failures of calls that a provider has rejected before and that are not to be sent again unasked.
+
+        With `cache="refresh"` there are none: everything is sent.
+        """
+        return earlier_rejections(self._ask, self._store, keys)
+
+    def valid(self, keys: Sequence[str]) -> None:
+        """Forget failures of calls whose stored reply is valid by now: the type's own validators have changed."""
+        if self._store is not None and keys:
+            self._store.note_valid(keys)
+
+
+def earlier_rejections(ask: CallSpec, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
+    """Give, of some calls, the failures that keep them from being sent again unasked (see `FailureRecorder.rejected`)."""
+    if store is None or ask.options.cache == "refresh" or not keys:
+        return {}
+    found = store.rejected(keys)
+    return {key: _with_time(call) for key, call in found.items() if _is_final(call)}
+
+
+def _is_final(call: FailedCall) -> bool:
+    """Return whether a rejection would be met again: it was about the row, and its status says that it stands."""
+    return call.about_row and call.failure.status in _FINAL_STATUS
+
+
+def _with_time(call: FailedCall) -> Failure:
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(call.at))
+    told = (
+        f" Rejected at {when} UTC and not sent again, since the request is the same; "
+        f"run.retry(kinds=[{str(call.failure.kind)!r}]) or cache='refresh' sends it."
+    )
+    return replace(call.failure, message=sentence(call.failure.message) + told)
+
+
+def full_message(failure: Failure) -> str:
+    """Return a failure's message, with the rejected field where the provider's own words do not name it."""
+    message, field = failure.message, failure.field
+    if failure.kind is not FailureKind.BAD_REQUEST or not field or field in message:
+        return message
+    return f"{sentence(message)} (The provider rejected the field {field!r}.)"
+
+
+@runtime_checkable
+class LabelledRows(Protocol):
+    """Rows of the caller's own (see `run.Rows`)."""
+
+    label: str
+
+
+@runtime_checkable
+class NamedRows(Protocol):
+    """Rows that have names of their own, as a frame's index gives them."""
+
+    def name_of(self, row: int) -> str:
+        """Return the name of a row."""
+
+
+class RunScopedStore:
+    """A store as one run uses it: what fails there bears the run's name, and the row's.
+
+    Args:
+        store: Where everything is kept.
+        run: The run's id.
+        asked: What it asks, in a few words.
+        rows: Whose rows they are.
+    """
+
+    def __init__(self, store: Store, run: str, asked: str, rows: object) -> None:
+        self._store = store
+        # Looked at once: to ask what a store can do asks all of it.
+        self._shared: SharedStore | None = store if isinstance(store, SharedStore) else None
+        self._run = run
+        self._asked = asked
+        self._rows = rows
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
+        """Read entries (see `protocols.Store`, as for all that follows)."""
+        return self._store.get_many(keys)
+
+    def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
+        """Queue one entry."""
+        self._store.put(key, entry, done)
+
+    def queued(self, key: str) -> StoredReply | None:
+        """Return an entry that is not yet on disk."""
+        return self._store.queued(key)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes queued and not yet on disk."""
+        return self._store.backlog_bytes
+
+    @property
+    def delayed(self) -> bool:
+        """Whether writing fails at the moment (see `SharedStore`)."""
+        return self._shared is not None and self._shared.delayed
+
+    @property
+    def claims(self) -> ClaimStore | None:
+        """Which process asks which call (see `SharedStore`)."""
+        return None if self._shared is None else self._shared.claims
+
+    @property
+    def written_by_others(self) -> int:
+        """Rows that other processes are known to have written (see `SharedStore`)."""
+        return 0 if self._shared is None else self._shared.written_by_others
+
+    def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
+        """Queue a call that failed."""
+        self._store.note_failure(key, lambda: self._named(tell()))
+
+    def note_valid(self, keys: Sequence[str]) -> None:
+        """Forget the failures of stored replies that are valid answers now."""
+        self._store.note_valid(keys)
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read calls that a provider rejected."""
+        return self._store.rejected(keys)
+
+    def _named(self, call: FailedCall) -> FailedCall:
+        rows: Any = self._rows
+        known = call.position is not None and isinstance(rows, NamedRows)
+        return replace(
+            call, run=self._run, asked=self._asked, label=rows.name_of(call.position) if known else call.label
+        )

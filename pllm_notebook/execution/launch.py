@@ -1,0 +1,254 @@
+"""Put the rooms together and start a run: the one way in for every front end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pllm_notebook.credentials import Key
+from pllm_notebook.display_registry import display_for
+from pllm_notebook.engine import Engine, engine, shutdown
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.call_spec import CallSpec, resolve_model, start_simulator
+from pllm_notebook.execution.conductor import Conductor
+from pllm_notebook.execution.course import Course, Sender
+from pllm_notebook.execution.estimate import Estimate, estimate
+from pllm_notebook.execution.estimate_plan import CountedPrompts
+from pllm_notebook.execution.learned_limits import LimitCache
+from pllm_notebook.execution.run import Rows, Run
+from pllm_notebook.execution.run_claims import JobLookup
+from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
+from pllm_notebook.execution.run_registry import remember, runs
+from pllm_notebook.messages_types import Turn
+from pllm_notebook.prompts import instruction
+from pllm_notebook.protocols import Store
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options, current, resolve
+from pllm_notebook.shell import in_kernel, origin
+
+if TYPE_CHECKING:
+    from pllm_notebook.batch_jobs.service import BatchService
+
+__all__ = [
+    "RunServices",
+    "batch_service",
+    "build_spec",
+    "estimate_rows",
+    "instruction_for",
+    "options_for",
+    "start",
+    "store_for",
+]
+
+
+def options_for(given: Mapping[str, Any]) -> Options:
+    """Resolve options (see `settings.resolve`)."""
+    return resolve(given)
+
+
+def build_spec(
+    options: Options,
+    output: OutputType | None,
+    *,
+    instruct: bool,
+    sample: int = 0,
+    history: tuple[Turn, ...] = (),
+    json_object: bool = False,
+    marks: bool = True,
+    alone: bool = False,
+    calls: bool = False,
+    keys: Mapping[str, Key] | None = None,
+) -> CallSpec:
+    """Make a question ready.
+
+    Args:
+        options: As resolved.
+        output: The type to parse, None for plain text.
+        instruct: Whether there is no prompt, so that the type itself must say what is wanted.
+        sample: Index among the answers that each row gets from this model; 0 is the plain call.
+        history: Turns of a conversation that come before the row's prompt.
+        json_object: Whether JSON of any shape is asked for, where there is no type.
+        marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        alone: Whether no two of its prompts begin alike (see `CallSpec`).
+        calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
+        keys: API keys by provider, in place of the environment's.
+
+    Raises:
+        UsageError: When it cannot be asked as written. Nothing was sent.
+    """
+    system = options.system
+    if instruct:
+        told = instruction_for(options, output)
+        system = f"{system}\n\n{told}" if system else told
+    target = resolve_model(options, keys)
+    return CallSpec(
+        target,
+        options,
+        output,
+        system,
+        sample=sample,
+        history=history,
+        json_object=json_object,
+        marks=marks,
+        alone=alone,
+        calls=calls,
+    )
+
+
+def instruction_for(options: Options, output: OutputType | None) -> str:
+    """Return what a type itself says is wanted, where there is no prompt.
+
+    Args:
+        options: As resolved.
+        output: The type, None for plain text.
+    """
+    fields = None if output is None or output.fields is None else [(f.name, f.description) for f in output.fields]
+    return instruction("" if output is None else output.doc, fields, shown=bool(options.images))
+
+
+class RunServices:
+    """What the courses of one run are given besides the engine and the store.
+
+    Args:
+        engine: Where they run.
+        store: The run's.
+        options: As resolved.
+    """
+
+    def __init__(self, engine: Engine, store: Store, options: Options) -> None:
+        self._engine = engine
+        self._store = store
+        self._batch = options.mode == "batch"
+        self._waits = options.wait is True and not self._batch
+
+    def limits(self, target: ResolvedModel) -> LimitCache | None:
+        """Return the place where what is learned of a target's limits is kept, None where there is none."""
+        from pllm_notebook.store import DiskStore
+
+        # Nobody but the SDK knows the account of a caller's own client, and simulated limits are only options.
+        if target.simulated or target.provider in current().clients or not isinstance(self._store, DiskStore):
+            return None
+        return None if self._batch else LimitCache(self._store.directory)
+
+    def sender(self, target: ResolvedModel) -> Callable[[], Sender] | None:
+        """Return what makes the lane of a target, on the loop; None for its live one."""
+        return partial(self._batch_service().lane, target, origin()) if self._batch else None
+
+    @property
+    def jobs(self) -> JobLookup | None:
+        """What knows which calls wait in batch jobs; None where the cache is no directory on disk."""
+        from pllm_notebook.batch_jobs.journal_lookup import JournalLookup
+        from pllm_notebook.store import DiskStore
+
+        if not isinstance(self._store, DiskStore):
+            return None
+        return JournalLookup(self._store.directory, self._batch_service, waits=self._waits)
+
+    def _batch_service(self) -> BatchService:
+        return batch_service(self._engine, self._store)
+
+
+def batch_service(running: Engine, store: Store) -> BatchService:
+    """Return this process's office for batch jobs.
+
+    Raises:
+        UsageError: Where the cache is no directory on disk. Nothing was sent.
+        StoreError: If the journal cannot be read or written. Nothing was sent.
+    """
+    from pllm_notebook.batch_jobs.service import batch_service_for
+    from pllm_notebook.store import DiskStore
+
+    if not isinstance(store, DiskStore):
+        raise UsageError("mode='batch' needs a cache on disk, where its jobs are remembered. Nothing was sent.")
+    return batch_service_for(running, store, store.directory)
+
+
+def start(
+    ask: CallSpec,
+    rows: Rows,
+    *,
+    further: Sequence[CallSpec] = (),
+    make_execution: Callable[[Rows, Engine, Store | None, Callable[[], None], RunServices], Course] | None = None,
+    cache_dir: str | None = None,
+) -> Run:
+    """Start a run in the background and give its handle at once.
+
+    Args:
+        ask: The question.
+        rows: Whom it is put to.
+        further: Other questions that the run may put.
+        conduct: Makes what conducts it, None for the calls of *ask* alone.
+        cache_dir: Where its answers are kept, None for the configured place.
+
+    Raises:
+        UsageError: When `configure(loop=…)` came after the engine had started.
+        StoreError: When the cache cannot be opened. Nothing was sent.
+    """
+    from pllm_notebook.store import DiskStore
+    from pllm_notebook.store.process_stores import current_directory
+    from pllm_notebook.store.run_files import RunFiles
+
+    where = current().loop
+    running = engine(where)
+    if running.loop.where != where and not runs():
+        # Only jobs of earlier kernels were looked after on it, by nobody's wish; that goes on on the new one.
+        shutdown()
+        running = engine(where)
+    if running.loop.where != where:
+        raise UsageError(
+            f"loop={where!r} was configured after the engine had started on loop={running.loop.where!r}. "
+            f"Configure it before the first run: restart the kernel. Nothing was sent."
+        )
+    for each in (ask, *further):
+        if each.target.simulated and ask.options.cache != "only":
+            # A simulator that was started anew has another address: it is another account, with lanes of its own.
+            each.target = replace(each.target, account=start_simulator().url)
+    sink = display_for(ask.options.progress and rows.total > 0)
+    store = store_for(ask.options, cache_dir)
+    services = RunServices(running, store, ask.options)
+
+    def course(kept: Store | None, ended: Callable[[], None]) -> Course:
+        if make_execution is not None:
+            return make_execution(rows, running, kept, ended, services)
+        limits, sender = services.limits(ask.target), services.sender(ask.target)
+        return Conductor(ask, rows, rows.total, running, kept, ended, limits, sender, jobs=services.jobs)
+
+    run = Run(ask, rows, running, store, sink, course)
+    if isinstance(rows, RecordableRows):
+        directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()
+        run.recorder = RunRecorder(RunFiles(directory), keyless=not isinstance(store, DiskStore))
+    run.origin = origin()
+    remember(run)
+    if run.recorder is not None:
+        run.recorder.begin(run)
+    run.start()
+    if in_kernel():
+        from pllm_notebook.batch_jobs.background import start_polling
+
+        start_polling()
+    return run
+
+
+def estimate_rows(ask: CallSpec, rows: CountedPrompts, *, cache_dir: str | None = None) -> Estimate:
+    """Estimate a run. Sends nothing."""
+    store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
+    known = next((lane.limiter for lane in engine(current().loop).lanes if lane.name == ask.target.label), None)
+    if store is None:
+        return estimate(ask, rows, store, known)
+    if ask.options.mode == "batch":
+        return estimate(ask, rows, store, known, batch_service(engine(current().loop), store).journal.pending)
+    jobs = RunServices(engine(current().loop), store, ask.options).jobs
+    if jobs is None or ask.options.cache == "refresh" or not jobs.any_open():
+        return estimate(ask, rows, store, known)
+    return estimate(ask, rows, store, known, jobs.waiting)
+
+
+def store_for(options: Options, cache_dir: str | None = None) -> Store:
+    """Open the store that a run with *options* uses; the same one for the same directory."""
+    # Imported on use: the database library is not needed to import this package.
+    from pllm_notebook.store import MemoryStore, open_store
+
+    return MemoryStore() if options.cache == "off" else open_store(cache_dir or current().cache_dir)

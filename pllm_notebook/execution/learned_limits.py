@@ -1,0 +1,116 @@
+"""Limits that runs learned, kept beside the answers: the next kernel begins where this one ended.
+
+What is kept is a guess for the first moments of another run, and never a ceiling: a limit that was told
+counts until the first reply, which tells it anew or not at all, and a rate that was found out is where the
+search begins. So a file that is lost, damaged or wrong costs seconds, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any
+
+import orjson
+
+from pllm_notebook.engine import Known
+
+__all__ = ["FILE", "LimitCache"]
+
+FILE = "limits.json"
+
+_VERSION = 1
+_DAY_S = 86_400.0
+# What a provider tells changes with the account's tier. What was found out, and how many calls at once were of
+# use, hang on the day: on how busy the server was, and on who else used the account.
+_MAX_AGE_S = dict.fromkeys(("found_per_min", "window"), _DAY_S)
+_REPORTED_MAX_AGE_S = 30 * _DAY_S
+_MAX_DISPATCHERS = 200  # a year of trying models should not make every run's end slower
+
+# By the lane's name, and by the field of `Known`: the number, and when it was learned.
+_TimedValues = dict[str, tuple[float, float]]
+
+
+class LimitCache:
+    """The learned limits in one cache directory. No key, address or content is ever in its file.
+
+    Several processes may write; of one lane the last counts, and where two write in the same moment what one
+    of them learned is lost.
+
+    Args:
+        directory: Where the answers are.
+        clock: Gives seconds since 1970, which the age of what was learned is counted in.
+    """
+
+    def __init__(self, directory: str, clock: Callable[[], float] = time.time) -> None:
+        self._directory = directory
+        self._clock = clock
+
+    def known(self, lane: tuple[str, str, str]) -> Known | None:
+        """Return what was learned of a lane and is not too old, None for nothing.
+
+        Args:
+            lane: Provider or server, account (a fingerprint) and model.
+        """
+        facts = self._read().get(_name(lane))
+        return None if facts is None else Known(**{field: value for field, (value, _) in facts.items()})
+
+    def keep(self, lane: tuple[str, str, str], known: Known) -> None:
+        """Keep what a run learned, beside what others did. What it did not learn anew stays, as old as it is."""
+        now, lanes = self._clock(), self._read()
+        learned = {field: (value, now) for field, value in asdict(known).items() if value is not None}
+        lanes[_name(lane)] = {**lanes.pop(_name(lane), {}), **learned}
+        newest = sorted(lanes, key=lambda name: max((at for _, at in lanes[name].values()), default=0.0))
+        kept = {name: lanes[name] for name in newest[-_MAX_DISPATCHERS:]}
+        self._write(orjson.dumps({"version": _VERSION, "lanes": kept}, option=orjson.OPT_INDENT_2))
+
+    def _read(self) -> dict[str, _TimedValues]:
+        """Read the facts that count today; whatever is not as `keep` writes it counts as absent."""
+        try:
+            with open(os.path.join(self._directory, FILE), "rb") as file:
+                content = orjson.loads(file.read())
+        except (OSError, ValueError):
+            return {}
+        lanes = content.get("lanes") if isinstance(content, dict) and content.get("version") == _VERSION else None
+        if not isinstance(lanes, dict):
+            return {}
+        now = self._clock()
+        read = {name: _timed_values(given, now) for name, given in lanes.items() if isinstance(given, dict)}
+        return {name: facts for name, facts in read.items() if facts}
+
+    def _write(self, content: bytes) -> None:
+        """Exchange the file whole, so that no reader sees half of it; a directory that cannot be written stays."""
+        with contextlib.suppress(OSError):
+            handle, path = tempfile.mkstemp(prefix=f".{FILE}-", dir=self._directory)
+            try:
+                with open(handle, "wb") as file:
+                    file.write(content)
+                # Not synced: after a power cut an empty file is as good as none.
+                os.replace(path, os.path.join(self._directory, FILE))
+            except OSError:
+                os.unlink(path)
+
+
+def _name(lane: tuple[str, str, str]) -> str:
+    provider, account, model = lane
+    return f"{provider}:{model} @{account}"
+
+
+def _timed_values(given: dict[str, Any], now: float) -> _TimedValues:
+    facts = {}
+    for field in (each.name for each in fields(Known)):
+        match given.get(field):
+            case [int() | float() as value, int() | float() as at] if _is_sound(value):
+                if 0 <= now - at <= _MAX_AGE_S.get(field, _REPORTED_MAX_AGE_S):
+                    facts[field] = float(value), float(at)
+    return facts
+
+
+def _is_sound(value: float) -> bool:
+    # No limit or window is below one; a smaller number would keep a first call that fails from being tried again.
+    return not isinstance(value, bool) and math.isfinite(value) and value >= 1

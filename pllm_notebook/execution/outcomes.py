@@ -1,0 +1,206 @@
+"""The outcome of every row, held once per distinct call."""
+
+from __future__ import annotations
+
+import copy
+from array import array
+from typing import Any
+
+from pllm_notebook.records import Failure, FailureKind, Usage
+from pllm_notebook.stored_metadata import decode_metadata
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["Ledger", "Outcome"]
+
+# A dictionary that grows moves all its keys at once, and no other thread runs meanwhile: 0.1 s for a million.
+# Many small ones, each found by the key's hash, grow one by one. A power of two.
+_SHARDS = 128
+
+UNPLANNED = -1
+SKIPPED = -2
+NEVER_SENT = -3
+
+
+class Outcome:
+    """A value or a failure, and what it took.
+
+    Attributes:
+        value: The parsed value, None where there is a failure.
+        failure: None where there is a value.
+        key: Of the call that was asked first.
+        metas: `StoredReply.meta` of every reply that led here: the answer's own last, repairs before it.
+        cached: Whether all of them were in the store.
+        last: Key of the last reply, where that is one to a further turn; "" where it is the first.
+        entry: The last reply itself, where no store keeps it (`cache="off"`) or a failure shows it.
+    """
+
+    __slots__ = ("cached", "entry", "failure", "key", "last", "metas", "value")
+
+    def __init__(
+        self,
+        value: Any,
+        failure: Failure | None,
+        key: str,
+        metas: tuple[bytes, ...],
+        cached: bool,
+        entry: StoredReply | None = None,
+        last: str = "",
+    ) -> None:
+        self.value = value
+        self.failure = failure
+        self.key = key
+        self.metas = metas
+        self.cached = cached
+        self.entry = entry
+        self.last = last
+
+    @property
+    def not_sent(self) -> bool:
+        """Whether a ceiling on cost left no money for it: nothing was sent, and nothing has failed.
+
+        A row whose first answer was cut off, or wrong, and whose next request the ceiling did not admit, was paid for.
+        """
+        return self.failure is not None and self.failure.kind is FailureKind.BUDGET and not self.metas
+
+    def replies(self) -> list[dict[str, Any]]:
+        """Decode what is known of each reply (see `StoredReply.meta`)."""
+        return [decode_metadata(meta) for meta in self.metas]
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of all replies together, None where a provider did not say."""
+        total: Usage | None = None
+        for metadata in self.replies():
+            if metadata["usage"] is None:
+                return None
+            usage = Usage(*metadata["usage"])
+            total = usage if total is None else total + usage
+        return total
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars of all replies together, None for unknown."""
+        costs = [metadata["cost_usd"] for metadata in self.replies()]
+        return None if None in costs else float(sum(costs))
+
+
+class Ledger:
+    """Which call answers which row, and how each call ended.
+
+    A million rows must be plannable, so a row costs an index and a call its key; texts are made
+    again from the frame when they are sent.
+
+    Attributes:
+        call_of_row: Index of the row's call, or one of the negative marks above.
+        keys: Key of each call, in order of first appearance.
+        first_row: The row whose prompt stands for the call.
+        weight: Rows that the call answers.
+        outcomes: None until a call has ended.
+        own_failures: Rows that failed without a call.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.call_of_row = array("q", [UNPLANNED]) * rows
+        self.keys: list[str] = []
+        self.first_row = array("q")
+        self.weight = array("q")
+        self.outcomes: list[Outcome | None] = []
+        self.own_failures: dict[int, Failure] = {}
+        self._twins: list[Ledger] = []
+        self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
+
+    def add(self, row: int, key: str) -> int:
+        """Assign *row* the call with *key* and return the call's index; its weight is the caller's to count."""
+        new = len(self.keys)
+        call = self._index[hash(key) & (_SHARDS - 1)].setdefault(key, new)
+        if call == new:
+            self.keys.append(key)
+            self.first_row.append(row)
+            self.weight.append(0)
+            self.outcomes.append(None)
+            for twin in self._twins:
+                twin.outcomes.append(None)
+        self.call_of_row[row] = call
+        return call
+
+    def append(self, row: int, key: str) -> int:
+        """Assign *row* a call of its own, even where another has one with *key*, and return the call's index."""
+        call = len(self.keys)
+        self.keys.append(key)
+        self.first_row.append(row)
+        self.weight.append(0)
+        self.outcomes.append(None)
+        self.call_of_row[row] = call
+        return call
+
+    def forget(self, row: int) -> None:
+        """Take back what became of *row*: it is as if it had not been planned."""
+        self.call_of_row[row] = UNPLANNED
+        self.own_failures.pop(row, None)
+
+    def clear(self) -> None:
+        """Let go of all calls and outcomes: whoever needs them has taken them."""
+        self.keys, self.outcomes = [], []
+        self.first_row, self.weight, self.call_of_row = array("q"), array("q"), array("q")
+        self._index = ()
+        self.own_failures.clear()
+
+    def twin(self) -> Ledger:
+        """Return a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
+        twin = copy.copy(self)
+        twin.outcomes = [None] * len(self.outcomes)
+        twin._twins = []
+        self._twins.append(twin)
+        return twin
+
+    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
+        """Return the calls that a retry would take up: never ended, or failed in one of *kinds*.
+
+        Args:
+            kinds: None for those that can pass.
+        """
+
+        def wanted(outcome: Outcome | None) -> bool:
+            if outcome is None:
+                return True
+            if outcome.failure is None:
+                return False
+            kind = outcome.failure.kind
+            if kinds is not None:
+                return kind in kinds
+            return kind.retried or kind.fatal or kind in (FailureKind.BUDGET, FailureKind.NOT_CACHED)
+
+        return [call for call, outcome in enumerate(self.outcomes) if wanted(outcome)]
+
+    def skip(self, row: int) -> None:
+        """Mark a row whose prompt has a missing value."""
+        self.call_of_row[row] = SKIPPED
+
+    def fail(self, row: int, failure: Failure) -> None:
+        """Mark a row that cannot be sent."""
+        self.call_of_row[row] = NEVER_SENT
+        self.own_failures[row] = failure
+
+    def outcome(self, row: int) -> Outcome | None:
+        """Return the outcome of a row's call, None while there is none."""
+        call = self.call_of_row[row]
+        return self.outcomes[call] if call >= 0 else None
+
+    def failure(self, row: int) -> Failure | None:
+        """Return a row's failure, None where it has none."""
+        outcome = self.outcome(row)
+        return self.own_failures.get(row) if outcome is None else outcome.failure
+
+    def status(self, row: int) -> str:
+        """Return a row's state in one word: ok, cached, failed, not_sent, skipped or pending."""
+        call = self.call_of_row[row]
+        if call == SKIPPED:
+            return "skipped"
+        if call == NEVER_SENT:
+            return "failed"
+        outcome = self.outcome(row)
+        if outcome is None:
+            return "pending"
+        if outcome.failure is not None:
+            return "not_sent" if outcome.not_sent else "failed"
+        return "cached" if outcome.cached else "ok"

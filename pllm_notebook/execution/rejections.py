@@ -1,0 +1,193 @@
+"""Whether a provider refuses one row or every row: told by what it does to the others, not by a status.
+
+A 403 may be a revoked key or one text that a firewall dislikes, and a 400 an overdrawn account or one prompt that is
+too long. The same refusal `SAME_REJECTION_LIMIT` times with no answer between is every row's: the run ends. Among answers it is its
+row's own. Until that can be told a refused call is held: it has not failed, and is not sent again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+from pllm_notebook.execution.packing.packer import Pack
+from pllm_notebook.execution.settle import Repair
+from pllm_notebook.records import Failure, FailureKind
+
+__all__ = [
+    "FIRST_CALLS",
+    "SAME_REJECTION_LIMIT",
+    "HeldCall",
+    "RejectionStreak",
+    "RejectionTracker",
+    "is_about_row",
+    "row_rejection",
+    "shared_rejection",
+]
+
+SAME_REJECTION_LIMIT = 5
+"""Refusals of one kind, with no answer between, that are taken to be every row's."""
+
+FIRST_CALLS = 48
+"""Calls that a run has out before its first answer: no more than these can meet a refusal that all share."""
+
+# Refusals of whatever kind, before there has been any answer at all.
+_ANY_REJECTION_LIMIT = 20
+
+_REJECTION_KINDS = frozenset(
+    {
+        FailureKind.BAD_REQUEST,
+        FailureKind.AUTHENTICATION,
+        FailureKind.PERMISSION,
+        FailureKind.UNKNOWN_MODEL,
+        FailureKind.QUOTA,
+        FailureKind.REJECTED,
+    }
+)
+# What names the account or the address without a doubt, where nothing has been answered yet.
+_ACCOUNT_KINDS = frozenset({FailureKind.AUTHENTICATION, FailureKind.REJECTED})
+_TOO_LONG = re.compile(
+    r"context[_ ]length|context window|string_above_max_length"
+    r"|\b(prompt|input|request|message|string|content|document|text)\b.{0,60}\btoo (long|large)",
+    re.IGNORECASE | re.DOTALL,
+)
+# What differs between two refusals of one sort: what is quoted, addresses, and any word with a digit in it.
+_VARIES = re.compile(r"""(["'`])[^"'`]{0,400}\1|[“‘][^”’]{0,400}[”’]|https?://\S+|\S*\d\S*|\s+""")
+
+HeldCall = tuple[int | Repair | Pack, Failure]
+"""What a refused call was for, and how it was refused."""
+
+
+def is_about_row(failure: Failure) -> bool:
+    """Return whether a rejection says itself that this one row is too long, so that no other need meet it."""
+    return failure.kind is FailureKind.BAD_REQUEST and (
+        failure.status == 413 or _TOO_LONG.search(failure.message[:1000]) is not None
+    )
+
+
+def row_rejection(failure: Failure) -> Failure:
+    """Return the failure of a row that was refused among others that were answered."""
+    if failure.kind is FailureKind.AUTHENTICATION and failure.status is None:
+        return replace(failure, kind=FailureKind.CONNECTION)  # the client could not sign in this time
+    # A quota stays one: what was answered meanwhile may have left before the money was gone.
+    return (
+        replace(failure, kind=FailureKind.BAD_REQUEST)
+        if failure.kind in _REJECTION_KINDS - {FailureKind.QUOTA}
+        else failure
+    )
+
+
+def shared_rejection(failure: Failure) -> Failure:
+    """Return the failure of a row that was refused as every other would be."""
+    return replace(failure, kind=FailureKind.REJECTED) if failure.kind is FailureKind.BAD_REQUEST else failure
+
+
+class RejectionStreak:
+    """Count refusals since the last answer.
+
+    Attributes:
+        answered: Whether there has been an answer at all.
+    """
+
+    def __init__(self) -> None:
+        self.answered = False
+        self._alike: Counter[tuple[object, ...]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"RejectionStreak(answered={self.answered}, refused={sum(self._alike.values())})"
+
+    def success(self) -> None:
+        """Note an answer."""
+        self.answered = True
+        self._alike.clear()
+
+    def refused(self, failure: Failure) -> bool:
+        """Note a refusal; True when it is every row's by all that is known."""
+        if failure.kind not in _REJECTION_KINDS or is_about_row(failure):
+            return False
+        sort = _signature(failure)
+        self._alike[sort] += 1
+        if self._alike[sort] >= self._enough(failure):
+            return True
+        return not self.answered and self._alike.total() >= _ANY_REJECTION_LIMIT
+
+    def _enough(self, failure: Failure) -> int:
+        certain = failure.kind is FailureKind.QUOTA or (failure.kind in _ACCOUNT_KINDS and not self.answered)
+        return 1 if certain else SAME_REJECTION_LIMIT
+
+
+class RejectionTracker:
+    """Hold one run's refused calls until it can be told whose the refusal is. Used on the engine's loop alone.
+
+    Args:
+        at_once: Whether the run ends at its first failure, so that nothing is waited for.
+
+    Attributes:
+        at_once: As given.
+        suspected: The refusal that every row seems to meet, None for none: while it stands nothing new is sent, and
+            what is out is waited for. An answer clears it.
+    """
+
+    def __init__(self, *, at_once: bool) -> None:
+        self.at_once = at_once
+        self.suspected: Failure | None = None
+        self._streak = RejectionStreak()
+        self._held: list[HeldCall] = []
+
+    def __repr__(self) -> str:
+        return f"RejectionTracker(held={len(self._held)}, suspected={self.suspected!r}, {self._streak!r})"
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def answered(self) -> bool:
+        """Whether a call of this run has been answered."""
+        return self._streak.answered
+
+    def holds(self, failure: Failure) -> bool:
+        """Return whether a call that failed so is to be held."""
+        return failure.kind in _REJECTION_KINDS and not is_about_row(failure)
+
+    def hold(self, tag: int | Repair | Pack, failure: Failure) -> None:
+        """Hold a refused call."""
+        self._held.append((tag, failure))
+        if self._streak.refused(failure) and self.suspected is None:
+            self.suspected = failure
+
+    def success(self) -> None:
+        """Note an answer: what is held was refused for itself."""
+        if self._held or not self._streak.answered:
+            self._streak.success()
+            self.suspected = None
+
+    def verdict(self, *, over: bool, known: bool) -> Failure | None:
+        """Return the refusal that is every row's, None where it is each row's own or cannot be told yet.
+
+        Args:
+            over: Whether nothing is left to be sent, so that nothing more can be learned.
+            known: Whether the store had answers to this question: it has been asked with success before.
+        """
+        if self.suspected is not None or not (over or self.at_once):
+            return self.suspected
+        if self.answered or known:
+            return None
+        # A pack may be spoilt by one of its rows.
+        refused = (failure for tag, failure in self._held if not isinstance(tag, Pack))
+        return next((failure for failure in refused if failure.kind.fatal), None)
+
+    def release(self) -> list[HeldCall]:
+        """Return what is held, and hold it no longer."""
+        held, self._held = self._held, []
+        return held
+
+    def reset(self) -> None:
+        """Forget everything, for a run that is asked to go on."""
+        self.suspected, self._streak, self._held = None, RejectionStreak(), []
+
+
+def _signature(failure: Failure) -> tuple[object, ...]:
+    """Return what refusals of one sort share."""
+    words = _VARIES.sub(" ", failure.message[:1000].lower())
+    return failure.kind, failure.status, failure.field, words[:300]

@@ -1,0 +1,257 @@
+"""What is remembered of each row of a run: whose content it was, which call answered it, and with which values.
+
+Hashes and keys alone, no text: a row of a frame finds its own line by the hash of its content, whatever order,
+index or frame it stands in by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.execution.outcomes import SKIPPED, Ledger, Outcome
+from pllm_notebook.messages_types import Prompt
+from pllm_notebook.prompts import prompt_as_text
+from pllm_notebook.records import Failure, FailureKind
+
+__all__ = [
+    "KEY_BYTES",
+    "STATUSES",
+    "RowRecord",
+    "SampleRecord",
+    "key_prefixes",
+    "kind_number",
+    "record_of_calls",
+    "record_of_prompts",
+]
+
+# In the order in which they were added: a status is kept by its place.
+STATUSES = ("ok", "cached", "failed", "skipped", "pending", "not_sent")
+_OK, _CACHED, _FAILED, _SKIPPED, _PENDING, _NOT_SENT = range(6)
+
+KEY_BYTES = 16
+"""Of a call's key, its first characters: 96 bits, enough to find it again in any cache."""
+
+_KEY_TEXT = 43  # characters of a whole key
+_NO_KEY = "\0" * _KEY_TEXT
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+_NO_NUMBERS = np.zeros(0, dtype=np.int32)
+_NO_BEGINNINGS = np.zeros((0, KEY_BYTES), dtype=np.uint8)
+
+
+@dataclass
+class SampleRecord:
+    """The samples of each row of a run: 13 bytes for each, and 2 a row for the decision.
+
+    Attributes:
+        keys: Shape (n_rows, n_members, 12), uint8: the first characters of the key of each member's last reply.
+        failure: Shape (n_rows, n_members), uint8: as in `RowRecord`; 255 for one that had not ended.
+        chosen: Shape (n_rows,), int8: the member whose answer the row has, -1 for nobody.
+        how: Shape (n_rows,), uint8: 1 + the place of the decision's word among `ensemble.How`, 0 for none.
+    """
+
+    keys: Numbers
+    failure: Numbers
+    chosen: Numbers
+    how: Numbers
+
+
+@dataclass
+class RowRecord:
+    """The rows of one run, in their order.
+
+    Attributes:
+        content: Shape (n_rows,), uint64: the hash of what the run was told of each row.
+        keys: Shape (n_rows, 16), uint8: the first characters of the key of the call that answered it; zeros for none.
+        status: Shape (n_rows,), uint8: an index into `STATUSES`.
+        failure: Shape (n_rows,), uint8: 0 for none, else 1 + the place of the failure's kind in `FailureKind`.
+        several: Shape (n_rows,), bool: whether more than one reply led to the answer.
+        answers: Result column to the 4-byte hashes of its values, shape (n_lines,); empty where no frame was made.
+        origin: Shape (n_lines,), int32: the row of each line of the result; None where each row has one line.
+        agreement: Field to shares, shape (n_rows,), float64, NaN for none; empty where rows were asked once.
+        later_rows: Shape (n_later,), int32: the rows whose answer another reply holds than that of their key: one to a
+            repair or a tool's result, the judge's or the strong model's.
+        later_keys: Shape (n_later, 16), uint8: the first characters of the keys of those replies.
+        samples: None where rows were asked once.
+    """
+
+    content: Numbers
+    keys: Numbers
+    status: Numbers
+    failure: Numbers
+    several: Numbers
+    answers: dict[str, Numbers] = field(default_factory=dict)
+    origin: Numbers | None = None
+    agreement: dict[str, Numbers] = field(default_factory=dict)
+    later_rows: Numbers = field(default_factory=lambda: _NO_NUMBERS)
+    later_keys: Numbers = field(default_factory=lambda: _NO_BEGINNINGS)
+    samples: SampleRecord | None = None
+    _order: Numbers | None = None
+    _lines: dict[str, Numbers] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def find(self, content: Numbers) -> Numbers:
+        """Return for each hash of *content* the first row that has it, -1 for none; shape (n,), int64."""
+        if not len(self.content):
+            return np.full(len(content), -1, dtype=np.int64)
+        if self._order is None:
+            self._order = np.argsort(self.content, kind="stable")
+        ordered = self.content[self._order]
+        at = np.minimum(np.searchsorted(ordered, content), len(ordered) - 1)
+        return np.where(ordered[at] == content, self._order[at], -1)
+
+    def has_answer(self, column: str, rows: Numbers, hashes: Numbers) -> Numbers:
+        """Return for each of *rows* (as `find` returned them) whether *column* had the value of this hash there.
+
+        Returns:
+            Shape (n,), bool; False for a row of -1.
+        """
+        known = self.answers[column]
+        if self.origin is None:
+            return np.asarray((rows >= 0) & (known[rows] == hashes)) if len(known) else rows >= len(rows) + 1
+        if column not in self._lines:
+            first = self.find(self.content)[self.origin]
+            self._lines[column] = _pairs(first, known)
+        return np.asarray((rows >= 0) & np.isin(_pairs(rows, hashes), self._lines[column]))
+
+    def arrays(self) -> dict[str, Numbers]:
+        """Return it as arrays with names, for `store.RunFiles`."""
+        given = {name: getattr(self, name) for name in ("content", "keys", "status", "failure", "several")}
+        given |= {f"answer:{name}": array for name, array in self.answers.items()}
+        given |= {f"agreement:{name}": array for name, array in self.agreement.items()}
+        if len(self.later_rows):
+            given |= {"later_rows": self.later_rows, "later_keys": self.later_keys}
+        if self.samples is not None:
+            given |= {f"sample:{name}": array for name, array in vars(self.samples).items()}
+        return given if self.origin is None else given | {"origin": self.origin}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Numbers]) -> RowRecord:
+        """Make it of what `arrays` returned."""
+        return cls(
+            content=arrays["content"],
+            keys=arrays["keys"],
+            status=arrays["status"],
+            failure=arrays["failure"],
+            several=arrays["several"],
+            answers=_named(arrays, "answer:"),
+            origin=arrays.get("origin"),
+            agreement=_named(arrays, "agreement:"),
+            later_rows=arrays.get("later_rows", _NO_NUMBERS),
+            later_keys=arrays.get("later_keys", _NO_BEGINNINGS),
+            samples=SampleRecord(**samples) if (samples := _named(arrays, "sample:")) else None,
+        )
+
+
+def record_of_calls(ledger: Ledger, content: Numbers, *, packed: bool) -> RowRecord:
+    """Return what is known of the rows of a run as it stands: everything but the answers.
+
+    Args:
+        ledger: The run's.
+        content: The hash of each row's content.
+        packed: Whether rows shared calls.
+    """
+    call_of_row = np.array(ledger.call_of_row, dtype=np.int64)
+    outcomes = ledger.outcomes[:]  # calls are only ever added, by the loop
+    # One more at the end stands for the rows without a call.
+    # Written out, in one pass, for those that one reply answered: there may be a million of them.
+    codes = [
+        (_CACHED if o.cached else _OK) if o is not None and o.failure is None and len(o.metas) == 1 else _code(o)
+        for o in outcomes
+    ]
+    coded = np.frombuffer(bytes([*codes, _PENDING]), dtype=np.uint8)
+    status, several = coded & _STATUS, coded >= _SEVERAL
+    failure = np.zeros(len(outcomes) + 1, dtype=np.uint8)
+    for call in np.flatnonzero(status == _FAILED).tolist():
+        failure[call] = _kind(outcomes[call])
+    keys = ledger.keys[: len(outcomes)]
+    if packed:  # an answer out of the cache may be of the row's own call
+        keys = [key if o is None else o.key or key for o, key in zip(outcomes, keys, strict=True)]
+    # Without a call: skipped, never sent (hence failed), or not planned yet.
+    none = np.where(call_of_row == SKIPPED, _SKIPPED, _PENDING).astype(np.uint8)
+    own = np.zeros(len(call_of_row), dtype=np.uint8)
+    for row, why in ledger.own_failures.items():
+        none[row], own[row] = _FAILED, kind_number(why.kind)
+    # A call that was planned this moment has no line yet: its rows are pending.
+    called = (call_of_row >= 0) & (call_of_row < len(outcomes))
+    at = np.where(called, call_of_row, -1)
+    known = np.concatenate([key_prefixes(keys), np.zeros((1, KEY_BYTES), dtype=np.uint8)])
+    last = {call: o.last for call in np.flatnonzero(several).tolist() if (o := outcomes[call]) is not None and o.last}
+    later = np.flatnonzero(np.isin(at, list(last))) if last else _NO_NUMBERS
+    return RowRecord(
+        content=content,
+        keys=known[at],
+        later_rows=later.astype(np.int32),
+        later_keys=key_prefixes([last[call] for call in at[later].tolist()]),
+        status=np.where(called, status[at], none).astype(np.uint8),
+        failure=np.where(called, failure[at], own).astype(np.uint8),
+        several=several[at],
+    )
+
+
+def record_of_prompts(ledger: Ledger, prompts: Iterable[Prompt | Failure | None], *, packed: bool) -> RowRecord:
+    """Return what is known of the rows of a list: the content of each is its prompt.
+
+    Args:
+        ledger: The run's.
+        prompts: One for each row; None for one that was skipped.
+        packed: As for `record_of_calls`.
+    """
+    content = np.array([_fingerprint(prompt) for prompt in prompts], dtype=np.uint64)
+    return record_of_calls(ledger, content, packed=packed)
+
+
+def _fingerprint(prompt: Prompt | Failure | None) -> int:
+    words = (
+        b""
+        if prompt is None or isinstance(prompt, Failure)
+        else prompt_as_text(prompt).encode("utf-8", "surrogatepass")
+    )
+    return int.from_bytes(blake2b(words, digest_size=8).digest(), "little")
+
+
+# Of a code: the status, and whether more than one reply led to the answer.
+_STATUS, _SEVERAL = 0x0F, 0x10
+
+
+def _code(outcome: Outcome | None) -> int:
+    if outcome is None:
+        return _PENDING
+    several = _SEVERAL if len(outcome.metas) > 1 else 0
+    if outcome.failure is not None:
+        return several | (_NOT_SENT if outcome.not_sent else _FAILED)
+    return several | (_CACHED if outcome.cached else _OK)
+
+
+def _kind(outcome: Outcome | None) -> int:
+    return 0 if outcome is None or outcome.failure is None else kind_number(outcome.failure.kind)
+
+
+def kind_number(kind: FailureKind) -> int:
+    """Return the number by which a kind of failure is recorded."""
+    return 1 + list(FailureKind).index(kind)
+
+
+def key_prefixes(keys: list[str], length: int = KEY_BYTES) -> Numbers:
+    """Return the first characters of each key, shape (n, length); zeros for what is no key."""
+    if set(map(len, keys)) - {_KEY_TEXT}:
+        keys = [key if len(key) == _KEY_TEXT else _NO_KEY for key in keys]
+    whole = np.frombuffer("".join(keys).encode("ascii"), dtype=np.uint8)
+    return whole.reshape(-1, _KEY_TEXT)[:, :length]
+
+
+def _pairs(rows: Numbers, hashes: Numbers) -> Numbers:
+    return np.asarray((rows.astype(np.uint64) << np.uint64(32)) | hashes.astype(np.uint64))
+
+
+def _named(arrays: Mapping[str, Numbers], prefix: str) -> dict[str, Numbers]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

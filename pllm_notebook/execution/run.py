@@ -1,0 +1,427 @@
+"""A run, as a person holds it: a live handle, and the ways of waiting for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from pllm_notebook.display_registry import SafeDisplay
+from pllm_notebook.engine import Engine, hold_at_exit
+from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError, interrupted
+from pllm_notebook.execution.call_spec import CallSpec, start_simulator
+from pllm_notebook.execution.course import Course, State
+from pllm_notebook.execution.explain import Explanation, explain
+from pllm_notebook.execution.failure_recorder import RunScopedStore
+from pllm_notebook.execution.gc_tuning import relaxed_gc
+from pllm_notebook.execution.outcomes import Ledger
+from pllm_notebook.execution.row_source import EvaluableRows, Rows
+from pllm_notebook.execution.run_recorder import RunRecorder
+from pllm_notebook.execution.run_summary import live_lines, shown
+from pllm_notebook.execution.stack_level import caller_stack_level
+from pllm_notebook.execution.weak_callbacks import weak_callback
+from pllm_notebook.formatting import budget_stop_note
+from pllm_notebook.protocols import Display, Store
+from pllm_notebook.records import FailureKind, Progress
+
+__all__ = ["ExecutionFactory", "Rows", "Run"]
+
+_numbers = itertools.count()
+
+_REDRAW_S = 0.1
+# How often an awaiting loop wakes to hear of an interrupt.
+_WAKE_S = 0.1
+# How long an awaiting caller that was cancelled waits for what has arrived to be put away.
+_GRACE_S = 10.0
+
+
+ExecutionFactory = Callable[[Store | None, Callable[[], None]], Course]
+"""Makes what conducts a run, of the store (None to keep nothing) and of what is to be called at the end."""
+
+
+class Run:
+    """A live handle on one run. Made by `df.llm.submit`; every other call makes one inside.
+
+    `await run` and `run.result()` give the frame; `run.to_frame()` gives what there is at any moment.
+
+    Attributes:
+        id: A short word, also in `df.attrs` of the result.
+        ask: The question.
+        rows: The rows and the shape of their answers.
+        course: What conducts it.
+        number: Counts the runs of this process.
+        started_at: Seconds since 1970.
+        endings: How often it has ended: once, and once more after each retry.
+        is_taken: Whether its result, as it is now, was given to the caller.
+        origin: The notebook and cell, or the script, that it comes from.
+        recorder: Writes it into the registry on disk, None for a run that is not recorded.
+        on_taken: Called when its result has been given to the caller.
+    """
+
+    recorder: RunRecorder | None = None
+    origin = ""
+    on_taken: Callable[[], None] | None = None
+
+    def __init__(
+        self,
+        ask: CallSpec,
+        rows: Rows,
+        engine: Engine,
+        store: Store,
+        sink: Display | None,
+        make_execution: ExecutionFactory,
+    ) -> None:
+        self.id = secrets.token_hex(4)
+        self.number = next(_numbers)
+        self.started_at = time.time()
+        self.endings = 0
+        self.is_taken = False
+        self.ask = ask
+        self.rows = rows
+        self._engine = engine
+        self._loop = engine.loop
+        self._store: Store | None = None if ask.options.cache == "off" else store
+        self._display = SafeDisplay(sink)
+        kept = None if self._store is None else RunScopedStore(self._store, self.id, rows.label, rows)
+        # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
+        # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
+        self.course = make_execution(kept, weak_callback(self._over))
+        self._ended = threading.Event()
+        # Set when everything is with the provider; a batch that is not waited for gives its rows then.
+        self._handed = threading.Event()
+        self._waits = ask.options.wait is not False or ask.options.mode != "batch"
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+
+    def __del__(self) -> None:
+        release = getattr(getattr(self, "course", None), "release", None)
+        if release is not None:
+            release()
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} {live_lines(self.id, self.progress(), '', '')[0]}>"
+
+    def _repr_html_(self) -> str:
+        p = self.progress()
+        lines = live_lines(self.id, p, self.rows.source, self.origin)
+        return shown(f"Run {self.id}", lines, simulated=p.simulated)
+
+    @property
+    def state(self) -> State:
+        """One of "running", "done", "cancelled" and "failed"."""
+        return self.course.state
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop that it goes on still runs, or could."""
+        return self._loop.alive
+
+    @property
+    def ledger(self) -> Ledger:
+        """The outcomes, for those who assemble them."""
+        return self.course.ledger
+
+    @property
+    def errors(self) -> Any:
+        """The failed rows: position, label, kind, message, attempts, raw text, cost."""
+        return self.rows.errors(self)
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
+        return self.course.spent.cost_usd
+
+    def progress(self) -> Progress:
+        """Return the counts of this moment."""
+        course = self.course
+        throughput, spent = course.throughput, course.spent
+        return Progress(
+            label=self.rows.label,
+            model=course.model,
+            simulated=course.simulated,
+            total=self.rows.total,
+            done=throughput.done,
+            cached=throughput.cached,
+            failed=throughput.failed,
+            not_sent=throughput.not_sent,
+            skipped=throughput.skipped,
+            in_flight=course.in_flight,
+            elapsed_s=throughput.elapsed_s(time.monotonic()),
+            rows_per_s=throughput.rows_per_s,
+            eta_s=throughput.eta_s(self.rows.total) if course.state == "running" else None,
+            input_tokens=spent.input_tokens,
+            output_tokens=spent.output_tokens,
+            cached_tokens=spent.cached_tokens,
+            cost_usd=spent.cost_usd,
+            budget_usd=self.ask.options.max_cost_usd,
+            perhaps_requests=spent.perhaps_requests,
+            perhaps_usd=spent.perhaps_usd,
+            reserved_usd=course.reserved_usd,
+            note=course.note,
+            state=course.state,
+        )
+
+    def done(self) -> bool:
+        """Return whether the run has ended, however it did."""
+        return self._ended.is_set()
+
+    def cancel(self) -> None:
+        """Stop: admit nothing more, cancel what is on the wire, keep everything finished.
+
+        From any thread; returns at once. A cancelled request may have been paid for.
+        """
+        self._loop.call(self.course.stop, "cancelled", None)
+
+    def give_up(self) -> None:
+        """End at once, because the engine ends: what has not been stored by now is not waited for. On its loop."""
+        self.course.fail(self._loop.ended())
+
+    def fail(self, error: Exception) -> None:
+        """End at once by a fault of ours. On its loop."""
+        self.course.fail(error)
+
+    def wait(self) -> None:
+        """Block until the run has ended; a batch with `wait=False`, until its jobs are submitted.
+
+        An interrupt cancels the run and raises KeyboardInterrupt; batch jobs go on.
+        """
+        until = self._ended if self._waits else self._handed
+        if until.is_set():
+            return
+        try:
+            self._loop.wait(until, self.cancel)
+        except KeyboardInterrupt:
+            kept, total = self.course.kept, self.rows.total
+            jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
+            told = f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on.{jobs}"
+            raise interrupted(told) from None
+
+    def result(self) -> Any:
+        """Wait, and give the answers in the caller's shape.
+
+        Raises:
+            KeyboardInterrupt: After an interrupt, which also cancels the run.
+            RunInterrupted: When the run was cancelled.
+            ProviderRejectedError: When key, model or quota were refused.
+            RowError: At a failed row, with `errors="raise"` or `mode="sync"`.
+            UsageError: When nothing could be sent (no key, no package).
+        """
+        self.wait()
+        return self._conclude() if self.done() else self.to_frame()
+
+    def to_frame(self) -> Any:
+        """Return the answers as they are now; rows without one have NA."""
+        ended = self.done()
+        with relaxed_gc:
+            frame = self.rows.assemble(self)
+        if ended:
+            self.note_rows()
+            self.is_taken = True
+            if self.on_taken is not None:
+                self.on_taken()
+        return frame
+
+    def note_rows(self) -> None:
+        """Write what is known of each row into the registry on disk, where the run is recorded and has ended."""
+        if self.recorder is not None and self.done():
+            self.recorder.finish(self)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait_here().__await__()
+
+    def evaluate(self, against: Any, field: str | None = None) -> Any:
+        """Compare a field of the answers with known labels, as `df.llm.evaluate` does. Sends nothing.
+
+        Args:
+            against: Name of a column of the frame that was asked, or a Series with its index.
+            field: None for the only field, or the one that is named as the labels are.
+
+        Raises:
+            PllmError: When the run was not asked of a frame.
+            UsageError: When nothing can be compared.
+        """
+        if not isinstance(self.rows, EvaluableRows):
+            raise PllmError("This run was not asked of a frame, so there are no labels beside its answers.")
+        return self.rows.evaluate(self, against, field)
+
+    def explain(self, row: int) -> Explanation:
+        """Show everything about one row's call. Sends nothing.
+
+        Args:
+            row: Position, counted from 0; negative from the end.
+
+        Raises:
+            UsageError: For a row that is not there.
+        """
+        return explain(self, self.ledger, self._store, row)
+
+    def retry(self, kinds: Sequence[str] | None = None) -> Run:
+        """Send failed rows again, in this run, and return at once.
+
+        Args:
+            kinds: Kinds of failure to try again; None for those that can succeed unchanged. A paid
+                failure (refusal, truncated, schema) that is named here is paid for again.
+
+        Raises:
+            PllmError: While the run is still going, or after a fault of ours ended it.
+        """
+        if not self.done():
+            raise PllmError("The run is still going; wait for it, or cancel it, before retrying.")
+        if not self._loop.alive:
+            raise self._loop.ended()
+        if self.course.broken:
+            raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
+        wanted = None if kinds is None else {FailureKind(kind) for kind in kinds}
+        if self.course.simulated:
+            start_simulator()
+        self._ended.clear()
+        self._handed.clear()
+        self._loop.call(self._begin_again, wanted)
+        return self
+
+    def start(self) -> None:
+        """Begin, from any thread. Called once, by whoever made the run."""
+        try:
+            try:
+                # Here, on the caller's thread: a kernel puts output into the cell that is running there.
+                self._display.open(self.progress(), weak_callback(self.cancel))
+            finally:
+                self._loop.call(self._begin)
+        except BaseException:
+            hold_at_exit()
+            # An interrupt that comes before anyone waits would otherwise leave the run going, and paying.
+            self.cancel()
+            raise
+
+    # From here on, on the engine's loop.
+
+    def _begin(self) -> None:
+        relaxed_gc.begin()
+        self._engine.enter(self)
+        try:
+            self._tick()
+            self.course.begin()
+        except Exception as error:  # nobody else would end the run
+            self.course.fail(error)
+
+    def _begin_again(self, kinds: set[FailureKind] | None) -> None:
+        relaxed_gc.begin()
+        self._engine.enter(self)
+        try:
+            self.course.again(kinds)
+            if not self.done():
+                self._display.open(self.progress(), weak_callback(self.cancel))
+                self._tick()
+        except Exception as error:
+            self.course.fail(error)
+
+    def _tick(self) -> None:
+        self.course.throughput.sample(time.monotonic())
+        self.course.look()
+        if self.course.submitted:
+            self._handed.set()
+        self._display.update(self.progress())
+        if self.recorder is not None:
+            self.recorder.look(self, self._engine.workers)
+        self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
+
+    def _over(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if isinstance(self.course.error, StoppedError):
+            self.course.error.name_run(self.id)
+        again = weak_callback(self.retry) if not self.course.broken and self.course.retryable(None) else None
+        try:
+            self._display.close(self.progress(), again)
+        finally:  # whatever can be shown, whoever waits is told
+            relaxed_gc.end()
+            self._engine.leave(self)
+            self._handed.set()
+            self.endings += 1
+            self.is_taken = False
+            self._ended.set()
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+    # Back on the caller's side.
+
+    def _conclude(self) -> Any:
+        """Return the result of a run that has ended, or raise what ended it."""
+        course, total = self.course, self.rows.total
+        if course.error is not None or course.state == "cancelled":
+            hold_at_exit()
+            self.note_rows()
+        if course.error is not None:
+            raise course.error
+        if course.state == "cancelled":
+            raise RunInterrupted("The run was stopped.", kept=course.kept, total=total, run=self.id)
+        news = []
+        # In a notebook the last line of the display says it, in the same cell.
+        if course.throughput.not_sent and not self._display.stays:
+            news.append(f"{budget_stop_note(self.progress())}. Raise it and run the cell again to go on.")
+        elif course.throughput.failed and not self._display.stays:
+            news.append(
+                f"{course.throughput.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why."
+            )
+        if course.unsaved:
+            told = "The cache cannot be written, so these answers are in this result alone: keep it."
+            news.append(f"incomplete: {course.unsaved:,} unsaved. {told}")
+        for line in (*news, *course.warnings):
+            warnings.warn(line, stacklevel=caller_stack_level())
+        return self.to_frame()
+
+    async def _wait_here(self) -> Any:
+        await self.until_given()
+        return self._conclude() if self.done() else self.to_frame()
+
+    async def until_given(self) -> None:
+        """Await what `wait` blocks for, on the caller's own loop, passing cancellation on."""
+        await self._until(self._ended if self._waits else self._handed)
+
+    async def until_ended(self) -> None:
+        """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
+        await self._until(self._ended)
+
+    async def _until(self, until: threading.Event) -> None:
+        here = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = here.create_future()
+
+        def bridge() -> None:
+            """On the engine's loop: pass the end on to the caller's."""
+            if self.done():
+                _notify(here, ended)
+                return
+            waiter = self._loop.loop.create_future()
+            waiter.add_done_callback(lambda _: _notify(here, ended))
+            self._waiters.add(waiter)
+
+        self._loop.call(bridge)
+        try:
+            while not (ended.done() or until.is_set()):
+                if not self._loop.alive:
+                    hold_at_exit()
+                    raise self._loop.ended()
+                # Woken now and then: ipykernel hands an interrupt to this loop without waking it, so that
+                # a loop with nothing else to do would hear of it only when the run has ended.
+                await asyncio.wait([ended], timeout=_WAKE_S)
+        except asyncio.CancelledError:
+            self.cancel()
+            # What has arrived is put away before the cancellation goes on; a second one does not wait.
+            await asyncio.wait([ended], timeout=_GRACE_S)
+            raise
+
+
+def _notify(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(end)

@@ -1,0 +1,197 @@
+"""What a run leaves in the registry on disk: its question when it begins, its rows when it has ended.
+
+A run that has something to send also leaves the keys of its rows once they are planned: a killed one is read by them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import orjson
+
+from pllm_notebook.execution.outcomes import UNPLANNED
+from pllm_notebook.execution.row_record import RowRecord
+from pllm_notebook.records import FailureKind
+from pllm_notebook.redaction import redact
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+from pllm_notebook.store.process_identity import this_process
+
+if TYPE_CHECKING:
+    from pllm_notebook.execution.run import Run
+    from pllm_notebook.store.run_files import RunFiles
+
+__all__ = ["RecordableRows", "RunRecorder"]
+
+# Of the replies that are looked at for the name of the model that answered.
+_SERVED_SAMPLE = 20
+
+logger = logging.getLogger("pllm_notebook")
+
+
+@runtime_checkable
+class RecordableRows(Protocol):
+    """Rows whose run is remembered: those of a frame, and lists.
+
+    Attributes:
+        asked: Names of the columns that the run was told of, in order; () for what is no frame.
+        assembled: For which of the run's endings the values of the result are known, 0 for none.
+    """
+
+    asked: tuple[str, ...]
+    assembled: int
+
+    def described(self, run: Run) -> Mapping[str, Any]:
+        """Return the question and the result's columns, as the header of the registry has them."""
+
+    def record(self, run: Run) -> RowRecord:
+        """Return what is to be remembered of each row, as the run stands."""
+
+
+class RunRecorder:
+    """Write one run into the registry. A registry that cannot be written costs no answer: the log says so once.
+
+    Args:
+        files: The registry of the run's cache directory.
+        keyless: Whether the run has no cache, so that its rows have no keys and are not written.
+    """
+
+    def __init__(self, files: RunFiles, *, keyless: bool = False) -> None:
+        self._files = files
+        self._keyless = keyless
+        self._failed = False
+        # Of the rows that were written last; None before the first time.
+        self._known: tuple[int, int] | None = None
+        # Of the rows of a run that goes: whether they were written, or need not be.
+        self._is_planned = keyless
+        # A run's end and its plan are written by two threads.
+        self._lock = threading.Lock()
+
+    def begin(self, run: Run) -> None:
+        """Write the question, before anything is sent."""
+        self._write(run, None)
+
+    def look(self, run: Run, workers: Executor) -> None:
+        """Write the rows, in a worker, once all of them are planned and some are sent. On the engine's loop.
+
+        A run that the cache answers sends none: its rows are written once, when it has ended.
+        """
+        course = run.course
+        is_sent = course.in_flight or (run.ask.options.mode == "batch" and course.submitted)
+        if self._is_planned or not is_sent or run.done():
+            return
+        calls = run.ledger.call_of_row
+        if len(calls) and calls[-1] != UNPLANNED and UNPLANNED not in np.array(calls):
+            self._is_planned = True
+            with suppress(RuntimeError):  # the engine ends, and the run with it
+                workers.submit(self._plan, run)
+
+    def _plan(self, run: Run) -> None:
+        assert isinstance(run.rows, RecordableRows)
+        with self._lock:
+            if not run.done():
+                self._write(run, run.rows)
+
+    def finish(self, run: Run) -> None:
+        """Write the rows of a run that has ended, unless nothing has changed since they were written."""
+        assert isinstance(run.rows, RecordableRows)
+        with self._lock:
+            state = (run.endings, run.rows.assembled)
+            if state != self._known:
+                self._write(run, None if self._keyless else run.rows)
+                self._known = state
+
+    def _write(self, run: Run, rows: RecordableRows | None) -> None:
+        try:
+            arrays = None if rows is None else rows.record(run).arrays()
+            self._files.write(header_of(run), arrays)
+        except Exception as error:
+            if not self._failed:
+                logger.warning("The run %s could not be written to the registry of runs: %s", run.id, error)
+            self._failed = True
+
+
+def header_of(run: Run) -> dict[str, Any]:
+    """Return what the registry says of a run as a whole. Keys and passwords are redacted."""
+    assert isinstance(run.rows, RecordableRows)
+    progress, ask = run.progress(), run.ask
+    header = {
+        "id": run.id,
+        "started_at": run.started_at,
+        "duration_s": progress.elapsed_s,
+        "state": progress.state,
+        "process": this_process(),
+        "origin": run.origin,
+        "label": progress.label,
+        "model": progress.model,
+        "served": _served(run),
+        "simulated": progress.simulated,
+        "options": _options(ask.options),
+        "system": ask.system,
+        "schema": None if ask.output is None else ask.output.json_schema,
+        "source": None if ask.output is None else _source(ask.output),
+        "asked": list(run.rows.asked),
+        "total": progress.total,
+        "answered": progress.done,
+        "cached": progress.cached,
+        "failed": progress.failed,
+        "not_sent": progress.not_sent,
+        "skipped": progress.skipped,
+        "cost_usd": progress.cost_usd,
+        "input_tokens": progress.input_tokens,
+        "output_tokens": progress.output_tokens,
+        "failure_kinds": [str(kind) for kind in FailureKind],
+        **run.rows.described(run),
+    }
+    told: dict[str, Any] = orjson.loads(redact(orjson.dumps(header, default=repr, option=_JSON_OPTIONS).decode()))
+    return told
+
+
+_JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+def _options(options: Options) -> dict[str, Any]:
+    """Return the options that differ from the defaults; of functions and types, their names."""
+    plain = Options()
+    given = {f.name: getattr(options, f.name) for f in fields(Options)}
+    return {name: _as_json_value(value) for name, value in given.items() if value != getattr(plain, name)}
+
+
+def _as_json_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _as_json_value(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [_as_json_value(inner) for inner in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return getattr(value, "__name__", None) or type(value).__name__
+
+
+@lru_cache(maxsize=64)
+def _source(output: OutputType) -> str:
+    """Return the text that defines a type, or its repr where there is none."""
+    kind = output.kind
+    try:
+        return inspect.getsource(kind)
+    except (TypeError, OSError, SyntaxError, IndexError):
+        return repr(kind)
+
+
+def _served(run: Run) -> list[str]:
+    """Return the names in which the provider answered."""
+    found: dict[str, None] = {}
+    for outcome in run.ledger.outcomes[:_SERVED_SAMPLE]:
+        if outcome is not None and outcome.metas:
+            model = orjson.loads(outcome.metas[-1]).get("model")
+            if model:
+                found[str(model)] = None
+    return list(found)

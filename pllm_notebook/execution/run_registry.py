@@ -1,0 +1,97 @@
+"""The runs of this process, newest last: those that are going, those that somebody holds, and the last that ended."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections import OrderedDict
+
+from pllm_notebook.execution.run import Run
+
+__all__ = ["LARGEST_BYTES", "close", "find", "forget", "forget_all", "release_ended", "remember", "runs"]
+
+LARGEST_BYTES = 64 * 2**20
+"""What runs that have ended and that nobody else holds may take, the newest first.
+
+A run whose result nobody has taken yet is kept beyond that until the next one begins: `pllm.runs()[-1].to_frame()`
+is how an interrupted run's answers are had.
+"""
+
+# What a run takes for each call (its key, its reply's figures, its value), and for each row: measured, and rounded up.
+_BYTES_A_CALL = 1_200
+_BYTES_A_ROW = 500
+
+_live_runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+_strong_refs: OrderedDict[str, Run] = OrderedDict()
+_lock = threading.Lock()
+
+
+def remember(run: Run) -> None:
+    """Keep a run that begins, and let go of those that have ended."""
+    with _lock:
+        _live_runs[run.id] = run
+        _strong_refs[run.id] = run
+    run.on_taken = release_ended
+    release_ended(begun=True)
+
+
+def release_ended(*, begun: bool = False) -> None:
+    """Let go of runs that have ended, the oldest first, beyond what they may take.
+
+    Args:
+        begun: Whether a run begins: a result that nobody has taken is then given up as well.
+    """
+    with _lock:
+        ended = [run for run in _strong_refs.values() if run.done()]
+        room = LARGEST_BYTES
+        dropped = []
+        for at, run in enumerate(reversed(ended)):
+            room -= _size(run)
+            waits = at == 0 and not begun and not run.is_taken
+            if room < 0 and not waits:
+                dropped.append(_strong_refs.pop(run.id))
+    for run in dropped:
+        run.note_rows()
+
+
+def forget(run: Run) -> None:
+    """Let go of a run that is only a piece of something larger."""
+    with _lock:
+        _strong_refs.pop(run.id, None)
+        _live_runs.pop(run.id, None)
+
+
+def forget_all() -> None:
+    """Let go of every run, as a new kernel would know of none; what was recorded stays."""
+    close()
+    with _lock:
+        dropped = list(_strong_refs.values())
+        _strong_refs.clear()
+        _live_runs.clear()
+    del dropped  # outside the lock: a run that ends here lets go of its parts
+
+
+def runs() -> list[Run]:
+    """Return the runs of this process that are still held, newest last."""
+    with _lock:
+        return sorted(_live_runs.values(), key=lambda run: run.number)
+
+
+def find(run_id: object) -> Run | None:
+    """Return the run of this process with this id, None where there is none, or nobody holds it any more."""
+    return _live_runs.get(run_id) if isinstance(run_id, str) else None
+
+
+def close() -> None:
+    """Write down what is known of the runs that have ended and whose result nobody took."""
+    for run in runs():
+        if run.done():
+            run.note_rows()
+
+
+def _size(run: Run) -> int:
+    return _BYTES_A_ROW * run.rows.total + _BYTES_A_CALL * len(run.ledger.keys)
+
+
+atexit.register(close)

@@ -1,0 +1,65 @@
+"""What a notebook shows of a run, of `out.llm` and of `df.llm`: three lines that say what it is and how to go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.formatting import counted, format_usd, maybe_paid_note
+from pllm_notebook.records import Progress
+
+__all__ = ["live_lines", "recorded_lines", "shown"]
+
+_PROMPT = 200
+
+
+def recorded_lines(header: Mapping[str, Any], state: str) -> tuple[str, str, str]:
+    """Return what a recorded run is: its counts, its question, how to go on."""
+    h = header
+    answered = h["answered"] + h["cached"]
+    least = "at least " if state == "interrupted" else ""
+    unsent = f", {h['not_sent']:,} not sent" if h["not_sent"] else ""
+    began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(h["started_at"]))
+    counts = (
+        f"{state}: {least}{answered:,} of {counted(h['total'], 'row')} answered ({h['cached']:,} from cache, "
+        f"{h['failed']:,} failed{unsent}), {least}{format_usd(h['cost_usd'])}, {h['model']}, {began} UTC"
+    )
+    run = f"pllm.run({h['id']!r})"
+    further = "Run its cell once more to go on: what is answered costs nothing." if state == "interrupted" else ""
+    return (
+        strip_control_chars(counts),
+        _question(h["prompt"], h["label"], h["origin"]),
+        f"{run}.to_frame() has its answers, .errors what failed. {further}".rstrip(),
+    )
+
+
+def live_lines(run: str, progress: Progress, prompt: str | None, origin: str) -> tuple[str, str, str]:
+    """Return what a run of this kernel is: its counts, its question, how to go on."""
+    p = progress
+    unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
+    perhaps = f", {maybe_paid_note(p.perhaps_requests, p.perhaps_usd)}" if p.perhaps_requests else ""
+    counts = (
+        f"{p.state}: {p.done + p.cached:,} of {counted(p.total, 'row')} answered ({p.cached:,} from cache, "
+        f"{p.failed:,} failed{unsent}), {format_usd(p.cost_usd)}{perhaps}, {p.model}"
+    )
+    on = "result() waits for it, cancel() stops it." if p.state == "running" else "retry() sends what failed again."
+    return (
+        strip_control_chars(counts),
+        _question(prompt, p.label, origin),
+        f"to_frame() has its answers, .errors what failed; {on} pllm.run({run!r}) opens it again.",
+    )
+
+
+def shown(title: str, lines: Sequence[str], *, simulated: bool) -> str:
+    """Return lines as a page has them, escaped; marked where a simulator answered."""
+    mark = " <b>SIMULATED</b>" if simulated else ""
+    body = "<br>".join(escape_html(line) for line in lines if line)
+    return f"<div style='text-align:left'><b>{escape_html(title)}</b>{mark}<br>{body}</div>"
+
+
+def _question(prompt: str | None, label: str, origin: str) -> str:
+    asked = prompt or label
+    asked = asked if len(asked) <= _PROMPT else f"{asked[: _PROMPT - 1]}…"
+    return strip_control_chars(f"asked: {asked}{f'; from {origin}' if origin else ''}")

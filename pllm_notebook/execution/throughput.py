@@ -1,0 +1,95 @@
+"""Counts and speed of one run."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pllm_notebook.execution.outcomes import Outcome
+
+__all__ = ["Throughput"]
+
+# Rows a second over this span: long enough to be steady, short enough to show a slowdown.
+_SPAN_S = 5.0
+# What a time left must stand on: a run begins with the wait for its first answers, which then come in a burst.
+_STEADY_S = 2.0
+_STEADY_ROWS = 5
+
+
+class Throughput:
+    """Count rows as they end, and say how fast they do.
+
+    Attributes:
+        done: Rows answered by calls of this run.
+        cached: Rows answered by the store.
+        failed: Rows with a failure.
+        not_sent: Rows for which a ceiling on cost left no money.
+        skipped: Rows with a missing value.
+        rows_per_s: Over the last seconds; 0 before anything is known.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.done = self.cached = self.failed = self.not_sent = self.skipped = 0
+        self.rows_per_s = 0.0
+        self._began = now
+        self._before_s = 0.0
+        self._ended: float | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def sample(self, now: float) -> None:
+        """Note where the run is."""
+        rows = self.done + self.failed
+        self._samples.append((now, rows))
+        while len(self._samples) > 2 and self._samples[0][0] < now - _SPAN_S:
+            self._samples.popleft()
+        then, had = self._samples[0]
+        if now > then:
+            self.rows_per_s = (rows - had) / (now - then)
+
+    def count(self, outcome: Outcome, rows: int) -> None:
+        """Note that *rows* have ended with *outcome*."""
+        if outcome.failure is None:
+            if outcome.cached:
+                self.cached += rows
+            else:
+                self.done += rows
+        elif outcome.not_sent:
+            self.not_sent += rows
+        else:
+            self.failed += rows
+
+    def forget(self, outcome: Outcome, rows: int) -> None:
+        """Note that *rows* which had ended with *outcome*, a failure, are to be asked again."""
+        if outcome.not_sent:
+            self.not_sent -= rows
+        else:
+            self.failed -= rows
+
+    def left(self, total: int) -> int:
+        """Rows that have not ended, of *total*."""
+        return total - self.done - self.cached - self.failed - self.not_sent - self.skipped
+
+    def elapsed_s(self, now: float) -> float:
+        """Seconds that the run has been going."""
+        return self._before_s + (self._ended or now) - self._began
+
+    def eta_s(self, total: int) -> float | None:
+        """Seconds left at this pace, None for unknown: the first rows say nothing of the pace of the rest."""
+        left = self.left(total)
+        if left <= 0:
+            return 0.0
+        (then, had), (now, rows) = (self._samples[0], self._samples[-1]) if self._samples else ((0.0, 0), (0.0, 0))
+        if self.rows_per_s <= 0 or now - then < _STEADY_S or rows - had < _STEADY_ROWS:
+            return None
+        return left / self.rows_per_s
+
+    def finish(self, now: float) -> None:
+        """Stop the clock; the pace becomes that of the whole run."""
+        self._ended = now
+        elapsed = self.elapsed_s(now)
+        self.rows_per_s = (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
+
+    def resume(self, now: float) -> None:
+        """Start the clock again."""
+        self._before_s = self.elapsed_s(now)
+        self._began, self._ended = now, None
+        self._samples.clear()

@@ -1,0 +1,105 @@
+"""What tools gave, as the store keeps it: beside the model's replies, so that a chain of both can be replayed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from pllm_notebook.execution.arrivals import Arrival
+from pllm_notebook.execution.cache_key import key_of
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.messages_types import ToolCallOutput
+from pllm_notebook.records import FailureKind, Finish
+from pllm_notebook.redaction import redact
+from pllm_notebook.schema import Invalid, repair_lines
+from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.tools import CalledTool, ReadCall
+
+__all__ = ["refusal_result", "result_key", "result_of", "run_tool", "stored_result", "timeout_result"]
+
+# What a model, and a person, is told of an exception; tracebacks and bodies of pages come as messages too.
+_MAX_ERROR_CHARS = 2_000
+# What of a result is kept a second time, for `explain`.
+_SHOWN = 500
+
+
+def result_key(arrival: Arrival, at: int, call: CalledTool) -> str:
+    """Return the key of a tool's result: of the tool, its arguments as written, and the call of the model that asked.
+
+    Args:
+        arrival: The reply that calls it.
+        at: Its place among the reply's calls: the same call made twice is run twice.
+        call: The call.
+    """
+    body = {"arguments": call.text, "call": arrival.turn_key or arrival.key, "at": at}
+    return key_of("tool", call.name, body, "")
+
+
+def run_tool(read: ReadCall) -> StoredReply:
+    """Run the function behind a call; what it raises is a result too. Blocks; in a thread of the tools' own.
+
+    Returns:
+        The result as the store keeps it. An exception is told by its type and message, without keys.
+    """
+    assert read.tool is not None
+    began = time.monotonic()
+    try:
+        content, failed = read.tool.run(read.call.arguments), False
+    except BaseException as error:  # whatever ends a tool ends neither its thread nor the loop that waits for it
+        content, failed = redact(f"{type(error).__name__}: {error}")[:_MAX_ERROR_CHARS], True
+        content = content.encode("utf-8", "replace").decode()
+    return stored_result(read.call, content, failed=failed, latency_s=time.monotonic() - began)
+
+
+def timeout_result(read: ReadCall, timeout_s: float) -> StoredReply:
+    """Return what the model is told of a call that did not return in time."""
+    told = f"TimeoutError: the tool did not return within tool_timeout_s={timeout_s:g} s"
+    return stored_result(read.call, told, failed=True, latency_s=timeout_s)
+
+
+def refusal_result(read: ReadCall, ask: CallSpec) -> StoredReply:
+    """Return what the model is told of a call that is not run: its arguments do not fit, or those beside it.
+
+    Told by place and type alone, and by the names of the tools: a library's wording must not move a key.
+    """
+    invalid = read.invalid
+    if invalid is None:
+        return stored_result(read.call, "This call fits. Make it again, beside the corrected ones.", failed=True)
+    if read.tool is None:
+        names = ", ".join(tool.name for tool in ask.toolbox.tools) if ask.toolbox is not None else ""
+        return stored_result(read.call, f"There is no tool of this name. There are: {names}.", failed=True)
+    return stored_result(read.call, _argument_errors(invalid), failed=True)
+
+
+def stored_result(call: CalledTool, content: str, *, failed: bool, latency_s: float = 0.0) -> StoredReply:
+    """Pack a result as a reply is packed: it cost nothing, and no provider knows of it."""
+    tool: dict[str, Any] = {"name": call.name, "arguments": call.text, "failed": failed}
+    meta = {
+        "usage": [0, 0, 0, 0, 0],
+        "cost_usd": 0.0,
+        "model": "",
+        "asked": f"tool:{call.name}",
+        "request_id": "",
+        "detail": "",
+        "latency_s": round(latency_s, 6),
+        "attempts": 0,
+        "created_at": time.time(),
+        "tool": tool | {"content": content[:_SHOWN]},
+    }
+    text = content.encode("utf-8", "replace")
+    return StoredReply(Finish.COMPLETE, text, 0, 0, orjson.dumps(meta), orjson.dumps(tool))
+
+
+def result_of(read: ReadCall, entry: StoredReply) -> ToolCallOutput:
+    """Return a result as it goes back to the model."""
+    failed = "tool" in entry.metadata and entry.metadata["tool"]["failed"]
+    return ToolCallOutput(read.call.id, read.call.name, entry.text.decode("utf-8", "replace"), failed)
+
+
+def _argument_errors(invalid: Invalid) -> str:
+    if invalid.kind is FailureKind.INVALID_JSON:
+        return "The arguments are not valid JSON. Call the tool again, with corrected arguments."
+    lines = "\n".join(f"- {line}" for line in repair_lines(invalid))
+    return f"The arguments do not fit the schema:\n{lines}\nCall the tool again, with corrected arguments."

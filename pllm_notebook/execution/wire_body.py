@@ -1,0 +1,36 @@
+"""The body of a question as it goes on the wire, ready for each row's text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pllm_notebook.execution.cache_key import BodyTemplate
+from pllm_notebook.execution.token_bounds import set_output_limit
+
+__all__ = ["WireBody", "with_output_limit"]
+
+
+class WireBody(NamedTuple):
+    """The body as it goes on the wire today, ready for each row's text.
+
+    Attributes:
+        version: Of the quirks that it was made under.
+        shared: Whether it is marked for the provider's prompt cache.
+        lead: What it takes the prompts to begin with.
+        plain: For a row's whole text.
+        led: For a row's text without the lead, None where the wire has no block of its own for the lead.
+        lead_json: The lead's bytes at the beginning of a JSON string.
+    """
+
+    version: int
+    shared: bool
+    common_prefix: str
+    without_prefix: BodyTemplate
+    with_prefix: BodyTemplate | None
+    prefix_json: bytes
+
+
+def with_output_limit(body: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
+    """Return *body* as it is sent: with another output limit than the question's own, where one is given."""
+    return body if limit is None else set_output_limit(body, limit)

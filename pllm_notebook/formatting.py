@@ -1,0 +1,149 @@
+"""Money, time and numbers in words: one form of each, wherever a person reads one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = [
+    "budget_stop_note",
+    "counted",
+    "format_duration",
+    "format_usd",
+    "format_usd_or",
+    "maybe_paid_note",
+    "short_number",
+]
+
+_IRREGULAR = {"reply": "replies", "has": "have", "is": "are", "was": "were", "story": "stories"}
+
+
+def format_usd(amount_usd: float | None) -> str:
+    """Write US dollars: cents from one dollar up, four places below, two digits of less than a cent.
+
+    Args:
+        amount_usd: None is "cost unknown".
+
+    Examples:
+        >>> [money(amount) for amount in (None, 0, 0.000021, 0.0483, 12.3)]
+        ['cost unknown', '$0', '$0.000021', '$0.0483', '$12.30']
+    """
+    return format_usd_or(amount_usd, "cost unknown")
+
+
+def format_usd_or(amount_usd: float | None, unknown: str) -> str:
+    """Write US dollars as `format_usd` does, with a word of the caller's own for an unknown sum."""
+    if amount_usd is None:
+        return unknown
+    if amount_usd == 0:
+        return "$0"
+    if amount_usd >= 0.99995:
+        return f"${amount_usd:,.2f}"
+    if amount_usd >= 0.00995:
+        return f"${amount_usd:.4f}"
+    if amount_usd < 0.00000095:
+        return "<$0.000001"
+    written = f"{amount_usd:.1e}"
+    return f"${amount_usd:.{1 - int(written.partition('e')[2])}f}"
+
+
+def maybe_paid_note(requests: int, amount_usd: float) -> str:
+    """Say what may have been paid besides, "" for nothing.
+
+    Args:
+        requests: Requests that were lost, cancelled or do not say what they used.
+        amount_usd: What they can have cost at most, 0.0 where nothing was reserved for them.
+
+    Examples:
+        >>> perhaps_paid(2, 0.0031), perhaps_paid(1, 0.0)
+        ('$0.0031 perhaps paid (2 requests)', '1 request perhaps paid')
+    """
+    if not requests:
+        return ""
+    told = counted(requests, "request")
+    return f"{format_usd(amount_usd)} perhaps paid ({told})" if amount_usd else f"{told} perhaps paid"
+
+
+class Counts(Protocol):
+    """How many rows of a run ended how (see `records.Progress`)."""
+
+    @property
+    def done(self) -> int:
+        """Answered by calls."""
+
+    @property
+    def cached(self) -> int:
+        """Answered by the store."""
+
+    @property
+    def not_sent(self) -> int:
+        """Without the money for a call."""
+
+    @property
+    def failed(self) -> int:
+        """With a failure."""
+
+
+def budget_stop_note(counts: Counts) -> str:
+    """Say how a run ended that `max_cost_usd` has stopped: "stopped at max_cost_usd: 341 answered, 12 not sent"."""
+    failed = f", {counts.failed:,} failed" if counts.failed else ""
+    answered = f"{counts.done + counts.cached:,} answered"
+    return f"stopped at max_cost_usd: {answered}, {counts.not_sent:,} not sent{failed}"
+
+
+def format_duration(seconds: float) -> str:
+    """Write a time in at most two units: 0.4 s, 17 s, 2 min 05 s, 1 h 05 min, 3 d 4 h.
+
+    Examples:
+        >>> [span(seconds) for seconds in (0.01, 0.42, 17, 125, 3900, 273_600)]
+        ['<0.1 s', '0.4 s', '17 s', '2 min 05 s', '1 h 05 min', '3 d 4 h']
+    """
+    if seconds < 0.05:
+        return "<0.1 s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def counted(count: int, word: str, *rest: str) -> str:
+    """Write a number and what it counts, both in the same number.
+
+    Args:
+        count: Any number.
+        word: The word for one.
+        rest: Words that follow and agree with it, as they are for one.
+
+    Examples:
+        >>> counted(1, "open job"), counted(3, "row", "has", "a missing value")
+        ('1 open job', '3 rows have a missing value')
+    """
+    one = count == 1
+    words = [word if one else _plural(word), *(each if one else _IRREGULAR.get(each, each) for each in rest)]
+    return f"{count:,} {' '.join(words)}"
+
+
+def short_number(number: float) -> str:
+    """Write a large number in three digits: 999, 12.3k, 4.5M.
+
+    Examples:
+        >>> short(999), short(12_345), short(4_500_000)
+        ('999', '12.3k', '4.5M')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size * 0.99995:
+            scaled = number / size
+            return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
+    return f"{number:,.0f}"
+
+
+def _plural(word: str) -> str:
+    before, space, last = word.rpartition(" ")
+    return f"{before}{space}{_IRREGULAR.get(last, last + 's')}"

@@ -1,0 +1,114 @@
+"""Failed calls as a table: those of a run, and those that the cache has kept from any kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.execution import Run, runs
+from pllm_notebook.frames import accessor_views
+from pllm_notebook.frames.directories import directory_of
+from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.row_content import as_frame
+from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.store import open_store
+from pllm_notebook.store.cache_api import same_model
+
+__all__ = ["errors_of", "kept_errors"]
+
+_DTYPES = {
+    "when": "datetime64[s, UTC]",
+    "model": "string",
+    "kind": "string",
+    "status": "Int64",
+    "field": "string",
+    "message": "string",
+    "asked": "string",
+    "position": "Int64",
+    "label": "string",
+    "prompt": "string",
+    "attempts": "int64",
+    "cost_usd": "Float64",
+    "request_id": "string",
+    "run": "string",
+    "raw": "string",
+    "body": "string",
+}
+
+
+def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime | timedelta | None) -> Any:
+    """Return failed rows (see `pllm.errors`)."""
+    filtered = not (model is None and kind is None and since is None)
+    directory = directory_of(of)
+    if of is not None and directory is None:
+        if filtered:
+            raise UsageError("model=, kind= and since= choose among kept failures; a run or frame has its own alone.")
+        return _errors(of)
+    known = runs()
+    if known and not filtered and directory is None:
+        return known[-1].errors
+    kinds = [str(each) for each in FailureKind]
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"There is no kind of failure {kind!r}.{guess(kind, kinds)} There are {', '.join(kinds)}.")
+    if isinstance(since, timedelta):
+        earliest: float | None = time.time() - since.total_seconds()
+    elif since is None or isinstance(since, datetime):
+        earliest = None if since is None else since.timestamp()
+    else:
+        raise UsageError(f"since= is a datetime, or a timedelta back from now, not {since!r}.")
+    return kept_errors(model, kind, earliest, directory)
+
+
+def kept_errors(
+    model: str | None = None, kind: str | None = None, since: float | None = None, cache_dir: str | None = None
+) -> pd.DataFrame:
+    """Return the calls that failed in any kernel and were not answered since, newest first. Sends nothing.
+
+    Args:
+        model: Only those of this model, as `pllm.cache.clear` takes it; None for all.
+        kind: Only of this kind, None for all.
+        since: Only from this moment on, in seconds since the epoch.
+        cache_dir: Where they are kept, None for the cache directory of the moment.
+    """
+    kept = open_store(cache_dir).failures(kind, since)
+    return _table(call for call in kept if model is None or same_model(call.model, model))
+
+
+def _errors(of: Any) -> Any:
+    if isinstance(of, (Run, RecordedRun)):
+        return of.errors
+    if isinstance(of, pd.DataFrame):
+        return accessor_views.errors(of)
+    if isinstance(of, pd.Series):
+        return accessor_views.errors(as_frame(of))
+    raise UsageError(f"pllm.errors takes a run, a frame that a run made, or a session, not {type(of).__name__}.")
+
+
+def _table(calls: Iterator[FailedCall]) -> pd.DataFrame:
+    records = [
+        {
+            "when": pd.Timestamp(int(call.at), unit="s", tz="UTC"),
+            "model": call.model,
+            "kind": str(call.failure.kind),
+            "status": call.failure.status,
+            "field": call.failure.field,
+            "message": call.failure.message,
+            "asked": call.asked,
+            "position": call.position,
+            "label": call.label,
+            "prompt": call.prompt,
+            "attempts": call.failure.attempts,
+            "cost_usd": call.failure.cost_usd,
+            "request_id": call.failure.request_id,
+            "run": call.run,
+            "raw": call.failure.raw,
+            "body": call.body,
+        }
+        for call in calls
+    ]
+    return pd.DataFrame(records, columns=list(_DTYPES)).astype(_DTYPES)

@@ -1,0 +1,177 @@
+"""Lists of items, and single prompts: a run whose answers are a plain list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pllm_notebook import ensemble
+from pllm_notebook.cell_text import is_missing
+from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
+from pllm_notebook.execution import Run, options_for
+from pllm_notebook.execution.row_record import RowRecord, record_of_prompts
+from pllm_notebook.frames.images import MediaPrompts
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.row_instruction import InstructedPrompts, row_instruction
+from pllm_notebook.frames.rows import ColumnData, error_rows, prompts_of
+from pllm_notebook.frames.samples import add_samples, described
+from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
+from pllm_notebook.records import Failure
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
+
+__all__ = ["ListRows", "submit_list", "submit_one"]
+
+
+class ListRows:
+    """The items of a list for one run (see `run.Rows`); the result is a list, None where there is no answer.
+
+    Args:
+        given: What goes into the prompts.
+        template: The compiled prompt, None to send each item as data.
+        options: Of these, `na`, `images_from` and `model`, and what *shape* was made of.
+        label: For the display.
+        shown: What is shown as images, None for nothing.
+        instructions: Makes each item's own instruction, None where all have the same.
+        shape: The columns that its answers would become, for the registry of runs; None for one of text.
+    """
+
+    asked: tuple[str, ...] = ()
+    assembled = 0
+
+    def __init__(
+        self,
+        given: ColumnData,
+        template: Template | None,
+        options: Options,
+        label: str,
+        shown: ColumnData | None = None,
+        instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
+        *,
+        shape: ResultColumns | None = None,
+    ) -> None:
+        self.label = label
+        self._template, self._options = template, options
+        self._shape = shape or ResultColumns(None, options)
+        self.total = given.total
+        texts = prompts_of(given, template, options.na)
+        self.prompts: Any = texts
+        if shown is not None:
+            bare = template is None and not given.names
+            self.prompts = MediaPrompts(
+                texts, shown, options.na, bare=bare, images_from=options.images_from, model=options.model
+            )
+        if instructions is not None:
+            self.prompts = InstructedPrompts(self.prompts, instructions)
+        self.source, self.items = self.prompts.source, self.prompts.items
+
+    def assemble(self, run: Run) -> list[Any]:
+        """Return the values in the items' order."""
+        outcomes = [run.ledger.outcome(row) for row in range(self.total)]
+        return [None if outcome is None else outcome.value for outcome in outcomes]
+
+    def described(self, run: Run) -> dict[str, Any]:
+        """Return the question, and the columns that the answers would become, as the header of the registry has it."""
+        template = None if self._template is None else [self._template.literals, self._template.names]
+        return {"prompt": self.source or None, "template": template, **described(run, self._shape, self._options)}
+
+    def record(self, run: Run) -> RowRecord:
+        """Return what is to be remembered of each item: its content is its prompt."""
+        record = record_of_prompts(run.ledger, self.prompts(range(self.total)), packed=run.ask.pack is not None)
+        add_samples(record, run)
+        return record
+
+    def errors(self, run: Run) -> list[dict[str, Any]]:
+        """Return one record per failed item."""
+        return list(error_rows(run))
+
+
+def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: bool = False, **options: Any) -> Run:
+    """Start one call per item; `{value}` in the prompt is the item, `{key}` a mapping's own.
+
+    Args:
+        items: Text, numbers, or mappings that all have the same keys; with `images="value"`, images.
+        kind: The type to parse, None for plain text.
+        prompt: None to send each item as data.
+        calls: Whether each answer is what the model calls of `tools=` (a `tools.Called`).
+        **options: As for `df.llm.parse`.
+    """
+    resolved = options_for(options)
+    items = list(items)
+    columns: dict[str, list[Any]] = {"value": items}
+    if items and all(isinstance(item, Mapping) for item in items):
+        names = list(dict.fromkeys(str(name) for item in items for name in item))
+        columns = {name: [item.get(name) for item in items] for name in names}
+    template = None if prompt is None else Template.compile(prompt, columns, there="an item")
+    shown = resolved.images or ()
+    for name in shown:
+        if name not in columns:
+            raise UnknownColumnError(name, columns, "images=", there="an item")
+    output = None if kind is None else OutputType.of(kind)
+    resolved, told = row_instruction(resolved, columns, output, instruct=prompt is None, there="an item")
+    if template is not None and not template.names and len(items) > 1 and not shown and told is None:
+        raise UsageError("The prompt does not say where the item goes: put {value} there. Nothing was sent.")
+    chosen = tuple(name for name in columns if name not in shown) if template is None else template.names
+    pictures = _given(columns, shown, len(items)) if shown else None
+    given = _given(columns, chosen, len(items))
+    instructions = None
+    if told is not None:
+        instructions = told.texts(_given(columns, told.template.names, len(items)), resolved.na)
+    return _submit(given, template, output, resolved, prompt is None, calls, pictures, instructions)
+
+
+def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: bool = False, **options: Any) -> Run:
+    """Start a single call; `{name}` in the prompt is a variable of the caller's.
+
+    Args:
+        prompt: A name in braces that is no variable is an error; `{{name}}` is the text `{name}`.
+        variables: Name to value; `images=` names those that are images.
+        kind: The type to parse, None for plain text.
+        calls: As for `submit_list`.
+        **options: As for `df.llm.parse`.
+    """
+    resolved = options_for({"na": "send"} | options)
+    template = Template.compile(prompt, variables, there=None)
+    output = None if kind is None else OutputType.of(kind)
+    resolved, told = row_instruction(resolved, variables, output, instruct=False, there=None)
+    shown = resolved.images or ()
+    for name in shown:
+        if name not in variables:
+            raise UsageError(
+                f"images= names {name!r}, and there is no such variable.{guess(name, variables)} Nothing was sent."
+            )
+    pictures = _given({name: [variables[name]] for name in shown}, shown, 1) if shown else None
+    one = {name: [variables[name]] for name in (*template.names, *(() if told is None else told.template.names))}
+    given = _given(one, template.names, 1)
+    instructions = None if told is None else told.texts(_given(one, told.template.names, 1), resolved.na)
+    return _submit(given, template, output, resolved, False, calls, pictures, instructions)
+
+
+def _given(columns: Mapping[str, list[Any]], names: Sequence[str], total: int) -> ColumnData:
+    values = tuple(columns[name] for name in names)
+    missing = tuple([is_missing(value) for value in column] for column in values)
+    return ColumnData(tuple(names), values, missing, total)
+
+
+def _submit(
+    given: ColumnData,
+    template: Template | None,
+    output: OutputType | None,
+    options: Options,
+    instruct: bool,
+    calls: bool,
+    shown: ColumnData | None,
+    instructions: Callable[[range], Sequence[str | Failure | None]] | None,
+) -> Run:
+    label = "text" if output is None else output.name
+    # A list has no columns but in the registry: what asks for some is left out.
+    plain = replace(options, explode=False, flatten=False, error_column=None, agreement_column=None)
+    shape = ToolCallColumns(plain) if calls else ResultColumns(output, plain)
+    rows = ListRows(given, template, plain, label, shown, instructions, shape=shape)
+    # Where each item has an instruction of its own, the type's words are in it already.
+    instruct = instruct and instructions is None
+    if calls:
+        return ensemble.submit(tool_calls_for(options, instruct=instruct), rows)
+    return ensemble.submit(ensemble.spec_for(options, output, instruct=instruct), rows)

@@ -1,0 +1,267 @@
+"""`pllm.jobs()`: the batch jobs as a table, and what can be asked of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.batch import Job, JobState
+from pllm_notebook.batch_jobs.commands import BatchCommands, commands, has_journal, short_ids
+from pllm_notebook.batch_jobs.expedite import SentLive, hurry
+from pllm_notebook.batch_jobs.price_confirmation import Confirm
+from pllm_notebook.batch_jobs.resubmission import resubmit
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.formatting import format_duration, format_usd
+from pllm_notebook.settings import current
+from pllm_notebook.store.location import chosen_directory
+
+__all__ = ["Jobs"]
+
+_DTYPES = {
+    "job": "string",
+    "state": "string",
+    "model": "string",
+    "total": "Int64",
+    "answered": "Int64",
+    "failed": "Int64",
+    "otherwise": "Int64",
+    "age": "timedelta64[s]",
+    "estimate_usd": "Float64",
+    "cost_usd": "Float64",
+    "origin": "string",
+    "message": "string",
+}
+# A message ends with what to do, which must not be cut off.
+_SHOWN_MESSAGE = 400
+
+
+class Jobs:
+    """The batch jobs of a cache directory, newest first; read anew at each use.
+
+    What needs an id takes as much of it as tells the job from the others. Every call that asks a provider blocks
+    until it is done; interrupting it stops the waiting, and never a job.
+
+    Args:
+        ids: Only these, None for all.
+        cache_dir: Where they are, None for the cache directory of the moment.
+        panel: Makes what a notebook shows above the table, None for nothing.
+        open_errands: Opens the journal of a directory.
+        clock: Gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        cache_dir: str | None = None,
+        panel: Callable[[Jobs], dict[str, Any]] | None = None,
+        open_commands: Callable[[str | None], BatchCommands] = commands,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ids = None if ids is None else set(ids)
+        self._cache_dir = cache_dir
+        self._panel = panel
+        self._open_commands = open_commands
+        self._clock = clock
+
+    def __iter__(self) -> Iterator[Job]:
+        # Looking must not make a journal where there was none.
+        if not has_journal(chosen_directory(self._cache_dir or current().cache_dir)[0]):
+            return iter(())
+        return iter([job for job in self._open().jobs() if self._ids is None or job.id in self._ids])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a job.
+
+        Columns: job (its id, shortened), state (with how it ended), model, total, answered and failed (lines; as
+        the provider counts while it runs, NA where it does not tell), otherwise (lines that were answered live
+        or in a later job, NA while it is open), age, estimate_usd and cost_usd (NA for
+        unknown), origin (notebook and cell, or script), message (what is wrong, "" for nothing).
+        """
+        records = self._records()
+        return pd.DataFrame(records, columns=list(_DTYPES)).astype(_DTYPES)
+
+    @property
+    def unreached(self) -> int:
+        """Open jobs whose account is not at hand in this process: no key, or another."""
+        jobs = [job for job in self if not job.final]
+        return sum(bool(self._open().batch_service.accounts.reason_unavailable(job)) for job in jobs)
+
+    def refresh(self, job: str | None = None) -> Jobs:
+        """Look at one job, or at all open ones, once, now."""
+        return self._of(self._open().refresh(self._some(job))) if job or len(self) else self
+
+    def fetch(self, job: str | None = None) -> Jobs:
+        """Take one job, or all open ones, as far as they go now: what has ended is in the cache then.
+
+        A job that was planned and never sent, because its kernel ended, is submitted.
+        """
+        return self._of(self._open().fetch(self._some(job))) if job or len(self) else self
+
+    def cancel(self, job: str) -> Jobs:
+        """Cancel a job; what is answered by then is paid for, and kept.
+
+        Raises:
+            UsageError: If its account is not at hand. Nothing was sent.
+        """
+        commands = self._open()
+        return self._of([commands.cancel(commands.find(job))])
+
+    def resubmit(self, job: str, *, confirm: Confirm = True) -> Jobs:
+        """Submit again what of a job failed, expired or is missing, and no more; asks first, with the price.
+
+        Args:
+            job: Its id.
+            confirm: Whether to ask; or a function that is given the question in a person's place.
+
+        Returns:
+            The new jobs; none where every line has an answer by now, or waits in a later job.
+
+        Raises:
+            UsageError: If it has not ended, or its account is not at hand. Nothing was sent.
+            NotConfirmedError: If nobody said yes. Nothing was sent.
+        """
+        commands = self._open()
+        return self._of(resubmit(commands, commands.find(job), confirm=confirm))
+
+    def hurry(self, job: str, *, confirm: Confirm = True) -> SentLive:
+        """Send what of a job is pending live, and wait for it; asks first, with the live price.
+
+        The job goes on. Whichever answer comes first is kept in the cache; a second one was paid for too, and is put
+        beside the job's files. An interrupt sends no more. `max_cost_usd` of `configure` is the ceiling.
+
+        Args:
+            job: Its id.
+            confirm: Whether to ask; or a function that is given the question in a person's place.
+
+        Raises:
+            UsageError: If it has ended, or its account is not at hand. Nothing was sent.
+            NotConfirmedError: If nobody said yes. Nothing was sent.
+        """
+        commands = self._open()
+        return hurry(commands, commands.find(job), confirm=confirm)
+
+    def recreate(self, job: str) -> Jobs:
+        """Create an uncertain job once more. If it was created after all, it is paid for twice.
+
+        Raises:
+            UsageError: If it may still turn up at the provider, or is not uncertain. Nothing was sent.
+        """
+        commands = self._open()
+        return self._of([commands.recreate(commands.find(job))])
+
+    def abandon(self, job: str) -> Jobs:
+        """Abandon a job: its rows may be sent again, and what it still answers is lost. Sends nothing.
+
+        Raises:
+            UsageError: If it can be cancelled instead. Nothing was changed.
+        """
+        commands = self._open()
+        return self._of([commands.abandon(commands.find(job))])
+
+    def _of(self, jobs: Sequence[Job]) -> Jobs:
+        ids = [job.id for job in jobs]
+        return Jobs(
+            ids, cache_dir=self._cache_dir, panel=self._panel, open_commands=self._open_commands, clock=self._clock
+        )
+
+    def _open(self) -> BatchCommands:
+        return self._open_commands(self._cache_dir)
+
+    def _some(self, job: str | None) -> list[Job]:
+        return [each for each in self if not each.final] if job is None else [self._open().find(job)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        jobs = list(self)
+        if not jobs:
+            return []
+        opened = self._open()
+        names = short_ids(opened.jobs())
+        now = self._clock()
+        return [
+            {
+                "job": names[job.id],
+                "state": _state(job),
+                "model": job.target,
+                "total": job.total,
+                "answered": job.answered if job.final else job.remote_succeeded,
+                "failed": job.failed if job.final else job.remote_failed,
+                "otherwise": job.total - job.answered - job.failed if job.final and not job.twin_of else None,
+                "age": timedelta(seconds=round(now - job.created_at)),
+                "estimate_usd": job.estimate_usd,
+                "cost_usd": job.cost_usd if job.final else None,
+                "origin": job.origin,
+                "message": job.message or ("" if job.final else opened.batch_service.accounts.reason_unavailable(job)),
+            }
+            for job in jobs
+        ]
+
+    def _table(self) -> list[list[str]]:
+        """Return the lines of the table as text, the head first."""
+        head = ["job", "state", "model", "rows", "answered", "failed", "age", "price", "from", "message"]
+        lines = [
+            [
+                each["job"], each["state"], each["model"], f"{each['total']:,}",
+                _count(each["answered"]) + (f" + {each['otherwise']:,} otherwise" if each["otherwise"] else ""),
+                _count(each["failed"]), _span(each["age"]), _price(each["estimate_usd"], each["cost_usd"]),
+                each["origin"], _cut(each["message"]),
+            ]
+            for each in self._records()
+        ]  # fmt: skip
+        return [head, *lines]
+
+    def __repr__(self) -> str:
+        table = [[strip_control_chars(cell).replace("\n", " ") for cell in line] for line in self._table()]
+        if len(table) == 1:
+            return "No batch jobs."
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
+        )
+
+    def _repr_html_(self) -> str:
+        head, *lines = self._table()
+        if not lines:
+            return "<p>No batch jobs.</p>"
+        style = "style='text-align:left'"
+        top = "".join(f"<th {style}>{escape_html(cell)}</th>" for cell in head)
+        rows = "".join(
+            "<tr>" + "".join(f"<td {style}>{escape_html(cell)}</td>" for cell in line) + "</tr>" for line in lines
+        )
+        return f"<table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        # Buttons for what is in the table; the saved notebook keeps the table.
+        return self._panel(self) if self._panel is not None and len(self) else {}
+
+
+def _state(job: Job) -> str:
+    if job.state is JobState.DONE and job.ending not in ("", "ended"):
+        return job.ending
+    return f"{job.state}, cancelling" if job.cancel_asked and not job.final else str(job.state)
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _price(estimate: float | None, cost: float | None) -> str:
+    if cost is not None:
+        return format_usd(cost)
+    return "unknown" if estimate is None else f"about {format_usd(estimate)}"
+
+
+def _span(age: timedelta) -> str:
+    return format_duration(max(0.0, age.total_seconds()))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_MESSAGE else f"{text[: _SHOWN_MESSAGE - 1]}…"

@@ -1,0 +1,108 @@
+"""`df.llm.decide`: a judge over answers that the frame has already, whoever gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, VoteCount, render_judge_prompt, verdict_type
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import CallSpec, Outcome, Run, WholePrompts, build_spec
+from pllm_notebook.frames.rows import ColumnData, prompts_of
+from pllm_notebook.records import Failure
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
+
+__all__ = ["CandidateAnswers", "judge_for"]
+
+# Put behind the result's name: the column that says whose answer it is.
+FROM = "_from"
+
+
+class CandidateAnswers(WholePrompts):
+    """The answers of each row, those that differ, and what a judge is asked of them.
+
+    Args:
+        names: The columns that hold answers.
+        values: Their cells, and whether each is missing.
+        questions: What was asked of each row.
+        template: Its prompt.
+        options: As resolved.
+        instructions: Makes what went with the question in each row, None where all have the same.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        given: ColumnData,
+        asked: ColumnData,
+        template: Template,
+        options: Options,
+        instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
+    ) -> None:
+        self.names = names
+        self.total = given.total
+        self._given = given
+        system = options.system
+        self._instructions = instructions or (lambda rows: [system] * len(rows))
+        self._instructed = instructions is not None
+        self._questions = prompts_of(asked, template, options.na)
+
+    def prompts(self, rows: range) -> list[str | Failure | None]:
+        """Word the decisions; None for a row that needs none: its answers agree, or there is at most one."""
+        worded: list[str | Failure | None] = []
+        for row, question, system in zip(rows, self._questions(rows), self._instructions(rows), strict=True):
+            tally = self.tally(row)
+            if isinstance(system, Failure) or (system is None and self._instructed):
+                worded.append(system)
+            elif isinstance(question, str) and tally is not None and not tally.unanimous:
+                worded.append(render_judge_prompt(question, system, tally))
+            else:
+                worded.append(question if isinstance(question, Failure) else None)
+        return worded
+
+    def tally(self, row: int) -> VoteCount | None:
+        """Count a row's answers, None where it has none."""
+        values = [self._given.values[at][row] for at in self._there(row)]
+        return VoteCount(None, values) if values else None
+
+    def decided(self, run: Run, row: int) -> tuple[Any, str | None]:
+        """Return a row's answer and the column it is from, each None for none."""
+        tally = self.tally(row)
+        if tally is None:
+            return None, None
+        value, at = tally.values[0], 0
+        if not tally.unanimous:
+            outcome: Outcome | None = run.ledger.outcome(row)
+            if outcome is None or outcome.value is None:
+                return None, None
+            value = outcome.value.answer
+            found = tally.index(value)
+            if found is None:
+                return value, None
+            at = found
+        return value, self.names[self._there(row)[at]]
+
+    def _there(self, row: int) -> list[int]:
+        return [at for at in range(len(self.names)) if not self._given.missing[at][row]]
+
+
+def judge_for(options: Options, output: OutputType | None) -> CallSpec:
+    """Make the judge's question ready.
+
+    Raises:
+        UsageError: When it cannot be asked as written. Nothing was sent.
+    """
+    for name in ("samples", "models", "decide", "pack", "agreement_column", "images", "tools"):
+        if getattr(options, name) not in (None, 1):
+            raise UsageError(f"df.llm.decide reads no {name}=: the answers are in the columns. Nothing was sent.")
+    if output is not None and output.fields is not None:
+        raise UsageError(
+            f"df.llm.decide gives one column, and {output.name} has fields. Leave the type out for text, or give one "
+            f"without fields, such as Literal[…]. Nothing was sent."
+        )
+    model = options.judge or options.model
+    own = replace(options, model=model, judge=None, system=DECISION_MAKER_PROMPT)
+    return build_spec(own, verdict_type(output), instruct=False)

@@ -1,0 +1,82 @@
+"""The cells of a pandas frame as Python values, and its columns' names as a prompt writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.cell_text import is_missing
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames.rows import ColumnData
+
+__all__ = ["column_data", "column_names", "named_like"]
+
+
+def column_names(frame: pd.DataFrame) -> list[str]:
+    """Return the columns' names as text, in order.
+
+    Of a frame with several levels of columns, the levels that say something, joined by `_`: `('price', 'mean')` is
+    `price_mean`, as people flatten what `groupby(…).agg(…)` gives.
+    """
+    if isinstance(frame.columns, pd.MultiIndex):
+        return ["_".join(str(level) for level in name if level != "") for name in frame.columns]
+    return [str(name) for name in frame.columns]
+
+
+def named_like(frame: pd.DataFrame, names: Sequence[str]) -> pd.Index[Any]:
+    """Return *names* as columns beside *frame*'s: where those have levels, the first is the name and the rest empty."""
+    if not isinstance(frame.columns, pd.MultiIndex):
+        return pd.Index(names)
+    empty = ("",) * (frame.columns.nlevels - 1)
+    return pd.MultiIndex.from_tuples([(name, *empty) for name in names], names=frame.columns.names)
+
+
+def column_data(frame: pd.DataFrame, names: Sequence[str]) -> ColumnData:
+    """Return the columns of those names.
+
+    Raises:
+        UsageError: Where two columns have one of the names. Nothing was sent.
+    """
+    at: dict[str, list[int]] = {}
+    for position, column in enumerate(column_names(frame)):
+        at.setdefault(column, []).append(position)
+    values, missing = [], []
+    for name in names:
+        positions = at[name]
+        if len(positions) > 1:
+            raise UsageError(
+                f"The frame has {len(positions)} columns named {name!r}, so the prompt cannot tell which is meant. "
+                f"Rename them. Nothing was sent."
+            )
+        cells, gaps = _cells(frame.iloc[:, positions[0]])
+        values.append(cells)
+        missing.append(gaps)
+    return ColumnData(tuple(names), tuple(values), tuple(missing), len(frame))
+
+
+def _cells(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
+    """Return a column's values, and which are missing."""
+    gaps = series.isna().tolist()
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        kind: Any = series.dtype.categories.dtype
+        series = series.astype(kind) if getattr(kind, "kind", "") == "f" else series
+    dtype = series.dtype
+    if getattr(dtype, "kind", "") != "f":
+        return series.tolist(), gaps
+    if _bytes_of(dtype) < 8:
+        # Shortest digits of their own width: as a Python float, 0.1 would be 0.10000000149011612.
+        narrow = series.to_numpy(dtype=np.float16 if _bytes_of(dtype) == 2 else np.float32, na_value=np.nan)
+        values: list[Any] = narrow.astype(str).astype(float).tolist()
+    else:
+        values = series.tolist()
+    if isinstance(dtype, np.dtype):
+        return values, gaps
+    # Extension dtypes have NaN beside NA, and say of NaN that it is there.
+    return values, [gap or is_missing(value) for gap, value in zip(gaps, values, strict=True)]
+
+
+def _bytes_of(dtype: Any) -> int:
+    return int(np.dtype(getattr(dtype, "numpy_dtype", dtype)).itemsize)

@@ -1,0 +1,125 @@
+"""Result columns of pandas: the dtype follows from the type, and no value is ever lost to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pydantic
+
+from pllm_notebook.frames.dtypes import Column, Kind, plain
+from pllm_notebook.frames.pandas.cells import column_names, named_like
+
+__all__ = ["array_of", "join_columns", "read_back"]
+
+_DTYPES: dict[Kind, Any] = {
+    Kind.TEXT: "string",
+    Kind.WORDS: "string",
+    Kind.JSON: "string",
+    Kind.INTEGER: "Int64",
+    Kind.REAL: "Float64",
+    Kind.BOOLEAN: "boolean",
+    Kind.MOMENT: pd.DatetimeTZDtype("us", "UTC"),
+    Kind.DATETIME: np.dtype("datetime64[us]"),
+    Kind.DURATION: np.dtype("timedelta64[us]"),
+}
+
+_TIMES: dict[Kind, Any] = {
+    Kind.MOMENT: dt.datetime | dt.date,
+    Kind.DATETIME: dt.datetime | dt.date,
+    Kind.DURATION: dt.timedelta,
+}
+_INT64 = 2**63
+
+
+def array_of(column: Column, values: list[Any]) -> Any:
+    """Build one column.
+
+    A value that its dtype cannot hold (a whole number beyond 64 bits, one that a judge or a function of the caller's
+    put there) makes the column one of objects, and a warning says so: a value never becomes NA.
+    """
+    values = plain(column, values)
+    try:
+        built = _built(column, values)
+    except (OverflowError, ValueError, TypeError) as error:
+        beyond = next((value for value in values if isinstance(value, int) and not -_INT64 <= value < _INT64), None)
+        why = f"{type(error).__name__}: {error}" if beyond is None else f"{beyond} is beyond 64 bits"
+        warnings.warn(f"Column {column.name!r} holds objects: {why}", stacklevel=2)
+        built = None
+    if built is not None:
+        lost = [values[at] for at in np.flatnonzero(built.isna()) if not _is_gap(values[at])]
+        if not lost:
+            return built
+        warnings.warn(
+            f"Column {column.name!r} holds objects, since {lost[0]!r:.60} is no value of its type.", stacklevel=2
+        )
+    objects = np.empty(len(values), dtype=object)
+    for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
+        objects[at] = value  # a gap is None, as it comes back from Parquet
+    # A series of that dtype: of an array pandas would infer another one from the values.
+    return pd.Series(objects, dtype="object")
+
+
+def read_back(column: Column, values: Sequence[Any]) -> list[Any]:
+    """Return values as JSON has them as `array_of` takes them: moments and durations out of their texts."""
+    if column.kind not in _TIMES:
+        return list(values)
+    adapter = _adapter(_TIMES[column.kind])
+    found: list[Any] = []
+    for value in values:
+        try:
+            found.append(None if value is None else adapter.validate_python(value))
+        except pydantic.ValidationError:
+            found.append(value)
+    return found
+
+
+def join_columns(
+    frame: pd.DataFrame, made: Mapping[str, Any], origin: Sequence[int], replaced: Sequence[str], *, explode: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Put made columns beside a frame's.
+
+    Args:
+        frame: Never changed.
+        made: Name to array.
+        origin: For each line of them the row of *frame* that it belongs to.
+        replaced: Columns of *frame* that are left out.
+        explode: Whether a row may have several lines, or the lines are of some rows only.
+
+    Returns:
+        The whole, and the made columns alone; both with the index of *frame*'s rows.
+    """
+    out = frame.copy(deep=False) if not explode else frame.take(np.array(origin, dtype=np.intp))
+    out = out.loc[:, [name not in replaced for name in column_names(out)]]
+    # One concat sets all columns at once, and by position: the index is the frame's own object.
+    # By position: a column of objects comes as a series, which would be aligned by its labels.
+    alone = pd.DataFrame(dict(made), index=pd.RangeIndex(len(out))).set_axis(out.index)
+    alone.columns = named_like(out, list(made))
+    return pd.concat([out, alone], axis=1) if made else out, alone
+
+
+def _built(column: Column, values: list[Any]) -> Any:
+    """Build the column of its own dtype, None for one of objects."""
+    build: Any = pd.array  # its overloads know no column of runtime dtype
+    if column.kind is Kind.CATEGORY:
+        return pd.Categorical(values, categories=list(column.categories))
+    if column.kind is Kind.DATETIME and any(getattr(value, "tzinfo", None) is not None for value in values):
+        return build(values, dtype=_DTYPES[Kind.MOMENT])
+    dtype = _DTYPES.get(column.kind)
+    if dtype == "string" and not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
+        raise TypeError("a value is no text")  # Arrow's text would make it one
+    return None if dtype is None else build(values, dtype=dtype)
+
+
+@cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)

@@ -1,0 +1,173 @@
+"""The columns that a type's values become, and the values column by column; no dataframe library matters here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from pllm_notebook.exceptions import NameClashError, UsageError, guess
+from pllm_notebook.execution import Ledger
+from pllm_notebook.frames.dtypes import Column, Kind, column_of, core
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["ColumnGroup", "ResultColumns", "unchanged"]
+
+
+class ColumnGroup(NamedTuple):
+    """One or more columns that stand together, and how their values are taken out of a value."""
+
+    columns: tuple[Column, ...]
+    take: Callable[[Any], Sequence[Any]]
+
+
+class ResultColumns:
+    """The columns that a type's values become.
+
+    Args:
+        output: The type, None for plain text.
+        options: `prefix`, `column`, `explode`, `nested`, `flatten`, `error_column`, `agreement_column`.
+
+    Attributes:
+        columns: Those of the values, in order.
+        explode: Whether a row may become several lines.
+        single: Whether there is one column, of a value without fields, and none beside it.
+
+    Raises:
+        UsageError: For `explode=` over what is no list. Nothing was sent.
+    """
+
+    def __init__(self, output: OutputType | None, options: Options) -> None:
+        self.explode = bool(options.explode)
+        self._by_field: int | None = None
+        self._output = output
+        self._nested, self._flatten = options.nested, options.flatten
+        self._parts = self._made(options)
+        self.columns = tuple(column for part in self._parts for column in part.columns)
+        prefix = options.prefix
+        self.error_column = None if options.error_column is None else prefix + options.error_column
+        self.agreement_column = None if options.agreement_column is None else prefix + options.agreement_column
+        beside = [name for name in (self.agreement_column, self.error_column) if name is not None]
+        self.names = (*(column.name for column in self.columns), *beside)
+        self.single = not beside and (self._output is None or self._output.fields is None)
+        if len(set(self.names)) != len(self.names):
+            raise NameClashError([name for name in self.names if self.names.count(name) > 1], twice=True)
+
+    def _made(self, options: Options) -> tuple[ColumnGroup, ...]:
+        """Return the columns that the values themselves become."""
+        output, prefix = self._output, options.prefix
+        if options.explode is True:
+            if output is None or output.item is None:
+                raise UsageError(
+                    f"explode=True needs a list type such as list[Item], not "
+                    f"{'plain text' if output is None else output.name}. For a list among the fields, give its name: "
+                    f"explode='lines'. Nothing was sent."
+                )
+            self._output = output = output.item
+        elif options.explode:
+            self._by_field, items = _list_field(output, options.explode)
+        if output is None:
+            return (ColumnGroup((Column(prefix + options.column, Kind.TEXT),), unchanged),)
+        if output.fields is None:
+            return (ColumnGroup((column_of(prefix + options.column, output.left, self._nested),), unchanged),)
+        parts = []
+        for at, field in enumerate(output.fields):
+            of: Any = field.left if at != self._by_field else items.kind
+            parts.append(self._part(prefix + field.name, of, (output.kind,)))
+        return tuple(parts)
+
+    def _part(self, name: str, of: Any, inside: tuple[Any, ...]) -> ColumnGroup:
+        """Return the column of one field; with `flatten`, those of its own fields, `name.field`."""
+        kind = core(of)
+        output = OutputType.of(kind) if self._flatten and isinstance(kind, type) and kind not in inside else None
+        if output is None or not output.fields:
+            return ColumnGroup((column_of(name, of, self._nested),), unchanged)
+        parts = [self._part(f"{name}.{field.name}", field.left, (*inside, kind)) for field in output.fields]
+        columns = tuple(column for part in parts for column in part.columns)
+        fields = output.field_values
+
+        def take(value: Any) -> Sequence[Any]:
+            values = (None,) * len(parts) if value is None else fields(value)
+            return [one for part, own in zip(parts, values, strict=True) for one in part.take(own)]
+
+        return ColumnGroup(columns, take)
+
+    def values_of(self, value: Any) -> Sequence[Any]:
+        """Return the values of one answer, as `columns` has them; of a list that is exploded, the list."""
+        output = self._output
+        if output is None or output.fields is None:
+            return (value,)
+        fields = output.field_values(value)
+        return [one for part, own in zip(self._parts, fields, strict=True) for one in part.take(own)]
+
+    def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
+        """Return the values column by column, and for each line of the result the row it came from.
+
+        A row without a value has None in every column. With `explode`, a list gives a line for each
+        item; an empty list, as a row without a value, gives one line of None.
+        """
+        outcomes = [None if call < 0 else ledger.outcomes[call] for call in ledger.call_of_row]
+        return self.table_of([None if outcome is None else outcome.value for outcome in outcomes])
+
+    def table_of(self, values: Sequence[Any]) -> tuple[list[list[Any]], list[int]]:
+        """Return what `table` does, of each row's value, None where it has none."""
+        origin: Sequence[int] = range(len(values))
+        if self.explode and self._by_field is None:
+            lines = [(row, item) for row, value in enumerate(values) for item in _items(value)]
+            origin, values = [row for row, _ in lines], [item for _, item in lines]
+        fields = None if self._output is None else self._output.fields
+        if fields is None:
+            return [list(values)], list(origin)
+        empty = (None,) * len(fields)
+        assert self._output is not None
+        take = self._output.field_values
+        rows: list[tuple[Any, ...]] = [empty if value is None else take(value) for value in values]
+        if self._by_field is not None:
+            at = self._by_field
+            opened = [(row, item) for row, own in enumerate(rows) for item in _items(own[at])]
+            origin = [row for row, _ in opened]
+            rows = [(*rows[row][:at], item, *rows[row][at + 1 :]) for row, item in opened]
+        by_field = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in fields]
+        return [column for part, own in zip(self._parts, by_field, strict=True) for column in _spread(part, own)], list(
+            origin
+        )
+
+    def messages(self, ledger: Ledger) -> list[str | None]:
+        """Return each row's failure in words, None where it has none."""
+        failures = (ledger.failure(row) for row in range(len(ledger.call_of_row)))
+        return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
+
+
+def unchanged(value: Any) -> Sequence[Any]:
+    """Return the value alone: the values of a part that is one column."""
+    return (value,)
+
+
+def _spread(part: ColumnGroup, values: list[Any]) -> list[list[Any]]:
+    if part.take is unchanged:
+        return [values]
+    rows = [part.take(value) for value in values]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in part.columns]
+
+
+def _list_field(output: OutputType | None, name: str) -> tuple[int, OutputType]:
+    """Return where the field of that name stands, and the type of its items."""
+    fields = () if output is None else output.fields or ()
+    names = [field.name for field in fields]
+    if name not in names:
+        raise UsageError(
+            f"explode={name!r} names no field: {'there are none' if not names else f'the fields are {names}'}."
+            f"{guess(name, names)} Nothing was sent."
+        )
+    at = names.index(name)
+    items = OutputType.of(core(fields[at].annotation)).item
+    if items is None:
+        raise UsageError(f"explode={name!r} needs a field that is a list, and {name} is none. Nothing was sent.")
+    return at, items
+
+
+def _items(value: Any) -> Sequence[Any]:
+    if value is None:
+        return (None,)
+    items = getattr(value, "root", value)
+    return list(items) or (None,)

@@ -1,0 +1,138 @@
+"""An instruction (`system=`) that names columns: each row is told its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, overload
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import instruction_for
+from pllm_notebook.frames.rows import ColumnData, prompts_of
+from pllm_notebook.messages_types import Dialogue, Prompt, Turn
+from pllm_notebook.records import Failure
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
+
+__all__ = ["InstructedPrompts", "RowInstruction", "row_instruction"]
+
+Made = Sequence[Prompt | Failure | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RowInstruction:
+    """An instruction with columns in it.
+
+    Attributes:
+        template: What the caller wrote.
+        behind: What the type itself says behind it, "" where there is a prompt.
+    """
+
+    template: Template
+    behind: str
+
+    def texts(self, given: ColumnData, na: str) -> Callable[[range], Sequence[str | Failure | None]]:
+        """Return what makes the instructions of some rows; None for a row with a missing value.
+
+        Args:
+            given: The columns of `template`.
+            na: As in `Options`.
+        """
+        make = prompts_of(given, self.template, na)
+        if not self.behind:
+            return make
+        return lambda rows: [f"{text}\n\n{self.behind}" if isinstance(text, str) else text for text in make(rows)]
+
+
+def row_instruction(
+    options: Options,
+    columns: Iterable[object],
+    output: OutputType | None,
+    *,
+    instruct: bool,
+    also: Mapping[str, str] | None = None,
+    there: str | None = "the frame",
+) -> tuple[Options, RowInstruction | None]:
+    """Look for columns in `options.system`, by the rule of prompts (see `Template.compile`).
+
+    Args:
+        options: As resolved.
+        columns: The names that a row has.
+        output: The type that is asked for.
+        instruct: Whether there is no prompt, so that the type itself says what is wanted.
+        also: As for `Template.compile`.
+        there: As for `Template.compile`.
+
+    Returns:
+        The options to ask with, and the instruction of each row; None where all rows have the same, which stays in
+        the options.
+
+    Raises:
+        UsageError: For a name in braces that is no column, or rows that share a call. Nothing was sent.
+    """
+    if options.system is None or "{" not in options.system:
+        return options, None
+    template = Template.compile(options.system, columns, also=also, named_by="system=", there=there)
+    if not template.names:
+        return replace(options, system=template.literals[0]), None
+    if options.pack is not None and options.pack > 1:
+        raise UsageError(
+            f"system= names the column {template.names[0]!r}, and rows that share a call (pack=) share its "
+            f"instruction. Put the column into the prompt, or leave pack= out. Nothing was sent."
+        )
+    behind = instruction_for(options, output) if instruct else ""
+    return replace(options, system=None), RowInstruction(template, behind)
+
+
+class _Prompts(Protocol):
+    def __call__(self, rows: range) -> Made: ...
+
+    @property
+    def source(self) -> str: ...
+
+    def items(self, rows: range) -> list[bytes]: ...
+
+
+class InstructedPrompts:
+    """A run's prompts, each with its own instruction. A row that lacks a part of either is skipped.
+
+    Args:
+        prompts: What is asked of each row.
+        instructions: Makes the instructions of some rows.
+    """
+
+    def __init__(self, prompts: _Prompts, instructions: Callable[[range], Sequence[str | Failure | None]]) -> None:
+        self._prompts = prompts
+        self._instructions = instructions
+        self.source, self.items = prompts.source, prompts.items
+
+    def __call__(self, rows: range) -> Made:
+        return _LazyInstructed(self._prompts(rows), self._instructions(rows))
+
+
+class _LazyInstructed(Sequence["Prompt | Failure | None"]):
+    """Prompts that are put together when they are looked at: images of thousands of rows are not held at once."""
+
+    def __init__(self, prompts: Made, instructions: Sequence[str | Failure | None]) -> None:
+        self._prompts = prompts
+        self._instructions = instructions
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @overload
+    def __getitem__(self, at: int) -> Prompt | Failure | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> Made: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return _LazyInstructed(self._prompts[at], self._instructions[at])
+        instruction = self._instructions[at]
+        prompt = self._prompts[at] if isinstance(instruction, str) else instruction
+        if prompt is None or isinstance(prompt, Failure):
+            return prompt
+        assert isinstance(instruction, str)
+        assert isinstance(prompt, (str, Dialogue))
+        turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
+        return Dialogue(turns, instruction)

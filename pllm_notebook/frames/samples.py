@@ -1,0 +1,299 @@
+"""What an ensemble's members answered, and how far they agree, as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.ensemble import Decision, EnsembleCourse, How
+from pllm_notebook.exceptions import MissingPackageError, PllmError
+from pllm_notebook.execution import CallSpec, Run
+from pllm_notebook.execution.row_record import RowRecord, SampleRecord, key_prefixes, kind_number
+from pllm_notebook.frames.dtypes import Column, Kind, column_of
+from pllm_notebook.frames.pandas.columns import array_of
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.tool_calls import ToolCallColumns
+from pllm_notebook.settings import Options
+
+__all__ = [
+    "HOWS",
+    "NOT_ENDED",
+    "Agreement",
+    "SampledRow",
+    "add_samples",
+    "described",
+    "samples_of",
+    "shares_of",
+    "table_of",
+    "whole_agreement",
+]
+
+# Options that decide which columns the answers become.
+_SHAPING = ("prefix", "column", "explode", "nested", "flatten", "error_column", "agreement_column")
+
+HOWS: tuple[str, ...] = get_args(How)
+"""How a row can be decided, in the order in which the words were added: one is recorded by its place."""
+
+NOT_ENDED = 255
+SAMPLE_KEY_BYTES = 12
+"""Of each sample's key, its first characters: 72 bits, enough among the answers of one cache."""
+
+WHOLE = "whole_answer"
+_BEFORE = 6  # columns of a sample before its fields: position, label, model, sample, chosen, decided
+_BINS = 10
+
+
+class Agreement(pd.DataFrame):
+    """Shares of samples that agree, from 0 to 1 (see `df.llm.agreement`). What is made of it is a plain frame."""
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def plot(self, *, bins: int = _BINS, ax: Any = None) -> Any:  # type: ignore[override]
+        """Draw how many rows agree how far, for each field.
+
+        Args:
+            bins: Number of bars from 0 to 1.
+            ax: Where to draw (matplotlib), None for a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingPackageError: Without matplotlib.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError:
+            raise MissingPackageError("The plot of agreement", "matplotlib", "evaluate") from None
+        ax = pyplot.subplots(figsize=(7, 3))[1] if ax is None else ax
+        edges = [at / bins for at in range(bins + 1)]
+        columns = [self[name].dropna().astype(float).to_list() for name in self.columns]
+        ax.hist(columns, bins=edges, label=list(self.columns))
+        ax.set_xlabel("share of samples with the most common value")
+        ax.set_ylabel("rows")
+        ax.legend(frameon=False)
+        return ax
+
+
+def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the shares of each row, field by field (see `df.llm.agreement`); {} where rows were asked once."""
+    course = run.course
+    if not isinstance(course, EnsembleCourse):
+        return {}
+    names = _names(course)
+    made: dict[str, list[float | None]] = {name: [] for name in names}
+    for row in range(run.rows.total):
+        decision = _decision(course, row)
+        shares: Sequence[float | None] = () if decision is None else decision.agreement
+        for at, name in enumerate(names):
+            made[name].append(shares[at] if at < len(shares) else None)
+    if len(names) > 1:
+        made[_free(WHOLE, names)] = whole_agreement(run)
+    return {name: np.array(values, dtype=np.float64) for name, values in made.items()}
+
+
+def whole_agreement(run: Run) -> list[float | None]:
+    """Return for each row the share of samples with the most common whole answer, None where none came."""
+    course = _course(run)
+    decisions = (_decision(course, row) for row in range(run.rows.total))
+    return [None if decision is None or not decision.agreement else decision.whole for decision in decisions]
+
+
+class SampledRow(NamedTuple):
+    """The answers behind one row.
+
+    Attributes:
+        position: Of the row where it is shown.
+        label: Its index.
+        values: Of each member the values of its fields; None where it gave no answer.
+        failures: Of each member its failure in words, None for none.
+        how: How it was decided (see `ensemble.Decision`), None where it was not.
+        chosen: The member whose answer it has, None for nobody.
+        scores: A judge's mean marks, by member.
+    """
+
+    position: int
+    label: Any
+    values: Sequence[Sequence[Any] | None]
+    failures: Sequence[str | None]
+    how: str | None
+    chosen: int | None
+    scores: Mapping[int, float]
+
+
+def samples_of(run: Run, rows: Iterable[tuple[int, Any, int]]) -> pd.DataFrame:
+    """Return every answer of some rows, in long form (see `df.llm.samples`).
+
+    Args:
+        run: A live one.
+        rows: Position and label to show, and row of the run.
+    """
+    course = _course(run)
+    members = [(member.model, member.sample) for member in course.plan.members]
+    return table_of(_columns(course), members, (_sampled(course, *row) for row in rows
+                                                if course.ledger.call_of_row[row[2]] >= 0))  # fmt: skip
+
+
+def table_of(
+    columns: Sequence[Column], members: Sequence[tuple[str, int]], sampled: Iterable[SampledRow]
+) -> pd.DataFrame:
+    """Return the answers behind some rows, in long form (see `df.llm.samples`).
+
+    Args:
+        columns: Of one answer.
+        members: Model and sample of each.
+        sampled: The rows.
+    """
+    names = [column.name for column in columns]
+    nothing = (None,) * len(names)
+    taken: list[str] = []
+    lines: list[dict[str, Any]] = []
+    for one in sampled:
+        for at, (model, sample) in enumerate(members):
+            line: dict[str, Any] = {
+                "position": one.position,
+                "label": one.label,
+                "model": model,
+                "sample": sample,
+                "chosen": one.chosen == at,
+                "decided": one.how,
+            }
+            taken = [_free(name, line) for name in names]
+            line |= dict(zip(taken, one.values[at] or nothing, strict=True))
+            line[_free("score", line)] = one.scores.get(at)
+            line[_free("failure", line)] = one.failures[at]
+            lines.append(line)
+    made = pd.DataFrame({name: pd.Series([line[name] for line in lines]) for name in (lines[0] if lines else ())
+                         if name not in taken})  # fmt: skip
+    for at, (name, column) in enumerate(zip(taken, columns, strict=False)):
+        made.insert(_BEFORE + at, name, array_of(column, [line[name] for line in lines]))
+    return made
+
+
+def _sampled(course: EnsembleCourse, position: int, label: Any, row: int) -> SampledRow:
+    call, output = course.ledger.call_of_row[row], course.plan.output
+    decision = course.decisions.get(call)
+    values: list[Sequence[Any] | None] = []
+    failures: list[str | None] = []
+    for outcome in course.outcomes(call):
+        value = None if outcome is None else outcome.value
+        parts = (value,) if value is None or output is None else output.field_values(value)
+        values.append(None if value is None else parts)
+        failure = None if outcome is None else outcome.failure
+        failures.append(None if failure is None else f"{failure.kind}: {failure.message}")
+    if decision is None:
+        return SampledRow(position, label, values, failures, None, None, {})
+    return SampledRow(position, label, values, failures, decision.how, decision.chosen, decision.scores)
+
+
+def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any]:
+    """Return the result's columns and how the stored replies become them, as the header of the registry has it.
+
+    Args:
+        run: As it stands.
+        shape: The result's columns.
+        options: That *shape* was made of.
+    """
+    columns = {column.name: column for column in shape.columns}
+    kinds = [columns.get(name, Column(name, Kind.OBJECT)) for name in shape.names]
+    course = run.course
+    told: dict[str, Any] = {
+        "answers": "calls" if isinstance(shape, ToolCallColumns) else "values",
+        "explode": shape.explode,
+        "made": _written(kinds),
+        "fields": [column.name for column in shape.columns],
+        "shaping": {name: getattr(options, name) for name in _SHAPING},
+        "dialect": None if run.ask.fitted is None else run.ask.fitted.dialect,
+        "takes_empty": run.ask.takes_empty,
+        "field_names": [field.name for field in (run.ask.output and run.ask.output.fields) or ()],
+        "ensemble": None,
+    }
+    if isinstance(course, EnsembleCourse):
+        plan = course.plan
+        told["ensemble"] = {
+            "members": [[member.model, member.sample, _dialect(member.ask)] for member in plan.members],
+            "columns": _written(_columns(course)),
+            "decide": plan.decide if isinstance(plan.decide, str) else "function",
+            "vote": {"numbers": plan.vote.numbers, "lists": plan.vote.lists, "fields": dict(plan.vote.fields)},
+            "further": None if plan.further is None else _dialect(plan.further),
+        }  # fmt: skip
+    return told
+
+
+def _written(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    return [{"name": c.name, "kind": str(c.kind), "categories": list(c.categories)} for c in columns]
+
+
+def _dialect(ask: CallSpec) -> str | None:
+    return None if ask.fitted is None else ask.fitted.dialect
+
+
+def add_samples(record: RowRecord, run: Run) -> None:
+    """Add to what is known of a run's rows their samples and shares; nothing where rows were asked once."""
+    course = run.course
+    if not isinstance(course, EnsembleCourse):
+        return
+    record.agreement = shares_of(run)
+    calls = np.array(course.ledger.call_of_row, dtype=np.int64)
+    total = len(course.ledger.keys)
+    members = len(course.plan.members)
+    # One more at the end stands for the rows without a call.
+    keys = np.zeros((total + 1, members, SAMPLE_KEY_BYTES), dtype=np.uint8)
+    failure = np.full((total + 1, members), NOT_ENDED, dtype=np.uint8)
+    chosen, how = np.full(total + 1, -1, dtype=np.int8), np.zeros(total + 1, dtype=np.uint8)
+    for at, ledger in enumerate(course.member_ledgers):
+        own, outcomes = ledger.keys[:total], ledger.outcomes[:total]
+        last = [key if o is None else o.last or o.key or key for key, o in zip(own, outcomes, strict=False)]
+        keys[: len(last), at] = key_prefixes(last, SAMPLE_KEY_BYTES)
+        failure[: len(last), at] = [
+            NOT_ENDED if o is None else 0 if o.failure is None else kind_number(o.failure.kind)
+            for o in outcomes[: len(last)]
+        ]
+    replies: dict[int, str] = {}
+    for call, decision in list(course.decisions.items()):
+        how[call] = 1 + HOWS.index(decision.how)
+        chosen[call] = -1 if decision.chosen is None else decision.chosen
+        if decision.reply:
+            replies[call] = decision.reply
+    at_call = np.where((calls >= 0) & (calls < total), calls, -1)
+    record.samples = SampleRecord(keys[at_call], failure[at_call], chosen[at_call], how[at_call])
+    later = np.flatnonzero(np.isin(at_call, list(replies))) if replies else np.zeros(0, dtype=np.int64)
+    record.later_rows = later.astype(np.int32)
+    record.later_keys = key_prefixes([replies[call] for call in at_call[later].tolist()])
+
+
+def _course(run: Run) -> EnsembleCourse:
+    if not isinstance(run.course, EnsembleCourse):
+        raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
+    return run.course
+
+
+def _names(course: EnsembleCourse) -> list[str]:
+    """Name the fields of one answer, which `explode` takes no part of."""
+    return [column.name for column in _columns(course)]
+
+
+def _columns(course: EnsembleCourse) -> list[Column]:
+    output, options = course.plan.output, course.plan.members[0].ask.options
+    if output is None:
+        return [Column(options.prefix + options.column, Kind.TEXT)]
+    if output.fields is None:
+        return [column_of(options.prefix + options.column, output.left, options.nested)]
+    return [column_of(options.prefix + field.name, field.left, options.nested) for field in output.fields]
+
+
+def _decision(course: EnsembleCourse, row: int) -> Decision | None:
+    call = course.ledger.call_of_row[row]
+    return None if call < 0 else course.decisions.get(call)
+
+
+def _free(name: str, taken: Any) -> str:
+    """Return *name*, or one like it that is not taken."""
+    while name in taken:
+        name += "_"
+    return name

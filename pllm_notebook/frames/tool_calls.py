@@ -1,0 +1,70 @@
+"""The columns that a model's tool calls become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import CallSpec, Ledger, build_spec
+from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.result_columns import ColumnGroup, ResultColumns, unchanged
+from pllm_notebook.settings import Options
+from pllm_notebook.tools import CalledTool
+
+__all__ = ["ToolCallColumns", "tool_calls_for"]
+
+
+class ToolCallColumns(ResultColumns):
+    """The columns of tool calls: `tool` and `arguments` of one, and all of a row in `calls` unless each has a line.
+
+    Args:
+        options: `prefix`, `explode`, `error_column`.
+    """
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(None, options)
+
+    def _made(self, options: Options) -> tuple[ColumnGroup, ...]:
+        prefix = options.prefix
+        one = [Column(prefix + "tool", Kind.TEXT), Column(prefix + "arguments", Kind.OBJECT)]
+        made = one if options.explode else [*one, Column(prefix + "calls", Kind.OBJECT)]
+        return tuple(ColumnGroup((column,), unchanged) for column in made)
+
+    def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
+        """Return the values column by column, and for each line the row that it came from (see `ResultColumns.table`).
+
+        A row that called nothing has one line, with None for tool and arguments.
+        """
+        outcomes = [None if call < 0 else ledger.outcomes[call] for call in ledger.call_of_row]
+        calls: list[Sequence[CalledTool] | None] = [
+            None if outcome is None or outcome.value is None else outcome.value.calls for outcome in outcomes
+        ]
+        lines: list[tuple[int, CalledTool | None]] = []
+        for row, made in enumerate(calls):
+            shown: Sequence[CalledTool | None] = (made or ()) if self.explode else (made or ())[:1]
+            lines += [(row, call) for call in shown or (None,)]
+        columns: list[list[Any]] = [
+            [None if call is None else call.name for _, call in lines],
+            [None if call is None else call.arguments for _, call in lines],
+        ]
+        if not self.explode:
+            columns.append([None if made is None else list(made) for made in calls])
+        return columns, [row for row, _ in lines]
+
+
+def tool_calls_for(options: Options, *, instruct: bool) -> CallSpec:
+    """Make ready a question whose answer is what the model calls.
+
+    Args:
+        options: As resolved.
+        instruct: Whether there is no prompt.
+
+    Raises:
+        UsageError: For several answers to a row, and for tools that cannot be offered. Nothing was sent.
+    """
+    if options.samples > 1 or len(options.models or ()) > 1:
+        raise UsageError(
+            "call_tools gives one answer a row, so it cannot go with samples= or several models. Nothing was sent."
+        )
+    return build_spec(options, None, instruct=instruct, calls=True)

@@ -1,0 +1,152 @@
+"""What one `%%pllm` cell does: read its line, make one call into the frames, give back the result."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pllm_notebook.exceptions import RunInterrupted, UsageError, guess
+from pllm_notebook.execution import Run
+from pllm_notebook.frames.item_lists import submit_list, submit_one
+from pllm_notebook.notebook.arguments import help_text, read
+from pllm_notebook.notebook.markdown import sanitize
+
+__all__ = ["Text", "run_cell"]
+
+
+class Text(str):
+    """A model's plain answer: a string that a notebook shows as Markdown. What is shown can do nothing; it is whole."""
+
+    source = ""
+
+    def _repr_markdown_(self) -> str:
+        shown = sanitize(self)
+        return f"**SIMULATED** by {sanitize(self.source)}\n\n{shown}" if self.source else shown
+
+
+async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocking: bool) -> Any:
+    """Carry out one cell.
+
+    Args:
+        line: What stands after `%%pllm`.
+        body: The prompt; blank for none.
+        names: The notebook's variables; `--out` is set in it.
+        blocking: Wait as `run.result()` does, where no loop needs to stay free; a terminal's Ctrl-C is
+            seen only so.
+
+    Returns:
+        What the cell displays: the frame, list, value or text; None after `--out` with data, or `--help`.
+
+    Raises:
+        UsageError: When it cannot be carried out as written. Nothing was sent.
+        RunInterrupted: After an interrupt or Stop; what finished is kept.
+    """
+    given = read(line)
+    if given.pop("help", False):
+        print(help_text())
+        return None
+    out = given.pop("out", None)
+    if out is not None and not out.isidentifier():
+        raise UsageError(f"--out is the name of a variable, not {out!r}. Nothing was sent.")
+    data, kind = given.pop("data", None), given.pop("schema", None)
+    options = given | ({} if "extra_body" not in given else {"extra_body": _mapping(given["extra_body"])})
+    kind = None if kind is None else _evaluate(kind, names, "--schema")
+    if "tools" in options:
+        options["tools"] = [_evaluate(tool, names, "--tools") for tool in options["tools"]]
+    elif options.get("run_tools"):
+        raise UsageError("--run-tools runs the functions that --tools names, and there are none. Nothing was sent.")
+    # Tools that nobody runs are for their calls, as in `df.llm.call_tools`; with a type, or run, for an answer.
+    calls = bool(options.get("tools")) and kind is None and not options.get("run_tools", False)
+    prompt = (body or "").strip("\n")
+    if data is None:
+        run = _one(prompt, kind, names, options, calls=calls)
+        (value,) = await _ended(run, blocking=blocking)
+        if out is not None:
+            names[out] = value
+        return _text(run, value) if isinstance(value, str) and kind is None else value
+    run = _many(_evaluate(data, names, "%%pllm"), data, prompt, kind, options, calls=calls)
+    value = await _ended(run, blocking=blocking)
+    if out is None:
+        return value
+    names[out] = value
+    return None
+
+
+def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, Any], *, calls: bool) -> Run:
+    if not prompt.strip():
+        raise UsageError(
+            "The cell has no prompt and names no data. Write the prompt below the line, or name a dataframe: "
+            "%%pllm df --schema Review. Nothing was sent."
+        )
+    # One prompt has no other rows to go on for: its failure is the cell's.
+    return submit_one(prompt, names, kind, calls=calls, **({"errors": "raise"} | options))
+
+
+def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, Any], *, calls: bool) -> Run:
+    asked = prompt if prompt.strip() else None
+    if asked is None and kind is None and not calls:
+        raise UsageError(
+            "The cell has neither a prompt nor --schema, so there is nothing to ask. Write the prompt below the line. "
+            "Nothing was sent."
+        )
+    accessor = getattr(data, "llm", None)
+    run: Run
+    if accessor is not None and hasattr(accessor, "submit"):
+        if calls:
+            run = accessor.submit_calls(options.pop("tools"), asked, **options)
+        else:
+            run = accessor.submit_text(asked, **options) if kind is None else accessor.submit(kind, asked, **options)
+    elif isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
+        run = submit_list(data, kind, asked, calls=calls, **options)
+    else:
+        raise UsageError(
+            f"{written} is a {type(data).__name__}; %%pllm takes a dataframe, a series or a list. Nothing was sent."
+        )
+    return run
+
+
+async def _ended(run: Run, *, blocking: bool) -> Any:
+    if not blocking:
+        try:
+            await run.until_given()
+        except asyncio.CancelledError:
+            # Not passed on: a cancelled cell shows a page of traceback, and one that swallows it lets the
+            # queued cells run on half a result.
+            p = run.progress()
+            raise RunInterrupted(
+                "The cell was interrupted.", kept=p.done + p.cached, total=p.total, run=run.id
+            ) from None
+    return run.result()
+
+
+def _text(run: Run, value: str) -> Text:
+    text = Text(value)
+    p = run.progress()
+    text.source = p.model if p.simulated else ""
+    return text
+
+
+def _evaluate(expression: str, names: Mapping[str, Any], where: str) -> Any:
+    """Evaluate an expression of the notebook's own, as if it stood in a cell."""
+    try:
+        return eval(expression, dict(names))
+    except NameError as error:
+        missing = error.name or expression
+        raise UsageError(
+            f"{where}: there is no variable {missing!r} in this notebook.{guess(missing, names)} Nothing was sent."
+        ) from None
+    except Exception as error:
+        raise UsageError(
+            f"{where}: {expression!r} cannot be evaluated: {type(error).__name__}: {error}. Nothing was sent."
+        ) from error
+
+
+def _mapping(text: str) -> Any:
+    for read_one in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError):
+            return read_one(text)
+    raise UsageError(f"--extra-body is a mapping such as {{'seed': 1}}, not {text!r}. Nothing was sent.")

@@ -1,0 +1,59 @@
+"""Which display a run or a session gets: a widget in a notebook, lines on stderr elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pllm_notebook.protocols import Display
+from pllm_notebook.shell import in_kernel
+
+if TYPE_CHECKING:
+    from pllm_notebook.frames.job_table import Jobs
+    from pllm_notebook.sessions.dashboard import SessionDisplay
+
+__all__ = ["choose_display", "choose_session_display", "panel"]
+
+
+def choose_display() -> Display | None:
+    """Make the display for a run that starts here and now.
+
+    A kernel gets the widget (plain text where ipywidgets cannot be imported), anything else a bar on
+    stderr. Loads a display library only now, and never IPython into a program that has not loaded it.
+    """
+    if in_kernel():
+        from pllm_notebook.notebook.text import TextSink
+
+        try:
+            from pllm_notebook.notebook.widget import WidgetSink
+        except ImportError:
+            return TextSink()
+        return WidgetSink()
+    from pllm_notebook.notebook.terminal import TerminalSink
+
+    return TerminalSink()
+
+
+def choose_session_display() -> SessionDisplay | None:
+    """Make the display for a session that begins here and now, as `choose_display` does for a run."""
+    if not in_kernel():
+        from pllm_notebook.notebook.session_terminal import TerminalSessionDisplay
+
+        return TerminalSessionDisplay()
+    from pllm_notebook.notebook.session_text import TextSessionDisplay
+
+    try:
+        from pllm_notebook.notebook.session_panel import WidgetSessionDisplay
+    except ImportError:
+        return TextSessionDisplay()
+    return WidgetSessionDisplay()
+
+
+def panel(jobs: Jobs) -> dict[str, Any]:
+    """Make the buttons that are shown in place of the table of *jobs*: a MIME bundle, empty where there are none."""
+    if not in_kernel():
+        return {}
+    try:
+        from pllm_notebook.notebook.job_panel import JobPanel
+    except ImportError:
+        return {}
+    return JobPanel(jobs).bundle()

@@ -1,0 +1,232 @@
+"""The words of `%pllm`: show and set things without leaving the notebook."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+import pllm_notebook
+from pllm_notebook.engine import engine
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
+from pllm_notebook.execution import Run, options_for, runs
+from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.notebook import progress_format
+from pllm_notebook.settings import configure, current
+
+__all__ = ["WORDS", "Overview", "run_command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A few facts, one a line.
+
+    Attributes:
+        lines: Name and text.
+    """
+
+    lines: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        width = max((len(name) for name, _ in self.lines), default=0)
+        return "\n".join(f"{name:<{width}}  {strip_control_chars(text)}" for name, text in self.lines)
+
+    def _repr_html_(self) -> str:
+        style = "style='text-align:left'"
+        rows = "".join(
+            f"<tr><th {style}>{escape_html(name)}</th><td {style}>{escape_html(text)}</td></tr>"
+            for name, text in self.lines
+        )
+        return f"<table>{rows}</table>"
+
+
+def run_command(line: str) -> Any:
+    """Show or set things.
+
+    %pllm              the model in force and where it comes from
+    %pllm use MODEL    set the model for every later call
+    %pllm status       the newest run
+    %pllm errors       its failed rows; in a new kernel, the failed calls that the cache has kept
+    %pllm retry        send those again that can succeed again, and wait
+    %pllm cost         what this session's runs cost
+    %pllm limits       the providers' limits as told and as found out, and what was refused
+    %pllm cache        what the cache holds
+    %pllm jobs         the providers' batch jobs
+    """
+    word, _, rest = line.strip().partition(" ")
+    if not word:
+        return overview()
+    if word not in WORDS:
+        raise UsageError(f"There is no %pllm {word}.{guess(word, WORDS)} There are {', '.join(WORDS)}.")
+    rest = rest.strip()
+    if word == "use":
+        return use(rest)
+    if rest:
+        raise UsageError(f"%pllm {word} takes nothing more, not {rest!r}.")
+    return _WORDS[word]()
+
+
+def overview() -> Overview:
+    """Show the model in force, and where it and other settings come from."""
+    options = current().options
+    if "model" in options:
+        model, source = options["model"], "pllm.configure"
+    elif os.environ.get("PLLM_MODEL"):
+        model, source = os.environ["PLLM_MODEL"], "environment variable PLLM_MODEL"
+    else:
+        try:
+            model, source = resolve_model(options_for({})).label, "the first provider whose key is in the environment"
+        except UnknownModelError as error:
+            model, source = "none", str(error)
+    others = ", ".join(f"{name}={value!r}" for name, value in options.items() if name != "model")
+    lines = [
+        ("model", f"{model} ({source})"),
+        *([("configured", others)] if others else []),
+        ("cache", str(pllm_notebook.cache.directory)),
+        ("runs", f"{len(runs()):,} in this session, {_total(_all_costs())}"),
+        ("words", f"%pllm {' | '.join(WORDS)}; %%pllm --help"),
+    ]
+    return Overview(tuple(lines))
+
+
+def use(name: str) -> Overview:
+    """Set the model for every later call. Sends nothing, and needs no key yet."""
+    if not name:
+        raise UsageError("%pllm use needs a model, for example %pllm use openai:gpt-6-luna.")
+    resolve_model(options_for({"model": name}))  # a name that cannot be resolved is refused before it is kept
+    configure(model=name)
+    return overview()
+
+
+def status() -> Overview:
+    """Show the newest run's progress, and what its provider's lane does."""
+    run = _newest()
+    p = run.progress()
+    lines = [("run", run.id), ("rows", progress_format.step(p) if p.state == "running" else progress_format.ended(p))]
+    if p.state == "running":
+        lines.append(("in flight", f"{p.in_flight:,}"))
+    lines += [(lane.name, repr(lane.limiter)) for lane in engine(current().loop).lanes if lane.name == p.model]
+    return Overview(tuple(lines))
+
+
+def errors() -> Any:
+    """Return the failed rows of the newest run; in a new kernel, the failed calls that the cache has kept."""
+    return pllm_notebook.errors()
+
+
+def retry() -> Run:
+    """Send the failed rows of the newest run again, where they can succeed again, and wait."""
+    run = _newest().retry()
+    run.wait()
+    return run
+
+
+def cost() -> pd.DataFrame:
+    """Return what each run of this session cost, newest last, and the sum; NA where a price is unknown."""
+    table = pd.DataFrame(
+        [
+            {
+                "run": run.id, "asked": p.label, "model": progress_format.model(p), "state": p.state, "rows": p.total,
+                "answered": p.done, "from_cache": p.cached, "failed": p.failed, "not_sent": p.not_sent,
+                "input_tokens": p.input_tokens, "output_tokens": p.output_tokens, "cost_usd": p.cost_usd,
+            }
+            for run in runs() for p in (run.progress(),)
+        ],
+        columns=["run", "asked", "model", "state", "rows", "answered", "from_cache", "failed", "not_sent",
+                 "input_tokens", "output_tokens", "cost_usd"],
+    ).astype({"cost_usd": "Float64"})  # fmt: skip
+    counted = ["rows", "answered", "from_cache", "failed", "not_sent", "input_tokens", "output_tokens"]
+    # An unknown price makes the sum unknown: a sum that looks whole would be believed.
+    table.loc[len(table)] = {
+        **dict.fromkeys(("asked", "model", "state"), ""),
+        "run": "total",
+        **{name: table[name].sum() for name in counted},
+        "cost_usd": table["cost_usd"].sum(skipna=False),
+    }
+    return table.set_index("run")
+
+
+def limits() -> pd.DataFrame:
+    """Return the limits of each model that was asked in this session, and what its calls do now. Sends nothing.
+
+    Returns:
+        One row for each account and model, NA for unknown or not limited:
+
+        requests_per_min, tokens_per_min: As the provider told them (Int64).
+        found_per_min: Requests a minute that get through, as found out where nobody told (Int64).
+        window: Calls that may be in flight.
+        in_flight: Calls on the wire.
+        refused: Requests that a limit turned away; they cost nothing and were sent again.
+        waiting_until: When calls leave again, where the provider asked for a pause (local time, NaT for none).
+    """
+    # Nothing has been learned where nothing has run, and asking must not start the engine's thread.
+    lanes = engine(current().loop).lanes if runs() else []
+    rows = [
+        {
+            "requests_per_min": _per_min(lane.limiter.requests.rate),
+            "tokens_per_min": _per_min(lane.limiter.tokens.rate),
+            "found_per_min": _per_min(lane.limiter.found.rate),
+            "window": int(lane.limiter.window),
+            "in_flight": lane.in_flight,
+            "refused": lane.limiter.refused,
+            "waiting_until": _clock_time(lane.limiter.paused_until),
+        }
+        for lane in lanes
+    ]
+    columns = [
+        "requests_per_min", "tokens_per_min", "found_per_min", "window", "in_flight", "refused", "waiting_until",
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index([lane.name for lane in lanes], name="model"))
+    return table.astype(dict.fromkeys(columns[:-1], "Int64") | {"waiting_until": "datetime64[s]"})
+
+
+def jobs() -> Any:
+    """Return the providers' batch jobs."""
+    return pllm_notebook.jobs()
+
+
+def cache() -> Any:
+    """Show what the cache holds."""
+    return pllm_notebook.cache.info()
+
+
+_WORDS: dict[str, Callable[[], Any]] = {
+    "status": status, "errors": errors, "retry": retry, "cost": cost, "limits": limits, "jobs": jobs, "cache": cache,
+}  # fmt: skip
+
+WORDS = ("use", *_WORDS)
+"""What can stand after `%pllm`."""
+
+
+def _newest() -> Run:
+    known = runs()
+    if not known:
+        raise PllmError("Nothing has been run in this session yet.")
+    return known[-1]
+
+
+def _all_costs() -> list[float | None]:
+    return [run.cost for run in runs()]
+
+
+def _total(costs: list[float | None]) -> str:
+    known = [each for each in costs if each is not None]
+    unknown = "" if len(known) == len(costs) else f" and {len(costs) - len(known):,} of unknown cost"
+    return f"{progress_format.format_usd(sum(known))}{unknown}"
+
+
+def _per_min(rate: float | None) -> int | None:
+    return None if rate is None else round(rate * 60)
+
+
+def _clock_time(moment: float) -> datetime | None:
+    """Return the local time of a moment of the monotonic clock, None where it has passed."""
+    left_s = moment - time.monotonic()
+    return datetime.now().replace(microsecond=0) + timedelta(seconds=math.ceil(left_s)) if left_s > 0 else None

@@ -1,0 +1,98 @@
+"""A run's progress in words: the same for the widget, the saved line and the terminal."""
+
+from __future__ import annotations
+
+from pllm_notebook.formatting import (
+    budget_stop_note,
+    counted,
+    format_duration,
+    format_usd,
+    maybe_paid_note,
+    short_number,
+)
+from pllm_notebook.records import Progress
+
+__all__ = ["ended", "format_duration", "format_usd", "model", "pace", "spent", "step"]
+
+_SIGNS = {"running": "…", "done": "✓", "cancelled": "■ stopped:", "failed": "✗ ended early:"}
+
+
+def step(progress: Progress) -> str:
+    """Say how far a run is, in one line: "Review: 12 / 200 rows · 3 failed · …"."""
+    p = progress
+    finished = p.total - p.pending
+    parts = [f"{p.label}: {finished:,} / {p.total:,} rows", *_kinds(p)]
+    if p.rows_per_s:
+        parts.append(pace(p))
+    if p.eta_s is not None:
+        parts.append(f"{format_duration(p.eta_s)} left")
+    parts += [*spent(p), model(p)]
+    if p.note:
+        parts.append(p.note)
+    return " · ".join(parts)
+
+
+def ended(progress: Progress) -> str:
+    """Say how a run ended, in the one line that stays in a saved notebook."""
+    p = progress
+    sign = "⚠" if p.state == "done" and p.failed else _SIGNS[p.state]
+    answered = _answered(p)
+    if p.not_sent and p.state != "cancelled":
+        sign, answered = "■", budget_stop_note(p)
+    parts = [f"{sign} {p.label}: {answered}", *_kinds(p, over=True), format_duration(p.elapsed_s)]
+    parts += [*spent(p), model(p)]
+    if p.note:
+        parts.append(p.note)
+    return " · ".join(parts)
+
+
+def _answered(p: Progress) -> str:
+    count, rows = p.done + p.cached, counted(p.total, "row")
+    return f"{rows} answered" if count == p.total else f"{count:,} of {rows} answered"
+
+
+def model(progress: Progress) -> str:
+    """Name the model, and say plainly when its answers are invented."""
+    return f"{progress.model} SIMULATED" if progress.simulated else progress.model
+
+
+def spent(progress: Progress) -> list[str]:
+    """Say what was used: tokens (where there were any) and US dollars, with the ceiling if there is one."""
+    p = progress
+    tokens = p.input_tokens + p.output_tokens
+    perhaps = maybe_paid_note(p.perhaps_requests, p.perhaps_usd)
+    return [
+        *([f"{short_number(tokens)} tokens"] if tokens else []),
+        *_cached(p),
+        _dollars(p),
+        *([perhaps] if perhaps else []),
+    ]
+
+
+def pace(progress: Progress) -> str:
+    """Say how fast rows are answered: "214 rows/s", "0.8 rows/s"."""
+    rate = progress.rows_per_s
+    return f"{rate:,.0f} rows/s" if rate >= 9.95 else f"{rate:.1f} rows/s"
+
+
+def _cached(p: Progress) -> list[str]:
+    if not (p.cached_tokens and p.input_tokens):
+        return []
+    share = 100 * p.cached_tokens / p.input_tokens
+    where = "this process's" if p.model.startswith("local:") else "the provider's"
+    return [f"{'<1' if share < 1 else f'{share:.0f}'} % of input tokens from {where} cache"]
+
+
+def _kinds(p: Progress, *, over: bool = False) -> list[str]:
+    failed = "failed (pllm.errors() says why)" if over else "failed"
+    counts = [(p.cached, "from cache"), (p.failed, failed), (p.not_sent, "not sent"), (p.skipped, "skipped")]
+    if over and p.not_sent and p.state != "cancelled":  # said already
+        counts = [(p.skipped, "skipped")]
+    if over:
+        counts.append((p.pending, "left"))
+    return [f"{count:,} {word}" for count, word in counts if count]
+
+
+def _dollars(p: Progress) -> str:
+    ceiling = "" if p.budget_usd is None else f" of {format_usd(p.budget_usd)}"
+    return f"{format_usd(p.cost_usd)}{ceiling}"

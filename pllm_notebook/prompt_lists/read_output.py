@@ -1,0 +1,124 @@
+"""From what a run knows of one prompt to its output."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import orjson
+
+from pllm_notebook.execution import Outcome
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.messages_types import Prompt
+from pllm_notebook.prompt_lists.llm_output import GeneratedJsonObject, LLMOutput, LLMToolCall
+from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.schema import Invalid, extract_json
+from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.tools import Called, CalledTool, plain_json, unvalidated_call
+
+__all__ = ["error_text", "output_for", "output_without_call"]
+
+
+def error_text(failure: Failure) -> str:
+    """Return a failure as an output has it."""
+    return f"{failure.kind}: {failure.message}"
+
+
+def output_without_call(context: LLMPromptContext, failure: Failure | None) -> LLMOutput:
+    """Return the output of a prompt that no call was made for; *failure* None where there is no answer yet."""
+    error = "pending: there is no answer yet" if failure is None else error_text(failure)
+    return LLMOutput(source_id=context.id, error=error)
+
+
+def output_for(
+    context: LLMPromptContext, ask: CallSpec, outcome: Outcome, last: StoredReply | None, prompt: Prompt, beginning: str
+) -> LLMOutput:
+    """Return the output of a prompt whose call has ended.
+
+    Args:
+        context: The prompt.
+        ask: The question that it was asked with.
+        outcome: How the call ended.
+        last: The last reply, None where it is not kept.
+        prompt: As it was put to the question.
+        beginning: Of the answer, as it was put into the model's mouth; "" for none.
+    """
+    replies = outcome.replies()
+    failure = outcome.failure
+    output = LLMOutput(
+        source_id=context.id,
+        usage=outcome.usage if replies else None,
+        cost=outcome.cost_usd if replies or failure is None else failure.cost_usd,
+        time_taken=replies[-1]["latency_s"] if replies and not outcome.cached else None,
+        start_time=replies[0]["created_at"] - replies[0]["latency_s"] if replies else None,
+        end_time=replies[-1]["created_at"] if replies else None,
+    )
+    output._request = partial(ask.whole, prompt)
+    if last is not None:
+        output.raw_result, output.result_type = orjson.loads(last.raw), ask.target.wire.format_name
+        output.str_content = _with_prefill(context, beginning, last.text.decode("utf-8", "replace"))
+    if failure is None:
+        _answer(output, context, outcome.value, beginning)
+    else:
+        output.error = error_text(failure)
+        output.str_content = output.str_content or failure.raw or None
+        output.tool_calls = [] if last is None else [_call(unvalidated_call(call)) for call in last.calls]
+    return output
+
+
+def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, beginning: str) -> None:
+    """Put an answer into *output*, or say why it is none."""
+    form = context.llm_config.response_format
+    if isinstance(value, Called):
+        output.str_content = _with_prefill(context, beginning, value.text)
+        output.tool_calls = [_call(call) for call in value.calls]
+        if form == "tool":
+            _read_forced_call(output, context)
+            return
+        if value.calls or form == "text":
+            return
+        value = value.text
+    if isinstance(value, str):
+        output.str_content = _with_prefill(context, beginning, value)
+        if form != "text":
+            _object(output, context)
+        return
+    output.json_object = GeneratedJsonObject(plain_json(value))
+
+
+def _with_prefill(context: LLMPromptContext, beginning: str, text: str) -> str:
+    """Return an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
+    anew = context.llm_config.response_format == "json_beg" and text.lstrip().startswith(beginning)
+    return text if anew else beginning + text
+
+
+def _read_forced_call(output: LLMOutput, context: LLMPromptContext) -> None:
+    """Read the call that was demanded."""
+    wanted = context.structured_output
+    calls = [call for call in output.tool_calls if wanted is None or call.name == wanted.name]
+    if not calls:
+        named = "" if wanted is None else f" of {wanted.name!r}"
+        output.error = f"{FailureKind.TOOL_CALL}: A call{named} was demanded, and the model made none."
+    elif isinstance(calls[0].arguments, dict):
+        output.json_object = GeneratedJsonObject(calls[0].arguments, name=calls[0].name)
+
+
+def _object(output: LLMOutput, context: LLMPromptContext) -> None:
+    """Find the object in a text, and validate it where there is something to validate it by."""
+    found = extract_json(output.str_content or "")
+    value = None if found is None else orjson.loads(found)
+    if not isinstance(value, dict):
+        output.error = f"{FailureKind.INVALID_JSON}: The answer holds no JSON object."
+        return
+    wanted = context.structured_output
+    if wanted is not None and found is not None:
+        read = wanted.parse(found)
+        if isinstance(read, Invalid):
+            output.error = f"{read.kind}: {read.message}"
+            return
+    output.json_object = GeneratedJsonObject(value)
+
+
+def _call(call: CalledTool) -> LLMToolCall:
+    return LLMToolCall(id=call.id, name=call.name, arguments=plain_json(call.arguments), text=call.text)

@@ -1,0 +1,196 @@
+"""Where the lines of a request file go: from the words of a line to the model that is asked, and its endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pllm_notebook.credentials import Address, Key
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.call_spec import start_simulator
+from pllm_notebook.providers import ResolvedModel, resolve
+from pllm_notebook.providers.models import CHEAP, provider_of
+from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.providers.openai.responses import Responses
+from pllm_notebook.providers.registry import PROVIDERS
+from pllm_notebook.request_files.line_formats import RequestFileLine
+from pllm_notebook.settings import current
+
+__all__ = ["EndpointModel", "EndpointResolver", "body_for"]
+
+# Who made each wire format, and so answers it where nobody else is named.
+_MAKERS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "generate": "google"}
+_OFFICIAL = {
+    "api.openai.com": "openai",
+    "api.anthropic.com": "anthropic",
+    "generativelanguage.googleapis.com": "google",
+}
+_ENDPOINTS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/completions")
+_NEEDED = {"chat": "messages", "responses": "input", "messages": "messages", "generate": "contents"}
+
+
+@dataclass(frozen=True)
+class EndpointModel(ResolvedModel):
+    """A model through another endpoint than its usual one: with a lane of its own, since a lane has one address."""
+
+    @property
+    def lane(self) -> tuple[str, str, str]:
+        """What shares one set of limits."""
+        return (self.provider, self.account, f"{self.model} {self.wire.format_name}")
+
+
+class EndpointResolver:
+    """Resolve each line's model; every model is resolved once.
+
+    Args:
+        client: A provider, or a server or client that is configured: where lines of its format go whose model names
+            no provider; "sim:openai" and its like take the lines of other formats too. None for each format's own
+            maker.
+        model: For lines that name none; None where each line must.
+        request_url: An endpoint: of *client*'s provider itself, or of an OpenAI-compatible server, which is then
+            asked in place of *client*. None for nothing special.
+        key: Of *client*, or of the server. None for what the environment has.
+
+    Raises:
+        UsageError: For words that name nobody. Nothing was sent.
+
+    Attributes:
+        targets: Those that lines have been found for, by what names them.
+    """
+
+    def __init__(self, client: str | None, model: str | None, request_url: str | None, key: Key | None) -> None:
+        settings = current()
+        self._clients = settings.clients
+        self._servers = dict(settings.servers)
+        self._home, self.bare_endpoint = client, ""
+        if request_url is not None:
+            self._home, self.bare_endpoint = self._at(request_url, client)
+        known = {*PROVIDERS, *self._servers, *self._clients}
+        if self._home is not None and self._home.partition(":")[0] not in known:
+            raise UsageError(
+                f"client is {self._home!r}; expected one of {', '.join(sorted(known))}, sim:openai, or what "
+                f"pllm.configure(servers=…, clients=…) names. Nothing was sent."
+            )
+        self._known = known
+        self._model = model
+        self._keys = {} if key is None else {self._home or "openai": key}
+        self.targets: dict[tuple[str, str], ResolvedModel | str] = {}
+        if model is not None:
+            self._resolved(self._named(model, ""))
+
+    def of(self, line: RequestFileLine) -> ResolvedModel | str:
+        """Return who is asked, or say why nobody can be."""
+        asked = line.endpoint or self._endpoint_of(line)
+        where = (asked, line.model)
+        found = self.targets.get(where)
+        if found is None:
+            found = self.targets[where] = self._find(asked, line.model)
+        if isinstance(found, ResolvedModel) and not isinstance(line.body, str):
+            needed = _NEEDED[found.wire.format_name]
+            if not line.body.get(needed):
+                return f"{found.label} takes a request with {needed!r}, which the line has not."
+        return found
+
+    def _find(self, endpoint: str, model: str) -> ResolvedModel | str:
+        name = model or self._model
+        if name is None:
+            return "The line names no model: give model=…, for all such lines."
+        try:
+            target = self._resolved(self._named(name, endpoint))
+        except UsageError as error:
+            return str(error).replace(" Nothing was sent.", "")
+        home = self._home
+        if home is not None and home in self._known and target.provider != home:
+            return (
+                f"The line is for {target.label}, and client is {home!r}, whose account alone is billed. Leave client "
+                f"out to let each line choose."
+            )
+        spoken = target.wire.format_name
+        if not endpoint or spoken == endpoint:
+            return target
+        if _MAKERS[spoken] == "openai" and _MAKERS[endpoint] == "openai":
+            wire = Responses() if endpoint == "responses" else Chat()
+            fields = {name: getattr(target, name) for name in target.__dataclass_fields__}
+            return EndpointModel(**(fields | {"wire": wire}))
+        return f"The line is written for {_MAKERS[endpoint]}, and {target.label} speaks {_MAKERS[spoken]}'s format."
+
+    def _resolved(self, name: str) -> ResolvedModel:
+        return resolve(
+            name,
+            servers=self._servers,
+            clients=self._clients,
+            keys=self._keys,
+            simulator=lambda wire: start_simulator().base_url(wire),
+        )
+
+    def _endpoint_of(self, line: RequestFileLine) -> str:
+        """Return which endpoint a bare body is for; "" for whatever its model speaks."""
+        if line.form == "bare" and isinstance(line.body, dict):
+            if "contents" in line.body:
+                return "generate"
+            if self.bare_endpoint:
+                return self.bare_endpoint
+        return ""
+
+    def _named(self, model: str, endpoint: str) -> str:
+        """Return a model with its provider."""
+        before, colon, _ = model.partition(":")
+        if colon and before in self._known:
+            return model
+        home, shown = self._home, provider_of(model)
+        maker = _MAKERS[endpoint] if endpoint else None
+        if home is not None and home.startswith("sim"):
+            # Whoever asks for invented answers is sent to nobody else.
+            invented = home if maker in (None, self._maker(home)) else f"sim:{maker}"
+            return f"{invented}/{model}"
+        if home is not None and maker in (None, self._maker(home)):
+            elsewhere = maker is None and home in _MAKERS.values() and shown is not None
+            return f"{shown if elsewhere else home}:{model}"
+        # A bare body of an unknown model is what most servers take.
+        return f"{shown or maker or 'openai'}:{model}"
+
+    def _maker(self, home: str) -> str:
+        if home in _MAKERS.values():
+            return home
+        if home in self._servers:
+            return "openai"
+        model = home + ("/" if home.startswith("sim:") else ":") + CHEAP["openai"]
+        return _MAKERS[self._resolved(model).wire.format_name]
+
+    def _at(self, url: str, client: str | None) -> tuple[str | None, str]:
+        """Return the name of the server at *url*, and the endpoint of bare bodies that it names."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise UsageError("request_url is an address like https://…/v1/chat/completions. Nothing was sent.")
+        end = next((end for end in _ENDPOINTS if parts.path.rstrip("/").endswith(end)), "")
+        endpoint = {"/responses": "responses", "/chat/completions": "chat"}.get(end, "")
+        if end in ("/embeddings", "/completions"):
+            raise UsageError(
+                f"request_url ends in {end}, which is not asked here: only texts are, by /chat/completions, /responses "
+                f"or /messages. Nothing was sent."
+            )
+        official = _OFFICIAL.get(parts.hostname or "")
+        if official is not None:
+            return client or official, endpoint
+        if client in ("anthropic", "google") or end == "/messages":
+            raise UsageError(
+                "request_url names a server of the OpenAI format; another address for Anthropic's or Google's is "
+                "given by ANTHROPIC_BASE_URL or GOOGLE_BASE_URL. Nothing was sent."
+            )
+        base = Address(url.partition("?")[0].rstrip("/").removesuffix(end))
+        for name, address in self._servers.items():
+            if Address(address).rstrip("/") == base:
+                return name, endpoint
+        # Named by its host, which no provider's name is: its answers are kept apart from theirs.
+        name = (urlsplit(base).netloc or "server").replace(":", "-")
+        self._servers[name] = base
+        return name, endpoint
+
+
+def body_for(line: RequestFileLine, target: ResolvedModel) -> dict[str, Any]:
+    """Return the body as it is sent: the line's, with the model as the provider calls it."""
+    assert isinstance(line.body, dict)
+    if target.wire.format_name == "generate":
+        return {name: value for name, value in line.body.items() if name != "model"}
+    return {"model": target.model, **line.body} | {"model": target.model}

@@ -1,0 +1,90 @@
+"""From the words of a configuration to a file run: what is read and checked before anything is sent or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import options_for
+from pllm_notebook.execution.launch import store_for
+from pllm_notebook.prices import rate_of
+from pllm_notebook.request_files.chunks import ChunkMaker
+from pllm_notebook.request_files.endpoints import EndpointResolver
+from pllm_notebook.request_files.file_run import FileRun
+from pllm_notebook.request_files.request_index import RequestIndex, index_of
+from pllm_notebook.request_files.results_file import ResultsFile, new_path, require_file
+from pllm_notebook.settings import Options
+
+__all__ = ["open_run"]
+
+# Nothing that rows of a frame may have is asked of whole requests, whatever is configured.
+_PLAIN: Mapping[str, Any] = dict.fromkeys(
+    ("system", "pack", "samples", "models", "decide", "judge", "tools", "tool_choice", "run_tools", "temperature"), None
+) | {"mode": "async", "errors": "coerce", "extra_body": {}, "progress": False, "salt": "", "wait": True}
+
+
+def open_run(
+    *,
+    requests: str,
+    results: str | None,
+    addresses: EndpointResolver,
+    rates: tuple[float | None, float | None],
+    options: Mapping[str, Any],
+    cache_dir: str | None,
+    retry_errors: bool,
+    progress: bool,
+    stopped: Callable[[], bool] = lambda: False,
+) -> FileRun:
+    """Read the file and open what is needed (see `OAIApiFromFileConfig`). From any thread. Sends nothing.
+
+    Args:
+        requests: Path of the request file.
+        results: Of the results file, None for a new one.
+        addresses: Tells who is asked.
+        rates: Requests and tokens a minute, each None for no ceiling.
+        options: Those that differ from the defaults.
+        cache_dir: None for the configured place.
+        retry_errors: Whether lines that have an error are asked again.
+        progress: Whether it is shown.
+        stopped: Asked now and then whether to go no further.
+
+    Raises:
+        UsageError: For what cannot be asked as written, and for a path that is no file.
+        OSError: Where a file cannot be read or written.
+    """
+    options = {**_PLAIN, **options}
+    resolved = options_for(options)
+    # Before a results file is made of nothing.
+    require_file(requests, "each request is read again when it is sent")
+    if results is not None and os.path.exists(results) and os.path.samefile(requests, results):
+        raise UsageError(f"Results cannot go into {requests} itself. Give another save_filepath. Nothing was sent.")
+    with ExitStack() as opened:
+        file = ResultsFile(results or new_path(requests), retry_errors=retry_errors)
+        opened.callback(file.close)
+        index = index_of(requests, file.path, addresses, stopped)
+        opened.callback(index.close)
+        _check(index, resolved)
+        label = os.path.basename(requests)
+        maker = ChunkMaker(index, options, rates, cache_dir, label)
+        store = store_for(resolved, cache_dir)
+        run = FileRun(index, file, store, maker, label, resolved.max_cost_usd, progress=progress)
+        opened.pop_all()
+    return run
+
+
+def _check(index: RequestIndex, options: Options) -> None:
+    """Refuse what no line of the file could be asked under, before any is."""
+    targets = [group.target for group in index.groups]
+    if options.max_cost_usd is not None:
+        for target in targets:
+            if target.price_provider is None or rate_of(target.price_provider, target.price_model) is None:
+                raise UsageError(
+                    f"max_cost_usd={options.max_cost_usd:g} cannot be kept: the price of {target.label} is unknown. "
+                    f"Leave the ceiling out, or the lines that ask it. Nothing was sent."
+                )
+    missing_key = [target.missing_key for target in targets if target.missing_key is not None]
+    if missing_key and len(missing_key) == len(targets) and options.cache != "only":
+        raise missing_key[0]

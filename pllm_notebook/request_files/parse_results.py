@@ -1,0 +1,165 @@
+"""A results file as outputs, in the order of the requests."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import ToolCall
+from pllm_notebook.prices import Rate, rate_of
+from pllm_notebook.prompt_lists.argument_aliases import one_of
+from pllm_notebook.prompt_lists.llm_output import GeneratedJsonObject, LLMOutput, LLMToolCall
+from pllm_notebook.protocols import MalformedReply, Wire
+from pllm_notebook.providers.anthropic.messages import Messages
+from pllm_notebook.providers.decoding import decoded
+from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.providers.openai.responses import Responses
+from pllm_notebook.records import FailureKind, Finish, Reply
+from pllm_notebook.request_files.line_formats import ResultFileLine, read_result
+from pllm_notebook.schema import extract_json
+
+__all__ = ["parse_results_file"]
+
+# Of each wire format: a field that no other's response has, and whose prices are asked.
+_WIRES: tuple[tuple[str, Wire, str], ...] = (
+    ("choices", Chat(), "openai"),
+    ("output", Responses(), "openai"),
+    ("content", Messages(), "anthropic"),
+    ("candidates", Generate(), "google"),
+    ("promptFeedback", Generate(), "google"),
+)
+_UNUSABLE = {
+    Finish.TRUNCATED: (FailureKind.TRUNCATED, "The reply was cut off at the output limit."),
+    Finish.REFUSED: (FailureKind.REFUSAL, "The model refused."),
+    Finish.FILTERED: (FailureKind.FILTERED, "The provider's content filter stopped the reply."),
+    Finish.UNFINISHED: (FailureKind.UNFINISHED, "The reply ended for a reason that is not a normal end."),
+}
+
+
+def parse_results_file(
+    path: str | os.PathLike[str] | None = None, *, filepath: str | os.PathLike[str] | None = None
+) -> list[LLMOutput]:
+    """Read a results file: one output for each line, in the order of the requests. Sends nothing.
+
+    A complete file is in that order by itself. One that was cut off is put in it as far as its lines say their
+    numbers, which bare ones do not. What a provider's own batch brought can be read too, in the order it has.
+
+    Nothing is validated here, and nothing was repaired: a line is what a provider answered to one request. An answer
+    has its `json_object` where JSON was asked for in the provider's own words, or is nothing else.
+
+    Args:
+        path: Of the results file.
+        filepath: The same, by its other name.
+
+    Returns:
+        Outputs whose `source_id` is the line's `custom_id` or `key`, or "line_1" and so on where it has none. Their
+        `cost` is what the call cost when it was paid for, by today's prices where the file does not say.
+
+    Raises:
+        UsageError: For a line that is no result; where no file, or two, are named.
+    """
+    path = one_of(path=path, filepath=filepath)
+    results: list[ResultFileLine] = []
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file, 1):
+            if not raw.strip():
+                continue
+            result = read_result(raw)
+            if result is None and not raw.endswith(b"\n"):
+                continue  # a killed process left it unfinished
+            if result is None:
+                raise UsageError(f"Line {number:,} of {os.fspath(path)} is no result of a request.")
+            results.append(result)
+    if all(result.number is not None for result in results):
+        results.sort(key=lambda result: result.number or 0)
+    rates: dict[tuple[str, str], Rate | None] = {}
+    return [_output(result, place, rates) for place, result in enumerate(results, 1)]
+
+
+def _output(result: ResultFileLine, place: int, rates: dict[tuple[str, str], Rate | None]) -> LLMOutput:
+    source = f"line_{result.number or place}" if result.id is None else str(result.id)
+    body = result.body
+    if body is None:
+        return LLMOutput(source_id=source, error=result.error, cost=result.cost_usd)
+    output = LLMOutput(source_id=source, raw_result=body, cost=result.cost_usd, time_taken=result.latency_s)
+    request = result.request
+    if isinstance(request, dict):
+        output._request = lambda: request
+    found = next(((wire, maker) for field, wire, maker in _WIRES if field in body), None)
+    if found is None:
+        output.error = f"{FailureKind.MALFORMED}: The response is in no format that is known."
+        return output
+    wire, maker = found
+    output.result_type = wire.format_name
+    try:
+        reply = decoded(wire, body)
+    except MalformedReply as error:
+        output.error = f"{FailureKind.MALFORMED}: The provider's reply is not what it documents: {error}."
+        return output
+    output.str_content = _with_prefill(_prefill_of(result.request), reply.text)
+    output.tool_calls = [_call(call) for call in reply.calls]
+    output.usage = reply.usage
+    if output.cost is None:
+        output.cost = _cost(reply, maker, rates)
+    if reply.finish in _UNUSABLE:
+        kind, message = _UNUSABLE[reply.finish]
+        output.error = f"{kind}: {reply.detail or message}"
+    elif not reply.calls and (_wants_json(result.request) or _is_braced(output.str_content)):
+        value = extract_json(output.str_content)
+        loaded = None if value is None else orjson.loads(value)
+        output.json_object = GeneratedJsonObject(loaded) if isinstance(loaded, dict) else None
+    return output
+
+
+def _call(call: ToolCall) -> LLMToolCall:
+    try:
+        arguments = orjson.loads(call.arguments)
+    except ValueError:
+        arguments = call.arguments
+    return LLMToolCall(id=call.id, name=call.name, arguments=arguments, text=call.arguments)
+
+
+def _cost(reply: Reply, maker: str, rates: dict[tuple[str, str], Rate | None]) -> float | None:
+    if reply.usage is None or not reply.model:
+        return None
+    asked = maker, reply.model
+    if asked not in rates:
+        rates[asked] = rate_of(*asked)
+    rate = rates[asked]
+    return None if rate is None else rate.cost_usd(reply.usage)
+
+
+def _prefill_of(request: dict[str, Any] | str) -> str:
+    """Return the beginning of the answer that was put into the model's mouth, "" for none."""
+    messages = (request.get("messages") or request.get("contents")) if isinstance(request, dict) else None
+    last = messages[-1] if isinstance(messages, list) and messages else {}
+    if last.get("role") not in ("assistant", "model"):
+        return ""
+    said = last.get("content", last.get("parts")) or ""
+    if isinstance(said, str):
+        return said
+    return "".join(str(part.get("text") or "") for part in said if isinstance(part, dict))
+
+
+def _with_prefill(beginning: str, text: str) -> str:
+    """Return an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
+    return text if beginning == "{" and text.lstrip().startswith("{") else beginning + text
+
+
+def _is_braced(text: str) -> bool:
+    said = text.strip()
+    return said.startswith("{") and said.endswith("}")
+
+
+def _wants_json(request: dict[str, Any] | str) -> bool:
+    """Return whether a request asks for JSON, in any provider's words."""
+    if isinstance(request, str):
+        return False
+    asked = (request.get("response_format") or {}).get("type") in ("json_object", "json_schema")
+    form = (request.get("text") or {}).get("format") or (request.get("output_config") or {}).get("format") or {}
+    config = request.get("generationConfig") or {}
+    return asked or form.get("type") in ("json_object", "json_schema") or "json" in config.get("responseMimeType", "")

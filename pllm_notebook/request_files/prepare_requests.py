@@ -1,0 +1,98 @@
+"""A list of prompts as a request file: for another day, another machine, or a provider's own batch page."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
+from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers.registry import KEYS
+
+__all__ = ["prepare_requests_file"]
+
+# Wire formats to the form of their lines.
+_FORMS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "generate": "google"}
+
+
+def prepare_requests_file(
+    prompts: Iterable[LLMPromptContext],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    form: Literal["openai", "anthropic"] | None = None,
+) -> str:
+    """Write one request line for each prompt, in order. Sends nothing.
+
+    A line is what `run_parallel_ai_completion` would ask, byte for byte, so that an answer of either is the other's
+    too. The ids of the prompts are the lines' `custom_id`; a provider's own batch wants them to differ. What is asked
+    of a simulator or a server of your own has its name before the model's, and no provider's batch would take it.
+
+    Args:
+        prompts: Any mix of providers, models and configurations.
+        path: Replaced whole if it is there. None for a new file in the working directory,
+            `requests_TIME_RANDOM.jsonl`, which no other call writes.
+        form: "openai" or "anthropic", where all lines must have that batch format. None for the format of each
+            prompt's own provider; Google's is then one of them.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: For a prompt that cannot be asked, or not in *form*. Nothing was written then.
+    """
+    if form not in (None, "openai", "anthropic"):
+        raise UsageError(f"form is 'openai', 'anthropic' or None, not {form!r}. Nothing was written.")
+    contexts = as_prompt_list(prompts)
+    asked = prepare_prompts(contexts, {"mode": "async"}, {})
+    for place, failure in asked.failures.items():
+        raise UsageError(f"The prompt {contexts[place].id!r} cannot be asked: {failure.message} Nothing was written.")
+    lines: list[bytes] = [b""] * len(contexts)
+    for part in asked.parts:
+        target = part.ask.target
+        spoken = _FORMS[target.wire.format_name]
+        for row, prompt in zip(part.rows, part.prompts, strict=True):
+            source = contexts[asked.places[row]].id
+            if form not in (None, spoken):
+                raise UsageError(
+                    f"The prompt {source!r} is for {target.label}, whose requests have {spoken}'s form, not {form}'s. "
+                    f"Leave form out for a file of several. Nothing was written."
+                )
+            try:
+                line = orjson.dumps(_line(source, target, part.ask.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE)
+            except TypeError as error:  # half a surrogate pair, or what nobody's JSON holds
+                raise UsageError(
+                    f"The prompt {source!r} cannot be written as JSON: {error}. Nothing was written."
+                ) from error
+            lines[asked.places[row]] = line
+    if path is None:
+        path = f"requests_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(4)}.jsonl"
+    path = os.fspath(path)
+    beside = f"{path}.{secrets.token_hex(4)}"
+    try:
+        with open(beside, "xb") as file:
+            file.writelines(lines)
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+    return path
+
+
+def _line(source: str, target: ResolvedModel, body: Mapping[str, Any]) -> dict[str, Any]:
+    # A provider's own file has the bare name; anything else could not find its way back without.
+    name = target.model if target.provider in KEYS else target.label
+    if target.wire.format_name == "generate":
+        return {"key": source, "request": {"model": f"models/{name}", **body}}
+    body = {**body, "model": name}
+    if target.wire.format_name == "messages":
+        return {"custom_id": source, "params": body}
+    return {"custom_id": source, "method": "POST", "url": f"/v1{target.path}", "body": body}

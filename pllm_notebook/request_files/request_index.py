@@ -1,0 +1,196 @@
+"""Where each request of a file stands, and which of them have a result: a few bytes a line, whatever the lines hold.
+
+A file is read twice: here once from end to end, to tell who is asked how much; and then a window at a time. In
+between nothing of it is in memory but numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pllm_notebook.exceptions import RunInterrupted, UsageError
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.request_files.endpoints import EndpointResolver
+from pllm_notebook.request_files.groups import LineGroup
+from pllm_notebook.request_files.line_formats import RequestFileLine, identity_of, read_line, read_result
+
+__all__ = ["RequestIndex", "index_of"]
+
+# Bytes of one line that are read to tell where the next begins, at least.
+_READ_BYTES = 1 << 20
+NOWHERE = -1
+
+
+class RequestIndex:
+    """The requests of a file. Read from any thread.
+
+        Args:
+            path: The file.
+            addresses: Tells who is asked.
+
+        Attributes:
+            starts: Offset of each line that is not blank, and of the file's end.
+            numbers: Of each such line its number in the file, counted from 1.
+            written: Offset of its result in the results file, -1 while there is none.
+            groups: Who is asked what; without the lines that have a result.
+    invalid_lines: Lines that cannot be sent, and have no result yet.
+            done: Lines that had a result at the beginning.
+    """
+
+    def __init__(self, path: str, addresses: EndpointResolver) -> None:
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._addresses = addresses
+        self.starts = array("q")
+        self.numbers = array("q")
+        self.written = array("q")
+        self.groups: list[LineGroup] = []
+        self.invalid_lines = array("q")
+        self.done = 0
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __repr__(self) -> str:
+        return (
+            f"Index(lines={len(self)}, groups={len(self.groups)}, faulty={len(self.invalid_lines)}, done={self.done})"
+        )
+
+    def size(self, row: int) -> int:
+        """Return the bytes of one line."""
+        return self.starts[row + 1] - self.starts[row]
+
+    def raw(self, row: int) -> bytes:
+        """Read one line."""
+        return os.pread(self._handle, self.size(row), self.starts[row])
+
+    def line(self, row: int) -> RequestFileLine:
+        """Read one line and tell what it says."""
+        return read_line(self.raw(row))
+
+    def fault(self, row: int) -> str:
+        """Say why a line cannot be sent, "" for nothing."""
+        line = self.line(row)
+        target = line.fault or self._addresses.of(line)
+        return target if isinstance(target, str) else ""
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._handle)
+
+
+def index_of(path: str, results: str | None, addresses: EndpointResolver, stopped: Callable[[], bool]) -> RequestIndex:
+    """Read a request file, and the results that there are of it. Sends nothing.
+
+    Args:
+        path: The request file.
+        results: The results file as far as it goes, whole lines only; None for none.
+        addresses: Tells who is asked.
+        stopped: Asked now and then whether to go no further.
+
+    Raises:
+        RunInterrupted: Once it is stopped. Nothing was sent.
+        UsageError: Where the results file has a line that is no result of this file. Nothing was sent.
+    """
+    index = RequestIndex(path, addresses)
+    try:
+        known = _ExistingResults(results)
+        by: dict[tuple[int, int | None], LineGroup] = {}
+        for row, line in enumerate(_lines(index, stopped)):
+            at = known.take(line)
+            index.written.append(at)
+            if at != NOWHERE:
+                index.done += 1
+                continue
+            target = line.fault or addresses.of(line)
+            if isinstance(target, str):
+                index.invalid_lines.append(row)
+                continue
+            limit = output_limit(line, target)
+            group = by.get((id(target), limit))
+            if group is None:
+                group = by[id(target), limit] = LineGroup(target, limit, array("q"))
+                index.groups.append(group)
+            group.rows.append(row)
+        known.check(path, results)
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def output_limit(line: RequestFileLine, target: ResolvedModel) -> int | None:
+    """Return the tokens that a line's reply can have, of all its choices together; None for no limit."""
+    assert isinstance(line.body, dict)
+    limit, choices = target.wire.output_limit(line.body), line.body.get("n", 1)
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    return limit * max(choices, 1) if isinstance(choices, int) else limit
+
+
+def _lines(index: RequestIndex, stopped: Callable[[], bool]) -> Iterator[RequestFileLine]:
+    """Read all lines, and note where they stand."""
+    with open(os.dup(index._handle), "rb", buffering=_READ_BYTES) as file:
+        file.seek(0)
+        at = 0
+        for number, raw in enumerate(file, 1):
+            if raw.strip():
+                index.starts.append(at)
+                index.numbers.append(number)
+                yield read_line(raw)
+            at += len(raw)
+            if not number % 1024 and stopped():
+                raise RunInterrupted("Stopped while the request file was read. Nothing was sent.", kept=0, total=0)
+        index.starts.append(at)
+
+
+class _ExistingResults:
+    """The results that there are, by what their requests say. Equal requests are served one after the other."""
+
+    def __init__(self, path: str | None) -> None:
+        names, offsets = array("Q"), array("q")
+        self._strange = 0
+        if path is not None:
+            at = 0
+            with open(path, "rb", buffering=_READ_BYTES) as file:
+                for raw in file:
+                    result = read_result(raw) if raw.strip() else None
+                    if result is not None:
+                        names.append(identity_of(result))
+                        offsets.append(at)
+                    elif raw.strip():
+                        self._strange += 1
+                    at += len(raw)
+        found = np.frombuffer(names, dtype=np.uint64) if names else np.empty(0, np.uint64)
+        order = np.argsort(found, kind="stable")
+        self._names = found[order]
+        self._offsets = np.frombuffer(offsets, dtype=np.int64)[order] if offsets else np.empty(0, np.int64)
+        self._taken = np.zeros(len(found), dtype=np.int32)
+        self._left = len(found)
+
+    def take(self, line: RequestFileLine) -> int:
+        """Return the offset of this request's result, -1 for none."""
+        if not self._left:
+            return NOWHERE
+        name = np.uint64(identity_of(line))
+        first = int(np.searchsorted(self._names, name))
+        if first == len(self._names) or self._names[first] != name:
+            return NOWHERE
+        at = first + int(self._taken[first])
+        if at == len(self._names) or self._names[at] != name:
+            return NOWHERE
+        self._taken[first] += 1
+        self._left -= 1
+        return int(self._offsets[at])
+
+    def check(self, path: str, results: str | None) -> None:
+        """Refuse results of other requests: they would be lost in this file's."""
+        count = self._strange + self._left
+        if count:
+            raise UsageError(
+                f"{results} has {count:,} lines that are no results of {path}: they are of another request file, or of "
+                f"one that was changed since. Give another save_filepath. Nothing was sent."
+            )

@@ -1,0 +1,247 @@
+"""From a line that has ended to its line in the results file, in a thread of its own.
+
+The engine's loop only says which line it was. The response is read from the store, where it was put before the loop
+knew of it, so that nothing large waits in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+import orjson
+
+from pllm_notebook.execution import Outcome
+from pllm_notebook.protocols import Store
+from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.request_files.chunks import LineChunk
+from pllm_notebook.request_files.line_formats import RequestFileLine, result_line
+from pllm_notebook.request_files.request_index import RequestIndex
+from pllm_notebook.request_files.results_file import ResultsFile
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["LineCounts", "ResultWriter", "offsets_of"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# Lines that are written at once, at most.
+_MAX_WRITE_LINES = 500
+# Lines that wait to be written, beyond which those that fail by themselves are held back.
+_MAX_QUEUED_LINES = 5_000
+# The line has no result: nothing was asked, or nobody knows the answer. It is for the next time.
+_WITHOUT_RESULT = frozenset({FailureKind.BUDGET, FailureKind.CANCELLED, FailureKind.NOT_CACHED, FailureKind.NOT_STORED})
+_API_ERRORS = frozenset(
+    {
+        FailureKind.BAD_REQUEST,
+        FailureKind.OVERLOADED,
+        FailureKind.SERVER,
+        FailureKind.AUTHENTICATION,
+        FailureKind.PERMISSION,
+        FailureKind.UNKNOWN_MODEL,
+        FailureKind.QUOTA,
+        FailureKind.FILTERED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LineCounts:
+    """What has been written, by how it ended.
+
+    Attributes:
+        succeeded: Lines with the provider's response.
+        rate_limit_errors: Lines that failed with a rate limit, after all attempts.
+        api_errors: Lines that the provider refused otherwise, or could not serve.
+        other_errors: All other failed lines: no connection, no answer in time, no request at all.
+        put_off: Lines without a result, for want of money or of an answer in the cache.
+    """
+
+    succeeded: int = 0
+    rate_limit_errors: int = 0
+    api_errors: int = 0
+    other_errors: int = 0
+    put_off: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Lines with an error."""
+        return self.rate_limit_errors + self.api_errors + self.other_errors
+
+    def adding(self, name: str) -> LineCounts:
+        """Return one more of *name*."""
+        return replace(self, **{name: getattr(self, name) + 1})
+
+
+class _FinishedLine(NamedTuple):
+    """A line that has ended.
+
+        Attributes:
+            row: Its place among the file's requests.
+    chunk: Whose it is, None where it was in none.
+            at: Its place there.
+            failure: Why it failed without being asked, None where the window knows.
+    """
+
+    row: int
+    chunk: LineChunk | None
+    at: int
+    failure: Failure | None
+
+
+class ResultWriter:
+    """Write results. What is given here may come from any thread; writing has one of its own.
+
+        Args:
+            index: The requests.
+            file: Where results go.
+            store: Where responses are.
+            written: Called after some lines have been written.
+
+        Attributes:
+    counts: What has been written.
+            error: What ended the writing, None for nothing. Nothing is written after it.
+    """
+
+    def __init__(
+        self,
+        index: RequestIndex,
+        file: ResultsFile,
+        store: Store,
+        written: Callable[[], None],
+    ) -> None:
+        self.counts = LineCounts()
+        self.error: Exception | None = None
+        self._index = index
+        self._file = file
+        self._store = store
+        self._told = written
+        self._queue: SimpleQueue[_FinishedLine | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._main, name="pllm-results", daemon=True)
+
+    def begin(self) -> None:
+        """Start its thread."""
+        self._thread.start()
+
+    def on_done(self, chunk: LineChunk, at: int) -> None:
+        """Note that a line of a window has ended."""
+        self._queue.put(_FinishedLine(chunk.rows[at], chunk, at, None))
+
+    def failed(self, rows: Sequence[int], failure: Failure) -> bool:
+        """Note that some lines fail without being asked; False where too many wait to be written."""
+        if self._queue.qsize() > _MAX_QUEUED_LINES:
+            return False
+        for row in rows:
+            self._queue.put(_FinishedLine(row, None, 0, failure))
+        return True
+
+    def end(self) -> None:
+        """Write what is left, and wait for it."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _main(self) -> None:
+        going = True
+        while going:
+            group, going = self._group()
+            if self.error is None:
+                try:
+                    self._write(group)
+                except Exception as error:
+                    logger.debug("Results cannot be written", exc_info=True)
+                    self.error = error
+            for one in group:
+                if one.chunk is not None:
+                    one.chunk.left -= 1
+            self._told()
+
+    def _group(self) -> tuple[list[_FinishedLine], bool]:
+        group: list[_FinishedLine] = []
+        try:
+            one = self._queue.get()
+            while one is not None:
+                group.append(one)
+                if len(group) == _MAX_WRITE_LINES:
+                    return group, True
+                one = self._queue.get_nowait()
+        except Empty:
+            return group, True
+        return group, False
+
+    def _write(self, group: Sequence[_FinishedLine]) -> None:
+        outcomes = [_outcome_of(one) for one in group]
+        entries = self._entries(outcome for outcome in outcomes if isinstance(outcome, Outcome))
+        rows: list[int] = []
+        lines: list[bytes] = []
+        counts = self.counts
+        for one, outcome in zip(group, outcomes, strict=True):
+            failure = outcome.failure if isinstance(outcome, Outcome) else outcome
+            entry = None
+            if isinstance(outcome, Outcome):
+                entry = outcome.entry or entries.get(outcome.key)
+            if failure is not None and failure.kind.fatal and one.chunk is not None:
+                one.chunk.fatal_failure = failure
+            if entry is None and (failure is None or failure.kind in _WITHOUT_RESULT):
+                counts = counts.adding("put_off")
+                continue
+            line = self._index.line(one.row)
+            number = self._index.numbers[one.row]
+            # A reply that came whole is a response, whatever it says: cut off, refused, or calling tools.
+            if entry is not None:
+                written, failure = self._response(line, number, entry)
+            else:
+                assert failure is not None
+                written = result_line(line, number, failure)
+            lines.append(written)
+            rows.append(one.row)
+            counts = counts.adding("succeeded" if failure is None else _kind(failure))
+        for row, offset in zip(rows, self._file.append(lines), strict=True):
+            self._index.written[row] = offset
+        self.counts = counts
+
+    def _entries(self, outcomes: Iterable[Outcome]) -> dict[str, StoredReply]:
+        keys = [outcome.key for outcome in outcomes if outcome.entry is None and outcome.metas]
+        return self._store.get_many(keys) if keys else {}
+
+    def _response(self, line: RequestFileLine, number: int, entry: StoredReply) -> tuple[bytes, Failure | None]:
+        metadata: dict[str, Any] = entry.metadata
+        try:
+            body = orjson.loads(entry.raw)
+            written = result_line(
+                line,
+                number,
+                body,
+                request_id=metadata["request_id"],
+                cost_usd=metadata["cost_usd"],
+                latency_s=metadata["latency_s"],
+            )
+        except (ValueError, TypeError) as error:
+            failure = Failure(FailureKind.MALFORMED, f"The provider's reply cannot be written as JSON again: {error}")
+            return result_line(line, number, failure), failure
+        return written, None
+
+
+def _outcome_of(one: _FinishedLine) -> Outcome | Failure | None:
+    """Return what became of a line, None where nobody knows."""
+    if one.failure is not None:
+        return one.failure
+    assert one.chunk is not None
+    run = one.chunk.run
+    if run is None:
+        return None
+    return run.ledger.outcome(one.at) or run.ledger.failure(one.at)
+
+
+def _kind(failure: Failure) -> str:
+    if failure.kind is FailureKind.RATE_LIMIT:
+        return "rate_limit_errors"
+    return "api_errors" if failure.kind in _API_ERRORS else "other_errors"
+
+
+def offsets_of(index: RequestIndex) -> array[int]:
+    """Return the results' offsets in the order of the requests."""
+    return array("q", (offset for offset in index.written if offset >= 0))

@@ -1,0 +1,125 @@
+"""The way back from what a provider was asked for to what the type takes.
+
+A plan is a value that is called with one decoded reply and gives the JSON that Pydantic
+expects. `None` stands for the plan that changes nothing. A plan lets through what does not
+have the expected form, so that validation names the fault. Decoded values are changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from pllm_notebook.schema.schema_match import matches
+
+__all__ = ["EachPlan", "FitPlan", "MapPlan", "PropertiesPlan", "RefPlan", "TuplePlan", "UnionPlan"]
+
+
+class FitPlan(Protocol):
+    """Turns one decoded value back."""
+
+    def __call__(self, value: Any) -> Any:
+        """Return *value* in the type's own form."""
+
+
+@dataclass(frozen=True, slots=True)
+class PropertiesPlan:
+    """An object, some of whose properties were converted."""
+
+    properties: tuple[tuple[str, FitPlan], ...]
+
+    def __call__(self, value: Any) -> Any:
+        """Turn the converted properties back."""
+        if isinstance(value, dict):
+            for name, plan in self.properties:
+                if name in value:
+                    value[name] = plan(value[name])
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class EachPlan:
+    """An array whose items, or a free map whose values, were converted."""
+
+    item: FitPlan
+
+    def __call__(self, value: Any) -> Any:
+        """Turn every item back."""
+        if isinstance(value, list):
+            return [self.item(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.item(item) for key, item in value.items()}
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class MapPlan:
+    """A dict that was asked for as a list of `{"key", "value"}`. Of equal keys the last wins."""
+
+    item: FitPlan | None
+
+    def __call__(self, value: Any) -> Any:
+        """Return the dict, or *value* itself where it is not such a list."""
+        restored: dict[str, Any] = {}
+        if isinstance(value, list):
+            for entry in value:
+                if not isinstance(entry, dict) or entry.keys() != {"key", "value"}:
+                    return value
+                key = entry["key"]
+                name = key if isinstance(key, str) else orjson.dumps(key).decode()
+                restored[name] = entry["value"] if self.item is None else self.item(entry["value"])
+            return restored
+        if isinstance(value, dict) and self.item is not None:
+            # A server that enforces nothing may have answered with the dict itself.
+            return {key: self.item(item) for key, item in value.items()}
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class TuplePlan:
+    """A tuple that was asked for as an object `{"item_1", "item_2", …}`."""
+
+    items: tuple[FitPlan | None, ...]
+
+    def __call__(self, value: Any) -> Any:
+        """Return the items in order, or *value* itself where it is not such an object."""
+        if isinstance(value, dict):
+            names = [f"item_{n}" for n in range(1, len(self.items) + 1)]
+            present = [name for name in names if name in value]
+            if set(value) != set(present) or present != names[: len(present)]:
+                return value
+            value = [value[name] for name in present]
+        if isinstance(value, list) and len(value) <= len(self.items):
+            return [item if plan is None else plan(item) for item, plan in zip(value, self.items, strict=False)]
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class RefPlan:
+    """The plan of a definition, looked up when called since definitions may hold themselves."""
+
+    name: str
+    table: Mapping[str, FitPlan | None] = field(compare=False, repr=False)
+
+    def __call__(self, value: Any) -> Any:
+        """Turn *value* back the way its definition says."""
+        plan = self.table[self.name]
+        return value if plan is None else plan(value)
+
+
+@dataclass(frozen=True, slots=True)
+class UnionPlan:
+    """A union: the first branch whose fitted schema *value* has the form of says how."""
+
+    branches: tuple[tuple[Mapping[str, Any], FitPlan | None], ...]
+    defs: Mapping[str, Any] = field(compare=False, repr=False)
+
+    def __call__(self, value: Any) -> Any:
+        """Turn *value* back the way its branch says."""
+        for shape, plan in self.branches:
+            if matches(value, shape, self.defs):
+                return value if plan is None else plan(value)
+        return value

@@ -1,0 +1,311 @@
+"""From a reply's text to a value of the type, one by one or all at once."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import add
+from types import GenericAlias
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+from typing_extensions import TypedDict
+
+from pllm_notebook.records import FailureKind
+from pllm_notebook.schema.excerpts import Excerpt, excerpts, literals
+from pllm_notebook.schema.fitting import Fit
+from pllm_notebook.schema.schema_match import matches
+
+__all__ = ["FittedSchema", "Invalid", "Parsed", "repair_lines"]
+
+Location = tuple[str | int, ...]
+
+_SHOWN_ERRORS = 3
+_SHOWN_INPUT = 60
+_SHOWN_MESSAGE = 300
+
+# Rows that are validated at once: enough to spread the cost of a call, few enough that
+# a broken row among them costs the others little.
+_CHUNK = 500
+
+# Each row is put behind a key that no reply can know, one a line. A reply that is not one whole
+# JSON value then cannot pass for two, or join the next one: the keys would not come out as they
+# went in. (A plain array would let one split row and one joined pair shift all rows between.)
+_KEYS = [f"{secrets.token_hex(8)}.{n}" for n in range(_CHUNK)]
+_PREFIXES = [f'"{key}":'.encode() for key in _KEYS]
+_INDEX = {key: n for n, key in enumerate(_KEYS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Why a reply's text is not a value of the type.
+
+    Attributes:
+        kind: `INVALID_JSON` or `SCHEMA`.
+        message: One line for a person; its wording is Pydantic's.
+        errors: Location and type of every error. Stable, whatever the wording.
+    """
+
+    kind: FailureKind
+    message: str
+    errors: tuple[tuple[Location, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One reply, read.
+
+    Attributes:
+        value: An instance of the type; meaningless where there is a failure.
+        failure: None where the text was valid.
+    """
+
+    value: Any = None
+    failure: Invalid | None = None
+
+
+class FittedSchema:
+    """A type as one provider is asked for it, and the way from its replies to values.
+
+    Reading runs the type's own validators, so it belongs on no event loop. Nothing is sent.
+
+    Attributes:
+        schema: What the provider gets. Its root is an object; other roots are its property `value`.
+        dialect: The name of the provider's dialect.
+        wrapped: Whether the value is the property `value` of what the provider answers.
+    """
+
+    __slots__ = ("_many", "_one", "_plan", "_value", "dialect", "schema", "wrapped")
+
+    def __init__(self, kind: Any, adapter: TypeAdapter[Any], fit: Fit, dialect: str) -> None:
+        self.schema: dict[str, Any] = fit.schema
+        self.dialect = dialect
+        self.wrapped = fit.wrapped
+        self._plan = fit.plan
+        self._value = adapter
+        # TypedDict and dict are built at run time, which no type checker can follow.
+        asked = TypedDict("Wrapped", {"value": kind}) if fit.wrapped else kind  # type: ignore[operator]
+        self._one: TypeAdapter[Any] = TypeAdapter(asked) if fit.wrapped else adapter
+        self._many: TypeAdapter[dict[str, Any]] = TypeAdapter(cast(Any, GenericAlias(dict, (str, asked))))
+
+    def __repr__(self) -> str:
+        return f"<FittedSchema for {self.dialect}, {len(self.schema['properties'])} properties>"
+
+    def parse(self, text: bytes | str) -> Parsed:
+        """Read one reply.
+
+        Args:
+            text: A JSON text and nothing else; white space around it is fine.
+
+        Returns:
+            The value, or why there is none. Nothing escapes, whatever the type's validators raise.
+        """
+        content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        try:
+            return Parsed(self._read(content))
+        except ValidationError as error:
+            return Parsed(failure=self._invalid(error))
+        except BaseException as error:
+            if _is_interrupt(error):
+                raise
+            return Parsed(failure=_raised(error))
+
+    def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
+        """Read many replies.
+
+        Args:
+            texts: One JSON text each.
+
+        Returns:
+            In the same order, a value each, or an `Invalid` where `parse` would give a failure.
+        """
+        results: list[Any] = []
+        for start in range(0, len(texts), _CHUNK):
+            results += self._chunk(texts[start : start + _CHUNK])
+        return results
+
+    def find(self, text: str) -> Parsed | None:
+        """Read a reply in which the value stands among words.
+
+        Each JSON value in it is tried against the type, the last first, and those that have all fields before those
+        that leave some to defaults; then what is written as Python writes it. Values in reasoning blocks are none.
+
+        Returns:
+            As `parse` does, the failure of the last JSON value where none fits; None where there is none.
+        """
+        first: Parsed | None = None
+        for look in (excerpts, literals):
+            found = [one for one in look(text) if self.wrapped or isinstance(one.value, dict)]
+            for one in sorted(found, key=self._leaves_out):
+                parsed = self.parse(one.text)
+                if parsed.failure is None:
+                    return parsed
+                first = first or parsed
+        return first
+
+    def follows(self, text: bytes) -> bool:
+        """Return whether a reply has the form of the schema as it was sent, whatever the type's validators say."""
+        try:
+            return matches(from_json(text), self.schema, self.schema.get("$defs", {}))
+        except (ValueError, RecursionError):
+            return False
+
+    def _leaves_out(self, one: Excerpt) -> bool:
+        return not self.wrapped and not self.schema["properties"].keys() <= one.value.keys()
+
+    def _read(self, content: bytes) -> Any:
+        if not self.wrapped:
+            return self._one.validate_json(self._converted(content))
+        try:
+            return self._one.validate_json(self._converted(content))["value"]
+        except ValidationError as error:
+            # A server that enforces nothing may have answered with the bare value, which may be an object itself.
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            if (first["loc"], first["type"]) == ((), "dict_type"):
+                return self._value.validate_json(self._bare(content))
+            if (first["loc"], first["type"]) == (("value",), "missing"):
+                with suppress(ValidationError):
+                    return self._value.validate_json(self._bare(content))
+            raise
+
+    def _converted(self, content: bytes) -> bytes:
+        if self._plan is None:
+            return content
+        row = _decode(content)
+        if self.wrapped and not isinstance(row, dict):
+            row = {"value": row}
+        return to_json(self._plan(row), inf_nan_mode="constants")
+
+    def _bare(self, content: bytes) -> bytes:
+        """Return the bare value in place of what wraps it, converted."""
+        if self._plan is None:
+            return content
+        return to_json(self._plan({"value": _decode(content)})["value"], inf_nan_mode="constants")
+
+    def _chunk(self, texts: Sequence[bytes]) -> list[Any]:
+        bad: set[int] = set()
+        try:
+            values = self._at_once(texts)
+            if values is None:
+                return self._one_by_one(texts)
+            return values
+        except ValidationError as error:
+            bad = _bad_rows(error)
+        except BaseException as error:  # a validator's own does not say which row it was
+            if _is_interrupt(error):
+                raise
+        good = [text for n, text in enumerate(texts) if n not in bad]
+        values = None
+        if bad and good:
+            with suppress(Exception, SystemExit):
+                values = self._at_once(good)
+        if values is None:
+            return self._one_by_one(texts)
+        rest = iter(values)
+        return [self._one_by_one([text])[0] if n in bad else next(rest) for n, text in enumerate(texts)]
+
+    def _one_by_one(self, texts: Sequence[bytes]) -> list[Any]:
+        parsed = map(self.parse, texts)
+        return [one.value if one.failure is None else one.failure for one in parsed]
+
+    def _at_once(self, texts: Sequence[bytes]) -> list[Any] | None:
+        """Read all *texts* as one document; None where they do not come apart as they were."""
+        content = b"{" + b",\n".join(map(add, _PREFIXES, texts)) + b"}"
+        keys = _KEYS[: len(texts)]
+        plan = self._plan
+        if plan is not None:
+            rows: dict[str, Any] = _decode(content)
+            content = to_json({key: plan(row) for key, row in rows.items()}, inf_nan_mode="constants")
+        values = self._many.validate_json(content)
+        if list(values) != keys:
+            return None
+        return [row["value"] for row in values.values()] if self.wrapped else list(values.values())
+
+    def _invalid(self, error: ValidationError) -> Invalid:
+        details = error.errors(include_url=False, include_context=False)
+        first = details[0]
+        if first["type"] == "json_invalid" and not first["loc"]:
+            return _not_json(first["msg"], first["input"])
+        found = []
+        for detail in details:
+            location = detail["loc"]
+            if self.wrapped and location[:1] == ("value",) and (location, detail["type"]) != (("value",), "missing"):
+                location = location[1:]
+            found.append((location, detail))
+        shown = [_line(location, detail) for location, detail in found[:_SHOWN_ERRORS]]
+        if len(found) > _SHOWN_ERRORS:
+            shown.append(f"and {len(found) - _SHOWN_ERRORS} more")
+        message = _cut("; ".join(shown), _SHOWN_MESSAGE)
+        return Invalid(FailureKind.SCHEMA, message, tuple((location, detail["type"]) for location, detail in found))
+
+
+def repair_lines(failure: Invalid | Parsed) -> list[str]:
+    """Say where a reply went wrong, for the model that wrote it.
+
+    One line an error, from location and type alone: their wording must not change with
+    Pydantic's, since the turn that shows them is part of a key. Empty where nothing failed.
+    """
+    invalid = failure.failure if isinstance(failure, Parsed) else failure
+    return [f"at {_dotted(location) or 'the top'}: {kind}" for location, kind in invalid.errors] if invalid else []
+
+
+class _NotJson(ValueError):
+    """The reason, and the text itself."""
+
+
+def _decode(content: bytes) -> Any:
+    # Not orjson: it refuses NaN and turns whole numbers above 64 bits into floats.
+    try:
+        return from_json(content)
+    except ValueError as error:
+        raise _NotJson(str(error), content) from None
+
+
+def _bad_rows(error: ValidationError) -> set[int]:
+    """Return the rows that errors lie in; empty where an error lies outside of all rows."""
+    bad = set()
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        row = _INDEX.get(str(detail["loc"][0])) if detail["loc"] else None
+        if row is None:
+            return set()
+        bad.add(row)
+    return bad
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether a person interrupts; elsewhere than in the main thread it is the validator itself that raises it."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def _raised(error: BaseException) -> Invalid:
+    if isinstance(error, _NotJson):
+        return _not_json(*error.args)
+    name = type(error).__name__
+    message = _cut(f"a validator raised {name}: {error}", _SHOWN_MESSAGE)
+    return Invalid(FailureKind.SCHEMA, message, (((), name),))
+
+
+def _not_json(reason: str, text: bytes | str) -> Invalid:
+    reason = reason.removeprefix("Invalid JSON: ")
+    got = _cut(text.decode(errors="replace") if isinstance(text, bytes) else text, _SHOWN_INPUT)
+    message = f"the reply is not JSON: {reason} (got {got!r})"
+    return Invalid(FailureKind.INVALID_JSON, message, (((), "json_invalid"),))
+
+
+def _line(location: Location, detail: Mapping[str, Any]) -> str:
+    got = "" if detail["type"] == "missing" else f" (got {_cut(repr(detail['input']), _SHOWN_INPUT)})"
+    where = _dotted(location)
+    return f"{where}: {detail['msg']}{got}" if where else f"{detail['msg']}{got}"
+
+
+def _dotted(location: Location) -> str:
+    # Inside unions Pydantic names validators too, in words of its own.
+    return ".".join(str(part) for part in location if not str(part).startswith("function-"))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,63 @@
+"""Arguments of a session by the names that another package has for them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
+
+__all__ = ["MinorTweaks", "apply_tweaks"]
+
+_NAMES = {
+    "async_max_concurrent": "max_concurrent",
+    "batch_user_confirmation": "confirm",
+    "batch_wait_until_complete": "wait",
+    "error_mode": "errors",
+    "max_concurrent": "max_concurrent",
+}
+_DEFAULTS: dict[str, Any] = {"confirm": True, "wait": False, "errors": "raise", "max_concurrent": None}
+_ERRORS = {"raise": "raise", "emit": "coerce", "ignore": "coerce"}
+
+
+class MinorTweaks(TypedDict, total=False):
+    """Some arguments of `resume_directory` under other names.
+
+    Attributes:
+        max_concurrent: `max_concurrent`.
+        async_max_concurrent: Likewise.
+        batch_user_confirmation: `confirm`.
+        batch_wait_until_complete: `wait`.
+        error_mode: `errors`: "raise" is "raise"; "emit" and "ignore" are "coerce", which logs failures and goes on.
+    """
+
+    max_concurrent: int | None
+    async_max_concurrent: int | None
+    batch_user_confirmation: bool
+    batch_wait_until_complete: bool
+    error_mode: Literal["raise", "emit", "ignore"]
+
+
+def apply_tweaks(tweaks: MinorTweaks | None, **given: Any) -> dict[str, Any]:
+    """Return arguments with what *tweaks* say of them.
+
+    Args:
+        tweaks: None for none.
+        **given: As the arguments themselves were given, `_DEFAULTS` where they were not.
+
+    Raises:
+        UnknownOptionError: For a tweak that is none. Nothing was sent.
+        UsageError: For one that an argument says otherwise, or for a value that is none. Nothing was sent.
+    """
+    said = dict(given)
+    for tweak, value in (tweaks or {}).items():
+        if tweak not in _NAMES:
+            raise UnknownOptionError(tweak, _NAMES)
+        name = _NAMES[tweak]
+        if tweak == "error_mode":
+            if value not in _ERRORS:
+                raise UsageError(f"error_mode is 'raise', 'emit' or 'ignore', not {value!r}. Nothing was sent.")
+            value = _ERRORS[value]
+        if said[name] not in (_DEFAULTS[name], value):
+            raise UsageError(f"{name}={said[name]!r} and the tweak {tweak!r} differ: give one. Nothing was sent.")
+        said[name] = value
+    return said

@@ -1,0 +1,228 @@
+"""Sending what a session has gathered: each time one run over calls that may differ in everything."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from pllm_notebook.engine import Engine, engine
+from pllm_notebook.exceptions import StoreError, interrupted
+from pllm_notebook.execution import (
+    Estimate,
+    Run,
+    RunBudget,
+    WholePrompts,
+    estimate_list,
+    options_for,
+    parts_of,
+    start_list,
+)
+from pllm_notebook.execution.lists import Part
+from pllm_notebook.messages_types import Prompt
+from pllm_notebook.sessions.call import Call, ask_of
+from pllm_notebook.sessions.session_call import SessionCall
+from pllm_notebook.sessions.session_store import SessionStore
+from pllm_notebook.settings import current
+
+__all__ = ["SessionSender"]
+
+# How often somebody who waits for more than an event looks again.
+_POLL_S = 0.05
+
+
+class SessionSender:
+    """Send calls, wait for them, and stop.
+
+        Args:
+    session_store: Where answers go.
+            options: Of every run of the session.
+
+        Attributes:
+            runs: All that were begun, oldest first.
+    """
+
+    def __init__(self, session_store: SessionStore, options: dict[str, Any]) -> None:
+        self.runs: list[Run] = []
+        self._session_store = session_store
+        self._options = options
+        # One for all runs: what a person allows is for the program, not for each group of its calls.
+        self._purse = RunBudget(options_for(options).max_cost_usd)
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def engine(self) -> Engine:
+        """Where it all happens."""
+        return engine(current().loop)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars that the session's calls cost so far, None once one of unknown price is among them."""
+        costs = [run.cost for run in self.runs]
+        return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
+
+    def send(self, session_calls: Sequence[SessionCall], mode: str = "async", *, keep: bool = True) -> list[Run]:
+        """Begin to ask, and give the runs at once: one, and one more where answers are to be replaced.
+
+        Args:
+            questions: Not done, each once.
+            mode: "async" for the live API, "batch" for jobs.
+            keep: Whether answers are stored.
+
+        Raises:
+            UsageError: When one cannot be asked as written. Nothing was sent for those that share its run.
+            StoreError: When the directory cannot be opened. Nothing was sent.
+        """
+        begun = []
+        for refresh_cache in (False, True):
+            some = [session_call for session_call in session_calls if session_call.refresh_cache is refresh_cache]
+            if some:
+                cache = "off" if not keep else "refresh" if refresh_cache else "use"
+                begun.append(self._begin(some, {"mode": mode, "cache": cache, "wait": mode != "batch"}))
+        return begun
+
+    def estimate(self, session_calls: Sequence[SessionCall], mode: str) -> Estimate | None:
+        """Estimate what asking would take, by `send`'s *mode*; None for nothing. Sends nothing."""
+        parts = []
+        for refresh_cache in (False, True):
+            some = [session_call for session_call in session_calls if session_call.refresh_cache is refresh_cache]
+            parts += self._parts(some, {"mode": mode, "cache": "refresh" if refresh_cache else "use"})
+        return estimate_list(parts, cache_dir=self._session_store.directory) if parts else None
+
+    def wait(self, ended: threading.Event) -> None:
+        """Block until *ended* is set. An interrupt stops all that the session has on its way.
+
+        Raises:
+            KeyboardInterrupt: After an interrupt.
+        """
+        if ended.is_set():
+            return
+        try:
+            self.engine.loop.wait(ended, self.stop)
+        except KeyboardInterrupt:
+            self.stop()
+            told = "Stopped. What is answered is kept; run the program again to go on. Batch jobs go on."
+            raise interrupted(told) from None
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Block until *condition*, asked on this thread now and then, holds."""
+        while not condition():
+            self.rest(_POLL_S)
+
+    def rest(self, seconds: float) -> None:
+        """Block for some time; interruptible."""
+        over = threading.Event()
+        loop = self.engine.loop
+        loop.call(loop.loop.call_later, seconds, over.set)
+        self.wait(over)
+
+    def stop_first(self, stop: Callable[[], None]) -> None:
+        """Call *stop* whenever the session is stopped: it holds what is to be sent later."""
+        self._waiting.append(stop)
+
+    def stop(self) -> None:
+        """Admit nothing more, and cancel what is on the wire; from any thread. Batch jobs go on."""
+        for stop in self._waiting:
+            stop()
+        for run in self.runs:
+            if not run.done():
+                run.cancel()
+
+    def _begin(self, session_calls: list[SessionCall], options: dict[str, Any]) -> Run:
+        if options["cache"] != "off" and not self._session_store.is_writable:
+            raise StoreError(
+                f"{self._session_store.directory} can only be read: its answers are used, and new ones could not be kept "
+                f"there. Go on in a copy of it, or make it writable. Nothing was sent."
+            )
+        parts = self._parts(session_calls, options)
+        relay = _ResultRelay(session_calls)
+        for session_call in session_calls:
+            session_call.sent(relay, "pending" if options["mode"] == "batch" else "sent")
+        try:
+            rows, session_store = _Rows(session_calls), self._session_store.directory
+            run = start_list(parts, rows, relay.on_result, cache_dir=session_store, run_budget=self._purse)
+        except BaseException:
+            for session_call in session_calls:
+                session_call.sent(None, "asked")
+            raise
+        self.runs.append(run)
+        relay.begin(run)
+        watching = asyncio.run_coroutine_threadsafe(run.until_ended(), self.engine.loop.loop)
+        watching.add_done_callback(lambda _: relay.over())
+        return run
+
+    def _parts(self, session_calls: Sequence[SessionCall], options: dict[str, Any]) -> list[Part]:
+        calls: dict[Hashable, Call] = {session_call.call.how: session_call.call for session_call in session_calls}
+        asked = [(session_call.call.how, session_call.call.prompt) for session_call in session_calls]
+        # Questions of their own for each run: a run learns about its prompts, and says so in its question.
+        return parts_of(asked, lambda how: ask_of(calls[how], **{**self._options, **options}))
+
+
+class _Rows(WholePrompts):
+    """The calls of one run, in the order they were asked (see `run.Rows`)."""
+
+    def __init__(self, session_calls: Sequence[SessionCall]) -> None:
+        self._session_calls = session_calls
+        self.total = len(session_calls)
+        agents = dict.fromkeys(session_call.call.agent for session_call in session_calls)
+        self.label = ", ".join(agents)
+
+    def prompts(self, rows: range) -> Sequence[Prompt]:
+        """Return the prompts of some rows."""
+        return [session_call.call.prompt for session_call in self._session_calls[rows.start : rows.stop]]
+
+    def name_of(self, row: int) -> str:
+        """Return the name of a row: who asked, and which of its calls it is."""
+        call = self._session_calls[row].call
+        return f"{call.agent} {call.number}{f' {call.tag}' if call.tag else ''}".strip()
+
+    def assemble(self, run: Run) -> list[Any]:
+        """Return the values, None where there is none."""
+        outcomes = [run.ledger.outcome(row) for row in range(self.total)]
+        return [None if outcome is None else outcome.value for outcome in outcomes]
+
+    def errors(self, run: Run) -> list[dict[str, Any]]:
+        """Return the failures."""
+        failures = [run.ledger.failure(row) for row in range(self.total)]
+        return [
+            {"position": row, "label": self.name_of(row), "kind": str(failure.kind), "message": failure.message}
+            for row, failure in enumerate(failures)
+            if failure is not None
+        ]
+
+
+class _ResultRelay:
+    """Report to questions how they ended. A row may end before its run's handle is returned."""
+
+    def __init__(self, session_calls: Sequence[SessionCall]) -> None:
+        self._session_calls = session_calls
+        self._run: Run | None = None
+        self._early: list[int] = []
+        self._lock = threading.Lock()
+
+    def begin(self, run: Run) -> None:
+        """Take the run that the rows are of."""
+        with self._lock:
+            self._run, early = run, self._early
+        for row in early:
+            self._report(run, row)
+
+    def on_result(self, row: int) -> None:
+        """Note a row that has ended. On the engine's loop."""
+        with self._lock:
+            run = self._run
+            if run is None:
+                self._early.append(row)
+                return
+        self._report(run, row)
+
+    def over(self) -> None:
+        """Note the run's end: what has no outcome by now gets none."""
+        run = self._run
+        assert run is not None
+        for session_call in self._session_calls:
+            session_call.on_abort(self, run.course.error)
+
+    def _report(self, run: Run, row: int) -> None:
+        self._session_calls[row].on_result(self, run.ledger.outcome(row), run.ledger.failure(row))

@@ -1,0 +1,148 @@
+"""The block of a session: how it ends, well or early, and what is written and shown then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.sessions.dashboard import Dashboard, SessionStatus
+from pllm_notebook.sessions.paused import Paused, Summary
+
+__all__ = ["SessionContext"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class SessionContext(ABC):
+    """A context manager, also of `async with`, that lets nobody see a pause.
+
+    Args:
+        directory: Of the session.
+        log_level: Of the logger "pllm_notebook" within the block, None to leave it.
+
+    Attributes:
+        directory: As given.
+        summary: Why the block ended early, None where it did not.
+    """
+
+    def __init__(self, directory: str, log_level: int | str | None) -> None:
+        self.directory = directory
+        self.summary: Summary | None = None
+        self._state: Literal["running", "done", "paused", "failed"] = "running"
+        self._began = time.monotonic()
+        self._log_level = log_level
+        self._level_before: int | None = None
+        self._dashboard: Dashboard | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the block has not ended."""
+        return self._state == "running"
+
+    @abstractmethod
+    def standing(self) -> SessionStatus:
+        """Return the session's status, as its dashboard shows it."""
+
+    @abstractmethod
+    def persist(self) -> None:
+        """Write down what the next run of the program must know."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """See to what is left, at a good end. Raises `Paused` where some of it is awaited."""
+
+    @abstractmethod
+    def _drain(self) -> None:
+        """Wait for what is on the wire."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """Send nothing more."""
+
+    def dashboard(self) -> None:
+        """Show the session from here on, until its block ends."""
+        if self._dashboard is None:
+            self._dashboard = Dashboard(self.standing)
+        self._dashboard.open()
+
+    def print(self, *values: Any) -> None:
+        """Print, above the dashboard where there is one."""
+        text = " ".join(map(str, values))
+        if self._dashboard is None:
+            print(text)
+        else:
+            self._dashboard.write(text)
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        if self._log_level is not None:
+            self._level_before = logger.level
+            logger.setLevel(self._log_level)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            if error is None:
+                self._finish()
+                self._state = "done"
+            elif (paused := self._own_pause(error)) is not None:
+                self._pause(paused)
+            else:
+                self._state = "failed"
+                self._stop()
+        except Paused as paused:
+            self._pause(paused)
+        except BaseException:
+            self._state = "failed"
+            self._stop()
+            raise
+        finally:
+            self._leave()
+        return self._state == "paused"
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return self.__exit__(kind, error, traceback)
+
+    def _check_open(self) -> None:
+        """Refuse to ask anything once the block has ended: nobody would see to what is asked then."""
+        if not self.is_open:
+            raise UsageError(
+                f"The block of this session has ended, so nothing more is asked in it. Open {self.directory} again: "
+                f"with pllm.resume_directory(…) as session. Nothing was sent."
+            )
+
+    def _own_pause(self, error: BaseException) -> Paused | None:
+        """Return the pause of this session that an error is; tasks of a group pause together."""
+        if isinstance(error, BaseExceptionGroup):
+            found = [self._own_pause(each) for each in error.exceptions]
+            return None if None in found else found[-1]
+        return error if isinstance(error, Paused) and error.summary.directory == self.directory else None
+
+    def _pause(self, paused: Paused) -> None:
+        self._state, self.summary = "paused", paused.summary
+        self._drain()
+
+    def _leave(self) -> None:
+        if self._level_before is not None:
+            logger.setLevel(self._level_before)
+        if self._dashboard is not None:
+            self._dashboard.close()
+        if self.summary is not None:
+            print(self.summary)
+        try:
+            self.persist()
+        except StoreError as error:
+            if self._state != "failed":
+                raise
+            logger.warning("%s", error)  # what the program raised comes first

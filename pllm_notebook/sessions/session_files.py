@@ -1,0 +1,113 @@
+"""Files of a session's directory: written whole or not at all, and readable by their owner alone."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from pllm_notebook.exceptions import StoreError
+
+__all__ = ["append_lines", "hash_of", "lock_directory", "make_directory", "write_atomic"]
+
+
+def hash_of(content: bytes) -> str:
+    """Return the name of a content: sha256, base64url, 43 characters."""
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode("ascii")
+
+
+def make_directory(path: str) -> None:
+    """Make a directory where there is none.
+
+    Raises:
+        StoreError: If it cannot be made. Nothing was sent.
+    """
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+@contextmanager
+def lock_directory(path: str) -> Iterator[None]:
+    """Keep whoever else does this in a file's directory waiting, for the length of a `with`: threads and processes.
+
+    Args:
+        path: Of the file, which need not be there.
+
+    Raises:
+        StoreError: If the directory is gone. Nothing was sent.
+    """
+    # The directory itself is locked: a lock in a file of its own would have to be left there for good.
+    try:
+        handle = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: str, content: bytes, *, synced: bool = True) -> None:
+    """Exchange a file whole, so that no reader and no kill meets half of it.
+
+    Args:
+        path: In a directory that is there.
+        content: All of it.
+        synced: Whether it must outlive a power cut.
+
+    Raises:
+        StoreError: If it cannot be written; what was there before is there still. Nothing was sent.
+    """
+    folder, name = os.path.split(path)
+    try:
+        handle, partial = tempfile.mkstemp(prefix=f".{name[:40]}-", dir=folder)
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise _refused(path, error) from error
+
+
+def append_lines(path: str, lines: Iterable[bytes]) -> None:
+    """Add lines to the end of a file, in one write.
+
+    A line that an earlier process left half written stays a line of its own, for the reader to pass over.
+
+    Args:
+        path: In a directory that is there; the file is made where it is not.
+        lines: Without their ends.
+
+    Raises:
+        StoreError: If they cannot be written. Nothing was sent.
+    """
+    content = b"".join(line + b"\n" for line in lines)
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600), "r+b", 0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    content = b"\n" + content
+            file.write(content)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: str, error: OSError) -> StoreError:
+    reason = error.strerror or type(error).__name__
+    return StoreError(f"{path} cannot be written ({reason}). Make room there, or name another place. Nothing was sent.")

@@ -1,0 +1,155 @@
+"""Calls that go by batch: as far as they come in one run of a program, and the pause where they come no further."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pllm_notebook.batch import Job, JobState
+from pllm_notebook.batch_jobs.commands import BatchCommands
+from pllm_notebook.execution.launch import batch_service
+from pllm_notebook.sessions.paused import Paused, Summary
+from pllm_notebook.sessions.sender import SessionSender
+from pllm_notebook.sessions.session_call import SessionCall
+from pllm_notebook.sessions.session_store import Pending, SessionStore
+from pllm_notebook.sessions.throttler import Throttler
+
+__all__ = ["StrategyContext", "advance", "await_jobs", "jobs_of"]
+
+# How long a pause waits for jobs to be left alone, at most; another kernel may be at them.
+_MAX_IDLE_WAIT_S = 2.0
+_PROBE_OWNER = "resting"
+_UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
+
+
+@dataclass(frozen=True)
+class StrategyContext:
+    """What the strategies of one session have in common.
+
+        Attributes:
+    session_store: Where answers are.
+    sender: Sends.
+            throttler: The caller's own pace, None for none.
+            confirm: Whether a person is asked before a batch is submitted.
+            wait: Whether a batch is waited for, rather than ending the block.
+            keep: Whether answers are stored.
+    max_in_flight: Live calls that are on their way at once, None for no ceiling.
+    """
+
+    session_store: SessionStore
+    sender: SessionSender
+    throttler: Throttler | None
+    confirm: bool
+    wait: bool
+    keep: bool
+    max_in_flight: int | None = None
+
+
+def await_jobs(context: StrategyContext, session_calls: Iterable[SessionCall]) -> None:
+    """Go on with what waits in batch jobs: look at these once, and pause where some go on.
+
+    No strategy sends live what somebody has paid for in a batch.
+
+    Raises:
+        Paused: Where the block is to end here.
+    """
+    pending = [session_call for session_call in session_calls if session_call.stage == "pending"]
+    if pending:
+        advance(context, pending, submitted=())
+
+
+def advance(context: StrategyContext, session_calls: Sequence[SessionCall], submitted: Sequence[SessionCall]) -> None:
+    """Answer calls by batch as far as that goes now.
+
+        Args:
+    context: Of the session.
+            questions: Not done.
+            submitted: Of them, those that wait in no job yet.
+
+        Raises:
+            Paused: Unless all are done.
+    """
+    sender = context.sender
+    before = jobs_of(context, set(session_calls) - set(submitted))
+    sender.send(session_calls, "batch")
+    if context.wait:
+        for session_call in session_calls:
+            sender.wait(session_call.done)
+        return
+    sender.wait_until(lambda: _are_settled(context, session_calls))
+    if before:
+        running, store = sender.engine, context.session_store.store
+        BatchCommands(running, store, batch_service(running, store)).fetch(list(before.values()))
+        # What a job has brought lands a moment later, and a repair turn goes into a job of its own.
+        sender.wait_until(lambda: _are_settled(context, session_calls))
+    left = [session_call for session_call in session_calls if not session_call.done.is_set()]
+    if left:
+        sender.wait_until(_IdleJobs(context, left).is_idle)
+        raise Paused(
+            _summary(context, left, [session_call for session_call in submitted if not session_call.done.is_set()])
+        )
+
+
+def jobs_of(context: StrategyContext, session_calls: Iterable[SessionCall]) -> dict[str, Job]:
+    """Return the jobs that calls wait in, by id."""
+    found = [context.session_store.retrieve(session_call.call, session_call.since) for session_call in session_calls]
+    return {each.job.id: each.job for each in found if isinstance(each, Pending)}
+
+
+def _are_settled(context: StrategyContext, session_calls: Sequence[SessionCall]) -> bool:
+    """Return whether nothing more becomes of calls for now: each is done, or with its provider in a job."""
+    undone = [session_call for session_call in session_calls if not session_call.done.is_set()]
+    jobs = context.session_store.jobs([session_call.key for session_call in undone])
+    for session_call in undone:
+        job = jobs.get(session_call.key)
+        if job is None:
+            # A call of its own may be what it waits for by now: a repair turn, or a tool's.
+            found = session_call.refresh()
+            job = found.job if isinstance(found, Pending) else None
+        if not session_call.done.is_set() and (job is None or job.final or job.state in _UNSENT):
+            return False
+    return True
+
+
+class _IdleJobs:
+    """Tells when nobody moves the jobs of some calls any more.
+
+    A job is looked at as soon as it is submitted, and a process that ends in the middle of a step keeps its job for
+    a minute. A program that is run from a script ends right here.
+    """
+
+    def __init__(self, context: StrategyContext, session_calls: Sequence[SessionCall]) -> None:
+        self._journal = context.session_store.journal
+        self._jobs = list(jobs_of(context, session_calls))
+        self._until = time.monotonic() + _MAX_IDLE_WAIT_S
+        self._free = 0
+
+    def is_idle(self) -> bool:
+        """Return whether it has come, or is not to be waited for: two looks in a row find every job free."""
+        if self._journal is None or time.monotonic() > self._until:
+            return True
+        self._free = self._free + 1 if all(map(self._is_free, self._jobs)) else 0
+        return self._free > 1
+
+    def _is_free(self, job: str) -> bool:
+        assert self._journal is not None
+        # A lease that is over when it is given keeps nobody from taking the next.
+        free = self._journal.lease(job, _PROBE_OWNER, time.time())
+        if free:
+            self._journal.release(job, _PROBE_OWNER)
+        return free
+
+
+def _summary(context: StrategyContext, left: Sequence[SessionCall], submitted: Sequence[SessionCall]) -> Summary:
+    new, jobs = jobs_of(context, submitted), jobs_of(context, left)
+    costs = [job.estimate_usd for job in new.values()]
+    return Summary(
+        context.session_store.directory,
+        submitted=len(submitted),
+        jobs=len(new),
+        cost_usd=None if None in costs else sum((cost for cost in costs if cost is not None), 0.0),
+        awaited=len(left),
+        awaited_jobs=len(jobs),
+        simulated=any(run.course.simulated for run in context.sender.runs),
+    )

@@ -1,0 +1,130 @@
+"""The strategies that gather: nothing is sent before a value is needed that is not there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from pllm_notebook.execution import confirm
+from pllm_notebook.sessions.paused import Paused, Summary
+from pllm_notebook.sessions.session_call import SessionCall
+from pllm_notebook.sessions.strategies.barrier import StrategyContext, advance, await_jobs, jobs_of
+from pllm_notebook.sessions.strategies.live import Strategy
+from pllm_notebook.sessions.strategies.microbatch import MicroBatcher
+
+__all__ = ["BatchStrategy", "DryRunStrategy", "HybridStrategy"]
+
+
+class BatchStrategy(Strategy):
+    """Calls gather until a value is needed that is not there; then all go as batch jobs, and the block ends.
+
+    Past a point where something is awaited the program goes on only when all that was gathered there is done, so
+    that every run of the program takes the same way.
+    """
+
+    def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context)
+        # A program's threads that need a value at once make one frontier, and ask a person once.
+        self._lock = threading.RLock()
+
+    @property
+    def gathers(self) -> bool:
+        return True
+
+    def wait_for(self, session_call: SessionCall) -> None:
+        with self._lock:
+            # A program that looks at 10,000 known answers does not go through all of them each time.
+            self._open = [each for each in self._open if not each.done.is_set()]
+            if not session_call.done.is_set() or any(each.stage == "pending" for each in self._open):
+                if session_call not in self._open:
+                    self._open.append(session_call)
+                self.barrier()
+
+    def barrier(self) -> None:
+        with self._lock:
+            session_calls = self._undone()
+            if session_calls:
+                self._submit(session_calls)
+            self._open.clear()
+
+    def drain(self) -> None:
+        """Do nothing: what it sends live it waits for at once."""
+
+    def _undone(self) -> list[SessionCall]:
+        """Return what is not done, as the store, the journal and the failures say now."""
+        session_store = self._context.session_store
+        session_calls = [session_call for session_call in self._open if not session_call.done.is_set()]
+        keys = [session_call.key for session_call in session_calls]
+        there, jobs = session_store.store.get_many(keys), session_store.jobs(keys)
+        for session_call in session_calls:
+            # Looked at one by one only where something has changed since it was asked.
+            if (
+                session_call.stage == "pending"
+                or session_call.key in jobs
+                or (session_call.key in there and not session_call.refresh_cache)
+            ):
+                session_call.refresh()
+        return [session_call for session_call in session_calls if not session_call.done.is_set()]
+
+    def _submit(self, session_calls: Sequence[SessionCall]) -> None:
+        new = [session_call for session_call in session_calls if session_call.stage == "asked"]
+        if new and self._context.confirm:
+            estimate = self._context.sender.estimate(new, "batch")
+            if estimate is not None:
+                confirm(estimate)
+        advance(self._context, session_calls, new)
+
+
+class HybridStrategy(BatchStrategy):
+    """What is many goes by batch; what the program waits for alone, or with a few others, goes live.
+
+        Args:
+    context: What it works with.
+            batch_from: As many calls at one point are many.
+    """
+
+    def __init__(self, context: StrategyContext, batch_from: int) -> None:
+        super().__init__(context)
+        self._batch_from = batch_from
+        self._batcher = MicroBatcher(
+            context.sender, context.throttler, keep=context.keep, max_in_flight=context.max_in_flight
+        )
+
+    def _submit(self, session_calls: Sequence[SessionCall]) -> None:
+        new = [session_call for session_call in session_calls if session_call.stage == "asked"]
+        if len(new) >= self._batch_from:
+            super()._submit(session_calls)
+            return
+        for session_call in new:
+            self._batcher.add(session_call)
+        self._batcher.flush()
+        for session_call in new:
+            self._context.sender.wait(session_call.done)
+        await_jobs(self._context, session_calls)
+
+
+class DryRunStrategy(BatchStrategy):
+    """Nothing is sent: the block ends at the first value that is not there, with what would have been asked.
+
+        Args:
+    context: What it works with.
+            mode: How it would have been sent: "async" or "batch".
+    """
+
+    def __init__(self, context: StrategyContext, mode: str) -> None:
+        super().__init__(context)
+        self._mode = mode
+
+    def _submit(self, session_calls: Sequence[SessionCall]) -> None:
+        new = [session_call for session_call in session_calls if session_call.stage == "asked"]
+        waiting = [session_call for session_call in session_calls if session_call.stage == "pending"]
+        estimate = self._context.sender.estimate(new, self._mode)
+        raise Paused(
+            Summary(
+                self._context.session_store.directory,
+                awaited=len(waiting),
+                awaited_jobs=len(jobs_of(self._context, waiting)),
+                estimate=estimate,
+                simulated=estimate is not None and estimate.simulated,
+            )
+        )

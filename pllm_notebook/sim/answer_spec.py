@@ -1,0 +1,108 @@
+"""What a request asks and what it is answered, the same for a live request and for a line of a batch job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pllm_notebook.sim.author import make, schema_of, wrap_in_prose
+from pllm_notebook.sim.draws import digest
+from pllm_notebook.sim.fault_draw import JSON_FAULTS
+from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.tokens import count_input
+from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest, Rejected, SimWire
+
+__all__ = ["AnswerSpec", "answer", "parse", "read", "script_request", "spec_of"]
+
+
+@dataclass(slots=True)
+class AnswerSpec:
+    """A request, as far as its answer depends on it.
+
+    `identity` is that of (model, prompt, schema), whatever the seed; `key` adds the seed, and determines
+    the answer. `input_tokens` are counted, not yet billed.
+    """
+
+    ask: ParsedRequest
+    schema: Mapping[str, Any] | None
+    schema_json: bytes
+    identity: bytes
+    key: bytes
+    input_tokens: int
+
+    def fitting(self, fault: str) -> str:
+        """Return *fault*, or "" where it could not show: a wrong schema where none is asked for."""
+        plain = (self.schema is None and not self.ask.json_mode) or self.ask.forced
+        return "" if fault in JSON_FAULTS and plain else fault
+
+
+def parse(raw: bytes | memoryview) -> Any:
+    """Read JSON. Raises `Rejected`."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Rejected(400, f"We could not parse the JSON body of your request: {error}") from None
+
+
+def read(wire: SimWire, body: Any, model: str, options: SimOptions) -> ParsedRequest:
+    """Check a request's body as its provider does. Raises `Rejected`."""
+    if not isinstance(body, dict):
+        raise Rejected(400, "The request's body is not a JSON object.")
+    try:
+        return wire.read(body, model, options)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # The readers take well-formed bodies for granted; a provider would name the field here.
+        raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
+
+
+def spec_of(ask: ParsedRequest, seed: int) -> AnswerSpec:
+    """Say what *ask* asks."""
+    schema = schema_of(ask)
+    schema_json = orjson.dumps(schema) if schema is not None else b""
+    said = ask.said
+    parts = [ask.system, *(part for turn in ask.messages for part in turn), *said.media, *said.called]
+    text = "\0".join(parts).encode("utf-8", "replace")
+    identity = digest(0, ask.model.encode(), text, schema_json)
+    return AnswerSpec(ask, schema, schema_json, identity, digest(seed, identity), count_input(ask, schema_json))
+
+
+def script_request(spec: AnswerSpec, index: int, batch: bool) -> dict[str, Any]:
+    """Return what the program's `answers` function is told: the fields of `SimRequest`."""
+    ask = spec.ask
+    return {
+        "provider": ask.provider,
+        "model": ask.model,
+        "system": ask.system,
+        "prompt": ask.prompt,
+        "messages": ask.messages,
+        "schema": spec.schema,
+        "tools": [tool.name for tool in ask.tools],
+        "media": len(ask.said.media),
+        "results": ask.said.results,
+        "body": ask.body,
+        "index": index,
+        "batch": batch,
+    }
+
+
+def answer(spec: AnswerSpec, fault: str, scripted: Mapping[str, Any] | None) -> GeneratedAnswer:
+    """Make the answer: the *scripted* one where there is one, as the *fault* leaves it."""
+    if fault == "filtered":
+        return GeneratedAnswer("filtered")
+    if fault == "refusal":
+        return GeneratedAnswer("refusal", "SIMULATED refusal: I'm sorry, but I can't help with that request.")
+    if scripted is None or fault in JSON_FAULTS:
+        made = make(spec.ask, spec.schema, spec.schema_json, spec.key, fault)
+    else:
+        kind, text = scripted["kind"], scripted["content"]
+        finish = {"text": "stop", "truncated": "length"}.get(kind, kind)
+        # A server that ignores the schema puts the same content in prose.
+        text = wrap_in_prose(text) if spec.ask.fenced and finish == "stop" else text
+        calls = [(name, arguments) for name, arguments in scripted["calls"]]
+        made = GeneratedAnswer(finish, text, calls if spec.ask.parallel else calls[:1])
+    if fault == "truncation":
+        made = GeneratedAnswer("length", made.text[: len(made.text) // 2])
+    return made

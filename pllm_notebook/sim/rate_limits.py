@@ -1,0 +1,150 @@
+"""Request and token limits: one pair of buckets for each model."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from pllm_notebook.sim.options import SimOptions
+
+__all__ = ["LimitBucket", "LimitState", "Limits"]
+
+
+class LimitBucket:
+    """A token bucket that starts full and refills all the time.
+
+    Invariant: `level` is what it held at `at_s`, never more than `capacity`. It may be below zero, by what
+    answers turned out to cost beyond what was known when they were let in.
+    """
+
+    __slots__ = ("_burst_s", "_least", "_usual_per_min", "at_s", "capacity", "level", "per_min", "per_s")
+
+    def __init__(self, per_min: float, burst_s: float, least: float, now_s: float, factor: float = 1.0) -> None:
+        self._usual_per_min = per_min
+        self._burst_s = burst_s
+        self._least = least
+        self._size(factor)
+        self.level = self.capacity
+        self.at_s = now_s
+
+    def scale(self, factor: float, now_s: float) -> None:
+        """Multiply its usual rate and size by *factor* from *now_s* on. The next fill drops what no longer fits."""
+        self.fill(now_s)
+        self._size(factor)
+
+    def _size(self, factor: float) -> None:
+        self.per_min = self._usual_per_min * factor
+        self.per_s = self.per_min / 60
+        self.capacity = max(self.per_s * self._burst_s, self._least)
+
+    def fill(self, now_s: float) -> None:
+        """Bring the level up to date."""
+        self.level = min(self.capacity, self.level + (now_s - self.at_s) * self.per_s)
+        self.at_s = now_s
+
+    def wait_s(self, amount: float) -> float:
+        """Return the seconds until *amount* could be taken. More than it holds needs a full bucket, not forever."""
+        short = min(amount, self.capacity) - self.level
+        # A hair of tolerance: a client that waits exactly as long as it was told must get through.
+        return short / self.per_s if short > 1e-6 else 0.0
+
+    @property
+    def full_in_s(self) -> float:
+        """Seconds until it is full."""
+        return (self.capacity - self.level) / self.per_s
+
+
+@dataclass(slots=True)
+class LimitState:
+    """Where a model stands with its limits after one request. `refused_by` is "" for a request let through."""
+
+    requests: LimitBucket | None
+    tokens: LimitBucket | None
+    now_s: float
+    refused_by: str = ""
+    wait_s: float = 0.0
+    asked: int = 0
+
+    @property
+    def retry_after(self) -> str:
+        """Whole seconds to wait, as the header says them."""
+        return str(max(1, math.ceil(self.wait_s)))
+
+
+class Limits:
+    """The limits of every model, made when a model is first named."""
+
+    def __init__(self, options: SimOptions) -> None:
+        self._options = options
+        self._models: dict[str, tuple[LimitBucket | None, LimitBucket | None]] = {}
+        self._any = bool(options.requests_per_min or options.tokens_per_min or options.limits)
+        self._factor = 1.0
+        # When it changes, and to what. None until the first request, from which the times count.
+        self._changes: deque[tuple[float, float]] | None = None
+
+    def admit(self, model: str, tokens: int, now_s: float) -> LimitState | None:
+        """Take one request of *tokens* input tokens, or refuse it. None where the model has no limit."""
+        if not self._any:
+            return None
+        if self._options.squeeze is not None:
+            self._squeeze(self._options.squeeze, now_s)
+        pair = self._models.get(model)
+        if pair is None:
+            pair = self._models[model] = self._make(model, now_s)
+        requests, budget = pair
+        if requests is None and budget is None:
+            return None
+        limit_state = LimitState(requests, budget, now_s, asked=tokens)
+        for name, bucket, amount in (("requests", requests, 1), ("tokens", budget, tokens)):
+            if bucket is not None:
+                bucket.fill(now_s)
+                wait_s = bucket.wait_s(amount)
+                if wait_s > limit_state.wait_s:
+                    limit_state.refused_by, limit_state.wait_s = name, wait_s
+        if not limit_state.refused_by:
+            self._take(requests, 1)
+            self._take(budget, tokens)
+        elif self._options.charge_refused:
+            # Not below empty: a client that stops asking must get through again.
+            for bucket, amount in ((requests, 1), (budget, tokens)):
+                if bucket is not None:
+                    bucket.level = max(0.0, bucket.level - amount)
+            limit_state.wait_s = max(
+                limit_state.wait_s,
+                requests.wait_s(1) if requests else 0.0,
+                budget.wait_s(tokens) if budget else 0.0,
+            )
+        return limit_state
+
+    def settle(self, model: str, output_tokens: int) -> None:
+        """Take an answer's tokens, which nobody knew when its request was let in."""
+        pair = self._models.get(model)
+        if pair is not None:
+            self._take(pair[1], output_tokens)
+
+    def _squeeze(self, squeeze: tuple[float, float, float], now_s: float) -> None:
+        if self._changes is None:
+            start_s, end_s, factor = squeeze
+            self._changes = deque([(now_s + start_s, factor), (now_s + end_s, 1.0)])
+        while self._changes and now_s >= self._changes[0][0]:
+            # At its own moment and not at this request's: what refilled before it did so at the old rate.
+            at_s, self._factor = self._changes.popleft()
+            for pair in self._models.values():
+                for bucket in pair:
+                    if bucket is not None:
+                        bucket.scale(self._factor, at_s)
+
+    @staticmethod
+    def _take(bucket: LimitBucket | None, amount: float) -> None:
+        if bucket is not None:
+            bucket.level -= amount
+
+    def _make(self, model: str, now_s: float) -> tuple[LimitBucket | None, LimitBucket | None]:
+        options = self._options
+        default = (options.requests_per_min, options.tokens_per_min)
+        rpm, tpm = options.limits.get(model, default)
+        return (
+            LimitBucket(rpm, options.burst_s, 1, now_s, self._factor) if rpm else None,
+            LimitBucket(tpm, options.burst_s, 1, now_s, self._factor) if tpm else None,
+        )

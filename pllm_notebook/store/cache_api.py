@@ -1,0 +1,236 @@
+"""`pllm.cache`: what a person can ask of the cache, and do to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.records import FailedCall
+from pllm_notebook.store import export_file
+from pllm_notebook.store.process_stores import open_store
+
+if TYPE_CHECKING:
+    from pllm_notebook.store.disk_store import DiskStore
+
+__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "cache", "same_model"]
+
+# A date or a serial number, as providers end the names they answer in: -2026-08-01, -20260801, @20260801, -001.
+_VERSION = re.compile(r"([-@](\d{3,4}|\d{8}|\d{4}-\d\d-\d\d))?")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """What the cache holds.
+
+    Attributes:
+        directory: Where it is.
+        entries: Answers kept.
+        bytes_on_disk: Of the database and what belongs to it.
+        cost_usd: What these answers cost when they were asked for, in US dollars.
+        unpriced: Answers whose price nobody knew; they are not in `cost_usd`.
+        oldest: When the first of them came, in UTC, None where there is none.
+        newest: When the last of them came, in UTC, None where there is none.
+        models: Model to number of answers, the most used first.
+    """
+
+    directory: str
+    entries: int
+    bytes_on_disk: int
+    cost_usd: float
+    unpriced: int
+    oldest: datetime | None
+    newest: datetime | None
+    models: dict[str, int] = field(hash=False)
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        yield "directory", self.directory
+        yield "answers", f"{self.entries:,}"
+        yield "on disk", _size(self.bytes_on_disk)
+        unpriced = f" and {counted(self.unpriced, 'answer')} of unknown price" if self.unpriced else ""
+        yield "their cost", f"{format_usd(self.cost_usd)}{unpriced}"
+        if self.oldest and self.newest:
+            yield "from", f"{self.oldest:%Y-%m-%d %H:%M} to {self.newest:%Y-%m-%d %H:%M} UTC"
+        for model, number in self.models.items():
+            yield model, f"{number:,}"
+
+    def __repr__(self) -> str:
+        return strip_control_chars("CacheInfo\n" + "\n".join(f"  {name:<12} {value}" for name, value in self._rows()))
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th style='text-align:left'>{escape_html(name)}</th><td style='text-align:left'>{escape_html(value)}"
+            f"</td></tr>"
+            for name, value in self._rows()
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCheck:
+    """What a check of every row found.
+
+    Attributes:
+        entries: Answers whose checksum holds.
+        damaged: Rows that are damaged or unsafe; they count as absent and are asked for again.
+        fault: What SQLite says is wrong with the file, "" for nothing.
+    """
+
+    entries: int
+    damaged: int
+    fault: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.damaged and not self.fault
+
+    def __repr__(self) -> str:
+        if self.ok:
+            return f"CacheCheck: all {self.entries:,} answers are whole."
+        fault = f" SQLite says: {self.fault}." if self.fault else ""
+        told = f"CacheCheck: {self.entries:,} answers are whole, {self.damaged:,} rows cannot be used.{fault}"
+        return strip_control_chars(told)
+
+
+class CacheHandle:
+    """The cache of the moment: the one that `configure(cache_dir=…)` and PLLM_CACHE_DIR name.
+
+    Nothing is opened before something is asked of it.
+
+    Args:
+        store: Gives the store, at each use.
+        wall_clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self, store: Callable[[], DiskStore] = open_store, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self._open = store
+        self._wall_clock = wall_clock
+
+    @property
+    def directory(self) -> str:
+        """Where new answers are kept."""
+        return self._open().directory
+
+    def info(self) -> CacheInfo:
+        """Count what is kept and what it cost. Reads every entry: about a second for 100,000."""
+        store = self._open()
+        store.flush()
+        entries = unpriced = 0
+        cost_usd = 0.0
+        models: dict[str, int] = {}
+        times: list[float] = []
+        for _, entry in store.iterate():
+            metadata = entry.metadata
+            entries += 1
+            cost = metadata["cost_usd"]
+            if cost is None:
+                unpriced += 1
+            else:
+                cost_usd += cost
+            name = _model_names(metadata)[0]
+            models[name] = models.get(name, 0) + 1
+            if at := metadata["created_at"]:
+                times = [min(at, times[0]), max(at, times[1])] if times else [at, at]
+        return CacheInfo(
+            directory=store.directory,
+            entries=entries,
+            bytes_on_disk=store.bytes_on_disk,
+            cost_usd=cost_usd,
+            unpriced=unpriced,
+            oldest=datetime.fromtimestamp(times[0], UTC) if times else None,
+            newest=datetime.fromtimestamp(times[1], UTC) if times else None,
+            models=dict(sorted(models.items(), key=lambda pair: (-pair[1], pair[0]))),
+        )
+
+    def export(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+        """Write every answer into one file for another machine (see `export_file.export`); give their number."""
+        return export_file.export(self._open(), path, overwrite=overwrite)
+
+    def import_(self, path: str | os.PathLike[str]) -> int:
+        """Add the answers of an exported file that are not here yet (see `export_file.import_`); give their number."""
+        return export_file.import_(self._open(), path)
+
+    def clear(self, model: str | None = None, older_than: timedelta | float | None = None) -> int:
+        """Delete answers, and calls that failed; asking for answers again pays again.
+
+        Args:
+            model: Only those of this model, as it was asked for (`openai:gpt-6-luna`) or by its name alone
+                (`gpt-6-luna`, from whatever provider). Providers answer in the name of a dated version,
+                so a name also takes in its own versions (`gpt-6-luna-2026-08-01`).
+            older_than: Only those that came at least this long ago, a timedelta or seconds.
+
+        Returns:
+            The number of answers deleted. With neither argument, everything is.
+        """
+        if model is not None and not model.rpartition(":")[2]:
+            raise UsageError(f"{model!r} names no model. Nothing was deleted.")
+        age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        before = None if age_s is None else self._wall_clock() - age_s
+        store = self._open()
+        store.flush()
+        if model is None and before is None:
+            removed = store.clear()
+        else:
+            removed = store.delete(key for key, entry in store.iterate() if _matches(entry.metadata, model, before))
+            failed = store.failures()
+            store.forget_failures([call.key for call in failed if _matches(_about(call), model, before)])
+        if removed:
+            store.vacuum()
+        return removed
+
+    def check(self) -> CacheCheck:
+        """Verify the checksum of every answer and the structure of the file. Changes nothing."""
+        return CacheCheck(*self._open().check())
+
+    def __repr__(self) -> str:
+        return "<pllm.cache: info(), export(path), import_(path), clear(model=, older_than=), check()>"
+
+
+cache = CacheHandle()
+"""The store of answers: `.info()`, `.export(path)`, `.import_(path)`, `.clear(model=, older_than=)`, `.check()`."""
+
+
+def _about(call: FailedCall) -> dict[str, Any]:
+    return {"asked": call.model, "created_at": call.at}
+
+
+def _matches(metadata: dict[str, Any], model: str | None, before: float | None) -> bool:
+    if before is not None and not metadata.get("created_at", 0) <= before:
+        return False
+    return model is None or any(same_model(name, model) for name in _model_names(metadata))
+
+
+def _model_names(metadata: dict[str, Any]) -> list[str]:
+    # What the caller asked for, where the run wrote it down; else what the provider calls it.
+    asked = metadata.get("asked")
+    return [str(asked)] if asked else [str(metadata.get("model") or "unknown")]
+
+
+def same_model(kept: str, wanted: str) -> bool:
+    """Compare `provider:name` with `provider:name`, and by the name alone where one of them has no provider."""
+    kept_provider, _, kept_name = kept.rpartition(":")
+    provider, _, name = wanted.rpartition(":")
+    if provider and kept_provider and provider != kept_provider:
+        return False
+    # gpt-6 stands for gpt-6-2026-08-01, but not for gpt-6-luna or gpt-6-1, which are other models.
+    return kept_name.startswith(name) and _VERSION.fullmatch(kept_name[len(name) :]) is not None
+
+
+def _size(number: float) -> str:
+    if number < 1000:
+        return f"{number:,.0f} B"
+    for unit in ("kB", "MB"):
+        number /= 1000
+        if number < 1000:
+            return f"{number:,.1f} {unit}"
+    return f"{number / 1000:,.1f} GB"

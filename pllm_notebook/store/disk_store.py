@@ -1,0 +1,324 @@
+"""The store on disk, as the rest of the package sees it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.store import forks
+from pllm_notebook.store.damage import READ_ERRORS
+from pllm_notebook.store.damage_report import DamageReport
+from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
+from pllm_notebook.stored_reply import StoredReply
+
+if TYPE_CHECKING:
+    from pllm_notebook.store.claims import Claims
+    from pllm_notebook.store.database import Database, ReadOnlyDatabase
+
+__all__ = ["DiskStore"]
+
+BUSY_TIMEOUT_S = 5.0
+PATIENCE_S = 60.0
+
+# In a key's alphabet nothing sorts after "~", so that the index finds all keys with a beginning at once.
+_BEGINNING = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? LIMIT 1"
+
+_log = logging.getLogger("pllm_notebook.store")
+
+
+class DiskStore:
+    """Replies by key in one SQLite file, safe from threads, processes, forks, kills and full disks.
+
+    Reading never waits for writing. An entry is there for good once its `done` was called with None.
+
+    Args:
+        directory: Where the database is, or will be. Made with mode 0700 if it is not there.
+        below: A directory that cannot be written, whose entries are read as well.
+        clock: Time for the writer's waiting.
+        busy_timeout_s: Seconds that one attempt to write waits for another process.
+        patience_s: Seconds for which a group that cannot be written is tried again.
+
+    Raises:
+        StoreError: If the directory holds something else, or cannot be opened.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        below: str | None = None,
+        clock: Clock | None = None,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        # Imported at the first opening: diskcache and SQLite are no part of `import pllm_notebook`.
+        from pllm_notebook.store.claims import Claims
+        from pllm_notebook.store.database import ReadOnlyDatabase
+        from pllm_notebook.store.failure_log import FailureLog
+        from pllm_notebook.store.live_database import LiveDatabase
+
+        self._directory = directory
+        self._below: ReadOnlyDatabase | None = None if below is None else ReadOnlyDatabase(below)
+        if self._below is not None and not self._below.whole:
+            _log.warning("The cache in %s was not closed: the last answers in it cannot be read from here.", below)
+        self._current = LiveDatabase(directory, busy_timeout_s)
+        self._damaged = 0
+        self._closed = False
+        self._failures = FailureLog(directory, busy_timeout_s=busy_timeout_s)
+        current = self._current
+        self._writer = Writer(
+            self._commit, idle=current.tidy, ended=current.close_connection, clock=clock, patience_s=patience_s
+        )
+        self._claims = Claims(directory)
+        forks.register_for_fork(self)
+
+    @property
+    def change_lock(self) -> threading.Lock:
+        """Held for each change, and around a fork."""
+        return self._current.change_lock
+
+    @property
+    def directory(self) -> str:
+        """The directory that is written to."""
+        return self._directory
+
+    @property
+    def claims(self) -> Claims:
+        """Which process asks which call of this directory."""
+        return self._claims
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def damaged(self) -> int:
+        """Rows met so far that were damaged or unsafe, and counted as absent."""
+        return self._damaged
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes queued and not yet on disk."""
+        return self._writer.backlog_bytes
+
+    @property
+    def delayed(self) -> bool:
+        """Whether writing fails at the moment: the disk is full, or another program holds the database."""
+        return self._writer.delayed
+
+    @property
+    def written_by_others(self) -> int:
+        """Rows that other processes are known to have written since this store was opened.
+
+        Counted at each commit of our own, which costs nothing.
+        """
+        return self._current.written_by_others
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
+        """Read the entries that are there, of those asked for, in one query for each few thousand.
+
+        Damaged and unsafe rows count as absent; one warning tells of them.
+
+        Raises:
+            NewerEntry: If a later version of this package wrote one of them.
+            StoreError: If the database can neither be read nor mended.
+        """
+        damage_report = DamageReport()
+        keys = keys if isinstance(keys, (list, tuple)) else list(keys)
+        found = self._current.read(keys, damage_report)
+        if self._below is not None and len(found) < len(keys):
+            found |= self._below.read([key for key in keys if key not in found], damage_report)
+        self._report(damage_report)
+        return found
+
+    def keys_beginning(self, beginnings: Iterable[str]) -> dict[str, str]:
+        """Return for each beginning of a key (12 characters or more) the key that has it; none where no entry does.
+
+        Raises:
+            StoreError: If the database cannot be read.
+        """
+        some = list(beginnings)
+
+        def find(database: Database) -> dict[str, str]:
+            rows = ((one, database.execute(_BEGINNING, (one, f"{one}~")).fetchone()) for one in some)
+            return {one: row[0] for one, row in rows if row is not None}
+
+        return self._current.reading(find)
+
+    def put(self, key: str, entry: StoredReply, done: Done) -> None:
+        """Queue one entry, in place of an older one of its key, and return at once.
+
+        *done* is called from the writer's thread: with None after the commit, else with a `StoreError`.
+
+        Raises:
+            StoreError: If the store is closed. *done* is not called then.
+        """
+        self._writer.put(key, entry, done)
+
+    def queued(self, key: str) -> StoredReply | None:
+        """Return an entry that was put and is not yet on disk, None for none."""
+        return self._writer.queued(key)
+
+    def flush(self) -> None:
+        """Wait until everything queued so far is on disk, or its `done` has been told why not."""
+        self._writer.flush()
+
+    def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
+        """Queue a call that failed for good (see `protocols.Store`); with a closed store it is lost."""
+        if not self._closed:
+            self._failures.note(key, tell)
+
+    def note_valid(self, keys: Sequence[str]) -> None:
+        """Forget the failures of stored replies that were no valid answers and are now."""
+        if not self._closed:
+            self._failures.valid(keys)
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read, of the calls asked for, those that a provider rejected and nothing has answered since."""
+        return self._failures.rejected(keys)
+
+    def failed(self, keys: Sequence[str], kinds: Sequence[FailureKind]) -> dict[str, FailedCall]:
+        """Read, of the calls asked for, those that failed in one of these ways and nothing has answered since."""
+        return self._failures.of_kinds(kinds, keys)
+
+    def failures(self, kind: str | None = None, since: float | None = None) -> list[FailedCall]:
+        """Read the calls that failed and have not been answered since, newest first.
+
+        Args:
+            kind: Only these, None for all.
+            since: Only those from this moment on, in seconds since the epoch.
+        """
+        return self._failures.newest_first(kind, since)
+
+    def failures_beginning(self, beginnings: Iterable[str]) -> dict[str, FailedCall]:
+        """Return for each beginning of a key the kept failure of a call that has it."""
+        return self._failures.beginning(beginnings)
+
+    def forget_failures(self, keys: Sequence[str]) -> None:
+        """Delete the failures of these calls."""
+        self._failures.delete(keys)
+
+    def checkpoint(self) -> bool:
+        """Move the last commits from the -wal file into the database; tell whether none stayed behind."""
+        return self._current.get().checkpoint()
+
+    def close(self) -> None:
+        """Write what is queued, and put everything into the one database file. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writer.close()
+        self._failures.close()
+        self._claims.close()
+        self._current.close()
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete the entries under *keys*; give the number that were there.
+
+        Raises:
+            StoreError: If the database cannot be written. Nothing was deleted then.
+        """
+        some = list(keys)
+        try:
+            return self._current.change(lambda database: database.delete(some))
+        except WriteDelayed as error:
+            raise StoreError(f"{error} Nothing was deleted.") from error
+
+    def clear(self) -> int:
+        """Delete every entry, readable or not, and every failure; give the number of entries.
+
+        Raises:
+            StoreError: If the database cannot be written. Nothing was deleted then.
+        """
+        try:
+            removed = self._current.change(lambda database: database.clear())
+        except WriteDelayed as error:
+            raise StoreError(f"{error} Nothing was deleted.") from error
+        self._failures.clear()
+        return removed
+
+    def check(self) -> tuple[int, int, str]:
+        """Return the number of whole rows, of rows that cannot be used, and what SQLite says is wrong."""
+        damage_report = DamageReport()
+        database = self._current.get()
+        whole, strange, fault = 0, 0, ""
+        try:
+            whole = sum(1 for _ in database.iterate(damage_report))
+            strange = database.strange_rows()
+            fault = database.fault()
+        except READ_ERRORS as error:
+            fault = str(error)
+        return whole, damage_report.count + strange, fault
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes of the database, its -wal file and the failures included."""
+        return self._current.get().size() + self._failures.bytes_on_disk
+
+    def vacuum(self) -> None:
+        """Return the space of deleted entries back to the disk, where nobody else is writing."""
+        try:
+            with self.change_lock:
+                self._current.get().vacuum()
+        except sqlite3.OperationalError as error:
+            _log.info("The space of deleted entries is kept for new ones: %s", error)
+
+    def iterate(self) -> Iterator[tuple[str, StoredReply]]:
+        """Return every key with its entry, in insertion order, as they were at the first step.
+
+        Entries of the directory that is only read come last, save those that are in both.
+
+        Raises:
+            NewerEntry: If a later version of this package wrote one of them.
+            StoreError: If the database is damaged; it has been mended where that can be done.
+        """
+        damage_report = DamageReport()
+        seen: set[str] | None = None if self._below is None else set()
+        database = self._current.get()
+        try:
+            for key, entry in database.iterate(damage_report):
+                if seen is not None:
+                    seen.add(key)
+                yield key, entry
+        except READ_ERRORS as error:
+            mended = (
+                " What can be read was copied into a new one: ask again."
+                if self._current.repair(database, error)
+                else ""
+            )
+            raise StoreError(
+                f"The cache in {self._directory} could not be read to its end: {error}.{mended}"
+            ) from error
+        if self._below is not None and seen is not None:
+            yield from (pair for pair in self._below.iterate(damage_report) if pair[0] not in seen)
+        self._report(damage_report)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.backlog_bytes:,} bytes waiting"
+        return f"<DiskStore {self._directory!r}: {state}>"
+
+    def _commit(self, rows: Sequence[tuple[str, bytes]]) -> None:
+        self._current.change(lambda database: database.write(rows))
+        self._failures.answered([key for key, _ in rows])
+
+    def _report(self, damage_report: DamageReport) -> None:
+        if damage_report.count:
+            self._damaged += damage_report.count
+            _log.warning(
+                "%d entries of the cache in %s cannot be used and count as absent (the first: %s). "
+                "pllm.cache.check() looks at all of them.",
+                damage_report.count,
+                self._directory,
+                damage_report.first,
+            )
+
+    def reset_after_fork(self) -> None:
+        """Drop every lock, thread and connection of the parent's: called in a child after a fork."""
+        self._current.reset_after_fork()
+        self._writer.forget()

@@ -1,0 +1,245 @@
+"""diskcache made safe: no pickles, no files beside the database, no eviction.
+
+diskcache unpickles whatever a row says is a pickle (CVE-2025-69872), its JSONDisk included, and
+reads and deletes whatever file a row names. It also evicts the oldest rows at 1 GB by default, and
+keeps its settings in the database, where anyone who opens the directory changes them for all.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import diskcache
+from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
+
+from pllm_notebook.exceptions import StoreError, UnsafeEntryError
+from pllm_notebook.store.layout import DATABASE, OLD_DATABASE
+
+__all__ = [
+    "COLUMNS",
+    "MODE_RAW",
+    "SETTINGS",
+    "BytesDisk",
+    "ConnectionCloser",
+    "check_shape",
+    "lenient",
+    "open_cache",
+    "refuse_foreign_rows",
+]
+
+SETTINGS: dict[str, Any] = {
+    "cull_limit": 0,
+    "eviction_policy": "none",
+    "size_limit": 2**62,
+    "statistics": 0,
+    "tag_index": 0,
+    "sqlite_auto_vacuum": 0,
+    "sqlite_cache_size": 2**13,
+    "sqlite_cell_size_check": 1,  # a damaged page is seen when it is read, not when it is written over
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 0,  # a bad sector is then an error of a read, not a signal that ends the kernel
+    "sqlite_synchronous": 2,  # FULL: a commit survives a power cut
+    "sqlite_trusted_schema": 0,
+}
+"""What every opening writes into the database again, and reads back."""
+
+COLUMNS = (
+    "rowid",
+    "key",
+    "raw",
+    "store_time",
+    "expire_time",
+    "access_time",
+    "access_count",
+    "tag",
+    "size",
+    "mode",
+    "filename",
+    "value",
+)
+_TABLES = {"Cache", "Settings", "pllm_store"}
+_TRIGGERS = {
+    "Settings_count_insert",
+    "Settings_count_delete",
+    "Settings_size_insert",
+    "Settings_size_update",
+    "Settings_size_delete",
+}
+
+
+class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no types
+    """Text keys and byte values, both inside their row. Anything else is refused, unread."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        """Return the row's key. Refuses all but text."""
+        if type(key) is not str:
+            raise TypeError(f"A key is text, not {type(key).__name__}.")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        """Read a row's key. A key that is not raw would be a pickle."""
+        if not raw or type(key) is not str:
+            raise UnsafeEntryError("A stored key is not text; it was not read.")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, memoryview]:
+        """Return the row's fields. The value is always in the row, whatever its size."""
+        if read or type(value) is not bytes:
+            raise TypeError(f"A value is bytes, not {type(value).__name__}.")
+        return 0, MODE_RAW, None, sqlite3.Binary(value)
+
+    def fetch(self, mode: int, filename: object, value: object, read: bool) -> bytes:
+        """Read a row's value. One that names a file, or is not plain bytes, is left alone."""
+        if mode != MODE_RAW or filename is not None or read or type(value) is not bytes:
+            raise UnsafeEntryError("A stored value is not plain bytes; it was not read.")
+        return value
+
+    def filename(self, key: object = None, value: object = None) -> NoReturn:
+        """Refuse: there are no files."""
+        raise UnsafeEntryError("Values are kept in the database, never in files.")
+
+    def remove(self, file_path: object) -> None:
+        """Delete nothing: no row of ours names a file, and another's could name any."""
+
+
+class _Cache(diskcache.Cache):  # type: ignore[misc]
+    """diskcache's cache, each of whose connections is closed when its thread ends, or the cache is let go of.
+
+    diskcache leaves that to the garbage collector, of which Python 3.13 warns (ResourceWarning).
+    """
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        """The calling thread's connection, as diskcache makes it."""
+        if getattr(self._local, "pid", None) != os.getpid():
+            self.close()
+            self._local.pid = os.getpid()
+        found: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if found is not None:
+            return found
+        # Whoever lets go of the cache last, in whichever thread, closes it.
+        made = sqlite3.connect(
+            os.path.join(self._directory, OLD_DATABASE),
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        made.text_factory = lenient  # text that is not UTF-8 would end a whole query
+        self._local.con, self._local.closing = made, ConnectionCloser(made)
+        with suppress(sqlite3.OperationalError):  # no table yet
+            for key, value in made.execute("SELECT key, value FROM Settings").fetchall():
+                if key.startswith("sqlite_"):  # a PRAGMA is a connection's own
+                    self.reset(key, value, update=False)
+        return made
+
+
+def lenient(text: bytes) -> str:
+    """Decode a text of the database, whatever is in it."""
+    return text.decode("utf-8", "replace")
+
+
+class ConnectionCloser:
+    """Closes a connection when it is let go of."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def open_cache(directory: str, busy_timeout_s: float) -> Any:
+    """Open, or create, diskcache's cache below *directory* with `SETTINGS` in force.
+
+    Args:
+        directory: The cache directory; diskcache's folder in it exists. Files are made readable by their owner alone.
+        busy_timeout_s: Seconds that SQLite waits for another writer before it gives up.
+
+    Returns:
+        A `diskcache.Cache`.
+
+    Raises:
+        StoreError: If the tables are not those of diskcache 5, or a setting does not hold.
+        sqlite3.DatabaseError: If the file is damaged, locked or cannot be written.
+    """
+    path = os.path.join(directory, DATABASE)
+    _make_private(path)
+    # diskcache turns every stored setting into an attribute or a PRAGMA, so a stranger's
+    # names are taken out before it reads them.
+    known = {*DEFAULT_SETTINGS, *METADATA, *SETTINGS}
+    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+    connection.text_factory = lenient
+    try:
+        check_shape(connection, path)
+        if _has_table(connection, "Settings"):
+            strangers = {name for (name,) in connection.execute("SELECT key FROM Settings")} - known
+            connection.executemany("DELETE FROM Settings WHERE key = ?", [(name,) for name in strangers])
+    finally:
+        connection.close()
+    cache = _Cache(os.path.dirname(path), timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)
+    check_shape(cache._con, path)
+    _check_settings(cache, path)
+    return cache
+
+
+def check_shape(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database whose tables are not those that diskcache 5 makes. An empty one passes.
+
+    Raises:
+        StoreError: Naming what differs. Nothing was changed.
+    """
+    for kind, name in connection.execute("SELECT type, name FROM sqlite_master"):
+        expected = {"table": _TABLES, "trigger": _TRIGGERS, "view": set[str]()}.get(kind)
+        if expected is not None and name not in expected and not name.startswith("sqlite_"):
+            raise StoreError(
+                f"{path} has a {kind} {name!r}, which neither diskcache 5 nor pllm_notebook makes: it belongs to "
+                f"something else. Give another directory (PLLM_CACHE_DIR). Nothing was changed."
+            )
+    columns = tuple(row[1] for row in connection.execute("PRAGMA table_info(Cache)"))
+    if columns and columns != COLUMNS:
+        raise StoreError(
+            f"The table Cache in {path} has columns {columns}, and diskcache 5 makes {COLUMNS}. "
+            f"Install diskcache<6, or give another directory (PLLM_CACHE_DIR). Nothing was changed."
+        )
+
+
+def refuse_foreign_rows(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database without our marker that has rows: diskcache's own users have theirs. An empty one passes.
+
+    Raises:
+        StoreError: Nothing was changed.
+    """
+    if _has_table(connection, "Cache") and connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone():
+        raise StoreError(
+            f"{path} is a cache that pllm_notebook did not write. "
+            f"Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…). Nothing was changed."
+        )
+
+
+def _check_settings(cache: Any, path: str) -> None:
+    stored = dict(cache._sql("SELECT key, value FROM Settings").fetchall())
+    for name, value in SETTINGS.items():
+        if stored.get(name) != value or getattr(cache, name) != value:
+            raise StoreError(
+                f"The setting {name} of {path} is {stored.get(name)!r} where {value!r} was just written: another "
+                f"program changes it. With other settings answers could be evicted, so the cache was not used."
+            )
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
+
+
+def _make_private(path: str) -> None:
+    # Created here, not by SQLite, since its mode would follow the umask, and a umask belongs to
+    # the whole process. SQLite gives the -wal and -shm files the mode of the database.
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if os.stat(path).st_mode & 0o077:
+            os.chmod(path, 0o600)

@@ -1,0 +1,244 @@
+"""Taking a cache from one machine to another, in a file that anybody can read and that can run nothing.
+
+The file is gzipped JSON Lines: a head, one entry a line with a checksum, and a last line with their number.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO, Any, Protocol
+
+import orjson
+
+from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.records import Finish
+from pllm_notebook.store.writer import Done
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["export", "import_", "is_key"]
+
+_FORMAT = "pllm_notebook cache"
+_VERSION = 1
+_LINE_LIMIT_BYTES = 2**29
+_GROUP = 5000
+_KEY_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+class _Source(Protocol):
+    def flush(self) -> None: ...
+    def iterate(self) -> Iterator[tuple[str, StoredReply]]: ...
+
+
+class _Target(Protocol):
+    def flush(self) -> None: ...
+    def get_many(self, keys: list[str]) -> dict[str, StoredReply]: ...
+    def put(self, key: str, entry: StoredReply, done: Done) -> None: ...
+
+
+def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+    """Write every entry into one file, as they are at one moment; writers go on meanwhile.
+
+    Args:
+        store: Whose entries.
+        path: The file; `.jsonl.gz` is a fitting end. It appears under its name when it is whole.
+        overwrite: Whether a file of that name is replaced.
+
+    Returns:
+        The number of entries written.
+
+    Raises:
+        UsageError: If the file is there and *overwrite* is False. Nothing was written.
+    """
+    path = os.path.abspath(os.fspath(path))
+    if not overwrite and os.path.lexists(path):
+        raise _taken(path)
+    store.flush()
+    handle, partial = tempfile.mkstemp(prefix=".pllm-export-", dir=os.path.dirname(path))
+    number = 0
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0) as lines:
+                lines.write(_line({"format": _FORMAT, "version": _VERSION}))
+                for key, entry in store.iterate():
+                    lines.write(_line(_to_json(key, entry)))
+                    number += 1
+                lines.write(_line({"entries": number}))
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            os.replace(partial, path)
+        else:
+            _name(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+    return number
+
+
+def import_(store: _Target, path: str | os.PathLike[str]) -> int:
+    """Add the entries of an exported file that are not here yet. Entries that are here stay as they are.
+
+    Args:
+        store: Gets the entries.
+        path: A file that `export` wrote. It is read as data: nothing in it can run.
+
+    Returns:
+        The number of entries added, all on disk.
+
+    Raises:
+        StoreError: If the file is not one of ours, is damaged or is cut short; the entries before
+            the fault are kept, each having been verified.
+    """
+    path = os.path.abspath(os.fspath(path))
+    added = 0
+    errors: list[BaseException] = []
+
+    def done(error: BaseException | None) -> None:
+        if error is not None:
+            errors.append(error)
+
+    def add(group: dict[str, StoredReply]) -> int:
+        there = store.get_many(list(group))
+        for key, entry in group.items():
+            if key not in there:
+                store.put(key, entry, done)
+        store.flush()
+        if errors:
+            raise errors[0]
+        return len(group.keys() - there.keys())
+
+    group: dict[str, StoredReply] = {}
+    try:
+        for key, entry in _entries(path):
+            group[key] = entry
+            if len(group) >= _GROUP:
+                added += add(group)
+                group = {}
+    finally:
+        added += add(group)
+    return added
+
+
+def _name(partial: str, path: str) -> None:
+    try:
+        os.link(partial, path)  # unlike a rename, fails where somebody took the name meanwhile
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise _taken(path) from None
+        os.rename(partial, path)
+
+
+def _taken(path: str) -> UsageError:
+    return UsageError(f"{path} exists. Give another name, or overwrite=True. Nothing was written.")
+
+
+def is_key(key: object) -> bool:
+    """Whether *key* has the form of ours: a sha256 in base64url, 43 letters."""
+    return isinstance(key, str) and len(key) == 43 and _KEY_LETTERS.issuperset(key)
+
+
+def _entries(path: str) -> Iterator[tuple[str, StoredReply]]:
+    number = 0
+    try:
+        with gzip.open(path, "rb") as lines:
+            head = _read_line(lines, path)
+            if head.get("format") != _FORMAT:
+                raise StoreError(f"{path} is not an export of pllm_notebook. Nothing was imported.")
+            if head.get("version") != _VERSION:
+                raise StoreError(
+                    f"{path} is an export of version {head.get('version')!r}, and this pllm_notebook reads version "
+                    f"{_VERSION}. Upgrade pllm_notebook. Nothing was imported."
+                )
+            while "entries" not in (fields := _read_line(lines, path)):
+                number += 1
+                yield _from_json(fields, path, number)
+            if fields["entries"] != number:
+                raise StoreError(f"{path} holds {number} entries where its last line says {fields['entries']!r}.")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        if number:
+            raise StoreError(f"{path} is damaged or cut short after entry {number}: {error}.") from None
+        raise StoreError(f"{path} is not an export of pllm_notebook ({error}). Nothing was imported.") from None
+
+
+def _read_line(lines: IO[bytes] | gzip.GzipFile, path: str) -> dict[str, Any]:
+    line = lines.readline(_LINE_LIMIT_BYTES)
+    if not line.endswith(b"\n"):
+        raise EOFError("a line has no end")
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise StoreError(f"{path} is not an export of pllm_notebook: a line of it is not a JSON object.")
+    return fields
+
+
+def _line(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields) + b"\n"
+
+
+def _to_json(key: str, entry: StoredReply) -> dict[str, Any]:
+    return {
+        "key": key,
+        "finish": entry.finish.value,
+        "output_tokens": entry.output_tokens,
+        "output_limit": entry.output_limit,
+        "text": _to_text(entry.text),
+        "meta": _to_text(entry.meta),
+        "raw": _to_text(entry.raw),
+        "crc32": _checksum(key, entry),
+    }
+
+
+def _from_json(fields: dict[str, Any], path: str, number: int) -> tuple[str, StoredReply]:
+    try:
+        key = fields["key"]
+        tokens, limit = fields["output_tokens"], fields["output_limit"]
+        text, meta, raw = (_to_bytes(fields[name]) for name in ("text", "meta", "raw"))
+        entry = StoredReply(Finish(fields["finish"]), text, tokens, limit, meta, raw)
+        whole = is_key(key) and _is_u32(tokens) and _is_u32(limit) and fields["crc32"] == _checksum(key, entry)
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if whole and (fault := entry.fault):
+        raise StoreError(f"{path} has an entry {number} that no reply can have brought: {fault}. It was not imported.")
+    if not whole:
+        raise StoreError(f"{path} is damaged: the checksum of entry {number} does not hold. It was not imported.")
+    return key, entry
+
+
+def _is_u32(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**32
+
+
+def _checksum(key: str, entry: StoredReply) -> int:
+    numbers = (
+        f"{key} {entry.finish.value} {entry.output_tokens} {entry.output_limit} {len(entry.text)} {len(entry.meta)}"
+    )
+    crc = zlib.crc32(numbers.encode())
+    for part in (entry.text, entry.meta, entry.raw):
+        crc = zlib.crc32(part, crc)
+    return crc
+
+
+def _to_text(value: bytes) -> str | dict[str, str]:
+    # Nearly always UTF-8, which a person can read; what is not is kept to the byte all the same.
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": b64encode(value).decode("ascii")}
+
+
+def _to_bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    if isinstance(value, dict):
+        return b64decode(value["base64"], validate=True)
+    raise TypeError

@@ -1,0 +1,194 @@
+"""Calls that failed, kept beside the answers in a small database of their own.
+
+Not a table of the answers' database: that one is diskcache's, which other programs may open, and damage to
+either must not lose the other. A failure was not paid for (or its reply is among the answers), so nothing waits
+for this file, nothing is salvaged from it, and a run goes on without it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from pllm_notebook.records import REJECTED_KINDS, FailedCall, FailureKind
+from pllm_notebook.store import forks
+from pllm_notebook.store.failure_file import FailureFile
+from pllm_notebook.store.failure_rows import Fields, fields_of
+from pllm_notebook.threads import DaemonThreads
+
+__all__ = ["FailureLog"]
+
+MAX_ROWS = 100_000
+MAX_BYTES = 256 * 2**20
+"""Beyond either of the two, the oldest are let go."""
+
+_KEYS_A_QUERY = 5000
+
+_log = logging.getLogger("pllm_notebook.store")
+
+
+class FailureLog:
+    """The failed calls of one cache directory, in a file that is made with the first. Thread-safe.
+
+    Args:
+        directory: The cache's.
+        busy_timeout_s: Seconds to wait for another process.
+        most_rows: Failures kept.
+        most_bytes: Size up to which the file may grow.
+    """
+
+    def __init__(
+        self, directory: str, *, busy_timeout_s: float, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._file = FailureFile(directory, busy_timeout_s=busy_timeout_s, max_rows=max_rows, max_bytes=max_bytes)
+        self._closed = False
+        self.reset_after_fork()
+        forks.register_for_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Begin with an empty queue and no thread: what a child does after a fork. The parent writes what it queued."""
+        # Held while the file is open, and around a fork: SQLite's own bookkeeping must not be copied half done.
+        self.change_lock = threading.Lock()
+        # Failures (how to tell of them) and answers (None) by key, in the order they came.
+        self._queue: deque[tuple[str, Callable[[], FailedCall] | None]] = deque()
+        # Runs and the answers' writer may both have the first to queue, and there is one thread.
+        self._start_lock = threading.Lock()
+        self._writer: DaemonThreads | None = None
+        self._scheduled = self._writing = False
+        # The kinds that were there when the file last looked like this: no query for what is not there.
+        self._known: tuple[tuple[int, ...] | None, frozenset[str]] = (None, frozenset())
+
+    def note(self, key: str, tell: Callable[[], FailedCall]) -> None:
+        """Queue a failure and return at once; *tell* is called from the writer's thread."""
+        self._queue.append((key, tell))
+        self._write_soon()
+
+    def answered(self, keys: Sequence[str]) -> None:
+        """Forget the failures of *keys*, after those that are queued. Returns at once, after a stat.
+
+        The answers' own writer calls this, and must not wait for the file of failures.
+        """
+        # In this order: a failure leaves the queue only while it is being written, and is then in the file.
+        if self._queue or self._writing or self._holds_some():
+            self._queue.extend((key, None) for key in keys)
+            self._write_soon()
+
+    def flush(self) -> None:
+        """Wait until everything queued so far has been written, or given up."""
+        self._write()
+
+    def close(self) -> None:
+        """Write what is queued and end the thread."""
+        with self._start_lock:
+            self._closed = True
+        if self._writer is not None:
+            self._writer.shutdown(wait=False)
+        self._write()
+
+    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read those of *keys* that a provider rejected; costs a stat where there is none at all."""
+        return self.of_kinds(REJECTED_KINDS, keys)
+
+    def valid(self, keys: Sequence[str]) -> None:
+        """Forget those of *keys* whose reply was no valid answer; costs a stat where there is none at all."""
+        found = self.of_kinds((FailureKind.SCHEMA, FailureKind.INVALID_JSON, FailureKind.EMPTY), keys)
+        if found:
+            self.answered(list(found))
+
+    def of_kinds(self, kinds: Sequence[FailureKind], keys: Sequence[str]) -> dict[str, FailedCall]:
+        """Read those of *keys* that failed in one of these ways; costs a stat where there is none at all."""
+        self._write()
+        found: dict[str, FailedCall] = {}
+        with self.change_lock:
+            present = [str(kind) for kind in kinds if kind in self._kinds()]
+            for start in range(0, len(keys) if present else 0, _KEYS_A_QUERY):
+                some = keys[start : start + _KEYS_A_QUERY]
+                where = f"kind IN ({','.join('?' * len(present))}) AND key IN ({','.join('?' * len(some))})"
+                found |= {call.key: call for call in self._file.read(where, [*present, *some])}
+        return found
+
+    def beginning(self, beginnings: Iterable[str]) -> dict[str, FailedCall]:
+        """Read for each beginning of a key the failure of a call that has it."""
+        self._write()
+        with self.change_lock:
+            found = {one: self._file.read("key >= ? AND key < ?", [one, f"{one}~"]) for one in beginnings}
+        return {one: calls[0] for one, calls in found.items() if calls}
+
+    def newest_first(self, kind: str | None = None, since: float | None = None) -> list[FailedCall]:
+        """Read failures.
+
+        Args:
+            kind: Only these, None for all.
+            since: Only those from this moment on, in seconds since the epoch.
+        """
+        self._write()
+        with self.change_lock:
+            earliest = float("-inf") if since is None else since
+            return self._file.read("(? IS NULL OR kind = ?) AND at >= ?", [kind, kind, earliest])
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Forget the failures of *keys*, and wait until that is done."""
+        self._queue.extend((key, None) for key in keys)
+        self._write()
+
+    def clear(self) -> None:
+        """Forget every failure, and give the room back."""
+        self._write()
+        with self.change_lock:
+            self._file.clear()
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes of the file, 0 for none."""
+        state = self._file.state()
+        return 0 if state is None else os.path.getsize(self._file.path)
+
+    def _write_soon(self) -> None:
+        with self._start_lock:
+            if self._scheduled or self._closed:  # one group is written while the next gathers
+                return
+            self._scheduled = True
+            # At the end of the process no thread can be begun any more; `close` writes what is left.
+            with suppress(RuntimeError):
+                if self._writer is None:
+                    self._writer = DaemonThreads("pllm-store-failures", at_once=1)
+                self._writer.submit(self._write)
+
+    def _write(self) -> None:
+        with self.change_lock:
+            self._scheduled = False  # before the first is taken: what comes later asks again
+            self._writing = True
+            last: dict[str, Callable[[], FailedCall] | None] = {}
+            while self._queue:
+                key, tell = self._queue.popleft()
+                last.pop(key, None)
+                last[key] = tell
+            if last:
+                rows = [fields for tell in last.values() if tell is not None and (fields := _fields(tell)) is not None]
+                self._file.write(rows, [key for key, tell in last.items() if tell is None])
+                self._kinds()
+            self._writing = False
+
+    def _holds_some(self) -> bool:
+        """Return whether there may be failures in the file, by its state alone."""
+        state, (then, kinds) = self._file.state(), self._known
+        return state is not None and (state != then or bool(kinds))
+
+    def _kinds(self) -> frozenset[str]:
+        """Return the kinds of failure in the file, from memory where it has not changed. With the lock held."""
+        state = self._file.state()
+        if self._known[0] != state:
+            self._known = (state, self._file.kinds())
+        return self._known[1]
+
+
+def _fields(tell: Callable[[], FailedCall]) -> Fields | None:
+    try:
+        return fields_of(tell())
+    except Exception:  # a prompt is made of the caller's own objects; the run has told of the failure
+        _log.exception("A failed call could not be put into the list of failed calls.")
+        return None

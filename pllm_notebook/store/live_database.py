@@ -1,0 +1,203 @@
+"""The database that now has the name in a directory: opened anew where it was deleted or exchanged, and mended."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.store.damage import READ_ERRORS, is_damage
+from pllm_notebook.store.damage_report import DamageReport
+from pllm_notebook.store.layout import FOLDER
+from pllm_notebook.store.writer import WriteDelayed
+from pllm_notebook.stored_reply import StoredReply
+
+if TYPE_CHECKING:
+    from pllm_notebook.store.database import Database
+
+__all__ = ["LiveDatabase"]
+
+_MAX_REOPENINGS = 3
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger("pllm_notebook.store")
+
+
+class LiveDatabase:
+    """One open database for each name, whatever happens to the file behind it. Thread-safe.
+
+    Args:
+        directory: Where it is, or will be.
+        busy_timeout_s: Seconds that one attempt to write waits for another process.
+
+    Attributes:
+        database: As it was last opened; `get` gives the one that has the name.
+        change_lock: Held for each change, and around a fork: a child must never inherit half a transaction.
+        written_by_others: Rows that other processes are known to have written since the first commit of ours.
+
+    Raises:
+        StoreError: If the directory holds something else, or cannot be opened.
+    """
+
+    def __init__(self, directory: str, busy_timeout_s: float) -> None:
+        from pllm_notebook.store import recovery
+
+        self._directory = directory
+        self._busy_timeout_s = busy_timeout_s
+        self.database = recovery.open_database(directory, busy_timeout_s)
+        self.change_lock = threading.Lock()
+        self._swap_lock = threading.RLock()
+        self._forked = False
+        # What the database counted at our last commit, None before the first; another's count means another database.
+        self._written: tuple[str, int] | None = None
+        self.written_by_others = 0
+
+    def read(self, keys: Sequence[str], damage_report: DamageReport) -> dict[str, StoredReply]:
+        """Read the entries that are there, of those asked for; *findings* is told of the rows left out.
+
+        Raises:
+            NewerEntry: If a later version of this package wrote one of them.
+            StoreError: If the database can neither be read nor mended.
+        """
+
+        def read(database: Database) -> dict[str, StoredReply]:
+            damage_report.clear()
+            return database.read(keys, damage_report)
+
+        return self.reading(read)
+
+    def reading(self, read: Callable[[Database], Result]) -> Result:
+        """Read from the database that now has the name; once more where it had to be mended first.
+
+        Raises:
+            StoreError: If the database can neither be read nor mended.
+        """
+        for _ in range(_MAX_REOPENINGS):
+            database = self.get()
+            try:
+                return read(database)
+            except READ_ERRORS as error:
+                last = error
+                if not self.repair(database, error):
+                    break
+        raise StoreError(f"The cache in {self._directory} cannot be read: {last}.") from last
+
+    def change(self, change: Callable[[Database], tuple[int, int]]) -> int:
+        """Change the database that now has the name, once, and be sure that it still had it afterwards.
+
+        Raises:
+            WriteDelayed: If the same change can succeed later.
+            StoreError: If it cannot.
+        """
+        import diskcache
+
+        from pllm_notebook.store.lock import LockTimeout, directory_lock
+        from pllm_notebook.store.marker import Marker, write_sidecar
+
+        last: BaseException | None = None
+        try:
+            with self.change_lock:
+                for _ in range(_MAX_REOPENINGS):
+                    database = self.get()
+                    try:
+                        with directory_lock(self._directory, alone=False, patience_s=self._busy_timeout_s):
+                            if not database.is_current():
+                                continue
+                            result, written = change(database)
+                            if database.is_current():
+                                write_sidecar(self._directory, Marker(database.store_id, written))
+                                self._count(database.store_id, written, result)
+                                return result
+                    except FileNotFoundError as error:
+                        last = error
+                    except READ_ERRORS as error:
+                        last = error
+                        if not self.repair(database, error):
+                            raise
+        except diskcache.Timeout as error:
+            # It says nothing itself; what SQLite said is behind it.
+            reason = error.__context__ or error
+            raise WriteDelayed(f"The cache in {self._directory} cannot be written now: {reason}.") from error
+        except (sqlite3.OperationalError, OSError, LockTimeout) as error:
+            raise WriteDelayed(f"The cache in {self._directory} cannot be written now: {error}.") from error
+        raise StoreError(
+            f"The cache in {self._directory} cannot be written: its file is taken away each time it is made"
+            f"{f' ({last})' if last else ''}. Give another directory with PLLM_CACHE_DIR."
+        )
+
+    def get(self) -> Database:
+        """Return the database that has the name now, opening it where it was deleted or exchanged meanwhile."""
+        database = self.database
+        if database.is_current() and not self._forked:
+            return database
+        from pllm_notebook.store import recovery
+
+        with self._swap_lock:
+            if self._forked:
+                # Connections refer to themselves; all of the parent's must be gone before one of ours is made.
+                del self.database, database
+                gc.collect()
+                self.database = recovery.open_database(self._directory, self._busy_timeout_s)
+                self._forked = False
+            elif self.database is database:
+                # The directory itself may be there again: others of this package make it.
+                if not os.path.exists(os.path.join(self._directory, FOLDER)):
+                    _log.warning(
+                        "The cache directory %s was deleted while it was in use. A new cache is begun in its place; "
+                        "answers from before are no longer in it, and those still coming are written there.",
+                        self._directory,
+                    )
+                self.database = recovery.open_database(self._directory, self._busy_timeout_s)
+            return self.database
+
+    def repair(self, database: Database, error: BaseException) -> bool:
+        """Replace a damaged database by what can be salvaged; tell whether another try can help."""
+        from pllm_notebook.store import recovery
+
+        if not database.is_current():
+            return True
+        if not is_damage(error, database.path):
+            return False
+        with self._swap_lock:
+            if self.database is database:
+                self.database = recovery.replace_damaged(database, error, self._busy_timeout_s)
+        return True
+
+    def tidy(self) -> None:
+        """Move the last commits into the database file, where nobody is changing it."""
+        # Not while anybody changes the file, ourselves included.
+        if self.change_lock.acquire(blocking=False):
+            try:
+                if self.database.is_current():
+                    self.database.checkpoint()
+            finally:
+                self.change_lock.release()
+
+    def close_connection(self) -> None:
+        """Close the calling thread's connection."""
+        # It would else stay open until the garbage collector comes, and with it the -wal file.
+        self.database.close()
+
+    def close(self) -> None:
+        """Put everything into the one database file, and close the calling thread's connection."""
+        if self.database.is_current() and not self._forked:
+            self.database.checkpoint()
+            self.database.close()
+
+    def reset_after_fork(self) -> None:
+        """Drop every lock and connection of the parent's: called in a child after a fork."""
+        self.change_lock = threading.Lock()
+        self._swap_lock = threading.RLock()
+        self._forked = True
+
+    def _count(self, store_id: str, written: int, ours: int) -> None:
+        before = self._written
+        if before is not None and before[0] == store_id:
+            self.written_by_others += written - ours - before[1]
+        self._written = store_id, written

@@ -1,0 +1,155 @@
+"""Where the store is, and where it goes when it cannot be there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pllm_notebook import settings
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.store.layout import database_in
+
+__all__ = ["StoreLocation", "choose_location", "chosen_directory", "file_system", "is_writable", "warn_of_network"]
+
+_NETWORK = {
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "smbfs",
+}
+_warned: set[str] = set()
+
+_log = logging.getLogger("pllm_notebook.store")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLocation:
+    """Where entries are written and read.
+
+    Attributes:
+        directory: Where they are written. It can be written, or be made.
+        below: A directory that can only be read, None for none.
+        durable: Whether they outlive a restart of the machine.
+    """
+
+    directory: str
+    below: str | None = None
+    durable: bool = True
+
+
+def chosen_directory(directory: str | None = None) -> tuple[str, bool]:
+    """Return the directory that was asked for, and whether a person named it.
+
+    The argument counts first, then `configure(cache_dir=…)`, then PLLM_CACHE_DIR, then the platform's own place.
+    """
+    named = directory or settings.current().cache_dir or os.environ.get("PLLM_CACHE_DIR")
+    if named:
+        return os.path.abspath(os.path.expanduser(named)), True
+    return _platform_directory(), False
+
+
+def choose_location(
+    directory: str, named: bool, *, can_write: Callable[[str], bool] | None = None, database: str = ""
+) -> StoreLocation:
+    """Find where to write, starting from the directory that was asked for.
+
+    A directory that can only be read is read, and what is new goes to the first of PLLM_CACHE_DIR, the
+    platform's own place, ./.pllm and a temporary directory that can be written. One warning says so.
+
+    Args:
+        directory: As `chosen_directory` gave it.
+        named: Whether a person named it; it is then not exchanged for another where it holds nothing.
+        can_write: Tells whether a directory can be written, or made; the file system is asked by default.
+        database: Name of the file that makes a directory worth reading; "" for the answers'.
+
+    Raises:
+        StoreError: If a person named the directory, and it can neither be written nor holds a cache.
+    """
+    can_write = can_write or is_writable
+    if can_write(directory):
+        return StoreLocation(directory)
+    readable = os.path.isfile(os.path.join(directory, database)) if database else database_in(directory) is not None
+    if named and not readable:
+        raise StoreError(
+            f"The cache directory {directory} cannot be written or made. "
+            f"Name another (that of a notebook's frames with PLLM_CACHE_DIR or configure(cache_dir=…)). "
+            f"Nothing was sent."
+        )
+    below = directory if readable else None
+    reads = "is read only: its answers are used, and new ones" if readable else "cannot be written: answers"
+    for other in (os.environ.get("PLLM_CACHE_DIR"), _platform_directory(), os.path.join(os.getcwd(), ".pllm")):
+        if other and os.path.abspath(other) != directory and can_write(os.path.abspath(other)):
+            _log.warning("The cache directory %s %s go to %s.", directory, reads, os.path.abspath(other))
+            return StoreLocation(os.path.abspath(other), below)
+    temporary = tempfile.mkdtemp(prefix="pllm-")
+    _log.warning(
+        "The cache directory %s %s go to %s, which is NOT DURABLE: the system may empty it at any time, and what it "
+        "held would be paid for again. Set PLLM_CACHE_DIR to a directory that can be written.",
+        directory,
+        reads,
+        temporary,
+    )
+    return StoreLocation(temporary, below, durable=False)
+
+
+def is_writable(directory: str) -> bool:
+    """Return whether files can be made in *directory*, making it (mode 0700) where it is not there."""
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        # Asking for permission is not enough: root has it on a read-only file system too.
+        handle, path = tempfile.mkstemp(prefix=".pllm-", dir=directory)
+        os.close(handle)
+        os.unlink(path)
+    except OSError:
+        return False
+    return True
+
+
+def file_system(directory: str, mounts: str = "/proc/mounts") -> str:
+    """Return the type of the file system that holds *directory*, such as "ext4"; "" where it is not known."""
+    best, kind = "", ""
+    target = os.path.realpath(directory)
+    try:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                fields = line.split(" ")
+                if len(fields) < 3:
+                    continue
+                point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[1])  # "\040" is a space
+                inside = target == point or target.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, fields[2]
+    except OSError:
+        return ""
+    return kind
+
+
+def warn_of_network(directory: str, kind: str) -> None:
+    """Warn, once for each directory, where *kind* is a file system that SQLite cannot trust."""
+    if kind in _NETWORK and directory not in _warned:
+        _warned.add(directory)
+        _log.warning(
+            "The cache directory %s is on a network file system (%s), where SQLite's locks cannot be trusted and "
+            "answers can be lost. Set PLLM_CACHE_DIR to a directory on a local disk.",
+            directory,
+            kind,
+        )
+
+
+def _platform_directory() -> str:
+    import platformdirs
+
+    return platformdirs.user_cache_dir("pllm_notebook", appauthor=False)

@@ -1,0 +1,162 @@
+"""Opening a store that may have come to harm: never silently an empty cache, never a lost file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from contextlib import closing
+
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.store.damage import READ_ERRORS, is_damage
+from pllm_notebook.store.database import Database, connect_read_only
+from pllm_notebook.store.diskcache_adapter import check_shape, refuse_foreign_rows
+from pllm_notebook.store.layout import DATABASE
+from pllm_notebook.store.layout_migration import migrate_layout
+from pllm_notebook.store.lock import directory_lock
+from pllm_notebook.store.marker import Marker, place_marker, read_marker, read_sidecar, write_sidecar
+from pllm_notebook.store.salvage import Salvage, salvage_into, set_aside
+
+__all__ = ["open_database", "replace_damaged"]
+
+_OPEN_PATIENCE_S = 60.0
+
+_log = logging.getLogger("pllm_notebook.store")
+
+
+def open_database(directory: str, busy_timeout_s: float) -> Database:
+    """Open the store in *directory*, making or mending it where that is needed.
+
+    A damaged, emptied or exchanged database is renamed to `cache.db.damaged-<time>`, and every
+    row of it whose checksum holds is copied into a new one. Each such event logs one warning.
+
+    Raises:
+        StoreError: If the directory holds something else, or cannot be opened.
+    """
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        with directory_lock(directory, alone=True, patience_s=_OPEN_PATIENCE_S):
+            migrate_layout(directory)
+            return _open(directory, busy_timeout_s)
+    except (OSError, *READ_ERRORS) as error:
+        raise StoreError(
+            f"The cache in {directory} cannot be opened: {error}. "
+            f"Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…). Nothing was changed."
+        ) from error
+
+
+def replace_damaged(database: Database, error: BaseException, busy_timeout_s: float) -> Database:
+    """Set *database* aside for what SQLite said of it, and open what can be salvaged.
+
+    Where another process has done so already, its new database is opened.
+    """
+    directory = database.directory
+    try:
+        with directory_lock(directory, alone=True, patience_s=_OPEN_PATIENCE_S):
+            if database.is_current():
+                set_aside(directory)
+                return _fresh(directory, busy_timeout_s, f"is damaged ({error})")
+            return _open(directory, busy_timeout_s)
+    except (OSError, *READ_ERRORS) as another:
+        raise StoreError(f"The cache in {directory} is damaged ({error}) and cannot be mended: {another}.") from another
+
+
+def _open(directory: str, busy_timeout_s: float) -> Database:
+    """Open under the directory's lock."""
+    known = read_sidecar(directory)
+    try:
+        fault = _examine(directory, known)
+        if not fault:
+            database = Database(directory, busy_timeout_s)
+    except READ_ERRORS as error:
+        if not is_damage(error, os.path.join(directory, DATABASE)):
+            raise
+        fault = f"is damaged ({error})"
+    if fault:
+        set_aside(directory)
+        return _fresh(directory, busy_timeout_s, fault)
+    marker = _settle_marker(database)
+    if known is not None and marker.written < known.written:
+        _log.warning(
+            "The cache in %s lacks its last %d changes: its -wal file was removed, or an older copy was put in its "
+            "place. The answers among them will be asked for, and paid, again.",
+            directory,
+            known.written - marker.written,
+        )
+    _report(database, salvage_into(database), "was left unread by an earlier crash or version")
+    _settle_marker(database)
+    return database
+
+
+def _examine(directory: str, known: Marker | None) -> str:
+    """Say what is wrong with the database before anything writes to it, "" for nothing.
+
+    Raises:
+        StoreError: If it belongs to something else.
+        sqlite3.Error: If it cannot be read.
+    """
+    path = os.path.join(directory, DATABASE)
+    wal = path + "-wal"
+    has_wal = os.path.exists(wal) and os.path.getsize(wal) > 0
+    if not os.path.exists(path):
+        return "is gone" if known is not None and (known.written or has_wal) else ""
+    if not os.path.getsize(path) and not has_wal:
+        return "was cut to 0 bytes" if known is not None and known.written else ""
+    with closing(connect_read_only(path)) as connection:
+        try:
+            check_shape(connection, path)
+        except StoreError:
+            # One of ours has stood here, and its salvage takes nothing that is not ours.
+            if known is None or not known.written:
+                raise
+            return "is damaged (its tables are not those that it had)"
+        marker = read_marker(connection)
+        if marker is None:
+            if known is not None:
+                return "was exchanged for another database"
+            refuse_foreign_rows(connection, path)
+        elif known is not None and known.store_id != marker.store_id:
+            return "was exchanged for another cache"
+    return ""
+
+
+def _fresh(directory: str, busy_timeout_s: float, fault: str) -> Database:
+    """Make a new database and copy into it what the ones set aside still give."""
+    database = Database(directory, busy_timeout_s)
+    _settle_marker(database)
+    _report(database, salvage_into(database), fault)
+    _settle_marker(database)
+    return database
+
+
+def _settle_marker(database: Database) -> Marker:
+    """Make the marker row and the file beside the database agree."""
+    marker = read_marker(database.connection)
+    if marker is None:
+        marker = Marker(uuid.uuid4().hex, 0)
+        place_marker(database.connection, marker)
+    database.store_id = marker.store_id
+    write_sidecar(database.directory, marker)
+    return marker
+
+
+def _report(database: Database, results: list[Salvage], fault: str) -> None:
+    if not results:
+        if fault == "is gone":
+            _log.warning(
+                "The cache in %s is gone: %s held answers and is no longer there. A new one was begun; what it held "
+                "will be asked for, and paid, again.",
+                database.directory,
+                DATABASE,
+            )
+        return
+    _log.warning(
+        "The cache in %s %s. It was set aside as %s; %d answers were salvaged from it, %d were damaged, and at %d "
+        "places nothing could be read.",
+        database.directory,
+        fault,
+        ", ".join(os.path.basename(result.aside) for result in results),
+        sum(result.kept for result in results),
+        sum(result.refused for result in results),
+        sum(result.gaps for result in results),
+    )

@@ -1,0 +1,51 @@
+"""What a model's tool calls become, and what goes back to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.tools.json_values import plain_json
+
+__all__ = ["Called", "CalledTool"]
+
+
+@dataclass(frozen=True)
+class CalledTool:
+    """One call that a model made.
+
+    Attributes:
+        id: The provider's, which the result must bear; made from its place where the provider gives none.
+        name: Of the tool.
+        arguments: Validated: an instance of the model that the tool was made of, else a dict of validated values.
+            Where nothing validates them, what the JSON says; the text itself where it is no JSON.
+        text: The arguments as the model wrote them, JSON.
+    """
+
+    id: str
+    name: str
+    arguments: Any
+    text: str
+
+    @property
+    def call_id(self) -> str:
+        """`id` by its other name."""
+        return self.id
+
+    @property
+    def args(self) -> Any:
+        """The arguments as plain data: a dict, whatever the tool was made of."""
+        return plain_json(self.arguments)
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a model answered that was given tools.
+
+    Attributes:
+        text: Its words beside the calls, or in place of them; "" for none.
+        calls: In the order it made them; empty where it answered in words alone.
+    """
+
+    text: str
+    calls: tuple[CalledTool, ...]
