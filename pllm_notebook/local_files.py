@@ -93,7 +93,7 @@ def read_file(
 
     Args:
         path: As `local_path` gives it.
-        places: Where it must be, None where the caller's own code names it.
+        allowed: Where it must be, None where the caller's own code names it.
         largest: Bytes that it may have.
         wanted: Whether a file that begins so is to be read on; None reads it in any case.
 

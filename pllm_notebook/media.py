@@ -51,11 +51,11 @@ def load_media(source: Any, allowed: AllowedDirectories | None = None, largest: 
     Args:
         source: A path (text or `Path`), an address (http, https, gs, …), a data URL, bytes, a PIL image (sent as
             PNG, or as the format that it was read from), or a `Media` itself.
-        places: Where a path may lead that data names; None for a path of the caller's own code.
+        allowed: Where a path may lead that data names; None for a path of the caller's own code.
         largest: Bytes that a file may have.
 
     Raises:
-        UsageError: For a file that is missing, unreadable, too large, no regular file or not in *places*, and for what
+        UsageError: For a file that is missing, unreadable, too large, no regular file or not in *allowed*, and for what
             is neither an image nor a PDF by its first bytes. Nothing of its content was read, or no more than its
             beginning. Nothing was sent.
     """

@@ -21,7 +21,7 @@ _LATEST = 253_402_300_799
 
 
 def decode_metadata(meta: bytes) -> dict[str, Any]:
-    """Decode `StoredReply.meta`. An odd or missing fact is unknown (see `_UNKNOWN`); of the optional ones, it is absent."""
+    """Decode `StoredReply.meta`. An odd or missing fact is unknown (see `_UNKNOWN`); an optional one is absent."""
     decoded = _decoded(meta)
     if decoded is None:
         return dict(_UNKNOWN)

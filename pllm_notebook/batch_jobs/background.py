@@ -12,7 +12,7 @@ from pllm_notebook.engine import Engine, engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.settings import current
 
-__all__ = ["tend"]
+__all__ = ["start_polling"]
 
 logger = logging.getLogger("pllm_notebook")
 

@@ -21,7 +21,7 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.settings import current
 from pllm_notebook.store import open_store
 
-__all__ = ["BatchCommands", "errands", "has_journal", "load", "short_ids"]
+__all__ = ["BatchCommands", "commands", "has_journal", "load", "short_ids"]
 
 T = TypeVar("T")
 

@@ -31,7 +31,7 @@ def hurry(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) ->
     `max_cost_usd` of `configure` or the environment is their ceiling. An interrupt sends no more.
 
     Args:
-        errands: Of the job's directory.
+        commands: Of the job's directory.
         job: Is open.
         confirm: Whether to ask first, with the live price (see `consent.Confirm`).
 

@@ -24,7 +24,7 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
     Lines that were answered meanwhile, or that wait in a later job, are left out.
 
     Args:
-        errands: Of the job's directory.
+        commands: Of the job's directory.
         job: Has ended.
         confirm: Whether to ask first, with the price (see `consent.Confirm`).
 

@@ -67,7 +67,7 @@ def import_results(commands: BatchCommands, path: str | os.PathLike[str], model:
     """Take a results file in.
 
     Args:
-        errands: Of the cache that it goes into.
+        commands: Of the cache that it goes into.
         path: As downloaded from OpenAI, Anthropic or Google, or compressed with gzip.
         model: The model as it was asked (`openai:gpt-6-luna`); None for what the journal says of a line's job,
             else for what the results say of themselves.

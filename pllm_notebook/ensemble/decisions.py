@@ -76,16 +76,16 @@ class EnsembleSpec:
 class Decision:
     """What became of the answers to one call.
 
-        Attributes:
-            how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
-                model; a "fallback" to the majority, since the judge or the strong model failed; all "failed".
-            chosen: Index of the member whose answer it is, None where it is nobody's (synthesised, or failed).
-            agreement: For each field (or the one value), the share of answers with its most common value; () where
-                there was none.
-            whole: Share of answers equal to the most common whole answer; 0 where there was none.
-            scores: A judge's mean mark for each member that it marked, by index.
-    judge_error: What the judge or the strong model failed with, "" for nothing.
-            reply: Key of the judge's or the strong model's reply, "" where it decided nothing.
+    Attributes:
+        how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
+            model; a "fallback" to the majority, since the judge or the strong model failed; all "failed".
+        chosen: Index of the member whose answer it is, None where it is nobody's (synthesised, or failed).
+        agreement: For each field (or the one value), the share of answers with its most common value; () where
+            there was none.
+        whole: Share of answers equal to the most common whole answer; 0 where there was none.
+        scores: A judge's mean mark for each member that it marked, by index.
+        judge_error: What the judge or the strong model failed with, "" for nothing.
+        reply: Key of the judge's or the strong model's reply, "" where it decided nothing.
     """
 
     how: How

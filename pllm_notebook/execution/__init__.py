@@ -1,11 +1,4 @@
-"""Plan, look up, send what is missing, report: the only composer of the rooms below it.
-
-`pllm.run("id")` opens a run: this room has the name of that function, so it can be called.
-"""
-
-import sys
-from types import ModuleType
-from typing import Any
+"""Plan a run, look up what is cached, send the rest, record the results: the only composer of the rooms below."""
 
 from pllm_notebook.batch_jobs.confirmation import confirm
 from pllm_notebook.display_registry import register_display
@@ -62,15 +55,3 @@ __all__ = [
     "start",
     "start_list",
 ]
-
-
-class _Callable(ModuleType):
-    """This room, which `pllm.run("id")` calls."""
-
-    def __call__(self, run_id: str) -> Any:
-        """Open a run by its id (see `frames.runs.open_run`)."""
-        door: Any = sys.modules[__name__.partition(".")[0]]
-        return door._open_run(run_id)
-
-
-sys.modules[__name__].__class__ = _Callable

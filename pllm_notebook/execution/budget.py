@@ -43,10 +43,10 @@ class Need(NamedTuple):
         """Return what a request of a question needs.
 
         Args:
-            allowance: What is known of the question.
+            token_bounds: What is known of the question.
             size: Bytes of the request.
             own: Of these, the row's own (see `TokenBounds.input_bound`).
-            dress: See `TokenBounds.counted`.
+            wire_version: See `TokenBounds.counted`.
             above: The output limit at which its answer was cut off before, 0 for none.
         """
         most = token_bounds.most or 0

@@ -251,7 +251,7 @@ class CallSpec:
         """Return the wire's bytes for a row, in today's dress.
 
         Args:
-            words: The row's prompt.
+            encoded: The row's prompt.
             limit: Output limit to send in place of the question's own, None for that.
         """
         if isinstance(encoded, RawRequest):

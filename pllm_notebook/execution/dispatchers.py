@@ -18,7 +18,7 @@ def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCach
     Args:
         engine: The engine.
         target: The model.
-        limits_kept: Where a lane that is made now finds what was learned of its limits, None for nowhere.
+        limit_cache: Where a lane that is made now finds what was learned of its limits, None for nowhere.
     """
 
     def heal(failure: Failure, content: bytes) -> bool:

@@ -100,7 +100,7 @@ class FailureRecorder:
 
 
 def earlier_rejections(ask: CallSpec, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
-    """Give, of some calls, the failures that keep them from being sent again unasked (see `FailureRecorder.rejected`)."""
+    """Return the failures that keep some of *keys* from being sent again unasked (see `FailureRecorder.rejected`)."""
     if store is None or ask.options.cache == "refresh" or not keys:
         return {}
     found = store.rejected(keys)

@@ -180,7 +180,7 @@ def start(
         ask: The question.
         rows: Whom it is put to.
         further: Other questions that the run may put.
-        conduct: Makes what conducts it, None for the calls of *ask* alone.
+        make_execution: Makes what conducts it, None for the calls of *ask* alone.
         cache_dir: Where its answers are kept, None for the configured place.
 
     Raises:

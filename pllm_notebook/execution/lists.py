@@ -74,7 +74,7 @@ def start_list(
         rows: The list, and the shape that its answers take.
         heard: Called on the engine's loop with each row that has ended, once its answer is stored.
         cache_dir: Where the answers are kept, None for the configured place.
-        purse: Money that it shares with other runs; None for one of its own, from the options.
+        run_budget: Money that it shares with other runs; None for one of its own, from the options.
 
     Raises:
         UsageError: See `start`.

@@ -1,8 +1,8 @@
-"""Whether a provider refuses one row or every row: told by what it does to the others, not by a status.
+"""Whether a provider rejects one row or every row: judged by what it does to the others, not by a status.
 
 A 403 may be a revoked key or one text that a firewall dislikes, and a 400 an overdrawn account or one prompt that is
-too long. The same refusal `SAME_REJECTION_LIMIT` times with no answer between is every row's: the run ends. Among answers it is its
-row's own. Until that can be told a refused call is held: it has not failed, and is not sent again.
+too long. The same rejection `SAME_REJECTION_LIMIT` times with no answer between concerns every row, and the run ends.
+Among answers it concerns its own row. Until that is known a rejected call is held: not failed, and not sent again.
 """
 
 from __future__ import annotations

@@ -205,7 +205,8 @@ class Tender:
             )
         run_budget = self._budget.run_budget
         if self._short_of_money and run_budget.requests:
-            return f"held by max_cost_usd: {format_usd(run_budget.reserved_usd)} reserved for {counted(run_budget.requests, 'call')}"
+            reserved, calls = format_usd(run_budget.reserved_usd), counted(run_budget.requests, "call")
+            return f"held by max_cost_usd: {reserved} reserved for {calls}"
         if self._backlog.elsewhere and not self._feed.in_flight:
             return f"{self._backlog.elsewhere:,} calls are being answered elsewhere"
         return self._lane.holds(self._loop.time())

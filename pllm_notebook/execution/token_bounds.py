@@ -125,7 +125,7 @@ class TokenBounds:
 
         Args:
             input_tokens: As the provider told, what it had cached included.
-            dress: Version of what goes on the wire besides the row's own text; another version is counted anew.
+            wire_version: Version of what goes on the wire besides the row's own text; another version is counted anew.
         """
         if wire_version != self._wire_version:
             self._wire_version = wire_version
@@ -138,7 +138,7 @@ class TokenBounds:
         Args:
             size: Its bytes.
             own: Of these, what is the row's own; None where it cannot be told.
-            dress: As for `counted`.
+            wire_version: As for `counted`.
         """
         # No token is shorter than a byte.
         bound = size + _OVERHEAD_TOKENS

@@ -60,7 +60,7 @@ def run_with_timeout(
     Args:
         work: Gives a result for each of the items it is given.
         items: In order.
-        otherwise: Gives the result of an item for which the work raised; None for one that took too long.
+        fallback: Gives the result of an item for which the work raised; None for one that took too long.
         timeout_s: For all items at once, and again for each.
         stopped: Whether the run is being stopped: what takes longer than `ABANDON_AFTER_S` is then not waited for.
     """
@@ -101,7 +101,7 @@ def settle_with_timeout(
     arrivals: Sequence[Arrival],
     stopped: Callable[[], bool] = _never,
 ) -> list[Settled]:
-    """Read *arrivals* as `settle` does, within the question's `validator_timeout_s` (see `run_with_timeout`). Blocks."""
+    """Read *arrivals* as `settle` does, within the spec's `validator_timeout_s` (see `run_with_timeout`). Blocks."""
     read = partial(settle, ask, store, prompt)
     return run_with_timeout(read, arrivals, partial(_unread, ask, stopped), ask.options.validator_timeout_s, stopped)
 

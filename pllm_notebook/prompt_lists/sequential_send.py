@@ -49,7 +49,7 @@ async def send(ask: CallSpec, make: Callable[[], bytes], run_budget: RunBudget) 
     Args:
         ask: Whose target, options and ceiling it has.
         make: Makes the wire's bytes.
-        purse: What it may cost.
+        run_budget: What it may cost.
     """
     try:
         transport = ask.target.connect()

@@ -156,7 +156,7 @@ class ResolvedModel:
         """Turn an intended body into what goes on the wire.
 
         Args:
-            intended: As `Wire.encode` gives it; never changed.
+            canonical_body: As `Wire.encode` gives it; never changed.
             lead: The text that the rows' prompts begin with, "" for none.
             shared: Whether other requests begin likewise; one that stands alone is not marked.
             turns: Whether the whole conversation is to be sent again, with more turns.
@@ -179,7 +179,7 @@ class ResolvedModel:
         """Name the prefix that a run's requests share, by a short hash that tells nothing of it.
 
         Args:
-            intended: As for `to_wire`.
+            canonical_body: As for `to_wire`.
             lead: As for `to_wire`.
 
         Returns:

@@ -1,1 +1,1 @@
-"""To be described."""
+"""JSONL files of requests: read, sent in chunks, and written as JSONL results."""

@@ -34,10 +34,10 @@ _START_NEXT_AT = CHUNK_LINES // 2
 class RequestBodies(Sequence[Prompt]):
     """The bodies of some lines, read from the file whenever one is needed.
 
-        Args:
-            index: The file.
-            rows: The lines.
-    make_body: Makes the body of a line.
+    Args:
+        index: The file.
+        rows: The lines.
+        make_body: Makes the body of a line.
     """
 
     def __init__(self, index: RequestIndex, rows: array[int], make_body: Callable[[int], RawRequest]) -> None:
@@ -63,16 +63,16 @@ class RequestBodies(Sequence[Prompt]):
 class LineChunk(WholePrompts):
     """Some lines of one question, and the run that asks them (see `run.Rows`).
 
-        Args:
-            label: A few words for failures that are kept.
-            rows: The lines, by their place among the file's requests.
-            bodies: What they ask.
+    Args:
+        label: A few words for failures that are kept.
+        rows: The lines, by their place among the file's requests.
+        bodies: What they ask.
 
-        Attributes:
-            rows: As given.
-            left: Lines of it that have not been written. Counted down by whoever writes.
-    fatal_failure: Why nothing more is to be asked of the model: what it said of the key, the model or the credit. None
-                for nothing. Set by whoever writes.
+    Attributes:
+        rows: As given.
+        left: Lines of it that have not been written. The writer counts it down.
+        fatal_failure: Why nothing more is sent to the model: what the provider said of the key, the model or the
+            credit. None while that may go on. The writer sets it.
     """
 
     def __init__(self, label: str, rows: array[int], bodies: RequestBodies) -> None:
@@ -189,16 +189,16 @@ class ChunkMaker:
 class ChunkScheduler:
     """The lines of one model, window by window. Used by one thread, except what says otherwise.
 
-        Args:
-            groups: What is asked of it, in the order of their waves.
-            maker: Makes the windows.
-            sizes: Gives the bytes of a line.
+    Args:
+        groups: What is asked of it, in the order of their waves.
+        maker: Makes the windows.
+        sizes: Gives the bytes of a line.
 
-        Attributes:
-            target: The model.
-    chunks: Those that are not over.
-            begun: Lines that were taken up.
-            stopped: Whether nothing more is begun.
+    Attributes:
+        target: The model.
+        chunks: Those that are not over.
+        begun: Lines that were taken up.
+        stopped: Whether nothing more is begun.
     """
 
     def __init__(self, groups: Sequence[LineGroup], maker: ChunkMaker, sizes: Callable[[int], int]) -> None:
@@ -228,9 +228,9 @@ class ChunkScheduler:
     ) -> None:
         """Begin what can be begun now.
 
-                Args:
-        on_done: See `ChunkMaker.make`.
-                    failed: Takes lines that fail without being asked; False where it has no room for them now.
+        Args:
+            on_done: See `ChunkMaker.make`.
+            failed: Takes lines that fail without being asked; False where it has no room for them now.
         """
         while self._next is not None and not self.stopped:
             group, rows = self._next

@@ -28,17 +28,17 @@ NOWHERE = -1
 class RequestIndex:
     """The requests of a file. Read from any thread.
 
-        Args:
-            path: The file.
-            addresses: Tells who is asked.
+    Args:
+        path: The file.
+        addresses: Tells who is asked.
 
-        Attributes:
-            starts: Offset of each line that is not blank, and of the file's end.
-            numbers: Of each such line its number in the file, counted from 1.
-            written: Offset of its result in the results file, -1 while there is none.
-            groups: Who is asked what; without the lines that have a result.
-    invalid_lines: Lines that cannot be sent, and have no result yet.
-            done: Lines that had a result at the beginning.
+    Attributes:
+        starts: Offset of each line that is not blank, and of the file's end.
+        numbers: Of each such line its number in the file, counted from 1.
+        written: Offset of its result in the results file, -1 while there is none.
+        groups: Who is asked what; without the lines that have a result.
+        invalid_lines: Lines that cannot be sent, and have no result yet.
+        done: Lines that had a result at the beginning.
     """
 
     def __init__(self, path: str, addresses: EndpointResolver) -> None:

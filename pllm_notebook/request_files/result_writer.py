@@ -80,11 +80,11 @@ class LineCounts:
 class _FinishedLine(NamedTuple):
     """A line that has ended.
 
-        Attributes:
-            row: Its place among the file's requests.
-    chunk: Whose it is, None where it was in none.
-            at: Its place there.
-            failure: Why it failed without being asked, None where the window knows.
+    Attributes:
+        row: Its place among the file's requests.
+        chunk: Whose it is, None where it was in none.
+        at: Its place there.
+        failure: Why it failed without being asked, None where the window knows.
     """
 
     row: int
@@ -96,15 +96,15 @@ class _FinishedLine(NamedTuple):
 class ResultWriter:
     """Write results. What is given here may come from any thread; writing has one of its own.
 
-        Args:
-            index: The requests.
-            file: Where results go.
-            store: Where responses are.
-            written: Called after some lines have been written.
+    Args:
+        index: The requests.
+        file: Where results go.
+        store: Where responses are.
+        written: Called after some lines have been written.
 
-        Attributes:
-    counts: What has been written.
-            error: What ended the writing, None for nothing. Nothing is written after it.
+    Attributes:
+        counts: What has been written.
+        error: What ended the writing, None for nothing. Nothing is written after it.
     """
 
     def __init__(

@@ -28,15 +28,15 @@ __all__ = ["Agent"]
 class Agent:
     """One who asks. Made by `session.agent`; agents share answers, unless they salt their calls.
 
-        Args:
-            session: Where it asks.
-            name: Its name.
-            metadata: What it noted in earlier runs of the program.
-    on_change: Called when its notes have changed.
+    Args:
+        session: Where it asks.
+        name: Its name.
+        metadata: What it noted in earlier runs of the program.
+        on_change: Called when its notes have changed.
 
-        Attributes:
-            history: Its replies, in the order it asked.
-            metadata: Its notes.
+    Attributes:
+        history: Its replies, in the order it asked.
+        metadata: Its notes.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Agent:
         if_func_not_exist: str | Exception | None = None,
         **more: Callable[..., Any],
     ) -> list[ToolCallOutput]:
-        """Run the functions that a reply has called, and return their outputs (see `called_functions.run_called_functions`).
+        """Run the functions that a reply called, and return their outputs (see `run_called_functions`).
 
             outputs = agent.ask_functions(reply, weigh=weigh)
             agent.ask_llm("What does tea weigh?", reply, *outputs, tools=[weigh])

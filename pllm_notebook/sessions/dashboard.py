@@ -1,6 +1,6 @@
 """A session as it stands, for whoever shows it, and the clock on which it is shown.
 
-What a display is, this room does not know: the notebook's room gives one (`display_registry.board`), as it does for runs.
+The display itself comes from the notebook room (`display_registry.board`), as it does for runs.
 """
 
 from __future__ import annotations
@@ -180,12 +180,12 @@ def count(
 ) -> tuple[Mapping[str, int], tuple[AgentStatus, ...], tuple[str, ...]]:
     """Count calls by state and by agent, and name the models that they ask.
 
-        Args:
-            asked: Calls by agent.
-    session_store: Where their answers go.
+    Args:
+        asked: Calls by agent.
+        session_store: Where their answers go.
 
-        Returns:
-            Counts by state, of each different call once; each agent's own; models as a person names them.
+    Returns:
+        Counts by state, of each different call once; each agent's own; models as a person names them.
     """
     agents = []
     different: dict[SessionCall, None] = {}

@@ -27,15 +27,15 @@ _GATHER_S = 0.02
 class LazyReply(LLMResponse):
     """A lazy reply. Made by `ask_llm`.
 
-        Each of `resolve`, `resolve_json`, `resolve_parsed` and `resolve_tool_calls` waits for the answer as the session's
-        strategy has it; `await reply` gives what `resolve` gives. It pickles as the call and the directory, and reads its
-        answer from there.
+    Each of `resolve`, `resolve_json`, `resolve_parsed` and `resolve_tool_calls` waits for the answer as the session's
+    strategy has it; `await reply` gives what `resolve` gives. It pickles as the call and the directory, and reads its
+    answer from there.
 
-        Args:
-    session_store: Where its answer is kept.
-            call: What was asked.
-            question: Of the session that asked, None for one that came back from a pickle.
-            session: Likewise.
+    Args:
+        session_store: Where its answer is kept.
+        call: What was asked.
+        question: Of the session that asked, None for one that came back from a pickle.
+        session: Likewise.
     """
 
     def __init__(
@@ -184,8 +184,8 @@ class LazyReply(LLMResponse):
         if isinstance(found, Failed):
             raise found.error
         raise UsageError(
-            f"The answer is not in {self._session_store.directory} ({type(found).__name__.lower()}). Run the program that "
-            f"asks it. Nothing was sent."
+            f"The answer is not in {self._session_store.directory} ({type(found).__name__.lower()}). Run the program "
+            "that asks it. Nothing was sent."
         )
 
 

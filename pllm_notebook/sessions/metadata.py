@@ -16,12 +16,12 @@ __all__ = ["Metadata"]
 class Metadata(MutableMapping[str, Any]):
     """Names and JSON values of a session or an agent. Told to be written on each change; from one thread at a time.
 
-        A list or dictionary that is changed inside is not noticed until the session ends, which writes everything once
-        more.
+    A list or dictionary that is changed inside is not noticed until the session ends, which writes everything once
+    more.
 
-        Args:
-            values: What was noted before.
-    on_change: Called after each change; it writes.
+    Args:
+        values: What was noted before.
+        on_change: Called after each change; it writes.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None, on_change: Callable[[], None] | None = None) -> None:

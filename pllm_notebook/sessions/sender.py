@@ -35,12 +35,12 @@ _POLL_S = 0.05
 class SessionSender:
     """Send calls, wait for them, and stop.
 
-        Args:
-    session_store: Where answers go.
-            options: Of every run of the session.
+    Args:
+        session_store: Where answers go.
+        options: Of every run of the session.
 
-        Attributes:
-            runs: All that were begun, oldest first.
+    Attributes:
+        runs: All that were begun, oldest first.
     """
 
     def __init__(self, session_store: SessionStore, options: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class SessionSender:
         """Begin to ask, and give the runs at once: one, and one more where answers are to be replaced.
 
         Args:
-            questions: Not done, each once.
+            session_calls: Not done, each once.
             mode: "async" for the live API, "batch" for jobs.
             keep: Whether answers are stored.
 
@@ -132,8 +132,8 @@ class SessionSender:
     def _begin(self, session_calls: list[SessionCall], options: dict[str, Any]) -> Run:
         if options["cache"] != "off" and not self._session_store.is_writable:
             raise StoreError(
-                f"{self._session_store.directory} can only be read: its answers are used, and new ones could not be kept "
-                f"there. Go on in a copy of it, or make it writable. Nothing was sent."
+                f"{self._session_store.directory} can only be read: its answers are used, and new ones could not be "
+                f"kept there. Go on in a copy of it, or make it writable. Nothing was sent."
             )
         parts = self._parts(session_calls, options)
         relay = _ResultRelay(session_calls)

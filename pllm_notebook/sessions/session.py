@@ -52,15 +52,15 @@ def live_session(directory: str) -> Session | None:
 class Session(SessionContext):
     """A program's calls, answers and notes in one directory. Made by `resume_directory`.
 
-        Args:
-    session_store: The directory.
-            terms: What it was begun with.
+    Args:
+        session_store: The directory.
+        terms: What it was begun with.
 
-        Attributes:
-            terms: As given.
-            agents: By name.
-            documents: What was asked about, each once.
-            metadata: Notes that outlive the program.
+    Attributes:
+        terms: As given.
+        agents: By name.
+        documents: What was asked about, each once.
+        metadata: Notes that outlive the program.
     """
 
     def __init__(self, session_store: SessionStore, terms: SessionConfig) -> None:

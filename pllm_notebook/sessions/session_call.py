@@ -25,19 +25,19 @@ Stage = Literal["asked", "cached", "sent", "stored", "pending", "failed"]
 class SessionCall:
     """One call of a session; equal calls are one. Ended from the engine's loop, read from any thread.
 
-        Args:
-    session_store: Where its answer is kept.
-            call: What is asked, as it was asked first.
-            key: Of the call.
-            since: As the attribute.
+    Args:
+        session_store: Where its answer is kept.
+        call: What is asked, as it was asked first.
+        key: Of the call.
+        since: As the attribute.
 
-        Attributes:
-            stage: "asked" (gathered, and not sent), "cached" (the answer was there), "sent", "stored" (sent, and the
-                answer is there), "pending" (in a batch job) or "failed".
-    refresh_cache: Whether there is a stored answer that does not count, and is to be replaced.
-            since: Answers and failures from before do not count, None for any age; seconds since the epoch.
-    run_error: What ended the run that it was sent in, None for nothing.
-    submitted: Whether the strategy knows of it.
+    Attributes:
+        stage: "asked" (gathered, and not sent), "cached" (the answer was there), "sent", "stored" (sent, and the
+            answer is there), "pending" (in a batch job) or "failed".
+        refresh_cache: Whether there is a stored answer that does not count, and is to be replaced.
+        since: Answers and failures from before do not count, None for any age; seconds since the epoch.
+        run_error: What ended the run that it was sent in, None for nothing.
+        submitted: Whether the strategy knows of it.
     """
 
     def __init__(self, session_store: SessionStore, call: Call, key: str, since: float | None = None) -> None:

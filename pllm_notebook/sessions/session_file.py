@@ -25,19 +25,19 @@ logger = logging.getLogger("pllm_notebook")
 class SessionFile:
     """The file `session.json` of a directory.
 
-        It holds notes alone: with a file that is lost or damaged no answer is, and none is paid for again. Sessions that
-        go on at once in one directory, here or in other processes, each write what they changed, and keep what the others
-        wrote.
+    It holds notes alone: with a file that is lost or damaged no answer is, and none is paid for again. Sessions that
+    go on at once in one directory, here or in other processes, each write what they changed, and keep what the others
+    wrote.
 
-        Args:
-            directory: That is there.
+    Args:
+        directory: That is there.
 
-        Attributes:
-            metadata: The session's notes, as they were read.
-            agents: The agents' notes, by name.
-    refresh_since: When an asking-anew began that has not been gone through to its end, in seconds since the epoch;
-                None for none.
-            sessions: How many sessions have begun in the directory, this one among them.
+    Attributes:
+        metadata: The session's notes, as they were read.
+        agents: The agents' notes, by name.
+        refresh_since: When an asking-anew began that has not been gone through to its end, in seconds since the epoch;
+            None for none.
+        sessions: How many sessions have begun in the directory, this one among them.
     """
 
     def __init__(self, directory: str) -> None:

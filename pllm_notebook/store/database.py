@@ -70,7 +70,7 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: Damag
     Args:
         execute: A connection's method.
         keys: In any order; insertion order is the fastest.
-        finding: Told of each row that is damaged or unsafe; such a row is left out.
+        on_damage: Told of each row that is damaged or unsafe; such a row is left out.
 
     Raises:
         NewerEntry: For a row of a later version of this package: paying again for it would be wrong.

@@ -286,9 +286,8 @@ def test_the_stronger_model_is_asked_for_rows_that_differ_alone(
     assert out.llm.samples["decided"].tolist() == ["escalated"] * 3 + ["agreed"] * 3
     run = out.llm.run
     strong = sum(wave.spent.cost_usd for wave in run.course._further._waves)
-    assert run.progress().note == (
-        f"{ANTHROPIC.model} called on 1 of 2: {format_usd(run.cost)} in place of about {format_usd(2 * strong)} for it alone"
-    )
+    alone = f"about {format_usd(2 * strong)} for it alone"
+    assert run.progress().note == (f"{ANTHROPIC.model} called on 1 of 2: {format_usd(run.cost)} in place of {alone}")
 
 
 def test_a_function_decides_and_one_that_raises_fails_its_row(luna: str, sim: Simulator) -> None:

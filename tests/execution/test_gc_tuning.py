@@ -68,7 +68,7 @@ def test_threads_that_begin_and_end_at_once_leave_what_was_there() -> None:
     for thread in threads:
         thread.join()
 
-    assert repr(collector) == "Collector(at_work=0, before=None)"
+    assert repr(collector) == "RelaxedGc(at_work=0, before=None)"
     assert gc.get_threshold() == OWN
 
 

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Several rows in one request: the request, and its reply taken apart again."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The accessors of pandas: rows in, columns out."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""When a session sends its calls: at once, one at a time, in batch jobs, or in small groups."""

@@ -27,14 +27,14 @@ _UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
 class StrategyContext:
     """What the strategies of one session have in common.
 
-        Attributes:
-    session_store: Where answers are.
-    sender: Sends.
-            throttler: The caller's own pace, None for none.
-            confirm: Whether a person is asked before a batch is submitted.
-            wait: Whether a batch is waited for, rather than ending the block.
-            keep: Whether answers are stored.
-    max_in_flight: Live calls that are on their way at once, None for no ceiling.
+    Attributes:
+        session_store: Where answers are.
+        sender: Sends.
+        throttler: The caller's own pace, None for none.
+        confirm: Whether a person is asked before a batch is submitted.
+        wait: Whether a batch is waited for, rather than ending the block.
+        keep: Whether answers are stored.
+        max_in_flight: Live calls that are on their way at once, None for no ceiling.
     """
 
     session_store: SessionStore
@@ -62,13 +62,13 @@ def await_jobs(context: StrategyContext, session_calls: Iterable[SessionCall]) -
 def advance(context: StrategyContext, session_calls: Sequence[SessionCall], submitted: Sequence[SessionCall]) -> None:
     """Answer calls by batch as far as that goes now.
 
-        Args:
-    context: Of the session.
-            questions: Not done.
-            submitted: Of them, those that wait in no job yet.
+    Args:
+        context: Of the session.
+        session_calls: Those that are not done.
+        submitted: Of them, those that wait in no job yet.
 
-        Raises:
-            Paused: Unless all are done.
+    Raises:
+        Paused: Unless all are done.
     """
     sender = context.sender
     before = jobs_of(context, set(session_calls) - set(submitted))

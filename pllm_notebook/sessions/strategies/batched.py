@@ -78,9 +78,9 @@ class BatchStrategy(Strategy):
 class HybridStrategy(BatchStrategy):
     """What is many goes by batch; what the program waits for alone, or with a few others, goes live.
 
-        Args:
-    context: What it works with.
-            batch_from: As many calls at one point are many.
+    Args:
+        context: What it works with.
+        batch_from: As many calls at one point are many.
     """
 
     def __init__(self, context: StrategyContext, batch_from: int) -> None:
@@ -106,9 +106,9 @@ class HybridStrategy(BatchStrategy):
 class DryRunStrategy(BatchStrategy):
     """Nothing is sent: the block ends at the first value that is not there, with what would have been asked.
 
-        Args:
-    context: What it works with.
-            mode: How it would have been sent: "async" or "batch".
+    Args:
+        context: What it works with.
+        mode: How it would have been sent: "async" or "batch".
     """
 
     def __init__(self, context: StrategyContext, mode: str) -> None:

@@ -1,7 +1,7 @@
 """When the calls of a program are sent, and what it means to wait for one: the whole difference between strategies.
 
-Whether a value is missing is the store's word (`SessionStore.retrieve`), not a strategy's. Here are those that send a call
-as it is asked; those that gather are in `strategies.batched`.
+Whether a value is missing is for the store to say (`SessionStore.retrieve`), not for a strategy. Here are those that
+send a call as it is asked; those that collect calls are in `strategies.batched`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["AsyncStrategy", "Strategy", "SyncStrategy"]
 class Strategy(ABC):
     """One way of going through a program. Used from the program's threads.
 
-        Args:
-    context: What it works with.
+    Args:
+        context: What it works with.
     """
 
     def __init__(self, context: StrategyContext) -> None:

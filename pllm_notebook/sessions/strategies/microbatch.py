@@ -20,11 +20,11 @@ _WINDOW_S = 0.003
 class MicroBatcher:
     """What is asked and not sent. Its thread lives while there is something.
 
-        Args:
-    sender: Sends it.
-            throttler: The caller's own pace, None for none.
-            keep: Whether answers are stored.
-    max_in_flight: Calls that are on their way at once, None for as many as there are.
+    Args:
+        sender: Sends it.
+        throttler: The caller's own pace, None for none.
+        keep: Whether answers are stored.
+        max_in_flight: Calls that are on their way at once, None for as many as there are.
     """
 
     def __init__(
