@@ -12,10 +12,10 @@ pytest.importorskip("httpx")
 
 _LOAD = """
 import sys
-from pllm_notebook.execution.call_spec import target_for
+from pllm_notebook.execution.call_spec import resolve_model
 from pllm_notebook.settings import resolve
 
-target_for(resolve({"model": "sim:openai"})).load()
+resolve_model(resolve({"model": "sim:openai"})).load()
 print("openai" in sys.modules, hasattr(sys.modules.get("httpx"), "Response"))
 """
 

@@ -99,7 +99,7 @@ def texts(*values: str) -> pd.DataFrame:
 def let_go(out: Any) -> RecordedRun:
     """Open the run of a result as a new kernel would."""
     run_registry.forget_all()
-    run = pllm.run(out.attrs["pllm_run"])  # type: ignore[operator]
+    run = pllm.run(out.attrs["pllm_run"])
     assert isinstance(run, RecordedRun)
     return run
 
@@ -363,13 +363,13 @@ def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path) -> None:
     )
     assert child.stdout is not None
     run_id = child.stdout.readline().strip()
-    going = pllm.run(run_id)  # type: ignore[operator]
+    going = pllm.run(run_id)
     assert going.state == "running"
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
 
-    run = pllm.run(run_id)  # type: ignore[operator]
+    run = pllm.run(run_id)
 
     assert run.state == "interrupted"
     assert pllm.runs().frame["state"].tolist() == ["interrupted"]

@@ -79,10 +79,10 @@ def test_runs_are_shown_as_a_table_that_obeys_no_markup(ready: Path) -> None:
 def test_a_run_is_opened_by_its_id(ready: Path) -> None:
     out = texts("a", "bad").llm.parse(Mark, "Mark {t}", temperature=0.5)
     run_id = out.attrs["pllm_run"]
-    assert pllm.run(run_id) is out.llm.run  # type: ignore[operator]
+    assert pllm.run(run_id) is out.llm.run
     run_registry.forget_all()
 
-    run = pllm.run(run_id)  # type: ignore[operator]
+    run = pllm.run(run_id)
 
     assert repr(run).startswith(f"<RecordedRun {run_id} done: 1 of 2 rows answered (0 from cache, 1 failed), $0.0")
     assert run.status.tolist() == ["ok", "failed"]
@@ -93,9 +93,9 @@ def test_a_run_is_opened_by_its_id(ready: Path) -> None:
     assert '"""Mark the text."""' in run.header["source"]
     assert run.header["served"] == ["gpt-6-luna"]
     with pytest.raises(PllmError, match="There is no run 'none'"):
-        pllm.run("none")  # type: ignore[operator]
+        pllm.run("none")
     with pytest.raises(UsageError):
-        pllm.run(3)  # type: ignore[operator]
+        pllm.run(3)
 
 
 def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_run_that_was_cancelled_is_recorded(ready: Path) -> None:
     del run
     run_registry.forget_all()
 
-    found = pllm.run(run_id)  # type: ignore[operator]
+    found = pllm.run(run_id)
 
     assert found.state == "cancelled"
     assert found.status.tolist() == ["ok", "pending"]
@@ -186,7 +186,7 @@ def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
         assert [one() for one in held] == [None] * 4
     finally:
         gc.enable()
-    assert isinstance(pllm.run(run_id), RecordedRun)  # type: ignore[operator]
+    assert isinstance(pllm.run(run_id), RecordedRun)
     assert len(out.llm.status) == 9
 
 

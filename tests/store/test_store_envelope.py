@@ -57,7 +57,7 @@ def test_a_whole_entry_of_a_later_version_is_refused_by_name() -> None:
 
 
 def test_a_forged_payload_cannot_unfold_to_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pllm_notebook.store.codec._UNFOLD_LIMIT_BYTES", 10_000)
+    monkeypatch.setattr("pllm_notebook.store.codec._DECOMPRESS_LIMIT_BYTES", 10_000)
     body = bytes([0, 1]) + bytes(16) + zlib.compress(bytes(1_000_000))
 
     with pytest.raises(DamagedEntry, match="cut short or too long"):

@@ -16,35 +16,7 @@ PACKAGE = ROOT / "pllm_notebook"
 MOST_CHANGES_OF_FILE = 640
 
 # Classes that stand in more than one room, under one name for two things. Each that gets a name of its own leaves.
-SHARED_NAMES = {
-    "Arrival",
-    "Ask",
-    "Asked",
-    "Bucket",
-    "Chat",
-    "Cohort",
-    "Conversation",
-    "Database",
-    "Flight",
-    "Job",
-    "Landing",
-    "Ledger",
-    "Line",
-    "Office",
-    "Part",
-    "Place",
-    "Plan",
-    "Question",
-    "Reply",
-    "Request",
-    "Result",
-    "Sent",
-    "Standing",
-    "Tally",
-    "Tool",
-    "Window",
-    "Wire",
-}
+SHARED_NAMES: set[str] = {"Job"}
 
 
 def rooms_of_classes() -> dict[str, set[str]]:
