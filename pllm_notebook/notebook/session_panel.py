@@ -19,7 +19,7 @@ _WIDGET_AFTER_S = 0.25
 
 
 class WidgetSessionDisplay(TextSessionDisplay):
-    """The same as a widget: a bar of calls by state, agents, cost. A saved notebook has what `TextSessionDisplay` has."""
+    """The same as a widget: a bar of calls by state, agents, cost. Saved is what `TextSessionDisplay` has."""
 
     def __init__(self) -> None:
         super().__init__()
