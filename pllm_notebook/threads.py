@@ -190,10 +190,11 @@ class DaemonLoop(asyncio.SelectorEventLoop):
         work = (executor or self._threads).submit(func, *args)
         future.add_done_callback(lambda _: work.cancel())
 
-        def over(_: Future[T]) -> None:
-            # asyncio's own bridge raises in the thread where the loop was closed meanwhile.
+        def over(ended: Future[T]) -> None:
+            # Of the argument: a future that its own callback refers to is a circle, and would keep its result.
+            # asyncio's own bridge raises in the thread where the loop was closed in the meantime.
             with suppress(RuntimeError):
-                self.call_soon_threadsafe(_pass_on, work, future)
+                self.call_soon_threadsafe(_pass_on, ended, future)
 
         work.add_done_callback(over)
         return future

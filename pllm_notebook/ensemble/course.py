@@ -8,7 +8,6 @@ gathers while one is out. Everything here runs on the engine's loop, except what
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -18,7 +17,8 @@ from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
 from pllm_notebook.ensemble.further import Further
 from pllm_notebook.ensemble.members import Members
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import CallSpec, Chunk, ComposedCourse, Conductor, Ledger, Outcome, Rows, RunServices
+from pllm_notebook.execution import CallSpec, Chunk, ComposedCourse, Ledger, Outcome, Rows, ServiceFactory
+from pllm_notebook.execution.execute import Execution
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailureKind
@@ -50,7 +50,7 @@ class EnsembleCourse(ComposedCourse):
         engine: Engine,
         store: Store | None,
         ended: Callable[[], None],
-        services: RunServices,
+        services: ServiceFactory,
     ) -> None:
         super().__init__([member.ask for member in plan.members], rows.total, engine, store, ended, services)
         self.plan = plan
@@ -105,13 +105,9 @@ class EnsembleCourse(ComposedCourse):
         """Ask once more for the rows that have no answer (see `Run.retry`)."""
         calls = set(self.retryable(kinds))
         for call in calls:
-            outcome = self.ledger.outcomes[call]
-            if outcome is not None:
-                self.throughput.forget(outcome, self.ledger.weight[call])
-                self.ledger.outcomes[call] = None
-                del self.decisions[call]
+            self.decisions.pop(call, None)
         self._ending.resume()
-        self.throughput.resume(time.monotonic())
+        self.ledger.reopen(calls)
         self._deciding.forget()
         self._further.forget()
         self._members.line_up_again(kinds, calls)
@@ -139,7 +135,7 @@ class EnsembleCourse(ComposedCourse):
 
     # What it is made of.
 
-    def _tolerates(self, course: Conductor, error: PllmError) -> bool:
+    def _tolerates(self, course: Execution, error: PllmError) -> bool:
         return self.plan.tolerant
 
     def _go_on(self) -> None:
@@ -167,7 +163,7 @@ class EnsembleCourse(ComposedCourse):
         for call, rows in chunk.weights.items():
             outcome = self.ledger.outcomes[call]
             if outcome is not None:
-                self.throughput.count(outcome, rows)
+                self.ledger.count(outcome, rows)
         if chunk.failed:
             row = min(self.ledger.own_failures)
             self._raise_at(row, self.ledger.own_failures[row])
@@ -190,8 +186,7 @@ class EnsembleCourse(ComposedCourse):
         self._finish_if_over()
 
     def _record(self, call: int, outcome: Outcome, decision: Decision) -> None:
-        self.ledger.outcomes[call] = outcome
         self.decisions[call] = decision
-        self.throughput.count(outcome, self.ledger.weight[call])
+        self.ledger.record(call, outcome)
         if outcome.failure is not None:
             self._raise_at(self.ledger.first_row[call], outcome.failure)

@@ -8,9 +8,9 @@ from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
 from pllm_notebook.ensemble.members import Members
 from pllm_notebook.ensemble.votes import VoteCount
 from pllm_notebook.ensemble.waves import Wave
-from pllm_notebook.execution import Conductor
 from pllm_notebook.execution.courses import Courses
 from pllm_notebook.execution.ending import Ending
+from pllm_notebook.execution.execute import Execution
 from pllm_notebook.messages_types import Dialogue, Turn
 
 __all__ = ["Further"]
@@ -46,7 +46,7 @@ class Further:
         self._members = members
         self._batch = plan.members[0].ask.options.mode == "batch"
         self._contested: list[int] = []
-        self._waves: list[Conductor] = []
+        self._waves: list[Execution] = []
 
     def __bool__(self) -> bool:
         return bool(self._contested)
@@ -81,7 +81,7 @@ class Further:
         wave = Wave(
             calls, self._ballot if self._plan.decide == "judge" else self._members.question, self._deciding.take
         )
-        self._waves.append(courses.make(self._plan.further, wave, len(calls), wave))
+        self._waves.append(courses.make(self._plan.further, wave, wave))
         courses.begin(self._waves[-1])
 
     def alone_usd(self, calls: int) -> float | None:

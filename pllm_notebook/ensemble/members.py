@@ -43,7 +43,7 @@ class Members:
         self._courses = courses
         self._heard = heard
         self._all = [
-            courses.make(member.ask, rows, rows.total, _Ear(planned, self._hear, first=at == 0))
+            courses.make(member.ask, rows, _Ear(planned, self._hear, first=at == 0))
             for at, member in enumerate(plan.members)
         ]
         self.ledger: Ledger = self._all[0].ledger.twin()

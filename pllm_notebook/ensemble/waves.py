@@ -22,6 +22,7 @@ class Wave(WholePrompts):
     def __init__(
         self, calls: Sequence[int], word: Callable[[int], str | Dialogue], answered: Callable[[int, Outcome], None]
     ) -> None:
+        self.total = len(calls)
         self._calls = calls
         self._word = word
         self._answered = answered

@@ -5,40 +5,48 @@ from pllm_notebook.display_registry import register_display
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.composed import ComposedCourse
-from pllm_notebook.execution.conductor import Conductor
 from pllm_notebook.execution.course import Course, Listener, State
 from pllm_notebook.execution.estimate import Estimate
+from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation
-from pllm_notebook.execution.launch import RunServices, build_spec, estimate_rows, instruction_for, options_for, start
+from pllm_notebook.execution.launch import (
+    ServiceFactory,
+    build_spec,
+    estimate_rows,
+    instruction_for,
+    options_for,
+    start,
+)
 from pllm_notebook.execution.list_estimate import estimate_list
 from pllm_notebook.execution.lists import Part, parts_of, start_list
 from pllm_notebook.execution.outcomes import Ledger, Outcome
-from pllm_notebook.execution.planner import Chunk, Prompts, WholePrompts
+from pllm_notebook.execution.plan import Chunk
+from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
-from pllm_notebook.execution.run import Rows, Run
+from pllm_notebook.execution.row_source import Rows, RowSource, WholePrompts
+from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_registry import find, forget, runs
-from pllm_notebook.execution.throughput import Throughput
 
 __all__ = [
     "CallSpec",
     "Chunk",
     "ComposedCourse",
-    "Conductor",
     "Course",
     "Estimate",
+    "Execution",
     "Explanation",
     "Ledger",
     "Listener",
     "Outcome",
     "Part",
-    "Prompts",
     "RequestLines",
+    "RowSource",
     "Rows",
     "Run",
     "RunBudget",
-    "RunServices",
+    "RunProgress",
+    "ServiceFactory",
     "State",
-    "Throughput",
     "WholePrompts",
     "build_spec",
     "confirm",

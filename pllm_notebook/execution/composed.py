@@ -11,12 +11,12 @@ from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.conductor import Conductor
-from pllm_notebook.execution.course import State
 from pllm_notebook.execution.courses import Courses
-from pllm_notebook.execution.ending import Endable, Reason, tell_of_fault
-from pllm_notebook.execution.launch import RunServices
-from pllm_notebook.execution.throughput import Throughput
+from pllm_notebook.execution.ending import Endable, tell_of_fault
+from pllm_notebook.execution.execute import Execution
+from pllm_notebook.execution.launch import ServiceFactory
+from pllm_notebook.execution.progress import RunProgress
+from pllm_notebook.execution.stop import Reason, State
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailureKind, Spent
 
@@ -41,7 +41,6 @@ class ComposedCourse(Endable):
         ledger: The outcomes; set by whoever composes.
         total: As given.
         broken: Whether a fault of ours ended it.
-        pace: Counts of rows.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class ComposedCourse(Endable):
         engine: Engine,
         store: Store | None,
         ended: Callable[[], None],
-        services: RunServices,
+        services: ServiceFactory,
         run_budget: RunBudget | None = None,
     ) -> None:
         options = asks[0].options
@@ -59,7 +58,6 @@ class ComposedCourse(Endable):
         self.total = total
         self.model = ", ".join(dict.fromkeys(ask.target.label for ask in asks))
         self.simulated = any(ask.target.simulated for ask in asks)
-        self.throughput = Throughput(time.monotonic())
         self._ended = ended
         self._courses = Courses(
             engine,
@@ -71,6 +69,11 @@ class ComposedCourse(Endable):
         )
 
     # What displays and callers read.
+
+    @property
+    def throughput(self) -> RunProgress:
+        """Counts of rows."""
+        return self.ledger.progress
 
     @property
     def in_flight(self) -> int:
@@ -131,7 +134,7 @@ class ComposedCourse(Endable):
         """Return the question that a row was asked."""
 
     @abstractmethod
-    def _tolerates(self, course: Conductor, error: PllmError) -> bool:
+    def _tolerates(self, course: Execution, error: PllmError) -> bool:
         """Return whether the others go on where a key or a model is refused."""
 
     def _go_on(self) -> None:
@@ -159,7 +162,7 @@ class ComposedCourse(Endable):
             self._courses.release()
 
     def fail(self, error: Exception) -> None:
-        """End at once by a fault of ours (see `Conductor.fail`)."""
+        """End at once by a fault of ours (see `Execution.fail`)."""
         tell_of_fault(error)
         if self.state != "running":
             return

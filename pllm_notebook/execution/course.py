@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-from pllm_notebook.engine import Feed
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.outcomes import Ledger, Outcome
-from pllm_notebook.execution.planner import Chunk
-from pllm_notebook.execution.throughput import Throughput
+from pllm_notebook.execution.plan import Chunk
+from pllm_notebook.execution.progress import RunProgress
+from pllm_notebook.execution.stop import State
 from pllm_notebook.records import FailureKind, Spent
 
-__all__ = ["Course", "Listener", "Sender", "State"]
-
-State = Literal["running", "done", "cancelled", "failed"]
+__all__ = ["Course", "Listener", "State"]
 
 
 class Course(Protocol):
     """The course of one run. Used on the engine's loop; what is read here may be read from any thread.
 
     Attributes:
-        ledger: The outcomes.
-        pace: Counts of rows.
         broken: Whether a fault of ours ended it: what is still on its way can then not be counted on.
         model: Who is asked, as a person writes it.
         simulated: Whether the answers are invented.
     """
 
-    ledger: Ledger
-    throughput: Throughput
     broken: bool
     model: str
     simulated: bool
+
+    @property
+    def ledger(self) -> Ledger:
+        """The outcomes."""
+
+    @property
+    def throughput(self) -> RunProgress:
+        """Counts of rows."""
 
     @property
     def state(self) -> State:
@@ -95,38 +97,6 @@ class Course(Protocol):
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Return the calls that `again` would take up."""
-
-
-class Sender(Protocol):
-    """What carries a run's calls: the live lane of its model, or the one that goes by batch job.
-
-    Attributes:
-        landed: Replies that came back, whoever asked.
-    """
-
-    landed: int
-
-    def expect(self, feed: Feed) -> None:
-        """Register a run that is being planned."""
-
-    def attach(self, feed: Feed) -> None:
-        """Start taking a run's calls.
-
-        Raises:
-            UsageError: When it cannot be opened (no key, no package); nothing was sent.
-        """
-
-    def detach(self, feed: Feed) -> None:
-        """Stop: each call that has not landed is told that it is cancelled."""
-
-    def poke(self) -> None:
-        """Look again soon: a run has something new, or no more to come."""
-
-    def holds(self, now: float) -> str:
-        """Say what keeps calls back, "" for nothing."""
-
-    def submitted(self, feed: Feed) -> bool:
-        """Return whether everything that a run has handed over is on its way."""
 
 
 class Listener(Protocol):

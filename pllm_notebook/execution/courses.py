@@ -10,11 +10,13 @@ from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import MissingKeyError, PllmError, ProviderRejectedError
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.conductor import Conductor
-from pllm_notebook.execution.course import Listener, State
-from pllm_notebook.execution.launch import RunServices
+from pllm_notebook.execution.course import Listener
+from pllm_notebook.execution.execute import Execution
+from pllm_notebook.execution.launch import ServiceFactory
 from pllm_notebook.execution.outcomes import Ledger, Outcome
-from pllm_notebook.execution.planner import Chunk, Prompts
+from pllm_notebook.execution.plan import Chunk
+from pllm_notebook.execution.row_source import RowSource
+from pllm_notebook.execution.stop import State
 from pllm_notebook.execution.user_limits import UserRateLimits
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Spent
@@ -43,7 +45,7 @@ class Courses:
         self,
         engine: Engine,
         store: Store | None,
-        services: RunServices,
+        services: ServiceFactory,
         run_budget: RunBudget,
         ended: Callable[[], None],
         *,
@@ -57,11 +59,11 @@ class Courses:
         self.run_budget = run_budget
         self._ended = ended
         self._ceilings = UserRateLimits()
-        self._listeners: dict[Conductor, Listener] = {}  # in the order they were made
-        self._refused: set[Conductor] = set()
+        self._listeners: dict[Execution, Listener] = {}  # in the order they were made
+        self._refused: set[Execution] = set()
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def __iter__(self) -> Iterator[Conductor]:
+    def __iter__(self) -> Iterator[Execution]:
         # A copy: one that ends may bring about another.
         return iter(list(self._listeners))
 
@@ -98,21 +100,14 @@ class Courses:
         """Whether one of them failed and is not done without, as one does that is out of money."""
         return any(course.state == "failed" and course not in self._refused for course in self)
 
-    def make(self, ask: CallSpec, rows: Prompts, total: int, listener: Listener) -> Conductor:
+    def make(self, ask: CallSpec, rows: RowSource, listener: Listener) -> Execution:
         """Make one more; it has not begun."""
-        course = Conductor(
+        course = Execution(
             ask,
             rows,
-            total,
-            self._engine,
-            self._store,
+            self._services.services(self._store, budget=self.run_budget, ceilings=self._ceilings),
             self._one_ended,
-            self._services.limits(ask.target),
-            self._services.sender(ask.target),
-            run_budget=self.run_budget,
-            ceilings=self._ceilings.of(ask),
-            listener=listener,
-            jobs=self._services.jobs,
+            listener,
         )
         self._listeners[course] = listener
         return course
@@ -122,9 +117,9 @@ class Courses:
         self._waiting.append(begin)
 
     def line_up_again(
-        self, course: Conductor, kinds: set[FailureKind] | None, among: Container[int] | None = None
+        self, course: Execution, kinds: set[FailureKind] | None, among: Container[int] | None = None
     ) -> None:
-        """Queue *course* to send again (see `Conductor.again`); it is counted as at first."""
+        """Queue *course* to send again (see `Execution.again`); it is counted as at first."""
         self._refused.discard(course)
         self.line_up(partial(course.again, kinds, among))
 
@@ -134,7 +129,7 @@ class Courses:
             self.going += 1
             self._waiting.popleft()()
 
-    def begin(self, course: Conductor) -> None:
+    def begin(self, course: Execution) -> None:
         """Begin *course* at once."""
         self.going += 1
         course.begin()
@@ -158,13 +153,13 @@ class Courses:
             if course.state == "running":
                 course.look()
 
-    def troubled(self) -> Iterator[tuple[Conductor, BaseException]]:
+    def troubled(self) -> Iterator[tuple[Execution, BaseException]]:
         """Return those that an error has ended, and that are not done without yet."""
         for course in self:
             if course.state == "failed" and course.error is not None and course not in self._refused:
                 yield course, course.error
 
-    def do_without(self, course: Conductor, error: PllmError) -> None:
+    def do_without(self, course: Execution, error: PllmError) -> None:
         """Let what *course* has not ended fail with what ended it; its listener hears of each call."""
         self._refused.add(course)
         failure = failure_of(error)

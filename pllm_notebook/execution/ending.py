@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import partial
-from typing import Protocol
 
-from pllm_notebook.exceptions import PllmError, RowError
-from pllm_notebook.execution.course import State
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.outcomes import Ledger
+from pllm_notebook.execution.stop import Reason, State, row_error
 from pllm_notebook.records import Failure, FailureKind
 
-__all__ = ["Endable", "Ending", "Owner", "Reason", "row_error", "tell_of_fault"]
+__all__ = ["Endable", "Ending", "tell_of_fault"]
 
 logger = logging.getLogger("pllm_notebook")
-
-# What is not yet an error is made one at the end: until then answers may be on their way to the store.
-Reason = BaseException | Callable[..., PllmError] | None
 
 
 class Ending:
@@ -77,28 +71,6 @@ def tell_of_fault(error: Exception) -> None:
         logger.info("The run is ended: %s", error)
     else:
         logger.error("The run is ended by a fault of this package", exc_info=error)
-
-
-class Owner(Protocol):
-    """What the parts of a course may ask of the whole. Used on the engine's loop."""
-
-    def stop(self, state: State, error: Reason) -> None:
-        """Admit nothing more and cancel what is on the wire, once; the first reason stands."""
-
-    def fail(self, error: Exception) -> None:
-        """End at once by a fault of ours."""
-
-    def go_on(self) -> None:
-        """Send what can be sent now, and end if that was all."""
-
-    def out_of_money(self, failure: Failure) -> None:
-        """End with *failure* for every call that is not sent. Nothing is on the wire."""
-
-
-def row_error(row: int, failure: Failure) -> Reason:
-    """Return the error of a run that ends at its first failed row."""
-    message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
-    return partial(RowError, message, position=row, kind=failure.kind)
 
 
 class Endable(ABC):

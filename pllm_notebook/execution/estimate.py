@@ -10,7 +10,8 @@ from pllm_notebook.batch import KEY_CHARACTERS, custom_id
 from pllm_notebook.engine import Limiter
 from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, CallSpec
-from pllm_notebook.execution.estimate_plan import CountedPrompts, EstimatePlan
+from pllm_notebook.execution.estimate_plan import EstimatePlan
+from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.formatting import counted, format_duration, format_usd_or
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers.batch.open import BatchFormat
@@ -140,7 +141,7 @@ class Estimate:
 
 def estimate(
     ask: CallSpec,
-    rows: CountedPrompts,
+    rows: RowSource,
     store: Store | None,
     limiter: Limiter | None,
     pending: Callable[[list[str]], Collection[str]] = lambda keys: (),

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Protocol
 
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.failure_recorder import earlier_rejections
 from pllm_notebook.execution.media_tokens import MediaBody
 from pllm_notebook.execution.packing.packer import pack_text
-from pllm_notebook.execution.planner import Prompts
+from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["CountedPrompts", "EstimatePlan"]
+__all__ = ["EstimatePlan"]
 
 # Looked up at a time: so many calls, or, where they show files, as many as have so many bytes of these.
 _CHUNK = 5_000
 _MOST_BYTES = 16 * 2**20
 _REPLIES = 200
-
-
-class CountedPrompts(Prompts, Protocol):
-    """Prompts, and how many there are."""
-
-    @property
-    def total(self) -> int:
-        """Number of rows."""
 
 
 class EstimatePlan:
@@ -53,7 +44,7 @@ class EstimatePlan:
     def __init__(
         self,
         ask: CallSpec,
-        rows: CountedPrompts,
+        rows: RowSource,
         store: Store | None,
         pending: Callable[[list[str]], Collection[str]] = lambda keys: (),
     ) -> None:

@@ -11,16 +11,19 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.display_registry import display_for
 from pllm_notebook.engine import Engine, engine, shutdown
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec, resolve_model, start_simulator
-from pllm_notebook.execution.conductor import Conductor
-from pllm_notebook.execution.course import Course, Sender
+from pllm_notebook.execution.course import Course
 from pllm_notebook.execution.estimate import Estimate, estimate
-from pllm_notebook.execution.estimate_plan import CountedPrompts
+from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.learned_limits import LimitCache
+from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.run import Rows, Run
 from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
 from pllm_notebook.execution.run_registry import remember, runs
+from pllm_notebook.execution.services import RunServices
+from pllm_notebook.execution.user_limits import UserRateLimits
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from pllm_notebook.batch_jobs.service import BatchService
 
 __all__ = [
-    "RunServices",
+    "ServiceFactory",
     "batch_service",
     "build_spec",
     "estimate_rows",
@@ -109,7 +112,7 @@ def instruction_for(options: Options, output: OutputType | None) -> str:
     return instruction("" if output is None else output.doc, fields, shown=bool(options.images))
 
 
-class RunServices:
+class ServiceFactory:
     """What the courses of one run are given besides the engine and the store.
 
     Args:
@@ -133,9 +136,21 @@ class RunServices:
             return None
         return None if self._batch else LimitCache(self._store.directory)
 
-    def sender(self, target: ResolvedModel) -> Callable[[], Sender] | None:
-        """Return what makes the lane of a target, on the loop; None for its live one."""
-        return partial(self._batch_service().lane, target, origin()) if self._batch else None
+    def services(
+        self, store: Store | None, *, budget: RunBudget | None = None, ceilings: UserRateLimits | None = None
+    ) -> RunServices:
+        """Return the services of a run.
+
+        Args:
+            store: As the run uses it, None to keep nothing.
+            budget: Money that it shares with other runs; None for its options' own.
+            ceilings: The user's own limits that it shares with other runs; None for its own.
+
+        Raises:
+            UsageError: For a batch, where the cache is no directory on disk. Nothing was sent.
+        """
+        batch = partial(self._batch_service().lane, origin=origin()) if self._batch else None
+        return RunServices(self._engine, store, self.limits, batch, self.jobs, budget, ceilings or UserRateLimits())
 
     @property
     def jobs(self) -> JobLookup | None:
@@ -171,7 +186,7 @@ def start(
     rows: Rows,
     *,
     further: Sequence[CallSpec] = (),
-    make_execution: Callable[[Rows, Engine, Store | None, Callable[[], None], RunServices], Course] | None = None,
+    make_execution: Callable[[Rows, Engine, Store | None, Callable[[], None], ServiceFactory], Course] | None = None,
     cache_dir: str | None = None,
 ) -> Run:
     """Start a run in the background and give its handle at once.
@@ -208,13 +223,12 @@ def start(
             each.target = replace(each.target, account=start_simulator().url)
     sink = display_for(ask.options.progress and rows.total > 0)
     store = store_for(ask.options, cache_dir)
-    services = RunServices(running, store, ask.options)
+    services = ServiceFactory(running, store, ask.options)
 
     def course(kept: Store | None, ended: Callable[[], None]) -> Course:
         if make_execution is not None:
             return make_execution(rows, running, kept, ended, services)
-        limits, sender = services.limits(ask.target), services.sender(ask.target)
-        return Conductor(ask, rows, rows.total, running, kept, ended, limits, sender, jobs=services.jobs)
+        return Execution(ask, rows, services.services(kept), ended)
 
     run = Run(ask, rows, running, store, sink, course)
     if isinstance(rows, RecordableRows):
@@ -232,7 +246,7 @@ def start(
     return run
 
 
-def estimate_rows(ask: CallSpec, rows: CountedPrompts, *, cache_dir: str | None = None) -> Estimate:
+def estimate_rows(ask: CallSpec, rows: RowSource, *, cache_dir: str | None = None) -> Estimate:
     """Estimate a run. Sends nothing."""
     store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
     known = next((lane.limiter for lane in engine(current().loop).lanes if lane.name == ask.target.label), None)
@@ -240,7 +254,7 @@ def estimate_rows(ask: CallSpec, rows: CountedPrompts, *, cache_dir: str | None 
         return estimate(ask, rows, store, known)
     if ask.options.mode == "batch":
         return estimate(ask, rows, store, known, batch_service(engine(current().loop), store).journal.pending)
-    jobs = RunServices(engine(current().loop), store, ask.options).jobs
+    jobs = ServiceFactory(engine(current().loop), store, ask.options).jobs
     if jobs is None or ask.options.cache == "refresh" or not jobs.any_open():
         return estimate(ask, rows, store, known)
     return estimate(ask, rows, store, known, jobs.waiting)

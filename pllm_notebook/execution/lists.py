@@ -6,7 +6,6 @@ limits. All courses are one run, with one budget, one display, and outcomes in t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -16,12 +15,13 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.composed import ComposedCourse
-from pllm_notebook.execution.conductor import Conductor
 from pllm_notebook.execution.courses import failure_of
-from pllm_notebook.execution.launch import RunServices, start
+from pllm_notebook.execution.execute import Execution
+from pllm_notebook.execution.launch import ServiceFactory, start
 from pllm_notebook.execution.outcomes import NEVER_SENT, SKIPPED, Ledger, Outcome
-from pllm_notebook.execution.planner import Chunk, WholePrompts
-from pllm_notebook.execution.run import Rows, Run
+from pllm_notebook.execution.plan import Chunk
+from pllm_notebook.execution.row_source import Rows, WholePrompts
+from pllm_notebook.execution.run import Run
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind
@@ -109,7 +109,7 @@ class ListCourse(ComposedCourse):
         engine: Engine,
         store: Store | None,
         ended: Callable[[], None],
-        services: RunServices,
+        services: ServiceFactory,
         run_budget: RunBudget | None = None,
     ) -> None:
         super().__init__([part.ask for part in parts], rows.total, engine, store, ended, services, run_budget)
@@ -119,7 +119,7 @@ class ListCourse(ComposedCourse):
         self._parts = []
         for part in parts:
             own = _Part(part, self)
-            own.course = self._courses.make(part.ask, PromptList(part.prompts), len(part.rows), own)
+            own.course = self._courses.make(part.ask, PromptList(part.prompts), own)
             self._parts.append(own)
 
     def ask_of(self, row: int) -> CallSpec:
@@ -134,13 +134,8 @@ class ListCourse(ComposedCourse):
 
     def again(self, kinds: set[FailureKind] | None) -> None:
         """Send what failed once more (see `Run.retry`)."""
-        for call in self.retryable(kinds):
-            outcome = self.ledger.outcomes[call]
-            if outcome is not None:
-                self.throughput.forget(outcome, self.ledger.weight[call])
-                self.ledger.outcomes[call] = None
         self._ending.resume()
-        self.throughput.resume(time.monotonic())
+        self.ledger.reopen(self.retryable(kinds))
         for part in self._parts:
             if part.left or part.course.retryable(kinds):
                 self.throughput.failed -= part.plan_again()
@@ -165,7 +160,7 @@ class ListCourse(ComposedCourse):
 
     # What it is made of.
 
-    def _tolerates(self, course: Conductor, error: PllmError) -> bool:
+    def _tolerates(self, course: Execution, error: PllmError) -> bool:
         if self._raises:
             return False
         # What was not even planned fails too; the rest does when its calls are done without.
@@ -190,7 +185,7 @@ class ListCourse(ComposedCourse):
     def record(self, call: int, outcome: Outcome, rows: Sequence[int]) -> None:
         """Note how a call of this ledger ended, and for which rows."""
         self.ledger.outcomes[call] = outcome
-        self.throughput.count(outcome, len(rows))
+        self.ledger.count(outcome, len(rows))
         for row in rows:
             self.tell(row)
         if outcome.failure is not None and not outcome.failure.kind.fatal:
@@ -209,7 +204,7 @@ class _Part:
         course: Set when it has been made.
     """
 
-    course: Conductor
+    course: Execution
 
     def __init__(self, part: Part, whole: ListCourse) -> None:
         self._rows = part.rows

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import time
 from array import array
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.records import Failure, FailureKind, Usage
 from pllm_notebook.stored_metadata import decode_metadata
 from pllm_notebook.stored_reply import StoredReply
@@ -97,6 +100,10 @@ class Ledger:
         weight: Rows that the call answers.
         outcomes: None until a call has ended.
         own_failures: Rows that failed without a call.
+        progress: Counts of rows.
+        planned: Whether all rows have been planned: no more calls will come but follow-ups.
+        unsaved: Rows whose paid answer the cache could not keep.
+        observer: Called with each call that is recorded, after it has been counted; None for none.
     """
 
     def __init__(self, rows: int) -> None:
@@ -106,6 +113,10 @@ class Ledger:
         self.weight = array("q")
         self.outcomes: list[Outcome | None] = []
         self.own_failures: dict[int, Failure] = {}
+        self.progress = RunProgress(time.monotonic())
+        self.planned = False
+        self.unsaved = 0
+        self.observer: Callable[[int, Outcome], None] | None = None
         self._twins: list[Ledger] = []
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
 
@@ -149,9 +160,78 @@ class Ledger:
         """Return a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
+        twin.progress = RunProgress(time.monotonic())
+        twin.observer = None
         twin._twins = []
         self._twins.append(twin)
         return twin
+
+    @property
+    def answered(self) -> int:
+        """Rows that have an answer."""
+        return self.progress.done + self.progress.cached
+
+    def record(self, call: int, outcome: Outcome) -> None:
+        """Record how a call ended. On the engine's loop."""
+        self.outcomes[call] = outcome
+        self.count(outcome, self.weight[call])
+        if self.observer is not None:
+            self.observer(call, outcome)
+
+    def record_cached(self, found: Iterable[tuple[int, Outcome]]) -> None:
+        """Record valid answers that the plan found in the store."""
+        outcomes, weight, cached = self.outcomes, self.weight, 0
+        if self.observer is None:
+            for call, outcome in found:
+                # Inline, since there may be a million.
+                outcomes[call] = outcome
+                cached += weight[call]
+            self.progress.cached += cached
+        else:
+            for call, outcome in found:
+                self.record(call, outcome)
+
+    def count(self, outcome: Outcome, rows: int) -> None:
+        """Count *rows* that have ended with *outcome*."""
+        progress = self.progress
+        if outcome.failure is None:
+            if outcome.cached:
+                progress.cached += rows
+            else:
+                progress.done += rows
+        elif outcome.not_sent:
+            progress.not_sent += rows
+        else:
+            progress.failed += rows
+
+    def count_planned(self, weights: dict[int, int], *, skipped: int, failed: int) -> None:
+        """Count rows that have been planned, before what the store had for them is recorded.
+
+        Args:
+            weights: Rows that each call answers. Counted here, on the loop, so that a call which ends in the meantime
+                counts each row once.
+            skipped: Rows that are not sent.
+            failed: Rows that cannot be sent.
+        """
+        self.progress.skipped += skipped
+        self.progress.failed += failed
+        for call, rows in weights.items():
+            self.weight[call] += rows
+            outcome = self.outcomes[call]
+            if outcome is not None:
+                self.count(outcome, rows)
+
+    def reopen(self, calls: Iterable[int]) -> None:
+        """Forget how *calls* ended, all of which failed or never did: they are sent again."""
+        for call in calls:
+            outcome = self.outcomes[call]
+            if outcome is not None:
+                if outcome.not_sent:
+                    self.progress.not_sent -= self.weight[call]
+                else:
+                    self.progress.failed -= self.weight[call]
+                self.outcomes[call] = None
+        self.progress.resume(time.monotonic())
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Return the calls that a retry would take up: never ended, or failed in one of *kinds*.

@@ -1,9 +1,12 @@
-"""What a run asks about: rows with their prompts, and the shape that their answers take."""
+"""Where a run's rows come from, and the shape that their answers take."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import orjson
 
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.records import Failure
@@ -11,15 +14,11 @@ from pllm_notebook.records import Failure
 if TYPE_CHECKING:
     from pllm_notebook.execution.run import Run
 
-__all__ = ["EvaluableRows", "Rows"]
+__all__ = ["EvaluableRows", "RowSource", "Rows", "WholePrompts"]
 
 
-class Rows(Protocol):
-    """What a run asks about, and the shape its answers take."""
-
-    @property
-    def label(self) -> str:
-        """A few words for the display."""
+class RowSource(Protocol):
+    """Where prompts come from."""
 
     @property
     def total(self) -> int:
@@ -34,6 +33,28 @@ class Rows(Protocol):
 
     def items(self, rows: range) -> Sequence[bytes]:
         """Return what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
+
+
+class WholePrompts(ABC):
+    """Prompts that share no template: what a pack would hold of a row is its whole prompt."""
+
+    source = ""
+
+    @abstractmethod
+    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
+        """Return the prompts of some rows (see `RowSource`)."""
+
+    def items(self, rows: range) -> Sequence[bytes]:
+        """Return what a pack holds of each row that can be sent."""
+        return [orjson.dumps(prompt) for prompt in self.prompts(rows) if isinstance(prompt, str)]
+
+
+class Rows(RowSource, Protocol):
+    """Rows of the caller's own, and the shape that their answers take."""
+
+    @property
+    def label(self) -> str:
+        """A few words for the display."""
 
     def assemble(self, run: Run) -> Any:
         """Return the answers in the caller's own shape, with nothing where there is no answer yet."""

@@ -11,7 +11,7 @@ from pllm_notebook.callers import Caller, caller
 from pllm_notebook.display_registry import SafeDisplay, display_for
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import RunInterrupted, interrupted
-from pllm_notebook.execution import Run, Throughput
+from pllm_notebook.execution import Run, RunProgress
 from pllm_notebook.formatting import counted
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Progress
@@ -72,7 +72,7 @@ class FileRun:
         self._writer = ResultWriter(index, file, store, self._wake)
         self._invalid_written = 0  # of the lines that cannot be sent, those that were handed over to be written
         self._totals = RunTotals()
-        self._pace = Throughput(time.monotonic())
+        self._pace = RunProgress(time.monotonic())
         self._state: Literal["running", "done", "cancelled", "failed"] = "running"
         self._error: BaseException | None = None
         self._stop = threading.Event()

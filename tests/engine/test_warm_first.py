@@ -14,8 +14,9 @@ import orjson
 import pytest
 
 from pllm_notebook.engine import Lane, Limiter
-from pllm_notebook.execution.conductor import Conductor
+from pllm_notebook.execution import Execution
 from pllm_notebook.execution.launch import build_spec, options_for
+from pllm_notebook.execution.services import RunServices
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.records import RawReply
 from tests.engine.virtual import run_virtual
@@ -88,8 +89,8 @@ def departures(provider: Provider, rows: int = 20, *, system: str | None = None,
         rng = SimpleNamespace(random=lambda: 0.5)
         on_loop = SimpleNamespace(loop=loop, call=lambda function, *args: loop.call_soon(function, *args))
         engine: Any = SimpleNamespace(loop=on_loop, workers=AtOnce(), rng=rng, lane=lane)
-        conductor = Conductor(ask, Prompts(rows), rows, engine, None, ended.set)
-        conductor.begin()
+        execution = Execution(ask, Prompts(rows), RunServices(engine, None), ended.set)
+        execution.begin()
         await ended.wait()
 
     run_virtual(main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pllm_notebook.execution.tender import _MOST_BACKLOG_BYTES
+from pllm_notebook.execution.call_queue import MOST_BACKLOG_BYTES
 from pllm_notebook.sim import SimRequest, Simulator
 from pllm_notebook.store import open_store
 from tests.faults.asking import ask, rows
@@ -19,7 +19,7 @@ def test_replies_that_wait_to_be_written_are_bounded_in_bytes(sim: Simulator, ad
 
     sim.set(answers=large)
     store = open_store()
-    most = _MOST_BACKLOG_BYTES + (AT_ONCE + 1) * 2 * (REPLY_BYTES + 2000)
+    most = MOST_BACKLOG_BYTES + (AT_ONCE + 1) * 2 * (REPLY_BYTES + 2000)
 
     with store.change_lock:  # a disk that does not answer
         run = ask(rows(60), concurrency=AT_ONCE)
@@ -28,7 +28,7 @@ def test_replies_that_wait_to_be_written_are_bounded_in_bytes(sim: Simulator, ad
         held, answered = store.backlog_bytes, sim.stats().answered
     out = run.result()
 
-    assert _MOST_BACKLOG_BYTES < held <= most
+    assert MOST_BACKLOG_BYTES < held <= most
     assert answered < 60
     assert store.backlog_bytes == 0
     assert out["number"].tolist() == list(range(60))

@@ -14,9 +14,10 @@ from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.votes import Vote
-from pllm_notebook.execution import CallSpec, Conductor, Run
+from pllm_notebook.execution import CallSpec, Execution, Run
 from pllm_notebook.execution.course import Course
-from pllm_notebook.execution.launch import RunServices, options_for
+from pllm_notebook.execution.launch import ServiceFactory, options_for
+from pllm_notebook.execution.services import RunServices
 from pllm_notebook.frames.pandas.rows import PandasRows
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.prices import rate_of
@@ -122,7 +123,7 @@ class Asker:
         ask = CallSpec(self._target(options.model), options, output, None)
 
         def make_execution(store: Store | None, ended: Callable[[], None]) -> Course:
-            return Conductor(ask, rows, rows.total, self._process.engine, store, ended)
+            return Execution(ask, rows, RunServices(self._process.engine, store), ended)
 
         return ask, make_execution
 
@@ -139,7 +140,7 @@ class Asker:
 
         def make_execution(store: Store | None, ended: Callable[[], None]) -> Course:
             engine = self._process.engine
-            return EnsembleCourse(plan, rows, engine, store, ended, RunServices(engine, self._store, options))
+            return EnsembleCourse(plan, rows, engine, store, ended, ServiceFactory(engine, self._store, options))
 
         return asks[0], make_execution
 

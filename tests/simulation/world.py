@@ -77,6 +77,8 @@ class _Workers(Executor):
         def work() -> None:
             if self._process.step("work", getattr(fn, "__name__", "?")):
                 return
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(fn(*args, **kwargs))
             except BaseException as error:

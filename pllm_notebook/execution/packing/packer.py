@@ -7,7 +7,7 @@ with a key of its own. What a pack leaves open goes on as the row's plain call (
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -15,8 +15,9 @@ import orjson
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
 from pllm_notebook.execution.outcomes import Ledger, Outcome
 from pllm_notebook.execution.packing.pack_reply import divide_usage, row_replies, row_text, split_reply
-from pllm_notebook.execution.planner import Planner, Prompts
+from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.settle import Alone, Arrival
+from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import packed
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Finish
@@ -67,11 +68,13 @@ class Packer:
         ask: The run's question; it packs.
         rows: The rows.
         ledger: The run's.
-        planner: Makes prompts.
+        prompt: Makes one row's prompt.
         store: Where the whole replies go, None to keep nothing.
     """
 
-    def __init__(self, ask: CallSpec, rows: Prompts, ledger: Ledger, planner: Planner, store: Store | None) -> None:
+    def __init__(
+        self, ask: CallSpec, rows: RowSource, ledger: Ledger, prompt: Callable[[int], Prompt], store: Store | None
+    ) -> None:
         assert ask.pack is not None
         assert ask.packed is not None
         self.size = ask.pack
@@ -79,7 +82,7 @@ class Packer:
         self._ask = ask
         self._rows = rows
         self._ledger = ledger
-        self._planner = planner
+        self._prompt = prompt
         self._store = store
 
     def pack(self, calls: Sequence[int]) -> Pack:
@@ -109,7 +112,7 @@ class Packer:
     def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> Alone:
         """Return a row's own call."""
         row = self._ledger.first_row[call]
-        encoded = self._ask.encoded(self._planner.prompt(row))
+        encoded = self._ask.encoded(self._prompt(row))
         assert not isinstance(encoded, Failure)  # the plan has read it before
         return Alone(call, row, self._ask.plain_key(encoded), metas)
 

@@ -1,8 +1,8 @@
-"""Where tools are run: in threads of their own, several rows at once, and never on the engine's loop.
+"""Run tools in threads of their own, several rows at once, and never on the engine's loop.
 
-A slow tool holds up its own row alone: replies of other rows are read by other threads meanwhile, and a tool that
-does not return within `tool_timeout_s` is left behind. A result is
-stored before the model hears of it, so that nothing is run twice for one turn.
+A slow tool holds up its own row alone: replies of other rows are read by other threads, and a tool that does not
+return within `tool_timeout_s` is abandoned. A result is stored before the model sees it, so that nothing runs twice
+for one turn.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 
-from pllm_notebook.engine import Engine
-from pllm_notebook.execution.arrivals import Arrival, Calling
+from pllm_notebook.execution.arrivals import Calling
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.outcomes import Outcome
+from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.settle import Settled, with_results
 from pllm_notebook.execution.tool_results import result_key, run_tool, timeout_result
 from pllm_notebook.execution.user_code import USER_THREADS
@@ -27,7 +26,7 @@ from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import ReadCall
 
-__all__ = ["Workshop"]
+__all__ = ["ToolRunner"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -35,99 +34,82 @@ logger = logging.getLogger("pllm_notebook")
 _AT_ONCE = 16
 
 
-class Workshop:
-    """Run the tools that one run's replies call. Used on the engine's loop alone.
+class ToolRunner:
+    """Run the tools that one spec's replies call. Used on the engine's loop alone."""
 
-    Args:
-        ask: The question.
-        engine: Whose loop and workers are used, besides the tools' own threads.
-        store: None to keep nothing.
-        prompt: Makes one row's prompt.
-        settled: Called on the loop with each reply whose tools have been run, and what becomes of it.
-    """
-
-    def __init__(
-        self,
-        ask: CallSpec,
-        engine: Engine,
-        store: Store | None,
-        prompt: Callable[[int], Prompt],
-        settled: Callable[[list[tuple[Arrival, Settled]]], None],
-    ) -> None:
-        self._ask = ask
-        self._loop = engine.loop
-        self._workers = engine.workers
-        self._store = store
+    def __init__(self, spec: CallSpec, services: RunServices, prompt: Callable[[int], Prompt]) -> None:
+        self._spec = spec
+        self._loop = services.engine.loop
+        self._workers = services.engine.workers
+        self._store = services.store
         self._prompt = prompt
-        self._give = settled
-        self._at_once = asyncio.Semaphore(_AT_ONCE)
-        self._working: set[asyncio.Task[Settled]] = set()
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._running: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"Workshop(working={len(self._working)})"
+        return f"ToolRunner(working={self.working})"
 
     @property
     def working(self) -> int:
-        """Replies whose tools are being run, or wait for it."""
-        return len(self._working)
+        """Replies whose tools are running, or wait for it."""
+        return len(self._running)
 
-    def take(self, calling: Calling) -> None:
-        """Run the tools that a reply calls, at once where there are several."""
-        task = self._loop.loop.create_task(self._work(calling))
-        self._working.add(task)
-        task.add_done_callback(partial(self._ended, calling))
+    def add(self, task: asyncio.Task[None]) -> None:
+        """Register the task that will call `run` for a reply; `abandon` cancels it."""
+        self._running.add(task)
 
-    def let_go(self) -> int:
-        """Wait for none of them any longer, and give how many there were.
+    def abandon(self) -> int:
+        """Wait for none of them any longer, and return how many replies there were.
 
-        Tools that have not begun are not run. One that is running cannot be stopped; what it gives is stored.
+        Tools that have not begun are not run. One that is running cannot be stopped; its result is stored.
         """
-        count = len(self._working)
-        working, self._working = self._working, set()
-        for task in working:
+        running, self._running = self._running, set()
+        for task in running:
             task.cancel()
-        return count
+        return len(running)
 
-    async def _work(self, calling: Calling) -> Settled:
+    async def run(self, calling: Calling) -> Settled:
+        """Run the tools that a reply calls, at once where there are several; return what follows of their results."""
+        step: Settled
+        try:
+            step = await self._run_all(calling)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # ours or the interpreter's: the row must not wait for ever
+            logger.exception("Tools could not be run")
+            reply = calling.arrival
+            failure = Failure(FailureKind.TOOL_CALL, f"{type(error).__name__}: {error}")
+            step = Outcome(None, failure, reply.key, (*reply.metas, reply.entry.meta), False, reply.entry)
+        if self._store is None and isinstance(step, Outcome) and step.entry is None:
+            step.entry = calling.arrival.entry
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.discard(task)
+        return step
+
+    async def _run_all(self, calling: Calling) -> Settled:
         left = [at for at in range(len(calling.read)) if at not in calling.results]
         made = await asyncio.gather(*(self._run(calling, at) for at in left))
         results = {**calling.results, **dict(zip(left, made, strict=True))}
         return await self._loop.loop.run_in_executor(
-            self._workers, with_results, self._ask, self._store, self._prompt, calling, results
+            self._workers, with_results, self._spec, self._store, self._prompt, calling, results
         )
 
     async def _run(self, calling: Calling, at: int) -> StoredReply:
         read = calling.read[at]
         key = result_key(calling.arrival, at, read.call)
         running = _Running(read, key, self._store)
-        async with self._at_once:
+        async with self._limit:
             work = self._loop.loop.run_in_executor(USER_THREADS, running.run)
-            done, _ = await asyncio.wait([work], timeout=self._ask.options.tool_timeout_s)
+            done, _ = await asyncio.wait([work], timeout=self._spec.options.tool_timeout_s)
         if not done and running.end():
-            entry, kept = running.late(self._ask.options.tool_timeout_s)
+            entry, kept = running.late(self._spec.options.tool_timeout_s)
         else:
             entry, kept = await work
         error = await asyncio.wrap_future(kept)
         if error is not None:
-            logger.error("What the tool %s gave cannot be saved to the cache: %s", read.call.name, error)
+            logger.error("The result of the tool %s cannot be saved to the cache: %s", read.call.name, error)
         return entry
-
-    def _ended(self, calling: Calling, task: asyncio.Task[Settled]) -> None:
-        if task not in self._working:
-            return  # let go
-        self._working.remove(task)
-        settled: Settled
-        try:
-            settled = task.result()
-        except BaseException as error:  # ours or the interpreter's: the row must not wait for ever
-            logger.exception("Tools could not be run")
-            arrival = calling.arrival
-            failure = Failure(FailureKind.TOOL_CALL, f"{type(error).__name__}: {error}")
-            metas = (*arrival.metas, arrival.entry.meta)
-            settled = Outcome(None, failure, arrival.key, metas, False, arrival.entry)
-        if self._store is None and isinstance(settled, Outcome) and settled.entry is None:
-            settled.entry = calling.arrival.entry
-        self._give([(calling.arrival, settled)])
 
 
 class _Running:

@@ -1,12 +1,10 @@
-"""Counts and speed of one run."""
+"""Counts, rate and remaining time of one run."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from pllm_notebook.execution.outcomes import Outcome
-
-__all__ = ["Throughput"]
+__all__ = ["RunProgress"]
 
 # Rows a second over this span: long enough to be steady, short enough to show a slowdown.
 _SPAN_S = 5.0
@@ -15,8 +13,8 @@ _STEADY_S = 2.0
 _STEADY_ROWS = 5
 
 
-class Throughput:
-    """Count rows as they end, and say how fast they do.
+class RunProgress:
+    """Count rows as they end, and measure how fast they do.
 
     Attributes:
         done: Rows answered by calls of this run.
@@ -44,25 +42,6 @@ class Throughput:
         then, had = self._samples[0]
         if now > then:
             self.rows_per_s = (rows - had) / (now - then)
-
-    def count(self, outcome: Outcome, rows: int) -> None:
-        """Note that *rows* have ended with *outcome*."""
-        if outcome.failure is None:
-            if outcome.cached:
-                self.cached += rows
-            else:
-                self.done += rows
-        elif outcome.not_sent:
-            self.not_sent += rows
-        else:
-            self.failed += rows
-
-    def forget(self, outcome: Outcome, rows: int) -> None:
-        """Note that *rows* which had ended with *outcome*, a failure, are to be asked again."""
-        if outcome.not_sent:
-            self.not_sent -= rows
-        else:
-            self.failed -= rows
 
     def left(self, total: int) -> int:
         """Rows that have not ended, of *total*."""

@@ -1,6 +1,6 @@
-"""Prompts that show files are made beside the loop: a slow disk would make it deaf to everything else.
+"""Build the prompt of the next call in a worker, where prompts show files: a slow disk must not block the loop.
 
-One at a time, and only when it is the next to be sent, so that few files are held and each is read as late as can be.
+One at a time, and only the next to be sent, so that few files are in memory and each is read as late as possible.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from concurrent.futures import Executor
 from pllm_notebook.execution.call_spec import EncodedPrompt
 from pllm_notebook.records import Failure
 
-__all__ = ["Ahead"]
+__all__ = ["Prefetcher"]
 
 
-class Ahead:
-    """Make the words of the next call in a worker thread. Used on the engine's loop.
+class Prefetcher:
+    """Build one call's content ahead of its turn. Used on the engine's loop.
 
     Args:
-        make: Gives a call's words, or says why there are none; called in the thread.
+        make: Builds a call's content, or says why it cannot be sent; runs in a worker.
         loop: The engine's.
         workers: The threads.
-        ready: Called on the loop when words have been made.
+        ready: Called on the loop when the content has been built.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Ahead:
         self._work: asyncio.Future[EncodedPrompt | Failure] | None = None
 
     def encoded(self, call: int) -> EncodedPrompt | Failure | None:
-        """Return a call's words; None where they are being made, and `ready` will be called.
+        """Return a call's content; None while it is being built, and `ready` will be called.
 
         Raises:
-            Exception: Whatever making them raised.
+            Exception: Whatever building it raised.
         """
         if self._work is None:
             self._call = call
@@ -53,11 +53,11 @@ class Ahead:
             return None
         if self._call == call:
             return self._work.result()
-        self.forget()  # it was answered meanwhile
+        self.forget()  # that call was answered in the meantime
         return self.encoded(call)
 
     def forget(self) -> None:
-        """Let go of what was made: it is on its way, or would be read anew."""
+        """Drop what was built: it has been sent, or must be read again."""
         if self._work is not None and self._work.done():
             self._work = None
 

@@ -1,18 +1,19 @@
-"""From rows to calls: keys, duplicates, look-ups, and reading what is known. Runs in a worker thread."""
+"""Rows to calls: keys, duplicates, cache hits.
+
+`Planner` works in a worker thread, a chunk of rows at a time; `plan` records on the loop what each chunk found.
+"""
 
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
-
-import orjson
+from collections.abc import Callable
+from typing import NamedTuple
 
 from pllm_notebook.execution.arrivals import PromptLost
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.failure_recorder import FailureRecorder
 from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.settle import Arrival, Repair, Settled
 from pllm_notebook.execution.user_code import settle_with_timeout
 from pllm_notebook.messages_types import Prompt
@@ -21,7 +22,7 @@ from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["Chunk", "Planner", "Prompts", "WholePrompts"]
+__all__ = ["Chunk", "Planner"]
 
 # The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
 _FIRST_CHUNK = 256
@@ -33,36 +34,8 @@ _told_of_hosts: set[tuple[str, str, str]] = set()
 logger = logging.getLogger("pllm_notebook")
 
 
-class Prompts(Protocol):
-    """Where prompts come from."""
-
-    @property
-    def source(self) -> str:
-        """The template that all rows share, as written; "" where there is none."""
-
-    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Return the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
-
-    def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
-
-
-class WholePrompts(ABC):
-    """Prompts that share no template: what a pack would hold of a row is its whole prompt."""
-
-    source = ""
-
-    @abstractmethod
-    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Return the prompts of some rows (see `Prompts`)."""
-
-    def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds of each row that can be sent."""
-        return [orjson.dumps(prompt) for prompt in self.prompts(rows) if isinstance(prompt, str)]
-
-
 class Chunk(NamedTuple):
-    """What the planner found out about some rows.
+    """What is known of some rows.
 
     Attributes:
         weights: Rows of this chunk that each call answers, whether or not the call is new.
@@ -82,37 +55,37 @@ class Chunk(NamedTuple):
 
 
 class Planner:
-    """Walk the rows once, and go on from where it was stopped.
+    """Plan the rows once, and continue where it was stopped. Used by one worker thread at a time.
 
-    Args:
-        ask: The question.
-        rows: The rows' prompts.
-        total: Number of rows.
-        ledger: Filled as it goes; calls are only ever added.
-        store: None to look nowhere.
+    Attributes:
+        rows: Where the prompts come from.
     """
 
-    def __init__(self, ask: CallSpec, rows: Prompts, total: int, ledger: Ledger, store: Store | None) -> None:
-        self._ask = ask
-        self._rows = rows
-        self._total = total
-        self._ledger = ledger
+    def __init__(self, spec: CallSpec, rows: RowSource, results: Ledger, store: Store | None) -> None:
+        self.rows = rows
+        self._ask = spec
+        self._ledger = results
         self._store = store
-        self._failures = FailureRecorder(ask, store, self.prompt, rows)
+        self._failures = FailureRecorder(spec, store, self.prompt, rows)
         self._at = 0
-        self._looked_at_host = False
+        self._checked_host = False
 
     def release(self) -> None:
-        """Let go of what holds this planner. It still makes prompts: failed calls may yet be written down with them."""
+        """Let go of what refers to this planner. It still makes prompts: failed calls may yet be written with them."""
         del self._failures
 
-    def walk(self, take: Callable[[Chunk], None], stopped: Callable[[], bool]) -> None:
-        """Plan what is left, a chunk at a time, until done or *stopped* says so."""
+    def next_chunk(self, stopped: Callable[[], bool]) -> Chunk | None:
+        """Plan the next rows; None where there are no more, or *stopped* says so."""
+        total = self.rows.total
+        if self._at >= total or stopped():
+            return None
         size = _CHUNK if self._at else _FIRST_CHUNK
-        while self._at < self._total and not stopped():
-            rows = range(self._at, min(self._at + size, self._total))
-            take(self._chunk(rows, stopped))
-            self._at, size = rows.stop, _CHUNK
+        rows = range(self._at, min(self._at + size, total))
+        chunk = self._chunk(rows, stopped)
+        self._at = rows.stop
+        if chunk.missing and self._ask.options.cache != "only":
+            self._ask.target.load()
+        return chunk
 
     def prompt(self, row: int) -> Prompt:
         """Make one row's prompt.
@@ -120,7 +93,7 @@ class Planner:
         Raises:
             PromptLost: Where it could be made when the row was planned, and cannot be now.
         """
-        (prompt,) = self._rows.prompts(range(row, row + 1))
+        (prompt,) = self.rows.prompts(range(row, row + 1))
         assert prompt is not None
         if isinstance(prompt, Failure):
             raise PromptLost(prompt)
@@ -132,20 +105,20 @@ class Planner:
         weights: dict[int, int] = {}
         plain: dict[int, str] = {}
         skipped = failed = 0
-        for row, prompt in zip(rows, self._rows.prompts(rows), strict=True):
+        for row, prompt in zip(rows, self.rows.prompts(rows), strict=True):
             if prompt is None:
                 ledger.skip(row)
                 skipped += 1
                 continue
-            encoded = prompt if isinstance(prompt, Failure) else ask.encoded(prompt)
-            if isinstance(encoded, Failure):
-                ledger.fail(row, encoded)
+            words = prompt if isinstance(prompt, Failure) else ask.encoded(prompt)
+            if isinstance(words, Failure):
+                ledger.fail(row, words)
                 failed += 1
                 continue
-            call = ledger.add(row, ask.key(encoded))
+            call = ledger.add(row, ask.key(words))
             weights[call] = weights.get(call, 0) + 1
             if ask.pack is not None and call >= first_new:
-                plain[call] = ask.plain_key(encoded)
+                plain[call] = ask.plain_key(words)
         new = range(first_new, len(ledger.keys))
         found = self._known(ledger.keys[first_new:])
         # An answer of the row's own is at least as good as one out of a pack.
@@ -194,8 +167,8 @@ class Planner:
         known = {
             key: entry for key, entry in found.items() if entry.satisfies(self._ask.output_limit, self._ask.takes_empty)
         }
-        if known and not self._looked_at_host:
-            self._looked_at_host = True
+        if known and not self._checked_host:
+            self._checked_host = True
             _tell_of_host(self._ask.target, next(iter(known.values())))
         return known
 

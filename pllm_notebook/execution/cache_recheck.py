@@ -1,0 +1,114 @@
+"""Cache hits that appeared after planning: answers of other runs in this process, and of other processes.
+
+The plan looks into the store once. What is stored later is found just before a call would be sent, so that nothing
+is paid for twice. A look costs a read, and is left out where nothing can have appeared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pllm_notebook.execution.arrivals import Arrival
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.services import CallDispatcher
+from pllm_notebook.execution.shared_store import SharedStore
+from pllm_notebook.protocols import Store
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["CacheRecheck"]
+
+
+class CacheRecheck:
+    """Look for answers that appeared after planning. Used on the engine's loop alone; sends nothing.
+
+    Attributes:
+        own_replies: Replies of this run's own calls: nothing that another run has stored.
+    """
+
+    def __init__(self, spec: CallSpec, store: Store | None) -> None:
+        self._spec = spec
+        # A run that refreshes wants none of what is stored.
+        self._store = None if spec.options.cache == "refresh" else store
+        self._shared: SharedStore | None = store if isinstance(store, SharedStore) else None
+        self._dispatcher: CallDispatcher
+        self.own_replies = 0
+        self._replies_before = self._written_before = 0
+        self._is_writing = False
+        # Calls of a retry whose replies may be stored already, and those whose stored reply is not wanted.
+        self._recheck: frozenset[int] = frozenset()
+        self._fresh: frozenset[int] = frozenset()
+
+    @property
+    def any_reply(self) -> bool:
+        """Whether the dispatcher has received any reply since the run began, of whichever run."""
+        return self._dispatcher.landed != self._replies_before
+
+    def begin(self, dispatcher: CallDispatcher) -> None:
+        """Note the counts of this moment, before the plan looks into the store."""
+        self._dispatcher = dispatcher
+        self._replies_before, self.own_replies = dispatcher.landed, 0
+        self._written_before = self._written_by_others()
+        # The plan cannot see what other runs have received and not yet written.
+        self._is_writing = self._store is not None and self._store.backlog_bytes > 0
+
+    def retry(self, calls: Iterable[int], can_pass: Iterable[int]) -> None:
+        """Note the calls of a retry.
+
+        Args:
+            calls: All of them.
+            can_pass: Calls that never ended, or failed in a way that can pass. The reply to such a call, or to the one
+                before its repair, may be stored and paid for; the chain goes on from there. A paid failure of the
+                others was named by the caller, who wants to pay for it again.
+        """
+        self._recheck = frozenset(calls).intersection(can_pass)
+        self._fresh = frozenset(calls).difference(can_pass)
+
+    def may_find(self, call: int) -> bool:
+        """Return whether an answer to *call* can have appeared since planning.
+
+        It cannot where every reply since then was to a call of this run, none was on its way to the store, and no
+        other process has written.
+        """
+        if self._store is None or call in self._fresh:
+            return False
+        return self._any_from_others() or call in self._recheck
+
+    def find(self, call: int, keys: Iterable[str]) -> tuple[str, StoredReply, bool] | None:
+        """Look up the answer to *call* by one of *keys*; None where there is none.
+
+        Returns:
+            Its key, the answer, and whether it is on disk. One that is still queued is queued again by the caller,
+            which changes nothing: its row is reported after the commit.
+        """
+        if self._store is None or call in self._fresh:
+            return None
+        for key in keys:
+            queued = self._store.queued(key)
+            entry = queued or self._store.get_many([key]).get(key)
+            if entry is not None and entry.satisfies(self._spec.output_limit, self._spec.takes_empty):
+                return key, entry, queued is None
+        return None
+
+    def keep_first(self, replies: Sequence[Arrival]) -> None:
+        """Use the answers that are stored already: another run's pack may have brought, and reported, them."""
+        if self._store is None or not self._any_from_others():
+            return
+        stored = self._store.get_many([reply.key for reply in replies])
+        for reply in replies:
+            entry = self._store.queued(reply.key) or stored.get(reply.key)
+            if (
+                entry is not None
+                and reply.call not in self._fresh
+                and entry.satisfies(self._spec.output_limit, self._spec.takes_empty)
+            ):
+                reply.entry = entry
+
+    def _any_from_others(self) -> bool:
+        return (
+            self._is_writing
+            or self._dispatcher.landed - self._replies_before > self.own_replies
+            or self._written_by_others() != self._written_before
+        )
+
+    def _written_by_others(self) -> int:
+        return 0 if self._shared is None else self._shared.written_by_others

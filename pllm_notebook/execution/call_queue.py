@@ -1,0 +1,404 @@
+"""One run's calls to one model, as a dispatcher pulls them: what is sent next, and what holds it back.
+
+What holds a call back: the order, claims of other processes, a store that is behind, the first call that warms the
+provider's cache, refusals, the budget, and one call at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from functools import partial
+
+from pllm_notebook.engine import Feed, Job, Landing
+from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
+from pllm_notebook.execution.arrivals import Repair, Wider
+from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
+from pllm_notebook.execution.call_results import CallResults
+from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
+from pllm_notebook.execution.outcomes import Ledger
+from pllm_notebook.execution.packing.packer import Pack
+from pllm_notebook.execution.plan import Planner
+from pllm_notebook.execution.prefetch import Prefetcher
+from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup
+from pllm_notebook.execution.rejections import FIRST_CALLS, RejectionTracker
+from pllm_notebook.execution.send_order import NextCall, Tag
+from pllm_notebook.execution.services import CallDispatcher, RunServices
+from pllm_notebook.execution.tool_runner import ToolRunner
+from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.prompts import packed as packed_prompt
+from pllm_notebook.records import Failure, FailureKind, Finish, Reply, Spent, Usage
+from pllm_notebook.redaction import redact
+
+__all__ = ["CallQueue"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# A writer that falls this far behind stops admission; what is on the wire still fits in memory.
+MOST_BACKLOG_BYTES = 64 * 2**20
+_LOOK_AGAIN_S = 0.1
+# How often the store is checked for answers to calls that another process sends.
+_LOOK_ELSEWHERE_S = 0.25
+
+
+class CallQueue(CallResults):
+    """The calls of one spec (see `protocols.CallSource`). Used on the engine's loop alone.
+
+    Attributes:
+        budget: What its calls may take of the run's money.
+        spent: What they have used and cost.
+        tools: Runs the tools that replies call.
+    """
+
+    def __init__(
+        self,
+        spec: CallSpec,
+        planner: Planner,
+        results: Ledger,
+        services: RunServices,
+        *,
+        run_budget: RunBudget,
+        raises: bool,
+    ) -> None:
+        super().__init__(spec, planner, results, services, raises=raises)
+        options = spec.options
+        self._serial = options.mode == "sync"
+        self._batch = options.mode == "batch"
+        self._rate = spec.rate(batch=self._batch)
+        self.budget = ModelBudget(run_budget, self._rate, spec.output_limit, spec.target.label)
+        self.spent = Spent()
+        self.tools = ToolRunner(spec, services, planner.prompt)
+        self._services = services
+        self._warmup = Warmup(self._shared_prefix)
+        self._over_budget = False
+        # What the money does not suffice for.
+        self._unfunded: Tag | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._ceilings = services.ceilings.of(spec)
+        self._share(False)
+        self._feed = self._new_feed()
+        # Made in `begin`, on the loop; it has no connection until something must be sent.
+        self._dispatcher: CallDispatcher
+        self._expected = self._attached = False
+        if spec.packed is not None:
+            # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
+            spec.packed.expect(packed_prompt(planner.rows.source, ()))
+        if options.images:
+            self.prefetch = Prefetcher(self.encoded, self._loop, services.engine.workers, ready=self.send)
+
+    def __repr__(self) -> str:
+        return f"CallQueue({self.spec.target.label}, open={self.open}, requests={self.requests})"
+
+    # Its life.
+
+    def begin(self) -> None:
+        """Let the dispatcher expect calls, before the plan looks into the store."""
+        self.claims.begin()
+        self._dispatcher = self._services.dispatcher(self.spec.target)
+        self._dispatcher.expect(self._feed)
+        self._expected = True
+        self.recheck.begin(self._dispatcher)
+
+    def retry(self, calls: list[int], can_pass: list[int]) -> None:
+        """Begin again with the calls of a retry (see `CacheRecheck.retry`)."""
+        self.halted, self.fault, self.over = None, None, False
+        self.refusals = RejectionTracker(at_once=self.raises)
+        self.recheck.retry(calls, can_pass)
+        self.reset(calls)
+        self._feed = self._new_feed()  # the old one stays closed
+
+    def send(self) -> None:
+        """Let the dispatcher pull calls, opening it only now: a run that finds everything needs no key."""
+        if self.halted is not None or not self.has_calls:
+            return
+        if self._attached:
+            self._dispatcher.poke()
+            return
+        label = self.spec.target.label
+        try:
+            self._dispatcher.attach(self._feed)
+            self._attached = True
+        except MissingKeyError as error:
+            # Made when all rows have been looked up: it says how many need no key.
+            self.halt("failed", partial(MissingKeyError, error.provider, error.variable))
+        except PllmError as error:
+            self.halt("failed", error)
+        except Exception as error:
+            logger.debug("The client for %s could not be opened", label, exc_info=True)
+            message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
+            self.halt("failed", PllmError(redact(message)))
+
+    def announce(self) -> None:
+        """Let the dispatcher see that no more may come: a last pack need not be full, and a batch has all its lines."""
+        self._dispatcher.poke()
+
+    def close(self) -> None:
+        """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
+        self.open -= self.tools.abandon()
+        # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
+        if self._expected:
+            self._expected = self._attached = False
+            self._dispatcher.detach(self._feed)
+
+    # What displays read.
+
+    @property
+    def in_flight(self) -> int:
+        """Calls on the wire."""
+        return self._feed.in_flight
+
+    @property
+    def submitted(self) -> bool:
+        """Whether everything that can be sent is on its way, and no more is to be planned.
+
+        What there is no money for now is sent when answers have come, and a batch that is not waited for has none soon.
+        """
+        return self.is_exhausted() and (not self._attached or self._dispatcher.submitted(self._feed))
+
+    def blocked_by(self) -> str:
+        """Say what holds calls back at this moment, "" for nothing."""
+        # A call that was refused waits in the feed, and is no longer pending; one in a batch job is in flight.
+        flying = 0 if self._batch else self._feed.in_flight
+        if self.halted is not None or not (self.has_calls or self.open > flying):
+            return ""
+        if self._store_is_behind():
+            return "waiting for the cache to be written"
+        if self.refusals.suspected is not None:
+            return f"every call is refused ({self.refusals.suspected.kind}): waiting for {self.open} in flight"
+        run_budget = self.budget.run_budget
+        if self._over_budget and run_budget.requests:
+            calls = counted(run_budget.requests, "call")
+            return f"held by max_cost_usd: {format_usd(run_budget.reserved_usd)} reserved for {calls}"
+        if self.elsewhere and not self._feed.in_flight:
+            return f"{self.elsewhere:,} calls are being answered elsewhere"
+        return self._dispatcher.holds(self._loop.time())
+
+    # What the dispatcher asks (see `protocols.CallSource`).
+
+    def _new_feed(self) -> Feed:
+        options = self.spec.options
+        feed = Feed(
+            source=self.next,
+            max_retries=options.max_retries,
+            timeout_s=options.timeout_s,
+            concurrency=1 if self._serial else None,
+            fault=self.fail,
+            cover=self.may_retry,
+            answered=self.is_answered,
+            spare=self.may_hedge if options.hedge and not self._batch else None,
+            whole=self.is_exhausted,
+            patience=self.spec.patience,
+        )
+        feed.keep(*self._ceilings)
+        return feed
+
+    def next(self) -> Job | None:
+        """Return the next call, None where there is none to send now."""
+        try:
+            return self._next()
+        except Exception as error:
+            self.fail(error)
+            return None
+
+    def may_retry(self, call: Job) -> bool:
+        """Reserve the money to send *call* again, whose requests so far may all have been paid."""
+        return self.budget.admit(call.tag[1])
+
+    def may_hedge(self, call: Job) -> bool:
+        """Reserve the money to send *call* a second time; False while anything else is to be sent."""
+        all_sent = self.results.planned and not self.has_calls and not self.tools.working
+        return all_sent and self.budget.admit(call.tag[1])
+
+    def is_exhausted(self) -> bool:
+        """Return whether no more calls will come until some have ended: all are sent, or over budget."""
+        return self.results.planned and not self.tools.working and (not self.has_calls or self._over_budget)
+
+    def is_answered(self, call: Job) -> bool:
+        """End *call*, which failed and is to be sent again, with the answer that another run has stored since."""
+        tag, bound, *_ = call.tag
+        if isinstance(tag, Pack):
+            return False
+        at, follow_up = (tag, None) if isinstance(tag, int) else (tag.call, tag)
+        if not (self.recheck.may_find(at) and self.take_if_stored(at, (call.key,), follow_up)):
+            return False
+        self.open -= 1
+        self.budget.settle(bound, call.covered, 0.0, call.maybe_paid)
+        self._warmup.ended(self._loop.time(), replied=False)
+        return True
+
+    def done(self, call: Job, result: Landing) -> None:
+        """Take the result of a call."""
+        try:
+            tag, bound, schema_level, version = call.tag
+            reply = result.result
+            self._warmup.ended(self._loop.time(), replied=isinstance(reply, Reply))
+            cost_usd = self._settle(call, bound, result)
+            if isinstance(reply, Reply) and self.budget.run_budget.ceiling_usd is not None:
+                _learn(self._spec_of(tag), reply, result.output_limit, version)
+            self.take_result(call.key, tag, schema_level, result, cost_usd)
+        except Exception as error:
+            self.fail(error)
+
+    # What holds calls back.
+
+    def _next(self) -> Job | None:
+        if self.halted is not None or (self._serial and self.open):
+            return None
+        if self._store_is_behind():
+            self._loop.call_later(_LOOK_AGAIN_S, self.send)
+            return None
+        if self.refusals.suspected is not None or self._is_first_wave_out():
+            return None
+        if self._warmup.holds(self._loop.time(), self.requests):
+            return None
+        if not self.spec.shared and self.requests > 1:
+            self._share(True)
+        next_ = self.peek(planned=self.results.planned)
+        if next_ is None and self.unclaimed:
+            self._loop.call_soon(self.send)
+        if self.elsewhere and self._looking is None:
+            self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
+        if next_ is None:
+            return None
+        job = self._job(next_)
+        if job is not None:
+            self.take(next_.tag)
+        return job
+
+    def _job(self, next_: NextCall) -> Job | None:
+        size, tag = next_.size, next_.tag
+        if isinstance(tag, Pack):
+            assert self.packing is not None
+            tokens = self.packing.tokens(tag)
+        else:
+            tokens = size / BYTES_PER_TOKEN + (self.spec.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
+        reserved = self._reserve(next_)
+        self._unfunded = tag
+        self._over_budget = reserved is None
+        if reserved is None:
+            if not self.open:
+                self._loop.call_soon(self._guard, self._stop_over_budget)
+            return None
+        self._unfunded = None
+        self.open += 1
+        if self._warmup.call_taken(self._loop.time()):
+            self._loop.call_later(MAX_WAIT_S, self.send)
+        spec, quirks = self._spec_of(tag), self.spec.target.quirks
+        content = partial(next_.content, reserved.output_limit)
+        job = Job(next_.key, content, tokens, self.done, (tag, reserved.usd, quirks.schema_level, quirks.version))
+        if self._batch:  # for the price that its job is shown with
+            job.answer_tokens = self.spec.token_bounds.expected * (len(tag.calls) if isinstance(tag, Pack) else 1)
+        job.output_limit = spec.output_limit
+        if reserved.output_limit != job.output_limit:
+            job.wire_limit = reserved.output_limit
+        return job
+
+    def _spec_of(self, tag: Tag) -> CallSpec:
+        return self.spec.packed if isinstance(tag, Pack) and self.spec.packed is not None else self.spec
+
+    def _reserve(self, next_: NextCall) -> Reservation | None:
+        """Reserve what a request can be charged, None where the budget has no room."""
+        if self.budget.run_budget.ceiling_usd is None:
+            return Reservation(0.0, None)
+        spec, version = self._spec_of(next_.tag), self.spec.target.quirks.version
+        if next_.full_limit or spec.output_limit is None:
+            bound = self.budget.bound_usd(next_.size)
+            return Reservation(bound, None) if self.budget.admit(bound) else None
+        above = next_.tag.above if isinstance(next_.tag, Repair) else 0
+        row_bytes = spec.row_bytes(next_.size)
+        return self.budget.reserve(Need.of(spec.token_bounds, next_.size, row_bytes, version, above=above))
+
+    def _settle(self, call: Job, bound_usd: float, result: Landing) -> float | None:
+        """Turn what was reserved for a call into what was spent; return the reply's cost, None for unknown."""
+        reply, rate = result.result, self._rate
+        cost: float | None = 0.0
+        usage: Usage | None = None
+        unknown = 0
+        if isinstance(reply, Reply):
+            usage = reply.usage
+            cost = None if rate is None or usage is None else rate.cost_usd(usage)
+            unknown = usage is None
+        perhaps = self.budget.settle(bound_usd, call.covered, cost, result.maybe_paid)
+        used = usage or Usage(0, 0)
+        # What a reply without usage cost is not paid but perhaps paid: that much is known.
+        paid = 0.0 if unknown and rate is not None else cost
+        self.spent += Spent(
+            used.input_tokens, used.output_tokens, used.cache_read_tokens, paid, result.maybe_paid + unknown, perhaps
+        )
+        return cost
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Call a timer's step; what it raises ends this run alone."""
+        try:
+            step()
+        except Exception as error:
+            self.fail(error)
+
+    def _look_elsewhere(self) -> None:
+        self._looking = None
+        if self.halted is None and self._expected:
+            self._guard(self._check_elsewhere)
+
+    def _check_elsewhere(self) -> None:
+        self.look_elsewhere()
+        if self.elsewhere:
+            self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
+        else:
+            self.announce()
+        self.wake()
+
+    def _is_first_wave_out(self) -> bool:
+        """Return whether as many calls are out as may meet a refusal that all share; a batch is sent whole."""
+        return not self.refusals.answered and self.open >= FIRST_CALLS and not self._batch
+
+    def _store_is_behind(self) -> bool:
+        if self._store is None:
+            return False
+        shared = self._shared_store
+        return (shared is not None and shared.delayed) or self._store.backlog_bytes > MOST_BACKLOG_BYTES
+
+    def _shared_prefix(self) -> Hashable | None:
+        """Return what all calls begin with, None where the provider's cache is of no use to them."""
+        prefix = None if self._serial or self._batch else (self.spec.packed or self.spec).prefix()
+        return None if prefix is None else (*self.spec.target.lane, prefix)
+
+    def _share(self, shared: bool) -> None:
+        """Set whether more than one call will begin with what the rows share, so that it is worth a cache mark."""
+        for spec in (self.spec, self.spec.packed):
+            if spec is not None:
+                spec.shared = shared and not spec.alone
+
+    def _stop_over_budget(self) -> None:
+        """Stop: nothing is on the wire, and the next call could pass the ceiling."""
+        unfunded, self._unfunded = self._unfunded, None
+        if self.open or self.halted is not None or unfunded is None:
+            return
+        run_budget, most = self.budget.run_budget, f"max_cost_usd={self.spec.options.max_cost_usd:g}"
+        if run_budget.requests:  # of other calls, which may cost less than was reserved
+            run_budget.when_freed(self.send)
+            return
+        perhaps = f" and {format_usd(run_budget.perhaps_usd)} perhaps paid" if run_budget.perhaps_usd else ""
+        paid = f"{format_usd(run_budget.paid_usd)} paid{perhaps}"
+        if isinstance(unfunded, Wider):
+            # A longer answer than the others: they may still fit.
+            message = (
+                f"Not sent again: the answer was cut off at {unfunded.above:,} tokens, and with {paid} asking for a "
+                f"longer one could have passed {most}. Raise it."
+            )
+            self.drop_first(unfunded)
+            self.record(unfunded.call, unfunded.failed(Failure(FailureKind.BUDGET, message)))
+            return
+        message = f"Not sent: with {paid}, one more call could have passed {most}. Raise it."
+        self.halt("failed", partial(BudgetError, message) if self.raises else None)
+        for call, outcome in self.drain(Failure(FailureKind.BUDGET, message)):
+            self.record(call, outcome)
+
+
+def _learn(spec: CallSpec, reply: Reply, limit: int | None, version: int) -> None:
+    """Learn from a reply how many tokens others will take."""
+    if reply.usage is not None:
+        spec.token_bounds.answered(reply.usage.output_tokens)
+        spec.token_bounds.counted(reply.usage.input_tokens, version)
+    elif reply.finish is Finish.TRUNCATED and limit is not None:
+        spec.token_bounds.answered(limit)

@@ -1,0 +1,363 @@
+"""What comes back from a run's calls to one model: replies are stored, failures judged and recorded.
+
+A reply is handed to the store at once, so that it is kept whatever happens next. What is on disk waits in groups for
+the loop of `execute`. A refused call is held until it is known whether the provider refuses it or every row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+
+from pllm_notebook.engine import Landing
+from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
+from pllm_notebook.execution.arrivals import Alone, Arrival, Repair, Wider
+from pllm_notebook.execution.cache_recheck import CacheRecheck
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.failure_recorder import FailureRecorder, full_message
+from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.packing.packer import Pack, Packer, should_unpack
+from pllm_notebook.execution.plan import Planner
+from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, shared_rejection
+from pllm_notebook.execution.run_claims import RunClaims
+from pllm_notebook.execution.send_order import SendOrder, Tag
+from pllm_notebook.execution.services import RunServices
+from pllm_notebook.execution.stop import Halt, Reason, State, row_error
+from pllm_notebook.records import Failure, FailureKind, Finish, Reply
+from pllm_notebook.redaction import redact
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["CallResults"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# Claims of calls that have ended are released together, since each release costs a transaction; others look rarely.
+_RELEASED_TOGETHER_S = 0.05
+
+
+class CallResults(SendOrder):
+    """Take the results of one spec's calls. Used on the engine's loop, except where noted.
+
+    Attributes:
+        raises: Whether the first failed row ends the run.
+        halted: Why nothing more is sent to this model, None while nothing stops it. The first reason counts.
+        fault: An internal error that ends the run, None for none.
+        over: Whether nothing will come any more.
+        any_cached: Whether the store had a valid answer to any of its calls.
+    """
+
+    def __init__(
+        self, spec: CallSpec, planner: Planner, results: Ledger, services: RunServices, *, raises: bool
+    ) -> None:
+        store, loop = services.store, services.engine.loop.loop
+        rows = planner.rows
+        packing = Packer(spec, rows, results, planner.prompt, store) if spec.packed is not None else None
+        shared_store, mode = services.shared_store, spec.options.mode
+        claims = RunClaims(
+            # A run that refreshes wants answers of its own.
+            None if shared_store is None or spec.options.cache == "refresh" else shared_store.claims,
+            "batch" if mode == "batch" else "live",
+            services.jobs,
+            waits=bool(spec.options.wait),
+            soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
+            now=loop.time,
+        )
+        super().__init__(spec, results, planner.prompt, packing, CacheRecheck(spec, store), claims)
+        self.raises = raises
+        self.halted: Halt | None = None
+        self.fault: Exception | None = None
+        self.over = False
+        self.any_cached = False
+        self.refusals = RejectionTracker(at_once=raises)
+        self._failures = FailureRecorder(spec, store, planner.prompt, rows)
+        self._store = store
+        self._shared_store = shared_store
+        self._engine_loop = services.engine.loop
+        self._loop = loop
+        self._woken = asyncio.Event()
+        # Replies that are on disk, or that the store could not keep, with the reason. Appended by the writer's thread.
+        self._committed: deque[tuple[Arrival, BaseException | None]] = deque()
+        self._is_waking = False
+
+    def wake(self) -> None:
+        """Let the loop look again: something has changed."""
+        self._woken.set()
+
+    def stop(self, state: State, reason: Reason) -> None:
+        """Send nothing more, since the run stops."""
+        self.halted = self.halted or Halt(state, reason)
+
+    def halt(self, state: State, reason: Reason) -> None:
+        """Send nothing more, for *reason*; the loop of `execute` decides what that means for the run."""
+        if self.halted is None:
+            self.halted = Halt(state, reason)
+        self._woken.set()
+
+    def fail(self, error: Exception) -> None:
+        """End the run by an internal error."""
+        self.fault = self.fault or error
+        self.halt("failed", error)
+
+    async def finished(self) -> AsyncIterator[list[Arrival]]:
+        """Yield replies that are on disk, in groups; an empty group where something else has changed."""
+        while not self.over:
+            self._woken.clear()
+            yield self._take_committed()
+            await self._woken.wait()
+
+    def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
+        """Record how a call ended: from here on its rows are reported as done.
+
+        Args:
+            call: Index in the table.
+            outcome: How it ended.
+            raises: Whether a failure ends a run that ends at its first one; False where something else ends it.
+        """
+        self.results.record(call, outcome)
+        self.release_claims(call)
+        if outcome.failure is None:
+            self.any_cached = self.any_cached or outcome.cached
+        else:
+            self._woken.set()
+            row = self.results.first_row[call]
+            # No more than the kind: a row's text, and what a provider quotes of it, must not go into a log.
+            logger.info(
+                "%s: row %d failed: %s (status %s)",
+                self.spec.target.label, row, outcome.failure.kind, outcome.failure.status,
+            )  # fmt: skip
+            if raises:
+                self.raise_at(row, outcome.failure)
+
+    def raise_at(self, row: int, failure: Failure) -> None:
+        """Stop at a failed row, where the caller asked for that."""
+        if self.raises:
+            self.halt("failed", row_error(row, failure))
+
+    def note_failure(self, reply: Arrival, outcome: Outcome) -> None:
+        """Keep the failure of a reply that was read for the first time."""
+        if outcome.failure is not None and not outcome.cached:
+            self._failures.note(outcome.key, reply.row, outcome.failure, reply.said)
+
+    # Replies.
+
+    def take_reply(self, key: str, reply: Arrival, *, stored: bool = False) -> None:
+        """Store one reply; no one can cancel it from here on.
+
+        Args:
+            key: Of the reply.
+            reply: The reply; its call is open until it is recorded.
+            stored: Whether it is on disk already: another process may have written it.
+        """
+        # What answers no later call must not take the place of an answer that does.
+        fresh = self.spec.options.cache != "refresh" or reply.entry.usable(self.spec.takes_empty)
+        if self._store is None or stored or not fresh:
+            self._committed.append((reply, None))
+            self._woken.set()
+            return
+        try:
+            self._store.put(key, reply.entry, partial(self._on_disk, reply))
+        except Exception as error:  # the store was closed; the reply is here and was paid for
+            self._on_disk(reply, error)
+
+    def _on_disk(self, reply: Arrival, error: BaseException | None) -> None:
+        """Note that a reply is on disk. In the writer's thread; the loop is woken once for a whole group."""
+        self._committed.append((reply, error))
+        if not self._is_waking:
+            self._is_waking = True
+            self._engine_loop.call(self._woken.set)
+
+    def _take_committed(self) -> list[Arrival]:
+        self._is_waking = False  # before the first is taken: what comes later wakes the loop again
+        committed, group = self._committed, []
+        while committed:
+            reply, error = committed.popleft()
+            if error is not None:
+                self._note_unsaved(reply, error)
+            group.append(reply)
+        return group
+
+    def drop_committed(self) -> None:
+        """Wait for no reply that is on disk and has not been read: their rows stay pending."""
+        self.open -= len(self._take_committed())
+        self._woken.set()
+
+    def _note_unsaved(self, reply: Arrival, error: BaseException) -> None:
+        logger.error("An answer cannot be saved to the cache and is only in memory: %s", error)
+        self.results.unsaved += self.results.weight[reply.call]
+        if self.has_calls or not self.results.planned:
+            # What is paid for from here on could not be kept either.
+            self.halt("failed", self._incomplete)
+
+    def _incomplete(self, *, kept: int, total: int) -> StoppedError:
+        message = (
+            f"incomplete: {self.results.unsaved:,} unsaved. The cache cannot be written, so no more calls were sent; "
+            f"the answers that it lacks are in this run alone."
+        )
+        return StoppedError(message, kept=kept, total=total)
+
+    def take_result(self, key: str, tag: Tag, schema_level: int, result: Landing, cost_usd: float | None) -> None:
+        """Take the result of a call.
+
+        Args:
+            key: Of the call.
+            tag: What it was for.
+            schema_level: The schema level that it was sent on.
+            result: The reply or failure, with what it took.
+            cost_usd: US dollars that the reply cost, None for unknown.
+        """
+        reply = result.result
+        if isinstance(reply, Failure):
+            self._take_failure(tag, reply, result)
+            return
+        self.recheck.own_replies += 1
+        self.refusals.success()
+        if self.refusals:
+            self._release_refused(among_answers=True)
+        cut = _cut_by_budget(reply, result.output_limit)
+        entry = self._entry(tag, reply, result, cost_usd, cut=cut)
+        if entry is None:
+            self._woken.set()
+        elif isinstance(tag, Pack):
+            self._take_pack(tag, entry, schema_level)
+        elif cut:
+            self._ask_for_more(key, tag, entry)
+        elif isinstance(tag, int):
+            self.take_reply(
+                key, Arrival(tag, key, entry, self.results.first_row[tag], cached=False, schema_level=schema_level)
+            )
+        else:
+            self.take_reply(key, tag.arrived(entry, schema_level))
+            if self.packing is not None and isinstance(tag, Alone):
+                self.packing.supersede(tag, entry)
+
+    def _entry(
+        self, tag: Tag, reply: Reply, result: Landing, cost_usd: float | None, *, cut: bool
+    ) -> StoredReply | None:
+        """Return a reply as the store keeps it; None where it cannot be kept, and its rows have failed."""
+        assert result.raw is not None
+        target = self.spec.target
+        spec = self.packing.asked if self.packing is not None and isinstance(tag, Pack) else self.spec
+        try:
+            return StoredReply.of(
+                reply,
+                result.raw.body,
+                asked=target.label,
+                output_limit=result.output_limit if cut else spec.output_limit,
+                cost_usd=cost_usd,
+                latency_s=result.latency_s,
+                attempts=result.attempts,
+                host=target.host,
+            )
+        except Exception as error:  # what it says of itself cannot be written: its row's failure, and perhaps paid
+            logger.exception("A reply could not be taken in")
+            message = redact(f"The reply could not be taken in: {type(error).__name__}: {error}"[:500])
+            self.open -= 1
+            self._fail(
+                tag, Failure(FailureKind.MALFORMED, message, 200, reply.text[:2000], result.attempts, cost_usd=None)
+            )
+            return None
+
+    def _take_pack(self, pack: Pack, entry: StoredReply, schema_level: int) -> None:
+        assert self.packing is not None
+        replies, alone = self.packing.unpack_reply(pack, entry, schema_level)
+        self.push(*alone)
+        self.open += len(replies) - 1
+        self.recheck.keep_first(replies)
+        for reply in replies:
+            self.take_reply(reply.key, reply)
+        self._woken.set()
+
+    def _ask_for_more(self, key: str, tag: int | Repair, entry: StoredReply) -> None:
+        """Send a call again whose answer was cut off at a limit that the budget had set."""
+        call = tag if isinstance(tag, int) else tag.call
+        before = tag.metas if isinstance(tag, Wider) else ()
+        inner = tag.inner if isinstance(tag, Wider) else tag if isinstance(tag, Repair) else None
+        row = self.results.first_row[call]
+        self.open -= 1
+        self.push(Wider(call, row, key, entry.output_limit, (*before, entry.meta), inner))
+        self._woken.set()
+
+    # Failures.
+
+    def _take_failure(self, tag: Tag, failure: Failure, result: Landing) -> None:
+        self.open -= 1
+        message = redact(full_message(failure))
+        if result.short:
+            message += (
+                " It was not tried again: with what may have been paid for it already, one more request could have "
+                f"passed max_cost_usd={self.spec.options.max_cost_usd:g}."
+            )
+        cost = None if result.maybe_paid else failure.cost_usd
+        failure = replace(failure, message=message, attempts=result.attempts, cost_usd=cost)
+        if self.refusals.holds(failure):
+            self.refusals.hold(tag, failure)
+        else:
+            self._fail(tag, failure)
+        self.settle_refusals()
+        self._woken.set()
+
+    def settle_refusals(self) -> None:
+        """Decide about calls that were refused, once no result is missing that could change it."""
+        refusals = self.refusals
+        if not refusals or self.halted is not None:
+            return
+        if self.open and not refusals.at_once:
+            return
+        over = self.results.planned and not self.has_calls
+        met_by_all = refusals.verdict(over=over, known=self.any_cached)
+        if met_by_all is not None:
+            self._reject(met_by_all)
+        elif over or refusals.at_once:
+            self._release_refused(among_answers=refusals.answered)
+
+    def _release_refused(self, *, among_answers: bool) -> None:
+        """Fail the calls that are held, each alone.
+
+        Args:
+            among_answers: Whether others were answered, so that the refusal is known to be about the row.
+        """
+        for tag, failure in self.refusals.release():
+            self._fail(tag, row_rejection(failure), about_row=among_answers)
+
+    def _reject(self, refusal: Failure) -> None:
+        """Stop at a refusal that every row would meet; the next run sends what is held."""
+        held = self.refusals.release()
+        for tag, failure in held:
+            self._fail(tag, shared_rejection(failure), about_row=False, raises=False)
+        refusal = shared_rejection(refusal)
+        how = "what every row sends" if refusal.kind is FailureKind.REJECTED else f"({refusal.kind.replace('_', ' ')})"
+        message = f"{self.spec.target.label} refused {how}: {refusal.message}"
+        if len(held) > 1:
+            rest = f"{len(held):,} calls were refused with no answer between, so the rest was not sent."
+            message = f"{sentence(message)} {rest}"
+        logger.error("%s", message)
+        self.halt("failed", partial(ProviderRejectedError, message, kind=refusal.kind, status=refusal.status))
+
+    def _fail(self, tag: Tag, failure: Failure, *, about_row: bool = True, raises: bool = True) -> None:
+        if failure.kind is FailureKind.CANCELLED:
+            return  # the row stays pending: its answer is not known
+        if isinstance(tag, Repair):
+            row = self.results.first_row[tag.call]
+            self._failures.note(tag.key, row, failure, tag.said, about_row=about_row)
+            self.record(tag.call, tag.failed(failure), raises=raises)
+        elif isinstance(tag, Pack) and self.packing is not None and should_unpack(failure):
+            self.push(*map(self.packing.alone, tag.calls))
+        else:
+            for call in tag.calls if isinstance(tag, Pack) else (tag,):
+                key = self.results.keys[call]
+                self._failures.note(key, self.results.first_row[call], failure, about_row=about_row)
+                self.record(call, Outcome(None, failure, key, (), False), raises=raises)
+
+
+def _cut_by_budget(reply: Reply, limit: int | None) -> bool:
+    """Return whether an answer was cut off at *limit*, which the budget had set; None for no such limit.
+
+    A model that ends far below it has met a limit of its own, and would meet it again.
+    """
+    if limit is None or reply.finish is not Finish.TRUNCATED:
+        return False
+    return reply.usage is None or 2 * reply.usage.output_tokens >= limit

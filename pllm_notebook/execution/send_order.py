@@ -1,0 +1,352 @@
+"""What a run sends next to one model: follow-up calls first, then the plan's calls, alone or in packs.
+
+A call is looked up once more, and claimed, just before it is its turn: what another process sends is left to it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from array import array
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from pllm_notebook.execution.arrivals import Arrival, Content, PromptLost, Repair
+from pllm_notebook.execution.cache_recheck import CacheRecheck
+from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
+from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.packing.packer import Pack, Packer
+from pllm_notebook.execution.prefetch import Prefetcher
+from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
+from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
+from pllm_notebook.records import Failure, FailureKind
+
+__all__ = ["NextCall", "SendOrder", "Tag"]
+
+Tag = int | Repair | Pack
+"""What a request is for: a call of the table by its index, a follow-up call, or several calls in one."""
+
+# Of calls that another process sends: how many are looked up at once, and how often one turn looks for a free one.
+_MOST_AT_ONCE = 500
+_TRIES = 8
+
+
+class NextCall(NamedTuple):
+    """A call that can be sent now.
+
+    Attributes:
+        key: Of the call.
+        content: Builds the bytes for the wire, with the output limit that it is given.
+        size: Number of those bytes.
+        tag: What it is for.
+        full_limit: Whether it needs the whole output limit of its spec: it asks for several answers at once, of which
+            only the first would be seen to be cut off.
+    """
+
+    key: str
+    content: Content
+    size: int
+    tag: Tag
+    full_limit: bool = False
+
+
+class SendOrder(ABC):
+    """Calls of one spec that wait to be sent. Used on the engine's loop alone.
+
+    Attributes:
+        spec: What is asked.
+        results: The table that its calls belong to.
+        open: Calls that were taken and are not recorded: being sent, stored, read, or waiting for their tools.
+        in_jobs: Calls that wait in a batch job which is not waited for, with its id.
+        unclaimed: Whether the last turn gave up looking for a call that no one else sends: look again soon.
+        prefetch: Builds prompts that show files beside the loop; None to build each in its turn.
+    """
+
+    def __init__(
+        self,
+        spec: CallSpec,
+        results: Ledger,
+        prompt: Callable[[int], Prompt],
+        packing: Packer | None,
+        recheck: CacheRecheck,
+        claims: RunClaims,
+    ) -> None:
+        self.spec = spec
+        self.results = results
+        self.packing = packing
+        self.recheck = recheck
+        self.claims = claims
+        self.open = 0
+        self.prefetch: Prefetcher | None = None
+        self.in_jobs: dict[int, str] = {}
+        self.unclaimed = False
+        self._prompt = prompt
+        self._most = 1 if packing is None else packing.size
+        # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
+        self._pending = array("q")
+        self._head = 0
+        self._follow_ups: deque[Repair] = deque()
+        # Calls behind the head that are claimed, and those that another process sends, or a job that is waited for.
+        self._cleared = 0
+        self._elsewhere: deque[int | Repair] = deque()
+        self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
+
+    @abstractmethod
+    def take_reply(self, key: str, reply: Arrival, *, stored: bool = False) -> None:
+        """Take a reply that was found in place of sending its call."""
+
+    @abstractmethod
+    def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
+        """Record how a call ended."""
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether any call waits to be sent."""
+        return bool(self._follow_ups) or self._head < len(self._pending) or bool(self._elsewhere)
+
+    @property
+    def elsewhere(self) -> int:
+        """Number of calls that another process sends; their answers are looked up until they appear or are free."""
+        return len(self._elsewhere)
+
+    @property
+    def requests(self) -> int:
+        """Number of requests that all of them take."""
+        return len(self._follow_ups) + -(-(len(self._pending) - self._head) // self._most)
+
+    def extend(self, calls: Iterable[int]) -> None:
+        """Add calls of the plan."""
+        self._pending.extend(calls)
+
+    def push(self, *follow_ups: Repair) -> None:
+        """Add follow-up calls; they are sent before the plan's."""
+        self._follow_ups.extend(follow_ups)
+
+    def drop_first(self, follow_up: Repair) -> None:
+        """Drop the follow-up call that is next."""
+        assert self._follow_ups[0] is follow_up
+        self._follow_ups.popleft()
+
+    def reset(self, calls: Sequence[int]) -> None:
+        """Hold the calls of a retry and nothing else; calls of a pack that failed are sent alone."""
+        self._follow_ups.clear()
+        if self.packing is not None:
+            calls, alone = self.packing.split_retries(calls)
+            self._follow_ups.extend(alone)
+        self._pending, self._head, self._cleared = array("q", calls), 0, 0
+        self._elsewhere.clear()
+        self.in_jobs.clear()
+        self._forget_prefetched()
+
+    def drain(self, failure: Failure) -> Iterator[tuple[int, Outcome]]:
+        """Drop everything: yield each call with the outcome that *failure* makes of it."""
+        calls, follow_ups = self._pending[self._head :], list(self._follow_ups)
+        calls.extend(tag for tag in self._elsewhere if not isinstance(tag, Repair))
+        follow_ups.extend(tag for tag in self._elsewhere if isinstance(tag, Repair))
+        self._pending, self._head, self._cleared = array("q"), 0, 0
+        self._follow_ups.clear()
+        self._elsewhere.clear()
+        for call in calls:
+            yield call, Outcome(None, failure, self.results.keys[call], (), False)
+        for follow_up in follow_ups:
+            yield follow_up.call, follow_up.failed(failure)
+
+    def peek(self, *, planned: bool) -> NextCall | None:
+        """Return what is sent next, None for nothing now; it stays here until it is taken.
+
+        Args:
+            planned: Whether no more calls will come; until then only full packs are sent.
+        """
+        self.unclaimed = False
+        while self._follow_ups:
+            follow_up = self._follow_ups[0]
+            if self._claim_follow_up(follow_up) and not self._is_stored(follow_up):
+                made = follow_up.content(self.spec, self._prompt)
+                if not isinstance(made, Failure):
+                    return NextCall(follow_up.key, *made, follow_up)
+                self._fail_unsent(follow_up.call, made)
+            self._follow_ups.popleft()
+        if len(self._pending) - self._head < self._most and not planned:
+            return None
+        spec = self.spec
+        while calls := self._next_calls():
+            if self.packing is not None:
+                pack, packed = self.packing.pack(calls), self.packing.asked
+                return NextCall(pack.key, partial(packed.content, pack.text), packed.size(pack.text), pack)
+            call = calls[0]
+            words = self.encoded(call) if self.prefetch is None else self.prefetch.encoded(call)
+            if words is None:
+                return None
+            if not isinstance(words, Failure):
+                content = partial(spec.content, words)
+                return NextCall(self.results.keys[call], content, spec.size(words), call, _wants_several(words))
+            self._pass()
+            self._fail_unsent(call, words)
+        return None
+
+    def take(self, tag: Tag) -> None:
+        """Remove the call that `peek` returned: it is on its way."""
+        if isinstance(tag, int):
+            self._pass()
+        elif isinstance(tag, Pack):
+            self._head += len(tag.calls)
+            self._cleared -= len(tag.calls)
+        else:
+            self._follow_ups.popleft()
+
+    def release_claims(self, call: int) -> None:
+        """Let other processes have a call that has ended, and the follow-up calls that led to its outcome."""
+        if self.claims.ahead:
+            self.claims.release_soon((self.results.keys[call], *self._follow_up_keys.pop(call, ())))
+
+    def look_elsewhere(self) -> None:
+        """Look up the calls that another process sends: answered, free, or in a batch job by now."""
+        tags = [self._elsewhere.popleft() for _ in range(min(len(self._elsewhere), _MOST_AT_ONCE))]
+        verdict = self.claims.take([self._key(tag) for tag in tags], again=True)
+        for tag in tags:
+            if not self._leaves(tag, verdict, look=True):
+                self._push_front(tag)
+
+    def encoded(self, call: int) -> EncodedPrompt | Failure:
+        """Build a call's prompt again; the plan has kept its key alone. From any thread."""
+        try:
+            prompt = self._prompt(self.results.first_row[call])
+        except PromptLost as lost:
+            return lost.failure
+        words = self.spec.encoded(prompt)
+        # A file is read each time, and the answer to another file must not be kept as the answer to this one.
+        if (
+            isinstance(prompt, Dialogue)
+            and isinstance(words, RawRequest)
+            and self.spec.key(words) != self.results.keys[call]
+        ):
+            message = "A file that the prompt shows has changed since the run began. Nothing was sent for this row."
+            return Failure(FailureKind.INPUT, message)
+        return words
+
+    def take_if_stored(self, call: int, keys: Iterable[str], follow_up: Repair | None) -> bool:
+        """Take the answer to *call* that is stored by now under one of *keys*; False where there is none.
+
+        Args:
+            call: Index of the call.
+            keys: Of its answer.
+            follow_up: The follow-up call that it would answer, None for the row's own call.
+        """
+        found = self.recheck.find(call, keys)
+        if found is None:
+            return False
+        key, entry, stored = found
+        self.open += 1
+        row = self.results.first_row[call]
+        self.take_reply(
+            key, Arrival(call, key, entry, row) if follow_up is None else follow_up.found(entry), stored=stored
+        )
+        return True
+
+    def _is_stored(self, follow_up: Repair) -> bool:
+        call = follow_up.call
+        return self.recheck.may_find(call) and self.take_if_stored(call, (follow_up.key,), follow_up)
+
+    def _fail_unsent(self, call: int, failure: Failure) -> None:
+        self.record(call, Outcome(None, failure, self.results.keys[call], (), False))
+
+    def _claim(self) -> None:
+        """Claim the next calls, where none is; those that this process may not send leave the queue."""
+        ahead = self.claims.ahead
+        if not ahead:
+            self._cleared = len(self._pending) - self._head
+            return
+        # Whole packs; and more at a time while all are sent elsewhere, yet not so many that the loop is blocked.
+        count = -(-ahead // self._most) * self._most
+        for _ in range(_TRIES):
+            calls = self._pending[self._head : self._head + count]
+            if self._cleared or not calls:
+                return
+            verdict = self.claims.take([self.results.keys[call] for call in calls])
+            free = array("q", [call for call in calls if not self._leaves(call, verdict, look=verdict.look)])
+            self._head += len(calls) - len(free)
+            self._pending[self._head : self._head + len(free)] = free
+            self._cleared = len(free)
+            if len(free) < len(calls):
+                self._forget_prefetched()
+            count = min(2 * count, max(count, _MOST_AT_ONCE))
+        self.unclaimed = not self._cleared and self._head < len(self._pending)
+
+    def _claim_follow_up(self, follow_up: Repair) -> bool:
+        """Claim a follow-up call; False where this process may not send it now, or need not."""
+        if not self.claims.ahead:
+            return True
+        self._follow_up_keys[follow_up.call].append(follow_up.key)
+        verdict = self.claims.take([follow_up.key])
+        return not self._leaves(follow_up, verdict, look=verdict.look)
+
+    def _leaves(self, tag: int | Repair, verdict: ClaimDecision, *, look: bool) -> bool:
+        """Take a call out of the queue that need not be sent now; False where it is this run's to send."""
+        key, follow_up = self._key(tag), None if isinstance(tag, int) else tag
+        call = tag if isinstance(tag, int) else tag.call
+        if look and self.take_if_stored(call, (key,) if follow_up else self._keys(call), follow_up):
+            self.claims.release([key])
+            return True
+        if key in verdict.free:
+            return False
+        if key in verdict.in_jobs and not self.claims.waits:
+            self.in_jobs[call] = verdict.in_jobs[key]
+        else:
+            self._elsewhere.append(tag)
+        return True
+
+    def _push_front(self, tag: int | Repair) -> None:
+        """Put a call that is free now before all others."""
+        if isinstance(tag, Repair):
+            self._follow_ups.appendleft(tag)
+            return
+        if not self._head:  # only where the queue was reset in the meantime
+            self._pending.insert(0, tag)
+        else:
+            self._head -= 1
+            self._pending[self._head] = tag
+        self._cleared += 1
+        self._forget_prefetched()
+
+    def _next_calls(self) -> Sequence[int]:
+        """Return the next calls that go together; those that are answered by now leave the queue."""
+        calls: list[int] = []
+        if self._cleared < self._most:
+            self._claim()
+        at, end = self._head, self._head + self._cleared
+        while at < end and len(calls) < self._most:
+            call = self._pending[at]
+            at += 1
+            if not (self.recheck.may_find(call) and self.take_if_stored(call, self._keys(call), None)):
+                calls.append(call)
+        if at - len(calls) > self._head:  # the answered ones are behind us now
+            self._cleared -= at - len(calls) - self._head
+            self._head = at - len(calls)
+            self._pending[self._head : at] = array("q", calls)
+        return calls
+
+    def _key(self, tag: int | Repair) -> str:
+        return self.results.keys[tag] if isinstance(tag, int) else tag.key
+
+    def _keys(self, call: int) -> Sequence[str]:
+        key = self.results.keys[call]
+        return (key,) if self.packing is None else (key, self.packing.alone(call).key)
+
+    def _pass(self) -> None:
+        self._head += 1
+        self._cleared -= 1
+        self._forget_prefetched()
+
+    def _forget_prefetched(self) -> None:
+        if self.prefetch is not None:
+            self.prefetch.forget()
+
+
+def _wants_several(words: EncodedPrompt) -> bool:
+    """Return whether a caller's own body asks for several answers at once."""
+    if not isinstance(words, RawRequest):
+        return False
+    config = words.fields.get("generationConfig")
+    wanted = words.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
+    return any(number not in (None, 1) for number in wanted)

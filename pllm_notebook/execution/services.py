@@ -1,0 +1,93 @@
+"""What a run uses and does not own: the engine, the store, dispatchers, learned limits, batch jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from pllm_notebook.engine import Engine, Feed
+from pllm_notebook.execution.budget import RunBudget
+from pllm_notebook.execution.dispatchers import dispatcher_for
+from pllm_notebook.execution.learned_limits import LimitCache
+from pllm_notebook.execution.run_claims import JobLookup
+from pllm_notebook.execution.shared_store import SharedStore
+from pllm_notebook.execution.user_limits import UserRateLimits
+from pllm_notebook.protocols import Store
+from pllm_notebook.providers import ResolvedModel
+
+__all__ = ["CallDispatcher", "RunServices"]
+
+
+class CallDispatcher(Protocol):
+    """What sends a run's calls: the live dispatcher of its model, or the one that sends by batch job.
+
+    Attributes:
+        landed: Replies received, of whichever run.
+    """
+
+    landed: int
+
+    def expect(self, feed: Feed) -> None:
+        """Register a run that is being planned."""
+
+    def attach(self, feed: Feed) -> None:
+        """Start to pull a run's calls.
+
+        Raises:
+            UsageError: When it cannot be opened (no key, no package). Nothing was sent.
+        """
+
+    def detach(self, feed: Feed) -> None:
+        """Stop: each unfinished call of the run ends as cancelled."""
+
+    def poke(self) -> None:
+        """Look again soon: a run has something new, or no more to come."""
+
+    def holds(self, now: float) -> str:
+        """Say what holds calls back, "" for nothing."""
+
+    def submitted(self, feed: Feed) -> bool:
+        """Return whether every call that a run has handed over has been sent."""
+
+
+@dataclass(eq=False)
+class RunServices:
+    """The services of one run.
+
+    Attributes:
+        engine: Its loop and worker threads.
+        store: Where replies are kept, None for nowhere.
+        limits_of: Returns where a model's learned limits are kept, None for nowhere.
+        batch_dispatcher: Returns the dispatcher of a model that sends by batch job; None for a live run.
+        jobs: Knows which calls wait in batch jobs, None where there can be none.
+        budget: The money of the run, shared with other runs where the caller says so; None for its options' own.
+        ceilings: The user's own limits, one for all calls that state the same.
+    """
+
+    engine: Engine
+    store: Store | None
+    limits_of: Callable[[ResolvedModel], LimitCache | None] = lambda target: None
+    batch_dispatcher: Callable[[ResolvedModel], CallDispatcher] | None = None
+    jobs: JobLookup | None = None
+    budget: RunBudget | None = None
+    ceilings: UserRateLimits = field(default_factory=UserRateLimits)
+
+    @property
+    def shared_store(self) -> SharedStore | None:
+        """The store, where other processes use it too."""
+        return self.store if isinstance(self.store, SharedStore) else None
+
+    def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
+        """Return what sends the calls to a model. On the engine's loop."""
+        if self.batch_dispatcher is not None:
+            return self.batch_dispatcher(target)
+        return dispatcher_for(self.engine, target, self.limits_of(target))
+
+    def keep_limits(self, target: ResolvedModel) -> None:
+        """Keep what was learned of a model's limits, for the next kernel. On the engine's loop."""
+        kept = self.limits_of(target)
+        if kept is not None:
+            known = dispatcher_for(self.engine, target, kept).limiter.know()
+            self.engine.workers.submit(partial(kept.keep, target.lane, known))

@@ -1,0 +1,131 @@
+"""What is sent next: follow-ups before calls, full packs while the plan goes on, nothing that others have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pllm_notebook.execution import Ledger, Outcome
+from pllm_notebook.execution.launch import build_spec, options_for
+from pllm_notebook.execution.packing.packer import Pack, Packer
+from pllm_notebook.execution.run_claims import RunClaims
+from pllm_notebook.execution.settle import Alone, Arrival
+from pllm_notebook.frames.item_lists import ListRows
+from pllm_notebook.frames.rows import ColumnData
+from pllm_notebook.records import Failure, FailureKind, Finish
+from pllm_notebook.settings import Options
+from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.templates import Template
+
+# After the package above, of which it is a part.
+from pllm_notebook.execution.cache_recheck import CacheRecheck  # isort: skip
+from pllm_notebook.execution.plan import Planner  # isort: skip
+from pllm_notebook.execution.send_order import SendOrder  # isort: skip
+
+
+class Order(SendOrder):
+    """An order whose stored replies are dropped."""
+
+    def take_reply(self, key: str, reply: Arrival, *, stored: bool = False) -> None:
+        pass
+
+    def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
+        pass
+
+
+class Stored(CacheRecheck):
+    """Answers that others have stored since the plan."""
+
+    def __init__(self, answered: Callable[[int], bool]) -> None:
+        self._answered = answered
+
+    def may_find(self, call: int) -> bool:
+        return self._answered(call)
+
+    def find(self, call: int, keys: Any) -> Any:
+        return "key", StoredReply(Finish.COMPLETE, b"yes", 1, 0, b"{}", b""), True
+
+
+def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = lambda call: False) -> Order:
+    """An order for *count* calls that are yet to be added."""
+    ask = build_spec(options_for({"model": "sim:openai", "pack": pack}), None, instruct=False)
+    texts = [f"row {n}" for n in range(count)]
+    given = ColumnData(("text",), (texts,), ([False] * count,), count)
+    rows = ListRows(given, Template.compile("{text}", ["text"]), Options(), "")
+    results = Ledger(count)
+    planner = Planner(ask, rows, results, None)
+    planner.next_chunk(lambda: False)
+    packing = None if ask.packed is None else Packer(ask, rows, results, planner.prompt, None)
+    claims = RunClaims(None, "live", None, waits=False, soon=lambda work: work(), now=lambda: 0.0)
+    return Order(ask, results, planner.prompt, packing, Stored(answered), claims)
+
+
+def taken(order: Order, *, planned: bool) -> list[tuple[int, ...]]:
+    """The calls of each request, for as long as there is one."""
+    requests = []
+    while (call := order.peek(planned=planned)) is not None:
+        order.take(call.tag)
+        tag = call.tag
+        requests.append(tag.calls if isinstance(tag, Pack) else (tag,) if isinstance(tag, int) else (tag.call,))
+    return requests
+
+
+def test_a_pack_that_is_not_full_waits_while_the_plan_goes_on() -> None:
+    order = order_of(8, pack=3)
+    order.extend(range(5))
+
+    before = taken(order, planned=False)
+    order.extend([5, 6, 7])
+    after = taken(order, planned=False)
+    last = taken(order, planned=True)
+
+    assert (before, after, last) == ([(0, 1, 2)], [(3, 4, 5)], [(6, 7)])
+    assert not order.has_calls
+
+
+def test_a_call_stays_until_it_is_taken() -> None:
+    order = order_of(4, pack=2)
+    order.extend(range(4))
+
+    first, again = order.peek(planned=True), order.peek(planned=True)
+
+    assert first is not None
+    assert again is not None
+    assert first.tag == again.tag
+    assert order.requests == 2
+
+
+def test_what_others_have_answered_is_in_no_pack() -> None:
+    order = order_of(8, pack=3, answered=lambda call: call in (0, 2, 3, 7))
+    order.extend(range(8))
+
+    assert taken(order, planned=True) == [(1, 4, 5), (6,)]
+    assert not order.has_calls
+
+
+def test_without_packs_what_others_have_answered_is_passed_over() -> None:
+    order = order_of(4, pack=None, answered=lambda call: call in (0, 2, 3))
+    order.extend(range(4))
+
+    assert taken(order, planned=False) == [(1,)]
+    assert not order.has_calls
+
+
+def test_rows_that_go_alone_go_first() -> None:
+    order = order_of(4, pack=2)
+    order.extend(range(3))
+    order.push(Alone(3, 3, "key"))
+
+    assert order.requests == 3
+    assert taken(order, planned=True) == [(3,), (0, 1), (2,)]
+
+
+def test_an_order_that_is_drained_names_every_call_once() -> None:
+    order = order_of(3, pack=2)
+    order.extend(range(2))
+    order.push(Alone(2, 2, "key", (b"{}",)))
+
+    ended = list(order.drain(Failure(FailureKind.BUDGET, "")))
+
+    assert [(call, outcome.metas) for call, outcome in ended] == [(0, ()), (1, ()), (2, (b"{}",))]
+    assert not order.has_calls
