@@ -12,8 +12,7 @@ from datetime import timedelta
 import pllm_notebook
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.formatting import counted
-from pllm_notebook.providers.models import CHEAP
-from pllm_notebook.providers.registry import KEYS
+from pllm_notebook.providers import registry
 
 __all__ = ["main"]
 
@@ -65,10 +64,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _models(given: argparse.Namespace) -> None:
     # Whether a key is set, and by which name; never the key.
-    for provider, model in CHEAP.items():
-        names = [name for name in KEYS[provider] if os.environ.get(name)]
-        key = f"{names[0]} is set" if names else f"no key: set {KEYS[provider][0]}"
-        print(f"{provider + ':' + model:<32} {key}")
+    for provider in registry.hosted():
+        names = [name for name in provider.key_variables if os.environ.get(name)]
+        key = f"{names[0]} is set" if names else f"no key: set {', '.join(provider.key_variables[:1])}"
+        print(f"{provider.name + ':' + provider.cheap_model:<32} {key}")
     print(f"{'local:smollm2':<32} needs no key: a small model in this process")
     print(f"{'sim:openai':<32} needs no key: simulated answers (also sim:anthropic, sim:google)")
 

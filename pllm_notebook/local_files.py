@@ -13,24 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-__all__ = [
-    "ANYWHERE",
-    "LARGEST_BYTES",
-    "AllowedDirectories",
-    "FileRefusedError",
-    "largest_for",
-    "local_path",
-    "read_file",
-]
+__all__ = ["ANYWHERE", "LARGEST_BYTES", "AllowedDirectories", "FileRefusedError", "local_path", "read_file"]
 
 ANYWHERE = "anywhere"
 
 LARGEST_BYTES = 50_000_000
 """No provider takes a larger file in a request (Google: 50 MB for a PDF, ai.google.dev/gemini-api/docs/files)."""
 
-# A whole request, of which a file in base64 is four thirds of its size (platform.claude.com/docs/en/api/overview,
-# developers.openai.com/api/docs/guides/pdf-files).
-_LARGEST_REQUEST = {"anthropic": 32_000_000, "openai": 50_000_000}
 # A pipe would keep its opener waiting, a link could lead out after it was looked at, a terminal could become ours.
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 _HEADER_BYTES = 4096
@@ -66,12 +55,6 @@ class AllowedDirectories:
 
     def __str__(self) -> str:
         return "anywhere" if self.roots is None else " and ".join(self.roots)
-
-
-def largest_for(model: str | None) -> int:
-    """Return the bytes of the largest file that a model's provider takes; of an unknown one, `LARGEST_BYTES`."""
-    request = _LARGEST_REQUEST.get((model or "").partition(":")[0])
-    return LARGEST_BYTES if request is None else request * 3 // 4
 
 
 def local_path(source: str | os.PathLike[str]) -> str:

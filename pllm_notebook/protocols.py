@@ -131,13 +131,26 @@ class BatchRefused(Exception):
 class Wire(Protocol):
     """One wire format: pure translation, no I/O, no state.
 
-    A new provider is one class with these methods and one `schema.Dialect`.
-
     Attributes:
-        form: Names the format, for what only it can read (`conversation.Echo`).
+        format_name: Names the format, for what only it can read (`conversation.Echo`).
+        input_field: Holds the conversation in a body.
+        model_in_path: Whether the path names the model; else the body does.
+        reply_fields: Each of them tells a response of this format from others.
+        keywords: What becomes of the keywords of OpenAI's client: each writes its part of the body, and raises
+            `ValueError` for a value without an equal. None where the format has them under their own names.
     """
 
-    format_name: str
+    # Read-only, so that a class attribute of a narrower type fits.
+    @property
+    def format_name(self) -> str: ...
+    @property
+    def input_field(self) -> str: ...
+    @property
+    def model_in_path(self) -> bool: ...
+    @property
+    def reply_fields(self) -> tuple[str, ...]: ...
+    @property
+    def keywords(self) -> Mapping[str, Callable[[Any], dict[str, Any]]] | None: ...
 
     def path(self, model: str) -> str:
         """The URL's path below the base address: the logical endpoint in every key."""

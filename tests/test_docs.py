@@ -56,9 +56,9 @@ def test_the_kinds_that_are_sent_again_are_documented_as_such() -> None:
 def test_the_page_of_models_names_every_provider_and_its_key() -> None:
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
-    for provider in registry.PROVIDERS:
+    for provider in registry.names():
         assert f"`{provider}:" in page
-    for variables in registry.KEYS.values():
+    for variables in (provider.key_variables for provider in registry.hosted()):
         assert variables[0] in page
     assert f"{CONTEXT_TOKENS:,} tokens, prompt and answer together" in page
     assert f"{SLOTS} rows at once" in page

@@ -25,7 +25,7 @@ from pllm_notebook.prices import Rate
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.providers.batch.jsonl import file_lines
 from pllm_notebook.providers.decoding import loaded
-from pllm_notebook.providers.models import CHEAP
+from pllm_notebook.providers.registry import cheap_model_of, providers
 from pllm_notebook.records import BatchResult, Finish, RawReply, Reply
 from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
@@ -131,7 +131,7 @@ class _Models:
         if self._named is not None:
             label = self._named.label
         else:
-            label = self._found.get(key) or f"{self._provider}:{_model_in(raw) or CHEAP[self._provider]}"
+            label = self._found.get(key) or f"{self._provider}:{_model_in(raw) or cheap_model_of(self._provider)}"
         if label not in self._targets:
             target = self._named or resolve_model(Options(model=label))
             self._targets[label] = target, batch_rate(target)
@@ -165,18 +165,9 @@ def _model_in(raw: RawReply) -> str:
 def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
     """Return whose results a file holds, and what reads a line of it."""
     for line, _ in _lines(path):
-        if isinstance(line.get("result"), dict):
-            from pllm_notebook.providers.anthropic.batch import result_of as of_anthropic
-
-            return "anthropic", of_anthropic
-        if "custom_id" in line and ("response" in line or "error" in line):
-            from pllm_notebook.providers.openai.batch import result_of as of_openai
-
-            return "openai", of_openai
-        if "key" in line and ("response" in line or "error" in line):
-            from pllm_notebook.providers.google.batch import result_of as of_google
-
-            return "google", of_google
+        for provider in providers():
+            if provider.batch is not None and provider.batch.owns(line):
+                return provider.name, provider.batch.result
         break
     raise UsageError(
         f"{os.fspath(path)} is no file of batch results of OpenAI, Anthropic or Google: its first line has not "

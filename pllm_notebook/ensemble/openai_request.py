@@ -21,7 +21,7 @@ from pllm_notebook.execution.call_spec import resolve_model
 from pllm_notebook.execution.launch import store_for
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.providers.keywords import check_keywords, is_given, provider_fields
-from pllm_notebook.providers.models import CHEAP, refuses_sampling
+from pllm_notebook.providers.registry import cheap_model_of
 from pllm_notebook.providers.resolved_model import digest_of
 from pllm_notebook.request_errors import DecisionMakerError
 from pllm_notebook.schema import OutputType
@@ -167,7 +167,7 @@ def _judge_options(config: FrameworkConfig, options: Options, keys: Mapping[str,
         target = resolve_model(replace(options, model=model), keys)
     except UsageError as error:
         raise DecisionMakerError(f"The decision maker cannot be asked: {error}") from error
-    fixed = refuses_sampling(target.price_provider or "", target.model, {})
+    fixed = target.refuses_sampling({})
     return {
         "model": model,
         "system": config.decision_maker_prompt,
@@ -178,6 +178,7 @@ def _judge_options(config: FrameworkConfig, options: Options, keys: Mapping[str,
 def _cheap(target: ResolvedModel) -> str:
     """Name the provider's cheap current model; the same model at a server, or behind a client, of the caller's own."""
     maker = target.provider.removeprefix("sim:")
-    if maker not in CHEAP:
+    cheap = cheap_model_of(maker)
+    if not cheap:
         return target.label
-    return target.provider if target.simulated else f"{maker}:{CHEAP[maker]}"
+    return target.provider if target.simulated else f"{maker}:{cheap}"

@@ -24,7 +24,6 @@ from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, 
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.bodies import objects_at
-from pllm_notebook.providers.models import may_reason
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
@@ -127,7 +126,7 @@ class CallSpec:
         self.token_bounds = TokenBounds(
             self.output_limit,
             longest=self.longest_answer,
-            reasons=may_reason(target.price_provider, target.price_model, self._canonical_body),
+            reasons=target.may_reason(self._canonical_body),
             sharing=sharing or 1,
             thinking=thinking_tokens(options.extra_body),
         )

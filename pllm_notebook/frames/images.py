@@ -7,9 +7,10 @@ from typing import Any, Protocol, overload
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.rows import ColumnData
-from pllm_notebook.local_files import AllowedDirectories, largest_for
+from pllm_notebook.local_files import AllowedDirectories
 from pllm_notebook.media import load_media
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
+from pllm_notebook.providers.registry import largest_file_for
 from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["MediaPrompts"]
@@ -57,7 +58,7 @@ class MediaPrompts:
         self._skip = na != "send"
         self._bare = bare
         self._places = AllowedDirectories.of(images_from)
-        self._largest = largest_for(model)
+        self._largest = largest_file_for(model)
         self.source, self.items = texts.source, texts.items
         if na == "raise":
             self._refuse_missing()

@@ -12,7 +12,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, context_
 from pllm_notebook.notebook.arguments import CHOICES
 from pllm_notebook.notebook.arguments import WORDS as OPTIONS
 from pllm_notebook.notebook.line_magic import WORDS
-from pllm_notebook.providers.models import CHEAP
+from pllm_notebook.providers import registry
 from pllm_notebook.settings import current
 
 __all__ = ["load", "unload"]
@@ -76,12 +76,19 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
 
 def _models() -> list[str]:
     """Return models that can be named here: each provider's cheap one, and what is configured."""
-    named = [f"{provider}:{model}" for provider, model in CHEAP.items()]
-    simulated = [f"sim:{kind}" for kind in (*CHEAP, "compatible")]
+    hosted = registry.hosted()
+    named = [f"{provider.name}:{provider.cheap_model}" for provider in hosted]
+    simulated = [
+        f"sim:{kind}" for kind in (*(provider.name for provider in hosted if provider.simulated), "compatible")
+    ]
     settings = current()
     own = [f"{name}:" for name in (*settings.servers, *settings.clients)]
     said = [settings.options.get("model"), os.environ.get("PLLM_MODEL")]
-    return list(dict.fromkeys([*(model for model in said if model), *named, *own, "local:smollm2", *simulated]))
+    return list(
+        dict.fromkeys(
+            [*(model for model in said if model), *named, *own, "local:smollm2", *simulated, "sim:compatible"]
+        )
+    )
 
 
 def _variables(names: dict[str, Any], wanted: Any) -> list[str]:

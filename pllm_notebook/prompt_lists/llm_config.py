@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pllm_notebook.providers.models import CHEAP
+from pllm_notebook.providers.registry import cheap_model_of
 
 __all__ = ["LLMConfig", "RequestLimits", "ResponseFormat"]
 
@@ -52,7 +52,7 @@ class LLMConfig(BaseModel):
         """The model as a person writes it, `provider:name`."""
         if self.client.startswith("sim:"):
             return f"{self.client}/{self.model}" if self.model else self.client
-        model = CHEAP.get(self.client, "") if self.model is None else self.model
+        model = cheap_model_of(self.client) if self.model is None else self.model
         return model if model.startswith(f"{self.client}:") else f"{self.client}:{model}"
 
 

@@ -24,6 +24,7 @@ from pllm_notebook.prompt_lists.provider_messages import (
     to_openai,
     to_tool_definition,
 )
+from pllm_notebook.providers import Provider, anthropic, google, openai
 from pllm_notebook.providers.bodies import schema_instruction
 from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
@@ -161,17 +162,17 @@ class LLMPromptContext(BaseModel):
     @property
     def oai_messages(self) -> list[dict[str, Any]]:
         """The conversation in OpenAI's words (see `msg_dict_to_oai`)."""
-        return to_openai(self._for("openai"), self._model_of("openai"))
+        return to_openai(self._for(openai.PROVIDER), self._model_of(openai.PROVIDER))
 
     @property
     def anthropic_messages(self) -> AnthropicMessages:
         """The conversation in Anthropic's words (see `msg_dict_to_anthropic`)."""
-        return to_anthropic(self._for("anthropic"), self._model_of("anthropic"))
+        return to_anthropic(self._for(anthropic.PROVIDER), self._model_of(anthropic.PROVIDER))
 
     @property
     def google_messages(self) -> GoogleMessages:
         """The conversation in Google's words (see `msg_dict_to_google`)."""
-        return to_google(self._for("google"), self._model_of("google"))
+        return to_google(self._for(google.PROVIDER), self._model_of(google.PROVIDER))
 
     def get_tool(self) -> dict[str, Any] | None:
         """Return `structured_output` as a tool, in the words of the provider that the prompt is for; None for none.
@@ -263,14 +264,14 @@ class LLMPromptContext(BaseModel):
             return self.new_message + self.postfill
         return [*(self.new_message or ()), {"type": "text", "text": self.postfill}]
 
-    def _for(self, maker: str) -> Dialogue:
+    def _for(self, maker: Provider) -> Dialogue:
         """Return the conversation as a maker's model would be asked, which need not be the one that it is for."""
         # What was not asked for in so many words is left out where it cannot be; what was is refused by the wire.
-        return self.dialogue(prefilled=bool(self.prefill) or maker == "google")
+        return self.dialogue(prefilled=bool(self.prefill) or maker.models.continues_answers)
 
-    def _model_of(self, maker: str) -> str | None:
+    def _model_of(self, maker: Provider) -> str | None:
         client = self.llm_config.client.removeprefix("sim:")
-        return self.llm_config.model if client == maker else None
+        return self.llm_config.model if client == maker.name else None
 
 
 def _plain_message(message: Any) -> Any:

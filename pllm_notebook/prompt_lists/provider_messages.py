@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 from pllm_notebook.messages import dialogue_from_messages
 from pllm_notebook.messages_types import Dialogue, Request, Tool
 from pllm_notebook.protocols import Wire
-from pllm_notebook.providers.models import CHEAP
+from pllm_notebook.providers import Provider, anthropic, google, openai
 
 __all__ = [
     "AnthropicMessages",
@@ -20,10 +20,8 @@ __all__ = [
     "to_google",
     "to_openai",
     "to_tool_definition",
-    "wire_of",
 ]
 
-Maker = Literal["openai", "anthropic", "google"]
 Message = Mapping[str, Any]
 AnthropicMessages = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """The blocks of the instruction, empty for none, and the messages."""
@@ -100,13 +98,13 @@ def msg_dict_to_google(messages: Any, *, model: str | None = None) -> Any:
 
 def to_openai(dialogue: Dialogue, model: str | None = None) -> list[dict[str, Any]]:
     """Return a conversation as OpenAI's messages (see `msg_dict_to_oai`)."""
-    written: list[dict[str, Any]] = _body("openai", dialogue, model)["messages"]
+    written: list[dict[str, Any]] = _body(openai.PROVIDER, dialogue, model)["messages"]
     return written
 
 
 def to_anthropic(dialogue: Dialogue, model: str | None = None) -> AnthropicMessages:
     """Return a conversation as Anthropic's messages (see `msg_dict_to_anthropic`)."""
-    body = _body("anthropic", dialogue, model)
+    body = _body(anthropic.PROVIDER, dialogue, model)
     system = body.get("system") or []
     blocks = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
     return blocks, body["messages"]
@@ -114,7 +112,7 @@ def to_anthropic(dialogue: Dialogue, model: str | None = None) -> AnthropicMessa
 
 def to_google(dialogue: Dialogue, model: str | None = None) -> GoogleMessages:
     """Return a conversation as Google's contents (see `msg_dict_to_google`)."""
-    body = _body("google", dialogue, model)
+    body = _body(google.PROVIDER, dialogue, model)
     return body.get("systemInstruction"), body["contents"]
 
 
@@ -127,25 +125,9 @@ def to_tool_definition(wire: Wire, tool: Tool, model: str) -> dict[str, Any]:
     return definition
 
 
-def wire_of(maker: Maker) -> Wire:
-    """Return a maker's wire format; of OpenAI's two, Chat Completions."""
-    # Imported on use, as every provider is.
-    if maker == "openai":
-        from pllm_notebook.providers.openai.chat import Chat
-
-        return Chat()
-    if maker == "anthropic":
-        from pllm_notebook.providers.anthropic.messages import Messages
-
-        return Messages()
-    from pllm_notebook.providers.google.generate import Generate
-
-    return Generate()
-
-
-def _body(maker: Maker, dialogue: Dialogue, model: str | None) -> dict[str, Any]:
-    asked = Request(model=model or CHEAP[maker], turns=dialogue.turns, system=dialogue.system)
-    return wire_of(maker).encode(asked)
+def _body(provider: Provider, dialogue: Dialogue, model: str | None) -> dict[str, Any]:
+    asked = Request(model=model or provider.cheap_model, turns=dialogue.turns, system=dialogue.system)
+    return provider.wires[0].encode(asked)
 
 
 def _one_or_many(messages: Any, write: Callable[[Dialogue], Any]) -> Any:

@@ -1,6 +1,8 @@
-"""Models and their wire formats: thin, pure translations over the official SDKs, imported when used."""
+"""Providers and their models: thin, pure translations over the official SDKs, which are imported when used."""
 
-from pllm_notebook.providers.registry import PROVIDERS, resolve
+from pllm_notebook.providers.provider import Provider
+from pllm_notebook.providers.registry import register
 from pllm_notebook.providers.resolved_model import ResolvedModel
+from pllm_notebook.providers.resolving import resolve
 
-__all__ = ["PROVIDERS", "ResolvedModel", "resolve"]
+__all__ = ["Provider", "ResolvedModel", "register", "resolve"]

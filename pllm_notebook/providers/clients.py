@@ -8,14 +8,11 @@ from typing import Any
 
 from pllm_notebook.credentials import Address, Key, redact_header
 from pllm_notebook.exceptions import UnknownModelError
+from pllm_notebook.providers.provider import Provider
+from pllm_notebook.providers.registry import sdk_modules
 
-__all__ = ["class_names", "fingerprint", "has_batches", "maker_of"]
+__all__ = ["address_of", "fingerprint", "provider_of_client"]
 
-_MAKERS = ("openai", "anthropic", "google")
-# Clients of clouds that have no batch API, or one of their own that takes its requests from a bucket.
-_NO_BATCH_API = frozenset(
-    {"AsyncAnthropicBedrock", "AsyncAnthropicBedrockMantle", "AsyncAnthropicFoundry", "AsyncAnthropicVertex"}
-)
 # What clients say of their account, each those that it has. Tokens that are made anew every hour are not among
 # them: with one, the same account would be another in the next kernel.
 _SAID = ("organization", "project", "project_id", "location", "region", "aws_region", "aws_profile", "vertexai",
@@ -26,39 +23,33 @@ _SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{20,}")
 _KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
 
 
-def maker_of(name: str, client: Any) -> str:
-    """Return the maker of a client's SDK: "openai", "anthropic" or "google".
+def provider_of_client(name: str, client: Any) -> Provider:
+    """Return whose SDK a client is of.
 
     Args:
         name: Under which the caller has configured it.
-        client: The client; of the SDK's class, or of one of the caller's own over that.
+        client: Of the SDK's class, or of one of the caller's own over that.
 
     Raises:
-        UnknownModelError: If it is no async client of theirs. Nothing was sent.
+        UnknownModelError: If it is not an async client of an SDK that is known. Nothing was sent.
     """
-    family = type(client).__mro__
-    maker = next((first for cls in family if (first := cls.__module__.partition(".")[0]) in _MAKERS), None)
+    provider = _sdk_of(client)
     kind = type(client).__name__
-    if maker is None:
+    if provider is None or provider.sdk is None:
         raise UnknownModelError(
             f"The client {name!r} is a {type(client).__module__}.{kind}; expected an async client of "
             f"openai, anthropic or google-genai. Nothing was sent."
         )
-    if maker == "google" and not hasattr(client, "aio"):
-        raise UnknownModelError(f"The client {name!r} is a {kind}; give the Client. Nothing was sent.")
-    if maker != "google" and not any(cls.__name__ == "AsyncAPIClient" for cls in family):
-        raise UnknownModelError(f"The client {name!r} is a {kind}; give the async one (Async{kind}). Nothing was sent.")
-    return maker
+    problem = provider.sdk.problem(client)
+    if problem:
+        raise UnknownModelError(f"The client {name!r} is a {kind}; {problem}. Nothing was sent.")
+    return provider
 
 
-def class_names(client: Any) -> frozenset[str]:
-    """Return the names of a client's class and of those it is made from: they tell where it leads."""
-    return frozenset(cls.__name__ for cls in type(client).__mro__)
-
-
-def has_batches(client: Any) -> bool:
-    """Return whether what a client leads to has a batch API that takes its requests from us."""
-    return not class_names(client) & _NO_BATCH_API and getattr(client, "vertexai", False) is not True
+def _sdk_of(client: Any) -> Provider | None:
+    modules = sdk_modules()
+    roots = (cls.__module__.partition(".")[0] for cls in type(client).__mro__)
+    return next((modules[root] for root in roots if root in modules), None)
 
 
 def address_of(client: Any) -> str:
@@ -86,7 +77,8 @@ def fingerprint(client: Any) -> str:
     A client's keys are made known here, and are from then on taken out of what a provider says of it.
     """
     inner = getattr(client, "_api_client", client)  # google-genai has all of it one below
-    sdk = next(cls for cls in type(client).__mro__ if cls.__module__.partition(".")[0] in _MAKERS)
+    modules = sdk_modules()
+    sdk = next(cls for cls in type(client).__mro__ if cls.__module__.partition(".")[0] in modules)
     # Words alone: an SDK has objects of its own under some of these names.
     said = [f"{name}={held}" for name in _SAID if isinstance(held := getattr(inner, name, None), (str, bool))]
     keys = [Key(held) if isinstance(held := getattr(inner, name, None), str) else Key("") for name in _KEYS]

@@ -1,119 +1,19 @@
-"""What OpenAI's client calls things, in each provider's own words.
+"""Translate the keywords of OpenAI's client into each provider's own fields.
 
 A keyword that a provider has no equal of is refused before anything is sent: leaving it out would answer another
-question than was asked. (One that a model of the provider turns out to refuse is adapted to as for every other call.)
+question than was asked. (One that a model turns out to refuse is left out later, as in every other call.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers.openai.keywords import CARRIED, DEFAULTS, NOT_CARRIED
+from pllm_notebook.providers.resolved_model import ResolvedModel
 
 __all__ = ["CARRIED", "NOT_CARRIED", "check_keywords", "is_given", "provider_fields"]
-
-# Of `AsyncCompletions.parse` (openai/resources/chat/completions/completions.py): what goes into the body as it is.
-CARRIED = frozenset(
-    {
-        "frequency_penalty",
-        "logit_bias",
-        "logprobs",
-        "metadata",
-        "presence_penalty",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "reasoning_effort",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "stop",
-        "store",
-        "top_logprobs",
-        "top_p",
-        "user",
-        "verbosity",
-    }
-)
-# Of the same, with the reason why it is not carried.
-NOT_CARRIED = {
-    "n": "several answers are samples, each a call of its own (num_processors=, replicate=)",
-    "stream": "a reply is stored and checked whole",
-    "stream_options": "a reply is stored and checked whole",
-    "functions": "nobody would run them",
-    "function_call": "nobody would run the functions",
-    "audio": "answers are text",
-    "modalities": "answers are text",
-    "prediction": "no part of the answer is known",
-    "moderation": "its result would be lost",
-    "web_search_options": "what it finds is not stored with the answer",
-}
-# What says the default in so many words.
-_HARMLESS: Mapping[str, tuple[Any, ...]] = {"n": (1,), "stream": (False,), "logprobs": (False,)}
-
-Into = Callable[[Any], dict[str, Any]]
-"""Puts a value into a provider's body; raises `ValueError` where the provider has no equal of it."""
-
-
-def _as(*path: str) -> Into:
-    def put(value: Any) -> dict[str, Any]:
-        for name in reversed(path):
-            value = {name: value}
-        return dict(value)
-
-    return put
-
-
-def _one_of(words: Mapping[Any, Any], *path: str) -> Into:
-    def put(value: Any) -> dict[str, Any]:
-        if value not in words:
-            raise ValueError(f"one of {', '.join(map(repr, words))}")
-        return _as(*path)(words[value])
-
-    return put
-
-
-def _listed(*path: str) -> Into:
-    return lambda value: _as(*path)([value] if isinstance(value, str) else list(value))
-
-
-_EFFORTS = {word: word for word in ("low", "medium", "high", "xhigh", "max")}
-_LEVELS = {word: word.upper() for word in ("minimal", "low", "medium", "high", "xhigh")}
-# Responses have none of these, or inside a field that this package fills (openai/types/responses/
-# response_create_params.py).
-_CHAT_ALONE = {
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "presence_penalty",
-    "seed",
-    "stop",
-    "top_logprobs",
-    "verbosity",
-}
-_RESPONSES: Mapping[str, Into] = {
-    **{name: _as(name) for name in CARRIED - _CHAT_ALONE},
-    "reasoning_effort": _as("reasoning", "effort"),
-}
-# (anthropic/types/message_create_params.py)
-_ANTHROPIC: Mapping[str, Into] = {
-    "top_p": _as("top_p"),
-    "stop": _listed("stop_sequences"),
-    "user": _as("metadata", "user_id"),
-    "reasoning_effort": _one_of(_EFFORTS, "output_config", "effort"),
-    "service_tier": _one_of({"auto": "auto", "default": "standard_only"}, "service_tier"),
-}
-# (google/genai/types.py, GenerationConfig and ThinkingConfig)
-_GOOGLE: Mapping[str, Into] = {
-    "top_p": _as("generationConfig", "topP"),
-    "stop": _listed("generationConfig", "stopSequences"),
-    "seed": _as("generationConfig", "seed"),
-    "frequency_penalty": _as("generationConfig", "frequencyPenalty"),
-    "presence_penalty": _as("generationConfig", "presencePenalty"),
-    "reasoning_effort": _one_of(_LEVELS, "generationConfig", "thinkingConfig", "thinkingLevel"),
-}
 
 
 def is_given(value: Any) -> bool:
@@ -130,7 +30,7 @@ def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     said = {}
     for name, value in given.items():
-        if not is_given(value) or value in _HARMLESS.get(name, ()):
+        if not is_given(value) or value in DEFAULTS.get(name, ()):
             continue
         if name in NOT_CARRIED:
             raise UsageError(f"{name}= is not carried out here: {NOT_CARRIED[name]}. Nothing was sent.")
@@ -151,7 +51,7 @@ def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: M
     Raises:
         UsageError: For a keyword, or a value of one, that the provider has no equal of. Nothing was sent.
     """
-    words = _words(target)
+    words = target.wire.keywords
     fields: dict[str, Any] = {}
     for name, value in keywords.items():
         if words is not None and name not in words:
@@ -164,13 +64,6 @@ def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: M
         except ValueError as error:
             raise UsageError(f"{name}= is {error} at {target.label}, not {value!r}. Nothing was sent.") from None
     return _merged(fields, extra)
-
-
-def _words(target: ResolvedModel) -> Mapping[str, Into] | None:
-    """Return a provider's words, None for one that speaks OpenAI's."""
-    if target.path == "/responses":
-        return _RESPONSES
-    return {"anthropic": _ANTHROPIC, "google": _GOOGLE}.get(target.dialect.name)
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is known of providers' prompt caches: the shortest prefix each keeps, and for how long.
+"""What providers' prompt caches have in common: how long they keep a prefix, and which were sent lately.
 
 A cache keeps the beginning that requests share, and charges a tenth of the price (or so) for reading it
 again. A prefix below the minimum is not kept, and nothing says so; where a model's minimum is unknown
@@ -7,7 +7,6 @@ the largest one known is used, since a mark or a wait below the minimum would be
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ __all__ = [
     "Askers",
     "askers",
     "kept_for_an_hour",
-    "smallest_prefix_bytes",
 ]
 
 # English text runs to about four bytes a token.
@@ -36,33 +34,6 @@ LEAST_LEAD = 1024
 
 # How the names that we give to prefixes begin, so that they can be told from a caller's own.
 OUR_KEYS = "pllm-"
-
-# Tokens, the first match of each maker. Anthropic: the same page, and docs.litellm.ai/docs/completion/prompt_caching
-# of October 2026 for the models since; Opus 4.7 is told as 2,048 and as 4,096. Google:
-# ai.google.dev/gemini-api/docs/caching of October 2026.
-_SMALLEST = {
-    "openai": ((re.compile(""), 1024),),
-    "anthropic": (
-        (re.compile(r"claude-(opus|fable|mythos)-5(-\d{8})?$"), 512),
-        (re.compile(r"claude-(sonnet-5|opus-4-8|opus-4-1|opus-4|sonnet-4-[56]|sonnet-4)(-\d{8})?$"), 1024),
-        (re.compile(""), 4096),
-    ),
-    "google": ((re.compile(r"gemini-2\.5"), 2048), (re.compile(""), 4096)),
-}
-
-
-def smallest_prefix_bytes(maker: str | None, model: str) -> int | None:
-    """Return the length from which a shared prefix is cached, at four bytes a token.
-
-    Args:
-        maker: As `ResolvedModel.price_provider`.
-        model: The model's name as the provider takes it.
-
-    Returns:
-        None where there is no such cache, or nobody knows of one.
-    """
-    rules = _SMALLEST.get(maker or "", ())
-    return next((tokens * BYTES_PER_TOKEN for pattern, tokens in rules if pattern.match(model)), None)
 
 
 class Askers:

@@ -16,23 +16,19 @@ import orjson
 
 from pllm_notebook.exceptions import MissingKeyError, UsageError
 from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
-from pllm_notebook.providers.batch.open import BatchFormat
+from pllm_notebook.providers.batch.batch_format import BatchFormat
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.errors import beginning, unexplained
-from pllm_notebook.providers.hosts import PROVIDERS
-from pllm_notebook.providers.models import refuses_sampling
-from pllm_notebook.providers.prompt_cache import LEAST_LEAD, OUR_KEYS, askers, smallest_prefix_bytes
+from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN, LEAST_LEAD, OUR_KEYS, askers
+from pllm_notebook.providers.provider import Provider
 from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.providers.registry import SIMULATED, is_hosted
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.schema import Dialect
 
 __all__ = ["ResolvedModel", "digest_of"]
 
 logger = logging.getLogger("pllm_notebook")
-
-# OpenAI's SDK looks at each response whether this module is loaded, and takes one that is just being loaded for whole.
-# Google's SDK imports it: loaded from another thread while calls of OpenAI's are out, it would fail them.
-_LOOKED_AT = {"openai": "httpx"}
 
 # The SDKs share modules that import each other in a circle. Two threads that begin at two ends of it would each
 # wait for the other, and Python lets them go on with modules that are half imported.
@@ -47,6 +43,7 @@ class ResolvedModel:
         provider: The provider's or server's name.
         label: The model as a person writes it.
         model: The model's name as the provider takes it.
+        api: The provider whose API it speaks: its own, or the one that a server, a client or the simulator stands for.
         wire: Its wire format.
         dialect: What its structured output can express.
         connect: Opens the transport; called on the engine's loop, and only when something must be sent.
@@ -60,7 +57,7 @@ class ResolvedModel:
         unenforced_schema: Whether its structured output is not guaranteed.
         max_parallel: Calls it can work on at once, None for unknown.
         missing_key: What `connect` will raise for want of a key, None where there is one or none is needed.
-        package: Module that `connect` will import, None where there is none worth loading before.
+        imports: Modules that `connect` will import, in the order in which they may be loaded ahead.
         open_batch: Opens its batch API, with the errors of `connect`; None where it has none.
         batch_format: Of its batch API's request files; None where it has none.
         no_batch_reason: Why it has none, as a sentence for a person; "" where it has one.
@@ -71,6 +68,7 @@ class ResolvedModel:
     provider: str
     label: str
     model: str
+    api: Provider
     wire: Wire
     dialect: Dialect
     connect: Callable[[], Transport]
@@ -82,7 +80,7 @@ class ResolvedModel:
     unenforced_schema: bool = False
     max_parallel: int | None = None
     missing_key: MissingKeyError | None = None
-    package: str | None = None
+    imports: tuple[str, ...] = ()
     opener: str = ""
     open_batch: Callable[[], BatchAPI] | None = None
     batch_format: BatchFormat | None = None
@@ -97,7 +95,7 @@ class ResolvedModel:
         A provider's name at another host is not the provider: a proxy, or a mock, must not answer for it later. A
         server by name is the caller's own identity, wherever it is.
         """
-        return f"{self.provider}@{self.host}" if self.host and self.provider in PROVIDERS else self.provider
+        return f"{self.provider}@{self.host}" if self.host and is_hosted(self.provider) else self.provider
 
     @property
     def lane(self) -> tuple[str, str, str]:
@@ -126,7 +124,7 @@ class ResolvedModel:
     @property
     def extendable(self) -> bool:
         """Whether its client sends headers and query parameters of the caller's own."""
-        return self.wire.format_name in ("chat", "responses", "messages") and self.provider != "local"
+        return self.api.takes_extras
 
     @property
     def path(self) -> str:
@@ -138,10 +136,9 @@ class ResolvedModel:
 
         What cannot be imported is left for `connect` to tell.
         """
-        for module in (_LOOKED_AT.get(self.package or ""), self.package):
-            if module is not None:
-                with _loading, suppress(ImportError):
-                    importlib.import_module(module)
+        for module in self.imports:
+            with _loading, suppress(ImportError):
+                importlib.import_module(module)
 
     def to_wire(
         self,
@@ -188,7 +185,7 @@ class ResolvedModel:
         return self._name(self._adapted(canonical_body), lead)
 
     def _adapted(self, canonical_body: Mapping[str, Any]) -> dict[str, Any]:
-        if "temperature" in canonical_body and refuses_sampling(self.price_provider or "", self.model, canonical_body):
+        if "temperature" in canonical_body and self.refuses_sampling(canonical_body):
             # Not dropped for good: another run may ask without reasoning, and then it is taken.
             self.quirks.tell("temperature", self.label)
             canonical_body = {name: value for name, value in canonical_body.items() if name != "temperature"}
@@ -196,11 +193,11 @@ class ResolvedModel:
 
     def _is_kept(self, body: Mapping[str, Any]) -> bool:
         """Return whether a whole conversation is long enough for the provider's prompt cache."""
-        smallest = smallest_prefix_bytes(self.price_provider, self.model)
+        smallest = self._cached_from_bytes
         return smallest is not None and len(orjson.dumps(body)) >= smallest
 
     def _name(self, body: Mapping[str, Any], lead: str) -> str | None:
-        smallest = smallest_prefix_bytes(self.price_provider, self.model)
+        smallest = self._cached_from_bytes
         if smallest is None:
             return None
         shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body) if part)
@@ -211,11 +208,25 @@ class ResolvedModel:
         return OUR_KEYS + hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
     @property
+    def _cached_from_bytes(self) -> int | None:
+        """The length from which its prompt cache keeps a prefix, None where there is none, or nobody knows of it."""
+        tokens = None if self.price_provider is None else self.api.cached_from_tokens(self.model)
+        return None if tokens is None else tokens * BYTES_PER_TOKEN
+
+    @property
     def _takes_marks(self) -> bool:
-        # OpenAI's mark is a field that other servers of its format may refuse without naming it; Anthropic's
-        # belongs to its format, wherever that is served.
-        ours = self.price_provider != "openai" or self.provider in ("openai", "sim:openai")
-        return ours and self.quirks.marks
+        cache = self.api.prompt_cache
+        if cache is None or self.price_provider is None or not self.quirks.marks:
+            return False
+        return cache.marks_travel or self.provider in (self.api.name, f"{SIMULATED}:{self.api.name}")
+
+    def refuses_sampling(self, body: Mapping[str, Any]) -> bool:
+        """Return whether temperature and the like would be a 400 for *body*, as far as the model's name tells."""
+        return self.price_provider is not None and self.api.models.refuses_sampling(self.model, body)
+
+    def may_reason(self, body: Mapping[str, Any]) -> bool:
+        """Return whether answers to *body* may have tokens that nobody sees; True where nobody knows."""
+        return self.price_provider is None or self.api.models.may_reason(self.price_model, body)
 
     def read(self, raw: RawReply) -> Reply | Failure:
         """Read a response, whatever its status. Nothing escapes, whatever it says."""

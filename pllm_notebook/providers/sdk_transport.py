@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
@@ -12,7 +13,11 @@ from pllm_notebook.providers.client_copies import sdk_copy
 from pllm_notebook.providers.client_faults import fault_of
 from pllm_notebook.records import RawReply
 
-__all__ = ["SDKTransport"]
+__all__ = ["SDKTransport", "class_names", "client_problem"]
+
+
+# Of both SDKs, in a private module of each.
+_BASE_CLASS = "AsyncAPIClient"
 
 
 class SDKTransport:
@@ -34,8 +39,8 @@ class SDKTransport:
         self._base = str(client.base_url).rstrip("/") if owned else ""
         self._response = httpx2.Response
         # Both SDKs have these names in their own module; catching by them needs no second table.
-        makers = (cls.__module__.partition(".")[0] for cls in type(client).__mro__)
-        module = __import__(next(maker for maker in makers if maker in ("openai", "anthropic")))
+        base = next(cls for cls in type(client).__mro__ if cls.__name__ == _BASE_CLASS)
+        module = sys.modules[base.__module__.partition(".")[0]]
         self._status_error: type[Exception] = module.APIStatusError
         self._connection_error: type[Exception] = module.APIConnectionError
 
@@ -68,3 +73,13 @@ class SDKTransport:
     async def aclose(self) -> None:
         if self._closes:
             await self._client.close()
+
+
+def class_names(client: Any) -> frozenset[str]:
+    """Return the names of a client's class and of its bases: they tell where it leads."""
+    return frozenset(cls.__name__ for cls in type(client).__mro__)
+
+
+def client_problem(client: Any) -> str:
+    """Say what is wrong with a caller's client of one of the two SDKs, "" for nothing."""
+    return "" if _BASE_CLASS in class_names(client) else f"give the async one (Async{type(client).__name__})"

@@ -9,25 +9,14 @@ from urllib.parse import urlsplit
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.call_spec import start_simulator
-from pllm_notebook.providers import ResolvedModel, resolve
-from pllm_notebook.providers.models import CHEAP, provider_of
-from pllm_notebook.providers.openai.chat import Chat
-from pllm_notebook.providers.openai.responses import Responses
-from pllm_notebook.providers.registry import PROVIDERS
+from pllm_notebook.providers import ResolvedModel, registry, resolve
+from pllm_notebook.providers.registry import COMPATIBLE, is_hosted, provider_of, speaker_of
 from pllm_notebook.request_files.line_formats import RequestFileLine
 from pllm_notebook.settings import current
 
 __all__ = ["EndpointModel", "EndpointResolver", "body_for"]
 
-# Who made each wire format, and so answers it where nobody else is named.
-_MAKERS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "generate": "google"}
-_OFFICIAL = {
-    "api.openai.com": "openai",
-    "api.anthropic.com": "anthropic",
-    "generativelanguage.googleapis.com": "google",
-}
 _ENDPOINTS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/completions")
-_NEEDED = {"chat": "messages", "responses": "input", "messages": "messages", "generate": "contents"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class EndpointResolver:
         self._home, self.bare_endpoint = client, ""
         if request_url is not None:
             self._home, self.bare_endpoint = self._at(request_url, client)
-        known = {*PROVIDERS, *self._servers, *self._clients}
+        known = {*registry.names(), *self._servers, *self._clients}
         if self._home is not None and self._home.partition(":")[0] not in known:
             raise UsageError(
                 f"client is {self._home!r}; expected one of {', '.join(sorted(known))}, sim:openai, or what "
@@ -74,7 +63,7 @@ class EndpointResolver:
             )
         self._known = known
         self._model = model
-        self._keys = {} if key is None else {self._home or "openai": key}
+        self._keys = {} if key is None else {self._home or COMPATIBLE.name: key}
         self.targets: dict[tuple[str, str], ResolvedModel | str] = {}
         if model is not None:
             self._resolved(self._named(model, ""))
@@ -87,7 +76,7 @@ class EndpointResolver:
         if found is None:
             found = self.targets[where] = self._find(asked, line.model)
         if isinstance(found, ResolvedModel) and not isinstance(line.body, str):
-            needed = _NEEDED[found.wire.format_name]
+            needed = found.wire.input_field
             if not line.body.get(needed):
                 return f"{found.label} takes a request with {needed!r}, which the line has not."
         return found
@@ -109,11 +98,12 @@ class EndpointResolver:
         spoken = target.wire.format_name
         if not endpoint or spoken == endpoint:
             return target
-        if _MAKERS[spoken] == "openai" and _MAKERS[endpoint] == "openai":
-            wire = Responses() if endpoint == "responses" else Chat()
+        wire = target.api.wire_named(endpoint)
+        if wire is not None:
             fields = {name: getattr(target, name) for name in target.__dataclass_fields__}
             return EndpointModel(**(fields | {"wire": wire}))
-        return f"The line is written for {_MAKERS[endpoint]}, and {target.label} speaks {_MAKERS[spoken]}'s format."
+        written = speaker_of(endpoint).name
+        return f"The line is written for {written}, and {target.label} speaks {target.api.name}'s format."
 
     def _resolved(self, name: str) -> ResolvedModel:
         return resolve(
@@ -139,24 +129,24 @@ class EndpointResolver:
         if colon and before in self._known:
             return model
         home, shown = self._home, provider_of(model)
-        maker = _MAKERS[endpoint] if endpoint else None
+        maker = speaker_of(endpoint).name if endpoint else None
         if home is not None and home.startswith("sim"):
             # Whoever asks for invented answers is sent to nobody else.
             invented = home if maker in (None, self._maker(home)) else f"sim:{maker}"
             return f"{invented}/{model}"
         if home is not None and maker in (None, self._maker(home)):
-            elsewhere = maker is None and home in _MAKERS.values() and shown is not None
+            elsewhere = maker is None and is_hosted(home) and shown is not None
             return f"{shown if elsewhere else home}:{model}"
         # A bare body of an unknown model is what most servers take.
-        return f"{shown or maker or 'openai'}:{model}"
+        return f"{shown or maker or COMPATIBLE.name}:{model}"
 
     def _maker(self, home: str) -> str:
-        if home in _MAKERS.values():
+        if is_hosted(home):
             return home
         if home in self._servers:
-            return "openai"
-        model = home + ("/" if home.startswith("sim:") else ":") + CHEAP["openai"]
-        return _MAKERS[self._resolved(model).wire.format_name]
+            return COMPATIBLE.name
+        model = home + ("/" if home.startswith("sim:") else ":") + COMPATIBLE.cheap_model
+        return self._resolved(model).api.name
 
     def _at(self, url: str, client: str | None) -> tuple[str | None, str]:
         """Return the name of the server at *url*, and the endpoint of bare bodies that it names."""
@@ -170,13 +160,16 @@ class EndpointResolver:
                 f"request_url ends in {end}, which is not asked here: only texts are, by /chat/completions, /responses "
                 f"or /messages. Nothing was sent."
             )
-        official = _OFFICIAL.get(parts.hostname or "")
-        if official is not None:
-            return client or official, endpoint
-        if client in ("anthropic", "google") or end == "/messages":
+        others = [provider for provider in registry.hosted() if provider is not COMPATIBLE]
+        for provider in (COMPATIBLE, *others):
+            if provider.api_host and provider.api_host == parts.hostname:
+                return client or provider.name, endpoint
+        if client in [provider.name for provider in others] or end == "/messages":
+            owners = " or ".join(f"{provider.title}'s" for provider in others)
+            variables = " or ".join(provider.address_variable for provider in others)
             raise UsageError(
-                "request_url names a server of the OpenAI format; another address for Anthropic's or Google's is "
-                "given by ANTHROPIC_BASE_URL or GOOGLE_BASE_URL. Nothing was sent."
+                f"request_url names a server of the {COMPATIBLE.title} format; another address for {owners} is given "
+                f"by {variables}. Nothing was sent."
             )
         base = Address(url.partition("?")[0].rstrip("/").removesuffix(end))
         for name, address in self._servers.items():
@@ -191,6 +184,6 @@ class EndpointResolver:
 def body_for(line: RequestFileLine, target: ResolvedModel) -> dict[str, Any]:
     """Return the body as it is sent: the line's, with the model as the provider calls it."""
     assert isinstance(line.body, dict)
-    if target.wire.format_name == "generate":
+    if target.wire.model_in_path:
         return {name: value for name, value in line.body.items() if name != "model"}
     return {"model": target.model, **line.body} | {"model": target.model}

@@ -10,31 +10,23 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.protocols import Wire
+from pllm_notebook.providers import Provider
+from pllm_notebook.providers.provider import JsonLines
+from pllm_notebook.providers.registry import COMPATIBLE, providers, wires
+from pllm_notebook.records import Failure
 
-__all__ = [
-    "FORMS",
-    "Form",
-    "RequestFileLine",
-    "ResultFileLine",
-    "identity_of",
-    "read_line",
-    "read_result",
-    "result_line",
-]
+__all__ = ["BARE", "RequestFileLine", "ResultFileLine", "identity_of", "read_line", "read_result", "result_line"]
 
-Form = Literal["openai", "anthropic", "google", "bare"]
+BARE = "bare"
+"""The form of a line that is nothing but the body."""
 
-FORMS: tuple[Form, ...] = ("openai", "anthropic", "google", "bare")
-
-# Endpoints that a line of OpenAI's may name, to the wire format that serves them (`Wire.form`).
-_ENDPOINTS = {"/chat/completions": "chat", "/responses": "responses"}
 # Fields that are read on the way, by the type that they must have there.
 _OBJECTS = ("response_format", "text", "reasoning", "generationConfig", "output_config", "systemInstruction")
 
@@ -44,7 +36,7 @@ class RequestFileLine:
     """What one line of a request file says.
 
     Attributes:
-        form: The line's.
+        form: The name of the provider whose form it has, or `BARE`.
         id: Its `custom_id` or `key`, whatever JSON that is; None for none.
         endpoint: The wire format that its body is written in (`Wire.form`); "" where the model must tell.
         body: The request as written. Of a line that is no JSON object, its text.
@@ -52,7 +44,7 @@ class RequestFileLine:
         fault: Why it cannot be sent, "" for nothing.
     """
 
-    form: Form
+    form: str
     id: Any
     endpoint: str
     body: dict[str, Any] | str
@@ -82,7 +74,7 @@ class ResultFileLine:
         latency_s: Seconds, None for unknown.
     """
 
-    form: Form
+    form: str
     id: Any
     request: dict[str, Any] | str
     metadata: Any
@@ -105,18 +97,14 @@ def read_line(raw: bytes) -> RequestFileLine:
         orjson.dumps([[[[said]]]])  # as deep as it stands in a result
     except TypeError as error:
         return _no_request(raw, f"The line cannot be written as JSON again ({error})")
-    if isinstance(said.get("body"), dict):
-        return _from_openai(said)
-    if isinstance(said.get("params"), dict):
-        body = said["params"]
-        return _checked(RequestFileLine("anthropic", said.get("custom_id"), "messages", body, said.get("metadata")))
-    if isinstance(said.get("request"), dict):
-        return _checked(RequestFileLine("google", said.get("key"), "generate", said["request"], said.get("metadata")))
+    for provider, lines in _forms():
+        if isinstance(said.get(lines.body_field), dict):
+            return _of_provider(provider, lines, said)
     if "custom_id" in said or "key" in said:
         return _no_request(raw, "The line has neither 'body' (OpenAI), 'params' (Anthropic) nor 'request' (Google)")
     if "messages" in said or "input" in said or "contents" in said:
         body = {name: value for name, value in said.items() if name != "metadata"}
-        return _checked(RequestFileLine("bare", None, "", body, said.get("metadata")))
+        return _checked(RequestFileLine(BARE, None, "", body, said.get("metadata")))
     return _no_request(raw, "The line is no request: it has no 'messages'")
 
 
@@ -140,17 +128,12 @@ def result_line(
         latency_s: What it took, None for unknown.
     """
     failure = answer if isinstance(answer, Failure) else None
-    if line.form == "bare":
+    if line.form == BARE:
         second = answer if failure is None else [f"{failure.kind}: {failure.message}"]
         written: Any = [line.body, second]
         return _to_json_line(written if line.metadata is None else [*written, line.metadata])
-    written = {"id": f"line_{number}"}
-    if line.form == "openai":
-        written |= {"custom_id": line.id} | _for_openai(answer, request_id)
-    elif line.form == "anthropic":
-        written |= {"custom_id": line.id, "result": _for_anthropic(answer)}
-    else:
-        written |= {"key": line.id} | _for_google(answer)
+    lines = _lines_of(line.form)
+    written = {"id": f"line_{number}", lines.id_field: line.id} | lines.write_result(answer, request_id)
     written["request"] = line.body
     if line.metadata is not None:
         written["metadata"] = line.metadata
@@ -169,25 +152,16 @@ def read_result(raw: bytes) -> ResultFileLine | None:
         return _bare_result(said)
     if not isinstance(said, dict):
         return None
-    if isinstance(said.get("result"), dict):
-        form: Form = "anthropic"
-        told = said["result"]
-        body, error = told.get("message"), _anthropic_error(told)
-    elif "custom_id" in said:
-        form = "openai"
-        response = said.get("response") or {}
-        body, error = response.get("body"), _openai_error(said.get("error"), response)
-    elif "key" in said:
-        form = "google"
-        body, error = said.get("response"), _google_error(said.get("error"))
-    else:
+    found = next(((one, lines, read) for one, lines in _forms() if (read := lines.read_result(said))), None)
+    if found is None:
         return None
+    provider, lines, (body, error) = found
     if error or not isinstance(body, dict):
         body, error = None, error or "malformed_reply: the line has no response"
     own, _, count = str(said.get("id", "")).partition("_")
     return ResultFileLine(
-        form=form,
-        id=said.get("key") if form == "google" else said.get("custom_id"),
+        form=provider.name,
+        id=said.get(lines.id_field),
         request=said.get("request") or {},
         metadata=said.get("metadata"),
         body=body,
@@ -204,18 +178,32 @@ def identity_of(one: RequestFileLine | ResultFileLine) -> int:
     return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 
 
-def _from_openai(said: dict[str, Any]) -> RequestFileLine:
-    url = said.get("url")
-    served = next((form for end, form in _ENDPOINTS.items() if str(url or "/chat/completions").endswith(end)), None)
-    line = RequestFileLine("openai", said.get("custom_id"), served or "", said["body"], said.get("metadata"))
-    if served is None:
-        return _invalid_line(line, f"The line asks {url!r}; only {' and '.join(_ENDPOINTS)} are asked for text")
+def _forms() -> Iterator[tuple[Provider, JsonLines]]:
+    return ((provider, provider.lines) for provider in providers() if provider.lines is not None)
+
+
+def _lines_of(form: str) -> JsonLines:
+    return next(lines for provider, lines in _forms() if provider.name == form)
+
+
+def _of_provider(provider: Provider, lines: JsonLines, said: dict[str, Any]) -> RequestFileLine:
+    url = said.get(lines.url_field) if lines.url_field else None
+    wire: Wire | None = provider.wires[0]
+    if url is not None:
+        wire = next((wire for wire in provider.wires if str(url).endswith(wire.path(""))), None)
+    endpoint = "" if wire is None else wire.format_name
+    line = RequestFileLine(
+        provider.name, said.get(lines.id_field), endpoint, said[lines.body_field], said.get("metadata")
+    )
+    if wire is None:
+        served = " and ".join(wire.path("") for wire in provider.wires)
+        return _invalid_line(line, f"The line asks {url!r}; only {served} are asked for text")
     return _checked(line)
 
 
 def _no_request(raw: bytes, why: str) -> RequestFileLine:
-    # As OpenAI's form, whose result has a place for everything.
-    return _invalid_line(RequestFileLine("openai", None, "", raw.strip().decode("utf-8", "replace")), why)
+    # In a form whose result has a place for everything.
+    return _invalid_line(RequestFileLine(COMPATIBLE.name, None, "", raw.strip().decode("utf-8", "replace")), why)
 
 
 def _invalid_line(line: RequestFileLine, why: str) -> RequestFileLine:
@@ -240,8 +228,8 @@ def _checked(line: RequestFileLine) -> RequestFileLine:
             return _invalid_line(line, f"{name!r} is a list of objects, not {value!r:.100}")
     if "input" in body and line.endpoint != "responses" and "messages" not in body:
         return _invalid_line(line, "The line has 'input' and no 'messages': embeddings are not asked for here")
-    needed = {"responses": "input", "generate": "contents"}.get(line.endpoint, "messages")
-    if not body.get(needed) and not (line.form == "bare" and body.get("contents")):
+    needed = next((wire.input_field for wire, _ in wires() if wire.format_name == line.endpoint), "messages")
+    if not body.get(needed) and not (line.form == BARE and body.get("contents")):
         return _invalid_line(line, f"The request has no {needed!r}")
     if not all("role" in message and ("content" in message or message["role"] == "assistant")
                for message in body.get("messages", ())):  # fmt: skip
@@ -253,51 +241,10 @@ def _to_json_line(written: Any) -> bytes:
     return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _for_openai(answer: Mapping[str, Any] | Failure, request_id: str) -> dict[str, Any]:
-    if isinstance(answer, Failure):
-        error = {"code": answer.kind, "message": answer.message, "status_code": answer.status}
-        return {"response": None, "error": error}
-    return {"response": {"status_code": 200, "request_id": request_id, "body": answer}, "error": None}
-
-
-def _for_anthropic(answer: Mapping[str, Any] | Failure) -> dict[str, Any]:
-    if isinstance(answer, Failure):
-        error = {"type": "error", "error": {"type": answer.kind, "message": answer.message}}
-        return {"type": "errored", "error": error}
-    return {"type": "succeeded", "message": answer}
-
-
-def _for_google(answer: Mapping[str, Any] | Failure) -> dict[str, Any]:
-    if isinstance(answer, Failure):
-        return {"error": {"code": answer.status, "message": answer.message, "status": answer.kind}}
-    return {"response": answer}
-
-
-def _openai_error(error: Any, response: Mapping[str, Any]) -> str:
-    if isinstance(error, dict):
-        return f"{error.get('code') or FailureKind.SERVER}: {error.get('message') or ''}"
-    if response.get("status_code", 200) != 200:  # a provider's own batch results have it so
-        told = (response.get("body") or {}).get("error") or {}
-        return f"{told.get('code') or response['status_code']}: {told.get('message') or ''}"
-    return ""
-
-
-def _anthropic_error(told: Mapping[str, Any]) -> str:
-    if told.get("type") == "succeeded":
-        return ""
-    error = told.get("error") or {}
-    error = error.get("error") or error
-    return f"{error.get('type') or told.get('type')}: {error.get('message') or ''}"
-
-
-def _google_error(error: Any) -> str:
-    return f"{error.get('status') or error.get('code')}: {error.get('message')}" if isinstance(error, dict) else ""
-
-
 def _bare_result(said: list[Any]) -> ResultFileLine | None:
     if len(said) not in (2, 3) or not isinstance(said[0], dict):
         return None
     request, answer, *metadata = said
     body = answer if isinstance(answer, dict) else None
     error = "" if body is not None else "; ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
-    return ResultFileLine("bare", None, request, metadata[0] if metadata else None, body, error)
+    return ResultFileLine(BARE, None, request, metadata[0] if metadata else None, body, error)

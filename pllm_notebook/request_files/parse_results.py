@@ -12,26 +12,15 @@ from pllm_notebook.messages_types import ToolCall
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.prompt_lists.argument_aliases import one_of
 from pllm_notebook.prompt_lists.llm_output import GeneratedJsonObject, LLMOutput, LLMToolCall
-from pllm_notebook.protocols import MalformedReply, Wire
-from pllm_notebook.providers.anthropic.messages import Messages
+from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers.decoding import decoded
-from pllm_notebook.providers.google.generate import Generate
-from pllm_notebook.providers.openai.chat import Chat
-from pllm_notebook.providers.openai.responses import Responses
+from pllm_notebook.providers.registry import wires
 from pllm_notebook.records import FailureKind, Finish, Reply
 from pllm_notebook.request_files.line_formats import ResultFileLine, read_result
 from pllm_notebook.schema import extract_json
 
 __all__ = ["parse_results_file"]
 
-# Of each wire format: a field that no other's response has, and whose prices are asked.
-_WIRES: tuple[tuple[str, Wire, str], ...] = (
-    ("choices", Chat(), "openai"),
-    ("output", Responses(), "openai"),
-    ("content", Messages(), "anthropic"),
-    ("candidates", Generate(), "google"),
-    ("promptFeedback", Generate(), "google"),
-)
 _UNUSABLE = {
     Finish.TRUNCATED: (FailureKind.TRUNCATED, "The reply was cut off at the output limit."),
     Finish.REFUSED: (FailureKind.REFUSAL, "The model refused."),
@@ -89,11 +78,11 @@ def _output(result: ResultFileLine, place: int, rates: dict[tuple[str, str], Rat
     request = result.request
     if isinstance(request, dict):
         output._request = lambda: request
-    found = next(((wire, maker) for field, wire, maker in _WIRES if field in body), None)
+    found = next((one for one in wires() if any(field in body for field in one[0].reply_fields)), None)
     if found is None:
         output.error = f"{FailureKind.MALFORMED}: The response is in no format that is known."
         return output
-    wire, maker = found
+    wire, provider = found
     output.result_type = wire.format_name
     try:
         reply = decoded(wire, body)
@@ -104,7 +93,7 @@ def _output(result: ResultFileLine, place: int, rates: dict[tuple[str, str], Rat
     output.tool_calls = [_call(call) for call in reply.calls]
     output.usage = reply.usage
     if output.cost is None:
-        output.cost = _cost(reply, maker, rates)
+        output.cost = _cost(reply, provider.name, rates)
     if reply.finish in _UNUSABLE:
         kind, message = _UNUSABLE[reply.finish]
         output.error = f"{kind}: {reply.detail or message}"

@@ -15,12 +15,9 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
 from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
 from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.providers.registry import KEYS
+from pllm_notebook.providers.registry import is_hosted
 
 __all__ = ["prepare_requests_file"]
-
-# Wire formats to the form of their lines.
-_FORMS = {"chat": "openai", "responses": "openai", "messages": "anthropic", "generate": "google"}
 
 
 def prepare_requests_file(
@@ -57,7 +54,7 @@ def prepare_requests_file(
     lines: list[bytes] = [b""] * len(contexts)
     for part in asked.parts:
         target = part.ask.target
-        spoken = _FORMS[target.wire.format_name]
+        spoken = target.api.name
         for row, prompt in zip(part.rows, part.prompts, strict=True):
             source = contexts[asked.places[row]].id
             if form not in (None, spoken):
@@ -89,10 +86,8 @@ def prepare_requests_file(
 
 def _line(source: str, target: ResolvedModel, body: Mapping[str, Any]) -> dict[str, Any]:
     # A provider's own file has the bare name; anything else could not find its way back without.
-    name = target.model if target.provider in KEYS else target.label
-    if target.wire.format_name == "generate":
-        return {"key": source, "request": {"model": f"models/{name}", **body}}
-    body = {**body, "model": name}
-    if target.wire.format_name == "messages":
-        return {"custom_id": source, "params": body}
-    return {"custom_id": source, "method": "POST", "url": f"/v1{target.path}", "body": body}
+    name = target.model if is_hosted(target.provider) else target.label
+    if not target.wire.model_in_path:
+        body = {**body, "model": name}
+    assert target.api.lines is not None
+    return target.api.lines.write_request(source, target.wire, name, body)

@@ -11,14 +11,13 @@ from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed, re
 from pllm_notebook.schema.json_length import longest_json
 from pllm_notebook.schema.output import OutputType
 from pllm_notebook.schema.packed_type import packed
-from pllm_notebook.schema.provider_support import ANTHROPIC, GOOGLE, GRAMMAR, OPENAI, PLAIN, Dialect
+from pllm_notebook.schema.provider_support import GRAMMAR, NUMBER_KEYWORDS, PLAIN, STRING_KEYWORDS, Dialect
 
 __all__ = [
-    "ANTHROPIC",
-    "GOOGLE",
     "GRAMMAR",
-    "OPENAI",
+    "NUMBER_KEYWORDS",
     "PLAIN",
+    "STRING_KEYWORDS",
     "Dialect",
     "FittedSchema",
     "Invalid",

@@ -1,14 +1,17 @@
-"""What each provider's structured output can express, one constant a provider."""
+"""What structured output can express: the class, and what no single provider owns.
+
+Each provider's own is in its folder (`providers/NAME/dialect.py`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ANTHROPIC", "GOOGLE", "GRAMMAR", "OPENAI", "PLAIN", "Dialect"]
+__all__ = ["GRAMMAR", "NUMBER_KEYWORDS", "PLAIN", "STRING_KEYWORDS", "Dialect"]
 
-_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
-_STRINGS = frozenset({"minLength", "maxLength", "pattern"})
+NUMBER_KEYWORDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+STRING_KEYWORDS = frozenset({"minLength", "maxLength", "pattern"})
 _ARRAYS = frozenset({"minItems", "maxItems", "uniqueItems"})
 _MAPS = frozenset({"minProperties", "maxProperties", "propertyNames", "patternProperties"})
 
@@ -18,7 +21,7 @@ class Dialect:
     """What one provider's structured output can express.
 
     Attributes:
-        name: The provider's name, as errors say it.
+        name: The provider's name, as errors show it.
         keywords: Validation keywords that stay; the others become words of the description.
         formats: Values of `format` that stay, None for all.
         all_required: Every property must be required; optional ones are then asked for too.
@@ -72,69 +75,12 @@ class Dialect:
     max_unions: int | None = None
 
 
-# OpenAI's guide "Structured model outputs", section "Supported schemas": the root is an object,
-# all fields are required, additionalProperties is always false, 10 levels, 5,000 properties,
-# 1,000 enum values, recursion by $ref, no allOf, not, if, patternProperties, uniqueItems.
-# Its list of keywords and formats is the one below. $ref has no siblings: openai-python,
-# openai/lib/_pydantic.py, puts the definition in its place, and so do we.
-OPENAI = Dialect(
-    name="openai",
-    keywords=_NUMBERS | _STRINGS | {"minItems", "maxItems"},
-    formats=frozenset(
-        {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"},
-    ),
-    all_required=True,
-    free_maps=False,
-    tuples=False,
-    const=False,
-    typed_enums=True,
-    max_depth=10,
-    max_properties=5000,
-    max_enum_values=1000,
-)
-
-# Anthropic's page "Structured outputs", section "JSON Schema limitations", and what its own SDK
-# strips (anthropic/lib/_parse/_transform.py): no recursion, no numeric or length constraints,
-# minItems only 0 or 1, additionalProperties always false (a dict would always come back empty),
-# enums of plain values; 24 optional and 16 union-typed parameters, those behind a $ref not counted,
-# which is why words beside a $ref move up instead of pulling the definition in.
-ANTHROPIC = Dialect(
-    name="anthropic",
-    keywords=frozenset({"minItems"}),
-    formats=frozenset(
-        {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"},
-    ),
-    free_maps=False,
-    tuples=False,
-    recursion="no",
-    ref_siblings="parent",
-    max_min_items=1,
-    max_optional=24,
-    max_unions=16,
-)
-
-# google-genai, types.py, GenerateContentConfig.response_json_schema: $defs $ref type format
-# description enum (text and numbers) items prefixItems minItems maxItems minimum maximum anyOf
-# properties additionalProperties required propertyOrdering; $ref without siblings; cyclic ones only
-# behind properties that are not required. Formats: Gemini API guide "Structured outputs".
-GOOGLE = Dialect(
-    name="google",
-    keywords=frozenset({"minItems", "maxItems", "minimum", "maximum"}),
-    formats=frozenset({"date-time", "date", "time"}),
-    closed=False,
-    recursion="optional",
-    const=False,
-    typed_enums=True,
-    scalar_enums=True,
-    ordering=True,
-)
-
 # What the grammars of llama.cpp (common/json-schema-to-grammar.cpp) and vLLM's xgrammar
 # (has_xgrammar_unsupported_json_features) both enforce. llama.cpp takes only whole-text patterns,
 # neither takes multipleOf or uniqueItems.
 GRAMMAR = Dialect(
     name="grammar",
-    keywords=(_NUMBERS - {"multipleOf"}) | _STRINGS | {"minItems", "maxItems"},
+    keywords=(NUMBER_KEYWORDS - {"multipleOf"}) | STRING_KEYWORDS | {"minItems", "maxItems"},
     formats=frozenset({"date-time", "date", "time", "uuid"}),
     untyped=True,
     anchored=True,
@@ -143,7 +89,7 @@ GRAMMAR = Dialect(
 # Shown to the model in its prompt and enforced by no one, so everything goes.
 PLAIN = Dialect(
     name="plain",
-    keywords=_NUMBERS | _STRINGS | _ARRAYS | _MAPS,
+    keywords=NUMBER_KEYWORDS | STRING_KEYWORDS | _ARRAYS | _MAPS,
     closed=False,
     untyped=True,
     defaults=True,

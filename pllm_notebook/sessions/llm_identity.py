@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.providers.models import CHEAP, provider_of
-from pllm_notebook.providers.registry import KEYS
+from pllm_notebook.providers.registry import cheap_model_of, is_hosted, provider_of
 from pllm_notebook.settings import current
 
 __all__ = ["LLMIdentity", "model_of"]
@@ -90,7 +89,7 @@ def split_name(name: str) -> tuple[str | None, str]:
     if colon:
         return provider, model
     provider, slash, model = name.partition("/")
-    known = provider in KEYS or provider in current().servers or provider in current().clients
+    known = is_hosted(provider) or provider in current().servers or provider in current().clients
     return (provider, model) if slash and model and known else (None, name)
 
 
@@ -128,4 +127,5 @@ def model_of(llm: str | LLMIdentity | None, provider: str | None, model: str | L
 
 
 def _cheap(provider: str) -> str:
-    return f"{provider}:{CHEAP[provider]}" if provider in CHEAP else provider
+    cheap = cheap_model_of(provider)
+    return f"{provider}:{cheap}" if cheap else provider

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers.registry import canonical
 from pllm_notebook.sessions.llm_identity import LLMIdentity
 from pllm_notebook.sessions.minor_tweaks import MinorTweaks, apply_tweaks
 from pllm_notebook.sessions.session import Session
@@ -16,8 +17,8 @@ from pllm_notebook.sessions.throttler import Throttler
 
 __all__ = ["resume_directory"]
 
-# Other words for a provider.
-_PROVIDERS = {"multi": None, "openai-chat": "openai"}
+# In place of a provider: each model's own.
+_EVERY = "multi"
 
 
 def resume_directory(
@@ -89,7 +90,7 @@ def resume_directory(
     said = apply_tweaks(tweaks, confirm=confirm, wait=wait, errors=errors, max_concurrent=max_concurrent)
     terms = SessionConfig(
         strategy="async" if strategy == "concurrent" else strategy,
-        provider=_PROVIDERS.get(provider, provider) if isinstance(provider, str) else provider,
+        provider=None if provider == _EVERY or provider is None else canonical(provider),
         model=llm if model is None else model,
         ignore_cache=ignore_cache,
         rewrite_cache=rewrite_cache,

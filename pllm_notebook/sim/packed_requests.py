@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.prompts import ITEMS
+__all__ = ["ITEMS", "items_of", "with_indices", "with_item_count"]
 
-__all__ = ["items_of", "with_indices", "with_item_count"]
+ITEMS = "\n\nItems:\n"
+"""What stands before the items of a packed prompt. Written here once more, as a provider would have to."""
 
 
 def items_of(prompt: str) -> list[dict[str, Any]] | None:

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook.providers.hosts import foreign_host
-from pllm_notebook.providers.registry import resolve
+from pllm_notebook.providers import openai, resolve
 from pllm_notebook.sim import Simulator
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, Side, reach
 
@@ -59,7 +58,7 @@ def test_the_providers_own_hosts_have_the_keys_they_always_had(address: str, mon
 
 
 def test_a_host_that_only_looks_like_the_providers_is_another() -> None:
-    assert foreign_host("openai", "https://api.openai.com.example.org/v1") == "api.openai.com.example.org"
+    assert openai.PROVIDER.foreign_host("https://api.openai.com.example.org/v1") == "api.openai.com.example.org"
 
 
 def test_a_server_by_name_keeps_its_answers_on_another_machine_with_one_warning(

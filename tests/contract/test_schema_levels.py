@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, field_validator
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import MissingKeyError, ProviderRejectedError, UnknownModelError
-from pllm_notebook.providers.hosts import is_own
+from pllm_notebook.providers.registry import find
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
 
@@ -254,7 +254,10 @@ def test_an_address_that_is_not_the_providers_own_has_the_ladder(
     ],
 )
 def test_which_addresses_are_a_providers_own(maker: str, address: str, names: tuple[str, ...], own: bool) -> None:
-    assert is_own(maker, address, names) is own
+    provider = find(maker)
+
+    assert provider is not None
+    assert provider.is_own(address, names) is own
 
 
 def test_a_wrong_address_is_told_as_one(sim: Simulator, cache_dir: object) -> None:

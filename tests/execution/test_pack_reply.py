@@ -11,10 +11,12 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.packing.pack_reply import divide_usage, row_replies, row_text, split_reply
 from pllm_notebook.prompts import ITEMS, packed
+from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
 from pllm_notebook.records import Finish, Reply, Usage
-from pllm_notebook.schema import OPENAI, OutputType
+from pllm_notebook.schema import OutputType
 from pllm_notebook.schema import packed as packed_type
 from pllm_notebook.settings import resolve
+from pllm_notebook.sim import packed_requests as simulated
 from pllm_notebook.stored_reply import StoredReply
 
 
@@ -210,3 +212,7 @@ def test_a_pack_of_one_row_is_no_pack() -> None:
         None,
         None,
     ]
+
+
+def test_the_simulator_knows_where_the_items_of_a_pack_begin() -> None:
+    assert simulated.ITEMS == ITEMS

@@ -53,7 +53,11 @@ FRAME = pd.DataFrame({"review": ["good", "bad"], "stars": [5, 1]})
         (NameClashError, "'name'", lambda: FRAME.llm.parse(Named, "{review}", error_column="name")),
         (UsageError, "explode=True needs a list", lambda: FRAME.llm.parse(Named, "{review}", explode=True)),
         (UnknownModelError, "no provider 'opnai'", lambda: FRAME.llm.parse(Named, "{review}", model="opnai:x")),
-        (UnknownModelError, "does not show its provider", lambda: FRAME.llm.parse(Named, "{review}", model="llama")),
+        (
+            UnknownModelError,
+            "which provider serves 'llama'",
+            lambda: FRAME.llm.parse(Named, "{review}", model="llama"),
+        ),
         (UnknownModelError, "names no file", lambda: FRAME.llm.parse(Named, "{review}", model="local:/no/such.gguf")),
         (UnknownModelError, "is not simulated", lambda: FRAME.llm.parse(Named, "{review}", model="sim:mistral")),
         (MissingKeyError, "OPENAI_API_KEY", lambda: FRAME.llm.parse(Named, "{review}", model="gpt-6-luna")),

@@ -13,8 +13,9 @@ from PIL import Image
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.local_files import LARGEST_BYTES, AllowedDirectories, largest_for
+from pllm_notebook.local_files import LARGEST_BYTES, AllowedDirectories
 from pllm_notebook.media import load_media
+from pllm_notebook.providers.registry import largest_file_for
 from pllm_notebook.sessions.prompt_reader import prompt_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
@@ -182,9 +183,9 @@ def test_a_file_of_the_largest_size_is_read_whole_and_a_larger_one_not_at_all(no
 
 
 def test_a_provider_takes_files_up_to_its_own_limit() -> None:
-    assert largest_for("anthropic:claude-haiku-5-5") == 24_000_000
-    assert largest_for("openai:gpt-6-luna") == 37_500_000
-    assert largest_for(None) == largest_for("google:gemini-3.8-flash") == LARGEST_BYTES
+    assert largest_file_for("anthropic:claude-haiku-5-5") == 24_000_000
+    assert largest_file_for("openai:gpt-6-luna") == 37_500_000
+    assert largest_file_for(None) == largest_file_for("google:gemini-3.8-flash") == LARGEST_BYTES
 
 
 @pytest.mark.parametrize("value", [3, "", [], [""], ["a", 3]])

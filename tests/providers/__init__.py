@@ -1,0 +1,1 @@
+"""Providers as data, and one that is added from outside."""

@@ -13,8 +13,10 @@ from pydantic import BaseModel, TypeAdapter
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.messages_types import Dialogue, Turn
-from pllm_notebook.providers.prompt_cache import kept_for_an_hour, smallest_prefix_bytes
+from pllm_notebook.providers import local
+from pllm_notebook.providers.prompt_cache import kept_for_an_hour
 from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.providers.registry import find
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import configure
 
@@ -258,9 +260,11 @@ def test_the_size_of_a_body_is_that_of_its_bytes() -> None:
     ],
 )
 def test_a_prefix_is_cached_from_the_makers_own_length_on(maker: str, model: str, tokens: int) -> None:
-    assert smallest_prefix_bytes(maker, model) == tokens * 4
+    provider = find(maker)
+
+    assert provider is not None
+    assert provider.cached_from_tokens(model) == tokens
 
 
-@pytest.mark.parametrize("maker", [None, "local"])
-def test_where_nobody_knows_of_a_cache_there_is_no_length(maker: str | None) -> None:
-    assert smallest_prefix_bytes(maker, "m") is None
+def test_where_nobody_knows_of_a_cache_there_is_no_length() -> None:
+    assert local.PROVIDER.cached_from_tokens("m") is None

@@ -13,10 +13,11 @@ from pllm_notebook.providers.batch.errors import malformed, upload_timeout_s
 from pllm_notebook.providers.batch.jsonl import encoded, objects, wrapped
 from pllm_notebook.providers.batch.parsing import RUNNING, State, parse_int, parse_time, state_of
 from pllm_notebook.providers.batch.sdk_http import SDKBatchAccount
+from pllm_notebook.providers.provider import BatchSupport
 from pllm_notebook.providers.sdk_transport import SDKTransport
 from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
 
-__all__ = ["AnthropicBatchAPI", "line_of", "result_of"]
+__all__ = ["BATCH", "AnthropicBatchAPI", "line_of", "result_of"]
 
 _PATH = "/v1/messages/batches"
 _STATES: dict[str, State] = {"in_progress": "running", "canceling": "running", "ended": "ended"}
@@ -44,13 +45,14 @@ class AnthropicBatchAPI:
 
     Args:
         transport: As live calls use it; closed with it.
+        path: The wire's.
     """
 
     # 256 MB are the whole request's: room is left for what stands around the lines.
     limits = BatchLimits(lines=100_000, bytes=255_000_000)
     keeps_labels = False
 
-    def __init__(self, transport: SDKTransport) -> None:
+    def __init__(self, transport: SDKTransport, path: str) -> None:
         self._account = SDKBatchAccount(transport, Messages().error_from)
 
     def line(self, custom_id: str, body: bytes) -> bytes:
@@ -163,3 +165,11 @@ def result_of(line: dict[str, Any]) -> BatchResult:
         word = str(error.get("type") if isinstance(error, dict) else "")
         return BatchResult(custom_id, RawReply(_STATUS.get(word, 400), {}, encoded(body)))
     return BatchResult(custom_id, None, _NEVER_ANSWERED.get(kind, kind))
+
+
+BATCH = BatchSupport(
+    api=AnthropicBatchAPI,
+    line=lambda path, client_names, custom_id, body: line_of(custom_id, body),
+    owns=lambda line: isinstance(line.get("result"), dict),
+    result=result_of,
+)

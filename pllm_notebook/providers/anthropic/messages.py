@@ -7,12 +7,13 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages_types import ProviderMessage, Request
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import errors, typed
 from pllm_notebook.providers.anthropic import content as blocks
+from pllm_notebook.providers.anthropic.keywords import KEYWORDS
+from pllm_notebook.providers.anthropic.models import refuses_prefill
 from pllm_notebook.providers.bodies import (
     extra,
     instructed,
@@ -22,12 +23,9 @@ from pllm_notebook.providers.bodies import (
     rolled_up,
     schema_instruction,
 )
-from pllm_notebook.providers.connections import over_aiohttp
-from pllm_notebook.providers.models import refuses_prefill
-from pllm_notebook.providers.sdk_transport import SDKTransport
 from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
 
-__all__ = ["Messages", "connect"]
+__all__ = ["Messages"]
 
 # `max_tokens` is required. Thinking counts in it and is on by default from Claude 5 on, so a
 # limit made for the answer alone would cut the answer off.
@@ -68,6 +66,10 @@ class Messages:
     """
 
     format_name = "messages"
+    input_field = "messages"
+    model_in_path = False
+    reply_fields = ("content",)
+    keywords = KEYWORDS
 
     def path(self, model: str) -> str:
         return "/v1/messages"
@@ -198,24 +200,6 @@ class Messages:
             errors.number(get(f"anthropic-ratelimit-{bucket}-remaining")),
             errors.seconds(get(f"anthropic-ratelimit-{bucket}-reset")),
         )
-
-
-def connect(key: Key, address: Address) -> SDKTransport:
-    """Open a client. Call it on the loop that will use it."""
-    import anthropic
-
-    # No spans with rows in them, and no trace headers to the provider, unasked; the first 2.x had neither.
-    tracing: dict[str, Any] = {"open_telemetry": False} if hasattr(anthropic.AsyncAnthropic, "open_telemetry") else {}
-    client = anthropic.AsyncAnthropic(
-        api_key=key.reveal(),
-        base_url=address or None,
-        default_headers=address.headers(),
-        max_retries=0,
-        timeout=None,
-        http_client=over_aiohttp(anthropic.DefaultAioHttpClient),
-        **tracing,
-    )
-    return SDKTransport(client)
 
 
 def _usage(usage: Any) -> Usage | None:

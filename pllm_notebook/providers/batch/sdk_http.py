@@ -21,8 +21,7 @@ from pllm_notebook.providers.batch.errors import (
     to_exception,
 )
 from pllm_notebook.providers.bounds import unbounded
-from pllm_notebook.providers.clients import class_names
-from pllm_notebook.providers.sdk_transport import SDKTransport
+from pllm_notebook.providers.sdk_transport import SDKTransport, class_names
 from pllm_notebook.records import Failure, RawReply, RemoteJob
 
 __all__ = ["SDKBatchAccount"]

@@ -1,1 +1,45 @@
-"""Google."""
+"""Google's Gemini."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pllm_notebook.providers.google import models
+from pllm_notebook.providers.google.batch import BATCH
+from pllm_notebook.providers.google.connect import GenaiTransport, connect
+from pllm_notebook.providers.google.dialect import DIALECT
+from pllm_notebook.providers.google.file_lines import LINES
+from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.provider import Provider, SDKClients
+
+__all__ = ["PROVIDER"]
+
+
+def _problem(client: Any) -> str:
+    return "" if hasattr(client, "aio") else "give the Client"
+
+
+PROVIDER = Provider(
+    name="google",
+    title="Google",
+    wires=(Generate(),),
+    dialect=DIALECT,
+    key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    cheap_model=models.CHEAP_MODEL,
+    connect=connect,
+    sdk=SDKClients(
+        module="google",
+        imports=("google.genai",),
+        over=GenaiTransport,
+        problem=_problem,
+        # Vertex takes its requests from a bucket.
+        has_batches=lambda client: getattr(client, "vertexai", False) is not True,
+    ),
+    hosts=("googleapis.com",),
+    api_host="generativelanguage.googleapis.com",
+    models=models.FACTS,
+    prompt_cache=models.PROMPT_CACHE,
+    batch=BATCH,
+    lines=LINES,
+    simulated=True,
+)

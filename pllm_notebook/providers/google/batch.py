@@ -12,10 +12,11 @@ from pllm_notebook.providers.batch.errors import ignore_missing, malformed
 from pllm_notebook.providers.batch.jsonl import encoded, objects, wrapped
 from pllm_notebook.providers.batch.parsing import State, join_errors, parse_int, parse_time, state_of
 from pllm_notebook.providers.google.batch_http import GenaiAccount
-from pllm_notebook.providers.google.generate import GenaiTransport
+from pllm_notebook.providers.google.connect import GenaiTransport
+from pllm_notebook.providers.provider import BatchSupport
 from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
 
-__all__ = ["GoogleBatchAPI", "line_of", "result_of"]
+__all__ = ["BATCH", "GoogleBatchAPI", "line_of", "result_of"]
 
 # What follows "BATCH_STATE_", which the API says, or "JOB_STATE_", which its SDK makes of it. The SDK's own list of
 # states that are final lacks the partly succeeded.
@@ -158,3 +159,11 @@ def result_of(line: dict[str, Any]) -> BatchResult:
         return BatchResult(key, None, "cancelled")
     status = _STATUS.get(code, 500) if code <= _LARGEST_RPC_CODE else code
     return BatchResult(key, RawReply(status, {}, encoded({"error": error | {"code": status}})))
+
+
+BATCH = BatchSupport(
+    api=GoogleBatchAPI,
+    line=lambda path, client_names, custom_id, body: line_of(custom_id, body),
+    owns=lambda line: "key" in line and ("response" in line or "error" in line),
+    result=result_of,
+)

@@ -1,1 +1,20 @@
 """Small models in this process."""
+
+from __future__ import annotations
+
+from pllm_notebook.providers.local.chat import LocalChat
+from pllm_notebook.providers.local.llama import SLOTS, LocalTransport, weights_of
+from pllm_notebook.providers.provider import InProcess, ModelFacts, Provider
+from pllm_notebook.schema import GRAMMAR
+
+__all__ = ["PROVIDER"]
+
+PROVIDER = Provider(
+    name="local",
+    title="A local model",
+    wires=(LocalChat(),),
+    dialect=GRAMMAR,
+    in_process=InProcess(find=weights_of, open=LocalTransport, max_parallel=SLOTS),
+    models=ModelFacts(may_reason=lambda model, body: False),
+    no_batch_reason="A local model costs nothing and has no batch API.",
+)

@@ -1,1 +1,58 @@
 """OpenAI, and every server that speaks its Chat Completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pllm_notebook.protocols import Transport, Wire
+from pllm_notebook.providers.openai import models
+from pllm_notebook.providers.openai.batch import BATCH
+from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.providers.openai.connect import connect
+from pllm_notebook.providers.openai.dialect import DIALECT
+from pllm_notebook.providers.openai.file_lines import LINES
+from pllm_notebook.providers.openai.responses import Responses
+from pllm_notebook.providers.provider import Provider, SDKClients
+from pllm_notebook.providers.sdk_transport import SDKTransport, client_problem
+
+__all__ = ["COMPATIBLE_CHAT", "PROVIDER"]
+
+_CHAT, _RESPONSES = Chat(), Responses()
+
+COMPATIBLE_CHAT: Wire = Chat("max_tokens", strict=False)
+"""Chat Completions as most other servers take them."""
+
+
+def _over(client: Any) -> Transport:
+    return SDKTransport(client, owned=False)
+
+
+PROVIDER = Provider(
+    name="openai",
+    title="OpenAI",
+    other_names=("openai-chat",),
+    wires=(_CHAT, _RESPONSES),
+    choose_wire=lambda model: _RESPONSES if models.responses_only(model) else _CHAT,
+    dialect=DIALECT,
+    key_variables=("OPENAI_API_KEY",),
+    cheap_model=models.CHEAP_MODEL,
+    connect=connect,
+    sdk=SDKClients(
+        module="openai",
+        # The SDK checks at each response whether `httpx` is loaded, and takes one that is still being loaded as whole.
+        # Google's SDK imports it: loaded from another thread during a call, it would fail the call.
+        imports=("httpx", "openai"),
+        over=_over,
+        problem=client_problem,
+        clouds=frozenset({"AsyncAzureOpenAI"}),
+    ),
+    hosts=("openai.com", "openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
+    api_host="api.openai.com",
+    models=models.FACTS,
+    prompt_cache=models.PROMPT_CACHE,
+    batch=BATCH,
+    lines=LINES,
+    takes_extras=True,
+    largest_request_bytes=50_000_000,  # developers.openai.com/api/docs/guides/pdf-files
+    simulated=True,
+)

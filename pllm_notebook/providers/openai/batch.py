@@ -13,10 +13,11 @@ from pllm_notebook.providers.batch.jsonl import encoded, objects, wrapped
 from pllm_notebook.providers.batch.parsing import State, join_errors, parse_int, state_of
 from pllm_notebook.providers.batch.sdk_http import SDKBatchAccount
 from pllm_notebook.providers.openai.errors import error_from
+from pllm_notebook.providers.provider import BatchSupport
 from pllm_notebook.providers.sdk_transport import SDKTransport
 from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
 
-__all__ = ["OpenAIBatchAPI", "line_of", "result_of"]
+__all__ = ["BATCH", "OpenAIBatchAPI", "line_of", "result_of"]
 
 _STATES: dict[str, State] = {
     "validating": "running",
@@ -156,3 +157,11 @@ def result_of(line: dict[str, Any]) -> BatchResult:
         return BatchResult(custom_id, RawReply(int(response["status_code"]), headers, encoded(response.get("body"))))
     word = str((error.get("code") or error.get("message") or "") if isinstance(error, dict) else error or "")
     return BatchResult(custom_id, None, _NEVER_ANSWERED.get(word, word or "no response"))
+
+
+BATCH = BatchSupport(
+    api=OpenAIBatchAPI,
+    line=line_of,
+    owns=lambda line: "custom_id" in line and ("response" in line or "error" in line),
+    result=result_of,
+)

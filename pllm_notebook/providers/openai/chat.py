@@ -55,6 +55,10 @@ class Chat:
     """
 
     format_name = "chat"
+    input_field = "messages"
+    model_in_path = False
+    reply_fields = ("choices",)
+    keywords = None  # these are the names that the keywords have
 
     def __init__(self, limit_field: str = "max_completion_tokens", *, strict: bool = True) -> None:
         self._limit_field = limit_field

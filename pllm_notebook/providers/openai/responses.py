@@ -15,6 +15,7 @@ from pllm_notebook.providers.bodies import echoed, extra, instructed, object_at,
 from pllm_notebook.providers.media_parts import PDF, data_url, is_image, untaken
 from pllm_notebook.providers.openai import errors as openai_errors
 from pllm_notebook.providers.openai.chat import keyed
+from pllm_notebook.providers.openai.keywords import RESPONSES_KEYWORDS
 from pllm_notebook.records import Failure, Finish, LimitReport, RawReply, Reply
 
 __all__ = ["Responses"]
@@ -29,6 +30,10 @@ class Responses:
     """`/responses`. Turns of one role that follow each other stay apart, as it takes them."""
 
     format_name = "responses"
+    input_field = "input"
+    model_in_path = False
+    reply_fields = ("output",)
+    keywords = RESPONSES_KEYWORDS
 
     def path(self, model: str) -> str:
         return "/responses"

@@ -1,0 +1,50 @@
+"""What is known of Anthropic's models by their names.
+
+Facts with their source; anything unknown is learned at the first 400 (see `quirks`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pllm_notebook.providers.provider import ModelFacts, PromptCacheFacts
+
+__all__ = ["CHEAP_MODEL", "FACTS", "PROMPT_CACHE", "refuses_prefill"]
+
+# (anthropic/types/model.py, genai-prices, November 2026)
+CHEAP_MODEL = "claude-haiku-5-5"
+
+# "`temperature` is deprecated for this model." (pydantic-ai's profiles/anthropic.py)
+_WITHOUT_SAMPLING = re.compile(r"claude-(opus-(4-[7-9]|[5-9])|sonnet-[5-9]|haiku-[5-9]|fable|mythos)")
+
+# "This model does not support assistant message prefill." From Claude 4.6 on
+# (platform.claude.com/docs/en/about-claude/models/migration-guide).
+_WITHOUT_PREFILL = re.compile(r"claude-(opus|sonnet|haiku)-4-6")
+
+
+def refuses_prefill(model: str) -> bool:
+    """Return whether *model* refuses a conversation that ends with the beginning of its answer."""
+    return (_WITHOUT_PREFILL.match(model) or _WITHOUT_SAMPLING.match(model)) is not None
+
+
+def _refuses_sampling(model: str, body: Mapping[str, Any]) -> bool:
+    return _WITHOUT_SAMPLING.match(model) is not None
+
+
+def _may_reason(model: str, body: Mapping[str, Any]) -> bool:
+    return "thinking" in body or _WITHOUT_SAMPLING.match(model) is not None
+
+
+FACTS = ModelFacts(bare=re.compile(r"claude-"), refuses_sampling=_refuses_sampling, may_reason=_may_reason)
+
+# (platform.claude.com/docs/en/build-with-claude/prompt-caching, and docs.litellm.ai/docs/completion/prompt_caching of
+# October 2026 for the models since; for Opus 4.7 both 2,048 and 4,096 are documented)
+PROMPT_CACHE = PromptCacheFacts(
+    minimums=(
+        (re.compile(r"claude-(opus|fable|mythos)-5(-\d{8})?$"), 512),
+        (re.compile(r"claude-(sonnet-5|opus-4-8|opus-4-1|opus-4|sonnet-4-[56]|sonnet-4)(-\d{8})?$"), 1024),
+        (re.compile(""), 4096),
+    )
+)

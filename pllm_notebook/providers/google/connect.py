@@ -1,0 +1,90 @@
+"""Connect to Gemini through google-genai (the extra `google`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.credentials import Address, Key
+from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.protocols import TransportFault
+from pllm_notebook.providers.client_copies import google_copy
+from pllm_notebook.providers.client_faults import fault_of, what_broke
+from pllm_notebook.providers.connections import RedirectRefused, session
+from pllm_notebook.records import FailureKind, RawReply
+
+__all__ = ["GenaiTransport", "connect"]
+
+
+class GenaiTransport:
+    """Send a whole REST body through `aio.models.generate_content`.
+
+    `extra_body` replaces what the SDK would build and `should_return_http_response` gives the
+    response as it came, so that its own schema conversion (which loses recursion) never runs.
+
+    Args:
+        client: `google.genai.Client`.
+        own_session: The aiohttp session under a client of ours, which the client does not close. None: the client is
+            the caller's, and is copied (see `google_copy`).
+    """
+
+    def __init__(self, client: Any, own_session: Any = None) -> None:
+        from google.genai import errors, types
+
+        self._client = google_copy(client) if own_session is None else client
+        self._types = types
+        self._api_error = errors.APIError
+        self._no_calls = types.AutomaticFunctionCallingConfig(disable=True)
+        # Said for each request, so that it holds for a caller's own client too. With nothing said the SDK
+        # waits up to 10 s after a lost connection and sends again by itself, which nobody would count.
+        self._once = types.HttpRetryOptions(attempts=1)
+
+    async def post(self, path: str, content: bytes) -> RawReply:
+        types = self._types
+        config = types.GenerateContentConfig(
+            http_options=types.HttpOptions(extra_body=orjson.loads(content), retry_options=self._once),
+            should_return_http_response=True,
+            automatic_function_calling=self._no_calls,
+            automatic_continuation=False,
+        )
+        model = path.removeprefix("models/").partition(":")[0]
+        try:
+            answer = await self._client.aio.models.generate_content(model=model, contents="-", config=config)
+        except self._api_error as error:
+            headers = getattr(error.response, "headers", None) or {}
+            body = orjson.dumps(error.details, default=str)
+            return RawReply(int(error.code or 500), _lower(headers), body)
+        except RedirectRefused as redirect:
+            return RawReply(redirect.status, {"location": redirect.location}, b"")
+        except (orjson.JSONDecodeError, json.JSONDecodeError) as error:  # the SDK decodes error pages as JSON
+            raise TransportFault(FailureKind.MALFORMED, what_broke(error)) from error
+        except Exception as error:
+            raise fault_of(error) from error
+        response = answer.sdk_http_response
+        return RawReply(200, _lower(response.headers or {}), (response.body or "").encode())
+
+    async def aclose(self) -> None:
+        # The copy of a caller's client has connections of its own, so this leaves the caller's open.
+        await self._client.aio.aclose()
+        under = self._client._api_client._http_options.aiohttp_client
+        if under is not None:
+            await under.close()
+
+
+def connect(key: Key, address: Address) -> GenaiTransport:
+    """Open a client. Call it on the loop that will use it."""
+    try:
+        from google import genai
+        from google.genai import types
+    except ImportError:
+        raise MissingPackageError("google", "google-genai", "google") from None
+    under = session(address)
+    options = types.HttpOptions(base_url=address or None, headers=address.headers(), aiohttp_client=under)
+    return GenaiTransport(genai.Client(api_key=key.reveal(), http_options=options), under)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

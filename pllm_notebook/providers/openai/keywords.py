@@ -1,0 +1,65 @@
+"""The keywords of OpenAI's client: which are sent, which cannot be, and where Responses has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pllm_notebook.providers.body_fields import FieldWriter, at
+
+__all__ = ["CARRIED", "DEFAULTS", "NOT_CARRIED", "RESPONSES_KEYWORDS"]
+
+# Of `AsyncCompletions.parse` (openai/resources/chat/completions/completions.py): what goes into the body as it is.
+CARRIED = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "metadata",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+    }
+)
+# Of the same, with the reason why it is not carried.
+NOT_CARRIED = {
+    "n": "several answers are samples, each a call of its own (num_processors=, replicate=)",
+    "stream": "a reply is stored and checked whole",
+    "stream_options": "a reply is stored and checked whole",
+    "functions": "nobody would run them",
+    "function_call": "nobody would run the functions",
+    "audio": "answers are text",
+    "modalities": "answers are text",
+    "prediction": "no part of the answer is known",
+    "moderation": "its result would be lost",
+    "web_search_options": "what it finds is not stored with the answer",
+}
+# Values that only repeat the default.
+DEFAULTS: Mapping[str, tuple[Any, ...]] = {"n": (1,), "stream": (False,), "logprobs": (False,)}
+# Responses have none of these, or inside a field that this package fills (openai/types/responses/
+# response_create_params.py).
+_CHAT_ONLY = {
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "top_logprobs",
+    "verbosity",
+}
+RESPONSES_KEYWORDS: Mapping[str, FieldWriter] = {
+    **{name: at(name) for name in CARRIED - _CHAT_ONLY},
+    "reasoning_effort": at("reasoning", "effort"),
+}

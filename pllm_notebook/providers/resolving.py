@@ -1,0 +1,285 @@
+"""From the name a person writes (`openai:gpt-6-luna`, `claude-haiku-5-5`, `vllm:qwen`) to a resolved model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from pllm_notebook.credentials import Address, Key
+from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
+from pllm_notebook.protocols import BatchAPI, Transport, Wire
+from pllm_notebook.providers import registry
+from pllm_notebook.providers.batch.batch_format import BatchFormat
+from pllm_notebook.providers.clients import address_of, fingerprint, provider_of_client
+from pllm_notebook.providers.openai import COMPATIBLE_CHAT
+from pllm_notebook.providers.provider import BatchSupport, InProcess, Provider
+from pllm_notebook.providers.quirks import quirks_of
+from pllm_notebook.providers.registry import COMPATIBLE, SIMULATED
+from pllm_notebook.providers.resolved_model import ResolvedModel
+from pllm_notebook.providers.sdk_transport import class_names
+from pllm_notebook.schema import GRAMMAR
+
+__all__ = ["resolve"]
+
+
+def resolve(
+    name: str | None,
+    *,
+    servers: Mapping[str, str],
+    clients: Mapping[str, Any],
+    keys: Mapping[str, Key],
+    simulator: Callable[[str], str],
+) -> ResolvedModel:
+    """Resolve a model.
+
+    Args:
+        name: `provider:name`, a bare name that only one provider has, or None for the cheap current model of the
+            first provider whose key is in the environment.
+        servers: OpenAI-compatible servers, name to address.
+        clients: SDK clients of the caller's own, name to client.
+        keys: API keys by provider, in place of the environment's.
+        simulator: Returns the simulator's address for a wire format; called on the first request.
+
+    Raises:
+        UnknownModelError: When it cannot be resolved. A missing key is not an error yet: nothing
+            may have to be sent.
+    """
+    if name is None:
+        name = _default()
+    prefix, colon, model = name.partition(":")
+    if prefix not in servers and prefix not in clients:
+        prefix, model = _without_alias(prefix, model, name)
+    known = [*registry.names(), *servers, *clients]
+    if not colon:
+        inferred = registry.provider_of(name)
+        if inferred is None:
+            raise UnknownModelError(
+                f"Cannot tell which provider serves {name!r}. Write 'provider:{name}', where provider is one of "
+                f"{', '.join(known)}. Nothing was sent."
+            )
+        prefix, model = inferred, name
+    if prefix in clients:
+        return _client_model(prefix, model, clients[prefix])
+    if prefix in servers:
+        return _server_model(prefix, model, Address(servers[prefix]), keys.get(prefix))
+    if prefix == SIMULATED:
+        return _simulated_model(model, simulator)
+    provider = registry.find(prefix)
+    if provider is None:
+        raise UnknownModelError(
+            f"There is no provider {prefix!r}.{guess(prefix, known)} Known are {', '.join(known)}; "
+            f"a server of your own is added by pllm.configure(servers={{{prefix!r}: 'http://…/v1'}}). Nothing was sent."
+        )
+    if provider.in_process is not None:
+        return _model_in_process(provider, provider.in_process, model)
+    if not model:
+        example = f"{prefix}:{provider.cheap_model or 'MODEL'}"
+        raise UnknownModelError(f"{name!r} names no model: write {example}. Nothing was sent.")
+    return _hosted_model(provider, model, keys.get(prefix))
+
+
+def _default() -> str:
+    asked = [provider for provider in registry.hosted() if provider.cheap_model]
+    for provider in asked:
+        if any(os.environ.get(variable) for variable in provider.key_variables):
+            return f"{provider.name}:{provider.cheap_model}"
+    usual = [provider.key_variables[0] for provider in asked if provider.key_variables]
+    raise UnknownModelError(
+        f"No model is set, and none of {_listed(usual)} is in the environment. "
+        "Set one of them, or name a model that needs no key: model='local:smollm2' (a small model in this process) "
+        "or model='sim:openai' (simulated answers). Nothing was sent."
+    )
+
+
+def _without_alias(prefix: str, model: str, name: str) -> tuple[str, str]:
+    """Replace a prefix that belongs to the model's own name by its provider's."""
+    for provider in registry.providers():
+        if prefix in provider.models.aliases:
+            return provider.name, name
+    return prefix, model
+
+
+def _hosted_model(provider: Provider, model: str, key: Key | None) -> ResolvedModel:
+    key = key or _key_in(*provider.key_variables)
+    address = Address(os.environ.get(provider.address_variable, ""))
+    missing_key = None
+    if key is None and provider.key_variables:
+        missing_key = MissingKeyError(provider.name, provider.key_variables[0])
+
+    def connect() -> Transport:
+        assert provider.connect is not None
+        if missing_key is not None:
+            raise MissingKeyError(provider.name, provider.key_variables[0])
+        used = key or Key("")
+        if provider.key_variables:
+            used.check(provider.name)
+        return provider.connect(used, address)
+
+    wire = provider.wire_for(model)
+    return ResolvedModel(
+        provider=provider.name,
+        label=f"{provider.name}:{model}",
+        model=model,
+        api=provider,
+        wire=wire,
+        dialect=provider.dialect,
+        connect=connect,
+        account=(key or Key("")).fingerprint(address),
+        quirks=quirks_of(provider.name, address, model),
+        unenforced_schema=not provider.is_own(address),
+        host=provider.foreign_host(address),
+        price_provider=provider.name,
+        price_model=model,
+        missing_key=missing_key,
+        imports=() if missing_key is not None else provider.imports,
+        **_batch_fields(provider, connect, wire.path(model)),
+    )
+
+
+def _server_model(name: str, model: str, address: Address, key: Key | None) -> ResolvedModel:
+    # A local server takes any key; one behind a gate has its own variable.
+    used = key or _key_in(f"{name.upper().replace('-', '_')}_API_KEY") or Key("none")
+    if not model:
+        raise UnknownModelError(f"'{name}:' names no model of the server at {address}. Nothing was sent.")
+
+    if not address.startswith(("http://", "https://")):
+        raise UnknownModelError(
+            f"The address of the server {name!r} is {str(address)!r}; expected one that begins with http:// or "
+            f"https://, as 'http://localhost:8000/v1'. Nothing was sent."
+        )
+
+    def connect() -> Transport:
+        assert COMPATIBLE.connect is not None
+        used.check(name)
+        return COMPATIBLE.connect(used, address)
+
+    return ResolvedModel(
+        provider=name,
+        label=f"{name}:{model}",
+        model=model,
+        api=COMPATIBLE,
+        wire=COMPATIBLE_CHAT,
+        dialect=GRAMMAR,
+        connect=connect,
+        account=used.fingerprint(address),
+        quirks=quirks_of(name, address, model),
+        unenforced_schema=True,
+        address=address,
+        host=COMPATIBLE.foreign_host(address),
+        imports=COMPATIBLE.imports,
+        **_batch_fields(COMPATIBLE, connect, COMPATIBLE_CHAT.path(model)),
+    )
+
+
+def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
+    """Resolve a model behind a caller's own client: its class has the wire format, and it knows address and account."""
+    provider = provider_of_client(name, client)
+    assert provider.sdk is not None
+    wire, own_names = provider.wire_for(model), class_names(client)
+    connect = partial(provider.sdk.over, client)
+    batches = (
+        _batch_fields(provider, connect, wire.path(model), own_names)
+        if provider.sdk.has_batches(client)
+        else {"no_batch_reason": f"The client {name!r} is a {type(client).__name__}, which has no batch API."}
+    )
+    return ResolvedModel(
+        provider=name,
+        label=f"{name}:{model}",
+        model=model,
+        api=provider,
+        wire=wire,
+        dialect=provider.dialect,
+        connect=connect,
+        account=fingerprint(client),
+        opener=str(id(client)),
+        quirks=quirks_of(name, str(id(client)), model),
+        unenforced_schema=not provider.is_own(address_of(client), own_names),
+        host=provider.foreign_host(address_of(client), own_names),
+        price_provider=provider.name,
+        price_model=model,
+        **batches,
+    )
+
+
+def _model_in_process(provider: Provider, runtime: InProcess, model: str) -> ResolvedModel:
+    path = runtime.find(model)
+    return ResolvedModel(
+        provider=provider.name,
+        label=f"{provider.name}:{model}",
+        # The weights' name and size stand for the weights; the path differs between machines.
+        model=f"{path.name}@{path.stat().st_size}",
+        api=provider,
+        wire=provider.wire_for(model),
+        dialect=provider.dialect,
+        connect=partial(runtime.open, path),
+        account="",
+        quirks=quirks_of(provider.name, str(path), model),
+        price_provider=provider.name,
+        price_model=model,
+        max_parallel=runtime.max_parallel,
+        no_batch_reason=provider.no_batch_reason,
+    )
+
+
+def _simulated_model(name: str, simulator: Callable[[str], str]) -> ResolvedModel:
+    kind, _, model = name.partition("/")
+    simulated = {provider.name: provider for provider in registry.providers() if provider.simulated}
+    if kind not in (*simulated, "compatible"):
+        kinds = [f"{SIMULATED}:{known}" for known in (*simulated, "compatible")]
+        raise UnknownModelError(
+            f"'sim:{name}' is not simulated.{guess(kind, simulated)} There are {_listed(kinds)}, each with /MODEL "
+            f"after it if you like. Nothing was sent."
+        )
+    is_own = kind in simulated
+    provider = simulated.get(kind, COMPATIBLE)
+    model = model or provider.cheap_model
+    wire: Wire = provider.wire_for(model) if is_own else COMPATIBLE_CHAT
+
+    def connect() -> Transport:
+        assert provider.connect is not None
+        return provider.connect(Key("none"), Address(simulator(kind)))
+
+    return ResolvedModel(
+        provider=f"{SIMULATED}:{kind}",
+        label=f"{SIMULATED}:{kind}/{model}",
+        model=model,
+        api=provider,
+        wire=wire,
+        dialect=provider.dialect if is_own else GRAMMAR,
+        connect=connect,
+        account="",
+        quirks=quirks_of(SIMULATED, kind, model),
+        simulated=True,
+        unenforced_schema=not is_own,
+        imports=provider.imports,
+        price_provider=provider.name if is_own else None,
+        price_model=model if is_own else "",
+        **_batch_fields(provider, connect, wire.path(model)),
+    )
+
+
+def _batch_fields(
+    provider: Provider, connect: Callable[[], Transport], path: str, client_names: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    batch = provider.batch
+    if batch is None:
+        return {"no_batch_reason": provider.no_batch_reason or f"{provider.title} has no batch API here."}
+    return {
+        "open_batch": partial(_open_batch, batch, connect, path),
+        "batch_format": BatchFormat(batch, path, client_names),
+    }
+
+
+def _open_batch(batch: BatchSupport, connect: Callable[[], Transport], path: str) -> BatchAPI:
+    return batch.api(connect(), path)
+
+
+def _key_in(*variables: str) -> Key | None:
+    """Read the first of these variables that is set."""
+    return next((Key(os.environ[variable]) for variable in variables if os.environ.get(variable, "").strip()), None)
+
+
+def _listed(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
