@@ -14,7 +14,7 @@ from pllm_notebook.execution.estimate_plan import EstimatePlan
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.formatting import counted, format_duration, format_usd_or
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers.batch.batch_format import BatchFormat
+from pllm_notebook.providers.provider import BatchFormat
 from pllm_notebook.records import Usage
 from pllm_notebook.stored_reply import StoredReply
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,13 +11,17 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages_types import Request, ToolCall, Turn
 
 __all__ = [
+    "FieldWriter",
     "arguments_of",
+    "at",
     "echoed",
     "extra",
     "instructed",
+    "list_at",
     "numbered",
     "object_at",
     "objects_at",
+    "one_of_at",
     "prefilled",
     "rolled_up",
     "schema_instruction",
@@ -120,3 +124,34 @@ def _blocks(content: Any) -> list[Any]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     return list(content)
+
+
+FieldWriter = Callable[[Any], dict[str, Any]]
+"""Returns the part of a body that holds a value. Raises `ValueError` where the provider has no equal of the value."""
+
+
+def at(*path: str) -> FieldWriter:
+    """Write a value as it is."""
+
+    def write(value: Any) -> dict[str, Any]:
+        for name in reversed(path):
+            value = {name: value}
+        return dict(value)
+
+    return write
+
+
+def one_of_at(words: Mapping[Any, Any], *path: str) -> FieldWriter:
+    """Write a value as the provider spells it."""
+
+    def write(value: Any) -> dict[str, Any]:
+        if value not in words:
+            raise ValueError(f"one of {', '.join(map(repr, words))}")
+        return at(*path)(words[value])
+
+    return write
+
+
+def list_at(*path: str) -> FieldWriter:
+    """Write a list; a text alone becomes a list of one."""
+    return lambda value: at(*path)([value] if isinstance(value, str) else list(value))

@@ -17,7 +17,16 @@ from pllm_notebook.protocols import BatchAPI, Transport, Wire
 from pllm_notebook.records import BatchLimits, BatchResult, Failure
 from pllm_notebook.schema import Dialect
 
-__all__ = ["BatchSupport", "InProcess", "JsonLines", "ModelFacts", "PromptCacheFacts", "Provider", "SDKClients"]
+__all__ = [
+    "BatchFormat",
+    "BatchSupport",
+    "InProcess",
+    "JsonLines",
+    "ModelFacts",
+    "PromptCacheFacts",
+    "Provider",
+    "SDKClients",
+]
 
 ResultRead = tuple[Mapping[str, Any] | None, str]
 """A response's body, None for none, and the error as "kind: message", "" for none."""
@@ -102,6 +111,30 @@ class BatchSupport:
     line: Callable[[str, Collection[str], str, bytes], bytes]
     owns: Callable[[Mapping[str, Any]], bool]
     result: Callable[[dict[str, Any]], BatchResult]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFormat:
+    """One endpoint's request files.
+
+    Attributes:
+        batch: The batch API.
+        path: The wire's.
+        client_names: Of the class of a caller's own client (see `sdk_transport.class_names`).
+    """
+
+    batch: BatchSupport
+    path: str
+    client_names: frozenset[str] = frozenset()
+
+    def line(self, custom_id: str, body: bytes) -> bytes:
+        """Return one line (see `BatchAPI.line`)."""
+        return self.batch.line(self.path, self.client_names, custom_id, body)
+
+    @property
+    def limits(self) -> BatchLimits:
+        """What one job may hold."""
+        return self.batch.api.limits
 
 
 @dataclass(frozen=True, kw_only=True)

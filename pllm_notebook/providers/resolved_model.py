@@ -16,11 +16,10 @@ import orjson
 
 from pllm_notebook.exceptions import MissingKeyError, UsageError
 from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
-from pllm_notebook.providers.batch.batch_format import BatchFormat
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.errors import beginning, unexplained
 from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN, LEAST_LEAD, OUR_KEYS, askers
-from pllm_notebook.providers.provider import Provider
+from pllm_notebook.providers.provider import BatchFormat, Provider
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.providers.registry import SIMULATED, is_hosted
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply

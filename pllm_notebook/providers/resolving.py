@@ -11,10 +11,9 @@ from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
 from pllm_notebook.protocols import BatchAPI, Transport, Wire
 from pllm_notebook.providers import registry
-from pllm_notebook.providers.batch.batch_format import BatchFormat
 from pllm_notebook.providers.clients import address_of, fingerprint, provider_of_client
 from pllm_notebook.providers.openai import COMPATIBLE_CHAT
-from pllm_notebook.providers.provider import BatchSupport, InProcess, Provider
+from pllm_notebook.providers.provider import BatchFormat, BatchSupport, InProcess, Provider
 from pllm_notebook.providers.quirks import quirks_of
 from pllm_notebook.providers.registry import COMPATIBLE, SIMULATED
 from pllm_notebook.providers.resolved_model import ResolvedModel

@@ -1,6 +1,6 @@
 """What structured output can express: the class, and what no single provider owns.
 
-Each provider's own is in its folder (`providers/NAME/dialect.py`).
+Each provider's own is in its folder (`providers/NAME/facts.py`).
 """
 
 from __future__ import annotations

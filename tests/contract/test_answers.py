@@ -13,9 +13,9 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
-from pllm_notebook.providers.anthropic.dialect import DIALECT as ANTHROPIC
-from pllm_notebook.providers.google.dialect import DIALECT as GOOGLE
-from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
+from pllm_notebook.providers.anthropic.facts import DIALECT as ANTHROPIC
+from pllm_notebook.providers.google.facts import DIALECT as GOOGLE
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.schema import GRAMMAR, OutputType
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import words

@@ -11,7 +11,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.packing.pack_reply import divide_usage, row_replies, row_text, split_reply
 from pllm_notebook.prompts import ITEMS, packed
-from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.schema import OutputType
 from pllm_notebook.schema import packed as packed_type

@@ -18,7 +18,7 @@ from pllm_notebook.execution.token_bounds import (
     thinking_tokens,
 )
 from pllm_notebook.prices import Rate
-from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.schema import OutputType, longest_json
 
 RATE = Rate(1e-6, 10e-6, 1e-7, 1.25e-6, float("inf"), None)

@@ -26,7 +26,7 @@ from pllm_notebook.messages import dialogue_from_messages, write_messages
 from pllm_notebook.messages_types import Media, ProviderMessage, ToolCall, Turn
 from pllm_notebook.prompt_lists.build import output_of
 from pllm_notebook.prompt_lists.llm_output import LLMToolCall
-from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.records import Usage
 from pllm_notebook.schema import OutputType
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
 from pllm_notebook.schema.excerpts import without_reasoning

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Root
 from typing_extensions import TypedDict
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.schema import OutputField, OutputType
 from tests.zoo import Address, Aliased, Colour, Computed, Documented, Movie, Numbers, Page, Point, Review
 

@@ -11,9 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pllm_notebook.exceptions import UnsupportedSchemaError
-from pllm_notebook.providers.anthropic.dialect import DIALECT as ANTHROPIC
-from pllm_notebook.providers.google.dialect import DIALECT as GOOGLE
-from pllm_notebook.providers.openai.dialect import DIALECT as OPENAI
+from pllm_notebook.providers.anthropic.facts import DIALECT as ANTHROPIC
+from pllm_notebook.providers.google.facts import DIALECT as GOOGLE
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, OutputType
 from tests.zoo import ZOO, ZooCase
 

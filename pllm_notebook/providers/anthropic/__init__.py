@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pllm_notebook.protocols import Transport
-from pllm_notebook.providers.anthropic import models
+from pllm_notebook.providers.anthropic import facts
 from pllm_notebook.providers.anthropic.batch import BATCH
 from pllm_notebook.providers.anthropic.connect import connect
-from pllm_notebook.providers.anthropic.dialect import DIALECT
 from pllm_notebook.providers.anthropic.file_lines import LINES
 from pllm_notebook.providers.anthropic.messages import Messages
 from pllm_notebook.providers.provider import Provider, SDKClients
@@ -29,9 +28,9 @@ PROVIDER = Provider(
     name="anthropic",
     title="Anthropic",
     wires=(Messages(),),
-    dialect=DIALECT,
+    dialect=facts.DIALECT,
     key_variables=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
-    cheap_model=models.CHEAP_MODEL,
+    cheap_model=facts.CHEAP_MODEL,
     connect=connect,
     sdk=SDKClients(
         module="anthropic",
@@ -44,8 +43,8 @@ PROVIDER = Provider(
     ),
     hosts=("anthropic.com",),
     api_host="api.anthropic.com",
-    models=models.FACTS,
-    prompt_cache=models.PROMPT_CACHE,
+    models=facts.MODELS,
+    prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,
     takes_extras=True,

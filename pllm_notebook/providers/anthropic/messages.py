@@ -12,8 +12,7 @@ from pllm_notebook.messages_types import ProviderMessage, Request
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import errors, typed
 from pllm_notebook.providers.anthropic import content as blocks
-from pllm_notebook.providers.anthropic.keywords import KEYWORDS
-from pllm_notebook.providers.anthropic.models import refuses_prefill
+from pllm_notebook.providers.anthropic.facts import KEYWORDS, refuses_prefill
 from pllm_notebook.providers.bodies import (
     extra,
     instructed,

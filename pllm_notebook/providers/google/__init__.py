@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pllm_notebook.providers.google import models
+from pllm_notebook.providers.google import facts
 from pllm_notebook.providers.google.batch import BATCH
 from pllm_notebook.providers.google.connect import GenaiTransport, connect
-from pllm_notebook.providers.google.dialect import DIALECT
 from pllm_notebook.providers.google.file_lines import LINES
 from pllm_notebook.providers.google.generate import Generate
 from pllm_notebook.providers.provider import Provider, SDKClients
@@ -23,9 +22,9 @@ PROVIDER = Provider(
     name="google",
     title="Google",
     wires=(Generate(),),
-    dialect=DIALECT,
+    dialect=facts.DIALECT,
     key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-    cheap_model=models.CHEAP_MODEL,
+    cheap_model=facts.CHEAP_MODEL,
     connect=connect,
     sdk=SDKClients(
         module="google",
@@ -37,8 +36,8 @@ PROVIDER = Provider(
     ),
     hosts=("googleapis.com",),
     api_host="generativelanguage.googleapis.com",
-    models=models.FACTS,
-    prompt_cache=models.PROMPT_CACHE,
+    models=facts.MODELS,
+    prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,
     simulated=True,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pllm_notebook.protocols import Transport, Wire
-from pllm_notebook.providers.openai import models
+from pllm_notebook.providers.openai import facts
 from pllm_notebook.providers.openai.batch import BATCH
 from pllm_notebook.providers.openai.chat import Chat
 from pllm_notebook.providers.openai.connect import connect
-from pllm_notebook.providers.openai.dialect import DIALECT
 from pllm_notebook.providers.openai.file_lines import LINES
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.provider import Provider, SDKClients
@@ -32,10 +31,10 @@ PROVIDER = Provider(
     title="OpenAI",
     other_names=("openai-chat",),
     wires=(_CHAT, _RESPONSES),
-    choose_wire=lambda model: _RESPONSES if models.responses_only(model) else _CHAT,
-    dialect=DIALECT,
+    choose_wire=lambda model: _RESPONSES if facts.responses_only(model) else _CHAT,
+    dialect=facts.DIALECT,
     key_variables=("OPENAI_API_KEY",),
-    cheap_model=models.CHEAP_MODEL,
+    cheap_model=facts.CHEAP_MODEL,
     connect=connect,
     sdk=SDKClients(
         module="openai",
@@ -48,8 +47,8 @@ PROVIDER = Provider(
     ),
     hosts=("openai.com", "openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
     api_host="api.openai.com",
-    models=models.FACTS,
-    prompt_cache=models.PROMPT_CACHE,
+    models=facts.MODELS,
+    prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,
     takes_extras=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pllm_notebook.providers.body_fields import FieldWriter, at
+from pllm_notebook.providers.bodies import FieldWriter, at
 
 __all__ = ["CARRIED", "DEFAULTS", "NOT_CARRIED", "RESPONSES_KEYWORDS"]
 

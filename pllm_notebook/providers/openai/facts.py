@@ -1,6 +1,6 @@
-"""What is known of OpenAI's models by their names.
+"""What is known of OpenAI's API and models, as data.
 
-Facts with their source; anything unknown is learned at the first 400 (see `quirks`).
+Facts with their source; what is not known of a model is learned at its first 400 (see `quirks`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pllm_notebook.providers.provider import ModelFacts, PromptCacheFacts
+from pllm_notebook.schema import NUMBER_KEYWORDS, STRING_KEYWORDS, Dialect
 
-__all__ = ["CHEAP_MODEL", "FACTS", "PROMPT_CACHE", "responses_only"]
+__all__ = ["CHEAP_MODEL", "DIALECT", "MODELS", "PROMPT_CACHE", "responses_only"]
 
 # (openai/types/shared/chat_model.py, genai-prices, November 2026)
 CHEAP_MODEL = "gpt-6-luna"
@@ -41,7 +42,7 @@ def _reasons(model: str, body: Mapping[str, Any]) -> bool:
     return _REASONING_BY_DEFAULT.match(model) is not None and effort != "none"
 
 
-FACTS = ModelFacts(
+MODELS = ModelFacts(
     bare=re.compile(r"(gpt-|chatgpt-|o\d)"),
     aliases=("ft",),  # a fine-tuned model, whose name has colons
     refuses_sampling=_reasons,
@@ -51,3 +52,24 @@ FACTS = ModelFacts(
 # A mark is a field of the body that other servers of the format may refuse without naming it
 # (developers.openai.com/api/docs/guides/prompt-caching).
 PROMPT_CACHE = PromptCacheFacts(minimums=((re.compile(""), 1024),), marks_travel=False)
+
+# OpenAI's guide "Structured model outputs", section "Supported schemas": the root is an object,
+# all fields are required, additionalProperties is always false, 10 levels, 5,000 properties,
+# 1,000 enum values, recursion by $ref, no allOf, not, if, patternProperties, uniqueItems.
+# Its list of keywords and formats is the one below. $ref has no siblings: openai-python,
+# openai/lib/_pydantic.py, puts the definition in its place, and so do we.
+DIALECT = Dialect(
+    name="openai",
+    keywords=NUMBER_KEYWORDS | STRING_KEYWORDS | {"minItems", "maxItems"},
+    formats=frozenset(
+        {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"},
+    ),
+    all_required=True,
+    free_maps=False,
+    tuples=False,
+    const=False,
+    typed_enums=True,
+    max_depth=10,
+    max_properties=5000,
+    max_enum_values=1000,
+)
