@@ -12,6 +12,7 @@
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
 #   make damage                           5,000 changed bytes in every file of the cache, instead of 300 (five minutes)
 #   make check                            lint, format, types, import contract
+#   make options                          write what is made from the options' fields: docs/options.md, option_types.py
 #   make fuzz                             5,000 replies of each format with one thing wrong in them (two minutes)
 #   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
 #   make bench                            what a row, a call and a whole run cost, others' clients too (two hours)
@@ -49,7 +50,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill ceilings damage check fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill ceilings damage check options fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -109,6 +110,9 @@ check: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+
+options: .venv/ready
+	@.venv/bin/python tools/write_options.py
 
 fuzz: .venv/ready
 	@PLLM_FUZZ=5000 .venv/bin/python -m pytest tests/contract/test_reply_fuzz.py

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from pllm_notebook import display_registry, redaction
 from pllm_notebook import frames as _accessors  # importing it registers df.llm
 from pllm_notebook.exceptions import (
     PllmError,
 )
+from pllm_notebook.option_fields import check_with
 from pllm_notebook.request_errors import (
     APIError,
     AuthenticationError,
@@ -32,11 +33,12 @@ from pllm_notebook.request_errors import (
     ProcessingError,
     RateLimitError,
 )
-from pllm_notebook.settings import check_with, configure
 
 if TYPE_CHECKING:
     import os
     from datetime import datetime, timedelta
+
+    import pandas as pd
 
     from pllm_notebook.batch_jobs.results_import import Imported
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
         to_tool_schema,
     )
     from pllm_notebook.sessions import Session as AgentOrchestrator
+    from pllm_notebook.settings import configure
     from pllm_notebook.store.cache_api import cache
     from pllm_notebook.tools import CalledTool as FunctionCall
     from pllm_notebook.tools import StructuredTool, ToolCallOutput
@@ -201,6 +204,7 @@ _HOMES = {
     "ToolCallOutput": "pllm_notebook.tools",
     "Vote": "pllm_notebook.ensemble",
     "cache": "pllm_notebook.store.cache_api",
+    "configure": "pllm_notebook.settings",
     "create_default_config": "pllm_notebook.ensemble.framework_config",
     "create_development_config": "pllm_notebook.ensemble.framework_config",
     "create_framework": "pllm_notebook.ensemble.parallel_llm",
@@ -261,6 +265,10 @@ def errors(
     return errors_of(of, model=model, kind=kind, since=since)
 
 
+@overload
+def frame(data: pd.DataFrame) -> FrameLLM: ...
+@overload
+def frame(data: pd.Series[Any]) -> SeriesLLM: ...
 def frame(data: Any) -> FrameLLM | SeriesLLM:
     r"""Return what `df.llm` gives, without the accessor: for where another package has taken that name.
 

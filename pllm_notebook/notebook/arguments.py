@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import inspect
-import re
 from collections.abc import Mapping
-from dataclasses import fields
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from IPython.core.error import UsageError as ShellUsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.settings import Options
+from pllm_notebook.option_fields import OptionField, fields_of, plain
+from pllm_notebook.options import Options
 
 __all__ = ["CHOICES", "WORDS", "help_text", "read"]
 
@@ -25,6 +22,7 @@ OWN = {
 # The keyword of `df.llm.parse` is a word for the type here, too.
 ALSO = {"response-format": "schema"}
 
+_OPTIONS = fields_of(Options)
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
 
@@ -42,7 +40,7 @@ def read(line: str) -> dict[str, Any]:
         for part in (("--explode-field", word.partition("=")[2]) if word.startswith("--explode=") else (word,))
     ]
     try:
-        given, unknown = _parser().parse_known_args(words)
+        given, unknown = _parser(_OPTIONS).parse_known_args(words)
     except ShellUsageError as error:  # argparse's: a missing or wrong value
         raise UsageError(f"%%pllm: {error}. Nothing was sent.") from None
     for word in unknown:
@@ -55,9 +53,9 @@ def read(line: str) -> dict[str, Any]:
     return {name: value for name, value in vars(given).items() if value is not None}
 
 
-def help_text() -> str:
+def help_text(options: Mapping[str, OptionField] | None = None) -> str:
     """Return what `%%pllm --help` shows."""
-    return _parser().format_help()
+    return _parser(options or _OPTIONS).format_help()
 
 
 def _split(line: str) -> list[str]:
@@ -102,7 +100,7 @@ class _Parser(MagicArgumentParser):
         return super().format_help().replace("::\n\n  %", "%", 1)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(options: Mapping[str, OptionField]) -> argparse.ArgumentParser:
     made = _Parser(  # type: ignore[no-untyped-call]
         prog="%pllm",
         usage="%%pllm [DATA] [--schema TYPE] [--out NAME] [--model MODEL] [OPTION ...]",
@@ -114,9 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     for word, text in OWN.items():
         others = [f"--{other}" for other, meant in ALSO.items() if meant == word]
         made.add_argument(f"--{word}", *others, help=text)
-    hints = get_type_hints(Options)
-    for field in fields(Options):
-        made.add_argument(_flag(field.name), **_kind(hints[field.name]), help=_texts()[field.name].replace("%", "%%"))
+    for each in options.values():
+        made.add_argument(_flag(each.name), **_kind(each), help=_help(each))
     made.add_argument("--explode-field", dest="explode", help=argparse.SUPPRESS)
     made.add_argument("--help", action="store_true", default=None, help="show this")
     return made
@@ -126,14 +123,19 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _kind(hint: Any) -> dict[str, Any]:
-    """Return the arguments that tell argparse how a value of this type is written."""
-    if get_origin(hint) is Literal:
-        return {"choices": get_args(hint)}
-    kinds = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+def _help(option: OptionField) -> str:
+    shown = "" if option.default in (None, "") else f" (default: {option.default})"
+    return (plain(option.text) + shown).replace("%", "%%")
+
+
+def _kind(option: OptionField) -> dict[str, Any]:
+    """Return how argparse reads a value of an option."""
+    kinds = option.kinds
+    if option.choices and not kinds:
+        return {"choices": option.choices}
     if bool in kinds:
         return {"action": argparse.BooleanOptionalAction, "default": None}
-    if any(get_origin(kind) is tuple for kind in kinds):
+    if option.is_list:
         return {"type": _names, "metavar": "A,B"}
     if float in kinds:
         return {"type": float, "metavar": "X"}
@@ -144,28 +146,17 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def _texts() -> Mapping[str, str]:
-    """Read each option's text from the one place where it is written: the docstring of `Options`."""
-    doc = inspect.cleandoc(Options.__doc__ or "").partition("Attributes:")[2]
-    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", doc, flags=re.MULTILINE)
-    texts = {name: " ".join(text.split()) for name, text in found}
-    return {field.name: texts.get(field.name, "") for field in fields(Options)}
-
-
 def _words() -> tuple[str, ...]:
-    hints = get_type_hints(Options)
     words = [f"--{word}" for word in (*OWN, *ALSO)]
-    for field in fields(Options):
-        words.append(_flag(field.name))
-        if bool in (hints[field.name], *get_args(hints[field.name])):
-            words.append(_flag(f"no_{field.name}"))
+    for option in _OPTIONS.values():
+        words.append(_flag(option.name))
+        if bool in option.kinds:
+            words.append(_flag(f"no_{option.name}"))
     return (*words, "--help")
 
 
 WORDS = _words()
 """Every option as it is written on the line."""
 
-CHOICES = {
-    _flag(name): get_args(hint) for name, hint in get_type_hints(Options).items() if get_origin(hint) is Literal
-} | {"--decide": ("vote", "judge", "escalate")}
+CHOICES = {_flag(option.name): option.choices for option in _OPTIONS.values() if option.choices}
 """The values of options that take one of a few words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -223,6 +224,24 @@ def test_tab_in_the_body_and_elsewhere_is_left_to_ipython(kernel: Kernel) -> Non
 
     assert "--model" not in in_body["matches"]
     assert "reviews" in elsewhere["matches"]
+
+
+def test_tab_in_a_call_completes_the_names_of_options(kernel: Kernel) -> None:
+    found = complete(kernel, 'out = df.llm.parse(Review, "Read: {text}", max_')["matches"]
+    configured = complete(kernel, "pllm.configure(cache_")["matches"]
+
+    assert {"max_cost_usd=", "max_output_tokens=", "max_repairs=", "max_retries=", "max_turns="} <= set(found)
+    assert configured == ["cache_dir="]
+
+
+def test_shift_tab_shows_each_options_default_and_meaning(kernel: Kernel) -> None:
+    code = "df.llm.parse("
+
+    reply = kernel.ask("shell", "inspect_request", {"code": code, "cursor_pos": len(code), "detail_level": 0})
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", reply["data"]["text/plain"])
+    assert "max_retries: int = 5," in shown
+    assert "max_retries: Retries of a failed request. Waiting for a rate limit does not count." in shown
 
 
 def test_unloading_takes_everything_away_and_loading_twice_is_once(kernel: Kernel) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 import pandas as pd
 
@@ -26,6 +26,10 @@ from pllm_notebook.frames.row_content import as_frame
 from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.samples import Agreement
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import CompleteOptions, DecideOptions, ParseOptions
+from pllm_notebook.options import Options
+from pllm_notebook.signatures import shows
 
 __all__ = ["FrameLLM", "SeriesLLM"]
 
@@ -44,7 +48,10 @@ class _LLM(ToolCallingLLM, Generic[PandasT]):
     def _repr_html_(self) -> str:
         return accessor_views.as_html(self._frame())
 
-    def parse(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Any:
+    @shows(taken_by(Options, "parse"))
+    def parse(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Any:
         """Ask the model the same question of every row and give typed columns.
 
         Calls run at once on the engine's loop; equal rows share one call; rows that the cache
@@ -73,16 +80,24 @@ class _LLM(ToolCallingLLM, Generic[PandasT]):
         """
         return self.submit(response_format, prompt, **options).result()
 
-    async def aparse(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Any:
+    @shows(taken_by(Options, "parse"))
+    async def aparse(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Any:
         """Do as `parse` does, awaited: the notebook's loop stays free. Cancelling it stops the run."""
         return await self.submit(response_format, prompt, **options)
 
-    def submit(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Run:
+    @shows(taken_by(Options, "parse"))
+    def submit(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Run:
         """Start `parse` in the background and return a live handle at once."""
-        kind = format_of(response_format, options, "parse")
-        return ensemble.submit(*self._prepare(kind, prompt, options))
+        given: dict[str, Any] = {**options}
+        kind = format_of(response_format, given, "parse")
+        return ensemble.submit(*self._prepare(kind, prompt, given))
 
-    def complete(self, prompt: str, column: str = "answer", **options: Any) -> Any:
+    @shows(taken_by(Options, "complete"))
+    def complete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
         """Ask for plain text into a column.
 
         Args:
@@ -96,16 +111,24 @@ class _LLM(ToolCallingLLM, Generic[PandasT]):
         """
         return self.submit_text(prompt, column, **options).result()
 
-    async def acomplete(self, prompt: str, column: str = "answer", **options: Any) -> Any:
+    @shows(taken_by(Options, "complete"))
+    async def acomplete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
         """Do as `complete` does, awaited."""
         return await self.submit_text(prompt, column, **options)
 
-    def submit_text(self, prompt: str, column: str = "answer", **options: Any) -> Run:
+    @shows(taken_by(Options, "complete"))
+    def submit_text(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Run:
         """Start `complete` in the background and give a live handle at once."""
         return ensemble.submit(*self._prepare(None, prompt, options | {"column": column}))
 
+    @shows(taken_by(Options, "parse"))
     def preview(
-        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, *, rows: int = 5, **options: Any
+        self,
+        response_format: Any = NOT_GIVEN,
+        prompt: str | None = None,
+        *,
+        rows: int = 5,
+        **options: Unpack[ParseOptions],
     ) -> Preview:
         """Run the first rows, show them, and say what all rows would cost. Sends at most *rows* calls.
 
@@ -115,17 +138,28 @@ class _LLM(ToolCallingLLM, Generic[PandasT]):
             rows: How many; they come from the top, and those with a missing value are skipped.
             **options: As for `parse`.
         """
-        kind = format_of(response_format, options, "preview")
-        head = type(self)(self._data.iloc[:rows]).parse(kind, prompt, **options)
-        return Preview(head, self.estimate(kind, prompt, **options))
+        given: Any = {**options}
+        kind = format_of(response_format, given, "preview")
+        head = type(self)(self._data.iloc[:rows]).parse(kind, prompt, **given)
+        return Preview(head, self.estimate(kind, prompt, **given))
 
-    def estimate(self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Any) -> Estimate:
+    @shows(taken_by(Options, "parse"))
+    def estimate(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Estimate:
         """Say what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
-        kind = format_of(response_format, options, "estimate")
-        return ensemble.estimate(*self._prepare(kind, prompt, options))
+        given: dict[str, Any] = {**options}
+        kind = format_of(response_format, given, "estimate")
+        return ensemble.estimate(*self._prepare(kind, prompt, given))
 
+    @shows(taken_by(Options, "parse"))
     def request_lines(
-        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, *, rows: int = 3, **options: Any
+        self,
+        response_format: Any = NOT_GIVEN,
+        prompt: str | None = None,
+        *,
+        rows: int = 3,
+        **options: Unpack[ParseOptions],
     ) -> RequestLines:
         """Show what a batch would submit: the first request lines, id and body. Sends nothing and needs no key.
 
@@ -135,8 +169,9 @@ class _LLM(ToolCallingLLM, Generic[PandasT]):
             rows: How many lines. What the cache answers or waits in a job already has none.
             **options: As for `parse`.
         """
-        kind = format_of(response_format, options, "request_lines")
-        return ensemble.lines(*self._prepare(kind, prompt, options | {"mode": "batch"}), rows)
+        given: dict[str, Any] = {**options}
+        kind = format_of(response_format, given, "request_lines")
+        return ensemble.lines(*self._prepare(kind, prompt, given | {"mode": "batch"}), rows)
 
     @property
     def run(self) -> Run | RecordedRun:
@@ -278,7 +313,10 @@ class _LLM(ToolCallingLLM, Generic[PandasT]):
 class FrameLLM(_LLM[pd.DataFrame]):
     """`df.llm`: ask a language model the same question of every row."""
 
-    def decide(self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Any) -> pd.DataFrame:
+    @shows(taken_by(Options, "decide"), defaults={"column": "decision"})
+    def decide(
+        self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
+    ) -> pd.DataFrame:
         """Let a judge decide between answers that are in columns already.
 
         Rows whose answers agree, or that have only one, are decided without a call.
@@ -299,19 +337,22 @@ class FrameLLM(_LLM[pd.DataFrame]):
         frame: pd.DataFrame = self.submit_decision(answers, prompt, response_format, **options).result()
         return frame
 
+    @shows(taken_by(Options, "decide"), defaults={"column": "decision"})
     async def adecide(
-        self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Any
+        self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> pd.DataFrame:
         """Do as `decide` does, awaited."""
         frame: pd.DataFrame = await self.submit_decision(answers, prompt, response_format, **options)
         return frame
 
-    def submit_decision(self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Any) -> Run:
+    @shows(taken_by(Options, "decide"), defaults={"column": "decision"})
+    def submit_decision(
+        self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
+    ) -> Run:
         """Start `decide` in the background and give a live handle at once."""
-        kind = format_of(
-            NOT_GIVEN if response_format is None and "kind" in options else response_format, options, "decide"
-        )
-        resolved = options_for({"column": "decision"} | options)
+        given: dict[str, Any] = {"column": "decision", **options}
+        kind = format_of(NOT_GIVEN if response_format is None and "kind" in given else response_format, given, "decide")
+        resolved = options_for(given)
         frame = self._frame()
         if isinstance(answers, str) or len(answers) < 2:
             raise UsageError(f"decide takes two or more columns of answers, not {answers!r}. Nothing was sent.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -13,6 +13,10 @@ from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run
 from pllm_notebook.frames.pandas.rows import PandasRows
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import CallToolsOptions
+from pllm_notebook.options import Options
+from pllm_notebook.signatures import shows
 
 __all__ = ["ToolCallingLLM"]
 
@@ -26,7 +30,10 @@ class ToolCallingLLM(ABC):
     ) -> tuple[Spec, PandasRows]:
         """Make a question and its rows ready."""
 
-    def call_tools(self, tools: Sequence[Any], prompt: str | None = None, **options: Any) -> pd.DataFrame:
+    @shows(taken_by(Options, "call_tools"))
+    def call_tools(
+        self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
+    ) -> pd.DataFrame:
         """Ask the model which tools to call for every row, and with what. Runs none of them.
 
         Args:
@@ -50,12 +57,16 @@ class ToolCallingLLM(ABC):
         frame: pd.DataFrame = self.submit_calls(tools, prompt, **options).result()
         return frame
 
-    async def acall_tools(self, tools: Sequence[Any], prompt: str | None = None, **options: Any) -> pd.DataFrame:
+    @shows(taken_by(Options, "call_tools"))
+    async def acall_tools(
+        self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
+    ) -> pd.DataFrame:
         """Do as `call_tools` does, awaited. Cancelling it stops the run."""
         frame: pd.DataFrame = await self.submit_calls(tools, prompt, **options)
         return frame
 
-    def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Any) -> Run:
+    @shows(taken_by(Options, "call_tools"))
+    def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]) -> Run:
         """Start `call_tools` in the background and give a live handle at once."""
         if isinstance(tools, Sequence) and not tools:
             raise UsageError("call_tools needs tools, and there are none in the list. Nothing was sent.")

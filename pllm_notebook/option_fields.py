@@ -1,0 +1,270 @@
+"""What one option is: a dataclass field with its text, its bounds and who takes it, and everything made from that.
+
+    @dataclass(frozen=True)
+    class Options:
+        max_turns: int = option(8, "Maximum number of replies for one answer.", at_least=1)
+
+`fields_of(Options)` reads the fields; the check, the environment, the signatures, the command line and the
+documentation are made from what it returns.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
+
+__all__ = [
+    "OptionField",
+    "check",
+    "check_with",
+    "fields_of",
+    "from_environment",
+    "is_number",
+    "one_of",
+    "option",
+    "plain",
+    "taken_by",
+]
+
+ABOVE_ZERO = "above zero"
+"""A lower bound that is not itself allowed."""
+
+CHECKS: dict[str, Callable[[Any], None]] = {}
+"""Checks of settings by those who read them, which `check_with` adds."""
+
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+_known: dict[type[Any], dict[str, OptionField]] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class OptionField:
+    """One option, as its dataclass field describes it.
+
+    Attributes:
+        owner: The dataclass.
+        name: As a keyword.
+        default: In force where nobody sets it.
+        accepts: The type that callers may give, as source text.
+        about: What `option` was given.
+    """
+
+    owner: type[Any]
+    name: str
+    default: Any
+    accepts: str
+    about: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """What it does, with its unit: Markdown, one or two sentences."""
+        return str(self.about["text"])
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The front ends that take it."""
+        return frozenset(self.about["takes"])
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it is part of the cache key."""
+        return bool(self.about["keyed"])
+
+    @cached_property
+    def variable(self) -> str | None:
+        """Its environment variable, None for an option that no text can say."""
+        return f"PLLM_{self.name.upper()}" if self.about["variable"] else None
+
+    @cached_property
+    def hint(self) -> Any:
+        """Its type once resolved."""
+        hints = get_type_hints(self.owner)
+        for each in fields_of(self.owner).values():  # of all at once: one look at the class costs as much as of all
+            vars(each).setdefault("hint", hints[each.name])
+        return hints[self.name]
+
+    @cached_property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types in its hint, None left out; () for a choice."""
+        if get_origin(self.hint) is Literal:
+            return ()
+        union = get_origin(self.hint) in (Union, UnionType)
+        return tuple(kind for kind in (get_args(self.hint) if union else (self.hint,)) if kind is not type(None))
+
+    @cached_property
+    def choices(self) -> tuple[Any, ...]:
+        """The words that it takes, () for others."""
+        return get_args(self.hint) if get_origin(self.hint) is Literal else tuple(self.about["choices"])
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a text of it is several, joined by commas."""
+        return any(get_origin(kind) is tuple for kind in self.kinds)
+
+    @cached_property
+    def rule(self) -> tuple[str, Callable[[Any], bool]]:
+        """What a value must be, as an error says it, and whether one is. None is not asked."""
+        return self.about["expects"] or _rule(self.kinds, self.choices, self.about["at_least"])
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    more: str = "",
+    at_least: float | str | None = None,
+    choices: tuple[str, ...] = (),
+    expects: tuple[str, Callable[[Any], bool]] | None = None,
+    accepts: str = "",
+    variable: bool = True,
+    takes: frozenset[str] = frozenset(),
+    keyed: bool = False,
+) -> Any:
+    """Return a dataclass field that describes an option.
+
+    Args:
+        default: The option's; a dict is a default of each instance's own.
+        text: What it does, its unit and what None means.
+        more: Sentences for the documentation alone.
+        at_least: Lower bound of a number, `ABOVE_ZERO` for one that is not itself allowed.
+        choices: The words that a text may be, where the annotation is no `Literal`.
+        expects: For what the annotation does not say: what a value must be, and whether one is.
+        accepts: Type that callers may give, where it is not the annotation.
+        variable: Whether the environment can set it.
+        takes: The front ends that take it.
+        keyed: Whether it is part of the cache key.
+    """
+    about = {
+        "text": text,
+        "more": more,
+        "at_least": at_least,
+        "choices": choices,
+        "expects": expects,
+        "accepts": accepts,
+        "variable": variable,
+        "takes": takes,
+        "keyed": keyed,
+    }
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=about)
+    return field(default=default, metadata=about)
+
+
+def fields_of(kind: type[Any]) -> Mapping[str, OptionField]:
+    """Return the options of a dataclass by name, in order; a field that is not described is not an option."""
+    if kind in _known:
+        return _known[kind]
+    found = _known[kind] = {}
+    for each in fields(kind):
+        if about := each.metadata:
+            default = each.default if each.default_factory is MISSING else each.default_factory()
+            found[each.name] = OptionField(kind, each.name, default, about["accepts"] or str(each.type), about)
+    return found
+
+
+def taken_by(kind: type[Any], front_end: str) -> dict[str, OptionField]:
+    """Return the options that a front end takes."""
+    return {name: each for name, each in fields_of(kind).items() if front_end in each.takes}
+
+
+def check_with(name: str, check: Callable[[Any], None]) -> None:
+    """Check a setting's values before they are in force.
+
+    Args:
+        name: Of the setting.
+        check: Raises `UsageError` for a value that could not be used.
+    """
+    CHECKS[name] = check
+
+
+def check(known: Mapping[str, OptionField], given: Mapping[str, Any]) -> None:
+    """Check names and values; None is a value of every option.
+
+    Raises:
+        UnknownOptionError: For a name that is not known. Nothing was sent.
+        UsageError: For a value outside its range. Nothing was sent.
+    """
+    for name, value in given.items():
+        if name not in known:
+            raise UnknownOptionError(name, known)
+        _check(known[name], value)
+
+
+def from_environment(known: Iterable[OptionField]) -> dict[str, Any]:
+    """Return the options that the environment sets.
+
+    Raises:
+        UsageError: For a text that is no value of its option. Nothing was sent.
+    """
+    found: dict[str, Any] = {}
+    for each in known:
+        text = os.environ.get(each.variable) if each.variable else None
+        if text:
+            found[each.name] = _from_text(each, text)
+            _check(each, found[each.name], f"The environment variable {each.variable}: ")
+    return found
+
+
+def one_of(choices: tuple[Any, ...]) -> str:
+    """Return choices in words: `'a' or 'b'`, `one of 'a', 'b' or 'c'`."""
+    *others, last = map(repr, choices)
+    return f"{'one of ' if len(others) > 1 else ''}{', '.join(others)} or {last}"
+
+
+def plain(text: str) -> str:
+    """Return Markdown as plain text: links by their labels."""
+    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text)
+
+
+def is_number(value: Any, *, whole: bool = False) -> bool:
+    """Return whether a value is a number, and neither a truth value nor NaN."""
+    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _check(each: OptionField, value: Any, source: str = "") -> None:
+    expected, fits = each.rule
+    if value is not None and not fits(value):
+        raise UsageError(f"{source}{each.name} is {expected}, not {value!r}. Nothing was sent.")
+
+
+def _from_text(each: OptionField, text: str) -> Any:
+    kinds, word = each.kinds, text.strip().lower()
+    if bool in kinds and (str not in kinds or word in _YES + _NO):
+        return word in _YES if word in _YES + _NO else text
+    try:
+        if float in kinds:
+            return float(text)
+        if int in kinds:
+            return int(text)
+    except ValueError:
+        raise UsageError(f"{each.variable} is {text!r}, which is not a number. Nothing was sent.") from None
+    return tuple(text.split(",")) if each.is_list else text
+
+
+def _rule(
+    kinds: tuple[Any, ...], choices: tuple[Any, ...], at_least: float | str | None
+) -> tuple[str, Callable[[Any], bool]]:
+    """Return what a value must be by its annotation."""
+    if choices:
+        return one_of(choices), lambda value: value in choices
+    if bool in kinds:
+        return "True or False", lambda value: isinstance(value, bool)
+    if int in kinds or float in kinds:
+        whole = float not in kinds
+        expected = "a whole number" if whole else "a number"
+        if at_least == ABOVE_ZERO:
+            return f"{expected} above 0", lambda value: is_number(value, whole=whole) and value > 0
+        if at_least is None:
+            return expected, lambda value: is_number(value, whole=whole)
+        least = float(at_least)
+        return f"{expected} of at least {least:g}", lambda value: is_number(value, whole=whole) and value >= least
+    if any(get_origin(kind) is Mapping for kind in kinds):
+        return "a mapping", lambda value: isinstance(value, Mapping)
+    return "text", lambda value: isinstance(value, str)

@@ -1,0 +1,292 @@
+"""The types of `**options`, for type checkers. Made from the fields of `Options` by `make options`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from pllm_notebook.options import CacheUse, Mode, Voting
+
+__all__ = [
+    "CallOptions",
+    "CallToolsOptions",
+    "CompleteOptions",
+    "ConfigureOptions",
+    "DecideOptions",
+    "ParseOptions",
+    "PromptListOptions",
+]
+
+
+class ParseOptions(TypedDict, total=False):
+    """Options of `df.llm.parse` and its kin."""
+
+    model: str | None
+    system: str | None
+    mode: Mode
+    confirm: bool
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
+    prefix: str
+    replace: bool
+    error_column: str | None
+    na: Literal["skip", "send", "raise"]
+    columns: Sequence[str] | None
+    column: str
+    explode: bool | str
+    nested: Literal["data", "model", "json"]
+    flatten: bool
+    pack: int | None
+    samples: int
+    models: Sequence[str] | None
+    decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
+    judge: str | None
+    agreement_column: str | None
+    max_retries: int
+    max_repairs: int
+    max_cost_usd: float | None
+    concurrency: int | None
+    requests_per_min: float | None
+    tokens_per_min: float | None
+    allow_empty: bool
+    hedge: bool
+    timeout_s: float
+    validator_timeout_s: float
+    tool_timeout_s: float
+    temperature: float | None
+    max_output_tokens: int | None
+    extra_body: Mapping[str, Any]
+    images: str | Sequence[str] | None
+    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    tools: Sequence[Any] | None
+    tool_choice: str
+    parallel_tool_calls: bool | None
+    run_tools: bool
+    max_turns: int
+    progress: bool
+
+
+class CompleteOptions(TypedDict, total=False):
+    """Options of `df.llm.complete`."""
+
+    model: str | None
+    system: str | None
+    mode: Mode
+    confirm: bool
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
+    prefix: str
+    replace: bool
+    error_column: str | None
+    na: Literal["skip", "send", "raise"]
+    pack: int | None
+    samples: int
+    models: Sequence[str] | None
+    decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
+    judge: str | None
+    agreement_column: str | None
+    max_retries: int
+    max_repairs: int
+    max_cost_usd: float | None
+    concurrency: int | None
+    requests_per_min: float | None
+    tokens_per_min: float | None
+    allow_empty: bool
+    hedge: bool
+    timeout_s: float
+    validator_timeout_s: float
+    tool_timeout_s: float
+    temperature: float | None
+    max_output_tokens: int | None
+    extra_body: Mapping[str, Any]
+    images: str | Sequence[str] | None
+    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    tools: Sequence[Any] | None
+    tool_choice: str
+    parallel_tool_calls: bool | None
+    run_tools: bool
+    max_turns: int
+    progress: bool
+
+
+class CallToolsOptions(TypedDict, total=False):
+    """Options of `df.llm.call_tools`."""
+
+    model: str | None
+    system: str | None
+    mode: Mode
+    confirm: bool
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
+    prefix: str
+    replace: bool
+    error_column: str | None
+    na: Literal["skip", "send", "raise"]
+    columns: Sequence[str] | None
+    column: str
+    explode: bool | str
+    nested: Literal["data", "model", "json"]
+    flatten: bool
+    max_retries: int
+    max_repairs: int
+    max_cost_usd: float | None
+    concurrency: int | None
+    requests_per_min: float | None
+    tokens_per_min: float | None
+    allow_empty: bool
+    hedge: bool
+    timeout_s: float
+    validator_timeout_s: float
+    temperature: float | None
+    max_output_tokens: int | None
+    extra_body: Mapping[str, Any]
+    images: str | Sequence[str] | None
+    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    tool_choice: str
+    parallel_tool_calls: bool | None
+    progress: bool
+
+
+class DecideOptions(TypedDict, total=False):
+    """Options of `df.llm.decide`."""
+
+    model: str | None
+    system: str | None
+    mode: Mode
+    confirm: bool
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
+    prefix: str
+    replace: bool
+    error_column: str | None
+    na: Literal["skip", "send", "raise"]
+    columns: Sequence[str] | None
+    column: str
+    explode: bool | str
+    nested: Literal["data", "model", "json"]
+    flatten: bool
+    judge: str | None
+    max_retries: int
+    max_repairs: int
+    max_cost_usd: float | None
+    concurrency: int | None
+    requests_per_min: float | None
+    tokens_per_min: float | None
+    allow_empty: bool
+    hedge: bool
+    timeout_s: float
+    validator_timeout_s: float
+    tool_timeout_s: float
+    temperature: float | None
+    max_output_tokens: int | None
+    extra_body: Mapping[str, Any]
+    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    tool_choice: str
+    parallel_tool_calls: bool | None
+    run_tools: bool
+    max_turns: int
+    progress: bool
+
+
+class PromptListOptions(TypedDict, total=False):
+    """Options of `ParallelAIUtilities`."""
+
+    mode: Mode
+    confirm: bool
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
+    max_retries: int
+    max_repairs: int
+    max_cost_usd: float | None
+    concurrency: int | None
+    allow_empty: bool
+    hedge: bool
+    timeout_s: float
+    extra_body: Mapping[str, Any]
+    tool_choice: str
+    parallel_tool_calls: bool | None
+    run_tools: bool
+    max_turns: int
+    progress: bool
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of one call of a program, `agent.ask_llm`."""
+
+    max_retries: int
+    max_repairs: int
+    allow_empty: bool
+    timeout_s: float
+    temperature: float | None
+    max_output_tokens: int | None
+    extra_body: Mapping[str, Any]
+    tool_choice: str
+    parallel_tool_calls: bool | None
+    run_tools: bool
+    max_turns: int
+
+
+class ConfigureOptions(TypedDict, total=False):
+    """Values of `configure`; None removes one."""
+
+    model: str | None
+    system: str | None
+    mode: Mode | None
+    confirm: bool | None
+    wait: bool | None
+    cache: CacheUse | None
+    salt: str | None
+    errors: Literal["coerce", "raise"] | None
+    prefix: str | None
+    replace: bool | None
+    error_column: str | None
+    na: Literal["skip", "send", "raise"] | None
+    columns: Sequence[str] | None
+    column: str | None
+    explode: bool | str | None
+    nested: Literal["data", "model", "json"] | None
+    flatten: bool | None
+    pack: int | None
+    samples: int | None
+    models: Sequence[str] | None
+    decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
+    judge: str | None
+    agreement_column: str | None
+    max_retries: int | None
+    max_repairs: int | None
+    max_cost_usd: float | None
+    concurrency: int | None
+    requests_per_min: float | None
+    tokens_per_min: float | None
+    allow_empty: bool | None
+    hedge: bool | None
+    timeout_s: float | None
+    validator_timeout_s: float | None
+    tool_timeout_s: float | None
+    temperature: float | None
+    max_output_tokens: int | None
+    extra_body: Mapping[str, Any] | None
+    images: str | Sequence[str] | None
+    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    tools: Sequence[Any] | None
+    tool_choice: str | None
+    parallel_tool_calls: bool | None
+    run_tools: bool | None
+    max_turns: int | None
+    progress: bool | None
+    cache_dir: str | os.PathLike[str] | None
+    servers: Mapping[str, str] | None
+    clients: Mapping[str, Any] | None
+    sim: Mapping[str, Any] | None
+    loop: Literal["private", "notebook"] | None
+    poll: bool | None

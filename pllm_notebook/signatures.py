@@ -1,0 +1,88 @@
+"""What `inspect.signature` and Shift-Tab show of a function that takes options: every one, with default and meaning.
+
+A type checker reads `**options: Unpack[ParseOptions]`; a person in a notebook sees the options themselves.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from pllm_notebook.option_fields import OptionField, plain
+
+__all__ = ["shows", "signature_with"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_WIDTH = 100
+
+
+class _Annotation(str):
+    """An annotation's source, which a signature shows without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def shows(
+    *known: Mapping[str, OptionField], defaults: Mapping[str, Any] | None = None, unset: bool = False
+) -> Callable[[FunctionT], FunctionT]:
+    """Return a decorator that gives a function the signature and the docstring of the options that it takes.
+
+    Args:
+        *known: The options, name to field; what the function names itself is left out.
+        defaults: Those that are others than the options' own.
+        unset: Whether all defaults are None, which sets nothing.
+    """
+    options = {name: each for some in known for name, each in some.items()}
+
+    def decorate(function: FunctionT) -> FunctionT:
+        shown: Any = function
+        named = inspect.signature(function).parameters
+        if function.__doc__:
+            shown.__doc__ = _documented(function.__doc__, [each for name, each in options.items() if name not in named])
+        shown.__signature__ = signature_with(function, options, defaults, unset=unset)
+        return function
+
+    return decorate
+
+
+def signature_with(
+    function: Callable[..., Any],
+    options: Mapping[str, OptionField],
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    unset: bool = False,
+) -> inspect.Signature:
+    """Return a function's signature with its options, keyword-only, in the place of `**options`."""
+    own = inspect.signature(function)
+    kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if unset else (defaults or {}).get(name, each.default),
+            annotation=_Annotation(f"{each.accepts} | None" if unset and "None" not in each.accepts else each.accepts),
+        )
+        for name, each in options.items()
+        if name not in own.parameters
+    ]
+    return own.replace(parameters=kept + added)
+
+
+def _documented(doc: str, options: list[OptionField]) -> str:
+    """Return a docstring in which the options stand in the place of `**options`."""
+    found = re.search(r"^( +)\*\*\w+: .*\n(?:\1 +.*\n)*", doc, flags=re.MULTILINE)
+    if found is None:
+        return doc
+    return doc[: found.start()] + "".join(_entry(each, found[1]) for each in options) + doc[found.end() :]
+
+
+@lru_cache(maxsize=1024)
+def _entry(option: OptionField, indent: str) -> str:
+    text = f"{option.name}: {plain(option.text)}"
+    return textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}    ") + "\n"
