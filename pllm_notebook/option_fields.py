@@ -10,6 +10,7 @@ documentation are made from what it returns.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ from functools import cached_property
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.exceptions import UnknownOptionError, UsageError, guess
 
 __all__ = [
     "OptionField",
@@ -26,6 +27,7 @@ __all__ = [
     "check_with",
     "fields_of",
     "from_environment",
+    "is_finite",
     "is_number",
     "one_of",
     "option",
@@ -102,6 +104,11 @@ class OptionField:
     def choices(self) -> tuple[Any, ...]:
         """The words that it takes, () for others."""
         return get_args(self.hint) if get_origin(self.hint) is Literal else tuple(self.about["choices"])
+
+    @cached_property
+    def takes_none(self) -> bool:
+        """Whether None is one of its values."""
+        return self.hint is Any or type(None) in get_args(self.hint)
 
     @property
     def is_list(self) -> bool:
@@ -184,8 +191,20 @@ def check_with(name: str, check: Callable[[Any], None]) -> None:
     CHECKS[name] = check
 
 
-def check(known: Mapping[str, OptionField], given: Mapping[str, Any]) -> None:
-    """Check names and values; None is a value of every option.
+def check(
+    known: Mapping[str, OptionField],
+    given: Mapping[str, Any],
+    *,
+    allow_none: bool = True,
+    error: type[UsageError] = UsageError,
+) -> None:
+    """Check names and values.
+
+    Args:
+        known: The options that there are.
+        given: Name to value.
+        allow_none: Whether None is a value of every option, rather than of those whose type has it.
+        error: What is raised for a value outside its range.
 
     Raises:
         UnknownOptionError: For a name that is not known. Nothing was sent.
@@ -194,7 +213,7 @@ def check(known: Mapping[str, OptionField], given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in known:
             raise UnknownOptionError(name, known)
-        _check(known[name], value)
+        _check(known[name], value, allow_none=allow_none, error=error)
 
 
 def from_environment(known: Iterable[OptionField]) -> dict[str, Any]:
@@ -228,10 +247,25 @@ def is_number(value: Any, *, whole: bool = False) -> bool:
     return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value == value
 
 
-def _check(each: OptionField, value: Any, source: str = "") -> None:
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a number that is not infinite."""
+    return is_number(value) and math.isfinite(value)
+
+
+def _check(
+    each: OptionField,
+    value: Any,
+    source: str = "",
+    *,
+    allow_none: bool = True,
+    error: type[UsageError] = UsageError,
+) -> None:
+    if value is None and (allow_none or each.takes_none):
+        return
     expected, fits = each.rule
-    if value is not None and not fits(value):
-        raise UsageError(f"{source}{each.name} is {expected}, not {value!r}. Nothing was sent.")
+    if not fits(value):
+        meant = guess(value, each.choices) if isinstance(value, str) else ""
+        raise error(f"{source}{each.name} is {expected}, not {value!r}.{meant} Nothing was sent.")
 
 
 def _from_text(each: OptionField, text: str) -> Any:

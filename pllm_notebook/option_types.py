@@ -14,8 +14,10 @@ __all__ = [
     "CompleteOptions",
     "ConfigureOptions",
     "DecideOptions",
+    "FrameworkOptions",
     "ParseOptions",
     "PromptListOptions",
+    "RequestOptions",
 ]
 
 
@@ -236,6 +238,14 @@ class CallOptions(TypedDict, total=False):
     max_turns: int
 
 
+class RequestOptions(TypedDict, total=False):
+    """Options of one request of `ParallelLLM`."""
+
+    cache: CacheUse
+    salt: str
+    max_cost_usd: float | None
+
+
 class ConfigureOptions(TypedDict, total=False):
     """Values of `configure`; None removes one."""
 
@@ -290,3 +300,16 @@ class ConfigureOptions(TypedDict, total=False):
     sim: Mapping[str, Any] | None
     loop: Literal["private", "notebook"] | None
     poll: bool | None
+
+
+class FrameworkOptions(TypedDict, total=False):
+    """Settings of `ParallelLLM`."""
+
+    num_processors: int
+    timeout: float
+    max_retries: int
+    decision_maker_model: str | None
+    decision_maker_temperature: float
+    decision_maker_prompt: str
+    enable_logging: bool
+    log_level: str

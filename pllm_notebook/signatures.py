@@ -29,23 +29,28 @@ class _Annotation(str):
 
 
 def shows(
-    *known: Mapping[str, OptionField], defaults: Mapping[str, Any] | None = None, unset: bool = False
+    *known: Mapping[str, OptionField],
+    defaults: Mapping[str, Any] | None = None,
+    unset: bool = False,
+    also: type[Any] | None = None,
 ) -> Callable[[FunctionT], FunctionT]:
-    """Return a decorator that gives a function the signature and the docstring of the options that it takes.
+    """Return a decorator that gives a function or class the signature and the docstring of the options that it takes.
 
     Args:
         *known: The options, name to field; what the function names itself is left out.
         defaults: Those that are others than the options' own.
         unset: Whether all defaults are None, which sets nothing.
+        also: A TypedDict of further keywords, which are not sent unless they are given.
     """
     options = {name: each for some in known for name, each in some.items()}
 
     def decorate(function: FunctionT) -> FunctionT:
         shown: Any = function
-        named = inspect.signature(function).parameters
-        if function.__doc__:
-            shown.__doc__ = _documented(function.__doc__, [each for name, each in options.items() if name not in named])
-        shown.__signature__ = signature_with(function, options, defaults, unset=unset)
+        own: Any = shown.__init__ if isinstance(function, type) else function
+        named = inspect.signature(own).parameters
+        if shown.__doc__:
+            shown.__doc__ = _documented(shown.__doc__, [each for name, each in options.items() if name not in named])
+        own.__signature__ = signature_with(own, options, defaults, unset=unset, also=also)
         return function
 
     return decorate
@@ -57,6 +62,7 @@ def signature_with(
     defaults: Mapping[str, Any] | None = None,
     *,
     unset: bool = False,
+    also: type[Any] | None = None,
 ) -> inspect.Signature:
     """Return a function's signature with its options, keyword-only, in the place of `**options`."""
     own = inspect.signature(function)
@@ -71,6 +77,10 @@ def signature_with(
         for name, each in options.items()
         if name not in own.parameters
     ]
+    for name, hint in ({} if also is None else also.__annotations__).items():
+        if name not in own.parameters and name not in options:
+            annotation = _Annotation(getattr(hint, "__forward_arg__", hint))
+            added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return own.replace(parameters=kept + added)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pllm_notebook.ensemble.framework_config import FrameworkConfig
 from pllm_notebook.option_fields import OptionField, fields_of, taken_by
 from pllm_notebook.options import Options
 from pllm_notebook.settings import Settings
@@ -26,6 +27,7 @@ TYPES = {
     "DecideOptions": ("Options of `df.llm.decide`.", "decide", ()),
     "PromptListOptions": ("Options of `ParallelAIUtilities`.", "prompt_list", ()),
     "CallOptions": ("Options of one call of a program, `agent.ask_llm`.", "ask_llm", ()),
+    "RequestOptions": ("Options of one request of `ParallelLLM`.", "request", ()),
 }
 
 
@@ -73,7 +75,8 @@ def types(options: type[Any], settings: type[Any]) -> str:
     parts.append(
         typed_dict("ConfigureOptions", "Values of `configure`; None removes one.", everything.values(), or_none=True)
     )
-    names = "".join(f'    "{name}",\n' for name in sorted([*TYPES, "ConfigureOptions"]))
+    parts.append(typed_dict("FrameworkOptions", "Settings of `ParallelLLM`.", fields_of(FrameworkConfig).values()))
+    names = "".join(f'    "{name}",\n' for name in sorted([*TYPES, "ConfigureOptions", "FrameworkOptions"]))
     header = (
         '"""The types of `**options`, for type checkers. Made from the fields of `Options` by `make options`."""\n\n'
         "from __future__ import annotations\n\n"

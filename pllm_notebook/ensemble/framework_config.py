@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Unpack
 
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT
 from pllm_notebook.exceptions import guess
+from pllm_notebook.option_fields import check, fields_of, is_finite, option
+from pllm_notebook.option_types import FrameworkOptions
 from pllm_notebook.request_errors import ConfigurationError
+from pllm_notebook.signatures import shows
 
 __all__ = [
     "DECISION_MAKER_PROMPT",
@@ -29,47 +31,60 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class FrameworkConfig:
     """The settings of a `ParallelLLM`. `update_config` gives it another one.
 
-    Attributes:
-        num_processors: Answers to each request, all asked for at once.
-        timeout: Seconds that one call may take.
-        max_retries: Times a call that failed in a way that can pass is sent again. A refusal by a rate
-            limit counts while the provider lets no other call through; a call is tried for no longer than
-            timeout * (max_retries + 1) seconds after its first failure.
-        decision_maker_model: Who decides where the answers differ. None for the cheap current model of the
-            provider of the first processor, or that processor's own model where the provider has no such.
-        decision_maker_temperature: Of that call; sent only to a model that takes one.
-        decision_maker_prompt: Its instruction. Marks for each candidate and the answer are asked for in any case.
-        enable_logging: Whether requests are reported to the logger "pllm_notebook": how many processors answered
-            and how it was decided, never contents or keys.
-        log_level: The level which that logger gets. Its lines go where the program's own logging setup sends them;
-            in a program without one, to standard error.
-
     Raises:
         ConfigurationError: For a value outside its range. Nothing was sent.
     """
 
-    num_processors: int = 3
-    timeout: float = 30.0
-    max_retries: int = 2
-    decision_maker_model: str | None = None
-    decision_maker_temperature: float = 0.1
-    decision_maker_prompt: str = DECISION_MAKER_PROMPT
-    enable_logging: bool = True
-    log_level: str = "INFO"
+    num_processors: int = option(3, "Answers to each request, all requested at once.", at_least=1)
+    timeout: float = option(
+        30.0,
+        "Time limit of one call, in seconds.",
+        expects=("a number of seconds above 0", lambda value: is_finite(value) and value > 0),
+    )
+    max_retries: int = option(
+        2,
+        "Retries of a call that failed in a way that can pass. A refusal by a rate limit counts while the provider "
+        "lets no other call through; no retry begins later than timeout * (max_retries + 1) seconds after a call's "
+        "first failure.",
+        at_least=0,
+    )
+    decision_maker_model: str | None = option(
+        None,
+        "Model that decides if the answers differ. None: the current low-cost model of the first processor's provider, "
+        "or that processor's own model if the provider has none.",
+        expects=(
+            "a model ('provider:name') or None",
+            lambda value: isinstance(value, str) and bool(value.strip()),
+        ),
+    )
+    decision_maker_temperature: float = option(
+        0.1,
+        "Sampling temperature of that call; sent only to a model that accepts one.",
+        expects=("a number from 0 to 2", lambda value: is_finite(value) and 0 <= value <= 2),
+    )
+    decision_maker_prompt: str = option(
+        DECISION_MAKER_PROMPT,
+        "System prompt of that call. Scores for each candidate and the answer are requested in any case.",
+        expects=("text that is not empty", lambda value: isinstance(value, str) and bool(value.strip())),
+    )
+    enable_logging: bool = option(
+        True,
+        'Report requests to the logger "pllm_notebook": how many processors answered and how the answer was decided, '
+        "never contents or keys.",
+    )
+    log_level: str = option(
+        "INFO",
+        "Level of that logger. Its lines go where the program's own logging setup sends them; without one, to standard "
+        "error.",
+        choices=_LEVELS,
+    )
 
     def __post_init__(self) -> None:
-        _check("num_processors", self.num_processors, "a whole number of at least 1", _whole(self.num_processors, 1))
-        _check("timeout", self.timeout, "a number of seconds above 0", _number(self.timeout) and self.timeout > 0)
-        _check("max_retries", self.max_retries, "a whole number of at least 0", _whole(self.max_retries, 0))
-        warmth, who, told = self.decision_maker_temperature, self.decision_maker_model, self.decision_maker_prompt
-        _check("decision_maker_temperature", warmth, "a number from 0 to 2", _number(warmth) and 0 <= warmth <= 2)
-        model = who is None or (isinstance(who, str) and bool(who.strip()))
-        _check("decision_maker_model", who, "a model ('provider:name') or None", model)
-        _check("decision_maker_prompt", told, "text that is not empty", isinstance(told, str) and bool(told.strip()))
-        _check("enable_logging", self.enable_logging, "True or False", isinstance(self.enable_logging, bool))
-        level = self.log_level.upper() if isinstance(self.log_level, str) else self.log_level
-        _check("log_level", self.log_level, f"one of {', '.join(_LEVELS)}", level in _LEVELS)
-        object.__setattr__(self, "log_level", level)
+        if isinstance(self.log_level, str):
+            object.__setattr__(self, "log_level", self.log_level.upper())
+        known = fields_of(FrameworkConfig)
+        values = {name: getattr(self, name) for name in known}
+        check(known, values, allow_none=False, error=ConfigurationError)
 
     def summary(self) -> dict[str, Any]:
         """Return the settings as plain values, the instruction by its length alone."""
@@ -89,8 +104,12 @@ class ConfigurationManager:
     def __init__(self, config: FrameworkConfig | None = None) -> None:
         self.config = FrameworkConfig() if config is None else config
 
-    def update_config(self, **values: Any) -> None:
+    @shows(fields_of(FrameworkConfig))
+    def update_config(self, **values: Unpack[FrameworkOptions]) -> None:
         """Change settings.
+
+        Args:
+            **values: Settings.
 
         Raises:
             ConfigurationError: For a name that is no setting, or a value outside its range; nothing is changed then.
@@ -112,7 +131,7 @@ def changed(config: FrameworkConfig, values: Mapping[str, Any]) -> FrameworkConf
     Raises:
         ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.
     """
-    known = [field.name for field in fields(FrameworkConfig)]
+    known = fields_of(FrameworkConfig)
     for name in values:
         if name not in known:
             raise ConfigurationError(
@@ -140,16 +159,3 @@ def create_robust_config() -> FrameworkConfig:
 def create_development_config() -> FrameworkConfig:
     """Return settings for trying things out: 2 processors, 15 s, 1 retry, everything logged."""
     return FrameworkConfig(num_processors=2, timeout=15.0, max_retries=1, log_level="DEBUG")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _check(name: str, value: Any, wanted: str, fine: bool) -> None:
-    if not fine:
-        raise ConfigurationError(f"{name} is {wanted}, not {value!r}. Nothing was sent.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from pllm_notebook.callers import Caller
 from pllm_notebook.credentials import Key
@@ -19,18 +19,37 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, options_for
 from pllm_notebook.execution.call_spec import resolve_model
 from pllm_notebook.execution.launch import store_for
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import RequestOptions
+from pllm_notebook.options import Options
 from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.providers.keywords import check_keywords, is_given, provider_fields
+from pllm_notebook.providers.keywords import OpenAIKeywords, check_keywords, is_given, provider_fields
 from pllm_notebook.providers.registry import cheap_model_of
 from pllm_notebook.providers.resolved_model import digest_of
 from pllm_notebook.request_errors import DecisionMakerError
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
 
-__all__ = ["request_for"]
+__all__ = ["RequestKeywords", "request_for"]
 
-# Options of `df.llm.parse` that a request takes under their own names.
-_OWN = ("cache", "salt", "max_cost_usd")
+
+class RequestKeywords(RequestOptions, OpenAIKeywords, total=False):
+    """Keywords of `ParallelLLM.parse`: those of OpenAI's client, several models, and some options."""
+
+    models: Sequence[str] | None
+    temperature: float | None
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    timeout: float | None
+    n: Literal[1] | None
+    stream: Literal[False] | None
+    tools: Iterable[Any] | None
+    tool_choice: str | Mapping[str, Any] | None
+    parallel_tool_calls: bool | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, object] | None
+
+
 # Keywords of OpenAI's client that are options here, for every provider.
 _RENAMED = {
     "temperature": "temperature",
@@ -65,7 +84,7 @@ def request_for(
     timeout = timeout if is_given(timeout) else None
     output = None if response_format is None else OutputType.of(response_format)
     said = {name: value for name, value in keywords.items() if is_given(value)}
-    own = {name: said.pop(name) for name in _OWN if name in said}
+    own = {name: said.pop(name) for name in taken_by(Options, "request") if name in said}
     own |= _renamed(said)
     tools = _tools(said)
     extras = {name: dict(said.pop(name)) for name in ("extra_headers", "extra_query") if said.get(name)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.credentials import Key
@@ -21,11 +21,15 @@ from pllm_notebook.ensemble.framework_config import (
     create_default_config,
 )
 from pllm_notebook.ensemble.log_output import show_log
-from pllm_notebook.ensemble.openai_request import request_for
+from pllm_notebook.ensemble.openai_request import RequestKeywords, request_for
 from pllm_notebook.ensemble.spec import submit
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run
+from pllm_notebook.option_fields import fields_of, taken_by
+from pllm_notebook.option_types import FrameworkOptions
+from pllm_notebook.options import Options
 from pllm_notebook.request_errors import ConfigurationError, ProcessingError
+from pllm_notebook.signatures import shows
 
 if TYPE_CHECKING:
     from pllm_notebook.ensemble.completion_types import ParallelCompletion
@@ -119,13 +123,14 @@ class ParallelLLM:
         config = self.config
         return f"<ParallelLLM of {config.num_processors} processors, {config.timeout:g} s each>"
 
+    @shows(taken_by(Options, "request"), also=RequestKeywords)
     def parse(
         self,
         model: str | None = None,
         messages: Iterable[Any] | None = None,
         response_format: Any = None,
         pass_reasoning: bool = False,
-        **keywords: Any,
+        **keywords: Unpack[RequestKeywords],
     ) -> Coroutine[Any, Any, Any]:
         """Return, awaited, the answer itself, as an instance of *response_format*.
 
@@ -157,19 +162,24 @@ class ParallelLLM:
         """
         return self._value(ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords))
 
+    @shows(taken_by(Options, "request"), also=RequestKeywords)
     def parse_sync(
         self,
         model: str | None = None,
         messages: Iterable[Any] | None = None,
         response_format: Any = None,
         pass_reasoning: bool = False,
-        **keywords: Any,
+        **keywords: Unpack[RequestKeywords],
     ) -> Any:
         """Return what `parse` does, without await: for a cell or script. An interrupt cancels the request."""
         return self._waited(ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords)).value
 
-    def update_config(self, **values: Any) -> FrameworkConfig:
+    @shows(fields_of(FrameworkConfig))
+    def update_config(self, **values: Unpack[FrameworkOptions]) -> FrameworkConfig:
         """Change settings, from the next request on.
+
+        Args:
+            **values: Settings.
 
         Raises:
             ConfigurationError: For a name that is no setting, or a value outside its range; nothing is changed then.
@@ -271,13 +281,14 @@ class ParallelCompletionInterface:
     def __init__(self, framework: ParallelLLM) -> None:
         self._framework = framework
 
+    @shows(taken_by(Options, "request"), also=RequestKeywords)
     def parse(
         self,
         model: str | None = None,
         messages: Iterable[Any] | None = None,
         response_format: Any = None,
         pass_reasoning: bool = False,
-        **keywords: Any,
+        **keywords: Unpack[RequestKeywords],
     ) -> Coroutine[Any, Any, ParallelCompletion]:
         """Return, awaited, the completion: the answer in `choices[0].message.parsed`, its text in `.content`.
 
@@ -300,13 +311,14 @@ class ParallelCompletionInterface:
         """
         return self._completion(ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords))
 
+    @shows(taken_by(Options, "request"), also=RequestKeywords)
     def parse_sync(
         self,
         model: str | None = None,
         messages: Iterable[Any] | None = None,
         response_format: Any = None,
         pass_reasoning: bool = False,
-        **keywords: Any,
+        **keywords: Unpack[RequestKeywords],
     ) -> ParallelCompletion:
         """Return what `parse` does, without await."""
         request = ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords)
@@ -332,8 +344,13 @@ class ParallelBeta:
         self.chat = chat
 
 
-def create_framework(api_key: str | None = None, **config: Any) -> ParallelLLM:
+@shows(fields_of(FrameworkConfig))
+def create_framework(api_key: str | None = None, **config: Unpack[FrameworkOptions]) -> ParallelLLM:
     """Make a `ParallelLLM` with some settings other than the defaults.
+
+    Args:
+        api_key: As for `ParallelLLM`.
+        **config: Settings.
 
     Raises:
         ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.

@@ -29,8 +29,9 @@ from pllm_notebook.execution import (
     start,
 )
 from pllm_notebook.messages_types import Turn
+from pllm_notebook.option_fields import fields_of
+from pllm_notebook.options import Options
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
 
 __all__ = ["Spec", "ensemble_spec_for", "estimate", "lines", "spec_for", "submit"]
 
@@ -187,15 +188,12 @@ def _how(
 
 
 def _judge_options(options: Options, members: int) -> dict[str, Any]:
-    """Return what of the options is not the judge's: it is another question, and often another provider's."""
+    """Return the judge's own options: its call is another question, and often another provider's."""
     limit = options.max_output_tokens
-    return {
+    question = {name: each.default for name, each in fields_of(Options).items() if each.keyed}
+    del question["model"], question["salt"]
+    return question | {
         "system": DECISION_MAKER_PROMPT,
-        "temperature": None,
-        "extra_body": {},
-        "pack": None,
-        "images": None,
-        "tools": None,
         "max_output_tokens": None if limit is None else limit + _MARKS_TOKENS * (members + 1),
     }
 

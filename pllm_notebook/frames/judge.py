@@ -10,9 +10,10 @@ from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, VoteCount, render_judg
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, Outcome, Run, WholePrompts, build_spec
 from pllm_notebook.frames.rows import ColumnData, prompts_of
+from pllm_notebook.option_fields import fields_of
+from pllm_notebook.options import Options
 from pllm_notebook.records import Failure
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
 
 __all__ = ["CandidateAnswers", "judge_for"]
@@ -95,8 +96,9 @@ def judge_for(options: Options, output: OutputType | None) -> CallSpec:
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
     """
-    for name in ("samples", "models", "decide", "pack", "agreement_column", "images", "tools"):
-        if getattr(options, name) not in (None, 1):
+    for name, each in fields_of(Options).items():
+        # A pack of 1 is a call of a row's own, which is what the default says.
+        if "decide" not in each.takes and getattr(options, name) not in (each.default, 1):
             raise UsageError(f"df.llm.decide reads no {name}=: the answers are in the columns. Nothing was sent.")
     if output is not None and output.fields is not None:
         raise UsageError(

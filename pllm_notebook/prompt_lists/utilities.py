@@ -4,47 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.engine import Ceiling
-from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run, options_for
 from pllm_notebook.execution.launch import store_for
+from pllm_notebook.option_fields import check, taken_by
+from pllm_notebook.option_types import PromptListOptions
+from pllm_notebook.options import Options
 from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
 from pllm_notebook.prompt_lists.llm_config import RequestLimits
 from pllm_notebook.prompt_lists.llm_output import LLMOutput
 from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
 from pllm_notebook.prompt_lists.prompt_rows import PromptRows
 from pllm_notebook.prompt_lists.sequential import SequentialRun, is_engine_failure
+from pllm_notebook.signatures import shows
 
 __all__ = ["ParallelAIUtilities"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Options of `df.llm.parse` that a list takes for all its prompts; what the prompts themselves say is not among them.
-_OPTIONS = (
-    "allow_empty",
-    "cache",
-    "concurrency",
-    "confirm",
-    "errors",
-    "extra_body",
-    "hedge",
-    "max_cost_usd",
-    "max_repairs",
-    "max_retries",
-    "max_turns",
-    "mode",
-    "parallel_tool_calls",
-    "progress",
-    "run_tools",
-    "salt",
-    "timeout_s",
-    "tool_choice",
-)
 
-
+@shows(taken_by(Options, "prompt_list"))
 class ParallelAIUtilities:
     """Ask a list of prompts at once, and give an output for each, in the list's order.
 
@@ -64,9 +47,7 @@ class ParallelAIUtilities:
         fallback: "sequential" to ask the prompts one after another, with the same answers, where the engine itself
             cannot run (its loop has ended, or a fault of this package broke it). None to raise that.
         local_cache: False keeps nothing on this machine, as `cache="off"`.
-        **options: For all prompts, as for `df.llm.parse`: mode, cache, max_cost_usd (of each list), progress, salt,
-            max_retries, max_repairs, timeout_s, concurrency, errors, hedge, extra_body,
-            confirm, tool_choice, parallel_tool_calls, run_tools, max_turns.
+        **options: For all prompts, as for `df.llm.parse`; `max_cost_usd` is of each list.
 
     Raises:
         UsageError: For an option that no one reads or a value outside its range, and for two limits of one provider.
@@ -80,17 +61,15 @@ class ParallelAIUtilities:
         *,
         fallback: Literal["sequential"] | None = None,
         local_cache: bool = True,
-        **options: Any,
+        **options: Unpack[PromptListOptions],
     ) -> None:
         if not local_cache:
             options.setdefault("cache", "off")
-        for name in options:
-            if name not in _OPTIONS:
-                raise UnknownOptionError(name, _OPTIONS)
+        check(taken_by(Options, "prompt_list"), options)
         if fallback not in (None, "sequential"):
             raise UsageError(f"fallback is 'sequential' or None, not {fallback!r}. Nothing was sent.")
         options_for(options)
-        self._options = options
+        self._options: dict[str, Any] = {**options}
         self._fallback = fallback
         self._ceilings: dict[str, Ceiling] = {}
         for default, limits in (

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.providers.openai.keywords import CARRIED, DEFAULTS, NOT_CARRIED
+from pllm_notebook.providers.openai.keywords import CARRIED, DEFAULTS, NOT_CARRIED, OpenAIKeywords
 from pllm_notebook.providers.resolved_model import ResolvedModel
 
-__all__ = ["CARRIED", "NOT_CARRIED", "check_keywords", "is_given", "provider_fields"]
+__all__ = ["CARRIED", "NOT_CARRIED", "OpenAIKeywords", "check_keywords", "is_given", "provider_fields"]
+
 
 
 def is_given(value: Any) -> bool:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages_types import ToolCallOutput
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.options import Options
 from pllm_notebook.schema import OutputType
-from pllm_notebook.sessions.call import Call, checked, salt_for, tools_of
+from pllm_notebook.sessions.call import Call, CallParameters, checked, salt_for, tools_of
 from pllm_notebook.sessions.called_functions import run_called_functions
 from pllm_notebook.sessions.lazy_reply import LazyReply
 from pllm_notebook.sessions.llm_identity import LLMIdentity
 from pllm_notebook.sessions.llm_response import LLMResponse
 from pllm_notebook.sessions.message_state import MessageState, open_message_state
 from pllm_notebook.sessions.metadata import Metadata
+from pllm_notebook.signatures import shows
 
 if TYPE_CHECKING:
     from pllm_notebook.sessions.session import Session
@@ -75,6 +78,7 @@ class Agent:
         """Where it asks."""
         return self._session
 
+    @shows(taken_by(Options, "ask_llm"), also=CallParameters)
     def ask_llm(
         self,
         documents: Any,
@@ -90,9 +94,12 @@ class Agent:
         text_format: Any = None,
         structured_output: Any = None,
         save_input: bool | None = None,
-        **params: Any,
+        **params: Unpack[CallParameters],
     ) -> LazyReply:
         """Ask, and return a lazy reply.
+
+        Besides the options below it takes keywords of OpenAI's client (max_tokens, top_p, stop, seed,
+        reasoning_effort, reasoning={"effort": …}, …), in that client's words for every provider.
 
         An answer that the session's directory has is taken from there. Whether anything is sent at once is the
         strategy's: "sync" sends and waits, "async" sends, "batch" and "hybrid" gather.
@@ -114,10 +121,7 @@ class Agent:
             text_format: `response_format` by an older name.
             structured_output: Likewise.
             save_input: Documents are kept in any case (`session.documents`): None or True.
-            **params: Options of this call: temperature, max_output_tokens, max_repairs, max_retries, timeout_s,
-                extra_body, tool_choice, parallel_tool_calls, run_tools, max_turns; and keywords of OpenAI's client
-                (max_tokens, top_p, stop, seed, reasoning_effort, reasoning={"effort": …}, …), in that client's words
-                for every provider.
+            **params: Options, and keywords of OpenAI's client.
 
         Raises:
             UsageError: When it cannot be asked as written. Nothing was sent.
@@ -141,7 +145,7 @@ class Agent:
             OutputType.of(wanted)
         tools = [tools] if callable(tools) else tools
         model = self._session.model_of(llm)
-        params = checked(params, model)
+        given = checked(params, model)
         number = next(self._numbers)
         prompt, hashes = self._session.read((documents, *more))
         call = Call(
@@ -150,7 +154,7 @@ class Agent:
             instructions=instructions,
             text_format=wanted,
             tools=() if tools is None else tools_of(tools),
-            params=params,
+            params=given,
             salt=salt_for(salt, self._session.hash_by_for(hash_by), self.name, number),
             replicate=replicate or 0,
             agent=self.name,

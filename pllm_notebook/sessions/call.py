@@ -14,28 +14,26 @@ from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.execution import CallSpec, build_spec, options_for
 from pllm_notebook.execution.call_spec import resolve_model
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.providers.keywords import CARRIED, NOT_CARRIED, check_keywords, provider_fields
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import CallOptions
+from pllm_notebook.options import Options
+from pllm_notebook.providers.keywords import CARRIED, NOT_CARRIED, OpenAIKeywords, check_keywords, provider_fields
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import StructuredTool, Toolbox
 
-__all__ = ["PARAMETERS", "Call", "ask_of", "checked", "salt_for", "tools_of"]
+__all__ = ["PARAMETERS", "Call", "CallParameters", "ask_of", "checked", "salt_for", "tools_of"]
 
-PARAMETERS = frozenset(
-    {
-        "allow_empty",
-        "extra_body",
-        "max_output_tokens",
-        "max_repairs",
-        "max_retries",
-        "max_turns",
-        "parallel_tool_calls",
-        "run_tools",
-        "temperature",
-        "timeout_s",
-        "tool_choice",
-    }
-)
+PARAMETERS = frozenset(taken_by(Options, "ask_llm"))
 """The options that one call of a program may have; the rest is of the session."""
+
+
+class CallParameters(CallOptions, OpenAIKeywords, total=False):
+    """Keywords of `agent.ask_llm`: options, and keywords of OpenAI's client."""
+
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    reasoning: Mapping[str, Any] | None
+
 
 # Besides "seq" all of these are always in the key.
 _HASHED = ("llm", "seq", "tools", "tool_names", "structured_output", "response_format", "kwargs", "all")

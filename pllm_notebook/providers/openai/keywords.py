@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 from pllm_notebook.providers.bodies import FieldWriter, at
 
-__all__ = ["CARRIED", "DEFAULTS", "NOT_CARRIED", "RESPONSES_KEYWORDS"]
+__all__ = ["CARRIED", "DEFAULTS", "NOT_CARRIED", "RESPONSES_KEYWORDS", "OpenAIKeywords"]
 
-# Of `AsyncCompletions.parse` (openai/resources/chat/completions/completions.py): what goes into the body as it is.
-CARRIED = frozenset(
-    {
-        "frequency_penalty",
-        "logit_bias",
-        "logprobs",
-        "metadata",
-        "presence_penalty",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "reasoning_effort",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "stop",
-        "store",
-        "top_logprobs",
-        "top_p",
-        "user",
-        "verbosity",
-    }
-)
+
+class OpenAIKeywords(TypedDict, total=False):
+    """Keywords of OpenAI's client that are sent, in each provider's own words."""
+
+    # Of `AsyncCompletions.parse` (openai/resources/chat/completions/completions.py): what goes into the body as it is.
+    frequency_penalty: float | None
+    logit_bias: Mapping[str, int] | None
+    logprobs: bool | None
+    metadata: Mapping[str, str] | None
+    presence_penalty: float | None
+    prompt_cache_key: str | None
+    prompt_cache_options: Mapping[str, Any] | None
+    prompt_cache_retention: str | None
+    reasoning_effort: str | None
+    safety_identifier: str | None
+    seed: int | None
+    service_tier: str | None
+    stop: str | Sequence[str] | None
+    store: bool | None
+    top_logprobs: int | None
+    top_p: float | None
+    user: str | None
+    verbosity: str | None
+
+
+CARRIED = frozenset(OpenAIKeywords.__annotations__)
 # Of the same, with the reason why it is not carried.
 NOT_CARRIED = {
     "n": "several answers are samples, each a call of its own (num_processors=, replicate=)",
