@@ -15,6 +15,7 @@ from typing import Any
 from pllm_notebook.ensemble.framework_config import FrameworkConfig
 from pllm_notebook.option_fields import OptionField, fields_of, taken_by
 from pllm_notebook.options import Options
+from pllm_notebook.sessions.session_config import SessionConfig
 from pllm_notebook.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +90,21 @@ def types(options: type[Any], settings: type[Any]) -> str:
     return "\n\n".join([header, *parts]).replace("'", '"')
 
 
+def session_types(config: type[Any]) -> str:
+    """Return the source of `pllm_notebook.sessions.session_option_types`."""
+    header = (
+        '"""The options of `resume_directory`. Made from the fields of `SessionConfig` by `make options`."""\n\n'
+        "from __future__ import annotations\n\n"
+        "from collections.abc import Sequence\n"
+        "from typing import Literal, TypedDict\n\n"
+        "from pllm_notebook.sessions.llm_identity import LLMIdentity\n"
+        "from pllm_notebook.sessions.throttler import Throttler\n\n"
+        '__all__ = ["SessionOptions"]\n'
+    )
+    body = typed_dict("SessionOptions", "Options of `resume_directory`.", fields_of(config).values())
+    return "\n\n".join([header, body]).replace("'", '"')
+
+
 def typed_dict(name: str, text: str, options: Iterable[OptionField], *, or_none: bool = False) -> str:
     """Return the source of one TypedDict."""
     lines = [
@@ -104,6 +120,7 @@ def files() -> dict[Path, str]:
     return {
         docs: page(docs.read_text(encoding="utf-8"), {"options": Options, "settings": Settings}),
         ROOT / "pllm_notebook" / "option_types.py": types(Options, Settings),
+        ROOT / "pllm_notebook" / "sessions" / "session_option_types.py": session_types(SessionConfig),
     }
 
 

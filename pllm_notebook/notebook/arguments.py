@@ -13,7 +13,7 @@ from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.option_fields import OptionField, fields_of, plain
 from pllm_notebook.options import Options
 
-__all__ = ["CHOICES", "WORDS", "help_text", "read"]
+__all__ = ["CHOICES", "WORDS", "add_options", "help_text", "read"]
 
 OWN = {
     "schema": "the answer's type: any expression that names one, such as Review, list[Item], bool or a JSON schema",
@@ -56,6 +56,13 @@ def read(line: str) -> dict[str, Any]:
 def help_text(options: Mapping[str, OptionField] | None = None) -> str:
     """Return what `%%pllm --help` shows."""
     return _parser(options or _OPTIONS).format_help()
+
+
+def add_options(parser: argparse.ArgumentParser, options: Mapping[str, OptionField]) -> None:
+    """Add options that a text can say to a parser, `--max-cost-usd X`; what is not given is None."""
+    for each in options.values():
+        help_line = plain(each.text) + ("" if each.default in (None, "") else f" (default: {each.default})")
+        parser.add_argument(_flag(each.name), **_kind(each), help=help_line.replace("%", "%%"))
 
 
 def _split(line: str) -> list[str]:
@@ -112,8 +119,7 @@ def _parser(options: Mapping[str, OptionField]) -> argparse.ArgumentParser:
     for word, text in OWN.items():
         others = [f"--{other}" for other, meant in ALSO.items() if meant == word]
         made.add_argument(f"--{word}", *others, help=text)
-    for each in options.values():
-        made.add_argument(_flag(each.name), **_kind(each), help=_help(each))
+    add_options(made, options)
     made.add_argument("--explode-field", dest="explode", help=argparse.SUPPRESS)
     made.add_argument("--help", action="store_true", default=None, help="show this")
     return made
@@ -121,11 +127,6 @@ def _parser(options: Mapping[str, OptionField]) -> argparse.ArgumentParser:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _help(option: OptionField) -> str:
-    shown = "" if option.default in (None, "") else f" (default: {option.default})"
-    return (plain(option.text) + shown).replace("%", "%%")
 
 
 def _kind(option: OptionField) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def _kind(option: OptionField) -> dict[str, Any]:
         return {"type": _names, "metavar": "A,B"}
     if float in kinds:
         return {"type": float, "metavar": "X"}
-    return {"type": int, "metavar": "N"} if int in kinds else {"metavar": "TEXT"}
+    return {"type": int, "metavar": "N"} if int in kinds and str not in kinds else {"metavar": "TEXT"}
 
 
 def _names(text: str) -> list[str]:

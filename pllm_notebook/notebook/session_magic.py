@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import re
 import shlex
-from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
@@ -15,6 +15,8 @@ from IPython.core.magic import no_var_expand
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.notebook.arguments import add_options
+from pllm_notebook.option_fields import fields_of
 from pllm_notebook.shell import cell_number
 
 __all__ = ["NAME", "load_into", "unload_from"]
@@ -32,7 +34,8 @@ def load_into(shell: Any) -> None:
         __tracebackhide__ = True  # a fault in the cell is shown with the cell's own lines
         return run_program(shell, line, cell)
 
-    cell_magic.__doc__ = _parser().format_help()
+    # Its options are read where they are used: sessions are not loaded before.
+    cell_magic.__doc__ = f"Run the cell as a program that asks (%%{NAME} --help)."
     shell.register_magic_function(cell_magic, "cell", NAME)
     unload_from(shell, magic=False)
     shell.input_transformers_cleanup.append(_Awaiting(shell))
@@ -158,6 +161,8 @@ class _Parser(MagicArgumentParser):
 
 
 def _parser() -> MagicArgumentParser:
+    from pllm_notebook.sessions.session_config import SessionConfig
+
     made = _Parser(  # type: ignore[no-untyped-call]
         prog=f"%{NAME}",
         usage=f"%%{NAME} DIRECTORY [--strategy STRATEGY] [--model MODEL] [OPTION ...]",
@@ -168,23 +173,13 @@ def _parser() -> MagicArgumentParser:
         add_help=False,
     )
     made.allow_abbrev = False  # a shortened option would change its meaning when another is added
-    made.add_argument("directory", nargs="?", metavar="DIRECTORY", help="where answers, jobs and failures are kept")
-    add: Callable[..., Any] = made.add_argument
-    add("--strategy", choices=("sync", "async", "batch", "hybrid"), help="when calls are sent (async)")
-    add("--provider", metavar="NAME", help="of models without one")
-    add("--model", metavar="MODEL", help="who is asked where a call names nobody")
-    add("--agent", metavar="NAME", help=f"name of the agent that is bound ({_AGENT})")
-    add("--errors", choices=("raise", "coerce"), help="end at the first failure, or log it and go on (raise)")
-    add("--max-cost-usd", type=float, metavar="X", help="ceiling for all that this run of the cell sends")
-    add("--batch-from", type=int, metavar="N", help="with hybrid: as many calls at one point go by batch")
-    add("--log-level", metavar="LEVEL", help="of the logger pllm_notebook within the cell")
-    add("--ignore-cache", action="store_true", default=None, help="ask every call once more")
-    add("--no-rewrite-cache", dest="rewrite_cache", action="store_false", default=None, help="and store none of them")
-    add("--dry-run", action="store_true", default=None, help="send nothing: show what would be asked next")
-    add("--no-confirm", dest="confirm", action="store_false", default=None, help="submit batch jobs without asking")
-    add("--wait", action="store_true", default=None, help="wait for batch jobs rather than end the cell")
-    add("--no-dashboard", dest="dashboard", action="store_false", default=None, help="show no dashboard")
-    add("--help", action="store_true", default=None, help="show this")
+    made.add_argument("directory", nargs="?", metavar="DIRECTORY", help="Where answers, jobs and failures are kept.")
+    # An object of the program's own has no text.
+    add_options(made, {name: each for name, each in fields_of(SessionConfig).items() if each.variable})
+    made.add_argument("--agent", metavar="NAME", help=f"Name of the agent that is bound. (default: {_AGENT})")
+    shown = "Show the session's dashboard. (default: True)"
+    made.add_argument("--dashboard", action=argparse.BooleanOptionalAction, default=None, help=shown)
+    made.add_argument("--help", action="store_true", default=None, help="Show this.")
     return made
 
 

@@ -16,7 +16,6 @@ from pllm_notebook.providers.resolved_model import ResolvedModel
 __all__ = ["CARRIED", "NOT_CARRIED", "OpenAIKeywords", "check_keywords", "is_given", "provider_fields"]
 
 
-
 def is_given(value: Any) -> bool:
     """Return whether a keyword was given: OpenAI's client has two objects besides None that mean "not given"."""
     return value is not None and type(value).__name__ not in ("NotGiven", "Omit")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.option_fields import fields_of
+from pllm_notebook.sessions.session_config import SessionConfig
 
 __all__ = ["MinorTweaks", "apply_tweaks"]
 
@@ -15,7 +18,6 @@ _NAMES = {
     "error_mode": "errors",
     "max_concurrent": "max_concurrent",
 }
-_DEFAULTS: dict[str, Any] = {"confirm": True, "wait": False, "errors": "raise", "max_concurrent": None}
 _ERRORS = {"raise": "raise", "emit": "coerce", "ignore": "coerce"}
 
 
@@ -37,12 +39,12 @@ class MinorTweaks(TypedDict, total=False):
     error_mode: Literal["raise", "emit", "ignore"]
 
 
-def apply_tweaks(tweaks: MinorTweaks | None, **given: Any) -> dict[str, Any]:
+def apply_tweaks(tweaks: MinorTweaks | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments with what *tweaks* say of them.
 
     Args:
         tweaks: None for none.
-        **given: As the arguments themselves were given, `_DEFAULTS` where they were not.
+        given: Options of a session, those that were given.
 
     Raises:
         UnknownOptionError: For a tweak that is none. Nothing was sent.
@@ -57,7 +59,8 @@ def apply_tweaks(tweaks: MinorTweaks | None, **given: Any) -> dict[str, Any]:
             if value not in _ERRORS:
                 raise UsageError(f"error_mode is 'raise', 'emit' or 'ignore', not {value!r}. Nothing was sent.")
             value = _ERRORS[value]
-        if said[name] not in (_DEFAULTS[name], value):
+        default = fields_of(SessionConfig)[name].default
+        if said.get(name, default) not in (default, value):
             raise UsageError(f"{name}={said[name]!r} and the tweak {tweak!r} differ: give one. Nothing was sent.")
         said[name] = value
     return said

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.execution import options_for
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.option_fields import check, fields_of, is_number, one_of, option
+from pllm_notebook.providers.registry import canonical
 from pllm_notebook.sessions.call import salt_for
 from pllm_notebook.sessions.llm_identity import LLMIdentity, model_of
 from pllm_notebook.sessions.sender import SessionSender
@@ -17,62 +19,110 @@ from pllm_notebook.sessions.strategies.batched import BatchStrategy, DryRunStrat
 from pllm_notebook.sessions.strategies.live import AsyncStrategy, Strategy, SyncStrategy
 from pllm_notebook.sessions.throttler import Throttler
 
-__all__ = ["BATCH_FROM", "STRATEGIES", "SessionConfig"]
+__all__ = ["BATCH_FROM", "SessionConfig"]
 
-STRATEGIES = ("sync", "async", "batch", "hybrid")
 BATCH_FROM = 20
 """In hybrid: what a program asks at one point is many from here on."""
+
+# In place of a provider: each model's own.
+_EVERY = "multi"
+_CHECKED_BELOW: tuple[str, Callable[[Any], bool]] = ("", lambda _: True)
+
+
+def _is_level(value: Any) -> bool:
+    return value in logging.getLevelNamesMapping() if isinstance(value, str) else is_number(value, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """The arguments of `resume_directory`, which says what each is.
+    """The options of `resume_directory`.
 
     Raises:
         UsageError: For a value outside its range. Nothing was sent.
     """
 
-    strategy: str = "async"
-    provider: str | None = None
-    model: str | LLMIdentity | None = None
-    ignore_cache: bool = False
-    rewrite_cache: bool = True
-    throttler: Throttler | None = None
-    dry_run: bool = False
-    confirm: bool = True
-    wait: bool = False
-    errors: str = "raise"
-    log_level: int | str | None = None
-    batch_from: int = BATCH_FROM
-    max_cost_usd: float | None = None
-    max_concurrent: int | None = None
-    hash_by: Sequence[str] | None = None
+    strategy: Literal["sync", "async", "concurrent", "batch", "hybrid"] = option(
+        "async",
+        '`"async"` sends each call as it is made, and waits where a value is needed; `"sync"` sends one at a time; '
+        '`"batch"` gathers calls until a value is needed, submits them as batch jobs and ends the block there, and the '
+        'program resumes when it is run again; `"hybrid"` submits what is many, and sends live what the program waits '
+        'for alone. `"concurrent"` is `"async"`.',
+    )
+    provider: str | None = option(
+        None,
+        'Provider of models named without one. None or `"multi"`: the one that a model\'s name shows.',
+        expects=("a provider's name", lambda value: isinstance(value, str) and bool(value)),
+    )
+    model: str | LLMIdentity | None = option(
+        None,
+        "Model of calls that name none. None: the provider's current low-cost model, else the configured one.",
+        expects=_CHECKED_BELOW,
+    )
+    ignore_cache: bool = option(False, "Send every call again, whatever is stored.")
+    rewrite_cache: bool = option(
+        True, "With `ignore_cache`, replace what is stored; otherwise the new answers are not stored."
+    )
+    throttler: Throttler | None = option(
+        None,
+        "A pace of your own. None: no other than the provider's.",
+        expects=("a pllm.Throttler(…)", lambda value: isinstance(value, Throttler)),
+        variable=False,
+    )
+    dry_run: bool = option(
+        False,
+        "End the block at the first missing value, with the calls, tokens and cost of what would be sent next. Nothing "
+        "is sent.",
+    )
+    confirm: bool = option(True, "Ask before batch jobs are submitted.")
+    wait: bool = option(False, "Wait for batch jobs instead of ending the block.")
+    errors: Literal["raise", "coerce"] = option(
+        "raise",
+        '`"raise"` ends the program at the first call that failed: where it is made with `"sync"`, where its value is '
+        'needed otherwise. `"coerce"` logs failures and goes on; `resolve_all` then gives an `ErrorResponse` in the '
+        "value's place, `reply.failed` is True, and `resolve` raises it.",
+    )
+    log_level: int | str | None = option(
+        None,
+        "Level of the logger `pllm_notebook` within the block. None: unchanged.",
+        expects=(one_of(tuple(logging.getLevelNamesMapping())), _is_level),
+    )
+    batch_from: int = option(
+        BATCH_FROM, 'With `"hybrid"`: this many calls at one point are submitted as a batch.', at_least=1
+    )
+    max_cost_usd: float | None = option(
+        None,
+        "Ceiling for everything that this run of the program sends, live and by batch, in US dollars. What was stored "
+        "before, or waits in a job of an earlier run, is not counted. None: no ceiling.",
+        at_least=0,
+    )
+    max_concurrent: int | None = option(
+        None,
+        "Maximum number of the session's calls in flight; batch jobs are not counted. None: as many as the provider "
+        "allows.",
+        at_least=1,
+    )
+    hash_by: tuple[str, ...] | None = option(
+        None,
+        "`hash_by` of every call that has none of its own (see `Agent.ask_llm`). None: equal calls are one.",
+        accepts="str | Sequence[str] | None",
+        expects=_CHECKED_BELOW,
+    )
 
     def __post_init__(self) -> None:
-        _check(self.strategy, STRATEGIES, "strategy")
-        _check(self.errors, ("raise", "coerce"), "errors")
-        options_for({"max_cost_usd": self.max_cost_usd, "wait": self.wait, "confirm": self.confirm})
-        if self.provider is not None and (not isinstance(self.provider, str) or not self.provider):
-            raise UsageError(f"provider is a provider's name, not {self.provider!r}. Nothing was sent.")
+        known = fields_of(SessionConfig)
+        check(known, {name: getattr(self, name) for name in known}, allow_none=False)
+        if self.strategy == "concurrent":
+            object.__setattr__(self, "strategy", "async")
+        if self.provider is not None:
+            object.__setattr__(self, "provider", None if self.provider == _EVERY else canonical(self.provider))
         if self.model is not None:
             model_of(None, self.provider, self.model)
         salt_for(None, self.hash_by, "", 0)
-        if self.max_concurrent is not None and not _is_count(self.max_concurrent):
-            raise UsageError(
-                f"max_concurrent is a whole number of at least 1, or None, not {self.max_concurrent!r}. "
-                f"Nothing was sent."
-            )
-        if self.throttler is not None and not isinstance(self.throttler, Throttler):
-            raise UsageError(f"throttler is a pllm.Throttler(…), not {self.throttler!r}. Nothing was sent.")
-        if isinstance(self.log_level, str):
-            _check(self.log_level, [*logging.getLevelNamesMapping()], "log_level")
         if not self.keep and self.strategy in ("batch", "hybrid"):
             raise UsageError(
                 f"strategy={self.strategy!r} brings its answers through the cache, so it cannot go with "
                 f"rewrite_cache=False. Nothing was sent."
             )
-        if not _is_count(self.batch_from):
-            raise UsageError(f"batch_from is a whole number of at least 1, not {self.batch_from!r}. Nothing was sent.")
 
     @property
     def keep(self) -> bool:
@@ -94,13 +144,3 @@ class SessionConfig:
             "batch": BatchStrategy,
         }
         return kinds[self.strategy](context)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check(value: str, known: Sequence[str], name: str) -> None:
-    if value not in known:
-        told = ", ".join(map(repr, known))
-        raise UsageError(f"{name} is one of {told}, not {value!r}.{guess(str(value), known)} Nothing was sent.")

@@ -51,3 +51,18 @@ def settings() -> None:
     pllm.configure(servers={"vllm": "http://localhost:8000/v1"}, poll=False, model=None, concurrency=8)
     options: dict[str, Any] = {}
     pllm.configure(**options)  # type: ignore[misc,unused-ignore]
+
+
+async def lists_and_programs() -> None:
+    utilities = pllm.ParallelAIUtilities(pllm.RequestLimits(max_requests_per_minute=500), mode="batch", max_cost_usd=5)
+    await utilities.run_parallel_ai_completion([])
+    framework = pllm.create_framework(num_processors=5, timeout=20, log_level="DEBUG")
+    framework.update_config(decision_maker_model=None, max_retries=0)
+    await framework.parse(
+        "openai:a", [{"role": "user", "content": "a"}], Review, temperature=0, max_tokens=100, cache="off", seed=1
+    )
+    framework.chat.completions.parse_sync(messages=[], models=["openai:a", "google:b"], timeout=10.0, top_p=0.5)
+    with pllm.resume_directory(".pllm/enzymes", strategy="batch", max_cost_usd=5, wait=True) as session:
+        agent = session.agent("reader")
+        agent.ask_llm("Read.", llm="openai:a", temperature=0.2, max_tokens=100, reasoning={"effort": "low"})
+        agent.ask_llm("Read.", response_format=Review, max_repairs=2, tool_choice="required", stop=["."])

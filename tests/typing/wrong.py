@@ -35,3 +35,21 @@ def settings() -> None:
     pllm.configure(loop="mine")  # refused
     pllm.configure(servers="http://localhost")  # refused
     pllm.configure(cashe_dir=".")  # refused
+
+
+async def lists_and_programs() -> None:
+    pllm.ParallelAIUtilities(samples=3)  # refused
+    pllm.ParallelAIUtilities(mode="live")  # refused
+    pllm.create_framework(processors=5)  # refused
+    framework = pllm.create_framework()
+    framework.update_config(timeout="20")  # refused
+    await framework.parse(messages=[], max_cost_usd="5")  # refused
+    framework.parse_sync(messages=[], pack=10)  # refused
+    framework.chat.completions.parse_sync(messages=[], temprature=0)  # refused
+    pllm.resume_directory(".pllm/enzymes", stratgy="batch")  # refused
+    with pllm.resume_directory(".pllm/enzymes") as session:
+        agent = session.agent("reader")
+        agent.ask_llm("Read.", max_repairs="2")  # refused
+        agent.ask_llm("Read.", samples=2)  # refused
+    pllm.resume_directory(".pllm/enzymes", errors="ignore")  # refused
+    pllm.resume_directory(".pllm/enzymes", batch_from="many")  # refused
