@@ -15,6 +15,8 @@ from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKe
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.messages_types import Dialogue, Media, RawRequest, ToolCall, ToolCallOutput, Turn
+from pllm_notebook.option_fields import OptionField, fields_of
+from pllm_notebook.options import Options
 from pllm_notebook.schema import OutputType
 
 
@@ -239,3 +241,43 @@ def test_a_row_that_holds_the_holes_own_text_is_only_data() -> None:
 def test_a_body_with_two_holes_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="exactly once"):
         BodyTemplate({"a": PLACEHOLDER, "b": PLACEHOLDER})
+
+
+def forecast(city: str) -> str:
+    """Return a city's weather."""
+    return city
+
+
+# What no other value of the same type says; images are part of the prompt.
+OTHER_VALUES: dict[str, Any] = {
+    "model": "openai:gpt-6-sol",
+    "columns": ["text"],
+    "models": ["openai:gpt-6-sol"],
+    "decide": "vote",
+    "extra_body": {"seed": 1},
+    "images_from": "anywhere",
+    "tools": [],
+    "tool_choice": "required",
+    "pack": 10,
+    "wait": True,
+    "parallel_tool_calls": False,
+    "run_tools": True,
+}
+
+
+@pytest.mark.parametrize(
+    "option", [each for each in fields_of(Options).values() if each.name != "images"], ids=lambda each: each.name
+)
+def test_an_option_is_in_the_key_exactly_where_its_field_says_so(option: OptionField) -> None:
+    other = OTHER_VALUES.get(option.name)
+    if other is None and option.choices:
+        other = next(choice for choice in option.choices if choice != option.default)
+    if other is None:
+        other = {bool: True, str: "other"}.get(option.kinds[0], 3)
+    if option.default is True:
+        other = False
+
+    offered = {} if option.name == "pack" else {"tools": [forecast]}  # packs are offered no tools
+    same, changed = key("a", Review, **offered), key("a", Review, **offered | {option.name: other})
+
+    assert (same != changed) == option.keyed
