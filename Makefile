@@ -110,6 +110,7 @@ check: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+	.venv/bin/python tools/write_options.py --check
 
 options: .venv/ready
 	@.venv/bin/python tools/write_options.py

@@ -12,6 +12,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.option_fields import OptionField, fields_of, plain
 from pllm_notebook.options import Options
+from pllm_notebook.settings import current
 
 __all__ = ["CHOICES", "WORDS", "add_options", "help_text", "read"]
 
@@ -54,15 +55,19 @@ def read(line: str) -> dict[str, Any]:
 
 
 def help_text(options: Mapping[str, OptionField] | None = None) -> str:
-    """Return what `%%pllm --help` shows."""
-    return _parser(options or _OPTIONS).format_help()
+    """Return what `%%pllm --help` shows: the options, with what is configured in place of their defaults."""
+    return _parser(options or _OPTIONS, current().options).format_help()
 
 
-def add_options(parser: argparse.ArgumentParser, options: Mapping[str, OptionField]) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, options: Mapping[str, OptionField], configured: Mapping[str, Any] | None = None
+) -> None:
     """Add options that a text can say to a parser, `--max-cost-usd X`; what is not given is None."""
     for each in options.values():
-        help_line = plain(each.text) + ("" if each.default in (None, "") else f" (default: {each.default})")
-        parser.add_argument(_flag(each.name), **_kind(each), help=help_line.replace("%", "%%"))
+        shown = "" if each.default in (None, "") else f" (default: {each.default})"
+        if configured and each.name in configured:
+            shown = f" (configured: {configured[each.name]})"
+        parser.add_argument(_flag(each.name), **_kind(each), help=(plain(each.text) + shown).replace("%", "%%"))
 
 
 def _split(line: str) -> list[str]:
@@ -107,11 +112,14 @@ class _Parser(MagicArgumentParser):
         return super().format_help().replace("::\n\n  %", "%", 1)
 
 
-def _parser(options: Mapping[str, OptionField]) -> argparse.ArgumentParser:
+def _parser(options: Mapping[str, OptionField], configured: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
     made = _Parser(  # type: ignore[no-untyped-call]
         prog="%pllm",
         usage="%%pllm [DATA] [--schema TYPE] [--out NAME] [--model MODEL] [OPTION ...]",
-        description="Ask a language model; the prompt is the rest of the cell, with {column} where a row's values go.",
+        description=(
+            "Ask a language model; the prompt is the rest of the cell, with {column} where a row's values go.\n"
+            "Without DATA, a failure raises and a missing value is sent (--errors raise --na send)."
+        ),
         add_help=False,
     )
     made.allow_abbrev = False  # a shortened option would change its meaning when another is added
@@ -119,7 +127,7 @@ def _parser(options: Mapping[str, OptionField]) -> argparse.ArgumentParser:
     for word, text in OWN.items():
         others = [f"--{other}" for other, meant in ALSO.items() if meant == word]
         made.add_argument(f"--{word}", *others, help=text)
-    add_options(made, options)
+    add_options(made, options, configured)
     made.add_argument("--explode-field", dest="explode", help=argparse.SUPPRESS)
     made.add_argument("--help", action="store_true", default=None, help="show this")
     return made

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -22,6 +22,7 @@ from pllm_notebook.callers import caller
 from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError
+from pllm_notebook.options import CacheUse
 from pllm_notebook.prompt_lists.argument_aliases import one_of
 from pllm_notebook.request_files.endpoints import EndpointResolver
 from pllm_notebook.request_files.file_run import FileRun
@@ -65,7 +66,7 @@ class OAIApiFromFileConfig(BaseModel):
             the provider lets no other line through.
         max_cost_usd: Ceiling for the whole file, in US dollars; what it leaves unsent has no result, and is for the
             next time.
-        cache: As for `df.llm.parse`: "use", "refresh", "only", "off".
+        cache: As for `df.llm.parse`: "use", "refresh", "only", "off". None: "use", whatever is configured.
         cache_dir: Where answers are kept, None for the configured place.
         retry_errors: Whether lines of an earlier results file that have an error are asked again.
         logging_level: Of this package's log.
@@ -86,7 +87,7 @@ class OAIApiFromFileConfig(BaseModel):
     max_tokens_per_minute: float | None = Field(default=None, gt=0)
     max_attempts: int = Field(default=5, ge=1)
     max_cost_usd: float | None = Field(default=None, ge=0)
-    cache: Literal["use", "refresh", "only", "off"] | None = None
+    cache: CacheUse | None = None
     cache_dir: str | None = None
     retry_errors: bool = False
     logging_level: int | str | None = None

@@ -8,7 +8,7 @@ import pytest
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.notebook.arguments import WORDS, help_text, read
-from pllm_notebook.settings import Options
+from pllm_notebook.settings import Options, configure
 
 ALONE = (
     "'if' stands alone on the line of %%pllm, after the data. Put an expression with spaces in quotes or brackets. "
@@ -47,6 +47,14 @@ def test_every_option_of_a_call_is_a_word_and_has_a_help_text() -> None:
         "--max-turns N With `run_tools`, maximum number of replies for one answer, the answer included. (default: 8)"
         in shown
     )
+
+
+def test_help_shows_what_is_configured_in_place_of_the_default() -> None:
+    configure(max_turns=3)
+    try:
+        assert "the answer included. (configured: 3)" in " ".join(help_text().split())
+    finally:
+        configure(max_turns=None)
 
 
 def test_an_unknown_option_is_named_with_a_guess() -> None:
