@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pllm_notebook.messages_types import Request
+from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.records import (
     BatchLimits,
     BatchResult,
@@ -25,7 +26,17 @@ from pllm_notebook.records import (
 )
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["BatchAPI", "BatchRefused", "Display", "MalformedReply", "Store", "Transport", "TransportFault", "Wire"]
+__all__ = [
+    "BatchAPI",
+    "BatchRefused",
+    "CallSource",
+    "Display",
+    "MalformedReply",
+    "Store",
+    "Transport",
+    "TransportFault",
+    "Wire",
+]
 
 
 class TransportFault(Exception):
@@ -204,6 +215,45 @@ class Wire(Protocol):
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         """Read the account's limits from a response's headers (lower-case names); None when they say nothing."""
+
+
+class CallSource(Protocol):
+    """One run's calls, as a dispatcher pulls them. Used on the engine's loop alone.
+
+    The methods with a body are defaults, for a class that inherits from this one: money is no object, no other run
+    brings answers, nothing is sent a second time, and a batch need not wait for more calls.
+    """
+
+    def next(self) -> PendingCall | None:
+        """Return the next new call, None where there is none now; the run wakes its dispatcher when there is."""
+
+    def is_answered(self, call: PendingCall) -> bool:
+        """Return whether another run has brought the answer to a call that is about to be sent again.
+
+        The call has then ended with that answer, and `done` is not called.
+        """
+        return False
+
+    def may_retry(self, call: PendingCall) -> bool:
+        """Reserve money for one more request of a call, all of whose requests so far may have been charged.
+
+        Return False where the budget does not allow it now.
+        """
+        return True
+
+    def may_hedge(self, call: PendingCall) -> bool:
+        """Reserve money to send a call that hangs a second time; False while the run has anything else to send."""
+        return False
+
+    def is_exhausted(self) -> bool:
+        """Return whether no more calls will come until some have been answered. Only a batch dispatcher asks."""
+        return True
+
+    def done(self, call: PendingCall, result: CallResult) -> None:
+        """Take the result of a call, once for each call that `next` returned."""
+
+    def fail(self, error: Exception) -> None:
+        """End the run: an error in the dispatcher itself, which no call is to blame for."""
 
 
 class Store(Protocol):

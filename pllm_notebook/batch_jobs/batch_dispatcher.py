@@ -1,4 +1,4 @@
-"""A lane whose calls go by batch job: to a run it is what a live lane is.
+"""A dispatcher whose calls go by batch job. To a run it is the same as a live one.
 
 Runs hand over their calls as they would to a live one. They are gathered until a run has no more to give,
 journalled as jobs, and landed one by one when their answers come; what a run asks next (a repair turn, what the
@@ -20,9 +20,10 @@ from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobState, Journal
 from pllm_notebook.batch_jobs.job_planner import JobPlanner
 from pllm_notebook.batch_jobs.waiting_calls import JobGroup, WaitingCall, truncated_below
-from pllm_notebook.engine import Feed, Job, Landing
-from pllm_notebook.engine.flight import cancelled
+from pllm_notebook.engine import RunQueue
+from pllm_notebook.engine.in_flight import cancelled
 from pllm_notebook.formatting import format_duration
+from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import ResolvedModel
@@ -55,7 +56,7 @@ class BatchDispatcher:
         in_thread: Runs what may block.
 
     Attributes:
-        landed: Replies that came back, whoever asked.
+        replies: Replies received, for any run.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class BatchDispatcher:
         planned: Callable[[], None],
         in_thread: Callable[..., asyncio.Future[Any]],
     ) -> None:
-        self.landed = 0
+        self.replies = 0
         self._target = target
         self._open_api = api
         self._api: BatchAPI
@@ -77,14 +78,14 @@ class BatchDispatcher:
         self._planned = planned
         self._in_thread = in_thread
         self._loop = asyncio.get_running_loop()
-        self._feeds: list[Feed] = []
-        self._coming: list[Feed] = []
+        self._queues: list[RunQueue] = []
+        self._coming: list[RunQueue] = []
         # Handed over and not yet in a job, and calls that wait for an answer, by key.
-        self._gathered: defaultdict[Feed, list[Job]] = defaultdict(list)
+        self._gathered: defaultdict[RunQueue, list[PendingCall]] = defaultdict(list)
         self._waiting_calls: dict[str, WaitingCall] = {}
-        self._out: Counter[Feed] = Counter()
+        self._out: Counter[RunQueue] = Counter()
         self._jobs: dict[str, BatchJob] = {}
-        self._cohorts: defaultdict[Feed, set[JobGroup]] = defaultdict(set)
+        self._cohorts: defaultdict[RunQueue, set[JobGroup]] = defaultdict(set)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -93,51 +94,51 @@ class BatchDispatcher:
 
     @property
     def jobs(self) -> list[BatchJob]:
-        """The jobs that calls of this lane wait for."""
+        """The jobs that calls of this dispatcher wait for."""
         return list(self._jobs.values())
 
-    def expect(self, feed: Feed) -> None:
+    def announce(self, queue: RunQueue) -> None:
         """Register a run that is being planned: what others hand over waits for it, to share its jobs."""
-        self._coming.append(feed)
+        self._coming.append(queue)
 
-    def attach(self, feed: Feed) -> None:
+    def attach(self, queue: RunQueue) -> None:
         """Take over a run's calls.
 
         Raises:
             UsageError: Where there is no batch API, no key or no package. Nothing was sent.
         """
         self._api = self._open_api()
-        self._feeds.append(feed)
-        self.poke()
+        self._queues.append(queue)
+        self.wake()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Look again soon: a run has something new, or has no more."""
         if not self._pumping:
             self._pumping = True
             self._loop.call_soon(self._pump)
 
-    def detach(self, feed: Feed) -> None:
+    def detach(self, queue: RunQueue) -> None:
         """Wait no longer for a run's calls. Their jobs go on, and what they bring is kept for the next run."""
-        for feeds in (self._feeds, self._coming):
-            if feed in feeds:
-                feeds.remove(feed)
-        dropped = [*feed.close(), *self._gathered.pop(feed, [])]
+        for queues in (self._queues, self._coming):
+            if queue in queues:
+                queues.remove(queue)
+        dropped = [*queue.close(), *self._gathered.pop(queue, [])]
         for key, waiting_call in list(self._waiting_calls.items()):
-            dropped += [job for aboard, job in waiting_call.waiters if aboard is feed]
-            waiting_call.waiters = [(aboard, job) for aboard, job in waiting_call.waiters if aboard is not feed]
+            dropped += [call for aboard, call in waiting_call.waiters if aboard is queue]
+            waiting_call.waiters = [one for one in waiting_call.waiters if one[0] is not queue]
             if not waiting_call.waiters:
                 del self._waiting_calls[key]
-        self._out.pop(feed, None)
-        self._cohorts.pop(feed, None)
-        feed.in_flight = 0
-        for job in dropped:
-            job.done(job, cancelled(job, 0.0))
-        self.poke()  # what others have handed over may have waited for this run's plan
+        self._out.pop(queue, None)
+        self._cohorts.pop(queue, None)
+        queue.in_flight = 0
+        for call in dropped:
+            queue.source.done(call, cancelled(call, 0.0))
+        self.wake()  # what others have handed over may have waited for this run's plan
 
-    def submitted(self, feed: Feed) -> bool:
+    def submitted(self, queue: RunQueue) -> bool:
         """Return whether everything that a run has handed over is with the provider, as far as anybody knows."""
-        cohorts = self._cohorts.get(feed)
-        if not cohorts or self._gathered.get(feed):
+        cohorts = self._cohorts.get(queue)
+        if not cohorts or self._gathered.get(queue):
             return False
         return all(
             cohort.jobs is not None
@@ -145,7 +146,7 @@ class BatchDispatcher:
             for cohort in cohorts
         )
 
-    def holds(self, now: float) -> str:
+    def blocked_by(self, now: float) -> str:
         """Say what is waited for."""
         if not self._jobs:
             return ""
@@ -165,16 +166,16 @@ class BatchDispatcher:
         """
         for key, (result, raw) in results.items():
             waiting_call = self._waiting_calls.pop(key, None)
-            for feed, job in () if waiting_call is None else waiting_call.waiters:
-                self._out[feed] -= 1
-                if limits is not None and key in limits and truncated_below(job, result, limits[key]):
-                    self._gathered[feed].append(job)
+            for queue, call in () if waiting_call is None else waiting_call.waiters:
+                self._out[queue] -= 1
+                if limits is not None and key in limits and truncated_below(call, result, limits[key]):
+                    self._gathered[queue].append(call)
                     continue
-                feed.in_flight -= 1
-                job.sent += 1
+                queue.in_flight -= 1
+                call.sent += 1
                 # Its own limit is what it was cut off at, or would have been.
-                job.done(job, Landing(result, raw, job.sent, 0.0, output_limit=job.wire_limit))
-        self.poke()  # a cohort's next job may be due
+                queue.source.done(call, CallResult(result, raw, call.sent, 0.0, output_limit=call.wire_limit))
+        self.wake()  # a cohort's next job may be due
 
     def answered(self, results: Mapping[str, tuple[Reply, RawReply]], limits: Mapping[str, int] | None = None) -> None:
         """Land calls that were answered otherwise, at another price, and are in the store, by key (see `arrived`)."""
@@ -183,7 +184,7 @@ class BatchDispatcher:
             waiting_call = self._waiting_calls.get(key)
             if waiting_call is None:
                 continue
-            self.landed += len(waiting_call.waiters)
+            self.replies += len(waiting_call.waiters)
             self._let_go(key, waiting_call)
             if key in self._waiting_calls:
                 rest[key] = result
@@ -204,41 +205,41 @@ class BatchDispatcher:
         self._pumping = False
         now = self._loop.time()
         ready = False
-        for feed in list(self._feeds):
+        for queue in list(self._queues):
             for _ in range(_GROUP_LINES):
-                job = feed.next(now)
-                if job is None:
+                call = queue.next(now)
+                if call is None:
                     break
-                feed.in_flight += 1
-                self._gathered[feed].append(job)
+                queue.in_flight += 1
+                self._gathered[queue].append(call)
             else:
-                self.poke()
+                self.wake()
                 continue
             # A repair turn of the first answers waits for the last of them: one job for all.
-            ready = ready or bool(self._gathered[feed] and self._whole(feed))
+            ready = ready or bool(self._gathered[queue] and self._is_complete(queue))
         if ready and self._timer is None:
             self._timer = self._loop.call_later(_GATHER_S, self._submit)
 
-    def _whole(self, feed: Feed) -> bool:
-        return not self._out[feed] and (feed.whole is None or feed.whole())
+    def _is_complete(self, queue: RunQueue) -> bool:
+        return not self._out[queue] and queue.source.is_exhausted()
 
     def _submit(self) -> None:
         self._timer = None
-        if not all(feed.whole is None or feed.whole() for feed in self._coming):
+        if not all(queue.source.is_exhausted() for queue in self._coming):
             return  # it will say so itself
         cohort = JobGroup()
         new: list[str] = []
-        for feed in self._feeds:
-            if not (self._gathered[feed] and self._whole(feed)):
+        for queue in self._queues:
+            if not (self._gathered[queue] and self._is_complete(queue)):
                 continue
-            for job in self._gathered.pop(feed):
-                self._out[feed] += 1
-                waiting_call = self._waiting_calls.get(job.key)
+            for call in self._gathered.pop(queue):
+                self._out[queue] += 1
+                waiting_call = self._waiting_calls.get(call.key)
                 if waiting_call is None:
-                    waiting_call = self._waiting_calls[job.key] = WaitingCall(cohort, [])
-                    new.append(job.key)
-                waiting_call.waiters.append((feed, job))
-                self._cohorts[feed].add(waiting_call.cohort)
+                    waiting_call = self._waiting_calls[call.key] = WaitingCall(cohort, [])
+                    new.append(call.key)
+                waiting_call.waiters.append((queue, call))
+                self._cohorts[queue].add(waiting_call.cohort)
         if new:
             work = self._in_thread(self._journal.pending, new)
             work.add_done_callback(partial(self._have_looked, cohort, new))
@@ -256,18 +257,18 @@ class BatchDispatcher:
             # an answer is in the store before its line is done.
             self._let_go(key, waiting_call)
             # Of those that still wait: the run that came first may have been stopped.
-            rest += [job for _, job in waiting_call.waiters[:1]]
+            rest += [call for _, call in waiting_call.waiters[:1]]
         adopted = {job.id: job for job in waiting.values()}
         planning = self._in_thread(self._planner.plan, self._api, rest)
         planning.add_done_callback(partial(self._have_planned, cohort, list(adopted.values())))
 
     def _let_go(self, key: str, waiting_call: WaitingCall) -> None:
         """Take off a call those whose runs have its answer already."""
-        for feed, job in list(waiting_call.waiters):
-            if feed.answered is not None and feed.answered(job):
-                feed.in_flight -= 1
-                self._out[feed] -= 1
-                waiting_call.waiters = [one for one in waiting_call.waiters if one[1] is not job]
+        for queue, call in list(waiting_call.waiters):
+            if queue.source.is_answered(call):
+                queue.in_flight -= 1
+                self._out[queue] -= 1
+                waiting_call.waiters = [one for one in waiting_call.waiters if one[1] is not call]
         if not waiting_call.waiters:
             self._waiting_calls.pop(key, None)
 
@@ -292,7 +293,7 @@ class BatchDispatcher:
         error = work.exception()
         if error is not None:
             # Those too that have joined since: nobody else would tell them.
-            for feed in [feed for feed, cohorts in self._cohorts.items() if cohort in cohorts]:
-                if feed.fault is not None and isinstance(error, Exception):
-                    feed.fault(error)
+            for queue in [queue for queue, cohorts in self._cohorts.items() if cohort in cohorts]:
+                if isinstance(error, Exception):
+                    queue.source.fail(error)
         return error is None

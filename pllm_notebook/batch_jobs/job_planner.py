@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pllm_notebook.batch import DraftLine, JobDraft, Journal, PendingElsewhereError, custom_id
 from pllm_notebook.batch import Job as BatchJob
-from pllm_notebook.engine import Job
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN
+from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import ResolvedModel
@@ -33,12 +33,12 @@ class JobPlanner:
         self._rate = rate
         self._origin = origin
 
-    def plan(self, api: BatchAPI, jobs: Sequence[Job]) -> tuple[list[BatchJob], list[str]]:
+    def plan(self, api: BatchAPI, calls: Sequence[PendingCall]) -> tuple[list[BatchJob], list[str]]:
         """Journal what waits in no job. Blocks.
 
         Args:
             api: Knows how a line is written, and what a job may hold.
-            jobs: The calls.
+            calls: The calls.
 
         Returns:
             The jobs that they are in, and the keys of those that are too large for any.
@@ -53,22 +53,22 @@ class JobPlanner:
         )
         adopted: dict[str, BatchJob] = {}
         waiting: Mapping[str, BatchJob] = {}
-        while jobs:
-            rest = (job for job in jobs if job.key not in waiting)
+        while calls:
+            rest = (call for call in calls if call.key not in waiting)
             try:
                 planned = self._journal.plan(plan, self._outgoing(api, rest), api.limits)
             except PendingElsewhereError:  # another kernel was quicker: its job is waited for
-                waiting = self._journal.pending([job.key for job in jobs])
+                waiting = self._journal.pending([call.key for call in calls])
                 adopted = {job.id: job for job in waiting.values()}
                 continue
             return [*adopted.values(), *planned.jobs], list(planned.too_large)
         return [], []
 
-    def _outgoing(self, api: BatchAPI, jobs: Iterator[Job]) -> Iterator[DraftLine]:
-        for job in jobs:
-            content = job.content()
-            usage = Usage(len(content) // BYTES_PER_TOKEN, round(job.answer_tokens))
+    def _outgoing(self, api: BatchAPI, calls: Iterator[PendingCall]) -> Iterator[DraftLine]:
+        for call in calls:
+            content = call.content()
+            usage = Usage(len(content) // BYTES_PER_TOKEN, round(call.answer_tokens))
             estimate = None if self._rate is None else self._rate.cost_usd(usage)
             yield DraftLine(
-                job.key, api.line(custom_id(job.key), content), job.wire_limit or job.output_limit, estimate
+                call.key, api.line(custom_id(call.key), content), call.wire_limit or call.output_limit, estimate
             )

@@ -16,7 +16,7 @@ from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobLine
 from pllm_notebook.batch_jobs.commands import BatchCommands
 from pllm_notebook.batch_jobs.duplicate_answers import save_duplicates
-from pllm_notebook.engine import Feed, Job, Landing, Lane
+from pllm_notebook.engine import Dispatcher, RunQueue, SendPolicy
 from pllm_notebook.execution.budget import ModelBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
 from pllm_notebook.execution.dispatchers import dispatcher_for
@@ -24,7 +24,9 @@ from pllm_notebook.execution.learned_limits import LimitCache
 from pllm_notebook.execution.rejections import RejectionStreak
 from pllm_notebook.execution.user_limits import user_rate_limit
 from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate, rate_of
+from pllm_notebook.protocols import CallSource
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, RawReply, Reply
 from pllm_notebook.settings import Options
@@ -63,7 +65,7 @@ class SentLive:
         return "; ".join(parts) + "."
 
 
-class LiveSender:
+class LiveSender(CallSource):
     """Send the pending lines of one job. Used on the engine's loop.
 
     Args:
@@ -91,17 +93,10 @@ class LiveSender:
         self._loop = commands.engine.loop.loop
         self._job = job
         self._target = target
-        self._options = options
         self._budget = budget
         self._rate = live_rate(target)
-        self._lane: Lane | None = None
-        self._feed = Feed(
-            source=self._next,
-            max_retries=options.max_retries,
-            timeout_s=options.timeout_s,
-            fault=self._fail,
-            cover=lambda call: budget.admit(call.tag[1]),
-        )
+        self._lane: Dispatcher | None = None
+        self._run_queue = RunQueue(self, SendPolicy(options.max_retries, options.timeout_s), user_rate_limit(options))
         self._quirks = target.quirks.version
         self._all = wanted
         self._queue: deque[tuple[JobLine, bytes]] = deque()
@@ -113,7 +108,7 @@ class LiveSender:
         self._out = 0
         self._answers: dict[str, tuple[JobLine, StoredReply, Reply, RawReply]] = {}
         self._store_tasks: set[asyncio.Task[None]] = set()
-        self._fault: Exception | None = None
+        self._error: Exception | None = None
         self._answered = 0
         self._failed: dict[str, str] = {}
         self._cost_usd: float | None = 0.0
@@ -125,20 +120,18 @@ class LiveSender:
         store = self._commands.store
         limits = LimitCache(store.directory) if isinstance(store, DiskStore) else None
         lane = self._lane = dispatcher_for(self._commands.engine, self._target, limits)
-        options = self._options
-        self._feed.keep(*user_rate_limit(options))
         try:
             if not self._stopped:
-                lane.attach(self._feed)
+                lane.attach(self._run_queue)
                 await self._finished.wait()
             # What neither way has answered: it failed live, or was not sent.
             open_ = self._all & self._batch_service.being_sent_live
         finally:
-            lane.detach(self._feed)
+            lane.detach(self._run_queue)
             self._batch_service.being_sent_live -= self._all
             self._batch_service.answered_live_first -= self._all
-        if self._fault is not None:
-            raise self._fault
+        if self._error is not None:
+            raise self._error
         failed = Counter(kind for key, kind in self._failed.items() if key in open_)
         batch_first = len(self._all) - self._answered - len(open_)
         return SentLive(self._answered, batch_first, dict(failed), len(open_) - failed.total(), self._cost_usd)
@@ -147,14 +140,16 @@ class LiveSender:
         """Send no more."""
         self._stopped = True
         if self._lane is not None:
-            self._lane.detach(self._feed)
+            self._lane.detach(self._run_queue)
         self._check_over()
 
-    def _fail(self, error: Exception) -> None:
-        self._fault = error
+    def fail(self, error: Exception) -> None:
+        """End with an error, which `run` raises."""
+        self._error = error
         self.stop()
 
-    def _next(self) -> Job | None:
+    def next(self) -> PendingCall | None:
+        """Return the next line's call, None where there is none now, or no money for it."""
         while self._queue and not self._stopped:
             line, body = self._queue[0]
             if line.key not in self._batch_service.being_sent_live:
@@ -170,7 +165,7 @@ class LiveSender:
             self._queue.popleft()
             self._out += 1
             tokens = len(body) / BYTES_PER_TOKEN + DEFAULT_OUTPUT_TOKENS
-            return Job(line.key, partial(self._current_body, body), tokens, self._landed, (line, bound))
+            return PendingCall(line.key, partial(self._current_body, body), tokens, (line, bound))
         self._fill()
         return None
 
@@ -194,41 +189,46 @@ class LiveSender:
         try:
             some = work.result()
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return
         self._read_all = len(some) < _MAX_READY
         self._queue.extend(some)
         if self._lane is not None:
-            self._lane.poke()
+            self._lane.wake()
 
-    def _landed(self, call: Job, landing: Landing) -> None:
+    def may_retry(self, call: PendingCall) -> bool:
+        """Reserve the money to send a line once more."""
+        return self._budget.admit(call.tag[1])
+
+    def done(self, call: PendingCall, result: CallResult) -> None:
+        """Settle what a line cost, and store its answer soon."""
         line, bound = call.tag
         self._out -= 1
-        result = landing.result
-        if isinstance(result, Failure):
-            self._budget.settle(bound, call.covered, 0.0, landing.maybe_paid)
+        reply = result.result
+        if isinstance(reply, Failure):
+            self._budget.settle(bound, call.funded, 0.0, result.maybe_paid)
             if not self._stopped:
-                self._failed[line.key] = result.kind
-            if self._streak.refused(result):
+                self._failed[line.key] = reply.kind
+            if self._streak.refused(reply):
                 self.stop()
         else:
-            assert landing.raw is not None
+            assert result.raw is not None
             self._streak.success()
-            cost = None if self._rate is None or result.usage is None else self._rate.cost_usd(result.usage)
-            self._budget.settle(bound, call.covered, cost, landing.maybe_paid)
+            cost = None if self._rate is None or reply.usage is None else self._rate.cost_usd(reply.usage)
+            self._budget.settle(bound, call.funded, cost, result.maybe_paid)
             self._cost_usd = None if cost is None or self._cost_usd is None else self._cost_usd + cost
             self._answered += 1
             entry = StoredReply.of(
-                result,
-                landing.raw.body,
+                reply,
+                result.raw.body,
                 asked=self._target.label,
                 output_limit=line.output_limit,
                 cost_usd=cost,
-                latency_s=landing.latency_s,
-                attempts=landing.attempts,
+                latency_s=result.latency_s,
+                attempts=result.attempts,
                 host=self._target.host,
             )
-            self._answers[line.key] = line, entry, result, landing.raw
+            self._answers[line.key] = line, entry, reply, result.raw
             self._schedule_store()
         self._check_over()
 
@@ -244,7 +244,7 @@ class LiveSender:
         if not task.cancelled() and task.exception() is not None:
             error = task.exception()
             assert isinstance(error, Exception)
-            self._fail(error)
+            self.fail(error)
         elif self._answers:
             self._schedule_store()
         self._check_over()
@@ -263,7 +263,7 @@ class LiveSender:
 
     def _check_over(self) -> None:
         """End when nothing is out and nothing more will be sent."""
-        spent = self._stopped or (self._read_all and not self._queue and not self._feed.waiting)
+        spent = self._stopped or (self._read_all and not self._queue and not self._run_queue.waiting)
         if spent and not self._out and not self._reading and not self._store_tasks and not self._answers:
             self._finished.set()
 

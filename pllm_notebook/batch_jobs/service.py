@@ -77,7 +77,7 @@ class BatchService:
             self._poller = Poller(
                 self.driver, first_s=FIRST_LOOK_S, changed=self.changed, sleep=self._wait_between_polls
             )
-        self._engine.enter(self)
+        self._engine.register(self)
         self._unrequested = False
         self._poller.start()
         self._poller.wake()
@@ -103,9 +103,9 @@ class BatchService:
         if self._closing is None:
             self._closing = self._engine.loop.loop.create_task(self._close())
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """Leave at once."""
-        self._engine.leave(self)
+        self._engine.unregister(self)
 
     def fail(self, error: Exception) -> None:
         """Go on: jobs are looked after by tasks of their own, and none of them has met the fault."""
@@ -118,7 +118,7 @@ class BatchService:
                 await api.aclose()
             self.journal.close()
         finally:
-            self._engine.leave(self)
+            self._engine.unregister(self)
 
     def _open(self, target: ResolvedModel) -> BatchAPI:
         api = self._apis.get(target.lane)
@@ -128,7 +128,7 @@ class BatchService:
                     f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent."
                 )
             api = self._apis[target.lane] = target.open_batch()
-            self._engine.enter(self)
+            self._engine.register(self)
         return api
 
     def api_of(self, job: BatchJob) -> BatchAPI:
@@ -171,7 +171,7 @@ class BatchService:
         if lane is not None:
             landed = zip(arrivals, read, strict=True)
             limits = {one.line.key: one.line.output_limit or 0 for one in arrivals}
-            lane.landed += sum(isinstance(result, Reply) for result, _, _ in read)
+            lane.replies += sum(isinstance(result, Reply) for result, _, _ in read)
             lane.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed}, limits)
         return [
             LineOutcome(str(result.kind), 0.0)

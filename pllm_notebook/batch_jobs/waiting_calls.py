@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pllm_notebook.engine import Feed, Job
+from pllm_notebook.engine import RunQueue
+from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.records import Failure, Finish, Reply
 
 __all__ = ["JobGroup", "WaitingCall", "truncated_below"]
@@ -31,12 +32,12 @@ class WaitingCall:
     """
 
     cohort: JobGroup
-    waiters: list[tuple[Feed, Job]]
+    waiters: list[tuple[RunQueue, PendingCall]]
 
 
-def truncated_below(job: Job, result: Reply | Failure, limit: int) -> bool:
+def truncated_below(call: PendingCall, result: Reply | Failure, limit: int) -> bool:
     """Return whether an answer was cut off at a limit below that of the request which waits for it."""
     if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
         return False
-    allowed = job.wire_limit or job.output_limit
+    allowed = call.wire_limit or call.output_limit
     return not allowed or allowed > limit

@@ -1,24 +1,24 @@
 """The one loop, its dispatchers, limits and retries. Knows calls, not rows, models or providers."""
 
-from pllm_notebook.engine.ceiling import AccountCeiling, Ceiling
+from pllm_notebook.engine.completion import Endpoint
+from pllm_notebook.engine.dispatcher import Dispatcher
 from pllm_notebook.engine.engine import Engine, engine, shutdown
-from pllm_notebook.engine.feed import Feed, Job, Landing
-from pllm_notebook.engine.lane import Lane
-from pllm_notebook.engine.limiter import Known, Limiter
+from pllm_notebook.engine.limits import AccountRateLimit, LearnedLimits, Limiter, UserRateLimit
 from pllm_notebook.engine.loop import hold_at_exit
-from pllm_notebook.engine.patience import Patience
+from pllm_notebook.engine.retry import RetryBounds
+from pllm_notebook.engine.run_queue import RunQueue, SendPolicy
 
 __all__ = [
-    "AccountCeiling",
-    "Ceiling",
+    "AccountRateLimit",
+    "Dispatcher",
+    "Endpoint",
     "Engine",
-    "Feed",
-    "Job",
-    "Known",
-    "Landing",
-    "Lane",
+    "LearnedLimits",
     "Limiter",
-    "Patience",
+    "RetryBounds",
+    "RunQueue",
+    "SendPolicy",
+    "UserRateLimit",
     "engine",
     "hold_at_exit",
     "shutdown",

@@ -1,4 +1,4 @@
-"""The engine of this process: its loop, its lanes, and the threads that user code runs in."""
+"""The engine of this process: its loop, its dispatchers, and the threads that user code runs in."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Literal, Protocol
 
-from pllm_notebook.engine.ceiling import AccountCeiling
-from pllm_notebook.engine.lane import Lane
-from pllm_notebook.engine.limiter import FIRST_WINDOW, Known, Limiter
+from pllm_notebook.engine.dispatcher import Dispatcher
+from pllm_notebook.engine.limits.limiter import FIRST_WINDOW, LearnedLimits, Limiter
+from pllm_notebook.engine.limits.user_limit import AccountRateLimit
 from pllm_notebook.engine.loop import EngineLoop, note_exit
 from pllm_notebook.threads import DaemonThreads
 
-__all__ = ["Engine", "Underway", "engine"]
+__all__ = ["Engine", "ManagedRun", "engine"]
 
 # How long an engine that ends waits for answers that have arrived to be stored and read.
 GRACE_S = 5.0
-# Lanes that no run uses and whose connections stay open for the next one.
+# Dispatchers that no run uses and whose connections stay open for the next one.
 MOST_IDLE = 8
 # Closing connections and cancelling tasks take no time; a loop that somebody blocks could take for ever.
 _MOST_S = 10.0
@@ -33,13 +33,13 @@ _CANCELLED_S = 1.0
 logger = logging.getLogger("pllm_notebook")
 
 
-class Underway(Protocol):
+class ManagedRun(Protocol):
     """Something that goes on in an engine, and must not outlive it. Used on the engine's loop."""
 
     def cancel(self) -> None:
         """Send nothing more, and end as soon as what has arrived is put away."""
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """End at once, whatever is still on its way."""
 
     def fail(self, error: Exception) -> None:
@@ -74,73 +74,73 @@ class Engine:
         self._ending = False
         self.workers = workers or DaemonThreads("pllm-work", at_once=4)
         self.rng = rng or random.Random()
-        self._lanes: dict[tuple[str, ...], Lane] = {}
-        self._accounts: dict[tuple[str, ...], AccountCeiling] = {}
-        self._idle: dict[Lane, None] = {}  # those with open connections, in the order they became idle
+        self._dispatchers: dict[tuple[str, ...], Dispatcher] = {}
+        self._accounts: dict[tuple[str, ...], AccountRateLimit] = {}
+        self._idle: dict[Dispatcher, None] = {}  # those with open connections, in the order they became idle
         self._closing: set[asyncio.Task[None]] = set()
-        self._underway: set[Underway] = set()
+        self._runs: set[ManagedRun] = set()
         # Set by the last that leaves.
         self._emptied = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Engine({self.loop!r}, lanes={list(self._lanes.values())})"
+        return f"Engine({self.loop!r}, dispatchers={list(self._dispatchers.values())})"
 
     @property
-    def lanes(self) -> list[Lane]:
+    def dispatchers(self) -> list[Dispatcher]:
         """One for each provider, account and model that was asked."""
-        return list(self._lanes.values())
+        return list(self._dispatchers.values())
 
-    def lane(
+    def dispatcher(
         self,
         identity: tuple[str, ...],
-        make: Callable[[Limiter], Lane],
+        make: Callable[[Limiter], Dispatcher],
         *,
         slots: int | None,
-        known: Callable[[], Known | None],
-    ) -> Lane:
-        """Return the one lane of an account and model. Call it on the loop.
+        learned: Callable[[], LearnedLimits | None],
+    ) -> Dispatcher:
+        """Return the one dispatcher of an account and model. Call it on the loop.
 
         Args:
             identity: Provider, account and model.
             make: Makes it on first use.
             slots: Calls the server works on at once, None for unknown.
-            known: Gives what another run learned of its limits, None for nothing; asked on first use.
+            learned: Returns what another run learned of its limits, None for nothing; asked on first use.
         """
-        lane = self._lanes.get(identity)
-        if lane is None:
+        dispatcher = self._dispatchers.get(identity)
+        if dispatcher is None:
             limiter = Limiter(window=slots or FIRST_WINDOW, **({"widest": slots} if slots else {}))
-            learned = known()
-            if learned is not None:
-                limiter.begin(self.loop.loop.time(), learned)
-            lane = self._lanes[identity] = make(limiter)
-            lane.account = self._accounts.setdefault(identity[:-1], AccountCeiling())
-            lane.rested = self._rested
-        return lane
+            known = learned()
+            if known is not None:
+                limiter.restore(self.loop.loop.time(), known)
+            dispatcher = self._dispatchers[identity] = make(limiter)
+            dispatcher.account = self._accounts.setdefault(identity[:-1], AccountRateLimit())
+            dispatcher.on_idle = self._on_idle
+        return dispatcher
 
-    def _rested(self, lane: Lane) -> None:
-        """Close the connections of the lane that has been idle for longest, where there are many."""
-        self._idle.pop(lane, None)
-        self._idle[lane] = None
+    def _on_idle(self, dispatcher: Dispatcher) -> None:
+        """Close the connections of the dispatcher that has been idle for longest, where there are many."""
+        self._idle.pop(dispatcher, None)
+        self._idle[dispatcher] = None
         for longest in list(self._idle)[:-MOST_IDLE]:
             del self._idle[longest]
             task = self.loop.loop.create_task(self._disconnect(longest))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def _disconnect(self, lane: Lane) -> None:
+    async def _disconnect(self, dispatcher: Dispatcher) -> None:
         try:
-            await lane.disconnect()
+            await dispatcher.disconnect()
         except Exception:
-            logger.debug("%s: its idle connections could not be closed", lane.name, exc_info=True)
+            logger.debug("%s: its idle connections could not be closed", dispatcher.name, exc_info=True)
 
-    def enter(self, one: Underway) -> None:
+    def register(self, one: ManagedRun) -> None:
         """Note what must end before the engine does. Call it on the loop."""
-        self._underway.add(one)
+        self._runs.add(one)
 
-    def leave(self, one: Underway) -> None:
+    def unregister(self, one: ManagedRun) -> None:
         """Note that it has ended. Call it on the loop; once is enough, and twice does no harm."""
-        self._underway.discard(one)
-        if not self._underway:
+        self._runs.discard(one)
+        if not self._runs:
             self._emptied.set()
 
     def close(self, grace_s: float = GRACE_S) -> None:
@@ -166,16 +166,16 @@ class Engine:
     async def _end(self, grace_s: float) -> None:
         self._ending = True
         try:
-            if self._underway:
+            if self._runs:
                 self._emptied.clear()
-                for one in list(self._underway):
+                for one in list(self._runs):
                     one.cancel()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._emptied.wait(), grace_s)
-                for one in list(self._underway):
-                    one.give_up()
-            for lane in self._lanes.values():
-                await lane.aclose()
+                for one in list(self._runs):
+                    one.abort()
+            for dispatcher in self._dispatchers.values():
+                await dispatcher.aclose()
             await asyncio.gather(*self._closing)
         finally:
             self.workers.shutdown(wait=False, cancel_futures=True)
@@ -186,13 +186,13 @@ class Engine:
         """Where the loop was ended behind our back, end all the same: nobody waits, and no connection stays open."""
         if self._ending:
             return
-        for one in list(self._underway):
-            one.give_up()  # nobody stopped them: it is a fault that they tell of
+        for one in list(self._runs):
+            one.abort()  # nobody stopped them: it is a fault that they tell of
         self.loop.loop.run_until_complete(self._end(0.0))
 
     def _fail(self, error: Exception) -> None:
         """End every run, since any of them may wait for the rest of a step that failed."""
-        for one in list(self._underway):
+        for one in list(self._runs):
             one.fail(error)
 
 

@@ -1,18 +1,18 @@
 """A call that hangs is sent a second time, and the first of the two answers counts.
 
-Which of the two requests is the older one makes no difference once both are out: each is the other's
-`twin`, both have one list of passengers, and the call ends when one of them is answered or both have
-failed. The one that is not needed is cancelled, and may be paid all the same.
+Once both requests are on the wire it makes no difference which is older: each is the other's `hedge`, both share one
+list of waiters, and the call ends when one is answered or both have failed. The other one is cancelled, and may be
+charged all the same.
 """
 
 from __future__ import annotations
 
 import logging
 
-from pllm_notebook.engine.feed import Exchange, Feed
-from pllm_notebook.engine.flight import Flight
-from pllm_notebook.engine.limiter import Limiter
-from pllm_notebook.engine.traffic import Traffic
+from pllm_notebook.engine.attempts import AttemptResult
+from pllm_notebook.engine.in_flight import InFlight, InFlightTable
+from pllm_notebook.engine.limits.limiter import Limiter
+from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["Hedging"]
@@ -23,93 +23,82 @@ _NEVER = float("inf")
 
 
 class Hedging:
-    """The second requests of one lane. Sends nothing by itself: the lane gives each flight its task.
+    """Start and end the second requests of one dispatcher, which assigns each its task."""
 
-    Args:
-        name: For the log.
-        traffic: What the lane has on the wire.
-        limiter: The account's limits.
-    """
-
-    def __init__(self, name: str, traffic: Traffic, limiter: Limiter) -> None:
+    def __init__(self, name: str, table: InFlightTable, limiter: Limiter) -> None:
         self._name = name
-        self._traffic = traffic
+        self._table = table
         self._limiter = limiter
 
-    def second(self, feed: Feed, now: float) -> tuple[Flight | None, float]:
-        """Launch a second request for a run's oldest straggler, if it has one and may.
-
-        Args:
-            feed: The run's; it has a `spare`.
-            now: Seconds on the loop's clock.
+    def second(self, queue: RunQueue, now: float) -> tuple[InFlight | None, float]:
+        """Start a second request for a run's oldest call that hangs, if there is one and it may be sent.
 
         Returns:
-            The second request, None for none; and when to look again (infinity: when something lands).
+            The second request, None for none; and the time to look again, infinity for when a call completes.
         """
-        long_s = feed.latencies.p99_s
-        if long_s is None or feed.full or feed.waiting or feed.closed:
+        long_s = queue.latencies.p99_s
+        if long_s is None or queue.full or queue.waiting or queue.closed:
             return None, _NEVER
-        for flight in self._traffic.flights.values():
-            job = None if flight.twin is not None else flight.job_of(feed)
-            if job is None or job.hedged:
+        for request in self._table.by_key.values():
+            call = None if request.hedge is not None else request.call_of(queue)
+            if call is None or call.hedged:
                 continue
-            if now - flight.stamp.sent_at <= long_s:
-                return None, flight.stamp.sent_at + long_s  # those after it left later
-            full, wait = self._traffic.gate(feed, job, now)
+            if now - request.permit.sent_at <= long_s:
+                return None, request.permit.sent_at + long_s  # those after it were sent later
+            full, wait = self._table.admit(queue, call, now)
             if full or wait > 0:
                 return None, _NEVER if full else now + wait
-            assert feed.spare is not None
-            if not feed.spare(job):
+            if not queue.source.may_hedge(call):
                 return None, _NEVER
-            job.hedged = True
-            job.covered += 1
-            feed.hedges += 1
-            second = self._traffic.launch(feed, job, now, flight.passengers)
-            flight.twin, second.twin = second, flight
-            flight.payer = second.payer = (feed, job)
-            logger.info("%s: no reply for %.1f s, sent a second time", self._name, now - flight.stamp.sent_at)
+            call.hedged = True
+            call.funded += 1
+            queue.hedges += 1
+            second = self._table.start(queue, call, now, request.waiters)
+            request.hedge, second.hedge = second, request
+            request.owner = second.owner = (queue, call)
+            logger.info("%s: no reply for %.1f s, sent a second time", self._name, now - request.permit.sent_at)
             return second, now
         return None, _NEVER
 
-    def failed(self, flight: Flight, exchange: Exchange | None) -> None:
-        """Take a failure of one of two requests, None for a cancelled one: the other is now the only one."""
-        other = flight.twin
+    def failed(self, request: InFlight, attempt: AttemptResult | None) -> None:
+        """Count the failure of one of two requests, None for a cancelled one; the other is now the only one."""
+        other = request.hedge
         assert other is not None
-        assert flight.payer is not None
-        feed, job = flight.payer
-        self._part(flight, other)
-        self._traffic.flights[flight.key] = other
-        other.left = [*other.left, *flight.left]
-        job.sent += 1
-        if exchange is None or (isinstance(exchange.result, Failure) and exchange.result.kind.maybe_paid):
-            job.maybe_paid += 1
-        elif isinstance(exchange.result, Failure) and exchange.result.kind is FailureKind.RATE_LIMIT:
-            feed.refused += 1
+        assert request.owner is not None
+        queue, call = request.owner
+        self._separate(request, other)
+        self._table.by_key[request.key] = other
+        other.detached = [*other.detached, *request.detached]
+        call.sent += 1
+        if attempt is None or (isinstance(attempt.result, Failure) and attempt.result.kind.maybe_paid):
+            call.maybe_paid += 1
+        elif isinstance(attempt.result, Failure) and attempt.result.kind is FailureKind.RATE_LIMIT:
+            queue.refused += 1
 
-    def abandon(self, flight: Flight) -> None:
-        """Cancel one of two requests, since the other is enough."""
-        assert flight.twin is not None
-        assert flight.payer is not None
-        _, job = flight.payer
-        # Calls of runs that were stopped end with the one that stays.
-        flight.twin.left = [*flight.twin.left, *flight.left]
-        self._limiter.ended(flight.stamp)
-        self._traffic.flights[flight.key] = flight.twin
-        self._part(flight, flight.twin)
-        if flight.departed:
-            job.sent += 1
-            job.maybe_paid += 1
-            flight.task.cancel()
+    def abandon(self, request: InFlight) -> None:
+        """Cancel one of two requests because the other is enough."""
+        assert request.hedge is not None
+        assert request.owner is not None
+        _, call = request.owner
+        # Calls of runs that were stopped end with the request that remains.
+        request.hedge.detached = [*request.hedge.detached, *request.detached]
+        self._limiter.ended(request.permit)
+        self._table.by_key[request.key] = request.hedge
+        self._separate(request, request.hedge)
+        if request.started:
+            call.sent += 1
+            call.maybe_paid += 1
+            request.task.cancel()
 
-    def leave(self, flight: Flight, feed: Feed) -> None:
-        """Cancel the second request of a call where the run that wanted it is stopped."""
-        if flight.twin is not None and flight.payer is not None and flight.payer[0] is feed:
-            self.abandon(flight.twin)
+    def detach(self, request: InFlight, queue: RunQueue) -> None:
+        """Cancel the second request of a call whose run, which wanted it, is stopped."""
+        if request.hedge is not None and request.owner is not None and request.owner[0] is queue:
+            self.abandon(request.hedge)
 
-    def _part(self, flight: Flight, other: Flight) -> None:
-        assert flight.payer is not None
-        flight.over = True
-        flight.payer[0].in_flight -= 1
-        self._traffic.over(flight)
-        flight.twin = other.twin = None
-        flight.payer = other.payer = None
+    def _separate(self, request: InFlight, other: InFlight) -> None:
+        assert request.owner is not None
+        request.done = True
+        request.owner[0].in_flight -= 1
+        self._table.end(request)
+        request.hedge = other.hedge = None
+        request.owner = other.owner = None

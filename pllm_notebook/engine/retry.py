@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pllm_notebook.exceptions import sentence
 from pllm_notebook.formatting import format_duration
+from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.records import Failure, FailureKind, Reply
 
-__all__ = ["retried_as", "retry_delay_s", "with_wait"]
+__all__ = ["RetryBounds", "retried_as", "retry_delay_s", "with_wait"]
 
 # Refused for the first times without a stated wait, a call goes when the limiter lets the next one leave, whichever
 # that is. One that is refused again and again does not fit what the limiter has learned, and waits by itself.
@@ -86,3 +87,34 @@ def with_wait(result: Reply | Failure) -> Reply | Failure:
     asked, most = format_duration(result.retry_after_s), format_duration(LONGEST_STATED_S)
     told = f"The provider asks to wait {asked}, and a run waits {most} at most."
     return replace(result, message=f"{sentence(result.message)} {told}")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBounds:
+    """The caller's own bounds for each call, in place of the engine's patience with a long run.
+
+    A rate-limit refusal counts as an attempt while the provider lets no other call through. A limit that lets others
+    through is waited for; one that lets no call through is reported.
+
+    Attributes:
+        total_s: Seconds from the first failure to the last attempt, None for no bound.
+    """
+
+    total_s: float | None = None
+
+    def exceeded(self, call: PendingCall, *, now: float, delay_s: float, replies: int, max_retries: int) -> bool:
+        """Return whether a call that failed is not tried again; its first failure is noted in it.
+
+        Args:
+            call: The call.
+            now: Seconds on the loop's clock.
+            delay_s: Seconds until it would be sent again.
+            replies: Replies received, for any run.
+            max_retries: Attempts beyond the first.
+        """
+        if call.first_failure is None:
+            call.first_failure = now, replies
+        since, replies_then = call.first_failure
+        if self.total_s is not None and now + delay_s - since > self.total_s:
+            return True
+        return replies == replies_then and call.attempts + call.refusals > max_retries

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pllm_notebook.callers import Caller
 from pllm_notebook.credentials import Key
-from pllm_notebook.engine import Patience
+from pllm_notebook.engine import RetryBounds
 from pllm_notebook.ensemble.completion import SingleRequestRows
 from pllm_notebook.ensemble.decisions import EnsembleSpec
 from pllm_notebook.ensemble.framework_config import FrameworkConfig
@@ -147,9 +147,9 @@ def request_for(
     )
     store = None if options.cache == "off" else store_for(options)
     # One request of a person's own keeps its own numbers: the engine's patience is for long runs.
-    patience = Patience(whole_s=options.timeout_s * (options.max_retries + 1))
+    retry_bounds = RetryBounds(total_s=options.timeout_s * (options.max_retries + 1))
     for ask in (*(member.ask for member in plan.members), *(() if plan.further is None else (plan.further,))):
-        ask.patience = patience
+        ask.retry_bounds = retry_bounds
     return plan, SingleRequestRows(asked.prompt, "text" if output is None else output.name, keys.values(), store)
 
 

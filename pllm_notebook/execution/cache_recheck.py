@@ -41,12 +41,12 @@ class CacheRecheck:
     @property
     def any_reply(self) -> bool:
         """Whether the dispatcher has received any reply since the run began, of whichever run."""
-        return self._dispatcher.landed != self._replies_before
+        return self._dispatcher.replies != self._replies_before
 
     def begin(self, dispatcher: CallDispatcher) -> None:
         """Note the counts of this moment, before the plan looks into the store."""
         self._dispatcher = dispatcher
-        self._replies_before, self.own_replies = dispatcher.landed, 0
+        self._replies_before, self.own_replies = dispatcher.replies, 0
         self._written_before = self._written_by_others()
         # The plan cannot see what other runs have received and not yet written.
         self._is_writing = self._store is not None and self._store.backlog_bytes > 0
@@ -106,7 +106,7 @@ class CacheRecheck:
     def _any_from_others(self) -> bool:
         return (
             self._is_writing
-            or self._dispatcher.landed - self._replies_before > self.own_replies
+            or self._dispatcher.replies - self._replies_before > self.own_replies
             or self._written_by_others() != self._written_before
         )
 

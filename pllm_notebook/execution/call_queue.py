@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Hashable
 from functools import partial
 
-from pllm_notebook.engine import Feed, Job, Landing
+from pllm_notebook.engine import RunQueue, SendPolicy
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.arrivals import Repair, Wider
 from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
@@ -27,6 +27,7 @@ from pllm_notebook.execution.send_order import NextCall, Tag
 from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prompts import packed as packed_prompt
 from pllm_notebook.records import Failure, FailureKind, Finish, Reply, Spent, Usage
 from pllm_notebook.redaction import redact
@@ -77,7 +78,7 @@ class CallQueue(CallResults):
         self._looking: asyncio.TimerHandle | None = None
         self._ceilings = services.ceilings.of(spec)
         self._share(False)
-        self._feed = self._new_feed()
+        self._queue = self._new_queue()
         # Made in `begin`, on the loop; it has no connection until something must be sent.
         self._dispatcher: CallDispatcher
         self._expected = self._attached = False
@@ -93,10 +94,10 @@ class CallQueue(CallResults):
     # Its life.
 
     def begin(self) -> None:
-        """Let the dispatcher expect calls, before the plan looks into the store."""
+        """Announce the run to its dispatcher, before the plan looks into the store."""
         self.claims.begin()
         self._dispatcher = self._services.dispatcher(self.spec.target)
-        self._dispatcher.expect(self._feed)
+        self._dispatcher.announce(self._queue)
         self._expected = True
         self.recheck.begin(self._dispatcher)
 
@@ -106,18 +107,18 @@ class CallQueue(CallResults):
         self.refusals = RejectionTracker(at_once=self.raises)
         self.recheck.retry(calls, can_pass)
         self.reset(calls)
-        self._feed = self._new_feed()  # the old one stays closed
+        self._queue = self._new_queue()  # the old one stays closed
 
     def send(self) -> None:
         """Let the dispatcher pull calls, opening it only now: a run that finds everything needs no key."""
         if self.halted is not None or not self.has_calls:
             return
         if self._attached:
-            self._dispatcher.poke()
+            self._dispatcher.wake()
             return
         label = self.spec.target.label
         try:
-            self._dispatcher.attach(self._feed)
+            self._dispatcher.attach(self._queue)
             self._attached = True
         except MissingKeyError as error:
             # Made when all rows have been looked up: it says how many need no key.
@@ -131,7 +132,7 @@ class CallQueue(CallResults):
 
     def announce(self) -> None:
         """Let the dispatcher see that no more may come: a last pack need not be full, and a batch has all its lines."""
-        self._dispatcher.poke()
+        self._dispatcher.wake()
 
     def close(self) -> None:
         """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
@@ -139,14 +140,14 @@ class CallQueue(CallResults):
         # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
         if self._expected:
             self._expected = self._attached = False
-            self._dispatcher.detach(self._feed)
+            self._dispatcher.detach(self._queue)
 
     # What displays read.
 
     @property
     def in_flight(self) -> int:
         """Calls on the wire."""
-        return self._feed.in_flight
+        return self._queue.in_flight
 
     @property
     def submitted(self) -> bool:
@@ -154,12 +155,12 @@ class CallQueue(CallResults):
 
         What there is no money for now is sent when answers have come, and a batch that is not waited for has none soon.
         """
-        return self.is_exhausted() and (not self._attached or self._dispatcher.submitted(self._feed))
+        return self.is_exhausted() and (not self._attached or self._dispatcher.submitted(self._queue))
 
     def blocked_by(self) -> str:
         """Say what holds calls back at this moment, "" for nothing."""
-        # A call that was refused waits in the feed, and is no longer pending; one in a batch job is in flight.
-        flying = 0 if self._batch else self._feed.in_flight
+        # A call that was refused waits in the queue, and is no longer pending; one in a batch job is in flight.
+        flying = 0 if self._batch else self._queue.in_flight
         if self.halted is not None or not (self.has_calls or self.open > flying):
             return ""
         if self._store_is_behind():
@@ -170,30 +171,24 @@ class CallQueue(CallResults):
         if self._over_budget and run_budget.requests:
             calls = counted(run_budget.requests, "call")
             return f"held by max_cost_usd: {format_usd(run_budget.reserved_usd)} reserved for {calls}"
-        if self.elsewhere and not self._feed.in_flight:
+        if self.elsewhere and not self._queue.in_flight:
             return f"{self.elsewhere:,} calls are being answered elsewhere"
-        return self._dispatcher.holds(self._loop.time())
+        return self._dispatcher.blocked_by(self._loop.time())
 
     # What the dispatcher asks (see `protocols.CallSource`).
 
-    def _new_feed(self) -> Feed:
+    def _new_queue(self) -> RunQueue:
         options = self.spec.options
-        feed = Feed(
-            source=self.next,
+        policy = SendPolicy(
             max_retries=options.max_retries,
             timeout_s=options.timeout_s,
             concurrency=1 if self._serial else None,
-            fault=self.fail,
-            cover=self.may_retry,
-            answered=self.is_answered,
-            spare=self.may_hedge if options.hedge and not self._batch else None,
-            whole=self.is_exhausted,
-            patience=self.spec.patience,
+            hedge=options.hedge and not self._batch,
+            retry_bounds=self.spec.retry_bounds,
         )
-        feed.keep(*self._ceilings)
-        return feed
+        return RunQueue(self, policy, self._ceilings)
 
-    def next(self) -> Job | None:
+    def next(self) -> PendingCall | None:
         """Return the next call, None where there is none to send now."""
         try:
             return self._next()
@@ -201,11 +196,11 @@ class CallQueue(CallResults):
             self.fail(error)
             return None
 
-    def may_retry(self, call: Job) -> bool:
+    def may_retry(self, call: PendingCall) -> bool:
         """Reserve the money to send *call* again, whose requests so far may all have been paid."""
         return self.budget.admit(call.tag[1])
 
-    def may_hedge(self, call: Job) -> bool:
+    def may_hedge(self, call: PendingCall) -> bool:
         """Reserve the money to send *call* a second time; False while anything else is to be sent."""
         all_sent = self.results.planned and not self.has_calls and not self.tools.working
         return all_sent and self.budget.admit(call.tag[1])
@@ -214,7 +209,7 @@ class CallQueue(CallResults):
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
         return self.results.planned and not self.tools.working and (not self.has_calls or self._over_budget)
 
-    def is_answered(self, call: Job) -> bool:
+    def is_answered(self, call: PendingCall) -> bool:
         """End *call*, which failed and is to be sent again, with the answer that another run has stored since."""
         tag, bound, *_ = call.tag
         if isinstance(tag, Pack):
@@ -223,11 +218,11 @@ class CallQueue(CallResults):
         if not (self.recheck.may_find(at) and self.take_if_stored(at, (call.key,), follow_up)):
             return False
         self.open -= 1
-        self.budget.settle(bound, call.covered, 0.0, call.maybe_paid)
+        self.budget.settle(bound, call.funded, 0.0, call.maybe_paid)
         self._warmup.ended(self._loop.time(), replied=False)
         return True
 
-    def done(self, call: Job, result: Landing) -> None:
+    def done(self, call: PendingCall, result: CallResult) -> None:
         """Take the result of a call."""
         try:
             tag, bound, schema_level, version = call.tag
@@ -242,7 +237,7 @@ class CallQueue(CallResults):
 
     # What holds calls back.
 
-    def _next(self) -> Job | None:
+    def _next(self) -> PendingCall | None:
         if self.halted is not None or (self._serial and self.open):
             return None
         if self._store_is_behind():
@@ -261,12 +256,12 @@ class CallQueue(CallResults):
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
         if next_ is None:
             return None
-        job = self._job(next_)
-        if job is not None:
+        call = self._pending_call(next_)
+        if call is not None:
             self.take(next_.tag)
-        return job
+        return call
 
-    def _job(self, next_: NextCall) -> Job | None:
+    def _pending_call(self, next_: NextCall) -> PendingCall | None:
         size, tag = next_.size, next_.tag
         if isinstance(tag, Pack):
             assert self.packing is not None
@@ -286,13 +281,13 @@ class CallQueue(CallResults):
             self._loop.call_later(MAX_WAIT_S, self.send)
         spec, quirks = self._spec_of(tag), self.spec.target.quirks
         content = partial(next_.content, reserved.output_limit)
-        job = Job(next_.key, content, tokens, self.done, (tag, reserved.usd, quirks.schema_level, quirks.version))
+        call = PendingCall(next_.key, content, tokens, (tag, reserved.usd, quirks.schema_level, quirks.version))
         if self._batch:  # for the price that its job is shown with
-            job.answer_tokens = self.spec.token_bounds.expected * (len(tag.calls) if isinstance(tag, Pack) else 1)
-        job.output_limit = spec.output_limit
-        if reserved.output_limit != job.output_limit:
-            job.wire_limit = reserved.output_limit
-        return job
+            call.answer_tokens = self.spec.token_bounds.expected * (len(tag.calls) if isinstance(tag, Pack) else 1)
+        call.output_limit = spec.output_limit
+        if reserved.output_limit != call.output_limit:
+            call.wire_limit = reserved.output_limit
+        return call
 
     def _spec_of(self, tag: Tag) -> CallSpec:
         return self.spec.packed if isinstance(tag, Pack) and self.spec.packed is not None else self.spec
@@ -309,7 +304,7 @@ class CallQueue(CallResults):
         row_bytes = spec.row_bytes(next_.size)
         return self.budget.reserve(Need.of(spec.token_bounds, next_.size, row_bytes, version, above=above))
 
-    def _settle(self, call: Job, bound_usd: float, result: Landing) -> float | None:
+    def _settle(self, call: PendingCall, bound_usd: float, result: CallResult) -> float | None:
         """Turn what was reserved for a call into what was spent; return the reply's cost, None for unknown."""
         reply, rate = result.result, self._rate
         cost: float | None = 0.0
@@ -319,7 +314,7 @@ class CallQueue(CallResults):
             usage = reply.usage
             cost = None if rate is None or usage is None else rate.cost_usd(usage)
             unknown = usage is None
-        perhaps = self.budget.settle(bound_usd, call.covered, cost, result.maybe_paid)
+        perhaps = self.budget.settle(bound_usd, call.funded, cost, result.maybe_paid)
         used = usage or Usage(0, 0)
         # What a reply without usage cost is not paid but perhaps paid: that much is known.
         paid = 0.0 if unknown and rate is not None else cost

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 
-from pllm_notebook.engine import Landing
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
 from pllm_notebook.execution.arrivals import Alone, Arrival, Repair, Wider
 from pllm_notebook.execution.cache_recheck import CacheRecheck
@@ -27,6 +26,7 @@ from pllm_notebook.execution.run_claims import RunClaims
 from pllm_notebook.execution.send_order import SendOrder, Tag
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, row_error
+from pllm_notebook.pending_call import CallResult
 from pllm_notebook.records import Failure, FailureKind, Finish, Reply
 from pllm_notebook.redaction import redact
 from pllm_notebook.stored_reply import StoredReply
@@ -199,7 +199,7 @@ class CallResults(SendOrder):
         )
         return StoppedError(message, kept=kept, total=total)
 
-    def take_result(self, key: str, tag: Tag, schema_level: int, result: Landing, cost_usd: float | None) -> None:
+    def take_result(self, key: str, tag: Tag, schema_level: int, result: CallResult, cost_usd: float | None) -> None:
         """Take the result of a call.
 
         Args:
@@ -235,7 +235,7 @@ class CallResults(SendOrder):
                 self.packing.supersede(tag, entry)
 
     def _entry(
-        self, tag: Tag, reply: Reply, result: Landing, cost_usd: float | None, *, cut: bool
+        self, tag: Tag, reply: Reply, result: CallResult, cost_usd: float | None, *, cut: bool
     ) -> StoredReply | None:
         """Return a reply as the store keeps it; None where it cannot be kept, and its rows have failed."""
         assert result.raw is not None
@@ -283,10 +283,10 @@ class CallResults(SendOrder):
 
     # Failures.
 
-    def _take_failure(self, tag: Tag, failure: Failure, result: Landing) -> None:
+    def _take_failure(self, tag: Tag, failure: Failure, result: CallResult) -> None:
         self.open -= 1
         message = redact(full_message(failure))
-        if result.short:
+        if result.over_budget:
             message += (
                 " It was not tried again: with what may have been paid for it already, one more request could have "
                 f"passed max_cost_usd={self.spec.options.max_cost_usd:g}."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pllm_notebook.credentials import Key
-from pllm_notebook.engine import Ceiling, Patience
+from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
@@ -146,8 +146,8 @@ class CallSpec:
             self._shared_keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, k)
         self.shared = True
         self.shown = False
-        self.ceiling: Ceiling | None = None
-        self.patience: Patience | None = None
+        self.ceiling: UserRateLimit | None = None
+        self.retry_bounds: RetryBounds | None = None
         # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
         self._wire_bodies: dict[int | None, WireBody] = {}
         self._bodies = False

@@ -1,10 +1,10 @@
-"""The lane of a target: what ties the engine, which knows no provider, to one."""
+"""The dispatcher of a target: the link between the engine, which knows no provider, and a provider."""
 
 from __future__ import annotations
 
 import orjson
 
-from pllm_notebook.engine import Engine, Known, Lane, Limiter
+from pllm_notebook.engine import Dispatcher, Endpoint, Engine, LearnedLimits, Limiter
 from pllm_notebook.execution.learned_limits import LimitCache
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, LimitReport, RawReply
@@ -12,27 +12,26 @@ from pllm_notebook.records import Failure, LimitReport, RawReply
 __all__ = ["dispatcher_for"]
 
 
-def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCache | None) -> Lane:
-    """Return the one lane for this account and model. Call it on the engine's loop.
+def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCache | None) -> Dispatcher:
+    """Return the one dispatcher for this account and model. Call it on the engine's loop.
 
     Args:
         engine: The engine.
         target: The model.
-        limit_cache: Where a lane that is made now finds what was learned of its limits, None for nowhere.
+        limit_cache: Learned limits of earlier runs, which a new dispatcher starts with; None for none.
     """
 
-    def heal(failure: Failure, content: bytes) -> bool:
+    def adapt(failure: Failure, content: bytes) -> bool:
         return target.adapt(failure, orjson.loads(content))
 
     def limits(raw: RawReply) -> LimitReport | None:
         return target.wire.limits(raw.headers)
 
-    def make(limiter: Limiter) -> Lane:
-        return Lane(
-            target.label, target.path, target.connect, target.read, heal, limits, limiter, engine.rng
-        )  # fmt: skip
+    def make(limiter: Limiter) -> Dispatcher:
+        endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, limits)
+        return Dispatcher(endpoint, limiter, engine.rng)
 
-    def known() -> Known | None:
+    def learned() -> LearnedLimits | None:
         return None if limit_cache is None else limit_cache.known(target.lane)
 
-    return engine.lane(target.lane, make, slots=target.max_parallel, known=known)
+    return engine.dispatcher(target.lane, make, slots=target.max_parallel, learned=learned)

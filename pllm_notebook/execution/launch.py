@@ -249,7 +249,7 @@ def start(
 def estimate_rows(ask: CallSpec, rows: RowSource, *, cache_dir: str | None = None) -> Estimate:
     """Estimate a run. Sends nothing."""
     store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
-    known = next((lane.limiter for lane in engine(current().loop).lanes if lane.name == ask.target.label), None)
+    known = next((one.limiter for one in engine(current().loop).dispatchers if one.name == ask.target.label), None)
     if store is None:
         return estimate(ask, rows, store, known)
     if ask.options.mode == "batch":

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.engine import Known
+from pllm_notebook.engine import LearnedLimits
 
 __all__ = ["FILE", "LimitCache"]
 
@@ -28,12 +28,15 @@ _VERSION = 1
 _DAY_S = 86_400.0
 # What a provider tells changes with the account's tier. What was found out, and how many calls at once were of
 # use, hang on the day: on how busy the server was, and on who else used the account.
-_MAX_AGE_S = dict.fromkeys(("found_per_min", "window"), _DAY_S)
+_MAX_AGE_S = dict.fromkeys(("inferred_per_min", "window"), _DAY_S)
+# The file keeps the name that earlier versions read.
+_NAME_IN_FILE = {"inferred_per_min": "found_per_min"}
 _REPORTED_MAX_AGE_S = 30 * _DAY_S
 _MAX_DISPATCHERS = 200  # a year of trying models should not make every run's end slower
 
-# By the lane's name, and by the field of `Known`: the number, and when it was learned.
+# By the dispatcher's name, and by the name in the file: the number, and when it was learned.
 _TimedValues = dict[str, tuple[float, float]]
+_FIELDS = tuple(each.name for each in fields(LearnedLimits))
 
 
 class LimitCache:
@@ -51,19 +54,24 @@ class LimitCache:
         self._directory = directory
         self._clock = clock
 
-    def known(self, lane: tuple[str, str, str]) -> Known | None:
+    def known(self, lane: tuple[str, str, str]) -> LearnedLimits | None:
         """Return what was learned of a lane and is not too old, None for nothing.
 
         Args:
             lane: Provider or server, account (a fingerprint) and model.
         """
         facts = self._read().get(_name(lane))
-        return None if facts is None else Known(**{field: value for field, (value, _) in facts.items()})
+        if facts is None:
+            return None
+        values = {name: value for name, (value, _) in facts.items()}
+        return LearnedLimits(**{field: values.get(_NAME_IN_FILE.get(field, field)) for field in _FIELDS})
 
-    def keep(self, lane: tuple[str, str, str], known: Known) -> None:
+    def keep(self, lane: tuple[str, str, str], known: LearnedLimits) -> None:
         """Keep what a run learned, beside what others did. What it did not learn anew stays, as old as it is."""
         now, lanes = self._clock(), self._read()
-        learned = {field: (value, now) for field, value in asdict(known).items() if value is not None}
+        learned = {
+            _NAME_IN_FILE.get(field, field): (value, now) for field, value in asdict(known).items() if value is not None
+        }
         lanes[_name(lane)] = {**lanes.pop(_name(lane), {}), **learned}
         newest = sorted(lanes, key=lambda name: max((at for _, at in lanes[name].values()), default=0.0))
         kept = {name: lanes[name] for name in newest[-_MAX_DISPATCHERS:]}
@@ -103,11 +111,12 @@ def _name(lane: tuple[str, str, str]) -> str:
 
 def _timed_values(given: dict[str, Any], now: float) -> _TimedValues:
     facts = {}
-    for field in (each.name for each in fields(Known)):
-        match given.get(field):
+    for field in _FIELDS:
+        name = _NAME_IN_FILE.get(field, field)
+        match given.get(name):
             case [int() | float() as value, int() | float() as at] if _is_sound(value):
                 if 0 <= now - at <= _MAX_AGE_S.get(field, _REPORTED_MAX_AGE_S):
-                    facts[field] = float(value), float(at)
+                    facts[name] = float(value), float(at)
     return facts
 
 

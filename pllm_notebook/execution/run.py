@@ -177,7 +177,7 @@ class Run:
         """
         self._loop.call(self.course.stop, "cancelled", None)
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """End at once, because the engine ends: what has not been stored by now is not waited for. On its loop."""
         self.course.fail(self._loop.ended())
 
@@ -302,7 +302,7 @@ class Run:
 
     def _begin(self) -> None:
         relaxed_gc.begin()
-        self._engine.enter(self)
+        self._engine.register(self)
         try:
             self._tick()
             self.course.begin()
@@ -311,7 +311,7 @@ class Run:
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
         relaxed_gc.begin()
-        self._engine.enter(self)
+        self._engine.register(self)
         try:
             self.course.again(kinds)
             if not self.done():
@@ -340,7 +340,7 @@ class Run:
             self._display.close(self.progress(), again)
         finally:  # whatever can be shown, whoever waits is told
             relaxed_gc.end()
-            self._engine.leave(self)
+            self._engine.unregister(self)
             self._handed.set()
             self.endings += 1
             self.is_taken = False

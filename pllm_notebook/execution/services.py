@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from pllm_notebook.engine import Engine, Feed
+from pllm_notebook.engine import Engine, RunQueue
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.dispatchers import dispatcher_for
 from pllm_notebook.execution.learned_limits import LimitCache
@@ -21,34 +21,32 @@ __all__ = ["CallDispatcher", "RunServices"]
 
 
 class CallDispatcher(Protocol):
-    """What sends a run's calls: the live dispatcher of its model, or the one that sends by batch job.
+    """What sends a run's calls: the live dispatcher of its model, or the one that sends by batch job."""
 
-    Attributes:
-        landed: Replies received, of whichever run.
-    """
+    @property
+    def replies(self) -> int:
+        """Replies received, for any run."""
 
-    landed: int
-
-    def expect(self, feed: Feed) -> None:
+    def announce(self, queue: RunQueue) -> None:
         """Register a run that is being planned."""
 
-    def attach(self, feed: Feed) -> None:
+    def attach(self, queue: RunQueue) -> None:
         """Start to pull a run's calls.
 
         Raises:
             UsageError: When it cannot be opened (no key, no package). Nothing was sent.
         """
 
-    def detach(self, feed: Feed) -> None:
+    def detach(self, queue: RunQueue) -> None:
         """Stop: each unfinished call of the run ends as cancelled."""
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Look again soon: a run has something new, or no more to come."""
 
-    def holds(self, now: float) -> str:
+    def blocked_by(self, now: float) -> str:
         """Say what holds calls back, "" for nothing."""
 
-    def submitted(self, feed: Feed) -> bool:
+    def submitted(self, queue: RunQueue) -> bool:
         """Return whether every call that a run has handed over has been sent."""
 
 
@@ -89,5 +87,5 @@ class RunServices:
         """Keep what was learned of a model's limits, for the next kernel. On the engine's loop."""
         kept = self.limits_of(target)
         if kept is not None:
-            known = dispatcher_for(self.engine, target, kept).limiter.know()
+            known = dispatcher_for(self.engine, target, kept).limiter.export()
             self.engine.workers.submit(partial(kept.keep, target.lane, known))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.settings import Options
 
 __all__ = ["UserRateLimits", "user_rate_limit"]
 
 
-def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[Ceiling, ...]:
+def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[UserRateLimit, ...]:
     """Return what *options* limit, empty for nothing.
 
     Args:
@@ -19,16 +19,16 @@ def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[Ceiling, .
     stated = (options.requests_per_min, options.tokens_per_min) if rates else (None, None)
     if options.concurrency is None and stated == (None, None):
         return ()
-    return (Ceiling(*stated, options.concurrency),)
+    return (UserRateLimit(*stated, options.concurrency),)
 
 
 class UserRateLimits:
     """One ceiling for each that the questions of a run state: those that state the same share it."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[object, ...], tuple[Ceiling, ...]] = {}
+        self._made: dict[tuple[object, ...], tuple[UserRateLimit, ...]] = {}
 
-    def of(self, ask: CallSpec) -> tuple[Ceiling, ...]:
+    def of(self, ask: CallSpec) -> tuple[UserRateLimit, ...]:
         """Return what the calls of *ask* keep, empty for nothing."""
         options, rates = ask.options, ask.ceiling is None
         stated = (options.concurrency, options.requests_per_min, options.tokens_per_min, rates)

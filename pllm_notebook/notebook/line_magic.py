@@ -106,13 +106,13 @@ def use(name: str) -> Overview:
 
 
 def status() -> Overview:
-    """Show the newest run's progress, and what its provider's lane does."""
+    """Show the newest run's progress, and the limits of its model."""
     run = _newest()
     p = run.progress()
     lines = [("run", run.id), ("rows", progress_format.step(p) if p.state == "running" else progress_format.ended(p))]
     if p.state == "running":
         lines.append(("in flight", f"{p.in_flight:,}"))
-    lines += [(lane.name, repr(lane.limiter)) for lane in engine(current().loop).lanes if lane.name == p.model]
+    lines += [(one.name, repr(one.limiter)) for one in engine(current().loop).dispatchers if one.name == p.model]
     return Overview(tuple(lines))
 
 
@@ -159,32 +159,35 @@ def limits() -> pd.DataFrame:
     Returns:
         One row for each account and model, NA for unknown or not limited:
 
-        requests_per_min, tokens_per_min: As the provider told them (Int64).
-        found_per_min: Requests a minute that get through, as found out where nobody told (Int64).
+        requests_per_min, tokens_per_min: As the provider reports them (Int64).
+        inferred_per_min: Requests a minute that get through, inferred from 429 responses where the provider sends no
+            limit headers (Int64).
         window: Calls that may be in flight.
         in_flight: Calls on the wire.
         refused: Requests that a limit turned away; they cost nothing and were sent again.
         waiting_until: When calls leave again, where the provider asked for a pause (local time, NaT for none).
+        found_per_min: The earlier name of `inferred_per_min`; it goes with the next release.
     """
     # Nothing has been learned where nothing has run, and asking must not start the engine's thread.
-    lanes = engine(current().loop).lanes if runs() else []
+    dispatchers = engine(current().loop).dispatchers if runs() else []
     rows = [
         {
-            "requests_per_min": _per_min(lane.limiter.requests.rate),
-            "tokens_per_min": _per_min(lane.limiter.tokens.rate),
-            "found_per_min": _per_min(lane.limiter.found.rate),
-            "window": int(lane.limiter.window),
-            "in_flight": lane.in_flight,
-            "refused": lane.limiter.refused,
-            "waiting_until": _clock_time(lane.limiter.paused_until),
+            "requests_per_min": _per_min(one.limiter.requests.rate),
+            "tokens_per_min": _per_min(one.limiter.tokens.rate),
+            "inferred_per_min": _per_min(one.limiter.inferred.rate),
+            "window": int(one.limiter.window),
+            "in_flight": one.in_flight,
+            "refused": one.limiter.refused,
+            "waiting_until": _clock_time(one.limiter.paused_until),
         }
-        for lane in lanes
+        for one in dispatchers
     ]
     columns = [
-        "requests_per_min", "tokens_per_min", "found_per_min", "window", "in_flight", "refused", "waiting_until",
+        "requests_per_min", "tokens_per_min", "inferred_per_min", "window", "in_flight", "refused", "waiting_until",
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns, index=pd.Index([lane.name for lane in lanes], name="model"))
-    return table.astype(dict.fromkeys(columns[:-1], "Int64") | {"waiting_until": "datetime64[s]"})
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index([one.name for one in dispatchers], name="model"))
+    table = table.astype(dict.fromkeys(columns[:-1], "Int64") | {"waiting_until": "datetime64[s]"})
+    return table.assign(found_per_min=table["inferred_per_min"])
 
 
 def jobs() -> Any:

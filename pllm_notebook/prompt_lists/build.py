@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Part, build_spec, options_for, parts_of
 from pllm_notebook.execution.call_spec import CallSpec
@@ -81,7 +81,7 @@ def as_prompt_list(prompts: Any) -> list[LLMPromptContext]:
 def prepare_prompts(
     contexts: Sequence[LLMPromptContext],
     given: Mapping[str, Any],
-    ceilings: Mapping[str, Ceiling],
+    ceilings: Mapping[str, UserRateLimit],
 ) -> PreparedPrompts:
     """Make a list ready. Sends nothing.
 
@@ -161,7 +161,7 @@ def _spec_key(context: LLMPromptContext, tools: dict[StructuredTool, StructuredT
 
 
 def _build_spec(
-    how: _SpecKey, context: LLMPromptContext, given: Mapping[str, Any], ceilings: Mapping[str, Ceiling]
+    how: _SpecKey, context: LLMPromptContext, given: Mapping[str, Any], ceilings: Mapping[str, UserRateLimit]
 ) -> CallSpec:
     values = dict(given) | {"model": model_of(context.llm_config), "pack": None}
     for name, value in (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import orjson
 
-from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.engine.retry import PACED_REFUSALS, retried_as, retry_delay_s
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import CallSpec, RunBudget
@@ -119,7 +119,7 @@ async def _asked(ask: CallSpec, transport: Transport, content: bytes) -> tuple[R
     return ask.target.read(raw), raw
 
 
-async def _pace(ceiling: Ceiling | None, tokens: float) -> None:
+async def _pace(ceiling: UserRateLimit | None, tokens: float) -> None:
     """Wait until the caller's own limit has room, and take it."""
     if ceiling is None:
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, Unpack
 
 from pllm_notebook.callers import Caller, caller
-from pllm_notebook.engine import Ceiling
+from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run, options_for
 from pllm_notebook.execution.launch import store_for
@@ -71,7 +71,7 @@ class ParallelAIUtilities:
         options_for(options)
         self._options: dict[str, Any] = {**options}
         self._fallback = fallback
-        self._ceilings: dict[str, Ceiling] = {}
+        self._ceilings: dict[str, UserRateLimit] = {}
         for default, limits in (
             ("openai", oai_request_limits),
             ("anthropic", anthropic_request_limits),
@@ -84,7 +84,7 @@ class ParallelAIUtilities:
             provider = (limits.provider or default).removeprefix("sim:")
             if provider in self._ceilings:
                 raise UsageError(f"Two of the limits are for {provider!r}: give one. Nothing was sent.")
-            self._ceilings[provider] = Ceiling(limits.max_requests_per_minute, limits.max_tokens_per_minute)
+            self._ceilings[provider] = UserRateLimit(limits.max_requests_per_minute, limits.max_tokens_per_minute)
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{provider}: {ceiling!r}" for provider, ceiling in self._ceilings.items())

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
-from pllm_notebook.engine import Ceiling, Patience
+from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.execution import CallSpec, Part, Run, RunBudget, WholePrompts, forget, options_for, start_list
 from pllm_notebook.execution.lists import ListCourse
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
@@ -146,7 +146,7 @@ class ChunkMaker:
         self._rates = rates
         self._cache_dir = cache_dir
         self._label = label
-        self._ceilings: dict[tuple[str, str], Ceiling] = {}
+        self._ceilings: dict[tuple[str, str], UserRateLimit] = {}
         self._purse = RunBudget(options.get("max_cost_usd"))
 
     def make(self, group: LineGroup, rows: array[int], on_done: Callable[[LineChunk, int], None]) -> LineChunk:
@@ -173,10 +173,10 @@ class ChunkMaker:
         target = group.target
         given = {"model": target.label, "max_output_tokens": group.output_limit}
         ask = CallSpec(target, options_for(self._options | given), None, None, calls=True)
-        ask.patience = Patience()
+        ask.retry_bounds = RetryBounds()
         if self._rates != (None, None):
             account = target.provider, target.account
-            ask.ceiling = self._ceilings.setdefault(account, Ceiling(*self._rates))
+            ask.ceiling = self._ceilings.setdefault(account, UserRateLimit(*self._rates))
         return ask
 
     def _missing_limit(self, ask: CallSpec) -> dict[str, Any]:

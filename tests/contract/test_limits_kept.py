@@ -16,7 +16,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook import engine, execution
-from pllm_notebook.engine import Known, Limiter
+from pllm_notebook.engine import LearnedLimits, Limiter
 from pllm_notebook.execution import options_for
 from pllm_notebook.execution.call_spec import resolve_model
 from pllm_notebook.execution.learned_limits import FILE, LimitCache
@@ -41,7 +41,7 @@ def settle() -> None:
 
 
 def limiter_of(model: str) -> Limiter:
-    (found,) = [lane.limiter for lane in engine.engine().lanes if lane.name == model]
+    (found,) = [one.limiter for one in engine.engine().dispatchers if one.name == model]
     return found
 
 
@@ -74,12 +74,12 @@ def test_a_new_kernel_begins_at_the_rate_that_the_last_one_found(
 ) -> None:
     cache_dir.mkdir()
     lane = resolve_model(options_for({"model": compatible.model})).lane
-    LimitCache(str(cache_dir)).keep(lane, Known(found_per_min=6_000.0))
+    LimitCache(str(cache_dir)).keep(lane, LearnedLimits(inferred_per_min=6_000.0))
 
     ask(compatible.model)
 
     assert sim.stats().refused_429 == 0
-    assert limiter_of(compatible.model).found.rate >= 100.0  # begun there, and grown since
+    assert limiter_of(compatible.model).inferred.rate >= 100.0  # begun there, and grown since
 
 
 def test_a_process_of_its_own_leaves_its_limits_behind(sim: Simulator, luna: str, cache_dir: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_limits_word_shows_what_was_told_and_what_was_refused(sim: Simulator
     row = run_command("limits").loc[luna]
 
     assert (row["requests_per_min"], row["tokens_per_min"]) == (60_000, 9_000_000)
-    assert pd.isna(row["found_per_min"])
+    assert pd.isna(row["inferred_per_min"])
     assert (row["in_flight"], row["refused"]) == (0, 0)
     assert pd.isna(row["waiting_until"])
 
@@ -210,6 +210,6 @@ def test_the_limits_word_shows_what_was_found_out_and_until_when_calls_wait(sim:
     row = run_command("limits").loc[compatible.model]
 
     assert pd.isna(row["requests_per_min"])
-    assert row["found_per_min"] == round(limiter.found.rate * 60)
+    assert row["inferred_per_min"] == row["found_per_min"] == round(limiter.inferred.rate * 60)
     assert row["refused"] == limiter.refused > 0
     assert pd.Timedelta("59min") < row["waiting_until"] - pd.Timestamp.now() < pd.Timedelta("61min")

@@ -440,8 +440,8 @@ def test_all_models_of_a_provider_keep_one_ceiling_over_all_lists(three: Simulat
 
     assert [part.ask.ceiling is utilities._ceilings["openai"] for part in parts] == [True, True, False] * 2
     assert parts[2].ask.ceiling is None
-    assert "openai: Ceiling(requests=600 a minute, tokens=none, in_flight=0, " in repr(utilities)
-    assert "mine: Ceiling(requests=none, tokens=1000 a minute, in_flight=0, " in repr(utilities)
+    assert "openai: UserRateLimit(requests=600 a minute, tokens=none, in_flight=0, " in repr(utilities)
+    assert "mine: UserRateLimit(requests=none, tokens=1000 a minute, in_flight=0, " in repr(utilities)
 
 
 # Tools.

@@ -13,7 +13,7 @@ from typing import Any
 from pllm_notebook.engine import Limiter
 from tests.engine.modelled import ModelServer, lognormal
 from tests.engine.perfect import Perfect, allowed_at_s
-from tests.engine.virtual import Calls, lane_to, run_virtual
+from tests.engine.virtual import Calls, dispatcher_to, run_virtual
 
 __all__ = ["Measured", "Scenario", "forty_tokens", "measure"]
 
@@ -33,13 +33,13 @@ class Scenario:
         rows: Calls of the run, for each model.
         median_s: The median latency; latencies are lognormal.
         servers: What each model's provider has beyond that, one for each model.
-        feed: Settings of the run.
+        policy: Settings of the run.
     """
 
     rows: int = 3_000
     median_s: float = _MEDIAN_S
     servers: tuple[dict[str, Any], ...] = ({},)
-    feed: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Told:
             (
                 scenario.rows,
                 scenario.median_s,
-                scenario.feed,
+                scenario.policy,
                 [{name: value for name, value in server.items() if name != "tells"} for server in scenario.servers],
             )
         )
@@ -134,20 +134,20 @@ def _run(
     scenario: Scenario, seed: int, limiter: Callable[[ModelServer], Limiter]
 ) -> tuple[float, list[ModelServer], list[Calls]]:
     async def main() -> tuple[float, list[ModelServer], list[Calls]]:
-        servers, runs, lanes = [], [], []
+        servers, runs, dispatchers = [], [], []
         for each in scenario.servers:
             server = ModelServer(rng=random.Random(seed), latency_s=lognormal(scenario.median_s), **each)
-            lane = lane_to(server, limiter(server))
-            calls = Calls([str(n) for n in range(scenario.rows)], **scenario.feed)
-            lane.attach(calls.feed)
+            dispatcher = dispatcher_to(server, limiter(server))
+            calls = Calls([str(n) for n in range(scenario.rows)], **scenario.policy)
+            dispatcher.attach(calls.queue)
             servers.append(server)
             runs.append(calls)
-            lanes.append(lane)
+            dispatchers.append(dispatcher)
         for calls in runs:
             await calls.all()
         took_s = asyncio.get_running_loop().time()
-        for lane in lanes:
-            await lane.aclose()
+        for dispatcher in dispatchers:
+            await dispatcher.aclose()
         return took_s, servers, runs
 
     return run_virtual(main)

@@ -18,7 +18,7 @@ _ODD_ONE = 40
 
 
 def lognormal(median_s: float = 0.3, sigma: float = 0.5) -> Callable[[random.Random], float]:
-    """Latencies like a busy provider's."""
+    """LatencyTracker like a busy provider's."""
     return lambda rng: median_s * math.exp(rng.gauss(0.0, sigma))
 
 

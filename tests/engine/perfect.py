@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from pllm_notebook.engine.limiter import WIDEST_WINDOW, Limiter, Stamp
+from pllm_notebook.engine.limits.limiter import WIDEST_WINDOW, Limiter, Permit
 from tests.engine.modelled import INPUT_TOKENS, ModelServer
 
 __all__ = ["Perfect", "allowed_at_s"]
@@ -43,7 +43,7 @@ class Perfect(Limiter):
         wait = max(waits, default=0.0)
         return wait + 1e-6 if wait else 0.0
 
-    def charge(self, now: float, tokens: float) -> Stamp:
+    def charge(self, now: float, tokens: float) -> Permit:
         """Count a call that leaves."""
         self._sent += 1
         return super().charge(now, tokens)

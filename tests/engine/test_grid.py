@@ -92,7 +92,7 @@ def test_two_models_in_one_run_each_keep_to_their_own_limit() -> None:
 
 
 def test_failures_and_hangs_cost_no_more_than_they_cost_the_oracle() -> None:
-    troubled = Scenario(servers=({"rpm": RPM, "error_500": 0.05, "hang": 0.01},), feed={"timeout_s": 2.0})
+    troubled = Scenario(servers=({"rpm": RPM, "error_500": 0.05, "hang": 0.01},), policy={"timeout_s": 2.0})
 
     measured = runs(troubled)
 

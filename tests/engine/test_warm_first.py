@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pllm_notebook.engine import Lane, Limiter
+from pllm_notebook.engine import Dispatcher, Limiter
 from pllm_notebook.execution import Execution
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.services import RunServices
@@ -83,12 +83,12 @@ def departures(provider: Provider, rows: int = 20, *, system: str | None = None,
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
-        def lane(identity: object, make: Callable[[Limiter], Lane], **known: object) -> Lane:
+        def dispatcher(identity: object, make: Callable[[Limiter], Dispatcher], **known: object) -> Dispatcher:
             return make(Limiter())
 
         rng = SimpleNamespace(random=lambda: 0.5)
         on_loop = SimpleNamespace(loop=loop, call=lambda function, *args: loop.call_soon(function, *args))
-        engine: Any = SimpleNamespace(loop=on_loop, workers=AtOnce(), rng=rng, lane=lane)
+        engine: Any = SimpleNamespace(loop=on_loop, workers=AtOnce(), rng=rng, dispatcher=dispatcher)
         execution = Execution(ask, Prompts(rows), RunServices(engine, None), ended.set)
         execution.begin()
         await ended.wait()

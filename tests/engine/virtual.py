@@ -8,8 +8,9 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from pllm_notebook.engine import Feed, Job, Landing, Lane, Limiter
-from pllm_notebook.protocols import TransportFault
+from pllm_notebook.engine import Dispatcher, Endpoint, Limiter, RunQueue, SendPolicy
+from pllm_notebook.pending_call import CallResult, PendingCall
+from pllm_notebook.protocols import CallSource, TransportFault
 from pllm_notebook.records import Failure
 from tests.engine.modelled import ModelServer, limits, read
 
@@ -55,44 +56,56 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         loop.close()
 
 
-def lane_to(
-    server: ModelServer, limiter: Limiter | None = None, heal: Callable[[Failure, bytes], bool] | None = None
-) -> Lane:
-    """Make a lane to the modelled provider; its draws are seeded."""
-    heal = heal or (lambda failure, content: False)
-    return Lane("model", "/", lambda: server, read, heal, limits, limiter or Limiter(), random.Random(1))
+def dispatcher_to(
+    server: ModelServer, limiter: Limiter | None = None, adapt: Callable[[Failure, bytes], bool] | None = None
+) -> Dispatcher:
+    """Make a dispatcher to the modelled provider; its draws are seeded."""
+    adapt = adapt or (lambda failure, content: False)
+    endpoint = Endpoint("model", "/", lambda: server, read, adapt, limits)
+    return Dispatcher(endpoint, limiter or Limiter(), random.Random(1))
 
 
-class Calls:
-    """A run's worth of calls: a source for a feed, and what became of each.
+class Calls(CallSource):
+    """A run's worth of calls, and what became of each.
 
     Args:
         keys: One call each, in order.
         output_limit: Of each call's answer.
+        hedge: Whether a call that hangs is sent a second time, once every call has been taken.
     """
 
-    def __init__(self, keys: list[str], *, output_limit: int | None = None, **feed: Any) -> None:
+    def __init__(self, keys: list[str], *, output_limit: int | None = None, **policy: Any) -> None:
         self.keys = keys
         self._output_limit = output_limit
-        self.landed: dict[int, Landing] = {}
+        self.results: dict[int, CallResult] = {}
         self.order: list[int] = []
+        self.errors: list[Exception] = []
         self._next = 0
         self._all = asyncio.get_running_loop().create_future()
-        self.feed = Feed(self._source, **({"max_retries": 5, "timeout_s": 60.0} | feed))
+        self.queue = RunQueue(self, SendPolicy(**({"max_retries": 5, "timeout_s": 60.0} | policy)))
 
-    def _source(self) -> Job | None:
+    def next(self) -> PendingCall | None:
         if self._next == len(self.keys):
             return None
         n, self._next = self._next, self._next + 1
         key = self.keys[n]
-        return Job(key, lambda: key.encode(), 20.0, self._done, n, output_limit=self._output_limit)
+        return PendingCall(key, lambda: self.content(key), 20.0, n, output_limit=self._output_limit)
 
-    def _done(self, job: Job, landing: Landing) -> None:
-        assert job.tag not in self.landed, "a call ends once"
-        self.landed[job.tag] = landing
-        self.order.append(job.tag)
-        if len(self.landed) == len(self.keys) and not self._all.done():
+    def content(self, key: str) -> bytes:
+        return key.encode()
+
+    def may_hedge(self, call: PendingCall) -> bool:
+        return self._next == len(self.keys)
+
+    def done(self, call: PendingCall, result: CallResult) -> None:
+        assert call.tag not in self.results, "a call ends once"
+        self.results[call.tag] = result
+        self.order.append(call.tag)
+        if len(self.results) == len(self.keys) and not self._all.done():
             self._all.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        self.errors.append(error)
 
     async def all(self) -> None:
         """Wait until every call has ended."""
@@ -100,8 +113,8 @@ class Calls:
 
     def kinds(self) -> list[str]:
         """How each call ended, in order of the calls: "ok" or the failure's kind."""
-        ended = (self.landed[n].result for n in range(len(self.keys)) if n in self.landed)
+        ended = (self.results[n].result for n in range(len(self.keys)) if n in self.results)
         return [str(result.kind) if isinstance(result, Failure) else "ok" for result in ended]
 
 
-__all__ = ["Calls", "ModelServer", "TransportFault", "VirtualLoop", "lane_to", "run_virtual"]
+__all__ = ["Calls", "ModelServer", "TransportFault", "VirtualLoop", "dispatcher_to", "run_virtual"]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pllm_notebook.engine import Known, Limiter
+from pllm_notebook.engine import LearnedLimits, Limiter
 from pllm_notebook.execution.learned_limits import FILE, LimitCache
 from pllm_notebook.records import LimitReport
 
 LANE = ("openai", "1a2b3c", "gpt-6-luna")
 OTHER = ("mine", "4d5e6f", "small/er: one")
-TOLD = Known(requests_per_min=600.0, requests_at_once=10.0, tokens_per_min=60_000.0, tokens_at_once=1_000.0)
-KNOWN = replace(TOLD, found_per_min=550.0, window=64.0)
+TOLD = LearnedLimits(requests_per_min=600.0, requests_at_once=10.0, tokens_per_min=60_000.0, tokens_at_once=1_000.0)
+KNOWN = replace(TOLD, inferred_per_min=550.0, window=64.0)
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 
@@ -36,11 +36,11 @@ def test_lanes_are_kept_beside_one_another_and_the_last_word_on_one_counts(tmp_p
     ours, theirs = kept(tmp_path), kept(tmp_path)
     ours.keep(LANE, KNOWN)
 
-    theirs.keep(OTHER, Known(window=8.0))
+    theirs.keep(OTHER, LearnedLimits(window=8.0))
     theirs.keep(LANE, replace(KNOWN, window=99.0))
 
     assert ours.known(LANE) == replace(KNOWN, window=99.0)
-    assert ours.known(OTHER) == Known(window=8.0)
+    assert ours.known(OTHER) == LearnedLimits(window=8.0)
 
 
 def test_what_was_told_counts_for_a_month_and_what_was_found_out_for_a_day(tmp_path: Path) -> None:
@@ -54,23 +54,23 @@ def test_what_was_told_counts_for_a_month_and_what_was_found_out_for_a_day(tmp_p
 
 
 def test_what_a_run_did_not_learn_anew_stays_and_stays_as_old_as_it_is(tmp_path: Path) -> None:
-    kept(tmp_path).keep(LANE, Known(found_per_min=550.0, window=64.0))
+    kept(tmp_path).keep(LANE, LearnedLimits(inferred_per_min=550.0, window=64.0))
 
-    kept(tmp_path, at=1e9 + 23 * HOUR_S).keep(LANE, Known(window=65.0))
+    kept(tmp_path, at=1e9 + 23 * HOUR_S).keep(LANE, LearnedLimits(window=65.0))
 
-    assert kept(tmp_path, at=1e9 + 23 * HOUR_S).known(LANE) == Known(found_per_min=550.0, window=65.0)
-    assert kept(tmp_path, at=1e9 + 25 * HOUR_S).known(LANE) == Known(window=65.0)
+    assert kept(tmp_path, at=1e9 + 23 * HOUR_S).known(LANE) == LearnedLimits(inferred_per_min=550.0, window=65.0)
+    assert kept(tmp_path, at=1e9 + 25 * HOUR_S).known(LANE) == LearnedLimits(window=65.0)
 
 
 def test_old_lanes_leave_the_file_and_so_do_the_oldest_of_very_many(tmp_path: Path) -> None:
     kept(tmp_path).keep(LANE, KNOWN)
     for n in range(201):
-        kept(tmp_path, at=1e9 + n).keep(("mine", "", f"model {n}"), Known(window=8.0))
+        kept(tmp_path, at=1e9 + n).keep(("mine", "", f"model {n}"), LearnedLimits(window=8.0))
     names = json.loads((tmp_path / FILE).read_bytes())["lanes"]
     assert len(names) == 200
     assert kept(tmp_path, at=1e9 + 201).known(LANE) is None
 
-    kept(tmp_path, at=1e9 + 40 * DAY_S).keep(OTHER, Known(window=8.0))
+    kept(tmp_path, at=1e9 + 40 * DAY_S).keep(OTHER, LearnedLimits(window=8.0))
 
     assert list(json.loads((tmp_path / FILE).read_bytes())["lanes"]) == ["mine:small/er: one @4d5e6f"]
 
@@ -96,7 +96,10 @@ def test_a_number_that_no_limit_has_is_passed_over(tmp_path: Path, number: str) 
     facts = f'{{"window": [{number}, 1e9], "found_per_min": [550.0, 1e9], "colour": [1, 1e9]}}'
     (tmp_path / FILE).write_text(f'{{"version": 1, "lanes": {{"openai:gpt-6-luna @1a2b3c": {facts}}}}}')
 
-    assert kept(tmp_path).known(LANE) in (Known(found_per_min=550.0), None)  # 1e400 is no JSON number: no file at all
+    assert kept(tmp_path).known(LANE) in (
+        LearnedLimits(inferred_per_min=550.0),
+        None,
+    )  # 1e400 is no JSON number: no file at all
 
 
 def test_the_file_is_for_its_owner_alone_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -118,23 +121,23 @@ def test_a_directory_that_cannot_be_written_is_left_as_it_is(tmp_path: Path) -> 
 
 def test_a_told_limit_of_another_run_holds_calls_back_until_the_first_reply_and_no_longer() -> None:
     limiter = Limiter()
-    limiter.begin(0.0, TOLD)
+    limiter.restore(0.0, TOLD)
     stamps = [limiter.charge(0.0, 10.0) for _ in range(10)]
     assert limiter.wait_s(0.0, 10.0) > 0.0
 
     limiter.replied(0.3, stamps[0], None, 10.0)
 
     assert limiter.wait_s(0.3, 10.0) == 0.0
-    assert limiter.know().requests_per_min is None
-    assert limiter.know().tokens_per_min is None
+    assert limiter.export().requests_per_min is None
+    assert limiter.export().tokens_per_min is None
 
 
 def test_a_told_limit_that_the_first_reply_tells_anew_goes_on() -> None:
     limiter = Limiter()
-    limiter.begin(0.0, TOLD)
+    limiter.restore(0.0, TOLD)
 
     limiter.replied(0.3, limiter.charge(0.0, 10.0), LimitReport(1_200.0, 19.0, 0.05), 10.0)
     limiter.replied(0.4, limiter.charge(0.1, 10.0), None, 10.0)  # one reply that says nothing changes nothing now
 
-    assert limiter.know().requests_per_min == 1_200.0
-    assert limiter.know().tokens_per_min is None
+    assert limiter.export().requests_per_min == 1_200.0
+    assert limiter.export().tokens_per_min is None

@@ -30,7 +30,7 @@ def test_the_limits_word_is_a_table_of_one_row_a_model(kernel: Kernel) -> None:
 
     shown = kernel.ok("%pllm limits").result
 
-    words = "requests_per_min tokens_per_min found_per_min window in_flight refused waiting_until"
+    words = "requests_per_min tokens_per_min inferred_per_min window in_flight refused waiting_until found_per_min"
     assert set(words.split()) <= set(shown.split())
     assert any(line.startswith("sim:anthropic") and "60000" in line and "9000000" in line for line in shown.split("\n"))
     kernel.ok("server = sim()")

@@ -176,8 +176,8 @@ class Process:
             await asyncio.sleep(0)
             here = asyncio.current_task()
             left.extend(f"task {task!r}" for task in asyncio.all_tasks() if task is not here)
-            left.extend(f"requests on the wire: {lane!r}" for lane in self.engine.lanes if lane.in_flight)
-            for lane in self.engine.lanes:
+            left.extend(f"requests on the wire: {lane!r}" for lane in self.engine.dispatchers if lane.in_flight)
+            for lane in self.engine.dispatchers:
                 await lane.aclose()
             await asyncio.sleep(_SETTLE_S)
 

@@ -8,27 +8,27 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.engine import Known, Limiter
+from pllm_notebook.engine import LearnedLimits, Limiter
 from pllm_notebook.execution.learned_limits import LimitCache
 from tests.engine.modelled import ModelServer, lognormal
-from tests.engine.virtual import Calls, lane_to, run_virtual
+from tests.engine.virtual import Calls, dispatcher_to, run_virtual
 
 LANE = ("mine", "", "model")
 
 
-def second_run(known: Known | None, calls: int, **server: Any) -> tuple[float, ModelServer, Known]:
+def second_run(known: LearnedLimits | None, calls: int, **server: Any) -> tuple[float, ModelServer, LearnedLimits]:
     """Run on a server that is as good as new; give its makespan in seconds, the server, and what was learned."""
 
-    async def main() -> tuple[float, ModelServer, Known]:
+    async def main() -> tuple[float, ModelServer, LearnedLimits]:
         provider, limiter = ModelServer(latency_s=lognormal(), **server), Limiter()
         if known is not None:
-            limiter.begin(asyncio.get_running_loop().time(), known)
-        lane, run = lane_to(provider, limiter), Calls([str(n) for n in range(calls)])
-        lane.attach(run.feed)
+            limiter.restore(asyncio.get_running_loop().time(), known)
+        dispatcher, run = dispatcher_to(provider, limiter), Calls([str(n) for n in range(calls)])
+        dispatcher.attach(run.queue)
         await run.all()
-        await lane.aclose()
+        await dispatcher.aclose()
         assert set(run.kinds()) == {"ok"}
-        return asyncio.get_running_loop().time(), provider, limiter.know()
+        return asyncio.get_running_loop().time(), provider, limiter.export()
 
     return run_virtual(main)
 
@@ -52,7 +52,7 @@ def test_a_rate_that_was_found_out_spares_the_next_run_the_refusals_of_finding_i
 
 
 def test_a_found_rate_is_no_ceiling_where_the_limit_is_gone() -> None:
-    seconds, server, _ = second_run(Known(found_per_min=1200.0), 3000, tells="nothing")
+    seconds, server, _ = second_run(LearnedLimits(inferred_per_min=1200.0), 3000, tells="nothing")
 
     assert server.refused == 0
     assert seconds < 10.0  # at the old rate it would take 150 s
@@ -69,7 +69,7 @@ def test_a_told_limit_spares_the_next_run_the_refusals_before_the_first_reply() 
 
 @pytest.mark.parametrize("tells", ["full", "nothing"])
 def test_a_told_limit_is_no_ceiling_where_it_was_raised_or_is_told_no_more(tells: str) -> None:
-    before = Known(requests_per_min=60.0, requests_at_once=1.0, window=4.0)
+    before = LearnedLimits(requests_per_min=60.0, requests_at_once=1.0, window=4.0)
 
     seconds, _, _ = second_run(before, 600, rpm=6000, tells=tells)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 
-__all__ = ["Noise"]
+__all__ = ["RefusalNoise"]
 
 # Log likelihood ratio at which a limit is taken for proven: about a thousand to one.
 _PROOF = 6.9
@@ -28,7 +28,7 @@ _MEMORY = 500.0
 _MOST_LISTED = 128
 
 
-class Noise:
+class RefusalNoise:
     """Distinguish refusals of a limit from noise.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-__all__ = ["Bucket"]
+__all__ = ["TokenBucket"]
 
 # How far our level moves towards what a reply reveals: replies are old by a round trip and noisy.
 _TRUST = 0.25
@@ -21,7 +21,7 @@ _MOST_REFUNDS = 256
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """One bucket as the server keeps it: it holds *capacity*, refills at *rate* a second.
 
     Attributes:
@@ -46,7 +46,7 @@ class Bucket:
     untold: int = 0
     _refunds: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_REFUNDS))
 
-    def begin(self, now: float, rate: float, capacity: float) -> None:
+    def restore(self, now: float, rate: float, capacity: float) -> None:
         """Take a full bucket of *rate* a second for granted, until more is known."""
         self.rate, self.capacity, self.level, self.at = rate, capacity, capacity, now
 
@@ -78,7 +78,7 @@ class Bucket:
             self.level = min(self.capacity, self.level + amount)
         self._refunds.append((charged_then, amount))
 
-    def hear(
+    def observe(
         self,
         now: float,
         sent_at: float,

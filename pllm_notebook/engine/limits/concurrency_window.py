@@ -1,6 +1,6 @@
 """How many calls may be in flight: more while it buys throughput, fewer when only latency grows.
 
-Calls are watched in cohorts that left one after another. The median latency of a cohort is known when
+Calls are watched in groups that left one after another. The median latency of a group is known when
 half of it is back, and unlike the mean of what has come back so far it is not made of the quick ones.
 Where calls take twice as long as when the server had room, it works on half of what is in flight (Little's
 law), and the other half stands in line.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Cohort", "Window"]
+__all__ = ["ConcurrencyWindow", "SendGroup"]
 
 _SMALLEST_COHORT = 8
 # What may be in flight over what the server works on: enough that no slot of it ever waits for us, and
@@ -25,7 +25,7 @@ _QUICKER = 0.2
 _SLOWER = 0.02
 # Latency beyond this multiple of that with room shows a line in front of the server, and says nothing of the room.
 _LINE = 1.5
-# A window this many times too wide is narrowed; so many cohorts then show whether it was.
+# A window this many times too wide is narrowed; so many groups then show whether it was.
 _FAR = 1.5
 _TEST_COHORTS = 3
 # So many requests in a row that were not answered in time are a line as well.
@@ -34,13 +34,13 @@ _ONE_OVERLOAD_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
-class Cohort:
+class SendGroup:
     """Calls that left one after another.
 
     Attributes:
         in_flight: On the wire when the first of them left.
         size: How many make it whole.
-        left: How many have left.
+        sent: How many have been sent.
         lost: How many ended without an answer.
         judged: Whether half of it has been back.
         back: Latencies of the answered, in order of their coming, in seconds.
@@ -48,7 +48,7 @@ class Cohort:
 
     in_flight: int
     size: int
-    left: int = 0
+    sent: int = 0
     lost: int = 0
     judged: bool = False
     back: list[float] = field(default_factory=list)
@@ -63,13 +63,13 @@ class _Test:
     medians: list[float] = field(default_factory=list)
 
 
-class Window:
+class ConcurrencyWindow:
     """A window over the calls in flight.
 
     Attributes:
         size: Calls that may be in flight; a fraction counts towards the next.
         widest: What it never passes.
-        latency_s: Median of the last cohort, None before there is one.
+        latency_s: Median of the last group, None before there is one.
     """
 
     def __init__(self, size: float, widest: int) -> None:
@@ -77,42 +77,42 @@ class Window:
         self.widest = widest
         self.latency_s: float | None = None
         self._with_room_s: float | None = None
-        self._cohort: Cohort | None = None
+        self._group: SendGroup | None = None
         self._works_on = float(size)
         self._test: _Test | None = None
         self._late = 0
         self._halved_until = 0.0
         self._overloaded = False
 
-    def leave(self, in_flight: int) -> Cohort:
+    def sent(self, in_flight: int) -> SendGroup:
         """Count a call that leaves, *in_flight* on the wire with it; give what `replied` wants back."""
-        cohort = self._cohort
-        if cohort is None or cohort.left >= cohort.size:
-            cohort = self._cohort = Cohort(in_flight, max(_SMALLEST_COHORT, in_flight // 2))
-        cohort.left += 1
-        return cohort
+        group = self._group
+        if group is None or group.sent >= group.size:
+            group = self._group = SendGroup(in_flight, max(_SMALLEST_COHORT, in_flight // 2))
+        group.sent += 1
+        return group
 
-    def replied(self, cohort: Cohort, latency_s: float) -> None:
+    def replied(self, group: SendGroup, latency_s: float) -> None:
         """Learn from a reply."""
         self._late = 0
-        if not cohort.judged:
-            cohort.back.append(latency_s)
-            if cohort.left == cohort.size and 2 * len(cohort.back) > cohort.size - cohort.lost:
-                cohort.judged = True
-                self._judge(cohort.in_flight, max(cohort.back))
-        if cohort.in_flight >= 0.5 * self.size:  # it is the window that holds calls back, and not a limit
+        if not group.judged:
+            group.back.append(latency_s)
+            if group.sent == group.size and 2 * len(group.back) > group.size - group.lost:
+                group.judged = True
+                self._judge(group.in_flight, max(group.back))
+        if group.in_flight >= 0.5 * self.size:  # it is the window that holds calls back, and not a limit
             ceiling = min(self.widest, self._ceiling())
             if self.size < ceiling:
                 # It doubles each round trip, until an overload shows that calls at once are what is scarce.
                 self.size = min(ceiling, self.size + (1 / self.size if self._overloaded else 1))
 
-    def lost(self, cohort: Cohort) -> None:
+    def lost(self, group: SendGroup) -> None:
         """Count a call that ended without an answer."""
-        cohort.lost += 1
+        group.lost += 1
 
-    def timed_out(self, now: float, cohort: Cohort) -> None:
+    def timed_out(self, now: float, group: SendGroup) -> None:
         """Count a call that was not answered in time; many in a row stood in a line."""
-        cohort.lost += 1
+        group.lost += 1
         self._late += 1
         if self._late >= max(_LATE, self.size / 4):
             self._halve(now)

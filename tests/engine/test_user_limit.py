@@ -6,21 +6,21 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 
-from pllm_notebook.engine import AccountCeiling, Ceiling
+from pllm_notebook.engine import AccountRateLimit, UserRateLimit
 from pllm_notebook.records import RawReply
-from tests.engine.virtual import Calls, ModelServer, lane_to, run_virtual
+from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 
 Post = Callable[[str, bytes], Awaitable[RawReply]]
 
 
 def test_feeds_of_several_lanes_keep_one_rate_together() -> None:
     async def main() -> list[float]:
-        ceiling = Ceiling(requests_per_min=60.0)
+        ceiling = UserRateLimit(requests_per_min=60.0)
         servers = [ModelServer(), ModelServer()]
         both = [Calls(["a", "b", "c"]), Calls(["d", "e", "f"])]
         for server, calls in zip(servers, both, strict=True):
-            calls.feed.keep(ceiling)
-            lane_to(server).attach(calls.feed)
+            calls.queue.add_limit(ceiling)
+            dispatcher_to(server).attach(calls.queue)
         for calls in both:
             await calls.all()
         return sorted(round(start, 2) for server in servers for start in server.starts)
@@ -30,13 +30,13 @@ def test_feeds_of_several_lanes_keep_one_rate_together() -> None:
 
 def test_a_feed_that_comes_later_finds_what_the_earlier_one_has_left() -> None:
     async def main() -> list[float]:
-        ceiling = Ceiling(requests_per_min=60.0)
+        ceiling = UserRateLimit(requests_per_min=60.0)
         server = ModelServer(latency_s=lambda rng: 0.25)
-        lane = lane_to(server)
+        dispatcher = dispatcher_to(server)
         for key in ("a", "b", "c"):
             calls = Calls([key])
-            calls.feed.keep(ceiling)
-            lane.attach(calls.feed)
+            calls.queue.add_limit(ceiling)
+            dispatcher.attach(calls.queue)
             await calls.all()
         return [round(start, 2) for start in server.starts]
 
@@ -47,20 +47,20 @@ def test_a_ceiling_without_rates_keeps_nobody_back() -> None:
     async def main() -> list[float]:
         server = ModelServer()
         calls = Calls(["a", "b", "c"])
-        calls.feed.keep(Ceiling())
-        lane_to(server).attach(calls.feed)
+        calls.queue.add_limit(UserRateLimit())
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return server.starts
 
     assert run_virtual(main) == [0.0, 0.0, 0.0]
-    assert repr(Ceiling(requests_per_min=90.0)) == (
-        "Ceiling(requests=90 a minute, tokens=none, in_flight=0, concurrency=None)"
+    assert repr(UserRateLimit(requests_per_min=90.0)) == (
+        "UserRateLimit(requests=90 a minute, tokens=none, in_flight=0, concurrency=None)"
     )
 
 
 def test_requests_in_flight_of_several_lanes_are_counted_together() -> None:
     async def main() -> tuple[int, float]:
-        ceiling = Ceiling(concurrency=3)
+        ceiling = UserRateLimit(concurrency=3)
         servers = [ModelServer(), ModelServer()]
         both = [Calls([f"{name}{n}" for n in range(6)]) for name in "ab"]
         most = 0
@@ -72,8 +72,8 @@ def test_requests_in_flight_of_several_lanes_are_counted_together() -> None:
 
         for server, calls in zip(servers, both, strict=True):
             server.post = functools.partial(watched, post=server.post)  # type: ignore[method-assign]
-            calls.feed.keep(ceiling)
-            lane_to(server).attach(calls.feed)
+            calls.queue.add_limit(ceiling)
+            dispatcher_to(server).attach(calls.queue)
         for calls in both:
             await calls.all()
         return most, asyncio.get_running_loop().time()
@@ -85,14 +85,14 @@ def test_requests_in_flight_of_several_lanes_are_counted_together() -> None:
 
 
 def test_runs_of_one_account_keep_the_tightest_of_what_they_state_while_it_is_stated() -> None:
-    account = AccountCeiling()
+    account = AccountRateLimit()
 
-    account.enter(0.0, "a", (Ceiling(requests_per_min=120.0, concurrency=8),))
-    account.enter(0.0, "b", (Ceiling(requests_per_min=60.0),))
+    account.register(0.0, "a", (UserRateLimit(requests_per_min=120.0, concurrency=8),))
+    account.register(0.0, "b", (UserRateLimit(requests_per_min=60.0),))
     both = account.requests.rate, account.concurrency
-    account.leave(1.0, "b")
+    account.unregister(1.0, "b")
     one = account.requests.rate, account.concurrency
-    account.leave(2.0, "a")
+    account.unregister(2.0, "a")
 
     assert both == (1.0, 8)
     assert one == (2.0, 8)
@@ -100,26 +100,26 @@ def test_runs_of_one_account_keep_the_tightest_of_what_they_state_while_it_is_st
 
 
 def test_a_run_that_follows_another_finds_what_that_one_took() -> None:
-    account = AccountCeiling()
-    account.enter(0.0, "a", (Ceiling(requests_per_min=120.0),))
+    account = AccountRateLimit()
+    account.register(0.0, "a", (UserRateLimit(requests_per_min=120.0),))
     account.charge(0.0, 1.0)
     account.charge(0.0, 1.0)
-    account.leave(0.0, "a")
+    account.unregister(0.0, "a")
 
-    account.enter(0.25, "b", (Ceiling(requests_per_min=120.0),))
+    account.register(0.25, "b", (UserRateLimit(requests_per_min=120.0),))
 
     assert account.wait_s(0.25, 1.0) == 0.25
 
 
 def test_runs_of_one_account_send_no_more_together_than_the_tighter_rate() -> None:
     async def main() -> list[float]:
-        account, server = AccountCeiling(), ModelServer()
+        account, server = AccountRateLimit(), ModelServer()
         both = [Calls([f"{name}{n}" for n in range(4)]) for name in "ab"]
         for calls, per_min in zip(both, (60.0, 600.0), strict=True):
-            calls.feed.keep(Ceiling(requests_per_min=per_min))
-            lane = lane_to(server)
-            lane.account = account
-            lane.attach(calls.feed)
+            calls.queue.add_limit(UserRateLimit(requests_per_min=per_min))
+            dispatcher = dispatcher_to(server)
+            dispatcher.account = account
+            dispatcher.attach(calls.queue)
         for calls in both:
             await calls.all()
         return server.starts
@@ -132,13 +132,13 @@ def test_runs_of_one_account_send_no_more_together_than_the_tighter_rate() -> No
 
 def test_a_run_without_a_limit_of_its_own_is_neither_held_nor_counted() -> None:
     async def main() -> list[float]:
-        account, server = AccountCeiling(), ModelServer()
+        account, server = AccountRateLimit(), ModelServer()
         tight, free = Calls(["a", "b"]), Calls([f"c{n}" for n in range(5)])
-        tight.feed.keep(Ceiling(requests_per_min=60.0))
+        tight.queue.add_limit(UserRateLimit(requests_per_min=60.0))
         for calls in (tight, free):
-            lane = lane_to(server)
-            lane.account = account
-            lane.attach(calls.feed)
+            dispatcher = dispatcher_to(server)
+            dispatcher.account = account
+            dispatcher.attach(calls.queue)
         await tight.all()
         await free.all()
         return [round(start, 1) for start in server.starts]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pllm_notebook.engine.bucket import Bucket
+from pllm_notebook.engine.limits.token_bucket import TokenBucket
 
-__all__ = ["AccountCeiling", "Ceiling"]
+__all__ = ["AccountRateLimit", "UserRateLimit"]
 
 
-class Ceiling:
+class UserRateLimit:
     """A caller's own limit of requests in flight, and of requests and tokens a minute.
 
-    All feeds that keep it count together. Each rate is a bucket that holds a second's worth. Used on the engine's
+    All queues that keep it count together. Each rate is a bucket that holds a second's worth. Used on the engine's
     loop alone; it may be made anywhere, and outlive the loop.
 
     Args:
@@ -41,7 +41,7 @@ class Ceiling:
 
     def __repr__(self) -> str:
         rates = f"requests={_per_min(self.requests)}, tokens={_per_min(self.tokens)}"
-        return f"Ceiling({rates}, in_flight={self.in_flight}, concurrency={self.concurrency})"
+        return f"UserRateLimit({rates}, in_flight={self.in_flight}, concurrency={self.concurrency})"
 
     @property
     def full(self) -> bool:
@@ -83,19 +83,19 @@ class Ceiling:
         self._waiting[call] = None
 
 
-class AccountCeiling(Ceiling):
-    """What the runs that state a ceiling keep together at one account: the tightest that any of them states."""
+class AccountRateLimit(UserRateLimit):
+    """What the runs that state a user_limit keep together at one account: the tightest that any of them states."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._stated: dict[object, tuple[Ceiling, ...]] = {}
+        self._stated: dict[object, tuple[UserRateLimit, ...]] = {}
 
-    def enter(self, now: float, member: object, stated: tuple[Ceiling, ...]) -> None:
+    def register(self, now: float, member: object, stated: tuple[UserRateLimit, ...]) -> None:
         """Keep what *member* states, from now on."""
         self._stated[member] = stated
         self._tighten(now)
 
-    def leave(self, now: float, member: object) -> None:
+    def unregister(self, now: float, member: object) -> None:
         """Keep it no longer. What was taken from the rates is remembered for those that come."""
         if self._stated.pop(member, None) is not None:
             self._tighten(now)
@@ -113,15 +113,15 @@ class AccountCeiling(Ceiling):
             _limit(mine, now, min((rate for rate in theirs if rate is not None), default=None))
 
 
-def _full(per_min: float | None) -> Bucket:
-    bucket = Bucket()
+def _full(per_min: float | None) -> TokenBucket:
+    bucket = TokenBucket()
     if per_min is not None:
         # At the beginning of time: a full bucket cannot become fuller until the first call takes from it.
-        bucket.begin(0.0, per_min / 60, max(1.0, per_min / 60))
+        bucket.restore(0.0, per_min / 60, max(1.0, per_min / 60))
     return bucket
 
 
-def _limit(bucket: Bucket, now: float, rate: float | None) -> None:
+def _limit(bucket: TokenBucket, now: float, rate: float | None) -> None:
     """Set the rate of *bucket*, None for none: it holds a second's worth, less what was taken a moment ago."""
     if rate == bucket.rate:
         return
@@ -134,12 +134,12 @@ def _limit(bucket: Bucket, now: float, rate: float | None) -> None:
             level = bucket.level + (now - bucket.at) * rate
         else:
             level = capacity
-        bucket.begin(now, rate, capacity)
+        bucket.restore(now, rate, capacity)
         bucket.level = min(capacity, level)
     else:
         bucket.wait_s(now, 0.0)
         bucket.rate = None
 
 
-def _per_min(bucket: Bucket) -> str:
+def _per_min(bucket: TokenBucket) -> str:
     return "none" if bucket.rate is None else f"{bucket.rate * 60:g} a minute"

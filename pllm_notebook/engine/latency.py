@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-__all__ = ["Latencies"]
+__all__ = ["LatencyTracker"]
 
 # A 99th percentile of fewer replies says nothing.
 _FEWEST = 20
@@ -13,7 +13,7 @@ _FEWEST = 20
 _MOST = 10_000
 
 
-class Latencies:
+class LatencyTracker:
     """How long a run's replies took: the newest 10,000."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Latencies:
         self._again_at = _FEWEST
 
     def __repr__(self) -> str:
-        return f"Latencies({self._count:,} seen, p99_s={self.p99_s})"
+        return f"LatencyTracker({self._count:,} seen, p99_s={self.p99_s})"
 
     def add(self, latency_s: float) -> None:
         """Note one reply."""

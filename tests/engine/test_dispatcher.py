@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
-from pllm_notebook.engine import Ceiling, Limiter
+from pllm_notebook.engine import Limiter, UserRateLimit
 from pllm_notebook.exceptions import MissingKeyError
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.records import Failure, FailureKind, RawReply
-from tests.engine.virtual import Calls, ModelServer, lane_to, run_virtual
+from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 
 RESET = TransportFault(FailureKind.CONNECTION, "reset")
 SERVER_ERROR = RawReply(500, {}, b"")
@@ -25,10 +26,10 @@ def test_every_call_ends_once_with_its_own_answer() -> None:
     async def main() -> list[str]:
         server = ModelServer(latency_s=lambda rng: rng.uniform(0.1, 2.0))
         calls = Calls(keys(200))
-        lane_to(server).attach(calls.feed)
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         assert calls.order != sorted(calls.order)
-        return [calls.landed[n].result.text for n in range(200)]  # type: ignore[union-attr]
+        return [calls.results[n].result.text for n in range(200)]  # type: ignore[union-attr]
 
     assert run_virtual(main) == keys(200)
 
@@ -37,7 +38,7 @@ def test_no_more_calls_are_in_flight_than_the_run_allows() -> None:
     async def main() -> int:
         server = ModelServer()
         calls = Calls(keys(50), concurrency=7)
-        lane_to(server).attach(calls.feed)
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return server.peak
 
@@ -48,8 +49,8 @@ def test_waiting_calls_do_not_wake_together() -> None:
     async def main() -> list[float]:
         server = ModelServer()
         calls = Calls(keys(5), concurrency=5)
-        calls.feed.keep(Ceiling(requests_per_min=30.0))
-        lane_to(server).attach(calls.feed)
+        calls.queue.add_limit(UserRateLimit(requests_per_min=30.0))
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return [round(start, 2) for start in server.starts]
 
@@ -59,22 +60,22 @@ def test_waiting_calls_do_not_wake_together() -> None:
 def test_a_failure_that_can_pass_is_sent_again_and_counts_as_an_attempt() -> None:
     async def main() -> Calls:
         calls = Calls(["a"])
-        lane_to(ModelServer(script={0: SERVER_ERROR, 1: RESET})).attach(calls.feed)
+        dispatcher_to(ModelServer(script={0: SERVER_ERROR, 1: RESET})).attach(calls.queue)
         await calls.all()
         return calls
 
     calls = run_virtual(main)
 
     assert calls.kinds() == ["ok"]
-    assert calls.landed[0].attempts == 3
-    assert calls.landed[0].maybe_paid == 1, "a reset may have been paid for, a 500 not"
+    assert calls.results[0].attempts == 3
+    assert calls.results[0].maybe_paid == 1, "a reset may have been paid for, a 500 not"
 
 
 def test_retries_end_and_the_last_failure_is_the_rows_own() -> None:
     async def main() -> tuple[Calls, int]:
         server = ModelServer(script=dict.fromkeys(range(10), SERVER_ERROR))
         calls = Calls(["a"], max_retries=2)
-        lane_to(server).attach(calls.feed)
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return calls, server.requests
 
@@ -88,7 +89,7 @@ def test_a_call_that_waits_to_be_sent_again_holds_no_slot() -> None:
     async def main() -> list[int]:
         server = ModelServer(script={0: SERVER_ERROR})
         calls = Calls(["bad", "b", "c"], concurrency=1)
-        lane_to(server).attach(calls.feed)
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return calls.order
 
@@ -99,21 +100,21 @@ def test_a_refusal_does_not_count_as_an_attempt() -> None:
     async def main() -> Calls:
         refused = RawReply(429, {"retry-after": "3"}, b"")
         calls = Calls(["a"], max_retries=1)
-        lane_to(ModelServer(script=dict.fromkeys(range(6), refused))).attach(calls.feed)
+        dispatcher_to(ModelServer(script=dict.fromkeys(range(6), refused))).attach(calls.queue)
         await calls.all()
         return calls
 
     calls = run_virtual(main)
 
     assert calls.kinds() == ["ok"]
-    assert calls.landed[0].attempts == 7
+    assert calls.results[0].attempts == 7
 
 
 def test_a_stated_wait_is_kept() -> None:
     async def main() -> list[float]:
         server = ModelServer(script={0: RawReply(429, {"retry-after": "30"}, b"")})
         calls = Calls(["a"])
-        lane_to(server).attach(calls.feed)
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return server.starts
 
@@ -126,25 +127,25 @@ def test_a_stated_wait_is_kept() -> None:
 def test_a_request_that_hangs_ends_at_its_time_limit() -> None:
     async def main() -> tuple[Calls, float]:
         calls = Calls(["a"], timeout_s=2.0, max_retries=0)
-        lane_to(ModelServer(latency_s=lambda rng: 1e9)).attach(calls.feed)
+        dispatcher_to(ModelServer(latency_s=lambda rng: 1e9)).attach(calls.queue)
         await calls.all()
         return calls, asyncio.get_running_loop().time()
 
     calls, ended = run_virtual(main)
 
     assert calls.kinds() == ["timeout"]
-    assert calls.landed[0].maybe_paid == 1
+    assert calls.results[0].maybe_paid == 1
     assert ended == 2.0
 
 
 def test_requests_of_different_limits_each_end_at_their_own() -> None:
     async def main() -> list[float]:
-        lane = lane_to(ModelServer(latency_s=lambda rng: 1e9))
+        dispatcher = dispatcher_to(ModelServer(latency_s=lambda rng: 1e9))
         ended = []
         patient, hasty = Calls(["a", "b"], timeout_s=5.0, max_retries=0), Calls(["c"], timeout_s=2.0, max_retries=0)
-        lane.attach(patient.feed)
+        dispatcher.attach(patient.queue)
         await asyncio.sleep(1)
-        lane.attach(hasty.feed)
+        dispatcher.attach(hasty.queue)
         for calls in (hasty, patient):
             await calls.all()
             ended.append(asyncio.get_running_loop().time())
@@ -158,7 +159,7 @@ def test_a_call_that_is_sent_again_after_its_time_limit_has_its_whole_time_again
     async def main() -> tuple[Calls, float]:
         latencies = iter([1e9, 1.5])
         calls = Calls(["a"], timeout_s=2.0)
-        lane_to(ModelServer(latency_s=lambda rng: next(latencies))).attach(calls.feed)
+        dispatcher_to(ModelServer(latency_s=lambda rng: next(latencies))).attach(calls.queue)
         await calls.all()
         return calls, asyncio.get_running_loop().time()
 
@@ -171,9 +172,9 @@ def test_a_call_that_is_sent_again_after_its_time_limit_has_its_whole_time_again
 def test_a_run_stopped_at_the_moment_of_a_time_limit_is_cancelled() -> None:
     async def main() -> tuple[Calls, int]:
         calls = Calls(["a"], timeout_s=2.0, max_retries=0)
-        lane = lane_to(ModelServer(latency_s=lambda rng: 1e9))
-        lane.attach(calls.feed)
-        asyncio.get_running_loop().call_at(2.0, lane.detach, calls.feed)
+        dispatcher = dispatcher_to(ModelServer(latency_s=lambda rng: 1e9))
+        dispatcher.attach(calls.queue)
+        asyncio.get_running_loop().call_at(2.0, dispatcher.detach, calls.queue)
         await calls.all()
         await asyncio.sleep(0)
         return calls, len(asyncio.all_tasks())
@@ -196,7 +197,7 @@ def test_the_task_of_a_call_that_has_landed_carries_the_next() -> None:
 
         server.post = noted  # type: ignore[method-assign]
         calls = Calls(keys(200), concurrency=8)
-        lane_to(server).attach(calls.feed)
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return len(carriers)
 
@@ -207,7 +208,7 @@ def test_a_row_that_cannot_pass_is_not_sent_again() -> None:
     async def main() -> tuple[Calls, int]:
         server = ModelServer(script={0: RawReply(400, {}, b"")})
         calls = Calls(["bad", "good"])
-        lane_to(server).attach(calls.feed)
+        dispatcher_to(server).attach(calls.queue)
         await calls.all()
         return calls, server.requests
 
@@ -220,10 +221,10 @@ def test_a_row_that_cannot_pass_is_not_sent_again() -> None:
 def test_equal_calls_of_two_runs_are_sent_once() -> None:
     async def main() -> tuple[Calls, Calls, int]:
         server = ModelServer()
-        lane = lane_to(server)
+        dispatcher = dispatcher_to(server)
         one, two = Calls(keys(20)), Calls(keys(20))
-        lane.attach(one.feed)
-        lane.attach(two.feed)
+        dispatcher.attach(one.queue)
+        dispatcher.attach(two.queue)
         await one.all()
         await two.all()
         return one, two, server.requests
@@ -237,10 +238,10 @@ def test_equal_calls_of_two_runs_are_sent_once() -> None:
 def test_a_call_joins_none_whose_answer_may_be_cut_off_elsewhere() -> None:
     async def main() -> int:
         server = ModelServer()
-        lane = lane_to(server)
+        dispatcher = dispatcher_to(server)
         one, two = Calls(keys(5), output_limit=16), Calls(keys(5))
-        lane.attach(one.feed)
-        lane.attach(two.feed)
+        dispatcher.attach(one.queue)
+        dispatcher.attach(two.queue)
         await one.all()
         await two.all()
         return server.requests
@@ -251,11 +252,11 @@ def test_a_call_joins_none_whose_answer_may_be_cut_off_elsewhere() -> None:
 def test_a_run_joins_what_is_in_flight_even_when_no_more_may_leave() -> None:
     async def main() -> int:
         server = ModelServer()
-        lane = lane_to(server, Limiter(window=4))
+        dispatcher = dispatcher_to(server, Limiter(window=4))
         first, second = Calls(keys(40)), Calls(keys(40))
-        lane.attach(first.feed)
+        dispatcher.attach(first.queue)
         await asyncio.sleep(0.1)
-        lane.attach(second.feed)
+        dispatcher.attach(second.queue)
         await first.all()
         await second.all()
         return server.requests
@@ -266,12 +267,12 @@ def test_a_run_joins_what_is_in_flight_even_when_no_more_may_leave() -> None:
 def test_cancelling_one_run_leaves_the_call_it_shares_with_another() -> None:
     async def main() -> tuple[Calls, Calls, int]:
         server = ModelServer(latency_s=lambda rng: 5.0)
-        lane = lane_to(server)
+        dispatcher = dispatcher_to(server)
         one, two = Calls(["a"]), Calls(["a"])
-        lane.attach(one.feed)
-        lane.attach(two.feed)
+        dispatcher.attach(one.queue)
+        dispatcher.attach(two.queue)
         await asyncio.sleep(1)
-        lane.detach(one.feed)
+        dispatcher.detach(one.queue)
         await two.all()
         await one.all()
         return one, two, server.requests
@@ -283,12 +284,12 @@ def test_cancelling_one_run_leaves_the_call_it_shares_with_another() -> None:
 
 def test_a_run_that_joins_a_cancelled_call_has_it_sent_again() -> None:
     async def main() -> Calls:
-        lane = lane_to(ModelServer(latency_s=lambda rng: 5.0))
+        dispatcher = dispatcher_to(ModelServer(latency_s=lambda rng: 5.0))
         one, two = Calls(["a"]), Calls(["a"])
-        lane.attach(one.feed)
+        dispatcher.attach(one.queue)
         await asyncio.sleep(1)
-        lane.attach(two.feed)
-        lane.detach(one.feed)
+        dispatcher.attach(two.queue)
+        dispatcher.detach(one.queue)
         await two.all()
         return two
 
@@ -298,11 +299,11 @@ def test_a_run_that_joins_a_cancelled_call_has_it_sent_again() -> None:
 def test_cancelling_ends_every_call_and_leaves_no_task() -> None:
     async def main() -> tuple[Calls, int, int]:
         server = ModelServer(latency_s=lambda rng: 5.0, script={0: SERVER_ERROR})
-        lane = lane_to(server, Limiter(window=10))
+        dispatcher = dispatcher_to(server, Limiter(window=10))
         calls = Calls(keys(30))
-        lane.attach(calls.feed)
+        dispatcher.attach(calls.queue)
         await asyncio.sleep(5.1)  # one has failed and waits, ten or more are on the wire
-        lane.detach(calls.feed)
+        dispatcher.detach(calls.queue)
         await asyncio.sleep(1)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         return calls, len(tasks), server.in_flight
@@ -315,27 +316,27 @@ def test_cancelling_ends_every_call_and_leaves_no_task() -> None:
 
 def test_a_run_cancelled_before_its_first_call_left_ends_all_the_same() -> None:
     async def main() -> Calls:
-        lane = lane_to(ModelServer())
+        dispatcher = dispatcher_to(ModelServer())
         calls = Calls(keys(3))
-        lane.attach(calls.feed)
-        lane._pump()  # tasks exist and have not taken their first step
-        lane.detach(calls.feed)
+        dispatcher.attach(calls.queue)
+        dispatcher._dispatch()  # tasks exist and have not taken their first step
+        dispatcher.detach(calls.queue)
         await calls.all()
         return calls
 
     calls = run_virtual(main)
 
     assert calls.kinds() == ["cancelled"] * 3
-    assert [calls.landed[n].maybe_paid for n in range(3)] == [0, 0, 0]
+    assert [calls.results[n].maybe_paid for n in range(3)] == [0, 0, 0]
 
 
 def test_a_short_run_does_not_wait_behind_a_long_one() -> None:
     async def main() -> tuple[float, float]:
-        lane = lane_to(ModelServer(), Limiter(window=4, widest=4))
+        dispatcher = dispatcher_to(ModelServer(), Limiter(window=4, widest=4))
         long, short = Calls([f"long {n}" for n in range(400)]), Calls([f"short {n}" for n in range(4)])
-        lane.attach(long.feed)
+        dispatcher.attach(long.queue)
         await asyncio.sleep(1)
-        lane.attach(short.feed)
+        dispatcher.attach(short.queue)
         await short.all()
         at = asyncio.get_running_loop().time()
         await long.all()
@@ -347,16 +348,16 @@ def test_a_short_run_does_not_wait_behind_a_long_one() -> None:
     assert long_ended >= 30
 
 
-def test_a_call_healed_is_sent_again_at_once_and_not_counted() -> None:
+def test_an_adapted_call_is_sent_again_at_once_and_not_counted() -> None:
     learned: list[bytes] = []
 
-    def heal(failure: Failure, content: bytes) -> bool:
+    def adapt(failure: Failure, content: bytes) -> bool:
         learned.append(content)
         return True
 
     async def main() -> Calls:
         calls = Calls(["a"], max_retries=0)
-        lane_to(ModelServer(script={0: RawReply(400, {}, b"")}), heal=heal).attach(calls.feed)
+        dispatcher_to(ModelServer(script={0: RawReply(400, {}, b"")}), adapt=adapt).attach(calls.queue)
         await calls.all()
         return calls
 
@@ -366,11 +367,11 @@ def test_a_call_healed_is_sent_again_at_once_and_not_counted() -> None:
     assert learned == [b"a"]
 
 
-def test_a_server_that_is_never_healed_is_not_asked_for_ever() -> None:
+def test_a_server_that_cannot_be_adapted_to_is_not_asked_for_ever() -> None:
     async def main() -> tuple[Calls, int]:
         server = ModelServer(script=dict.fromkeys(range(100), RawReply(400, {}, b"")))
         calls = Calls(["a"])
-        lane_to(server, heal=lambda failure, content: True).attach(calls.feed)
+        dispatcher_to(server, adapt=lambda failure, content: True).attach(calls.queue)
         await calls.all()
         return calls, server.requests
 
@@ -383,19 +384,8 @@ def test_a_server_that_is_never_healed_is_not_asked_for_ever() -> None:
 def test_a_fault_in_making_a_request_is_the_rows_failure(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> Calls:
         calls = Calls(["a", "b"])
-        source = calls.feed.source
-
-        def broken() -> bytes:
-            raise ZeroDivisionError("made up")
-
-        def mine() -> object:
-            job = source()
-            if job is not None and job.key == "a":
-                job.content = broken
-            return job
-
-        calls.feed.source = mine  # type: ignore[assignment]
-        lane_to(ModelServer()).attach(calls.feed)
+        calls.content = lambda key: b"b" if key == "b" else bytes(1 // 0)  # type: ignore[method-assign]
+        dispatcher_to(ModelServer()).attach(calls.queue)
         await calls.all()
         return calls
 
@@ -405,27 +395,27 @@ def test_a_fault_in_making_a_request_is_the_rows_failure(caplog: pytest.LogCaptu
     assert calls.kinds() == ["input", "ok"]
 
 
-def test_a_lane_that_cannot_connect_says_so_before_anything_is_sent() -> None:
+def test_a_dispatcher_that_cannot_connect_says_so_before_anything_is_sent() -> None:
     async def main() -> None:
-        lane = lane_to(ModelServer())
+        dispatcher = dispatcher_to(ModelServer())
 
         def no_key() -> ModelServer:
             raise MissingKeyError("openai", "OPENAI_API_KEY")
 
-        lane._connect = no_key
+        dispatcher._endpoint = replace(dispatcher._endpoint, connect=no_key)
         with pytest.raises(MissingKeyError, match="OPENAI_API_KEY"):
-            lane.attach(Calls(["a"]).feed)
+            dispatcher.attach(Calls(["a"]).queue)
 
     run_virtual(main)
 
 
-def test_closing_a_lane_closes_its_connections() -> None:
+def test_closing_a_dispatcher_closes_its_connections() -> None:
     async def main() -> bool:
         server = ModelServer(latency_s=lambda rng: 100.0)
-        lane = lane_to(server)
-        lane.attach(Calls(["a"]).feed)
+        dispatcher = dispatcher_to(server)
+        dispatcher.attach(Calls(["a"]).queue)
         await asyncio.sleep(1)
-        await lane.aclose()
+        await dispatcher.aclose()
         return server.closed and server.in_flight == 0
 
     assert run_virtual(main)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["FoundRate"]
+__all__ = ["InferredRate"]
 
 # The first guess is what was admitted so far over the time that it took, but over no less than this.
 _SHORTEST_START_S = 0.5
@@ -59,7 +59,7 @@ _REST = 0.5
 _EARLY_S = 0.05
 
 
-class FoundRate:
+class InferredRate:
     """Find out how many calls a second get through. No limit until the first refusal.
 
     Attributes:
@@ -121,7 +121,7 @@ class FoundRate:
         self._stretches.clear()
         self._next_step = 0.0, self._sent + _STEP_CALLS
 
-    def expect(self, rate: float) -> None:
+    def restore(self, rate: float) -> None:
         """Begin at *rate*, measured by another run; without a refusal it grows as any other does."""
         self.rate, self.measured, self._step = max(_SLOWEST, rate), True, _FIRST_STEP_EXPECTED
         self._level = max(1.0, self.rate * _BURST_S)
@@ -319,8 +319,8 @@ class FoundRate:
     def _plan_step(self, now: float, calm: int = 1) -> None:
         # A guess may be doubled as soon as it is known that nothing was refused.
         assert self.rate is not None
-        known = self.measured or self.rate >= self._rate_before
-        wait_s = _STEP_S if known else min(_STEP_S, _PATIENCE * self._refusal_s)
+        learned = self.measured or self.rate >= self._rate_before
+        wait_s = _STEP_S if learned else min(_STEP_S, _PATIENCE * self._refusal_s)
         self._next_step = now + (calm if self.noisy else 1) * wait_s, self._sent + calm * _STEP_CALLS
 
     def _grow(self, now: float) -> None:

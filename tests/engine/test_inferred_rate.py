@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
-from pllm_notebook.engine.found_rate import FoundRate
+from pllm_notebook.engine.limits.inferred_rate import InferredRate
 
 
-def charge(found: FoundRate, *times: float) -> int:
+def charge(found: InferredRate, *times: float) -> int:
     """Let calls leave at these moments, and give the number of the last."""
     return [found.charge(at) for at in times][-1]
 
@@ -19,9 +19,9 @@ def every(step_s: float, start: float, count: int) -> list[float]:
     return [start + n * step_s for n in range(count)]
 
 
-def measured_at(rate: float) -> FoundRate:
+def measured_at(rate: float) -> InferredRate:
     """A rate that two refusals 0.8 s apart have measured; the later one was heard of at 0.82 s."""
-    found = FoundRate()
+    found = InferredRate()
     found.refuse(0.02, 0.0, charge(found, 0.0))
     admitted = round(0.8 * rate)
     charge(found, *every(0.6 / admitted, 0.15, admitted))
@@ -30,7 +30,7 @@ def measured_at(rate: float) -> FoundRate:
 
 
 def test_nothing_is_limited_before_the_first_refusal() -> None:
-    found = FoundRate()
+    found = InferredRate()
 
     charge(found, *[0.0] * 10_000)
 
@@ -38,7 +38,7 @@ def test_nothing_is_limited_before_the_first_refusal() -> None:
 
 
 def test_the_first_guess_is_what_was_admitted_over_the_time_that_it_took() -> None:
-    found = FoundRate()
+    found = InferredRate()
 
     nth = charge(found, *every(0.01, 0.0, 201))
     found.refuse(2.02, 2.0, nth)
@@ -48,7 +48,7 @@ def test_the_first_guess_is_what_was_admitted_over_the_time_that_it_took() -> No
 
 
 def test_a_first_burst_is_spread_over_half_a_second_and_no_less() -> None:
-    found = FoundRate()
+    found = InferredRate()
 
     nth = charge(found, *[0.0] * 101)
     found.refuse(0.02, 0.0, nth)
@@ -57,7 +57,7 @@ def test_a_first_burst_is_spread_over_half_a_second_and_no_less() -> None:
 
 
 def test_one_refusal_of_the_first_few_calls_does_not_make_a_provider_slow() -> None:
-    found = FoundRate()
+    found = InferredRate()
 
     found.refuse(0.02, 0.0, charge(found, 0.0))
 
@@ -165,7 +165,7 @@ def test_a_drought_ends_with_the_first_call_that_is_not_refused() -> None:
 
 
 def test_where_calls_are_far_apart_a_refused_one_came_only_a_little_too_early() -> None:
-    found = FoundRate()
+    found = InferredRate()
     found.refuse(0.02, 0.0, charge(found, 0.0))
 
     found.refuse(8.02, 8.0, charge(found, *every(1.0, 0.5, 8), 8.0))

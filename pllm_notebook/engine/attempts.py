@@ -1,0 +1,88 @@
+"""The result of one request, and what the limiter learns from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pllm_notebook.engine.limits.limiter import Limiter, Permit
+from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
+from pllm_notebook.redaction import redact
+
+__all__ = ["AttemptResult", "error_text", "read_limits", "timed_out", "unexpected_error", "update_limits"]
+
+logger = logging.getLogger("pllm_notebook")
+
+_MAX_CHARS = 500
+
+
+@dataclass(slots=True)
+class AttemptResult:
+    """The result of one request: the reply or the failure, the response, and its report on limits."""
+
+    result: Reply | Failure
+    raw: RawReply | None
+    limits: LimitReport | None
+
+
+def timed_out(timeout_s: float) -> AttemptResult:
+    """Build the result of a request that brought no whole reply in time."""
+    message = f"No whole reply within timeout_s={timeout_s:g} s."
+    return AttemptResult(Failure(FailureKind.TIMEOUT, message), None, None)
+
+
+def unexpected_error(name: str, error: Exception, content: bytes, raw: RawReply | None) -> AttemptResult:
+    """Build the result of a request that ended with an unexpected exception.
+
+    Once it was sent, the provider may have charged for it: its kind is one that says so.
+
+    Args:
+        name: The dispatcher's name, for the log.
+        error: As it was raised.
+        content: The request's bytes, b"" where they could not be built and nothing was sent.
+        raw: The response, None where there was none.
+    """
+    message = error_text(error)
+    if not content:
+        logger.error("%s: a request could not be built", name, exc_info=error)
+        return AttemptResult(Failure(FailureKind.INPUT, message), None, None)
+    logger.error("%s: the result of a request could not be read", name, exc_info=error)
+    if raw is None:
+        return AttemptResult(Failure(FailureKind.CONNECTION, message), None, None)
+    # Cut after redaction: half a key would not be recognised as one.
+    excerpt = redact(raw.body[: 8 * _MAX_CHARS].decode("utf-8", "replace"))[:_MAX_CHARS]
+    return AttemptResult(Failure(FailureKind.MALFORMED, message, raw.status, excerpt), raw, None)
+
+
+def error_text(error: Exception) -> str:
+    """Format an exception for a person, cut to a few hundred characters and without secrets."""
+    return redact(f"{type(error).__name__}: {error}"[:_MAX_CHARS])
+
+
+def read_limits(name: str, read: Callable[[RawReply], LimitReport | None], raw: RawReply) -> LimitReport | None:
+    """Read a response's limits; unreadable headers count as none."""
+    try:
+        return read(raw)
+    except Exception:
+        logger.debug("%s: the limits of a response could not be read", name, exc_info=True)
+        return None
+
+
+def update_limits(name: str, limiter: Limiter, attempt: AttemptResult, permit: Permit, now: float) -> None:
+    """Update the limiter with the result of a request."""
+    result, paused_until = attempt.result, limiter.paused_until
+    if isinstance(result, Reply):
+        tokens = None if result.usage is None else result.usage.input_tokens + result.usage.output_tokens
+        limiter.replied(now, permit, attempt.limits, tokens)
+        return
+    if result.kind is FailureKind.RATE_LIMIT:
+        limiter.refused_at(now, permit, attempt.limits, result.retry_after_s)
+    elif result.kind is FailureKind.OVERLOADED:
+        limiter.overloaded(now, permit, result.retry_after_s)
+    elif result.kind is FailureKind.TIMEOUT:
+        limiter.timed_out(now, permit)
+    else:
+        limiter.ended(permit)
+    if limiter.paused_until > max(now, paused_until):
+        logger.info("%s: pausing %.2f s (%s)", name, limiter.paused_until - now, result.kind)

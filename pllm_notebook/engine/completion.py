@@ -1,0 +1,188 @@
+"""What follows the end of a request: each waiting call gets its result, or goes back into its queue."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pllm_notebook.engine.attempts import AttemptResult, error_text, update_limits
+from pllm_notebook.engine.hedging import Hedging
+from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
+from pllm_notebook.engine.limits.limiter import Limiter
+from pllm_notebook.engine.retry import retried_as, retry_delay_s, with_wait
+from pllm_notebook.engine.run_queue import RunQueue
+from pllm_notebook.pending_call import CallResult, PendingCall
+from pllm_notebook.protocols import Transport
+from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
+
+__all__ = ["Endpoint", "RequestCompletion"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# A call is sent again once the server's quirk is known; more than this is not learning.
+_MAX_ADAPTATIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a dispatcher must know of one model at one account.
+
+    Attributes:
+        name: For the log.
+        path: The URL's path.
+        connect: Opens a transport. Called when there is something to send.
+        read: Turns a response into a reply or a failure.
+        adapt: Learns from a rejected request, given its bytes; returns whether it is worth sending again.
+        limits: Reads the limits from a response's headers.
+    """
+
+    name: str
+    path: str
+    connect: Callable[[], Transport]
+    read: Callable[[RawReply], Reply | Failure]
+    adapt: Callable[[Failure, bytes], bool]
+    limits: Callable[[RawReply], LimitReport | None]
+
+
+class RequestCompletion:
+    """Complete the requests of one dispatcher.
+
+    Attributes:
+        replies: Replies received, for any run.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, table: InFlightTable, hedging: Hedging, limiter: Limiter, rng: random.Random
+    ) -> None:
+        self.replies = 0
+        self._endpoint = endpoint
+        self._table = table
+        self._hedging = hedging
+        self._limiter = limiter
+        self._rng = rng
+
+    def complete(self, request: InFlight, attempt: AttemptResult | None, now: float, content: bytes) -> None:
+        """End a request, None for a cancelled one: update the limiter, then conclude the call of each waiter."""
+        if request.done:
+            return
+        if attempt is None:
+            self._limiter.ended(request.permit)
+        else:
+            self.replies += isinstance(attempt.result, Reply)
+            update_limits(self._endpoint.name, self._limiter, attempt, request.permit, now)
+        if request.hedge is not None:
+            if attempt is None or isinstance(attempt.result, Failure):
+                self._hedging.failed(request, attempt)
+                return
+            self._hedging.abandon(request.hedge)
+        request.done = True
+        self._table.end(request)
+        self._table.by_key.pop(request.key, None)
+        latency_s = now - request.permit.sent_at
+        adapted = (
+            attempt is not None
+            and isinstance(attempt.result, Failure)
+            and attempt.result.kind is FailureKind.BAD_REQUEST
+            and self._endpoint.adapt(attempt.result, content)
+        )
+        first = True
+        while request.waiters:
+            # Removed first: no waiter gets a second result, whatever fails on the way.
+            queue, call = request.waiters.pop(0)
+            queue.in_flight -= 1
+            call.sent += 1 if first else 0
+            if attempt is not None:
+                if not self._send_again(queue, call, attempt, now, latency_s, adapted):
+                    self._finish(queue, call, attempt, latency_s, request.wire_limit)
+            elif queue.closed:
+                queue.source.done(call, cancelled(call, latency_s))
+            else:  # it joined after the others were detached and the request was cancelled
+                queue.push_front(call)
+            first = False
+        for queue, call in request.detached:
+            call.maybe_paid += request.started
+            queue.source.done(call, cancelled(call, latency_s))
+
+    def _finish(
+        self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, latency_s: float, wire_limit: int | None
+    ) -> None:
+        if queue.policy.hedge and isinstance(attempt.result, Reply):
+            queue.latencies.add(latency_s)
+        result = CallResult(
+            with_wait(attempt.result), attempt.raw, call.sent, latency_s, call.maybe_paid, output_limit=wire_limit
+        )
+        queue.source.done(call, result)
+
+    def _send_again(
+        self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, now: float, latency_s: float, adapted: bool
+    ) -> bool:
+        """Put a call that failed back into its queue, if it is to be sent again; return whether it is."""
+        failure = attempt.result
+        if not isinstance(failure, Failure):
+            return False
+        if failure.kind.maybe_paid:
+            call.maybe_paid += 1
+        if adapted and call.adaptations < _MAX_ADAPTATIONS and not queue.closed:
+            call.adaptations += 1
+            queue.push_front(call)
+            return True
+        call.count_failure(failure.kind, now, self.replies)
+        queue.refused += failure.kind is FailureKind.RATE_LIMIT
+        delay_s = retry_delay_s(
+            retried_as(failure),
+            attempts=call.attempts,
+            refusals=call.refusals,
+            retry_after_s=failure.retry_after_s,
+            max_retries=queue.policy.max_retries,
+            draw=self._rng.random(),
+            refused_for_s=now - call.refused_since if call.refusals else 0.0,
+            others_pass=self.replies > call.replies_then,
+        )
+        if delay_s is None or queue.closed or self._exceeds_bounds(queue, call, now, delay_s):
+            return False
+        queue.retries += 1
+        logger.info("%s: %s, again in %.2f s", self._endpoint.name, failure.kind, delay_s)
+        call.last_result = CallResult(failure, attempt.raw, call.sent, latency_s, call.maybe_paid)
+        queue.push_later(call, now + delay_s)
+        return True
+
+    def _exceeds_bounds(self, queue: RunQueue, call: PendingCall, now: float, delay_s: float) -> bool:
+        bounds = queue.policy.retry_bounds
+        if bounds is None:
+            return False
+        # A pause of the whole account delays the call as well.
+        delay_s = max(delay_s, self._limiter.wait_s(now, call.tokens))
+        return bounds.exceeded(
+            call, now=now, delay_s=delay_s, replies=self.replies, max_retries=queue.policy.max_retries
+        )
+
+    def clean_up(self, request: InFlight, error: Exception) -> None:
+        """Clean up after an error in completing a request: no later call may join a request that is done."""
+        if request.hedge is not None:
+            self._hedging.abandon(request.hedge)
+        if self._table.by_key.get(request.key) is request:
+            del self._table.by_key[request.key]
+        if not request.done:
+            request.done = True
+            self._table.end(request)
+            for queue, _ in request.waiters:
+                queue.in_flight -= 1
+        self._fail_waiters(request, error)
+
+    def _fail_waiters(self, request: InFlight, error: Exception) -> None:
+        """End the calls that still wait for a request that could not be completed: each may have been paid for."""
+        failure = Failure(FailureKind.MALFORMED, error_text(error))
+        ended = []
+        while request.waiters:
+            queue, call = request.waiters.pop()
+            call.sent += 1
+            call.maybe_paid += request.started
+            ended.append((queue, call, CallResult(failure, None, call.sent, 0.0, call.maybe_paid)))
+        ended += [(queue, call, cancelled(call, 0.0)) for queue, call in request.detached]
+        for queue, call, result in ended:
+            try:
+                queue.source.done(call, result)
+            except Exception:
+                logger.exception("%s: the result of a call could not be delivered", self._endpoint.name)

@@ -1,0 +1,295 @@
+"""One dispatcher for each account and model: it pulls calls from the runs and sends them within the limits.
+
+`_dispatch` sends everything that may be sent now and sets one timer for what may not. It runs on the engine's loop,
+when a call completes, a run arrives or the timer fires. Only calls on the wire have tasks, and a task whose request
+is done carries the next one: a task for each call costs more than building the call, since bursts of calls that end
+and bursts that begin make Python collect its garbage again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from pllm_notebook.engine.attempts import AttemptResult, read_limits, timed_out, unexpected_error
+from pllm_notebook.engine.completion import Endpoint, RequestCompletion
+from pllm_notebook.engine.hedging import Hedging
+from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
+from pllm_notebook.engine.limits.limiter import Limiter
+from pllm_notebook.engine.limits.user_limit import AccountRateLimit
+from pllm_notebook.engine.run_queue import RunQueue
+from pllm_notebook.engine.timer import EarliestTimer
+from pllm_notebook.pending_call import PendingCall
+from pllm_notebook.protocols import Transport, TransportFault
+from pllm_notebook.records import Failure, RawReply
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class Dispatcher:
+    """Send the calls of all runs for one account and model.
+
+    Attributes:
+        limiter: The account's limits.
+        account: The limits that runs of this account state, kept together; None for none.
+        on_idle: Called when the dispatcher has become idle.
+    """
+
+    def __init__(self, endpoint: Endpoint, limiter: Limiter, rng: random.Random) -> None:
+        self.limiter = limiter
+        self.account: AccountRateLimit | None = None
+        self.on_idle: Callable[[Dispatcher], None] | None = None
+        self._endpoint = endpoint
+        self._transport: Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._queues: deque[RunQueue] = deque()
+        self._table = InFlightTable(self._loop, limiter)
+        self._hedging = Hedging(endpoint.name, self._table, limiter)
+        self._completion = RequestCompletion(endpoint, self._table, self._hedging, limiter, rng)
+        self._timer = EarliestTimer(self._loop, self._dispatch)
+        self._scheduled = False
+
+    def __repr__(self) -> str:
+        return f"Dispatcher({self.name}, runs={len(self._queues)}, in_flight={self.in_flight}, {self.limiter!r})"
+
+    @property
+    def name(self) -> str:
+        """The model, for a person."""
+        return self._endpoint.name
+
+    @property
+    def replies(self) -> int:
+        """Replies received, for any run. A run compares it with its own count."""
+        return self._completion.replies
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on the wire."""
+        return self._table.count
+
+    @property
+    def idle(self) -> bool:
+        """Whether no run uses it and nothing is on the wire."""
+        return not self._queues and not self._table.count
+
+    @property
+    def connected(self) -> bool:
+        """Whether its connections are open."""
+        return self._transport is not None
+
+    def blocked_by(self, now: float) -> str:
+        """Describe what holds calls back, "" for nothing."""
+        return self.limiter.blocked_by(now)
+
+    def announce(self, queue: RunQueue) -> None:
+        """Register a run that is being planned. Only a batch dispatcher waits for it."""
+
+    def submitted(self, queue: RunQueue) -> bool:
+        """Return whether every call that was taken from a run is on the wire."""
+        return queue.waiting == 0
+
+    def attach(self, queue: RunQueue) -> None:
+        """Start sending a run's calls.
+
+        Raises:
+            UsageError: When the transport cannot be opened (no key, no package). Nothing was sent.
+        """
+        if self._transport is None:
+            self._transport = self._endpoint.connect()
+        if self.account is not None and queue.user_limits:
+            stated = queue.user_limits
+            queue.add_limit(self.account)
+            self.account.register(self._loop.time(), queue, stated)
+        self._queues.append(queue)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again soon: a run has new calls, or there is room."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._dispatch)
+
+    def detach(self, queue: RunQueue) -> None:
+        """Stop sending a run's calls: drop what waits, cancel what is on the wire for this run alone.
+
+        Each dropped call ends with `FailureKind.CANCELLED`.
+        """
+        with suppress(ValueError):
+            self._queues.remove(queue)
+        for call in queue.close():
+            queue.source.done(call, cancelled(call, 0.0))
+        now = self._loop.time()
+        for request in list(self._table.by_key.values()):
+            self._hedging.detach(request, queue)
+            if request.detach(queue) and not request.waiters:
+                if request.started:
+                    request.task.cancel()
+                else:  # nothing was sent: its task will find that it is done
+                    self._complete(request, None, now, b"")
+        if self.account is not None:
+            self.account.unregister(now, queue)
+        self.wake()
+        self._notify_if_idle()
+
+    async def disconnect(self) -> None:
+        """Close the connections of an idle dispatcher; the next run opens new ones. Learned limits are kept."""
+        if self.idle and self._transport is not None:
+            transport, self._transport = self._transport, None
+            await transport.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel what is on the wire and close the connections."""
+        self._timer.cancel()
+        for queue in list(self._queues):
+            self.detach(queue)
+        tasks = [request.task for request in self._table.by_key.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._table.close()
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None
+
+    def _dispatch(self, carrier: asyncio.Task[None] | None = None) -> InFlight | None:
+        """Send what may be sent now (see `_send_ready`); an error ends every run."""
+        try:
+            return self._send_ready(carrier)
+        except Exception as error:
+            self._abort_runs(error)
+            return None
+
+    def _abort_runs(self, error: Exception) -> None:
+        """End every run: an error in the dispatcher itself must not leave them waiting for ever."""
+        logger.error("%s: the dispatcher failed", self.name, exc_info=error)
+        for queue in list(self._queues):
+            queue.source.fail(error)
+
+    def _send_ready(self, carrier: asyncio.Task[None] | None) -> InFlight | None:
+        """Send what may be sent now.
+
+        Args:
+            carrier: The running task, whose own request is done. It carries the first request that is sent.
+
+        Returns:
+            The carrier's next request, None when there is none for it.
+        """
+        if carrier is None:
+            self._scheduled = False
+        now = self._loop.time()
+        next_at = float("inf")
+        idle = 0  # queues in a row that had nothing to send
+        held = False
+        mine: InFlight | None = None
+        queues, table = self._queues, self._table
+        while idle < len(queues):
+            queue = queues[0]
+            if len(queues) > 1:
+                queues.rotate(-1)  # one call each in turn, so that a preview does not wait behind a long run
+            call = queue.next(now)
+            if call is None:
+                queue.when_free(self.wake)
+                due = queue.next_due()
+                next_at = next_at if due is None else min(next_at, due)
+                idle += 1
+                for unfundable in queue.take_unfundable():
+                    self._end_unfunded(queue, unfundable)
+                continue
+            # Joining costs nothing, so neither a full window nor a limit keeps a run from it. A request that it does
+            # not join now may be done when its turn comes, and the call would be paid for again.
+            joined = table.by_key.get(call.identity)
+            if joined is not None:
+                joined.join(queue, call)
+                idle = 0
+                continue
+            full, wait = table.admit(queue, call, now)
+            if full or wait > 0:
+                queue.push_front(call)
+                next_at = next_at if full else min(next_at, now + wait)
+                idle += 1
+                held = True
+                continue
+            idle = 0
+            if (call.attempts or call.refusals or call.adaptations) and queue.source.is_answered(call):
+                continue
+            request = table.start(queue, call, now, [(queue, call)])
+            table.by_key[request.key] = request
+            mine = self._assign(request, carrier, mine)
+        if not held:
+            for queue in list(queues):
+                if queue.policy.hedge:
+                    second, again = self._hedging.second(queue, now)
+                    while second is not None:
+                        mine = self._assign(second, carrier, mine)
+                        second, again = self._hedging.second(queue, now)
+                    next_at = min(next_at, again)
+        self._timer.set(next_at)
+        return mine
+
+    def _assign(self, request: InFlight, carrier: asyncio.Task[None] | None, mine: InFlight | None) -> InFlight | None:
+        """Assign *request* a task: the carrier if it carries nothing yet, else a new one."""
+        if carrier is not None and mine is None:
+            request.task = carrier
+            return request
+        request.task = self._loop.create_task(self._worker(request))
+        return mine
+
+    async def _worker(self, first: InFlight) -> None:
+        """Carry one request after another, for as long as there is one."""
+        me = first.task
+        request: InFlight | None = first
+        while request is not None:
+            if not request.done:
+                try:
+                    await self._send(request)
+                except Exception as error:
+                    self._completion.clean_up(request, error)
+                    self._abort_runs(error)
+            request = self._dispatch(me)
+
+    async def _send(self, request: InFlight) -> None:
+        loop, endpoint = self._loop, self._endpoint
+        assert self._transport is not None
+        request.started = True
+        content = b""
+        raw: RawReply | None = None
+        try:
+            call = request.waiters[0][1]
+            request.wire_limit = call.wire_limit
+            content = call.content()
+            raw = await self._transport.post(endpoint.path, content)
+            attempt = AttemptResult(endpoint.read(raw), raw, read_limits(endpoint.name, endpoint.limits, raw))
+        except asyncio.CancelledError:
+            # Nothing arrived. No await follows an arrival, so an answer that is here is never cancelled.
+            if not request.timed_out or request.task.uncancel():
+                self._complete(request, None, loop.time(), content)
+                self.wake()
+                raise
+            attempt = timed_out(request.timeout_s)
+        except TimeoutError:  # a transport's own
+            attempt = timed_out(request.timeout_s)
+        except TransportFault as fault:
+            attempt = AttemptResult(Failure(fault.kind, fault.message), None, None)
+        except Exception as error:  # an internal error must not leave rows waiting for ever
+            attempt = unexpected_error(endpoint.name, error, content, raw)
+        self._complete(request, attempt, loop.time(), content)
+
+    def _complete(self, request: InFlight, attempt: AttemptResult | None, now: float, content: bytes) -> None:
+        self._completion.complete(request, attempt, now, content)
+        self._notify_if_idle()
+
+    def _end_unfunded(self, queue: RunQueue, call: PendingCall) -> None:
+        """End a call, soon, that would be sent again if the budget allowed it; its run may stop at that."""
+        assert call.last_result is not None  # it has failed: the money for a first request is reserved with the call
+        self._loop.call_soon(queue.source.done, call, replace(call.last_result, over_budget=True))
+
+    def _notify_if_idle(self) -> None:
+        if not self._queues and self.on_idle is not None and self.idle:
+            self.on_idle(self)

@@ -1,0 +1,157 @@
+"""One run's calls at a dispatcher: the next new call, calls to be sent again, and the user's own limits."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pllm_notebook.engine.latency import LatencyTracker
+from pllm_notebook.engine.limits.user_limit import UserRateLimit
+from pllm_notebook.engine.retry import RetryBounds
+from pllm_notebook.pending_call import PendingCall
+from pllm_notebook.protocols import CallSource
+
+__all__ = ["RunQueue", "SendPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class SendPolicy:
+    """How a run's calls are sent.
+
+    Attributes:
+        max_retries: Attempts beyond the first.
+        timeout_s: For one request.
+        concurrency: Maximum of this run's calls in flight, None for no limit of its own.
+        hedge: Whether a call that hangs may be sent a second time.
+        retry_bounds: The caller's own bounds for each call, None for the engine's.
+    """
+
+    max_retries: int
+    timeout_s: float
+    concurrency: int | None = None
+    hedge: bool = False
+    retry_bounds: RetryBounds | None = None
+
+
+class RunQueue:
+    """One run's queue at one dispatcher. It pulls new calls from *source* one at a time.
+
+    Attributes:
+        source: The run.
+        policy: As given.
+        user_limits: The user's limits that its calls count against, some of them shared with other queues.
+        in_flight: Calls of this queue on the wire.
+        retries: Number of times that a request was sent again.
+        refused: Number of 429 responses.
+        hedges: Number of second requests.
+        latencies: Of this run's replies; only recorded where hedging is on.
+        closed: Whether nothing more is sent.
+    """
+
+    __slots__ = (
+        "_later", "_order", "_ready", "_unfunded", "closed", "hedges", "in_flight", "latencies", "policy", "refused",
+        "retries", "source", "user_limits",
+    )  # fmt: skip
+
+    def __init__(self, source: CallSource, policy: SendPolicy, user_limits: tuple[UserRateLimit, ...] = ()) -> None:
+        self.source = source
+        self.policy = policy
+        self.user_limits = user_limits
+        self.in_flight = self.retries = self.refused = self.hedges = 0
+        self.latencies = LatencyTracker()
+        self.closed = False
+        self._ready: deque[PendingCall] = deque()
+        self._later: list[tuple[float, int, PendingCall]] = []
+        self._order = itertools.count()
+        # Due again, and waiting for money that is reserved for other calls.
+        self._unfunded: deque[PendingCall] = deque()
+
+    def __repr__(self) -> str:
+        return f"RunQueue(in_flight={self.in_flight}, waiting={self.waiting}, retries={self.retries})"
+
+    @property
+    def full(self) -> bool:
+        """Whether as many of its calls are in flight as may be."""
+        concurrency = self.policy.concurrency
+        if concurrency is not None and self.in_flight >= concurrency:
+            return True
+        for limit in self.user_limits:  # noqa: SIM110  # a generator costs more, and this runs often for each call
+            if limit.full:
+                return True
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """Calls that were put back and have not been sent again."""
+        return len(self._later) + len(self._ready) + len(self._unfunded)
+
+    def add_limit(self, limit: UserRateLimit) -> None:
+        """Count its calls against *limit* as well."""
+        self.user_limits = (*self.user_limits, limit)
+
+    def when_free(self, callback: Callable[[], None]) -> None:
+        """Call *callback* when a user limit that is full now has room."""
+        for limit in self.user_limits:
+            if limit.full:
+                limit.when_free(callback)
+
+    def next(self, now: float) -> PendingCall | None:
+        """Take the call to send next: retries that are due come before new calls."""
+        if self.closed or self.full:
+            return None
+        if self._ready:
+            return self._ready.popleft()
+        if self._unfunded and self._fund(self._unfunded[0]):
+            return self._unfunded.popleft()
+        while self._later and self._later[0][0] <= now:
+            call = heapq.heappop(self._later)[2]
+            if self._fund(call):
+                return call
+            self._unfunded.append(call)
+        return self.source.next()
+
+    def push_front(self, call: PendingCall) -> None:
+        """Put *call* back, to be sent next."""
+        self._ready.appendleft(call)
+
+    def push_later(self, call: PendingCall, due: float) -> None:
+        """Put *call* back, to be sent no earlier than *due*."""
+        heapq.heappush(self._later, (due, next(self._order), call))
+
+    def next_due(self) -> float | None:
+        """Return the time at which a retry may be sent; None for none, or where there is no room for one.
+
+        It must not be in the past then: the dispatcher would wake for it again and again.
+        """
+        return self._later[0][0] if self._later and not self.closed and not self.full else None
+
+    def take_unfundable(self) -> list[PendingCall]:
+        """Take out the calls that wait for money which cannot come.
+
+        Only a call that is funded for a further request, or is on the wire, can release money.
+        """
+        if not self._unfunded or self.in_flight or self._ready or any(call.is_funded for _, _, call in self._later):
+            return []
+        unfundable = list(self._unfunded)
+        self._unfunded.clear()
+        return unfundable
+
+    def close(self) -> list[PendingCall]:
+        """Send nothing more; return the calls that were waiting to be sent again."""
+        self.closed = True
+        waiting = [*self._ready, *self._unfunded, *(call for _, _, call in self._later)]
+        self._ready.clear()
+        self._unfunded.clear()
+        self._later.clear()
+        return waiting
+
+    def _fund(self, call: PendingCall) -> bool:
+        if call.is_funded:
+            return True
+        if not self.source.may_retry(call):
+            return False
+        call.funded += 1
+        return True
