@@ -108,7 +108,7 @@ class Engine:
         """
         dispatcher = self._dispatchers.get(identity)
         if dispatcher is None:
-            limiter = Limiter(window=slots or FIRST_WINDOW, **({"widest": slots} if slots else {}))
+            limiter = Limiter(window=slots or FIRST_WINDOW, **({"max_window": slots} if slots else {}))
             known = learned()
             if known is not None:
                 limiter.restore(self.loop.loop.time(), known)

@@ -1,4 +1,4 @@
-"""When a failed request is sent again: a pure function, so that a table can test it."""
+"""Whether and when a failed request is sent again."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pllm_notebook.records import Failure, FailureKind, Reply
 
 __all__ = ["RetryBounds", "retried_as", "retry_delay_s", "with_wait"]
 
-# Refused for the first times without a stated wait, a call goes when the limiter lets the next one leave, whichever
-# that is. One that is refused again and again does not fit what the limiter has learned, and waits by itself.
+# After its first refusals without a stated wait, a call is sent again when the limiter allows the next one. A call that
+# is refused again and again does not fit what the limiter has learned, and waits on its own.
 PACED_REFUSALS = 3
 FIRST_DELAY_S = 0.25
-LONGEST_DELAY_S = 8.0
-# Calls that were told to come back at one moment come back within so long after it.
+MAX_DELAY_S = 8.0
+# Calls that are to return at one time are spread over this time after it.
 SPREAD_S = 0.1
-# A provider that names its own wait is believed up to here; beyond, a person should decide.
-LONGEST_STATED_S = 600.0
-# A refusal costs nothing and says only "later"; a call may meet many. It is given up when nothing was let through for
-# so long (a limit by the clock's minute lets nothing through for one), ...
-SHUT_S = 120.0
-# ... or when other calls were, and it never was: a request larger than the whole limit.
-NEVER_S = 600.0
+# A wait stated by the provider is accepted up to here; beyond, a person should decide.
+MAX_STATED_S = 600.0
+# A refusal costs nothing and means only "later", so a call may meet many. It fails when no call was admitted for this
+# long (a limit by the clock's minute admits none for a minute), ...
+MAX_SHUT_S = 120.0
+# ... or when others were admitted and it never was: a request larger than the whole limit.
+MAX_REFUSED_S = 600.0
 
 
 def retry_delay_s(
@@ -38,32 +38,32 @@ def retry_delay_s(
     refused_for_s: float = 0.0,
     others_pass: bool = False,
 ) -> float | None:
-    """Return the seconds to wait before sending again, None for never.
+    """Return the seconds to wait before a request is sent again, None for never.
 
     Args:
         kind: How the last request failed.
-        attempts: Requests of this call that failed otherwise than by a rate limit; they count.
-        refusals: Requests that a rate limit turned away; they do not count as attempts.
-        retry_after_s: What the provider asked for, None for no word.
+        attempts: Requests of this call that failed for another reason than a rate limit.
+        refusals: Requests that a rate limit refused; they do not count as attempts.
+        retry_after_s: The wait that the provider stated, None for none.
         max_retries: Attempts beyond the first that the caller allows.
         draw: A number from [0, 1), so that calls that failed together do not return together.
-        refused_for_s: Since the first of the refusals.
+        refused_for_s: Seconds since the first refusal.
         others_pass: Whether other calls to the same model have been answered since then.
     """
     if not kind.retried:
         return None
     if kind is FailureKind.RATE_LIMIT:
-        if max_retries == 0 or refused_for_s > (NEVER_S if others_pass else SHUT_S):
+        if max_retries == 0 or refused_for_s > (MAX_REFUSED_S if others_pass else MAX_SHUT_S):
             return None
-        if retry_after_s is not None and retry_after_s <= LONGEST_STATED_S:
+        if retry_after_s is not None and retry_after_s <= MAX_STATED_S:
             return retry_after_s + min(0.1 * retry_after_s, SPREAD_S) * draw
         if retry_after_s is None and refusals <= PACED_REFUSALS:
             return 0.0
-        # Where others pass, nobody need wait for an hour.
+        # Where others are admitted, no call need wait for an hour.
         return (
             _backoff(min(max(refusals - PACED_REFUSALS, 1), 6), draw) if retry_after_s is None or others_pass else None
         )
-    if retry_after_s is not None and retry_after_s > LONGEST_STATED_S:
+    if retry_after_s is not None and retry_after_s > MAX_STATED_S:
         return None
     if attempts > max_retries:
         return None
@@ -71,20 +71,20 @@ def retry_delay_s(
 
 
 def retried_as(failure: Failure) -> FailureKind:
-    """Return the kind by which a failure is tried again: a client that could not sign in may the next time."""
+    """Return the kind by which a failure is retried: a client that could not sign in may succeed the next time."""
     unsigned = failure.kind is FailureKind.AUTHENTICATION and failure.status is None
     return FailureKind.CONNECTION if unsigned else failure.kind
 
 
 def _backoff(nth: int, draw: float) -> float:
-    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (max(nth, 1) - 1)) * (0.5 + 0.5 * draw))
+    return float(min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (max(nth, 1) - 1)) * (0.5 + 0.5 * draw))
 
 
 def with_wait(result: Reply | Failure) -> Reply | Failure:
-    """Add to a failure's message how long its provider asked to wait, where that is longer than a run waits."""
-    if not isinstance(result, Failure) or result.retry_after_s is None or result.retry_after_s <= LONGEST_STATED_S:
+    """Add the stated wait to a failure's message, where it is longer than a run waits."""
+    if not isinstance(result, Failure) or result.retry_after_s is None or result.retry_after_s <= MAX_STATED_S:
         return result
-    asked, most = format_duration(result.retry_after_s), format_duration(LONGEST_STATED_S)
+    asked, most = format_duration(result.retry_after_s), format_duration(MAX_STATED_S)
     told = f"The provider asks to wait {asked}, and a run waits {most} at most."
     return replace(result, message=f"{sentence(result.message)} {told}")
 

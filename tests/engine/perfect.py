@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from pllm_notebook.engine.limits.limiter import WIDEST_WINDOW, Limiter, Permit
+from pllm_notebook.engine.limits.limiter import MAX_WINDOW, Limiter, Permit
 from tests.engine.modelled import INPUT_TOKENS, ModelServer
 
 __all__ = ["Perfect", "allowed_at_s"]
@@ -22,14 +22,14 @@ class Perfect(Limiter):
     """
 
     def __init__(self, server: ModelServer) -> None:
-        super().__init__(window=min(server.slots or WIDEST_WINDOW, WIDEST_WINDOW), widest=WIDEST_WINDOW)
+        super().__init__(window=min(server.slots or MAX_WINDOW, MAX_WINDOW), max_window=MAX_WINDOW)
         self._server = server
         self._sent = 0
 
     @property
     def window(self) -> float:
         """Calls that may be in flight: all that the server works on."""
-        return float(min(self._server.slots or WIDEST_WINDOW, WIDEST_WINDOW))
+        return float(min(self._server.slots or MAX_WINDOW, MAX_WINDOW))
 
     def wait_s(self, now: float, tokens: float) -> float:
         """Give the seconds until the server lets the next call in."""

@@ -332,7 +332,7 @@ def test_a_run_cancelled_before_its_first_call_left_ends_all_the_same() -> None:
 
 def test_a_short_run_does_not_wait_behind_a_long_one() -> None:
     async def main() -> tuple[float, float]:
-        dispatcher = dispatcher_to(ModelServer(), Limiter(window=4, widest=4))
+        dispatcher = dispatcher_to(ModelServer(), Limiter(window=4, max_window=4))
         long, short = Calls([f"long {n}" for n in range(400)]), Calls([f"short {n}" for n in range(4)])
         dispatcher.attach(long.queue)
         await asyncio.sleep(1)

@@ -1,8 +1,7 @@
-"""When the next call may leave: the provider's limits as told, as refused, or as found out.
+"""When the next call may be sent, by the provider's limits: reported in headers, or inferred from 429 responses.
 
-Nothing here sleeps or reads a clock: time is an argument. A caller asks how long to wait,
-then charges and sends in the same breath; booking after a sleep would let every waiter see
-the same free slot.
+Nothing here sleeps or reads a clock: time is an argument. The caller asks how long to wait, then charges and sends
+without yielding in between. Charging after a sleep would let every waiter see the same free slot.
 """
 
 from __future__ import annotations
@@ -18,35 +17,35 @@ from pllm_notebook.records import LimitReport
 __all__ = ["FIRST_WINDOW", "LearnedLimits", "Limiter", "Permit"]
 
 FIRST_WINDOW = 32
-WIDEST_WINDOW = 1000  # the SDKs' connection pools
-# A stated second may be a hundredth of one, rounded up; only longer waits hold everybody back.
+MAX_WINDOW = 1000  # the SDKs' connection pools
+# A stated wait of one second may be a hundredth of one, rounded up. Only longer waits delay all calls.
 _ROUNDED_S = 1.0
-_LONGEST_PAUSE_S = 60.0
-# Calls in flight over what the told limits need at the latency seen.
+_MAX_PAUSE_S = 60.0
+# Calls in flight, relative to what the reported limits need at the observed latency.
 _ROOM = 1.5
-# The share of a call's tokens that is taken to be charged when it is answered, until refusals tell.
+# Share of a call's tokens assumed to be charged when it is answered, until refusals show otherwise.
 _FIRST_HIDDEN = 0.5
-# Replies in a row that do not tell a limit which others told: it is no more.
-_UNTOLD = 8
-# How fast the estimates of tokens follow what calls took, once there are many.
+# This many replies in a row without a limit that earlier ones reported: it no longer exists.
+_MAX_UNREPORTED = 8
+# How fast the token estimates follow what calls used, once there are many.
 _FOLLOW = 0.05
-# Where refusals go on at this share of a pace that was let through, they are noise.
+# Refusals that continue at this share of a rate that was let through are noise.
 _QUIET = 0.4
 
 
 @dataclass(slots=True)
 class Permit:
-    """What a request carried away with it, to be given back with its end.
+    """What was charged for one request. It is returned to the limiter with the request's end.
 
     Attributes:
-        sent_at: When it left.
-        estimated: Its tokens, as the run estimates them.
-        tokens: What was charged for it.
-        ahead: The tokens that were in flight when it left.
-        requests_charged: All requests charged until then, its own with them.
-        tokens_charged: Likewise.
+        sent_at: When it was sent.
+        estimated: Its tokens as estimated by the run.
+        tokens: Tokens charged for it.
+        ahead: Tokens in flight when it was sent.
+        requests_charged: Requests charged so far, including its own.
+        tokens_charged: Tokens charged so far, including its own.
         nth: Its number.
-        group: Those it left with.
+        group: The calls it was sent with.
     """
 
     sent_at: float
@@ -61,14 +60,14 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class LearnedLimits:
-    """What one run learned and the next can begin with. None: not limited, or not known.
+    """What one run learned and the next can start with. None: not limited, or not known.
 
     Attributes:
-        requests_per_min: As the provider told it.
-        requests_at_once: What its bucket holds, where it told its limit.
-        tokens_per_min: As the provider told it.
-        tokens_at_once: Likewise.
-        inferred_per_min: Requests a minute as found out, where nothing was told.
+        requests_per_min: As reported by the provider.
+        requests_at_once: Capacity of the bucket of requests, where its limit was reported.
+        tokens_per_min: As reported by the provider.
+        tokens_at_once: Capacity of the bucket of tokens, where its limit was reported.
+        inferred_per_min: Requests a minute as inferred from 429 responses, where no limit was reported.
         window: Calls that may be in flight.
     """
 
@@ -84,21 +83,22 @@ class Limiter:
     """One account's limits for one model, shared by all runs.
 
     Attributes:
-        requests: The limit of requests, as told.
-        tokens: The limit of tokens, as told.
-        found: The limit of requests, as found out where nothing explains a refusal.
-        paused_until: A moment before which nothing is sent.
-        refused: Requests that were refused, in all.
+        requests: The limit of requests, as reported.
+        tokens: The limit of tokens, as reported.
+        inferred: The limit of requests, as inferred from refusals that no reported limit explains.
+        noise: Distinguishes refusals of a limit from random ones.
+        paused_until: Time before which nothing is sent.
+        refused: Total number of refused requests.
     """
 
-    def __init__(self, *, window: int = FIRST_WINDOW, widest: int = WIDEST_WINDOW) -> None:
+    def __init__(self, *, window: int = FIRST_WINDOW, max_window: int = MAX_WINDOW) -> None:
         self.requests = TokenBucket()
         self.tokens = TokenBucket(hidden=_FIRST_HIDDEN)
         self.inferred = InferredRate()
         self.noise = RefusalNoise()
         self.paused_until = 0.0
         self.refused = 0
-        self._window = ConcurrencyWindow(window, widest)
+        self._window = ConcurrencyWindow(window, max_window)
         self._in_flight = 0
         self._tokens_in_flight = 0.0
         self._token_ratio = 1.0
@@ -106,7 +106,7 @@ class Limiter:
         self._counted = 0
         self._unconfirmed = False
         self._peak = 0.0
-        self._untold = False
+        self._unreported = False
 
     def __repr__(self) -> str:
         rates = {
@@ -123,7 +123,7 @@ class Limiter:
         return self._window.size
 
     def wait_s(self, now: float, tokens: float) -> float:
-        """Return the seconds until a call of *tokens* (as estimated) may leave; 0 for now."""
+        """Return the seconds until a call of *tokens* (as estimated) may be sent; 0 for now."""
         wait = self.paused_until - now
         if self.requests.rate is not None:
             wait = max(wait, self.requests.wait_s(now, 1.0))
@@ -134,7 +134,7 @@ class Limiter:
         return max(wait, 0.0)
 
     def charge(self, now: float, tokens: float) -> Permit:
-        """Take what a call needs, at the moment it leaves. Each permit is given back to one of the five below."""
+        """Charge a call that is sent now. Each permit is passed back to exactly one of the five methods below."""
         self._in_flight += 1
         need = tokens * self._token_ratio
         ahead = self._tokens_in_flight
@@ -145,15 +145,15 @@ class Limiter:
         )  # fmt: skip
 
     def replied(self, now: float, permit: Permit, report: LimitReport | None, tokens: float | None) -> None:
-        """Learn from a success.
+        """Update the limits with a reply.
 
         Args:
-            now: When it came.
-            permit: What `charge` gave.
-            report: The headers' word on limits, None for none.
-            tokens: Input and output tokens it took, None for unknown.
+            now: When it arrived.
+            permit: As returned by `charge`.
+            report: The limits in its headers, None for none.
+            tokens: Input and output tokens that it used, None for unknown.
         """
-        self._give_back(permit)
+        self._release(permit)
         self._window.replied(permit.group, now - permit.sent_at)
         if tokens is not None and permit.estimated > 0:
             self.tokens.settle(permit.tokens - tokens)
@@ -163,30 +163,30 @@ class Limiter:
             self._tokens_each += step * (tokens - self._tokens_each)
         if self._unconfirmed:
             self._unconfirmed = False
-            self._drop_untold(report)
+            self._drop_unreported(report)
         self._confirm(permit, report)
         if report is not None:
             self._observe(now, permit, report)
             self._make_room(now - permit.sent_at)
 
     def refused_at(self, now: float, permit: Permit, report: LimitReport | None, retry_after_s: float | None) -> None:
-        """Learn from a 429: it was turned away, so nothing was taken.
+        """Update the limits with a 429: nothing was taken from the server's bucket.
 
-        Only headers, or several refusals together, show that the server's bucket is empty: one refusal alone may be
-        noise, and its stated wait is the call's own affair.
+        Only headers, or several refusals together, show that the bucket is empty. One refusal alone may be noise,
+        and its stated wait delays that call alone.
         """
         self.refused += 1
-        self._give_back(permit)
+        self._release(permit)
         self._window.lost(permit.group)
         self.requests.refund(1.0, permit.requests_charged)
         self.tokens.refund(permit.tokens, permit.tokens_charged)
-        if report is not None and self._untold and self.inferred.rate is None:
-            report = None  # the replies tell of no such limit
+        if report is not None and self._unreported and self.inferred.rate is None:
+            report = None  # the replies report no such limit
         if report is None or not self._explained(now, permit, report, retry_after_s):
             self._infer(now, permit, retry_after_s)
 
     def _explained(self, now: float, permit: Permit, report: LimitReport, retry_after_s: float | None) -> bool:
-        """Learn from a refusal's headers, and return whether what they tell is reason enough for it."""
+        """Update the limits with a refusal's headers, and return whether what they report explains it."""
         self._observe(now, permit, report)
         explained = False
         for bucket, need, ahead, remaining in (
@@ -198,14 +198,14 @@ class Limiter:
                 if retry_after_s is not None:
                     wait_s = retry_after_s
                     if bucket is self.requests and wait_s <= _ROUNDED_S:
-                        # A request is taken when it is let in, so no less than *remaining* is there. (Tokens may be
-                        # owed: nothing remains then, and the stated wait alone tells how much is.)
+                        # A request is charged when it is admitted, so at least *remaining* is there. (Tokens may be
+                        # owed: nothing remains then, and only the stated wait shows how much.)
                         wait_s = min(wait_s, (need - remaining) / bucket.rate)
                     bucket.refuse(now, need, wait_s, ahead)
         return explained
 
     def _infer(self, now: float, permit: Permit, retry_after_s: float | None) -> None:
-        """Learn from a refusal that nothing explains, where a limit is proven by it and by those before it."""
+        """Update the inferred rate with an unexplained refusal, if it and those before it prove a limit."""
         inferred, noise = self.inferred, self.noise
         free, learned = inferred.rate is None, noise.share
         if inferred.measured:
@@ -220,7 +220,7 @@ class Limiter:
         if not proven and (free or inferred.noisy):
             inferred.ignore(permit.nth)
             return
-        # Calls after it may have been heard of before it; a search begins after all of them.
+        # Calls sent after it may have been refused before it; a search begins after all of them.
         nth = noise.last if free else permit.nth
         exact_s = retry_after_s if retry_after_s is not None and retry_after_s % 1 else None
         inferred.refuse(now, permit.sent_at, nth, noise.first, dry=noise.dry, wait_s=exact_s)
@@ -228,25 +228,25 @@ class Limiter:
             self._pause(now, retry_after_s)
 
     def overloaded(self, now: float, permit: Permit, retry_after_s: float | None) -> None:
-        """Learn from a 503 or 529: fewer at once, and a pause where one was asked for."""
-        self._give_back(permit)
+        """Update the limits with a 503 or 529: fewer calls in flight, and a pause where one was requested."""
+        self._release(permit)
         self._window.lost(permit.group)
         self._window.overloaded(now)
         if retry_after_s is not None:
             self._pause(now, retry_after_s)
 
     def timed_out(self, now: float, permit: Permit) -> None:
-        """Learn from a request that was not answered in time."""
-        self._give_back(permit)
+        """Count a request that timed out."""
+        self._release(permit)
         self._window.timed_out(now, permit.group)
 
     def ended(self, permit: Permit) -> None:
-        """Learn that a request ended otherwise: cancelled, rejected, or failed."""
-        self._give_back(permit)
+        """Count a request that ended in another way: cancelled, rejected, or failed."""
+        self._release(permit)
         self._window.lost(permit.group)
 
     def blocked_by(self, now: float) -> str:
-        """Say what keeps the next call back now, "" for nothing (the display's words)."""
+        """Describe what holds the next call back now, "" for nothing. The display shows this text."""
         if self.paused_until > now:
             return f"waiting {self.paused_until - now:.0f} s, as the provider asks"
         waits = [
@@ -258,7 +258,7 @@ class Limiter:
         return f"at the provider's limit: {limit}" if wait > 0 else ""
 
     def export(self) -> LearnedLimits:
-        """Return what another run can begin with."""
+        """Return what another run can start with."""
         requests, tokens = self.requests, self.tokens
         return LearnedLimits(
             requests_per_min=None if requests.rate is None else requests.rate * 60,
@@ -272,52 +272,52 @@ class Limiter:
         )
 
     def restore(self, now: float, learned: LearnedLimits) -> None:
-        """Begin with what another run learned.
+        """Start with what another run learned.
 
-        A told limit counts until the first reply, which tells it anew or not at all; a found one is where the
-        search begins.
+        A reported limit applies until the first reply, which reports the current one or none. The search for an
+        inferred one starts at the learned rate.
         """
         self._unconfirmed = True
         if learned.requests_per_min and learned.requests_at_once:
-            self.requests.restore(now, learned.requests_per_min / 60, learned.requests_at_once)
+            self.requests.fill(now, learned.requests_per_min / 60, learned.requests_at_once)
         if learned.tokens_per_min and learned.tokens_at_once:
-            self.tokens.restore(now, learned.tokens_per_min / 60, learned.tokens_at_once)
+            self.tokens.fill(now, learned.tokens_per_min / 60, learned.tokens_at_once)
         if learned.inferred_per_min:
             self.inferred.restore(learned.inferred_per_min / 60)
         if learned.window:
             self._window.allow(learned.window)
 
     def _confirm(self, permit: Permit, report: LimitReport | None) -> None:
-        """Drop a limit that was told once, where replies to later calls do not tell it any more."""
+        """Drop a limit that was reported, once replies to later calls no longer report it."""
         silent = True
-        for bucket, told in (
+        for bucket, reported in (
             (self.requests, report is not None and report.limit_requests),
             (self.tokens, report is not None and report.limit_tokens),
         ):
-            if told:
-                bucket.untold, bucket.confirmed, silent = 0, True, False
-            elif bucket.rate is not None and permit.sent_at > bucket.told_at:
-                bucket.untold += 1
-                if not bucket.confirmed or bucket.untold >= _UNTOLD:
+            if reported:
+                bucket.unreported, bucket.confirmed, silent = 0, True, False
+            elif bucket.rate is not None and permit.sent_at > bucket.reported_at:
+                bucket.unreported += 1
+                if not bucket.confirmed or bucket.unreported >= _MAX_UNREPORTED:
                     bucket.rate, bucket.confirmed = None, False
-        self._untold = silent
+        self._unreported = silent
 
-    def _drop_untold(self, report: LimitReport | None) -> None:
-        """Forget what another run was told where *report*, of a first reply, does not tell it."""
+    def _drop_unreported(self, report: LimitReport | None) -> None:
+        """Drop what another run learned where *report*, of the first reply, does not report it."""
         if report is None or not report.limit_requests:
             self.requests.rate = None
         if report is None or not report.limit_tokens:
             self.tokens.rate = None
 
-    def _give_back(self, permit: Permit) -> None:
+    def _release(self, permit: Permit) -> None:
         self._in_flight -= 1
         self._tokens_in_flight -= permit.tokens
 
     def _pause(self, now: float, seconds: float) -> None:
-        self.paused_until = max(self.paused_until, now + min(seconds, _LONGEST_PAUSE_S))
+        self.paused_until = max(self.paused_until, now + min(seconds, _MAX_PAUSE_S))
 
     def _make_room(self, latency_s: float) -> None:
-        """Widen the window to what the told limits allow: the provider's word needs no slow start."""
+        """Widen the window to what the reported limits allow: they need no slow start."""
         rates = [] if self.requests.rate is None else [self.requests.rate]
         if self.tokens.rate is not None and self._tokens_each:
             rates.append(self.tokens.rate / self._tokens_each)

@@ -1,4 +1,4 @@
-"""One limit as the provider keeps it: a bucket that fills at a rate, and that calls take from."""
+"""A model of one rate limit as the provider keeps it: a bucket that refills at a rate, and that calls take from."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from dataclasses import dataclass, field
 
 __all__ = ["TokenBucket"]
 
-# How far our level moves towards what a reply reveals: replies are old by a round trip and noisy.
+# How far the level moves towards what a reply reports: reports are a round trip old, and noisy.
 _TRUST = 0.25
-# What is left of a capacity that no reply confirms any more, from one reply to the next.
-_FADING = 0.99
-# How far a refusal moves the share that replies hide, and what is left of that from one reply to the next.
+# Decay of a capacity that replies no longer confirm, per reply.
+_CAPACITY_DECAY = 0.99
+# How far a refusal moves the share that reports hide, and the decay of that share per reply.
 _SURPRISE = 0.3
-_FORGETTING = 0.999
-# Calls in flight are never taken to hide more than this share of the capacity: it would starve a small bucket.
-_MOST_HIDDEN = 0.5
-# How many refusals back a reply may still have been under way.
-_MOST_REFUNDS = 256
+_HIDDEN_DECAY = 0.999
+# Calls in flight are assumed to hide at most this share of the capacity: more would starve a small bucket.
+_MAX_HIDDEN = 0.5
+# A reply may have been in flight during this many of the latest refusals.
+_MAX_REFUNDS = 256
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """One bucket as the server keeps it: it holds *capacity*, refills at *rate* a second.
+    """A bucket that holds *capacity* and refills at *rate* a second.
 
     Attributes:
-        rate: None until anything is known; an unknown bucket never makes anyone wait.
-        level: What was in it at the moment *at*.
-        charged: All that was ever taken, so that a reply can tell what left after it was sent.
-        hidden: The share of what is in flight that "remaining" leaves out, from 0 to 1: some providers take a
-            call's output when it is written and not when the call is admitted.
-        told_at: When the newest request left whose reply told of this limit.
-        confirmed: Whether a reply told of it, and not refusals alone.
-        untold: Replies since then that did not.
+        rate: None until the limit is known; an unknown bucket never delays a call.
+        level: What it held at the time *at*.
+        at: Time of *level*.
+        charged: Total ever taken, so that a reply can be compared with what was sent after its request.
+        hidden: Share of what is in flight that "remaining" does not include, from 0 to 1: some providers charge a
+            call's output when it is written, not when the call is admitted.
+        reported_at: When the newest request was sent whose reply reported this limit.
+        confirmed: Whether a reply has reported it, not only refusals.
+        unreported: Replies since then that did not.
     """
 
     rate: float | None = None
@@ -41,17 +42,17 @@ class TokenBucket:
     at: float = 0.0
     charged: float = 0.0
     hidden: float = 0.0
-    told_at: float = 0.0
+    reported_at: float = 0.0
     confirmed: bool = False
-    untold: int = 0
-    _refunds: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MOST_REFUNDS))
+    unreported: int = 0
+    _refunds: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_MAX_REFUNDS))
 
-    def restore(self, now: float, rate: float, capacity: float) -> None:
-        """Take a full bucket of *rate* a second for granted, until more is known."""
+    def fill(self, now: float, rate: float, capacity: float) -> None:
+        """Start with a full bucket of *rate* a second, until more is known."""
         self.rate, self.capacity, self.level, self.at = rate, capacity, capacity, now
 
     def wait_s(self, now: float, need: float) -> float:
-        """Return the seconds until *need* can be taken; a need beyond the capacity waits for a full bucket."""
+        """Return the seconds until *need* can be taken; one beyond the capacity waits for a full bucket."""
         if self.rate is None:
             return 0.0
         self._advance(now)
@@ -59,7 +60,7 @@ class TokenBucket:
         return max(0.0, short / self.rate) if self.rate > 0 else (0.0 if short <= 0 else 60.0)
 
     def charge(self, now: float, need: float) -> float:
-        """Take *need*, below zero if it must be, and return all that was ever taken."""
+        """Take *need*, below zero if necessary, and return the total ever taken."""
         if self.rate is not None:
             self._advance(now)
             self.level -= need
@@ -67,13 +68,13 @@ class TokenBucket:
         return self.charged
 
     def settle(self, excess: float) -> None:
-        """Correct an earlier charge: a positive *excess* was too much."""
+        """Correct an earlier charge that was too high by *excess*."""
         if self.rate is not None:
             self.level = min(self.capacity, self.level + excess)
         self.charged -= excess
 
     def refund(self, amount: float, charged_then: float) -> None:
-        """Undo the charge of a call that was refused, which was made when *charged_then* had been taken in all."""
+        """Undo the charge of a refused call, made when the total taken was *charged_then*."""
         if self.rate is not None:
             self.level = min(self.capacity, self.level + amount)
         self._refunds.append((charged_then, amount))
@@ -88,52 +89,52 @@ class TokenBucket:
         reset_s: float | None,
         ahead: float = 0.0,
     ) -> None:
-        """Learn from what a reply says of this bucket.
+        """Update the model with what a reply reports.
 
         Args:
-            now: When the reply came.
-            sent_at: When its request left.
+            now: When the reply arrived.
+            sent_at: When its request was sent.
             charged_then: `charged` just after that request was charged.
-            limit: A minute's worth.
+            limit: Limit per minute.
             remaining: What was left when the server admitted the request, rounded down.
-            reset_s: Seconds until it is full again, None for not said.
-            ahead: What those that were in flight when it left will have taken in the end.
+            reset_s: Seconds until it is full again, None where that is not reported.
+            ahead: What the calls that were in flight when it was sent will have taken in the end.
         """
-        if sent_at < self.told_at:
-            return  # a later moment is known already; across a change of the limit this one would be wrong
-        self.told_at = sent_at
+        if sent_at < self.reported_at:
+            return  # a later report is known already; across a change of the limit this one would be wrong
+        self.reported_at = sent_at
         rate = limit / 60
         full = limit if reset_s is None else min(limit, remaining + reset_s * rate)
-        if self.rate != rate:  # the first word, or another limit from now on
+        if self.rate != rate:  # the first report, or a new limit
             self.capacity = max(full, 1.0)
             if self.rate is None:
                 self.level, self.at = remaining, sent_at
             self.rate = rate
-        # *remaining* is rounded down, so every reply gives a lower bound of the capacity.
-        self.capacity = max(full, 1.0, self.capacity * _FADING)
+        # *remaining* is rounded down, so every reply is a lower bound of the capacity.
+        self.capacity = max(full, 1.0, self.capacity * _CAPACITY_DECAY)
         if reset_s is not None:
-            # The time until it is full tells the fraction that *remaining* lacks, where it is told finely enough.
+            # The time until it is full gives the fraction that *remaining* lacks, where it is reported finely enough.
             remaining = min(remaining + 1.0, max(remaining, self.capacity - reset_s * rate))
         self._advance(now)
-        # Subtract what left since before clamping: with a capacity smaller than a round trip's worth,
+        # Subtract what was sent since before clamping: with a capacity smaller than a round trip's worth,
         # clamping first would show an empty bucket for ever.
         since = self.charged - charged_then - sum(amount for at, amount in self._refunds if at > charged_then)
-        level = remaining - self._hides(ahead) + rate * (now - sent_at) - since
+        level = remaining - self._hidden_amount(ahead) + rate * (now - sent_at) - since
         self.level += _TRUST * (min(self.capacity, level) - self.level)
-        self.hidden *= _FORGETTING
+        self.hidden *= _HIDDEN_DECAY
 
     def refuse(self, now: float, need: float, wait_s: float, ahead: float = 0.0) -> None:
-        """Learn from a refusal: *need* will be there in *wait_s* seconds, and not before."""
+        """Update the model with a refusal: *need* will be available in *wait_s* seconds, and not before."""
         assert self.rate is not None
         self._advance(now)
         level = need - wait_s * self.rate
-        surprise = self.level + self._hides(ahead) - level
+        surprise = self.level + self._hidden_amount(ahead) - level
         if surprise > 0 and ahead > 0:
             self.hidden = min(1.0, self.hidden + _SURPRISE * min(1.0, surprise / ahead))
-        self.level = min(self.level, level - self._hides(ahead))
+        self.level = min(self.level, level - self._hidden_amount(ahead))
 
-    def _hides(self, ahead: float) -> float:
-        return min(self.hidden * ahead, _MOST_HIDDEN * self.capacity)
+    def _hidden_amount(self, ahead: float) -> float:
+        return min(self.hidden * ahead, _MAX_HIDDEN * self.capacity)
 
     def _advance(self, now: float) -> None:
         if self.rate is not None and now > self.at:

@@ -1,4 +1,4 @@
-"""The caller's own limits: of one run, whatever models it asks, and of an account, whichever runs ask it."""
+"""The user's own limits: of one run across models, and of one account across runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["AccountRateLimit", "UserRateLimit"]
 
 
 class UserRateLimit:
-    """A caller's own limit of requests in flight, and of requests and tokens a minute.
+    """A user's own limit on requests in flight, and on requests and tokens a minute.
 
-    All queues that keep it count together. Each rate is a bucket that holds a second's worth. Used on the engine's
-    loop alone; it may be made anywhere, and outlive the loop.
+    All queues that have it count together. Each rate is a bucket that holds one second's worth. Used on the engine's
+    loop alone; it may be created anywhere, and outlive the loop.
 
     Args:
         requests_per_min: None for no limit.
-        tokens_per_min: Likewise; of input and output together, as they are estimated before a call is sent.
-        concurrency: Requests on the wire at once, second requests for stragglers among them; None for no limit.
+        tokens_per_min: Input and output together, as estimated before a call is sent; None for no limit.
+        concurrency: Maximum of requests on the wire, second requests included; None for no limit.
 
     Attributes:
-        requests: What is left of the one; an unknown rate is no limit.
-        tokens: Of the other.
+        requests: Bucket of requests; an unknown rate is no limit.
+        tokens: Bucket of tokens.
         concurrency: As given.
         in_flight: Requests on the wire.
     """
@@ -37,7 +37,7 @@ class UserRateLimit:
         self.tokens = _full(tokens_per_min)
         self.concurrency = concurrency
         self.in_flight = 0
-        self._waiting: dict[Callable[[], None], None] = {}  # in the order they came
+        self._waiting: dict[Callable[[], None], None] = {}  # in order of arrival
 
     def __repr__(self) -> str:
         rates = f"requests={_per_min(self.requests)}, tokens={_per_min(self.tokens)}"
@@ -45,12 +45,12 @@ class UserRateLimit:
 
     @property
     def full(self) -> bool:
-        """Whether as many requests are on the wire as may be."""
+        """Whether as many requests are on the wire as allowed."""
         return self.concurrency is not None and self.in_flight >= self.concurrency
 
     @property
     def _free(self) -> bool:
-        """Whether it limits no rate: nothing is to be counted then, and every call asks."""
+        """Whether it limits no rate. Checked for every call, so that nothing is counted then."""
         return self.requests.rate is None and self.tokens.rate is None
 
     def wait_s(self, now: float, tokens: float) -> float:
@@ -66,42 +66,42 @@ class UserRateLimit:
             self.tokens.charge(now, tokens)
 
     def take(self, now: float, tokens: float) -> None:
-        """Count a request that leaves now; `release` follows."""
+        """Count a request that is sent now; `release` follows."""
         self.charge(now, tokens)
         self.in_flight += 1
 
     def release(self) -> None:
-        """Count a request as over, and call whoever waits for that."""
+        """Count a request as done, and call back the dispatchers that wait for room."""
         self.in_flight -= 1
         if self._waiting and not self.full:
             waiting, self._waiting = self._waiting, {}
-            for call in waiting:
-                call()
+            for callback in waiting:
+                callback()
 
-    def when_free(self, call: Callable[[], None]) -> None:
-        """Call *call*, once, when a request is over."""
-        self._waiting[call] = None
+    def when_free(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, when a request is done."""
+        self._waiting[callback] = None
 
 
 class AccountRateLimit(UserRateLimit):
-    """What the runs that state a user_limit keep together at one account: the tightest that any of them states."""
+    """The limit that the runs of one account share: the tightest that any of them states."""
 
     def __init__(self) -> None:
         super().__init__()
         self._stated: dict[object, tuple[UserRateLimit, ...]] = {}
 
     def register(self, now: float, member: object, stated: tuple[UserRateLimit, ...]) -> None:
-        """Keep what *member* states, from now on."""
+        """Apply the limits that *member* states, from now on."""
         self._stated[member] = stated
         self._tighten(now)
 
     def unregister(self, now: float, member: object) -> None:
-        """Keep it no longer. What was taken from the rates is remembered for those that come."""
+        """Apply them no longer. What was taken from the rates still counts for later runs."""
         if self._stated.pop(member, None) is not None:
             self._tighten(now)
             waiting, self._waiting = self._waiting, {}
-            for call in waiting:
-                call()
+            for callback in waiting:
+                callback()
 
     def _tighten(self, now: float) -> None:
         stated = [each for several in self._stated.values() for each in several]
@@ -116,25 +116,25 @@ class AccountRateLimit(UserRateLimit):
 def _full(per_min: float | None) -> TokenBucket:
     bucket = TokenBucket()
     if per_min is not None:
-        # At the beginning of time: a full bucket cannot become fuller until the first call takes from it.
-        bucket.restore(0.0, per_min / 60, max(1.0, per_min / 60))
+        # At time 0: a full bucket cannot become fuller until the first call takes from it.
+        bucket.fill(0.0, per_min / 60, max(1.0, per_min / 60))
     return bucket
 
 
 def _limit(bucket: TokenBucket, now: float, rate: float | None) -> None:
-    """Set the rate of *bucket*, None for none: it holds a second's worth, less what was taken a moment ago."""
+    """Set the rate of *bucket*, None for no limit: it holds one second's worth, less what was just taken."""
     if rate == bucket.rate:
         return
     if rate is not None:
         capacity = max(1.0, rate)
         if bucket.rate is not None:
-            bucket.wait_s(now, 0.0)  # brings its level up to date
+            bucket.wait_s(now, 0.0)  # updates its level
             level = bucket.level
         elif bucket.capacity:  # it was limited before
             level = bucket.level + (now - bucket.at) * rate
         else:
             level = capacity
-        bucket.restore(now, rate, capacity)
+        bucket.fill(now, rate, capacity)
         bucket.level = min(capacity, level)
     else:
         bucket.wait_s(now, 0.0)
