@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import CancelledError
 from typing import TypeVar
 
 from pllm_notebook.batch import Job, JobState
 from pllm_notebook.batch_jobs.service import BatchService
-from pllm_notebook.engine import Engine, engine
+from pllm_notebook.engine import EndEvent, Engine, block_until, engine
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution.launch import batch_service
 from pllm_notebook.protocols import Store
@@ -111,33 +111,26 @@ class BatchCommands:
             KeyboardInterrupt: After an interrupt.
             Exception: Whatever *work* raised.
         """
-        ended = threading.Event()
-        tasks: list[asyncio.Task[T]] = []
+        loop, ended = self.engine.loop, EndEvent()
 
         async def run() -> T:
             return await work()
 
-        def begin() -> None:
-            tasks.append(self.engine.loop.loop.create_task(run()))
-            tasks[0].add_done_callback(_ended)
-
-        def _ended(task: asyncio.Task[T]) -> None:
-            if not task.cancelled():
-                task.exception()  # it is told to whoever waits, who may have left
-            ended.set()
-
-        def interrupted() -> None:
+        def interrupt() -> None:
             if stop is None:
                 ended.set()
             else:
-                self.engine.loop.call(stop)
+                loop.call(stop)
 
-        self.engine.loop.call(begin)
-        self.engine.loop.wait(ended, interrupted)
+        if not loop.alive:
+            raise loop.ended()
+        running = asyncio.run_coroutine_threadsafe(run(), loop.loop)
+        running.add_done_callback(lambda _: ended.set())
+        block_until(ended, interrupt, loop=loop)
         try:
-            return tasks[0].result()
-        except asyncio.CancelledError:
-            raise self.engine.loop.ended() from None
+            return running.result()
+        except CancelledError:
+            raise loop.ended() from None
 
     def _reached(self, job: Job) -> Job:
         """Return *job*, whose account is at hand. Raises `UsageError` where it is not."""

@@ -4,13 +4,14 @@ from pllm_notebook.engine.completion import Endpoint
 from pllm_notebook.engine.dispatcher import Dispatcher
 from pllm_notebook.engine.engine import Engine, engine, shutdown
 from pllm_notebook.engine.limits import AccountRateLimit, LearnedLimits, Limiter, UserRateLimit
-from pllm_notebook.engine.loop import hold_at_exit
 from pllm_notebook.engine.retry import RetryBounds
 from pllm_notebook.engine.run_queue import RunQueue, SendPolicy
+from pllm_notebook.engine.waiting import EndEvent, await_end, block_until, hold_at_exit
 
 __all__ = [
     "AccountRateLimit",
     "Dispatcher",
+    "EndEvent",
     "Endpoint",
     "Engine",
     "LearnedLimits",
@@ -19,6 +20,8 @@ __all__ = [
     "RunQueue",
     "SendPolicy",
     "UserRateLimit",
+    "await_end",
+    "block_until",
     "engine",
     "hold_at_exit",
     "shutdown",

@@ -1,4 +1,4 @@
-"""The engine of this process: its loop, its dispatchers, and the threads that user code runs in."""
+"""The engine of this process: its loop, its dispatchers, and the threads that run user code."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from typing import Literal, Protocol
 from pllm_notebook.engine.dispatcher import Dispatcher
 from pllm_notebook.engine.limits.limiter import FIRST_WINDOW, LearnedLimits, Limiter
 from pllm_notebook.engine.limits.user_limit import AccountRateLimit
-from pllm_notebook.engine.loop import EngineLoop, note_exit
+from pllm_notebook.engine.loop import EngineLoop
+from pllm_notebook.engine.waiting import note_exit
 from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Engine", "ManagedRun", "engine"]
 
-# How long an engine that ends waits for answers that have arrived to be stored and read.
+# How long an engine that shuts down waits until answers that have arrived are stored and read.
 GRACE_S = 5.0
-# Dispatchers that no run uses and whose connections stay open for the next one.
+# Number of idle dispatchers whose connections stay open for the next run.
 MOST_IDLE = 8
-# Closing connections and cancelling tasks take no time; a loop that somebody blocks could take for ever.
+# Closing connections and cancelling tasks take no time, but a blocked loop could take for ever.
 _MOST_S = 10.0
-# At the end of the process nobody will look at an answer any more; what has arrived is stored all the same.
+# At the end of the process nobody reads an answer any more; what has arrived is stored all the same.
 _EXIT_GRACE_S = 1.0
 _CANCELLED_S = 1.0
 
@@ -34,30 +35,30 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class ManagedRun(Protocol):
-    """Something that goes on in an engine, and must not outlive it. Used on the engine's loop."""
+    """Work that uses an engine, and must not outlive it. Used on the engine's loop."""
 
     def cancel(self) -> None:
-        """Send nothing more, and end as soon as what has arrived is put away."""
+        """Send nothing more, and end as soon as what has arrived is stored."""
 
     def abort(self) -> None:
-        """End at once, whatever is still on its way."""
+        """End at once, whatever is still in flight."""
 
     def fail(self, error: Exception) -> None:
-        """End at once by a fault of ours that nobody in particular has met."""
+        """End at once because of an internal error that no call is to blame for."""
 
 
 class Engine:
-    """All that is shared by the runs of one process.
+    """What the runs of one process share.
 
     Args:
         where: As for `EngineLoop`.
-        rng: Draws the jitter of retries; None for one of its own.
-        loop: None to start one as *where* says. A simulation gives one whose time is virtual.
-        workers: None for daemon threads, four of which work at once while they make progress.
+        rng: For the jitter of retries; None for one of its own.
+        loop: None to start one according to *where*. A simulation passes one whose time is virtual.
+        workers: None for daemon threads, of which four work at once while they make progress.
 
     Attributes:
-        loop: Where network I/O lives.
-        workers: Threads for what may block: validators, planning, files.
+        loop: The loop of all network I/O.
+        workers: Threads for work that may block: validators, planning, files.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class Engine:
         workers: Executor | None = None,
     ) -> None:
         self.loop = loop or EngineLoop(where)
-        self.loop.at_end = self._see_it_ended
-        self.loop.at_fault = self._fail
+        self.loop.on_end = self._clean_up
+        self.loop.on_error = self._fail
         self._ending = False
         self.workers = workers or DaemonThreads("pllm-work", at_once=4)
         self.rng = rng or random.Random()
@@ -79,7 +80,7 @@ class Engine:
         self._idle: dict[Dispatcher, None] = {}  # those with open connections, in the order they became idle
         self._closing: set[asyncio.Task[None]] = set()
         self._runs: set[ManagedRun] = set()
-        # Set by the last that leaves.
+        # Set when the last of them ends.
         self._emptied = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -87,7 +88,7 @@ class Engine:
 
     @property
     def dispatchers(self) -> list[Dispatcher]:
-        """One for each provider, account and model that was asked."""
+        """One for each provider, account and model in use."""
         return list(self._dispatchers.values())
 
     def dispatcher(
@@ -95,20 +96,22 @@ class Engine:
         identity: tuple[str, ...],
         make: Callable[[Limiter], Dispatcher],
         *,
-        slots: int | None,
+        max_parallel: int | None,
         learned: Callable[[], LearnedLimits | None],
     ) -> Dispatcher:
         """Return the one dispatcher of an account and model. Call it on the loop.
 
         Args:
             identity: Provider, account and model.
-            make: Makes it on first use.
-            slots: Calls the server works on at once, None for unknown.
-            learned: Returns what another run learned of its limits, None for nothing; asked on first use.
+            make: Creates it on first use.
+            max_parallel: Calls that the server works on at once, None for unknown.
+            learned: Returns what another run learned of its limits, None for nothing. Called on first use.
         """
         dispatcher = self._dispatchers.get(identity)
         if dispatcher is None:
-            limiter = Limiter(window=slots or FIRST_WINDOW, **({"max_window": slots} if slots else {}))
+            limiter = Limiter(
+                window=max_parallel or FIRST_WINDOW, **({"max_window": max_parallel} if max_parallel else {})
+            )
             known = learned()
             if known is not None:
                 limiter.restore(self.loop.loop.time(), known)
@@ -133,20 +136,20 @@ class Engine:
         except Exception:
             logger.debug("%s: its idle connections could not be closed", dispatcher.name, exc_info=True)
 
-    def register(self, one: ManagedRun) -> None:
-        """Note what must end before the engine does. Call it on the loop."""
-        self._runs.add(one)
+    def register(self, run: ManagedRun) -> None:
+        """Register work that must end before the engine does. Call it on the loop."""
+        self._runs.add(run)
 
-    def unregister(self, one: ManagedRun) -> None:
-        """Note that it has ended. Call it on the loop; once is enough, and twice does no harm."""
-        self._runs.discard(one)
+    def unregister(self, run: ManagedRun) -> None:
+        """Unregister work that has ended. Call it on the loop; a second call has no effect."""
+        self._runs.discard(run)
         if not self._runs:
             self._emptied.set()
 
     def close(self, grace_s: float = GRACE_S) -> None:
         """End every run as its `cancel` would, close the connections, and end the threads.
 
-        Whoever waits for a run is told. From the loop's own thread it returns at once, and the rest follows.
+        Callers that wait for a run get an error. On the loop's own thread it returns at once, and the rest follows.
 
         Args:
             grace_s: Seconds for which answers that have arrived may be stored and read.
@@ -168,12 +171,12 @@ class Engine:
         try:
             if self._runs:
                 self._emptied.clear()
-                for one in list(self._runs):
-                    one.cancel()
+                for run in list(self._runs):
+                    run.cancel()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._emptied.wait(), grace_s)
-                for one in list(self._runs):
-                    one.abort()
+                for run in list(self._runs):
+                    run.abort()
             for dispatcher in self._dispatchers.values():
                 await dispatcher.aclose()
             await asyncio.gather(*self._closing)
@@ -182,22 +185,22 @@ class Engine:
             if self.loop.where == "private":
                 await _end_tasks()
 
-    def _see_it_ended(self) -> None:
-        """Where the loop was ended behind our back, end all the same: nobody waits, and no connection stays open."""
+    def _clean_up(self) -> None:
+        """Clean up after a loop that other code has stopped: no caller waits on, and no connection stays open."""
         if self._ending:
             return
-        for one in list(self._runs):
-            one.abort()  # nobody stopped them: it is a fault that they tell of
+        for run in list(self._runs):
+            run.abort()  # nobody stopped them: they report an error
         self.loop.loop.run_until_complete(self._end(0.0))
 
     def _fail(self, error: Exception) -> None:
-        """End every run, since any of them may wait for the rest of a step that failed."""
-        for one in list(self._runs):
-            one.fail(error)
+        """End every run, since any of them may wait for the rest of the step that failed."""
+        for run in list(self._runs):
+            run.fail(error)
 
 
 async def _end_tasks() -> None:
-    """Cancel what still runs on this loop, so that nothing is destroyed while it is pending."""
+    """Cancel the tasks that still run on this loop, so that none is destroyed while it is pending."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -1,9 +1,15 @@
-"""The one loop that all network I/O lives on, and the ways of waiting for it.
+"""The event loop of all network I/O: in a thread of its own by default, or the notebook's own.
 
-By default it runs in a daemon thread of its own: blocking calls wait for it and stay
-interruptible, awaiting calls bridge to it, and nothing of the notebook's is patched. With
-`configure(loop="notebook")` it is the notebook's own loop, nested with nest-asyncio2 where a
-blocking call needs it.
+Why a loop of its own. A cell that blocks also blocks the kernel's loop, so a blocking call there would have to nest
+the loop in itself, and nesting patches asyncio for the whole process. With nest-asyncio 1.6 on ipykernel 7.1 to 7.4, a
+shell message that arrives while a nested loop runs (the next cell of "Run All", a completion, a click) is dropped, and
+that cell never ends. ipykernel also raises KeyboardInterrupt at whatever bytecode runs: with a nested loop, in 15 of 20
+interrupts, inside the coroutine of a call. With a loop in a thread the main thread only waits (see `waiting`): no
+message is lost, an interrupt cancels the run and nothing else, widgets still redraw, and the same code works in
+scripts, under pytest and inside a running loop. Awaiting calls leave the notebook's loop free.
+
+`configure(loop="notebook")` is for objects that are bound to the notebook's loop. It needs nest-asyncio2 (1.7.4), which
+defers messages instead of dropping them; uvloop cannot be nested.
 """
 
 from __future__ import annotations
@@ -11,28 +17,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, Literal
 
-from pllm_notebook.exceptions import PllmError, UsageError, interrupted
+from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.threads import DaemonLoop
 
-__all__ = ["EngineLoop", "hold_at_exit", "note_exit"]
-
-# How long a stopped run may take to put away what has arrived before the wait is given up.
-_GRACE_S = 10.0
-# The main thread wakes this often to let Python run signal handlers.
-_TICK_S = 0.05
-# How long a daemon thread is held at exit; one that somebody joins there must end all the same.
-_HELD_S = 2.0
-
-# Set when this process exits and its runs end for that reason.
-_exiting = threading.Event()
+__all__ = ["EngineLoop"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -40,15 +33,15 @@ logger = logging.getLogger("pllm_notebook")
 class EngineLoop:
     """An event loop and its thread.
 
-    Every callback on it is watched: what one raises, and nobody else looks at, is handed to `at_fault`. A loop alone
-    would log it and go on, and whoever waits for the rest of that step would wait for ever.
+    What a callback on it raises is passed to `on_error`. A loop alone would log it and continue, and anyone who waits
+    for the rest of that step would wait for ever.
 
     Args:
         where: "private" for a thread of our own, "notebook" for the loop that runs now.
 
     Attributes:
-        at_end: Called in the private thread when its loop has ended, whoever ended it.
-        at_fault: Called on the loop with what a callback raised.
+        on_end: Called in the private thread when its loop has ended, for whatever reason.
+        on_error: Called on the loop with what a callback raised.
 
     Raises:
         UsageError: "notebook" outside a running loop, or with a loop or kernel that cannot be nested.
@@ -56,8 +49,8 @@ class EngineLoop:
 
     def __init__(self, where: Literal["private", "notebook"] = "private") -> None:
         self.where = where
-        self.at_end: Callable[[], None] = lambda: None
-        self.at_fault: Callable[[Exception], None] = lambda error: None
+        self.on_end: Callable[[], None] = lambda: None
+        self.on_error: Callable[[Exception], None] = lambda error: None
         self.pid = os.getpid()
         if where == "private":
             self.loop: asyncio.AbstractEventLoop = DaemonLoop()
@@ -79,29 +72,29 @@ class EngineLoop:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(ready.set)
         self.loop.run_forever()
-        self.at_end()
+        self.on_end()
 
     def _watch(self) -> None:
-        """Handle what callbacks raise; on a notebook's own loop, only what they raise in this package."""
+        """Handle what callbacks raise; on the notebook's own loop, only what is raised in this package."""
         before = self.loop.get_exception_handler()
         private = self.where == "private"
 
-        def heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             error = context.get("exception")
-            # Only what a callback raised comes with its handle; what a task raised is kept for who awaits it.
+            # Only what a callback raised comes with its handle; what a task raised is kept for those who await it.
             if isinstance(error, Exception) and "handle" in context and (private or _is_ours(error)):
                 logger.error("A step of the engine failed", exc_info=error)
-                self.at_fault(error)
+                self.on_error(error)
             elif before is not None:
                 before(loop, context)
             else:
                 loop.default_exception_handler(context)
 
-        self.loop.set_exception_handler(heard)
+        self.loop.set_exception_handler(handle)
 
     @property
     def alive(self) -> bool:
-        """Whether work can still be given to it: not in a forked child, nor after its end."""
+        """Whether it still accepts work: not in a forked child, nor after its end."""
         return self.pid == os.getpid() and self.thread.is_alive() and not self.loop.is_closed()
 
     def inside(self) -> bool:
@@ -112,15 +105,15 @@ class EngineLoop:
         """Run *function* on the loop soon, from any thread.
 
         Raises:
-            PllmError: When the loop has ended, or is another process's.
+            PllmError: When the loop has ended, or belongs to another process.
         """
-        # What a stopped loop is given it keeps for ever, without a word.
+        # A stopped loop accepts callbacks silently, and never runs them.
         if not self.alive:
             raise self.ended()
         self.loop.call_soon_threadsafe(function, *args)
 
     def ended(self) -> PllmError:
-        """Return the error of one who needs this loop after its end."""
+        """Return the error for a caller who needs this loop after its end."""
         if self.pid != os.getpid():
             return PllmError(
                 "This run belongs to the process that this one was forked from; wait for it there, or run the cell "
@@ -128,81 +121,14 @@ class EngineLoop:
             )
         return PllmError("The engine of this run was shut down. Run the cell again: what is answered is kept.")
 
-    def wait(self, ended: threading.Event, cancel: Callable[[], None]) -> None:
-        """Block until *ended* is set, and stay interruptible.
-
-        The first interrupt calls *cancel* and waits for what has arrived to be put away; the second
-        gives up waiting. Either ends in KeyboardInterrupt.
-
-        Raises:
-            KeyboardInterrupt: After an interrupt.
-            PllmError: When the loop ends first, or is another process's.
-            UsageError: From the engine's own thread, where waiting would never end.
-        """
-        if self.where == "private" and self.inside():
-            raise UsageError("A blocking call was made from within the engine's own thread; await it instead.")
-        hits: list[float] = []
-
-        def pressed(number: int, frame: FrameType | None) -> None:
-            hits.append(time.monotonic())
-            if len(hits) == 1:
-                cancel()
-
-        # A handler of our own: Python's would raise at whatever bytecode happens to run, which with a
-        # nested loop is the inside of a call.
-        main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, pressed) if main else None
-        try:
-            if self.where == "notebook" and self.inside():
-                self.loop.run_until_complete(self._until(ended, hits))
-            else:
-                while not ended.wait(_TICK_S) and not _spent(hits):
-                    if not self.alive and not ended.is_set():
-                        hold_at_exit()
-                        raise self.ended()
-        except BaseException:
-            if self.alive:
-                cancel()
-            raise
-        finally:
-            if main:
-                signal.signal(signal.SIGINT, before)
-        hold_at_exit()
-        if hits:
-            raise interrupted("Stopped. What has arrived is kept; run the cell again to continue.")
-
-    @staticmethod
-    async def _until(ended: threading.Event, hits: list[float]) -> None:
-        while not ended.is_set() and not _spent(hits):
-            await asyncio.sleep(_TICK_S / 2)
-
     def stop(self) -> None:
-        """End the private thread; the notebook's own loop is left alone."""
+        """End the private thread; leave the notebook's own loop alone."""
         if self.where == "private" and self.pid == os.getpid() and self.thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
             if not self.inside():
                 self.thread.join(timeout=5)
                 if not self.thread.is_alive():
                     self.loop.close()
-
-
-def note_exit() -> None:
-    """Note that this process exits: from here on `hold_at_exit` holds."""
-    _exiting.set()
-
-
-def hold_at_exit() -> None:
-    """Block a daemon thread of a process that exits; return at once to every other thread.
-
-    Python ends a daemon thread wherever it blocks, in silence. Woken by the end of its run, it would raise an error
-    that nobody asked for, and print its traceback if it gets that far before the interpreter goes.
-
-    Raises:
-        SystemExit: After some seconds, for whoever joins the thread at exit. A thread ends by it in silence.
-    """
-    if _exiting.is_set() and threading.current_thread().daemon:
-        time.sleep(_HELD_S)
-        raise SystemExit
 
 
 def _is_ours(error: Exception) -> bool:
@@ -212,10 +138,6 @@ def _is_ours(error: Exception) -> bool:
             return True
         trace = trace.tb_next
     return False
-
-
-def _spent(hits: list[float]) -> bool:
-    return len(hits) > 1 or (bool(hits) and time.monotonic() - hits[0] > _GRACE_S)
 
 
 def _notebook_loop() -> asyncio.AbstractEventLoop:
@@ -239,6 +161,3 @@ def _notebook_loop() -> asyncio.AbstractEventLoop:
         ) from None
     nest_asyncio2.apply(loop)
     return loop
-
-
-os.register_at_fork(after_in_child=_exiting.clear)

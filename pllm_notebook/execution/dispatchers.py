@@ -34,4 +34,4 @@ def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCach
     def learned() -> LearnedLimits | None:
         return None if limit_cache is None else limit_cache.known(target.lane)
 
-    return engine.dispatcher(target.lane, make, slots=target.max_parallel, learned=learned)
+    return engine.dispatcher(target.lane, make, max_parallel=target.max_parallel, learned=learned)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from pllm_notebook.display_registry import SafeDisplay
-from pllm_notebook.engine import Engine, hold_at_exit
-from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError, interrupted
+from pllm_notebook.engine import EndEvent, Engine, await_end, block_until, hold_at_exit
+from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
 from pllm_notebook.execution.call_spec import CallSpec, start_simulator
 from pllm_notebook.execution.course import Course, State
 from pllm_notebook.execution.explain import Explanation, explain
@@ -34,10 +33,6 @@ __all__ = ["ExecutionFactory", "Rows", "Run"]
 _numbers = itertools.count()
 
 _REDRAW_S = 0.1
-# How often an awaiting loop wakes to hear of an interrupt.
-_WAKE_S = 0.1
-# How long an awaiting caller that was cancelled waits for what has arrived to be put away.
-_GRACE_S = 10.0
 
 
 ExecutionFactory = Callable[[Store | None, Callable[[], None]], Course]
@@ -91,11 +86,10 @@ class Run:
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.course = make_execution(kept, weak_callback(self._over))
-        self._ended = threading.Event()
+        self._ended = EndEvent()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
-        self._handed = threading.Event()
+        self._handed = EndEvent()
         self._waits = ask.options.wait is not False or ask.options.mode != "batch"
-        self._waiters: set[asyncio.Future[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
 
     def __del__(self) -> None:
@@ -193,13 +187,12 @@ class Run:
         until = self._ended if self._waits else self._handed
         if until.is_set():
             return
-        try:
-            self._loop.wait(until, self.cancel)
-        except KeyboardInterrupt:
-            kept, total = self.course.kept, self.rows.total
-            jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
-            told = f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on.{jobs}"
-            raise interrupted(told) from None
+        block_until(until, self.cancel, loop=self._loop, message=self._stopped)
+
+    def _stopped(self) -> str:
+        kept, total = self.course.kept, self.rows.total
+        jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
+        return f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on.{jobs}"
 
     def result(self) -> Any:
         """Wait, and give the answers in the caller's shape.
@@ -345,10 +338,6 @@ class Run:
             self.endings += 1
             self.is_taken = False
             self._ended.set()
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiters.clear()
 
     # Back on the caller's side.
 
@@ -383,45 +372,8 @@ class Run:
 
     async def until_given(self) -> None:
         """Await what `wait` blocks for, on the caller's own loop, passing cancellation on."""
-        await self._until(self._ended if self._waits else self._handed)
+        await await_end(self._ended if self._waits else self._handed, self.cancel, loop=self._loop)
 
     async def until_ended(self) -> None:
         """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
-        await self._until(self._ended)
-
-    async def _until(self, until: threading.Event) -> None:
-        here = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = here.create_future()
-
-        def bridge() -> None:
-            """On the engine's loop: pass the end on to the caller's."""
-            if self.done():
-                _notify(here, ended)
-                return
-            waiter = self._loop.loop.create_future()
-            waiter.add_done_callback(lambda _: _notify(here, ended))
-            self._waiters.add(waiter)
-
-        self._loop.call(bridge)
-        try:
-            while not (ended.done() or until.is_set()):
-                if not self._loop.alive:
-                    hold_at_exit()
-                    raise self._loop.ended()
-                # Woken now and then: ipykernel hands an interrupt to this loop without waking it, so that
-                # a loop with nothing else to do would hear of it only when the run has ended.
-                await asyncio.wait([ended], timeout=_WAKE_S)
-        except asyncio.CancelledError:
-            self.cancel()
-            # What has arrived is put away before the cancellation goes on; a second one does not wait.
-            await asyncio.wait([ended], timeout=_GRACE_S)
-            raise
-
-
-def _notify(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
-    def end() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(end)
+        await await_end(self._ended, self.cancel, loop=self._loop)

@@ -11,12 +11,13 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from pllm_notebook.exceptions import PllmError, interrupted
+from pllm_notebook.engine import EndEvent, await_end, block_until
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import CallSpec, Ledger, Outcome, Part, Run, RunBudget
 from pllm_notebook.execution.arrivals import Arrival, Calling, Repair
 from pllm_notebook.execution.failure_recorder import earlier_rejections
@@ -38,8 +39,7 @@ __all__ = ["SequentialRun", "is_engine_failure"]
 
 logger = logging.getLogger("pllm_notebook")
 
-_POLL_S = 0.05
-_GRACE_S = 10.0
+_STOPPED = "Stopped. What is answered is kept; run it again to continue."
 # How often an answer is looked for that another process asks for.
 _RECHECK_CACHE_S = 0.25
 
@@ -100,27 +100,22 @@ class SequentialRun:
 
     def wait(self) -> None:
         """Ask all of them, and block until they have ended; an interrupt stops it and raises KeyboardInterrupt."""
-        # In a thread: the caller's own may have a loop that runs, and no other can be begun there.
-        thread = threading.Thread(target=self.ask_all, name="pllm-sequence", daemon=True)
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(_POLL_S)
-        except KeyboardInterrupt:
-            self.stop()
-            thread.join(_GRACE_S)
-            raise interrupted("Stopped. What is answered is kept; run it again to continue.") from None
+        work, ended = self._begin()
+        block_until(ended, self.stop, loop=None, message=lambda: _STOPPED)
+        work.result()
 
     async def until_ended(self) -> None:
-        """Ask all of them, and await their end; a cancellation stops it."""
-        # Not in the loop's own threads: the interpreter waits for those at exit, however long a prompt takes.
-        work = asyncio.wrap_future(DaemonThreads("pllm-sequence").submit(self.ask_all))
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            self.stop()
-            await asyncio.wait([work], timeout=_GRACE_S)
-            raise
+        """Ask all of them, and wait for their end on the caller's own loop; a cancellation stops it."""
+        work, ended = self._begin()
+        await await_end(ended, self.stop)
+        work.result()
+
+    def _begin(self) -> tuple[Future[None], EndEvent]:
+        """Ask in a daemon thread: the caller's own may run a loop already, and the interpreter waits for the others."""
+        ended = EndEvent()
+        work = DaemonThreads("pllm-sequence").submit(self.ask_all)
+        work.add_done_callback(lambda _: ended.set())
+        return work, ended
 
     def ask_all(self) -> None:
         """Ask all of them, in order, in a thread that runs no loop."""

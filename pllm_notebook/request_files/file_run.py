@@ -9,8 +9,8 @@ from typing import Literal
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.display_registry import SafeDisplay, display_for
-from pllm_notebook.engine import engine
-from pllm_notebook.exceptions import RunInterrupted, interrupted
+from pllm_notebook.engine import EndEvent, await_end, block_until, engine
+from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.execution import Run, RunProgress
 from pllm_notebook.formatting import counted
 from pllm_notebook.protocols import Store
@@ -77,7 +77,7 @@ class FileRun:
         self._error: BaseException | None = None
         self._stop = threading.Event()
         self._woken = threading.Event()
-        self._ended = threading.Event()
+        self._ended = EndEvent()
         self._display = SafeDisplay(display_for(progress and len(index) > 0))
         self._thread = threading.Thread(target=self._main, name="pllm-file", daemon=True)
 
@@ -106,10 +106,16 @@ class FileRun:
 
     def wait(self) -> None:
         """Block until it has ended. An interrupt cancels it and raises KeyboardInterrupt."""
-        try:
-            self._loop.wait(self._ended, self.cancel)
-        except KeyboardInterrupt:
-            raise interrupted(f"Stopped. {self.status()}. Run it again to continue.") from None
+        block_until(
+            self._ended,
+            self.cancel,
+            loop=self._loop,
+            message=lambda: f"Stopped. {self.status()}. Run it again to continue.",
+        )
+
+    async def until_ended(self) -> None:
+        """Wait for its end on the caller's own loop. A cancellation cancels it, and keeps what has arrived."""
+        await await_end(self._ended, self.cancel)
 
     def result(self, called_by: Caller | None = None) -> FileStatus:
         """Return how it ended, or raise what ended it; a warning, at that or this line, counts lines not sent."""

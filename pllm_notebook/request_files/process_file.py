@@ -38,11 +38,6 @@ __all__ = [
 
 logger = logging.getLogger("pllm_notebook")
 
-# How often an awaiting loop looks; ipykernel hands an interrupt to it without waking it.
-_POLL_S = 0.05
-# How long a caller that was cancelled waits for what has arrived to be written.
-_GRACE_S = 10.0
-
 
 class OAIApiFromFileConfig(BaseModel):
     """What a request file is processed with.
@@ -160,16 +155,7 @@ async def process_api_requests_from_file(
     called_by = caller()
     run = await _prepare_in_thread(one_of(config=config, api_cfg=api_cfg))
     run.begin()
-    try:
-        while not run.done:
-            await asyncio.sleep(_POLL_S)
-    except asyncio.CancelledError:
-        run.cancel()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _GRACE_S
-        while not run.done and loop.time() < end:
-            await asyncio.sleep(_POLL_S)
-        raise
+    await run.until_ended()
     return run.result(called_by)
 
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from pllm_notebook.engine import Engine, engine
-from pllm_notebook.exceptions import StoreError, interrupted
+from pllm_notebook.engine import Engine, block_until, engine
+from pllm_notebook.exceptions import StoreError
 from pllm_notebook.execution import (
     Estimate,
     Run,
@@ -90,20 +90,18 @@ class SessionSender:
             parts += self._parts(some, {"mode": mode, "cache": "refresh" if refresh_cache else "use"})
         return estimate_list(parts, cache_dir=self._session_store.directory) if parts else None
 
-    def wait(self, ended: threading.Event) -> None:
-        """Block until *ended* is set. An interrupt stops all that the session has on its way.
+    def wait(self, ended: threading.Event, timeout_s: float | None = None) -> None:
+        """Block until *ended* is set, or for *timeout_s*. An interrupt stops all that the session has on its way.
 
         Raises:
             KeyboardInterrupt: After an interrupt.
         """
-        if ended.is_set():
-            return
-        try:
-            self.engine.loop.wait(ended, self.stop)
-        except KeyboardInterrupt:
-            self.stop()
-            told = "Stopped. What is answered is kept; run the program again to go on. Batch jobs go on."
-            raise interrupted(told) from None
+        if not ended.is_set():
+            block_until(ended, self.stop, loop=self.engine.loop, message=self._stopped, timeout_s=timeout_s)
+
+    def _stopped(self) -> str:
+        self.stop()  # what was begun since the interrupt
+        return "Stopped. What is answered is kept; run the program again to go on. Batch jobs go on."
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Block until *condition*, asked on this thread now and then, holds."""
@@ -112,10 +110,7 @@ class SessionSender:
 
     def rest(self, seconds: float) -> None:
         """Block for some time; interruptible."""
-        over = threading.Event()
-        loop = self.engine.loop
-        loop.call(loop.loop.call_later, seconds, over.set)
-        self.wait(over)
+        self.wait(threading.Event(), seconds)
 
     def stop_first(self, stop: Callable[[], None]) -> None:
         """Call *stop* whenever the session is stopped: it holds what is to be sent later."""

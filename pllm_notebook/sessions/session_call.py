@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Callable
 from typing import Literal
 
+from pllm_notebook.engine import EndEvent, await_end
 from pllm_notebook.execution import Outcome
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.sessions.call import Call
@@ -16,8 +15,6 @@ from pllm_notebook.sessions.session_store import Absent, AnswerRecord, Failed, P
 
 __all__ = ["SessionCall", "Stage"]
 
-# How often an awaiting loop wakes to hear of an interrupt.
-_WAKE_S = 0.1
 
 Stage = Literal["asked", "cached", "sent", "stored", "pending", "failed"]
 
@@ -48,13 +45,12 @@ class SessionCall:
         self.since = since
         self.run_error: BaseException | None = None
         self.submitted = False
-        self.done = threading.Event()
+        self.done = EndEvent()
         self._session_store = session_store
         self._answer: AnswerRecord | None = None
         self._error: ErrorResponse | None = None
         self._outcome: Outcome | None = None
         self._relay: object = None
-        self._callbacks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -172,31 +168,9 @@ class SessionCall:
             return self._answer.cost_usd
         return None if self._outcome is None else self._outcome.cost_usd
 
-    def when_done(self, callback: Callable[[], None]) -> None:
-        """Call *tell* once when it has ended, however it did; at once where it has. On whichever thread ends it."""
-        with self._lock:
-            if not self.done.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
-
     async def ended(self) -> None:
-        """Await its end on the caller's own loop."""
-        here = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = here.create_future()
-
-        def end() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        def callback() -> None:
-            if not here.is_closed():
-                here.call_soon_threadsafe(end)
-
-        self.when_done(callback)
-        while not ended.done():
-            # Woken now and then: an interrupt is handed to this loop without waking it.
-            await asyncio.wait([ended], timeout=_WAKE_S)
+        """Wait for its end on the caller's own loop."""
+        await await_end(self.done)
 
     def _waits(self, stage: Stage, stale: bool) -> None:
         with self._lock:
@@ -207,7 +181,6 @@ class SessionCall:
     def _end(self, stage: Stage) -> None:
         with self._lock:
             self.stage = stage
-            self.done.set()
-            on_result, self._callbacks = self._callbacks, []
-        for callback in on_result:
+            callbacks = self.done.mark()
+        for callback in callbacks:
             callback()

@@ -128,7 +128,7 @@ class MicroBatcher:
             self._in_flight += 1
             admitted.append(session_call)
         for session_call in admitted:
-            session_call.when_done(self._on_done)
+            session_call.done.when_set(self._on_done)
         return admitted
 
     def _on_done(self) -> None:
