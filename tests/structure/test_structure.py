@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pllm_notebook"
 MOST_CHANGES_OF_FILE = 640
 
 # Classes that stand in more than one room, under one name for two things. Each that gets a name of its own leaves.
-SHARED_NAMES: set[str] = {"Job"}
+SHARED_NAMES: set[str] = set()
 
 
 def rooms_of_classes() -> dict[str, set[str]]:
