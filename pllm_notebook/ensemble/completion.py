@@ -14,16 +14,11 @@ from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.execution import Run, WholePrompts
 from pllm_notebook.messages_types import Dialogue
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Usage
+from pllm_notebook.records import Failure, Usage
 from pllm_notebook.request_errors import (
     APIError,
-    AuthenticationError,
     FailedProcessor,
-    LLMTimeoutError,
-    LLMValidationError,
-    ModelError,
     ParallelLLMError,
-    RateLimitError,
 )
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import Called
@@ -34,32 +29,6 @@ if TYPE_CHECKING:
     from pllm_notebook.ensemble.completion_types import ParallelCompletion
 
 __all__ = ["SingleRequestRows", "error_of", "execution_of"]
-
-_API: dict[FailureKind, type[APIError]] = {
-    FailureKind.TIMEOUT: LLMTimeoutError,
-    FailureKind.RATE_LIMIT: RateLimitError,
-    FailureKind.QUOTA: RateLimitError,
-    FailureKind.AUTHENTICATION: AuthenticationError,
-    FailureKind.PERMISSION: AuthenticationError,
-    FailureKind.UNKNOWN_MODEL: ModelError,
-    FailureKind.BAD_REQUEST: APIError,
-    FailureKind.REJECTED: APIError,
-    FailureKind.OVERLOADED: APIError,
-    FailureKind.SERVER: APIError,
-    FailureKind.CONNECTION: APIError,
-    FailureKind.MALFORMED: APIError,
-}
-_INVALID = frozenset(
-    {
-        FailureKind.REFUSAL,
-        FailureKind.FILTERED,
-        FailureKind.TRUNCATED,
-        FailureKind.INVALID_JSON,
-        FailureKind.SCHEMA,
-        FailureKind.UNFINISHED,
-        FailureKind.EMPTY,
-    }
-)
 
 
 class SingleRequestRows(WholePrompts):
@@ -143,12 +112,10 @@ def execution_of(run: Run) -> EnsembleCourse:
 
 def error_of(failure: Failure) -> ParallelLLMError:
     """Return a failure as an error."""
-    kind = _API.get(failure.kind)
-    if kind is not None:
-        return kind(failure.message, failure.status, failure.retry_after_s, kind=str(failure.kind))
-    return (LLMValidationError if failure.kind in _INVALID else ParallelLLMError)(
-        failure.message, kind=str(failure.kind)
-    )
+    error = failure.kind.facts.error
+    if issubclass(error, APIError):
+        return error(failure.message, failure.status, failure.retry_after_s, kind=str(failure.kind))
+    return error(failure.message, kind=str(failure.kind))
 
 
 def _message_fields(value: Any, output: OutputType | None) -> tuple[str, dict[str, Any]]:

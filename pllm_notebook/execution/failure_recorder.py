@@ -22,17 +22,6 @@ from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["FailureRecorder", "RunScopedStore", "earlier_rejections", "full_message"]
 
-# Nothing was sent for these, or nobody knows how it would have ended.
-_UNSENT = frozenset(
-    {
-        FailureKind.INPUT,
-        FailureKind.NOT_CACHED,
-        FailureKind.BUDGET,
-        FailureKind.CANCELLED,
-        FailureKind.NOT_STORED,
-        FailureKind.DECISION,
-    }
-)
 # What says that this very request can never succeed. Another status of the same kind (a proxy's 405, a 410) is as
 # often about the server, and is found out by sending again.
 _FINAL_STATUS = frozenset({400, 413, 422})
@@ -67,7 +56,7 @@ class FailureRecorder:
             said: The conversation of a further turn, None for the row's own call.
             about_row: Whether the row itself was refused (see `FailedCall.about_row`).
         """
-        if self._store is not None and failure.kind not in _UNSENT:
+        if self._store is not None and failure.kind.facts.logged:
             self._store.note_failure(key, partial(self._tell, key, row, failure, said, time.time(), about_row))
 
     def _tell(

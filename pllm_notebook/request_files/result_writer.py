@@ -33,20 +33,6 @@ logger = logging.getLogger("pllm_notebook")
 _MAX_WRITE_LINES = 500
 # Lines that wait to be written, beyond which those that fail by themselves are held back.
 _MAX_QUEUED_LINES = 5_000
-# The line has no result: nothing was asked, or nobody knows the answer. It is for the next time.
-_WITHOUT_RESULT = frozenset({FailureKind.BUDGET, FailureKind.CANCELLED, FailureKind.NOT_CACHED, FailureKind.NOT_STORED})
-_API_ERRORS = frozenset(
-    {
-        FailureKind.BAD_REQUEST,
-        FailureKind.OVERLOADED,
-        FailureKind.SERVER,
-        FailureKind.AUTHENTICATION,
-        FailureKind.PERMISSION,
-        FailureKind.UNKNOWN_MODEL,
-        FailureKind.QUOTA,
-        FailureKind.FILTERED,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +171,7 @@ class ResultWriter:
                 entry = outcome.entry or entries.get(outcome.key)
             if failure is not None and failure.kind.fatal and one.chunk is not None:
                 one.chunk.fatal_failure = failure
-            if entry is None and (failure is None or failure.kind in _WITHOUT_RESULT):
+            if entry is None and (failure is None or failure.kind.facts.line == "not_sent"):
                 counts = counts.adding("put_off")
                 continue
             line = self._index.line(one.row)
@@ -198,7 +184,7 @@ class ResultWriter:
                 written = result_line(line, number, failure)
             lines.append(written)
             rows.append(one.row)
-            counts = counts.adding("succeeded" if failure is None else _kind(failure))
+            counts = counts.adding("succeeded" if failure is None else failure.kind.facts.line)
         for row, offset in zip(rows, self._file.append(lines), strict=True):
             self._index.written[row] = offset
         self.counts = counts
@@ -234,12 +220,6 @@ def _outcome_of(one: _FinishedLine) -> Outcome | Failure | None:
     if run is None:
         return None
     return run.ledger.outcome(one.at) or run.ledger.failure(one.at)
-
-
-def _kind(failure: Failure) -> str:
-    if failure.kind is FailureKind.RATE_LIMIT:
-        return "rate_limit_errors"
-    return "api_errors" if failure.kind in _API_ERRORS else "other_errors"
 
 
 def offsets_of(index: RequestIndex) -> array[int]:

@@ -9,20 +9,10 @@ from pllm_notebook.sessions.call import Call
 
 __all__ = ["STORED_KINDS", "ErrorResponse"]
 
-# A refused key, or a model that is not there, is the account's failure and not the call's: it is asked again when
-# the program is run again. Of the others nothing was sent, or nobody knows how they would have ended.
-_FORGOTTEN = frozenset(
-    {
-        FailureKind.INPUT,
-        FailureKind.NOT_CACHED,
-        FailureKind.BUDGET,
-        FailureKind.CANCELLED,
-        FailureKind.NOT_STORED,
-    }
-)
-
-STORED_KINDS = frozenset(kind for kind in FailureKind if not kind.fatal and kind not in _FORGOTTEN)
-"""Kinds of failure that are remembered, and not asked again until told."""
+# A refused key, or a model that does not exist, is the account's failure and not the call's: the program sends the call
+# when it is run again.
+STORED_KINDS = frozenset(kind for kind in FailureKind if kind.facts.logged and not kind.fatal)
+"""Kinds of failure that are stored, and not sent again until `retry_failed`."""
 
 
 class ErrorResponse(PllmError):

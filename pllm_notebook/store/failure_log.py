@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from pllm_notebook.records import REJECTED_KINDS, FailedCall, FailureKind
+from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import forks
 from pllm_notebook.store.failure_file import FailureFile
 from pllm_notebook.store.failure_rows import Fields, fields_of
@@ -91,11 +91,11 @@ class FailureLog:
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         """Read those of *keys* that a provider rejected; costs a stat where there is none at all."""
-        return self.of_kinds(REJECTED_KINDS, keys)
+        return self.of_kinds([kind for kind in FailureKind if kind.facts.rejected], keys)
 
     def valid(self, keys: Sequence[str]) -> None:
         """Forget those of *keys* whose reply was no valid answer; costs a stat where there is none at all."""
-        found = self.of_kinds((FailureKind.SCHEMA, FailureKind.INVALID_JSON, FailureKind.EMPTY), keys)
+        found = self.of_kinds([kind for kind in FailureKind if kind.facts.type_decides], keys)
         if found:
             self.answered(list(found))
 

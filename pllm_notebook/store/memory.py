@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pllm_notebook.records import REJECTED_KINDS, FailedCall, FailureKind
+from pllm_notebook.records import FailedCall
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["MemoryStore"]
@@ -56,17 +56,13 @@ class MemoryStore:
     def note_valid(self, keys: Sequence[str]) -> None:
         """Forget those of *keys* whose reply was no valid answer."""
         for key in keys:
-            if key in self.failed and self.failed[key].failure.kind in (
-                FailureKind.SCHEMA,
-                FailureKind.INVALID_JSON,
-                FailureKind.EMPTY,
-            ):
+            if key in self.failed and self.failed[key].failure.kind.facts.type_decides:
                 del self.failed[key]
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         """Return those of *keys* that a provider rejected."""
         found = {key: self.failed[key] for key in keys if key in self.failed}
-        return {key: call for key, call in found.items() if call.failure.kind in REJECTED_KINDS}
+        return {key: call for key, call in found.items() if call.failure.kind.facts.rejected}
 
     def delete(self, keys: Iterable[str]) -> int:
         """Forget the entries under *keys*; give the number that were there."""
