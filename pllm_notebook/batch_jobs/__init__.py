@@ -1,1 +1,1 @@
-"""Runs by batch job: the lane that gathers calls, the office that drives jobs, and what a person may do with them."""
+"""Runs by batch job: the dispatcher that gathers calls, the service that drives jobs, and what a person may do."""

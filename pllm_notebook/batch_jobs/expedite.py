@@ -1,6 +1,6 @@
 """Sending live what a job has not answered yet: whichever answer comes first is the cache's.
 
-The calls go through the live lane of their model, under its limits and in the bytes of the kept request file,
+The calls go through the live dispatcher of their model, under its limits and in the bytes of the kept request file,
 so they have the keys that they had. The job goes on. An answer of its own to a call that is not yet on the wire
 spares that call; a second answer is put beside the job's files.
 """

@@ -95,7 +95,7 @@ class LiveSender(CallSource):
         self._target = target
         self._budget = budget
         self._rate = live_rate(target)
-        self._lane: Dispatcher | None = None
+        self._dispatcher: Dispatcher | None = None
         self._run_queue = RunQueue(self, SendPolicy(options.max_retries, options.timeout_s), user_rate_limit(options))
         self._quirks = target.quirks.version
         self._all = wanted
@@ -119,15 +119,15 @@ class LiveSender(CallSource):
         self._batch_service.being_sent_live |= self._all
         store = self._commands.store
         limits = LimitCache(store.directory) if isinstance(store, DiskStore) else None
-        lane = self._lane = dispatcher_for(self._commands.engine, self._target, limits)
+        dispatcher = self._dispatcher = dispatcher_for(self._commands.engine, self._target, limits)
         try:
             if not self._stopped:
-                lane.attach(self._run_queue)
+                dispatcher.attach(self._run_queue)
                 await self._finished.wait()
             # What neither way has answered: it failed live, or was not sent.
             open_ = self._all & self._batch_service.being_sent_live
         finally:
-            lane.detach(self._run_queue)
+            dispatcher.detach(self._run_queue)
             self._batch_service.being_sent_live -= self._all
             self._batch_service.answered_live_first -= self._all
         if self._error is not None:
@@ -139,8 +139,8 @@ class LiveSender(CallSource):
     def stop(self) -> None:
         """Send no more."""
         self._stopped = True
-        if self._lane is not None:
-            self._lane.detach(self._run_queue)
+        if self._dispatcher is not None:
+            self._dispatcher.detach(self._run_queue)
         self._check_over()
 
     def fail(self, error: Exception) -> None:
@@ -193,8 +193,8 @@ class LiveSender(CallSource):
             return
         self._read_all = len(some) < _MAX_READY
         self._queue.extend(some)
-        if self._lane is not None:
-            self._lane.wake()
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
 
     def may_retry(self, call: PendingCall) -> bool:
         """Reserve the money to send a line once more."""

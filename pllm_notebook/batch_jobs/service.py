@@ -49,7 +49,7 @@ class BatchService:
         self._engine = engine
         self._store = store
         # By account and model, whichever client opens it: a run waits for a job, and another client may bring it.
-        self._lanes: dict[tuple[str, str, str], BatchDispatcher] = {}
+        self._dispatchers: dict[tuple[str, str, str], BatchDispatcher] = {}
         self._apis: dict[tuple[str, str, str], BatchAPI] = {}
         self._poller: Poller | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -60,16 +60,18 @@ class BatchService:
         self.being_sent_live: set[str] = set()
         self.answered_live_first: set[str] = set()
 
-    def lane(self, target: ResolvedModel, origin: str = "") -> BatchDispatcher:
-        """Return the one batch lane for an account and model."""
+    def dispatcher(self, target: ResolvedModel, origin: str = "") -> BatchDispatcher:
+        """Return the one batch dispatcher for an account and model."""
         self.accounts.register(target)
         account = (target.provider, target.account, target.model)
-        lane = self._lanes.get(account)
-        if lane is None:
+        dispatcher = self._dispatchers.get(account)
+        if dispatcher is None:
             api = partial(self._open, target)
-            lane = BatchDispatcher(target, api, self.journal, batch_rate(target), origin, self.wake, self._in_thread)
-            self._lanes[account] = lane
-        return lane
+            dispatcher = BatchDispatcher(
+                target, api, self.journal, batch_rate(target), origin, self.wake, self._in_thread
+            )
+            self._dispatchers[account] = dispatcher
+        return dispatcher
 
     def wake(self) -> None:
         """Look after every open job now, and from here on."""
@@ -121,13 +123,13 @@ class BatchService:
             self._engine.unregister(self)
 
     def _open(self, target: ResolvedModel) -> BatchAPI:
-        api = self._apis.get(target.lane)
+        api = self._apis.get(target.dispatcher_key)
         if api is None:
             if target.open_batch is None:
                 raise UsageError(
                     f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent."
                 )
-            api = self._apis[target.lane] = target.open_batch()
+            api = self._apis[target.dispatcher_key] = target.open_batch()
             self._engine.register(self)
         return api
 
@@ -155,7 +157,7 @@ class BatchService:
             return None
 
     def _dispatcher_of(self, job: BatchJob) -> BatchDispatcher | None:
-        return self._lanes.get((job.provider, job.account, job.model))
+        return self._dispatchers.get((job.provider, job.account, job.model))
 
     async def _take(self, job: BatchJob, arrivals: Sequence[JobResult]) -> Sequence[LineOutcome]:
         """Store the answers among some arrivals, and land the calls that wait for them."""
@@ -167,12 +169,12 @@ class BatchService:
         late = await self._in_thread(self._store_duplicates, job, {key: entries[key] for key in late & entries.keys()})
         await self.keep({key: entry for key, entry in entries.items() if key not in late})
         self.being_sent_live -= entries.keys()
-        lane = self._dispatcher_of(job)
-        if lane is not None:
+        dispatcher = self._dispatcher_of(job)
+        if dispatcher is not None:
             landed = zip(arrivals, read, strict=True)
             limits = {one.line.key: one.line.output_limit or 0 for one in arrivals}
-            lane.replies += sum(isinstance(result, Reply) for result, _, _ in read)
-            lane.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed}, limits)
+            dispatcher.replies += sum(isinstance(result, Reply) for result, _, _ in read)
+            dispatcher.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed}, limits)
         return [
             LineOutcome(str(result.kind), 0.0)
             if isinstance(result, Failure)
@@ -199,8 +201,8 @@ class BatchService:
         """Note answers that came by another way than the jobs, and are in the store: live, or from a file."""
         await self.driver.superseded(list(results))
         limits = {key: entry.output_limit for key, (entry, _, _) in results.items()}
-        for lane in self._lanes.values():
-            lane.answered({key: results[key][1:] for key in lane.waiting(list(results))}, limits)
+        for dispatcher in self._dispatchers.values():
+            dispatcher.answered({key: results[key][1:] for key in dispatcher.waiting(list(results))}, limits)
 
     def _store_duplicates(self, job: BatchJob, late: Mapping[str, StoredReply]) -> set[str]:
         """In a worker thread: keep second answers, to calls that were answered live before; give their keys."""
@@ -213,13 +215,13 @@ class BatchService:
 
     def changed(self, job: BatchJob) -> None:
         """Report a job's state to the runs that wait for it."""
-        lane = self._dispatcher_of(job)
-        if lane is None:
+        dispatcher = self._dispatcher_of(job)
+        if dispatcher is None:
             return
-        lane.changed(job)
+        dispatcher.changed(job)
         if job.final:
             # Held: nobody else keeps a task from being collected.
-            task = self._engine.loop.loop.create_task(self._conclude(job, lane))
+            task = self._engine.loop.loop.create_task(self._conclude(job, dispatcher))
             self._concluding.add(task)
             task.add_done_callback(self._concluded)
 
@@ -232,7 +234,7 @@ class BatchService:
     async def _wait_between_polls(self, seconds: float) -> None:
         """Between two looks of the poller: hear of jobs that another kernel has ended, which are open no longer."""
         try:
-            for job in [job for lane in self._lanes.values() for job in lane.jobs]:
+            for job in [job for dispatcher in self._dispatchers.values() for job in dispatcher.jobs]:
                 now = await self._in_thread(self.journal.job, job.id)
                 if (now.state, now.message) != (job.state, job.message):
                     self.changed(now)
@@ -240,19 +242,19 @@ class BatchService:
             logger.warning("%s", error)
         await asyncio.sleep(seconds)
 
-    async def _conclude(self, job: BatchJob, lane: BatchDispatcher) -> None:
+    async def _conclude(self, job: BatchJob, dispatcher: BatchDispatcher) -> None:
         """Land the calls that a job left: answered through another kernel, or never."""
         lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
-        waited = set(lane.waiting([line.key for line in lines]))
+        waited = set(dispatcher.waiting([line.key for line in lines]))
         # An older answer that a run wanted refreshed is none to a line that failed.
         answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
         found = await self._in_thread(self._store.get_many, answered)
         # Taken as they are in the store, with the price that was paid for them there.
-        lane.answered(
+        dispatcher.answered(
             {key: (decode_reply(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()},
             {key: entry.output_limit for key, entry in found.items()},
         )
-        lane.arrived(
+        dispatcher.arrived(
             {
                 line.key: (line_failure(line.failure, job.message), None)
                 for line in lines

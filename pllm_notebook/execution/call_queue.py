@@ -356,7 +356,7 @@ class CallQueue(CallResults):
     def _shared_prefix(self) -> Hashable | None:
         """Return what all calls begin with, None where the provider's cache is of no use to them."""
         prefix = None if self._serial or self._batch else (self.spec.packed or self.spec).prefix()
-        return None if prefix is None else (*self.spec.target.lane, prefix)
+        return None if prefix is None else (*self.spec.target.dispatcher_key, prefix)
 
     def _share(self, shared: bool) -> None:
         """Set whether more than one call will begin with what the rows share, so that it is worth a cache mark."""

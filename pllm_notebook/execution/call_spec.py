@@ -394,7 +394,7 @@ def resolve_model(options: Options, keys: Mapping[str, Key] | None = None) -> Re
 def start_simulator() -> Simulator:
     """Start the simulator of the `sim:` models, or give the running one the options now in force.
 
-    Called before a run starts, on the caller's thread: starting a process takes a moment, and a lane that
+    Called before a run starts, on the caller's thread: starting a process takes a moment, and a dispatcher that
     has its connection would not ask again.
     """
     from pllm_notebook import sim

@@ -32,6 +32,6 @@ def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCach
         return Dispatcher(endpoint, limiter, engine.rng)
 
     def learned() -> LearnedLimits | None:
-        return None if limit_cache is None else limit_cache.known(target.lane)
+        return None if limit_cache is None else limit_cache.known(target.dispatcher_key)
 
-    return engine.dispatcher(target.lane, make, max_parallel=target.max_parallel, learned=learned)
+    return engine.dispatcher(target.dispatcher_key, make, max_parallel=target.max_parallel, learned=learned)

@@ -149,7 +149,7 @@ class ServiceFactory:
         Raises:
             UsageError: For a batch, where the cache is no directory on disk. Nothing was sent.
         """
-        batch = partial(self._batch_service().lane, origin=origin()) if self._batch else None
+        batch = partial(self._batch_service().dispatcher, origin=origin()) if self._batch else None
         return RunServices(self._engine, store, self.limits, batch, self.jobs, budget, ceilings or UserRateLimits())
 
     @property
@@ -219,7 +219,7 @@ def start(
         )
     for each in (ask, *further):
         if each.target.simulated and ask.options.cache != "only":
-            # A simulator that was started anew has another address: it is another account, with lanes of its own.
+            # A simulator that was started anew has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
     sink = display_for(ask.options.progress and rows.total > 0)
     store = store_for(ask.options, cache_dir)

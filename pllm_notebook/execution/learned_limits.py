@@ -26,8 +26,8 @@ FILE = "limits.json"
 
 _VERSION = 1
 _DAY_S = 86_400.0
-# What a provider tells changes with the account's tier. What was found out, and how many calls at once were of
-# use, hang on the day: on how busy the server was, and on who else used the account.
+# What a provider reports changes with the account's tier. What was inferred, and how many concurrent calls were useful,
+# changes from day to day: with the load of the server, and with other users of the account.
 _MAX_AGE_S = dict.fromkeys(("inferred_per_min", "window"), _DAY_S)
 # The file keeps the name that earlier versions read.
 _NAME_IN_FILE = {"inferred_per_min": "found_per_min"}
@@ -42,39 +42,39 @@ _FIELDS = tuple(each.name for each in fields(LearnedLimits))
 class LimitCache:
     """The learned limits in one cache directory. No key, address or content is ever in its file.
 
-    Several processes may write; of one lane the last counts, and where two write in the same moment what one
-    of them learned is lost.
+    Several processes may write. The last one counts for each account and model; where two write at the same moment,
+    what one of them learned is lost.
 
     Args:
         directory: Where the answers are.
-        clock: Gives seconds since 1970, which the age of what was learned is counted in.
+        clock: Returns seconds since 1970, in which ages are counted.
     """
 
     def __init__(self, directory: str, clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
         self._clock = clock
 
-    def known(self, lane: tuple[str, str, str]) -> LearnedLimits | None:
-        """Return what was learned of a lane and is not too old, None for nothing.
+    def known(self, dispatcher_key: tuple[str, str, str]) -> LearnedLimits | None:
+        """Return what was learned of an account and model and is not too old, None for nothing.
 
         Args:
-            lane: Provider or server, account (a fingerprint) and model.
+            dispatcher_key: Provider or server, account (a fingerprint) and model.
         """
-        facts = self._read().get(_name(lane))
+        facts = self._read().get(_name(dispatcher_key))
         if facts is None:
             return None
         values = {name: value for name, (value, _) in facts.items()}
         return LearnedLimits(**{field: values.get(_NAME_IN_FILE.get(field, field)) for field in _FIELDS})
 
-    def keep(self, lane: tuple[str, str, str], known: LearnedLimits) -> None:
-        """Keep what a run learned, beside what others did. What it did not learn anew stays, as old as it is."""
-        now, lanes = self._clock(), self._read()
+    def keep(self, dispatcher_key: tuple[str, str, str], known: LearnedLimits) -> None:
+        """Store what a run learned. What it did not learn again stays, with its age."""
+        now, stored = self._clock(), self._read()
         learned = {
             _NAME_IN_FILE.get(field, field): (value, now) for field, value in asdict(known).items() if value is not None
         }
-        lanes[_name(lane)] = {**lanes.pop(_name(lane), {}), **learned}
-        newest = sorted(lanes, key=lambda name: max((at for _, at in lanes[name].values()), default=0.0))
-        kept = {name: lanes[name] for name in newest[-_MAX_DISPATCHERS:]}
+        stored[_name(dispatcher_key)] = {**stored.pop(_name(dispatcher_key), {}), **learned}
+        newest = sorted(stored, key=lambda name: max((at for _, at in stored[name].values()), default=0.0))
+        kept = {name: stored[name] for name in newest[-_MAX_DISPATCHERS:]}
         self._write(orjson.dumps({"version": _VERSION, "lanes": kept}, option=orjson.OPT_INDENT_2))
 
     def _read(self) -> dict[str, _TimedValues]:
@@ -84,11 +84,11 @@ class LimitCache:
                 content = orjson.loads(file.read())
         except (OSError, ValueError):
             return {}
-        lanes = content.get("lanes") if isinstance(content, dict) and content.get("version") == _VERSION else None
-        if not isinstance(lanes, dict):
+        stored = content.get("lanes") if isinstance(content, dict) and content.get("version") == _VERSION else None
+        if not isinstance(stored, dict):
             return {}
         now = self._clock()
-        read = {name: _timed_values(given, now) for name, given in lanes.items() if isinstance(given, dict)}
+        read = {name: _timed_values(given, now) for name, given in stored.items() if isinstance(given, dict)}
         return {name: facts for name, facts in read.items() if facts}
 
     def _write(self, content: bytes) -> None:
@@ -104,8 +104,8 @@ class LimitCache:
                 os.unlink(path)
 
 
-def _name(lane: tuple[str, str, str]) -> str:
-    provider, account, model = lane
+def _name(dispatcher_key: tuple[str, str, str]) -> str:
+    provider, account, model = dispatcher_key
     return f"{provider}:{model} @{account}"
 
 

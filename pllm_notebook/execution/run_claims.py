@@ -112,7 +112,7 @@ class RunClaims:
         if again or mark._replace(live=0) != self._seen._replace(live=0):
             self._seen, self._open_jobs = mark, None
         in_jobs = self._in_jobs(keys if self._kind == "live" else [key for key in keys if key not in granted])
-        if self._kind == "batch":  # its lane joins the job
+        if self._kind == "batch":  # its dispatcher joins the job
             return ClaimDecision(granted.union(in_jobs), {}, mark != self._begun)
         self.release(in_jobs.keys() & granted)
         return ClaimDecision(granted.difference(in_jobs), in_jobs, mark != self._begun)

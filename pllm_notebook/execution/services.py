@@ -88,4 +88,4 @@ class RunServices:
         kept = self.limits_of(target)
         if kept is not None:
             known = dispatcher_for(self.engine, target, kept).limiter.export()
-            self.engine.workers.submit(partial(kept.keep, target.lane, known))
+            self.engine.workers.submit(partial(kept.keep, target.dispatcher_key, known))

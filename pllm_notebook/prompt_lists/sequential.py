@@ -1,6 +1,6 @@
 """When the engine itself cannot run: prompts one after another, each request on an event loop of its own.
 
-Nothing of the engine takes part: no shared loop, no lanes, no workers. What is asked, what is known, how a reply is
+Nothing of the engine takes part: no loop, no dispatchers, no workers. What is asked, what is known, how a reply is
 read and what it costs are the same, so the answers are too; only the pace is that of one request at a time.
 """
 
@@ -237,17 +237,17 @@ class SequentialRun:
             claims.release("live", [key])
 
     def _sent(self, ask: CallSpec, key: str, content: Callable[[], bytes]) -> StoredReply | Failure:
-        lane = ask.target.lane
-        if lane in self._refused:
-            return self._refused[lane]
+        model_key = ask.target.dispatcher_key
+        if model_key in self._refused:
+            return self._refused[model_key]
         sent = asyncio.run(self._send(ask, content))
         if isinstance(sent.result, Failure):
             failure = replace(sent.result, message=redact(sent.result.message), attempts=sent.attempts)
-            if self._streaks[lane].refused(failure):
-                failure = self._refused[lane] = shared_rejection(failure)
+            if self._streaks[model_key].refused(failure):
+                failure = self._refused[model_key] = shared_rejection(failure)
                 return failure
-            return row_rejection(failure) if self._streaks[lane].answered else failure
-        self._streaks[lane].success()
+            return row_rejection(failure) if self._streaks[model_key].answered else failure
+        self._streaks[model_key].success()
         assert sent.raw is not None
         entry = StoredReply.of(
             sent.result,

@@ -97,12 +97,12 @@ class ResolvedModel:
         return f"{self.provider}@{self.host}" if self.host and is_hosted(self.provider) else self.provider
 
     @property
-    def lane(self) -> tuple[str, str, str]:
+    def dispatcher_key(self) -> tuple[str, str, str]:
         """What shares one set of limits, and one connection."""
         return (self.provider, f"{self.account}{self.opener}", self.model)
 
     def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> ResolvedModel:
-        """Return the same target, asked with further headers and query parameters. It has a lane of its own.
+        """Return the same target, asked with further headers and query parameters. It has a dispatcher of its own.
 
         Raises:
             UsageError: For Google, whose client takes none, and a model in this process. Nothing was sent.
@@ -165,7 +165,7 @@ class ResolvedModel:
             return body
         name = self._name(body, lead)
         if name is not None and asker is not None:
-            shared = askers.another((*self.lane, name), asker, note=not shown) or shared
+            shared = askers.another((*self.dispatcher_key, name), asker, note=not shown) or shared
         if not (shared or turns):
             return body
         turns = turns and self._is_kept(body)

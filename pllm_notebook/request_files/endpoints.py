@@ -21,10 +21,10 @@ _ENDPOINTS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/c
 
 @dataclass(frozen=True)
 class EndpointModel(ResolvedModel):
-    """A model through another endpoint than its usual one: with a lane of its own, since a lane has one address."""
+    """A model through another endpoint than its usual one, which has a dispatcher of its own."""
 
     @property
-    def lane(self) -> tuple[str, str, str]:
+    def dispatcher_key(self) -> tuple[str, str, str]:
         """What shares one set of limits."""
         return (self.provider, self.account, f"{self.model} {self.wire.format_name}")
 

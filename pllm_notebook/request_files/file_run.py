@@ -61,11 +61,11 @@ class FileRun:
         self._label = label
         self._budget_usd = budget_usd
         self._loop = engine(current().loop).loop
-        lanes: dict[tuple[str, str, str], list[LineGroup]] = {}
+        by_dispatcher: dict[tuple[str, str, str], list[LineGroup]] = {}
         for group in index.groups:
-            lanes.setdefault(group.target.lane, []).append(group)
+            by_dispatcher.setdefault(group.target.dispatcher_key, []).append(group)
         self._schedulers = [
-            ChunkScheduler(split_into_waves(groups, index.line), maker, index.size) for groups in lanes.values()
+            ChunkScheduler(split_into_waves(groups, index.line), maker, index.size) for groups in by_dispatcher.values()
         ]
         self._model = ", ".join(dict.fromkeys(scheduler.target.label for scheduler in self._schedulers)) or "nobody"
         self._simulated = any(scheduler.target.simulated for scheduler in self._schedulers)

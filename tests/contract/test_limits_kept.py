@@ -51,7 +51,7 @@ def test_what_a_provider_told_is_there_for_the_next_kernel(sim: Simulator, luna:
     ask(luna)
     settle()
 
-    known = LimitCache(str(cache_dir)).known(resolve_model(options_for({"model": luna})).lane)
+    known = LimitCache(str(cache_dir)).known(resolve_model(options_for({"model": luna})).dispatcher_key)
     assert known is not None
     assert (known.requests_per_min, known.tokens_per_min) == (60_000.0, 9_000_000.0)
 
@@ -73,8 +73,8 @@ def test_a_new_kernel_begins_at_the_rate_that_the_last_one_found(
     sim: Simulator, compatible: Side, cache_dir: Path
 ) -> None:
     cache_dir.mkdir()
-    lane = resolve_model(options_for({"model": compatible.model})).lane
-    LimitCache(str(cache_dir)).keep(lane, LearnedLimits(inferred_per_min=6_000.0))
+    dispatcher_key = resolve_model(options_for({"model": compatible.model})).dispatcher_key
+    LimitCache(str(cache_dir)).keep(dispatcher_key, LearnedLimits(inferred_per_min=6_000.0))
 
     ask(compatible.model)
 
@@ -91,7 +91,7 @@ def test_a_process_of_its_own_leaves_its_limits_behind(sim: Simulator, luna: str
 
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PLLM_CACHE_DIR": str(cache_dir)}, check=True)
 
-    known = LimitCache(str(cache_dir)).known(resolve_model(options_for({"model": luna})).lane)
+    known = LimitCache(str(cache_dir)).known(resolve_model(options_for({"model": luna})).dispatcher_key)
     assert known is not None
     assert known.requests_per_min == 60_000.0
 

@@ -257,8 +257,8 @@ def lines() -> list[int]:
 def until_aboard(waiters: int) -> None:
     """Wait until each call that is on its way has so many runs aboard."""
     for _ in range(PATIENCE_S * 100):
-        lanes = [lane for batch_service in running() for lane in batch_service._lanes.values()]
-        flights = [waiting_call for lane in lanes for waiting_call in lane._waiting_calls.values()]
+        dispatchers = [dispatcher for batch_service in running() for dispatcher in batch_service._dispatchers.values()]
+        flights = [waiting_call for dispatcher in dispatchers for waiting_call in dispatcher._waiting_calls.values()]
         if flights and all(len(waiting_call.waiters) == waiters for waiting_call in flights):
             return
         threading.Event().wait(0.01)

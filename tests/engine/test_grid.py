@@ -181,7 +181,7 @@ def test_a_long_wait_that_noise_states_holds_back_its_call_alone(share: float) -
     assert one.efficiency >= 0.9
 
 
-def test_a_limit_that_was_told_once_and_never_confirmed_costs_nothing() -> None:
+def test_a_limit_reported_once_and_never_confirmed_costs_nothing() -> None:
     measured = runs(of(slots=64, told_once=60.0))
 
     assert min(one.efficiency for one in measured) >= 0.95

@@ -79,7 +79,7 @@ def test_the_first_answer_counts_and_the_other_request_is_cancelled_and_maybe_pa
     assert (server.requests, server.in_flight, calls.queue.in_flight) == (COMMON + 2, 0, 0)
 
 
-def test_two_answers_at_one_moment_make_one_landing() -> None:
+def test_two_answers_at_one_time_make_one_result() -> None:
     async def main() -> tuple[Calls, int]:
         server = ModelServer(latency_s=in_turn(3.0, 3.0 - 1.0 - 1e-4))
         calls = Hedged(COMMON + 1)
@@ -114,7 +114,7 @@ def test_a_call_is_sent_a_second_time_and_never_a_third() -> None:
     assert run_virtual(main) == (COMMON + 2, 50.0)
 
 
-def test_fewer_than_twenty_replies_say_nothing_of_stragglers() -> None:
+def test_fewer_than_twenty_replies_make_no_call_count_as_hanging() -> None:
     async def main() -> int:
         latencies = iter([1.0] * 19 + [30.0])
         server = ModelServer(latency_s=lambda rng: next(latencies))
@@ -124,7 +124,7 @@ def test_fewer_than_twenty_replies_say_nothing_of_stragglers() -> None:
     assert run_virtual(main) == 20
 
 
-def test_a_straggler_waits_while_anything_else_is_to_be_sent_again() -> None:
+def test_a_second_request_waits_while_anything_else_is_to_be_sent_again() -> None:
     async def main() -> list[float]:
         refused = RawReply(429, {"retry-after": "20"}, b"")
         server = ModelServer(latency_s=in_turn(50.0, 1.0, 1.0, 1.0), script={COMMON + 1: refused})

@@ -13,7 +13,7 @@ from pllm_notebook.execution.learned_limits import LimitCache
 from tests.engine.modelled import ModelServer, lognormal
 from tests.engine.virtual import Calls, dispatcher_to, run_virtual
 
-LANE = ("mine", "", "model")
+KEY = ("mine", "", "model")
 
 
 def second_run(known: LearnedLimits | None, calls: int, **server: Any) -> tuple[float, ModelServer, LearnedLimits]:
@@ -34,31 +34,31 @@ def second_run(known: LearnedLimits | None, calls: int, **server: Any) -> tuple[
 
 
 @pytest.mark.parametrize(("rpm", "share"), [(300, 0.25), (1200, 0.65)])
-def test_a_rate_that_was_found_out_spares_the_next_run_the_refusals_of_finding_it(
+def test_an_inferred_rate_spares_the_next_run_the_refusals_of_inferring_it(
     tmp_path: Path, rpm: int, share: float
 ) -> None:
     # What is left are the refusals that show a limit to be where it was; the higher it is, the more of all they are.
     # Half a minute finds the rate; the next run is short, as a second look at a few rows is.
     _, _, learned = second_run(None, rpm // 2, rpm=rpm, tells="nothing")
-    LimitCache(str(tmp_path)).keep(LANE, learned)
+    LimitCache(str(tmp_path)).keep(KEY, learned)
     short = rpm // 12
     before_s, before, _ = second_run(None, short, rpm=rpm, tells="nothing")
 
-    after_s, after, _ = second_run(LimitCache(str(tmp_path)).known(LANE), short, rpm=rpm, tells="nothing")
+    after_s, after, _ = second_run(LimitCache(str(tmp_path)).known(KEY), short, rpm=rpm, tells="nothing")
 
     assert before.refused >= 16
     assert after.refused <= share * before.refused
     assert after_s <= 1.05 * before_s
 
 
-def test_a_found_rate_is_no_ceiling_where_the_limit_is_gone() -> None:
+def test_an_inferred_rate_is_not_a_ceiling_once_the_limit_is_gone() -> None:
     seconds, server, _ = second_run(LearnedLimits(inferred_per_min=1200.0), 3000, tells="nothing")
 
     assert server.refused == 0
     assert seconds < 10.0  # at the old rate it would take 150 s
 
 
-def test_a_told_limit_spares_the_next_run_the_refusals_before_the_first_reply() -> None:
+def test_a_reported_limit_spares_the_next_run_the_refusals_before_the_first_reply() -> None:
     _, first, learned = second_run(None, 100, rpm=600, tells="full")
 
     _, second, _ = second_run(learned, 100, rpm=600, tells="full")
@@ -68,7 +68,7 @@ def test_a_told_limit_spares_the_next_run_the_refusals_before_the_first_reply() 
 
 
 @pytest.mark.parametrize("tells", ["full", "nothing"])
-def test_a_told_limit_is_no_ceiling_where_it_was_raised_or_is_told_no_more(tells: str) -> None:
+def test_a_reported_limit_is_not_a_ceiling_once_it_is_raised_or_no_longer_reported(tells: str) -> None:
     before = LearnedLimits(requests_per_min=60.0, requests_at_once=1.0, window=4.0)
 
     seconds, _, _ = second_run(before, 600, rpm=6000, tells=tells)

@@ -98,7 +98,7 @@ def refuse_all(limiter: Limiter, count: int, *, retry_after_s: float | None = No
         limiter.refused_at(0.5, permit, None, retry_after_s)
 
 
-def test_a_wait_that_many_are_told_and_none_is_let_in_holds_everybody_back() -> None:
+def test_a_wait_stated_to_many_while_none_is_admitted_delays_all_calls() -> None:
     limiter = Limiter()
 
     refuse_all(limiter, 12, retry_after_s=4.0)
@@ -146,7 +146,7 @@ def test_what_a_refusal_alone_tells_ends_with_the_first_reply_that_does_not_tell
     assert (told, limiter.requests.rate) == (1.0, None)
 
 
-def test_a_limit_that_replies_told_ends_with_the_eighth_that_does_not() -> None:
+def test_a_reported_limit_ends_with_the_eighth_reply_that_does_not_report_it() -> None:
     limiter = Limiter()
     limiter.replied(0.3, limiter.charge(0.0, 10.0), LimitReport(600.0, 9.0, 0.1), 10.0)
 
@@ -183,7 +183,7 @@ def test_tokens_are_charged_as_estimated_and_settled_as_used() -> None:
     assert before - limiter.tokens.charged == 180.0
 
 
-def test_a_told_limit_opens_the_window_at_once() -> None:
+def test_a_reported_limit_opens_the_window_at_once() -> None:
     limiter = Limiter()
     permit = limiter.charge(0.0, 10.0)
 
@@ -218,7 +218,7 @@ def test_what_one_run_learned_the_next_begins_with() -> None:
     assert second.window == first.window
 
 
-def test_a_rate_that_was_found_out_is_the_first_guess_at_the_first_refusal() -> None:
+def test_a_learned_rate_is_the_first_guess_at_the_first_refusal() -> None:
     limiter = Limiter()
     limiter.restore(0.0, LearnedLimits(inferred_per_min=1200.0))
     assert limiter.wait_s(0.0, 1.0) == 0.0  # the bucket may be full: nothing is held back before a refusal

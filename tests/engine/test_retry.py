@@ -44,7 +44,7 @@ def test_a_stated_wait_is_kept_by_its_call_from_the_first_refusal_on(stated_s: f
     assert delay(FailureKind.RATE_LIMIT, refusals=refusals, retry_after_s=stated_s, draw=0.0) == stated_s
 
 
-def test_calls_that_were_told_one_moment_come_back_within_a_tenth_of_a_second_after_it() -> None:
+def test_calls_with_the_same_stated_time_return_within_a_tenth_of_a_second_after_it() -> None:
     assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=0.3, draw=1.0) == 0.3 + 0.3 * 0.1
     assert delay(FailureKind.RATE_LIMIT, refusals=1, retry_after_s=55.0, draw=1.0) == 55.1
 

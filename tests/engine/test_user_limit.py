@@ -13,7 +13,7 @@ from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 Post = Callable[[str, bytes], Awaitable[RawReply]]
 
 
-def test_feeds_of_several_lanes_keep_one_rate_together() -> None:
+def test_queues_of_several_dispatchers_share_one_rate() -> None:
     async def main() -> list[float]:
         ceiling = UserRateLimit(requests_per_min=60.0)
         servers = [ModelServer(), ModelServer()]
@@ -28,7 +28,7 @@ def test_feeds_of_several_lanes_keep_one_rate_together() -> None:
     assert run_virtual(main) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
 
-def test_a_feed_that_comes_later_finds_what_the_earlier_one_has_left() -> None:
+def test_a_later_queue_finds_what_the_earlier_one_has_left() -> None:
     async def main() -> list[float]:
         ceiling = UserRateLimit(requests_per_min=60.0)
         server = ModelServer(latency_s=lambda rng: 0.25)
@@ -58,7 +58,7 @@ def test_a_ceiling_without_rates_keeps_nobody_back() -> None:
     )
 
 
-def test_requests_in_flight_of_several_lanes_are_counted_together() -> None:
+def test_requests_in_flight_of_several_dispatchers_are_counted_together() -> None:
     async def main() -> tuple[int, float]:
         ceiling = UserRateLimit(concurrency=3)
         servers = [ModelServer(), ModelServer()]
