@@ -84,7 +84,7 @@ def test_a_refusal_shows_that_calls_in_flight_hide_tokens_which_are_not_yet_take
 
 def test_a_refused_call_takes_nothing_from_the_bucket() -> None:
     limiter = Limiter()
-    limiter.requests.restore(0.0, rate=1.0, capacity=10.0)
+    limiter.requests.fill(0.0, rate=1.0, capacity=10.0)
     permit = limiter.charge(0.0, 10.0)
 
     limiter.refused_at(0.0, permit, None, None)
@@ -196,7 +196,7 @@ def test_it_says_which_limit_holds_calls_back() -> None:
     limiter = Limiter()
     assert limiter.blocked_by(0.0) == ""
 
-    limiter.requests.restore(0.0, rate=5000 / 60, capacity=1.0)
+    limiter.requests.fill(0.0, rate=5000 / 60, capacity=1.0)
     limiter.charge(0.0, 10.0)
 
     assert limiter.blocked_by(0.0) == "at the provider's limit: 5,000 requests a minute"
@@ -230,7 +230,7 @@ def test_a_learned_rate_is_the_first_guess_at_the_first_refusal() -> None:
 
 def test_a_stated_second_holds_no_request_back_for_longer_than_its_bucket_lacks() -> None:
     limiter = Limiter()
-    limiter.requests.restore(0.0, rate=10.0, capacity=10.0)
+    limiter.requests.fill(0.0, rate=10.0, capacity=10.0)
     permit = limiter.charge(0.0, 10.0)
 
     limiter.refused_at(0.0, permit, LimitReport(600.0, 0.0, 1.0), retry_after_s=1.0)
@@ -240,7 +240,7 @@ def test_a_stated_second_holds_no_request_back_for_longer_than_its_bucket_lacks(
 
 def test_owed_tokens_are_waited_for_as_stated() -> None:
     limiter = Limiter()
-    limiter.tokens.restore(0.0, rate=100.0, capacity=100.0)
+    limiter.tokens.fill(0.0, rate=100.0, capacity=100.0)
     permit = limiter.charge(0.0, 10.0)
 
     limiter.refused_at(0.0, permit, LimitReport(None, None, None, 6_000.0, 0.0, 2.0), retry_after_s=1.0)
