@@ -1,4 +1,4 @@
-"""Providers and their models: thin, pure translations over the official SDKs, which are imported when used."""
+"""Providers: pure translations over the official SDKs, which are imported on first use."""
 
 from pllm_notebook.providers.provider import Provider
 from pllm_notebook.providers.registry import register

@@ -1,4 +1,4 @@
-"""What the bodies of all wire formats have in common: the caller's own fields, words for a schema, parts of turns."""
+"""Build the parts of a request body that all wire formats share."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = [
     "schema_instruction",
 ]
 
-# `n` would hide samples from the cache; a stream cannot be stored as a body.
+# `n` would hide samples from the cache; a streamed response cannot be stored as one body.
 _OURS = frozenset({"messages", "input", "model", "n", "stream", "response_format", "text"})
-# The caller's, as long as the request has no tools of its own.
+# Left to the caller unless the request has tools of its own.
 _TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "toolConfig", "tool_config"})
 
 
 def extra(request: Request, ours: frozenset[str] = _OURS) -> dict[str, Any]:
-    """Take the caller's own fields, less those that are ours to fill.
+    """Return the caller's `extra_body`, checked.
 
     Raises:
-        UsageError: For a field of *ours*, or for tools that are given here and as the request's own. Nothing was sent.
+        UsageError: For a field of *ours*, or tools both here and in the request. Nothing was sent.
     """
     for name in request.extra_body:
         if name in ours:
@@ -51,7 +51,7 @@ def extra(request: Request, ours: frozenset[str] = _OURS) -> dict[str, Any]:
 
 
 def schema_instruction(schema: Mapping[str, Any]) -> str:
-    """Word a schema for a server that has no structured output."""
+    """Describe a schema in prose, for a server without structured output."""
     return (
         "Answer with one JSON value that matches this JSON schema, and with nothing else:\n"
         + orjson.dumps(schema).decode()
@@ -59,7 +59,7 @@ def schema_instruction(schema: Mapping[str, Any]) -> str:
 
 
 def instructed(content: Any, instruction: str) -> Any:
-    """Put *instruction* at the end of an instruction: a text, blocks of text, or None for none."""
+    """Append *instruction* to *content*: a text, a list of text blocks, or None."""
     if isinstance(content, list):
         return [*content, {"type": "text", "text": instruction}]
     return f"{content}\n\n{instruction}" if content else instruction
@@ -68,30 +68,30 @@ def instructed(content: Any, instruction: str) -> Any:
 def object_at(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return the object that *body* has under *name*, an empty one for anything else.
 
-    A body of a caller's own may have anything anywhere; what is wrong with it is for its provider to say.
+    A caller's own body may have anything anywhere; rejecting it is left to the provider.
     """
     found = body.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
 def objects_at(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """Return the objects in the list that *body* has under *name*, none for anything else."""
+    """Return the objects in the list that *body* has under *name*, an empty list for anything else."""
     found = body.get(name)
     return [item for item in found if isinstance(item, Mapping)] if isinstance(found, (list, tuple)) else []
 
 
 def echoed(turn: Turn, form: str) -> Any:
-    """Return the message of *turn* as its provider wrote it, None where it is of another format or was not kept."""
+    """Return the message of *turn* as its provider wrote it, None if it has another format or was not kept."""
     return orjson.loads(turn.echo.content) if turn.echo is not None and turn.echo.form == form else None
 
 
 def prefilled(turns: Sequence[Turn]) -> bool:
-    """Return whether the conversation ends with the beginning of its own answer."""
+    """Return whether the conversation ends with the beginning of its answer (a prefill)."""
     return bool(turns) and turns[-1].role == "assistant"
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
-    """Return a call's arguments for a format that has no room for anything but an object."""
+    """Return a call's arguments for a format that allows only an object."""
     try:
         arguments = orjson.loads(call.arguments)
     except ValueError:
@@ -100,16 +100,16 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
 
 
 def numbered(index: int) -> str:
-    """Make the id of a reply's call where the provider gave none."""
+    """Return an id for a call to which the provider gave none."""
     return f"call_{index}"
 
 
 def rolled_up(messages: Sequence[Mapping[str, Any]], field: str) -> list[dict[str, Any]]:
-    """Make one message of neighbours that have one role.
+    """Merge consecutive messages of the same role.
 
     Args:
-        messages: In order; a message that stands alone stays as it is.
-        field: Where a message has its blocks, or a text in their place.
+        messages: In order; a message without a neighbour of its role is unchanged.
+        field: Holds a message's blocks, or a text in their place.
     """
     rolled: list[dict[str, Any]] = []
     for message in messages:
@@ -127,7 +127,7 @@ def _blocks(content: Any) -> list[Any]:
 
 
 FieldWriter = Callable[[Any], dict[str, Any]]
-"""Returns the part of a body that holds a value. Raises `ValueError` where the provider has no equal of the value."""
+"""Returns the part of a body that holds a value. Raises `ValueError` if the provider has no equivalent."""
 
 
 def at(*path: str) -> FieldWriter:

@@ -1,8 +1,8 @@
-"""How long a response may be, decompressed: a longer one is cut off while it comes, whatever it says of its length.
+"""Limit the size of responses, decompressed: a longer one is cut off as it arrives, whatever its headers claim.
 
-A few kilobytes of gzip unfold to gigabytes, and the HTTP libraries under the SDKs read a body whole before anybody can
-look at it. So each client decompresses here, piece by piece. Streams of batch results have no limit as a whole; each
-of their lines has this one.
+A few kilobytes of gzip expand to gigabytes, and the HTTP libraries under the SDKs read a whole body before anyone can
+check it. So each client decompresses here, piece by piece. Streams of batch results are unlimited as a whole; each
+of their lines has this limit.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pllm_notebook.records import FailureKind
 __all__ = ["MOST_REPLY_BYTES", "bounded_client", "response_class", "too_long", "unbounded"]
 
 MOST_REPLY_BYTES = 2**25
-"""A model's longest answer has less than a hundredth of this."""
+"""Over a hundred times a model's longest answer."""
 
-# Compressed bytes that are unfolded at once: at most a thousand times as many come of them.
+# Compressed bytes to expand at once: they yield at most a thousand times as many.
 _PIECE_BYTES = 2**14
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
@@ -32,7 +32,7 @@ _limit: ContextVar[int | None] = ContextVar("pllm_most_reply_bytes", default=MOS
 
 @contextmanager
 def unbounded() -> Iterator[None]:
-    """Let the responses to requests that are made within have any length: whoever reads them reads piece by piece."""
+    """Lift the limit for requests made within; their reader must read piece by piece."""
     token = _limit.set(None)
     try:
         yield
@@ -41,7 +41,7 @@ def unbounded() -> Iterator[None]:
 
 
 def too_long(limit: int) -> TransportFault:
-    """Build the fault for a response that was cut off."""
+    """Return the fault for a response that was cut off."""
     return TransportFault(
         FailureKind.MALFORMED,
         f"The response is longer than {limit:,} bytes, decompressed, and was cut off. No answer of a model is so long.",
@@ -49,10 +49,10 @@ def too_long(limit: int) -> TransportFault:
 
 
 def bounded_client(client: Any) -> Any:
-    """Bound the responses of a client of httpx or httpx2, and return it."""
+    """Limit the responses of an httpx or httpx2 client, and return it."""
     hooks = client.event_hooks
     client.event_hooks = hooks | {"response": [*hooks.get("response", ()), _bound]}
-    # Brotli and Zstandard unfold without a limit in the libraries that read them.
+    # The libraries for Brotli and Zstandard expand without a limit.
     client.headers["accept-encoding"] = "gzip, deflate"
     return client
 
@@ -66,14 +66,14 @@ async def _bound(response: Any) -> None:
         response.stream = _stream_class(type(response).__module__)(response.stream, None, limit)
         return
     if encoding not in _WINDOW_BITS:
-        raise TransportFault(FailureKind.MALFORMED, f"The response is compressed in a way not asked for: {encoding!r}.")
+        raise TransportFault(FailureKind.MALFORMED, f"The response has an unrequested encoding: {encoding!r}.")
     response.stream = _stream_class(type(response).__module__)(response.stream, _WINDOW_BITS[encoding], limit)
     del response.headers["content-encoding"]
 
 
 def _encoding(headers: Any) -> str:
-    """Return how a response is compressed, "" for not."""
-    # The library decodes all headers at each look-up, and most responses have no such header.
+    """Return a response's content encoding, "" for none."""
+    # Each look-up decodes all headers, and most responses have no such header.
     for name, _ in headers.raw:
         if name.lower() == b"content-encoding":
             encoding: str = headers["content-encoding"]
@@ -83,7 +83,7 @@ def _encoding(headers: Any) -> str:
 
 @lru_cache(maxsize=8)
 def _stream_class(module: str) -> Any:
-    """Return the class of bounded streams that a library takes for its own."""
+    """Return a class of limited streams that passes for a library's own."""
     library = sys.modules[module.partition(".")[0]]
 
     class Bounded(library.AsyncByteStream):  # type: ignore[misc, name-defined]
@@ -117,7 +117,7 @@ def _stream_class(module: str) -> Any:
 
 
 class _Counted:
-    """A stream's pieces as they are, up to a limit. No generator: each would cost every reply its registration."""
+    """A stream's pieces, unchanged, up to a limit. Not a generator: registering one costs time on every reply."""
 
     __slots__ = ("_left", "_limit", "_next")
 
@@ -147,7 +147,7 @@ async def _unfolded(pieces: Any, window_bits: int) -> AsyncIterator[bytes]:
             except zlib.error:
                 if begun or window_bits != 15:
                     raise
-                unfolder = zlib.decompressobj(-15)  # "deflate" without its head, as some servers send it
+                unfolder = zlib.decompressobj(-15)  # "deflate" without its header, as some servers send it
                 yield unfolder.decompress(part)
             begun = True
     yield unfolder.flush()
@@ -155,7 +155,7 @@ async def _unfolded(pieces: Any, window_bits: int) -> AsyncIterator[bytes]:
 
 @lru_cache(maxsize=1)
 def response_class() -> Any:
-    """Return the class of responses for a session of aiohttp, which decompresses by itself in small pieces."""
+    """Return the response class for an aiohttp session, which itself decompresses in small pieces."""
     import aiohttp
 
     class BoundedResponse(aiohttp.ClientResponse):

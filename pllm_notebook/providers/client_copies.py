@@ -1,8 +1,8 @@
 """Copies of a caller's SDK clients for the engine's loop.
 
-A client's open connections belong to the event loop that opened them. One that a notebook has used in a cell of its
-own would fail on the engine's loop, and after us in the notebook. A copy has the client's address, account, headers
-and settings, and connections of its own, which follow no redirect.
+A client's open connections belong to the event loop that opened them. A client that was used in a notebook cell would
+fail on the engine's loop, and later in the notebook. A copy has the client's address, account, headers and settings,
+and its own connections, which follow no redirects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def sdk_copy(client: Any) -> tuple[Any, bool]:
     """Copy a client of OpenAI's or Anthropic's SDK. Call it on the loop that will use it.
 
     Args:
-        client: The caller's; never changed, and never closed by us.
+        client: The caller's; never changed or closed.
 
     Returns:
         The copy, and whether closing it leaves the caller's own client open.
@@ -38,8 +38,8 @@ def sdk_copy(client: Any) -> tuple[Any, bool]:
     try:
         copied = client.copy(http_client=http, max_retries=0)
     except Exception:
-        # A class of the caller's own, whose constructor the SDK does not know. What it keeps of the first client
-        # (resources, a chain of middleware) is not used, or made anew.
+        # A subclass whose constructor the SDK does not know. What the copy shares with the first client (resources)
+        # is not used, and its chain of middleware is rebuilt.
         copied = copy.copy(client)
         copied._client = http
         if "_middleware_chain" in vars(copied):
@@ -75,7 +75,7 @@ def google_copy(client: Any) -> Any:
 
 
 class GoogleCopy:
-    """What is used of `google.genai.Client`: its requests, and their asynchronous form."""
+    """The parts of `google.genai.Client` that are used: the API client and `aio`."""
 
     def __init__(self, inner: Any, aio: Any) -> None:
         self._api_client = inner
@@ -83,7 +83,7 @@ class GoogleCopy:
 
 
 def _http_copy(http: Any) -> tuple[Any, bool]:
-    """Copy a client of httpx or httpx2, with connections of its own and without redirects."""
+    """Copy an httpx or httpx2 client, with its own connections and without redirects."""
     fresh = copy.copy(http)
     fresh.follow_redirects = False
     fresh._state = type(http._state)["UNOPENED"]
@@ -99,7 +99,7 @@ def _http_copy(http: Any) -> tuple[Any, bool]:
 
 
 def _transport_copy(transport: Any) -> tuple[Any, bool]:
-    """Copy a transport with its settings and no connection; one of an unknown kind is used as it is."""
+    """Copy a transport's settings without its connections; an unknown kind is shared unchanged."""
     fresh = copy.copy(transport)
     if hasattr(transport, "get_client") and hasattr(transport, "ssl_context"):
         with_large_headers(fresh)

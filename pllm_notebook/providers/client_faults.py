@@ -1,4 +1,4 @@
-"""What an SDK's client raises in place of a response, as one of two faults: of the connection, or of signing in."""
+"""Map exceptions of SDK clients to faults: connection or authentication."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pllm_notebook.redaction import redact
 
 __all__ = ["fault_of", "what_broke"]
 
-# Functions of the SDKs that run before a request leaves: they ask token providers, and sign.
+# SDK functions that run before a request is sent: they fetch tokens and sign.
 _BEFORE_SENDING = frozenset(
     {
         "_prepare_options",
@@ -22,15 +22,15 @@ _BEFORE_SENDING = frozenset(
         "before_request",
     }
 )
-# What the standard library says of connections and locks that belong to another event loop.
+# Messages of the standard library for connections and locks of another event loop.
 _OTHER_LOOP = ("different loop", "different event loop", "Event loop is closed", "bound to a different")
 
 
 def fault_of(error: Exception) -> TransportFault:
-    """Return the fault for what a client raised, other than for a response.
+    """Return the fault for an exception that is not about a response.
 
-    What it raised before it sent anything is of kind `authentication`: nothing else is done by then. Everything else
-    is of kind `connection`: the request may have arrived.
+    Raised before anything was sent, it is of kind `authentication`: nothing else happens by then. Otherwise it is of
+    kind `connection`: the request may have arrived.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -51,11 +51,11 @@ def fault_of(error: Exception) -> TransportFault:
 
 
 def what_broke(error: BaseException) -> str:
-    """Describe the first cause of *error*: the SDKs wrap it in errors whose names say less, or something else."""
+    """Describe the first cause of *error*; the SDKs wrap it in errors that are less specific."""
     cause = error
     while cause.__cause__ is not None:
         deeper = cause.__cause__
-        # Python's own error, below the library's that says where, too.
+        # Python's own error; the library's above it also says where.
         plain = type(deeper).__module__ in ("builtins", "socket")
         if plain and isinstance(deeper, OSError) and deeper.strerror and deeper.strerror in str(cause):
             break

@@ -1,4 +1,4 @@
-"""SDK clients of the caller's own: whose they are, and what tells their accounts apart."""
+"""Identify a caller's own SDK clients: their provider and their account."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pllm_notebook.providers.registry import sdk_modules
 
 __all__ = ["address_of", "fingerprint", "provider_of_client"]
 
-# What clients say of their account, each those that it has. Tokens that are made anew every hour are not among
-# them: with one, the same account would be another in the next kernel.
+# Attributes that identify a client's account, as far as it has them. Hourly tokens are not among them: the same
+# account would differ in the next kernel.
 _SAID = ("organization", "project", "project_id", "location", "region", "aws_region", "aws_profile", "vertexai",
          "_api_version", "_azure_deployment")  # fmt: skip
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
-# A word of letters and digits that is too long for a name.
+# Letters and digits, too long for a name.
 _SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{20,}")
 _KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
 
 
 def provider_of_client(name: str, client: Any) -> Provider:
-    """Return whose SDK a client is of.
+    """Return the provider whose SDK a client belongs to.
 
     Args:
-        name: Under which the caller has configured it.
-        client: Of the SDK's class, or of one of the caller's own over that.
+        name: The name in `clients=`.
+        client: An instance of the SDK's class or of a subclass.
 
     Raises:
-        UnknownModelError: If it is not an async client of an SDK that is known. Nothing was sent.
+        UnknownModelError: If it is not an async client of a known SDK. Nothing was sent.
     """
     provider = _sdk_of(client)
     kind = type(client).__name__
@@ -53,14 +53,14 @@ def _sdk_of(client: Any) -> Provider | None:
 
 
 def address_of(client: Any) -> str:
-    """Return the base address that a client has, "" for its SDK's own."""
+    """Return a client's base address, "" for its SDK's default."""
     inner = getattr(client, "_api_client", client)
     options = getattr(inner, "_http_options", None)
     return str(getattr(inner, "base_url", "") or getattr(options, "base_url", "") or "")
 
 
 def _know_headers(inner: Any) -> None:
-    """Redact secrets in a client's own headers from every text from now on."""
+    """Register secrets in a client's own headers for redaction."""
     options = getattr(inner, "_http_options", None)
     for headers in (getattr(inner, "_custom_headers", None), getattr(options, "headers", None)):
         for name, value in (headers or {}).items():
@@ -69,17 +69,17 @@ def _know_headers(inner: Any) -> None:
 
 
 def fingerprint(client: Any) -> str:
-    """Return a fingerprint of a client's account, equal in every kernel, without keeping what would open it.
+    """Return a fingerprint of a client's account, equal in every kernel, that does not reveal its secrets.
 
-    Made of what the client says of itself: the SDK's class, the address, organization, project, region and so on,
-    and the key. Headers of the caller's own are left out, since they differ from kernel to kernel.
+    It covers the SDK's class, the address, organization, project, region and the like, and the key. The caller's
+    own headers are left out, since they differ between kernels.
 
-    A client's keys are made known here, and are from then on taken out of what a provider says of it.
+    Also registers the client's keys for redaction in everything that a provider returns.
     """
-    inner = getattr(client, "_api_client", client)  # google-genai has all of it one below
+    inner = getattr(client, "_api_client", client)  # google-genai keeps these one level down
     modules = sdk_modules()
     sdk = next(cls for cls in type(client).__mro__ if cls.__module__.partition(".")[0] in modules)
-    # Words alone: an SDK has objects of its own under some of these names.
+    # Only text: an SDK has its own objects under some of these names.
     said = [f"{name}={held}" for name in _SAID if isinstance(held := getattr(inner, name, None), (str, bool))]
     keys = [Key(held) if isinstance(held := getattr(inner, name, None), str) else Key("") for name in _KEYS]
     _know_headers(inner)

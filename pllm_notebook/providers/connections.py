@@ -1,8 +1,8 @@
-"""The HTTP connections under the SDKs: what they may do by themselves is decided here, for all three.
+"""Configure the HTTP connections under the SDKs: redirects, cookies, header sizes, proxies.
 
-An SDK's default connection follows a redirect: the request's body, and for some the key, goes to whatever host a
-response names. None of ours does. It keeps no cookies either, and reads headers that are larger than its library's
-default. Proxies of the environment are used, as a person on a company's network expects.
+An SDK's default connection follows redirects, which sends the request's body, and for some SDKs the key, to whatever
+host a response names. These do not. They keep no cookies, and accept headers above the library's default size. They
+use the environment's proxies, as users on a company network expect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RedirectRefused(Exception):
 
     Attributes:
         status: The HTTP status.
-        location: Where it leads, as the response says.
+        location: The target, as the response names it.
     """
 
     def __init__(self, status: int, location: str) -> None:
@@ -37,7 +37,7 @@ class RedirectRefused(Exception):
 
 
 def place_of(location: str) -> str:
-    """Return the part of a redirect's location that may be shown: scheme, host and path, without login and query."""
+    """Return the printable part of a redirect's location: scheme, host and path, without login and query."""
     try:
         parts = urlsplit(location)
         netloc = parts.netloc.rpartition("@")[2]
@@ -48,7 +48,7 @@ def place_of(location: str) -> str:
 
 
 def over_aiohttp(default: type[Any]) -> Any:
-    """Build the HTTP client of an OpenAI or Anthropic client of ours. Call it on the loop that will use it.
+    """Build the HTTP client for an OpenAI or Anthropic client. Call it on the loop that will use it.
 
     Args:
         default: The SDK's `DefaultAioHttpClient`.
@@ -60,7 +60,7 @@ def over_aiohttp(default: type[Any]) -> Any:
 
 
 def with_large_headers(transport: Any) -> None:
-    """Let an SDK's transport over aiohttp read large headers, and open its connections on the loop that uses it."""
+    """Allow large headers on an SDK's aiohttp transport, and open its connections on the loop that uses it."""
     if hasattr(transport, "get_client") and hasattr(transport, "ssl_context"):
         transport.client = lambda: _session_under(transport)
 
@@ -85,13 +85,13 @@ def session(address: str) -> Any:
     """Build the aiohttp session of a Google client. Call it on the loop that will use it.
 
     Args:
-        address: Of the provider, for the environment's proxies; "" for Google's own.
+        address: The provider's, to choose a proxy from the environment; "" for Google's own.
     """
     import aiohttp
 
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
-        # With `trust_env` a login of ~/.netrc would be sent along, so the proxy is looked up here.
+        # `trust_env` would also send a login from ~/.netrc, so the proxy is looked up here.
         proxy=_proxy_of(address or "https://generativelanguage.googleapis.com/"),
         read_bufsize=2**22,  # as the SDK's own session has it
         trace_configs=[_no_redirects()],
@@ -112,7 +112,7 @@ def _reading() -> dict[str, Any]:
 
 
 def _no_redirects() -> Any:
-    """Return what ends a request at a redirect, also where an SDK does not say so for its request."""
+    """Return the trace configuration that stops requests at a redirect, even if the SDK allows it."""
     import aiohttp
 
     tracing = aiohttp.TraceConfig()
@@ -121,7 +121,7 @@ def _no_redirects() -> Any:
 
 
 async def stop_redirects(session: object, context: object, about: Any) -> None:
-    """End a request of an aiohttp session at a redirect (see `aiohttp.TraceConfig.on_request_redirect`)."""
+    """Stop an aiohttp request at a redirect (see `aiohttp.TraceConfig.on_request_redirect`)."""
     response = about.response
     location = response.headers.get("location") or response.headers.get("uri") or ""
     response.close()

@@ -1,4 +1,4 @@
-"""From the bytes of a response to a reply: the one way for live calls, batch lines, stored bodies and result files."""
+"""Decode a response into a reply: shared by live calls, batch lines, stored bodies and result files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["decoded", "loaded"]
 def loaded(content: bytes) -> Any:
     """Decode a response's JSON, strictly first.
 
-    What strict JSON refuses is read a second time: a byte order mark, NaN (null), half a character (U+FFFD), bytes
-    that are not UTF-8 (U+FFFD). Sending the request again would bring the same, and be paid for again.
+    If that fails, decode leniently: accept a byte order mark, NaN (as null), lone surrogates and bytes that are not
+    UTF-8 (as U+FFFD). Sending the request again would return the same and cost again.
 
     Raises:
         ValueError: If it is not JSON either way.
@@ -29,7 +29,7 @@ def loaded(content: bytes) -> Any:
         pass
     try:
         lenient = json.loads(content.decode("utf-8-sig", "replace"), parse_constant=lambda _: None, strict=False)
-        # Halves that belong together are one character afterwards, the others are replaced.
+        # Surrogate pairs become one character; lone surrogates are replaced.
         text = json.dumps(lenient, ensure_ascii=False)
         return orjson.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
     except RecursionError:
@@ -37,14 +37,14 @@ def loaded(content: bytes) -> Any:
 
 
 def decoded(wire: Wire, body: Mapping[str, Any]) -> Reply:
-    """Read a success's body.
+    """Decode the body of a successful response.
 
     Raises:
-        MalformedReply: If it is not one, whatever is wrong with it.
+        MalformedReply: If it is not what the provider documents.
     """
     try:
         return wire.decode(body)
     except MalformedReply:
         raise
-    except Exception as error:  # a type that nobody thought of is still this reply's fault alone
+    except Exception as error:  # an unexpected type fails this reply alone
         raise MalformedReply(f"{type(error).__name__}: {error}"[:300]) from error

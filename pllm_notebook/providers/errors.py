@@ -1,4 +1,4 @@
-"""What a response other than 200 means, in one table for every provider."""
+"""Map error responses to failures: one table for all providers."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ _BY_STATUS = {
     503: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,
 }
-# The other statuses that HTTP defines for a request that is wrong. One that it does not define (498, 499, 520) is a
-# gateway's own word for trouble on its way, and passes.
+# The other client errors that HTTP defines. An undefined status (498, 499, 520) is a gateway's own and temporary.
 _DEFINED = frozenset({405, 406, 407, 410, 411, 412, 414, 415, 416, 417, 418, 426, 428, 431, 451})
 
-# What providers and routers say of an account, a model or a key under a status that says something else.
+# Messages about an account, a model or a key that come under a misleading status.
 _NO_CREDIT = re.compile(
     r"credit balance|(insufficient|not enough|no remaining|out of|run out of)[\w\s]{0,20}(credit|balance|funds|quota)"
     r"|(credit|balance|funds)s?\b[\w\s]{0,20}(too low|insufficient|exhausted|depleted|used up)"
@@ -59,9 +58,9 @@ _NO_KEY = re.compile(
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 _PAGE = re.compile(r"\s{0,100}<(!doctype html|html|head|body)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^<>]{0,100}>([^<]{0,200})", re.IGNORECASE)
-# Of a time or a number in a header; a longer one says nothing.
+# Longest time or number in a header; a longer one is ignored.
 _LONGEST_WORD = 64
-# Of a message before keys are taken out of it; a failure keeps half of that.
+# Longest message before redaction; a failure keeps half of it.
 _MOST_MESSAGE = 4_000
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -75,10 +74,10 @@ def failure(
     request_id: str = "",
     retry_after: float | None = None,
 ) -> Failure:
-    """Build the failure for *raw*; the status decides the kind where the caller knows no better."""
+    """Return the failure for *raw*; the status decides the kind unless the caller does."""
     text = beginning(raw)
     if 300 <= raw.status < 400:
-        # What stands in the body was written by whoever redirects, and says less.
+        # The body was written by whoever redirects, and says less.
         kind, message = FailureKind.REJECTED, _redirected(raw)
     if kind is None:
         kind = _kind_of(raw.status, message or text)
@@ -95,7 +94,7 @@ def failure(
 
 
 def _kind_of(status: int, said: str) -> FailureKind:
-    """Return the kind of a refusal by its status and words: a status alone may say something else than it means."""
+    """Return the kind of an error by its status and message: a status alone can mislead."""
     defined = status in _DEFINED
     kind = _BY_STATUS.get(status) or (FailureKind.BAD_REQUEST if defined else FailureKind.SERVER)
     said = said[:1000]
@@ -118,12 +117,12 @@ def _redirected(raw: RawReply) -> str:
 
 
 def unexplained(raw: RawReply) -> Failure:
-    """Build the failure for a response of which nothing but its status can be read."""
+    """Return the failure for a response of which only the status can be read."""
     return failure(RawReply(raw.status, {}, raw.body), "")
 
 
 def page_words(text: str) -> str:
-    """Return the title of a web page in place of the page; any other text as it is."""
+    """Return a web page's title in place of the page; other text unchanged."""
     if not _PAGE.match(text):
         return text
     title = _TITLE.search(text)
@@ -132,13 +131,13 @@ def page_words(text: str) -> str:
 
 
 def beginning(raw: RawReply) -> str:
-    """Return the first 500 characters of a body, without keys: providers and proxies quote the one they were sent."""
-    # Cut only afterwards: half a key would not be known for one.
+    """Return the first 500 characters of a body, redacted: providers and proxies quote the key they were sent."""
+    # Cut only after redaction, which would not recognise half a key.
     return redact(raw.body[:4000].decode("utf-8", "replace"))[:500]
 
 
 def body_of(raw: RawReply) -> dict[str, Any]:
-    """Decode a body that should be a JSON object; {} when it is not one."""
+    """Decode a body that should be a JSON object; return {} for anything else."""
     try:
         decoded = orjson.loads(raw.body)
     except ValueError:
@@ -154,7 +153,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after")
     wait = number(text)
     if wait is None and text:
-        # By the provider's own clock where it tells the time: this machine's may be an hour off.
+        # Relative to the provider's clock if it sends the time: this machine's may be an hour off.
         until, now = _date(text), _date(headers.get("date"))
         wait = None if until is None else until - (time.time() if now is None else now)
     return None if wait is None else max(0.0, wait)
@@ -164,7 +163,7 @@ def _date(text: str | None) -> float | None:
     """Read an HTTP date, in seconds since 1970."""
     try:
         return email.utils.parsedate_to_datetime(text[:_LONGEST_WORD]).timestamp() if text else None
-    except (ValueError, OverflowError, TypeError, IndexError):  # a year that no clock has
+    except (ValueError, OverflowError, TypeError, IndexError):  # an impossible year
         return None
 
 
@@ -176,7 +175,7 @@ def seconds(text: str | None) -> float | None:
     return span if moment is None else max(0.0, moment - time.time())
 
 
-# Every reply has two of these, and neighbours have the same: moments are told to the second.
+# Every reply has two of these, often equal to the last ones: times have a resolution of one second.
 @functools.lru_cache(maxsize=512)
 def _time(text: str) -> tuple[float | None, float | None]:
     """Read a duration in seconds, or a moment in seconds since 1970; one of the two is None, or both."""

@@ -1,7 +1,7 @@
 """Translate the keywords of OpenAI's client into each provider's own fields.
 
-A keyword that a provider has no equal of is refused before anything is sent: leaving it out would answer another
-question than was asked. (One that a model turns out to refuse is left out later, as in every other call.)
+A keyword without an equivalent is rejected before anything is sent: without it, the answer would be to a different
+request. (A keyword that the model itself rejects is left out later, as in every other call.)
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def is_given(value: Any) -> bool:
 
 
 def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords that say something, in the order they were given.
+    """Return the keywords that were given and are not defaults, in order.
 
     Raises:
-        UnknownOptionError: For one that OpenAI's client does not take either. Nothing was sent.
-        UsageError: For one that no answer of several samples can carry out. Nothing was sent.
+        UnknownOptionError: For one that OpenAI's client does not have. Nothing was sent.
+        UsageError: For one that is not supported here. Nothing was sent.
     """
     said = {}
     for name, value in given.items():
@@ -44,12 +44,12 @@ def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: M
     """Return what goes into the body of *target* besides what this package fills itself.
 
     Args:
-        target: Who is asked.
-        keywords: As `check_keywords` gives them.
-        extra: `extra_body`, in the provider's own words; it stands where both say something.
+        target: The model.
+        keywords: As `check_keywords` returns them.
+        extra: `extra_body`, in the provider's own fields; it takes precedence.
 
     Raises:
-        UsageError: For a keyword, or a value of one, that the provider has no equal of. Nothing was sent.
+        UsageError: For a keyword or value without an equivalent at the provider. Nothing was sent.
     """
     words = target.wire.keywords
     fields: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What a prompt shows besides text, and the words for what a provider does not take."""
+"""Media in prompts: kinds, data URLs, and the error for what a provider does not accept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pllm_notebook.messages_types import Media
 
 __all__ = ["IMAGES", "PDF", "data_url", "is_image", "untaken"]
 
-# What both OpenAI and Anthropic read (developers.openai.com/api/docs/guides/images-vision,
+# Supported by both OpenAI and Anthropic (developers.openai.com/api/docs/guides/images-vision,
 # platform.claude.com/docs/en/build-with-claude/vision).
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 PDF = "application/pdf"
@@ -15,17 +15,17 @@ PDF = "application/pdf"
 
 def is_image(media: Media) -> bool:
     """Return whether *media* is an image of a kind that every hosted provider reads, or one that it fetches itself."""
-    # An address rarely tells the kind of image; its provider looks at what it finds there.
+    # An address rarely shows the kind of image; the provider inspects what it fetches.
     return media.mime in IMAGES or (bool(media.url) and media.mime in ("", "image/*"))
 
 
 def data_url(media: Media) -> str:
-    """Return the file as an address that has the file in it."""
+    """Return the file as a data URL."""
     return f"data:{media.mime};base64,{media.data}"
 
 
 def untaken(media: Media, who: str, takes: str) -> UsageError:
-    """Say that *who* does not take *media*, and what it takes.
+    """Return the error that *who* does not accept *media*, with what it accepts.
 
     Args:
         media: As the prompt shows it.

@@ -1,8 +1,8 @@
-"""What providers' prompt caches have in common: how long they keep a prefix, and which were sent lately.
+"""Prompt caches of all providers: how long they keep a prefix, and which prefixes were sent recently.
 
-A cache keeps the beginning that requests share, and charges a tenth of the price (or so) for reading it
-again. A prefix below the minimum is not kept, and nothing says so; where a model's minimum is unknown
-the largest one known is used, since a mark or a wait below the minimum would be for nothing.
+A cache keeps the prefix that requests share, and charges about a tenth of the price for reading it again. A prefix
+below the minimum is silently not kept; if a model's minimum is unknown, the largest known one is used, since a
+mark or a wait below the minimum is useless.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ BYTES_PER_TOKEN = 4
 # 5 to 10 minutes (developers.openai.com/api/docs/guides/prompt-caching), Google gives no number.
 LIFETIME_S = 300.0
 
-# Characters; a shorter beginning of the prompts is not worth a block of its own.
+# Characters; a shorter shared prefix of the prompts is not worth a block of its own.
 LEAST_LEAD = 1024
 
-# How the names that we give to prefixes begin, so that they can be told from a caller's own.
+# Prefix of our own cache keys, to distinguish them from a caller's.
 OUR_KEYS = "pllm-"
 
 
 class Askers:
-    """Which prefixes were asked with lately, and by how many: the next list, too, may begin as the last one did.
+    """Remember which prefixes were sent recently, and by whom: the next run may share its prefix with the last.
 
-    From any thread.
+    Thread-safe.
     """
 
     _MOST = 10_000
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Who asked last, when, and whether somebody else had before.
+        # Last asker, time, and whether another one used the prefix before.
         self._seen: dict[object, tuple[int, float, bool]] = {}
 
     def __repr__(self) -> str:
         return f"Askers(prefixes={len(self._seen)})"
 
     def another(self, prefix: object, asker: int, *, note: bool = True) -> bool:
-        """Return whether another one has asked with *prefix*, while it was kept, and note that *asker* does.
+        """Return whether another asker sent *prefix* while it is still cached, and note that *asker* sends it.
 
         Args:
-            prefix: What requests begin with.
-            asker: Tells questions apart.
-            note: False where the request is only shown.
+            prefix: The prefix that requests share.
+            asker: Identifies the question.
+            note: False if the request is only shown.
         """
         now = time.monotonic()
         with self._lock:
@@ -81,14 +81,14 @@ class Askers:
 
 
 askers = Askers()
-"""Of this process, as providers' caches outlive a run."""
+"""Process-wide, since providers' caches outlive a run."""
 
 
 def kept_for_an_hour(fields: Any) -> bool:
-    """Return whether a caller's own fields have a mark of Anthropic's in them that keeps a prefix for an hour.
+    """Return whether a caller's own fields contain one of Anthropic's one-hour cache marks.
 
     Args:
-        fields: As they go into the body; a mark may stand at any depth of it.
+        fields: As sent in the body; a mark may be at any depth.
     """
     if isinstance(fields, Mapping):
         mark = fields.get("cache_control")

@@ -1,8 +1,8 @@
-"""What a model turned out to refuse, remembered for as long as the process lives.
+"""What a model has rejected, remembered for the life of the process.
 
-Four things are learned from a 400 that names what we sent: a parameter to drop or rename, that it takes no
-cache marks, that it is not to be forced to call a tool, and the level of structured output that the server can
-do. They change what goes on the wire and never the key, so an answer stays the same answer.
+Four things are learned from a 400 that names what was sent: a parameter to drop or rename, that the model accepts no
+cache marks, that it cannot be forced to call a tool, and the level of structured output that the server
+supports. They change the wire body but never the cache key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger("pllm_notebook")
 
 LAST_SCHEMA_LEVEL = 2
 
-# What may be left out of a request without changing the question.
+# May be left out of a request without changing the question.
 _OPTIONAL = (
     "temperature",
     "top_p",
@@ -38,7 +38,7 @@ _RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max
 _STRUCTURE = re.compile(
     r"response_format|json_schema|json_object|output_config|responseJsonSchema|response_json_schema"
 )
-# Not where the one to be called is none of those that it was offered: that is the caller's to put right.
+# Not if the tool to be called was not offered: the caller has to fix that.
 _UNFORCED = re.compile(r"(?<![\w.])tool_choice\b(?!.*not found)", re.DOTALL)
 _TOO_COMPLEX = re.compile(r"schema is too complex|grammar is too large|too many states", re.IGNORECASE)
 
@@ -47,9 +47,9 @@ class Quirks:
     """One model's peculiarities at one server.
 
     Attributes:
-        version: Grows with every change, so that prepared bodies know when to be made again.
-        forced: Whether it can be forced to call a tool; where not, it is left to choose.
-        marks: Whether it takes marks for its prompt cache.
+        version: Increases with every change, so that prepared bodies are rebuilt.
+        forced: Whether it can be forced to call a tool; otherwise it chooses.
+        marks: Whether it accepts marks for its prompt cache.
         schema_level: How much help with structured output the server gives: see `Wire.relax_schema`.
     """
 
@@ -66,20 +66,20 @@ class Quirks:
         return f"Quirks(schema_level={self.schema_level}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
 
     def drop(self, name: str, model: str) -> None:
-        """Leave *name* out from now on, and say so once."""
+        """Leave *name* out from now on, and log it once."""
         if name not in self._dropped:
             self._dropped.add(name)
             self.version += 1
             self.tell(name, model)
 
     def tell(self, name: str, model: str) -> None:
-        """Say once that *name* is left out of a request."""
+        """Log once that *name* is left out of a request."""
         if name not in self._told:
             self._told.add(name)
             logger.warning("%s does not take %r; it is left out of requests", model, name)
 
     def to_wire(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
-        """Turn the intended body into what goes on the wire."""
+        """Return the wire body for a canonical body."""
         body_sent = wire.relax_schema(body, self.schema_level) if self.schema_level else dict(body)
         if not self.forced and _forces(body_sent):
             body_sent["tool_choice"] = _free(body_sent["tool_choice"])
@@ -93,13 +93,13 @@ class Quirks:
         return body_sent
 
     def adapt(self, failure: Failure, body: Mapping[str, Any], model: str, *, unenforced_schema: bool) -> bool:
-        """Learn from a rejected request; True when the same call is worth sending again.
+        """Learn from a rejected request; return True if the call should be sent again.
 
         Args:
-            failure: What the provider said.
+            failure: The provider's error.
             body: The body as it was sent.
             model: For the log.
-            unenforced_schema: Whether the server is one whose structured output is not guaranteed.
+            unenforced_schema: Whether the server does not guarantee structured output.
         """
         if failure.kind is not FailureKind.BAD_REQUEST:
             return False
@@ -134,9 +134,9 @@ class Quirks:
         return False
 
     def step_down(self, model: str, sent_level: int) -> bool:
-        """Ask for structured output with less help from now on; False at the last level.
+        """Request structured output with less enforcement from now on; return False at the last level.
 
-        Many calls may come back from one level at once; only the first takes the step.
+        Many calls may fail at one level at once; only the first takes the step.
         """
         if sent_level < self.schema_level:
             return True
@@ -150,7 +150,7 @@ class Quirks:
 
 
 def _mark_of(sent: Mapping[str, Any]) -> str:
-    """Name the cache mark that we put into a body, "" for none; one of the caller's own is never left out."""
+    """Return the name of our cache mark in a body, "" for none; the caller's own marks are never left out."""
     if str(sent.get("prompt_cache_key", "")).startswith(OUR_KEYS):
         return "prompt_cache_key"
     contents = [objects_at(message, "content") for message in objects_at(sent, "messages")]
@@ -165,7 +165,7 @@ def _forces(sent: Mapping[str, Any]) -> bool:
 
 
 def _free(choice: Any) -> Any:
-    """Return *choice* with the choosing left to the model, in the format that it is in."""
+    """Return *choice* changed to let the model choose, in the same format."""
     if choice == "required" or choice.get("type") == "function":
         return "auto"
     return {"type": "auto"} | {name: said for name, said in choice.items() if name == "disable_parallel_tool_use"}
@@ -194,5 +194,5 @@ def quirks_of(provider: str, address: str, model: str) -> Quirks:
 
 
 def forget_all() -> None:
-    """Let go of what every model has refused, as a new kernel would know of nothing."""
+    """Forget everything, as in a new kernel."""
     _known.clear()

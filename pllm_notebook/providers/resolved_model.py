@@ -1,4 +1,4 @@
-"""A resolved model: everything needed to ask it, put together once per run."""
+"""A resolved model: everything needed to call it, built once per run."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ __all__ = ["ResolvedModel", "digest_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# The SDKs share modules that import each other in a circle. Two threads that begin at two ends of it would each
-# wait for the other, and Python lets them go on with modules that are half imported.
+# The SDKs share modules with circular imports. Two threads that enter the circle at different points would wait for
+# each other, and Python then lets them continue with half-imported modules.
 _loading = threading.Lock()
 
 
@@ -40,28 +40,28 @@ class ResolvedModel:
 
     Attributes:
         provider: The provider's or server's name.
-        label: The model as a person writes it.
-        model: The model's name as the provider takes it.
-        api: The provider whose API it speaks: its own, or the one that a server, a client or the simulator stands for.
+        label: The model as users write it.
+        model: The model's name at the provider.
+        api: The provider whose API it speaks; also for servers, clients and the simulator.
         wire: Its wire format.
         dialect: What its structured output can express.
         connect: Opens the transport; called on the engine's loop, and only when something must be sent.
-            Raises `MissingKeyError` where a key is needed and absent.
-        account: Tells accounts apart for limits and batch jobs, in every kernel alike, without telling the key.
-        opener: Tells apart what opens the same account in this process: a caller's own clients; "" for us.
-        quirks: What it turned out to refuse.
-        price_provider: genai-prices' provider id, None where there are no prices.
+            Raises `MissingKeyError` if a key is needed and absent.
+        account: Identifies the account for limits and batch jobs, equal in every kernel; does not reveal the key.
+        opener: Identifies a caller's own client in this process; "" for ours.
+        quirks: What it has rejected.
+        price_provider: genai-prices' provider id, None if there are no prices.
         price_model: The model's name there.
-        simulated: Whether its answers are invented.
+        simulated: Whether its answers are simulated.
         unenforced_schema: Whether its structured output is not guaranteed.
         max_parallel: Calls it can work on at once, None for unknown.
-        missing_key: What `connect` will raise for want of a key, None where there is one or none is needed.
-        imports: Modules that `connect` will import, in the order in which they may be loaded ahead.
-        open_batch: Opens its batch API, with the errors of `connect`; None where it has none.
-        batch_format: Of its batch API's request files; None where it has none.
-        no_batch_reason: Why it has none, as a sentence for a person; "" where it has one.
-        address: Of a server of the caller's own, "" for a provider's.
-        host: That answers in a provider's or a server's name, and is not the provider's own; "" for its own.
+        missing_key: What `connect` will raise without a key, None if there is one or none is needed.
+        imports: Modules that `connect` will import, in order, which may be loaded ahead.
+        open_batch: Opens its batch API, with the errors of `connect`; None if it has none.
+        batch_format: The format of its batch request files; None if it has no batch API.
+        no_batch_reason: Why it has no batch API, as a sentence; "" if it has one.
+        address: The address of a caller's own server, "" for a provider.
+        host: The host that answers, unless it is the provider's own; "" then.
     """
 
     provider: str
@@ -89,10 +89,10 @@ class ResolvedModel:
 
     @property
     def identity(self) -> str:
-        """Whose answers these are, as it stands in every key.
+        """Who answers, as every cache key has it.
 
-        A provider's name at another host is not the provider: a proxy, or a mock, must not answer for it later. A
-        server by name is the caller's own identity, wherever it is.
+        A provider's name at another host is not the provider: answers of a proxy or a mock must not pass for it. A
+        server's name is the caller's own identity, wherever it is.
         """
         return f"{self.provider}@{self.host}" if self.host and is_hosted(self.provider) else self.provider
 
@@ -102,10 +102,10 @@ class ResolvedModel:
         return (self.provider, f"{self.account}{self.opener}", self.model)
 
     def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> ResolvedModel:
-        """Return the same target, asked with further headers and query parameters. It has a dispatcher of its own.
+        """Return the same model with additional headers and query parameters, and a dispatcher of its own.
 
         Raises:
-            UsageError: For Google, whose client takes none, and a model in this process. Nothing was sent.
+            UsageError: If its client accepts none. Nothing was sent.
         """
         if not self.extendable:
             raise UsageError(
@@ -122,7 +122,7 @@ class ResolvedModel:
 
     @property
     def extendable(self) -> bool:
-        """Whether its client sends headers and query parameters of the caller's own."""
+        """Whether its client sends the caller's own headers and query parameters."""
         return self.api.takes_extras
 
     @property
@@ -131,9 +131,9 @@ class ResolvedModel:
         return self.wire.path(self.model)
 
     def load(self) -> None:
-        """Import what `connect` needs, from any thread but the engine's, which an SDK would stop for a second.
+        """Import what `connect` needs. Not on the engine's thread, which an SDK would block for a second.
 
-        What cannot be imported is left for `connect` to tell.
+        Import errors are left for `connect` to report.
         """
         for module in self.imports:
             with _loading, suppress(ImportError):
@@ -149,16 +149,16 @@ class ResolvedModel:
         asker: int | None = None,
         shown: bool = False,
     ) -> dict[str, Any]:
-        """Turn an intended body into what goes on the wire.
+        """Return the wire body for a canonical body.
 
         Args:
             canonical_body: As `Wire.encode` gives it; never changed.
             lead: The text that the rows' prompts begin with, "" for none.
-            shared: Whether other requests begin likewise; one that stands alone is not marked.
-            turns: Whether the whole conversation is to be sent again, with more turns.
-            asker: Tells questions apart: a prefix that another one has asked with lately is shared too. None to be
-                marked for nothing but the above.
-            shown: Whether the request is only shown, so that the question does not count as asked.
+            shared: Whether other requests have the same prefix; a single request is not marked.
+            turns: Whether the whole conversation will be sent again, with more turns.
+            asker: Identifies the question: a prefix that another one sent recently is shared too. None to consider
+                only the above.
+            shown: Whether the request is only shown, not sent.
         """
         body = self._adapted(canonical_body)
         if not ((shared or turns or asker is not None) and self._takes_marks):
@@ -172,20 +172,20 @@ class ResolvedModel:
         return self.wire.mark_prompt_cache(body, name, lead, turns=turns) if name is not None or turns else body
 
     def prefix_name(self, canonical_body: Mapping[str, Any], lead: str = "") -> str | None:
-        """Name the prefix that a run's requests share, by a short hash that tells nothing of it.
+        """Return a short hash of the prefix that a run's requests share.
 
         Args:
             canonical_body: As for `to_wire`.
             lead: As for `to_wire`.
 
         Returns:
-            None where the provider's prompt cache would not keep it: it is too short, or there is no such cache.
+            None if the provider's prompt cache would not keep it: it is too short, or there is no cache.
         """
         return self._name(self._adapted(canonical_body), lead)
 
     def _adapted(self, canonical_body: Mapping[str, Any]) -> dict[str, Any]:
         if "temperature" in canonical_body and self.refuses_sampling(canonical_body):
-            # Not dropped for good: another run may ask without reasoning, and then it is taken.
+            # Not dropped for good: another run may call without reasoning, and then it is accepted.
             self.quirks.tell("temperature", self.label)
             canonical_body = {name: value for name, value in canonical_body.items() if name != "temperature"}
         return self.quirks.to_wire(canonical_body, self.wire)
@@ -202,13 +202,13 @@ class ResolvedModel:
         shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body) if part)
         if len(shared) + len(lead.encode()) < smallest:
             return None
-        # Of the lead only what does not hang on where it was found to end.
+        # Only a fixed length of the lead: where it was found to end may vary.
         parts = (self.model.encode(), shared, lead[:LEAST_LEAD].encode())
         return OUR_KEYS + hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
     @property
     def _cached_from_bytes(self) -> int | None:
-        """The length from which its prompt cache keeps a prefix, None where there is none, or nobody knows of it."""
+        """The length from which its prompt cache keeps a prefix, None for no cache or unknown."""
         tokens = None if self.price_provider is None else self.api.cached_from_tokens(self.model)
         return None if tokens is None else tokens * BYTES_PER_TOKEN
 
@@ -224,14 +224,14 @@ class ResolvedModel:
         return self.price_provider is not None and self.api.models.refuses_sampling(self.model, body)
 
     def may_reason(self, body: Mapping[str, Any]) -> bool:
-        """Return whether answers to *body* may have tokens that nobody sees; True where nobody knows."""
+        """Return whether answers to *body* may have hidden reasoning tokens; True if unknown."""
         return self.price_provider is None or self.api.models.may_reason(self.price_model, body)
 
     def read(self, raw: RawReply) -> Reply | Failure:
-        """Read a response, whatever its status. Nothing escapes, whatever it says."""
+        """Decode a response of any status. Never raises."""
         try:
             return self._read(raw)
-        except Exception as error:  # an error body of a shape that nobody thought of
+        except Exception as error:  # an error body of an unexpected shape
             logger.debug("%s: a response could not be read", self.label, exc_info=True)
             if 200 <= raw.status < 300:
                 return _malformed(raw, f"{type(error).__name__}: {error}"[:300])
@@ -254,7 +254,7 @@ class ResolvedModel:
             return _malformed(raw, str(error))
 
     def _placed(self, raw: RawReply, failure: Failure) -> Failure:
-        """Say where nothing answers, for a 404 that does not speak of the model."""
+        """Name the address in a 404 that does not mention the model."""
         if raw.status != 404 or not self.address or self.model in failure.message or "model" in failure.message:
             return failure
         message = f"HTTP 404: nothing answers at {self.address.rstrip('/')}{self.path}."
@@ -263,12 +263,12 @@ class ResolvedModel:
         return replace(failure, message=message)
 
     def adapt(self, failure: Failure, sent: Mapping[str, Any]) -> bool:
-        """Learn from a rejected request; True when the same call is worth sending again."""
+        """Learn from a rejected request; return True if the call should be sent again."""
         return self.quirks.adapt(failure, sent, self.label, unenforced_schema=self.unenforced_schema)
 
 
 def digest_of(headers: Mapping[str, str], query: Mapping[str, object]) -> str:
-    """Return a short hash of further headers and query parameters, which tells nothing of them."""
+    """Return a short hash of headers and query parameters, which does not reveal them."""
     encoded = orjson.dumps([dict(headers), dict(query)], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return hashlib.sha256(encoded).hexdigest()[:16]
 

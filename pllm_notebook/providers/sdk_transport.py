@@ -1,4 +1,4 @@
-"""The transport under the OpenAI and Anthropic SDKs, which share one client design."""
+"""The transport over the OpenAI and Anthropic SDKs, which share one client design."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SDKTransport:
     """Send prepared bytes through an SDK client's raw `post`.
 
     Args:
-        client: `AsyncOpenAI`, `AsyncAnthropic` or one of their kin.
+        client: `AsyncOpenAI`, `AsyncAnthropic` or a subclass.
         owned: Whether the client is ours. One of the caller's is copied (see `sdk_copy`); it may read the body
             to build the address (Azure, Bedrock, Vertex), so it gets a mapping in place of bytes.
     """
@@ -34,8 +34,8 @@ class SDKTransport:
 
         self._client, self._closes = (client, True) if owned else sdk_copy(client)
         self._rewrites = not owned
-        # A whole address saves the SDK the joining of the base address and the path, which it does by writing and
-        # parsing an address anew for every request. A caller's own client may join them in a way of its own.
+        # A full address saves the SDK from joining base and path, for which it formats and parses an address at every
+        # request. A caller's own client may join them in its own way.
         self._base = str(client.base_url).rstrip("/") if owned else ""
         self._response = httpx2.Response
         # Both SDKs have these names in their own module; catching by them needs no second table.
@@ -45,7 +45,7 @@ class SDKTransport:
         self._connection_error: type[Exception] = module.APIConnectionError
 
     def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> SDKTransport:
-        """Return a transport over the same connections that sends further headers and query parameters."""
+        """Return a transport over the same connections with additional headers and query parameters."""
         other = copy(self)
         other._client = self._client.copy(default_headers=dict(headers), default_query=dict(query))
         return other
@@ -60,13 +60,13 @@ class SDKTransport:
                     options={"max_retries": 0, "timeout": None, "follow_redirects": False},
                 )
             else:
-                # No header is given here: both SDKs say application/json by default, and merging headers costs.
+                # No headers here: both SDKs send application/json by default, and merging headers costs time.
                 response = await self._client.post(self._base + path, cast_to=self._response, content=content)
         except self._status_error as error:
             response = error.response  # type: ignore[attr-defined]
         except Exception as error:
             raise fault_of(error) from error
-        # A plain dict: the client's own mapping decodes and walks all headers at every look-up, and we look up ten.
+        # A plain dict: the client's own mapping walks and decodes all headers at each of ten look-ups.
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
         return RawReply(response.status_code, headers, response.content)
 
@@ -76,10 +76,10 @@ class SDKTransport:
 
 
 def class_names(client: Any) -> frozenset[str]:
-    """Return the names of a client's class and of its bases: they tell where it leads."""
+    """Return the names of a client's class and its bases, which show what it connects to."""
     return frozenset(cls.__name__ for cls in type(client).__mro__)
 
 
 def client_problem(client: Any) -> str:
-    """Say what is wrong with a caller's client of one of the two SDKs, "" for nothing."""
+    """Return what is wrong with a caller's client of one of the two SDKs, "" for nothing."""
     return "" if _BASE_CLASS in class_names(client) else f"give the async one (Async{type(client).__name__})"

@@ -1,8 +1,8 @@
-"""Read what a provider says, checking its types: every wire format reads replies through these.
+"""Read the fields of a response with type checks; every wire format uses these.
 
-A provider, a proxy or a server of the user's own may send anything. What decides the answer (text, refusal, tool
-calls, the reason for the end) must have the documented type, or the reply is malformed. What only describes it
-(usage, model, ids) is left out where it does not.
+A provider, a proxy or a user's own server may send anything. What decides the answer (text, refusal, tool calls, the
+finish reason) must have the documented type, or the reply is malformed. What only describes it (usage, model, ids)
+is left out if it does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_CALLS = 128
 """Tool calls that one reply may make; each of them is run, or costs a turn."""
 
 _LONGEST_LABEL = 500
-# No call has billions of tokens: a number beyond says nothing, and would stop a run under a budget.
+# No call has billions of tokens: a larger number is wrong, and would exhaust a budget.
 _MOST_TOKENS = 2**31 - 1
 
 
@@ -72,7 +72,7 @@ def label(value: Any) -> str:
 
 
 def tokens(value: Any) -> int | None:
-    """Return a number of tokens, None for anything that is not a whole number from 0."""
+    """Return a number of tokens, None for anything but a whole number from 0."""
     if type(value) is int:
         return value if 0 <= value <= _MOST_TOKENS else None
     if isinstance(value, float) and value.is_integer():  # 12.0, as some servers write it
@@ -82,7 +82,7 @@ def tokens(value: Any) -> int | None:
 
 
 def usage(total_in: Any, total_out: Any, read: Any = 0, written: Any = 0, reasoning: Any = 0) -> Usage | None:
-    """Build the usage of a call out of numbers as they were sent.
+    """Return the usage of a call from the numbers in its response.
 
     Args:
         total_in: Input tokens, those of the prompt cache included.
@@ -92,8 +92,8 @@ def usage(total_in: Any, total_out: Any, read: Any = 0, written: Any = 0, reason
         reasoning: Of the output.
 
     Returns:
-        None, for unknown, unless all are whole numbers and the parts of the input are no more than its total: a
-        wrong number would be a wrong price.
+        None, for unknown, unless all are whole numbers and the parts of the input do not exceed its total: a wrong
+        number would be a wrong price.
     """
     given, produced = tokens(total_in), tokens(total_out)
     cached = 0 if read is None else tokens(read)
@@ -105,10 +105,10 @@ def usage(total_in: Any, total_out: Any, read: Any = 0, written: Any = 0, reason
 
 
 def arguments(value: Any, what: str) -> str:
-    """Return a tool call's arguments as JSON; some servers write an object in place of a text.
+    """Return a tool call's arguments as JSON; some servers send an object in place of text.
 
     Raises:
-        MalformedReply: For a list, a number, or an object that no JSON can be written of.
+        MalformedReply: For a list, a number, or an object that cannot be encoded as JSON.
     """
     if isinstance(value, dict):
         try:
@@ -122,7 +122,7 @@ def calls(made: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
     """Return the calls of one reply.
 
     Raises:
-        MalformedReply: Where one names no tool, or there are too many.
+        MalformedReply: If one names no tool, or there are too many.
     """
     if not made:
         return ()

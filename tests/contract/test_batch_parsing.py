@@ -76,7 +76,7 @@ def test_a_new_word_for_a_state_counts_as_running_and_is_logged_once(
 
     assert [job.state for job in jobs] == ["running", "running"]
     (record,) = [each for each in caplog.records if each.name == "pllm_notebook"]
-    assert "'MOULTING', which is not known here; it counts as running" in record.message
+    assert "'MOULTING', which is unknown here; it counts as running" in record.message
 
 
 def test_a_new_word_for_a_google_job_that_is_done_has_ended() -> None:

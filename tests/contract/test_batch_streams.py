@@ -69,7 +69,7 @@ def test_a_line_that_is_none_is_logged_and_left_out(kind: str, caplog: pytest.Lo
 
     assert [result.custom_id for result in results] == ["p1-1", "p1-2"]
     assert [record.message for record in caplog.records if record.name == "pllm_notebook"] == [
-        "A line of a batch job's results is no JSON object and was left out"
+        "A line of a batch job's results is not a JSON object and was left out"
     ] * 2
 
 

@@ -1,4 +1,4 @@
-"""Anthropic's message batches: the requests go along with the creation, and no label is kept."""
+"""Anthropic's message batches: requests are part of the creation, and no label is kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATES: dict[str, State] = {"in_progress": "running", "canceling": "running", "
 _BEFORE, _AFTER = b'{"requests":[', b"]}"
 _CHUNK_BYTES = 1 << 18
 _NEVER_ANSWERED = {"canceled": "cancelled"}
-# A line that failed has the body of a live call's error and no status.
+# A failed line has the error body of a live call, but no status.
 _STATUS = {
     "authentication_error": 401,
     "billing_error": 402,
@@ -36,19 +36,19 @@ _STATUS = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-# The job has ended; to any other request a conflict can mean that it was taken in already.
+# The job has ended; for other requests a conflict can mean that the request was accepted.
 _ENDED = frozenset({409})
 
 
 class AnthropicBatchAPI:
-    """Jobs of messages.
+    """Batch jobs of messages.
 
     Args:
-        transport: As live calls use it; closed with it.
+        transport: The one of live calls; closed with this.
         path: The wire's.
     """
 
-    # 256 MB are the whole request's: room is left for what stands around the lines.
+    # 256 MB is the limit of the whole request: leave room for what surrounds the lines.
     limits = BatchLimits(lines=100_000, bytes=255_000_000)
     keeps_labels = False
 
@@ -67,7 +67,7 @@ class AnthropicBatchAPI:
             "post",
             _PATH,
             seconds=upload_timeout_s(size),
-            # Said, so that the body is not sent in chunks of unknown number, which not every proxy takes.
+            # Set, so that the body is not sent chunked, which some proxies reject.
             headers={"Content-Length": str(size + _around(lines, size))},
             content=_requests(lines, size),
         )
@@ -80,7 +80,7 @@ class AnthropicBatchAPI:
         return self._account.recent(_PATH, "after_id", _job, since)
 
     async def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
-        # Not the address that the job names: it leads past the proxy that a client may have been given, with the key.
+        # Not the address that the job names: it would bypass a client's proxy, with the key.
         chunks = self._account.stream(f"{_PATH}/{quote(job.id, safe='')}/results")
         async with aclosing(objects(chunks)) as lines:
             async for line in lines:
@@ -97,24 +97,24 @@ class AnthropicBatchAPI:
 
 
 def line_of(custom_id: str, body: bytes) -> bytes:
-    """Return one request of a creation, as `AnthropicBatchAPI.line` does, without an account."""
+    """Return one request of a creation, without an account (see `AnthropicBatchAPI.line`)."""
     return wrapped(b'{"custom_id":', custom_id, b',"params":', body)
 
 
 def _around(lines: Path, size: int) -> int:
-    """Return what the body of the creation has more than the file, in bytes."""
+    """Return by how many bytes the creation's body exceeds the file."""
     return len(_BEFORE) + len(_AFTER) - _ends(lines, size)
 
 
 def _ends(lines: Path, size: int) -> int:
-    """Return 1 where the last line has an end, which becomes nothing, and 0 where it has none."""
+    """Return 1 if the last line ends with a newline, which is dropped, else 0."""
     with lines.open("rb") as file:
         file.seek(max(0, size - 1))
         return int(file.read(1) == b"\n")
 
 
 async def _requests(lines: Path, size: int) -> AsyncIterator[bytes]:
-    """Return the creation's body out of the file, piece by piece; a line of JSON has no end within it."""
+    """Yield the creation's body from the file, piece by piece; a JSON line has no newline within it."""
     left = size - _ends(lines, size)
     yield _BEFORE
     with lines.open("rb") as file:
@@ -123,7 +123,7 @@ async def _requests(lines: Path, size: int) -> AsyncIterator[bytes]:
             if not piece:
                 raise OSError(f"{lines} became shorter while it was sent.")
             left -= len(piece)
-            yield piece.replace(b"\n", b",")  # every end but the last stands between two requests
+            yield piece.replace(b"\n", b",")  # every newline but the last separates two requests
     yield _AFTER
 
 
@@ -134,7 +134,7 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
     state = state_of(str(answer.get("processing_status")), _STATES, "Anthropic")
     total = sum(number for number in counts.values() if isinstance(number, int))
     succeeded = parse_int(counts.get("succeeded"))
-    # All counts but that of the requests under way are 0 until the job has ended.
+    # All counts but `processing` are 0 until the job has ended.
     ended = state != RUNNING and succeeded is not None
     if state == "ended" and counts.get("canceled"):
         state = "cancelled"
@@ -152,7 +152,7 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
 
 
 def result_of(line: dict[str, Any]) -> BatchResult:
-    """Read one line of a results file."""
+    """Parse one line of a results file."""
     custom_id = str(line.get("custom_id") or "")
     result = line.get("result")
     result = result if isinstance(result, dict) else {}

@@ -1,4 +1,4 @@
-"""The blocks that Anthropic's messages are made of: text, files, tools' calls and results."""
+"""Blocks of Anthropic's messages: text, files, tool calls and results."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 def message(turn: Turn, form: str) -> dict[str, Any]:
-    """Return one turn as a message of its own; results come first in it, files before text.
+    """Return one turn as a message: results first, files before text.
 
     Raises:
-        UsageError: For a file that Anthropic does not take. Nothing was sent.
+        UsageError: For a file that Anthropic does not accept. Nothing was sent.
     """
     if turn.role == "tool":
         return {"role": "user", "content": [_result(done.id, done.content, done.failed) for done in turn.results]}
@@ -39,7 +39,7 @@ def message(turn: Turn, form: str) -> dict[str, Any]:
 
 
 def tools(request: Request) -> dict[str, Any]:
-    """Return the fields that offer the tools and say how they may be called."""
+    """Return the fields for tools and tool choice."""
     fields: dict[str, Any] = {
         "tools": [
             {
@@ -55,12 +55,12 @@ def tools(request: Request) -> dict[str, Any]:
     choice: dict[str, Any] = {"type": "tool", "name": request.tool_choice} if kind is None else {"type": kind}
     if request.parallel_tool_calls is False and kind != "none":
         choice["disable_parallel_tool_use"] = True
-    # What it does by itself is left unsaid.
+    # The default is omitted.
     return fields if choice == {"type": "auto"} else fields | {"tool_choice": choice}
 
 
 def calls(content: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
-    """Read the calls of the caller's tools; tools that run at Anthropic's are none of them.
+    """Parse the calls of the caller's tools, not of tools that Anthropic runs.
 
     Raises:
         MalformedReply: If one is not a call.
@@ -77,14 +77,14 @@ def _call(block: Mapping[str, Any]) -> ToolCall:
 
 
 def marked(text: str) -> dict[str, Any]:
-    """Return a block of text at whose end the provider's cache is to be written."""
+    """Return a text block with a cache mark at its end."""
     return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
 
 
 def marked_turns(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Mark the last two messages of the user's: one to be read, where this was asked up to there before, one to write.
+    """Mark the last two user messages: the earlier one to read an earlier request's cache, the last one to write.
 
-    A conversation that ends with an answer's beginning is left as it is: nobody knows how it goes on.
+    A conversation that ends with a prefill is unchanged: its continuation is unknown.
     """
     places = [at for at, one in enumerate(messages) if one.get("role") == "user"][-2:]
     if not places or places[-1] != len(messages) - 1:
@@ -102,7 +102,7 @@ def _marked_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def has_mark(content: Any) -> bool:
-    """Return whether one of these blocks or tools has a cache mark; text in their place has none."""
+    """Return whether one of these blocks or tools has a cache mark; plain text has none."""
     return isinstance(content, list) and any("cache_control" in block for block in content if isinstance(block, dict))
 
 

@@ -1,6 +1,6 @@
 """What is known of Anthropic's API and models, as data.
 
-Facts with their source; what is not known of a model is learned at its first 400 (see `quirks`).
+Facts with their sources; what is unknown of a model is learned at its first 400 (see `quirks`).
 """
 
 from __future__ import annotations

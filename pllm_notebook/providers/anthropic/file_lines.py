@@ -1,4 +1,4 @@
-"""Anthropic's lines in request files and results files, as its batch API has them."""
+"""Anthropic's lines in request files and results files, in the format of its batch API."""
 
 from __future__ import annotations
 

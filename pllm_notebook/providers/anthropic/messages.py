@@ -26,8 +26,8 @@ from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, Raw
 
 __all__ = ["Messages"]
 
-# `max_tokens` is required. Thinking counts in it and is on by default from Claude 5 on, so a
-# limit made for the answer alone would cut the answer off.
+# `max_tokens` is required. It includes thinking, which is on by default from Claude 5 on, so a
+# limit for the answer alone would truncate it.
 DEFAULT_OUTPUT_LIMIT = 8192
 
 _OURS = frozenset({"messages", "model", "stream", "system", "max_tokens"})
@@ -42,8 +42,8 @@ _BY_TYPE = {
 }
 # A spend limit is a 429 that waiting does not lift (anthropic/_exceptions.py).
 _SPEND = ("contract_spend_limit", "enforced_spend_limit")
-# A turn that was paused ("pause_turn") and whatever else comes is no answer. Servers that speak the format in front of
-# other models pass on OpenAI's words for a whole answer and for one that was cut off.
+# A paused turn ("pause_turn") or anything else is not an answer. Gateways to other models pass on OpenAI's words for
+# a complete and a truncated answer.
 _FINISH = {
     "": Finish.COMPLETE,
     "stop": Finish.COMPLETE,
@@ -61,7 +61,7 @@ _FINISH = {
 class Messages:
     """`/v1/messages`.
 
-    Turns of one role that follow each other are one message: tools' results must stand first in the user's next.
+    Consecutive turns of one role are merged: tool results must come first in the next user message.
     """
 
     format_name = "messages"
@@ -116,7 +116,7 @@ class Messages:
     ) -> dict[str, Any]:
         system: Any = body.get("system")
         messages = objects_at(body, "messages")
-        # Who places a mark of his own pays for writes by his own plan. A mark at the top is on the row's block.
+        # Callers who set marks decide themselves what is written. A mark at the top applies to the row's block.
         contents = [body.get("tools"), system, *(message.get("content") for message in messages)]
         if "cache_control" in body or any(map(blocks.has_mark, contents)):
             return dict(body)
@@ -128,13 +128,13 @@ class Messages:
         system: Any = body.get("system")
         messages = objects_at(body, "messages")
         first = messages[0].get("content") if messages else None
-        # A lead that files stand before is shared by no one.
+        # A lead after files is not shared.
         rest = first.removeprefix(lead) if isinstance(first, str) else ""
-        # A block of white space alone is refused.
+        # A block of only white space is rejected.
         if lead and isinstance(first, str) and len(rest) < len(first) and rest.strip():
             content = [blocks.marked(lead), {"type": "text", "text": rest}]
             return {**body, "messages": [{**messages[0], "content": content}, *messages[1:]]}
-        # What stands before a mark is cached with it: the tools.
+        # What precedes a mark is cached with it: the tools.
         return {**body, "system": [blocks.marked(system)]} if system and isinstance(system, str) else dict(body)
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
@@ -186,7 +186,7 @@ class Messages:
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         get = headers.get
         requests = errors.number(get("anthropic-ratelimit-requests-limit"))
-        # The narrower of the combined and the input bucket is told as "tokens"; older accounts have input alone.
+        # "tokens" is the narrower of the combined and the input limit; older accounts have only the input limit.
         bucket = "tokens" if "anthropic-ratelimit-tokens-limit" in headers else "input-tokens"
         tokens = errors.number(get(f"anthropic-ratelimit-{bucket}-limit"))
         if requests is None and tokens is None:
@@ -208,7 +208,7 @@ def _usage(usage: Any) -> Usage | None:
     details = {} if details is None else details
     read, written = (usage.get(f"cache_{kind}_input_tokens") for kind in ("read", "creation"))
     parts = [typed.tokens(0 if part is None else part) for part in (read, written)]
-    # Anthropic's own number leaves the cache out.
+    # `input_tokens` excludes the cache.
     counted = [typed.tokens(usage.get("input_tokens")), *parts]
     if None in counted or not isinstance(details, dict):
         return None

@@ -1,5 +1,5 @@
-"""The providers' batch APIs, one class each: files and inline requests out, jobs watched, results streamed in.
+"""What the providers' batch APIs share: requests over SDK clients, JSONL, errors.
 
-It works through the SDK client that live calls use, so that account, key and address are the same. Nothing is
-retried here or by an SDK: a creation that was repeated makes a second job, which is paid for like the first.
+Batch APIs use the SDK client of live calls, so account, key and address are the same. Nothing is retried here or
+by an SDK: repeating a creation makes a second job, which costs as much as the first.
 """

@@ -1,7 +1,6 @@
-"""What a batch API's answer means for whoever asked, and what it means that none came.
+"""Map a batch API's errors to exceptions, by whether the request may have been carried out.
 
-The one question is whether the request may have been carried out: a definite refusal says no, and everything
-else says nothing.
+Only a definite rejection says that it was not.
 """
 
 from __future__ import annotations
@@ -28,24 +27,24 @@ __all__ = [
     "upload_timeout_s",
 ]
 
-# For a question and its answer of a few kilobytes.
+# For a request and a response of a few kilobytes.
 ASK_S = 60.0
 # Between two pieces of a stream of results.
 IDLE_S = 120.0
-# A request file has as long as a line of 400 kbit/s needs; providers may check it before they answer.
+# A request file may take as long as a 400 kbit/s connection needs; providers may check it before they respond.
 _CHECKING_S = 120.0
 _SLOWEST_BYTES_PER_S = 50_000
 
-# A time-out, a conflict and "too early": each can come after the request was taken in.
+# Timeout, conflict and "too early": each can follow a request that was accepted.
 _UNCERTAIN = frozenset({408, 409, 425})
 
 
 def to_exception(failure: Failure, definite: frozenset[int] = frozenset()) -> BatchRefused | TransportFault:
-    """Return the exception for an answer other than a success.
+    """Return the exception for an error response.
 
     Args:
         failure: As a wire's `error_from` reads it.
-        definite: Statuses that are a definite no to this request, though not to any other.
+        definite: Statuses that definitely reject this request, though not others.
     """
     status = failure.status or 0
     # A redirect was not followed, so nothing was carried out.
@@ -56,26 +55,26 @@ def to_exception(failure: Failure, definite: frozenset[int] = frozenset()) -> Ba
 
 
 def connection_lost(error: Exception) -> TransportFault:
-    """Return the fault for a request that brought no answer."""
+    """Return the fault for a request without a response."""
     return fault_of(error)
 
 
 def malformed(what: str) -> TransportFault:
-    """Return the fault for an answer that says success and nothing that can be used."""
+    """Return the fault for a successful response with unusable content."""
     return TransportFault(FailureKind.MALFORMED, redact(f"The provider's answer is not what it documents: {what}."))
 
 
 def upload_timeout_s(size_bytes: int) -> float:
-    """Return the longest that sending a request file may take, in seconds."""
+    """Return the time limit for uploading a request file, in seconds."""
     return _CHECKING_S + size_bytes / _SLOWEST_BYTES_PER_S
 
 
 @asynccontextmanager
 async def deadline(seconds: float) -> AsyncIterator[None]:
-    """Wait so long for what is done within, and no longer.
+    """Limit the time of the enclosed block.
 
     Raises:
-        TransportFault: After that.
+        TransportFault: When the time is up.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -86,7 +85,7 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 
 @contextmanager
 def network() -> Iterator[None]:
-    """Turn what the HTTP libraries under the SDKs raise into faults; some of it passes an SDK unwrapped."""
+    """Convert exceptions of the HTTP libraries under the SDKs to faults; some pass an SDK unwrapped."""
     import aiohttp
     import httpx2
 
@@ -100,7 +99,7 @@ def network() -> Iterator[None]:
 
 @contextmanager
 def ignore_missing(*statuses: int) -> Iterator[None]:
-    """Take a refusal with one of these statuses to say that what was to be deleted is not there, which is as well."""
+    """Ignore a rejection with one of these statuses: what was to be deleted does not exist."""
     try:
         yield
     except BatchRefused as refusal:

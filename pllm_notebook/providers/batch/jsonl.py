@@ -1,4 +1,4 @@
-"""Lines of JSON: results read from a stream of any size, one line held at a time."""
+"""Read and write JSONL: streams of any size, one line in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from pllm_notebook.providers.decoding import loaded
 __all__ = ["MOST_LINE_BYTES", "encoded", "file_lines", "objects", "wrapped"]
 
 MOST_LINE_BYTES = 2 * MOST_REPLY_BYTES
-"""A line has a reply, escaped, and a few words around it; a longer one is left out."""
+"""Room for an escaped reply and its envelope; a longer line is skipped."""
 
 logger = logging.getLogger("pllm_notebook")
 
 
 def wrapped(before: bytes, custom_id: str, between: bytes, body: bytes) -> bytes:
-    """Put a line around *body*, whose bytes are a live call's and stay as they are."""
+    """Return a line with *body*, the bytes of a live call, unchanged."""
     return b"".join((before, orjson.dumps(custom_id), between, body, b"}"))
 
 
 def encoded(body: Any) -> bytes:
-    """Return *body*, taken out of a result line, as the bytes of a response."""
-    if isinstance(body, str):  # some servers of OpenAI's format put text there
+    """Return *body*, taken from a result line, as the bytes of a response."""
+    if isinstance(body, str):  # some OpenAI-compatible servers put text there
         return body.encode("utf-8", "surrogatepass")
     try:
         return orjson.dumps(body)
-    except TypeError:  # half a character, or a number of more than 64 bits
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits
         return json.dumps(body).encode()
 
 
 async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any]]:
-    """Read one object after another, in the order of the stream; closing it closes *chunks*.
+    """Yield the objects of a stream, in order; closing it closes *chunks*.
 
-    A line that is none is logged and left out: the row that it was for is then found to have no result.
+    A line that is not an object is logged and skipped: its row then has no result.
 
     Raises:
-        TransportFault: When the stream ends early or says nothing for two minutes. What was read until then holds.
+        TransportFault: If the stream ends early or stalls for two minutes. What was read before is valid.
     """
     async with aclosing(_split(chunks)) as lines:
         async for line, whole in lines:
@@ -56,13 +56,13 @@ async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any
             if isinstance(read, dict):
                 yield read
             elif whole:
-                logger.warning("A line of a batch job's results is no JSON object and was left out")
+                logger.warning("A line of a batch job's results is not a JSON object and was left out")
             else:
                 raise malformed("the results end in the middle of a line")
 
 
 async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
-    """Return lines, each with whether its end was there; of one that is longer than any reply, only its end."""
+    """Yield lines, each with whether it was complete; of a line longer than any reply, only its end."""
     held: list[bytes] = []
     left = MOST_LINE_BYTES
     async with aclosing(chunks):
@@ -82,7 +82,7 @@ async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, b
 
 
 def _hold(held: list[bytes], piece: bytes, left: int) -> int:
-    """Add a piece of a line and return the bytes that it may still have; below 0 nothing of it is kept."""
+    """Add a piece of a line and return the bytes left for it; below 0 nothing of it is kept."""
     if left >= 0 > left - len(piece):
         _warn_of_length()
     left -= len(piece)
@@ -102,7 +102,7 @@ def _warn_of_length() -> None:
 
 
 def file_lines(file: IO[bytes], most: int = MOST_LINE_BYTES) -> Iterator[bytes]:
-    """Read a file's lines, each with its end; of one that is longer than *most* bytes only its end comes."""
+    """Yield a file's lines with their ends; of a line longer than *most* bytes, only its end."""
     while line := file.readline(most):
         if len(line) < most or line.endswith(b"\n"):
             yield line

@@ -1,4 +1,4 @@
-"""What all providers tell of a job, each in its own words."""
+"""Parse the fields that every provider's batch jobs have: states, times, counts, errors."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ _strange: set[str] = set()
 
 
 def state_of(word: str, states: Mapping[str, State], provider: str) -> State:
-    """Look a provider's word up; one that it has added since counts as running, and is logged once."""
+    """Return the state for a provider's word; an unknown one counts as running and is logged once."""
     state = states.get(word)
     if state is None:
         if f"{provider}:{word}" not in _strange:
             _strange.add(f"{provider}:{word}")
-            logger.warning(
-                "%s says that a batch job is %r, which is not known here; it counts as running", provider, word
-            )
+            logger.warning("%s reports a batch job as %r, which is unknown here; it counts as running", provider, word)
         return RUNNING
     return state
 
 
 def parse_time(text: Any) -> float:
-    """Read an RFC 3339 time as seconds since the epoch; 0.0 where there is none."""
+    """Parse an RFC 3339 time as seconds since the epoch; return 0.0 for none."""
     try:
         return dt.datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
@@ -40,7 +38,7 @@ def parse_time(text: Any) -> float:
 
 
 def parse_int(number: Any) -> int | None:
-    """Read a count, which Google writes as text; None where there is none."""
+    """Parse a count, which Google sends as text; return None for none."""
     try:
         return int(number)
     except (TypeError, ValueError):
@@ -48,6 +46,6 @@ def parse_int(number: Any) -> int | None:
 
 
 def join_errors(*errors: Any) -> str:
-    """Put a failed job's errors into one line without keys; only the first few of many."""
+    """Return a failed job's errors as one redacted line; only the first few of many."""
     messages = [str(error.get("message") or error.get("code") or "") for error in errors if isinstance(error, dict)]
     return redact("; ".join(dict.fromkeys(message for message in messages[:20] if message)))[:2000]

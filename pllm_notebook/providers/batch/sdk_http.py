@@ -1,7 +1,7 @@
-"""Asking a batch API through the OpenAI and Anthropic SDKs, which share one client design.
+"""Call a batch API through the OpenAI and Anthropic SDKs, which share one client design.
 
 The clients' own `get`, `post` and `delete` are used with raw bodies: their `batches` resources cannot say
-"no retries" for one call, hold request lists whole, and build models of every result.
+"no retries" for one call, keep whole request lists in memory, and build models of every result.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SDKBatchAccount:
 
     @property
     def client_names(self) -> frozenset[str]:
-        """The names of the client's class and of those it is made from: they tell where it leads."""
+        """The names of the client's class and its bases (see `class_names`)."""
         return class_names(self._client)
 
     async def ask(
@@ -63,20 +63,20 @@ class SDKBatchAccount:
         headers: dict[str, str] | None = None,
         **sent: Any,
     ) -> dict[str, Any]:
-        """Send one request, once, and give the answer's JSON object.
+        """Send one request, once, and return the response's JSON object.
 
         Args:
             method: "get", "post" or "delete".
             path: Below the base address.
-            seconds: How long it may take.
+            seconds: Time limit.
             definite: As for `to_exception`.
-            params: Of the query.
-            headers: Beside those of every call.
+            params: Query parameters.
+            headers: In addition to those of every call.
             sent: `body`, `content` or `files`, as the SDK's `post` takes them.
 
         Raises:
-            BatchRefused: A definite no.
-            TransportFault: Nobody knows whether it was carried out.
+            BatchRefused: If it was definitely rejected.
+            TransportFault: If it may have been carried out.
         """
         async with deadline(seconds):
             response = await self._send(method, path, definite, params, headers, sent)
@@ -89,7 +89,7 @@ class SDKBatchAccount:
         return answer
 
     async def stream(self, path: str) -> AsyncGenerator[bytes]:
-        """Return a response's bytes as they come. Raises as `ask` does."""
+        """Yield a response's bytes as they arrive. Raises as `ask` does."""
         async with deadline(IDLE_S):
             with unbounded():
                 response = await self._send("get", path, frozenset(), None, None, {"stream": True})
@@ -117,7 +117,7 @@ class SDKBatchAccount:
             young = [job for job in jobs if job.created_at >= since]
             for job in young:
                 yield job
-            # The newest come first; a page's own order is not relied on.
+            # Newest pages first; the order within a page is not relied on.
             if not young or not page.get("has_more"):
                 return
             params[cursor] = jobs[-1].id
@@ -134,7 +134,7 @@ class SDKBatchAccount:
         headers: dict[str, str] | None,
         sent: dict[str, Any],
     ) -> Any:
-        # Said for each request, so that it holds for a caller's own client too.
+        # Set for each request, so that it applies to a caller's own client too.
         options: dict[str, Any] = {"max_retries": 0, "timeout": None, "follow_redirects": False}
         if params:
             options["params"] = params

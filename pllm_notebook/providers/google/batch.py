@@ -1,4 +1,4 @@
-"""Gemini's batch API: a file goes up, and when the job has ended another comes down."""
+"""Gemini's batch API: upload one file, and download another when the job has ended."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
 
 __all__ = ["BATCH", "GoogleBatchAPI", "line_of", "result_of"]
 
-# What follows "BATCH_STATE_", which the API says, or "JOB_STATE_", which its SDK makes of it. The SDK's own list of
-# states that are final lacks the partly succeeded.
+# After "BATCH_STATE_" (the API) or "JOB_STATE_" (its SDK). The SDK's own list of final states lacks
+# PARTIALLY_SUCCEEDED.
 _STATES: dict[str, State] = {
     "UNSPECIFIED": "running",
     "QUEUED": "running",
@@ -35,7 +35,7 @@ _STATES: dict[str, State] = {
     "EXPIRED": "expired",
 }
 _PAGE = 100
-# Of google.rpc.Code, which a line's error may have in place of an HTTP status; 1, cancelled, is none.
+# google.rpc.Code, which a line's error may have in place of an HTTP status; 1, cancelled, has none.
 _STATUS = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503, 16: 401}
 _CANCELLED = 1
 _LARGEST_RPC_CODE = 16
@@ -43,14 +43,14 @@ _ENDED = frozenset({409})
 
 
 class GoogleBatchAPI:
-    """Jobs of one model.
+    """Batch jobs of one model.
 
     Args:
-        transport: As live calls use it; closed with it.
+        transport: The one of live calls; closed with this.
         path: The wire's, as `models/NAME:generateContent`.
     """
 
-    # 2 GB, and no count is documented; as many as Anthropic takes are taken in at once without trouble.
+    # 2 GB; no count is documented, and as many as Anthropic allows are ingested at once without trouble.
     limits = BatchLimits(lines=100_000, bytes=2_000_000_000)
     keeps_labels = True
 
@@ -79,7 +79,7 @@ class GoogleBatchAPI:
                 job = _job(each)
                 if job.created_at >= since:
                     yield job
-            # In no order that is documented, so none is the last that counts.
+            # The order is not documented, so every page is read.
             token = page.get("nextPageToken")
             if not token:
                 return
@@ -97,7 +97,7 @@ class GoogleBatchAPI:
     async def discard(self, uploaded: str) -> None:
         if not uploaded:
             return
-        # A file that is gone is one that we may not see.
+        # A missing file is reported as forbidden.
         with ignore_missing(403, 404):
             await self._account.ask("delete", _below("files", uploaded))
 
@@ -106,7 +106,7 @@ class GoogleBatchAPI:
 
 
 def line_of(custom_id: str, body: bytes) -> bytes:
-    """Return one line of a request file, as `GoogleBatchAPI.line` does, without an account."""
+    """Return one line of a request file, without an account (see `GoogleBatchAPI.line`)."""
     return wrapped(b'{"key":', custom_id, b',"request":', body)
 
 
@@ -122,12 +122,12 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
     word = str(about.get("state") or "UNSPECIFIED").rpartition("STATE_")[2]
     error = answer.get("error")
     if word not in _STATES and answer.get("done"):
-        state: State = "failed" if error else "ended"  # a word that is new says less than the operation itself
+        state: State = "failed" if error else "ended"  # the operation is more reliable than an unknown word
     else:
         state = state_of(word, _STATES, "Google")
     counts = about.get("batchStats") or {}
     total = parse_int(counts.get("requestCount"))
-    # A count of 0 is left out.
+    # A count of 0 is omitted.
     file = next((place["responsesFile"] for place in _places(answer, about) if place.get("responsesFile")), None)
     return RemoteJob(
         id=str(name),
@@ -143,12 +143,12 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
 
 
 def _places(answer: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the objects in which a job's results may be named."""
+    """Return the objects that may name a job's results."""
     return [place for place in (about.get("output"), answer.get("response")) if isinstance(place, dict)]
 
 
 def result_of(line: dict[str, Any]) -> BatchResult:
-    """Read one line of a results file."""
+    """Parse one line of a results file."""
     key, response, error = str(line.get("key") or ""), line.get("response"), line.get("error")
     if isinstance(response, dict):
         return BatchResult(key, RawReply(200, {}, encoded(response)))

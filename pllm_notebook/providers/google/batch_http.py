@@ -1,8 +1,7 @@
-"""Asking Gemini's batch API through google-genai.
+"""Call Gemini's batch API through google-genai.
 
-The SDK's `batches` resource drops what a job says of its counts and of why it failed, so jobs are asked for with
-the client's own `async_request`, one step below. Files go through its `files` resource, which sends and receives
-them in pieces.
+The SDK's `batches` resource drops a job's counts and errors, so jobs are read with the client's own `async_request`,
+one level below. Files go through its `files` resource, which streams them.
 """
 
 from __future__ import annotations
@@ -48,18 +47,18 @@ class GenaiAccount:
         seconds: float = ASK_S,
         definite: frozenset[int] = frozenset(),
     ) -> dict[str, Any]:
-        """Send one request, once, and give the answer's JSON object.
+        """Send one request, once, and return the response's JSON object.
 
         Args:
             method: "get", "post" or "delete".
             path: Below the address and the API's version.
             body: None for none.
-            seconds: How long it may take.
+            seconds: Time limit.
             definite: As for `to_exception`.
 
         Raises:
-            BatchRefused: A definite no.
-            TransportFault: Nobody knows whether it was carried out.
+            BatchRefused: If it was definitely rejected.
+            TransportFault: If it may have been carried out.
         """
         async with deadline(seconds):
             with self._mapped(definite):
@@ -70,10 +69,9 @@ class GenaiAccount:
         return answer
 
     async def upload(self, lines: Path, label: str) -> str:
-        """Send a file in pieces and give its name. Raises as `ask` does.
+        """Upload a file in pieces and return its name. Raises as `ask` does.
 
-        A piece that brings no answer is sent again by the SDK, three times at most: it says where in the file it
-        belongs.
+        The SDK sends a piece without a response again, at most three times: it carries its offset.
         """
         config = self._types.UploadFileConfig(display_name=label, mime_type="jsonl", http_options=self._once())
         async with deadline(upload_timeout_s(lines.stat().st_size)):
@@ -84,10 +82,10 @@ class GenaiAccount:
         return str(file.name)
 
     async def download(self, file: str) -> AsyncGenerator[bytes]:
-        """Return a file's bytes as they come. Raises as `ask` does."""
+        """Yield a file's bytes as they arrive. Raises as `ask` does."""
         pieces: asyncio.Queue[bytes] = asyncio.Queue()
         task = asyncio.create_task(self._fill(pieces, file))
-        # The end, also of a download that failed: the error is in the task.
+        # Also ends a failed download: the error is in the task.
         task.add_done_callback(lambda _: pieces.put_nowait(b""))
         try:
             while piece := await pieces.get():
@@ -108,7 +106,7 @@ class GenaiAccount:
             await self._client.aio.files.download(file=file, destination=_Pipe(pieces), config=config)
 
     def _once(self) -> Any:
-        # With nothing said the SDK waits up to 10 s after a lost connection and sends again by itself.
+        # By default the SDK waits up to 10 s after a lost connection and sends again.
         return self._types.HttpOptions(retry_options=self._types.HttpRetryOptions(attempts=1))
 
     @contextmanager
@@ -120,12 +118,12 @@ class GenaiAccount:
             headers = {name.lower(): value for name, value in (getattr(error.response, "headers", None) or {}).items()}
             raw = RawReply(int(error.code or 500), headers, orjson.dumps(error.details, default=str))
             raise to_exception(self._error_from(raw), definite) from error
-        except (ValueError, KeyError) as error:  # the SDK reads error pages as JSON, and misses headers so
+        except (ValueError, KeyError) as error:  # the SDK parses error pages as JSON, and then misses headers
             raise malformed(f"{type(error).__name__}: {error}") from error
 
 
 class _Pipe:
-    """What the SDK writes a download to. Each piece waits until it has been read, so that no more than one is held."""
+    """The file that the SDK writes a download to. Each piece waits until it is read, so only one is in memory."""
 
     def __init__(self, pieces: asyncio.Queue[bytes]) -> None:
         self._pieces = pieces

@@ -22,13 +22,13 @@ __all__ = ["GenaiTransport", "connect"]
 class GenaiTransport:
     """Send a whole REST body through `aio.models.generate_content`.
 
-    `extra_body` replaces what the SDK would build and `should_return_http_response` gives the
-    response as it came, so that its own schema conversion (which loses recursion) never runs.
+    `extra_body` replaces what the SDK would build, and `should_return_http_response` returns the
+    response unchanged, so that its own schema conversion (which loses recursion) never runs.
 
     Args:
         client: `google.genai.Client`.
-        own_session: The aiohttp session under a client of ours, which the client does not close. None: the client is
-            the caller's, and is copied (see `google_copy`).
+        own_session: The aiohttp session of our own client, which the client does not close. None for a caller's
+            client, which is copied (see `google_copy`).
     """
 
     def __init__(self, client: Any, own_session: Any = None) -> None:
@@ -38,8 +38,8 @@ class GenaiTransport:
         self._types = types
         self._api_error = errors.APIError
         self._no_calls = types.AutomaticFunctionCallingConfig(disable=True)
-        # Said for each request, so that it holds for a caller's own client too. With nothing said the SDK
-        # waits up to 10 s after a lost connection and sends again by itself, which nobody would count.
+        # Set for each request, so that it applies to a caller's own client too. By default the SDK waits up to 10 s
+        # after a lost connection and sends again, uncounted.
         self._once = types.HttpRetryOptions(attempts=1)
 
     async def post(self, path: str, content: bytes) -> RawReply:
@@ -59,7 +59,7 @@ class GenaiTransport:
             return RawReply(int(error.code or 500), _lower(headers), body)
         except RedirectRefused as redirect:
             return RawReply(redirect.status, {"location": redirect.location}, b"")
-        except (orjson.JSONDecodeError, json.JSONDecodeError) as error:  # the SDK decodes error pages as JSON
+        except (orjson.JSONDecodeError, json.JSONDecodeError) as error:  # the SDK parses error pages as JSON
             raise TransportFault(FailureKind.MALFORMED, what_broke(error)) from error
         except Exception as error:
             raise fault_of(error) from error
@@ -67,7 +67,7 @@ class GenaiTransport:
         return RawReply(200, _lower(response.headers or {}), (response.body or "").encode())
 
     async def aclose(self) -> None:
-        # The copy of a caller's client has connections of its own, so this leaves the caller's open.
+        # The copy of a caller's client has its own connections, so the caller's stay open.
         await self._client.aio.aclose()
         under = self._client._api_client._http_options.aiohttp_client
         if under is not None:

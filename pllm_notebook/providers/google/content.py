@@ -1,4 +1,4 @@
-"""The parts that Gemini's contents are made of: text, files, functions' calls and responses."""
+"""Parts of Gemini's contents: text, files, function calls and responses."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pllm_notebook.providers.media_parts import PDF, untaken
 __all__ = ["calls", "content", "tools"]
 
 _MODES = {"required": "ANY", "none": "NONE"}
-# In place of the signature of a call that Gemini did not make, which it refuses from Gemini 3 on
+# Replaces the signature of a call that Gemini did not make, which Gemini 3 and later require
 # (ai.google.dev/gemini-api/docs/thought-signatures).
 _UNSIGNED = "skip_thought_signature_validator"
-# As `bodies.numbered` makes them; Gemini never wrote such an id, and takes results without one in the calls' order.
+# Ids from `bodies.numbered`, which Gemini never sent; it matches results without ids by the order of the calls.
 _MADE = re.compile(r"call_\d{1,3}")
 _KINDS = ("image/", "audio/", "video/", "text/", PDF)
 
 
 def content(turn: Turn, form: str) -> dict[str, Any]:
-    """Return one turn as a content of its own, files before text.
+    """Return one turn as a content, files before text.
 
     Raises:
-        UsageError: For a file that Gemini does not take. Nothing was sent.
+        UsageError: For a file that Gemini does not accept. Nothing was sent.
     """
     if turn.role == "tool":
         parts: list[dict[str, Any]] = [
@@ -35,7 +35,7 @@ def content(turn: Turn, form: str) -> dict[str, Any]:
                 "functionResponse": {
                     **_named(done.id),
                     "name": done.name,
-                    # The two names that it knows the meaning of.
+                    # The two names with a meaning to Gemini.
                     "response": {"error" if done.failed else "output": done.content},
                 }
             }
@@ -52,16 +52,16 @@ def content(turn: Turn, form: str) -> dict[str, Any]:
         part: dict[str, Any] = {
             "functionCall": {**_named(call.id), "name": call.name, "args": arguments_of(call)},
         }
-        # Of calls that were made together only the first is signed.
+        # Only the first of parallel calls is signed.
         parts.append(part if index else part | {"thoughtSignature": _UNSIGNED})
     return {"role": "model" if turn.role == "assistant" else "user", "parts": parts}
 
 
 def tools(request: Request) -> dict[str, Any]:
-    """Return the fields that offer the tools and say how they may be called.
+    """Return the fields for tools and tool choice.
 
     Raises:
-        UsageError: Where one call at a time is asked for, which Gemini has no word for. Nothing was sent.
+        UsageError: If parallel calls are forbidden, which Gemini does not support. Nothing was sent.
     """
     if request.parallel_tool_calls is False:
         raise UsageError(
@@ -86,7 +86,7 @@ def tools(request: Request) -> dict[str, Any]:
 
 
 def calls(parts: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
-    """Read the calls of a reply, each with an id: Gemini may give none.
+    """Parse the calls of a reply, each with an id, which Gemini may omit.
 
     Raises:
         MalformedReply: If one is not a call.
@@ -110,7 +110,7 @@ def _named(call: str) -> dict[str, str]:
 
 def _shown(media: Media) -> dict[str, Any]:
     if media.url:
-        # Where the address does not tell the kind, Gemini looks at what it finds there.
+        # If the address does not show the kind, Gemini inspects what it fetches.
         kind = {} if not media.mime or "*" in media.mime else {"mimeType": media.mime}
         return {"fileData": {**kind, "fileUri": media.url}}
     if media.data and media.mime.startswith(_KINDS):

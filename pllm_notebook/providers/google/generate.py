@@ -1,4 +1,4 @@
-"""Google's Gemini, through google-genai (the extra `google`)."""
+"""Gemini's generateContent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, Raw
 __all__ = ["Generate"]
 
 _OURS = frozenset({"contents", "model", "systemInstruction"})
-# Whatever else comes (UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS) is no answer.
+# Anything else (UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS) is not an answer.
 _FINISH = {"STOP": Finish.COMPLETE, "MAX_TOKENS": Finish.TRUNCATED}
 _FILTERS = frozenset(
     {"SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "LANGUAGE", "OTHER"}
@@ -26,9 +26,9 @@ _FILTERS = frozenset(
 
 
 class Generate:
-    """`models/NAME:generateContent`, as the REST body in camelCase, which batch files carry too.
+    """`models/NAME:generateContent`, with the REST body in camelCase, as in batch files.
 
-    Turns of one role that follow each other are one content, as it demands.
+    Consecutive turns of one role are merged into one content, as Gemini requires.
     """
 
     format_name = "generate"
@@ -69,7 +69,7 @@ class Generate:
             return dict(body)
         if schema_level > 1:
             config.pop("responseMimeType", None)
-        if schema is None:  # JSON of any shape is asked for in words already
+        if schema is None:  # the prompt already asks for JSON
             return {**body, "generationConfig": config}
         instruction = {"text": schema_instruction(schema)}
         system = {"parts": [*objects_at(object_at(body, "systemInstruction"), "parts"), instruction]}
@@ -82,7 +82,7 @@ class Generate:
     def mark_prompt_cache(
         self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
     ) -> dict[str, Any]:
-        return dict(body)  # Gemini finds equal beginnings by itself
+        return dict(body)  # Gemini detects equal prefixes itself
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         limit: int | None = object_at(body, "generationConfig").get("maxOutputTokens")
@@ -128,7 +128,7 @@ class Generate:
             elif kind_of == "BadRequest":
                 field = str((detail.get("fieldViolations") or [{}])[0].get("field") or "")
             elif kind_of == "QuotaFailure" and "PerDay" in str(detail.get("violations")):
-                kind = FailureKind.QUOTA  # a daily quota does not come back within a run
+                kind = FailureKind.QUOTA  # a daily quota is not restored within a run
         message = str(error.get("message") or "")
         return errors.failure(raw, message, kind=kind, field=field, retry_after=wait)
 
@@ -139,7 +139,7 @@ class Generate:
 def _usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    # A count of 0 is left out. Thinking is billed as output, and a tool's prompt as input.
+    # A count of 0 is omitted. Thinking is billed as output, and a tool's prompt as input.
     names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
     counted = [typed.tokens(0 if usage.get(name) is None else usage[name]) for name in names]
     given, tools, answer, thoughts = counted

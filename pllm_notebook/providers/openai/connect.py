@@ -1,7 +1,7 @@
-"""Open the client of OpenAI, or of a server that speaks its Chat Completions.
+"""Connect to OpenAI or a compatible server through OpenAI's SDK.
 
-Bodies go through the SDK's own `post` as bytes: its `create` walks every request by type
-annotations and builds response models, three quarters of a call's cost, for nothing we use.
+Bodies are sent as bytes through the SDK's `post`: its `create` walks every request by type annotations and builds
+unused response models, three quarters of a call's cost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What OpenAI's formats say besides an answer: refusals, limits, tokens."""
+"""What OpenAI's formats share besides answers: errors, rate limits, usage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, U
 
 __all__ = ["error_from", "limits", "usage_of"]
 
-# What a Response that failed says in place of a status; all others reject what was asked
+# Codes of a failed Response, with the status they stand for; all others reject the request
 # (openai/types/responses/response_error.py).
 _FAILED_RESPONSE = {"": 502, "server_error": 500, "vector_store_timeout": 504, "rate_limit_exceeded": 429}
 _NEVER_AGAIN = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
@@ -19,7 +19,7 @@ _NEVER_AGAIN = frozenset({"insufficient_quota", "billing_hard_limit_reached", "b
 def error_from(raw: RawReply) -> Failure:
     """Read OpenAI's error body: `{"error": {"message", "type", "param", "code"}}`."""
     body = errors.body_of(raw)
-    error = body.get("error", body)  # compatible servers differ: an object, a string, or the body itself
+    error = body.get("error", body)  # compatible servers send an object, a string, or the fields in the body itself
     if not isinstance(error, dict):
         error = {"message": str(error)}
     code = str(error.get("code") or "")
@@ -56,12 +56,12 @@ def limits(headers: Mapping[str, str]) -> LimitReport | None:
 
 
 def usage_of(usage: Any, total_in: str, total_out: str) -> Usage | None:
-    """Read a reply's tokens, None where it does not tell them or they are not numbers of tokens.
+    """Parse a response's usage; return None if it is missing or invalid.
 
     Args:
-        usage: As the reply has it.
-        total_in: The name of the input tokens.
-        total_out: The name of the output tokens.
+        usage: The response's `usage`.
+        total_in: Name of the field for input tokens.
+        total_out: Name of the field for output tokens.
     """
     if not isinstance(usage, dict):
         return None

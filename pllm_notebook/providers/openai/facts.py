@@ -1,6 +1,6 @@
 """What is known of OpenAI's API and models, as data.
 
-Facts with their source; what is not known of a model is learned at its first 400 (see `quirks`).
+Facts with their sources; what is unknown of a model is learned at its first 400 (see `quirks`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MODELS = ModelFacts(
     may_reason=_reasons,
 )
 
-# A mark is a field of the body that other servers of the format may refuse without naming it
+# The mark is a body field that compatible servers may reject without naming it
 # (developers.openai.com/api/docs/guides/prompt-caching).
 PROMPT_CACHE = PromptCacheFacts(minimums=((re.compile(""), 1024),), marks_travel=False)
 

@@ -1,4 +1,4 @@
-"""OpenAI's lines in request files and results files, as its batch API has them."""
+"""OpenAI's lines in request files and results files, in the format of its batch API."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _read_result(line: Mapping[str, Any]) -> ResultRead | None:
 def _error(error: Any, response: Mapping[str, Any]) -> str:
     if isinstance(error, dict):
         return f"{error.get('code') or FailureKind.SERVER}: {error.get('message') or ''}"
-    if response.get("status_code", 200) != 200:  # a provider's own batch results have it so
+    if response.get("status_code", 200) != 200:  # as in the provider's own batch results
         found = (response.get("body") or {}).get("error") or {}
         return f"{found.get('code') or response['status_code']}: {found.get('message') or ''}"
     return ""

@@ -1,4 +1,4 @@
-"""The keywords of OpenAI's client: which are sent, which cannot be, and where Responses has them."""
+"""The keywords of OpenAI's client: which are sent, which are not supported, and their fields in Responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OpenAIKeywords(TypedDict, total=False):
 
 
 CARRIED = frozenset(OpenAIKeywords.__annotations__)
-# Of the same, with the reason why it is not carried.
+# Also of `parse`, with the reason why it is not supported.
 NOT_CARRIED = {
     "n": "several answers are samples, each a call of its own (num_processors=, replicate=)",
     "stream": "a reply is stored and checked whole",
@@ -50,7 +50,7 @@ NOT_CARRIED = {
 }
 # Values that only repeat the default.
 DEFAULTS: Mapping[str, tuple[Any, ...]] = {"n": (1,), "stream": (False,), "logprobs": (False,)}
-# Responses have none of these, or inside a field that this package fills (openai/types/responses/
+# Responses lacks these, or has them in a field that this package fills (openai/types/responses/
 # response_create_params.py).
 _CHAT_ONLY = {
     "frequency_penalty",

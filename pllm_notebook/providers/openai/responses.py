@@ -1,4 +1,4 @@
-"""OpenAI's Responses, for the models that have only that."""
+"""OpenAI's Responses, for models that Chat Completions does not serve."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pllm_notebook.records import Failure, Finish, LimitReport, RawReply, Reply
 
 __all__ = ["Responses"]
 
-# What a reasoning model thought before it called a tool: it is not stored there, so it must come back with the results.
+# A model's reasoning before a tool call: OpenAI does not store it, so it must be sent back with the results.
 _REASONING = "reasoning.encrypted_content"
-# Why a Response is incomplete; the rest ended for no reason that an answer ends for.
+# Reasons of an incomplete Response; any other is not an end of an answer.
 _CUT_OFF = {"": Finish.TRUNCATED, "max_output_tokens": Finish.TRUNCATED, "content_filter": Finish.FILTERED}
 
 
 class Responses:
-    """`/responses`. Turns of one role that follow each other stay apart, as it takes them."""
+    """`/responses`. Consecutive turns of one role stay separate."""
 
     format_name = "responses"
     input_field = "input"
@@ -44,7 +44,7 @@ class Responses:
                 "The conversation ends with an assistant's turn, the beginning of an answer, and OpenAI begins every "
                 "answer anew. End it with a user's turn. Nothing was sent."
             )
-        # Responses are kept by the provider for 30 days unless told otherwise; bulk data should not be.
+        # OpenAI keeps responses for 30 days by default; bulk data should not be kept.
         body: dict[str, Any] = {"model": request.model, "store": False}
         if request.temperature is not None:
             body["temperature"] = request.temperature
@@ -164,7 +164,7 @@ def _tools(request: Request) -> dict[str, Any]:
                 "name": tool.name,
                 **({"description": tool.description} if tool.description else {}),
                 "parameters": tool.schema,
-                # Left out, it would mean yes here.
+                # Omitted, it would mean yes here.
                 "strict": tool.strict,
             }
             for tool in request.tools
