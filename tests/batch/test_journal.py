@@ -268,12 +268,12 @@ def test_closing_waits_for_the_change_that_a_worker_is_making(tmp_path: Path) ->
     def change() -> None:
         with database.change() as connection:
             begun.set()
-            go_on.wait(20)
+            go_on.wait(60)
             connection.execute("UPDATE journal SET id = 'changed'")
 
     with ThreadPoolExecutor(2) as workers:
         changing = workers.submit(change)
-        begun.wait(20)
+        begun.wait(60)
         closing = workers.submit(database.close)
         # Time enough to close, for one that does not wait.
         wait([closing], timeout=0.2)

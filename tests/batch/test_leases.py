@@ -15,7 +15,7 @@ from pllm_notebook.batch import Driver, Job, JobResult, Journal, LineOutcome, Po
 from tests.batch.conftest import Clock
 from tests.batch.modelled import LIMITS, PLAN, ModelBatchAPI, Provider, outgoing
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @pytest.fixture

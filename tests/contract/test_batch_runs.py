@@ -64,7 +64,7 @@ def rows(count: int) -> pd.DataFrame:
 
 
 def until_submitted(run: pllm.Run) -> None:
-    assert run._handed.wait(20)
+    assert run._handed.wait(60)
 
 
 def test_every_provider_answers_by_batch_and_live_runs_find_it(side: Side, sim: Simulator) -> None:
@@ -200,7 +200,7 @@ def test_every_way_to_wait_for_a_run_returns_once_the_jobs_are_submitted(luna: s
     assert not run.done()
     assert out.llm.status.eq("pending").all()
     sim.advance(4000)
-    assert run._ended.wait(20)
+    assert run._ended.wait(60)
     assert run.result()["mood"].tolist() == ["good"] * 3
 
 
@@ -264,7 +264,7 @@ def test_a_run_that_was_stopped_before_it_was_planned_keeps_no_other_from_submit
 
         def held(rows: range) -> Any:
             planning.set()
-            assert stopped.wait(20)
+            assert stopped.wait(60)
             return prompts(rows)
 
         self.prompts = held  # type: ignore[assignment]
@@ -272,7 +272,7 @@ def test_a_run_that_was_stopped_before_it_was_planned_keeps_no_other_from_submit
     with monkeypatch.context() as patch:
         patch.setattr(PandasRows, "__init__", slow)
         run = submit(luna, rows(3))
-    assert planning.wait(20)
+    assert planning.wait(60)
     run.cancel()
     stopped.set()
     run.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import time
@@ -174,11 +175,20 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 def cpu_s(read: Callable[[str], Any], text: str, times: int = 1) -> float:
     best = float("inf")
-    for _ in range(times):
-        begun = time.thread_time()
-        read(text)
-        best = min(best, time.thread_time() - begun)
+    # Off: looking through the objects of all tests before this one for garbage is no part of it.
+    gc.disable()
+    try:
+        for _ in range(times):
+            begun = time.thread_time()
+            read(text)
+            best = min(best, time.thread_time() - begun)
+    finally:
+        gc.enable()
     return best
+
+
+def is_slow(small_s: float, large_s: float) -> bool:
+    return large_s > MOST_S or (large_s > NOISE_S and large_s / small_s > MOST_RATIO)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -191,7 +201,10 @@ def test_foreign_text_is_read_in_time_in_proportion_to_its_length(name: str) -> 
         if cpu_s(read, small) < QUICK_S:
             continue
         before, took = cpu_s(read, small, 3), cpu_s(read, large, 2)
-        if took > MOST_S or (took > NOISE_S and took / before > MOST_RATIO):
+        if is_slow(before, took):
+            # A neighbour on the same core makes one measurement slow, and what grows with the square makes all slow.
+            before, took = min(before, cpu_s(read, small, 9)), min(took, cpu_s(read, large, 6))
+        if is_slow(before, took):
             slow.append((what, round(took, 3), round(took / before, 1)))
 
     assert slow == []

@@ -214,7 +214,7 @@ def test_what_the_job_answers_first_is_not_sent_live(luna: str, sim: Simulator) 
     def answer(request: SimRequest) -> SimAnswer:
         if not request.batch:
             begun.set()
-            go_on.wait(30)
+            go_on.wait(60)
         return SimAnswer.value({"value": True})
 
     sim.set(answers=answer)
@@ -223,11 +223,11 @@ def test_what_the_job_answers_first_is_not_sent_live(luna: str, sim: Simulator) 
     hurrying = threading.Thread(target=lambda: told.append(pllm.jobs().hurry(job.id, confirm=False)))
 
     hurrying.start()
-    begun.wait(30)
+    begun.wait(60)
     sim.advance(LONG_S)
     pllm.jobs().fetch(job.id)
     go_on.set()
-    hurrying.join(30)
+    hurrying.join(60)
 
     assert (told[0].answered + told[0].batch_first, told[0].left) == (40, 0)
     assert told[0].batch_first == 40 - sim.stats().requests >= 30

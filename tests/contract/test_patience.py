@@ -27,7 +27,8 @@ def test_a_request_that_is_always_refused_keeps_its_own_numbers(
 
     assert caught.value.kind == "rate_limit"
     assert sim.stats().requests == 3
-    assert time.monotonic() - began < 2.0 * 3
+    # Not the two minutes of a run that a rate limit keeps from every answer.
+    assert time.monotonic() - began < 60
 
 
 def test_a_wait_beyond_the_requests_own_time_is_not_begun(luna: str, sim: Simulator) -> None:

@@ -617,10 +617,11 @@ def test_rates_hold_for_all_models_of_a_provider_together(files: Files, sim: Sim
     lines = [openai_line(row, model=model) for row in range(15) for model in (OPENAI.name, "gpt-6-astra")]
     config = files(lines, max_requests_per_minute=600)
 
+    began = time.monotonic()
     process_api_requests_from_file_sync(config)
 
-    # A second's worth goes at once.
-    assert moments[-1] - moments[0] >= 0.9 * (30 - 10) / 10
+    # A second's worth goes at once. From before the first: on a busy machine that one may be late.
+    assert moments[-1] - began >= 0.9 * (30 - 10) / 10
 
 
 def test_a_loop_that_died_ends_it_and_the_next_run_goes_on(files: Files, sim: Simulator) -> None:

@@ -16,7 +16,7 @@ from pllm_notebook.store import close_stores
 from tests.contract.sides import Side
 
 DAY_S = 24 * 3600.0
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @pytest.fixture(autouse=True)

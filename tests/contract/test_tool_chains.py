@@ -19,7 +19,7 @@ from tests.contract.test_prompt_lists import Listed, submitted
 
 ROW = pd.DataFrame({"text": ["one"]})
 ROWS = pd.DataFrame({"text": ["one", "two", "three"]})
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Order(BaseModel):

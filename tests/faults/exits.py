@@ -66,7 +66,7 @@ def stuck(*_: object) -> Any:
 
 
 def wait_until_stuck() -> None:
-    assert _reached.wait(20)
+    assert _reached.wait(60)
 
 
 def frame(rows: int = 3, word: str = "quick") -> pd.DataFrame:

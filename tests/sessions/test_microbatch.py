@@ -49,7 +49,7 @@ def asked(folder: Path, count: int) -> list[SessionCall]:
 
 def until_idle() -> None:
     for thread in [thread for thread in threading.enumerate() if thread.name == "pllm-asking"]:
-        thread.join(20)
+        thread.join(60)
 
 
 def gathering(sent: Any, throttler: Throttler | None = None) -> MicroBatcher:
@@ -72,7 +72,7 @@ def test_a_window_is_not_passed_whatever_was_asked(tmp_path: Path) -> None:
     gathered = gathering(sent, Throttler(2, 60.0, clock=clock))
     for question in asked(tmp_path, 5):
         gathered.add(question)
-    assert sent.some.wait(20)
+    assert sent.some.wait(60)
 
     clock.now = 60.0
     gathered.flush()
@@ -89,7 +89,7 @@ def test_what_is_stopped_never_leaves(tmp_path: Path) -> None:
     questions = asked(tmp_path, 4)
     for question in questions:
         gathered.add(question)
-    assert sent.some.wait(20)
+    assert sent.some.wait(60)
 
     sent.stops[0]()
     clock.now = 1000.0
@@ -106,6 +106,6 @@ def test_a_fault_of_sending_is_told_to_whoever_waits(tmp_path: Path) -> None:
 
     gathering(sent).add(question)
 
-    assert question.done.wait(20)
+    assert question.done.wait(60)
     with pytest.raises(RuntimeError, match="no room"):
         question.answer()

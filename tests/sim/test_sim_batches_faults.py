@@ -59,7 +59,7 @@ def test_the_answers_function_answers_lines_and_sees_that_they_are(sim, api):
 
 def test_a_job_is_not_over_before_its_answers_are_there(sim, api):
     released = threading.Event()
-    sim.set(batch_s=0, answers=lambda request: released.wait(30) and "late")
+    sim.set(batch_s=0, answers=lambda request: released.wait(60) and "late")
 
     job = api.submit({"a": "x", "b": "y"})
 
@@ -258,7 +258,7 @@ def test_reset_forgets_jobs_and_puts_the_clock_right(sim, api):
 
 def test_work_on_a_forgotten_job_counts_for_nothing(sim, api):
     released = threading.Event()
-    sim.set(batch_s=0, answers=lambda request: released.wait(30) and "late")
+    sim.set(batch_s=0, answers=lambda request: released.wait(60) and "late")
     assert api.state(api.submit(PROMPTS)) not in ENDED
 
     sim.reset()
