@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
+import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pllm_notebook.credentials import Address, Key, redact_header
@@ -11,7 +16,7 @@ from pllm_notebook.exceptions import UnknownModelError
 from pllm_notebook.providers.provider import Provider
 from pllm_notebook.providers.registry import sdk_modules
 
-__all__ = ["address_of", "fingerprint", "provider_of_client"]
+__all__ = ["address_of", "fingerprint", "provider_of_client", "serial_of"]
 
 # Attributes that identify a client's account, as far as it has them. Hourly tokens are not among them: the same
 # account would differ in the next kernel.
@@ -20,6 +25,9 @@ _SAID = ("organization", "project", "project_id", "location", "region", "aws_reg
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
 # Letters and digits, too long for a name.
 _SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{20,}")
+_numbers = itertools.count(1)
+_serials: dict[int, tuple[Callable[[], Any], str]] = {}
+_lock = threading.Lock()
 _KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
 
 
@@ -57,6 +65,26 @@ def address_of(client: Any) -> str:
     inner = getattr(client, "_api_client", client)
     options = getattr(inner, "_http_options", None)
     return str(getattr(inner, "base_url", "") or getattr(options, "base_url", "") or "")
+
+
+def serial_of(client: Any) -> str:
+    """Return what tells this client from every other of the process: its `id()` is another's once it is gone."""
+    with _lock:
+        known = _serials.get(id(client))
+        if known is not None and known[0]() is client:
+            return known[1]
+        held: Callable[[], Any]
+        try:
+            held = weakref.ref(client)
+        except TypeError:  # held for good: then nobody else gets its id
+            held = partial(_itself, client)
+        serial = f"client {next(_numbers)}"
+        _serials[id(client)] = held, serial
+        return serial
+
+
+def _itself(client: Any) -> Any:
+    return client
 
 
 def _know_headers(inner: Any) -> None:

@@ -11,7 +11,7 @@ from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
 from pllm_notebook.protocols import BatchAPI, Transport, Wire
 from pllm_notebook.providers import registry
-from pllm_notebook.providers.clients import address_of, fingerprint, provider_of_client
+from pllm_notebook.providers.clients import address_of, fingerprint, provider_of_client, serial_of
 from pllm_notebook.providers.openai import COMPATIBLE_CHAT
 from pllm_notebook.providers.provider import BatchFormat, BatchSupport, InProcess, Provider
 from pllm_notebook.providers.quirks import quirks_of
@@ -192,8 +192,8 @@ def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
         dialect=provider.dialect,
         connect=connect,
         account=fingerprint(client),
-        opener=str(id(client)),
-        quirks=quirks_of(name, str(id(client)), model),
+        opener=serial_of(client),
+        quirks=quirks_of(name, serial_of(client), model),
         unenforced_schema=not provider.is_own(address_of(client), own_names),
         host=provider.foreign_host(address_of(client), own_names),
         price_provider=provider.name,
