@@ -17,9 +17,9 @@ from pllm_notebook.frames.response_format import output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
 from pllm_notebook.protocols import Store
+from pllm_notebook.providers.registry import providers
 from pllm_notebook.records import FailureKind, Finish
-from pllm_notebook.schema import OutputType
-from pllm_notebook.schema import provider_support as known_dialects
+from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, OutputType
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid
 from pllm_notebook.settings import Options
 from pllm_notebook.store import open_store
@@ -31,7 +31,6 @@ Found = tuple[Any]
 
 # Rows that are read at once: their replies are a few megabytes.
 _CHUNK = 5_000
-_DIALECTS = {each.name: each for each in vars(known_dialects).values() if isinstance(each, known_dialects.Dialect)}
 
 
 class _Asked(NamedTuple):
@@ -167,14 +166,14 @@ class Answers:
             return {}
         judged = ensemble["decide"] == "judge"
         of: OutputType | None = verdict_type(self._asked.output) if judged else self._asked.output
-        fitted = None if of is None else of.fit(_DIALECTS[ensemble["further"]])
+        fitted = None if of is None else of.fit(_dialect(ensemble["further"]))
         found = self._read(record.later_keys[here], fitted)
         answers = [None if one is None else (one[0].answer,) if judged else one for one in found]
         return dict(zip(record.later_rows[here].tolist(), answers, strict=True))
 
     def _fitted(self, dialect: str | None) -> FittedSchema | None:
         output = self._asked.output
-        return None if output is None or dialect is None else output.fit(_DIALECTS[dialect])
+        return None if output is None or dialect is None else output.fit(_dialect(dialect))
 
     def _read(self, keys: np.ndarray[Any, Any], fitted: FittedSchema | None) -> list[Found | None]:
         """Return the value of each reply whose key begins so; None for zeros, and for what is not in the store."""
@@ -205,6 +204,12 @@ class Answers:
 def columns_in(told: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
     """Return columns as a header describes them."""
     return tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"])) for c in told)
+
+
+def _dialect(name: str) -> Dialect:
+    """Return the dialect that a header names: a provider's, or one of those that belong to none."""
+    known = (GRAMMAR, PLAIN, *(provider.dialect for provider in providers()))
+    return next(each for each in known if each.name == name)
 
 
 def _entries(store: Store, keys: list[str], *, takes_empty: bool) -> dict[str, bytes]:
