@@ -141,6 +141,9 @@ class RunScopedStore:
         run: The run's id.
         asked: What it asks, in a few words.
         rows: Whose rows they are.
+
+    Attributes:
+        on_miss: Called once, by the thread that looks up the first entry that is not there: it will be sent for.
     """
 
     def __init__(self, store: Store, run: str, asked: str, rows: object) -> None:
@@ -150,10 +153,15 @@ class RunScopedStore:
         self._run = run
         self._asked = asked
         self._rows = rows
+        self.on_miss: Callable[[], None] | None = None
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
         """Read entries (see `protocols.Store`, as for all that follows)."""
-        return self._store.get_many(keys)
+        found = self._store.get_many(keys)
+        if self.on_miss is not None and len(found) < len(keys):
+            on_miss, self.on_miss = self.on_miss, None
+            on_miss()
+        return found
 
     def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
         """Queue one entry."""

@@ -231,13 +231,11 @@ def start(
         return Execution(ask, rows, services.services(kept), ended)
 
     run = Run(ask, rows, running, store, sink, course)
-    if isinstance(rows, RecordableRows):
-        directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()
-        run.recorder = RunRecorder(RunFiles(directory), keyless=not isinstance(store, DiskStore))
     run.origin = origin()
     remember(run)
-    if run.recorder is not None:
-        run.recorder.begin(run)
+    if isinstance(rows, RecordableRows):
+        directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()
+        run.record(RunRecorder(RunFiles(directory), keyless=not isinstance(store, DiskStore)))
     run.start()
     if in_kernel():
         from pllm_notebook.batch_jobs.background import start_polling

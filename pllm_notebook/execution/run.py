@@ -83,6 +83,7 @@ class Run:
         self._store: Store | None = None if ask.options.cache == "off" else store
         self._display = SafeDisplay(sink)
         kept = None if self._store is None else RunScopedStore(self._store, self.id, rows.label, rows)
+        self._kept = kept
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.course = make_execution(kept, weak_callback(self._over))
@@ -218,6 +219,18 @@ class Run:
             if self.on_taken is not None:
                 self.on_taken()
         return frame
+
+    def record(self, recorder: RunRecorder) -> None:
+        """Have the run written into the registry: before anything is sent, and when it has ended."""
+        self.recorder = recorder
+        if self._kept is None or self.ask.options.cache != "use":
+            recorder.begin(self)
+        else:
+            self._kept.on_miss = weak_callback(self._begin_record)
+
+    def _begin_record(self) -> None:
+        if self.recorder is not None:
+            self.recorder.begin(self)
 
     def note_rows(self) -> None:
         """Write what is known of each row into the registry on disk, where the run is recorded and has ended."""

@@ -1,6 +1,7 @@
 """What a run leaves in the registry on disk: its question when it begins, its rows when it has ended.
 
-A run that has something to send also leaves the keys of its rows once they are planned: a killed one is read by them.
+A run that has something to send leaves its question before it sends, and the keys of its rows once they are planned: a
+killed one is read by them. What the cache answers alone is written once, when the caller has the result.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +26,7 @@ from pllm_notebook.records import FailureKind
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
+from pllm_notebook.store.later import write_later
 from pllm_notebook.store.process_identity import this_process
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ __all__ = ["RecordableRows", "RunRecorder"]
 
 # Of the replies that are looked at for the name of the model that answered.
 _SERVED_SAMPLE = 20
+# A run that the cache answers leaves its question after so long: a killed one is then seen.
+_A_WHILE_S = 1.0
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -69,6 +74,9 @@ class RunRecorder:
         self._files = files
         self._keyless = keyless
         self._failed = False
+        self._is_begun = False
+        # What does not change while it goes, redacted.
+        self._fixed: dict[str, Any] | None = None
         # Of the rows that were written last; None before the first time.
         self._known: tuple[int, int] | None = None
         # Of the rows of a run that goes: whether they were written, or need not be.
@@ -77,15 +85,22 @@ class RunRecorder:
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> None:
-        """Write the question, before anything is sent."""
-        self._write(run, None)
+        """Write the question, before anything is sent; nothing where it is written."""
+        with self._lock:
+            if not self._is_begun:
+                self._is_begun = True
+                self._write(run, None)
 
     def look(self, run: Run, workers: Executor) -> None:
         """Write the rows, in a worker, once all of them are planned and some are sent. On the engine's loop.
 
-        A run that the cache answers sends none: its rows are written once, when it has ended.
+        A run that the cache answers sends none: its rows are written once, when it has ended. One that takes a while
+        even so leaves its question.
         """
         course = run.course
+        if not self._is_begun and not run.done() and time.time() - run.started_at > _A_WHILE_S:
+            with suppress(RuntimeError):
+                workers.submit(self.begin, run)
         is_sent = course.in_flight or (run.ask.options.mode == "batch" and course.submitted)
         if self._is_planned or not is_sent or run.done():
             return
@@ -102,44 +117,60 @@ class RunRecorder:
                 self._write(run, run.rows)
 
     def finish(self, run: Run) -> None:
-        """Write the rows of a run that has ended, unless nothing has changed since they were written."""
+        """Write the rows of a run that has ended, soon, unless nothing has changed since they were written.
+
+        Whoever reads the registry in this process waits for it, and so does the end of the process.
+        """
+        write_later(partial(self._finish, run))
+
+    def _finish(self, run: Run) -> None:
         assert isinstance(run.rows, RecordableRows)
         with self._lock:
             state = (run.endings, run.rows.assembled)
             if state != self._known:
+                self._is_begun = True
                 self._write(run, None if self._keyless else run.rows)
                 self._known = state
 
     def _write(self, run: Run, rows: RecordableRows | None) -> None:
         try:
             arrays = None if rows is None else rows.record(run).arrays()
-            self._files.write(header_of(run), arrays)
+            if self._fixed is None:
+                self._fixed = _redacted(_fixed(run))
+            self._files.write(self._fixed | _redacted(_changing(run)), arrays)
         except Exception as error:
             if not self._failed:
                 logger.warning("The run %s could not be written to the registry of runs: %s", run.id, error)
             self._failed = True
 
 
-def header_of(run: Run) -> dict[str, Any]:
-    """Return what the registry says of a run as a whole. Keys and passwords are redacted."""
+def _fixed(run: Run) -> dict[str, Any]:
     assert isinstance(run.rows, RecordableRows)
-    progress, ask = run.progress(), run.ask
-    header = {
+    ask = run.ask
+    return {
         "id": run.id,
         "started_at": run.started_at,
-        "duration_s": progress.elapsed_s,
-        "state": progress.state,
         "process": this_process(),
         "origin": run.origin,
-        "label": progress.label,
-        "model": progress.model,
-        "served": _served(run),
-        "simulated": progress.simulated,
+        "label": run.rows.label,
         "options": _options(ask.options),
         "system": ask.system,
         "schema": None if ask.output is None else ask.output.json_schema,
         "source": None if ask.output is None else _source(ask.output),
         "asked": list(run.rows.asked),
+        "failure_kinds": [str(kind) for kind in FailureKind],
+        **run.rows.described(run),
+    }
+
+
+def _changing(run: Run) -> dict[str, Any]:
+    progress = run.progress()
+    return {
+        "duration_s": progress.elapsed_s,
+        "state": progress.state,
+        "model": progress.model,
+        "served": _served(run),
+        "simulated": progress.simulated,
         "total": progress.total,
         "answered": progress.done,
         "cached": progress.cached,
@@ -149,9 +180,10 @@ def header_of(run: Run) -> dict[str, Any]:
         "cost_usd": progress.cost_usd,
         "input_tokens": progress.input_tokens,
         "output_tokens": progress.output_tokens,
-        "failure_kinds": [str(kind) for kind in FailureKind],
-        **run.rows.described(run),
     }
+
+
+def _redacted(header: dict[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = orjson.loads(redact(orjson.dumps(header, default=repr, option=_JSON_OPTIONS).decode()))
     return told
 

@@ -6,7 +6,8 @@ none of it: a column that went to Parquet and back, or through a concat, has the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from pllm_notebook.cell_text import as_text
 
-__all__ = ["Prints", "cell_hashes", "column_hashes", "row_hashes", "short_hashes"]
+__all__ = ["AnswerPrints", "Prints", "cell_hashes", "column_hashes", "row_hashes", "short_hashes"]
 
 Prints = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -75,6 +76,35 @@ def short_hashes(column: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.uint32]]
     """Return 4 bytes of the hash of each cell: enough to tell whether a cell still has the value that it had."""
     prints = column_hashes(column)
     return (prints ^ (prints >> np.uint64(32))).astype(np.uint32)
+
+
+class AnswerPrints:
+    """The hashes of a result's columns, made when somebody asks for them: the caller does not wait for it.
+
+    Args:
+        made: Name to array, none of which shares memory with what the caller was given.
+        origin: For each line of them its row; None where each row has one line.
+    """
+
+    def __init__(self, made: Mapping[str, Any], origin: Sequence[int] | None) -> None:
+        self._lock = threading.Lock()
+        self._made = dict(made)
+        self._origin = origin
+        self._answers: dict[str, np.ndarray[Any, np.dtype[np.uint32]]] = {}
+        for name, values in made.items():
+            # Lists and dicts are the caller's own by then, and may be changed in place.
+            if values.dtype == object:
+                self._take(name)
+
+    def _take(self, name: str) -> None:
+        self._answers[name] = short_hashes(pd.Series(self._made.pop(name), copy=False))
+
+    def all(self) -> tuple[dict[str, np.ndarray[Any, np.dtype[np.uint32]]], np.ndarray[Any, Any] | None]:
+        """Return column to hashes, and the row of each line, None where each row has one."""
+        with self._lock:
+            for name in list(self._made):
+                self._take(name)
+            return self._answers, None if self._origin is None else np.array(self._origin, dtype=np.int32)
 
 
 def _present(values: Sequence[Any]) -> Prints:

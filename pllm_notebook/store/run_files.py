@@ -13,11 +13,14 @@ import secrets
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import orjson
+
+from pllm_notebook.store.later import finish_writes
 
 __all__ = ["LARGEST_BYTES", "MAX_RUNS", "RunFiles"]
 
@@ -33,6 +36,7 @@ _SUFFIX, _PART, _DAMAGED = ".run", ".part", ".damaged"
 _SAMPLE = 4_096
 _STALE_PART_S = 3_600.0
 _PRUNE_EVERY = 16
+_written: Counter[str] = Counter()
 
 _log = logging.getLogger("pllm_notebook.store")
 
@@ -70,7 +74,6 @@ class RunFiles:
         self._max_runs = max_runs
         self._largest_bytes = largest_bytes
         self._wall_clock = wall_clock
-        self._written = 0
 
     def __repr__(self) -> str:
         return f"RunFiles({self.folder!r})"
@@ -97,12 +100,14 @@ class RunFiles:
             if os.path.exists(part):
                 os.unlink(part)
             raise
-        if self._written % _PRUNE_EVERY == 0:
+        # For each folder and not for each object: every run has one of its own.
+        _written[self.folder] += 1
+        if _written[self.folder] % _PRUNE_EVERY == 1:
             self._prune()
-        self._written += 1
 
     def headers(self) -> Iterator[Header]:
         """Read the headers, newest run first. Damaged files are set aside with one line in the log."""
+        finish_writes()
         for name in sorted(self._names(), reverse=True):
             header = self._read(name, lambda file: _header(file)[0])
             if header is not None:
@@ -110,16 +115,19 @@ class RunFiles:
 
     def header(self, run: str) -> Header | None:
         """Read the header of the run with this id, None where there is none."""
+        finish_writes()
         name = self._named(run)
         return None if name is None else self._read(name, lambda file: _header(file)[0])
 
     def arrays(self, run: str) -> dict[str, np.ndarray[Any, Any]] | None:
         """Read the arrays of the run with this id, None where there are none."""
+        finish_writes()
         name = self._named(run)
         return (None if name is None else self._read(name, _arrays)) or None
 
     def clear(self, older_than_s: float | None = None) -> int:
         """Delete the files of runs that began at least so many seconds ago (None: of all); return their number."""
+        finish_writes()
         before = None if older_than_s is None else self._wall_clock() - older_than_s
         removed = 0
         for name in self._names():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -417,7 +418,11 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
     course = SimpleNamespace(in_flight=0, submitted=True)
     ledger = SimpleNamespace(call_of_row=array("q", [0, 1]))
     run: Any = SimpleNamespace(
-        course=course, ledger=ledger, done=lambda: False, ask=SimpleNamespace(options=SimpleNamespace(mode="async"))
+        started_at=time.time(),
+        course=course,
+        ledger=ledger,
+        done=lambda: False,
+        ask=SimpleNamespace(options=SimpleNamespace(mode="async")),
     )
     recorder = RunRecorder(RunFiles(str(tmp_path)))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
 from pllm_notebook.execution import Run
 from pllm_notebook.execution.row_record import RowRecord, record_of_calls
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
-from pllm_notebook.frames.hashing import short_hashes
+from pllm_notebook.frames.hashing import AnswerPrints
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.judge import FROM, CandidateAnswers
 from pllm_notebook.frames.pandas.cells import column_data, column_names
@@ -111,7 +110,7 @@ class PandasRows:
         self.template = template
         self._content: Any = None
         self._options = options
-        self._answers: tuple[dict[str, Any], Any] = ({}, None)
+        self._answers = AnswerPrints({}, None)
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> Any:
@@ -119,7 +118,8 @@ class PandasRows:
         ending = run.endings if run.done() else 0
         made, origin = self._make(run)
         if ending and self.assembled != ending:
-            self._answers, self.assembled = self._hashed(made, origin), ending
+            self._answers = AnswerPrints(made, origin if self.shape.explode else None)
+            self.assembled = ending
         return self._beside(made, origin, run)
 
     def described(self, run: Run) -> dict[str, Any]:
@@ -141,15 +141,12 @@ class PandasRows:
             self._content = content_hashes(self._told, self.total)
         record = record_of_calls(run.ledger, self._content, packed=run.ask.pack is not None)
         if run.done() and self.assembled == run.endings:
-            record.answers, record.origin = self._answers
+            record.answers, record.origin = self._answers.all()
         elif whole:
-            record.answers, record.origin = self._hashed(*self._make(run))
+            made, origin = self._make(run)
+            record.answers, record.origin = AnswerPrints(made, origin if self.shape.explode else None).all()
         add_samples(record, run)
         return record
-
-    def _hashed(self, made: dict[str, Any], origin: Sequence[int]) -> tuple[dict[str, Any], Any]:
-        answers = {name: short_hashes(pd.Series(values, copy=False)) for name, values in made.items()}
-        return answers, np.array(origin, dtype=np.int32) if self.shape.explode else None
 
     def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
         """Build the result's columns, and for each of its lines the row that it came from."""

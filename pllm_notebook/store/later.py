@@ -1,0 +1,95 @@
+"""Small files that nobody waits for: written by a thread of their own, and before anything reads what they hold."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+
+from pllm_notebook.threads import DaemonThreads
+
+__all__ = ["finish_writes", "write_later"]
+
+# Work begins this long after it is given: the caller uses the processor with what it was just given.
+_REST_S = 0.05
+
+Work = Callable[[], None]
+
+
+class _Writes:
+    """What is to be written, and the thread that does it.
+
+    Every field is changed with the lock held. While there is work in the queue, `_draining` is a future that ends when
+    it is done.
+    """
+
+    def __init__(self) -> None:
+        self._threads = DaemonThreads("pllm-registry", at_once=1)
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """Begin without work, as a forked child does: the parent does its own."""
+        self._lock = threading.Lock()
+        self._queue: deque[Work] = deque()
+        self._draining: Future[None] | None = None
+        self._hurry = threading.Event()
+        self._writer: int | None = None
+
+    def add(self, work: Work) -> None:
+        with self._lock:
+            self._queue.append(work)
+            if self._draining is not None:
+                return
+            try:
+                self._draining = self._threads.submit(self._drain)
+                return
+            except RuntimeError:  # no thread can begin any more, at the end of the process
+                pass
+        self._work_off()
+
+    def finish(self) -> None:
+        while self._writer != threading.get_ident():
+            with self._lock:
+                draining = self._draining
+                self._hurry.set()
+            if draining is None:
+                return
+            wait([draining])
+
+    def _drain(self) -> None:
+        self._hurry.wait(_REST_S)
+        self._writer = threading.get_ident()
+        try:
+            self._work_off()
+        finally:
+            self._writer = None
+
+    def _work_off(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._draining = None
+                    self._hurry.clear()
+                    return
+                work = self._queue.popleft()
+            work()
+
+
+_writes = _Writes()
+
+
+def write_later(work: Work) -> None:
+    """Run *work*, which raises nothing, soon, on another thread; here where none can begin any more."""
+    _writes.add(work)
+
+
+def finish_writes() -> None:
+    """Block until all that was given to `write_later` is done; from within such work, return at once."""
+    _writes.finish()
+
+
+os.register_at_fork(after_in_child=_writes.reset_after_fork)
+atexit.register(finish_writes)
