@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pydantic
 
 from pllm_notebook.frames.plain_data import as_json_text, plain_data
+from pllm_notebook.schema.checked_schema import is_beyond
 
 __all__ = ["Column", "Kind", "column_of", "core", "plain"]
 
@@ -25,7 +26,7 @@ __all__ = ["Column", "Kind", "column_of", "core", "plain"]
 class Kind(StrEnum):
     """The kinds of column; each dataframe library names its own dtype for them.
 
-    A MOMENT is in UTC; a DATETIME has no zone, unless one of its values turns out to have one. A SCALAR is held as
+    A MOMENT is in UTC; a DATETIME has no zone, and a value that has one is told in UTC, without it. A SCALAR is held as
     Python's own objects (Decimal, bytes). DATA is nested: dicts and lists of what JSON has (see `plain_data`). JSON is
     the same as JSON text. WORDS are values that have a text and no dtype (UUID, Path, time, addresses). An OBJECT is
     whatever it is.
@@ -131,20 +132,24 @@ def plain(column: Column, values: Sequence[Any]) -> list[Any]:
         values = [value.value if isinstance(value, Enum) else value for value in values]
     if column.kind is Kind.WORDS:
         return [None if value is None else str(value) for value in values]
-    return _moments(values) if column.kind in (Kind.DATETIME, Kind.MOMENT) else list(values)
+    if column.kind in (Kind.DATETIME, Kind.MOMENT):
+        return _moments(values, dt.UTC if column.kind is Kind.MOMENT else None)
+    return list(values)
 
 
-def _moments(values: Iterable[Any]) -> list[Any]:
-    moments = list(values)
-    if not any(isinstance(value, dt.datetime) and value.tzinfo is not None for value in moments):
-        return moments
-    # A column has one zone: where some are aware, all are told in UTC, and a naive one is taken for UTC.
-    return [
-        value
-        if not isinstance(value, dt.datetime)
-        else (value.astimezone(dt.UTC) if value.tzinfo is not None else value.replace(tzinfo=dt.UTC))
-        for value in moments
-    ]
+def _moments(values: Iterable[Any], zone: dt.tzinfo | None) -> list[Any]:
+    """Return datetimes of one zone, or of none: by the type, since the dtype must not follow from the rows.
+
+    A moment with a zone is told in UTC, and one without is taken for UTC.
+    """
+    return [_in_utc(value).replace(tzinfo=zone) if isinstance(value, dt.datetime) else value for value in values]
+
+
+def _in_utc(value: dt.datetime) -> dt.datetime:
+    try:
+        return value if value.tzinfo is None else value.astimezone(dt.UTC)
+    except OverflowError:  # the first or last day that Python has
+        return value
 
 
 def core(annotation: Any) -> Any:
@@ -183,4 +188,6 @@ def _of_values(name: str, values: tuple[Any, ...], other: Kind) -> Column:
     if len(kinds) != 1:
         return Column(name, other)
     kind = _KINDS.get(kinds.pop(), other)
+    if kind is Kind.INTEGER and any(map(is_beyond, values)):
+        return Column(name, Kind.SCALAR)
     return Column(name, Kind.CATEGORY if kind is Kind.TEXT else kind, values)

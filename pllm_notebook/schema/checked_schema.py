@@ -10,7 +10,7 @@ from typing import Any
 from pllm_notebook.records import FailureKind
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed
 
-__all__ = ["CheckedSchema", "column_check"]
+__all__ = ["BEYOND", "LEFT", "CheckedSchema", "Misfit", "column_check", "is_beyond"]
 
 # bool is an int and datetime a date to Python, and neither is to a column of numbers; a column of moments takes days.
 _CLASSES: dict[Any, tuple[Any, ...]] = {
@@ -23,6 +23,13 @@ _CLASSES: dict[Any, tuple[Any, ...]] = {
     dt.timedelta: (dt.timedelta,),
 }
 _INT64 = 2**63
+BEYOND = "integer_beyond_64_bits"
+LEFT = "validator_left_another_type"
+
+
+def is_beyond(value: Any) -> bool:
+    """Return whether *value* is a whole number that no column of them holds: they have 64 bits."""
+    return isinstance(value, int) and not -_INT64 <= value < _INT64
 
 
 def column_check(left: Any) -> Callable[[Any], bool] | None:
@@ -35,9 +42,12 @@ def column_check(left: Any) -> Callable[[Any], bool] | None:
         value: Any = given.value if isinstance(given, Enum) else given
         if value is None or (isinstance(value, bool) and left is not bool):
             return value is None
-        return isinstance(value, classes) and (left is not int or bool(-_INT64 <= value < _INT64))
+        return isinstance(value, classes) and (left is not int or not is_beyond(value))
 
     return holds
+
+
+Misfit = Callable[[Any], tuple[tuple[str | int, ...], str, str] | None]
 
 
 class CheckedSchema(FittedSchema):
@@ -45,12 +55,13 @@ class CheckedSchema(FittedSchema):
 
     Args:
         made: What reads.
-        check: Returns location and words for a value that its column cannot hold, None for one that it can.
+        check: Returns location, words and the kind of error for a value that its column cannot hold, None for one
+            that it can.
     """
 
     __slots__ = ("_check",)
 
-    def __init__(self, made: FittedSchema, check: Callable[[Any], tuple[tuple[str | int, ...], str] | None]) -> None:
+    def __init__(self, made: FittedSchema, check: Misfit) -> None:
         for name in FittedSchema.__slots__:
             setattr(self, name, getattr(made, name))
         self._check = check
@@ -69,5 +80,5 @@ class CheckedSchema(FittedSchema):
         found = self._check(value)
         if found is None:
             return value
-        where, told = found
-        return Invalid(FailureKind.SCHEMA, told, ((where, "validator_left_another_type"),))
+        where, told, kind = found
+        return Invalid(FailureKind.SCHEMA, told, ((where, kind),))

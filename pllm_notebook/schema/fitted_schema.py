@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from pllm_notebook.records import FailureKind
 from pllm_notebook.schema.excerpts import Excerpt, excerpts, literals
+from pllm_notebook.schema.finite import finite_check, may_say
 from pllm_notebook.schema.fitting import Fit
 from pllm_notebook.schema.schema_match import matches
 
@@ -79,7 +80,7 @@ class FittedSchema:
         wrapped: Whether the value is the property `value` of what the provider answers.
     """
 
-    __slots__ = ("_many", "_one", "_plan", "_value", "dialect", "schema", "wrapped")
+    __slots__ = ("_finite", "_many", "_one", "_plan", "_value", "dialect", "schema", "wrapped")
 
     def __init__(self, kind: Any, adapter: TypeAdapter[Any], fit: Fit, dialect: str) -> None:
         self.schema: dict[str, Any] = fit.schema
@@ -87,6 +88,7 @@ class FittedSchema:
         self.wrapped = fit.wrapped
         self._plan = fit.plan
         self._value = adapter
+        self._finite = finite_check(adapter.core_schema)
         # TypedDict and dict are built at run time, which no type checker can follow.
         asked = TypedDict("Wrapped", {"value": kind}) if fit.wrapped else kind  # type: ignore[operator]
         self._one: TypeAdapter[Any] = TypeAdapter(asked) if fit.wrapped else adapter
@@ -106,7 +108,8 @@ class FittedSchema:
         """
         content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         try:
-            return Parsed(self._read(content))
+            value = self._found_finite(self._read(content), content)
+            return Parsed(failure=value) if isinstance(value, Invalid) else Parsed(value)
         except ValidationError as error:
             return Parsed(failure=self._invalid(error))
         except BaseException as error:
@@ -125,7 +128,9 @@ class FittedSchema:
         """
         results: list[Any] = []
         for start in range(0, len(texts), _CHUNK):
-            results += self._chunk(texts[start : start + _CHUNK])
+            chunk = texts[start : start + _CHUNK]
+            values = self._chunk(chunk)
+            results += values if self._finite is None else map(self._found_finite, values, chunk)
         return results
 
     def find(self, text: str) -> Parsed | None:
@@ -156,6 +161,14 @@ class FittedSchema:
 
     def _leaves_out(self, one: Excerpt) -> bool:
         return not self.wrapped and not self.schema["properties"].keys() <= one.value.keys()
+
+    def _found_finite(self, value: Any, content: bytes) -> Any:
+        """Return *value*, or an `Invalid` where the reply says a float that is not finite."""
+        where = None if self._finite is None else self._finite(value)
+        if where is None or not may_say(content):
+            return value
+        place = f"{_dotted(where)}: " if where else ""
+        return Invalid(FailureKind.SCHEMA, f"{place}Input should be a finite number", ((where, "finite_number"),))
 
     def _read(self, content: bytes) -> Any:
         if not self.wrapped:

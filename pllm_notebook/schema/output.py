@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.schema.checked_schema import CheckedSchema, column_check
+from pllm_notebook.schema.checked_schema import BEYOND, LEFT, CheckedSchema, Misfit, column_check, is_beyond
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
 from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
@@ -65,7 +65,8 @@ class OutputType:
         self.left, self._changed = self._after_validators()
         self._values = _getter(kind, self.fields)
         self._fitted: dict[Dialect, FittedSchema] = {}
-        self._check: Callable[[Any], tuple[tuple[str | int, ...], str] | None] | None = None
+        self._check: Misfit | None = None
+        self._for_columns: dict[bool, OutputType] = {}
 
     def __repr__(self) -> str:
         return f"OutputType({self.name})"
@@ -132,17 +133,27 @@ class OutputType:
     def for_columns(self, *, items: bool = False) -> OutputType:
         """Return the type as it is asked for where its values become columns.
 
-        Where validators may change a value, one that the column cannot hold (an int in one of text) is a failure of
-        its row. The call and its key are the same.
+        A value that its column cannot hold (a whole number beyond 64 bits; where validators may change one, an int
+        in a column of text) is a failure of its row, so that the dtype never follows from the rows. The call and its
+        key are the same.
 
         Args:
             items: Whether a list's items become the columns.
         """
+        found = self._for_columns.get(items)
+        if found is None:
+            found = self._for_columns[items] = self._checking(items)
+        return found
+
+    def _checking(self, items: bool) -> OutputType:
         of = self.item if items else self
-        if of is None or not of._changed:
+        if of is None:
+            return self
+        check = of._misfit if of._changed else of._too_large()
+        if check is None:
             return self
         found = copy.copy(self)
-        found._fitted, found._check = {}, _each(of._misfit) if items else self._misfit
+        found._fitted, found._check = {}, _each(check) if items else check
         return found
 
     def _after_validators(self) -> tuple[Any, bool]:
@@ -156,15 +167,38 @@ class OutputType:
         )
         return self.kind, bool(by_field)
 
-    def _misfit(self, value: Any) -> tuple[tuple[str | int, ...], str] | None:
+    def _misfit(self, value: Any) -> tuple[tuple[str | int, ...], str, str] | None:
         """Return where and why a column could not hold *value*, None where all can."""
         for (name, left), part in zip(self._columns, self._values(value), strict=True):
             holds = column_check(left)
             if holds is not None and not holds(part):
+                if left is int and is_beyond(part):
+                    return self._beyond(name, part)
                 told = f"a validator made {part!r:.60}, and the column is one of {left.__name__}"
                 where = () if self.fields is None else (name,)
-                return where, f"{name}: {told}; annotate what the validator returns" if where else told
+                return where, f"{name}: {told}; annotate what the validator returns" if where else told, LEFT
         return None
+
+    def _too_large(self) -> Misfit | None:
+        """Return what finds a whole number that its column cannot hold, None where no column is one of them."""
+        whole = [at for at, (_, left) in enumerate(self._columns) if left is int]
+        if not whole:
+            return None
+
+        def check(value: Any) -> tuple[tuple[str | int, ...], str, str] | None:
+            parts = self._values(value)
+            for at in whole:
+                part = parts[at]
+                if part.__class__ is int and is_beyond(part):
+                    return self._beyond(self._columns[at][0], part)
+            return None
+
+        return check
+
+    def _beyond(self, name: str, part: Any) -> tuple[tuple[str | int, ...], str, str]:
+        where = () if self.fields is None else (name,)
+        told = f"{part!r:.60} is beyond 64 bits; annotate Decimal or str for larger numbers"
+        return where, f"{name}: {told}" if where else told, BEYOND
 
     @property
     def _columns(self) -> list[tuple[str, Any]]:

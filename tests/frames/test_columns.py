@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 import io
 import pickle
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -14,7 +16,17 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    Field,
+    NaiveDatetime,
+    PrivateAttr,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, UnsupportedSchemaError, UsageError
@@ -262,6 +274,57 @@ def test_a_column_never_makes_a_value_na(column: Column, values: list[Any]) -> N
 
     assert list(array) == values
     assert "C long" not in str(told[0].message)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "first"),
+    [
+        (dt.datetime, "datetime64[us]", pd.Timestamp("2024-05-01 08:00")),
+        (AwareDatetime, "datetime64[us, UTC]", pd.Timestamp("2024-05-01 08:00", tz="UTC")),
+        (NaiveDatetime, "datetime64[us]", None),
+    ],
+)
+def test_the_type_decides_the_zone_and_no_row(ask: Asked, kind: Any, dtype: str, first: Any) -> None:
+    class At(BaseModel):
+        at: kind
+
+    # Neither the rows that have a zone nor those that have none.
+    for answers in (["2024-05-01T10:00:00+02:00"] * 2, ["2024-05-01T08:00:00"] * 2):
+        out = ask(At, *({"at": answer} for answer in answers))
+        assert str(out["at"].dtype) == dtype
+        if "+" in answers[0]:
+            assert (out["at"].iloc[0] if first is not None else None) == first
+
+
+def test_a_number_beyond_64_bits_fails_its_row_and_leaves_the_dtype(ask: Asked) -> None:
+    class Counted(BaseModel):
+        count: int
+        exact: Decimal
+
+    out = ask(Counted, f'{{"count": {2**63}, "exact": {2**70}}}', f'{{"count": {-(2**63)}, "exact": {2**70}}}')
+
+    assert str(out["count"].dtype) == "Int64"
+    assert out["count"].isna().tolist() == [True, False]
+    assert out["count"].iloc[1] == -(2**63)
+    assert out["exact"].iloc[1] == Decimal(2**70)
+    assert out.llm.errors["message"].tolist() == [
+        "count: 9223372036854775808 is beyond 64 bits; annotate Decimal or str for larger numbers"
+    ]
+
+
+def test_a_cached_answer_with_a_number_that_is_none_is_repaired(cache_dir: object) -> None:
+    def share(**more: Any) -> type[BaseModel]:
+        return create_model("Share", share=(Annotated[float, Field(**more)], ...))
+
+    answers = iter(['{"share": NaN}', '{"share": 0.25}'])
+    pllm.configure(sim={"answers": lambda request: next(answers)}, model="sim:openai")
+    frame = pd.DataFrame({"n": [1]})
+    earlier = frame.llm.parse(share(allow_inf_nan=True), "{n}")
+    assert earlier.llm.errors.empty
+
+    out = frame.llm.parse(share(), "{n}")
+
+    assert out["share"].tolist() == [0.25]
 
 
 # What comes out goes on.

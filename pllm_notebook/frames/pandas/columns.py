@@ -108,8 +108,6 @@ def _built(column: Column, values: list[Any]) -> Any:
     build: Any = pd.array  # its overloads know no column of runtime dtype
     if column.kind is Kind.CATEGORY:
         return pd.Categorical(values, categories=list(column.categories))
-    if column.kind is Kind.DATETIME and any(getattr(value, "tzinfo", None) is not None for value in values):
-        return build(values, dtype=_DTYPES[Kind.MOMENT])
     dtype = _DTYPES.get(column.kind)
     if dtype == "string" and not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
         raise TypeError("a value is no text")  # Arrow's text would make it one

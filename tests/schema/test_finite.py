@@ -1,0 +1,130 @@
+"""NaN and infinity in a reply, for every kind of type that can hold a float."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
+from pllm_notebook.records import FailureKind
+from pllm_notebook.schema import GRAMMAR, OutputType, repair_lines
+
+ODD = ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", '"nan"', '"inf"', "9" * 400 + ".0"]
+
+
+class Inner(BaseModel):
+    share: float = Field(default=0.0, alias="part")
+
+
+class Tree(BaseModel):
+    weight: float = 0.0
+    under: list[Tree] = []
+
+
+class Keyed(TypedDict):
+    share: float
+
+
+@dataclass
+class Plain:
+    share: float = 0.0
+
+
+class Whole(BaseModel):
+    text: str = ""
+    one: float = 0.0
+    maybe: float | None = None
+    either: float | str = 0.0
+    several: list[float] = []
+    pair: tuple[str, float] = ("", 0.0)
+    named: dict[str, float] = {}
+    inner: Inner = Inner()
+    keyed: Keyed = {"share": 0.0}
+    plain: Plain = Plain()
+    tree: Tree = Tree()
+    anything: Any = None
+
+
+PLACES = {
+    "one": '{"one": %s}',
+    "maybe": '{"maybe": %s}',
+    "several.1": '{"several": [1, %s]}',
+    "pair.1": '{"pair": ["a", %s]}',
+    "named.a": '{"named": {"a": %s}}',
+    "inner.part": '{"inner": {"part": %s}}',
+    "keyed.share": '{"keyed": {"share": %s}}',
+    "plain.share": '{"plain": {"share": %s}}',
+    "tree.under.0.weight": '{"tree": {"under": [{"weight": %s}]}}',
+}
+
+
+def read(kind: Any, text: str, dialect: Any = GRAMMAR) -> Any:
+    """Return what one reply and the same among others are: equal."""
+    fitted = OutputType.of(kind).fit(dialect)
+    parsed = fitted.parse(text)
+    among = fitted.parse_many([b"{}", text.encode(), b"{}"])[1]
+    if parsed.failure is not None:
+        assert among == parsed.failure
+    else:
+        assert repr(among) == repr(parsed.value)
+    return parsed
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_float_that_is_not_finite_is_invalid_wherever_it_stands(place: str, odd: str) -> None:
+    failure = read(Whole, PLACES[place] % odd).failure
+
+    assert failure.kind is FailureKind.SCHEMA
+    assert repair_lines(failure) == [f"at {place}: finite_number"]
+
+
+@pytest.mark.parametrize("odd", ["NaN", "1e400"])
+@pytest.mark.parametrize("text", ['{"either": %s}', '{"anything": %s}', '{"anything": {"a": [%s]}}'])
+def test_neither_does_a_union_or_any_take_it(text: str, odd: str) -> None:
+    assert [kind for _, kind in read(Whole, text % odd).failure.errors] == ["finite_number"]
+
+
+@pytest.mark.parametrize("odd", ["NaN", "1e400"])
+@pytest.mark.parametrize(("kind", "text"), [(float, "%s"), (list[float], "[%s]"), (dict[str, float], '{"a": %s}')])
+def test_types_without_fields_take_none_either(kind: Any, text: str, odd: str) -> None:
+    for dialect in (GRAMMAR, OPENAI):
+        fitted = OutputType.of(kind).fit(dialect)
+        shape = '[{"key": "a", "value": %s}]' if dialect is OPENAI and kind == dict[str, float] else text
+        whole = '{"value": ' + shape + "}" if fitted.wrapped else shape
+        assert fitted.parse(whole % odd).failure is not None
+        assert fitted.parse(whole % "0.5").failure is None
+
+
+def test_words_that_look_like_it_are_words() -> None:
+    value = read(Whole, '{"text": "NaN", "named": {"nan": 1}, "either": "about inf", "anything": "1e400"}').value
+
+    assert (value.text, value.named, value.either, value.anything) == ("NaN", {"nan": 1.0}, "about inf", "1e400")
+
+
+def test_a_type_that_says_so_takes_them_where_it_says_so() -> None:
+    class Field_(BaseModel):
+        free: Annotated[float, Field(allow_inf_nan=True)] = 0.0
+        bound: float = 0.0
+
+    class Configured(BaseModel):
+        model_config = ConfigDict(allow_inf_nan=True)
+        one: float = 0.0
+        several: list[float] = []
+
+    assert math.isnan(read(Field_, '{"free": NaN}').value.free)
+    assert read(Field_, '{"free": NaN, "bound": 1e400}').failure.errors == ((("bound",), "finite_number"),)
+    assert read(Configured, '{"one": 1e400, "several": [-Infinity]}').value.one == math.inf
+
+
+def test_what_a_validator_makes_of_other_words_is_its_own() -> None:
+    class Measured(BaseModel):
+        depth: Annotated[float, BeforeValidator(lambda given: math.nan if given == "unknown" else given)] = 0.0
+
+    assert math.isnan(read(Measured, '{"depth": "unknown"}').value.depth)
+    assert read(Measured, '{"depth": NaN}').failure is not None
