@@ -1,0 +1,53 @@
+"""The registry's writes that nobody waits for, and those who read what they write."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from pllm_notebook.store.later import finish_writes, write_later
+from pllm_notebook.store.run_files import RunFiles
+
+
+def test_who_reads_the_registry_has_what_was_given_to_be_written(tmp_path: Path) -> None:
+    files = RunFiles(str(tmp_path))
+    for number in range(20):
+        write_later(lambda number=number: files.write({"id": f"{number:08x}", "started_at": 1.0 + number}))  # type: ignore[misc]
+
+    assert [header["id"] for header in files.headers()] == [f"{number:08x}" for number in reversed(range(20))]
+
+
+def test_work_is_done_in_order_on_another_thread() -> None:
+    done: list[tuple[int, bool]] = []
+    here = threading.current_thread()
+    for number in range(10):
+        write_later(lambda number=number: done.append((number, threading.current_thread() is here)))  # type: ignore[misc]
+
+    finish_writes()
+
+    assert done == [(number, False) for number in range(10)]
+
+
+def test_work_that_reads_what_is_written_does_not_wait_for_itself(tmp_path: Path) -> None:
+    found: list[int] = []
+    write_later(lambda: found.append(len(list(RunFiles(str(tmp_path)).headers()))))
+
+    finish_writes()
+
+    assert found == [0]
+
+
+def test_a_forked_child_leaves_the_parents_work_to_it() -> None:
+    done: list[int] = []
+    gate = threading.Event()
+    write_later(lambda: done.append(gate.wait(60)))
+    child = os.fork()
+    if not child:
+        finish_writes()
+        os._exit(7 if not done else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    gate.set()
+    finish_writes()
+    assert done == [True]
