@@ -1,7 +1,7 @@
 """Several answers to one question, and one decision: samples, votes, a judge, a cascade."""
 
-from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, How, Member
+from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, render_judge_prompt, verdict_type
 from pllm_notebook.ensemble.spec import Spec, ensemble_spec_for, estimate, lines, spec_for, submit
 from pllm_notebook.ensemble.votes import Vote, VoteCount
@@ -9,7 +9,7 @@ from pllm_notebook.ensemble.votes import Vote, VoteCount
 __all__ = [
     "DECISION_MAKER_PROMPT",
     "Decision",
-    "EnsembleCourse",
+    "EnsembleResults",
     "EnsembleSpec",
     "How",
     "Member",

@@ -10,7 +10,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from pllm_notebook.credentials import Key
-from pllm_notebook.ensemble.course import EnsembleCourse
+from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.execution import Run, WholePrompts
 from pllm_notebook.messages_types import Dialogue
 from pllm_notebook.protocols import Store
@@ -75,7 +75,7 @@ class SingleRequestRows(WholePrompts):
             usage=_usage(outcome.usage),
         )
 
-    def _logprobs(self, course: EnsembleCourse) -> Any:
+    def _logprobs(self, course: EnsembleResults) -> Any:
         """Return the log probabilities of the chosen reply as it had them, None where there are none."""
         chosen = course.decisions[0].chosen
         if chosen is None or not course.plan.members[chosen].ask.options.extra_body.get("logprobs"):
@@ -104,10 +104,10 @@ class SingleRequestRows(WholePrompts):
         return text
 
 
-def execution_of(run: Run) -> EnsembleCourse:
+def execution_of(run: Run) -> EnsembleResults:
     """Return the course of a run of `SingleRequestRows`."""
-    assert isinstance(run.course, EnsembleCourse)
-    return run.course
+    assert isinstance(run.course.decider, EnsembleResults)
+    return run.course.decider
 
 
 def error_of(failure: Failure) -> ParallelLLMError:
@@ -138,10 +138,10 @@ def _message_fields(value: Any, output: OutputType | None) -> tuple[str, dict[st
     return "stop", {"content": text, "parsed": value}
 
 
-def _reply_metadata(course: EnsembleCourse) -> dict[str, Any]:
+def _reply_metadata(course: EnsembleResults) -> dict[str, Any]:
     """Return what is known of the chosen reply; of an answer that is nobody's, the judge's or the first sample's."""
     decision = course.decisions[0]
-    outcome = course.ledger.outcomes[0]
+    outcome = course.table.outcomes[0]
     assert outcome is not None
     if decision.chosen is None and decision.how == "judge":
         return outcome.replies()[-1]

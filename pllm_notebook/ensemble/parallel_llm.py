@@ -242,7 +242,7 @@ class ParallelLLM:
         """Return the answer of a run that has ended, or raise what kept it from having one."""
         course, rows = execution_of(run), run.rows
         assert isinstance(rows, SingleRequestRows)
-        if course.error is not None or run.state == "cancelled":
+        if run.course.error is not None or run.state == "cancelled":
             run.result()  # raises
         outcome = run.ledger.outcome(0)
         if outcome is None:
@@ -266,8 +266,8 @@ class ParallelLLM:
             told = f"The decision maker failed, and the majority's answer stands. {rows.hidden(decision.judge_error)}"
             self._log(logging.WARNING, "%s", "The decision maker failed, and the majority's answer stands")
             caller.warn(told)
-        if course.unsaved:
-            caller.warn(f"{course.unsaved} answers could not be saved to the cache.")
+        if run.course.unsaved:
+            caller.warn(f"{run.course.unsaved} answers could not be saved to the cache.")
         return AnsweredRequest(outcome.value, run)
 
     def _log(self, level: int, message: str, *values: Any) -> None:

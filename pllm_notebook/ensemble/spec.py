@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.credentials import Key
-from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
+from pllm_notebook.ensemble.ensemble_results import EnsembleResults
+from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.reasoning import reasoned
 from pllm_notebook.ensemble.votes import Vote
@@ -28,6 +29,8 @@ from pllm_notebook.execution import (
     request_lines,
     start,
 )
+from pllm_notebook.execution.execute import Execution
+from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
@@ -146,9 +149,22 @@ def submit(question: Spec, rows: Rows) -> Run:
         confirm(estimate(question, rows))
     if isinstance(question, CallSpec):
         return start(question, rows)
-    asks = [member.ask for member in question.members]
-    return start(
-        asks[0], rows, make_execution=partial(EnsembleCourse, question), further=[*asks[1:], *_some(question.further)]
+    specs = [*(member.ask for member in question.members), *_some(question.further)]
+    return start(specs[0], rows, further=specs[1:], make=partial(ensemble_execution, question, rows))
+
+
+def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on_end: Callable[[], None]) -> Execution:
+    """Return the execution of an ensemble: each row once for each member, then what the judge is asked."""
+    specs = [member.ask for member in plan.members]
+    asked = EnsembleRows(rows, len(specs))
+    return Execution(
+        [*specs, *_some(plan.further)],
+        asked,
+        services,
+        on_end,
+        observer=partial(EnsembleResults, plan, asked),
+        isolates=plan.tolerant,
+        raises=False,
     )
 
 

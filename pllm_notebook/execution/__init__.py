@@ -4,8 +4,7 @@ from pllm_notebook.batch_jobs.confirmation import confirm
 from pllm_notebook.display_registry import register_display
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.composed import ComposedCourse
-from pllm_notebook.execution.course import Course, Listener, State
+from pllm_notebook.execution.decider import Decider
 from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation
@@ -20,23 +19,20 @@ from pllm_notebook.execution.launch import (
 from pllm_notebook.execution.list_estimate import estimate_list
 from pllm_notebook.execution.lists import Part, parts_of, start_list
 from pllm_notebook.execution.outcomes import Ledger, Outcome
-from pllm_notebook.execution.plan import Chunk
 from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
-from pllm_notebook.execution.row_source import Rows, RowSource, WholePrompts
+from pllm_notebook.execution.row_source import DerivedRows, Rows, RowSource, WholePrompts
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_registry import find, forget, runs
 
 __all__ = [
     "CallSpec",
-    "Chunk",
-    "ComposedCourse",
-    "Course",
+    "Decider",
+    "DerivedRows",
     "Estimate",
     "Execution",
     "Explanation",
     "Ledger",
-    "Listener",
     "Outcome",
     "Part",
     "RequestLines",
@@ -46,7 +42,6 @@ __all__ = [
     "RunBudget",
     "RunProgress",
     "ServiceFactory",
-    "State",
     "WholePrompts",
     "build_spec",
     "confirm",

@@ -25,11 +25,11 @@ class CacheRecheck:
         own_replies: Replies of this run's own calls: nothing that another run has stored.
     """
 
-    def __init__(self, spec: CallSpec, store: Store | None) -> None:
+    def __init__(self, spec: CallSpec, store: Store | None, shared: SharedStore | None) -> None:
         self._spec = spec
         # A run that refreshes wants none of what is stored.
         self._store = None if spec.options.cache == "refresh" else store
-        self._shared: SharedStore | None = store if isinstance(store, SharedStore) else None
+        self._shared = shared
         self._dispatcher: CallDispatcher
         self.own_replies = 0
         self._replies_before = self._written_before = 0

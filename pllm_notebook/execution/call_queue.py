@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 from pllm_notebook.engine import RunQueue, SendPolicy
@@ -23,6 +23,7 @@ from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup
 from pllm_notebook.execution.rejections import FIRST_CALLS, RejectionTracker
+from pllm_notebook.execution.replies import ReplyReader
 from pllm_notebook.execution.send_order import NextCall, Tag
 from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
@@ -49,7 +50,12 @@ class CallQueue(CallResults):
     Attributes:
         budget: What its calls may take of the run's money.
         spent: What they have used and cost.
+        dispatcher: What sends them; set when the run begins. It has no connection until something must be sent.
+        run_queue: Its calls at the dispatcher.
         tools: Runs the tools that replies call.
+        reader: Reads replies.
+        not_sent: Why what is left is not sent, where the budget does not suffice; None while it does.
+        before: Queues of the run whose calls all go first, where it sends one call at a time.
     """
 
     def __init__(
@@ -70,17 +76,19 @@ class CallQueue(CallResults):
         self.budget = ModelBudget(run_budget, self._rate, spec.output_limit, spec.target.label)
         self.spent = Spent()
         self.tools = ToolRunner(spec, services, planner.prompt)
+        self.reader = ReplyReader(spec, services, planner.prompt)
+        self.before: Sequence[CallQueue] = ()
         self._services = services
         self._warmup = Warmup(self._shared_prefix)
         self._over_budget = False
+        self.not_sent: Failure | None = None
         # What the money does not suffice for.
         self._unfunded: Tag | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._ceilings = services.ceilings.of(spec)
         self._share(False)
-        self._queue = self._new_queue()
-        # Made in `begin`, on the loop; it has no connection until something must be sent.
-        self._dispatcher: CallDispatcher
+        self.run_queue = self._new_queue()
+        self.dispatcher: CallDispatcher
         self._expected = self._attached = False
         if spec.packed is not None:
             # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
@@ -96,29 +104,30 @@ class CallQueue(CallResults):
     def begin(self) -> None:
         """Announce the run to its dispatcher, before the plan looks into the store."""
         self.claims.begin()
-        self._dispatcher = self._services.dispatcher(self.spec.target)
-        self._dispatcher.announce(self._queue)
+        self.dispatcher = self._services.dispatcher(self.spec.target)
+        self.dispatcher.announce(self.run_queue)
         self._expected = True
-        self.recheck.begin(self._dispatcher)
+        self.recheck.begin(self.dispatcher)
 
     def retry(self, calls: list[int], can_pass: list[int]) -> None:
         """Begin again with the calls of a retry (see `CacheRecheck.retry`)."""
         self.halted, self.fault, self.over = None, None, False
+        self.refused = self.not_sent = None
         self.refusals = RejectionTracker(at_once=self.raises)
         self.recheck.retry(calls, can_pass)
         self.reset(calls)
-        self._queue = self._new_queue()  # the old one stays closed
+        self.run_queue = self._new_queue()  # the old one stays closed
 
     def send(self) -> None:
         """Let the dispatcher pull calls, opening it only now: a run that finds everything needs no key."""
         if self.halted is not None or not self.has_calls:
             return
         if self._attached:
-            self._dispatcher.wake()
+            self.dispatcher.wake()
             return
         label = self.spec.target.label
         try:
-            self._dispatcher.attach(self._queue)
+            self.dispatcher.attach(self.run_queue)
             self._attached = True
         except MissingKeyError as error:
             # Made when all rows have been looked up: it says how many need no key.
@@ -132,7 +141,7 @@ class CallQueue(CallResults):
 
     def announce(self) -> None:
         """Let the dispatcher see that no more may come: a last pack need not be full, and a batch has all its lines."""
-        self._dispatcher.wake()
+        self.dispatcher.wake()
 
     def close(self) -> None:
         """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
@@ -140,14 +149,9 @@ class CallQueue(CallResults):
         # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
         if self._expected:
             self._expected = self._attached = False
-            self._dispatcher.detach(self._queue)
+            self.dispatcher.detach(self.run_queue)
 
     # What displays read.
-
-    @property
-    def in_flight(self) -> int:
-        """Calls on the wire."""
-        return self._queue.in_flight
 
     @property
     def submitted(self) -> bool:
@@ -155,12 +159,12 @@ class CallQueue(CallResults):
 
         What there is no money for now is sent when answers have come, and a batch that is not waited for has none soon.
         """
-        return self.is_exhausted() and (not self._attached or self._dispatcher.submitted(self._queue))
+        return self.is_exhausted() and (not self._attached or self.dispatcher.submitted(self.run_queue))
 
     def blocked_by(self) -> str:
         """Say what holds calls back at this moment, "" for nothing."""
         # A call that was refused waits in the queue, and is no longer pending; one in a batch job is in flight.
-        flying = 0 if self._batch else self._queue.in_flight
+        flying = 0 if self._batch else self.run_queue.in_flight
         if self.halted is not None or not (self.has_calls or self.open > flying):
             return ""
         if self._store_is_behind():
@@ -171,9 +175,9 @@ class CallQueue(CallResults):
         if self._over_budget and run_budget.requests:
             calls = counted(run_budget.requests, "call")
             return f"held by max_cost_usd: {format_usd(run_budget.reserved_usd)} reserved for {calls}"
-        if self.elsewhere and not self._queue.in_flight:
+        if self.elsewhere and not self.run_queue.in_flight:
             return f"{self.elsewhere:,} calls are being answered elsewhere"
-        return self._dispatcher.blocked_by(self._loop.time())
+        return self.dispatcher.blocked_by(self._loop.time())
 
     # What the dispatcher asks (see `protocols.CallSource`).
 
@@ -238,7 +242,7 @@ class CallQueue(CallResults):
     # What holds calls back.
 
     def _next(self) -> PendingCall | None:
-        if self.halted is not None or (self._serial and self.open):
+        if self.halted is not None or not self.has_calls or (self._serial and not self._is_its_turn()):
             return None
         if self._store_is_behind():
             self._loop.call_later(_LOOK_AGAIN_S, self.send)
@@ -343,6 +347,12 @@ class CallQueue(CallResults):
             self.announce()
         self.wake()
 
+    def _is_its_turn(self) -> bool:
+        """Return whether the next call may be sent in a run that sends one at a time."""
+        if self.open:
+            return False
+        return not self.before or (self.results.planned and not any(q.open or q.has_calls for q in self.before))
+
     def _is_first_wave_out(self) -> bool:
         """Return whether as many calls are out as may meet a refusal that all share; a batch is sent whole."""
         return not self.refusals.answered and self.open >= FIRST_CALLS and not self._batch
@@ -386,7 +396,8 @@ class CallQueue(CallResults):
             return
         message = f"Not sent: with {paid}, one more call could have passed {most}. Raise it."
         self.halt("failed", partial(BudgetError, message) if self.raises else None)
-        for call, outcome in self.drain(Failure(FailureKind.BUDGET, message)):
+        self.not_sent = Failure(FailureKind.BUDGET, message)
+        for call, outcome in self.drain(self.not_sent):
             self.record(call, outcome)
 
 

@@ -22,6 +22,7 @@ from pllm_notebook.execution.outcomes import Ledger, Outcome
 from pllm_notebook.execution.packing.packer import Pack, Packer, should_unpack
 from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, shared_rejection
+from pllm_notebook.execution.row_source import DerivedRows
 from pllm_notebook.execution.run_claims import RunClaims
 from pllm_notebook.execution.send_order import SendOrder, Tag
 from pllm_notebook.execution.services import RunServices
@@ -46,6 +47,7 @@ class CallResults(SendOrder):
         raises: Whether the first failed row ends the run.
         halted: Why nothing more is sent to this model, None while nothing stops it. The first reason counts.
         fault: An internal error that ends the run, None for none.
+        refused: Why each of its calls fails without being sent, while the run goes on; None while they are sent.
         over: Whether nothing will come any more.
         any_cached: Whether the store had a valid answer to any of its calls.
     """
@@ -66,14 +68,16 @@ class CallResults(SendOrder):
             soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
             now=loop.time,
         )
-        super().__init__(spec, results, planner.prompt, packing, CacheRecheck(spec, store), claims)
+        super().__init__(spec, results, planner.prompt, packing, CacheRecheck(spec, store, shared_store), claims)
         self.raises = raises
         self.halted: Halt | None = None
         self.fault: Exception | None = None
+        self.refused: Failure | None = None
         self.over = False
         self.any_cached = False
         self.refusals = RejectionTracker(at_once=raises)
         self._failures = FailureRecorder(spec, store, planner.prompt, rows)
+        self._rows = rows
         self._store = store
         self._shared_store = shared_store
         self._engine_loop = services.engine.loop
@@ -104,10 +108,12 @@ class CallResults(SendOrder):
 
     async def finished(self) -> AsyncIterator[list[Arrival]]:
         """Yield replies that are on disk, in groups; an empty group where something else has changed."""
-        while not self.over:
+        while True:
+            await self._woken.wait()
+            if self.over:
+                return
             self._woken.clear()
             yield self._take_committed()
-            await self._woken.wait()
 
     def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
         """Record how a call ended: from here on its rows are reported as done.
@@ -124,10 +130,11 @@ class CallResults(SendOrder):
         else:
             self._woken.set()
             row = self.results.first_row[call]
+            position = self._rows.position_of(row) if isinstance(self._rows, DerivedRows) else row
             # No more than the kind: a row's text, and what a provider quotes of it, must not go into a log.
             logger.info(
-                "%s: row %d failed: %s (status %s)",
-                self.spec.target.label, row, outcome.failure.kind, outcome.failure.status,
+                "%s: row %s failed: %s (status %s)",
+                self.spec.target.label, position, outcome.failure.kind, outcome.failure.status,
             )  # fmt: skip
             if raises:
                 self.raise_at(row, outcome.failure)
@@ -215,7 +222,7 @@ class CallResults(SendOrder):
             return
         self.recheck.own_replies += 1
         self.refusals.success()
-        if self.refusals:
+        if self.refusals.held:
             self._release_refused(among_answers=True)
         cut = _cut_by_budget(reply, result.output_limit)
         entry = self._entry(tag, reply, result, cost_usd, cut=cut)
@@ -303,7 +310,7 @@ class CallResults(SendOrder):
     def settle_refusals(self) -> None:
         """Decide about calls that were refused, once no result is missing that could change it."""
         refusals = self.refusals
-        if not refusals or self.halted is not None:
+        if not refusals.held or self.halted is not None:
             return
         if self.open and not refusals.at_once:
             return

@@ -12,13 +12,12 @@ import orjson
 
 from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.row_source import DerivedRows
 from pllm_notebook.execution.shared_store import SharedStore
 from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailedCall, Failure, FailureKind
-from pllm_notebook.store.claim_types import ClaimStore
-from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["FailureRecorder", "RunScopedStore", "earlier_rejections", "full_message"]
 
@@ -43,6 +42,7 @@ class FailureRecorder:
         self._prompt = prompt
         # A judge's rows are calls of an ensemble: their numbers mean nothing to a person.
         self._positions = isinstance(rows, LabelledRows)
+        self._derived = rows if isinstance(rows, DerivedRows) else None
 
     def note(
         self, key: str, row: int, failure: Failure, said: Dialogue | None = None, *, about_row: bool = True
@@ -71,9 +71,14 @@ class FailureRecorder:
             at=at,
             body=orjson.dumps(self._ask.whole(prompt) if said is None else self._ask.canonical_body(said)).decode(),
             prompt=prompt_as_text(prompt),
-            position=row if self._positions else None,
+            position=self._position_of(row),
             about_row=about_row,
         )
+
+    def _position_of(self, row: int) -> int | None:
+        if self._derived is not None:
+            return self._derived.position_of(row)
+        return row if self._positions else None
 
     def rejected(self, keys: Sequence[str]) -> dict[str, Failure]:
         """Return the failures of calls that a provider has rejected before and that are not to be sent again unasked.
@@ -144,64 +149,39 @@ class RunScopedStore:
 
     Attributes:
         on_miss: Called once, by the thread that looks up the first entry that is not there: it will be sent for.
+        shared: The store itself, where other processes use it too; None where they do not.
     """
 
     def __init__(self, store: Store, run: str, asked: str, rows: object) -> None:
         self._store = store
         # Looked at once: to ask what a store can do asks all of it.
-        self._shared: SharedStore | None = store if isinstance(store, SharedStore) else None
+        self.shared: SharedStore | None = store if isinstance(store, SharedStore) else None
         self._run = run
         self._asked = asked
         self._rows = rows
         self.on_miss: Callable[[], None] | None = None
+        # The store's own, so that a call costs no more than it does there.
+        self.put = store.put
+        self.queued = store.queued
+        self.note_valid = store.note_valid
+        self.rejected = store.rejected
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
-        """Read entries (see `protocols.Store`, as for all that follows)."""
+        """Read entries (see `protocols.Store`)."""
         found = self._store.get_many(keys)
         if self.on_miss is not None and len(found) < len(keys):
             on_miss, self.on_miss = self.on_miss, None
             on_miss()
         return found
 
-    def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
-        """Queue one entry."""
-        self._store.put(key, entry, done)
-
-    def queued(self, key: str) -> StoredReply | None:
-        """Return an entry that is not yet on disk."""
-        return self._store.queued(key)
-
     @property
     def backlog_bytes(self) -> int:
         """Bytes queued and not yet on disk."""
         return self._store.backlog_bytes
 
-    @property
-    def delayed(self) -> bool:
-        """Whether writing fails at the moment (see `SharedStore`)."""
-        return self._shared is not None and self._shared.delayed
-
-    @property
-    def claims(self) -> ClaimStore | None:
-        """Which process asks which call (see `SharedStore`)."""
-        return None if self._shared is None else self._shared.claims
-
-    @property
-    def written_by_others(self) -> int:
-        """Rows that other processes are known to have written (see `SharedStore`)."""
-        return 0 if self._shared is None else self._shared.written_by_others
-
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
         """Queue a call that failed."""
         self._store.note_failure(key, lambda: self._named(tell()))
-
-    def note_valid(self, keys: Sequence[str]) -> None:
-        """Forget the failures of stored replies that are valid answers now."""
-        self._store.note_valid(keys)
-
-    def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read calls that a provider rejected."""
-        return self._store.rejected(keys)
 
     def _named(self, call: FailedCall) -> FailedCall:
         rows: Any = self._rows

@@ -13,7 +13,6 @@ from pllm_notebook.engine import Engine, engine, shutdown
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec, resolve_model, start_simulator
-from pllm_notebook.execution.course import Course
 from pllm_notebook.execution.estimate import Estimate, estimate
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.learned_limits import LimitCache
@@ -23,7 +22,6 @@ from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
 from pllm_notebook.execution.run_registry import remember, runs
 from pllm_notebook.execution.services import RunServices
-from pllm_notebook.execution.user_limits import UserRateLimits
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
@@ -136,21 +134,18 @@ class ServiceFactory:
             return None
         return None if self._batch else LimitCache(self._store.directory)
 
-    def services(
-        self, store: Store | None, *, budget: RunBudget | None = None, ceilings: UserRateLimits | None = None
-    ) -> RunServices:
+    def services(self, store: Store | None, budget: RunBudget | None = None) -> RunServices:
         """Return the services of a run.
 
         Args:
             store: As the run uses it, None to keep nothing.
             budget: Money that it shares with other runs; None for its options' own.
-            ceilings: The user's own limits that it shares with other runs; None for its own.
 
         Raises:
             UsageError: For a batch, where the cache is no directory on disk. Nothing was sent.
         """
         batch = partial(self._batch_service().dispatcher, origin=origin()) if self._batch else None
-        return RunServices(self._engine, store, self.limits, batch, self.jobs, budget, ceilings or UserRateLimits())
+        return RunServices(self._engine, store, self.limits, batch, self.jobs, budget)
 
     @property
     def jobs(self) -> JobLookup | None:
@@ -186,8 +181,9 @@ def start(
     rows: Rows,
     *,
     further: Sequence[CallSpec] = (),
-    make_execution: Callable[[Rows, Engine, Store | None, Callable[[], None], ServiceFactory], Course] | None = None,
+    make: Callable[[RunServices, Callable[[], None]], Execution] | None = None,
     cache_dir: str | None = None,
+    run_budget: RunBudget | None = None,
 ) -> Run:
     """Start a run in the background and give its handle at once.
 
@@ -195,8 +191,9 @@ def start(
         ask: The question.
         rows: Whom it is put to.
         further: Other questions that the run may put.
-        make_execution: Makes what conducts it, None for the calls of *ask* alone.
+        make: Makes its execution, of its services and of what is called at its end; None for the calls of *ask* alone.
         cache_dir: Where its answers are kept, None for the configured place.
+        run_budget: Money that it shares with other runs; None for one of its own, from the options.
 
     Raises:
         UsageError: When `configure(loop=…)` came after the engine had started.
@@ -225,10 +222,9 @@ def start(
     store = store_for(ask.options, cache_dir)
     services = ServiceFactory(running, store, ask.options)
 
-    def course(kept: Store | None, ended: Callable[[], None]) -> Course:
-        if make_execution is not None:
-            return make_execution(rows, running, kept, ended, services)
-        return Execution(ask, rows, services.services(kept), ended)
+    def course(kept: Store | None, on_end: Callable[[], None]) -> Execution:
+        used = services.services(kept, run_budget)
+        return Execution([ask], rows, used, on_end) if make is None else make(used, on_end)
 
     run = Run(ask, rows, running, store, sink, course)
     run.origin = origin()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import time
 from array import array
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.records import Failure, FailureKind, Usage
 from pllm_notebook.stored_metadata import decode_metadata
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["Ledger", "Outcome"]
+__all__ = ["Ledger", "Outcome", "ResultObserver", "RowObserver"]
 
 # A dictionary that grows moves all its keys at once, and no other thread runs meanwhile: 0.1 s for a million.
 # Many small ones, each found by the key's hash, grow one by one. A power of two.
@@ -87,6 +88,16 @@ class Outcome:
         return None if None in costs else float(sum(costs))
 
 
+class ResultObserver(Protocol):
+    """Sees what happens to a run's rows. Used on the engine's loop."""
+
+    def planned(self, rows: Sequence[int]) -> None:
+        """Note rows that have been planned: each has its call, or none, in the table."""
+
+    def recorded(self, call: int, outcome: Outcome) -> None:
+        """Note how a call ended. Its answer is on disk."""
+
+
 class Ledger:
     """Which call answers which row, and how each call ended.
 
@@ -97,36 +108,42 @@ class Ledger:
         call_of_row: Index of the row's call, or one of the negative marks above.
         keys: Key of each call, in order of first appearance.
         first_row: The row whose prompt stands for the call.
+        spec_of_call: Index of what is asked, among the run's specs.
         weight: Rows that the call answers.
         outcomes: None until a call has ended.
         own_failures: Rows that failed without a call.
         progress: Counts of rows.
         planned: Whether all rows have been planned: no more calls will come but follow-ups.
         unsaved: Rows whose paid answer the cache could not keep.
-        observer: Called with each call that is recorded, after it has been counted; None for none.
+        observer: Sees what is planned and recorded, in the order in which it is; None for none.
     """
 
     def __init__(self, rows: int) -> None:
         self.call_of_row = array("q", [UNPLANNED]) * rows
         self.keys: list[str] = []
         self.first_row = array("q")
+        self.spec_of_call = array("I")
         self.weight = array("q")
         self.outcomes: list[Outcome | None] = []
         self.own_failures: dict[int, Failure] = {}
         self.progress = RunProgress(time.monotonic())
         self.planned = False
         self.unsaved = 0
-        self.observer: Callable[[int, Outcome], None] | None = None
+        self.observer: ResultObserver | None = None
         self._twins: list[Ledger] = []
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
 
-    def add(self, row: int, key: str) -> int:
-        """Assign *row* the call with *key* and return the call's index; its weight is the caller's to count."""
+    def add(self, row: int, key: str, spec: int = 0) -> int:
+        """Assign *row* the call of *spec* with *key* and return the call's index; its weight is counted later."""
         new = len(self.keys)
-        call = self._index[hash(key) & (_SHARDS - 1)].setdefault(key, new)
+        shard = self._index[hash(key) & (_SHARDS - 1)]
+        call = shard.setdefault(key, new)
+        if call != new and self.spec_of_call[call] != spec:
+            call = shard.setdefault(f"{spec} {key}", new)
         if call == new:
             self.keys.append(key)
             self.first_row.append(row)
+            self.spec_of_call.append(spec)
             self.weight.append(0)
             self.outcomes.append(None)
             for twin in self._twins:
@@ -139,6 +156,7 @@ class Ledger:
         call = len(self.keys)
         self.keys.append(key)
         self.first_row.append(row)
+        self.spec_of_call.append(0)
         self.weight.append(0)
         self.outcomes.append(None)
         self.call_of_row[row] = call
@@ -153,6 +171,7 @@ class Ledger:
         """Let go of all calls and outcomes: whoever needs them has taken them."""
         self.keys, self.outcomes = [], []
         self.first_row, self.weight, self.call_of_row = array("q"), array("q"), array("q")
+        self.spec_of_call = array("I")
         self._index = ()
         self.own_failures.clear()
 
@@ -161,7 +180,6 @@ class Ledger:
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
         twin.progress = RunProgress(time.monotonic())
-        twin.observer = None
         twin._twins = []
         self._twins.append(twin)
         return twin
@@ -176,7 +194,7 @@ class Ledger:
         self.outcomes[call] = outcome
         self.count(outcome, self.weight[call])
         if self.observer is not None:
-            self.observer(call, outcome)
+            self.observer.recorded(call, outcome)
 
     def record_cached(self, found: Iterable[tuple[int, Outcome]]) -> None:
         """Record valid answers that the plan found in the store."""
@@ -204,22 +222,25 @@ class Ledger:
         else:
             progress.failed += rows
 
-    def count_planned(self, weights: dict[int, int], *, skipped: int, failed: int) -> None:
+    def count_planned(self, rows: Sequence[int], weights: dict[int, int], *, skipped: int, failed: int) -> None:
         """Count rows that have been planned, before what the store had for them is recorded.
 
         Args:
-            weights: Rows that each call answers. Counted here, on the loop, so that a call which ends in the meantime
-                counts each row once.
-            skipped: Rows that are not sent.
-            failed: Rows that cannot be sent.
+            rows: The rows.
+            weights: How many of them each call answers. Counted here, on the loop, so that a call which ends in the
+                meantime counts each row once.
+            skipped: How many are not sent.
+            failed: How many cannot be sent.
         """
         self.progress.skipped += skipped
         self.progress.failed += failed
-        for call, rows in weights.items():
-            self.weight[call] += rows
+        for call, count in weights.items():
+            self.weight[call] += count
             outcome = self.outcomes[call]
             if outcome is not None:
-                self.count(outcome, rows)
+                self.count(outcome, count)
+        if self.observer is not None:
+            self.observer.planned(rows)
 
     def reopen(self, calls: Iterable[int]) -> None:
         """Forget how *calls* ended, all of which failed or never did: they are sent again."""
@@ -284,3 +305,32 @@ class Ledger:
         if outcome.failure is not None:
             return "not_sent" if outcome.not_sent else "failed"
         return "cached" if outcome.cached else "ok"
+
+
+class RowObserver:
+    """Call a function with each row of a run that has ended (see `ResultObserver`).
+
+    A row whose call has ended before it was planned is reported when it is planned.
+    """
+
+    def __init__(self, results: Ledger, on_row: Callable[[int], None]) -> None:
+        self._results = results
+        self._on_row = on_row
+        # Of calls that answer several rows: those after the first.
+        self._more_rows: defaultdict[int, list[int]] = defaultdict(list)
+
+    def planned(self, rows: Sequence[int]) -> None:
+        """Note rows that have been planned."""
+        results = self._results
+        for row in rows:
+            call = results.call_of_row[row]
+            if call >= 0 and results.first_row[call] != row:
+                self._more_rows[call].append(row)
+            if call < 0 or results.outcomes[call] is not None:
+                self._on_row(row)
+
+    def recorded(self, call: int, outcome: Outcome) -> None:
+        """Report the rows of a call that has ended."""
+        self._on_row(self._results.first_row[call])
+        for row in self._more_rows.get(call, ()):
+            self._on_row(row)

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pllm_notebook.execution.arrivals import PromptLost
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.failure_recorder import FailureRecorder
 from pllm_notebook.execution.outcomes import Ledger, Outcome
-from pllm_notebook.execution.row_source import RowSource
+from pllm_notebook.execution.row_source import MixedRows, RowSource
 from pllm_notebook.execution.settle import Arrival, Repair, Settled
 from pllm_notebook.execution.user_code import settle_with_timeout
 from pllm_notebook.messages_types import Prompt
@@ -35,17 +35,21 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class Chunk(NamedTuple):
-    """What is known of some rows.
+    """What is known of some rows of one spec.
 
     Attributes:
-        weights: Rows of this chunk that each call answers, whether or not the call is new.
-        settled: Calls that the store answers, or goes on with.
+        spec: Index of what they are asked.
+        rows: The rows, in order.
+        weights: How many of them each call answers, whether or not the call is new.
+        settled: Calls that the store answers, or continues.
         rejected: Calls that a provider has rejected before; they are not sent again unasked.
         missing: Calls that must be sent.
-        skipped: Rows with a missing value.
-        failed: Rows that cannot be sent.
+        skipped: Number of rows with a missing value.
+        failed: Number of rows that cannot be sent.
     """
 
+    spec: int
+    rows: Sequence[int]
     weights: dict[int, int]
     settled: list[tuple[Arrival, Settled]]
     rejected: list[tuple[int, Outcome]]
@@ -57,35 +61,52 @@ class Chunk(NamedTuple):
 class Planner:
     """Plan the rows once, and continue where it was stopped. Used by one worker thread at a time.
 
+    Args:
+        specs: What the rows are asked.
+        rows: Where the prompts come from; there may be more of them later.
+        results: Filled as it goes; calls are only ever added.
+        store: None to look nowhere.
+
     Attributes:
-        rows: Where the prompts come from.
+        rows: As given.
     """
 
-    def __init__(self, spec: CallSpec, rows: RowSource, results: Ledger, store: Store | None) -> None:
+    def __init__(self, specs: Sequence[CallSpec], rows: RowSource, results: Ledger, store: Store | None) -> None:
         self.rows = rows
-        self._ask = spec
-        self._ledger = results
+        self._specs = specs
+        self._spec_of_row = rows.spec_of_row if isinstance(rows, MixedRows) else None
+        self._results = results
         self._store = store
-        self._failures = FailureRecorder(spec, store, self.prompt, rows)
+        self._failures = [FailureRecorder(spec, store, self.prompt, rows) for spec in specs]
         self._at = 0
-        self._checked_host = False
+        self._checked_hosts: set[int] = set()
 
     def release(self) -> None:
         """Let go of what refers to this planner. It still makes prompts: failed calls may yet be written with them."""
-        del self._failures
+        self._failures.clear()
 
-    def next_chunk(self, stopped: Callable[[], bool]) -> Chunk | None:
-        """Plan the next rows; None where there are no more, or *stopped* says so."""
-        total = self.rows.total
-        if self._at >= total or stopped():
-            return None
-        size = _CHUNK if self._at else _FIRST_CHUNK
-        rows = range(self._at, min(self._at + size, total))
-        chunk = self._chunk(rows, stopped)
+    @property
+    def is_done(self) -> bool:
+        """Whether all rows that there are have been planned."""
+        return self._at >= self.rows.total
+
+    def next_chunks(self, stopped: Callable[[], bool]) -> list[Chunk]:
+        """Plan the next rows, by what they are asked; none where there are no more, or *stopped* says so."""
+        if self.is_done or stopped():
+            return []
+        rows = range(self._at, min(self._at + (_CHUNK if self._at else _FIRST_CHUNK), self.rows.total))
+        prompts, spec_of_row = self.rows.prompts(rows), self._spec_of_row
+        if spec_of_row is None:
+            chunks = [self._chunk(0, rows, prompts, stopped)]
+        else:
+            parts: dict[int, tuple[list[int], list[Prompt | Failure | None]]] = {}
+            for row, prompt in zip(rows, prompts, strict=True):
+                part = parts.setdefault(spec_of_row[row], ([], []))
+                part[0].append(row)
+                part[1].append(prompt)
+            chunks = [self._chunk(spec, *parts[spec], stopped) for spec in sorted(parts)]
         self._at = rows.stop
-        if chunk.missing and self._ask.options.cache != "only":
-            self._ask.target.load()
-        return chunk
+        return chunks
 
     def prompt(self, row: int) -> Prompt:
         """Make one row's prompt.
@@ -99,53 +120,58 @@ class Planner:
             raise PromptLost(prompt)
         return prompt
 
-    def _chunk(self, rows: range, stopped: Callable[[], bool]) -> Chunk:
-        ledger, ask = self._ledger, self._ask
-        first_new = len(ledger.keys)
+    def _chunk(
+        self, at: int, rows: Sequence[int], prompts: Sequence[Prompt | Failure | None], stopped: Callable[[], bool]
+    ) -> Chunk:
+        results, spec = self._results, self._specs[at]
+        first_new = len(results.keys)
         weights: dict[int, int] = {}
         plain: dict[int, str] = {}
         skipped = failed = 0
-        for row, prompt in zip(rows, self.rows.prompts(rows), strict=True):
+        for row, prompt in zip(rows, prompts, strict=True):
             if prompt is None:
-                ledger.skip(row)
+                results.skip(row)
                 skipped += 1
                 continue
-            words = prompt if isinstance(prompt, Failure) else ask.encoded(prompt)
+            words = prompt if isinstance(prompt, Failure) else spec.encoded(prompt)
             if isinstance(words, Failure):
-                ledger.fail(row, words)
+                results.fail(row, words)
                 failed += 1
                 continue
-            call = ledger.add(row, ask.key(words))
+            call = results.add(row, spec.key(words), at)
             weights[call] = weights.get(call, 0) + 1
-            if ask.pack is not None and call >= first_new:
-                plain[call] = ask.plain_key(words)
-        new = range(first_new, len(ledger.keys))
-        found = self._known(ledger.keys[first_new:])
+            if spec.pack is not None and call >= first_new:
+                plain[call] = spec.plain_key(words)
+        new = range(first_new, len(results.keys))
+        found = self._known(at, results.keys[first_new:])
         # An answer of the row's own is at least as good as one out of a pack.
-        found |= self._known([key for call, key in plain.items() if ledger.keys[call] not in found])
+        found |= self._known(at, [key for call, key in plain.items() if results.keys[call] not in found])
         arrivals, missing = [], []
         for call in new:
-            key = ledger.keys[call]
+            key = results.keys[call]
             entry = found.get(key)
             if entry is None and call in plain:
                 key = plain[call]
                 entry = found.get(key)
             if entry is not None:
-                arrivals.append(Arrival(call, key, entry, ledger.first_row[call]))
+                arrivals.append(Arrival(call, key, entry, results.first_row[call]))
             else:
                 missing.append(call)
-        settled = settle_with_timeout(ask, self._store, self.prompt, arrivals, stopped)
-        self._failures.valid([each.key for each in settled if isinstance(each, Outcome) and each.failure is None])
-        settled, rejected, missing = self._rejected(settled, missing, plain)
-        return Chunk(weights, list(zip(arrivals, settled, strict=True)), rejected, missing, skipped, failed)
+        settled = settle_with_timeout(spec, self._store, self.prompt, arrivals, stopped)
+        self._failures[at].valid([each.key for each in settled if isinstance(each, Outcome) and each.failure is None])
+        settled, rejected, missing = self._rejected(at, settled, missing, plain)
+        if missing and spec.options.cache != "only":
+            spec.target.load()
+        replies = list(zip(arrivals, settled, strict=True))
+        return Chunk(at, rows, weights, replies, rejected, missing, skipped, failed)
 
     def _rejected(
-        self, settled: list[Settled], missing: list[int], plain: dict[int, str]
+        self, at: int, settled: list[Settled], missing: list[int], plain: dict[int, str]
     ) -> tuple[list[Settled], list[tuple[int, Outcome]], list[int]]:
         """Take out, of what would be sent, the calls that a provider has rejected before."""
-        keys = self._ledger.keys
+        keys = self._results.keys
         sent = [keys[call] for call in missing] + [plain[call] for call in missing if call in plain]
-        known = self._failures.rejected(sent + [each.key for each in settled if isinstance(each, Repair)])
+        known = self._failures[at].rejected(sent + [each.key for each in settled if isinstance(each, Repair)])
         if not known:
             return settled, [], missing
         settled = [each.failed(known[each.key]) if isinstance(each, Repair) and each.key in known else each
@@ -159,17 +185,16 @@ class Planner:
                 rejected.append((call, Outcome(None, known[key], key, (), True)))
         return settled, rejected, left
 
-    def _known(self, keys: list[str]) -> dict[str, StoredReply]:
+    def _known(self, at: int, keys: list[str]) -> dict[str, StoredReply]:
         """Look up the replies that this run can use."""
-        if self._store is None or self._ask.options.cache == "refresh" or not keys:
+        spec = self._specs[at]
+        if self._store is None or spec.options.cache == "refresh" or not keys:
             return {}
         found = self._store.get_many(keys)
-        known = {
-            key: entry for key, entry in found.items() if entry.satisfies(self._ask.output_limit, self._ask.takes_empty)
-        }
-        if known and not self._checked_host:
-            self._checked_host = True
-            _tell_of_host(self._ask.target, next(iter(known.values())))
+        known = {key: entry for key, entry in found.items() if entry.satisfies(spec.output_limit, spec.takes_empty)}
+        if known and at not in self._checked_hosts:
+            self._checked_hosts.add(at)
+            _tell_of_host(spec.target, next(iter(known.values())))
         return known
 
 

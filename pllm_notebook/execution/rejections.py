@@ -125,6 +125,8 @@ class RejectionTracker:
 
     Attributes:
         at_once: As given.
+        held: Refused calls, and how they were refused.
+        answered: Whether a call of this run has been answered.
         suspected: The refusal that every row seems to meet, None for none: while it stands nothing new is sent, and
             what is out is waited for. An answer clears it.
     """
@@ -132,19 +134,12 @@ class RejectionTracker:
     def __init__(self, *, at_once: bool) -> None:
         self.at_once = at_once
         self.suspected: Failure | None = None
+        self.answered = False
         self._streak = RejectionStreak()
-        self._held: list[HeldCall] = []
+        self.held: list[HeldCall] = []
 
     def __repr__(self) -> str:
-        return f"RejectionTracker(held={len(self._held)}, suspected={self.suspected!r}, {self._streak!r})"
-
-    def __bool__(self) -> bool:
-        return bool(self._held)
-
-    @property
-    def answered(self) -> bool:
-        """Whether a call of this run has been answered."""
-        return self._streak.answered
+        return f"RejectionTracker(held={len(self.held)}, suspected={self.suspected!r}, {self._streak!r})"
 
     def holds(self, failure: Failure) -> bool:
         """Return whether a call that failed so is to be held."""
@@ -152,13 +147,14 @@ class RejectionTracker:
 
     def hold(self, tag: int | Repair | Pack, failure: Failure) -> None:
         """Hold a refused call."""
-        self._held.append((tag, failure))
+        self.held.append((tag, failure))
         if self._streak.refused(failure) and self.suspected is None:
             self.suspected = failure
 
     def success(self) -> None:
         """Note an answer: what is held was refused for itself."""
-        if self._held or not self._streak.answered:
+        if self.held or not self.answered:
+            self.answered = True
             self._streak.success()
             self.suspected = None
 
@@ -174,17 +170,17 @@ class RejectionTracker:
         if self.answered or known:
             return None
         # A pack may be spoilt by one of its rows.
-        refused = (failure for tag, failure in self._held if not isinstance(tag, Pack))
+        refused = (failure for tag, failure in self.held if not isinstance(tag, Pack))
         return next((failure for failure in refused if failure.kind.fatal), None)
 
     def release(self) -> list[HeldCall]:
         """Return what is held, and hold it no longer."""
-        held, self._held = self._held, []
+        held, self.held = self.held, []
         return held
 
     def reset(self) -> None:
         """Forget everything, for a run that is asked to go on."""
-        self.suspected, self._streak, self._held = None, RejectionStreak(), []
+        self.answered, self.suspected, self._streak, self.held = False, None, RejectionStreak(), []
 
 
 def _signature(failure: Failure) -> tuple[object, ...]:

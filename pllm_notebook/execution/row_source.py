@@ -14,7 +14,7 @@ from pllm_notebook.records import Failure
 if TYPE_CHECKING:
     from pllm_notebook.execution.run import Run
 
-__all__ = ["EvaluableRows", "RowSource", "Rows", "WholePrompts"]
+__all__ = ["DerivedRows", "EvaluableRows", "MixedRows", "RowSource", "Rows", "WholePrompts"]
 
 
 class RowSource(Protocol):
@@ -33,6 +33,27 @@ class RowSource(Protocol):
 
     def items(self, rows: range) -> Sequence[bytes]:
         """Return what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
+
+
+@runtime_checkable
+class MixedRows(Protocol):
+    """Rows that are not all asked the same.
+
+    Attributes:
+        spec_of_row: What each row is asked, by index among the run's specs.
+    """
+
+    spec_of_row: Sequence[int]
+
+
+class DerivedRows(ABC):
+    """Rows of a run that are not those of the user, but stand for them (see `RowSource`)."""
+
+    label = ""
+
+    @abstractmethod
+    def position_of(self, row: int) -> int | None:
+        """Return the position of a row among the user's, None for none."""
 
 
 class WholePrompts(ABC):

@@ -14,7 +14,7 @@ from pllm_notebook.display_registry import SafeDisplay
 from pllm_notebook.engine import EndEvent, Engine, await_end, block_until, hold_at_exit
 from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
 from pllm_notebook.execution.call_spec import CallSpec, start_simulator
-from pllm_notebook.execution.course import Course, State
+from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation, explain
 from pllm_notebook.execution.failure_recorder import RunScopedStore
 from pllm_notebook.execution.gc_tuning import relaxed_gc
@@ -23,6 +23,7 @@ from pllm_notebook.execution.row_source import EvaluableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.execution.run_summary import live_lines, shown
 from pllm_notebook.execution.stack_level import caller_stack_level
+from pllm_notebook.execution.stop import State
 from pllm_notebook.execution.weak_callbacks import weak_callback
 from pllm_notebook.formatting import budget_stop_note
 from pllm_notebook.protocols import Display, Store
@@ -35,7 +36,7 @@ _numbers = itertools.count()
 _REDRAW_S = 0.1
 
 
-ExecutionFactory = Callable[[Store | None, Callable[[], None]], Course]
+ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
 """Makes what conducts a run, of the store (None to keep nothing) and of what is to be called at the end."""
 
 
@@ -49,6 +50,7 @@ class Run:
         ask: The question.
         rows: The rows and the shape of their answers.
         course: What conducts it.
+        ledger: The outcomes of its rows.
         number: Counts the runs of this process.
         started_at: Seconds since 1970.
         endings: How often it has ended: once, and once more after each retry.
@@ -87,6 +89,7 @@ class Run:
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.course = make_execution(kept, weak_callback(self._over))
+        self.ledger: Ledger = self.course.table
         self._ended = EndEvent()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
         self._handed = EndEvent()
@@ -94,9 +97,8 @@ class Run:
         self._ticker: asyncio.TimerHandle | None = None
 
     def __del__(self) -> None:
-        release = getattr(getattr(self, "course", None), "release", None)
-        if release is not None:
-            release()
+        if (course := getattr(self, "course", None)) is not None:
+            course.release()
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {live_lines(self.id, self.progress(), '', '')[0]}>"
@@ -115,11 +117,6 @@ class Run:
     def alive(self) -> bool:
         """Whether the loop that it goes on still runs, or could."""
         return self._loop.alive
-
-    @property
-    def ledger(self) -> Ledger:
-        """The outcomes, for those who assemble them."""
-        return self.course.ledger
 
     @property
     def errors(self) -> Any:
@@ -310,8 +307,9 @@ class Run:
         relaxed_gc.begin()
         self._engine.register(self)
         try:
-            self._tick()
+            self.course.throughput.sample(time.monotonic())
             self.course.begin()
+            self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
         except Exception as error:  # nobody else would end the run
             self.course.fail(error)
 

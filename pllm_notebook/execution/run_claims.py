@@ -54,6 +54,10 @@ class RunClaims:
         waits: Whether a call that waits in a job is waited for; a run whose own calls go by batch joins the job.
         soon: Calls a function on the loop in a moment.
         now: Gives the loop's seconds.
+
+    Attributes:
+        ahead: Calls that are claimed at a time; 0 where nothing is claimed.
+        waits: As given.
     """
 
     def __init__(
@@ -77,15 +81,10 @@ class RunClaims:
         self._ended: list[str] = []
         self._call_soon = soon
         self._now = now
-        self._batch_size = _MIN_CLAIMS[self._kind]
+        self.ahead = 0 if claims is None else _MIN_CLAIMS[self._kind]
         self._taken_at = float("-inf")
         # Whether calls have ended since then.
         self._some_ended = False
-
-    @property
-    def ahead(self) -> int:
-        """Calls that are claimed at a time; 0 where nothing is claimed."""
-        return 0 if self._claims is None else self._batch_size
 
     def begin(self) -> None:
         """Note where other owners stand, before the plan looks into the store."""
@@ -103,7 +102,7 @@ class RunClaims:
         held = self._held.intersection(keys)
         if self._claims is None or len(held) == len(keys):
             return ClaimDecision(frozenset(keys), {}, False)
-        if len(keys) >= self._batch_size and not again:
+        if len(keys) >= self.ahead and not again:
             self._adjust_batch_size()
         granted, mark = self._claims.take(self._kind, [key for key in keys if key not in held])
         self._held |= granted
@@ -140,9 +139,9 @@ class RunClaims:
         """Settle how many calls are claimed at a time: more where those of the last time left soon, and some ended."""
         now = self._now()
         if now - self._taken_at >= _FAST_S:
-            self._batch_size = max(_MIN_CLAIMS[self._kind], self._batch_size // 2)
+            self.ahead = max(_MIN_CLAIMS[self._kind], self.ahead // 2)
         elif self._some_ended:  # at its beginning a run sends many at once
-            self._batch_size = min(_MAX_CLAIMS[self._kind], 2 * self._batch_size)
+            self.ahead = min(_MAX_CLAIMS[self._kind], 2 * self.ahead)
         self._taken_at, self._some_ended = now, False
 
     def _release_ended(self) -> None:

@@ -165,7 +165,7 @@ class SendOrder(ABC):
                 made = follow_up.content(self.spec, self._prompt)
                 if not isinstance(made, Failure):
                     return NextCall(follow_up.key, *made, follow_up)
-                self._fail_unsent(follow_up.call, made)
+                self.fail_unsent(follow_up.call, made)
             self._follow_ups.popleft()
         if len(self._pending) - self._head < self._most and not planned:
             return None
@@ -182,7 +182,7 @@ class SendOrder(ABC):
                 content = partial(spec.content, words)
                 return NextCall(self.results.keys[call], content, spec.size(words), call, _wants_several(words))
             self._pass()
-            self._fail_unsent(call, words)
+            self.fail_unsent(call, words)
         return None
 
     def take(self, tag: Tag) -> None:
@@ -248,7 +248,8 @@ class SendOrder(ABC):
         call = follow_up.call
         return self.recheck.may_find(call) and self.take_if_stored(call, (follow_up.key,), follow_up)
 
-    def _fail_unsent(self, call: int, failure: Failure) -> None:
+    def fail_unsent(self, call: int, failure: Failure) -> None:
+        """Record the failure of a call that was not sent."""
         self.record(call, Outcome(None, failure, self.results.keys[call], (), False))
 
     def _claim(self) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from pllm_notebook.engine import Engine, RunQueue
+from pllm_notebook.engine import Dispatcher, Engine, RunQueue
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.dispatchers import dispatcher_for
+from pllm_notebook.execution.failure_recorder import RunScopedStore
 from pllm_notebook.execution.learned_limits import LimitCache
 from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.execution.shared_store import SharedStore
@@ -62,6 +63,7 @@ class RunServices:
         jobs: Knows which calls wait in batch jobs, None where there can be none.
         budget: The money of the run, shared with other runs where the caller says so; None for its options' own.
         ceilings: The user's own limits, one for all calls that state the same.
+        shared_store: The store, where other processes use it too; None where they do not.
     """
 
     engine: Engine
@@ -71,11 +73,14 @@ class RunServices:
     jobs: JobLookup | None = None
     budget: RunBudget | None = None
     ceilings: UserRateLimits = field(default_factory=UserRateLimits)
+    shared_store: SharedStore | None = field(init=False)
 
-    @property
-    def shared_store(self) -> SharedStore | None:
-        """The store, where other processes use it too."""
-        return self.store if isinstance(self.store, SharedStore) else None
+    def __post_init__(self) -> None:
+        store = self.store
+        if isinstance(store, RunScopedStore):
+            self.shared_store = store.shared
+        else:
+            self.shared_store = store if isinstance(store, SharedStore) else None
 
     def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
         """Return what sends the calls to a model. On the engine's loop."""
@@ -83,9 +88,8 @@ class RunServices:
             return self.batch_dispatcher(target)
         return dispatcher_for(self.engine, target, self.limits_of(target))
 
-    def keep_limits(self, target: ResolvedModel) -> None:
-        """Keep what was learned of a model's limits, for the next kernel. On the engine's loop."""
+    def keep_limits(self, target: ResolvedModel, dispatcher: CallDispatcher) -> None:
+        """Keep what a dispatcher has learned of its model's limits, for the next kernel."""
         kept = self.limits_of(target)
-        if kept is not None:
-            known = dispatcher_for(self.engine, target, kept).limiter.export()
-            self.engine.workers.submit(partial(kept.keep, target.dispatcher_key, known))
+        if kept is not None and isinstance(dispatcher, Dispatcher):
+            self.engine.workers.submit(partial(kept.keep, target.dispatcher_key, dispatcher.limiter.export()))

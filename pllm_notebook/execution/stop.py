@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
-from pllm_notebook.exceptions import PllmError, RowError
-from pllm_notebook.records import Failure
+from pllm_notebook.exceptions import MissingKeyError, PllmError, ProviderRejectedError, RowError
+from pllm_notebook.records import Failure, FailureKind
 
-__all__ = ["Halt", "Reason", "State", "row_error"]
+__all__ = ["Halt", "Reason", "State", "failure_of", "row_error"]
 
 State = Literal["running", "done", "cancelled", "failed"]
 
@@ -28,8 +28,21 @@ class Halt(NamedTuple):
     state: State
     reason: Reason
 
+    def error(self, *, kept: int, total: int) -> BaseException | None:
+        """Return the error for the caller, which may say how many of the rows are answered."""
+        reason = self.reason
+        return reason if reason is None or isinstance(reason, BaseException) else reason(kept=kept, total=total)
+
 
 def row_error(row: int, failure: Failure) -> Reason:
     """Return the error of a run that ends at its first failed row."""
     message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
     return partial(RowError, message, position=row, kind=failure.kind)
+
+
+def failure_of(error: PllmError) -> Failure:
+    """Return the failure of a call that was never sent, since its model cannot be asked."""
+    if isinstance(error, ProviderRejectedError):
+        return Failure(FailureKind(error.kind), str(error), error.status)
+    kind = FailureKind.AUTHENTICATION if isinstance(error, MissingKeyError) else FailureKind.INPUT
+    return Failure(kind, str(error))

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from pllm_notebook.ensemble import EnsembleCourse
+from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Explanation, Run
 from pllm_notebook.execution.explain import position_of
@@ -187,7 +187,7 @@ def evaluation(frame: pd.DataFrame, against: Any, field: str | None) -> Evaluati
         answered[position] = bool(source.record.status[row] <= 1) and not found.changed[position]
         course = _course(source)
         if course is not None:
-            samples[position] = (course, course.ledger.call_of_row[row])
+            samples[position] = (course, course.table.call_of_row[row])
     if isinstance(first.run, Run):
         prefix, fields = first.run.ask.options.prefix, _fields(first.run)
     else:
@@ -268,9 +268,9 @@ def _recorded_samples(run: RecordedRun, rows: list[tuple[int, Any, int]]) -> pd.
     return table_of(columns_in(ensemble["columns"]), members, run.answers().sampled(rows))
 
 
-def _course(source: Source) -> EnsembleCourse | None:
-    course = source.run.course if isinstance(source.run, Run) else None
-    return course if isinstance(course, EnsembleCourse) else None
+def _course(source: Source) -> EnsembleResults | None:
+    course = source.run.course.decider if isinstance(source.run, Run) else None
+    return course if isinstance(course, EnsembleResults) else None
 
 
 def _values_of(source: Source) -> Callable[[Any], Sequence[Any]]:

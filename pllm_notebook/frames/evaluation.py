@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pllm_notebook.ensemble import EnsembleCourse
+from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
 from pllm_notebook.execution import Run
@@ -176,15 +176,15 @@ class EvaluationInput:
     prefix: str
     explode: bool
     answered: Sequence[bool]
-    samples: Sequence[tuple[EnsembleCourse, int] | None] | None
+    samples: Sequence[tuple[EnsembleResults, int] | None] | None
     values_of: Callable[[Any], Sequence[Any]]
 
     @classmethod
     def of(cls, run: Run, shape: ResultColumns) -> EvaluationInput:
         """Make it of a live run and its own rows."""
-        course, rows = run.course, range(run.rows.total)
-        samples: list[tuple[EnsembleCourse, int] | None] | None = None
-        if isinstance(course, EnsembleCourse):
+        course, rows = run.course.decider, range(run.rows.total)
+        samples: list[tuple[EnsembleResults, int] | None] | None = None
+        if isinstance(course, EnsembleResults):
             samples = [(course, run.ledger.call_of_row[row]) for row in rows]
         return cls(
             columns=shape.columns,
@@ -258,7 +258,7 @@ def _position(asked: EvaluationInput, field: str | None, named: str) -> int:
 
 
 def _samples(
-    calls: Sequence[tuple[EnsembleCourse, int] | None],
+    calls: Sequence[tuple[EnsembleResults, int] | None],
     values_of: Callable[[Any], Sequence[Any]],
     at: int,
     column: Column,

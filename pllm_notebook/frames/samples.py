@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from pllm_notebook.ensemble import Decision, EnsembleCourse, How
+from pllm_notebook.ensemble import Decision, EnsembleResults, How
 from pllm_notebook.exceptions import MissingPackageError, PllmError
 from pllm_notebook.execution import CallSpec, Run
 from pllm_notebook.execution.row_record import RowRecord, SampleRecord, key_prefixes, kind_number
@@ -82,8 +82,8 @@ class Agreement(pd.DataFrame):
 
 def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     """Return the shares of each row, field by field (see `df.llm.agreement`); {} where rows were asked once."""
-    course = run.course
-    if not isinstance(course, EnsembleCourse):
+    course = run.course.decider
+    if not isinstance(course, EnsembleResults):
         return {}
     names = _names(course)
     made: dict[str, list[float | None]] = {name: [] for name in names}
@@ -136,7 +136,7 @@ def samples_of(run: Run, rows: Iterable[tuple[int, Any, int]]) -> pd.DataFrame:
     course = _course(run)
     members = [(member.model, member.sample) for member in course.plan.members]
     return table_of(_columns(course), members, (_sampled(course, *row) for row in rows
-                                                if course.ledger.call_of_row[row[2]] >= 0))  # fmt: skip
+                                                if course.table.call_of_row[row[2]] >= 0))  # fmt: skip
 
 
 def table_of(
@@ -175,8 +175,8 @@ def table_of(
     return made
 
 
-def _sampled(course: EnsembleCourse, position: int, label: Any, row: int) -> SampledRow:
-    call, output = course.ledger.call_of_row[row], course.plan.output
+def _sampled(course: EnsembleResults, position: int, label: Any, row: int) -> SampledRow:
+    call, output = course.table.call_of_row[row], course.plan.output
     decision = course.decisions.get(call)
     values: list[Sequence[Any] | None] = []
     failures: list[str | None] = []
@@ -201,7 +201,7 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
     """
     columns = {column.name: column for column in shape.columns}
     kinds = [columns.get(name, Column(name, Kind.OBJECT)) for name in shape.names]
-    course = run.course
+    course = run.course.decider
     told: dict[str, Any] = {
         "answers": "calls" if isinstance(shape, ToolCallColumns) else "values",
         "explode": shape.explode,
@@ -213,7 +213,7 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
         "field_names": [field.name for field in (run.ask.output and run.ask.output.fields) or ()],
         "ensemble": None,
     }
-    if isinstance(course, EnsembleCourse):
+    if isinstance(course, EnsembleResults):
         plan = course.plan
         told["ensemble"] = {
             "members": [[member.model, member.sample, _dialect(member.ask)] for member in plan.members],
@@ -235,19 +235,20 @@ def _dialect(ask: CallSpec) -> str | None:
 
 def add_samples(record: RowRecord, run: Run) -> None:
     """Add to what is known of a run's rows their samples and shares; nothing where rows were asked once."""
-    course = run.course
-    if not isinstance(course, EnsembleCourse):
+    course = run.course.decider
+    if not isinstance(course, EnsembleResults):
         return
     record.agreement = shares_of(run)
-    calls = np.array(course.ledger.call_of_row, dtype=np.int64)
-    total = len(course.ledger.keys)
+    calls = np.array(course.table.call_of_row, dtype=np.int64)
+    total = len(course.table.keys)
     members = len(course.plan.members)
     # One more at the end stands for the rows without a call.
     keys = np.zeros((total + 1, members, SAMPLE_KEY_BYTES), dtype=np.uint8)
     failure = np.full((total + 1, members), NOT_ENDED, dtype=np.uint8)
     chosen, how = np.full(total + 1, -1, dtype=np.int8), np.zeros(total + 1, dtype=np.uint8)
-    for at, ledger in enumerate(course.member_ledgers):
-        own, outcomes = ledger.keys[:total], ledger.outcomes[:total]
+    for at in range(members):
+        own, outcomes = course.samples(at)
+        own, outcomes = own[:total], outcomes[:total]
         last = [key if o is None else o.last or o.key or key for key, o in zip(own, outcomes, strict=False)]
         keys[: len(last), at] = key_prefixes(last, SAMPLE_KEY_BYTES)
         failure[: len(last), at] = [
@@ -267,18 +268,18 @@ def add_samples(record: RowRecord, run: Run) -> None:
     record.later_keys = key_prefixes([replies[call] for call in at_call[later].tolist()])
 
 
-def _course(run: Run) -> EnsembleCourse:
-    if not isinstance(run.course, EnsembleCourse):
+def _course(run: Run) -> EnsembleResults:
+    if not isinstance(run.course.decider, EnsembleResults):
         raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
-    return run.course
+    return run.course.decider
 
 
-def _names(course: EnsembleCourse) -> list[str]:
+def _names(course: EnsembleResults) -> list[str]:
     """Name the fields of one answer, which `explode` takes no part of."""
     return [column.name for column in _columns(course)]
 
 
-def _columns(course: EnsembleCourse) -> list[Column]:
+def _columns(course: EnsembleResults) -> list[Column]:
     output, options = course.plan.output, course.plan.members[0].ask.options
     if output is None:
         return [Column(options.prefix + options.column, Kind.TEXT)]
@@ -287,8 +288,8 @@ def _columns(course: EnsembleCourse) -> list[Column]:
     return [column_of(options.prefix + field.name, field.left, options.nested) for field in output.fields]
 
 
-def _decision(course: EnsembleCourse, row: int) -> Decision | None:
-    call = course.ledger.call_of_row[row]
+def _decision(course: EnsembleResults, row: int) -> Decision | None:
+    call = course.table.call_of_row[row]
     return None if call < 0 else course.decisions.get(call)
 
 

@@ -16,7 +16,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import CallSpec, RunBudget
 from pllm_notebook.execution.budget import ModelBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
-from pllm_notebook.execution.courses import failure_of
+from pllm_notebook.execution.stop import failure_of
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 

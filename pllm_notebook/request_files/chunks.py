@@ -13,7 +13,6 @@ from typing import Any, overload
 
 from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.execution import CallSpec, Part, Run, RunBudget, WholePrompts, forget, options_for, start_list
-from pllm_notebook.execution.lists import ListCourse
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure
@@ -111,9 +110,8 @@ class LineChunk(WholePrompts):
 
     def let_go(self) -> None:
         """Forget how each line ended, where all are written."""
-        course = None if self._run is None else self._run.course
-        if self.left == 0 and isinstance(course, ListCourse):
-            course.let_go()
+        if self.left == 0 and self._run is not None:
+            self._run.ledger.clear()
 
     @property
     def over(self) -> bool:

@@ -89,7 +89,7 @@ def departures(provider: Provider, rows: int = 20, *, system: str | None = None,
         rng = SimpleNamespace(random=lambda: 0.5)
         on_loop = SimpleNamespace(loop=loop, call=lambda function, *args: loop.call_soon(function, *args))
         engine: Any = SimpleNamespace(loop=on_loop, workers=AtOnce(), rng=rng, dispatcher=dispatcher)
-        execution = Execution(ask, Prompts(rows), RunServices(engine, None), ended.set)
+        execution = Execution([ask], Prompts(rows), RunServices(engine, None), ended.set)
         execution.begin()
         await ended.wait()
 

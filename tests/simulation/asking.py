@@ -10,13 +10,12 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from pllm_notebook.ensemble.course import EnsembleCourse
 from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
+from pllm_notebook.ensemble.spec import ensemble_execution
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.execution import CallSpec, Execution, Run
-from pllm_notebook.execution.course import Course
-from pllm_notebook.execution.launch import ServiceFactory, options_for
+from pllm_notebook.execution.launch import options_for
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.frames.pandas.rows import PandasRows
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -122,8 +121,8 @@ class Asker:
     def _single(self, question: Question, options: Any, output: OutputType | None, rows: PandasRows) -> Any:
         ask = CallSpec(self._target(options.model), options, output, None)
 
-        def make_execution(store: Store | None, ended: Callable[[], None]) -> Course:
-            return Execution(ask, rows, RunServices(self._process.engine, store), ended)
+        def make_execution(store: Store | None, ended: Callable[[], None]) -> Execution:
+            return Execution([ask], rows, RunServices(self._process.engine, store), ended)
 
         return ask, make_execution
 
@@ -138,9 +137,8 @@ class Asker:
             judge = CallSpec(self._target(model), judging, verdict_type(output), DECISION_MAKER_PROMPT)
         plan = EnsembleSpec(members, "judge" if question.judged else "vote", Vote(), judge, output)
 
-        def make_execution(store: Store | None, ended: Callable[[], None]) -> Course:
-            engine = self._process.engine
-            return EnsembleCourse(plan, rows, engine, store, ended, ServiceFactory(engine, self._store, options))
+        def make_execution(store: Store | None, ended: Callable[[], None]) -> Execution:
+            return ensemble_execution(plan, rows, RunServices(self._process.engine, store), ended)
 
         return asks[0], make_execution
 
@@ -156,6 +154,5 @@ class Asker:
                 account=self._account,
                 quirks=Quirks(),
                 missing_key=None,
-                package=None,
             )
         return target

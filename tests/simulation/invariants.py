@@ -75,10 +75,7 @@ class Reports:
 def _outcomes(run: Run) -> list[Outcome]:
     """Give the outcomes that rest on a stored reply; of an ensemble those of its members."""
     course: Any = run.course
-    if hasattr(course, "outcomes"):
-        each = [outcome for call in range(len(course.ledger.outcomes)) for outcome in course.outcomes(call)]
-    else:
-        each = list(course.ledger.outcomes)
+    each = list(course.results.outcomes)
     return [outcome for outcome in each if outcome is not None and outcome.failure is None]
 
 

@@ -1,0 +1,301 @@
+"""What an ensemble makes of its members' answers: a decision for each row, by a vote, a function, a judge."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
+from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
+from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
+from pllm_notebook.ensemble.votes import VoteCount
+from pllm_notebook.execution import Decider, Ledger, Outcome
+from pllm_notebook.execution.outcomes import SKIPPED, UNPLANNED
+from pllm_notebook.formatting import format_usd
+from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
+from pllm_notebook.prompts import prompt_as_text
+from pllm_notebook.records import Failure, FailureKind, Spent
+
+__all__ = ["EnsembleResults"]
+
+_Ready = tuple[int, Outcome | None]
+
+
+class EnsembleResults(Decider):
+    """Decide the rows of an ensemble (see `Decider`).
+
+    Equal rows are one group: a call of `table`. A group has one call for each member, and one more where the judge or
+    the strong model is asked.
+
+    Args:
+        plan: Who answers, and how one of the answers is chosen.
+        rows: The rows of the run.
+        results: The run's calls.
+
+    Attributes:
+        plan: As given.
+        decisions: How each group was decided; nothing for one that is not.
+        judged: Groups that were put to the judge or the strong model, whether or not the store answered.
+    """
+
+    def __init__(self, plan: EnsembleSpec, rows: EnsembleRows, results: Ledger) -> None:
+        options = plan.members[0].ask.options
+        raises = options.mode == "sync" or options.errors == "raise"
+        super().__init__(rows.total // rows.members, rows.members, raises=raises)
+        self.plan = plan
+        self.decisions: dict[int, Decision] = {}
+        self.judged = 0
+        self._rows = rows
+        rows.judge_prompt = self._judge_prompt
+        self._results = results
+        # A batch asks the judge in one job, and a run that sends one call at a time asks it last.
+        self._waits_for_members = options.mode in ("batch", "sync")
+        # The call of each sample, group by group.
+        self._samples = array("q")
+        self._failed_samples: dict[int, Outcome] = {}
+        self._groups: defaultdict[int, list[int]] = defaultdict(list)
+        self._judge_calls: dict[int, int] = {}
+        # Of each group that not all members have answered: how many have.
+        self._answered: Counter[int] = Counter()
+        self._ready: list[_Ready] = []
+        self._deciding = 0
+        self._contested: list[int] = []
+        self._judge_replies = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any group is to be decided, or put to the judge."""
+        return bool(self._ready or self._deciding or self._contested)
+
+    def outcomes(self, group: int) -> list[Outcome | None]:
+        """Return what each member has made of a group, None for what has not ended. From any thread."""
+        members = self._rows.members
+        return [self._sample(at) for at in range(group * members, (group + 1) * members)]
+
+    def samples(self, member: int) -> tuple[list[str], list[Outcome | None]]:
+        """Return the keys and outcomes of one member's calls, by group. From any thread."""
+        places = range(member, len(self._samples), self._rows.members)
+        keys = [self._results.keys[call] if (call := self._samples[at]) >= 0 else "" for at in places]
+        return keys, [self._sample(at) for at in places]
+
+    # What happens to calls.
+
+    def planned(self, rows: Sequence[int]) -> None:
+        """Note rows of the run: their groups, and what ended before."""
+        results, members = self._results, self._rows.members
+        for row in rows:
+            call, contested = results.call_of_row[row], self._rows.group_of(row)
+            if contested is not None:
+                self._planned_judge_call(contested, row, call)
+                continue
+            position, member = divmod(row, members)
+            group = self._group(position, row, call) if member == 0 else self.table.call_of_row[position]
+            if group < 0 or self._samples[at := group * members + member] != UNPLANNED:
+                continue
+            self._samples[at] = call
+            if call >= 0:
+                self._groups[call].append(group)
+                if results.outcomes[call] is not None:
+                    self._count_answer(group)
+            else:
+                self._failed_samples[at] = self._unsent(group, row, call)
+                self._count_answer(group)
+
+    def recorded(self, call: int, outcome: Outcome) -> None:
+        """Note how a call ended."""
+        is_judge = self._results.spec_of_call[call] == self._rows.members
+        self._judge_replies += is_judge and not outcome.cached and outcome.failure is None
+        for group in self._groups[call]:
+            if is_judge:
+                self._take(group, outcome)
+            else:
+                self._count_answer(group)
+
+    def _group(self, position: int, row: int, call: int) -> int:
+        """Return the group of a row, by its first member's call; negative where it has none."""
+        table = self.table
+        if call == SKIPPED:
+            table.skip(position)
+            table.progress.skipped += 1
+            return -1
+        if call < 0:
+            failure = self._results.own_failures[row]
+            table.fail(position, failure)
+            table.progress.failed += 1
+            self._note_failure(position, failure)
+            return -1
+        group = table.add(position, self._results.keys[call])
+        if len(self._samples) < len(table.keys) * self._rows.members:
+            self._samples.extend([UNPLANNED] * self._rows.members)
+        table.weight[group] += 1
+        outcome = table.outcomes[group]
+        if outcome is not None:
+            table.count(outcome, 1)
+        return group
+
+    def _planned_judge_call(self, group: int, row: int, call: int) -> None:
+        if group in self._judge_calls or self.table.outcomes[group] is not None:
+            return
+        if call < 0:
+            self._take(group, self._unsent(group, row, call))
+            return
+        self._judge_calls[group] = call
+        self._groups[call].append(group)
+        outcome = self._results.outcomes[call]
+        if outcome is not None:
+            self._take(group, outcome)
+
+    def _unsent(self, group: int, row: int, call: int) -> Outcome:
+        skipped = Failure(FailureKind.INPUT, "The row has a missing value. Nothing was sent for it.")
+        failure = skipped if call == SKIPPED else self._results.own_failures[row]
+        return Outcome(None, failure, self.table.keys[group], (), False)
+
+    def _count_answer(self, group: int) -> None:
+        self._answered[group] += 1
+        if self._answered[group] == self._rows.members:
+            del self._answered[group]
+            self._take(group, None)
+
+    def _take(self, group: int, further: Outcome | None) -> None:
+        self._ready.append((group, further))
+        self.woken.set()
+
+    def _sample(self, at: int) -> Outcome | None:
+        call = self._samples[at]
+        return self._results.outcomes[call] if call >= 0 else self._failed_samples.get(at)
+
+    # Deciding.
+
+    def take_ready(self) -> Sequence[_Ready]:
+        """Return the groups that can be decided, each with what the judge made of it."""
+        ready, self._ready = self._ready, []
+        self._deciding = len(ready)
+        return ready
+
+    def decide(self, ready: Sequence[_Ready]) -> list[tuple[Outcome, Decision] | None]:
+        """Decide groups; None for one that must be put to the judge. In a worker thread."""
+        return [decide(self.plan, self._answers(group), further, partial(self._question, group))
+                for group, further in ready]  # fmt: skip
+
+    def record(self, ready: Sequence[_Ready], decided: Sequence[tuple[Outcome, Decision] | None]) -> None:
+        """Record what was decided."""
+        self._deciding = 0
+        for (group, _), made in zip(ready, decided, strict=True):
+            if self.table.outcomes[group] is not None:
+                continue
+            if made is None:
+                self._contested.append(group)
+                continue
+            outcome, self.decisions[group] = made
+            self.table.record(group, outcome)
+            if outcome.failure is not None:
+                self._note_failure(self.table.first_row[group], outcome.failure)
+
+    def add_rows(self, *, idle: bool) -> bool:
+        """Put what is contested to the judge; what is contested in the meantime makes the next group."""
+        if not self._contested or (self._waits_for_members and not idle):
+            return False
+        contested, self._contested = self._contested, []
+        self.judged += len(contested)
+        for group in contested:
+            self._rows.add(group)
+            self._results.call_of_row.append(UNPLANNED)
+        return True
+
+    def reopen(self, kinds: set[FailureKind] | None) -> Iterable[int]:
+        """Forget the rows that a retry takes up; return the calls that it sends."""
+        results, members = self._results, self._rows.members
+        groups = self.table.retryable(kinds)
+        self.table.reopen(groups)
+        self.first_failure = None
+        self._ready, self._contested, self._deciding = [], [], 0
+        self._answered.clear()
+        retried = set(results.retryable(kinds))
+        # What never ended is sent in any case.
+        sent = {call for call in retried if results.outcomes[call] is None}
+        for group in groups:
+            self.decisions.pop(group, None)
+            calls = [self._samples[at] for at in range(group * members, (group + 1) * members)]
+            again = [call for call in calls if call in retried]
+            judge = self._judge_calls.get(group, UNPLANNED)
+            sent.update(again, (judge,) if judge in retried else ())
+            self._answered[group] = sum(call != UNPLANNED and call not in retried for call in calls)
+            if self._answered[group] == members:
+                del self._answered[group]
+                if judge not in retried:
+                    self._take(group, results.outcomes[judge] if judge >= 0 else None)
+        return sent
+
+    def _note_failure(self, position: int, failure: Failure) -> None:
+        self.first_failure = self.first_failure or (position, failure)
+
+    # What a judge is asked.
+
+    def _answers(self, group: int) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes(group) if outcome is not None]
+
+    def _prompt(self, group: int) -> Prompt:
+        row = self.table.first_row[group] * self._rows.members
+        (prompt,) = self._rows.prompts(range(row, row + 1))
+        assert prompt is not None  # it has been asked
+        assert not isinstance(prompt, Failure)
+        return prompt
+
+    def _question(self, group: int) -> str:
+        """Return the prompt of a group as text, without its instruction."""
+        prompt = self._prompt(group)
+        return prompt_as_text(replace(prompt, system=None) if isinstance(prompt, Dialogue) else prompt)
+
+    def _judge_prompt(self, group: int) -> str | Dialogue:
+        """Return what the judge or the strong model is asked about a group. From any thread."""
+        plan, prompt, question = self.plan, self._prompt(group), self._question(group)
+        if plan.decide != "judge":
+            return question
+        spec = plan.members[0].ask
+        values = [outcome.value for outcome in self._answers(group) if outcome.failure is None]
+        tally = VoteCount(plan.output, [plan.answer(value) for value in values])
+        *history, _ = spec.dialogue(question).turns
+        instruction = prompt.system or spec.system if isinstance(prompt, Dialogue) else spec.system
+        text = render_judge_prompt(question, instruction, tally, reasonings=plan.reasonings(values), history=history)
+        # A judge that cannot see what the members saw could only guess.
+        media: tuple[Media, ...] = ()
+        if isinstance(prompt, str | Dialogue):
+            media = tuple(each for turn in spec.dialogue(prompt).turns for each in turn.media)
+        return Dialogue((Turn("user", text, media),)) if media else text
+
+    # What a person is told.
+
+    def release(self) -> None:
+        """Let go of what refers to these results."""
+        self._rows.judge_prompt = _no_prompt
+
+    def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:
+        """Return how often the judge was called, and what a cascade cost (see `Decider.news`)."""
+        plan = self.plan
+        if not self.judged or plan.further is None or further_spent is None:
+            return note
+        who = "judge" if plan.decide == "judge" else plan.further.target.label
+        called = f"{who} called on {self.judged:,} of {len(self.table.keys):,}"
+        # Answers that were in the cache would make the comparison unfair.
+        fair = ended and plan.decide == "escalate" and not self._results.progress.cached
+        if fair and self._judge_replies and further_spent.cost_usd is not None and cost_usd is not None:
+            alone = further_spent.cost_usd / self._judge_replies * len(self.table.keys)
+            called = f"{called}: {format_usd(cost_usd)} in place of about {format_usd(alone)} for it alone"
+        return f"{called}; {note}" if note else called
+
+    def warnings(self) -> Sequence[str]:
+        """Return what a person should be told at the end."""
+        errors = [decision.judge_error for decision in self.decisions.values() if decision.judge_error]
+        if not errors:
+            return ()
+        who = "judge" if self.plan.decide == "judge" else "strong model"
+        failed = f"The {who} failed on {len(errors):,} of {self.judged:,} calls"
+        return (f"{failed}, which have the majority's answer instead. The first: {errors[0]}",)
+
+
+def _no_prompt(group: int) -> str:
+    """Return nothing: the run has ended, and no one holds it."""
+    return ""

@@ -1,0 +1,81 @@
+"""The rows of an ensemble's run: each row of the user's once for each member, then what the judge is asked."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+
+from pllm_notebook.execution import DerivedRows, Rows
+from pllm_notebook.messages_types import Dialogue, Prompt
+from pllm_notebook.records import Failure
+
+__all__ = ["EnsembleRows"]
+
+
+class EnsembleRows(DerivedRows):
+    """Rows for several members (see `MixedRows`): row r of member m is row r * members + m.
+
+    Args:
+        rows: The user's.
+        members: Their number; the judge's spec comes after theirs.
+
+    Attributes:
+        members: As given.
+        spec_of_row: See `MixedRows`.
+        judge_prompt: Builds the judge's prompt for a group of equal rows; set before there is any.
+    """
+
+    judge_prompt: Callable[[int], str | Dialogue]
+
+    def __init__(self, rows: Rows, members: int) -> None:
+        self.members = members
+        self.label = rows.label
+        self.spec_of_row = array("I", range(members)) * rows.total
+        self._rows = rows
+        self._own = rows.total * members
+        # The group that each further row asks about.
+        self._contested = array("q")
+
+    @property
+    def total(self) -> int:
+        """Number of rows at this moment."""
+        return self._own + len(self._contested)
+
+    @property
+    def source(self) -> str:
+        """The template that all rows share."""
+        return self._rows.source
+
+    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
+        """Return the prompts of some rows."""
+        made: list[Prompt | Failure | None] = []
+        own = range(rows.start, min(rows.stop, self._own))
+        if own:
+            first = own.start // self.members
+            prompts = self._rows.prompts(range(first, (own.stop - 1) // self.members + 1))
+            made += [prompts[row // self.members - first] for row in own]
+        made += [
+            self.judge_prompt(self._contested[row - self._own]) for row in range(max(rows.start, self._own), rows.stop)
+        ]
+        return made
+
+    def items(self, rows: range) -> Sequence[bytes]:
+        """Return what a pack holds of each row."""
+        items: list[bytes] = []
+        for row in rows:
+            at = row // self.members
+            items += self._rows.items(range(at, at + 1))
+        return items
+
+    def position_of(self, row: int) -> int | None:
+        """Return the position of a row among the user's, None for what the judge is asked."""
+        return row // self.members if row < self._own else None
+
+    def group_of(self, row: int) -> int | None:
+        """Return the group that a further row asks about, None for a member's row."""
+        return None if row < self._own else self._contested[row - self._own]
+
+    def add(self, group: int) -> None:
+        """Add a row that asks the judge about *group*."""
+        self.spec_of_row.append(self.members)
+        self._contested.append(group)

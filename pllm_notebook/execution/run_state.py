@@ -1,0 +1,365 @@
+"""The state of one run: what each result changes, when it is over, and how it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution.arrivals import Arrival, Calling
+from pllm_notebook.execution.budget import RunBudget
+from pllm_notebook.execution.call_queue import CallQueue
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.decider import Decider
+from pllm_notebook.execution.outcomes import Ledger, Outcome, ResultObserver
+from pllm_notebook.execution.plan import Chunk, Planner
+from pllm_notebook.execution.row_source import MixedRows, RowSource
+from pllm_notebook.execution.services import RunServices
+from pllm_notebook.execution.settle import Repair, Settled
+from pllm_notebook.execution.stop import Halt, Reason, State, failure_of, row_error
+from pllm_notebook.execution.user_code import ABANDON_AFTER_S
+from pllm_notebook.records import Failure, FailureKind, Spent
+
+__all__ = ["NOT_CACHED", "RunState"]
+
+# Stored answers of one spec that are looked at to learn how many tokens an answer takes.
+_LEARNED_FROM = 64
+NOT_CACHED = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
+
+
+class RunState:
+    """One run on the engine's loop; what displays read may be read from any thread.
+
+    Args:
+        specs: What the rows are asked (see `MixedRows`), with the options of one run.
+        rows: The rows.
+        services: What it uses and does not own.
+        raises: Whether the first failed row ends it.
+        isolates: Whether a model that cannot be asked fails its own rows alone, while the others go on.
+        observer: Makes what sees the results, of their table; None for no one.
+
+    Attributes:
+        results: The outcome of each call and row of the run, and their counts.
+        table: The outcomes of what a person asked: `results`, but for an ensemble, whose decisions they are.
+        throughput: Counts of rows of `table`.
+        model: The models that are asked, as a person writes them.
+        simulated: Whether any answers are simulated.
+        decider: What decides rows from several calls each, None where each has one.
+        queues: The calls of each spec.
+        tasks: Of this run, while it goes.
+        state: "running" until it has ended.
+        error: What ended it, for the caller to raise; None for nothing.
+        broken: Whether an internal error ended it: what is still on its way can then not be counted on.
+        warnings: What a person should be told at the end, besides rows that failed or were not saved.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[CallSpec],
+        rows: RowSource,
+        services: RunServices,
+        *,
+        raises: bool,
+        isolates: bool,
+        observer: Callable[[Ledger], ResultObserver] | None,
+    ) -> None:
+        options = specs[0].options
+        self.specs = specs
+        self.rows = rows
+        self.services = services
+        self.results = Ledger(rows.total)
+        observes = None if observer is None else observer(self.results)
+        self.results.observer = observes
+        self.decider = observes if isinstance(observes, Decider) else None
+        self.table = self.results if self.decider is None else self.decider.table
+        self.throughput = self.table.progress
+        asked = specs if self.decider is None else specs[: self.decider.members]
+        self.model = ", ".join(dict.fromkeys(spec.target.label for spec in asked))
+        self.simulated = any(spec.target.simulated for spec in asked)
+        self.planner = Planner(specs, rows, self.results, services.store)
+        self.budget = services.budget or RunBudget(options.max_cost_usd)
+        self.queues = [
+            CallQueue(spec, self.planner, self.results, services, run_budget=self.budget, raises=raises)
+            for spec in specs
+        ]
+        self._serial = options.mode == "sync"
+        if self._serial:
+            for at, queue in enumerate(self.queues):
+                queue.before = self.queues[:at]
+        self.tasks: asyncio.TaskGroup | None = None
+        self.state: State = "running"
+        self.error: BaseException | None = None
+        self.broken = False
+        self._note = ""
+        self.warnings: Sequence[str] = ()
+        self._isolates = isolates
+        self._only_cached = options.cache == "only"
+        # How it will end once what is on its way has come back; None while nothing stops it.
+        self._stop: Halt | None = None
+        self._is_short = False
+
+    # What displays and callers read.
+
+    @property
+    def note(self) -> str:
+        """One line of news for the display, "" for none."""
+        if self.decider is None:
+            return self._note
+        further = self.queues[self.decider.members :]
+        spent = further[0].spent if further else None
+        return self.decider.news(self._note, spent, self.spent.cost_usd, ended=self.state != "running")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing more is to be planned or sent."""
+        return self._stop is not None
+
+    @property
+    def in_flight(self) -> int:
+        """Calls on the wire."""
+        return sum([queue.run_queue.in_flight for queue in self.queues])
+
+    @property
+    def submitted(self) -> bool:
+        """Whether everything that it asks is on its way: of a batch, with the provider."""
+        return self.state != "running" or all(queue.submitted for queue in self.queues)
+
+    @property
+    def kept(self) -> int:
+        """Rows that have an answer."""
+        return self.table.answered
+
+    @property
+    def unsaved(self) -> int:
+        """Rows whose paid answer the cache could not keep."""
+        return self.results.unsaved
+
+    @property
+    def spent(self) -> Spent:
+        """What its calls have used and cost."""
+        first, *others = self.queues
+        return sum((queue.spent for queue in others), first.spent) if others else first.spent
+
+    @property
+    def reserved_usd(self) -> float:
+        """US dollars reserved for requests that are out, under a ceiling."""
+        return self.budget.reserved_usd
+
+    def look(self) -> None:
+        """Set `note` to what holds calls back at this moment. For the display's clock."""
+        if self.is_stopping:
+            self._note = ""
+        else:
+            self._note = "; ".join(dict.fromkeys(note for queue in self.queues if (note := queue.blocked_by())))
+
+    def ask_of(self, row: int) -> CallSpec:
+        """Return what was asked of a row."""
+        if self.decider is None and isinstance(self.rows, MixedRows):
+            return self.specs[self.rows.spec_of_row[row]]
+        return self.specs[0]
+
+    def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
+        """Return the calls that a retry would send: never ended, or failed in a way that can pass."""
+        return self.table.retryable(kinds)
+
+    # What the loop calls.
+
+    def take_chunk(self, chunk: Chunk) -> None:
+        """Record what the plan found; queue the rest."""
+        queue, results = self.queues[chunk.spec], self.results
+        results.count_planned(chunk.rows, chunk.weights, skipped=chunk.skipped, failed=chunk.failed)
+        for reply, _ in chunk.settled[:_LEARNED_FROM]:
+            queue.spec.token_bounds.answered(reply.entry.output_tokens)
+        valid, rest = [], []
+        for reply, step in chunk.settled:
+            if isinstance(step, Outcome) and step.cached and step.failure is None:
+                valid.append((reply.call, step))
+            else:
+                rest.append((reply, step))
+        queue.any_cached = queue.any_cached or bool(valid)
+        results.record_cached(valid)
+        for reply, step in rest:
+            queue.open += 1
+            self.take_step(queue, reply, step, is_new=False)
+        for call, outcome in chunk.rejected:
+            queue.record(call, outcome)
+        if chunk.failed:
+            first = min(results.own_failures)
+            queue.raise_at(first, results.own_failures[first])
+        if self.decider is not None:
+            self.check_decided(self.decider)
+            if chunk.missing and not (self._isolates or self._only_cached):
+                self._check_keys()
+        refused = NOT_CACHED if self._only_cached else queue.refused
+        if refused is None:
+            queue.extend(chunk.missing)
+        else:
+            for call in chunk.missing:
+                queue.fail_unsent(call, refused)
+        queue.send()
+
+    def take_step(self, queue: CallQueue, reply: Arrival, step: Settled, *, is_new: bool = True) -> None:
+        """Record an outcome, queue a follow-up call, or run tools.
+
+        Args:
+            queue: The queue of the call, which is open.
+            reply: What was read.
+            step: What becomes of it.
+            is_new: Whether it came in this run; a stored failure is not noted again.
+        """
+        if isinstance(step, Calling) and not self.is_stopping:
+            assert self.tasks is not None
+            queue.tools.add(self.tasks.create_task(self._run_tools(queue, step)))
+            return
+        queue.open -= 1
+        if isinstance(step, Outcome):
+            if is_new:
+                queue.note_failure(reply, step)
+            queue.record(reply.call, step)
+        elif isinstance(step, Repair):
+            if queue.refused is None:
+                queue.push(step)
+            else:
+                queue.record(step.call, step.failed(queue.refused))
+        # Else the run stops before the tools are run: the row stays pending.
+
+    async def _run_tools(self, queue: CallQueue, calling: Calling) -> None:
+        step = await queue.tools.run(calling)
+        self.take_step(queue, calling.arrival, step)
+        self.advance(queue)
+        if not queue.tools.working:
+            queue.announce()  # a dispatcher that gathers calls may have them all now
+
+    def advance(self, queue: CallQueue) -> None:
+        """Send what can be sent now, and end if that was all."""
+        if queue.fault is not None and not self.broken:
+            raise queue.fault
+        if queue.refusals.held:
+            queue.settle_refusals()
+        if queue.halted is not None and self._stop is None:
+            self._take_halt(queue, queue.halted)
+        if queue.has_calls and queue.halted is None:
+            queue.send()
+        if queue.open or not self._is_idle(queue):
+            return
+        if self.decider is not None:
+            self.decider.woken.set()
+        if self._serial:
+            for each in self.queues:
+                each.send()
+        self.check_over()
+
+    def check_over(self) -> None:
+        """End where nothing is left to wait for."""
+        if not self.is_idle or (self.decider is not None and self.decider.is_busy and self._stop is None):
+            return
+        for queue in self.queues:
+            queue.over = True
+            queue.wake()
+        if self.decider is not None:
+            self.decider.woken.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way, and none is to be planned or sent."""
+        return self.results.planned and all(map(self._is_idle, self.queues))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self.queues[0].over
+
+    def check_decided(self, decider: Decider) -> None:
+        """Stop at the first failed row, where the caller asked for that."""
+        if decider.raises and decider.first_failure is not None:
+            self.stop("failed", row_error(*decider.first_failure))
+
+    def _check_keys(self) -> None:
+        """Stop where any model has no key: before the first call is sent, and not when the judge's turn has come."""
+        for spec in self.specs:
+            if spec.target.missing_key is not None:
+                self.stop("failed", spec.target.missing_key)
+
+    def _is_idle(self, queue: CallQueue) -> bool:
+        # A refused call that is held is decided when its queue is looked at next.
+        return not queue.open and (self._stop is not None or not (queue.has_calls or queue.refusals.held))
+
+    # Stopping.
+
+    def stop(self, state: State, reason: Reason) -> None:
+        """Send nothing more and cancel what is on the wire; the first reason counts."""
+        if self._stop is not None or self.state != "running":
+            return
+        self._stop = Halt(state, reason)
+        for queue in self.queues:
+            queue.stop(state, reason)
+            queue.close()
+            queue.wake()
+        if self.tasks is not None:
+            self._abandon_later()
+
+    def _take_halt(self, queue: CallQueue, halt: Halt) -> None:
+        """Stop the run, or let the others go on without *queue*."""
+        if len(self.queues) == 1 and not self._isolates:
+            self.stop(*halt)
+            return
+        if halt.reason is None:  # over budget: that is no error, but a run that ended so is not done either
+            self._is_short = True
+            queue.refused = queue.not_sent
+            queue.close()
+            return
+        kept, total = self._counts_of(queue)
+        error = halt.error(kept=kept, total=total)
+        if not self._isolates or not isinstance(error, PllmError):
+            self.stop(halt.state, error)
+            return
+        queue.close()
+        if queue.refused is None:
+            queue.refused = failure_of(error)
+            for call, outcome in queue.drain(queue.refused):
+                queue.record(call, outcome)
+        if not queue.open:  # those that were cancelled on the wire
+            for call in self._calls_of(queue):
+                if self.results.outcomes[call] is None:
+                    queue.fail_unsent(call, queue.refused)
+
+    def _calls_of(self, queue: CallQueue) -> list[int]:
+        """Return the calls of a queue whose rows are counted."""
+        at, results = self.queues.index(queue), self.results
+        return [call for call, spec in enumerate(results.spec_of_call) if spec == at and results.weight[call]]
+
+    def _counts_of(self, queue: CallQueue) -> tuple[int, int]:
+        """Return how many rows of a queue have an answer, and how many there are."""
+        results = self.results
+        outcomes = [(results.weight[call], results.outcomes[call]) for call in self._calls_of(queue)]
+        kept = sum(rows for rows, outcome in outcomes if outcome is not None and outcome.failure is None)
+        return kept, sum(rows for rows, _ in outcomes)
+
+    def _abandon_later(self) -> None:
+        """Stop to wait for the caller's validators, which may never return, in a run that stops."""
+        self.services.engine.loop.loop.call_later(ABANDON_AFTER_S, self._abandon)
+
+    def _abandon(self) -> None:
+        if self.state == "running" and self._stop is not None:
+            for queue in self.queues:
+                queue.reader.abandon()
+                queue.drop_committed()
+            self._abandon_later()
+
+    def _requests_left(self) -> int:
+        """Return the number of requests for rows that have not ended."""
+        return -(-self.results.progress.left(len(self.results.call_of_row)) // (self.specs[0].pack or 1))
+
+    def _waiting_in_jobs(self) -> tuple[str, ...]:
+        """Say which rows were not sent because they wait in a batch job, and what can be done."""
+        rows: Counter[str] = Counter()
+        for queue in self.queues:
+            for call, job in queue.in_jobs.items():
+                rows[job] += self.results.weight[call]
+        return tuple(
+            f"{'1 row waits' if count == 1 else f'{count:,} rows wait'} in batch job {job[:8]}; nothing was sent for "
+            f"{'it' if count == 1 else 'them'}. wait=True waits for the job, pllm.jobs().hurry({job[:8]!r}) sends now, "
+            f"at the live price."
+            for job, count in rows.items()
+        )
