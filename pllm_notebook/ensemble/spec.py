@@ -164,7 +164,6 @@ def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on
         on_end,
         observer=partial(EnsembleResults, plan, asked),
         isolates=plan.tolerant,
-        raises=False,
     )
 
 

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.token_bounds import TokenBounds, rounded_down
+from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate
+from pllm_notebook.records import Reply, Spent
 
 __all__ = ["ModelBudget", "Need", "Reservation", "RunBudget"]
 
@@ -213,6 +215,30 @@ class ModelBudget:
         self.run_budget.perhaps_usd += perhaps
         self.run_budget.freed()
         return perhaps
+
+    def settle_call(self, call: PendingCall, bound_usd: float, result: CallResult) -> tuple[float | None, Spent]:
+        """Settle a call that has ended (see `settle`).
+
+        Args:
+            call: The call.
+            bound_usd: What was reserved for each of its requests.
+            result: The reply or failure, with what it took.
+
+        Returns:
+            The reply's cost in US dollars, None for unknown, 0.0 for a failure; and what the call has used.
+        """
+        reply, rate = result.result, self._rate
+        if not isinstance(reply, Reply):
+            perhaps = self.settle(bound_usd, call.funded, 0.0, result.maybe_paid)
+            return 0.0, Spent(0, 0, 0, 0.0, result.maybe_paid, perhaps)
+        usage = reply.usage
+        cost = None if rate is None or usage is None else rate.cost_usd(usage)
+        perhaps = self.settle(bound_usd, call.funded, cost, result.maybe_paid)
+        if usage is None:
+            # What a reply without usage cost is not paid but perhaps paid: that much is known.
+            return cost, Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + 1, perhaps)
+        used = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens
+        return cost, Spent(*used, cost, result.maybe_paid, perhaps)
 
 
 def _affordable_tokens(rate: Rate, usd: float, input_tokens: int) -> int:

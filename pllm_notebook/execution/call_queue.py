@@ -30,7 +30,7 @@ from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prompts import packed as packed_prompt
-from pllm_notebook.records import Failure, FailureKind, Finish, Reply, Spent, Usage
+from pllm_notebook.records import Failure, FailureKind, Finish, Reply, Spent
 from pllm_notebook.redaction import redact
 
 __all__ = ["CallQueue"]
@@ -72,8 +72,7 @@ class CallQueue(CallResults):
         options = spec.options
         self._serial = options.mode == "sync"
         self._batch = options.mode == "batch"
-        self._rate = spec.rate(batch=self._batch)
-        self.budget = ModelBudget(run_budget, self._rate, spec.output_limit, spec.target.label)
+        self.budget = ModelBudget(run_budget, spec.rate(batch=self._batch), spec.output_limit, spec.target.label)
         self.spent = Spent()
         self.tools = ToolRunner(spec, services, planner.prompt)
         self.reader = ReplyReader(spec, services, planner.prompt)
@@ -232,7 +231,8 @@ class CallQueue(CallResults):
             tag, bound, schema_level, version = call.tag
             reply = result.result
             self._warmup.ended(self._loop.time(), replied=isinstance(reply, Reply))
-            cost_usd = self._settle(call, bound, result)
+            cost_usd, spent = self.budget.settle_call(call, bound, result)
+            self.spent += spent
             if isinstance(reply, Reply) and self.budget.run_budget.ceiling_usd is not None:
                 _learn(self._spec_of(tag), reply, result.output_limit, version)
             self.take_result(call.key, tag, schema_level, result, cost_usd)
@@ -307,25 +307,6 @@ class CallQueue(CallResults):
         above = next_.tag.above if isinstance(next_.tag, Repair) else 0
         row_bytes = spec.row_bytes(next_.size)
         return self.budget.reserve(Need.of(spec.token_bounds, next_.size, row_bytes, version, above=above))
-
-    def _settle(self, call: PendingCall, bound_usd: float, result: CallResult) -> float | None:
-        """Turn what was reserved for a call into what was spent; return the reply's cost, None for unknown."""
-        reply, rate = result.result, self._rate
-        cost: float | None = 0.0
-        usage: Usage | None = None
-        unknown = 0
-        if isinstance(reply, Reply):
-            usage = reply.usage
-            cost = None if rate is None or usage is None else rate.cost_usd(usage)
-            unknown = usage is None
-        perhaps = self.budget.settle(bound_usd, call.funded, cost, result.maybe_paid)
-        used = usage or Usage(0, 0)
-        # What a reply without usage cost is not paid but perhaps paid: that much is known.
-        paid = 0.0 if unknown and rate is not None else cost
-        self.spent += Spent(
-            used.input_tokens, used.output_tokens, used.cache_read_tokens, paid, result.maybe_paid + unknown, perhaps
-        )
-        return cost
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Call a timer's step; what it raises ends this run alone."""

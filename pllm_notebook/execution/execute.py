@@ -120,7 +120,6 @@ class Execution(RunState):
         on_end: Called when it has ended, however it did.
         observer: Makes what sees the results, of their table; None for no one.
         isolates: See `RunState`.
-        raises: Whether a failed row ends it; None for what the options say.
     """
 
     def __init__(
@@ -132,12 +131,8 @@ class Execution(RunState):
         *,
         observer: Callable[[Ledger], ResultObserver] | None = None,
         isolates: bool = False,
-        raises: bool | None = None,
     ) -> None:
-        options = specs[0].options
-        if raises is None:
-            raises = options.mode == "sync" or options.errors == "raise"
-        super().__init__(specs, rows, services, raises=raises, isolates=isolates and not raises, observer=observer)
+        super().__init__(specs, rows, services, isolates=isolates, observer=observer)
         self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
 

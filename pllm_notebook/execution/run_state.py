@@ -35,7 +35,6 @@ class RunState:
         specs: What the rows are asked (see `MixedRows`), with the options of one run.
         rows: The rows.
         services: What it uses and does not own.
-        raises: Whether the first failed row ends it.
         isolates: Whether a model that cannot be asked fails its own rows alone, while the others go on.
         observer: Makes what sees the results, of their table; None for no one.
 
@@ -60,7 +59,6 @@ class RunState:
         rows: RowSource,
         services: RunServices,
         *,
-        raises: bool,
         isolates: bool,
         observer: Callable[[Ledger], ResultObserver] | None,
     ) -> None:
@@ -79,6 +77,8 @@ class RunState:
         self.simulated = any(spec.target.simulated for spec in asked)
         self.planner = Planner(specs, rows, self.results, services.store)
         self.budget = services.budget or RunBudget(options.max_cost_usd)
+        # Of a decider, a decided row ends the run, and not a sample that fails.
+        raises = self.decider is None and (options.mode == "sync" or options.errors == "raise")
         self.queues = [
             CallQueue(spec, self.planner, self.results, services, run_budget=self.budget, raises=raises)
             for spec in specs
@@ -93,7 +93,7 @@ class RunState:
         self.broken = False
         self._note = ""
         self.warnings: Sequence[str] = ()
-        self._isolates = isolates
+        self._isolates = isolates and not raises
         self._only_cached = options.cache == "only"
         # How it will end once what is on its way has come back; None while nothing stops it.
         self._stop: Halt | None = None
