@@ -27,8 +27,8 @@ from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.execution.launch import build_spec, options_for
-from pllm_notebook.execution.outcomes import Ledger
-from pllm_notebook.execution.settle import Arrival, settle
+from pllm_notebook.execution.replies import UnreadReply, settle
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.frames.pandas.rows import PandasRows
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.records import Finish, Reply, Usage
@@ -140,9 +140,9 @@ def main() -> None:
     store.flush()
     written.append(time.perf_counter() - start)
 
-    arrivals = [Arrival(n, keys[n], entries[n], n) for n in everything]
+    arrivals = [UnreadReply(n, keys[n], entries[n], n) for n in everything]
     outcomes = settle(ask, store, table.prompts, arrivals)
-    ledger = Ledger(rows)
+    ledger = ResultTable(rows)
     for n in everything:
         ledger.add(n, keys[n])
         ledger.outcomes[n] = outcomes[n]

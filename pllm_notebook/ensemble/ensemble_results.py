@@ -12,8 +12,8 @@ from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
 from pllm_notebook.ensemble.votes import VoteCount
-from pllm_notebook.execution import Decider, Ledger, Outcome
-from pllm_notebook.execution.outcomes import SKIPPED, UNPLANNED
+from pllm_notebook.execution import Decider, Outcome, ResultTable
+from pllm_notebook.execution.results import SKIPPED, UNPLANNED
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
 from pllm_notebook.prompts import prompt_as_text
@@ -41,7 +41,7 @@ class EnsembleResults(Decider):
         judged: Groups that were put to the judge or the strong model, whether or not the store answered.
     """
 
-    def __init__(self, plan: EnsembleSpec, rows: EnsembleRows, results: Ledger) -> None:
+    def __init__(self, plan: EnsembleSpec, rows: EnsembleRows, results: ResultTable) -> None:
         options = plan.members[0].ask.options
         raises = options.mode == "sync" or options.errors == "raise"
         super().__init__(rows.total // rows.members, rows.members, raises=raises)

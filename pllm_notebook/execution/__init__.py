@@ -18,9 +18,9 @@ from pllm_notebook.execution.launch import (
 )
 from pllm_notebook.execution.list_estimate import estimate_list
 from pllm_notebook.execution.lists import Part, parts_of, start_list
-from pllm_notebook.execution.outcomes import Ledger, Outcome
 from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
+from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import DerivedRows, Rows, RowSource, WholePrompts
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_registry import find, forget, runs
@@ -32,10 +32,10 @@ __all__ = [
     "Estimate",
     "Execution",
     "Explanation",
-    "Ledger",
     "Outcome",
     "Part",
     "RequestLines",
+    "ResultTable",
     "RowSource",
     "Rows",
     "Run",

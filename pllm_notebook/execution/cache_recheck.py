@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pllm_notebook.execution.arrivals import Arrival
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.execution.services import CallDispatcher
 from pllm_notebook.execution.shared_store import SharedStore
 from pllm_notebook.protocols import Store
@@ -89,7 +89,7 @@ class CacheRecheck:
                 return key, entry, queued is None
         return None
 
-    def keep_first(self, replies: Sequence[Arrival]) -> None:
+    def keep_first(self, replies: Sequence[UnreadReply]) -> None:
         """Use the answers that are stored already: another run's pack may have brought, and reported, them."""
         if self._store is None or not self._any_from_others():
             return

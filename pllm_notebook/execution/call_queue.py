@@ -13,17 +13,17 @@ from functools import partial
 
 from pllm_notebook.engine import RunQueue, SendPolicy
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
-from pllm_notebook.execution.arrivals import Repair, Wider
 from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
 from pllm_notebook.execution.call_results import CallResults
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
-from pllm_notebook.execution.outcomes import Ledger
+from pllm_notebook.execution.follow_ups import FollowUp, WiderCall
 from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup
 from pllm_notebook.execution.rejections import FIRST_CALLS, RejectionTracker
-from pllm_notebook.execution.replies import ReplyReader
+from pllm_notebook.execution.reply_reader import ReplyReader
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import NextCall, Tag
 from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
@@ -62,7 +62,7 @@ class CallQueue(CallResults):
         self,
         spec: CallSpec,
         planner: Planner,
-        results: Ledger,
+        results: ResultTable,
         services: RunServices,
         *,
         run_budget: RunBudget,
@@ -304,7 +304,7 @@ class CallQueue(CallResults):
         if next_.full_limit or spec.output_limit is None:
             bound = self.budget.bound_usd(next_.size)
             return Reservation(bound, None) if self.budget.admit(bound) else None
-        above = next_.tag.above if isinstance(next_.tag, Repair) else 0
+        above = next_.tag.above if isinstance(next_.tag, FollowUp) else 0
         row_bytes = spec.row_bytes(next_.size)
         return self.budget.reserve(Need.of(spec.token_bounds, next_.size, row_bytes, version, above=above))
 
@@ -366,7 +366,7 @@ class CallQueue(CallResults):
             return
         perhaps = f" and {format_usd(run_budget.perhaps_usd)} perhaps paid" if run_budget.perhaps_usd else ""
         paid = f"{format_usd(run_budget.paid_usd)} paid{perhaps}"
-        if isinstance(unfunded, Wider):
+        if isinstance(unfunded, WiderCall):
             # A longer answer than the others: they may still fit.
             message = (
                 f"Not sent again: the answer was cut off at {unfunded.above:,} tokens, and with {paid} asking for a "

@@ -14,14 +14,14 @@ from dataclasses import replace
 from functools import partial
 
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
-from pllm_notebook.execution.arrivals import Alone, Arrival, Repair, Wider
 from pllm_notebook.execution.cache_recheck import CacheRecheck
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.failure_recorder import FailureRecorder, full_message
-from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.follow_ups import FollowUp, SingleCall, UnreadReply, WiderCall
 from pllm_notebook.execution.packing.packer import Pack, Packer, should_unpack
 from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, shared_rejection
+from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import DerivedRows
 from pllm_notebook.execution.run_claims import RunClaims
 from pllm_notebook.execution.send_order import SendOrder, Tag
@@ -53,7 +53,7 @@ class CallResults(SendOrder):
     """
 
     def __init__(
-        self, spec: CallSpec, planner: Planner, results: Ledger, services: RunServices, *, raises: bool
+        self, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices, *, raises: bool
     ) -> None:
         store, loop = services.store, services.engine.loop.loop
         rows = planner.rows
@@ -84,7 +84,7 @@ class CallResults(SendOrder):
         self._loop = loop
         self._woken = asyncio.Event()
         # Replies that are on disk, or that the store could not keep, with the reason. Appended by the writer's thread.
-        self._committed: deque[tuple[Arrival, BaseException | None]] = deque()
+        self._committed: deque[tuple[UnreadReply, BaseException | None]] = deque()
         self._is_waking = False
 
     def wake(self) -> None:
@@ -106,7 +106,7 @@ class CallResults(SendOrder):
         self.fault = self.fault or error
         self.halt("failed", error)
 
-    async def finished(self) -> AsyncIterator[list[Arrival]]:
+    async def finished(self) -> AsyncIterator[list[UnreadReply]]:
         """Yield replies that are on disk, in groups; an empty group where something else has changed."""
         while True:
             await self._woken.wait()
@@ -144,14 +144,14 @@ class CallResults(SendOrder):
         if self.raises:
             self.halt("failed", row_error(row, failure))
 
-    def note_failure(self, reply: Arrival, outcome: Outcome) -> None:
+    def note_failure(self, reply: UnreadReply, outcome: Outcome) -> None:
         """Keep the failure of a reply that was read for the first time."""
         if outcome.failure is not None and not outcome.cached:
             self._failures.note(outcome.key, reply.row, outcome.failure, reply.said)
 
     # Replies.
 
-    def take_reply(self, key: str, reply: Arrival, *, stored: bool = False) -> None:
+    def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
         """Store one reply; no one can cancel it from here on.
 
         Args:
@@ -170,14 +170,14 @@ class CallResults(SendOrder):
         except Exception as error:  # the store was closed; the reply is here and was paid for
             self._on_disk(reply, error)
 
-    def _on_disk(self, reply: Arrival, error: BaseException | None) -> None:
+    def _on_disk(self, reply: UnreadReply, error: BaseException | None) -> None:
         """Note that a reply is on disk. In the writer's thread; the loop is woken once for a whole group."""
         self._committed.append((reply, error))
         if not self._is_waking:
             self._is_waking = True
             self._engine_loop.call(self._woken.set)
 
-    def _take_committed(self) -> list[Arrival]:
+    def _take_committed(self) -> list[UnreadReply]:
         self._is_waking = False  # before the first is taken: what comes later wakes the loop again
         committed, group = self._committed, []
         while committed:
@@ -192,7 +192,7 @@ class CallResults(SendOrder):
         self.open -= len(self._take_committed())
         self._woken.set()
 
-    def _note_unsaved(self, reply: Arrival, error: BaseException) -> None:
+    def _note_unsaved(self, reply: UnreadReply, error: BaseException) -> None:
         logger.error("An answer cannot be saved to the cache and is only in memory: %s", error)
         self.results.unsaved += self.results.weight[reply.call]
         if self.has_calls or not self.results.planned:
@@ -234,11 +234,11 @@ class CallResults(SendOrder):
             self._ask_for_more(key, tag, entry)
         elif isinstance(tag, int):
             self.take_reply(
-                key, Arrival(tag, key, entry, self.results.first_row[tag], cached=False, schema_level=schema_level)
+                key, UnreadReply(tag, key, entry, self.results.first_row[tag], cached=False, schema_level=schema_level)
             )
         else:
             self.take_reply(key, tag.arrived(entry, schema_level))
-            if self.packing is not None and isinstance(tag, Alone):
+            if self.packing is not None and isinstance(tag, SingleCall):
                 self.packing.supersede(tag, entry)
 
     def _entry(
@@ -278,14 +278,14 @@ class CallResults(SendOrder):
             self.take_reply(reply.key, reply)
         self._woken.set()
 
-    def _ask_for_more(self, key: str, tag: int | Repair, entry: StoredReply) -> None:
+    def _ask_for_more(self, key: str, tag: int | FollowUp, entry: StoredReply) -> None:
         """Send a call again whose answer was cut off at a limit that the budget had set."""
         call = tag if isinstance(tag, int) else tag.call
-        before = tag.metas if isinstance(tag, Wider) else ()
-        inner = tag.inner if isinstance(tag, Wider) else tag if isinstance(tag, Repair) else None
+        before = tag.metas if isinstance(tag, WiderCall) else ()
+        inner = tag.inner if isinstance(tag, WiderCall) else tag if isinstance(tag, FollowUp) else None
         row = self.results.first_row[call]
         self.open -= 1
-        self.push(Wider(call, row, key, entry.output_limit, (*before, entry.meta), inner))
+        self.push(WiderCall(call, row, key, entry.output_limit, (*before, entry.meta), inner))
         self._woken.set()
 
     # Failures.
@@ -347,7 +347,7 @@ class CallResults(SendOrder):
     def _fail(self, tag: Tag, failure: Failure, *, about_row: bool = True, raises: bool = True) -> None:
         if failure.kind is FailureKind.CANCELLED:
             return  # the row stays pending: its answer is not known
-        if isinstance(tag, Repair):
+        if isinstance(tag, FollowUp):
             row = self.results.first_row[tag.call]
             self._failures.note(tag.key, row, failure, tag.said, about_row=about_row)
             self.record(tag.call, tag.failed(failure), raises=raises)

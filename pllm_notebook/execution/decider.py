@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.records import Failure, FailureKind, Spent
 
 __all__ = ["Decider"]
@@ -28,7 +28,7 @@ class Decider(ABC):
     """
 
     def __init__(self, total: int, members: int, *, raises: bool) -> None:
-        self.table = Ledger(total)
+        self.table = ResultTable(total)
         self.woken = asyncio.Event()
         self.members = members
         self.raises = raises

@@ -18,7 +18,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
-from pllm_notebook.execution.outcomes import Ledger, ResultObserver
+from pllm_notebook.execution.results import ResultObserver, ResultTable
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.run_state import NOT_CACHED, RunState
 from pllm_notebook.execution.services import RunServices
@@ -129,7 +129,7 @@ class Execution(RunState):
         services: RunServices,
         on_end: Callable[[], None],
         *,
-        observer: Callable[[Ledger], ResultObserver] | None = None,
+        observer: Callable[[ResultTable], ResultObserver] | None = None,
         isolates: bool = False,
     ) -> None:
         super().__init__(specs, rows, services, isolates=isolates, observer=observer)

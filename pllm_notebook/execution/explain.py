@@ -18,7 +18,7 @@ from pllm_notebook.stored_reply import StoredReply
 
 if TYPE_CHECKING:
     from pllm_notebook.execution.call_spec import CallSpec
-    from pllm_notebook.execution.outcomes import Ledger
+    from pllm_notebook.execution.results import ResultTable
     from pllm_notebook.execution.run import Run
     from pllm_notebook.protocols import Store
 
@@ -135,7 +135,7 @@ def position_of(row: int, total: int, whole: str) -> int:
     return position
 
 
-def explain(run: Run, ledger: Ledger, store: Store | None, row: int) -> Explanation:
+def explain(run: Run, ledger: ResultTable, store: Store | None, row: int) -> Explanation:
     """Gather what is known of one row. Sends nothing.
 
     Raises:

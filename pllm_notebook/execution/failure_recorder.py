@@ -18,6 +18,7 @@ from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import FailedCall, Failure, FailureKind
+from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["FailureRecorder", "RunScopedStore", "earlier_rejections", "full_message"]
 

@@ -11,7 +11,7 @@ from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.launch import start
-from pllm_notebook.execution.outcomes import RowObserver
+from pllm_notebook.execution.results import RowObserver
 from pllm_notebook.execution.row_source import Rows, WholePrompts
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.services import RunServices

@@ -9,13 +9,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pllm_notebook.execution.arrivals import PromptLost
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.failure_recorder import FailureRecorder
-from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.follow_ups import PromptUnavailable
+from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
+from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import MixedRows, RowSource
-from pllm_notebook.execution.settle import Arrival, Repair, Settled
-from pllm_notebook.execution.user_code import settle_with_timeout
+from pllm_notebook.execution.user_code import read_with_timeout
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
     spec: int
     rows: Sequence[int]
     weights: dict[int, int]
-    settled: list[tuple[Arrival, Settled]]
+    settled: list[tuple[UnreadReply, Step]]
     rejected: list[tuple[int, Outcome]]
     missing: list[int]
     skipped: int
@@ -71,7 +71,7 @@ class Planner:
         rows: As given.
     """
 
-    def __init__(self, specs: Sequence[CallSpec], rows: RowSource, results: Ledger, store: Store | None) -> None:
+    def __init__(self, specs: Sequence[CallSpec], rows: RowSource, results: ResultTable, store: Store | None) -> None:
         self.rows = rows
         self._specs = specs
         self._spec_of_row = rows.spec_of_row if isinstance(rows, MixedRows) else None
@@ -112,12 +112,12 @@ class Planner:
         """Make one row's prompt.
 
         Raises:
-            PromptLost: Where it could be made when the row was planned, and cannot be now.
+            PromptUnavailable: Where it could be made when the row was planned, and cannot be now.
         """
         (prompt,) = self.rows.prompts(range(row, row + 1))
         assert prompt is not None
         if isinstance(prompt, Failure):
-            raise PromptLost(prompt)
+            raise PromptUnavailable(prompt)
         return prompt
 
     def _chunk(
@@ -154,10 +154,10 @@ class Planner:
                 key = plain[call]
                 entry = found.get(key)
             if entry is not None:
-                arrivals.append(Arrival(call, key, entry, results.first_row[call]))
+                arrivals.append(UnreadReply(call, key, entry, results.first_row[call]))
             else:
                 missing.append(call)
-        settled = settle_with_timeout(spec, self._store, self.prompt, arrivals, stopped)
+        settled = read_with_timeout(spec, self._store, self.prompt, arrivals, stopped)
         self._failures[at].valid([each.key for each in settled if isinstance(each, Outcome) and each.failure is None])
         settled, rejected, missing = self._rejected(at, settled, missing, plain)
         if missing and spec.options.cache != "only":
@@ -166,15 +166,15 @@ class Planner:
         return Chunk(at, rows, weights, replies, rejected, missing, skipped, failed)
 
     def _rejected(
-        self, at: int, settled: list[Settled], missing: list[int], plain: dict[int, str]
-    ) -> tuple[list[Settled], list[tuple[int, Outcome]], list[int]]:
+        self, at: int, settled: list[Step], missing: list[int], plain: dict[int, str]
+    ) -> tuple[list[Step], list[tuple[int, Outcome]], list[int]]:
         """Take out, of what would be sent, the calls that a provider has rejected before."""
         keys = self._results.keys
         sent = [keys[call] for call in missing] + [plain[call] for call in missing if call in plain]
-        known = self._failures[at].rejected(sent + [each.key for each in settled if isinstance(each, Repair)])
+        known = self._failures[at].rejected(sent + [each.key for each in settled if isinstance(each, FollowUp)])
         if not known:
             return settled, [], missing
-        settled = [each.failed(known[each.key]) if isinstance(each, Repair) and each.key in known else each
+        settled = [each.failed(known[each.key]) if isinstance(each, FollowUp) and each.key in known else each
                    for each in settled]  # fmt: skip
         rejected, left = [], []
         for call in missing:

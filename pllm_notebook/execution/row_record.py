@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pllm_notebook.execution.outcomes import SKIPPED, Ledger, Outcome
+from pllm_notebook.execution.results import SKIPPED, Outcome, ResultTable
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.records import Failure, FailureKind
@@ -152,7 +152,7 @@ class RowRecord:
         )
 
 
-def record_of_calls(ledger: Ledger, content: Numbers, *, packed: bool) -> RowRecord:
+def record_of_calls(ledger: ResultTable, content: Numbers, *, packed: bool) -> RowRecord:
     """Return what is known of the rows of a run as it stands: everything but the answers.
 
     Args:
@@ -198,7 +198,7 @@ def record_of_calls(ledger: Ledger, content: Numbers, *, packed: bool) -> RowRec
     )
 
 
-def record_of_prompts(ledger: Ledger, prompts: Iterable[Prompt | Failure | None], *, packed: bool) -> RowRecord:
+def record_of_prompts(ledger: ResultTable, prompts: Iterable[Prompt | Failure | None], *, packed: bool) -> RowRecord:
     """Return what is known of the rows of a list: the content of each is its prompt.
 
     Args:

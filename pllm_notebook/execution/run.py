@@ -18,7 +18,7 @@ from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation, explain
 from pllm_notebook.execution.failure_recorder import RunScopedStore
 from pllm_notebook.execution.gc_tuning import relaxed_gc
-from pllm_notebook.execution.outcomes import Ledger
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import EvaluableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.execution.run_summary import live_lines, shown
@@ -89,7 +89,7 @@ class Run:
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.course = make_execution(kept, weak_callback(self._over))
-        self.ledger: Ledger = self.course.table
+        self.ledger: ResultTable = self.course.table
         self._ended = EndEvent()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
         self._handed = EndEvent()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import orjson
 
-from pllm_notebook.execution.outcomes import UNPLANNED
+from pllm_notebook.execution.results import UNPLANNED
 from pllm_notebook.execution.row_record import RowRecord
 from pllm_notebook.records import FailureKind
 from pllm_notebook.redaction import redact

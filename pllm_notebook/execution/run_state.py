@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution.arrivals import Arrival, Calling
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
-from pllm_notebook.execution.outcomes import Ledger, Outcome, ResultObserver
+from pllm_notebook.execution.follow_ups import ToolCalls, UnreadReply
 from pllm_notebook.execution.plan import Chunk, Planner
+from pllm_notebook.execution.replies import FollowUp, Step
+from pllm_notebook.execution.results import Outcome, ResultObserver, ResultTable
 from pllm_notebook.execution.row_source import MixedRows, RowSource
 from pllm_notebook.execution.services import RunServices
-from pllm_notebook.execution.settle import Repair, Settled
 from pllm_notebook.execution.stop import Halt, Reason, State, failure_of, row_error
 from pllm_notebook.execution.user_code import ABANDON_AFTER_S
 from pllm_notebook.records import Failure, FailureKind, Spent
@@ -60,13 +60,13 @@ class RunState:
         services: RunServices,
         *,
         isolates: bool,
-        observer: Callable[[Ledger], ResultObserver] | None,
+        observer: Callable[[ResultTable], ResultObserver] | None,
     ) -> None:
         options = specs[0].options
         self.specs = specs
         self.rows = rows
         self.services = services
-        self.results = Ledger(rows.total)
+        self.results = ResultTable(rows.total)
         observes = None if observer is None else observer(self.results)
         self.results.observer = observes
         self.decider = observes if isinstance(observes, Decider) else None
@@ -199,7 +199,7 @@ class RunState:
                 queue.fail_unsent(call, refused)
         queue.send()
 
-    def take_step(self, queue: CallQueue, reply: Arrival, step: Settled, *, is_new: bool = True) -> None:
+    def take_step(self, queue: CallQueue, reply: UnreadReply, step: Step, *, is_new: bool = True) -> None:
         """Record an outcome, queue a follow-up call, or run tools.
 
         Args:
@@ -208,7 +208,7 @@ class RunState:
             step: What becomes of it.
             is_new: Whether it came in this run; a stored failure is not noted again.
         """
-        if isinstance(step, Calling) and not self.is_stopping:
+        if isinstance(step, ToolCalls) and not self.is_stopping:
             assert self.tasks is not None
             queue.tools.add(self.tasks.create_task(self._run_tools(queue, step)))
             return
@@ -217,14 +217,14 @@ class RunState:
             if is_new:
                 queue.note_failure(reply, step)
             queue.record(reply.call, step)
-        elif isinstance(step, Repair):
+        elif isinstance(step, FollowUp):
             if queue.refused is None:
                 queue.push(step)
             else:
                 queue.record(step.call, step.failed(queue.refused))
         # Else the run stops before the tools are run: the row stays pending.
 
-    async def _run_tools(self, queue: CallQueue, calling: Calling) -> None:
+    async def _run_tools(self, queue: CallQueue, calling: ToolCalls) -> None:
         step = await queue.tools.run(calling)
         self.take_step(queue, calling.arrival, step)
         self.advance(queue)

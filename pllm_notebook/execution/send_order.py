@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from pllm_notebook.execution.arrivals import Arrival, Content, PromptLost, Repair
 from pllm_notebook.execution.cache_recheck import CacheRecheck
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
-from pllm_notebook.execution.outcomes import Ledger, Outcome
+from pllm_notebook.execution.follow_ups import Content, FollowUp, PromptUnavailable, UnreadReply
 from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.prefetch import Prefetcher
+from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
 from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["NextCall", "SendOrder", "Tag"]
 
-Tag = int | Repair | Pack
+Tag = int | FollowUp | Pack
 """What a request is for: a call of the table by its index, a follow-up call, or several calls in one."""
 
 # Of calls that another process sends: how many are looked up at once, and how often one turn looks for a free one.
@@ -66,7 +66,7 @@ class SendOrder(ABC):
     def __init__(
         self,
         spec: CallSpec,
-        results: Ledger,
+        results: ResultTable,
         prompt: Callable[[int], Prompt],
         packing: Packer | None,
         recheck: CacheRecheck,
@@ -86,14 +86,14 @@ class SendOrder(ABC):
         # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
         self._pending = array("q")
         self._head = 0
-        self._follow_ups: deque[Repair] = deque()
+        self._follow_ups: deque[FollowUp] = deque()
         # Calls behind the head that are claimed, and those that another process sends, or a job that is waited for.
         self._cleared = 0
-        self._elsewhere: deque[int | Repair] = deque()
+        self._elsewhere: deque[int | FollowUp] = deque()
         self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
 
     @abstractmethod
-    def take_reply(self, key: str, reply: Arrival, *, stored: bool = False) -> None:
+    def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
         """Take a reply that was found in place of sending its call."""
 
     @abstractmethod
@@ -119,11 +119,11 @@ class SendOrder(ABC):
         """Add calls of the plan."""
         self._pending.extend(calls)
 
-    def push(self, *follow_ups: Repair) -> None:
+    def push(self, *follow_ups: FollowUp) -> None:
         """Add follow-up calls; they are sent before the plan's."""
         self._follow_ups.extend(follow_ups)
 
-    def drop_first(self, follow_up: Repair) -> None:
+    def drop_first(self, follow_up: FollowUp) -> None:
         """Drop the follow-up call that is next."""
         assert self._follow_ups[0] is follow_up
         self._follow_ups.popleft()
@@ -142,8 +142,8 @@ class SendOrder(ABC):
     def drain(self, failure: Failure) -> Iterator[tuple[int, Outcome]]:
         """Drop everything: yield each call with the outcome that *failure* makes of it."""
         calls, follow_ups = self._pending[self._head :], list(self._follow_ups)
-        calls.extend(tag for tag in self._elsewhere if not isinstance(tag, Repair))
-        follow_ups.extend(tag for tag in self._elsewhere if isinstance(tag, Repair))
+        calls.extend(tag for tag in self._elsewhere if not isinstance(tag, FollowUp))
+        follow_ups.extend(tag for tag in self._elsewhere if isinstance(tag, FollowUp))
         self._pending, self._head, self._cleared = array("q"), 0, 0
         self._follow_ups.clear()
         self._elsewhere.clear()
@@ -212,7 +212,7 @@ class SendOrder(ABC):
         """Build a call's prompt again; the plan has kept its key alone. From any thread."""
         try:
             prompt = self._prompt(self.results.first_row[call])
-        except PromptLost as lost:
+        except PromptUnavailable as lost:
             return lost.failure
         words = self.spec.encoded(prompt)
         # A file is read each time, and the answer to another file must not be kept as the answer to this one.
@@ -225,7 +225,7 @@ class SendOrder(ABC):
             return Failure(FailureKind.INPUT, message)
         return words
 
-    def take_if_stored(self, call: int, keys: Iterable[str], follow_up: Repair | None) -> bool:
+    def take_if_stored(self, call: int, keys: Iterable[str], follow_up: FollowUp | None) -> bool:
         """Take the answer to *call* that is stored by now under one of *keys*; False where there is none.
 
         Args:
@@ -240,11 +240,11 @@ class SendOrder(ABC):
         self.open += 1
         row = self.results.first_row[call]
         self.take_reply(
-            key, Arrival(call, key, entry, row) if follow_up is None else follow_up.found(entry), stored=stored
+            key, UnreadReply(call, key, entry, row) if follow_up is None else follow_up.found(entry), stored=stored
         )
         return True
 
-    def _is_stored(self, follow_up: Repair) -> bool:
+    def _is_stored(self, follow_up: FollowUp) -> bool:
         call = follow_up.call
         return self.recheck.may_find(call) and self.take_if_stored(call, (follow_up.key,), follow_up)
 
@@ -274,7 +274,7 @@ class SendOrder(ABC):
             count = min(2 * count, max(count, _MOST_AT_ONCE))
         self.unclaimed = not self._cleared and self._head < len(self._pending)
 
-    def _claim_follow_up(self, follow_up: Repair) -> bool:
+    def _claim_follow_up(self, follow_up: FollowUp) -> bool:
         """Claim a follow-up call; False where this process may not send it now, or need not."""
         if not self.claims.ahead:
             return True
@@ -282,7 +282,7 @@ class SendOrder(ABC):
         verdict = self.claims.take([follow_up.key])
         return not self._leaves(follow_up, verdict, look=verdict.look)
 
-    def _leaves(self, tag: int | Repair, verdict: ClaimDecision, *, look: bool) -> bool:
+    def _leaves(self, tag: int | FollowUp, verdict: ClaimDecision, *, look: bool) -> bool:
         """Take a call out of the queue that need not be sent now; False where it is this run's to send."""
         key, follow_up = self._key(tag), None if isinstance(tag, int) else tag
         call = tag if isinstance(tag, int) else tag.call
@@ -297,9 +297,9 @@ class SendOrder(ABC):
             self._elsewhere.append(tag)
         return True
 
-    def _push_front(self, tag: int | Repair) -> None:
+    def _push_front(self, tag: int | FollowUp) -> None:
         """Put a call that is free now before all others."""
-        if isinstance(tag, Repair):
+        if isinstance(tag, FollowUp):
             self._follow_ups.appendleft(tag)
             return
         if not self._head:  # only where the queue was reset in the meantime
@@ -327,7 +327,7 @@ class SendOrder(ABC):
             self._pending[self._head : at] = array("q", calls)
         return calls
 
-    def _key(self, tag: int | Repair) -> str:
+    def _key(self, tag: int | FollowUp) -> str:
         return self.results.keys[tag] if isinstance(tag, int) else tag.key
 
     def _keys(self, call: int) -> Sequence[str]:

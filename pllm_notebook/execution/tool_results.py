@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.execution.arrivals import Arrival
 from pllm_notebook.execution.cache_key import key_of
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.messages_types import ToolCallOutput
 from pllm_notebook.records import FailureKind, Finish
 from pllm_notebook.redaction import redact
@@ -25,7 +25,7 @@ _MAX_ERROR_CHARS = 2_000
 _SHOWN = 500
 
 
-def result_key(arrival: Arrival, at: int, call: CalledTool) -> str:
+def result_key(arrival: UnreadReply, at: int, call: CalledTool) -> str:
     """Return the key of a tool's result: of the tool, its arguments as written, and the call of the model that asked.
 
     Args:

@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from pllm_notebook.execution.arrivals import Calling
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.outcomes import Outcome
+from pllm_notebook.execution.follow_ups import ToolCalls
+from pllm_notebook.execution.replies import Step, with_results
+from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.services import RunServices
-from pllm_notebook.execution.settle import Settled, with_results
 from pllm_notebook.execution.tool_results import result_key, run_tool, timeout_result
 from pllm_notebook.execution.user_code import USER_THREADS
 from pllm_notebook.messages_types import Prompt
@@ -68,9 +68,9 @@ class ToolRunner:
             task.cancel()
         return len(running)
 
-    async def run(self, calling: Calling) -> Settled:
+    async def run(self, calling: ToolCalls) -> Step:
         """Run the tools that a reply calls, at once where there are several; return what follows of their results."""
-        step: Settled
+        step: Step
         try:
             step = await self._run_all(calling)
         except (asyncio.CancelledError, GeneratorExit):
@@ -87,7 +87,7 @@ class ToolRunner:
         self._running.discard(task)
         return step
 
-    async def _run_all(self, calling: Calling) -> Settled:
+    async def _run_all(self, calling: ToolCalls) -> Step:
         left = [at for at in range(len(calling.read)) if at not in calling.results]
         made = await asyncio.gather(*(self._run(calling, at) for at in left))
         results = {**calling.results, **dict(zip(left, made, strict=True))}
@@ -95,7 +95,7 @@ class ToolRunner:
             self._workers, with_results, self._spec, self._store, self._prompt, calling, results
         )
 
-    async def _run(self, calling: Calling, at: int) -> StoredReply:
+    async def _run(self, calling: ToolCalls, at: int) -> StoredReply:
         read = calling.read[at]
         key = result_key(calling.arrival, at, read.call)
         running = _Running(read, key, self._store)

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution.arrivals import Arrival
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.outcomes import Outcome
-from pllm_notebook.execution.settle import Settled, settle
+from pllm_notebook.execution.follow_ups import UnreadReply
+from pllm_notebook.execution.replies import Step, read_replies
+from pllm_notebook.execution.results import Outcome
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind
@@ -27,9 +27,9 @@ __all__ = [
     "ABANDON_AFTER_S",
     "USER_THREADS",
     "as_error",
+    "read_each_with_timeout",
+    "read_with_timeout",
     "run_with_timeout",
-    "settle_each_with_timeout",
-    "settle_with_timeout",
 ]
 
 Item = TypeVar("Item")
@@ -94,26 +94,26 @@ def run_each_with_timeout(
     return results
 
 
-def settle_with_timeout(
+def read_with_timeout(
     ask: CallSpec,
     store: Store | None,
     prompt: Callable[[int], Prompt],
-    arrivals: Sequence[Arrival],
+    arrivals: Sequence[UnreadReply],
     stopped: Callable[[], bool] = _never,
-) -> list[Settled]:
-    """Read *arrivals* as `settle` does, within the spec's `validator_timeout_s` (see `run_with_timeout`). Blocks."""
-    read = partial(settle, ask, store, prompt)
+) -> list[Step]:
+    """Read replies as `read_replies` does, within the spec's `validator_timeout_s` (see `run_with_timeout`). Blocks."""
+    read = partial(read_replies, ask, store, prompt)
     return run_with_timeout(read, arrivals, partial(_unread, ask, stopped), ask.options.validator_timeout_s, stopped)
 
 
-def settle_each_with_timeout(
-    ask: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], arrivals: Sequence[Arrival]
-) -> list[Settled]:
-    """Read *arrivals* as `settle` does, each by itself and within the time. Blocks.
+def read_each_with_timeout(
+    ask: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], arrivals: Sequence[UnreadReply]
+) -> list[Step]:
+    """Read *arrivals* as `read_replies` does, each by itself and within the time. Blocks.
 
     Whatever one of them raises, or takes, is that row's failure alone.
     """
-    read = partial(settle, ask, store, prompt)
+    read = partial(read_replies, ask, store, prompt)
     return run_each_with_timeout(read, arrivals, partial(_unread, ask, _never), ask.options.validator_timeout_s)
 
 
@@ -125,7 +125,7 @@ def _wait(works: Sequence[Future[Any]], timeout_s: float, stopped: Callable[[], 
             stopped = _never  # once is enough
 
 
-def _unread(ask: CallSpec, stopped: Callable[[], bool], arrival: Arrival, error: BaseException | None) -> Settled:
+def _unread(ask: CallSpec, stopped: Callable[[], bool], arrival: UnreadReply, error: BaseException | None) -> Step:
     if error is not None:
         failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
     elif stopped():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pllm_notebook.exceptions import NameClashError, UsageError, guess
-from pllm_notebook.execution import Ledger
+from pllm_notebook.execution import ResultTable
 from pllm_notebook.frames.dtypes import Column, Kind, column_of, core
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
@@ -100,7 +100,7 @@ class ResultColumns:
         fields = output.field_values(value)
         return [one for part, own in zip(self._parts, fields, strict=True) for one in part.take(own)]
 
-    def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
+    def table(self, ledger: ResultTable) -> tuple[list[list[Any]], list[int]]:
         """Return the values column by column, and for each line of the result the row it came from.
 
         A row without a value has None in every column. With `explode`, a list gives a line for each
@@ -132,7 +132,7 @@ class ResultColumns:
             origin
         )
 
-    def messages(self, ledger: Ledger) -> list[str | None]:
+    def messages(self, ledger: ResultTable) -> list[str | None]:
         """Return each row's failure in words, None where it has none."""
         failures = (ledger.failure(row) for row in range(len(ledger.call_of_row)))
         return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]

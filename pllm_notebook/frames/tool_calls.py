@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, Ledger, build_spec
+from pllm_notebook.execution import CallSpec, ResultTable, build_spec
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.result_columns import ColumnGroup, ResultColumns, unchanged
 from pllm_notebook.settings import Options
@@ -31,7 +31,7 @@ class ToolCallColumns(ResultColumns):
         made = one if options.explode else [*one, Column(prefix + "calls", Kind.OBJECT)]
         return tuple(ColumnGroup((column,), unchanged) for column in made)
 
-    def table(self, ledger: Ledger) -> tuple[list[list[Any]], list[int]]:
+    def table(self, ledger: ResultTable) -> tuple[list[list[Any]], list[int]]:
         """Return the values column by column, and for each line the row that it came from (see `ResultColumns.table`).
 
         A row that called nothing has one line, with None for tool and arguments.

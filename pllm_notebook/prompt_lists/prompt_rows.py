@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pllm_notebook.execution import Ledger, Outcome, Run, WholePrompts, confirm, estimate_list, start_list
+from pllm_notebook.execution import Outcome, ResultTable, Run, WholePrompts, confirm, estimate_list, start_list
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.row_record import RowRecord, record_of_prompts
 from pllm_notebook.messages_types import Prompt
@@ -67,7 +67,7 @@ class PromptRows(WholePrompts):
         """Return the outputs in the list's order; *run* None where nothing could be asked."""
         return self.outputs(None, None) if run is None else self.outputs(run.ledger, run.course.ask_of)
 
-    def outputs(self, ledger: Ledger | None, ask_of: Callable[[int], CallSpec] | None) -> list[LLMOutput]:
+    def outputs(self, ledger: ResultTable | None, ask_of: Callable[[int], CallSpec] | None) -> list[LLMOutput]:
         """Return the outputs in the list's order, by how its prompts ended; None where nothing could be asked."""
         outputs = [
             output_without_call(context, self._asked.failures.get(at)) for at, context in enumerate(self._contexts)

@@ -18,14 +18,14 @@ from functools import partial
 
 from pllm_notebook.engine import EndEvent, await_end, block_until
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import CallSpec, Ledger, Outcome, Part, Run, RunBudget
-from pllm_notebook.execution.arrivals import Arrival, Calling, Repair
+from pllm_notebook.execution import CallSpec, Outcome, Part, ResultTable, Run, RunBudget
 from pllm_notebook.execution.failure_recorder import earlier_rejections
+from pllm_notebook.execution.follow_ups import FollowUp, ToolCalls, UnreadReply
 from pllm_notebook.execution.rejections import RejectionStreak, row_rejection, shared_rejection
-from pllm_notebook.execution.settle import Settled, with_results
+from pllm_notebook.execution.replies import Step, with_results
 from pllm_notebook.execution.shared_store import SharedStore
 from pllm_notebook.execution.tool_results import result_key, run_tool, timeout_result
-from pllm_notebook.execution.user_code import USER_THREADS, settle_with_timeout
+from pllm_notebook.execution.user_code import USER_THREADS, read_with_timeout
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompt_lists.sequential_send import SendResult, send
 from pllm_notebook.protocols import Store
@@ -68,7 +68,7 @@ class SequentialRun:
     """
 
     def __init__(self, parts: Sequence[Part], total: int, store: Store | None, run: Run | None) -> None:
-        self.ledger = Ledger(total)
+        self.ledger = ResultTable(total)
         self._store = store
         shared_store: SharedStore | None = store if isinstance(store, SharedStore) else None
         self._claims = None if shared_store is None else shared_store.claims
@@ -153,9 +153,9 @@ class SequentialRun:
 
     def _outcome(self, ask: CallSpec, key: str, content: Callable[[], bytes], prompt: Prompt, row: int) -> Outcome:
         entry = self._kept(ask, key)
-        arrival: Arrival | None = None
+        arrival: UnreadReply | None = None
         if entry is not None:
-            arrival = Arrival(row, key, entry, row)
+            arrival = UnreadReply(row, key, entry, row)
         elif ask.options.cache == "only":
             return _failed(key, Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing."))
         else:
@@ -163,18 +163,18 @@ class SequentialRun:
             sent = found or self._entry(ask, key, content)
             if isinstance(sent, Failure):
                 return _failed(key, sent)
-            arrival = Arrival(row, key, sent, row, cached=False, schema_level=ask.target.quirks.schema_level)
+            arrival = UnreadReply(row, key, sent, row, cached=False, schema_level=ask.target.quirks.schema_level)
         return self._settled(ask, arrival, prompt)
 
-    def _settled(self, ask: CallSpec, arrival: Arrival, prompt: Prompt) -> Outcome:
+    def _settled(self, ask: CallSpec, arrival: UnreadReply, prompt: Prompt) -> Outcome:
         """Read a reply, and ask on where it needs that: repairs, and turns in which tools are run."""
 
         def again(row: int) -> Prompt:
             return prompt
 
-        settled: Settled = settle_with_timeout(ask, self._store, again, [arrival])[0]
+        settled: Step = read_with_timeout(ask, self._store, again, [arrival])[0]
         while not isinstance(settled, Outcome):
-            if isinstance(settled, Calling):
+            if isinstance(settled, ToolCalls):
                 results = dict(settled.results)
                 for at, read in enumerate(settled.read):
                     if at not in results:
@@ -187,7 +187,7 @@ class SequentialRun:
             if isinstance(sent, Failure):
                 return settled.failed(sent)
             arrival = settled.arrived(sent, schema_level)
-            settled = settle_with_timeout(ask, self._store, again, [arrival])[0]
+            settled = read_with_timeout(ask, self._store, again, [arrival])[0]
         if self._store is None and settled.entry is None:
             settled.entry = arrival.entry
         return settled
@@ -285,7 +285,7 @@ def _failed(key: str, failure: Failure) -> Outcome:
     return Outcome(None, failure, key, (), False)
 
 
-def _bytes_of(repair: Repair, ask: CallSpec, prompt: Callable[[int], Prompt]) -> Callable[[], bytes]:
+def _bytes_of(repair: FollowUp, ask: CallSpec, prompt: Callable[[int], Prompt]) -> Callable[[], bytes]:
     made = repair.content(ask, prompt)
     assert not isinstance(made, Failure)  # its prompt is in hand
     return partial(made[0], None)

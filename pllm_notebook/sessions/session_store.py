@@ -17,7 +17,7 @@ from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, Outcome
 from pllm_notebook.execution.launch import batch_service
-from pllm_notebook.execution.settle import Arrival, settle
+from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.messages_types import ProviderMessage, ToolCall
 from pllm_notebook.records import Failure, RawReply, Reply, Usage
 from pllm_notebook.sessions.call import Call, ask_of
@@ -208,7 +208,7 @@ class SessionStore:
         stale = entry is not None and not _is_recent(entry.metadata["created_at"], since)
         if entry is not None and entry.satisfies(ask.output_limit, ask.takes_empty) and not stale:
             seen = _LastReplyStore(store, entry)
-            (settled,) = settle(ask, seen, lambda row: call.prompt, [Arrival(0, key, entry, 0)])
+            (settled,) = read_replies(ask, seen, lambda row: call.prompt, [UnreadReply(0, key, entry, 0)])
             if not isinstance(settled, Outcome):
                 # A repair turn, or a tool's turn, is a call of its own.
                 key = settled.key

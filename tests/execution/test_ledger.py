@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pllm_notebook.execution import Ledger
+from pllm_notebook.execution import ResultTable
 
 
 def test_calls_are_numbered_by_first_appearance() -> None:
-    ledger = Ledger(5)
+    ledger = ResultTable(5)
 
     calls = [ledger.add(row, key) for row, key in enumerate(["b", "a", "b", "c", "a"])]
 
@@ -16,7 +16,7 @@ def test_calls_are_numbered_by_first_appearance() -> None:
 
 
 def test_no_dictionary_of_a_large_plan_grows_large() -> None:
-    ledger = Ledger(20_000)
+    ledger = ResultTable(20_000)
 
     for row in range(20_000):
         ledger.add(row, f"key {row}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.execution import Ledger, Outcome
+from pllm_notebook.execution import Outcome, ResultTable
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.packing.packer import Pack, Packer
+from pllm_notebook.execution.replies import SingleCall, UnreadReply
 from pllm_notebook.execution.run_claims import RunClaims
-from pllm_notebook.execution.settle import Alone, Arrival
 from pllm_notebook.frames.item_lists import ListRows
 from pllm_notebook.frames.rows import ColumnData
 from pllm_notebook.records import Failure, FailureKind, Finish
@@ -26,7 +26,7 @@ from pllm_notebook.execution.send_order import SendOrder  # isort: skip
 class Order(SendOrder):
     """An order whose stored replies are dropped."""
 
-    def take_reply(self, key: str, reply: Arrival, *, stored: bool = False) -> None:
+    def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
         pass
 
     def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
@@ -52,7 +52,7 @@ def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = 
     texts = [f"row {n}" for n in range(count)]
     given = ColumnData(("text",), (texts,), ([False] * count,), count)
     rows = ListRows(given, Template.compile("{text}", ["text"]), Options(), "")
-    results = Ledger(count)
+    results = ResultTable(count)
     planner = Planner([ask], rows, results, None)
     planner.next_chunks(lambda: False)
     packing = None if ask.packed is None else Packer(ask, rows, results, planner.prompt, None)
@@ -114,7 +114,7 @@ def test_without_packs_what_others_have_answered_is_passed_over() -> None:
 def test_rows_that_go_alone_go_first() -> None:
     order = order_of(4, pack=2)
     order.extend(range(3))
-    order.push(Alone(3, 3, "key"))
+    order.push(SingleCall(3, 3, "key"))
 
     assert order.requests == 3
     assert taken(order, planned=True) == [(3,), (0, 1), (2,)]
@@ -123,7 +123,7 @@ def test_rows_that_go_alone_go_first() -> None:
 def test_an_order_that_is_drained_names_every_call_once() -> None:
     order = order_of(3, pack=2)
     order.extend(range(2))
-    order.push(Alone(2, 2, "key", (b"{}",)))
+    order.push(SingleCall(2, 2, "key", (b"{}",)))
 
     ended = list(order.drain(Failure(FailureKind.BUDGET, "")))
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, field_validator
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, PllmError, UsageError
 from pllm_notebook.execution import run_registry
-from pllm_notebook.execution.outcomes import UNPLANNED
+from pllm_notebook.execution.results import UNPLANNED
 from pllm_notebook.execution.row_record import SampleRecord
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.frames.item_lists import submit_list, submit_one

@@ -1,7 +1,7 @@
 """Packs on their way: made of calls that wait, and taken apart into the replies of their rows.
 
 A pack is one call on the wire and one reply in the store; every row of it is a call of the ledger
-with a key of its own. What a pack leaves open goes on as the row's plain call (`Alone`).
+with a key of its own. What a pack leaves open goes on as the row's plain call (`SingleCall`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import orjson
 
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
-from pllm_notebook.execution.outcomes import Ledger, Outcome
 from pllm_notebook.execution.packing.pack_reply import divide_usage, row_replies, row_text, split_reply
+from pllm_notebook.execution.replies import SingleCall, UnreadReply
+from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import RowSource
-from pllm_notebook.execution.settle import Alone, Arrival
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import packed
 from pllm_notebook.protocols import Store
@@ -73,7 +73,7 @@ class Packer:
     """
 
     def __init__(
-        self, ask: CallSpec, rows: RowSource, ledger: Ledger, prompt: Callable[[int], Prompt], store: Store | None
+        self, ask: CallSpec, rows: RowSource, ledger: ResultTable, prompt: Callable[[int], Prompt], store: Store | None
     ) -> None:
         assert ask.pack is not None
         assert ask.packed is not None
@@ -94,7 +94,7 @@ class Packer:
         text = pack_text(self.asked, self._rows.source, items)
         return Pack(self.asked.key(text), tuple(calls), text)
 
-    def split_retries(self, calls: Sequence[int]) -> tuple[list[int], list[Alone]]:
+    def split_retries(self, calls: Sequence[int]) -> tuple[list[int], list[SingleCall]]:
         """Part the calls of a retry: those to be packed anew, and those that failed, which go alone.
 
         What failed once it was sent may spoil a pack for its neighbours too.
@@ -109,14 +109,16 @@ class Packer:
         each = self._ask.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS
         return self.asked.size(pack.text) / BYTES_PER_TOKEN + each * len(pack.calls)
 
-    def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> Alone:
+    def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> SingleCall:
         """Return a row's own call."""
         row = self._ledger.first_row[call]
         encoded = self._ask.encoded(self._prompt(row))
         assert not isinstance(encoded, Failure)  # the plan has read it before
-        return Alone(call, row, self._ask.plain_key(encoded), metas)
+        return SingleCall(call, row, self._ask.plain_key(encoded), metas)
 
-    def unpack_reply(self, pack: Pack, whole: StoredReply, schema_level: int) -> tuple[list[Arrival], list[Alone]]:
+    def unpack_reply(
+        self, pack: Pack, whole: StoredReply, schema_level: int
+    ) -> tuple[list[UnreadReply], list[SingleCall]]:
         """Take a pack's reply apart, and put the whole of it into the store.
 
         Args:
@@ -154,14 +156,14 @@ class Packer:
         for place, call in enumerate(pack.calls):
             if place in entries:
                 row, key = self._ledger.first_row[call], self._ledger.keys[call]
-                arrivals.append(Arrival(call, key, entries[place], row, cached=False, schema_level=schema_level))
+                arrivals.append(UnreadReply(call, key, entries[place], row, cached=False, schema_level=schema_level))
             else:
                 alone.append(self.alone(call, carried[place]))
         if alone:
             logger.info("%s: %d of a pack's %d rows are asked alone", target.label, len(alone), len(pack.calls))
         return arrivals, alone
 
-    def supersede(self, alone: Alone, entry: StoredReply) -> None:
+    def supersede(self, alone: SingleCall, entry: StoredReply) -> None:
         """Put away what an older pack said of a row, now that a reply to the row alone has come.
 
         Where the cache is used, a pack that has an answer for the row is not asked again. Where it is refreshed, the

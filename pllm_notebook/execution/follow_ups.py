@@ -8,19 +8,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.outcomes import Outcome
+from pllm_notebook.execution.results import Outcome
 from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.records import Failure
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import ReadCall
 
-__all__ = ["Alone", "Arrival", "Calling", "Content", "NextTurn", "PromptLost", "Repair", "Wider"]
+__all__ = [
+    "Content",
+    "FollowUp",
+    "NextTurn",
+    "PromptUnavailable",
+    "SingleCall",
+    "ToolCalls",
+    "UnreadReply",
+    "WiderCall",
+]
 
 Content = Callable[[int | None], bytes]
 """Makes a request's bytes, with an output limit in place of the question's own, None for that."""
 
 
-class PromptLost(Exception):
+class PromptUnavailable(Exception):
     """A row's prompt that could be made when the row was planned, and cannot be now: a file of it is gone.
 
     Never reaches a person; it becomes the row's failure.
@@ -32,7 +41,7 @@ class PromptLost(Exception):
 
 
 @dataclass(slots=True)
-class Arrival:
+class UnreadReply:
     """A reply that is in the store (or in hand, where there is none) and not yet read.
 
     Attributes:
@@ -42,7 +51,7 @@ class Arrival:
         row: Whose prompt it answers.
         said: The conversation so far; None for the row's own call.
         metas: Of the replies before this one.
-        repairs: Repair turns that are behind it.
+        repairs: FollowUp turns that are behind it.
         turns: Of those in which tools' results went to the model, the number that is behind it.
         cached: Whether everything so far came from the store.
         schema_level: The level of structured output it was sent on, None for a stored one.
@@ -65,7 +74,7 @@ class Arrival:
 
     def followed(
         self, key: str, entry: StoredReply, said: Dialogue, told: tuple[bytes, ...], *, repair: bool
-    ) -> Arrival:
+    ) -> UnreadReply:
         """Return what comes of the reply to a further turn, as one that was found.
 
         Args:
@@ -87,7 +96,7 @@ class Arrival:
         )
 
 
-class Repair(ABC):
+class FollowUp(ABC):
     """A further call that a row needs. Made as one of the kinds below.
 
     Attributes:
@@ -108,11 +117,11 @@ class Repair(ABC):
         """Return what makes the wire's bytes, and their number; or why it cannot be sent any more."""
 
     @abstractmethod
-    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+    def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         """Return what comes of its reply."""
 
     @abstractmethod
-    def found(self, entry: StoredReply) -> Arrival:
+    def found(self, entry: StoredReply) -> UnreadReply:
         """Return what comes of its reply where another run has brought it."""
 
     @abstractmethod
@@ -121,7 +130,7 @@ class Repair(ABC):
 
 
 @dataclass(frozen=True)
-class NextTurn(Repair):
+class NextTurn(FollowUp):
     """A further turn: the model is shown what was wrong with its answer, or what its tools gave.
 
     Attributes:
@@ -131,7 +140,7 @@ class NextTurn(Repair):
         repair: Whether the reply was wrong.
     """
 
-    arrival: Arrival
+    arrival: UnreadReply
     key: str
     said: Dialogue
     told: tuple[bytes, ...] = ()
@@ -145,10 +154,10 @@ class NextTurn(Repair):
     def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
         return partial(ask.content_of, self.said), ask.size_of(self.said)
 
-    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+    def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         return replace(self.found(entry), cached=False, schema_level=schema_level)
 
-    def found(self, entry: StoredReply) -> Arrival:
+    def found(self, entry: StoredReply) -> UnreadReply:
         return self.arrival.followed(self.key, entry, self.said, self.told, repair=self.repair)
 
     def failed(self, failure: Failure) -> Outcome:
@@ -158,7 +167,7 @@ class NextTurn(Repair):
 
 
 @dataclass(frozen=True)
-class Alone(Repair):
+class SingleCall(FollowUp):
     """A row of a pack that must be asked in a call of its own.
 
     Attributes:
@@ -178,18 +187,18 @@ class Alone(Repair):
         assert not isinstance(encoded, Failure)  # it has been in a pack
         return partial(ask.content, encoded), ask.size(encoded)
 
-    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+    def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         return replace(self.found(entry), cached=False, schema_level=schema_level)
 
-    def found(self, entry: StoredReply) -> Arrival:
-        return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
+    def found(self, entry: StoredReply) -> UnreadReply:
+        return UnreadReply(self.call, self.key, entry, self.row, metas=self.metas)
 
     def failed(self, failure: Failure) -> Outcome:
         return Outcome(None, failure, self.key, self.metas, False)
 
 
 @dataclass(frozen=True)
-class Wider(Repair):
+class WiderCall(FollowUp):
     """A call whose answer was cut off at an output limit that a ceiling on cost had set: it is asked again with more.
 
     Attributes:
@@ -206,7 +215,7 @@ class Wider(Repair):
     key: str
     above: int = 0
     metas: tuple[bytes, ...] = ()
-    inner: Repair | None = None
+    inner: FollowUp | None = None
 
     @property
     def said(self) -> Dialogue | None:  # type: ignore[override]
@@ -218,16 +227,16 @@ class Wider(Repair):
             return self.inner.content(ask, prompt)
         try:
             encoded = ask.encoded(prompt(self.row))
-        except PromptLost as lost:
+        except PromptUnavailable as lost:
             return lost.failure
         return encoded if isinstance(encoded, Failure) else (partial(ask.content, encoded), ask.size(encoded))
 
-    def arrived(self, entry: StoredReply, schema_level: int) -> Arrival:
+    def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         return replace(self.found(entry), cached=False, schema_level=schema_level)
 
-    def found(self, entry: StoredReply) -> Arrival:
+    def found(self, entry: StoredReply) -> UnreadReply:
         if self.inner is None:
-            return Arrival(self.call, self.key, entry, self.row, metas=self.metas)
+            return UnreadReply(self.call, self.key, entry, self.row, metas=self.metas)
         arrival = self.inner.found(entry)
         return replace(arrival, metas=(*arrival.metas, *self.metas))
 
@@ -240,7 +249,7 @@ class Wider(Repair):
 
 
 @dataclass(frozen=True)
-class Calling:
+class ToolCalls:
     """A reply that calls tools, which are to be run before the model can be asked on.
 
     Attributes:
@@ -250,7 +259,7 @@ class Calling:
         results: Of those that need not be run: what they gave, by their place among the calls.
     """
 
-    arrival: Arrival
+    arrival: UnreadReply
     said: Dialogue
     read: Sequence[ReadCall]
     results: Mapping[int, StoredReply]

@@ -14,7 +14,7 @@ from pllm_notebook.records import Failure, FailureKind, Usage
 from pllm_notebook.stored_metadata import decode_metadata
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["Ledger", "Outcome", "ResultObserver", "RowObserver"]
+__all__ = ["Outcome", "ResultObserver", "ResultTable", "RowObserver"]
 
 # A dictionary that grows moves all its keys at once, and no other thread runs meanwhile: 0.1 s for a million.
 # Many small ones, each found by the key's hash, grow one by one. A power of two.
@@ -98,7 +98,7 @@ class ResultObserver(Protocol):
         """Note how a call ended. Its answer is on disk."""
 
 
-class Ledger:
+class ResultTable:
     """Which call answers which row, and how each call ended.
 
     A million rows must be plannable, so a row costs an index and a call its key; texts are made
@@ -130,7 +130,7 @@ class Ledger:
         self.planned = False
         self.unsaved = 0
         self.observer: ResultObserver | None = None
-        self._twins: list[Ledger] = []
+        self._twins: list[ResultTable] = []
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
 
     def add(self, row: int, key: str, spec: int = 0) -> int:
@@ -175,7 +175,7 @@ class Ledger:
         self._index = ()
         self.own_failures.clear()
 
-    def twin(self) -> Ledger:
+    def twin(self) -> ResultTable:
         """Return a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
@@ -313,7 +313,7 @@ class RowObserver:
     A row whose call has ended before it was planned is reported when it is planned.
     """
 
-    def __init__(self, results: Ledger, on_row: Callable[[int], None]) -> None:
+    def __init__(self, results: ResultTable, on_row: Callable[[int], None]) -> None:
         self._results = results
         self._on_row = on_row
         # Of calls that answer several rows: those after the first.

@@ -1,0 +1,98 @@
+"""Read stored replies in a worker, within a time: each becomes an outcome, a follow-up call, or calls of tools.
+
+The user's validators run there. One that does not return holds up its own rows alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.follow_ups import UnreadReply
+from pllm_notebook.execution.replies import Step, read_replies
+from pllm_notebook.execution.results import Outcome
+from pllm_notebook.execution.services import RunServices
+from pllm_notebook.execution.user_code import read_each_with_timeout
+from pllm_notebook.messages_types import Prompt
+from pllm_notebook.records import Failure, FailureKind
+
+__all__ = ["ReplyReader"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class ReplyReader:
+    """Read the replies to one spec's calls. Used on the engine's loop alone; one group at a time."""
+
+    def __init__(self, spec: CallSpec, services: RunServices, prompt: Callable[[int], Prompt]) -> None:
+        self._spec = spec
+        self._loop = services.engine.loop.loop
+        self._workers = services.engine.workers
+        self._store = services.store
+        self._prompt = prompt
+        self._work: asyncio.Future[list[Step]] | None = None
+        # Whether a group took too long: those after it are read one by one from the start.
+        self._is_slow = False
+
+    async def read(self, group: Sequence[UnreadReply]) -> list[Step] | None:
+        """Return what becomes of each reply; None where the run stopped and waits for them no longer."""
+        try:
+            steps = await self._read(group)
+        except asyncio.CancelledError:
+            if _is_cancelling():
+                raise
+            return None
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # ours or the interpreter's: rows must not wait for ever
+            logger.exception("Replies could not be read")
+            failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
+            steps = [Outcome(None, failure, r.key, (r.entry.meta,), False, r.entry) for r in group]
+        if self._store is None:
+            for reply, step in zip(group, steps, strict=True):
+                if isinstance(step, Outcome):
+                    step.entry = reply.entry
+        return steps
+
+    def abandon(self) -> None:
+        """Wait no longer for the group that is being read; all of it is stored."""
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _read(self, group: Sequence[UnreadReply]) -> list[Step]:
+        if not self._is_slow:
+            work = self._start(read_replies, group)
+            timer = self._loop.call_later(self._spec.options.validator_timeout_s, self._time_out, work)
+            try:
+                return await work
+            except asyncio.CancelledError:
+                if _is_cancelling() or not self._is_slow:
+                    raise
+            except GeneratorExit:
+                raise
+            except BaseException:  # the interpreter's own, or a thread that could not start
+                if len(group) == 1:
+                    raise
+            finally:
+                timer.cancel()
+        return await self._start(read_each_with_timeout, group)
+
+    def _start(self, read: Callable[..., list[Step]], group: Sequence[UnreadReply]) -> asyncio.Future[list[Step]]:
+        work = self._loop.run_in_executor(self._workers, partial(read, self._spec, self._store, self._prompt, group))
+        self._work = work
+        return work
+
+    def _time_out(self, work: asyncio.Future[list[Step]]) -> None:
+        """Abandon a group in which some validator takes too long: it is read again, one by one."""
+        if not work.done():
+            self._is_slow = True
+            work.cancel()
+
+
+def _is_cancelling() -> bool:
+    """Return whether the present task is being cancelled, and not only the work that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
