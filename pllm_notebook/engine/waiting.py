@@ -161,6 +161,7 @@ async def await_end(
                 hold_at_exit()
                 raise loop.ended()
             await asyncio.wait([woken], timeout=_WAKE_S)
+        hold_at_exit()
     except asyncio.CancelledError:
         if cancel is not None:
             cancel()
