@@ -168,11 +168,12 @@ def fields_of(kind: type[Any]) -> Mapping[str, OptionField]:
     """Return the options of a dataclass by name, in order; a field that is not described is not an option."""
     if kind in _known:
         return _known[kind]
-    found = _known[kind] = {}
+    found = {}
     for each in fields(kind):
         if about := each.metadata:
             default = each.default if each.default_factory is MISSING else each.default_factory()
             found[each.name] = OptionField(kind, each.name, default, about["accepts"] or str(each.type), about)
+    _known[kind] = found  # only when it is whole: several threads may ask
     return found
 
 
