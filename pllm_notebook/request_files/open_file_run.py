@@ -10,20 +10,26 @@ from typing import Any
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import options_for
 from pllm_notebook.execution.launch import store_for
+from pllm_notebook.option_fields import fields_of
+from pllm_notebook.options import Options
 from pllm_notebook.prices import rate_of
 from pllm_notebook.request_files.chunks import ChunkMaker
 from pllm_notebook.request_files.endpoints import EndpointResolver
 from pllm_notebook.request_files.file_run import FileRun
 from pllm_notebook.request_files.request_index import RequestIndex, index_of
 from pllm_notebook.request_files.results_file import ResultsFile, new_path, require_file
-from pllm_notebook.settings import Options
 
 __all__ = ["open_run"]
 
-# Nothing that rows of a frame may have is asked of whole requests, whatever is configured.
-_PLAIN: Mapping[str, Any] = dict.fromkeys(
-    ("system", "pack", "samples", "models", "decide", "judge", "tools", "tool_choice", "run_tools", "temperature"), None
-) | {"mode": "async", "errors": "coerce", "extra_body": {}, "progress": False, "salt": "", "wait": True}
+# A line is a whole request: whatever is configured for rows, it is sent as it stands and answered once.
+_PLAIN: Mapping[str, Any] = {
+    **{name: None for name, each in fields_of(Options).items() if each.keyed and name != "model"},
+    **dict.fromkeys(("samples", "models", "decide", "judge", "run_tools"), None),
+    "mode": "async",
+    "errors": "coerce",
+    "progress": False,
+    "wait": True,
+}
 
 
 def open_run(
