@@ -42,7 +42,7 @@ __all__ = [
 class TransportFault(Exception):
     """A request that brought no whole response.
 
-    Raised by transports only, and turned into a `Failure` by the engine; it never reaches a person.
+    Raised only by transports, and turned into a `Failure` by the engine; users never see it.
     """
 
     def __init__(self, kind: FailureKind, message: str) -> None:
@@ -52,17 +52,17 @@ class TransportFault(Exception):
 
 
 class MalformedReply(Exception):
-    """A 200 whose body is not what the provider documents. Raised by `Wire.decode` only."""
+    """A 200 whose body is not what the provider documents. Raised only by `Wire.decode`."""
 
 
 class Transport(Protocol):
-    """One account's connection to one provider. Used on the engine's loop alone."""
+    """One account's connection to one provider. Used only on the engine's loop."""
 
     async def post(self, path: str, content: bytes) -> RawReply:
         """Send one request, once.
 
-        Returns the response whatever its status; `TransportFault` when there was none.
-        No retries and no time limit: both are the engine's.
+        Return the response whatever its status; raise `TransportFault` if there was none.
+        Do not retry or set a time limit: the engine does both.
         """
 
     async def aclose(self) -> None:
@@ -70,67 +70,67 @@ class Transport(Protocol):
 
 
 class BatchAPI(Protocol):
-    """One account's batch API at one provider. Used on the engine's loop alone.
+    """One account's batch API at one provider. Used only on the engine's loop.
 
-    Every method sends its request once: whoever calls knows what may be sent again. A definite no (4xx, and a 429
-    for want of credit) raises `BatchRefused`; no response, or one that tells nothing (5xx, 408, 409, 425, 429),
-    raises `TransportFault`, after which nobody knows whether it was carried out. No request waits for ever.
+    Every method sends its request once; the caller knows what may be sent again. A definite rejection (4xx, and a
+    429 for lack of credit) raises `BatchRefused`; no response, or an inconclusive one (5xx, 408, 409, 425, 429),
+    raises `TransportFault`, and the request may have been carried out. Every request has a time limit.
 
     Attributes:
         limits: What one job may hold.
-        keeps_labels: Whether a job can be found by the label that it was created under.
+        keeps_labels: Whether a job can be found by the label it was created with.
     """
 
     limits: BatchLimits
     keeps_labels: bool
 
     def line(self, custom_id: str, body: bytes) -> bytes:
-        """Return one line of the request file, without its end: *body* is the bytes that a live call would send."""
+        """Return one line of the request file, without its newline; *body* is what a live call would send."""
 
     async def upload(self, lines: Path, label: str) -> str:
-        """Upload the request file, streamed, and give its id; "" where requests go along with `create`.
+        """Upload the request file, streamed, and return its id; "" if `create` sends the requests.
 
-        Nothing is paid for it, and no job can begin of it.
+        It costs nothing, and starts no job.
         """
 
     async def create(self, lines: Path, uploaded: str, label: str) -> RemoteJob:
-        """Create the job, from the upload or from the lines. From here on it costs money.
+        """Create the job, from the upload or from the lines. From here on, it costs money.
 
         Args:
-            lines: The request file: one `line` after another, each with its end.
-            uploaded: What `upload` gave.
-            label: At most 64 characters; kept where `keeps_labels` says so.
+            lines: The request file: each `line` with a newline.
+            uploaded: What `upload` returned.
+            label: At most 64 characters; stored if `keeps_labels`.
         """
 
     async def look(self, job_id: str) -> RemoteJob:
         """Return a job's state."""
 
     def recent(self, since: float) -> AsyncIterator[RemoteJob]:
-        """List the account's jobs that were created after *since* (seconds since the epoch), whoever made them."""
+        """List all of the account's jobs that were created after *since* (seconds since the epoch)."""
 
     def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
         """Stream a job's results, in any order, from the beginning each time.
 
-        One line is held at a time. A stream that breaks off raises `TransportFault`, and what was read until then
-        holds. Whoever stops early closes it (`aclose`).
+        One line is in memory at a time. A stream that breaks off raises `TransportFault`; what was read before is
+        valid. Close it (`aclose`) to stop early.
         """
 
     async def cancel(self, job_id: str) -> None:
-        """Ask that a job be cancelled; what is done by then is kept. One that has ended may be refused."""
+        """Request a job's cancellation; finished lines are kept. For an ended job it may be rejected."""
 
     async def discard(self, uploaded: str) -> None:
-        """Delete an uploaded file. One that is gone already is no error, and "" is none."""
+        """Delete an uploaded file. A missing file and "" are not errors."""
 
     async def aclose(self) -> None:
-        """Close every connection, streams of results too; a client of the caller's own stays open."""
+        """Close every connection, also streams of results; a caller's own client stays open."""
 
 
 class BatchRefused(Exception):
-    """A batch API's definite no. Raised by batch APIs only.
+    """A definite rejection. Raised only by batch APIs.
 
     Attributes:
         status: The HTTP status.
-        message: The provider's words.
+        message: The provider's message.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -146,9 +146,9 @@ class Wire(Protocol):
         format_name: Names the format, for what only it can read (`conversation.Echo`).
         input_field: Holds the conversation in a body.
         model_in_path: Whether the path names the model; else the body does.
-        reply_fields: Each of them tells a response of this format from others.
-        keywords: What becomes of the keywords of OpenAI's client: each writes its part of the body, and raises
-            `ValueError` for a value without an equal. None where the format has them under their own names.
+        reply_fields: Fields that identify a response of this format.
+        keywords: Writers for the keywords of OpenAI's client: each returns its part of the body, and raises
+            `ValueError` for a value without an equivalent. None if the format has fields of the same names.
     """
 
     # Read-only, so that a class attribute of a narrower type fits.
@@ -173,48 +173,48 @@ class Wire(Protocol):
         can cache the prefix. A lone user's turn of text alone stays what it always was, a string.
 
         Raises:
-            UsageError: For what the format has no words for, or the model does not take (a prefill, a document).
+            UsageError: For what the format cannot express or the model does not accept (a prefill, a document).
         """
 
     def relax_schema(self, body: Mapping[str, Any], schema_level: int) -> dict[str, Any]:
-        """Ask for structured output with less help from the server.
+        """Request structured output with less enforcement by the server.
 
-        Level 0 is *body* itself; 1 asks for any JSON object, with the schema in the instruction;
-        2 has the schema in the instruction alone. A format without level 1 gives level 2.
+        Level 0 is *body* itself; 1 requests any JSON object, with the schema in the instruction;
+        2 has only the schema in the instruction. A format without level 1 returns level 2.
         """
 
     def prefix(self, body: Mapping[str, Any]) -> list[Any]:
         """Return what every row of *body*'s run shares and the provider's prompt cache counts, in its order.
 
-        That is all that the model reads before the first turn; falsy where there is none.
+        That is all that the model reads before the first turn; parts may be falsy.
         """
 
     def mark_prompt_cache(
         self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
     ) -> dict[str, Any]:
-        """Put the provider's cache mark at the end of the shared prefix; what the caller set stays as it is.
+        """Put the provider's cache mark at the end of the shared prefix; the caller's own marks are kept.
 
-        Called while dressing only, so that no mark is ever in a key, and only where the prefix is long
-        enough to be kept. The model reads the same text in the same order.
+        Called only for wire bodies, so that no mark is in a cache key, and only if the prefix is long
+        enough to be cached. The model reads the same text in the same order.
 
         Args:
             body: Adapted, at its schema level.
-            name: A short hash of the prefix, the same for all rows; None where it is not shared, or too short.
+            name: A short hash of the prefix, the same for all rows; None if it is not shared, or too short.
             lead: The text that the rows' prompts begin with, "" for none.
-            turns: Whether the whole conversation is to be sent again, with more turns.
+            turns: Whether the whole conversation will be sent again, with more turns.
         """
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
         """Read the output limit that *body* carries, None for none."""
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
-        """Read a 200's body. Raises `MalformedReply` when it is not one."""
+        """Decode a 200's body. Raise `MalformedReply` if it is not what the provider documents."""
 
     def error_from(self, raw: RawReply) -> Failure:
-        """Say what a response other than 200 means."""
+        """Return the failure for a response other than 200."""
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
-        """Read the account's limits from a response's headers (lower-case names); None when they say nothing."""
+        """Read the account's limits from response headers (lower-case names); return None if there are none."""
 
 
 class CallSource(Protocol):

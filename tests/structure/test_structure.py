@@ -56,3 +56,21 @@ def test_no_further_class_name_stands_in_two_rooms() -> None:
 
     assert shared - SHARED_NAMES == set()
     assert SHARED_NAMES - shared == set(), "these have names of their own by now: take them out of the list"
+
+
+# Public arguments that are named after providers, and the values that they take.
+NAMED_AFTER_PROVIDERS = {"prompt_lists/utilities.py", "request_files/prepare_requests.py"}
+
+
+def test_no_room_compares_providers_by_name() -> None:
+    """What sets a provider apart is in its folder: the other rooms ask its `Provider`."""
+    naming = set()
+    for path in PACKAGE.rglob("*.py"):
+        place = str(path.relative_to(PACKAGE))
+        if place.startswith(("sim/", "providers/anthropic/", "providers/google/")):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in ("anthropic", "google"):
+                naming.add(place)
+
+    assert naming == NAMED_AFTER_PROVIDERS
