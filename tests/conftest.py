@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import ipaddress
 import os
+import random
+import shutil
 import signal
 import socket
+import ssl
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +29,44 @@ from pllm_notebook.store import close_stores
 # Everything that could give a test a key, an address or a setting of the machine it runs on.
 _FOREIGN = ("PLLM_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "AZURE_OPENAI_", "AWS_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+# Thousands of caches are made and closed, each with many commits, which a disk takes its time for.
+_MEMORY, _ROOM_BYTES = "/dev/shm", 4 << 30
+if os.path.isdir(_MEMORY) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
+
+# Which of a test's cases `make test` draws where it runs a sample of them.
+_SEED = os.environ.get("PLLM_SAMPLE", "0")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as "full" what a test that runs a sample of its cases has not drawn."""
+    cases = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sample"):
+            cases[item.nodeid.split("[")[0]].append(item)
+    for name, all_of_it in cases.items():
+        marker = all_of_it[0].get_closest_marker("sample")
+        assert marker is not None
+        (number,) = marker.args
+        drawn = random.Random(f"{_SEED} {name}").sample(range(len(all_of_it)), min(number, len(all_of_it)))
+        for at in set(range(len(all_of_it))).difference(drawn):
+            all_of_it[at].add_marker(pytest.mark.full)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported and collected out of every later collection of garbage: it stays until the end."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_certificates() -> Iterator[None]:
+    """Read the certificates once: each client of an SDK reads them, and none of them matters on loopback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
 
 
 class NetworkClosedError(RuntimeError):

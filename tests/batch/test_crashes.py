@@ -30,6 +30,7 @@ def played(directory: Path, provider: str, lag_s: float, **change: object) -> li
     ]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_within_the_grace_period_no_row_is_paid_twice_and_every_row_is_answered(memory: Path, provider: str) -> None:
     all_played = played(memory, provider, 600.0)
@@ -38,6 +39,7 @@ def test_within_the_grace_period_no_row_is_paid_twice_and_every_row_is_answered(
     assert [one for one in all_played if one[1].paid_twice or one[1].unfinished] == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_beyond_the_grace_period_nothing_is_created_again_unasked(memory: Path, provider: str) -> None:
     lost = [

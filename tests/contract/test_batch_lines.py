@@ -35,6 +35,7 @@ def submit(frame: pd.DataFrame, prompt: str, model: str, **options: Any) -> None
     frame.llm.parse(bool, prompt, model=model, mode="batch", confirm=False, wait=False, **options)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize(
     ("prompt", "options"),
     [(SHORT, {}), (RULES + SHORT, {}), (SHORT, {"system": RULES})],

@@ -153,6 +153,7 @@ def nonsense(request: pytest.FixtureRequest) -> Iterator[str]:
         listening.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("kind", ["mine", "anthropic", "google", "own"])
 def test_a_port_that_speaks_something_else_is_a_connection_failure(

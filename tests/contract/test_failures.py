@@ -159,6 +159,7 @@ PASSING: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize("what", PASSING)
 def test_what_can_pass_fails_its_row_alone_and_is_sent_again_by_the_next_run(
     side: Side, sim: Simulator, what: str

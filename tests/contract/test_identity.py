@@ -68,6 +68,7 @@ def check(frame: pd.DataFrame, model: str, sim: Simulator) -> None:
     pd.testing.assert_frame_equal(frame, before)
 
 
+@pytest.mark.full  # ten seconds; the same holds for fewer rows below
 def test_ten_thousand_rows_each_get_their_own_answer(luna: str, sim: Simulator) -> None:
     sim.set(answers=answer, latency_s=0.005, latency_sigma=1.0, keep_requests=0, **FAULTS)
 

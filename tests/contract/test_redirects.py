@@ -59,6 +59,7 @@ def reach_it(kind: str, whose: str, url: str, monkeypatch: pytest.MonkeyPatch) -
     return f"{kind}:{MODELS[kind]}"
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_live_request_is_not_redirected(
@@ -76,6 +77,7 @@ def test_a_live_request_is_not_redirected(
     assert "hidden-secret" not in str(caught.value)
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize("status", [302, 307])
 @pytest.mark.parametrize("what", ["upload", "create", "look", "recent", "results", "cancel", "discard"])
 @pytest.mark.parametrize("kind", MODELS)

@@ -235,6 +235,7 @@ def look(city: str) -> str:
     return city
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("calls", [False, True], ids=["text", "calls"])
 @pytest.mark.parametrize("side", [OPENAI, RESPONSES, ANTHROPIC, GOOGLE], ids=lambda side: side.id, indirect=False)
 def test_one_wrong_thing_in_a_reply_is_its_own_rows(

@@ -82,6 +82,7 @@ def test_a_refusal_among_stored_answers_is_its_rows_own_and_can_pass(luna: str, 
     assert passed["answer"].notna().all()
 
 
+@pytest.mark.sample(2)
 def test_an_account_without_credit_stops_the_run_with_one_message_and_is_not_remembered(
     side: Side, sim: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,6 +62,7 @@ LIMITED = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", LIMITED)
 def test_a_run_takes_hardly_longer_than_its_limit_asks_for(name: str) -> None:
     scenario, least, by_formula, most_refused = LIMITED[name]
@@ -102,6 +103,7 @@ def test_failures_and_hangs_cost_no_more_than_they_cost_the_oracle() -> None:
     assert max(one.refused for one in measured) <= 6
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("tells", "most_refused"), [("full", 30), ("retry_after", 250), ("nothing", 600)])
 def test_a_limit_by_the_clocks_minute_is_used_up_each_minute(tells: str, most_refused: int) -> None:
     measured = runs(of(9_000, rpm=3_000.0, by_minute=True, tells=tells), seeds=(7,))
@@ -136,6 +138,7 @@ CELLS = {
 ROWS = {60: 120, 600: 600, 6_000: 3_000, 60_000: 8_000}
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("tells", ["full", "retry_after", "nothing"])
 @pytest.mark.parametrize(("rpm", "median_s"), CELLS)
 def test_no_cell_of_the_grid_is_worse_than_it_must_be(rpm: int, median_s: float, tells: str) -> None:
@@ -158,6 +161,7 @@ NOISE = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
 @pytest.mark.parametrize("name", NOISE)
 def test_noise_costs_no_more_than_the_refused_requests_themselves(name: str, share: float) -> None:

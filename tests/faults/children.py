@@ -7,8 +7,6 @@ import os
 import queue
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pllm_notebook.sim import SimRequest
+from tests.forked import Forked
 
 __all__ = ["PATIENCE_S", "Child", "answer", "number_in", "until"]
 
@@ -37,14 +36,7 @@ class Child:
     def __init__(self, *argv: object, code: str | None = None, env: Mapping[str, str] | None = None) -> None:
         """Start it: a module with its arguments, or *code* with its arguments."""
         program = ["-m", *argv] if code is None else ["-c", code, *argv]
-        self._popen = subprocess.Popen(
-            [sys.executable, *map(str, program)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, **(env or {})},
-        )
+        self._process = Forked([*map(str, program)], {**os.environ, **(env or {})})
         self.events: list[dict[str, Any]] = []
         self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._errors: list[bytes] = []
@@ -59,7 +51,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        return self._process.pid
 
     @property
     def stderr(self) -> str:
@@ -68,9 +60,8 @@ class Child:
 
     def tell(self, line: str = "go") -> None:
         """Write a line to its input."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(line.encode() + b"\n")
-        self._popen.stdin.flush()
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
 
     def next(self) -> dict[str, Any] | None:
         """Wait for its next event; None when it has ended."""
@@ -94,18 +85,17 @@ class Child:
 
     def kill(self) -> None:
         """Kill it with signal 9, and read what it had said by then."""
-        self._popen.kill()
+        self._process.kill()
         self.end()
 
     def end(self) -> int:
         """Wait for its end, read all that it said, and give its exit code."""
         while self.next() is not None:
             pass
-        code = self._popen.wait(PATIENCE_S)
+        code = self._process.wait(PATIENCE_S)
         for reader in self._readers:
             reader.join(PATIENCE_S)
-        for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-            assert stream is not None
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             stream.close()
         return code
 
@@ -114,15 +104,13 @@ class Child:
         return {row for event in self.events if event["event"] == "done" for row in event["rows"]}
 
     def _read(self) -> None:
-        assert self._popen.stdout is not None
-        for line in self._popen.stdout:
+        for line in self._process.stdout:
             if line.endswith(b"\n"):
                 self._said.put(json.loads(line))
         self._said.put(None)
 
     def _read_errors(self) -> None:
-        assert self._popen.stderr is not None
-        for line in self._popen.stderr:
+        for line in self._process.stderr:
             self._errors.append(line)
 
 

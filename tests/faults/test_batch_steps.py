@@ -81,6 +81,7 @@ class Dying:
         return labels
 
 
+@pytest.mark.sample(1)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("side", [OPENAI, ANTHROPIC, GOOGLE], ids=lambda side: side.id)
 def test_a_kernel_that_dies_at_any_step_of_a_batch_submits_nothing_twice_and_loses_nothing(

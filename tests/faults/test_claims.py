@@ -41,6 +41,7 @@ def starting(number: int, cache: Path, address: str, count: int, **options: obje
     return children
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [2, 4, 8])
 def test_processes_that_begin_together_pay_for_each_row_once(
     sim: Simulator, address: str, cache_dir: Path, number: int
@@ -61,6 +62,7 @@ def test_processes_that_begin_together_pay_for_each_row_once(
     assert [child.stderr for child in children] == [""] * number
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("options", "distinct"),
     [({"samples": 3}, 120), ({"pack": 5}, 24), ({"max_repairs": 2}, None)],

@@ -77,6 +77,7 @@ NO_DATABASE = r"is damaged \(file is not a database\)"
 GONE = "is gone: answers/cache.db held answers and is no longer there. A new one was begun"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("harm", "told", "least"),
     [

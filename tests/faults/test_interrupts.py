@@ -102,6 +102,7 @@ def test_an_interrupt_of_a_busy_cell_is_not_the_background_runs(kernel: Kernel) 
     assert kernel.value("[run.state, run.progress().done]") == ["done", 100]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.kernel
 @pytest.mark.parametrize("how", ["asked to end", "killed"])
 def test_the_end_of_a_kernel_ends_every_process_and_thread_of_ours(

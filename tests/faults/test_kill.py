@@ -19,6 +19,7 @@ FIRST = int(os.environ.get("PLLM_FIRST_KILL", "0"))
 AT_ONCE = 32
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + KILLS))
 def test_a_killed_run_pays_again_only_for_what_was_in_flight(
     seed: int, sim: Simulator, address: str, cache_dir: Path, record_property: Any

@@ -26,6 +26,7 @@ process_api_requests_from_file_sync(OAIApiFromFileConfig(**job))
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_file_goes_on_with_one_result_for_each_line(
     seed: int, sim: Simulator, cache_dir: Path, address: str, tmp_path: Path

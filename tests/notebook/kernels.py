@@ -8,11 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+
+from tests.forked import Forked
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -58,13 +62,40 @@ class Cell:
         return [output["data"][VIEW]["model_id"] for output in self.outputs if VIEW in output["data"]]
 
 
+class ForkedKernel(LocalProvisioner):
+    """Kernels that begin with pandas and this package imported; the tests of whole notebooks start real ones."""
+
+    async def launch_kernel(self, cmd: list[str], **words: Any) -> Any:
+        python, *program = cmd
+        self.process = Forked(
+            program,
+            words["env"],
+            cwd=words.get("cwd", os.getcwd()),
+            piped=False,
+            python=python,
+            imported=["tests.notebook.imported"],
+        )  # type: ignore[assignment]
+        self.pid = self.pgid = self.process.pid
+        self.cwd = words.get("cwd", os.getcwd())
+        return self.connection_info
+
+
+_FORKED = EntryPoint("forked", f"{__name__}:ForkedKernel", "jupyter_client.kernel_provisioners")
+
+
 def specs_in(folder: Path) -> KernelSpecManager:
     """Make "tested" the kernel of `PLLM_TEST_KERNEL_PYTHON`, or of this interpreter."""
     python = os.environ.get("PLLM_TEST_KERNEL_PYTHON", sys.executable)
     spec = folder / "kernels" / "tested"
     spec.mkdir(parents=True)
-    argv = [python, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "tested", "language": "python"}))
+    about = {
+        "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "tested",
+        "language": "python",
+        "metadata": {"kernel_provisioner": {"provisioner_name": _FORKED.name}},
+    }
+    (spec / "kernel.json").write_text(json.dumps(about))
+    KernelProvisionerFactory.instance().provisioners[_FORKED.name] = _FORKED
     return KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
 
 

@@ -33,6 +33,7 @@ def ask():
 DIE = "Journal.created = lambda *args: os.kill(os.getpid(), signal.SIGKILL)"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("side", [OPENAI, ANTHROPIC, GOOGLE], ids=lambda side: side.id)
 def test_a_creation_that_a_killed_kernel_did_not_record_is_found_by_the_next(
     tmp_path: Path, sim: Simulator, side: Side

@@ -47,6 +47,7 @@ def kernel(sim: Simulator, tmp_path: Path) -> Iterator[Kernel]:
     kernel.close()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("side", [OPENAI, ANTHROPIC, GOOGLE], ids=lambda side: side.id)
 def test_a_batch_program_ends_its_cell_quietly_and_goes_on_in_the_next_kernel(
     side: Side, sim: Simulator, tmp_path: Path
@@ -71,6 +72,7 @@ def test_a_batch_program_ends_its_cell_quietly_and_goes_on_in_the_next_kernel(
     assert (sim.stats().batch_lines, sim.stats().requests) == (8, 0)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("strategy", ["sync", "async"])
 def test_an_interrupted_program_keeps_what_it_has_and_goes_on(strategy: str, sim: Simulator, kernel: Kernel) -> None:
     # The names come at once; what is asked after them would take minutes.
@@ -95,6 +97,7 @@ def test_an_interrupted_program_keeps_what_it_has_and_goes_on(strategy: str, sim
     assert sim.stats().requests == sent + 7
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("strategy", ["sync", "async"])
 def test_a_program_runs_with_the_engine_on_the_notebooks_own_loop(
     strategy: str, sim: Simulator, kernel: Kernel

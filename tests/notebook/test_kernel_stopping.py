@@ -26,6 +26,7 @@ def loop(request: pytest.FixtureRequest, kernel: Kernel) -> str:
     return str(request.param)
 
 
+@pytest.mark.sample(1)
 def test_twenty_interrupts_lose_nothing_and_leave_nothing(kernel: Kernel, loop: str) -> None:
     kernel.ok(f"server = sim(latency_s=0.3); big = reviews(3000, 'twenty {loop}')")
     kept = 0
