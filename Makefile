@@ -2,12 +2,13 @@
 #
 #   make demo [MODEL=openai:gpt-6-luna]   the quickstart notebook, run with a small local model
 #   make lab                              the same notebook, open in JupyterLab
-#   make test [JOBS=2]                    the tests, so many files at once
-#   make test-full                        the tests and all of which they run a sample: kills, ceilings, replies, lives (two hours)
+#   make test [JOBS=4]                    the tests, with a sample of those that have many cases; so many files at once
+#   make test-full                        every test and every case, and the long runs of kills, ceilings, replies and lives (two hours)
 #   make shuffle [SEEDS="1 2 3"]          the tests that are quick, in three other orders
 #   make test-newest                      the tests of providers, frames and notebooks on the newest Python that is here
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
+#   make browser                          a run as it is seen in JupyterLab, in a headless Chromium
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
 #   make damage                           5,000 changed bytes in every file of the cache, instead of 300 (five minutes)
@@ -27,10 +28,9 @@ PYTHON ?= $(shell tools/find-python)
 
 MODEL ?= local:smollm2
 
-# Test files at once: they wait for servers, clocks and kernels more than they compute.
-JOBS ?= 2
-# A file's tests in one process, and the folders in their order: the many small files of tests/unit come last, so that
-# no process waits for another's long one.
+# Test files at once: on two cores four take as long as they compute, since they wait for servers, clocks and kernels.
+JOBS ?= 4
+# A file's tests in one process, and the files in the order of tests/conftest.py.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
 # Every process that a test starts would else compile what it imports once more.
@@ -50,7 +50,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill ceilings damage check options fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill browser ceilings damage check options fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -70,6 +70,9 @@ help:
 .venv-kernel631/ready: $(SOURCES)
 	@tools/make-env .venv-kernel631 '$(PYTHON)' . '' 'ipykernel>=6.31,<6.32'
 
+.venv-browser/ready: $(SOURCES)
+	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'pytest>=8.3' 'pytest-timeout>=2.3'
+
 demo: .venv-demo/ready
 	@PLLM_DEMO_MODEL='$(MODEL)' .venv-demo/bin/python tools/demo.py
 
@@ -77,24 +80,30 @@ lab: .venv-lab/ready
 	@PLLM_DEMO_MODEL='$(MODEL)' .venv-lab/bin/jupyter lab $(LAB) notebooks/quickstart.ipynb
 
 test: .venv/ready
-	@.venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE)
+	@.venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) -m 'not full'
 
-test-full: test shuffle kernel631 kill ceilings fuzz simulate
+test-full: .venv/ready
+	@.venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE)
+	@$(MAKE) shuffle browser kernel631 kill ceilings fuzz simulate
 
 shuffle: .venv/ready
 	@set -e; for seed in $(SEEDS); do \
-		.venv/bin/python -m pytest -p randomly -p "no:cacheprovider" -n '$(JOBS)' $(BY_FILE) \
+		.venv/bin/python -m pytest -p randomly -p "no:cacheprovider" -n '$(JOBS)' $(BY_FILE) -m 'not full' \
 			--randomly-seed=$$seed $(QUICK); \
 	done
 
 test-newest: .venv-newest/ready
-	@.venv-newest/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) tests/contract tests/frames tests/notebook
+	@.venv-newest/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) -m 'not full' tests/contract tests/frames tests/notebook
 
 test-all:
 	@tools/test-all
 
 kernel631: .venv/ready .venv-kernel631/ready
-	@PLLM_TEST_KERNEL_PYTHON="$(CURDIR)/.venv-kernel631/bin/python" .venv/bin/python -m pytest -m kernel tests/notebook
+	@PLLM_TEST_KERNEL_PYTHON="$(CURDIR)/.venv-kernel631/bin/python" .venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) -m 'kernel and not full' tests/notebook
+
+browser: .venv-browser/ready
+	@tools/get-chromium
+	@.venv-browser/bin/python -m pytest tests/browser
 
 kill: .venv/ready
 	@PLLM_KILLS=50 .venv/bin/python -m pytest tests/faults --junitxml=build/kill.xml

@@ -376,6 +376,7 @@ def test_a_deleted_directory_is_made_anew(store: DiskStore, path: Path) -> None:
 
 
 def test_a_closed_store_takes_no_failures_and_leaves_no_thread(path: Path) -> None:
+    before = set(threading.enumerate())
     store = DiskStore(str(path))
     note(store, call(1))
     store.failures()
@@ -383,7 +384,10 @@ def test_a_closed_store_takes_no_failures_and_leaves_no_thread(path: Path) -> No
 
     note(store, call(2))
 
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pllm-store")]
+    own = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pllm-store")]
+    for thread in own:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in own)
     assert not list(path.glob("failures.db-*"))
 
 

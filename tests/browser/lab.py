@@ -1,0 +1,73 @@
+"""JupyterLab on a notebook of this test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["lab"]
+
+PATIENCE_S = 60.0
+
+
+@contextmanager
+def lab(folder: Path, sources: Sequence[str]) -> Iterator[str]:
+    """Start JupyterLab with "shown.ipynb" in *folder*, which has a cell of each source; yield its page's address."""
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{n}",
+            "source": source,
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+        }
+        for n, source in enumerate(sources)
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "shown.ipynb").write_text(json.dumps(notebook))
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    news = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    words = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--expose-app-in-browser",
+        f"--IdentityProvider.token={token}", f"--notebook-dir={folder}",
+        f"--LabApp.user_settings_dir={folder}/settings", f"--LabApp.workspaces_dir={folder}/workspaces",
+    ]  # fmt: skip
+    own = {"PLLM_CACHE_DIR": str(folder / "cache"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
+    own |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_CONFIG_DIR": str(folder / "config")}
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(words, env=os.environ | own, stdout=log, stderr=log) as server,
+    ):
+        try:
+            _await(f"http://127.0.0.1:{port}/api?token={token}", folder / "log")
+            yield f"http://127.0.0.1:{port}/doc/tree/shown.ipynb?token={token}&reset"
+        finally:
+            server.terminate()
+
+
+def _await(address: str, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"JupyterLab did not start.\n{log.read_text()}")
