@@ -66,6 +66,7 @@ async def plan(run: RunState) -> None:
             if run.is_stopping or run.planner.is_done:
                 break
             work = loop.run_in_executor(workers, next_chunks)  # rows were added in the meantime
+    # From here on no more calls come, but follow-ups: what gathers calls may have them all now.
     run.results.planned = True
     for queue in run.queues:
         queue.announce()
@@ -99,7 +100,7 @@ async def decide(run: RunState, decider: Decider) -> None:
             except BaseException as error:  # what the caller's types raised: rows must not wait for ever
                 logger.exception("Answers could not be decided")
                 run.stop("failed", as_error(error))
-                decided = ()
+                ready, decided = (), ()
             decider.record(ready, decided)
         run.check_decided(decider)
         if not run.is_stopping and decider.add_rows(idle=run.is_idle) and run.results.planned:
