@@ -223,7 +223,7 @@ class CallResults(SendOrder):
         self.recheck.own_replies += 1
         self.refusals.success()
         if self.refusals.held:
-            self._release_refused(among_answers=True)
+            self.fail_refused(among_answers=True)
         cut = _cut_by_budget(reply, result.output_limit)
         entry = self._entry(tag, reply, result, cost_usd, cut=cut)
         if entry is None:
@@ -319,9 +319,9 @@ class CallResults(SendOrder):
         if met_by_all is not None:
             self._reject(met_by_all)
         elif over or refusals.at_once:
-            self._release_refused(among_answers=refusals.answered)
+            self.fail_refused(among_answers=refusals.answered)
 
-    def _release_refused(self, *, among_answers: bool) -> None:
+    def fail_refused(self, *, among_answers: bool) -> None:
         """Fail the calls that are held, each alone.
 
         Args:

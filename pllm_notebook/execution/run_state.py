@@ -307,14 +307,14 @@ class RunState:
         if halt.reason is None:  # over budget: that is no error, but a run that ended so is not done either
             self._is_short = True
             queue.refused = queue.not_sent
-            queue.close()
+            self._close_alone(queue)
             return
         kept, total = self._counts_of(queue)
         error = halt.error(kept=kept, total=total)
         if not self._isolates or not isinstance(error, PllmError):
             self.stop(halt.state, error)
             return
-        queue.close()
+        self._close_alone(queue)
         if queue.refused is None:
             queue.refused = failure_of(error)
             for call, outcome in queue.drain(queue.refused):
@@ -323,6 +323,12 @@ class RunState:
             for call in self._calls_of(queue):
                 if self.results.outcomes[call] is None:
                     queue.fail_unsent(call, queue.refused)
+
+    def _close_alone(self, queue: CallQueue) -> None:
+        """Close a queue while the run goes on: no answer will tell any more whether a refusal was the row's own."""
+        queue.close()
+        if queue.refusals.held:
+            queue.fail_refused(among_answers=queue.refusals.answered)
 
     def _calls_of(self, queue: CallQueue) -> list[int]:
         """Return the calls of a queue whose rows are counted."""
