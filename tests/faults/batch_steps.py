@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-import pllm_notebook.batch_jobs.batch_service as batch_service
 
 import pllm_notebook as pllm
-import pllm_notebook.batch_jobs.batch_dispatcher as lane
+import pllm_notebook.batch_jobs.batch_dispatcher as batch_dispatcher
+import pllm_notebook.batch_jobs.service as batch_service
 from tests.faults.asking import say
 from tests.faults.steps import Steps, fork_for_each_line
 
@@ -121,7 +121,7 @@ def main() -> None:
     import pllm_notebook.store.recovery  # noqa: F401
 
     batch_service.FIRST_LOOK_S = 0.01
-    lane._GATHER_S = 0.0
+    batch_dispatcher._GATHER_S = 0.0
     # Its list lags behind by nothing here, so a job that is not found was never made.
     batch_service.Driver = partial(batch_service.Driver, lease_s=_LEASE_S, grace_s=0.0, may_recreate=lambda job: True)  # type: ignore[misc,assignment]
     fork_for_each_line(_live)
