@@ -4,7 +4,7 @@
      ├─ UsageError (also ValueError)      the call is wrong; nothing was sent
      │   ├─ UnknownColumnError            a prompt names a column the frame lacks
      │   ├─ NameClashError                a result would cover a column of the caller's
-     │   ├─ UnknownOptionError            an option that no one reads
+     │   ├─ UnknownOptionError            an unknown option
      │   ├─ UnknownModelError             a model or provider we cannot resolve
      │   ├─ UnsupportedSchemaError        a type that a provider cannot be asked for
      │   ├─ MissingKeyError               no API key where one is needed
@@ -132,7 +132,7 @@ class NameClashError(UsageError):
 
 
 class UnknownOptionError(UsageError):
-    """An option that no one reads.
+    """Unknown option.
 
     Attributes:
         option: The name that was given.

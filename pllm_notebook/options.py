@@ -90,9 +90,9 @@ class Options:
     )
     wait: bool | None = option(
         None,
-        "Wait for a batch's answers; `False` leaves its rows pending until the cell is run again. None: a batch waits "
-        "for its own jobs, a live run leaves rows pending that wait in a job.",
-        more="That run names the job, and sends nothing for these rows; with `True` it waits for the job.",
+        "Wait for a batch's answers. `False`: rows stay pending until the cell is run again. None: a batch waits for "
+        "its own jobs; a live run does not wait for rows that are in a job.",
+        more="Such a live run names the job and sends nothing for these rows; with `True` it waits for the job.",
         takes=_FRAMES,
     )
     cache: CacheUse = option(
@@ -210,8 +210,8 @@ class Options:
     )
     max_cost_usd: float | None = option(
         None,
-        "Ceiling for one run, in US dollars. No call is sent that could exceed it. None: no ceiling.",
-        more="The remaining rows are `not_sent` ([cost](cost.md)).",
+        "Ceiling for one run, in US dollars. No call is sent that could exceed it; the remaining rows are "
+        "[`not_sent`](cost.md). None: no ceiling.",
         at_least=0,
         takes=_LISTS | {"request"},
     )
@@ -244,8 +244,7 @@ class Options:
     hedge: bool = option(
         False,
         "Near the end of a run, when nothing else waits to be sent, send a call a second time if it takes longer than "
-        "99 % of the run's replies. The first answer counts; both may be paid for.",
-        more="Never beyond `max_cost_usd`.",
+        "99 % of the run's replies. The first answer counts; both may be paid for, never beyond `max_cost_usd`.",
         takes=_LISTS,
     )
     timeout_s: float = option(120.0, "Time limit of one request, in seconds.", at_least=ABOVE_ZERO, takes=_CALLS)
@@ -288,7 +287,8 @@ class Options:
     )
     images: tuple[str, ...] | None = option(
         None,
-        "Columns whose cells are [images or PDF documents](tools.md#images-and-documents) for the model. None: none.",
+        "Columns whose cells are [images or PDF documents](tools.md#images-and-documents) for the model. None: no "
+        "images.",
         accepts="str | Sequence[str] | None",
         expects=("the name of a column, or a list of names", lambda value: isinstance(value, str) or _is_names(value)),
         takes=_ALL_BUT_DECIDE,
@@ -305,7 +305,7 @@ class Options:
     tools: tuple[Any, ...] | None = option(
         None,
         "What the model [may call](tools.md): functions, Pydantic models, `StructuredTool`s, or definitions as "
-        "mappings. None: nothing.",
+        "mappings. None: no tools.",
         accepts="Sequence[Any] | None",
         expects=("a list of functions, models or definitions", lambda value: isinstance(value, (list, tuple))),
         variable=False,

@@ -45,7 +45,7 @@ class ParallelLLMError(PllmError):
 
 
 class ConfigurationError(ParallelLLMError, UsageError):
-    """A setting that no one reads, or outside its range. Nothing was sent."""
+    """Unknown setting, or a value outside its range. Nothing was sent."""
 
     code = "CONFIG_ERROR"
 

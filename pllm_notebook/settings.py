@@ -49,9 +49,7 @@ class Settings:
         '`"private"` does network work in a thread of its own; `"notebook"` on the notebook\'s event loop. Set before '
         "the first run.",
     )
-    poll: bool = option(
-        True, "Whether a kernel polls open [batch jobs](batch.md) of earlier kernels in the background."
-    )
+    poll: bool = option(True, "Poll open [batch jobs](batch.md) of earlier kernels in the background.")
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -31,7 +31,7 @@ def read(line: str) -> dict[str, Any]:
     """Read the line: name to value of what was given, the frame's expression as "data".
 
     Raises:
-        UnknownOptionError: For an option that no one reads.
+        UnknownOptionError: For an unknown option.
         UsageError: For a line that cannot be read.
     """
     # A switch that may name a field: only what is joined to it by = is one, since data may follow it.

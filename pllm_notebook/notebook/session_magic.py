@@ -187,7 +187,7 @@ def _read(line: str) -> dict[str, Any]:
     """Read the line: name to value of what was given.
 
     Raises:
-        UnknownOptionError: For an option that no one reads.
+        UnknownOptionError: For an unknown option.
         UsageError: For a line that cannot be read.
     """
     parser = _parser()

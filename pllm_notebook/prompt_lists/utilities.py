@@ -50,7 +50,7 @@ class ParallelAIUtilities:
         **options: For all prompts, as for `df.llm.parse`; `max_cost_usd` is of each list.
 
     Raises:
-        UsageError: For an option that no one reads or a value outside its range, and for two limits of one provider.
+        UsageError: For an unknown option, a value outside its range, or two limits of one provider.
     """
 
     def __init__(

@@ -42,7 +42,10 @@ def test_every_option_of_a_call_is_a_word_and_has_a_help_text() -> None:
     assert words <= set(WORDS)
     shown = " ".join(help_text().split())
     assert all(word in shown for word in WORDS)
-    assert "--max-cost-usd X Ceiling for one run, in US dollars. No call is sent that could exceed it." in shown
+    assert (
+        "--max-cost-usd X Ceiling for one run, in US dollars. No call is sent that could exceed it; the remaining"
+        in shown
+    )
     assert (
         "--max-turns N With `run_tools`, maximum number of replies for one answer, the answer included. (default: 8)"
         in shown

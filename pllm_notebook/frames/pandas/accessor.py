@@ -62,7 +62,7 @@ class _LLM(ToolCallingLLM, Generic[PandasT]):
                 dataclass), or a JSON schema as a mapping.
             prompt: Text with `{column}` where a row's values go. None: the type's docstring is the
                 instruction and the row's columns are the data.
-            **options: See `settings.Options`; `model`, `max_cost_usd`, `errors` and so on.
+            **options: See `options.Options`; `model`, `max_cost_usd`, `errors` and so on.
 
         Returns:
             The input columns and one column per field, same index and order: str as string, int as Int64, float as
