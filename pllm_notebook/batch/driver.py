@@ -44,11 +44,11 @@ class Driver:
 
     Args:
         journal: Shared with other kernels.
-        apis: Return the batch API of a job's account; None where that account is not at hand here, and
+        apis: Return the batch API of a job's account; None where that account is not available here, and
             the job is then left alone.
         take: Stores what arrives.
         present: Tells which answers can be read from the store; None takes `take`'s word for it.
-        may_recreate: Whether a job whose creation nobody knows of, and which was not found for *grace_s*
+        may_recreate: Whether a job whose creation is uncertain, and which was not found for *grace_s*
             seconds, may be created again without asking. It may then be paid twice.
         grace_s: Longer than a provider's list lags behind.
         lease_s: How long a job is kept from other kernels after this one died.
@@ -87,7 +87,7 @@ class Driver:
         self._machine = Machine(journal, self._owner, take, present, allowed, grace_s, clock, in_thread)
 
     async def read(self, job_id: str) -> Job:
-        """Return a job as the journal has it. Raises `KeyError` where there is none of that id."""
+        """Return a job as the journal has it. Raises `KeyError` if no job has that id."""
         job: Job = await self._run(self.journal.job, job_id)
         return job
 
@@ -98,7 +98,7 @@ class Driver:
     async def advance(self, job_id: str) -> Job:
         """Do a job's next step, and give the job as it is then.
 
-        Nothing happens to one that is final, whose account is not at hand, or which another kernel is
+        Nothing happens to one that is final, whose account is not available, or which another kernel is
         moving. A request that failed leaves it as it was, with a message.
 
         Raises:
@@ -137,7 +137,7 @@ class Driver:
         return await self._jobs(cohort)
 
     async def try_drive(self, job_id: str) -> Job:
-        """Drive a job as `drive` does, and log what stands in the way of it instead of raising it."""
+        """Drive a job as `drive` does, and log what prevents it instead of raising it."""
         try:
             return await self.drive(job_id)
         except StoreError:
@@ -180,7 +180,7 @@ class Driver:
 
         Args:
             job_id: The job's.
-            reachable: Whether its account is at hand, so that one that was never created can be cancelled.
+            reachable: Whether its account is available, so that one that was never created can be cancelled.
 
         Raises:
             UsageError: If another kernel is moving it, or it can still be cancelled instead.
@@ -242,7 +242,7 @@ class Driver:
 async def _run_to_end(work: Awaitable[T]) -> T:
     """Wait for *work* to end, and only then go on with a cancellation that came meanwhile.
 
-    A thread cannot be stopped: what it writes is written, whoever has left, and must be known to whoever tidies up.
+    A thread cannot be stopped: what it writes is written even after its caller left, and the cleanup must know of it.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -253,6 +253,6 @@ async def _run_to_end(work: Awaitable[T]) -> T:
             cancelled = error
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # looked at, so that nobody is told that it was not
+            task.exception()  # read, so that asyncio does not warn that it was not
         raise cancelled
     return task.result()

@@ -1,7 +1,7 @@
 """Taking a job's results in: saved whole first, then handed on in groups, joined to their lines by id alone.
 
 Doing it again changes nothing: an answered line is left out, the rest is handed on once more. A group is
-committed only after whoever takes it says that its answers are stored, and a job is not done while one of them
+committed only after its receiver says that its answers are stored, and a job is not done while one of them
 cannot be read from there.
 """
 

@@ -97,7 +97,7 @@ class Job:
     Attributes:
         id: Ours, 32 hex digits.
         cohort: The jobs of one run share it.
-        provider: As it stands in keys.
+        provider: As in keys.
         account: The account's fingerprint; never a key or an address.
         target: The model as a person writes it, `provider:name`.
         model: The model's name as the provider takes it.
@@ -118,7 +118,7 @@ class Job:
         files: Where the results are, as the provider names it.
         known: Ids of jobs that are not ours: listed before it was created, or looked into since.
         creating_at: When its creation began, 0 for not yet.
-        uncertain_at: When it was found that nobody knows whether it was created, 0 for never.
+        uncertain_at: When its creation became uncertain, 0 for never.
         created_at: When it was planned.
         changed_at: When its state last changed.
         estimate_usd: What it was expected to cost.

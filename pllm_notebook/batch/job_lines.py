@@ -79,7 +79,7 @@ class JobLines:
                 yield line
 
     def settle(self, job: str, outcomes: Sequence[tuple[str, LineOutcome]]) -> None:
-        """Commit what became of some lines, by key. Told twice, it is the same as once."""
+        """Commit what became of some lines, by key. Committing it twice changes nothing."""
         answered = [(one.cost_usd, job, key) for key, one in outcomes if not one.failure]
         failed = [(one.failure, one.cost_usd, job, key) for key, one in outcomes if one.failure]
         where = f"WHERE job = {_OF_JOB} AND key = ? AND state"

@@ -1,7 +1,7 @@
 """The journal of batch jobs: what was planned, what was sent, and what came back, on disk before it happens.
 
 Every change is one commit that survives a power cut, checks that the step is one of `jobs.NEXT`, and that
-whoever makes it holds the job's lease and knows its present state: of two kernels that drive one journal,
+its maker holds the job's lease and knows its present state: of two kernels that drive one journal,
 one at a time moves a job.
 """
 
@@ -99,7 +99,7 @@ class Journal:
         return [self._read(row) for row in rows]
 
     def job(self, job: str) -> Job:
-        """Return one job as it is now. Raises `KeyError` where there is none of that id."""
+        """Return one job as it is now. Raises `KeyError` if no job has that id."""
         rows = self._database.query(f"{_JOBS} WHERE id = ?", (job,))
         if not rows:
             raise KeyError(job)
@@ -183,7 +183,7 @@ class Journal:
         return self.job(job.id)
 
     def created(self, job: str, remote: RemoteJob) -> Job:
-        """Commit that the provider has a job of ours, whoever holds the lease: this is knowledge, not a step.
+        """Commit that the provider has a job of ours, with or without the lease: this is knowledge, not a step.
 
         Where another job of the provider is known for it already, the new one is an orphan: it becomes a
         job of its own that answers the same rows, and the younger of the two is to be cancelled.
@@ -203,7 +203,7 @@ class Journal:
         return self.job(job)
 
     def ask_cancel(self, job: str) -> Job:
-        """Commit that a job is to be cancelled, whoever holds its lease. Nothing is sent by this."""
+        """Commit that a job is to be cancelled, with or without its lease. Nothing is sent by this."""
         with self._database.change() as connection:
             connection.execute("UPDATE jobs SET cancel_asked = 1 WHERE id = ?", (job,))
         return self.job(job)

@@ -1,7 +1,7 @@
 """The journal's file: opened with care, written in whole transactions, never silently empty.
 
 A database of its own, apart from the answers: whatever happens to the cache, the jobs that were paid
-for are still known. Damage is told and nothing is mended, since a journal that lost a job would pay for its
+for are still known. Damage is reported and nothing is repaired, since a journal that lost a job would pay for its
 rows again; a person decides with `set_aside`.
 """
 
@@ -59,7 +59,7 @@ CREATE UNIQUE INDEX lines_key ON lines (key, job);
 CREATE UNIQUE INDEX lines_pending ON lines (key) WHERE state = 'pending';
 CREATE TABLE journal (id TEXT NOT NULL);
 """
-# SQLite keeps no checksums, but its check compares rows with indexes: a value in one is told when it has changed.
+# SQLite keeps no checksums, but its check compares rows with indexes: a changed value in one is found.
 _UNIQUE_JOBS_INDEX = (
     "CREATE INDEX IF NOT EXISTS jobs_whole ON jobs (id, cohort, provider, account, target, model, path, state, ending, "
     "attempt, total, answered, failed, bytes, sha256, uploaded, remote, remote_created_at, remote_succeeded, "
@@ -188,7 +188,7 @@ class JournalDatabase:
                 yield connection
                 connection.execute("COMMIT")
             except sqlite3.IntegrityError:
-                raise  # a rule of the tables was broken, and whoever asked knows which
+                raise  # a rule of the tables was broken, and the caller knows which
             except READ_ERRORS as error:
                 raise self._translate(error) from error
             finally:

@@ -1,6 +1,6 @@
 """The state machine: what each state's next step sends, and what is committed before and after it.
 
-Only creation costs money and cannot be taken back, so it alone has a state for "nobody knows": a job is then
+Only creation costs money and cannot be taken back, so it alone has a state for "unknown": a job is then
 looked for at the provider, and it is created again only when none is found for longer than a list may lag,
 and only if that is allowed.
 """
@@ -28,7 +28,7 @@ _GONE = frozenset({404, 410})
 
 
 class Machine:
-    """The steps of the jobs of one journal. Whoever calls holds the job's lease, as *owner*.
+    """The steps of the jobs of one journal. The caller holds the job's lease, as *owner*.
 
     Args:
         journal: Where every step is committed.

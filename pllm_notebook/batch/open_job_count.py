@@ -15,7 +15,7 @@ __all__ = ["count_open_jobs"]
 def count_open_jobs(directory: str) -> int:
     """Count the open jobs in a cache directory; 0 where there is no journal, or none that can be read now.
 
-    Changes nothing, makes nothing and waits for nobody: whoever opens the journal will say what is wrong with it.
+    Changes nothing, creates nothing and never waits; what is wrong with the journal is reported when it is opened.
     """
     path = os.path.join(directory, "jobs.db")
     if not os.path.exists(path):

@@ -20,7 +20,7 @@ __all__ = ["CLOCK_SKEW_S", "OrphanSearch", "find_orphans", "since"]
 
 # How far our clock may be ahead of the provider's. A wide margin costs nothing: what was there before is known.
 CLOCK_SKEW_S = 3600.0
-# Results may hold a few ids that nobody sent; a stranger's job is made of them.
+# Results may hold a few ids that were never sent; a stranger's job is made of them.
 _MAX_FOREIGN_SHARE = 0.01
 _GROUP = 1000
 

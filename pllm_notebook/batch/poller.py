@@ -42,7 +42,7 @@ class Poller:
         draw: Gives a number from [0, 1).
         now: Gives the seconds of the clock that *sleep* goes by; None for the running loop's.
         sleep: Waits.
-        changed: Told of each job whose state changed; it must not block.
+        changed: Called for each job whose state changed; it must not block.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Poller:
         while True:
             self._woken.clear()
             await self._poll_due()
-            # Whoever waits for a job's end looks after each round.
+            # Those that wait for a job's end look after each round.
             turned, self._round = self._round, asyncio.Event()
             turned.set()
             await self._sleep_until_due()

@@ -24,7 +24,7 @@ from pllm_notebook.records import BatchResult, RawReply
 __all__ = ["RequestFile", "ResultFile", "Spool"]
 
 _PART = ".part"
-# A file that nobody finished is somebody's work in progress until it is this old.
+# An unfinished file counts as work in progress until it is this old.
 _STALE_S = 86_400.0
 _BLOCK = 1 << 20
 

@@ -25,8 +25,8 @@ _RESULTS = ("tool", "function")
 def dialogue_from_messages(messages: Iterable[Any], system: str | None = None) -> Dialogue:
     """Read messages.
 
-    Those of "system" and "developer" become one instruction, wherever they stand. Results of tools that follow each
-    other become one turn; other turns stay as they are, and whoever writes them rolls up what must alternate. Within
+    Those of "system" and "developer" become one instruction, wherever they are. Results of tools that follow each
+    other become one turn; other turns stay as they are; the writer merges those that must alternate. Within
     a turn, media come before the text.
 
     Args:
@@ -34,7 +34,7 @@ def dialogue_from_messages(messages: Iterable[Any], system: str | None = None) -
         system: An instruction that comes before those of the messages, None for none.
 
     Raises:
-        UsageError: For a role or a part that cannot be carried, and for a result of a call that nobody made. Nothing
+        UsageError: For a role or a part that cannot be carried, and for a result of a call that was not made. Nothing
             was sent.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
@@ -42,8 +42,8 @@ def dialogue_from_messages(messages: Iterable[Any], system: str | None = None) -
     reader = _Reader()
     for at, message in enumerate(messages):
         reader.read(_fields(message, at), f"messages[{at}]")
-    told = [text for text in (system, *reader.system) if text]
-    return Dialogue(tuple(reader.turns), "\n\n".join(told) if told else None)
+    parts = [text for text in (system, *reader.system) if text]
+    return Dialogue(tuple(reader.turns), "\n\n".join(parts) if parts else None)
 
 
 class _Reader:
@@ -122,12 +122,12 @@ class _Reader:
         self.turns.append(Turn("assistant", "\n".join(texts), calls=tuple(named), echo=_echo(fields, content, private)))
 
     def _results(self, results: list[ToolCallOutput], where: str) -> None:
-        told = tuple(self._answered(result, where) for result in results)
+        answered = tuple(self._answered(result, where) for result in results)
         last = self.turns[-1] if self.turns else None
         if last is not None and last.role == "tool":
-            self.turns[-1] = replace(last, results=(*last.results, *told))
+            self.turns[-1] = replace(last, results=(*last.results, *answered))
         else:
-            self.turns.append(Turn("tool", "", results=told))
+            self.turns.append(Turn("tool", "", results=answered))
 
     def _answered(self, result: ToolCallOutput, where: str) -> ToolCallOutput:
         """Find the call that a result is of: by its id, or where it has none, the first of its name."""

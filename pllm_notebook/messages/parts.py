@@ -61,10 +61,10 @@ def text_of(content: Any, where: str) -> str:
 
 def call_of(call: Any, where: str) -> ToolCall:
     """Read a call as OpenAI's messages have it beside their content."""
-    told = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(told, Mapping) or not told.get("name"):
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not function.get("name"):
         raise UsageError(f"{where} has a tool call without a function's name. Nothing was sent.")
-    return ToolCall(str(call.get("id") or ""), str(told["name"]), _arguments(told.get("arguments")))
+    return ToolCall(str(call.get("id") or ""), str(function["name"]), _arguments(function.get("arguments")))
 
 
 def as_json(part: Any) -> Any:
@@ -93,7 +93,7 @@ def _part(part: Any, where: str) -> Part:
 
 
 def _typed(kind: str, part: Mapping[str, Any], where: str) -> Part | None:
-    """Read a part of OpenAI's or Anthropic's, or one of ours; None for one that nobody carries."""
+    """Read a part of OpenAI's or Anthropic's, or one of ours; None for one that cannot be sent."""
     if kind in _TEXTS and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind == "refusal":
@@ -103,8 +103,8 @@ def _typed(kind: str, part: Mapping[str, Any], where: str) -> Part | None:
     if kind == "tool_use":
         return ToolCall(str(part.get("id") or ""), str(part.get("name") or ""), _arguments(part.get("input")))
     if kind == "tool_result":
-        told = text_of(part.get("content"), where)
-        return ToolCallOutput(str(part.get("tool_use_id") or ""), "", told, bool(part.get("is_error")))
+        content = text_of(part.get("content"), where)
+        return ToolCallOutput(str(part.get("tool_use_id") or ""), "", content, bool(part.get("is_error")))
     return ProviderOnlyPart() if kind in _PRIVATE else None
 
 
@@ -131,7 +131,7 @@ def _media(kind: str, part: Mapping[str, Any]) -> Media | None:
 
 
 def _google(part: Mapping[str, Any], where: str) -> Part | None:
-    """Read a part of Google's, in JSON's or in Python's names; None for one that nobody carries."""
+    """Read a part of Google's, in JSON's or in Python's names; None for one that cannot be sent."""
     inline = part.get("inlineData") or part.get("inline_data")
     if isinstance(inline, Mapping):
         mime = str(inline.get("mimeType") or inline.get("mime_type") or "")

@@ -22,8 +22,13 @@ def write_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     for turn in turns:
         if turn.role == "tool":
             for result in turn.results:
-                told = {"role": "tool", "tool_call_id": result.id, "name": result.name, "content": result.content}
-                messages.append(told | ({"failed": True} if result.failed else {}))
+                result_message = {
+                    "role": "tool",
+                    "tool_call_id": result.id,
+                    "name": result.name,
+                    "content": result.content,
+                }
+                messages.append(message | ({"failed": True} if result.failed else {}))
             continue
         shown = [_shown(media) for media in turn.media]
         content: Any = [*shown, {"type": "text", "text": turn.text}] if shown and turn.text else shown or turn.text
@@ -34,15 +39,15 @@ def write_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
                 for call in turn.calls
             ]
         if turn.echo is not None:
-            message["echo"] = {"form": turn.echo.form, "content": turn.echo.content}
-        messages.append(message)
+            result_message["echo"] = {"form": turn.echo.form, "content": turn.echo.content}
+        messages.append(result_message)
     return messages
 
 
 def write_content(content: Any) -> Any:
     """Return a message's content as plain JSON: pictures, bytes and paths among its parts become parts with the file.
 
-    Parts that are JSON already stay as they are, whoever's words they are in.
+    Parts that are JSON already stay as they are, in any provider's format.
 
     Raises:
         UsageError: For a file that cannot be read, or is neither an image nor a PDF. Nothing was sent.

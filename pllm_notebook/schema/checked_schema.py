@@ -80,5 +80,5 @@ class CheckedSchema(FittedSchema):
         found = self._check(value)
         if found is None:
             return value
-        where, told, kind = found
-        return Invalid(FailureKind.SCHEMA, told, ((where, kind),))
+        where, message, kind = found
+        return Invalid(FailureKind.SCHEMA, message, ((where, kind),))

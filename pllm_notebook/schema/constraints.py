@@ -48,9 +48,9 @@ def add_constraints(
     """
     kept, lost = _split(raw, dialect)
     description = lines(with_prose(raw.get("description", ""), [*words, *lost]), *notes)
-    told = {"description": description} if description else {}
+    given = {"description": description} if description else {}
     default = {"default": raw["default"]} if dialect.defaults and "default" in raw else {}
-    return {**told, **schema, **kept, **default}
+    return {**given, **schema, **kept, **default}
 
 
 def lines(*texts: str) -> str:

@@ -53,6 +53,6 @@ def _one_type(kind: str, values: list[Any], dialect: Dialect) -> dict[str, Any]:
     if kind == "null":
         return {"type": "null"}
     if kind == "boolean" and dialect.scalar_enums:
-        told = {} if len(values) == 2 else {"description": f"Always {str(values[0]).lower()}"}
-        return {**told, "type": "boolean"}
+        described = {} if len(values) == 2 else {"description": f"Always {str(values[0]).lower()}"}
+        return {**described, "type": "boolean"}
     return {"type": kind, "enum": values}

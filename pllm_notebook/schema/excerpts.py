@@ -1,7 +1,7 @@
 """Find JSON in the prose around it. Everything here takes time in proportion to the text, whatever it says.
 
 A model that is not held to JSON thinks first, gives examples, and answers last. So all values are found, the last one
-first, and whoever asks decides which of them is the answer.
+first, and the caller decides which of them is the answer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Excerpt(NamedTuple):
     """A JSON value in a text.
 
     Attributes:
-        text: As it stands there.
+        text: As it is there.
         value: Decoded; an object or an array.
     """
 
@@ -56,7 +56,7 @@ class Excerpt(NamedTuple):
 
 
 def extract_json(text: str) -> str | None:
-    """Return the last JSON object or array in prose, None when there is none.
+    """Return the last JSON object or array in prose, None without one.
 
     Reasoning in tags (`<think>`, `<reasoning>`) is passed over; an array of plain values only counts where there is
     nothing else.

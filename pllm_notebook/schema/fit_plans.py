@@ -1,7 +1,7 @@
 """The way back from what a provider was asked for to what the type takes.
 
 A plan is a value that is called with one decoded reply and gives the JSON that Pydantic
-expects. `None` stands for the plan that changes nothing. A plan lets through what does not
+expects. `None` is the plan that changes nothing. A plan lets through what does not
 have the expected form, so that validation names the fault. Decoded values are changed in place.
 """
 

@@ -104,7 +104,7 @@ class FittedSchema:
             text: A JSON text and nothing else; white space around it is fine.
 
         Returns:
-            The value, or why there is none. Nothing escapes, whatever the type's validators raise.
+            The value, or why it has no value. Nothing escapes, whatever the type's validators raise.
         """
         content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         try:
@@ -134,13 +134,13 @@ class FittedSchema:
         return results
 
     def find(self, text: str) -> Parsed | None:
-        """Read a reply in which the value stands among words.
+        """Read a reply whose value is surrounded by prose.
 
         Each JSON value in it is tried against the type, the last first, and those that have all fields before those
         that leave some to defaults; then what is written as Python writes it. Values in reasoning blocks are none.
 
         Returns:
-            As `parse` does, the failure of the last JSON value where none fits; None where there is none.
+            As `parse` does, the failure of the last JSON value where none fits; None without JSON.
         """
         first: Parsed | None = None
         for look in (excerpts, literals):

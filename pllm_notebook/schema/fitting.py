@@ -231,7 +231,7 @@ class _Fitter:
             return _Part(self._finish({"type": "object", "additionalProperties": True}, raw))
         raise self._unsupported(
             path,
-            f"it is a dict of anything, and {self._dialect.name} must be told what to write. "
+            f"it is a dict of anything, and {self._dialect.name} needs to know what to write. "
             "Write dict[str, str] (or another type of value), or a model with fields.",
         )
 
@@ -266,7 +266,7 @@ class _Fitter:
         if self._dialect.closed:
             schema["additionalProperties"] = False
         if self._dialect.ordering:
-            # Gemini writes required properties first unless told the order.
+            # Gemini writes required properties first unless the schema gives the order.
             schema["propertyOrdering"] = list(properties)
         return schema
 
@@ -312,7 +312,7 @@ class _Fitter:
                 return _Part(self._finish({"type": "array"}, raw))
             raise self._unsupported(
                 path,
-                f"it is a list of anything, and {self._dialect.name} must be told what to write. "
+                f"it is a list of anything, and {self._dialect.name} needs to know what to write. "
                 "Write list[str] (or another type of item).",
             )
         part = self._node(items, f"{path}[]")
@@ -344,7 +344,7 @@ class _Fitter:
             return _Part(self._finish({}, {key: raw[key] for key in ("description", "default") if key in raw}))
         raise self._unsupported(
             path,
-            f"its type is Any, and {self._dialect.name} must be told what to write. "
+            f"its type is Any, and {self._dialect.name} needs to know what to write. "
             "Write the type it has: str, a union such as str | float, or a model.",
         )
 

@@ -1,4 +1,4 @@
-"""From a JSON schema to a type that Pydantic can validate, where nobody wrote a model."""
+"""From a JSON schema to a type that Pydantic can validate, where there is no model class."""
 
 from __future__ import annotations
 

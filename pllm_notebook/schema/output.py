@@ -174,9 +174,9 @@ class OutputType:
             if holds is not None and not holds(part):
                 if left is int and is_beyond(part):
                     return self._beyond(name, part)
-                told = f"a validator made {part!r:.60}, and the column is one of {left.__name__}"
+                found = f"a validator made {part!r:.60}, and the column is one of {left.__name__}"
                 where = () if self.fields is None else (name,)
-                return where, f"{name}: {told}; annotate what the validator returns" if where else told, LEFT
+                return where, f"{name}: {found}; annotate what the validator returns" if where else found, LEFT
         return None
 
     def _too_large(self) -> Misfit | None:
@@ -197,8 +197,8 @@ class OutputType:
 
     def _beyond(self, name: str, part: Any) -> tuple[tuple[str | int, ...], str, str]:
         where = () if self.fields is None else (name,)
-        told = f"{part!r:.60} is beyond 64 bits; annotate Decimal or str for larger numbers"
-        return where, f"{name}: {told}" if where else told, BEYOND
+        found = f"{part!r:.60} is beyond 64 bits; annotate Decimal or str for larger numbers"
+        return where, f"{name}: {found}" if where else found, BEYOND
 
     @property
     def _columns(self) -> list[tuple[str, Any]]:

@@ -19,10 +19,10 @@ def packed(output: OutputType | None) -> OutputType:
         output: One row's own type, None for plain text.
 
     Raises:
-        UsageError: If it cannot stand inside another type. Nothing was sent.
+        UsageError: If it cannot be inside another type. Nothing was sent.
     """
     kind: Any = str if output is None else output.kind
     # Models are built at run time, which no type checker can follow.
     entry: Any = create_model("Entry", index=(int, ...), answer=(kind, ...))
-    # Not `OutputType.of`, which remembers types: this one is new each time, and nobody asks for it again.
+    # Not `OutputType.of`, which remembers types: this one is new each time, and not needed again.
     return OutputType(create_model("Answers", answers=(cast(Any, GenericAlias(list, (entry,))), ...)))

@@ -86,7 +86,7 @@ GRAMMAR = Dialect(
     anchored=True,
 )
 
-# Shown to the model in its prompt and enforced by no one, so everything goes.
+# Shown to the model in its prompt and not enforced, so everything goes.
 PLAIN = Dialect(
     name="plain",
     keywords=NUMBER_KEYWORDS | STRING_KEYWORDS | _ARRAYS | _MAPS,

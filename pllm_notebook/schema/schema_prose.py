@@ -69,10 +69,10 @@ def keyword_prose(keyword: str, value: Any) -> str:
 
 def with_prose(description: str, words: Sequence[str]) -> str:
     """Add *words* to a description, which may be ""."""
-    told = "; ".join(word for word in words if word)
-    if not told:
+    prose = "; ".join(word for word in words if word)
+    if not prose:
         return description
-    return f"{description} ({told})" if description else told[0].upper() + told[1:]
+    return f"{description} ({prose})" if description else prose[0].upper() + prose[1:]
 
 
 def has_lookaround(pattern: str) -> bool:
@@ -83,9 +83,9 @@ def has_lookaround(pattern: str) -> bool:
 def _property_names_prose(value: Mapping[str, Any]) -> str:
     if isinstance(value.get("enum"), list):
         return f"keys are among {', '.join(map(_plain, value['enum']))}"
-    told = [keyword_prose(keyword, item) for keyword, item in value.items()]
-    told = [word for word in told if word]
-    return f"each key {'; '.join(told)}" if told else ""
+    prose = [keyword_prose(keyword, item) for keyword, item in value.items()]
+    prose = [word for word in prose if word]
+    return f"each key {'; '.join(prose)}" if prose else ""
 
 
 def _bound(keyword: str) -> str:

@@ -25,7 +25,7 @@ UNCHANGED: Any = object()
 
 _UNSAID: Any = object()
 _LAST = {"function-after", "function-wrap", "function-plain"}
-# Nodes of a core schema that pass on what stands in them, and where it stands.
+# Nodes of a core schema that pass on their inner schema, and its field.
 _PASSING = {
     "function-before": "schema",
     "default": "schema",

@@ -35,9 +35,9 @@ class CacheInfo:
         entries: Answers kept.
         bytes_on_disk: Of the database and what belongs to it.
         cost_usd: What these answers cost when they were asked for, in US dollars.
-        unpriced: Answers whose price nobody knew; they are not in `cost_usd`.
-        oldest: When the first of them came, in UTC, None where there is none.
-        newest: When the last of them came, in UTC, None where there is none.
+        unpriced: Answers of unknown price; they are not in `cost_usd`.
+        oldest: When the first of them arrived, in UTC; None without answers.
+        newest: When the last of them arrived, in UTC; None without answers.
         models: Model to number of answers, the most used first.
     """
 
@@ -96,14 +96,14 @@ class CacheCheck:
         if self.ok:
             return f"CacheCheck: all {self.entries:,} answers are whole."
         fault = f" SQLite says: {self.fault}." if self.fault else ""
-        told = f"CacheCheck: {self.entries:,} answers are whole, {self.damaged:,} rows cannot be used.{fault}"
-        return strip_control_chars(told)
+        summary = f"CacheCheck: {self.entries:,} answers are whole, {self.damaged:,} rows cannot be used.{fault}"
+        return strip_control_chars(summary)
 
 
 class CacheHandle:
     """The cache of the moment: the one that `configure(cache_dir=…)` and PLLM_CACHE_DIR name.
 
-    Nothing is opened before something is asked of it.
+    Nothing is opened before its first use.
 
     Args:
         store: Gives the store, at each use.
@@ -222,7 +222,7 @@ def same_model(kept: str, wanted: str) -> bool:
     provider, _, name = wanted.rpartition(":")
     if provider and kept_provider and provider != kept_provider:
         return False
-    # gpt-6 stands for gpt-6-2026-08-01, but not for gpt-6-luna or gpt-6-1, which are other models.
+    # gpt-6 includes gpt-6-2026-08-01, but not gpt-6-luna or gpt-6-1, which are other models.
     return kept_name.startswith(name) and _VERSION.fullmatch(kept_name[len(name) :]) is not None
 
 

@@ -28,7 +28,7 @@ _KEY, _RAW, _MODE, _FILENAME, _VALUE = (COLUMNS.index(name) for name in ("key", 
 
 
 class CarvedRow(NamedTuple):
-    """A row as it stands in its page, unchecked."""
+    """A row as its page has it, unchecked."""
 
     key: Any
     mode: Any
@@ -79,7 +79,7 @@ class _Pages:
                     yield 0, number
 
     def _free(self) -> set[int]:
-        """Return the pages that the file has given back: what stands in them was deleted."""
+        """Return the free pages of the file: their rows were deleted."""
         free: set[int] = set()
         trunk = int.from_bytes(self[1][32:36], "big") if self._count else 0
         while 1 < trunk <= self._count and trunk not in free:
@@ -150,7 +150,7 @@ def _value(kind: int, piece: bytes) -> Any:
         return None
     if kind in (8, 9):
         return kind - 8
-    if kind < len(_INTEGER_BYTES):  # a time among them, which nobody looks at
+    if kind < len(_INTEGER_BYTES):  # a time among them, which is not used
         return int.from_bytes(piece, "big", signed=True)
     return piece if kind % 2 == 0 else piece.decode("utf-8", "replace")
 

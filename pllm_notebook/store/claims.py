@@ -43,7 +43,7 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS claims_of ON claims (owner)",
     f"PRAGMA user_version = {_FORMAT}",
 )
-# Taken where nobody has it, or where its owner's lease has ended.
+# Taken if it is free, or if its owner's lease has ended.
 _TAKE = (
     "INSERT INTO claims (key, owner) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET owner = excluded.owner "
     "WHERE owner NOT IN (SELECT id FROM owners WHERE until > ? AND until <= ?)"
@@ -165,7 +165,7 @@ class Claims:
             granted.update(key for (key,) in found)
         refused = list(set(keys) - granted)
         if self._held_elsewhere(connection, own, refused, now) != len(refused):
-            raise sqlite3.DatabaseError("claims that nobody holds are not granted")
+            raise sqlite3.DatabaseError("claims without an owner are not granted")
         return ClaimResult(frozenset(granted), mark)
 
     def _held_elsewhere(self, connection: sqlite3.Connection, own: int, keys: Sequence[str], now: float) -> int:
@@ -297,7 +297,7 @@ class Claims:
             with suppress(OSError):
                 os.unlink(name)
         _log.warning(
-            "The claims in %s were damaged (%s) and are begun anew: a call that another process asks at this moment "
+            "The claims in %s were damaged (%s) and begin again empty: a call that another process asks at this moment "
             "may be paid twice. Nothing else is lost.",
             self._path,
             error,

@@ -49,7 +49,7 @@ class IndexDamagedError(sqlite3.DatabaseError):
 
 
 DamageCallback = Callable[[str, UnsafeEntryError], None]
-"""Told the key of a row that was not read, and why."""
+"""Called with the key of a row that was not read, and why."""
 
 
 def read_row(key: object, mode: object, filename: object, value: object) -> StoredReply:
@@ -70,7 +70,7 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: Damag
     Args:
         execute: A connection's method.
         keys: In any order; insertion order is the fastest.
-        on_damage: Told of each row that is damaged or unsafe; such a row is left out.
+        on_damage: Called for each row that is damaged or unsafe; such a row is left out.
 
     Raises:
         NewerEntry: For a row of a later version of this package: paying again for it would be wrong.
@@ -134,7 +134,7 @@ class Database:
     Attributes:
         directory: Where it is.
         path: The file.
-        store_id: What its marker row says, set by whoever opens it.
+        store_id: What its marker row says. Set when it is opened.
     """
 
     def __init__(self, directory: str, busy_timeout_s: float) -> None:

@@ -166,7 +166,7 @@ class DiskStore:
         return self._writer.queued(key)
 
     def flush(self) -> None:
-        """Wait until everything queued so far is on disk, or its `done` has been told why not."""
+        """Wait until everything queued so far is on disk, or its `done` was called with the reason."""
         self._writer.flush()
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
@@ -262,7 +262,7 @@ class DiskStore:
         return self._current.get().size() + self._failures.bytes_on_disk
 
     def vacuum(self) -> None:
-        """Return the space of deleted entries back to the disk, where nobody else is writing."""
+        """Return the space of deleted entries back to the disk, unless another process is writing."""
         try:
             with self.change_lock:
                 self._current.get().vacuum()

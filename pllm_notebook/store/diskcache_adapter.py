@@ -120,7 +120,7 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]
         found: sqlite3.Connection | None = getattr(self._local, "con", None)
         if found is not None:
             return found
-        # Whoever lets go of the cache last, in whichever thread, closes it.
+        # The last thread that releases the cache closes it.
         made = sqlite3.connect(
             os.path.join(self._directory, OLD_DATABASE),
             timeout=self._timeout,

@@ -1,7 +1,7 @@
 """The file of failed calls: opened for one transaction at a time, set aside when it is damaged.
 
 Each use opens the file and closes it again: no connection crosses a fork or outlives a directory that was
-deleted, and no journal is left where nobody writes.
+deleted, and no journal is left behind when nothing is written.
 """
 
 from __future__ import annotations

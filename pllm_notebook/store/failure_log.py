@@ -90,17 +90,17 @@ class FailureLog:
         self._write()
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read those of *keys* that a provider rejected; costs a stat where there is none at all."""
+        """Read those of *keys* that a provider rejected; costs one stat call if there are no failures."""
         return self.of_kinds([kind for kind in FailureKind if kind.facts.rejected], keys)
 
     def valid(self, keys: Sequence[str]) -> None:
-        """Forget those of *keys* whose reply was no valid answer; costs a stat where there is none at all."""
+        """Forget those of *keys* whose reply was no valid answer; costs one stat call if there are no failures."""
         found = self.of_kinds([kind for kind in FailureKind if kind.facts.type_decides], keys)
         if found:
             self.answered(list(found))
 
     def of_kinds(self, kinds: Sequence[FailureKind], keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read those of *keys* that failed in one of these ways; costs a stat where there is none at all."""
+        """Read those of *keys* that failed in one of these ways; costs one stat call if there are no failures."""
         self._write()
         found: dict[str, FailedCall] = {}
         with self.change_lock:
@@ -189,6 +189,6 @@ class FailureLog:
 def _fields(tell: Callable[[], FailedCall]) -> Fields | None:
     try:
         return fields_of(tell())
-    except Exception:  # a prompt is made of the caller's own objects; the run has told of the failure
+    except Exception:  # a prompt is made of the caller's own objects; the run has reported the failure
         _log.exception("A failed call could not be put into the list of failed calls.")
         return None

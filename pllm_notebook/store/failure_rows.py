@@ -62,7 +62,7 @@ def fields_of(call: FailedCall) -> Fields:
     """Return the row of *call*, `bounded`, in the order of `COLUMNS`."""
     call = bounded(call)
     failure = call.failure
-    told = {
+    facts = {
         "status": failure.status,
         "message": failure.message,
         "raw": failure.raw,
@@ -79,7 +79,7 @@ def fields_of(call: FailedCall) -> Fields:
         "about_row": call.about_row,
     }
     row = call.key, str(failure.kind), call.model, call.at
-    return *row, orjson.dumps(told | {"crc32": _checksum(*row, orjson.dumps(told))})
+    return *row, orjson.dumps(facts | {"crc32": _checksum(*row, orjson.dumps(facts))})
 
 
 def failed_call(row: Sequence[object]) -> FailedCall | None:
@@ -88,12 +88,12 @@ def failed_call(row: Sequence[object]) -> FailedCall | None:
     Raises:
         DamagedFailure: For one that it wrote, and that has changed since.
     """
-    key, kind, model, at, told = row
+    key, kind, model, at, facts = row
     try:
-        if type(key) is not str or type(model) is not str or type(at) is not float or type(told) is not bytes:
+        if type(key) is not str or type(model) is not str or type(at) is not float or type(facts) is not bytes:
             return None
         known = FailureKind(str(kind))
-        about = orjson.loads(told)
+        about = orjson.loads(facts)
         written = about.pop("crc32", None) if type(about) is dict else None  # no earlier version wrote it
         if written is not None and written != _checksum(key, str(kind), model, at, orjson.dumps(about)):
             raise DamagedFailure
@@ -126,8 +126,8 @@ def failed_call(row: Sequence[object]) -> FailedCall | None:
         return None
 
 
-def _checksum(key: str, kind: str, model: str, at: float, told: bytes) -> int:
-    return zlib.crc32(told, zlib.crc32(f"{key} {kind} {model} {at!r}".encode()))
+def _checksum(key: str, kind: str, model: str, at: float, facts: bytes) -> int:
+    return zlib.crc32(facts, zlib.crc32(f"{key} {kind} {model} {at!r}".encode()))
 
 
 def _whole(value: Any) -> int | None:

@@ -1,7 +1,7 @@
 """What a fork must not break: half a transaction, a lock whose holder is gone, SQLite's own bookkeeping.
 
 SQLite counts its locks in memory, which a fork copies, while the locks themselves stay with the
-parent. So no fork happens inside a transaction, and a child opens everything anew.
+parent. So no fork happens inside a transaction, and a child opens everything again.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pllm_notebook.store.marker import read_marker, read_sidecar
 
 __all__ = ["migrate_layout"]
 
-# The -wal file first: as long as the database itself has its old name, the move is not over, and is gone on with.
+# The -wal file first: as long as the database itself has its old name, the move is not complete, and is resumed.
 _PARTS = ("-wal", "")
 
 
@@ -36,7 +36,7 @@ def migrate_layout(directory: str) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         new = f"{new}.salvaging-{stamp}-{os.urandom(4).hex()}"
     with suppress(FileNotFoundError):
-        os.remove(old + "-shm")  # an index of the -wal file, made anew by whoever opens it
+        os.remove(old + "-shm")  # an index of the -wal file, made again at the next opening
     for part in _PARTS:
         with suppress(FileNotFoundError):
             os.rename(old + part, new + part)

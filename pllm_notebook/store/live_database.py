@@ -1,4 +1,4 @@
-"""The database that now has the name in a directory: opened anew where it was deleted or exchanged, and mended."""
+"""The database that now has the name in a directory: opened again if it was deleted or replaced, and repaired."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LiveDatabase:
         self.written_by_others = 0
 
     def read(self, keys: Sequence[str], damage_report: DamageReport) -> dict[str, StoredReply]:
-        """Read the entries that are there, of those asked for; *findings* is told of the rows left out.
+        """Read the entries that are there, of those asked for; *findings* counts the rows left out.
 
         Raises:
             NewerEntry: If a later version of this package wrote one of them.
@@ -170,7 +170,7 @@ class LiveDatabase:
         return True
 
     def tidy(self) -> None:
-        """Move the last commits into the database file, where nobody is changing it."""
+        """Move the last commits into the database file, unless it is being changed."""
         # Not while anybody changes the file, ourselves included.
         if self.change_lock.acquire(blocking=False):
             try:

@@ -34,7 +34,7 @@ def directory_lock(
 
     Args:
         directory: Exists and can be written.
-        alone: Whether nobody else may hold it, or only nobody who wants it alone.
+        alone: Whether to hold it exclusively, or shared with others that do not want it exclusively.
         patience_s: Seconds to try for.
         sleep: Waits between two tries.
 
@@ -42,8 +42,8 @@ def directory_lock(
         Busy: If it is not free in time.
         FileNotFoundError: If the directory is gone.
     """
-    # Whoever wants the lock alone shuts the gate first and then waits for those inside to leave. With the
-    # lock by itself, two busy writers whose turns overlap would keep a third process out for ever.
+    # An exclusive taker closes the gate first and then waits for the holders to leave. With the
+    # lock alone, two busy writers whose turns overlap would keep a third process out for ever.
     kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with (
         _locked(directory, _GATE, kind, patience_s, sleep) as open_gate,
@@ -58,7 +58,7 @@ def directory_lock(
 def _locked(
     directory: str, name: str, kind: int, patience_s: float, sleep: Callable[[float], None]
 ) -> Iterator[Callable[[], None]]:
-    # Opened anew each time: a lock belongs to the open file, and threads must not share one.
+    # Opened again each time: a lock belongs to the open file, and threads must not share one.
     handle = os.open(os.path.join(directory, name), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
     def unlock() -> None:

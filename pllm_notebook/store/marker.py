@@ -30,7 +30,7 @@ class Marker:
 
 
 def read_marker(connection: sqlite3.Connection) -> Marker | None:
-    """Read the database's marker row, None where there is none."""
+    """Read the database's marker row, None if it has none."""
     exists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'pllm_store'"
     if connection.execute(exists).fetchone() is None:
         return None

@@ -47,7 +47,7 @@ def _marked(pid: int) -> dict[str, Any]:
 
 
 def _start_time(pid: int) -> str:
-    """Return when a process began, in words that only its like has; "" where there is none, or nobody says."""
+    """Return when a process began, in a form that no other process has; "" if the system does not say."""
     stat = _text(f"/proc/{pid}/stat")
     if stat:
         # proc(5): the name, in brackets, may hold anything; then the state, and the start is the 22nd field of all.
@@ -56,10 +56,10 @@ def _start_time(pid: int) -> str:
     if os.path.exists("/proc/self/stat") or sys.platform == "win32":
         return ""
     try:
-        told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=_PS_S)
+        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=_PS_S)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return told.stdout.strip()
+    return done.stdout.strip()
 
 
 def _text(path: str) -> str:

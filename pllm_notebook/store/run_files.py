@@ -114,7 +114,7 @@ class RunFiles:
                 yield header
 
     def header(self, run: str) -> Header | None:
-        """Read the header of the run with this id, None where there is none."""
+        """Read the header of the run with this id, None if it does not exist."""
         finish_writes()
         name = self._named(run)
         return None if name is None else self._read(name, lambda file: _header(file)[0])
@@ -221,9 +221,9 @@ def _encoded(header: Header, arrays: Arrays) -> Iterator[bytes]:
         piece = zlib.compress(whole, 1) if packed else whole
         pieces.append(piece)
         listed.append([name, array.dtype.str, list(array.shape), len(piece), packed])
-    told = orjson.dumps(header | {"arrays": listed})
-    yield b"%b %d %d %d\n" % (_MAGIC, VERSION, len(told), _checksum(b"%d" % VERSION, told))
-    yield told
+    encoded = orjson.dumps(header | {"arrays": listed})
+    yield b"%b %d %d %d\n" % (_MAGIC, VERSION, len(encoded), _checksum(b"%d" % VERSION, encoded))
+    yield encoded
     checksum = 0
     for piece in pieces:
         checksum = zlib.crc32(piece, checksum)
@@ -235,18 +235,18 @@ def _header(file: Any) -> tuple[Header, list[Any]]:
     words = file.readline(64).split()
     if len(words) != 4 or words[0] != _MAGIC or not all(word.isdigit() for word in words[1:]):
         raise _Damaged("it does not begin as one")
-    told = file.read(min(int(words[2]), LARGEST_BYTES))
+    encoded = file.read(min(int(words[2]), LARGEST_BYTES))
     # A later version has its number under the checksum too: one changed digit must not make a file look like its.
-    if int(words[3]) != _checksum(words[1], told) and (words[1] != b"1" or int(words[3]) != zlib.crc32(told)):
+    if int(words[3]) != _checksum(words[1], encoded) and (words[1] != b"1" or int(words[3]) != zlib.crc32(encoded)):
         raise _Damaged("its header's checksum is wrong")
     if int(words[1]) > VERSION:
         raise _Newer(words[1])
-    header: Header = orjson.loads(told)
+    header: Header = orjson.loads(encoded)
     return header, header.pop("arrays")
 
 
-def _checksum(version: bytes, told: bytes) -> int:
-    return zlib.crc32(told, zlib.crc32(version))
+def _checksum(version: bytes, encoded: bytes) -> int:
+    return zlib.crc32(encoded, zlib.crc32(version))
 
 
 def _arrays(file: Any) -> dict[str, np.ndarray[Any, Any]]:

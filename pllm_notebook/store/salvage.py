@@ -89,7 +89,7 @@ def _rename(old: str, new: str) -> None:
 
 
 def _drop_traces(path: str) -> None:
-    # What SQLite makes anew whenever it reads: an index of the -wal file, and an empty -wal file.
+    # What SQLite makes again whenever it reads: an index of the -wal file, and an empty -wal file.
     if os.path.exists(path + "-wal") and not os.path.getsize(path + "-wal"):
         os.remove(path + "-wal")
     if os.path.exists(path + "-shm"):

@@ -27,7 +27,7 @@ LINGER_S = 0.01
 """How long an entry waits for others to be committed with; a row is reported that much later, and not the next sent."""
 IDLE_S = 1.0
 PATIENCE_S = 60.0
-"""How long a group that cannot be written is kept and tried again before its rows are told."""
+"""How long a group that cannot be written is kept and tried again before its rows fail."""
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
@@ -90,7 +90,7 @@ class Writer:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew with an empty queue and no thread: what a child does after a fork.
+        """Begin again with an empty queue and no thread: what a child does after a fork.
 
         What was queued belongs to the parent, whose thread writes it.
         """
@@ -142,7 +142,7 @@ class Writer:
         return self._unwritten.get(key)
 
     def flush(self) -> None:
-        """Wait until every entry queued so far is on disk, or its `done` has been told why not."""
+        """Wait until every entry queued so far is on disk, or its `done` was called with the reason."""
         with self._condition:
             queued = self._queued
             self._flushing += 1

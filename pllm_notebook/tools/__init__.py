@@ -1,6 +1,6 @@
 """Tools that models may call: what they are, and what becomes of the calls.
 
-Nothing here sends or stores anything; running a tool's function is left to whoever asks for it.
+Nothing here sends or stores anything; running a tool's function is left to the caller.
 """
 
 from __future__ import annotations

@@ -39,14 +39,14 @@ def read_definition(given: Mapping[str, Any]) -> Definition:
         given: Never changed.
 
     Raises:
-        UsageError: For what is none of the forms, and for a tool that the provider runs itself. Nothing was sent.
+        UsageError: For anything else, and for a tool that the provider runs itself. Nothing was sent.
     """
     declared = given.get("functionDeclarations") or given.get("function_declarations")
     if declared is not None:
         if len(declared) != 1:
             raise UsageError(
                 f"A tool of Google's with {len(declared)} function declarations is so many tools: give each "
-                f"declaration by itself. Nothing was sent."
+                f"declaration alone. Nothing was sent."
             )
         return read_definition(declared[0])
     inner = given.get("function")

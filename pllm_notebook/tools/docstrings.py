@@ -14,7 +14,7 @@ _RULE = re.compile(r"-{3,}\s*")
 _NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w+(?:\s*,\s*\w+)*)\s*(?::.*)?")
 _SPHINX = re.compile(r":param(?:\s+[^:]*?)?\s+\*{0,2}(?P<name>\w+)\s*:\s*(?P<text>.*)")
 _FIELD = re.compile(r":\w+[^:]*:")
-# What else begins a section: all that stands before the first of them describes the tool.
+# What else begins a section: all text before the first of them describes the tool.
 _SECTION = re.compile(
     r"(?:Args|Arguments|Parameters|Params|Returns?|Yields?|Raises|Examples?|Notes?|Attributes|See Also|References|"
     r"Warns|Warnings?|Other Parameters|Keyword Args|Keyword Arguments):?\s*"
@@ -28,7 +28,7 @@ def parse_docstring(doc: str | None) -> tuple[str, dict[str, str]]:
         doc: None for none.
 
     Returns:
-        All that stands before the first section, "" for nothing, and what is said of each parameter by name.
+        All text before the first section, "" for nothing, and what is said of each parameter by name.
     """
     lines = inspect.cleandoc(doc or "").splitlines()
     ends = next((at for at in range(len(lines)) if _begins_section(lines, at)), len(lines))
@@ -80,7 +80,7 @@ def _numpy(lines: list[str]) -> dict[str, str]:
 
 
 def _deeper(lines: list[str], indent: int) -> Iterable[str]:
-    """Return the lines that go on with what stands at *indent*."""
+    """Return the lines that continue the item at *indent*."""
     for line in lines:
         if line.strip() and _indent(line) <= indent:
             return

@@ -31,7 +31,7 @@ class Function:
         kind: A model with a field for each parameter, read by the parameter's name.
 
     Raises:
-        UsageError: For a function without a name or with parameters that no model can be told of. Nothing was sent.
+        UsageError: For a function without a name or with parameters that no schema can describe. Nothing was sent.
     """
 
     def __init__(self, call: Callable[..., Any]) -> None:
@@ -42,7 +42,7 @@ class Function:
                 f"A tool needs a name, and {call!r} has none. Write it as a function with def. Nothing was sent."
             )
         self.description, said = parse_docstring(inspect.getdoc(call))
-        # Parameters stand in fields of other names: `schema` or `_x` could be no field's.
+        # Parameters are in fields of other names: `schema` or `_x` could be no field's.
         self._fields: dict[str, str] = {}
         fields: dict[str, Any] = {}
         hints = _hints(call, self.name)
@@ -51,13 +51,13 @@ class Function:
             if parameter.name not in hints:
                 raise UsageError(
                     f"The parameter {parameter.name!r} of the tool {self.name!r} has no type, so the model cannot be "
-                    f"told what to give. Annotate it, for example {parameter.name}: str. Nothing was sent."
+                    f"shown what to give. Annotate it, for example {parameter.name}: str. Nothing was sent."
                 )
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             hint = hints[parameter.name]
             # Words in the annotation itself are nearer than those of the docstring.
-            told = None if _has_description(hint) else said.get(parameter.name)
-            more: dict[str, Any] = {} if told is None else {"description": told}
+            description = None if _has_description(hint) else said.get(parameter.name)
+            more: dict[str, Any] = {} if description is None else {"description": description}
             fields[own] = (hint, Field(default, alias=parameter.name, **more))
         try:
             self.kind: type[BaseModel] = create_model(
@@ -65,7 +65,7 @@ class Function:
             )
         except PydanticUserError as error:
             raise UsageError(
-                f"The tool {self.name!r} has a parameter whose type no model can be told of: {error.message}. Give it "
+                f"The tool {self.name!r} has a parameter whose type no schema can describe: {error.message}. Give it "
                 f"a type that JSON can hold. Nothing was sent."
             ) from error
 

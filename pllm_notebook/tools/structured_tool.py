@@ -88,7 +88,7 @@ class StructuredTool(BaseModel):
         return hash((self.name, self.description, self.strict))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What it was made of goes along by its name, as Python pickles functions and classes; the rest is made anew.
+        # What it was made of goes along by its name, as Python pickles functions and classes; the rest is made again.
         made_of = None if self._output is None else self._output.kind
         return _unpickled, (self.model_dump(), made_of if self._function is None else self._function.call)
 
@@ -131,8 +131,8 @@ class StructuredTool(BaseModel):
             )
         # The description of the whole is the tool's, and need not be said twice.
         schema = {key: value for key, value in output.json_schema.items() if key != "description"}
-        name, told = (output.name, output.doc) if function is None else (function.name, function.description)
-        made = cls(name=_checked(name), description=told, json_schema=schema)
+        name, description = (output.name, output.doc) if function is None else (function.name, function.description)
+        made = cls(name=_checked(name), description=description, json_schema=schema)
         made._function, made._output = function, output
         return made
 
@@ -186,7 +186,7 @@ class StructuredTool(BaseModel):
         return self._valued(self._fit(dialect)[1], arguments)
 
     def run(self, arguments: Any) -> str:
-        """Call the function behind the tool, and give what the model is told of it. Blocks; sends nothing.
+        """Call the function behind the tool, and return what the model sees of it. Blocks; sends nothing.
 
         An async function runs to its end, in a loop of its own.
 

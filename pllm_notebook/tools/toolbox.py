@@ -77,7 +77,7 @@ class Toolbox:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise UsageError(
-                f"Two tools are named {twice!r}, so nobody could tell which of them a model calls. Rename one. "
+                f"Two tools are named {twice!r}, so it would be unclear which of them a model calls. Rename one. "
                 f"Nothing was sent."
             )
         if choice not in _CHOICES and choice not in names:
@@ -139,7 +139,7 @@ def _within_limits(schemas: Mapping[str, Any], dialect: Dialect) -> bool:
 
 
 def unvalidated_call(call: ToolCall) -> CalledTool:
-    """Return a call with its arguments as the JSON says, validated by nobody."""
+    """Return a call with its arguments as the JSON says, not validated."""
     arguments: Any
     try:
         arguments = orjson.loads(call.arguments or "{}")

@@ -173,7 +173,7 @@ def test_limits_are_told_with_the_number_seen() -> None:
 
 def test_refusals_say_what_to_write_instead() -> None:
     assert refusal(case("any").kind, OPENAI) == (
-        "Field 'extra' cannot be asked of openai: its type is Any, and openai must be told what to write. "
+        "Field 'extra' cannot be asked of openai: its type is Any, and openai needs to know what to write. "
         "Write the type it has: str, a union such as str | float, or a model. Nothing was sent."
     )
     assert "Write list[str]" in refusal(list[list], GOOGLE)

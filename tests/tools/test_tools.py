@@ -395,7 +395,7 @@ def test_parameters_that_no_model_can_give_are_refused() -> None:
         (many, "has the parameter '*a', which cannot be given by name"),
         (placed, "has the parameter 'a', which cannot be given by name"),
         (strange, "The types of the tool 'strange' cannot be read"),
-        (opaque, "The tool 'opaque' has a parameter whose type no model can be told of"),
+        (opaque, "The tool 'opaque' has a parameter whose type no schema can describe"),
     ):
         with pytest.raises(UsageError, match=r"Nothing was sent\.$") as caught:
             StructuredTool.of(source)
