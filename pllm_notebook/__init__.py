@@ -293,7 +293,7 @@ def jobs(of: Any = None) -> Jobs:
         of: A session of a program, or the path of a directory; None for the cache directory of the moment.
 
     Returns:
-        A handle that reads anew at each use: shown, it is a table (with buttons, where widgets are); `.frame`,
+        A handle that reads again at each use: shown, it is a table (with buttons, where widgets are); `.frame`,
         `refresh`, `fetch`, `cancel`, `resubmit`, `hurry`, `recreate`, `abandon`.
     """
     from pllm_notebook.exceptions import UsageError
@@ -310,11 +310,11 @@ def import_results(path: str | os.PathLike[str], model: str | None = None) -> Im
     """Take a results file into the cache that was downloaded from a provider's batch. Sends nothing.
 
     Args:
-        path: OpenAI's, Anthropic's or Google's; which one is found out.
+        path: OpenAI's, Anthropic's or Google's; which one follows from its lines.
         model: The model as it was asked, None for what the journal or the file says.
 
     Returns:
-        How many answers were taken in, were known, are of nobody's here, and what failed.
+        How many answers were taken in, were known, are unknown here, and what failed.
     """
     from pllm_notebook.batch_jobs.commands import commands
     from pllm_notebook.batch_jobs.results_import import import_results

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 __all__ = ["Caller", "caller"]
 
 _PACKAGE = __name__.partition(".")[0]
-# What drives a coroutine or a thread is nobody's line.
+# What drives a coroutine or a thread is not a line of the caller's.
 _DRIVERS = frozenset({_PACKAGE, "asyncio", "concurrent", "threading"})
 
 

@@ -27,7 +27,7 @@ _DAYS = ("Y", "M", "W", "D")
 def is_missing(value: Any) -> bool:
     """Return whether *value* is a missing one: None, NaN of any class, NaT, or pandas' NA.
 
-    Asked of the value, since dtypes disagree: an Arrow column has NaN beside its nulls, where a numpy one has only NaN.
+    By the value, since dtypes disagree: an Arrow column has NaN beside its nulls, where a numpy one has only NaN.
     """
     kind = type(value)
     if kind is str or kind is int or kind is bool:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `pllm`, None for this process's own.
 
     Returns:
-        The exit code: 0, or 1 for an error of ours, told on one line of stderr. A wrong word exits with 2. Of
+        The exit code: 0, or 1 for an error of ours, reported on one line of stderr. A wrong word exits with 2. Of
         `process` also 3 where lines failed, 4 where lines were not sent, and 130 after an interrupt.
     """
     given = _parser().parse_args(argv)
@@ -76,15 +76,15 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     jobs.set_defaults(run=_jobs)
     words = jobs.add_subparsers(metavar="WORD")
     words.add_parser("list", help="all jobs; sends nothing").set_defaults(run=_jobs)
-    for word, told in (
+    for word, summary in (
         ("fetch", "take what has ended into the cache; for cron"),
         ("refresh", "look at the open jobs once"),
         ("cancel", "cancel a job; what is answered is kept, and paid for"),
         ("resubmit", "submit again what of a job has no answer"),
         ("hurry", "send live what of a job is pending"),
     ):
-        parser = words.add_parser(word, help=told)
-        parser.set_defaults(run=_errand, word=word)
+        parser = words.add_parser(word, help=summary)
+        parser.set_defaults(run=_command, word=word)
         if word in ("fetch", "refresh"):
             parser.add_argument("id", nargs="?", help="the beginning of a job's id; all open jobs where it is left out")
         else:
@@ -97,7 +97,7 @@ def _jobs(given: argparse.Namespace) -> None:
     print(pllm_notebook.jobs())
 
 
-def _errand(given: argparse.Namespace) -> None:
+def _command(given: argparse.Namespace) -> None:
     also = {"confirm": not given.yes} if "yes" in given else {}
     done = getattr(pllm_notebook.jobs(), given.word)(given.id, **also)
     print(done)
@@ -112,7 +112,7 @@ def _errand(given: argparse.Namespace) -> None:
 def _add_process(process: argparse.ArgumentParser) -> None:
     add = process.add_argument
     add("requests", help="JSON lines: OpenAI's, Anthropic's or Google's batch lines, or bare bodies, in any mix")
-    add("results", nargs="?", help="gone on with where it is there; a new file beside the requests where left out")
+    add("results", nargs="?", help="resumed if it exists; default: a new file beside the requests")
     add("--model", help="for lines that name none, such as openai:gpt-6-luna")
     add("--client", help="openai, anthropic, google, sim:openai: for lines whose model names no provider")
     add("--url", help="endpoint of a server of the OpenAI format, in place of the client")

@@ -52,7 +52,7 @@ class Key:
         return "<key>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A key is not pickled or copied; whoever needs it reads it from its own environment.")
+        raise TypeError("A key is not pickled or copied; each process reads it from its own environment.")
 
     def __bool__(self) -> bool:
         return bool(self.reveal())

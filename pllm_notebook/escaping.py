@@ -24,5 +24,5 @@ def strip_control_chars(text: str) -> str:
 
 
 def escape_html(text: str) -> str:
-    """Escape text, and keep a page from setting what stands between two dollar signs as mathematics."""
+    """Escape text, and keep a page from setting text between two dollar signs as mathematics."""
     return html.escape(strip_control_chars(text)).replace("$", "<span>$</span>")

@@ -9,7 +9,7 @@
      │   ├─ UnsupportedSchemaError        a type that a provider cannot be asked for
      │   ├─ MissingKeyError               no API key where one is needed
      │   ├─ MissingPackageError           an extra that is not installed
-     ├─ NotConfirmedError                 a batch was to be submitted, and nobody said yes
+     ├─ NotConfirmedError                 a batch was to be submitted, and was not confirmed
      ├─ StoppedError                      the run ended early; what finished is kept
      │   ├─ ProviderRejectedError         key, model or quota: every row would fail alike
      │   ├─ BudgetError                   `max_cost_usd` would have been passed
@@ -141,13 +141,13 @@ class UnknownOptionError(UsageError):
     def __init__(self, option: str, known: Iterable[str]) -> None:
         self.option = option
         known = sorted(known)
-        told = guess(option, known)
-        if not told:
+        hint = guess(option, known)
+        if not hint:
             # Dozens of names hide what the message is about: of many, those that are most like it.
             shown = known if len(known) <= _SHOWN_OPTIONS else difflib.get_close_matches(option, known, _FEW, cutoff=0)
-            told = f" {'The options are' if shown == known else f'Of {len(known)} options, the nearest are'} "
-            told += f"{', '.join(shown)}."
-        super().__init__(f"There is no option {option!r}.{told} Nothing was sent.")
+            hint = f" {'The options are' if shown == known else f'Of {len(known)} options, the nearest are'} "
+            hint += f"{', '.join(shown)}."
+        super().__init__(f"There is no option {option!r}.{hint} Nothing was sent.")
 
 
 class UnknownModelError(UsageError):
@@ -172,13 +172,13 @@ class UnsupportedSchemaError(UsageError):
 
 
 class MissingKeyError(UsageError):
-    """A provider needs a key and there is none.
+    """A provider needs a key, and none is set.
 
     Attributes:
         provider: The provider's name.
         variable: The environment variable that would hold it.
-        kept: Rows that have an answer in the cache, 0 where nobody has looked.
-        total: Rows of the run, 0 where nobody has looked.
+        kept: Rows that have an answer in the cache, 0 where it was not looked up.
+        total: Rows of the run, 0 where it was not looked up.
     """
 
     def __init__(self, provider: str, variable: str, *, kept: int = 0, total: int = 0) -> None:
@@ -215,7 +215,7 @@ class MissingPackageError(UsageError):
 
 
 class NotConfirmedError(PllmError):
-    """A batch was to be submitted, and nobody said yes. Nothing was sent."""
+    """A batch was to be submitted, and was not confirmed. Nothing was sent."""
 
 
 class StoppedError(PllmError):
@@ -229,14 +229,14 @@ class StoppedError(PllmError):
     def __init__(self, message: str, *, kept: int, total: int, run: str = "") -> None:
         self.kept = kept
         self.total = total
-        self._told = f"{sentence(message)} {kept:,} of {total:,} rows are answered and kept"
-        super().__init__(f"{self._told}. Run it again to continue.")
+        self._summary = f"{sentence(message)} {kept:,} of {total:,} rows are answered and kept"
+        super().__init__(f"{self._summary}. Run it again to continue.")
         if run:
             self.name_run(run)
 
     def name_run(self, run: str) -> None:
         """Say by its id which run has the answers: another kernel's may be newer than the one that was stopped."""
-        self.args = (f"{self._told}: pllm.run({run!r}).to_frame() shows them. Run the cell again to continue.",)
+        self.args = (f"{self._summary}: pllm.run({run!r}).to_frame() shows them. Run the cell again to continue.",)
 
 
 class ProviderRejectedError(StoppedError):

@@ -37,7 +37,7 @@ class FailureFacts(NamedTuple):
         retried: The same request can succeed when it is sent again.
         fatal: Every other row would meet the same failure, so the run ends (see `execution.rejections`).
         maybe_paid: The provider may have charged for a request that ended so.
-        logged: The failure log keeps it. False where nothing was sent, or where nobody knows how the call would have
+        logged: The failure log keeps it. False where nothing was sent, or where it is unknown how the call would have
             ended.
         rejected: The provider rejected this one request for its content. Sent again, it is rejected again, provided
             that its status says so.

@@ -59,8 +59,8 @@ def maybe_paid_note(requests: int, amount_usd: float) -> str:
     """
     if not requests:
         return ""
-    told = counted(requests, "request")
-    return f"{format_usd(amount_usd)} perhaps paid ({told})" if amount_usd else f"{told} perhaps paid"
+    count = counted(requests, "request")
+    return f"{format_usd(amount_usd)} perhaps paid ({count})" if amount_usd else f"{count} perhaps paid"
 
 
 class Counts(Protocol):

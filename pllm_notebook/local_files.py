@@ -41,7 +41,7 @@ class AllowedDirectories:
 
     @classmethod
     def of(cls, images_from: Iterable[str | os.PathLike[str]] | None) -> AllowedDirectories:
-        """Make it of the option; None stands for the working directory of this moment."""
+        """Make it of the option; None is the working directory of this moment."""
         given = [os.getcwd()] if images_from is None else list(images_from)
         if given == [ANYWHERE]:
             return cls(None)
@@ -98,28 +98,28 @@ def read_file(
     except (OSError, ValueError) as error:  # ValueError: a null character in a path
         raise FileRefusedError(getattr(error, "strerror", None) or str(error)) from error
     with open(handle, "rb") as file:
-        told = os.fstat(handle)
-        _check(told, largest)
-        if allowed is not None and not _is_at(resolved, told):
+        status = os.fstat(handle)
+        _check(status, largest)
+        if allowed is not None and not _is_at(resolved, status):
             raise FileRefusedError("it was exchanged for another while it was opened")
         try:
             content = file.read(_HEADER_BYTES)
             if wanted is None or wanted(content):
                 # As long as it was when it was looked at, however it grows; no more room is taken for it.
-                content += file.read(max(0, told.st_size - len(content)))
+                content += file.read(max(0, status.st_size - len(content)))
         except OSError as error:
             raise FileRefusedError(error.strerror or str(error)) from error
     return content
 
 
-def _check(told: os.stat_result, largest: int) -> None:
-    if not stat.S_ISREG(told.st_mode):
+def _check(status: os.stat_result, largest: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
         kinds = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
-        kind = next((name for is_kind, name in kinds if is_kind(told.st_mode)), "a device")
+        kind = next((name for is_kind, name in kinds if is_kind(status.st_mode)), "a device")
         raise FileRefusedError(f"it is {kind} and no file")
-    if told.st_size > largest:
-        raise FileRefusedError(_too_large(told.st_size, largest))
-    if not told.st_size:
+    if status.st_size > largest:
+        raise FileRefusedError(_too_large(status.st_size, largest))
+    if not status.st_size:
         # What the system makes up while it is read (/proc) is empty too, until it is read.
         raise FileRefusedError("it is empty")
 
@@ -128,8 +128,8 @@ def _too_large(size: int, largest: int) -> str:
     return f"it has {size:,} bytes, and the provider takes {largest:,} at most"
 
 
-def _is_at(resolved: str, told: os.stat_result) -> bool:
+def _is_at(resolved: str, status: os.stat_result) -> bool:
     """Return whether the open file is the one at the path that was looked at: no part of it has become a link."""
     with suppress(OSError):
-        return os.path.realpath(resolved) == resolved and os.path.samestat(os.lstat(resolved), told)
+        return os.path.realpath(resolved) == resolved and os.path.samestat(os.lstat(resolved), status)
     return False

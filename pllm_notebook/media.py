@@ -77,12 +77,12 @@ def load_media(source: Any, allowed: AllowedDirectories | None = None, largest: 
     )
 
 
-def _file(content: bytes, told: str, name: str = "") -> Media:
+def _file(content: bytes, source: str, name: str = "") -> Media:
     mime = _type_of(content)
     if mime is None:
         begins = f"begins with {content[:8]!r}" if content else "is empty"
         raise UsageError(
-            f"{told} {begins}, which is no image that we know (PNG, JPEG, GIF, WebP, BMP, TIFF, HEIC, AVIF) and no "
+            f"{source} {begins}, which is no image that we know (PNG, JPEG, GIF, WebP, BMP, TIFF, HEIC, AVIF) and no "
             f"PDF. Nothing was sent."
         )
     named = name if mime == "application/pdf" else ""
@@ -127,7 +127,7 @@ def read_media_file(
 def _from_data_url(source: str) -> Media:
     match = _DATA_URL.fullmatch(source)
     if match is None:
-        raise UsageError(f"{_short(source)!r} begins as a data URL and is none. Nothing was sent.")
+        raise UsageError(f"{_short(source)!r} begins as a data URL and is not one. Nothing was sent.")
     try:
         if match["parameters"].lower().endswith(";base64"):
             content = base64.b64decode(unquote(match["data"]), validate=True)

@@ -132,7 +132,7 @@ class Turn:
 
     Attributes:
         role: Who speaks; "tool" gives the results of the calls in the turn before.
-        text: "" where there is none.
+        text: "" without text.
         media: What is shown before the text; of users alone.
         calls: Of assistants alone.
         results: Of tools alone.

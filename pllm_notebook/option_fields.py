@@ -53,7 +53,7 @@ class OptionField:
     Attributes:
         owner: The dataclass.
         name: As a keyword.
-        default: In force where nobody sets it.
+        default: In force unless it is set.
         accepts: The type that callers may give, as source text.
         about: What `option` was given.
     """

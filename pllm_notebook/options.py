@@ -60,7 +60,7 @@ _DECIDE = ("vote", "judge", "escalate")
 class Options:
     """The options of one run, as resolved. Every front end uses the same names.
 
-    What each does, its default and its bounds stand in its field; docs/options.md is made from them.
+    What each does, its default and its bounds are in its field; docs/options.md is made from them.
     """
 
     model: str | None = option(
@@ -259,7 +259,7 @@ class Options:
     tool_timeout_s: float = option(
         300.0,
         "With `run_tools`, time limit of one tool call, in seconds.",
-        more="After it the model is told that the tool did not return, and its thread is abandoned.",
+        more="After it the model sees that the tool did not return, and its thread is abandoned.",
         at_least=ABOVE_ZERO,
         takes=_ROWS | {"decide"},
     )

@@ -46,7 +46,7 @@ class PendingCall:
         tokens: Estimated tokens that it takes of the token limit.
         tag: Opaque to the engine; the run's own.
         funded: Requests that the run has reserved money for. The first is funded when the call is made.
-        answer_tokens: Estimated tokens of the answer; 0.0 where nobody asks.
+        answer_tokens: Estimated tokens of the answer; 0.0 if it is not needed.
         output_limit: Output limit of the call in tokens, None for no limit.
         wire_limit: Output limit in tokens that the budget allows its request, where that is lower; else None. An answer
             cut off there is asked for again.

@@ -84,7 +84,7 @@ def rate_of(provider: str, model: str, *, batch: bool = False, hour: bool = Fals
             plain input for such a write, and 1.25 times for one that stays five minutes.
 
     Returns:
-        None where no one knows the price.
+        None if the price is unknown.
     """
     if provider == "local":
         return FREE

@@ -14,7 +14,7 @@ from pllm_notebook.messages_types import Prompt, RawRequest, Turn
 __all__ = ["ITEMS", "as_labelled_json", "instruction", "packed", "prompt_as_text"]
 
 ITEMS = "\n\nItems:\n"
-"""What stands before the items of a pack. Nothing after it can hold a line break that is not between items."""
+"""What comes before the items of a pack. Nothing after it can hold a line break that is not between items."""
 
 # Nothing here depends on the items, not even their number: all packs of a run share it as their prefix.
 _PACKED = (
@@ -70,9 +70,9 @@ def packed(source: str, items: Sequence[bytes]) -> str:
         source: The template as written, "" where an item is a row's whole message.
         items: What each row alone has, as JSON; the index is its place.
     """
-    told = f"\n\n{_PACKED_TEMPLATE}{source}" if source else ""
+    template = f"\n\n{_PACKED_TEMPLATE}{source}" if source else ""
     entries = b",\n".join(b'{"index":%d,"item":%b}' % entry for entry in enumerate(items))
-    return f"{_PACKED}{told}{ITEMS}[{entries.decode('utf-8', 'surrogatepass')}]"
+    return f"{_PACKED}{template}{ITEMS}[{entries.decode('utf-8', 'surrogatepass')}]"
 
 
 def prompt_as_text(prompt: Prompt) -> str:

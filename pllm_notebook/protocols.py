@@ -225,7 +225,7 @@ class CallSource(Protocol):
     """
 
     def next(self) -> PendingCall | None:
-        """Return the next new call, None where there is none now; the run wakes its dispatcher when there is."""
+        """Return the next new call, None without one now; the run wakes its dispatcher when there is."""
 
     def is_answered(self, call: PendingCall) -> bool:
         """Return whether another run has brought the answer to a call that is about to be sent again.
@@ -286,13 +286,13 @@ class Store(Protocol):
     def note_valid(self, keys: Sequence[str]) -> None:
         """Forget the failures of stored replies that were no valid answers (`SCHEMA`, `INVALID_JSON`, `EMPTY`) and are.
 
-        Costs next to nothing where there is none. Any other failure is forgotten when its call is `put`.
+        Costs next to nothing if there are no failures. Any other failure is forgotten when its call is `put`.
         """
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         """Read, of the calls asked for, those that a provider rejected (`REJECTED_KINDS`), unanswered since.
 
-        Costs next to nothing where there is none.
+        Costs next to nothing if there are no failures.
         """
 
 

@@ -3,7 +3,7 @@
 Providers quote the key that they refuse, libraries put the address they called into an error, and a proxy
 answers with the request it was sent. Such text reaches messages, logs and the table of failures, so it passes
 through here first. By value alone, a key that somebody else reads would get through; by pattern alone, one of
-a shape that nobody has seen.
+an unknown shape.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def redact(text: str) -> str:
 def add_secret(secret: str) -> None:
     """Redact *secret* from every text from now on. From any thread; called with each key that is read.
 
-    Nothing can be told from this module's attributes of what it knows.
+    This module's attributes reveal nothing of what it knows.
     """
     secret = secret.strip()
     if len(secret) >= _SHORTEST:
@@ -80,7 +80,7 @@ class _Redaction(logging.Filter):
             trace = logging.Formatter().formatException(record.exc_info)
             shown = redact(trace)
             if shown != trace:
-                # The exception itself would be formatted anew by whoever finds it here.
+                # The exception itself would be formatted again wherever it is found.
                 record.exc_info, record.exc_text = None, shown
         return True
 

@@ -68,7 +68,7 @@ def current() -> Settings:
 
 
 def reset() -> None:
-    """Forget everything that `configure` was told. Running work is not touched."""
+    """Forget everything that `configure` set. Running work is not touched."""
     global _current
     _current = Settings()
 
@@ -114,7 +114,7 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
 
 
 def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
-    """Make one run's options from what the call gave and what stands behind it.
+    """Make one run's options from what the call gave and from the settings below it.
 
     None in a call sets an option to its default, whatever is configured.
 

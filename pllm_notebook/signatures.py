@@ -85,7 +85,7 @@ def signature_with(
 
 
 def _documented(doc: str, options: list[OptionField]) -> str:
-    """Return a docstring in which the options stand in the place of `**options`."""
+    """Return a docstring in which the options replace `**options`."""
     found = re.search(r"^( +)\*\*\w+: .*\n(?:\1 +.*\n)*", doc, flags=re.MULTILINE)
     if found is None:
         return doc

@@ -1,6 +1,6 @@
 """What is known of a stored reply besides its text: read with every type checked, never trusted.
 
-A cache comes from disks, imports and other people. Whatever stands in it, reading it gives the facts below, each of
+A cache comes from disks, imports and other people. Whatever is in it, reading it gives the facts below, each of
 its own type.
 """
 

@@ -15,7 +15,7 @@ __all__ = ["StoredReply"]
 
 
 class StoredReply:
-    """A reply as the store keeps it: a few numbers at hand, the rest decoded when asked for.
+    """A reply as the store keeps it: a few numbers ready, the rest decoded when asked for.
 
     A warm run reads 100,000 of these and needs the text alone, so `meta` stays bytes until
     somebody wants the usage or the cost.

@@ -40,7 +40,7 @@ class Template:
     Attributes:
         source: The prompt as a model reads it where the names stay: with the literal braces of `{{x}}`.
         literals: Fixed parts, one more than `names`.
-        names: Column names between them, in order; one that is used twice stands twice.
+        names: Column names between them, in order; one that is used twice is there twice.
     """
 
     source: str
@@ -62,7 +62,7 @@ class Template:
         Args:
             source: The prompt.
             columns: The frame's column names; those that are not text are matched by `str`.
-            also: Further names, and the column that each stands for.
+            also: Further names, and the column of each.
             named_by: What names them, for errors.
             there: What has the columns, for errors; None where they are too many to list.
 
@@ -110,7 +110,7 @@ class Template:
 
 
 def _pieces(source: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the text between innermost braces, and what stands in them; None at the end.
+    """Yield the text between innermost braces, and what is in them; None at the end.
 
     Of two braces that open together and close together, one pair is taken off, and what they hold is no name. Only
     such pairs: a `}}` alone ends two objects of JSON.

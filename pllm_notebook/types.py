@@ -32,7 +32,7 @@ class Finish(StrEnum):
     """How a reply ended. Only `COMPLETE` and `CALLED` can become a value.
 
     `CALLED` is a whole reply that calls tools, with or without words beside the calls. `UNFINISHED` is one whose
-    reason to end is none of those that its format has for a whole reply.
+    reason to end is not one that its format has for a whole reply.
     """
 
     COMPLETE = "complete"
@@ -127,7 +127,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for one call, or None where no one knows the model's price."""
+    """US dollars for one call, or None if the model's price is unknown."""
 
     total_usd: float | None
 
@@ -197,8 +197,8 @@ class RemoteJob:
             "failed" (refused as a whole), "expired" or "cancelled" (with or without results).
         label: What it was created under, "" where the provider keeps no label.
         created_at: Seconds since the epoch.
-        total: Requests; None where it is not told.
-        succeeded: Of them, as the provider counts; None where it is not told, or not yet.
+        total: Requests; None if it is not reported.
+        succeeded: Of them, as the provider counts; None if it is not reported, or not yet.
         failed: The same.
         message: What the provider says of a failed job, "" for nothing.
         files: Where results are: what `BatchAPI.results` needs, as the provider named it.
@@ -250,7 +250,7 @@ class Progress:
         budget_usd: The ceiling, None for none.
         perhaps_requests: Requests that may have been charged besides: lost, cancelled, or without word of their usage.
         perhaps_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them.
-        reserved_usd: US dollars put by for the requests that are out, under a ceiling.
+        reserved_usd: US dollars reserved for the requests that are out, under a ceiling.
         note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
         state: "running", "done", "cancelled" or "failed".
     """

@@ -24,7 +24,7 @@ class JobAccounts:
         self._targets[target.label, target.account] = target
 
     def of(self, job: Job) -> ResolvedModel | None:
-        """Return the model of a job, None where its account is not at hand."""
+        """Return the model of a job, None where its account is not available."""
         found: ResolvedModel | None = None
         # What is set now before what was: a caller may have closed the client of an earlier run and given another.
         with suppress(PllmError):
@@ -34,7 +34,7 @@ class JobAccounts:
         return found
 
     def reason_unavailable(self, job: Job) -> str:
-        """Say why a job's account is not at hand, "" where it is."""
+        """Say why a job's account is not available, "" where it is."""
         if self.of(job) is not None:
             return ""
         try:

@@ -124,7 +124,7 @@ class BatchDispatcher:
                 queues.remove(queue)
         dropped = [*queue.close(), *self._gathered.pop(queue, [])]
         for key, waiting_call in list(self._waiting_calls.items()):
-            dropped += [call for aboard, call in waiting_call.waiters if aboard is queue]
+            dropped += [call for joined, call in waiting_call.waiters if joined is queue]
             waiting_call.waiters = [one for one in waiting_call.waiters if one[0] is not queue]
             if not waiting_call.waiters:
                 del self._waiting_calls[key]
@@ -151,10 +151,10 @@ class BatchDispatcher:
         if not self._jobs:
             return ""
         states = Counter(job.state for job in self._jobs.values())
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
         oldest = min(job.created_at for job in self._jobs.values())
         wrong = "".join(f"; {job.id[:8]}: {job.message}" for job in self._jobs.values() if job.message)
-        return f"batch jobs: {told}; {format_duration(time.time() - oldest)} since the first was planned{wrong}"
+        return f"batch jobs: {counts}; {format_duration(time.time() - oldest)} since the first was planned{wrong}"
 
     def arrived(self, results: _Results, limits: Mapping[str, int] | None = None) -> None:
         """Land calls whose answers are in the store, or which have failed for good, by key.
@@ -285,14 +285,14 @@ class BatchDispatcher:
         self._jobs |= {job.id: job for job in jobs}
         cohort.jobs = frozenset(job.id for job in jobs)
         most = self._api.limits.bytes
-        told = f"The request is longer than the {most:,} bytes that a batch job may have. Nothing was sent for it."
-        self.arrived({key: (Failure(FailureKind.INPUT, told), None) for key in large})
+        counts = f"The request is longer than the {most:,} bytes that a batch job may have. Nothing was sent for it."
+        self.arrived({key: (Failure(FailureKind.INPUT, counts), None) for key in large})
         self._planned()
 
     def _check_ended(self, cohort: JobGroup, work: asyncio.Future[Any]) -> bool:
         error = work.exception()
         if error is not None:
-            # Those too that have joined since: nobody else would tell them.
+            # Those too that have joined since: nothing else would report to them.
             for queue in [queue for queue, cohorts in self._cohorts.items() if cohort in cohorts]:
                 if isinstance(error, Exception):
                     queue.source.fail(error)

@@ -53,8 +53,8 @@ def read_results(
                     host=target.host,
                 )
             except Exception as error:  # what it says of itself cannot be written: the failure of this line alone
-                told = f"The reply could not be taken in: {type(error).__name__}: {error}"[:500]
-                result = Failure(FailureKind.MALFORMED, told, 200, result.text[:2000], 1, cost_usd=None)
+                message = f"The reply could not be taken in: {type(error).__name__}: {error}"[:500]
+                result = Failure(FailureKind.MALFORMED, message, 200, result.text[:2000], 1, cost_usd=None)
         made.append((result, raw, entry))
     return made
 

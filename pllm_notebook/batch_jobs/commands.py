@@ -1,7 +1,7 @@
 """What a person may ask of batch jobs, from any thread and in any kernel: look, fetch, cancel, give up.
 
 Each call blocks until it is done. Interrupting it stops the waiting and never a job: a request that is on its
-way is carried to its end in the background, since one that was cut off would leave a job of which nobody knows.
+way is carried to its end in the background, since one that was cut off would leave a job that is not in the journal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _AT_ONCE = 4
 
 
 class BatchCommands:
-    """The jobs of one cache directory, and what can be asked of them.
+    """The jobs of one cache directory, and the commands on them.
 
     Args:
         running: Where network work is done.
@@ -53,7 +53,7 @@ class BatchCommands:
         """Return the job whose id begins with *word*.
 
         Raises:
-            UsageError: If there is none, or more than one. Nothing was sent.
+            UsageError: Unless there is exactly one. Nothing was sent.
         """
         jobs = self.jobs()
         found = [job for job in jobs if job.id.startswith(word)] if len(word) >= _FEWEST_DIGITS else []
@@ -86,18 +86,18 @@ class BatchCommands:
 
     def cancel(self, job: Job) -> Job:
         """Cancel a job; what is answered by then is paid for, and kept."""
-        return self.wait(lambda: self._told(self.batch_service.driver.cancel(self._reached(job).id)))
+        return self.wait(lambda: self._report(self.batch_service.driver.cancel(self._reached(job).id)))
 
     def recreate(self, job: Job) -> Job:
         """Create an uncertain job once more. It may then be paid for twice (see `Driver.recreate`)."""
         if job.state is not JobState.UNCERTAIN:
             raise UsageError(f"Batch job {job.id[:_SHOWN_DIGITS]} is {job.state}, not uncertain. Nothing was sent.")
-        return self.wait(lambda: self._told(self.batch_service.driver.recreate(self._reached(job).id)))
+        return self.wait(lambda: self._report(self.batch_service.driver.recreate(self._reached(job).id)))
 
     def abandon(self, job: Job) -> Job:
         """Abandon a job: its rows may be sent again, and what it still answers is lost. Sends nothing."""
         reachable = self.batch_service.accounts.of(job) is not None
-        return self.wait(lambda: self._told(self.batch_service.driver.abandon(job.id, reachable=reachable)))
+        return self.wait(lambda: self._report(self.batch_service.driver.abandon(job.id, reachable=reachable)))
 
     def wait(self, work: Callable[[], Awaitable[T]], stop: Callable[[], object] | None = None) -> T:
         """Run *work* on the engine's loop and wait for its end.
@@ -133,7 +133,7 @@ class BatchCommands:
             raise loop.ended() from None
 
     def _reached(self, job: Job) -> Job:
-        """Return *job*, whose account is at hand. Raises `UsageError` where it is not."""
+        """Return *job*. Raises `UsageError` unless its account is available."""
         if not job.final:
             self.batch_service.api_of(job)
         return job
@@ -145,7 +145,7 @@ class BatchCommands:
 
             async def one(job: Job) -> Job:
                 async with gate:
-                    return await self._told(move(job))
+                    return await self._report(move(job))
 
             tasks = [asyncio.ensure_future(one(job)) for job in jobs]
             # Each to its end, whatever becomes of the others.
@@ -157,14 +157,14 @@ class BatchCommands:
 
         return self.wait(all_of_them)
 
-    async def _told(self, moved: Awaitable[Job]) -> Job:
+    async def _report(self, moved: Awaitable[Job]) -> Job:
         job = await moved
         self.batch_service.changed(job)
         return job
 
 
 def commands(cache_dir: str | None = None) -> BatchCommands:
-    """Return what can be asked of the jobs of a cache directory.
+    """Return the commands on the jobs of a cache directory.
 
     Args:
         cache_dir: None for that of the moment.
@@ -183,7 +183,7 @@ def has_journal(directory: str) -> bool:
 
 
 def short_ids(jobs: Sequence[Job]) -> dict[str, str]:
-    """Return each job's id as short as it can be told from the others, by its whole id."""
+    """Return each job's id as short as it is unique, by its whole id."""
     digits = _SHOWN_DIGITS
     while len({job.id[:digits] for job in jobs}) < len(jobs):
         digits += 1

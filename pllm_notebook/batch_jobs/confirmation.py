@@ -15,7 +15,7 @@ def confirm(estimate: Estimate) -> None:
     """Show what would be submitted and ask whether to; nothing is asked where nothing is to be submitted.
 
     Raises:
-        NotConfirmedError: When the answer is no, or when nobody is there to answer. Nothing was sent.
+        NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
     """
     if estimate.calls == 0:
         return
@@ -28,19 +28,21 @@ def ask_yes_no(question: str, what: str, instead: str, details: str = "") -> Non
 
     Args:
         question: With what would be sent, and its price.
-        what: The same as a clause, for where nobody is there to answer.
+        what: The same as a clause, for where there is no interactive input.
         instead: How to go on without a person, up to "without asking".
-        details: What the question showed, below the error for where nobody saw it.
+        details: What the question showed, below the error for where it was not seen.
 
     Raises:
-        NotConfirmedError: When the answer is no, or when nobody is there to answer. Nothing was sent.
+        NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
     """
     try:
         answer = input(f"{question} [y/N] ") if is_interactive() else None
     except (EOFError, NotImplementedError):  # IPython's StdinNotImplementedError is one of the latter
         answer = None
     if answer is None:
-        message = f"{what}, and nobody was there to confirm it. {instead} without asking. Nothing was sent."
+        message = (
+            f"{what}, and there is no interactive input to confirm it. {instead} without asking. Nothing was sent."
+        )
         raise NotConfirmedError(f"{message}\n\n{details}" if details else message)
     if answer.strip().lower() not in ("y", "yes"):
         raise NotConfirmedError("Not confirmed. Nothing was sent.")

@@ -1,7 +1,7 @@
 """Second answers: a call that was sent live while its job went on may be answered twice.
 
 The first is in the cache and stays there. The second was paid for too, so it is not thrown away: it lies in a
-file beside the job's others, for whoever wants to compare.
+file beside the job's others, for a comparison by hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["save_duplicates"]
 def save_duplicates(journal: Journal, job: Job, came: Literal["live", "batch"], answers: Mapping[str, bytes]) -> None:
     """Append answers to a job's file of second ones, `jobs/ID.second.jsonl` of the cache directory. Blocks.
 
-    After a crash a line may stand there twice.
+    After a crash a line may be there twice.
 
     Args:
         journal: Whose folder it is.

@@ -36,8 +36,8 @@ def hurry(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) ->
         confirm: Whether to ask first, with the live price (see `consent.Confirm`).
 
     Raises:
-        UsageError: If it has ended, or its account is not at hand. Nothing was sent.
-        NotConfirmedError: If nobody said yes. Nothing was sent.
+        UsageError: If it has ended, or its account is not available. Nothing was sent.
+        NotConfirmedError: Unless the answer is yes. Nothing was sent.
         KeyboardInterrupt: After an interrupt; what had arrived is kept.
     """
     name = job.id[:8]
@@ -71,10 +71,10 @@ def hurry(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) ->
         )
     budget = ModelBudget(RunBudget(options.max_cost_usd), rate, limit, target.label)
     price = format_estimate(estimated_cost_usd(rate, len(sizes), sum(sizes)))
-    told = f"{len(sizes):,} of the {job.total:,} lines of batch job {name}"
+    lines = f"{len(sizes):,} of the {job.total:,} lines of batch job {name}"
     confirm_price(
-        f"Send {told} live to {job.target}, for {price}? What the batch answers all the same is paid for too.",
-        f"{told} would have been sent live for {price}",
+        f"Send {lines} live to {job.target}, for {price}? What the batch answers all the same is paid for too.",
+        f"{lines} would have been sent live for {price}",
         confirm,
     )
     sending = LiveSender(commands, job, target, options, budget, wanted, _bodies(commands, job, api))

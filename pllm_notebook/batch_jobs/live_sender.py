@@ -47,7 +47,7 @@ class SentLive:
         answered: Answered live.
         batch_first: Answered by the job before they were sent.
         failed: Kind of failure to number; they stay with the job, which may yet answer them.
-        left: Not sent: for want of money, or after an interrupt or a refused key.
+        left: Not sent: budget exhausted, or after an interrupt or a refused key.
         cost_usd: Of the live answers; None where one is of unknown price.
     """
 
@@ -149,7 +149,7 @@ class LiveSender(CallSource):
         self.stop()
 
     def next(self) -> PendingCall | None:
-        """Return the next line's call, None where there is none now, or no money for it."""
+        """Return the next line's call, None if there is nothing to send now, or the budget is exhausted."""
         while self._queue and not self._stopped:
             line, body = self._queue[0]
             if line.key not in self._batch_service.being_sent_live:

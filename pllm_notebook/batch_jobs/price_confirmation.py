@@ -18,24 +18,24 @@ Confirm = bool | Callable[[str], bool]
 """Whether a person is asked first; or who is asked in that person's place, with the question."""
 
 
-def confirm_price(told: str, what: str, confirm: Confirm = True) -> None:
+def confirm_price(question: str, what: str, confirm: Confirm = True) -> None:
     """Ask whether to go on.
 
     Args:
-        told: What would be sent, and its price, as a question.
-        what: The same as a clause, for where nobody is there to answer.
+        question: What would be sent, and its price, as a question.
+        what: The same as a clause, for where there is no interactive input.
         confirm: Whether to ask at all, or whom.
 
     Raises:
-        NotConfirmedError: When the answer is no, or when nobody is there to answer. Nothing was sent.
+        NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
     """
     if confirm is False:
         return
     if confirm is not True:
-        if not confirm(told):
+        if not confirm(question):
             raise NotConfirmedError("Not confirmed. Nothing was sent.")
         return
-    ask_yes_no(told, what, "Give confirm=False (--yes on the command line) to do it")
+    ask_yes_no(question, what, "Give confirm=False (--yes on the command line) to do it")
 
 
 def estimated_cost_usd(rate: Rate | None, calls: int, size: int) -> float | None:

@@ -19,7 +19,7 @@ _KEYS = 5_000
 
 
 def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> list[Job]:
-    """Plan a job's failed, expired, cancelled and missing lines anew and submit them.
+    """Plan a job's failed, expired, cancelled and missing lines again and submit them.
 
     Lines that were answered meanwhile, or that wait in a later job, are left out.
 
@@ -32,8 +32,8 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
         The new jobs; none where nothing is to be sent.
 
     Raises:
-        UsageError: If it has not ended, or its account is not at hand. Nothing was sent.
-        NotConfirmedError: If nobody said yes. Nothing was sent.
+        UsageError: If it has not ended, or its account is not available. Nothing was sent.
+        NotConfirmedError: Unless the answer is yes. Nothing was sent.
     """
     name = job.id[:8]
     batch_service = commands.batch_service
@@ -55,9 +55,9 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
         return []
     rate = batch_rate(target)
     price = format_estimate(estimated_cost_usd(rate, len(sizes), sum(sizes)))
-    told = f"{len(sizes):,} of the {job.total:,} lines of batch job {name}"
-    question = f"Submit {told} again to {job.target}, for {price}?"
-    confirm_price(question, f"{told} would have been submitted for {price}", confirm)
+    lines = f"{len(sizes):,} of the {job.total:,} lines of batch job {name}"
+    question = f"Submit {lines} again to {job.target}, for {price}?"
+    confirm_price(question, f"{lines} would have been submitted for {price}", confirm)
 
     def outgoing() -> Iterator[DraftLine]:
         for line, content in _lines(journal, job):
@@ -102,6 +102,6 @@ def _lines(journal: Journal, job: Job) -> Iterator[tuple[JobLine, bytes]]:
 
 
 async def open_batch_api(commands: BatchCommands, job: Job) -> BatchAPI:
-    """Open the batch API of a job's account, on the loop. Raises `UsageError` where it is not at hand."""
+    """Open the batch API of a job's account, on the loop. Raises `UsageError` if it is not available."""
     await load(commands.batch_service, [job])
     return commands.batch_service.api_of(job)

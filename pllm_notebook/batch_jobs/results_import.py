@@ -1,7 +1,7 @@
 """Taking in a results file that a person downloaded from a provider: the ids of its lines are the cache's keys.
 
 For when a job cannot be fetched from here: another key, another machine, a journal that is lost. The file's
-format is told by its first lines. Nothing is sent.
+format follows from its first lines. Nothing is sent.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Imported:
         kinds = f" ({', '.join(f'{count:,} {kind}' for kind, count in self.failed.items())})" if failed else ""
         return (
             f"{self.taken:,} answers were taken in; {self.known:,} were known, {failed:,} lines have none{kinds}, "
-            f"{self.unknown:,} have an id of nobody's here."
+            f"{self.unknown:,} have an unknown id."
         )
 
 
@@ -73,7 +73,7 @@ def import_results(commands: BatchCommands, path: str | os.PathLike[str], model:
             else for what the results say of themselves.
 
     Raises:
-        UsageError: If the file is none of those, or the model cannot be resolved. Nothing was taken in.
+        UsageError: If the file has another format, or the model cannot be resolved. Nothing was taken in.
         OSError: If it cannot be read.
         StoreError: If an answer cannot be stored; those before it are kept.
     """
@@ -112,7 +112,7 @@ def import_results(commands: BatchCommands, path: str | os.PathLike[str], model:
 
 
 class _Models:
-    """Which model a line was asked of."""
+    """Which model a line was sent to."""
 
     def __init__(self, commands: BatchCommands, provider: str, named: ResolvedModel | None) -> None:
         self._journal = commands.batch_service.journal

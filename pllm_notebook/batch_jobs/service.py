@@ -54,7 +54,7 @@ class BatchService:
         self._poller: Poller | None = None
         self._closing: asyncio.Task[None] | None = None
         self._concluding: set[asyncio.Task[None]] = set()
-        # Whether the poller runs by nobody's wish.
+        # Whether the poller runs in the background alone.
         self._unrequested = False
         # Calls of jobs that are being sent live meanwhile: without an answer yet, and with a live one.
         self.being_sent_live: set[str] = set()
@@ -137,7 +137,7 @@ class BatchService:
         """Open the batch API of a job's account.
 
         Raises:
-            UsageError: Where it is not at hand. Nothing was sent.
+            UsageError: If it is not available. Nothing was sent.
         """
         target = self.accounts.of(job)
         if target is None:
@@ -171,10 +171,10 @@ class BatchService:
         self.being_sent_live -= entries.keys()
         dispatcher = self._dispatcher_of(job)
         if dispatcher is not None:
-            landed = zip(arrivals, read, strict=True)
+            arrived = zip(arrivals, read, strict=True)
             limits = {one.line.key: one.line.output_limit or 0 for one in arrivals}
             dispatcher.replies += sum(isinstance(result, Reply) for result, _, _ in read)
-            dispatcher.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in landed}, limits)
+            dispatcher.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in arrived}, limits)
         return [
             LineOutcome(str(result.kind), 0.0)
             if isinstance(result, Failure)
@@ -220,7 +220,7 @@ class BatchService:
             return
         dispatcher.changed(job)
         if job.final:
-            # Held: nobody else keeps a task from being collected.
+            # Held: nothing else keeps a task from being collected.
             task = self._engine.loop.loop.create_task(self._conclude(job, dispatcher))
             self._concluding.add(task)
             task.add_done_callback(self._concluded)
@@ -246,7 +246,7 @@ class BatchService:
         """Land the calls that a job left: answered through another kernel, or never."""
         lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
         waited = set(dispatcher.waiting([line.key for line in lines]))
-        # An older answer that a run wanted refreshed is none to a line that failed.
+        # An older answer that a run wanted refreshed does not answer a line that failed.
         answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
         found = await self._in_thread(self._store.get_many, answered)
         # Taken as they are in the store, with the price that was paid for them there.

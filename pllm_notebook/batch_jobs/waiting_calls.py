@@ -1,4 +1,4 @@
-"""Calls that wait for the answers of batch jobs: who is aboard, and what an answer that was cut off is to them."""
+"""Calls that wait for the answers of batch jobs: which runs wait, and what an answer that was cut off is to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class JobGroup:
     """Calls that are journalled together.
 
     Attributes:
-        jobs: Ids of the jobs that they are in, whoever planned those; None until that is known.
+        jobs: Ids of the jobs that they are in, planned by any kernel; None until that is known.
     """
 
     jobs: frozenset[str] | None = None

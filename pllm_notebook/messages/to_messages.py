@@ -22,13 +22,13 @@ def write_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     for turn in turns:
         if turn.role == "tool":
             for result in turn.results:
-                result_message = {
+                answer = {
                     "role": "tool",
                     "tool_call_id": result.id,
                     "name": result.name,
                     "content": result.content,
                 }
-                messages.append(message | ({"failed": True} if result.failed else {}))
+                messages.append(answer | ({"failed": True} if result.failed else {}))
             continue
         shown = [_shown(media) for media in turn.media]
         content: Any = [*shown, {"type": "text", "text": turn.text}] if shown and turn.text else shown or turn.text
@@ -39,8 +39,8 @@ def write_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
                 for call in turn.calls
             ]
         if turn.echo is not None:
-            result_message["echo"] = {"form": turn.echo.form, "content": turn.echo.content}
-        messages.append(result_message)
+            message["echo"] = {"form": turn.echo.form, "content": turn.echo.content}
+        messages.append(message)
     return messages
 
 

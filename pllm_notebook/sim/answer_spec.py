@@ -70,7 +70,7 @@ def spec_of(ask: ParsedRequest, seed: int) -> AnswerSpec:
 
 
 def script_request(spec: AnswerSpec, index: int, batch: bool) -> dict[str, Any]:
-    """Return what the program's `answers` function is told: the fields of `SimRequest`."""
+    """Return what the program's `answers` function gets: the fields of `SimRequest`."""
     ask = spec.ask
     return {
         "provider": ask.provider,

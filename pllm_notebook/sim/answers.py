@@ -24,7 +24,7 @@ class SimRequest:
         prompt: The last user text.
         messages: All turns in order, as (role, text), a tool's result as one of role "tool"; the system text is
             not among them.
-        schema: The JSON schema asked for, also where it stands in the prompt only; None for text.
+        schema: The JSON schema asked for, also if it is in the prompt only; None for text.
         tools: Names of the tools that the request offers.
         body: The request's body.
         index: How many requests came before this one since the start or the last `reset`, lines of batch

@@ -55,7 +55,7 @@ def make(
     if fault == "wrong_schema":
         value = violate(value)
     text = orjson.dumps(value).decode()
-    if ask.provider != "openai":  # which begins every answer anew; the others go on from what stands there
+    if ask.provider != "openai":  # which begins every answer again; the others continue the prefill
         text = text.removeprefix(ask.said.prefill.rstrip())
     if fault == "invalid_json":
         text = text[: max(1, len(text) * 2 // 3)] + ","
@@ -63,7 +63,7 @@ def make(
 
 
 def wrap_in_prose(text: str) -> str:
-    """Return *text* in prose, as a model does that nobody holds to a format."""
+    """Return *text* in prose, as a model does whose format is not enforced."""
     return f"{MARK} answer, in the form you asked for:\n\n```json\n{text}\n```\nLet me know if you need more."
 
 

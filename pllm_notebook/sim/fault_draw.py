@@ -13,7 +13,7 @@ HTTP_FAULTS = {
     "error_529": (529, "Overloaded"),
 }
 JSON_FAULTS = frozenset({"wrong_schema", "invalid_json"})
-# What the model does, whoever carries its answer; the others are of the way there.
+# What the model does, on any way to it; the others happen on the way.
 MODEL_FAULTS = JSON_FAULTS | {"refusal", "filtered", "truncation"}
 
 

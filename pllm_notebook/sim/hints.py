@@ -1,4 +1,4 @@
-"""Constraints that stand in a description, because the provider takes no such keyword in a schema.
+"""Constraints that are in a description, because the provider takes no such keyword in a schema.
 
 Adapters move them there ("at least 1", "matching the regular expression …"), the providers' own SDKs do too
 ("{minimum: 1}"), and a model follows them. So does the simulator; otherwise a rehearsal would fail where the
@@ -84,7 +84,7 @@ def _number(text: str) -> int | float:
 
 
 def _closed(pattern: str) -> str:
-    # The words stand in brackets after a description; the last bracket is theirs, not the pattern's.
+    # The words are in brackets after a description; the last bracket is theirs, not the pattern's.
     if pattern.endswith(")") and pattern.count("(") < pattern.count(")"):
         return pattern[:-1]
     return pattern

@@ -37,8 +37,8 @@ _numbered: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 def identity(options: Mapping[str, Any]) -> str:
     """Return what tells a simulator with these options from others, "" for the defaults.
 
-    A plain function is told by its code and by the values it refers to, so it is the same in every kernel. Any other
-    callable is told by itself: in the next kernel its calls are asked anew, which costs nothing.
+    A plain function is identified by its code and by the values it refers to, so it is the same in every kernel. Any
+    other callable is identified by the object: in the next kernel its calls are sent again, which costs nothing.
 
     Args:
         options: As for `Simulator`, with `answers`.

@@ -69,7 +69,7 @@ class SimOptions:
         invalid_json: Text that is not JSON (no effect where there is no schema).
         hang_s: Seconds after which a hanging request is cut.
         drip_s: Seconds that a dripped body takes.
-        faults_by: "request" draws anew for each try of a prompt, so that a retry may succeed; "prompt" draws
+        faults_by: "request" draws again for each try of a prompt, so that a retry may succeed; "prompt" draws
             once for a prompt, so that every try of it fares alike.
         rungs: Structured output that `/compatible` honours: of "json_schema" and "json_object" any, "none" for
             neither; anything else asked for is a 400. "ignored" accepts all and enforces nothing.
@@ -88,7 +88,7 @@ class SimOptions:
             counted as answered all the same.
         batch_expire: Share of a job's lines that expire. On OpenAI the job has then expired and keeps the
             rest; on Google it expires as a whole, with nothing answered.
-        batch_unknown: Result lines of each job with an id that nobody submitted.
+        batch_unknown: Result lines of each job with an id that was not submitted.
         batch_shuffle: Whether results come in another order than the lines.
         batch_create_lost: Jobs that are created while the connection is reset in place of a response.
         batch_create_500: Jobs that are refused with an internal error, and not created.

@@ -10,7 +10,7 @@ import orjson
 __all__ = ["ITEMS", "items_of", "with_indices", "with_item_count"]
 
 ITEMS = "\n\nItems:\n"
-"""What stands before the items of a packed prompt. Written here once more, as a provider would have to."""
+"""What comes before the items of a packed prompt. Written here once more, as a provider would have to."""
 
 
 def items_of(prompt: str) -> list[dict[str, Any]] | None:

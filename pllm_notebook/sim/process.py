@@ -136,7 +136,7 @@ class Process:
 
     def _answer(self, message: dict[str, Any]) -> None:
         reply = self._ask(message["request"])
-        # Where the server ended meanwhile, nobody waits for this answer.
+        # If the server ended meanwhile, nothing waits for this answer.
         with suppress(OSError):
             self._channel.send({"op": "answer", "id": message["id"], **reply})
 

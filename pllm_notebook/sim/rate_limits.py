@@ -46,7 +46,7 @@ class LimitBucket:
     def wait_s(self, amount: float) -> float:
         """Return the seconds until *amount* could be taken. More than it holds needs a full bucket, not forever."""
         short = min(amount, self.capacity) - self.level
-        # A hair of tolerance: a client that waits exactly as long as it was told must get through.
+        # A hair of tolerance: a client that waits exactly as long as it was asked to must get through.
         return short / self.per_s if short > 1e-6 else 0.0
 
     @property
@@ -57,7 +57,7 @@ class LimitBucket:
 
 @dataclass(slots=True)
 class LimitState:
-    """Where a model stands with its limits after one request. `refused_by` is "" for a request let through."""
+    """The state of a model's limits after one request. `refused_by` is "" for a request let through."""
 
     requests: LimitBucket | None
     tokens: LimitBucket | None
@@ -118,7 +118,7 @@ class Limits:
         return limit_state
 
     def settle(self, model: str, output_tokens: int) -> None:
-        """Take an answer's tokens, which nobody knew when its request was let in."""
+        """Take an answer's tokens, which were unknown when its request was let in."""
         pair = self._models.get(model)
         if pair is not None:
             self._take(pair[1], output_tokens)

@@ -94,7 +94,7 @@ class RequestHandler:
             return _elsewhere(request)
         wire, model = found
         index = self.request_log.arrive(wire.provider, path, request.headers, body)
-        # Where an answer has a number of its own, equal answers can still be told apart.
+        # Where an answer has a number of its own, equal answers can still be distinguished.
         number = digest(self._seed, b"number", index.to_bytes(8, "big"))[:12].hex()
         try:
             return await self._answer(request, wire, model, body, index, number)
@@ -123,10 +123,10 @@ class RequestHandler:
         if limit_state is not None and limit_state.refused_by:
             request_log.refused_429 += 1
             return self._over_limit(wire, ask, limit_state, number)
-        # Told as of now: by the time the answer is written, other requests have taken from the same buckets.
-        told: Headers = []
+        # Reported as of now: by the time the answer is written, other requests have taken from the same buckets.
+        limit_headers: Headers = []
         if limit_state is not None and options.headers == "full":
-            told = wire.limit_headers(limit_state, False)
+            limit_headers = wire.limit_headers(limit_state, False)
 
         seen = self._prompts.look(ask, spec.schema_json) if options.prompt_cache else None
         tried = request_log.try_of(spec.identity)
@@ -162,7 +162,7 @@ class RequestHandler:
             self._prompts.answered(seen, tokens)
         request_log.charge(wire.provider, ask.model, tokens)
         self._limits.settle(ask.model, tokens.output)
-        data = http.assemble(200, wire.write(ask, made, tokens, number), [wire.request_id(number), *told])
+        data = http.assemble(200, wire.write(ask, made, tokens, number), [wire.request_id(number), *limit_headers])
         return await self._send(request, data, fault, spec.identity, tokens)
 
     def _charge_lost(self, wire: SimWire, spec: AnswerSpec) -> None:

@@ -107,7 +107,7 @@ class Simulator:
     def set(self, **values: Any) -> None:
         """Change options (or `answers`) from the next request on; limits that changed start full.
 
-        Options that say how many of the next batch jobs they strike begin to count anew when they are named.
+        Options that say how many of the next batch jobs they strike begin to count again when they are named.
 
         Raises:
             UnknownOptionError: For a name that is no option; nothing is changed then.
@@ -121,7 +121,7 @@ class Simulator:
                 self._process.call("set", options=options.as_json(), scripted=answers is not None, named=list(values))
 
     def reset(self) -> None:
-        """Begin anew: counts, buckets, tries, kept requests, files and batch jobs. Options stay."""
+        """Begin again: counts, buckets, tries, kept requests, files and batch jobs. Options stay."""
         with self._lock:
             self._answer_errors.clear()
             if self._process is not None:

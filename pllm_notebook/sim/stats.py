@@ -25,7 +25,7 @@ class SimStats:
         repeated: Of those, the ones answered more than once, whether live, in a batch job or in both: on a
             real provider, paid for twice.
         batch_requests: Requests to the batch and file endpoints; `requests` counts none of them.
-        batch_jobs: Batch jobs created, also those whose creation was never told to the client.
+        batch_jobs: Batch jobs created, also those whose creation was never reported to the client.
         batch_lines: Lines of batch jobs that were answered, hence paid, whether or not anyone fetched them;
             `answered` counts none of them.
         input_tokens: Tokens of the answered requests and lines, as their usage said.

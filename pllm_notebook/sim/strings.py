@@ -104,7 +104,7 @@ def matching(pattern: str, draws: Draws, least: int, most: int | None) -> str | 
     """Return a string in which *pattern* is found, of *least* to *most* characters; None if none was found.
 
     Best effort: literals, classes, groups, alternatives and repeats are sampled, anchors are taken as met and
-    lookarounds ignored; what comes out is checked, and drawn anew up to 20 times.
+    lookarounds ignored; what comes out is checked, and drawn again up to 20 times.
     """
     try:
         # The standard library's own parser; private, and the same from Python 3.11 to 3.14.

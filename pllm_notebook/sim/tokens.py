@@ -20,7 +20,7 @@ def count_input(ask: ParsedRequest, schema_json: bytes) -> int:
     """Count a request's tokens: all texts in UTF-8, the schema, the tools and their calls, and the files."""
     size = len(ask.system.encode("utf-8", "replace"))
     size += sum(len(text.encode("utf-8", "replace")) for _, text in ask.messages)
-    # A schema that stands in the prompt is counted there.
+    # A schema in the prompt is counted there.
     size += len(schema_json) if ask.schema is not None else 0
     size += sum(len(tool.name) + len(orjson.dumps(tool.parameters)) for tool in ask.tools)
     size += sum(len(call.encode("utf-8", "replace")) for call in ask.said.called)
@@ -33,7 +33,7 @@ def settle(
     """Count an answer's tokens, and cut *made* where the request's limit does.
 
     Reasoning comes first and counts towards the limit, so that a small limit leaves no room for text. What
-    is *given* (by a scripted answer) stands in place of what was counted.
+    is *given* (by a scripted answer) replaces what was counted.
     """
     reasoning = given.get("reasoning_tokens", options.reasoning_tokens)
     spoken = len(made.text) + sum(len(name) + len(orjson.dumps(args)) for name, args in made.calls)

@@ -12,7 +12,7 @@ from pllm_notebook.sim.strings import FORMATS, MARK, free_text, matching
 
 __all__ = ["Maker", "compile_schema", "violate"]
 
-# Makes one value. The number is how many references deep it stands: recursive schemas must end.
+# Makes one value. The number is how many references deep it is: recursive schemas must end.
 Maker = Callable[[Draws, int], Any]
 
 _DEEP = 3  # From here on: no optional properties, no free items, the branch that ends soonest.
@@ -25,7 +25,7 @@ def compile_schema(schema: Mapping[str, Any]) -> Maker:
     All of what Pydantic writes is followed: references (also recursive ones), anyOf, oneOf, allOf (merged),
     enum, const, formats, bounds, prefixItems, maps, and Google's `nullable` and upper-case types. Patterns are
     best effort (see `strings.matching`); `not`, `if`, `contains` and `dependent…` are not looked at. Bounds that a
-    provider does not take in a schema, and that therefore stand in a description ("minimum: 1"), are followed
+    provider does not take in a schema, and that are therefore in a description ("minimum: 1"), are followed
     there, as a model would.
     """
     return _Compiler(schema).node(schema)

@@ -138,7 +138,7 @@ def test_nothing_is_resubmitted_or_hurried_unless_somebody_says_yes(luna: str, s
     job = ended(luna, sim, 20, batch_line_error=0.5)
     asked: list[str] = []
 
-    with pytest.raises(NotConfirmedError, match=r"nobody was there to confirm it.*Nothing was sent"):
+    with pytest.raises(NotConfirmedError, match=r"there is no interactive input to confirm it.*Nothing was sent"):
         pllm.jobs().resubmit(job.id)
     with pytest.raises(NotConfirmedError, match=r"^Not confirmed. Nothing was sent.$"):
         pllm.jobs().resubmit(job.id, confirm=lambda question: bool(asked.append(question)))

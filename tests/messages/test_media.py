@@ -94,7 +94,7 @@ def test_media_itself_stays_as_it_is() -> None:
         (b"\xef\xbb\xbf" + PDF, r"16 bytes begins with .*, which is no image that we know .*\. Nothing was sent\."),
         (b"", r"0 bytes is empty, which is no image that we know .*\. Nothing was sent\."),
         ("data:image/png;base64,?", r"The data URL .* is not base64: .*\. Nothing was sent\."),
-        ("data:nothing", r"'data:nothing' begins as a data URL and is none\. Nothing was sent\."),
+        ("data:nothing", r"'data:nothing' begins as a data URL and is not one\. Nothing was sent\."),
         (
             "a\0b.png",
             r"The file .* cannot be read: (lstat: )?embedded null (byte|character in path)\. Nothing was sent\.",

@@ -98,7 +98,7 @@ def test_jobs_are_listed_fetched_and_resubmitted(
     assert out.splitlines()[1].split()[:6] == [job, "done", "openai:gpt-6-luna", "2", "1", "1"]
     code, out, err = pllm("jobs", "resubmit", job)
     assert (code, out) == (1, "")
-    assert "nobody was there to confirm it" in err
+    assert "there is no interactive input to confirm it" in err
     sim.set(batch_line_error=0)
     assert pllm("jobs", "resubmit", job, "--yes")[:1] == (0,)
     assert pllm("jobs", "hurry", pllm("jobs")[1].splitlines()[1].split()[0], "--yes")[:2] == (

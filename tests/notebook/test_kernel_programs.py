@@ -136,6 +136,6 @@ def test_nobody_to_confirm_is_one_line_and_no_question(sim: Simulator, kernel: K
     cell = kernel.run(program)
 
     assert cell.reply["ename"] == "NotConfirmedError"
-    assert "nobody was there to confirm it" in cell.error
+    assert "there is no interactive input to confirm it" in cell.error
     assert "Traceback" not in cell.error
     assert sim.stats().batch_jobs == 0

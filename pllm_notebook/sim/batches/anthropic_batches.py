@@ -114,7 +114,7 @@ class AnthropicBatches:
         if job.closed_at is None:
             raise Rejected(404, f"Message batch {job.id} has no available results.")
         if "results" not in job.files:
-            job.files["results"] = [packed(_written(result)) for result in job.told()]
+            job.files["results"] = [packed(_written(result)) for result in job.sent_results()]
             for result in job.results:
                 result.body = b""
         return await stream(request, job.files["results"])

@@ -216,7 +216,7 @@ class BatchBackend:
             words = packed(orjson.dumps(scripted["body"]))
             return SimLineResult(line.custom_id, "failed", number, scripted["code"], words, words.decode())
         if scripted is not None and scripted["kind"] in ("status", "malformed", "reset", "hang"):
-            # Nobody is on the line to see a connection fail: for a job it is an error of the provider's.
+            # No client is there to see a connection fail: for a job it is a provider error.
             code = scripted["code"] if scripted["kind"] == "status" else 500
             raise Rejected(code, f"SIMULATED {scripted['kind']} {code}")
         made = answer_spec.answer(spec, fault, scripted)

@@ -24,7 +24,7 @@ class BatchFaults:
         self._tries: Counter[str] = Counter()
 
     def arm(self, options: SimOptions, named: Sequence[str]) -> None:
-        """Take options of which those *named* were set just now: their counts begin anew."""
+        """Take options of which those *named* were set just now: their counts begin again."""
         for name in _OF_JOBS:
             if name in named:
                 value = getattr(options, name)
@@ -63,7 +63,7 @@ class BatchFaults:
 
     @staticmethod
     def order(lines: Sequence[SimLine], options: SimOptions, seed: int) -> Sequence[int]:
-        """Return the order in which results are told, as indices of *lines*."""
+        """Return the order of the results, as indices of *lines*."""
         if not options.batch_shuffle:
             return range(len(lines))
         key = digest(seed, b"order")

@@ -170,13 +170,13 @@ class GoogleBatches:
         if metadata is not None:
             # Inline, what a result belongs to is said by its place.
             pairs = zip(job.results, metadata, strict=True)
-            told = [{**({"metadata": kept} if kept else {}), **_outcome(result)} for result, kept in pairs]
-            return {"inlinedResponses": {"inlinedResponses": told}}
+            responses = [{**({"metadata": kept} if kept else {}), **_outcome(result)} for result, kept in pairs]
+            return {"inlinedResponses": {"inlinedResponses": responses}}
         if "output" not in job.files:
             name = "files/batch-" + job.id.removeprefix("batches/")
             written = [
                 packed(orjson.dumps({"key": result.custom_id, **_outcome(result)}, option=orjson.OPT_APPEND_NEWLINE))
-                for result in job.told()
+                for result in job.sent_results()
             ]
             for result in job.results:
                 result.body = b""

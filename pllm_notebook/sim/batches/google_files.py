@@ -78,7 +78,7 @@ class GoogleFiles:
         name, _, verb = parts[0].partition(":")
         file = account.files.get(f"files/{name}")
         if file is None:
-            # Google tells nobody which of the two it is.
+            # Google does not say which of the two it is.
             words = f"You do not have permission to access the File {name} or it may not exist."
             raise Rejected(403, words)
         if verb == "download" and method == "GET":
@@ -156,7 +156,7 @@ class GoogleFiles:
 
 
 def page(request: web.BaseRequest, items: list[Any], usual: int) -> tuple[list[Any], dict[str, str]]:
-    """Return the page that the request's pageSize and pageToken ask for, and the token of the next as it is told."""
+    """Return the page that the request's pageSize and pageToken ask for, and the token of the next one."""
     size = number_in(request, "pageSize", usual, 1000)
     token = request.query.get("pageToken", "0")
     if not token.isdecimal():

@@ -183,7 +183,7 @@ class OpenAIBatches:
 
     def _write_files(self, job: SimJob, account: Account) -> None:
         files: dict[str, list[bytes]] = {"output": [], "error": []}
-        for result in job.told():
+        for result in job.sent_results():
             files["output" if result.kind == "answered" else "error"].append(packed(_written(result)))
         for result in job.results:
             result.body = b""

@@ -54,7 +54,7 @@ class Batches:
             self._mounts[f"/google/{version}/batches"] = ("google", self._google, self._google_batches.serve)
 
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse | None:
-        """Answer a request; None where *path* is none of a batch endpoint's."""
+        """Answer a request; None where *path* is not a batch endpoint."""
         route = self._find(path)
         if route is None:
             return None

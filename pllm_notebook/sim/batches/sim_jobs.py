@@ -1,4 +1,4 @@
-"""One batch job: its lines, what became of them so far, and where its clock stands."""
+"""One batch job: its lines, what became of them so far, and its clock."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class SimJob:
         expires_at: When whatever is not answered by then expires.
         listed_at: From when on it is listed.
         cancel_s: Seconds from a cancellation to the end.
-        unknown: Results to be made up under ids that nobody submitted.
-        order: In which results are told, as indices of lines.
+        unknown: Results to be made up under ids that were not submitted.
+        order: Of the results, as indices of lines.
         errors: Why it failed as a whole, in the provider's form; None for a job that did not.
         cancelled_at: When it was asked to be cancelled, None for never.
         spent: Tokens of the answered lines together.
@@ -100,7 +100,7 @@ class SimJob:
         return over_at if self.cancelled_at is None else min(over_at, self.cancelled_at + self.cancel_s)
 
     def close(self, now: float) -> None:
-        """End it if its time is over and its work is done: the lines that nobody came to are cancelled or expired."""
+        """End it if its time is over and its work is done: the lines that were not reached are cancelled or expired."""
         if self.closed_at is not None or now < self.over_at or len(self.results) < self.due(now):
             return
         kind: Kind = "expired" if self.cancelled_at is None else "cancelled"
@@ -110,7 +110,7 @@ class SimJob:
 
     @property
     def state(self) -> SimJobState:
-        """Where it stands. One that expired in part has expired: providers without that state look at the counts."""
+        """Its state. One that expired in part has expired: providers without that state look at the counts."""
         if self.closed_at is None:
             return "running" if self.cancelled_at is None else "cancelling"
         if self.errors is not None:
@@ -125,13 +125,13 @@ class SimJob:
         counted["answered"] += counted.pop("missing", 0)
         return counted
 
-    def told(self) -> list[SimLineResult]:
-        """Return the results to be told, in their order, made-up ones at the end."""
-        told = [result for at in self.order if (result := self.results[at]).kind != "missing"]
-        like = next((result for result in told if result.kind == "answered"), None)
+    def sent_results(self) -> list[SimLineResult]:
+        """Return the results to be sent, in their order, made-up ones at the end."""
+        sent = [result for at in self.order if (result := self.results[at]).kind != "missing"]
+        like = next((result for result in sent if result.kind == "answered"), None)
         if like is not None:
-            told += [
+            sent += [
                 SimLineResult(f"unknown-{number}", "answered", like.number, like.status, like.body)
                 for number in range(1, self.unknown + 1)
             ]
-        return told
+        return sent

@@ -42,10 +42,10 @@ def takes_no_prefill(model: str) -> bool:
 
 
 def thinks(model: str, body: Mapping[str, Any]) -> bool:
-    """Whether *model* thinks before it calls tools, as the newest do unless they are told not to."""
-    told = (body.get("thinking") or {}).get("type")
+    """Whether *model* thinks before it calls tools, as the newest do unless it is disabled."""
+    thinking = (body.get("thinking") or {}).get("type")
     by_default = takes_no_sampling(model) and not model.startswith("claude-opus-4-")
-    return told != "disabled" and (by_default or told is not None)
+    return thinking != "disabled" and (by_default or thinking is not None)
 
 
 def forces_no_tools(model: str) -> bool:

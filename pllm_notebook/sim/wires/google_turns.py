@@ -114,7 +114,7 @@ class _Part:
 
 
 def _is_current(contents: Sequence[Mapping[str, Any]], index: int) -> bool:
-    """Whether nobody but functions has spoken since; signatures of older turns are not looked at."""
+    """Whether only functions have answered since; signatures of older turns are not looked at."""
     later = contents[index + 1 :]
     return not any(content.get("role") != "model" and _says(content) for content in later)
 
