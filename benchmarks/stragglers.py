@@ -14,7 +14,7 @@ import random
 import statistics
 
 from pllm_notebook.engine import Limiter
-from tests.engine.virtual import Calls, ModelServer, lane_to, run_virtual
+from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 
 
 def heavy_tailed(rng: random.Random) -> float:
@@ -28,7 +28,7 @@ def makespan_s(count: int, concurrency: int, seed: int, *, hedge: bool) -> tuple
         server = ModelServer(latency_s=heavy_tailed, rng=random.Random(seed))
         calls = Calls([str(n) for n in range(count)], concurrency=concurrency, timeout_s=1e6)
         calls.feed.spare = (lambda job: True) if hedge else None
-        lane_to(server, Limiter(window=1000)).attach(calls.feed)
+        dispatcher_to(server, Limiter(window=1000)).attach(calls.feed)
         await calls.all()
         return asyncio.get_running_loop().time(), server.requests
 

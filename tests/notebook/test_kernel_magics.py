@@ -153,7 +153,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ("%%pllm df --decide judge\n{text}", "UsageError: decide= is for several answers to a row: give samples=3"),
         (
             "%%pllm df --mode batch\n{text}",
-            "NotConfirmedError: 5 calls would have been submitted as a batch, and there is no interactive input to confirm it.",
+            "NotConfirmedError: 5 calls would have been submitted as a batch, and there is no interactive input",
         ),
         ("%%pllm df --modell x\n{text}", "UnknownOptionError: There is no option '--modell'. Did you mean '--model'?"),
         ("%%pllm df --model openai:gpt-6-luna --schema bool\nNew: {text}", "MissingKeyError: openai needs an API key"),
