@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.execution.launch import build_spec, options_for
-from pllm_notebook.execution.replies import UnreadReply, settle
+from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.frames.pandas.rows import PandasRows
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -141,7 +141,7 @@ def main() -> None:
     written.append(time.perf_counter() - start)
 
     arrivals = [UnreadReply(n, keys[n], entries[n], n) for n in everything]
-    outcomes = settle(ask, store, table.prompts, arrivals)
+    outcomes = read_replies(ask, store, table.prompts, arrivals)
     ledger = ResultTable(rows)
     for n in everything:
         ledger.add(n, keys[n])
@@ -152,7 +152,7 @@ def main() -> None:
         "key": lambda: [ask.key(text) for text in texts],
         "body": lambda: [ask.content(text) for text in texts],
         "look-up": lambda: [store.get_many(keys[n : n + 5000]) for n in range(0, rows, 5000)],
-        "read and validate": lambda: settle(ask, store, table.prompts, arrivals),
+        "read and validate": lambda: read_replies(ask, store, table.prompts, arrivals),
         "columns": lambda: table.shape.table(ledger),
     }
     figures = {name: median_us(times, rows, work) for name, work in parts.items()}
