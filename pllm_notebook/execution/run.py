@@ -218,7 +218,7 @@ class Run:
         return frame
 
     def record(self, recorder: RunRecorder) -> None:
-        """Have the run written into the registry: before anything is sent, and when it has ended."""
+        """Write the run into the registry: before anything is sent, and when it has ended."""
         self.recorder = recorder
         if self._kept is None or self.ask.options.cache != "use":
             recorder.begin(self)

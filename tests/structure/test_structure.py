@@ -30,18 +30,6 @@ def rooms_of_classes() -> dict[str, set[str]]:
     return rooms
 
 
-def test_docstrings_begin_with_a_verb_of_the_action() -> None:
-    """Return, Build, Commit: not Give, Tell, Hear or Have, which say nothing of what is done."""
-    weak = [
-        f"{path.relative_to(ROOT)}:{number}"
-        for path in sorted(PACKAGE.rglob("*.py"))
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if line.strip().startswith(('"""Give ', '"""Tell ', '"""Hear ', '"""Have '))
-    ]
-
-    assert weak == []
-
-
 def test_one_warm_prompt_changes_file_no_more_often_than_it_did() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.structure.walk"], cwd=ROOT, capture_output=True, text=True, check=True

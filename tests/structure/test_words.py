@@ -67,14 +67,31 @@ TEXTS = {
     "told": "reported",
     "whoever": "anyone who",
 }
-# Where such a word is the field's own term, or another party's name.
-EXCEPTIONS: dict[str, tuple[str, ...]] = {
-    "pllm_notebook": ("in_flight", "inflight", "InFlight", "InFlightTable", "of_course"),
+# Lines that stay: what they say is stored, or sent to a model, and is part of a cache key.
+EXCEPTIONS = {
+    "store/failure_file.py": "CREATE TABLE failures",
+    "store/failure_rows.py": "COLUMNS = ",
+    "prompts.py": "_PACKED_TEMPLATE = ",
 }
 # What is left of each room, and may only become less.
-LEFT: dict[str, int] = {}
+LEFT: dict[str, int] = {
+    "batch_jobs": 1,
+    "engine": 5,
+    "ensemble": 61,
+    "exceptions.py": 1,
+    "execution": 235,
+    "frames": 200,
+    "notebook": 28,
+    "prompt_lists": 57,
+    "providers": 25,
+    "request_files": 36,
+    "schema": 4,
+    "sessions": 93,
+    "sim": 3,
+    "store": 1,
+}
 
-_TEXT = re.compile(rf"\b(?:{'|'.join(map(re.escape, TEXTS))})\b", re.IGNORECASE)
+_TEXT = re.compile(rf"\b(?:{'|'.join(map(re.escape, TEXTS))})\b(?<!is None)", re.IGNORECASE)
 
 
 def words_of(name: str) -> list[str]:
@@ -84,9 +101,11 @@ def words_of(name: str) -> list[str]:
 def found_in(path: Path) -> list[str]:
     """Return the words of one file that are not the field's."""
     found = []
-    allowed = EXCEPTIONS["pllm_notebook"]
+    exception = EXCEPTIONS.get(path.relative_to(PACKAGE).as_posix())
     for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-        if token.type == tokenize.NAME and token.string not in allowed and "flight" not in token.string.lower():
+        if exception is not None and exception in token.line:
+            continue
+        if token.type == tokenize.NAME and "flight" not in token.string.lower():
             found += [
                 f"{path.name}:{token.start[0]} {token.string}" for word in words_of(token.string) if word in NAMES
             ]
