@@ -1,57 +1,73 @@
-"""Who asks in a program: a name with a counter, a history and notes of its own."""
+"""An agent of a session: a name with its own call counter, history and notes."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Protocol, Self, Unpack
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.messages_types import ToolCallOutput
+from pllm_notebook.messages_types import Prompt, ToolCallOutput
 from pllm_notebook.option_fields import taken_by
 from pllm_notebook.options import Options
 from pllm_notebook.schema import OutputType
-from pllm_notebook.sessions.call import Call, CallParameters, checked, salt_for, tools_of
+from pllm_notebook.sessions.call import Call, CallParameters, check_params, salt_for, tools_of
 from pllm_notebook.sessions.called_functions import run_called_functions
+from pllm_notebook.sessions.documents import Documents
 from pllm_notebook.sessions.lazy_reply import LazyReply
 from pllm_notebook.sessions.llm_identity import LLMIdentity
 from pllm_notebook.sessions.llm_response import LLMResponse
 from pllm_notebook.sessions.message_state import MessageState, open_message_state
 from pllm_notebook.sessions.metadata import Metadata
+from pllm_notebook.sessions.session_call import SessionCall
 from pllm_notebook.signatures import shows
 
-if TYPE_CHECKING:
-    from pllm_notebook.sessions.session import Session
-    from pllm_notebook.sessions.session_call import SessionCall
+__all__ = ["Agent", "AgentSession"]
 
-__all__ = ["Agent"]
+
+class AgentSession(Protocol):
+    """A session, as its agents see it."""
+
+    directory: str
+    documents: Documents
+
+    def model_of(self, llm: str | LLMIdentity | None) -> str:
+        """Return the model of a call that names *llm*, or none."""
+
+    def hash_by_for(self, hash_by: Sequence[str] | None) -> Sequence[str] | None:
+        """Return the `hash_by` of a call."""
+
+    def read(self, documents: Sequence[Any]) -> tuple[Prompt, tuple[str, ...]]:
+        """Read documents into a prompt; return it with their hashes."""
+
+    def reply_to(self, call: Call) -> LazyReply:
+        """Return the lazy reply to a call. Sends nothing."""
+
+    def persist(self) -> None:
+        """Write the notes."""
+
+    def print(self, *values: Any) -> None:
+        """Print above the dashboard."""
 
 
 class Agent:
-    """One who asks. Made by `session.agent`; agents share answers, unless they salt their calls.
-
-    Args:
-        session: Where it asks.
-        name: Its name.
-        metadata: What it noted in earlier runs of the program.
-        on_change: Called when its notes have changed.
+    """One agent of a session. Made by `session.agent`; agents share answers, unless they salt their calls.
 
     Attributes:
-        history: Its replies, in the order it asked.
-        metadata: Its notes.
+        name: Its name.
+        history: Its replies, in the order of the calls.
+        metadata: Its notes, which outlive the program.
     """
 
-    def __init__(
-        self, session: Session, name: str, metadata: Mapping[str, Any] | None, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, session: AgentSession, name: str, notes: Mapping[str, Any] | None) -> None:
         self.name = name
         self.history: list[LazyReply] = []
-        self.metadata = Metadata(metadata, on_change)
+        self.metadata = Metadata(notes, session.persist)
         self._session = session
         self._state: MessageState | None = None
         self._resumed = False
-        # Agents may ask from several threads; each call has its own number.
+        # An agent may be used from several threads; each call has its own number.
         self._numbers = itertools.count()
 
     def __repr__(self) -> str:
@@ -74,8 +90,8 @@ class Agent:
         self._session.persist()
 
     @property
-    def session(self) -> Session:
-        """Where it asks."""
+    def session(self) -> AgentSession:
+        """The session that it belongs to."""
         return self._session
 
     @shows(taken_by(Options, "ask_llm"), also=CallParameters)
@@ -96,45 +112,45 @@ class Agent:
         save_input: bool | None = None,
         **params: Unpack[CallParameters],
     ) -> LazyReply:
-        """Ask, and return a lazy reply.
+        """Ask a model, and return a lazy reply.
 
-        Besides the options below it takes keywords of OpenAI's client (max_tokens, top_p, stop, seed,
-        reasoning_effort, reasoning={"effort": …}, …), in that client's words for every provider.
+        Besides the options below, keywords of OpenAI's client (max_tokens, top_p, stop, seed, reasoning_effort,
+        reasoning={"effort": …}, …) are accepted, and translated for other providers.
 
-        An answer that the session's directory has is taken from there. Whether anything is sent at once is the
-        strategy's: "sync" sends and waits, "async" sends, "batch" and "hybrid" gather.
+        An answer that is in the session's directory is read from there. The strategy decides when the call is sent:
+        "sync" sends it and waits, "async" sends it, "batch" and "hybrid" collect it.
 
         Args:
-            documents: What is asked about: text, data, messages, images, PDFs, earlier replies, a conversation.
+            documents: The input: text, data, messages, images, PDFs, earlier replies, a conversation.
             *more: Further documents.
-            instructions: The system's words.
+            instructions: System prompt.
             llm: The model, as `provider:name`, `provider/name`, a bare name or an `LLMIdentity`; None for the
                 session's.
-            salt: Any word or whole number; another is another draw.
-            hash_by: "seq" has the agent's counter in the key, so that equal calls are different ones. "llm", "tools",
-                "tool_names", "structured_output", "kwargs" and "all" are accepted and change nothing: these are in
-                every key.
-            response_format: A type that the answer must fit (see `LazyReply.resolve_parsed`).
+            salt: Any string or integer. Change it to request a fresh answer instead of the stored one.
+            hash_by: "seq" puts the agent's call counter into the key, so that equal calls get an answer each. "llm",
+                "tools", "tool_names", "structured_output", "kwargs" and "all" are accepted and change nothing: these
+                are in every key.
+            response_format: A type for the answer (see `LazyReply.resolve_parsed`).
             tools: Functions, models or `StructuredTool`s that the model may call (see `LazyReply.resolve_tool_calls`).
-            tag: A word to find the call by.
-            replicate: Index among several answers to the same; None and 0 are the plain call.
+            tag: A label to find the call by.
+            replicate: Index among several answers to the same call; None and 0 are the plain call.
             text_format: `response_format` by an older name.
-            structured_output: Likewise.
-            save_input: Documents are kept in any case (`session.documents`): None or True.
+            structured_output: `response_format` by another older name.
+            save_input: None or True; documents are always kept (`session.documents`).
             **params: Options, and keywords of OpenAI's client.
 
         Raises:
-            UsageError: When it cannot be asked as written. Nothing was sent.
-            ErrorResponse: In a session with strategy "sync" and `errors="raise"`, where it has failed.
+            UsageError: If the call is invalid. Nothing was sent.
+            ErrorResponse: If the call has failed, in a session with strategy "sync" and `errors="raise"`.
         """
         if replicate is not None and (isinstance(replicate, bool) or not isinstance(replicate, int) or replicate < 0):
-            raise UsageError(f"replicate is a whole number of at least 0, not {replicate!r}. Nothing was sent.")
+            raise UsageError(f"replicate is an integer of at least 0, not {replicate!r}. Nothing was sent.")
         if instructions is not None and not isinstance(instructions, str):
-            raise UsageError(f"instructions are text, not {type(instructions).__name__}. Nothing was sent.")
+            raise UsageError(f"instructions is a string, not {type(instructions).__name__}. Nothing was sent.")
         if tag is not None and not isinstance(tag, str):
-            raise UsageError(f"tag is text, not {tag!r}. Nothing was sent.")
+            raise UsageError(f"tag is a string, not {tag!r}. Nothing was sent.")
         if save_input is False:
-            raise UsageError("save_input=False is not carried out: documents are always kept. Nothing was sent.")
+            raise UsageError("save_input=False is not supported: documents are always kept. Nothing was sent.")
         formats = [given for given in (response_format, text_format, structured_output) if given is not None]
         if len(formats) > 1:
             raise UsageError(
@@ -145,7 +161,7 @@ class Agent:
             OutputType.of(wanted)
         tools = [tools] if callable(tools) else tools
         model = self._session.model_of(llm)
-        given = checked(params, model)
+        given = check_params(params, model)
         number = next(self._numbers)
         prompt, hashes = self._session.read((documents, *more))
         call = Call(
@@ -170,23 +186,23 @@ class Agent:
         return reply
 
     def state(self, name: str = "messages", *, resume: bool = False) -> MessageState:
-        """Open a conversation of this agent's that is kept in the session's directory.
+        """Open a conversation of this agent that is kept in the session's directory.
 
         Args:
-            name: Of the conversation.
-            resume: Whether to stand at the message that was said last, in this run of the program or an earlier one;
-                without, it begins anew, and what was said before is its tree.
+            name: Name of the conversation.
+            resume: Whether to continue after the newest message, of this run of the program or an earlier one. Without
+                it the conversation starts empty, and the earlier messages stay in its tree.
         """
         return open_message_state(
             self._session.directory, self.name, name, self._session.documents, asking=self, resume=resume
         )
 
     def get_msg_state(self, *, persist: bool = False) -> MessageState:
-        """Return this agent's own conversation: the same one within a session.
+        """Return this agent's own conversation, one per session.
 
         Args:
-            persist: Whether it goes on where an earlier run of the program left it; without, it begins anew. In
-                either case what is said is kept in the session's directory (see `state`).
+            persist: Whether to continue where an earlier run of the program ended, rather than start empty. Messages
+                are kept in the session's directory in either case (see `state`).
         """
         if self._state is None or (persist and not self._resumed):
             self._state, self._resumed = self.state(resume=persist), persist
@@ -200,25 +216,30 @@ class Agent:
         if_func_not_exist: str | Exception | None = None,
         **more: Callable[..., Any],
     ) -> list[ToolCallOutput]:
-        """Run the functions that a reply called, and return their outputs (see `run_called_functions`).
+        """Run the functions that a reply calls, and return their outputs (see `run_called_functions`).
 
             outputs = agent.ask_functions(reply, weigh=weigh)
             agent.ask_llm("What does tea weigh?", reply, *outputs, tools=[weigh])
 
         Args:
-            response: The reply; waited for.
-            functions: By the names that the model calls them.
-            if_func_not_exist: What the model is told of a function that is not among them, or what is raised; None
-                for a `UsageError`.
+            response: The reply; waits for it.
+            functions: Functions by the names that the model calls.
+            if_func_not_exist: Output for a call of an unknown function, or an exception to raise; None for a
+                `UsageError`.
             **more: Further functions.
         """
         return run_called_functions(response, {**(functions or {}), **more}, if_func_not_exist)
 
     @property
+    def calls(self) -> list[SessionCall]:
+        """The calls it has made, in order; equal calls are one object, listed once for each."""
+        return [reply.session_call for reply in self.history if reply.session_call is not None]
+
+    @property
     def asked(self) -> list[SessionCall]:
-        """What it has asked, in order; equal calls are one question, which stands here as often."""
-        return [reply.question for reply in self.history if reply.question is not None]
+        """`calls` by its former name, which goes with the next release."""
+        return self.calls
 
     def print(self, *values: Any) -> None:
-        """Print, above the session's dashboard where there is one."""
+        """Print, above the session's dashboard if it is shown."""
         self._session.print(*values)

@@ -1,4 +1,4 @@
-"""What a program asks, as a value: everything that determines a call, and who asked it."""
+"""One call of a program as a value: everything that determines the answer, and the agent that made it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pllm_notebook.providers.keywords import CARRIED, NOT_CARRIED, OpenAIKeyword
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import StructuredTool, Toolbox
 
-__all__ = ["PARAMETERS", "Call", "CallParameters", "ask_of", "checked", "salt_for", "tools_of"]
+__all__ = ["PARAMETERS", "Call", "CallParameters", "check_params", "salt_for", "spec_of", "tools_of"]
 
 PARAMETERS = frozenset(taken_by(Options, "ask_llm"))
-"""The options that one call of a program may have; the rest is of the session."""
+"""Options of a single call; all others belong to the session."""
 
 
 class CallParameters(CallOptions, OpenAIKeywords, total=False):
@@ -35,7 +35,7 @@ class CallParameters(CallOptions, OpenAIKeywords, total=False):
     reasoning: Mapping[str, Any] | None
 
 
-# Besides "seq" all of these are always in the key.
+# All of these but "seq" are always in the key.
 _HASHED = ("llm", "seq", "tools", "tool_names", "structured_output", "response_format", "kwargs", "all")
 # Names of OpenAI's client for options of a call.
 _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
@@ -45,23 +45,23 @@ _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_out
 class Call:
     """One call of a program.
 
-    What is above `agent` determines the key; what is below says who asked.
+    The fields above `agent` determine the key.
 
     Attributes:
         model: `provider:name`.
-        prompt: A text alone, or a conversation.
-        instructions: The system's words, None for none of the call's own.
-        text_format: A type that the answer must fit, None for text.
-        tools: What the model may call.
-        params: Of `PARAMETERS`, those that were given.
-        salt: Another word is another draw.
-        replicate: Index among several answers to the same; 0 is the plain call.
-        agent: Name of who asked.
-        number: Which of the agent's calls it was, counted from 0.
-        tag: A word of the caller's own, "" for none.
+        prompt: A string, or a conversation.
+        instructions: System prompt, None for none.
+        text_format: The type of the answer, None for text.
+        tools: Tools that the model may call.
+        params: Options, of `PARAMETERS`.
+        salt: Any string. Change it to request a fresh answer instead of the stored one.
+        replicate: Index among several answers to the same call; 0 is the plain call.
+        agent: Name of the agent.
+        number: Number among the agent's calls, counted from 0.
+        tag: The caller's label, "" for none.
         identity: The caller's name for the model, "" for none.
-        documents: Content hashes of what was asked about, in order.
-        sources: What the tools were made of.
+        documents: Content hashes of the documents, in order.
+        sources: The functions, types or definitions that the tools were made from.
     """
 
     model: str
@@ -87,37 +87,37 @@ class Call:
 
     @property
     def how(self) -> Hashable:
-        """What it is asked with besides its prompt: calls with the same are one question, put several times."""
+        """Everything but the prompt that determines the answer: calls with the same value share one `CallSpec`."""
         output = None if self.text_format is None else OutputType.of(self.text_format)
         params = orjson.dumps(dict(self.params), option=orjson.OPT_SORT_KEYS, default=repr)
-        # With what is behind them: two functions may have one signature.
+        # The functions too: two may have the same signature.
         behind = [source if _is_kept(source) else None for source in self.sources]
         tools = tuple(tool.model_dump_json() for tool in self.tools), tuple(behind)
         return self.model, self.instructions, output, tools, params, self.salt, self.replicate
 
 
-def ask_of(call: Call, **of_the_session: Any) -> CallSpec:
-    """Make the question of a call ready.
+def spec_of(call: Call, **session_options: Any) -> CallSpec:
+    """Build the spec of a call.
 
     Args:
         call: The call.
-        **of_the_session: Options that are not the call's own: mode, cache, wait.
+        **session_options: Options of the session: mode, cache, wait, max_cost_usd.
 
     Raises:
-        UsageError: When it cannot be asked as written. Nothing was sent.
+        UsageError: If the call is invalid. Nothing was sent.
     """
     given: dict[str, Any] = {
         "model": call.model,
         "system": call.instructions,
         "mode": "async",
-        # What a notebook has configured for its frames is no part of a program.
+        # Options that a notebook configures for its dataframes do not apply to programs.
         "cache": "use",
         "errors": "coerce",
         "pack": 1,
         "progress": False,
         "confirm": False,
         **call.params,
-        **of_the_session,
+        **session_options,
     }
     if call.salt:
         given["salt"] = call.salt
@@ -130,46 +130,46 @@ def ask_of(call: Call, **of_the_session: Any) -> CallSpec:
 
 
 def tools_of(sources: Sequence[Any]) -> tuple[StructuredTool, ...]:
-    """Make tools ready, each function and type once.
+    """Build tools, each function and type once.
 
     Raises:
-        UsageError: For what can be no tool, two of one name, none at all. Nothing was sent.
+        UsageError: For a value that cannot be a tool, two tools of one name, or an empty list. Nothing was sent.
     """
     if not isinstance(sources, (list, tuple)):
         raise UsageError(f"tools is a list of functions, models or definitions, not {sources!r}. Nothing was sent.")
     return Toolbox.of([_tool(source) if _is_kept(source) else source for source in sources]).tools
 
 
-def checked(params: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Return the options of one call, without those that were given as None.
+def check_params(params: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Check and translate the options of a call, leaving out those that are None.
 
     Args:
-        params: Of `PARAMETERS`, and keywords of OpenAI's client (`top_p`, `reasoning_effort`, …), which become
-            `extra_body` in the provider's own words. `reasoning={"effort": …}` is `reasoning_effort`.
+        params: Options of `PARAMETERS`, and keywords of OpenAI's client (`top_p`, `reasoning_effort`, …), which are
+            translated into `extra_body` for the provider. `reasoning={"effort": …}` means `reasoning_effort`.
         model: `provider:name`.
 
     Raises:
-        UnknownOptionError: For a name that is neither. Nothing was sent.
-        UsageError: For a keyword, or a value of one, that the provider has no equal of. Nothing was sent.
+        UnknownOptionError: For any other name. Nothing was sent.
+        UsageError: For a keyword, or a value, that the provider has no equivalent of. Nothing was sent.
     """
     own: dict[str, Any] = {}
-    words: dict[str, Any] = {}
+    keywords: dict[str, Any] = {}
     for name, value in params.items():
         if value is None:
             continue
         option = _RENAMED.get(name, name)
         if option in own:
             raise UsageError(f"{name}= and another keyword are both {option}: give one of them. Nothing was sent.")
-        (own if option in PARAMETERS else words)[option] = value
-    if not words:
+        (own if option in PARAMETERS else keywords)[option] = value
+    if not keywords:
         return own
-    if isinstance(words.get("reasoning"), Mapping) and set(words["reasoning"]) == {"effort"}:
-        words["reasoning_effort"] = words.pop("reasoning")["effort"]
-    for name in words:
+    if isinstance(keywords.get("reasoning"), Mapping) and set(keywords["reasoning"]) == {"effort"}:
+        keywords["reasoning_effort"] = keywords.pop("reasoning")["effort"]
+    for name in keywords:
         if name not in CARRIED and name not in NOT_CARRIED:
             raise UnknownOptionError(name, PARAMETERS | CARRIED)
     target = resolve_model(options_for({"model": model}))
-    return own | {"extra_body": provider_fields(target, check_keywords(words), own.get("extra_body") or {})}
+    return own | {"extra_body": provider_fields(target, check_keywords(keywords), own.get("extra_body") or {})}
 
 
 def salt_for(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, number: int) -> str:
@@ -177,23 +177,23 @@ def salt_for(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, 
 
     Args:
         salt: The caller's own, None for none.
-        hash_by: "seq" makes the agent's counter part of the key; the others change nothing, since they always are.
-        agent: Name of who asks.
-        number: Which of the agent's calls this is.
+        hash_by: "seq" makes the agent's counter part of the key; the other names are always part of it.
+        agent: Name of the agent.
+        number: Number among the agent's calls.
 
     Raises:
-        UsageError: For another word. Nothing was sent.
+        UsageError: For another name. Nothing was sent.
     """
     if salt is not None and (isinstance(salt, bool) or not isinstance(salt, str | int)):
-        raise UsageError(f"salt is text or a whole number, not {salt!r}. Nothing was sent.")
+        raise UsageError(f"salt is a string or an integer, not {salt!r}. Nothing was sent.")
     salt = "" if salt is None else str(salt)
-    words = (hash_by,) if isinstance(hash_by, str) else hash_by or ()
-    if not isinstance(words, Collection) or any(word not in _HASHED for word in words):
+    names = (hash_by,) if isinstance(hash_by, str) else hash_by or ()
+    if not isinstance(names, Collection) or any(name not in _HASHED for name in names):
         known = ", ".join(map(repr, _HASHED))
         raise UsageError(f"hash_by is a list of {known}, not {hash_by!r}. Nothing was sent.")
-    if "seq" not in words:
+    if "seq" not in names:
         return salt
-    # JSON, so that no agent's name can be mistaken for another's with a number.
+    # JSON, so that no agent's name can collide with another's name and number.
     return orjson.dumps([salt, agent, number]).decode()
 
 
@@ -203,15 +203,15 @@ def _tool(source: Any) -> StructuredTool:
 
 
 def _is_kept(source: Any) -> bool:
-    """Return whether a tool's source is a function or a type, which is itself and nothing else."""
+    """Return whether a tool's source is a function or a type, which is compared by identity."""
     return callable(source) and isinstance(source, Hashable)
 
 
 def _packed(tool: StructuredTool, source: Any) -> tuple[str, Any]:
-    """Return what a tool can be pickled as: what it was made of, else its fields, without what is behind it."""
+    """Return the picklable form of a tool: its source, else its fields without the function."""
     try:
         pickle.dumps(source)
-    except Exception:  # a function inside a function, a type of a cell's own, whatever a source holds
+    except Exception:  # a nested function, a type defined in a cell, an unpicklable attribute
         return "fields", tool.model_dump()
     return "source", source
 

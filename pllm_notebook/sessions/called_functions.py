@@ -1,18 +1,16 @@
-"""Running the functions that a reply has called, in the program itself."""
+"""Run the functions that a reply calls, in the program itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.messages_types import ToolCallOutput
+from pllm_notebook.sessions.llm_response import LLMResponse
 from pllm_notebook.tools import StructuredTool, plain_json
-
-if TYPE_CHECKING:
-    from pllm_notebook.sessions.llm_response import LLMResponse
 
 __all__ = ["run_called_functions", "to_tool_schema"]
 
@@ -20,19 +18,18 @@ __all__ = ["run_called_functions", "to_tool_schema"]
 def run_called_functions(
     reply: LLMResponse, functions: Mapping[str, Callable[..., Any]], missing: str | Exception | None = None
 ) -> list[ToolCallOutput]:
-    """Run the functions that a reply has called, one after the other, and return their outputs. Sends nothing.
+    """Run the functions that a reply calls, one after the other, and return their outputs. Sends nothing.
 
     Args:
-        reply: Waited for.
-        functions: By the names that the model calls them.
-        missing: What the model is told of a function that is not among them, or what is raised; None for a
-            `UsageError`.
+        reply: The reply; waits for it.
+        functions: Functions by the names that the model calls.
+        missing: Output for a call of an unknown function, or an exception to raise; None for a `UsageError`.
 
     Returns:
-        An output for each call, in order: a text as it is, anything else as JSON.
+        One output per call, in order: strings unchanged, other values as JSON.
 
     Raises:
-        Exception: Whatever a function raises.
+        Exception: Any exception of a function.
     """
     outputs = []
     for call in reply.resolve_function_calls():
@@ -45,18 +42,18 @@ def run_called_functions(
             raise missing
         else:
             raise UsageError(
-                f"The model called the function {call.name!r}, which was not given.{guess(call.name, functions)} Give "
-                f"it, or say with if_func_not_exist= what the model is told. A call without an output is refused by "
-                f"providers. Nothing was sent."
+                f"The model called the function {call.name!r}, which was not given.{guess(call.name, functions)} Pass "
+                f"it, or set if_func_not_exist= to the output for the model. Providers reject a call without an "
+                f"output. Nothing was sent."
             )
     return outputs
 
 
 def to_tool_schema(functions: Any) -> list[StructuredTool]:
-    """Return functions as tools: one for each, in order; a function alone is a list of one.
+    """Return one tool for each function, in order; a single function makes a list of one.
 
     Raises:
-        UsageError: For what can be no tool. Nothing was sent.
+        UsageError: For a value that cannot be a tool. Nothing was sent.
     """
     return [StructuredTool.of(each) for each in (functions if isinstance(functions, (list, tuple)) else [functions])]
 

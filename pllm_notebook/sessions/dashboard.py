@@ -1,6 +1,6 @@
-"""A session as it stands, for whoever shows it, and the clock on which it is shown.
+"""The status of a session, and the thread that shows it at intervals.
 
-The display itself comes from the notebook room (`display_registry.board`), as it does for runs.
+The display itself is registered by the notebook room (`display_registry.session_display`), as for runs.
 """
 
 from __future__ import annotations
@@ -11,27 +11,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from pllm_notebook import display_registry
-
-if TYPE_CHECKING:
-    from pllm_notebook.sessions.session_call import SessionCall
-    from pllm_notebook.sessions.session_store import SessionStore
+from pllm_notebook.sessions.session_call import SessionCall
+from pllm_notebook.sessions.session_store import SessionStore
 
 __all__ = ["STATES", "AgentStatus", "Dashboard", "SessionDisplay", "SessionStatus", "count"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# As often as a run's own display, and never a large part of the time: of 10,000 calls a look takes milliseconds.
+# As often as a run's own display, and never a large share of the time: counting 10,000 calls takes milliseconds.
 _REDRAW_S = 0.1
 _SHARE = 0.05
 
 STATES = ("cached", "stored", "received", "sent", "pending", "failed", "asked")
-"""What can be the matter with a call, what is done first.
+"""The states of a call, finished ones first.
 
-"cached": the answer was there. "stored": it came in this session, and is kept. "received": it came, and is being
-written. "sent": on its way. "pending": in a batch job. "failed": it has no answer. "asked": gathered, and not sent.
+"cached": the answer was in the store. "stored": answered in this session, and stored. "received": answered, and being
+written. "sent": in flight. "pending": in a batch job. "failed": no answer. "asked": collected, not sent.
 """
 
 
@@ -40,10 +38,10 @@ class AgentStatus:
     """The calls of one agent.
 
     Attributes:
-        name: The agent's.
-        calls: How many it has asked; equal ones are one.
-        done: Of them, those with an answer.
-        failed: Of them, those that failed.
+        name: The agent's name.
+        calls: Number of different calls.
+        done: Calls with an answer.
+        failed: Calls that failed.
     """
 
     name: str
@@ -57,16 +55,16 @@ class SessionStatus:
     """A session at one moment.
 
     Attributes:
-        label: Its directory, for the display's first words.
+        label: Its directory, the title of the display.
         strategy: "sync", "async", "batch" or "hybrid"; "dry run" for one that sends nothing.
-        models: Whom it has asked, in the order they were first asked.
-        simulated: Whether there are invented answers among them.
-        counts: Calls by state (see `STATES`), equal ones once; states that no call is in may be absent.
-        agents: In the order they first asked.
-        cost_usd: What the session has paid so far, None for unknown.
-        total_cost_usd: What its answers cost, those of earlier runs and their jobs among them, None for unknown.
-        elapsed_s: Since it began.
-        state: "running", "done", "paused" where the program ended at a value that is not there yet, or "failed".
+        models: Models in the order of their first calls.
+        simulated: Whether some answers come from a simulator.
+        counts: Different calls by state (see `STATES`); a state without calls may be absent.
+        agents: In the order of their first calls.
+        cost_usd: Paid by this session so far, None if unknown.
+        total_cost_usd: Cost of all its answers, those of earlier runs and their jobs included; None if unknown.
+        elapsed_s: Seconds since it began.
+        state: "running", "done", "paused" if the program stopped at a pending value, or "failed".
     """
 
     label: str
@@ -82,12 +80,12 @@ class SessionStatus:
 
     @property
     def total(self) -> int:
-        """All calls."""
+        """Number of calls."""
         return sum(self.counts.values())
 
     @property
     def done(self) -> int:
-        """Calls with an answer that is kept."""
+        """Number of calls with a stored answer."""
         return self.counts.get("cached", 0) + self.counts.get("stored", 0)
 
 
@@ -96,36 +94,36 @@ class SessionDisplay(Protocol):
     """A display of a session. `open`, `write` and `close` on the program's thread, `update` on another."""
 
     def open(self, status: SessionStatus) -> None:
-        """Show the start, in the cell that is running."""
+        """Show the initial status, in the running cell."""
 
     def update(self, status: SessionStatus) -> None:
-        """Show the session as it is now."""
+        """Show the current status."""
 
     def write(self, text: str) -> None:
-        """Print something that the program says, above what is shown where the two share a terminal."""
+        """Print a text of the program, above the display if they share a terminal."""
 
     def close(self, status: SessionStatus) -> None:
-        """Show the end, in a form that stays."""
+        """Show the final status, in a form that stays."""
 
 
 class Dashboard:
-    """Shows a session from its first call to its end. A display that fails costs nothing else.
+    """Show a session until it ends. A failing display is dropped and affects nothing else.
 
     Args:
-        look: Tells how the session stands; called on a thread of this dashboard too.
-        board: Where it is shown, None for what there is here.
+        read_status: Called on this dashboard's own thread too.
+        display: Where the session is shown, None for the environment's default.
     """
 
-    def __init__(self, read_status: Callable[[], SessionStatus], board: SessionDisplay | None = None) -> None:
+    def __init__(self, read_status: Callable[[], SessionStatus], display: SessionDisplay | None = None) -> None:
         self._read_status = read_status
-        self._display = board or _display_here()
+        self._display = display or _default_display()
         # Drawing is slow, and a terminal has one cursor: one thread at a time.
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._clock: threading.Thread | None = None
 
     def open(self) -> None:
-        """Begin to show. A second time does nothing."""
+        """Start showing the session. A second call does nothing."""
         if self._clock is not None:
             return
         self._draw("open")
@@ -133,20 +131,20 @@ class Dashboard:
         self._clock.start()
 
     def write(self, text: str) -> None:
-        """Print something that the program says."""
+        """Print a text of the program."""
         with self._lock:
-            board = self._display
-            if board is None:
+            display = self._display
+            if display is None:
                 print(text)
                 return
             try:
-                board.write(text)
+                display.write(text)
             except Exception:
                 self._detach_display()
                 print(text)
 
     def close(self) -> None:
-        """Show the end, and stop. A second time does nothing."""
+        """Show the final status, and stop. A second call does nothing."""
         if self._over.is_set():
             return
         self._over.set()
@@ -171,25 +169,25 @@ class Dashboard:
                 self._detach_display()
 
     def _detach_display(self) -> None:
-        logger.exception("The dashboard failed and is left alone from here on")
+        logger.exception("The dashboard failed and is no longer updated")
         self._display = None
 
 
 def count(
-    asked: Mapping[str, Iterable[SessionCall]], session_store: SessionStore
+    calls: Mapping[str, Iterable[SessionCall]], session_store: SessionStore
 ) -> tuple[Mapping[str, int], tuple[AgentStatus, ...], tuple[str, ...]]:
-    """Count calls by state and by agent, and name the models that they ask.
+    """Count calls by state and by agent, and list their models.
 
     Args:
-        asked: Calls by agent.
-        session_store: Where their answers go.
+        calls: Calls by agent.
+        session_store: The store of their answers.
 
     Returns:
-        Counts by state, of each different call once; each agent's own; models as a person names them.
+        Different calls by state; the status of each agent; the models' labels.
     """
     agents = []
     different: dict[SessionCall, None] = {}
-    for name, some in asked.items():
+    for name, some in calls.items():
         own = dict.fromkeys(some)
         different |= own
         kinds = Counter(session_call.stage for session_call in own)
@@ -205,7 +203,7 @@ def _state(session_call: SessionCall, session_store: SessionStore) -> str:
     return session_call.stage
 
 
-def _display_here() -> SessionDisplay | None:
-    board = display_registry.session_display()
-    assert board is None or isinstance(board, SessionDisplay)
-    return board
+def _default_display() -> SessionDisplay | None:
+    display = display_registry.session_display()
+    assert display is None or isinstance(display, SessionDisplay)
+    return display

@@ -1,4 +1,4 @@
-"""A call of a program that has no answer, as a value and as an error."""
+"""The failure of a call, as a value and as an exception."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pllm_notebook.sessions.call import Call
 
 __all__ = ["STORED_KINDS", "ErrorResponse"]
 
-# A refused key, or a model that does not exist, is the account's failure and not the call's: the program sends the call
-# when it is run again.
+# A rejected key or an unknown model is the account's failure, not the call's: the next run of the program sends the
+# call again.
 STORED_KINDS = frozenset(kind for kind in FailureKind if kind.facts.logged and not kind.fatal)
-"""Kinds of failure that are stored, and not sent again until `retry_failed`."""
+"""Kinds of failures that are stored, and not retried until `retry_failed`."""
 
 
 class ErrorResponse(PllmError):
-    """Stands where an answer would: what `resolve` raises, and what `resolve_all` gives with `errors="coerce"`.
+    """The failure of a call: `resolve` raises it, and `resolve_all` returns it with `errors="coerce"`.
 
     Attributes:
-        call: What was asked.
+        call: The call.
         failure: Why there is no answer.
     """
 
@@ -28,7 +28,7 @@ class ErrorResponse(PllmError):
         self.failure = failure
         who = f"{call.agent}, call {call.number}" if call.agent else "A call"
         tag = f" ({call.tag})" if call.tag else ""
-        again = " It is kept, and not asked again until session.retry_failed()." if failure.kind in STORED_KINDS else ""
+        again = " It is stored, and not retried until session.retry_failed()." if failure.kind in STORED_KINDS else ""
         message = full_message(failure).rstrip()
         stop = "" if message.endswith((".", "!", "?", ")")) else "."
         super().__init__(f"{who}{tag}, {failure.kind}: {message}{stop}{again}")
@@ -38,5 +38,5 @@ class ErrorResponse(PllmError):
 
     @property
     def kind(self) -> FailureKind:
-        """Why, in one word that code may branch on."""
+        """The kind of failure, for code to branch on."""
         return self.failure.kind

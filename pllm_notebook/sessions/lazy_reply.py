@@ -1,55 +1,66 @@
-"""What a program holds of a call: a reply that may not be there yet."""
+"""The reply to a call as a program holds it: a handle that waits for the answer when its value is needed."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.records import Usage
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.error_response import ErrorResponse
+from pllm_notebook.sessions.live_sessions import live_session
 from pllm_notebook.sessions.llm_response import LLMResponse
+from pllm_notebook.sessions.session_call import SessionCall
 from pllm_notebook.sessions.session_store import AnswerRecord, Failed, Present, Retrieved, SessionStore
 from pllm_notebook.tools import Called, CalledTool
 
-if TYPE_CHECKING:
-    from pllm_notebook.sessions.session import Session
-    from pllm_notebook.sessions.session_call import SessionCall
+__all__ = ["Answering", "LazyReply"]
 
-__all__ = ["LazyReply"]
-
-# What other tasks of an awaiting program may take to ask their own calls, before all are sent by batch.
+# Time for the other tasks of an awaiting program to make their own calls, before all are submitted as one batch.
 _GATHER_S = 0.02
+
+
+class Answering(Protocol):
+    """A session, as its replies see it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its block has not ended."""
+
+    @property
+    def gathers(self) -> bool:
+        """Whether nothing is sent before a value is needed."""
+
+    def submit(self, session_call: SessionCall) -> None:
+        """Send a call, or collect it, as the strategy does."""
+
+    def wait_for_answer(self, session_call: SessionCall) -> AnswerRecord:
+        """Block until a call is answered, and return the answer."""
 
 
 class LazyReply(LLMResponse):
     """A lazy reply. Made by `ask_llm`.
 
-    Each of `resolve`, `resolve_json`, `resolve_parsed` and `resolve_tool_calls` waits for the answer as the session's
-    strategy has it; `await reply` gives what `resolve` gives. It pickles as the call and the directory, and reads its
-    answer from there.
-
-    Args:
-        session_store: Where its answer is kept.
-        call: What was asked.
-        question: Of the session that asked, None for one that came back from a pickle.
-        session: Likewise.
+    Each of `resolve`, `resolve_json`, `resolve_parsed` and `resolve_tool_calls` waits for the answer, as the session's
+    strategy defines it; `await reply` returns what `resolve` returns. A reply pickles as its call and directory, and
+    reads the answer from that directory after unpickling.
     """
 
     def __init__(
         self,
         session_store: SessionStore,
         call: Call,
-        question: SessionCall | None = None,
-        session: Session | None = None,
+        session_call: SessionCall | None = None,
+        answering: Answering | None = None,
     ) -> None:
         super().__init__()
         self.call = call
         self._session_store = session_store
-        self._session_call = question
-        self._session = session
+        # Both None for a reply that was unpickled where its session is not open.
+        self._session_call = session_call
+        self._session = answering
         self._answer: AnswerRecord | None = None
 
     def __repr__(self) -> str:
@@ -64,8 +75,13 @@ class LazyReply(LLMResponse):
         return _revived, (self._session_store.directory, self.call)
 
     @property
+    def session_call(self) -> SessionCall | None:
+        """The state of its call in the session, None for an unpickled reply whose session is not open."""
+        return self._session_call
+
+    @property
     def question(self) -> SessionCall | None:
-        """How its session goes through with it, None for one that came back from a pickle."""
+        """`session_call` by its former name, which goes with the next release."""
         return self._session_call
 
     @property
@@ -75,7 +91,7 @@ class LazyReply(LLMResponse):
 
     @property
     def stage(self) -> str:
-        """Where it stands: "asked", "cached", "sent", "stored", "pending" or "failed"; waits for nothing."""
+        """The state of the call: "asked", "cached", "sent", "stored", "pending" or "failed". Does not wait."""
         if self._session_call is not None:
             return self._session_call.stage
         found = self._session_store.retrieve(self.call)
@@ -83,7 +99,7 @@ class LazyReply(LLMResponse):
 
     @property
     def error(self) -> ErrorResponse | None:
-        """Why there is no answer, None where there is one; waits until that is known."""
+        """Why there is no answer, None if there is one. Waits until that is known."""
         try:
             self._get()
         except ErrorResponse as error:
@@ -92,58 +108,58 @@ class LazyReply(LLMResponse):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all replies that led to the answer, None where a provider did not say; waits."""
+        """Tokens of all replies that led to the answer, None if a provider did not report them. Waits."""
         return self._get().usage
 
     @property
     def cost_usd(self) -> float | None:
-        """What it cost when it was paid, in US dollars, None for unknown; waits."""
+        """Cost of the answer when it was paid, in US dollars, None if unknown. Waits."""
         return self._get().cost_usd
 
     def ask(self) -> None:
-        """Ask it, where the strategy does that at once. Called once, by its maker."""
+        """Submit the call to its session. Called once, by `Agent.ask_llm`."""
         if self._session is not None and self._session_call is not None:
-            self._session.asked(self._session_call)
+            self._session.submit(self._session_call)
 
     def retrieve(self) -> Retrieved:
-        """Return what there is of it: present, pending, failed or absent. Sends nothing."""
+        """Look up the call: present, pending, failed or absent. Sends nothing."""
         return self._session_store.retrieve(self.call) if self._session_call is None else self._session_call.retrieve()
 
     def resolve(self) -> str:
-        """Wait, and give the answer's text.
+        """Wait, and return the answer's text.
 
         Raises:
-            ErrorResponse: Where it has failed.
-            KeyboardInterrupt: After an interrupt, which stops all that the session has on its way.
+            ErrorResponse: If the call has failed.
+            KeyboardInterrupt: After an interrupt, which stops everything that the session has in flight.
         """
         return self._get().text
 
     def resolve_parsed(self) -> Any:
-        """Wait, and give the answer as the type that was asked for.
+        """Wait, and return the answer as an instance of `response_format`.
 
         Raises:
-            ErrorResponse: Where it has failed.
-            UsageError: Where no `response_format` was given, or the model called tools.
+            ErrorResponse: If the call has failed.
+            UsageError: If no `response_format` was given, or the model called tools.
         """
         if self.call.text_format is None:
-            raise UsageError("There is nothing to parse into: ask with response_format=, or take resolve_json().")
+            raise UsageError("The call has no type to parse into: ask with response_format=, or use resolve_json().")
         value = self._get().value
         if isinstance(value, Called):
             names = ", ".join(call.name for call in value.calls)
-            raise UsageError(f"The model called tools ({names}) in place of an answer: take resolve_tool_calls().")
+            raise UsageError(f"The model called tools ({names}) instead of answering: use resolve_tool_calls().")
         return value
 
     def resolve_tool_calls(self) -> list[CalledTool]:
-        """Wait, and give the calls of tools that the model made, arguments validated; an empty list for none.
+        """Wait, and return the tool calls that the model made, with validated arguments; an empty list for none.
 
-        With `run_tools=True` they have been run, and none is left.
+        With `run_tools=True` the tools have been run already, and the list is empty.
 
         Raises:
-            ErrorResponse: Where it has failed.
-            UsageError: Where no `tools` were given.
+            ErrorResponse: If the call has failed.
+            UsageError: If no `tools` were given.
         """
         if not self.call.tools:
-            raise UsageError("No tools were offered: ask with tools=.")
+            raise UsageError("The call has no tools: ask with tools=.")
         value = self._get().value
         return list(value.calls) if isinstance(value, Called) else []
 
@@ -151,33 +167,33 @@ class LazyReply(LLMResponse):
         return self.resolve_tool_calls() if self.call.tools else []
 
     def to_assistant_message(self) -> Turn:
-        """Wait, and give the answer as a turn that a further call may begin with.
+        """Wait, and return the answer as a turn for a further call.
 
         Raises:
-            ErrorResponse: Where it has failed.
+            ErrorResponse: If the call has failed.
         """
         answer = self._get()
         return Turn("assistant", answer.text, calls=answer.calls, echo=answer.echo)
 
     async def _wait_here(self) -> str:
-        question, session = self._session_call, self._session
-        if question is not None and session is not None and not question.done.is_set():
+        session_call, session = self._session_call, self._session
+        if session_call is not None and session is not None and not session_call.done.is_set():
             if session.gathers:
                 await asyncio.sleep(_GATHER_S)
-            elif question.stage != "pending":
-                await question.ended()
+            elif session_call.stage != "pending":
+                await session_call.ended()
         return self.resolve()
 
     def _get(self) -> AnswerRecord:
         if self._answer is None:
-            session, question = self._session, self._session_call
-            if session is None or question is None or not (session.is_open or question.done.is_set()):
-                self._answer = self._found()
+            session, session_call = self._session, self._session_call
+            if session is None or session_call is None or not (session.is_open or session_call.done.is_set()):
+                self._answer = self._stored_answer()
             else:
-                self._answer = session.wait_for_answer(question)
+                self._answer = session.wait_for_answer(session_call)
         return self._answer
 
-    def _found(self) -> AnswerRecord:
+    def _stored_answer(self) -> AnswerRecord:
         found = self._session_store.retrieve(self.call)
         if isinstance(found, Present):
             return found.answer
@@ -185,12 +201,10 @@ class LazyReply(LLMResponse):
             raise found.error
         raise UsageError(
             f"The answer is not in {self._session_store.directory} ({type(found).__name__.lower()}). Run the program "
-            "that asks it. Nothing was sent."
+            "that makes the call. Nothing was sent."
         )
 
 
-def _revived(directory: str, call: Call) -> LazyReply:
-    from pllm_notebook.sessions.session import live_session
-
+def _revived(directory: str, call: Call) -> LLMResponse:
     session = live_session(directory)
     return LazyReply(SessionStore(directory), call) if session is None else session.reply_to(call)

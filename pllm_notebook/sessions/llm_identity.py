@@ -1,4 +1,4 @@
-"""Which model is asked: by its name, by a provider and a name, or under a name of the caller's own."""
+"""The model of a call: by name, by provider and name, or under a name of the caller's own."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ __all__ = ["LLMIdentity", "model_of"]
 
 
 class LLMIdentity:
-    """A model, perhaps under a name of the caller's own. Hashable, and equal where all three parts are.
+    """A model, optionally under a name of the caller's own. Hashable; equal if all three parts are equal.
 
         LLMIdentity("gpt-6-luna")
         LLMIdentity("gpt-6-luna", provider="openai")
         LLMIdentity("the thrifty one", "google", "gemini-3.5-flash-lite")
 
     Args:
-        identity: The model as its provider takes it, also as `provider:name` or `provider/name`; where *model_name*
-            is given, any name of the caller's own. It is shown where its calls are listed, and is no part of a call's
-            key, which has the model itself.
-        provider: "" for the one that the model's name shows.
-        model_name: "" where *identity* is the model.
+        identity: The provider's name of the model, `provider:name` or `provider/name`; with *model_name*, any name of
+            the caller's own. It is shown in listings of calls, and is not part of a call's key, which has the model.
+        provider: None to infer it from the model's name.
+        model_name: None if *identity* is the model.
         provider_type: *provider* by its other name.
 
     Attributes:
         identity: As given.
-        provider: The provider, "" where neither an argument nor the model's name tells it; the session's then.
-        model_name: As the provider takes it.
+        provider: The provider, "" if neither an argument nor the model's name shows it; then the session's is used.
+        model_name: The provider's name of the model.
 
     Raises:
         UsageError: For an empty name. Nothing was sent.
@@ -72,7 +71,7 @@ class LLMIdentity:
 
     @property
     def name(self) -> str:
-        """`provider:name`, or the bare name where no provider is known."""
+        """`provider:name`, or the bare name if no provider is known."""
         return f"{self.provider}:{self.model_name}" if self.provider else self.model_name
 
     @property
@@ -81,9 +80,9 @@ class LLMIdentity:
 
 
 def split_name(name: str) -> tuple[str | None, str]:
-    """Split `provider:name` or `provider/name`; the provider is None where there is none.
+    """Split `provider:name` or `provider/name`; the provider is None if there is none.
 
-    A slash stands in the names of many models; it ends a provider's name only where there is a provider of that name.
+    Names of many models contain a slash; it separates a provider only if a provider of that name is known.
     """
     provider, colon, model = name.partition(":")
     if colon:
@@ -94,15 +93,15 @@ def split_name(name: str) -> tuple[str | None, str]:
 
 
 def model_of(llm: str | LLMIdentity | None, provider: str | None, model: str | LLMIdentity | None) -> str | None:
-    """Return the model of one call as `provider:name`; None where nobody has named one.
+    """Return the model of a call as `provider:name`; None if neither call nor session names one.
 
     Args:
-        llm: Of the call: `provider:name`, `provider/name`, a bare name, or an identity; None for the session's.
-        provider: Of the session, None for none.
-        model: Of the session, likewise; None for the cheap current model of its provider.
+        llm: The call's model: `provider:name`, `provider/name`, a bare name, or an identity; None for the session's.
+        provider: The session's provider, None for none.
+        model: The session's model; None for the cheap current model of its provider.
 
     Raises:
-        UsageError: For what is no model's name. Nothing was sent.
+        UsageError: For a value that is not a model's name. Nothing was sent.
     """
     asked = model if llm is None else llm
     if asked is None:
@@ -118,7 +117,7 @@ def model_of(llm: str | LLMIdentity | None, provider: str | None, model: str | L
         )
     if ":" in asked:
         return asked
-    # A server of the caller's own may serve a model whose name looks like another provider's.
+    # A configured server may serve a model whose name looks like another provider's.
     if provider is not None and (provider in current().servers or provider in current().clients):
         return f"{provider}:{asked}"
     named, bare = split_name(asked)

@@ -1,4 +1,4 @@
-"""The answer of a model as a program holds it, and one that is a value already."""
+"""The answer of a model: the base class of lazy replies, and a plain text in that form."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["LLMResponse"]
 
 
 class LLMResponse:
-    """The answer of a model: what `ask_llm` returns, lazy there, or a text that a program has itself.
+    """The answer of a model: the lazy one that `ask_llm` returns, or a text of the program's own.
 
         LLMResponse("lion").resolve()                            # 'lion'
-        agent.ask_llm("Name an animal.", LLMResponse("lion"), "Another one.")    # as what the assistant said
+        agent.ask_llm("Name an animal.", LLMResponse("lion"), "Another one.")    # an assistant turn
 
     Args:
         value: The text.
@@ -37,29 +37,29 @@ class LLMResponse:
 
     @property
     def failed(self) -> bool:
-        """Whether there is no answer, and will be none; waits until that is known."""
+        """Whether the call has failed. Waits until that is known."""
         return self.error is not None
 
     @property
     def error(self) -> PllmError | None:
-        """Why there is no answer, None where there is one; waits until that is known."""
+        """Why there is no answer, None if there is one. Waits until that is known."""
         return None
 
     def resolve(self) -> str:
         """Wait, and return the answer's text.
 
         Raises:
-            ErrorResponse: Where it has failed.
-            KeyboardInterrupt: After an interrupt, which stops all that the session has on its way.
+            ErrorResponse: If the call has failed.
+            KeyboardInterrupt: After an interrupt, which stops everything that the session has in flight.
         """
         return self._text
 
     def resolve_json(self) -> Any:
-        """Wait, and return the JSON value in the answer's text, which may stand among words or in a block of code.
+        """Wait, and return the JSON value in the answer's text, also within prose or a code block.
 
         Raises:
-            ErrorResponse: Where it has failed.
-            UsageError: Where there is no JSON in the text.
+            ErrorResponse: If the call has failed.
+            UsageError: If there is no JSON in the text.
         """
         text = self.resolve()
         for candidate in (text, extract_json(text)):
@@ -73,29 +73,29 @@ class LLMResponse:
         )
 
     def resolve_function_calls(self) -> list[CalledTool]:
-        """Wait, and return the calls of tools that the model made; an empty list where it made or was offered none.
+        """Wait, and return the tool calls that the model made; an empty list for none, or without tools.
 
         Raises:
-            ErrorResponse: Where it has failed.
+            ErrorResponse: If the call has failed.
         """
         return []
 
     def to_assistant_message(self) -> Turn:
-        """Wait, and return the answer as a turn that a further call may begin with.
+        """Wait, and return the answer as a turn for a further call.
 
         Raises:
-            ErrorResponse: Where it has failed.
+            ErrorResponse: If the call has failed.
         """
         return Turn("assistant", self.resolve())
 
     @property
     def final_answer(self) -> str:
-        """What `resolve` returns."""
+        """The result of `resolve`."""
         return self.resolve()
 
     @property
     def final_json(self) -> Any:
-        """What `resolve_json` returns, None where there is no JSON in the text."""
+        """The result of `resolve_json`, None if there is no JSON in the text."""
         try:
             return self.resolve_json()
         except UsageError:
@@ -103,7 +103,7 @@ class LLMResponse:
 
     @property
     def function_calls(self) -> list[CalledTool]:
-        """What `resolve_function_calls` returns."""
+        """The result of `resolve_function_calls`."""
         return self.resolve_function_calls()
 
     def __await__(self) -> Generator[Any, None, str]:

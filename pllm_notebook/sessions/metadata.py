@@ -1,4 +1,4 @@
-"""What a program notes about itself: a dictionary of JSON values that outlives the program."""
+"""Notes of a session or an agent: a dictionary of JSON values that outlives the program."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ __all__ = ["Metadata"]
 
 
 class Metadata(MutableMapping[str, Any]):
-    """Names and JSON values of a session or an agent. Told to be written on each change; from one thread at a time.
+    """Names and JSON values of a session or an agent, written on each change. Use from one thread at a time.
 
-    A list or dictionary that is changed inside is not noticed until the session ends, which writes everything once
-    more.
+    A change inside a list or dictionary is not detected until the session ends, which writes everything again.
 
     Args:
-        values: What was noted before.
-        on_change: Called after each change; it writes.
+        values: Notes of earlier runs of the program.
+        on_change: Called after each change, to write the notes.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None, on_change: Callable[[], None] | None = None) -> None:
@@ -33,7 +32,7 @@ class Metadata(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(name, str):
-            raise UsageError(f"The name of a note is text, not {name!r}.")
+            raise UsageError(f"The name of a note is a string, not {name!r}.")
         _check(name, value)
         self._values[name] = value
         self._notify()
@@ -52,10 +51,10 @@ class Metadata(MutableMapping[str, Any]):
         return repr(self._values)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it, to be written.
+        """Return all notes, to be written.
 
         Raises:
-            UsageError: For a value that was changed inside into one that JSON does not have.
+            UsageError: For a list or dictionary that now contains a value that is not JSON.
         """
         for name, value in self._values.items():
             _check(name, value)
@@ -67,8 +66,8 @@ class Metadata(MutableMapping[str, Any]):
 
 
 def _check(name: str, value: Any) -> None:
-    """Refuse what would come back as another value, or not at all."""
-    with suppress(TypeError):  # of JSON's writer, which raises no other
+    """Refuse a value that does not survive a JSON round-trip."""
+    with suppress(TypeError):  # the only exception of orjson.dumps
         if orjson.loads(orjson.dumps({name: value})) == {name: value}:
             return
     raise UsageError(

@@ -1,4 +1,4 @@
-"""Arguments of a session by the names that another package has for them."""
+"""Arguments of `resume_directory` by the names of another package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MinorTweaks(TypedDict, total=False):
 
     Attributes:
         max_concurrent: `max_concurrent`.
-        async_max_concurrent: Likewise.
+        async_max_concurrent: `max_concurrent` by another name.
         batch_user_confirmation: `confirm`.
         batch_wait_until_complete: `wait`.
         error_mode: `errors`: "raise" is "raise"; "emit" and "ignore" are "coerce", which logs failures and goes on.
@@ -40,17 +40,17 @@ class MinorTweaks(TypedDict, total=False):
 
 
 def apply_tweaks(tweaks: MinorTweaks | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments with what *tweaks* say of them.
+    """Merge *tweaks* into the arguments of `resume_directory`.
 
     Args:
         tweaks: None for none.
-        given: Options of a session, those that were given.
+        given: The arguments that were given.
 
     Raises:
-        UnknownOptionError: For a tweak that is none. Nothing was sent.
-        UsageError: For one that an argument says otherwise, or for a value that is none. Nothing was sent.
+        UnknownOptionError: For an unknown tweak. Nothing was sent.
+        UsageError: For a tweak that contradicts an argument, or an invalid value. Nothing was sent.
     """
-    said = dict(given)
+    merged = dict(given)
     for tweak, value in (tweaks or {}).items():
         if tweak not in _NAMES:
             raise UnknownOptionError(tweak, _NAMES)
@@ -60,7 +60,7 @@ def apply_tweaks(tweaks: MinorTweaks | None, given: Mapping[str, Any]) -> dict[s
                 raise UsageError(f"error_mode is 'raise', 'emit' or 'ignore', not {value!r}. Nothing was sent.")
             value = _ERRORS[value]
         default = fields_of(SessionConfig)[name].default
-        if said.get(name, default) not in (default, value):
-            raise UsageError(f"{name}={said[name]!r} and the tweak {tweak!r} differ: give one. Nothing was sent.")
-        said[name] = value
-    return said
+        if merged.get(name, default) not in (default, value):
+            raise UsageError(f"{name}={merged[name]!r} and the tweak {tweak!r} differ: give one. Nothing was sent.")
+        merged[name] = value
+    return merged

@@ -1,4 +1,4 @@
-"""The quiet end of a program that waits for a batch: what is raised inside, and what a person reads."""
+"""The pause of a program at pending batch calls: the exception that ends the block, and the summary shown."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Paused", "Summary"]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Why a program stopped where it did, and how it goes on.
+    """Why a program paused, and how to continue it.
 
     Attributes:
-        directory: Of the session.
-        submitted: Calls that were submitted by this run of the program.
-        jobs: Batch jobs that they went in.
-        cost_usd: What those are expected to cost, None for unknown.
-        awaited: Calls that the program waits for now, those included.
-        awaited_jobs: Batch jobs that these are in.
-        estimate: Of a dry run: what would have been sent. None for a run that is not dry.
-        simulated: Whether the answers are invented.
+        directory: The session's directory.
+        submitted: Calls that this run of the program submitted.
+        jobs: Number of their batch jobs.
+        cost_usd: Expected cost of these jobs, None if unknown.
+        awaited: Calls that the program waits for, the submitted ones included.
+        awaited_jobs: Number of their batch jobs.
+        estimate: In a dry run, the estimate of the calls that it would send; None otherwise.
+        simulated: Whether the answers come from a simulator.
     """
 
     directory: str
@@ -46,30 +46,30 @@ class Summary:
         return f"<pre>{escape_html(repr(self))}</pre>"
 
     def lines(self) -> Sequence[str]:
-        """Return it as a person reads it, a line at a time."""
+        """Return the summary as lines of text."""
         where = strip_control_chars(self.directory) + (" SIMULATED" if self.simulated else "")
         if self.estimate is not None:
-            told = "A dry run ends here: this would be asked next. Nothing was sent."
-            return [f"{where}: {told}", *repr(self.estimate).splitlines()]
+            heading = "A dry run ends here, before these calls. Nothing was sent."
+            return [f"{where}: {heading}", *repr(self.estimate).splitlines()]
         parts = []
         if self.submitted:
             jobs = _many(self.jobs, "batch job")
             parts.append(f"submitted {_many(self.submitted, 'call')} in {jobs} ({self._price()})")
         parts.append(f"awaiting {_many(self.awaited, 'call')} in {_many(self.awaited_jobs, 'batch job')}")
-        return [f"{where}: {'; '.join(parts)}.", "Run the program again to go on from here."]
+        return [f"{where}: {'; '.join(parts)}.", "Run the program again to continue."]
 
     def _price(self) -> str:
         return "an unknown price" if self.cost_usd is None else f"about {format_usd(self.cost_usd)}"
 
 
 class Paused(BaseException):
-    """Ends the block of a session at a value that is not there yet; the session lets nobody see it.
+    """End the block of a session at a pending value; the session catches it.
 
-    No `Exception`, so that a program's own `except Exception` does not take a pause for a failure; `finally` and
-    context managers do their work.
+    Not an `Exception`, so that a program's own `except Exception` does not treat a pause as a failure; `finally` and
+    context managers run as usual.
 
     Attributes:
-        summary: What is awaited.
+        summary: What the program waits for.
     """
 
     def __init__(self, summary: Summary) -> None:
@@ -78,7 +78,7 @@ class Paused(BaseException):
         _hooks.install()
 
     def _render_traceback_(self) -> list[str]:
-        # Where the program has no `with session:` around it, this is all that a notebook shows.
+        # Without a `with` block around the program, this is all that a notebook shows.
         return list(self.summary.lines())
 
 
@@ -87,7 +87,7 @@ def _many(count: int, what: str) -> str:
 
 
 def _paused_in(error: BaseException | None) -> Paused | None:
-    """Return the pause that an error is; tasks of a group pause together."""
+    """Return *error* as a pause, None if it is none; the tasks of a group pause together."""
     if isinstance(error, BaseExceptionGroup):
         found = [_paused_in(each) for each in error.exceptions]
         return None if None in found else found[-1]
@@ -95,13 +95,13 @@ def _paused_in(error: BaseException | None) -> Paused | None:
 
 
 class _Hooks:
-    """What a pause that no `with session:` takes comes to in a script: its summary, and exit code 0."""
+    """Exception hooks for a pause outside a `with` block in a script: print the summary, exit with code 0."""
 
     def __init__(self) -> None:
         self._installed = False
 
     def install(self) -> None:
-        """Take the place of Python's hooks for uncaught exceptions, once; all others go on to those."""
+        """Wrap Python's hooks for uncaught exceptions, once; other exceptions are passed on."""
         if self._installed:
             return
         self._installed = True
@@ -113,8 +113,8 @@ class _Hooks:
                 in_main(kind, error, trace)
                 return
             print(paused.summary)
-            if not hasattr(sys, "ps1"):  # a prompt goes on
-                raise SystemExit(0)  # what a hook raises is how Python ends
+            if not hasattr(sys, "ps1"):  # an interactive prompt continues
+                raise SystemExit(0)  # the exception of a hook sets Python's exit code
 
         def uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
             paused = _paused_in(args.exc_value)

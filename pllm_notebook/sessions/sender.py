@@ -1,4 +1,4 @@
-"""Sending what a session has gathered: each time one run over calls that may differ in everything."""
+"""Start runs over the calls of a session, which may differ in model, prompt and type."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pllm_notebook.execution import (
 )
 from pllm_notebook.execution.lists import Part
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.sessions.call import Call, ask_of
+from pllm_notebook.sessions.call import Call, spec_of
 from pllm_notebook.sessions.session_call import SessionCall
 from pllm_notebook.sessions.session_store import SessionStore
 from pllm_notebook.settings import current
 
 __all__ = ["SessionSender"]
 
-# How often somebody who waits for more than an event looks again.
+# How often a condition that has no event is checked.
 _POLL_S = 0.05
 
 
@@ -36,54 +36,54 @@ class SessionSender:
     """Send calls, wait for them, and stop.
 
     Args:
-        session_store: Where answers go.
-        options: Of every run of the session.
+        session_store: The store of the answers.
+        options: Options of every run of the session.
 
     Attributes:
-        runs: All that were begun, oldest first.
+        runs: All runs that were started, oldest first.
     """
 
     def __init__(self, session_store: SessionStore, options: dict[str, Any]) -> None:
         self.runs: list[Run] = []
         self._session_store = session_store
         self._options = options
-        # One for all runs: what a person allows is for the program, not for each group of its calls.
+        # One budget for all runs: max_cost_usd limits the program, not each group of its calls.
         self._purse = RunBudget(options_for(options).max_cost_usd)
         self._waiting: list[Callable[[], None]] = []
 
     @property
     def engine(self) -> Engine:
-        """Where it all happens."""
+        """The engine that the session's calls run on."""
         return engine(current().loop)
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars that the session's calls cost so far, None once one of unknown price is among them."""
+        """US dollars that the session's calls cost so far, None once one has an unknown price."""
         costs = [run.cost for run in self.runs]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
     def send(self, session_calls: Sequence[SessionCall], mode: str = "async", *, keep: bool = True) -> list[Run]:
-        """Begin to ask, and give the runs at once: one, and one more where answers are to be replaced.
+        """Start to send calls, and return the runs at once: one, and a second for outdated answers.
 
         Args:
-            session_calls: Not done, each once.
+            session_calls: Calls that are not done, each once.
             mode: "async" for the live API, "batch" for jobs.
             keep: Whether answers are stored.
 
         Raises:
-            UsageError: When one cannot be asked as written. Nothing was sent for those that share its run.
-            StoreError: When the directory cannot be opened. Nothing was sent.
+            UsageError: If a call is invalid. Nothing was sent for the calls of its run.
+            StoreError: If the directory cannot be opened. Nothing was sent.
         """
-        begun = []
+        started = []
         for refresh_cache in (False, True):
             some = [session_call for session_call in session_calls if session_call.refresh_cache is refresh_cache]
             if some:
                 cache = "off" if not keep else "refresh" if refresh_cache else "use"
-                begun.append(self._begin(some, {"mode": mode, "cache": cache, "wait": mode != "batch"}))
-        return begun
+                started.append(self._start(some, {"mode": mode, "cache": cache, "wait": mode != "batch"}))
+        return started
 
     def estimate(self, session_calls: Sequence[SessionCall], mode: str) -> Estimate | None:
-        """Estimate what asking would take, by `send`'s *mode*; None for nothing. Sends nothing."""
+        """Estimate the calls in `send`'s *mode*; None for no calls. Sends nothing."""
         parts = []
         for refresh_cache in (False, True):
             some = [session_call for session_call in session_calls if session_call.refresh_cache is refresh_cache]
@@ -91,7 +91,7 @@ class SessionSender:
         return estimate_list(parts, cache_dir=self._session_store.directory) if parts else None
 
     def wait(self, ended: threading.Event, timeout_s: float | None = None) -> None:
-        """Block until *ended* is set, or for *timeout_s*. An interrupt stops all that the session has on its way.
+        """Block until *ended* is set, or for *timeout_s*. An interrupt stops everything that the session has in flight.
 
         Raises:
             KeyboardInterrupt: After an interrupt.
@@ -100,35 +100,35 @@ class SessionSender:
             block_until(ended, self.stop, loop=self.engine.loop, message=self._stopped, timeout_s=timeout_s)
 
     def _stopped(self) -> str:
-        self.stop()  # what was begun since the interrupt
-        return "Stopped. What is answered is kept; run the program again to go on. Batch jobs go on."
+        self.stop()  # runs that were started after the interrupt
+        return "Stopped. Answers are stored; run the program again to continue. Batch jobs keep running."
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Block until *condition*, asked on this thread now and then, holds."""
+        """Block until *condition* holds; it is polled on this thread."""
         while not condition():
             self.rest(_POLL_S)
 
     def rest(self, seconds: float) -> None:
-        """Block for some time; interruptible."""
+        """Sleep; interruptible."""
         self.wait(threading.Event(), seconds)
 
     def stop_first(self, stop: Callable[[], None]) -> None:
-        """Call *stop* whenever the session is stopped: it holds what is to be sent later."""
+        """Register a callback for `stop`, for calls that are queued elsewhere."""
         self._waiting.append(stop)
 
     def stop(self) -> None:
-        """Admit nothing more, and cancel what is on the wire; from any thread. Batch jobs go on."""
+        """Send nothing more, and cancel live calls in flight. From any thread. Batch jobs keep running."""
         for stop in self._waiting:
             stop()
         for run in self.runs:
             if not run.done():
                 run.cancel()
 
-    def _begin(self, session_calls: list[SessionCall], options: dict[str, Any]) -> Run:
+    def _start(self, session_calls: list[SessionCall], options: dict[str, Any]) -> Run:
         if options["cache"] != "off" and not self._session_store.is_writable:
             raise StoreError(
-                f"{self._session_store.directory} can only be read: its answers are used, and new ones could not be "
-                f"kept there. Go on in a copy of it, or make it writable. Nothing was sent."
+                f"{self._session_store.directory} is read-only: its answers can be used, but new ones cannot be stored "
+                f"there. Use a copy of it, or make it writable. Nothing was sent."
             )
         parts = self._parts(session_calls, options)
         relay = _ResultRelay(session_calls)
@@ -150,12 +150,12 @@ class SessionSender:
     def _parts(self, session_calls: Sequence[SessionCall], options: dict[str, Any]) -> list[Part]:
         calls: dict[Hashable, Call] = {session_call.call.how: session_call.call for session_call in session_calls}
         asked = [(session_call.call.how, session_call.call.prompt) for session_call in session_calls]
-        # Questions of their own for each run: a run learns about its prompts, and says so in its question.
-        return parts_of(asked, lambda how: ask_of(calls[how], **{**self._options, **options}))
+        # A CallSpec of its own for each run: a run learns about its prompts, and keeps that in its spec.
+        return parts_of(asked, lambda how: spec_of(calls[how], **{**self._options, **options}))
 
 
 class _Rows(WholePrompts):
-    """The calls of one run, in the order they were asked (see `run.Rows`)."""
+    """The calls of one run as its rows, in the order in which they were made."""
 
     def __init__(self, session_calls: Sequence[SessionCall]) -> None:
         self._session_calls = session_calls
@@ -168,12 +168,12 @@ class _Rows(WholePrompts):
         return [session_call.call.prompt for session_call in self._session_calls[rows.start : rows.stop]]
 
     def name_of(self, row: int) -> str:
-        """Return the name of a row: who asked, and which of its calls it is."""
+        """Return the name of a row: the agent, and the number of the call."""
         call = self._session_calls[row].call
         return f"{call.agent} {call.number}{f' {call.tag}' if call.tag else ''}".strip()
 
     def assemble(self, run: Run) -> list[Any]:
-        """Return the values, None where there is none."""
+        """Return the values, None for a call without one."""
         outcomes = [run.ledger.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
@@ -188,7 +188,7 @@ class _Rows(WholePrompts):
 
 
 class _ResultRelay:
-    """Report to questions how they ended. A row may end before its run's handle is returned."""
+    """Pass results of a run to the calls. A row may finish before `start_list` returns the run."""
 
     def __init__(self, session_calls: Sequence[SessionCall]) -> None:
         self._session_calls = session_calls
@@ -197,14 +197,14 @@ class _ResultRelay:
         self._lock = threading.Lock()
 
     def begin(self, run: Run) -> None:
-        """Take the run that the rows are of."""
+        """Set the run, and report the rows that finished before."""
         with self._lock:
             self._run, early = run, self._early
         for row in early:
             self._report(run, row)
 
     def on_result(self, row: int) -> None:
-        """Note a row that has ended. On the engine's loop."""
+        """Report a finished row. Called on the engine's loop."""
         with self._lock:
             run = self._run
             if run is None:
@@ -213,7 +213,7 @@ class _ResultRelay:
         self._report(run, row)
 
     def over(self) -> None:
-        """Note the run's end: what has no outcome by now gets none."""
+        """Fail the calls that the run ended without answering."""
         run = self._run
         assert run is not None
         for session_call in self._session_calls:

@@ -1,4 +1,4 @@
-"""A program that asks, as a block: `with pllm.resume_directory(...) as session:`."""
+"""A resumable program as a block: `with pllm.resume_directory(...) as session:`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, get_args
@@ -23,50 +22,39 @@ from pllm_notebook.sessions.dashboard import SessionStatus, count
 from pllm_notebook.sessions.documents import Documents
 from pllm_notebook.sessions.error_response import STORED_KINDS, ErrorResponse
 from pllm_notebook.sessions.lazy_reply import LazyReply
+from pllm_notebook.sessions.live_sessions import register_session
 from pllm_notebook.sessions.llm_identity import LLMIdentity, model_of
 from pllm_notebook.sessions.metadata import Metadata
 from pllm_notebook.sessions.sender import SessionSender
 from pllm_notebook.sessions.session_call import SessionCall, Stage
 from pllm_notebook.sessions.session_config import SessionConfig
 from pllm_notebook.sessions.session_context import SessionContext
+from pllm_notebook.sessions.session_export import export_calls
 from pllm_notebook.sessions.session_file import SessionFile
 from pllm_notebook.sessions.session_store import AnswerRecord, Failed, Retrieved, SessionStore
 from pllm_notebook.settings import current
 
-__all__ = ["Session", "live_session"]
+__all__ = ["Session"]
 
 logger = logging.getLogger("pllm_notebook")
 
 DEFAULT_AGENT = "default-agent"
 
-# By directory: the session that a pickled reply of this process belongs to.
-_live: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
-
-
-def live_session(directory: str) -> Session | None:
-    """Return this process's newest session in a directory, None where there is none, or its block has ended."""
-    session = _live.get(directory)
-    return session if session is not None and session.is_open else None
-
 
 class Session(SessionContext):
     """A program's calls, answers and notes in one directory. Made by `resume_directory`.
 
-    Args:
-        session_store: The directory.
-        terms: What it was begun with.
-
     Attributes:
-        terms: As given.
-        agents: By name.
-        documents: What was asked about, each once.
+        config: The arguments of `resume_directory`.
+        agents: Agents by name.
+        documents: The documents of all calls, each kept once.
         metadata: Notes that outlive the program.
     """
 
-    def __init__(self, session_store: SessionStore, terms: SessionConfig) -> None:
-        super().__init__(session_store.directory, terms.log_level)
-        _ = session_store.store  # opened now, so that a directory that cannot be used is told before anything is asked
-        self.terms = terms
+    def __init__(self, session_store: SessionStore, config: SessionConfig) -> None:
+        super().__init__(session_store.directory, config.log_level)
+        _ = session_store.store  # opened now, so that an unusable directory is an error before the first call
+        self.config = config
         self.agents: dict[str, Agent] = {}
         self._session_store = session_store
         self._file = SessionFile(self.directory)
@@ -75,128 +63,133 @@ class Session(SessionContext):
         self.documents = Documents(self.directory)
         self._session_calls: dict[tuple[Hashable, str], SessionCall] = {}
         self._reported: set[SessionCall] = set()
-        # Equal calls of several threads are one question.
+        # Equal calls of several threads share one SessionCall.
         self._lock = threading.Lock()
         self._retried: frozenset[FailureKind] | None = None
-        # Answers of a cohort that was asked anew are the new ones when the program goes on.
-        self._refresh_since = (self._file.refresh_since or time.time()) if terms.ignore_cache else None
+        # An interrupted refresh continues: answers that it has brought already are not requested again.
+        self._refresh_since = (self._file.refresh_since or time.time()) if config.ignore_cache else None
         self._sender = SessionSender(
-            session_store, {} if terms.max_cost_usd is None else {"max_cost_usd": terms.max_cost_usd}
+            session_store, {} if config.max_cost_usd is None else {"max_cost_usd": config.max_cost_usd}
         )
         if current().loop == "notebook":
-            # Begun here: a thread that sends what has gathered has no loop of the notebook's to begin it on.
+            # Started here: the thread that sends collected calls cannot find the notebook's loop.
             _ = self._sender.engine
-        self._strategy = terms.make(session_store, self._sender)
-        _live[self.directory] = self
+        self._strategy = config.make(session_store, self._sender)
+        register_session(self)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count:,} {stage}" for stage, count in self.counts().items() if count)
-        return f"<Session {self.directory!r} ({self.strategy}): {counts or 'nothing asked'}>"
+        return f"<Session {self.directory!r} ({self.strategy}): {counts or 'no calls'}>"
 
     @property
     def strategy(self) -> str:
         """One of "sync", "async", "batch" and "hybrid"."""
-        return self.terms.strategy
+        return self.config.strategy
 
-    # Asking.
+    @property
+    def terms(self) -> SessionConfig:
+        """`config` by its former name, which goes with the next release."""
+        return self.config
+
+    # Calls.
 
     def agent(self, name: str | int = DEFAULT_AGENT, *, dashboard: bool = False) -> Agent:
-        """Return the agent of this name: the same one within a session, with its notes of earlier ones.
+        """Return the agent of this name, one per session, with its notes from earlier sessions.
 
-        A context manager, also of `async with`; its block ends as the session's does.
+        An agent is a context manager, also for `async with`; its notes are written when the block ends.
 
         Args:
-            name: Its name; a whole number is one too.
+            name: A string or an integer.
             dashboard: Whether to show the session's dashboard.
         """
         name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
         if not isinstance(name, str) or not name:
-            raise UsageError(f"An agent's name is text, not {name!r}. Nothing was sent.")
+            raise UsageError(f"An agent's name is a string, not {name!r}. Nothing was sent.")
         if name not in self.agents:
-            self.agents[name] = Agent(self, name, self._file.agents.get(name), self.persist)
+            self.agents[name] = Agent(self, name, self._file.agents.get(name))
         if dashboard:
             self.dashboard()
         return self.agents[name]
 
     def resolve_all(self, replies: Iterable[LazyReply]) -> list[Any]:
-        """Wait for all, and give their texts in order.
+        """Wait for all replies, and return their texts in order.
 
         Args:
-            replies: A generator of them has asked all before the first is waited for.
+            replies: A generator is consumed first, so that all calls are made before any reply is waited for.
 
         Raises:
-            ErrorResponse: At the first that failed, with `errors="raise"`; with "coerce" it stands in the text's place.
+            ErrorResponse: At the first failure, with `errors="raise"`; with "coerce" the list holds the error instead.
         """
         values: list[Any] = []
         for reply in list(replies):
             try:
                 values.append(reply.resolve())
             except ErrorResponse as error:
-                if self.terms.errors == "raise":
+                if self.config.errors == "raise":
                     raise
                 values.append(error)
         return values
 
     def barrier(self) -> None:
-        """Go on only when all that has been asked so far is done, answered or failed.
+        """Block until every call made so far is answered or failed.
 
-        What comes after it then finds the same in every run of the program, whichever job was quicker. Batch and
-        hybrid sessions do so by themselves wherever a value is awaited.
+        The program then finds the same state after this point in every run, whichever job finished first. Batch and
+        hybrid sessions do this wherever a value is needed.
         """
         self._strategy.barrier()
 
     def retry_failed(self, kinds: Iterable[str] | None = None) -> None:
-        """Ask what has failed again, from here on; until then no failure is asked again.
+        """Retry failed calls from here on; without this, a stored failure is never retried.
 
         A paid failure (refusal, truncated, schema) is paid for again, and its reply replaced.
 
         Args:
-            kinds: Of failures (see docs/errors.md), None for all.
+            kinds: Kinds of failures to retry (see docs/errors.md), None for all.
         """
         wanted = frozenset(FailureKind) if kinds is None else frozenset(FailureKind(kind) for kind in kinds)
         self._retried = wanted | (self._retried or frozenset())
-        for session_call in self.questions:
+        for session_call in self.calls:
             if session_call.error is not None and session_call.error.kind in wanted:
                 session_call.reset()
                 self._reported.discard(session_call)
                 session_call.submitted = True
-                self._strategy.asked(session_call)
+                self._strategy.submit(session_call)
 
     def retrieve(self, of: Call | LazyReply) -> Retrieved:
-        """Return what there is of a call: present, pending, failed or absent. Sends nothing."""
+        """Look up a call: present, pending, failed or absent. Sends nothing."""
         return of.retrieve() if isinstance(of, LazyReply) else self._session_store.retrieve(of, self._refresh_since)
 
-    # What agents and replies ask of it.
+    # Used by agents and replies (see `AgentSession`, `Answering`).
 
     def hash_by_for(self, hash_by: Sequence[str] | None) -> Sequence[str] | None:
         """Return the `hash_by` of a call: its own, else the session's."""
-        return self.terms.hash_by if hash_by is None else hash_by
+        return self.config.hash_by if hash_by is None else hash_by
 
     @property
     def gathers(self) -> bool:
         """Whether nothing is sent before a value is needed."""
         return self._strategy.gathers
 
-    # Notes under the names that other packages have for them.
+    # Notes, under the names of other packages.
 
     @property
     def userdata(self) -> Metadata:
-        """The same as `metadata`."""
+        """An alias of `metadata`."""
         return self.metadata
 
     def save_userdata(self, name: str, value: Any) -> None:
-        """Keep a note (see `metadata`), at once.
+        """Write a note (see `metadata`) immediately.
 
         Raises:
-            UsageError: For a value that JSON does not have. Of a reply keep its text.
+            UsageError: For a value that is not JSON. For a reply, store its text.
         """
         self.metadata[name] = value
 
     def load_userdata(self, name: str) -> Any:
-        """Return a note that was kept in this run of the program or an earlier one.
+        """Return a note of this run of the program or an earlier one.
 
         Raises:
-            UsageError: Where there is none of that name.
+            UsageError: If there is no note of that name.
         """
         try:
             return self.metadata[name]
@@ -205,7 +198,7 @@ class Session(SessionContext):
 
     @property
     def session_counter(self) -> int:
-        """Which session of its directory this is, counted from 1."""
+        """The number of this session among those of its directory, counted from 1."""
         return self._file.sessions
 
     def get_session_counter(self) -> int:
@@ -213,23 +206,23 @@ class Session(SessionContext):
         return self.session_counter
 
     def model_of(self, llm: str | LLMIdentity | None) -> str:
-        """Return the model of a call, of which *llm* is what was said; the one that is configured where nothing was."""
-        return model_of(llm, self.terms.provider, self.terms.model) or resolve_model(options_for({})).label
+        """Return the model of a call that names *llm*; the session's or the configured model for None."""
+        return model_of(llm, self.config.provider, self.config.model) or resolve_model(options_for({})).label
 
     def read(self, documents: Sequence[Any]) -> tuple[Prompt, tuple[str, ...]]:
-        """Read what is asked, and keep what is new of it; give the hashes of the documents too."""
+        """Read documents into a prompt, and keep the new ones; return the prompt with the documents' hashes."""
         return self.documents.read(documents)
 
     def reply_to(self, call: Call) -> LazyReply:
         """Return the lazy reply to a call. Sends nothing.
 
         Raises:
-            UsageError: When it cannot be asked as written, or the block has ended.
+            UsageError: If the call is invalid, or the block has ended.
         """
         self._check_open()
         try:
             key = self._session_store.key(call)
-        except ErrorResponse as error:  # a prompt that is none fails alone, as in a frame
+        except ErrorResponse as error:  # an invalid prompt fails alone, like a row of a dataframe
             unsent = SessionCall(self._session_store, call, "")
             unsent.reject(error)
             return LazyReply(self._session_store, call, unsent, self)
@@ -241,32 +234,32 @@ class Session(SessionContext):
                 )
                 self._refresh(session_call)
         if session_call.error is not None and session_call.error.kind not in STORED_KINDS:
-            # It was stopped, or the key was refused: asked once more, it may go well.
+            # Stopped, or failed for a reason outside the call, such as a rejected key: a new attempt may succeed.
             session_call.reopen()
             self._refresh(session_call)
         return LazyReply(self._session_store, call, session_call, self)
 
-    def asked(self, session_call: SessionCall) -> None:
-        """Note that an agent has asked; send where the strategy does.
+    def submit(self, session_call: SessionCall) -> None:
+        """Send a call, or collect it, as the strategy does.
 
         Raises:
-            ErrorResponse: In "sync" with `errors="raise"`, where it has failed.
+            ErrorResponse: If the call has failed, in "sync" with `errors="raise"`.
         """
         with self._lock:
             new, session_call.submitted = not session_call.submitted, True
         if new:
-            self._strategy.asked(session_call)
+            self._strategy.submit(session_call)
         if self.strategy == "sync" and session_call.error is not None:
             self._report(session_call)
-            if self.terms.errors == "raise":
+            if self.config.errors == "raise":
                 raise session_call.error
 
     def wait_for_answer(self, session_call: SessionCall) -> AnswerRecord:
-        """Wait for an answer as the strategy has it.
+        """Wait for an answer, as the strategy does.
 
         Raises:
-            ErrorResponse: Where it has failed.
-            Paused: Where the block is to end here.
+            ErrorResponse: If the call has failed.
+            Paused: If the block ends here.
         """
         if self.is_open:
             self._strategy.wait_for(session_call)
@@ -283,47 +276,52 @@ class Session(SessionContext):
             session_call.reset()
 
     def _report(self, session_call: SessionCall) -> None:
-        if self.terms.errors == "coerce" and session_call not in self._reported:
+        if self.config.errors == "coerce" and session_call not in self._reported:
             logger.warning("%s", session_call.error)
         self._reported.add(session_call)
 
-    # What a person looks at.
+    # Status.
 
     @property
-    def questions(self) -> list[SessionCall]:
-        """The calls of this run of the program, each once, in the order they were asked."""
+    def calls(self) -> list[SessionCall]:
+        """The calls of this run of the program, each once, in the order in which they were made."""
         return list(self._session_calls.values())
 
     @property
+    def questions(self) -> list[SessionCall]:
+        """`calls` by its former name, which goes with the next release."""
+        return self.calls
+
+    @property
     def cost_usd(self) -> float | None:
-        """US dollars that this run of the program paid so far, None for unknown; of a job while it looked on."""
+        """US dollars paid so far by this run of the program, None if unknown; for jobs, while it was running."""
         return self._sender.cost_usd
 
     @property
     def total_cost_usd(self) -> float | None:
-        """US dollars that the answers of this run's calls cost, whichever run of the program paid, None for unknown."""
-        costs = [session_call.cost_usd for session_call in self.questions]
+        """US dollars that the answers of this run's calls cost, whichever run of the program paid; None if unknown."""
+        costs = [session_call.cost_usd for session_call in self.calls]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
     @property
     def simulated(self) -> bool:
-        """Whether some of the answers are invented, those that were stored before among them."""
-        models = {session_call.call.model: session_call.call for session_call in self.questions}
+        """Whether some of the answers, stored ones included, come from a simulator."""
+        models = {session_call.call.model: session_call.call for session_call in self.calls}
         return any(self._session_store.ask(call).target.simulated for call in models.values())
 
     def counts(self) -> dict[Stage, int]:
-        """Count the calls by where they stand (see `SessionCall.stage`)."""
-        found = Counter(session_call.stage for session_call in self.questions)
+        """Count the calls by stage (see `SessionCall.stage`)."""
+        found = Counter(session_call.stage for session_call in self.calls)
         return {stage: found[stage] for stage in get_args(Stage)}
 
-    def standing(self) -> SessionStatus:
+    def status(self) -> SessionStatus:
         """Return the session's status, as its dashboard shows it."""
-        # A copy: the program may name another agent while a dashboard's thread reads.
-        asked = {name: agent.asked for name, agent in list(self.agents.items())}
-        counts, agents, models = count(asked, self._session_store)
+        # A copy: the program may add an agent while the dashboard's thread reads.
+        calls = {name: agent.calls for name, agent in list(self.agents.items())}
+        counts, agents, models = count(calls, self._session_store)
         return SessionStatus(
             label=self.directory,
-            strategy="dry run" if self.terms.dry_run else self.strategy,
+            strategy="dry run" if self.config.dry_run else self.strategy,
             models=models,
             simulated=self.simulated,
             counts=counts,
@@ -335,18 +333,16 @@ class Session(SessionContext):
         )
 
     def export_all(self, path: str | os.PathLike[str]) -> int:
-        """Write down every call of this run of the program (see `session_export.export_all`); give how many."""
-        from pllm_notebook.sessions.session_export import export_all
-
-        return export_all(self, path)
+        """Write every call of this run of the program to a file (see `session_export.export_calls`)."""
+        return export_calls(self.agents.values(), path)
 
     # The block.
 
     def persist(self) -> None:
-        """Write the notes down, and what the next run of the program must know; at the block's end it is done anyway.
+        """Write the notes, and the state that the next run of the program needs. Also done when the block ends.
 
         Raises:
-            StoreError: If they cannot be written.
+            StoreError: If the file cannot be written.
         """
         agents = {
             name: {"asked": len(agent.history), "metadata": agent.metadata.as_json()}
@@ -360,11 +356,11 @@ class Session(SessionContext):
         self._strategy.finish()
         unseen = [
             session_call.error
-            for session_call in self.questions
+            for session_call in self.calls
             if session_call.error and session_call not in self._reported
         ]
         if unseen:
-            logger.warning("%d calls failed that the program did not look at; the first: %s", len(unseen), unseen[0])
+            logger.warning("%d failed calls were never read by the program; the first: %s", len(unseen), unseen[0])
 
     def _drain(self) -> None:
         self._strategy.drain()

@@ -1,4 +1,4 @@
-"""A call as one session goes through with it: where it stands, and what came of it."""
+"""The state of a call in a session, and its result."""
 
 from __future__ import annotations
 
@@ -20,21 +20,15 @@ Stage = Literal["asked", "cached", "sent", "stored", "pending", "failed"]
 
 
 class SessionCall:
-    """One call of a session; equal calls are one. Ended from the engine's loop, read from any thread.
-
-    Args:
-        session_store: Where its answer is kept.
-        call: What is asked, as it was asked first.
-        key: Of the call.
-        since: As the attribute.
+    """One call of a session; equal calls share one. Completed on the engine's loop, read from any thread.
 
     Attributes:
-        stage: "asked" (gathered, and not sent), "cached" (the answer was there), "sent", "stored" (sent, and the
-            answer is there), "pending" (in a batch job) or "failed".
-        refresh_cache: Whether there is a stored answer that does not count, and is to be replaced.
-        since: Answers and failures from before do not count, None for any age; seconds since the epoch.
-        run_error: What ended the run that it was sent in, None for nothing.
-        submitted: Whether the strategy knows of it.
+        stage: "asked" (collected, not sent), "cached" (answered from the store), "sent", "stored" (sent and answered),
+            "pending" (in a batch job) or "failed".
+        refresh_cache: Whether the store has an outdated answer that a new one replaces.
+        since: Answers and failures from before are outdated; seconds since the epoch, None for no limit.
+        run_error: The exception that ended its run, None for none.
+        submitted: Whether the strategy has it.
     """
 
     def __init__(self, session_store: SessionStore, call: Call, key: str, since: float | None = None) -> None:
@@ -57,7 +51,7 @@ class SessionCall:
         return f"SessionCall({self.call.agent!r}, {self.call.number}, {self.stage})"
 
     def refresh(self) -> Retrieved:
-        """Look what there is of it, and take that over."""
+        """Look the call up, and adopt the result."""
         found = self._session_store.retrieve(self.call, self.since)
         if isinstance(found, Present):
             self._answer = found.answer
@@ -66,28 +60,28 @@ class SessionCall:
             self._error = found.error
             self._end("failed")
         else:
-            self._waits("pending" if isinstance(found, Pending) else "asked", found.stale)
+            self._set_waiting("pending" if isinstance(found, Pending) else "asked", found.stale)
         return found
 
     def reopen(self) -> None:
-        """Begin over: whatever came of it here is not looked at any more."""
+        """Discard its result, so that it can be sent again."""
         with self._lock:
             self.stage, self.refresh_cache, self.run_error, self.submitted = "asked", False, None, False
             self._answer = self._error = self._outcome = self._relay = None
             self.done.clear()
 
     def reset(self) -> None:
-        """Ask it again, whatever is stored."""
+        """Reopen it, and treat stored answers as outdated."""
         self.reopen()
         self.refresh_cache, self.since = True, time.time()
 
     def sent(self, relay: object, stage: Stage) -> None:
-        """Note that it is being sent; *sending* is the run, and no other run is listened to from here on."""
+        """Mark it as sent; from here on results are accepted from *relay* alone."""
         with self._lock:
             self.stage, self._relay = stage, relay
 
     def on_result(self, relay: object, outcome: Outcome | None, failure: Failure | None) -> None:
-        """Note how it ended in a run. On the engine's loop."""
+        """Accept the result of a run. Called on the engine's loop."""
         if relay is not self._relay:
             return
         self._outcome = outcome
@@ -96,12 +90,12 @@ class SessionCall:
         self._end("stored" if failure is None else "failed")
 
     def reject(self, error: ErrorResponse) -> None:
-        """Note that it cannot be sent at all."""
+        """Fail it without sending."""
         self._error = error
         self._end("failed")
 
     def on_abort(self, relay: object, run_error: BaseException | None) -> None:
-        """Note that its run ended without an outcome for it, or never began; *fault* is None where it was stopped."""
+        """Fail it because its run ended without a result for it; *run_error* is None if the run was stopped."""
         if self.done.is_set() or relay is not self._relay:
             return
         self.run_error = run_error
@@ -112,54 +106,54 @@ class SessionCall:
 
     @property
     def error(self) -> ErrorResponse | None:
-        """Why there is no answer, None where there is one, or none yet."""
+        """Why there is no answer, None if there is one or it is not done."""
         return self._error
 
     def answer(self) -> AnswerRecord:
-        """Return the answer of one that is done.
+        """Return the answer of a completed call.
 
         Raises:
-            ErrorResponse: Where it has failed.
-            BaseException: What ended its run.
+            ErrorResponse: If it has failed.
+            BaseException: The exception that ended its run.
         """
         if self.run_error is not None:
             raise self.run_error
         if self._error is not None:
             raise self._error
         if self._answer is None:
-            # Read when it is asked for: a program that asks 10,000 calls may look at few of them.
+            # Read on use: a program that makes 10,000 calls may read few of the answers.
             self._answer = self._read()
         return self._answer
 
     def _read(self) -> AnswerRecord:
         outcome = self._outcome
         assert outcome is not None
-        if outcome.entry is not None:  # kept nowhere else
+        if outcome.entry is not None:  # not in the store
             return AnswerRecord.of(self._session_store.ask(self.call), outcome, outcome.entry)
         found = self._session_store.retrieve(self.call)
         if isinstance(found, Present):
             return found.answer
-        # Somebody has emptied the directory meanwhile.
+        # The directory was emptied meanwhile.
         about, value = outcome.replies()[-1], outcome.value
         text, usage = value if isinstance(value, str) else "", outcome.usage
         return AnswerRecord(value, text, (), None, about["model"], usage, outcome.cost_usd, about["created_at"])
 
     def retrieve(self) -> Retrieved:
-        """Return what there is of it, as this session counts: what is to be replaced is not an answer. Sends nothing.
+        """Look the call up; an outdated answer counts as absent. Sends nothing.
 
         Raises:
-            ErrorResponse: Where its prompt is none that can be sent.
+            ErrorResponse: If its prompt is invalid.
         """
         if self._outcome is not None and self._outcome.failure is None and self._outcome.entry is not None:
-            return Present(self.answer())  # kept nowhere else
+            return Present(self.answer())  # not in the store
         found = self._session_store.retrieve(self.call, self.since)
         if isinstance(found, Absent) and self._error is not None:
-            return Failed(self._error, paid=False)  # of this run alone: the next one asks it again
+            return Failed(self._error, paid=False)  # not stored: the next run of the program sends it again
         return found
 
     @property
     def cost_usd(self) -> float | None:
-        """What its answer, or its failure, cost whenever it was paid; 0.0 while there is none, None for unknown."""
+        """Cost of its answer or failure when it was paid; 0.0 until it is done, None if unknown."""
         if not self.done.is_set() or self.run_error is not None:
             return 0.0
         if self._error is not None:
@@ -168,13 +162,21 @@ class SessionCall:
             return self._answer.cost_usd
         return None if self._outcome is None else self._outcome.cost_usd
 
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once when it is done, at once if it is already. On the thread that completes it."""
+        with self._lock:
+            if not self.done.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
     async def ended(self) -> None:
-        """Wait for its end on the caller's own loop."""
+        """Wait until it is done, on the caller's own loop."""
         await await_end(self.done)
 
-    def _waits(self, stage: Stage, stale: bool) -> None:
+    def _set_waiting(self, stage: Stage, stale: bool) -> None:
         with self._lock:
-            # What is being sent, or has ended meanwhile, says so itself.
+            # A call that was sent or completed meanwhile keeps its stage.
             if self.stage in ("asked", "pending") and self._relay is None:
                 self.stage, self.refresh_cache = stage, stale
 

@@ -1,4 +1,4 @@
-"""The block of a session: how it ends, well or early, and what is written and shown then."""
+"""The `with` block of a session: how it ends, and what is written and shown then."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class SessionContext(ABC):
-    """A context manager, also of `async with`, that lets nobody see a pause.
-
-    Args:
-        directory: Of the session.
-        log_level: Of the logger "pllm_notebook" within the block, None to leave it.
+    """A context manager, also for `async with`, that ends quietly on a pause.
 
     Attributes:
-        directory: As given.
-        summary: Why the block ended early, None where it did not.
+        directory: The session's directory.
+        summary: Why the block ended early, None if it did not.
     """
 
     def __init__(self, directory: str, log_level: int | str | None) -> None:
@@ -44,33 +40,37 @@ class SessionContext(ABC):
         return self._state == "running"
 
     @abstractmethod
-    def standing(self) -> SessionStatus:
+    def status(self) -> SessionStatus:
         """Return the session's status, as its dashboard shows it."""
+
+    def standing(self) -> SessionStatus:
+        """Return `status()`, whose former name goes with the next release."""
+        return self.status()
 
     @abstractmethod
     def persist(self) -> None:
-        """Write down what the next run of the program must know."""
+        """Write the state that the next run of the program needs."""
 
     @abstractmethod
     def _finish(self) -> None:
-        """See to what is left, at a good end. Raises `Paused` where some of it is awaited."""
+        """Complete the remaining calls. Raises `Paused` if some of them are pending."""
 
     @abstractmethod
     def _drain(self) -> None:
-        """Wait for what is on the wire."""
+        """Wait for live calls in flight."""
 
     @abstractmethod
     def _stop(self) -> None:
         """Send nothing more."""
 
     def dashboard(self) -> None:
-        """Show the session from here on, until its block ends."""
+        """Show the session until its block ends."""
         if self._dashboard is None:
-            self._dashboard = Dashboard(self.standing)
+            self._dashboard = Dashboard(self.status)
         self._dashboard.open()
 
     def print(self, *values: Any) -> None:
-        """Print, above the dashboard where there is one."""
+        """Print, above the dashboard if it is shown."""
         text = " ".join(map(str, values))
         if self._dashboard is None:
             print(text)
@@ -115,15 +115,15 @@ class SessionContext(ABC):
         return self.__exit__(kind, error, traceback)
 
     def _check_open(self) -> None:
-        """Refuse to ask anything once the block has ended: nobody would see to what is asked then."""
+        """Refuse new calls once the block has ended: nothing would complete or store them."""
         if not self.is_open:
             raise UsageError(
-                f"The block of this session has ended, so nothing more is asked in it. Open {self.directory} again: "
-                f"with pllm.resume_directory(…) as session. Nothing was sent."
+                f"The block of this session has ended, so no more calls can be made in it. Open {self.directory} "
+                f"again: with pllm.resume_directory(…) as session. Nothing was sent."
             )
 
     def _own_pause(self, error: BaseException) -> Paused | None:
-        """Return the pause of this session that an error is; tasks of a group pause together."""
+        """Return *error* as a pause of this session, None if it is none; the tasks of a group pause together."""
         if isinstance(error, BaseExceptionGroup):
             found = [self._own_pause(each) for each in error.exceptions]
             return None if None in found else found[-1]
@@ -145,4 +145,4 @@ class SessionContext(ABC):
         except StoreError as error:
             if self._state != "failed":
                 raise
-            logger.warning("%s", error)  # what the program raised comes first
+            logger.warning("%s", error)  # the program's own exception takes precedence

@@ -1,13 +1,13 @@
-"""What a program asked and what came of it, as a file for whoever looks at it elsewhere."""
+"""The calls of a program and their results, exported as JSON lines or a Parquet table."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from pydantic_core import to_jsonable_python
@@ -15,18 +15,16 @@ from pydantic_core import to_jsonable_python
 from pllm_notebook.exceptions import MissingPackageError, UsageError
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.redaction import redact
+from pllm_notebook.sessions.agent import Agent
 from pllm_notebook.sessions.error_response import ErrorResponse
+from pllm_notebook.sessions.lazy_reply import LazyReply
 from pllm_notebook.sessions.session_files import write_atomic
 from pllm_notebook.sessions.session_store import Failed, Pending, Present, Retrieved
 from pllm_notebook.tools import Called
 
-if TYPE_CHECKING:
-    from pllm_notebook.sessions.lazy_reply import LazyReply
-    from pllm_notebook.sessions.session import Session
+__all__ = ["export_calls", "lines", "table"]
 
-__all__ = ["export_all", "lines", "table"]
-
-# Column to pandas dtype. Lists and values of any type are JSON in a table, and themselves in JSON lines.
+# Column to pandas dtype. Lists and parsed values are JSON text in a table, and plain JSON in JSON lines.
 _DTYPES = {
     "key": "string",
     "agent": "string",
@@ -61,65 +59,62 @@ _DTYPES = {
 _JSON = ("documents", "parsed", "tool_calls")
 
 
-def export_all(session: Session, path: str | os.PathLike[str]) -> int:
-    """Write down every call that this run of the program asked, with its reply, its error and its usage.
+def export_calls(agents: Iterable[Agent], path: str | os.PathLike[str]) -> int:
+    """Write one line for each call of the agents, with its reply, error and usage; return the number of calls.
 
-    One line a call, agent by agent, in the order they asked. Nothing is waited for: `state` tells what there is of
-    each ("present", "pending", "failed", "absent"). Keys of providers are taken out of every text.
+    Calls are listed by agent, in the order in which they were made. Nothing waits: `state` is "present", "pending",
+    "failed" or "absent". API keys are redacted.
 
     Args:
-        session: The session.
-        path: Ends in .jsonl for a JSON object a line, or in .parquet for a table, where lists and parsed values are
-            JSON. The file is exchanged whole.
-
-    Returns:
-        How many calls it holds.
+        agents: The agents whose calls are written.
+        path: Ends in .jsonl for one JSON object per line, or in .parquet for a table, with lists and parsed values as
+            JSON text. The file is replaced atomically.
 
     Raises:
-        UsageError: For another ending.
+        UsageError: For another extension.
         MissingPackageError: For a table without pyarrow.
-        StoreError: If the file cannot be written; what was there before is there still.
+        StoreError: If the file cannot be written; an existing file is left unchanged.
     """
     target = os.path.abspath(os.path.expanduser(os.fspath(path)))
     suffix = os.path.splitext(target)[1].lower()
     if suffix not in (".jsonl", ".parquet"):
         raise UsageError(
-            f"export_all writes .jsonl and .parquet, not {suffix or 'a file without an ending'!r}: name the file "
+            f"export_all writes .jsonl and .parquet, not {suffix or 'a file without an extension'!r}: name the file "
             f"calls.jsonl, for example. Nothing was written, and nothing was sent."
         )
     if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingPackageError("Export to Parquet", "pyarrow", "parquet")
-    told = list(lines(session))
+    rows = list(lines(agents))
     if suffix == ".jsonl":
-        content = b"".join(orjson.dumps(line) + b"\n" for line in told)
+        content = b"".join(orjson.dumps(row) + b"\n" for row in rows)
     else:
-        content = table(told).to_parquet(None, engine="pyarrow", index=False)
+        content = table(rows).to_parquet(None, engine="pyarrow", index=False)
     write_atomic(target, content)
-    return len(told)
+    return len(rows)
 
 
-def table(told: list[dict[str, Any]]) -> Any:
-    """Return lines as a frame: shape (n_calls, 29), dtypes that do not depend on what is missing."""
+def table(rows: list[dict[str, Any]]) -> Any:
+    """Return lines as a dataframe: shape (n_calls, 29), dtypes that do not depend on missing values."""
     import pandas as pd
 
     flat = [
-        {name: _text(value) if name in _JSON and value is not None else value for name, value in line.items()}
-        for line in told
+        {name: _text(value) if name in _JSON and value is not None else value for name, value in row.items()}
+        for row in rows
     ]
     return pd.DataFrame(flat, columns=list(_DTYPES)).astype(_DTYPES)
 
 
-def lines(session: Session) -> Iterator[dict[str, Any]]:
-    """Return what is known of each call, as the file has it."""
-    for agent in session.agents.values():
+def lines(agents: Iterable[Agent]) -> Iterator[dict[str, Any]]:
+    """Yield the line of each call as a dictionary."""
+    for agent in agents:
         for reply in agent.history:
-            yield _clean(dict.fromkeys(_DTYPES) | _call_fields(reply) | _result_fields(_found(reply)))
+            yield _redacted(dict.fromkeys(_DTYPES) | _call_fields(reply) | _result_fields(_found(reply)))
 
 
 def _found(reply: LazyReply) -> Retrieved:
     try:
         return reply.retrieve()
-    except ErrorResponse as error:  # a prompt that is none
+    except ErrorResponse as error:  # an invalid prompt
         return Failed(error, paid=False)
 
 
@@ -141,13 +136,13 @@ def _call_fields(reply: LazyReply) -> dict[str, Any]:
 
 
 def _result_fields(found: Retrieved) -> dict[str, Any]:
-    """Return what there is of a call."""
-    told: dict[str, Any] = {"state": type(found).__name__.lower()}
+    """Return the fields that describe a call's result."""
+    state: dict[str, Any] = {"state": type(found).__name__.lower()}
     if isinstance(found, Pending):
-        return told | {"job": found.job.id}
+        return state | {"job": found.job.id}
     if isinstance(found, Failed):
         failure = found.error.failure
-        return told | {
+        return state | {
             "text": failure.raw or None,
             "cost_usd": failure.cost_usd,
             "error": str(failure.kind),
@@ -161,7 +156,7 @@ def _result_fields(found: Retrieved) -> dict[str, Any]:
         value = None if isinstance(answer.value, (str, Called)) else to_jsonable_python(answer.value, fallback=str)
         calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.calls]
         return (
-            told
+            state
             | ({} if answer.usage is None else asdict(answer.usage))
             | {
                 "text": answer.text,
@@ -172,16 +167,15 @@ def _result_fields(found: Retrieved) -> dict[str, Any]:
                 "cost_usd": answer.cost_usd,
             }
         )
-    return told
+    return state
 
 
-def _clean(value: Any) -> Any:
-    """Take keys of providers out of every text."""
+def _redacted(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {name: _clean(each) for name, each in value.items()}
-    return [_clean(each) for each in value] if isinstance(value, list) else value
+        return {name: _redacted(each) for name, each in value.items()}
+    return [_redacted(each) for each in value] if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""What a directory knows of a call: its answer, the job that it waits in, its failure, or nothing.
+"""The state of a call in a session's directory: answered, pending in a job, failed, or absent.
 
-`SessionStore.retrieve` is the one thing that decides whether a value is missing, for every strategy. It sends nothing.
+`SessionStore.retrieve` alone decides whether an answer is missing, for every strategy. It sends nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pllm_notebook.execution.launch import batch_service
 from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.messages_types import ProviderMessage, ToolCall
 from pllm_notebook.records import Failure, RawReply, Reply, Usage
-from pllm_notebook.sessions.call import Call, ask_of
+from pllm_notebook.sessions.call import Call, spec_of
 from pllm_notebook.sessions.error_response import STORED_KINDS, ErrorResponse
 from pllm_notebook.settings import current
 from pllm_notebook.store import DiskStore, open_store
@@ -33,17 +33,17 @@ _KINDS = sorted(STORED_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """An answer, and what it took.
+    """An answer with its usage and cost.
 
     Attributes:
-        value: Of the call's own type: text, the parsed value, or `Called` where there were tools.
-        text: As the model wrote it, of the last reply.
-        calls: The tools that the last reply called, as the model wrote them.
-        echo: The last reply as its provider wants it given back, None where that is no more than its text.
-        model: As the provider named it.
-        usage: Tokens of all replies that led to it, None where a provider did not say.
-        cost_usd: What they cost when they were paid, None for unknown.
-        at: When the last came, in seconds since the epoch.
+        value: A string, the parsed value, or `Called` for a call with tools.
+        text: Text of the last reply, as the model wrote it.
+        calls: Tool calls of the last reply, as the model wrote them.
+        echo: The last reply in the form that its provider needs in later turns, None if that is its text alone.
+        model: The model as the provider named it.
+        usage: Tokens of all replies that led to the answer, None if a provider did not report them.
+        cost_usd: Cost of these replies when they were paid, None if unknown.
+        at: Time of the last reply, in seconds since the epoch.
     """
 
     value: Any
@@ -57,7 +57,7 @@ class AnswerRecord:
 
     @classmethod
     def of(cls, ask: CallSpec, outcome: Outcome, last: StoredReply) -> AnswerRecord:
-        """Put together what is known of an outcome with a value."""
+        """Build the record of an outcome with a value."""
         metadata = last.metadata
         reply = ask.target.read(RawReply(200, {}, last.raw)) if last.calls else None
         return cls(
@@ -74,18 +74,18 @@ class AnswerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """The answer is there."""
+    """The call is answered."""
 
     answer: AnswerRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """It waits in a batch job, which may have ended at its provider since somebody looked.
+    """The call is in a batch job, which may have ended at its provider since it was last polled.
 
     Attributes:
-        job: As the journal has it.
-        stale: Whether the store has a reply to it that does not count.
+        job: The job as the journal has it.
+        stale: Whether the store has an outdated reply.
     """
 
     job: Job
@@ -94,11 +94,11 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It has failed for good, until somebody says that it is to be asked again.
+    """The call has failed, and is not sent again until `retry_failed`.
 
     Attributes:
-        error: Why.
-        paid: Whether it failed by a reply, which is stored: asking again replaces that.
+        error: The failure.
+        paid: Whether it failed with a reply, which is stored; a retry replaces it.
     """
 
     error: ErrorResponse
@@ -107,10 +107,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """It was never asked, or what it needs next was not.
+    """The call was never sent, or the follow-up call that it needs was not.
 
     Attributes:
-        stale: Whether the store has a reply to it that does not count.
+        stale: Whether the store has an outdated reply.
     """
 
     stale: bool = False
@@ -120,13 +120,13 @@ Retrieved = Present | Pending | Failed | Absent
 
 
 class SessionStore:
-    """One directory of answers, jobs and failures, as programs ask about it. Thread-safe.
+    """One directory of answers, jobs and failures. Thread-safe.
 
     Args:
-        directory: In the form of the notebook's cache; made where it is not there.
+        directory: In the format of the notebook's cache; created if it does not exist.
 
     Raises:
-        UsageError: For what is no path. Nothing was sent.
+        UsageError: For a value that is not a path. Nothing was sent.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -141,45 +141,45 @@ class SessionStore:
 
     @property
     def store(self) -> DiskStore:
-        """The answers.
+        """The store of the answers.
 
         Raises:
-            StoreError: If they cannot be opened. Nothing was sent.
+            StoreError: If it cannot be opened. Nothing was sent.
         """
         return open_store(self.directory)
 
     @property
     def is_writable(self) -> bool:
-        """Whether new answers stay here. A directory that can only be read is read, and they would go elsewhere."""
+        """Whether new answers are stored here; those of a read-only directory would go elsewhere."""
         return os.path.realpath(self.store.directory) == os.path.realpath(self.directory)
 
     @property
     def journal(self) -> Journal | None:
-        """The batch jobs, None where there never was one."""
+        """The journal of batch jobs, None if there never was one."""
         store = self.store
         return batch_service(engine(current().loop), store).journal if has_journal(store.directory) else None
 
     def ask(self, call: Call) -> CallSpec:
-        """Return the question of a call, for its key; a run is given one of its own.
+        """Return the spec of a call, for lookups; each run gets a spec of its own.
 
         Raises:
-            UsageError: When it cannot be asked as written. Nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         how = call.how
         with self._lock:
             ask = self._asks.get(how)
         if ask is None:
-            ask = ask_of(call)
+            ask = spec_of(call)
             with self._lock:
                 ask = self._asks.setdefault(how, ask)
         return ask
 
     def key(self, call: Call) -> str:
-        """Return the key of a call: that of a dataframe's row with the same text.
+        """Return the key of a call, the same as for a dataframe's row with the same text.
 
         Raises:
-            ErrorResponse: Where its prompt is none that can be sent. Nothing was sent.
-            UsageError: When it cannot be asked as written. Nothing was sent.
+            ErrorResponse: If its prompt is invalid. Nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         ask = self.ask(call)
         encoded = ask.encoded(call.prompt)
@@ -188,18 +188,18 @@ class SessionStore:
         return ask.key(encoded)
 
     def retrieve(self, call: Call, since: float | None = None) -> Retrieved:
-        """Return what there is of a call. Reads the store, the journal of jobs and the failures; sends nothing.
+        """Look up a call in the store, the journal of jobs and the failures. Sends nothing.
 
-        Validators of the call's type run again, as they are today.
+        The current validators of the call's type run on a stored answer.
 
         Args:
             call: The call.
-            since: An older answer, or failure, does not count; seconds since the epoch, None for any age.
+            since: Older answers and failures are outdated; seconds since the epoch, None for no limit.
 
         Raises:
-            ErrorResponse: Where its prompt is none that can be sent.
-            UsageError: When it cannot be asked as written.
-            StoreError: If store or journal cannot be read.
+            ErrorResponse: If its prompt is invalid.
+            UsageError: If the call is invalid.
+            StoreError: If the store or journal cannot be read.
         """
         ask, key = self.ask(call), self.key(call)
         store = self.store
@@ -210,7 +210,7 @@ class SessionStore:
             seen = _LastReplyStore(store, entry)
             (settled,) = read_replies(ask, seen, lambda row: call.prompt, [UnreadReply(0, key, entry, 0)])
             if not isinstance(settled, Outcome):
-                # A repair turn, or a tool's turn, is a call of its own.
+                # The answer needs a follow-up call with a key of its own: a repair turn, or the turn after a tool.
                 key = settled.key
             elif settled.failure is None:
                 return Present(AnswerRecord.of(ask, settled, seen.last))
@@ -226,13 +226,13 @@ class SessionStore:
         return failed or Absent(stale)
 
     def jobs(self, keys: Sequence[str]) -> dict[str, Job]:
-        """Return the jobs in which calls wait for an answer, by key; a key that does not wait is left out."""
+        """Return the jobs of pending calls by key; other keys are left out."""
         journal = self.journal
         return {} if journal is None else journal.pending(keys)
 
 
 class _LastReplyStore:
-    """A store that remembers the last reply which was read of it: of a chain of turns, the one that counts."""
+    """A store that remembers the last reply read from it: the final one of a chain of turns."""
 
     def __init__(self, store: DiskStore, first: StoredReply) -> None:
         self._store = store

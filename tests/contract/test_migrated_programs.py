@@ -295,7 +295,7 @@ def test_errors_may_be_logged_and_passed_over(three: Simulator, place: Path) -> 
         orch.agent() as agt,
     ):
         assert agt.ask_llm("Well?").failed
-        assert orch.terms.confirm is False
+        assert orch.config.confirm is False
 
 
 @pytest.mark.parametrize("throttler", [pllm.Throttler(), pllm.Throttler(4)], ids=["none", "four"])

@@ -284,17 +284,17 @@ def test_a_session_stands_as_its_calls_do(model: str, sim: Simulator, tmp_path: 
         replies = [session.agent("first").ask_llm("one"), session.agent("second").ask_llm("one")]
         replies += [session.agent("second").ask_llm("two"), session.agent("second").ask_llm("bad")]
         session.barrier()
-        standing = session.standing()
+        status = session.status()
 
-    assert {state: count for state, count in standing.counts.items() if count} == {
+    assert {state: count for state, count in status.counts.items() if count} == {
         "cached": 1,
         "stored": 1,
         "failed": 1,
     }
-    assert [(each.name, each.calls, each.done, each.failed) for each in standing.agents] == [
+    assert [(each.name, each.calls, each.done, each.failed) for each in status.agents] == [
         ("first", 1, 1, 0),
         ("second", 3, 2, 1),
     ]
-    assert standing.models == (OPENAI.model,)
-    assert (standing.simulated, standing.state) == (False, "running")
-    assert session.standing().state == "done"
+    assert status.models == (OPENAI.model,)
+    assert (status.simulated, status.state) == (False, "running")
+    assert session.status().state == "done"

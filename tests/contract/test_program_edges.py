@@ -63,7 +63,7 @@ def test_nothing_is_asked_in_a_session_whose_block_has_ended(
         reply.resolve()
     sent = counted(sim)
 
-    with pytest.raises(UsageError, match="The block of this session has ended, so nothing more is asked in it"):
+    with pytest.raises(UsageError, match="The block of this session has ended, so no more calls can be made in it"):
         agent.ask_llm("two")
     with pytest.raises(UsageError, match="The block of this session has ended"), session:
         pass
@@ -323,7 +323,7 @@ def test_a_directory_is_a_path(named: Any) -> None:
     ("given", "told"),
     [
         ({"hash_by": 5}, "hash_by is a list of 'llm', 'seq', .* not 5"),
-        ({"tag": 5}, "tag is text, not 5"),
+        ({"tag": 5}, "tag is a string, not 5"),
         ({"tools": 5}, "tools is a list of functions"),
     ],
 )

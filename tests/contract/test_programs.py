@@ -91,7 +91,7 @@ def test_the_tournament_by_batch_goes_on_by_one_frontier_a_run_and_a_restart_cha
     assert (sim.stats().requests, sim.stats().batch_lines) == (0, CALLS)
     told = capsys.readouterr().out
     assert "submitted 4 calls in 1 batch job (" in told
-    assert "Run the program again to go on from here." in told
+    assert "Run the program again to continue." in told
 
 
 def test_one_program_may_go_on_under_another_strategy(luna: str, sim: Simulator, directory: Path) -> None:
@@ -182,7 +182,7 @@ def test_replicates_are_calls_of_their_own_and_equal_calls_are_one(
         same = [agent.ask_llm("Well?") for _ in range(10)]
         session.resolve_all(same)
 
-    assert (counted(sim), len({reply.key for reply in same}), len({reply.question for reply in same})) == (1, 1, 1)
+    assert (counted(sim), len({reply.key for reply in same}), len({reply.session_call for reply in same})) == (1, 1, 1)
     with session_in(directory, strategy=strategy) as session, session.agent("one") as agent:
         drawn = [agent.ask_llm("Well?", replicate=index) for index in range(10)]
         session.resolve_all(drawn)
@@ -501,7 +501,7 @@ def test_a_program_that_fails_sends_nothing_more(luna: str, sim: Simulator, dire
 
     assert counted(sim) == 1
     assert [reply.stage for reply in replies] == ["stored", "failed", "failed"]
-    assert [reply.question.error.kind for reply in replies[1:]] == [FailureKind.CANCELLED] * 2  # type: ignore[union-attr]
+    assert [reply.session_call.error.kind for reply in replies[1:]] == [FailureKind.CANCELLED] * 2  # type: ignore[union-attr]
 
 
 def test_an_interrupt_reaches_what_a_throttler_holds_back(luna: str, sim: Simulator, directory: Path) -> None:
@@ -515,7 +515,7 @@ def test_an_interrupt_reaches_what_a_throttler_holds_back(luna: str, sim: Simula
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             replies[1].resolve()
 
-    with pytest.raises(KeyboardInterrupt, match="run the program again to go on"):
+    with pytest.raises(KeyboardInterrupt, match="run the program again to continue"):
         program()
 
     assert [reply.stage for reply in replies] == ["stored", "failed"]
@@ -677,8 +677,8 @@ def test_failures_that_nobody_looked_at_are_logged_once(
         for number in range(3):
             agent.ask_llm(f"odd {number}")
 
-    (record,) = [record for record in caplog.records if "did not look at" in record.getMessage()]
-    assert record.getMessage().startswith("3 calls failed that the program did not look at; the first: one, call ")
+    (record,) = [record for record in caplog.records if "never read by the program" in record.getMessage()]
+    assert record.getMessage().startswith("3 failed calls were never read by the program; the first: one, call ")
 
 
 def test_the_log_level_holds_within_the_block(luna: str, directory: Path) -> None:
@@ -844,7 +844,7 @@ def test_a_json_value_is_found_among_words(luna: str, sim: Simulator, directory:
         reply = session.agent("one").ask_llm("JSON, please")
 
         assert reply.resolve_json() == {"a": [1, 2]}
-        with pytest.raises(UsageError, match="nothing to parse into"):
+        with pytest.raises(UsageError, match="no type to parse into"):
             reply.resolve_parsed()
 
 

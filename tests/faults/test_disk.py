@@ -170,7 +170,7 @@ def test_a_program_in_a_directory_that_can_only_be_read_goes_as_far_as_its_answe
     again, further = program(), program("another draw")
 
     assert (first.stdout, again.stdout, further.stdout) == ("yes\n", "yes\n", "")
-    assert f"{disk / 'session'} can only be read" in further.stderr.splitlines()[-1]
+    assert f"{disk / 'session'} is read-only" in further.stderr.splitlines()[-1]
     assert sim.stats().requests == 1
 
 

@@ -59,7 +59,7 @@ def test_a_batch_program_ends_its_cell_quietly_and_goes_on_in_the_next_kernel(
     try:
         for _ in range(4):
             cell = kernel.ok(program)
-            assert "Run the program again to go on from here." in cell.stdout
+            assert "Run the program again to continue." in cell.stdout
             jobs.append(sim.stats().batch_jobs)
             sim.advance(LONG_S)
             kernel.restart()

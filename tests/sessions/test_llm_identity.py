@@ -9,7 +9,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.sessions import Call, LLMIdentity
-from pllm_notebook.sessions.call import ask_of, checked, salt_for, tools_of
+from pllm_notebook.sessions.call import check_params, salt_for, spec_of, tools_of
 from pllm_notebook.sessions.llm_identity import model_of
 
 
@@ -89,9 +89,9 @@ def test_the_counter_is_in_the_salt_only_where_it_is_asked_for() -> None:
 def test_options_of_a_call_are_those_of_its_own() -> None:
     luna = "openai:gpt-6-luna"
 
-    assert checked({"temperature": 0.5, "max_output_tokens": None}, luna) == {"temperature": 0.5}
+    assert check_params({"temperature": 0.5, "max_output_tokens": None}, luna) == {"temperature": 0.5}
     with pytest.raises(UnknownOptionError, match="no option 'mode'"):
-        checked({"mode": "batch"}, luna)
+        check_params({"mode": "batch"}, luna)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_options_of_a_call_are_those_of_its_own() -> None:
 def test_keywords_of_openais_client_are_put_into_each_providers_words(
     params: dict[str, object], model: str, expected: dict[str, object]
 ) -> None:
-    assert checked(params, model) == expected
+    assert check_params(params, model) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_keywords_of_openais_client_are_put_into_each_providers_words(
 )
 def test_a_keyword_that_cannot_be_carried_out_is_refused(params: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        checked(params, "anthropic:claude-haiku-5-5")
+        check_params(params, "anthropic:claude-haiku-5-5")
 
 
 def test_calls_that_differ_in_their_prompt_alone_are_one_question() -> None:
@@ -179,6 +179,6 @@ def test_a_call_pickles_with_its_tools_or_with_their_fields_alone() -> None:
 def test_what_a_notebook_configured_for_its_frames_is_no_part_of_a_program() -> None:
     pllm.configure(mode="batch", pack=10, cache="refresh", errors="raise", samples=3, confirm=True)
 
-    options = ask_of(Call("openai:gpt-6-luna", "Well?")).options
+    options = spec_of(Call("openai:gpt-6-luna", "Well?")).options
 
     assert (options.mode, options.pack, options.cache, options.errors) == ("async", 1, "use", "coerce")

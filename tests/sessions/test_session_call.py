@@ -39,7 +39,7 @@ def test_the_end_of_a_run_is_news_only_to_calls_that_it_left(question: SessionCa
 
     question.on_abort(sending, RuntimeError())
 
-    with pytest.raises(ErrorResponse, match=r"^one, call 0, refusal: No\. It is kept, and not asked again until"):
+    with pytest.raises(ErrorResponse, match=r"^one, call 0, refusal: No\. It is stored, and not retried until"):
         question.answer()
 
 

@@ -1,4 +1,4 @@
-"""Calls that go by batch: as far as they come in one run of a program, and the pause where they come no further."""
+"""Advance the batch calls of a program as far as possible in one run, and pause where answers are pending."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pllm_notebook.sessions.throttler import Throttler
 
 __all__ = ["StrategyContext", "advance", "await_jobs", "jobs_of"]
 
-# How long a pause waits for jobs to be left alone, at most; another kernel may be at them.
+# Longest wait for jobs to be idle before a pause; another kernel may be working on them.
 _MAX_IDLE_WAIT_S = 2.0
 _PROBE_OWNER = "resting"
 _UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
@@ -25,16 +25,16 @@ _UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
 
 @dataclass(frozen=True)
 class StrategyContext:
-    """What the strategies of one session have in common.
+    """What the strategies of a session share.
 
     Attributes:
-        session_store: Where answers are.
-        sender: Sends.
-        throttler: The caller's own pace, None for none.
-        confirm: Whether a person is asked before a batch is submitted.
-        wait: Whether a batch is waited for, rather than ending the block.
+        session_store: The store of the answers.
+        sender: Starts runs.
+        throttler: The caller's own rate limit, None for none.
+        confirm: Whether to ask for confirmation before a batch is submitted.
+        wait: Whether to wait for batch jobs, rather than end the block.
         keep: Whether answers are stored.
-        max_in_flight: Live calls that are on their way at once, None for no ceiling.
+        max_in_flight: Most live calls in flight at once, None for no limit.
     """
 
     session_store: SessionStore
@@ -47,12 +47,12 @@ class StrategyContext:
 
 
 def await_jobs(context: StrategyContext, session_calls: Iterable[SessionCall]) -> None:
-    """Go on with what waits in batch jobs: look at these once, and pause where some go on.
+    """Check pending batch calls once, and pause if some are still pending.
 
-    No strategy sends live what somebody has paid for in a batch.
+    No strategy sends a call live that is paid for in a batch job.
 
     Raises:
-        Paused: Where the block is to end here.
+        Paused: If the block ends here.
     """
     pending = [session_call for session_call in session_calls if session_call.stage == "pending"]
     if pending:
@@ -60,12 +60,12 @@ def await_jobs(context: StrategyContext, session_calls: Iterable[SessionCall]) -
 
 
 def advance(context: StrategyContext, session_calls: Sequence[SessionCall], submitted: Sequence[SessionCall]) -> None:
-    """Answer calls by batch as far as that goes now.
+    """Submit new calls as batch jobs, and fetch the results that are ready.
 
     Args:
-        context: Of the session.
-        session_calls: Those that are not done.
-        submitted: Of them, those that wait in no job yet.
+        context: Shared by the session's strategies.
+        session_calls: The calls that are not done.
+        submitted: Those of them that are in no job yet.
 
     Raises:
         Paused: Unless all are done.
@@ -81,7 +81,7 @@ def advance(context: StrategyContext, session_calls: Sequence[SessionCall], subm
     if before:
         running, store = sender.engine, context.session_store.store
         BatchCommands(running, store, batch_service(running, store)).fetch(list(before.values()))
-        # What a job has brought lands a moment later, and a repair turn goes into a job of its own.
+        # Results are stored a moment later, and a repair turn goes into a job of its own.
         sender.wait_until(lambda: _are_settled(context, session_calls))
     left = [session_call for session_call in session_calls if not session_call.done.is_set()]
     if left:
@@ -92,19 +92,19 @@ def advance(context: StrategyContext, session_calls: Sequence[SessionCall], subm
 
 
 def jobs_of(context: StrategyContext, session_calls: Iterable[SessionCall]) -> dict[str, Job]:
-    """Return the jobs that calls wait in, by id."""
+    """Return the jobs that calls are pending in, by id."""
     found = [context.session_store.retrieve(session_call.call, session_call.since) for session_call in session_calls]
     return {each.job.id: each.job for each in found if isinstance(each, Pending)}
 
 
 def _are_settled(context: StrategyContext, session_calls: Sequence[SessionCall]) -> bool:
-    """Return whether nothing more becomes of calls for now: each is done, or with its provider in a job."""
+    """Return whether no call can advance for now: each is done, or in a job at its provider."""
     undone = [session_call for session_call in session_calls if not session_call.done.is_set()]
     jobs = context.session_store.jobs([session_call.key for session_call in undone])
     for session_call in undone:
         job = jobs.get(session_call.key)
         if job is None:
-            # A call of its own may be what it waits for by now: a repair turn, or a tool's.
+            # It may wait for a follow-up call by now: a repair turn, or the turn after a tool.
             found = session_call.refresh()
             job = found.job if isinstance(found, Pending) else None
         if not session_call.done.is_set() and (job is None or job.final or job.state in _UNSENT):
@@ -113,10 +113,10 @@ def _are_settled(context: StrategyContext, session_calls: Sequence[SessionCall])
 
 
 class _IdleJobs:
-    """Tells when nobody moves the jobs of some calls any more.
+    """Check whether the jobs of some calls are idle.
 
-    A job is looked at as soon as it is submitted, and a process that ends in the middle of a step keeps its job for
-    a minute. A program that is run from a script ends right here.
+    A job is polled as soon as it is submitted, and a process that ends in the middle of a poll holds its lease for a
+    minute. A script ends right after this check, so it waits for the poll to finish.
     """
 
     def __init__(self, context: StrategyContext, session_calls: Sequence[SessionCall]) -> None:
@@ -126,7 +126,7 @@ class _IdleJobs:
         self._free = 0
 
     def is_idle(self) -> bool:
-        """Return whether it has come, or is not to be waited for: two looks in a row find every job free."""
+        """Return True once two checks in a row find every job free, or the time is up."""
         if self._journal is None or time.monotonic() > self._until:
             return True
         self._free = self._free + 1 if all(map(self._is_free, self._jobs)) else 0
@@ -134,7 +134,7 @@ class _IdleJobs:
 
     def _is_free(self, job: str) -> bool:
         assert self._journal is not None
-        # A lease that is over when it is given keeps nobody from taking the next.
+        # A lease that expires when it is granted blocks no other process.
         free = self._journal.lease(job, _PROBE_OWNER, time.time())
         if free:
             self._journal.release(job, _PROBE_OWNER)

@@ -1,4 +1,4 @@
-"""The strategies that gather: nothing is sent before a value is needed that is not there."""
+"""Strategies that collect calls: nothing is sent before a missing value is needed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["BatchStrategy", "DryRunStrategy", "HybridStrategy"]
 
 
 class BatchStrategy(Strategy):
-    """Calls gather until a value is needed that is not there; then all go as batch jobs, and the block ends.
+    """Collect calls until a missing value is needed; then submit all of them as batch jobs, and end the block.
 
-    Past a point where something is awaited the program goes on only when all that was gathered there is done, so
-    that every run of the program takes the same way.
+    The program continues past a point where it waits only when all calls collected there are done, so that every run
+    of the program takes the same path.
     """
 
     def __init__(self, context: StrategyContext) -> None:
         super().__init__(context)
-        # A program's threads that need a value at once make one frontier, and ask a person once.
+        # Threads that need values at the same time share one submission and one confirmation.
         self._lock = threading.RLock()
 
     @property
@@ -33,7 +33,7 @@ class BatchStrategy(Strategy):
 
     def wait_for(self, session_call: SessionCall) -> None:
         with self._lock:
-            # A program that looks at 10,000 known answers does not go through all of them each time.
+            # Pruned first: a program that reads 10,000 stored answers would scan all of them each time.
             self._open = [each for each in self._open if not each.done.is_set()]
             if not session_call.done.is_set() or any(each.stage == "pending" for each in self._open):
                 if session_call not in self._open:
@@ -44,20 +44,20 @@ class BatchStrategy(Strategy):
         with self._lock:
             session_calls = self._undone()
             if session_calls:
-                self._submit(session_calls)
+                self._answer(session_calls)
             self._open.clear()
 
     def drain(self) -> None:
-        """Do nothing: what it sends live it waits for at once."""
+        """Do nothing: live calls are waited for when they are sent."""
 
     def _undone(self) -> list[SessionCall]:
-        """Return what is not done, as the store, the journal and the failures say now."""
+        """Return the open calls, refreshed from the store, the journal and the failures."""
         session_store = self._context.session_store
         session_calls = [session_call for session_call in self._open if not session_call.done.is_set()]
         keys = [session_call.key for session_call in session_calls]
         there, jobs = session_store.store.get_many(keys), session_store.jobs(keys)
         for session_call in session_calls:
-            # Looked at one by one only where something has changed since it was asked.
+            # Looked up one by one only if something has changed since the call was made.
             if (
                 session_call.stage == "pending"
                 or session_call.key in jobs
@@ -66,7 +66,7 @@ class BatchStrategy(Strategy):
                 session_call.refresh()
         return [session_call for session_call in session_calls if not session_call.done.is_set()]
 
-    def _submit(self, session_calls: Sequence[SessionCall]) -> None:
+    def _answer(self, session_calls: Sequence[SessionCall]) -> None:
         new = [session_call for session_call in session_calls if session_call.stage == "asked"]
         if new and self._context.confirm:
             estimate = self._context.sender.estimate(new, "batch")
@@ -76,11 +76,11 @@ class BatchStrategy(Strategy):
 
 
 class HybridStrategy(BatchStrategy):
-    """What is many goes by batch; what the program waits for alone, or with a few others, goes live.
+    """Submit a large group of calls as batch jobs, and send a small one live.
 
     Args:
-        context: What it works with.
-        batch_from: As many calls at one point are many.
+        context: Shared by the session's strategies.
+        batch_from: Size of a group from which it goes by batch.
     """
 
     def __init__(self, context: StrategyContext, batch_from: int) -> None:
@@ -90,10 +90,10 @@ class HybridStrategy(BatchStrategy):
             context.sender, context.throttler, keep=context.keep, max_in_flight=context.max_in_flight
         )
 
-    def _submit(self, session_calls: Sequence[SessionCall]) -> None:
+    def _answer(self, session_calls: Sequence[SessionCall]) -> None:
         new = [session_call for session_call in session_calls if session_call.stage == "asked"]
         if len(new) >= self._batch_from:
-            super()._submit(session_calls)
+            super()._answer(session_calls)
             return
         for session_call in new:
             self._batcher.add(session_call)
@@ -104,18 +104,18 @@ class HybridStrategy(BatchStrategy):
 
 
 class DryRunStrategy(BatchStrategy):
-    """Nothing is sent: the block ends at the first value that is not there, with what would have been asked.
+    """Send nothing: the block ends at the first missing value, with an estimate of the calls that it needs.
 
     Args:
-        context: What it works with.
-        mode: How it would have been sent: "async" or "batch".
+        context: Shared by the session's strategies.
+        mode: The mode that is estimated, "async" or "batch".
     """
 
     def __init__(self, context: StrategyContext, mode: str) -> None:
         super().__init__(context)
         self._mode = mode
 
-    def _submit(self, session_calls: Sequence[SessionCall]) -> None:
+    def _answer(self, session_calls: Sequence[SessionCall]) -> None:
         new = [session_call for session_call in session_calls if session_call.stage == "asked"]
         waiting = [session_call for session_call in session_calls if session_call.stage == "pending"]
         estimate = self._context.sender.estimate(new, self._mode)

@@ -1,7 +1,7 @@
-"""When the calls of a program are sent, and what it means to wait for one: the whole difference between strategies.
+"""Strategies that send each call when it is made; those that collect calls are in `strategies.batched`.
 
-Whether a value is missing is for the store to say (`SessionStore.retrieve`), not for a strategy. Here are those that
-send a call as it is asked; those that collect calls are in `strategies.batched`.
+A strategy decides when calls are sent and how a program waits for one. Whether an answer is missing is decided by
+`SessionStore.retrieve` alone.
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ __all__ = ["AsyncStrategy", "Strategy", "SyncStrategy"]
 
 
 class Strategy(ABC):
-    """One way of going through a program. Used from the program's threads.
-
-    Args:
-        context: What it works with.
-    """
+    """When calls are sent, and how to wait for one. Used from the program's threads."""
 
     def __init__(self, context: StrategyContext) -> None:
         self._context = context
-        # Asked since the last point that the program has passed for good, and not answered by then.
+        # Calls made since the last barrier that were not answered at once.
         self._open: list[SessionCall] = []
 
     @property
@@ -32,39 +28,39 @@ class Strategy(ABC):
         """Whether nothing is sent before a value is needed."""
         return False
 
-    def asked(self, session_call: SessionCall) -> None:
-        """Note a call that the program asks; what there is of it has been looked up."""
+    def submit(self, session_call: SessionCall) -> None:
+        """Send a call, or collect it; the store has been checked for it."""
         if not session_call.done.is_set():
             self._open.append(session_call)
 
     @abstractmethod
     def wait_for(self, session_call: SessionCall) -> None:
-        """Block until *question* is done.
+        """Block until a call is done.
 
         Raises:
-            Paused: Where the block is to end here.
+            Paused: If the block ends here.
         """
 
     def barrier(self) -> None:
-        """Block until all that has been asked so far is done.
+        """Block until all calls made so far are done.
 
         Raises:
-            Paused: Where the block is to end here.
+            Paused: If the block ends here.
         """
         for session_call in self._open:
             self.wait_for(session_call)
         self._open.clear()
 
     def finish(self) -> None:
-        """See to what was asked and never looked at, at the end of the block.
+        """Complete the calls that the program never read, at the end of the block.
 
         Raises:
-            Paused: Where some of it is still awaited.
+            Paused: If some of them are pending.
         """
         self.barrier()
 
     def drain(self) -> None:
-        """Wait for what is sent live: it is paid for, and a block that pauses is to have it stored."""
+        """Wait for live calls in flight: they are paid for, and must be stored before the block pauses."""
         for session_call in self._open:
             if session_call.stage in ("asked", "sent"):
                 self._context.sender.wait(session_call.done)
@@ -75,21 +71,21 @@ class Strategy(ABC):
 
 
 class SyncStrategy(Strategy):
-    """One call at a time, each to its end before the program goes on: what a debugger steps through."""
+    """One call at a time, each answered before the program continues: for stepping with a debugger."""
 
-    def asked(self, session_call: SessionCall) -> None:
-        super().asked(session_call)
+    def submit(self, session_call: SessionCall) -> None:
+        super().submit(session_call)
         self.wait_for(session_call)
 
     def wait_for(self, session_call: SessionCall) -> None:
         if session_call.stage == "pending":
             await_jobs(self._context, [session_call])
         if session_call.stage == "asked":
-            self._paced()
+            self._throttle()
             self._context.sender.send([session_call], keep=self._context.keep)
         self._context.sender.wait(session_call.done)
 
-    def _paced(self) -> None:
+    def _throttle(self) -> None:
         throttler = self._context.throttler
         if throttler is not None:
             (at,) = throttler.book()
@@ -99,7 +95,7 @@ class SyncStrategy(Strategy):
 
 
 class AsyncStrategy(Strategy):
-    """Calls are sent as they are asked, a few milliseconds' worth at a time; a value is waited for alone."""
+    """Calls are sent as they are made, in groups of a few milliseconds; only the value that is needed is waited for."""
 
     def __init__(self, context: StrategyContext) -> None:
         super().__init__(context)
@@ -107,8 +103,8 @@ class AsyncStrategy(Strategy):
             context.sender, context.throttler, keep=context.keep, max_in_flight=context.max_in_flight
         )
 
-    def asked(self, session_call: SessionCall) -> None:
-        super().asked(session_call)
+    def submit(self, session_call: SessionCall) -> None:
+        super().submit(session_call)
         if session_call.stage == "asked":
             self._batcher.add(session_call)
 

@@ -1,4 +1,4 @@
-"""Calls gather for a moment and leave together, from a thread of their own: asking never blocks."""
+"""Calls that are collected for a moment and sent together, from a thread of their own: `ask_llm` never blocks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pllm_notebook.sessions.throttler import Throttler
 
 __all__ = ["MicroBatcher"]
 
-# A program asks its next call within microseconds; whoever waits for a value does not wait for this.
+# A program makes its next call within microseconds; waiting for a value flushes at once.
 _WINDOW_S = 0.003
 
 
 class MicroBatcher:
-    """What is asked and not sent. Its thread lives while there is something.
+    """Calls that are not sent yet. Its thread lives as long as there are any.
 
     Args:
-        sender: Sends it.
-        throttler: The caller's own pace, None for none.
+        sender: Starts the runs.
+        throttler: The caller's own rate limit, None for none.
         keep: Whether answers are stored.
-        max_in_flight: Calls that are on their way at once, None for as many as there are.
+        max_in_flight: Most calls in flight at once, None for no limit.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class MicroBatcher:
         self._throttler = throttler
         self._keep = keep
         self._max_in_flight = max_in_flight
-        # Due, and not sent because `most` are on their way; and how many are.
+        # Calls that are due but held back by `max_in_flight`, and the number in flight.
         self._queued: deque[SessionCall] = deque()
         self._in_flight = 0
         self._new: list[SessionCall] = []
-        # By the moment from which they may begin, on the throttler's clock, and the order they were asked in.
+        # A heap by the time from which each may start, on the throttler's clock, and the order of the calls.
         self._later: list[tuple[float, int, SessionCall]] = []
         self._count = 0
         self._changed = threading.Condition(threading.RLock())
@@ -49,7 +49,7 @@ class MicroBatcher:
         return f"MicroBatcher(new={len(self._new)}, held={len(self._queued)}, later={len(self._later)})"
 
     def add(self, session_call: SessionCall) -> None:
-        """Send *question* in a moment; returns at once."""
+        """Queue a call; returns at once."""
         with self._changed:
             self._new.append(session_call)
             if not self._working:
@@ -57,13 +57,13 @@ class MicroBatcher:
                 threading.Thread(target=self._work, name="pllm-asking", daemon=True).start()
 
     def flush(self) -> None:
-        """Send what has gathered now: somebody waits for it."""
+        """Send the queued calls now: a value is being waited for."""
         with self._changed:
             self._flush_now = True
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Send nothing of what has gathered; whoever waits for it is told."""
+        """Drop the queued calls; they fail as cancelled."""
         with self._changed:
             dropped = [*self._new, *self._queued, *(session_call for _, _, session_call in self._later)]
             self._new.clear()
@@ -80,12 +80,12 @@ class MicroBatcher:
                 return
             try:
                 self._sender.send(due, keep=self._keep)
-            except BaseException as error:  # whoever waits for them is told, on a thread that can show it
+            except BaseException as error:  # raised again on the thread that waits for them
                 for session_call in due:
                     session_call.on_abort(None, error)
 
     def _next(self) -> Sequence[SessionCall] | None:
-        """Wait for what is to be sent; None, and the thread is to end, when there is nothing left."""
+        """Wait for calls to send; return None, which ends the thread, when none are left."""
         with self._changed:
             while True:
                 if self._new and not self._flush_now:
@@ -118,7 +118,7 @@ class MicroBatcher:
         return due
 
     def _admitted(self, due: Sequence[SessionCall]) -> Sequence[SessionCall]:
-        """Return what may be sent now. Each tells when it has ended, however it did."""
+        """Return the calls that may be sent now; each frees its slot when it is done."""
         if self._max_in_flight is None:
             return due
         self._queued.extend(due)
@@ -138,5 +138,5 @@ class MicroBatcher:
 
     def _wait_s(self) -> float:
         assert self._throttler is not None
-        # A clock may be a caller's own; the thread looks again before long.
+        # The clock may be a caller's own and run faster, so never wait long.
         return min(max(self._later[0][0] - self._throttler.clock(), 0.0), 0.1) or 0.001

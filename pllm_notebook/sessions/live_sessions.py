@@ -1,0 +1,38 @@
+"""The open sessions of this process, by directory: an unpickled reply finds its session here."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Protocol
+
+from pllm_notebook.sessions.call import Call
+from pllm_notebook.sessions.llm_response import LLMResponse
+
+__all__ = ["LiveSession", "live_session", "register_session"]
+
+
+class LiveSession(Protocol):
+    """An open session, as an unpickled reply needs it."""
+
+    directory: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its block has not ended."""
+
+    def reply_to(self, call: Call) -> LLMResponse:
+        """Return the lazy reply to a call. Sends nothing."""
+
+
+_sessions: weakref.WeakValueDictionary[str, LiveSession] = weakref.WeakValueDictionary()
+
+
+def register_session(session: LiveSession) -> None:
+    """Make *session* the one that unpickled replies of its directory belong to."""
+    _sessions[session.directory] = session
+
+
+def live_session(directory: str) -> LiveSession | None:
+    """Return this process's newest session in a directory; None without one, or after its block has ended."""
+    session = _sessions.get(directory)
+    return session if session is not None and session.is_open else None
