@@ -184,6 +184,7 @@ def start(
     make: Callable[[RunServices, Callable[[], None]], Execution] | None = None,
     cache_dir: str | None = None,
     run_budget: RunBudget | None = None,
+    on_engine: Engine | None = None,
 ) -> Run:
     """Start a run in the background and give its handle at once.
 
@@ -194,6 +195,7 @@ def start(
         make: Makes its execution, of its services and of what is called at its end; None for the calls of *ask* alone.
         cache_dir: Where its answers are kept, None for the configured place.
         run_budget: Money that it shares with other runs; None for one of its own, from the options.
+        on_engine: The engine it runs on, None for this process's own.
 
     Raises:
         UsageError: When `configure(loop=…)` came after the engine had started.
@@ -203,17 +205,7 @@ def start(
     from pllm_notebook.store.process_stores import current_directory
     from pllm_notebook.store.run_files import RunFiles
 
-    where = current().loop
-    running = engine(where)
-    if running.loop.where != where and not runs():
-        # Only jobs of earlier kernels were looked after on it, by nobody's wish; that goes on on the new one.
-        shutdown()
-        running = engine(where)
-    if running.loop.where != where:
-        raise UsageError(
-            f"loop={where!r} was configured after the engine had started on loop={running.loop.where!r}. "
-            f"Configure it before the first run: restart the kernel. Nothing was sent."
-        )
+    running = on_engine or _configured_engine()
     for each in (ask, *further):
         if each.target.simulated and ask.options.cache != "only":
             # A simulator that was started anew has another address: it is another account, with dispatchers of its own.
@@ -238,6 +230,26 @@ def start(
 
         start_polling()
     return run
+
+
+def _configured_engine() -> Engine:
+    """Return this process's engine, on the loop that is configured.
+
+    Raises:
+        UsageError: When `configure(loop=…)` came after the engine had started.
+    """
+    where = current().loop
+    running = engine(where)
+    if running.loop.where != where and not runs():
+        # It has only polled the jobs of earlier kernels; the new one continues that.
+        shutdown()
+        running = engine(where)
+    if running.loop.where != where:
+        raise UsageError(
+            f"loop={where!r} was configured after the engine had started on loop={running.loop.where!r}. "
+            f"Configure it before the first run: restart the kernel. Nothing was sent."
+        )
+    return running
 
 
 def estimate_rows(ask: CallSpec, rows: RowSource, *, cache_dir: str | None = None) -> Estimate:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from pllm_notebook.engine import Engine
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.execute import Execution
@@ -56,6 +57,7 @@ def start_list(
     *,
     cache_dir: str | None = None,
     run_budget: RunBudget | None = None,
+    on_engine: Engine | None = None,
 ) -> Run:
     """Start a run over a list in the background, and return its handle at once.
 
@@ -68,6 +70,7 @@ def start_list(
         on_row: Called on the engine's loop with each row that has ended, once its answer is stored.
         cache_dir: Where the answers are kept, None for the configured place.
         run_budget: Money that it shares with other runs; None for one of its own, from the options.
+        on_engine: The engine it runs on, None for this process's own.
 
     Raises:
         UsageError: See `start`.
@@ -79,7 +82,15 @@ def start_list(
         observer = None if on_row is None else partial(RowObserver, on_row=on_row)
         return Execution(specs, MixedPrompts(parts, rows.total), services, on_end, observer=observer, isolates=True)
 
-    return start(specs[0], rows, further=specs[1:], make=make, cache_dir=cache_dir, run_budget=run_budget)
+    return start(
+        specs[0],
+        rows,
+        further=specs[1:],
+        make=make,
+        cache_dir=cache_dir,
+        run_budget=run_budget,
+        on_engine=on_engine,
+    )
 
 
 class MixedPrompts(WholePrompts):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from pllm_notebook.execution import Outcome, ResultTable, Run, WholePrompts, confirm, estimate_list, start_list
-from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.callers import Caller
+from pllm_notebook.engine import Engine
+from pllm_notebook.execution import Outcome, Run, RunBudget, WholePrompts, confirm, estimate_list, start_list
 from pllm_notebook.execution.row_record import RowRecord, record_of_prompts
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompt_lists.build import PreparedPrompts
@@ -18,80 +19,98 @@ from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["PromptRows"]
 
-# Whole replies that are read at once: a few thousand bodies are a few megabytes.
+# Replies that are read at once: a thousand bodies are a few megabytes.
 _CHUNK = 1_000
 
 
 class PromptRows(WholePrompts):
-    """The prompts of a list that can be asked (see `run.Rows`); the result is an output for each of the list.
+    """The valid prompts of a list as rows; the result has one output per prompt of the whole list.
 
     Args:
         contexts: The list.
-        asked: The list, made ready.
-        store: Where the replies are kept, None for nowhere.
+        prepared: The list, prepared.
+        store: The store of the replies, None for none.
 
     Attributes:
-        parts: What of it can be asked.
-        store: As given.
+        parts: The valid prompts by spec.
     """
 
     asked: tuple[str, ...] = ()
     assembled = 0
 
-    def __init__(self, contexts: Sequence[LLMPromptContext], asked: PreparedPrompts, store: Store | None) -> None:
+    def __init__(self, contexts: Sequence[LLMPromptContext], prepared: PreparedPrompts, store: Store | None) -> None:
         self.label = f"{len(contexts):,} prompts"
-        self.total = len(asked.places)
+        self.total = len(prepared.places)
+        self.parts = prepared.parts
         self._contexts = contexts
-        self._asked = asked
-        self.parts = asked.parts
-        self.store = store
+        self._prepared = prepared
+        self._store = store
 
-    def start(self) -> Run | None:
-        """Start a run over them, None where nothing of the list can be asked.
+    def start(self, *, engine: Engine | None = None, run_budget: RunBudget | None = None) -> Run | None:
+        """Start a run over them; return None if the list has no valid prompt.
+
+        Args:
+            engine: The engine it runs on, None for this process's own.
+            run_budget: Its money, None for `max_cost_usd` of its own.
 
         Raises:
-            NotConfirmedError: When the list would go as batch jobs and nobody said yes to that. Nothing was sent.
+            NotConfirmedError: If the list would go as batch jobs and that was not confirmed. Nothing was sent.
         """
         if not self.parts:
             return None
         options = self.parts[0].ask.options
         if options.mode == "batch" and options.confirm:
             confirm(estimate_list(self.parts))
-        return start_list(self.parts, self)
+        return start_list(self.parts, self, run_budget=run_budget, on_engine=engine)
+
+    def result(self, run: Run | None, called_by: Caller) -> list[LLMOutput]:
+        """Return the outputs of a run that has ended, or raise what ended it.
+
+        Args:
+            run: The run, None if the list has no valid prompt.
+            called_by: The line that warnings name.
+        """
+        if run is None:
+            return self.assemble(None)
+        if run.course.error is not None or run.state == "cancelled":
+            run.result()  # raises
+        if run.course.unsaved:
+            called_by.warn(f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.")
+        for line in run.course.warnings:
+            called_by.warn(line)
+        run.note_rows()
+        return self.assemble(run)
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
         """Return the prompts of some rows."""
-        return self._asked.prompts[rows.start : rows.stop]
+        return self._prepared.prompts[rows.start : rows.stop]
 
     def assemble(self, run: Run | None) -> list[LLMOutput]:
-        """Return the outputs in the list's order; *run* None where nothing could be asked."""
-        return self.outputs(None, None) if run is None else self.outputs(run.ledger, run.course.ask_of)
-
-    def outputs(self, ledger: ResultTable | None, ask_of: Callable[[int], CallSpec] | None) -> list[LLMOutput]:
-        """Return the outputs in the list's order, by how its prompts ended; None where nothing could be asked."""
+        """Return the outputs in the list's order; *run* is None if the list has no valid prompt."""
         outputs = [
-            output_without_call(context, self._asked.failures.get(at)) for at, context in enumerate(self._contexts)
+            output_without_call(context, self._prepared.failures.get(at)) for at, context in enumerate(self._contexts)
         ]
-        if ledger is None or ask_of is None:
+        if run is None:
             return outputs
+        ledger, spec_of = run.ledger, run.course.ask_of
         for start in range(0, self.total, _CHUNK):
             rows = range(start, min(start + _CHUNK, self.total))
             outcomes = [ledger.outcome(row) for row in rows]
             kept = self._kept([outcome for outcome in outcomes if outcome is not None])
             for row, outcome in zip(rows, outcomes, strict=True):
-                place = self._asked.places[row]
+                place = self._prepared.places[row]
                 context = self._contexts[place]
                 if outcome is None:
                     outputs[place] = output_without_call(context, ledger.failure(row))
                     continue
                 last = outcome.entry or kept.get(outcome.last or outcome.key)
                 outputs[place] = output_for(
-                    context, ask_of(row), outcome, last, self._asked.prompts[row], self._asked.prefills[row]
+                    context, spec_of(row), outcome, last, self._prepared.prompts[row], self._prepared.prefills[row]
                 )
         return outputs
 
     def described(self, run: Run) -> dict[str, Any]:
-        """Return what the registry says of the question: each prompt has its own, and the answers are read as text."""
+        """Return the run's entry in the registry: each prompt has its own spec, and answers are read as text."""
         return {
             "prompt": None,
             "template": None,
@@ -109,11 +128,11 @@ class PromptRows(WholePrompts):
         }
 
     def record(self, run: Run) -> RowRecord:
-        """Return what is to be remembered of each prompt that could be asked."""
-        return record_of_prompts(run.ledger, self._asked.prompts, packed=False)
+        """Return the registry's record of each valid prompt."""
+        return record_of_prompts(run.ledger, self._prepared.prompts, packed=False)
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
-        """Return one record per failed prompt: its place in the list, its id and what went wrong."""
+        """Return one record per failed prompt: its place in the list, its id and the error."""
         return [
             {"position": at, "source_id": output.source_id, "error": output.error, "cost_usd": output.cost}
             for at, output in enumerate(self.assemble(run))
@@ -121,6 +140,6 @@ class PromptRows(WholePrompts):
         ]
 
     def _kept(self, outcomes: Sequence[Outcome]) -> dict[str, StoredReply]:
-        """Read the last replies of some prompts, as far as the store has them."""
+        """Read the last replies of some prompts that are in the store."""
         keys = [outcome.last or outcome.key for outcome in outcomes if outcome.entry is None and outcome.metas]
-        return {} if self.store is None or not keys else self.store.get_many(keys)
+        return {} if self._store is None or not keys else self._store.get_many(keys)

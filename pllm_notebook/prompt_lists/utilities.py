@@ -1,4 +1,4 @@
-"""Many prompts at once, whatever providers, models and configurations they are for."""
+"""Send many prompts at once, in any mix of providers, models and configurations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Literal, Unpack
 
-from pllm_notebook.callers import Caller, caller
+from pllm_notebook.callers import caller
 from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run, options_for
@@ -29,28 +29,28 @@ logger = logging.getLogger("pllm_notebook")
 
 @shows(taken_by(Options, "prompt_list"))
 class ParallelAIUtilities:
-    """Ask a list of prompts at once, and give an output for each, in the list's order.
+    """Send a list of prompts at once, and return one output per prompt, in the list's order.
 
         utilities = ParallelAIUtilities(oai_request_limits=RequestLimits(max_requests_per_minute=500))
         outputs = await utilities.run_parallel_ai_completion(prompts)
 
-    All prompts of a list are one run: one budget, one progress display, one Stop. Each provider, account and model
-    has its own pace, so that a slow one holds nobody up; without limits given, what the provider allows is found out.
-    A prompt that fails has its failure as its output's `error`, and the others go on. What has been answered once,
-    here or by `df.llm`, is in the cache and is not sent again.
+    All prompts of a list are one run: one budget, one progress display, one Stop. Rates are kept per provider, account
+    and model, so that a slow one does not delay the others; without limits given, they are learned from the provider.
+    A failed prompt has its failure in its output's `error`, and the others continue. An answer that is in the cache,
+    of a list or of `df.llm`, is not requested again.
 
     Args:
-        oai_request_limits: Rates for the prompts whose `client` is "openai", or the `provider` that it names. They
-            hold for all models together, and over all lists of these utilities.
-        anthropic_request_limits: Likewise, for "anthropic".
-        google_request_limits: Likewise, for "google".
-        fallback: "sequential" to ask the prompts one after another, with the same answers, where the engine itself
-            cannot run (its loop has ended, or a fault of this package broke it). None to raise that.
-        local_cache: False keeps nothing on this machine, as `cache="off"`.
-        **options: For all prompts, as for `df.llm.parse`; `max_cost_usd` is of each list.
+        oai_request_limits: Rate limits for the prompts whose `client` is "openai", or the `provider` that it names.
+            They apply to all models together, and to all lists of this object.
+        anthropic_request_limits: The same for "anthropic".
+        google_request_limits: The same for "google".
+        fallback: "sequential" to send the prompts one at a time on a second engine, with the same answers, if the
+            engine itself cannot run (its loop has ended, or an internal error broke it). None to raise that error.
+        local_cache: False stores nothing on this machine, like `cache="off"`.
+        **options: Options of all prompts, as for `df.llm.parse`; `max_cost_usd` applies to each list.
 
     Raises:
-        UsageError: For an unknown option, a value outside its range, or two limits of one provider.
+        UsageError: For an unknown option, a value outside its range, or two limits for one provider.
     """
 
     def __init__(
@@ -88,98 +88,91 @@ class ParallelAIUtilities:
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{provider}: {ceiling!r}" for provider, ceiling in self._ceilings.items())
-        return f"<ParallelAIUtilities {limits or 'without limits of its own'}>"
+        return f"<ParallelAIUtilities {limits or 'without limits'}>"
 
     async def run_parallel_ai_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Return an output for each prompt, in order. Sends and pays, but for what is in the cache.
+        """Return one output per prompt, in order. Sends and pays for prompts that are not in the cache.
 
-        Cancelling the task cancels what is on the wire; what has been answered is kept.
+        Cancelling the task cancels calls in flight; answers that have arrived are kept.
 
         Args:
-            prompts: Any mix of providers, models and configurations. Two may have one `id`; equal ones are one call.
+            prompts: Any mix of providers, models and configurations. Two may have the same `id`; equal ones are sent
+                once.
 
         Raises:
-            UsageError: For options that cannot be carried out. Nothing was sent.
-            NotConfirmedError: When the list would go as batch jobs, and nobody has said yes to its estimate; not with
+            UsageError: For invalid options. Nothing was sent.
+            NotConfirmedError: If the list would go as batch jobs and its estimate was not confirmed; not with
                 `confirm=False`. Nothing was sent.
-            StoreError: When the cache cannot be opened. Nothing was sent.
-            RunInterrupted: When the run was stopped, by a button or from elsewhere.
+            StoreError: If the cache cannot be opened. Nothing was sent.
+            RunInterrupted: If the run was stopped.
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
         """
         called_by = caller()
-        rows, run = self._rows(as_prompt_list(prompts)), None
+        contexts = as_prompt_list(prompts)
+        rows, run = self._rows(contexts), None
         try:
             run = rows.start()
             if run is not None:
                 await run.until_given()
-            return _outputs_or_raise(rows, run, called_by)
+            return rows.result(run, called_by)
         except Exception as error:
-            sequence = self._sequence(rows, run, error)
-        await sequence.until_ended()
-        return rows.outputs(sequence.ledger, sequence.ask_of)
+            sequential = self._sequential(contexts, rows, run, error)
+        return await sequential.until_ended(called_by)
 
     async def run_parallel_ai_tool_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Return an output for each prompt, in order, its `tool_calls` read and validated.
+        """Return one output per prompt, in order, with validated `tool_calls`.
 
-        As `run_parallel_ai_completion`, for prompts that each offer tools (`tools`, or the format "tool" with a
-        `structured_output`). Whether a tool must be called is `tool_choice=`, or the format "tool".
+        Works like `run_parallel_ai_completion`, for prompts that all have tools (`tools`, or the format "tool" with a
+        `structured_output`). Set `tool_choice=`, or the format "tool", to require a tool call.
 
         Args:
             prompts: Each with tools.
 
         Raises:
-            UsageError: Naming those that have none. Nothing was sent.
+            UsageError: If a prompt has no tools. Nothing was sent.
         """
         return await self.run_parallel_ai_completion(_with_tools(prompts))
 
     def run_parallel_ai_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Return what `run_parallel_ai_completion` gives, without await: for a cell or script.
+        """Run `run_parallel_ai_completion` without await, in a cell or script.
 
-        An interrupt cancels the run and raises KeyboardInterrupt; what has been answered is kept.
+        An interrupt cancels the run and raises KeyboardInterrupt; answers that have arrived are kept.
         """
         called_by = caller()
-        rows, run = self._rows(as_prompt_list(prompts)), None
+        contexts = as_prompt_list(prompts)
+        rows, run = self._rows(contexts), None
         try:
             run = rows.start()
             if run is not None:
                 run.wait()
-            return _outputs_or_raise(rows, run, called_by)
+            return rows.result(run, called_by)
         except Exception as error:
-            sequence = self._sequence(rows, run, error)
-        sequence.wait()
-        return rows.outputs(sequence.ledger, sequence.ask_of)
+            sequential = self._sequential(contexts, rows, run, error)
+        return sequential.wait(called_by)
 
     def run_parallel_ai_tool_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
-        """Return what `run_parallel_ai_tool_completion` gives, without await."""
+        """Run `run_parallel_ai_tool_completion` without await."""
         return self.run_parallel_ai_completion_sync(_with_tools(prompts))
 
-    def _rows(self, prompts: list[LLMPromptContext]) -> PromptRows:
-        """Make a list ready."""
-        asked = prepare_prompts(prompts, self._options, self._ceilings)
-        options = options_for(self._options)
-        return PromptRows(prompts, asked, None if options.cache == "off" else store_for(options))
+    def _rows(self, contexts: list[LLMPromptContext], **further: Any) -> PromptRows:
+        given = {**self._options, **further}
+        options = options_for(given)
+        prepared = prepare_prompts(contexts, given, self._ceilings)
+        return PromptRows(contexts, prepared, None if options.cache == "off" else store_for(options))
 
-    def _sequence(self, rows: PromptRows, run: Run | None, error: Exception) -> SequentialRun:
-        """Return what asks the prompts in turn, where that is wanted and *error* is the engine's; else raise it."""
-        # What was to be a batch is not sent live, at twice the price.
+    def _sequential(
+        self, contexts: list[LLMPromptContext], rows: PromptRows, run: Run | None, error: Exception
+    ) -> SequentialRun:
+        """Return the run of the unanswered prompts, if the fallback is on and *error* is the engine's; else raise."""
+        # A batch is never sent live instead, at twice the price.
         batch = bool(rows.parts) and rows.parts[0].ask.options.mode == "batch"
         if self._fallback is None or batch or not is_engine_failure(error, run):
             raise error
-        logger.warning("The engine cannot run (%s); the prompts are asked one after another", error)
-        return SequentialRun(rows.parts, rows.total, rows.store, run)
-
-
-def _outputs_or_raise(rows: PromptRows, run: Run | None, called_by: Caller) -> list[LLMOutput]:
-    """Return the outputs of a run that has ended, or raise what ended it."""
-    if run is not None and (run.course.error is not None or run.state == "cancelled"):
-        run.result()  # raises
-    if run is not None and run.course.unsaved:
-        called_by.warn(f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.")
-    for line in () if run is None else run.course.warnings:
-        called_by.warn(line)
-    if run is not None:
-        run.note_rows()
-    return rows.assemble(run)
+        logger.warning("The engine cannot run (%s); the prompts are sent one at a time on a second engine", error)
+        outputs = rows.assemble(run)
+        places = [place for place, output in enumerate(outputs) if output.error is not None]
+        unanswered = self._rows([contexts[place] for place in places], concurrency=1)
+        return SequentialRun(outputs, places, unanswered, 0.0 if run is None else run.cost or 0.0)
 
 
 def _with_tools(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
@@ -192,7 +185,7 @@ def _with_tools(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
     if without:
         shown = ", ".join(map(repr, without[:5])) + (f" and {len(without) - 5:,} more" if len(without) > 5 else "")
         raise UsageError(
-            f"{len(without):,} of {len(asked):,} prompts have no tools: {shown}. Give each tools=[…], or ask them "
-            f"with run_parallel_ai_completion. Nothing was sent."
+            f"{len(without):,} of {len(asked):,} prompts have no tools: {shown}. Give each tools=[…], or use "
+            f"run_parallel_ai_completion. Nothing was sent."
         )
     return asked

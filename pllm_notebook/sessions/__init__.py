@@ -1,7 +1,7 @@
-"""Programs that ask: plain Python in which a model is input and output, under four strategies.
+"""Resumable programs: plain Python that calls models through agents, under one of four strategies.
 
-A session is a directory of answers, jobs and failures; agents ask in it, replies are lazy, and whether a value is
-missing is one function's word (`SessionStore.retrieve`).
+A session is a directory of answers, jobs and failures. Its agents make calls and get lazy replies; one function,
+`SessionStore.retrieve`, decides whether an answer is missing.
 """
 
 from __future__ import annotations

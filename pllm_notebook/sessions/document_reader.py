@@ -1,4 +1,4 @@
-"""Documents as they become turns, one after the other (see `prompt_reader`)."""
+"""Read documents of any kind into turns of a conversation (see `prompt_reader`)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _CALL, _OUTPUT = "function_call", "function_call_output"
 
 @runtime_checkable
 class HasDialogue(Protocol):
-    """What holds turns of its own: a `MessageState`."""
+    """A conversation: a `MessageState`."""
 
     def dialogue(self) -> Dialogue:
-        """Return all of it."""
+        """Return the whole conversation."""
 
 
 @runtime_checkable
@@ -41,23 +41,23 @@ class EarlierReply(Protocol):
     """An earlier reply."""
 
     def to_assistant_message(self) -> Any:
-        """Return what the assistant said, as a turn."""
+        """Return the reply as an assistant turn."""
 
 
 class DocumentStore(Protocol):
-    """Where documents are kept."""
+    """Stores the documents of calls."""
 
     def keep_text(self, text: str) -> str:
-        """Keep a text, and give its hash."""
+        """Store a text, and return its hash."""
 
     def keep_media(self, media: Media) -> tuple[Media, str]:
-        """Keep an image or a PDF; give the same (one object for one content), and its hash."""
+        """Store an image or a PDF; return it, as one object per content, with its hash."""
 
 
 def delimited(texts: Sequence[str]) -> str:
-    """Put texts of one turn together: one alone as it is, several each in a tag of its own.
+    """Join the texts of one turn: a single text unchanged, several in a tag each.
 
-    No text can end its own tag: where one has the tag's end in it, all get another tag.
+    No text can close its own tag: if one contains the closing tag, all get another tag.
     """
     if len(texts) == 1:
         return texts[0]
@@ -69,10 +69,10 @@ def delimited(texts: Sequence[str]) -> str:
 
 
 class DocumentReader:
-    """Documents, as they become turns one after the other.
+    """Read documents into turns, in order.
 
     Args:
-        keep: Told of each text and each file that the program gives, None for nobody.
+        store: Stores each text and each file, None to store nothing.
 
     Attributes:
         ends_with_answer: Whether the last document is an earlier reply.
@@ -80,23 +80,23 @@ class DocumentReader:
 
     ends_with_answer = False
 
-    def __init__(self, keep: DocumentStore | None) -> None:
-        self._keep = keep
+    def __init__(self, store: DocumentStore | None) -> None:
+        self._store = store
         self._turns: list[Turn] = []
         self._system: list[str] = []
-        # Of the user's turn that is being put together.
+        # Parts of the user's turn that is being built.
         self._texts: list[str] = []
         self._media: list[Media] = []
-        # Messages that follow each other are read together: results are told by the calls before them.
+        # Consecutive messages are read together: results are matched to the calls before them.
         self._messages: list[Mapping[str, Any]] = []
 
     def read_all(self, documents: Iterable[Any]) -> None:
-        """Take in documents, in order."""
+        """Read documents, in order."""
         for number, document in enumerate(documents, 1):
             self.read(document, number)
 
     def read(self, document: Any, number: int) -> None:
-        """Take in one document, the *number*-th as a person counts."""
+        """Read one document; *number* counts from 1."""
         self.ends_with_answer = False
         if isinstance(document, Mapping) and _is_message(document):
             self._end_texts()
@@ -104,7 +104,7 @@ class DocumentReader:
             return
         self._end_messages()
         if isinstance(document, str):
-            self._texts.append(self._kept_text(str(document)))  # an enum's member, or a string that shows itself
+            self._texts.append(self._kept_text(str(document)))  # also a member of a string enum
         elif isinstance(document, list):
             for each in document:
                 self.read(each, number)
@@ -119,7 +119,7 @@ class DocumentReader:
         elif isinstance(document, Dialogue):
             self._conversation(document)
         elif isinstance(document, EarlierReply):
-            # Before the reply is waited for: what stands before it is complete.
+            # Before waiting for the reply, so that the turns before it are complete.
             self._end()
             self.read(document.to_assistant_message(), number)
             self.ends_with_answer = True
@@ -131,7 +131,7 @@ class DocumentReader:
             self._shown(document, number)
 
     def whole(self) -> Dialogue:
-        """Return all that was read."""
+        """Return the conversation that was read."""
         self._end()
         return Dialogue(tuple(_named(self._turns)), "\n\n".join(self._system) or None)
 
@@ -151,7 +151,8 @@ class DocumentReader:
             self._text_of(role, self._kept_text(said))
         elif role != "user":
             raise UsageError(
-                f"Document {number} is ({role!r}, {type(said).__name__}); what {role!r} says is text. Nothing was sent."
+                f"Document {number} is ({role!r}, {type(said).__name__}); the text of {role!r} is a string. "
+                f"Nothing was sent."
             )
         else:
             self._end()
@@ -176,7 +177,7 @@ class DocumentReader:
                 data = orjson.dumps(document, option=_DATA).decode()
             except TypeError as error:
                 raise UsageError(
-                    f"Document {number} is a dictionary that JSON has no words for: {error}. Nothing was sent."
+                    f"Document {number} is a dictionary that cannot be written as JSON: {error}. Nothing was sent."
                 ) from error
             self._texts.append(self._kept_text(data))
 
@@ -202,7 +203,7 @@ class DocumentReader:
         call = _call(document)
         if before is None or before.role != "assistant":
             self._turns.append(Turn("assistant", "", calls=(call,)))
-        elif call not in before.calls:  # an earlier reply brings its calls along
+        elif call not in before.calls:  # an earlier reply already contains its calls
             self._turns[-1] = replace(before, calls=(*before.calls, call))
 
     def _shown(self, document: Any, number: int) -> None:
@@ -220,7 +221,7 @@ class DocumentReader:
                 f"dictionary, a Pydantic model, (role, text), an image or a PDF (bytes, a Path, PIL), a tool's call or "
                 f"output, an earlier reply, a MessageState, or a list of these. Nothing was sent."
             )
-        # What a file is called is not what it says.
+        # The file's name is not part of its content.
         self._media.append(self._kept_media(replace(load_media(document), name="")))
 
     # Turns.
@@ -230,7 +231,7 @@ class DocumentReader:
         self._turns.append(turn)
 
     def _end(self) -> None:
-        """End what is being put together."""
+        """Finish the turn that is being built."""
         self._end_texts()
         self._end_messages()
 
@@ -243,7 +244,7 @@ class DocumentReader:
         if not self._messages:
             return
         messages, self._messages = self._messages, []
-        # Results may be of calls that an earlier reply made.
+        # Results may belong to calls of an earlier reply.
         before = self._open()
         said = said_in([*write_messages(before), *messages])
         if said.system is not None:
@@ -256,7 +257,7 @@ class DocumentReader:
             self._turns.append(turn)
 
     def _open(self) -> list[Turn]:
-        """Return the last turns, where results of calls may follow: the calls, and results that are there."""
+        """Return the last turns if results may follow: the turn with the calls, and the results after it."""
         for at in reversed(range(len(self._turns))):
             if self._turns[at].calls:
                 return self._turns[at:]
@@ -265,16 +266,16 @@ class DocumentReader:
         return []
 
     def _kept_text(self, text: str) -> str:
-        if self._keep is not None and text:
-            self._keep.keep_text(text)
+        if self._store is not None and text:
+            self._store.keep_text(text)
         return text
 
     def _kept_media(self, media: Media) -> Media:
-        return media if self._keep is None else self._keep.keep_media(media)[0]
+        return media if self._store is None else self._store.keep_media(media)[0]
 
 
 def _is_message(value: Mapping[str, Any]) -> bool:
-    """Return whether this is a message: it has a known role, and content (or calls)."""
+    """Return whether a mapping is a message: it has a known role, and content or calls."""
     role = value.get("role")
     known = isinstance(role, str) and (role in _SPEAKERS or role in _SYSTEM or role in _RESULTS)
     return known and any(name in value for name in ("content", "parts", "tool_calls"))
@@ -285,7 +286,7 @@ def _call(called: CalledTool | ToolCall) -> ToolCall:
 
 
 def _named(turns: Iterable[Turn]) -> Iterable[Turn]:
-    """Return turns whose tools' results have the names of the calls, which not every provider's messages repeat."""
+    """Return turns with the tool's name in each result; not every provider's messages repeat it."""
     names: dict[str, str] = {}
     for turn in turns:
         names |= {call.id: call.name for call in turn.calls}
@@ -297,7 +298,7 @@ def _named(turns: Iterable[Turn]) -> Iterable[Turn]:
 
 
 def _text_in(content: bytes) -> str | None:
-    """Decode a file of text; None for one that is not UTF-8, or is a PDF."""
+    """Decode a text file; return None if it is not UTF-8, or a PDF."""
     try:
         return None if content.startswith(b"%PDF-") or b"\0" in content else content.decode("utf-8")
     except UnicodeDecodeError:

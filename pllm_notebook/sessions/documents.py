@@ -1,7 +1,6 @@
-"""The documents of a session: each is kept once, in a file named by its content.
+"""The documents of a session: each is kept once, in a file named by its content hash.
 
-A path is read when it is asked about, so what stands here is what the model was shown, whatever has become of the
-file since.
+A path is read when the call is made, so the folder has what the model was shown, even if the file changes later.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["Document", "Documents"]
 
 FOLDER = "documents"
 _TEXT, _ADDRESS, _UNKNOWN = ".txt", ".url", ".bin"
-# The system's own table of types differs from machine to machine.
+# Not from `mimetypes`, whose table differs between machines.
 _SUFFIXES = {
     "application/pdf": ".pdf",
     "image/avif": ".avif",
@@ -41,7 +40,7 @@ _SUFFIXES = {
     "text/uri-list": _ADDRESS,
 }
 _KINDS = {suffix: kind for kind, suffix in _SUFFIXES.items()}
-# Files that are asked about again and again are in memory once; beyond this, those used last.
+# Media that several calls share are in memory once; the most recently used ones, up to this size.
 _SHARED_BYTES = 64 * 2**20
 _BEGINNING = 60
 _MAX_LISTED = 50
@@ -49,14 +48,13 @@ _MAX_LISTED = 50
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document as it is kept.
+    """One stored document.
 
     Attributes:
         hash: sha256 of its content, base64url.
-        kind: "text/plain", "image/png", "application/pdf", …; "text/uri-list" for an address that the provider
-            fetches from.
-        size_bytes: Of the content.
-        path: The file.
+        kind: "text/plain", "image/png", "application/pdf", …; "text/uri-list" for a URL that the provider fetches.
+        size_bytes: Size of the content.
+        path: Path of the file.
     """
 
     hash: str
@@ -71,7 +69,7 @@ class Document:
 
     @property
     def beginning(self) -> str:
-        """The first words of a text without keys, "" for a file."""
+        """The first words of a text, with API keys redacted; "" for other documents."""
         if not self.kind.startswith("text/"):
             return ""
         with open(self.path, "rb") as file:
@@ -80,11 +78,7 @@ class Document:
 
 
 class Documents:
-    """What a session was given to ask about, oldest first. Thread-safe.
-
-    Args:
-        directory: The session's.
-    """
+    """All documents of a session, oldest first. Thread-safe."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._folder = os.path.join(os.fspath(directory), FOLDER)
@@ -94,22 +88,22 @@ class Documents:
         self._shared_bytes = 0
 
     def read(self, documents: Iterable[Any]) -> tuple[Prompt, tuple[str, ...]]:
-        """Read what a program asks, and keep what is new of it.
+        """Read documents into a prompt, and keep the new ones.
 
         Args:
             documents: See `prompt_of`.
 
         Returns:
-            What is asked, and the hashes of the documents that were given for it, in order.
+            The prompt, and the hashes of its documents, in order.
 
         Raises:
-            UsageError: For what cannot be read, or a missing file. Nothing was sent.
-            StoreError: If a document cannot be kept. Nothing was sent.
+            UsageError: For an unreadable document or a missing file. Nothing was sent.
+            StoreError: If a document cannot be stored. Nothing was sent.
         """
         recorder = _RecordingStore(self)
         return prompt_of(documents, recorder), tuple(recorder.hashes)
 
-    # What is kept.
+    # Access.
 
     def __len__(self) -> int:
         return len(self._names())
@@ -152,7 +146,7 @@ class Documents:
         return f"<table>{head}{more}{rows}</table>"
 
     def _newest(self) -> tuple[int, list[Document]]:
-        """Return those that are listed, and how many older ones are not."""
+        """Return the number of documents that are not listed, and the newest ones, which are."""
         found = list(self)
         return max(0, len(found) - _MAX_LISTED), found[-_MAX_LISTED:]
 
@@ -164,17 +158,17 @@ class Documents:
         except FileNotFoundError:
             return None
 
-    # Keeping (see `reader.Keeper`).
+    # Storage (see `document_reader.DocumentStore`).
 
     def keep_text(self, text: str) -> str:
-        """Keep a text, and give its hash."""
+        """Store a text, and return its hash."""
         content = text.encode("utf-8", "surrogatepass")
         name = hash_of(content)
         self._keep(name, _TEXT, content)
         return name
 
     def keep_media(self, media: Media) -> tuple[Media, str]:
-        """Keep an image or a PDF; give the same (one object for one content), and its hash."""
+        """Store an image or a PDF; return it, as one object per content, with its hash."""
         if media.url:
             content = media.url.encode()
             name = hash_of(content)
@@ -186,14 +180,14 @@ class Documents:
         return self._one(name, media), name
 
     def media(self, name: str, like: Media) -> Media:
-        """Return an image or a PDF that was kept.
+        """Return a stored image or PDF.
 
         Args:
-            name: Of its content.
+            name: Hash of its content.
             like: Its type and name, without the content.
 
         Raises:
-            StoreError: If it is gone. Nothing was sent.
+            StoreError: If it is missing. Nothing was sent.
         """
         with self._lock:
             known = self._shared.get(name)
@@ -203,7 +197,7 @@ class Documents:
             document = self[name]
         except KeyError:
             raise StoreError(
-                f"A conversation shows the document {name[:12]}…, which is no longer in {self._folder}. "
+                f"A conversation contains the document {name[:12]}…, which is no longer in {self._folder}. "
                 f"Nothing was sent."
             ) from None
         content = document.read()
@@ -218,7 +212,7 @@ class Documents:
         path = os.path.join(self._folder, name + suffix)
         if not os.path.exists(path):
             make_directory(self._folder)
-            # Not synced: the caller has it still, and what it says is in the answers' keys, not here.
+            # Not synced: the caller still has it, and answers' keys do not depend on this file.
             write_atomic(path, content, synced=False)
         with self._lock:
             self._known.add(name)
@@ -247,7 +241,7 @@ class Documents:
 
 
 class _RecordingStore:
-    """Keeps, and remembers what."""
+    """A document store that records the hashes of what it stores."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents

@@ -1,4 +1,4 @@
-"""Conversations that a program leads: a list of messages whose every earlier state is still there."""
+"""Conversations of a program: a list of messages that keeps all its earlier states."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ FOLDER = "states"
 
 
 class AskingAgent(Protocol):
-    """An agent, as a conversation knows it."""
+    """An agent, as a conversation sees it."""
 
     def ask_llm(self, documents: Any, *more: Any, **how: Any) -> Any:
-        """Ask a model, and give the lazy reply."""
+        """Ask a model, and return the lazy reply."""
 
 
 class MessageState(Sequence[Turn]):
     """A conversation at one point: its turns, as a list that can only grow.
 
-    It stands in a tree of all that was said since it was begun. `append` goes one message on; `fork` gives another
-    that stands at the same message, and what the one goes on to say the other does not hear. Saying the same after
-    the same is the same message, so a program that is run again goes the same way.
+    It is a node in a tree of all messages of the conversation. `append` adds a message; `fork` returns an independent
+    state at the same message. The same message after the same messages is the same node, so a program that is run
+    again follows the same path.
 
     Args:
-        documents: What has been said: (role, text), messages, turns, earlier replies (see `Agent.ask_llm`).
-        agent: Who asks, None where `ask_llm` is not needed.
-        name: As it is shown.
-        keep: Where texts and files that are given are kept.
-        tree: That it stands in; None for a new one.
-        at: The message it stands at, None for before the first.
+        documents: Its first messages: (role, text), messages, turns, earlier replies (see `Agent.ask_llm`).
+        agent: The agent of `ask_llm`, None if it is not used.
+        name: Name for display.
+        keep: Stores texts and files, None to store nothing.
+        tree: The tree of its messages; None for a new one.
+        at: Hash of its last message, None for an empty conversation.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class MessageState(Sequence[Turn]):
         self._keep = keep
         self._tree = MessageTree() if tree is None else tree
         self._stands_at = at
-        # The reply that `ask_llm` has added last, and whether it is still to be waited for.
+        # The reply that `ask_llm` added last, and whether it has not been waited for.
         self._reply: Any = None
         self._coming = False
         self.extend(documents)
 
     @property
     def _at(self) -> str | None:
-        """The message it stands at. Waits for a reply that was added and has not come."""
+        """Hash of the last message. Waits for the reply that `ask_llm` added."""
         if self._coming:
             try:
                 said = self._reply.to_assistant_message()
             except ErrorResponse:
-                # Told once: the conversation stands at the question, and can be asked on.
+                # Raised once: the conversation then ends with the question, and can continue.
                 self._reply, self._coming = None, False
                 raise
             self._coming = False
@@ -82,26 +82,26 @@ class MessageState(Sequence[Turn]):
     # A list that grows.
 
     def append(self, *said: Any) -> None:
-        """Add what was said: `append("user", "Why?")`, or one document of any kind, an earlier reply among them.
+        """Add a message: `append("user", "Why?")`, or one document of any kind, such as an earlier reply.
 
-        A lazy reply is waited for. The one that `ask_llm` has just added is not added again.
+        Waits for a lazy reply. The reply that `ask_llm` has just added is not added twice.
         """
         self.extend([said] if len(said) == 2 else said)
 
     def extend(self, documents: Sequence[Any]) -> None:
-        """Add several documents, in order; texts that follow each other are one turn of the user.
+        """Add several documents, in order; consecutive texts make one user turn.
 
         Raises:
-            UsageError: For one that cannot be read, or stands in no list. Nothing was sent.
+            UsageError: For an unreadable document, or one outside a list. Nothing was sent.
         """
         if isinstance(documents, (str, bytes, Mapping)):
             raise UsageError(
-                f"What has been said is a list of documents, not {documents!r:.60}; one of them goes to append. "
+                f"extend takes a list of documents, not {documents!r:.60}; use append for a single one. "
                 f"Nothing was sent."
             )
         documents = list(documents)
         if len(documents) == 1 and documents[0] is self._reply:
-            return  # `ask_llm` has added it
+            return  # `ask_llm` added it already
         dialogue = turns_from(documents, self._keep)
         for each in ([] if dialogue.system is None else [dialogue.system], dialogue.turns):
             for said in each:
@@ -142,48 +142,48 @@ class MessageState(Sequence[Turn]):
 
     @property
     def hash(self) -> str:
-        """The name of all that was said up to here (sha256, base64url), "" for nothing."""
+        """Hash of all messages up to here (sha256, base64url), "" for none."""
         return self._at or ""
 
     def dialogue(self) -> Dialogue:
-        """Return all that was said."""
+        """Return the whole conversation."""
         return Dialogue(self.turns, self.system)
 
     # A tree.
 
     def fork(self) -> MessageState:
-        """Return another conversation that stands at the same message, in the same tree."""
-        return self._standing(self._at)
+        """Return an independent state at the same message of the same tree."""
+        return self._state_at(self._at)
 
     @property
     def parent(self) -> MessageState | None:
-        """The state before the last message, None before the first."""
-        return None if self._at is None else self._standing(self._tree[self._at].parent)
+        """The state before the last message, None for an empty conversation."""
+        return None if self._at is None else self._state_at(self._tree[self._at].parent)
 
     def history(self) -> list[MessageState]:
-        """Return every state on the way here, the first message's first and this one last."""
-        return [self._standing(node.hash) for node in self._tree.path(self._at)]
+        """Return every earlier state and this one, oldest first."""
+        return [self._state_at(node.hash) for node in self._tree.path(self._at)]
 
     def branches(self) -> list[MessageState]:
-        """Return the states that any conversation of this tree went on to from here."""
-        return [self._standing(at) for at in self._tree.after(self._at)]
+        """Return the states that follow this one in the tree."""
+        return [self._state_at(at) for at in self._tree.after(self._at)]
 
     # A program's.
 
     def ask_llm(self, *documents: Any, **how: Any) -> Any:
-        """Ask with all that was said so far and the documents, and return the lazy reply (see `Agent.ask_llm`).
+        """Ask with the conversation so far and the documents, and return the lazy reply (see `Agent.ask_llm`).
 
-        Documents and reply are added to the conversation. The reply is waited for when the conversation is read, or
-        goes on; one that fails raises there once, and is no part of the conversation. To put several questions to
-        one state ask each of a `fork()`, or `agent.ask_llm(state, …)`.
+        Documents and reply are added to the conversation, which waits for the reply when it is read or continued. A
+        failed reply raises there once, and is not part of the conversation. To ask several questions from one state,
+        use a `fork()` for each, or `agent.ask_llm(state, …)`.
 
         Raises:
-            UsageError: Where it has no agent. Nothing was sent.
-            ErrorResponse: Where an earlier reply has failed.
+            UsageError: If it has no agent. Nothing was sent.
+            ErrorResponse: If an earlier reply has failed.
         """
         if self._agent is None:
             raise UsageError(
-                "This conversation belongs to no agent (it was made by hand, or unpickled). Ask with "
+                "This conversation has no agent (it was created directly, or unpickled). Use "
                 "agent.ask_llm(state, …). Nothing was sent."
             )
         reply = self._agent.ask_llm([self, *documents], **how)
@@ -199,17 +199,17 @@ class MessageState(Sequence[Turn]):
         if_func_not_exist: str | Exception | None = None,
         **more: Callable[..., Any],
     ) -> list[ToolCallOutput]:
-        """Run the functions that the last reply has called, add their outputs, and return them. Sends nothing.
+        """Run the functions that the last reply calls, add their outputs, and return them. Sends nothing.
 
         Args:
             response: The reply; None for the one that `ask_llm` added last.
-            functions: By name.
-            if_func_not_exist: What the model is told of a function that is not among them, or what is raised; None
-                for a `UsageError`.
+            functions: Functions by name.
+            if_func_not_exist: Output for a call of an unknown function, or an exception to raise; None for a
+                `UsageError`.
             **more: Further functions.
 
         Returns:
-            An output for each call, in order; none where nothing was called.
+            One output per call, in order.
         """
         reply = self._reply if response is None else response
         if reply is None:
@@ -219,12 +219,12 @@ class MessageState(Sequence[Turn]):
         return outputs
 
     def resolve(self) -> list[str]:
-        """Return the text of each turn, oldest first. Waits for a reply that has not come."""
+        """Return the text of each turn, oldest first. Waits for the last reply."""
         return [turn.text for turn in self.turns]
 
     @property
     def final_answer(self) -> list[str]:
-        """What `resolve` returns."""
+        """The result of `resolve`."""
         return self.resolve()
 
     def __repr__(self) -> str:
@@ -239,7 +239,7 @@ class MessageState(Sequence[Turn]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(name=state["name"], tree=state["tree"], at=state["at"])  # type: ignore[misc]
 
-    def _standing(self, at: str | None) -> MessageState:
+    def _state_at(self, at: str | None) -> MessageState:
         return MessageState(agent=self._agent, name=self._name, keep=self._keep, tree=self._tree, at=at)
 
     def _headline(self) -> str:
@@ -258,22 +258,22 @@ def open_message_state(
     asking: AskingAgent | None = None,
     resume: bool = False,
 ) -> MessageState:
-    """Open a conversation that is kept in a session's directory, under an agent's name and one of its own.
+    """Open a conversation that is kept in a session's directory, by the names of its agent and its own.
 
     Args:
-        directory: The session's.
-        agent: Its name.
-        name: Of the conversation.
-        documents: The session's.
+        directory: The session's directory.
+        agent: The agent's name.
+        name: Name of the conversation.
+        documents: The session's documents.
         asking: The agent.
-        resume: Whether to stand at the message that was said last, in this program's run or an earlier one. Without,
-            the conversation begins anew, and what was said is its tree: a program that is run again says the same
-            again, and stands where it stood.
+        resume: Whether to continue after the newest message, of this run of the program or an earlier one. Without it
+            the conversation starts empty and earlier messages stay in its tree: a program that is run again adds the
+            same messages, and reaches the same state.
 
     Raises:
-        StoreError: If a document that it shows is gone. Nothing was sent.
+        StoreError: If a document of the conversation is missing. Nothing was sent.
     """
-    # A person's word may hold a slash, or be "..".
+    # A name may contain a slash, or be "..".
     file = f"{quote(agent, safe='')}.{quote(name, safe='')}.jsonl"
     tree = MessageTree(os.path.join(os.fspath(directory), FOLDER, file), documents)
     return MessageState(agent=asking, name=name, keep=documents, tree=tree, at=tree.latest if resume else None)

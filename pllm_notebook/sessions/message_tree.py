@@ -1,7 +1,7 @@
-"""Conversations as a tree: each message is a node that is named by all that was said up to it.
+"""Conversations as a tree: each message is a node, named by the hash of all messages up to it.
 
-Saying the same after the same gives the node that is there already, so a program that is run again finds its own
-conversations, and one that goes another way leaves what was there.
+The same message after the same messages is the same node, so a program that is run again finds its own conversations,
+and a program that takes another path leaves the existing ones unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pllm_notebook.sessions.session_files import append_lines, hash_of, make_dir
 __all__ = ["MessageNode", "MessageTree", "Said", "render_tree", "render_tree_html"]
 
 Said = Turn | str
-"""A turn, or an instruction (the system's words)."""
+"""A turn, or an instruction (a system prompt)."""
 
 _MAX_LINES = 200
 _MAX_CHARS = 72
@@ -33,10 +33,10 @@ _PRE = "font-size:12px;line-height:1.5;white-space:pre-wrap;margin:0"
 
 @dataclass(frozen=True, slots=True)
 class MessageNode:
-    """One message and where it stands.
+    """One message and its place in the tree.
 
     Attributes:
-        hash: sha256 of the parent's and of what was said, base64url.
+        hash: sha256 of the parent's hash and the message, base64url.
         parent: Hash of the message before, None for the first.
         said: The message.
     """
@@ -47,14 +47,14 @@ class MessageNode:
 
 
 class MessageTree:
-    """All that was ever said in one conversation. Thread-safe; nothing is taken away.
+    """All messages of one conversation. Thread-safe; nothing is ever removed.
 
     Args:
-        path: The file that keeps it, None for none; made with the first message.
-        documents: Where its images and PDFs are kept; needed with a *path*.
+        path: Its file, created with the first message; None to keep it in memory.
+        documents: Stores its images and PDFs; required with a *path*.
 
     Attributes:
-        latest: Hash of the message that was said last, None for an empty tree.
+        latest: Hash of the newest message, None for an empty tree.
     """
 
     def __init__(self, path: str | None = None, documents: Documents | None = None) -> None:
@@ -74,11 +74,11 @@ class MessageTree:
         return self._nodes[at]
 
     def after(self, at: str | None) -> list[str]:
-        """Return the messages that were ever said next, in the order they first were; None for the first ones."""
+        """Return the messages that follow *at*, in the order in which they were added; None for the first ones."""
         return list(self._children.get(at, ()))
 
     def path(self, at: str | None) -> list[MessageNode]:
-        """Return the messages from the first to this one."""
+        """Return the messages from the first to *at*."""
         found = []
         while at is not None:
             node = self._nodes[at]
@@ -87,17 +87,17 @@ class MessageTree:
         return found[::-1]
 
     def say(self, parent: str | None, said: Said) -> MessageNode:
-        """Say something after a message, and give its node: the one that is there where it was said before.
+        """Add a message after *parent*, and return its node; the existing one for a known message.
 
         Raises:
-            UsageError: For half a surrogate pair, which is no text. Nothing was sent.
-            StoreError: If it cannot be kept; it is not said then. Nothing was sent.
+            UsageError: For text with a lone surrogate. Nothing was sent.
+            StoreError: If the file cannot be written; the message is not added. Nothing was sent.
         """
         form = _form(said)
         try:
             at = hash_of(orjson.dumps([parent, form]))
         except TypeError as error:
-            raise UsageError(f"What was said is no text that a provider takes: {error}. Nothing was sent.") from error
+            raise UsageError(f"The message is not valid text: {error}. Nothing was sent.") from error
         with self._lock:
             known = self._nodes.get(at)
             node = known or MessageNode(at, parent, self._one(said))
@@ -112,7 +112,7 @@ class MessageTree:
         return {"nodes": list(self._nodes.values()), "latest": self.latest}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]  # a copy in memory: the file stays its session's
+        self.__init__()  # type: ignore[misc]  # a copy in memory: the file belongs to its session
         for node in state["nodes"]:
             self._put(node)
         self.latest = state["latest"]
@@ -124,24 +124,24 @@ class MessageTree:
         self.latest = node.hash
 
     def _one(self, said: Said) -> Said:
-        """Keep what is shown with a message, and give the message with the one object that each content has."""
+        """Store the media of a message; return it with one shared object per content."""
         if isinstance(said, str) or self._documents is None or not said.media:
             return said
         media = tuple(self._documents.keep_media(each)[0] for each in said.media)
         return Turn(said.role, said.text, media, said.calls, said.results, said.echo)
 
     def _load(self, path: str) -> None:
-        """Read the file; a line that was half written, and what it led to, counts as never said."""
+        """Read the file; a partial line, and the messages after it, are ignored."""
         with open(path, "rb") as file:
             for line in file:
                 try:
-                    told = orjson.loads(line)
+                    node = orjson.loads(line)
                 except ValueError:
                     continue
-                if told.get("at") in self._nodes:
-                    self.latest = told["at"]
-                elif "node" in told and (told["parent"] is None or told["parent"] in self._nodes):
-                    self._put(MessageNode(told["node"], told["parent"], self._read(told["said"])))
+                if node.get("at") in self._nodes:
+                    self.latest = node["at"]
+                elif "node" in node and (node["parent"] is None or node["parent"] in self._nodes):
+                    self._put(MessageNode(node["node"], node["parent"], self._read(node["said"])))
 
     def _read(self, form: str | Mapping[str, Any]) -> Said:
         if isinstance(form, str):
@@ -162,7 +162,7 @@ class MessageTree:
 
 
 def _form(said: Said) -> str | dict[str, Any]:
-    """Return a message as JSON; what is shown with it by the hash of its content."""
+    """Return a message as JSON, with media by the hashes of their content."""
     if isinstance(said, str):
         return said
     form: dict[str, Any] = {"role": said.role, "text": said.text}
@@ -181,17 +181,17 @@ def _hash(media: Media) -> str:
     return hash_of(media.url.encode() if media.url else base64.b64decode(media.data))
 
 
-# How a tree is shown.
+# Display.
 
 
 def render_tree(tree: MessageTree, here: str | None) -> str:
-    """Draw a tree for a terminal: a line a message, deeper where a conversation branches, ← at *here*."""
+    """Draw a tree for a terminal: one line per message, indented at branches, ← at *here*."""
     lines = [f"{lead}{_text(node)}{'  ←' if node.hash == here else ''}" for lead, node in _lines(tree)]
     return "\n".join(lines + _rest(tree))
 
 
 def render_tree_html(tree: MessageTree, here: str | None) -> str:
-    """Draw a tree for a page: what leads to *here* is bold, the rest is paler."""
+    """Draw a tree as HTML: the path to *here* in bold, the rest paler."""
     on_path = {node.hash for node in tree.path(here)}
     lines = [
         f"<span style='{'font-weight:600' if node.hash in on_path else 'opacity:0.6'}'>"
@@ -202,9 +202,9 @@ def render_tree_html(tree: MessageTree, here: str | None) -> str:
 
 
 def _lines(tree: MessageTree) -> Iterator[tuple[str, MessageNode]]:
-    """Return the messages in the order they are drawn, each with what stands before it.
+    """Yield the messages in drawing order, each with its indentation.
 
-    A message that alone follows another stands below it, so that a long conversation does not walk out of the page.
+    A message without siblings is not indented, so that a long conversation stays within the page.
     """
     waiting = [(at, "", "") for at in reversed(tree.after(None))]
     count = 0

@@ -1,8 +1,7 @@
-"""What a program shows a model, whatever it is made of, read into turns.
+"""Read the documents of a call into a prompt.
 
-A text that stands alone is sent exactly as it is, so that its call is the one that a dataframe's row with the same
-text makes. Several texts of one turn are set apart: a model sees where each ends, and ("ab", "c") is another call
-than ("a", "bc").
+A single text is sent unchanged, so that its call equals that of a dataframe's row with the same text. Several texts of
+one turn are delimited: the model sees where each ends, and ("ab", "c") differs from ("a", "bc").
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from pllm_notebook.sessions.document_reader import DocumentReader, DocumentStore
 __all__ = ["dialogue_of", "prompt_of", "turns_from"]
 
 
-def prompt_of(documents: Iterable[Any], keep: DocumentStore | None = None) -> Prompt:
-    """Read what a program asks: a text where that is all, else a conversation.
+def prompt_of(documents: Iterable[Any], store: DocumentStore | None = None) -> Prompt:
+    """Read documents into a prompt: a string if they are a single text, else a conversation.
 
     Args:
-        documents: Texts, data (dictionaries, Pydantic models), messages as a provider writes them, (role, text),
-            images and PDFs (bytes, `Path`, PIL), lists of these, tools' calls and outputs, earlier replies,
-            conversations. A `str` is always text; a file is named by a `Path`. Of a reply that called tools the
-            reply itself is given back, then the outputs: it carries what its provider signed, its calls do not.
-        keep: Told of each text and each file that the program gives, None for nobody.
+        documents: Texts, data (dictionaries, Pydantic models), messages in a provider's format, (role, text), images
+            and PDFs (bytes, `Path`, PIL), lists of these, tool calls and outputs, earlier replies, conversations. A
+            `str` is always text; use a `Path` for a file. After a reply that called tools, pass the reply itself and
+            then the outputs: the reply has the signatures of its provider, its calls alone do not.
+        store: Stores each text and each file, None to store nothing.
 
     Raises:
-        UsageError: For what cannot be read, or a missing file. Nothing was sent.
+        UsageError: For an unreadable document or a missing file. Nothing was sent.
     """
-    dialogue = dialogue_of(documents, keep)
+    dialogue = dialogue_of(documents, store)
     if dialogue.system is None and len(dialogue.turns) == 1:
         turn = dialogue.turns[0]
         if turn == Turn("user", turn.text):
@@ -38,23 +37,23 @@ def prompt_of(documents: Iterable[Any], keep: DocumentStore | None = None) -> Pr
     return dialogue
 
 
-def dialogue_of(documents: Iterable[Any], keep: DocumentStore | None = None) -> Dialogue:
-    """Read documents into a conversation (see `prompt_of`); its system is None where no document is an instruction."""
-    reader = DocumentReader(keep)
+def dialogue_of(documents: Iterable[Any], store: DocumentStore | None = None) -> Dialogue:
+    """Read documents into a conversation (see `prompt_of`); its system is None if no document is an instruction."""
+    reader = DocumentReader(store)
     reader.read_all(documents)
     dialogue = reader.whole()
     if not dialogue.turns:
-        raise UsageError("There is no document to ask about; give at least one. Nothing was sent.")
+        raise UsageError("There is no document; give at least one. Nothing was sent.")
     if reader.ends_with_answer:
         raise UsageError(
-            "The last document is an earlier reply, so nothing is asked after it. Put the question after the reply, "
-            "or give the reply's text: reply.resolve(). Nothing was sent."
+            "The last document is an earlier reply, so there is no question after it. Put the question after the "
+            "reply, or give the reply's text: reply.resolve(). Nothing was sent."
         )
     return dialogue
 
 
-def turns_from(documents: Iterable[Any], keep: DocumentStore | None = None) -> Dialogue:
-    """Read documents that are a part of a conversation: any turn may be the last, and there may be none."""
-    reader = DocumentReader(keep)
+def turns_from(documents: Iterable[Any], store: DocumentStore | None = None) -> Dialogue:
+    """Read documents into part of a conversation, which may be empty or end with any turn."""
+    reader = DocumentReader(store)
     reader.read_all(documents)
     return reader.whole()

@@ -1,4 +1,4 @@
-"""Where a program that asks begins: `with pllm.resume_directory(...) as session:`."""
+"""The entry point of a resumable program: `with pllm.resume_directory(...) as session:`."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def resume_directory(
     save_input: bool | None = None,
     **options: Unpack[SessionOptions],
 ) -> Session:
-    """Return a session for a program that asks, in the state in which its directory is.
+    """Open a session in a directory, with the answers, jobs and failures of earlier runs of the program.
 
-    A context manager, also of `async with`: it notes what it must remember at the end of the block. The same program
-    goes under each strategy, and what one has asked no other asks again.
+    A context manager, also for `async with`; it saves its state at the end of the block. A program works unchanged
+    under every strategy, and an answer of one strategy is reused by all others.
 
     Args:
-        directory: Where answers, jobs and failures are kept, in the form of the notebook's cache.
+        directory: Directory of answers, jobs and failures, in the format of the notebook's cache.
         dashboard: Whether to show the session's dashboard.
         llm: *model* by its other name.
         tweaks: Some of these arguments by other names (see `MinorTweaks`).
-        save_input: Documents are kept in any case (`session.documents`): None or True.
-        **options: As below.
+        save_input: None or True; documents are always kept (`session.documents`).
+        **options: See below.
 
     Raises:
         UsageError: For a value outside its range. Nothing was sent.
         StoreError: If the directory cannot be opened. Nothing was sent.
     """
     if save_input is False:
-        raise UsageError("save_input=False is not carried out: documents are always kept. Nothing was sent.")
+        raise UsageError("save_input=False is not supported: documents are always kept. Nothing was sent.")
     given: dict[str, Any] = {**options}
     check(fields_of(SessionConfig), given, allow_none=False)
     if given.get("model") is not None and llm is not None:
         raise UsageError("model and llm are one argument: give one of them. Nothing was sent.")
     if llm is not None:
         given["model"] = llm
-    terms = SessionConfig(**apply_tweaks(tweaks, given))
-    session = Session(SessionStore(directory), terms)
+    config = SessionConfig(**apply_tweaks(tweaks, given))
+    session = Session(SessionStore(directory), config)
     if dashboard:
         session.dashboard()
     return session

@@ -74,7 +74,7 @@ class Session(SessionContext):
         if current().loop == "notebook":
             # Started here: the thread that sends collected calls cannot find the notebook's loop.
             _ = self._sender.engine
-        self._strategy = config.make(session_store, self._sender)
+        self._strategy = config.make_strategy(session_store, self._sender)
         register_session(self)
 
     def __repr__(self) -> str:

@@ -162,14 +162,6 @@ class SessionCall:
             return self._answer.cost_usd
         return None if self._outcome is None else self._outcome.cost_usd
 
-    def when_done(self, callback: Callable[[], None]) -> None:
-        """Call *callback* once when it is done, at once if it is already. On the thread that completes it."""
-        with self._lock:
-            if not self.done.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
-
     async def ended(self) -> None:
         """Wait until it is done, on the caller's own loop."""
         await await_end(self.done)

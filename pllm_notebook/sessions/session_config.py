@@ -1,4 +1,4 @@
-"""What a session is begun with, checked, and the strategy that comes of it."""
+"""The checked arguments of a session, and the strategy that they select."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pllm_notebook.sessions.throttler import Throttler
 __all__ = ["BATCH_FROM", "SessionConfig"]
 
 BATCH_FROM = 20
-"""In hybrid: what a program asks at one point is many from here on."""
+"""In "hybrid", the number of calls from which a group goes by batch."""
 
 # In place of a provider: each model's own.
 _EVERY = "multi"
@@ -35,7 +35,7 @@ def _is_level(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """The options of `resume_directory`.
+    """The arguments of `resume_directory`, which documents each.
 
     Raises:
         UsageError: For a value outside its range. Nothing was sent.
@@ -120,7 +120,7 @@ class SessionConfig:
         salt_for(None, self.hash_by, "", 0)
         if not self.keep and self.strategy in ("batch", "hybrid"):
             raise UsageError(
-                f"strategy={self.strategy!r} brings its answers through the cache, so it cannot go with "
+                f"strategy={self.strategy!r} receives its answers through the cache, so it cannot be combined with "
                 f"rewrite_cache=False. Nothing was sent."
             )
 
@@ -129,8 +129,8 @@ class SessionConfig:
         """Whether answers are stored."""
         return self.rewrite_cache or not self.ignore_cache
 
-    def make(self, session_store: SessionStore, sender: SessionSender) -> Strategy:
-        """Make the strategy."""
+    def make_strategy(self, session_store: SessionStore, sender: SessionSender) -> Strategy:
+        """Build the session's strategy."""
         context = StrategyContext(
             session_store, sender, self.throttler, self.confirm, self.wait, self.keep, self.max_concurrent
         )

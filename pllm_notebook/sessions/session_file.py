@@ -1,4 +1,4 @@
-"""What a session must remember from one run of its program to the next, besides answers, jobs and failures."""
+"""The state that a session keeps between runs of its program, besides answers, jobs and failures."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ logger = logging.getLogger("pllm_notebook")
 class SessionFile:
     """The file `session.json` of a directory.
 
-    It holds notes alone: with a file that is lost or damaged no answer is, and none is paid for again. Sessions that
-    go on at once in one directory, here or in other processes, each write what they changed, and keep what the others
-    wrote.
+    It holds notes only: if it is lost or damaged, no answer is lost and none is paid for again. Concurrent sessions in
+    one directory, also of other processes, each write their own changes and keep those of the others.
 
     Args:
-        directory: That is there.
+        directory: An existing directory.
 
     Attributes:
         metadata: The session's notes, as they were read.
         agents: The agents' notes, by name.
-        refresh_since: When an asking-anew began that has not been gone through to its end, in seconds since the epoch;
-            None for none.
-        sessions: How many sessions have begun in the directory, this one among them.
+        refresh_since: When the unfinished `ignore_cache` run of the program started, in seconds since the epoch; None
+            for none.
+        sessions: Number of sessions of the directory so far, this one included.
     """
 
     def __init__(self, directory: str) -> None:
@@ -51,12 +50,12 @@ class SessionFile:
         self.sessions = (begun if isinstance(begun, int) else 0) + 1
         since = read.get("anew_since")
         self.refresh_since: float | None = float(since) if isinstance(since, int | float) else None
-        # As this session last knew them: what differs from it is what the session itself has changed.
+        # As this session last read or wrote them; the difference is what the session itself has changed.
         self._known = _copy({"metadata": self.metadata, "agents": self.agents})
 
     def begin(self) -> None:
-        """Count a session that begins; each of several processes gets a number of its own."""
-        with suppress(StoreError), lock_directory(self._path):  # a directory that can only be read keeps no count
+        """Count this session; each of several processes gets a number of its own."""
+        with suppress(StoreError), lock_directory(self._path):  # a read-only directory keeps no count
             there = self._read()
             begun = there.get("sessions")
             self.sessions = (begun if isinstance(begun, int) else 0) + 1
@@ -64,18 +63,18 @@ class SessionFile:
             write_atomic(self._path, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
 
     def write(self, metadata: Mapping[str, Any], agents: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write all of it, at once or not at all.
+        """Write the file atomically.
 
         Args:
             metadata: The session's notes.
-            agents: Of each agent that was met: how many calls it asked, and its notes.
+            agents: By agent, the number of calls it made and its notes.
 
         Raises:
-            StoreError: If it cannot be written; what was there before is there still.
+            StoreError: If the file cannot be written; an existing file is left unchanged.
         """
         with lock_directory(self._path):
             there = self._read()
-            # Those of agents that this run of the program does not meet are kept as they are.
+            # Notes of agents that this run of the program did not use are kept.
             kept = _mapping(there.get("agents"))
             for name, agent in agents.items():
                 before = _mapping(_mapping(kept.get(name)).get("metadata"))
@@ -95,7 +94,7 @@ class SessionFile:
         self._known = _copy({"metadata": metadata, "agents": self._known["agents"] | met})
 
     def _content(self) -> bytes | None:
-        """Return what stands in the file, None where there is none."""
+        """Return the content of the file, None if it does not exist."""
         try:
             with open(self._path, "rb") as file:
                 return file.read()
@@ -115,7 +114,7 @@ class SessionFile:
         aside = f"{self._path}.damaged"
         with suppress(OSError):
             os.replace(self._path, aside)
-        logger.warning("The notes in %s cannot be read, and are begun anew; they are now %s.", self._path, aside)
+        logger.warning("The notes in %s cannot be read and start empty; the file is now %s.", self._path, aside)
         return {}
 
 
@@ -124,13 +123,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _merged(there: Mapping[str, Any], known: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the notes that are *there*, with what a session has changed since it knew them."""
+    """Return the notes in the file, *there*, with the session's changes since *known*."""
     gone = [name for name in known if name not in now]
     changed = {name: value for name, value in now.items() if name not in known or known[name] != value}
     return {name: value for name, value in there.items() if name not in gone} | changed
 
 
 def _copy(notes: dict[str, Any]) -> dict[str, Any]:
-    """Copy notes; a list inside may be changed by the program."""
+    """Copy notes deeply; the program may change a list inside."""
     copied: dict[str, Any] = orjson.loads(orjson.dumps(notes))
     return copied

@@ -1,4 +1,4 @@
-"""Files of a session's directory: written whole or not at all, and readable by their owner alone."""
+"""Files of a session's directory: written atomically, and readable by their owner alone."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["append_lines", "hash_of", "lock_directory", "make_directory", "write
 
 
 def hash_of(content: bytes) -> str:
-    """Return the name of a content: sha256, base64url, 43 characters."""
+    """Return the hash of a content: sha256, base64url, 43 characters."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode("ascii")
 
 
 def make_directory(path: str) -> None:
-    """Make a directory where there is none.
+    """Create a directory if it does not exist.
 
     Raises:
-        StoreError: If it cannot be made. Nothing was sent.
+        StoreError: If it cannot be created. Nothing was sent.
     """
     try:
         os.makedirs(path, 0o700, exist_ok=True)
@@ -34,15 +34,15 @@ def make_directory(path: str) -> None:
 
 @contextmanager
 def lock_directory(path: str) -> Iterator[None]:
-    """Keep whoever else does this in a file's directory waiting, for the length of a `with`: threads and processes.
+    """Hold an exclusive lock, among threads and processes, on a file's directory.
 
     Args:
-        path: Of the file, which need not be there.
+        path: Path of the file, which need not exist.
 
     Raises:
-        StoreError: If the directory is gone. Nothing was sent.
+        StoreError: If the directory is missing. Nothing was sent.
     """
-    # The directory itself is locked: a lock in a file of its own would have to be left there for good.
+    # The directory itself is locked: a lock file could never be removed.
     try:
         handle = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -55,15 +55,15 @@ def lock_directory(path: str) -> Iterator[None]:
 
 
 def write_atomic(path: str, content: bytes, *, synced: bool = True) -> None:
-    """Exchange a file whole, so that no reader and no kill meets half of it.
+    """Replace a file atomically, so that neither a reader nor a kill leaves half of it.
 
     Args:
-        path: In a directory that is there.
-        content: All of it.
-        synced: Whether it must outlive a power cut.
+        path: In an existing directory.
+        content: The whole content.
+        synced: Whether it must survive a power failure.
 
     Raises:
-        StoreError: If it cannot be written; what was there before is there still. Nothing was sent.
+        StoreError: If it cannot be written; an existing file is left unchanged. Nothing was sent.
     """
     folder, name = os.path.split(path)
     try:
@@ -84,13 +84,13 @@ def write_atomic(path: str, content: bytes, *, synced: bool = True) -> None:
 
 
 def append_lines(path: str, lines: Iterable[bytes]) -> None:
-    """Add lines to the end of a file, in one write.
+    """Append lines to a file, in one write.
 
-    A line that an earlier process left half written stays a line of its own, for the reader to pass over.
+    A partial line that a killed process left is terminated first, for the reader to skip.
 
     Args:
-        path: In a directory that is there; the file is made where it is not.
-        lines: Without their ends.
+        path: In an existing directory; the file is created if it does not exist.
+        lines: Without line ends.
 
     Raises:
         StoreError: If they cannot be written. Nothing was sent.
@@ -110,4 +110,4 @@ def append_lines(path: str, lines: Iterable[bytes]) -> None:
 
 def _refused(path: str, error: OSError) -> StoreError:
     reason = error.strerror or type(error).__name__
-    return StoreError(f"{path} cannot be written ({reason}). Make room there, or name another place. Nothing was sent.")
+    return StoreError(f"{path} cannot be written ({reason}). Free space, or use another directory. Nothing was sent.")

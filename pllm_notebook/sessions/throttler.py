@@ -1,4 +1,4 @@
-"""A caller's own pace for the calls of a session, besides what the provider allows."""
+"""A caller's own rate limit for the calls of a session, in addition to the provider's."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ __all__ = ["Throttler"]
 
 
 class Throttler:
-    """Let at most so many calls begin within any stretch of so many seconds.
+    """Limit the number of calls that start within any window of some seconds.
 
-    One may be given to several sessions, which keep it together. It counts calls as the program asks them; what a
-    provider's refusal has sent again, and repair turns, go by the limits that are found out anyway. Calls that go by
-    batch job are not counted.
+    Sessions may share one throttler. It counts the program's calls; retries and repair turns follow the learned limits
+    of the provider. Calls that go by batch are not counted.
 
     Args:
         max_requests_per_window: At least 1, None for no limit.
         window_seconds: Above 0.
-        clock: Gives seconds, never going back.
+        clock: Returns seconds, monotonically.
 
     Raises:
         UsageError: For a value outside its range. Nothing was sent.
@@ -37,28 +36,26 @@ class Throttler:
     ) -> None:
         most = max_requests_per_window
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise UsageError(
-                f"max_requests_per_window is a whole number above 0, or None, not {most!r}. Nothing was sent."
-            )
+            raise UsageError(f"max_requests_per_window is an integer above 0, or None, not {most!r}. Nothing was sent.")
         if isinstance(window_seconds, bool) or not isinstance(window_seconds, int | float) or not window_seconds > 0:
             raise UsageError(f"window_seconds is a number above 0, not {window_seconds!r}. Nothing was sent.")
         self.max_requests_per_window = max_requests_per_window
         self.window_seconds = window_seconds
         self.clock = clock
         self._lock = threading.Lock()
-        # When the last calls begin, the earliest first; never more than go into one window.
+        # Start times of the last calls, earliest first; at most one window's worth.
         self._slots: deque[float] = deque(maxlen=max_requests_per_window)
 
     def __repr__(self) -> str:
         return f"Throttler({self.max_requests_per_window}, {self.window_seconds})"
 
     def book(self, count: int = 1) -> list[float]:
-        """Book slots, and give the moments, by the clock, from which the calls may begin; from any thread."""
+        """Book slots; return the clock times from which the calls may start. From any thread."""
         with self._lock:
             return [self._next() for _ in range(count)]
 
     def _next(self) -> float:
-        # Booked before anybody waits: calls that are told to wait must not all be told the same moment.
+        # Booked before the wait: otherwise all waiting calls would get the same time.
         now = self.clock()
         if self.max_requests_per_window is None:
             return now

@@ -247,7 +247,7 @@ def test_what_waits_in_a_job_is_exported_as_pending(model: str, sim: Simulator, 
 
 def test_an_export_has_the_same_dtypes_whatever_is_missing(session: Session, sim: Simulator, tmp_path: Path) -> None:
     session.agent("judge").ask_llm("one").resolve()
-    whole = session_export.table(list(session_export.lines(session)))
+    whole = session_export.table(list(session_export.lines(session.agents.values())))
 
     assert whole.dtypes.equals(session_export.table([]).dtypes)
     assert whole.loc[0, "text"] == "one"

@@ -225,7 +225,7 @@ def test_an_earlier_reply_is_what_the_assistant_said_word_for_word() -> None:
 
 
 def test_a_reply_cannot_be_the_last_document() -> None:
-    with pytest.raises(UsageError, match=r"nothing is asked after it.*reply\.resolve\(\).*Nothing was sent"):
+    with pytest.raises(UsageError, match=r"there is no question after it.*reply\.resolve\(\).*Nothing was sent"):
         dialogue_of(["Shorten this:", Replied()])
 
 
@@ -234,8 +234,8 @@ def test_a_reply_cannot_be_the_last_document() -> None:
     [
         (7, r"Document 2 is of type int \(7\)"),
         (("usr", "x"), r"with a role of system, .* Did you mean 'user'\?"),
-        (("assistant", [PNG]), r"what 'assistant' says is text"),
-        ({"made": object()}, r"Document 2 is a dictionary that JSON has no words for"),
+        (("assistant", [PNG]), r"the text of 'assistant' is a string"),
+        ({"made": object()}, r"Document 2 is a dictionary that cannot be written as JSON"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_its_place(document: Any, told: str) -> None:
@@ -244,7 +244,7 @@ def test_what_cannot_be_read_is_named_by_its_place(document: Any, told: str) -> 
 
 
 def test_nothing_to_ask_about_is_an_error() -> None:
-    with pytest.raises(UsageError, match="no document to ask about"):
+    with pytest.raises(UsageError, match="There is no document"):
         dialogue_of([[], ("system", "Be brief.")])
 
 

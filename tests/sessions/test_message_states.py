@@ -223,7 +223,7 @@ def test_a_state_pickles_with_its_whole_tree() -> None:
     assert copy == state
     assert list(copy) == list(state)
     assert copy.branches()[0][-1].text == "two"
-    with pytest.raises(UsageError, match=r"belongs to no agent.*Nothing was sent"):
+    with pytest.raises(UsageError, match=r"has no agent.*Nothing was sent"):
         copy.ask_llm("three")
 
 

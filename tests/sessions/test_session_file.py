@@ -38,7 +38,7 @@ def test_damaged_notes_are_set_aside_and_begun_anew(
 
     assert (minutes.metadata, minutes.agents) == ({}, {})
     assert (tmp_path / f"{FILE}.damaged").read_bytes() == content
-    assert "are begun anew" in caplog.text
+    assert "start empty" in caplog.text
 
 
 def test_notes_that_are_as_they_were_are_not_written_again(tmp_path: Path) -> None:
