@@ -276,7 +276,7 @@ def test_what_is_no_tweak_is_refused(place: Path) -> None:
         pllm.resume_directory(place, tweaks={"max_concurent": 2})  # type: ignore[typeddict-unknown-key]
     with pytest.raises(UsageError, match="the tweak 'max_concurrent' differ"):
         pllm.resume_directory(place, max_concurrent=3, tweaks={"max_concurrent": 2})
-    with pytest.raises(UsageError, match="max_concurrent is an integer"):
+    with pytest.raises(UsageError, match="max_concurrent is a whole number"):
         pllm.resume_directory(place, max_concurrent=0)
     with pytest.raises(UsageError, match="documents are always kept"):
         pllm.resume_directory(place, save_input=False)
