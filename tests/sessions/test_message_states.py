@@ -148,7 +148,7 @@ def test_a_conversation_whose_picture_is_gone_says_so(tmp_path: Path) -> None:
     open_state(tmp_path).append(PNG)
     next((tmp_path / "documents").iterdir()).unlink()
 
-    with pytest.raises(StoreError, match=r"contains the document .*, which is no longer in .*documents. Nothing was sent"):
+    with pytest.raises(StoreError, match=r"contains the document .*, which is no longer in .*documents. Nothing was"):
         open_state(tmp_path, resume=True)
 
 
