@@ -29,8 +29,9 @@ import pllm_notebook as pllm
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.frames.pandas.rows import PandasRows
+from pllm_notebook.frames.pandas.adapter import PandasTable
 from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.table_rows import RowQuestion, TableRows
 from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.schema import OutputType
 from pllm_notebook.store import open_store
@@ -123,9 +124,8 @@ def main() -> None:
     frame = pd.DataFrame({"text": [f"review {n}: " + "it works as it should. " * 8 for n in range(rows)]})
     options, output = options_for({}), OutputType.of(Review)
     ask = build_spec(options, output, instruct=False)
-    table = PandasRows(
-        frame, Template.compile(PROMPT, frame.columns), ResultColumns(output, options), options, "Review"
-    )
+    template = Template.compile(PROMPT, frame.columns)
+    table = TableRows(PandasTable(frame), RowQuestion(template, ResultColumns(output, options), options, "Review"))
     everything = range(rows)
     prompts = table.prompts(everything)
     texts = [ask.encoded(prompt) for prompt in prompts]

@@ -281,9 +281,10 @@ def frame(data: Any) -> FrameLLM | SeriesLLM:
     Raises:
         UsageError: For anything else.
     """
-    from pllm_notebook.frames.accessor import accessor_of
+    from pllm_notebook.frames.libraries import accessor_of
 
-    return accessor_of(data)
+    accessor: FrameLLM | SeriesLLM = accessor_of(data)
+    return accessor
 
 
 def jobs(of: Any = None) -> Jobs:

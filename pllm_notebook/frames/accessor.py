@@ -1,21 +1,224 @@
-"""`pllm.frame`: the accessor's methods where `df.llm` is another package's."""
+"""What `.llm` can ask about the rows of a frame of any dataframe library."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Unpack
 
-import pandas as pd
-
+from pllm_notebook import ensemble
+from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
+from pllm_notebook.execution import Estimate, RequestLines, Run, options_for
+from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT, ResultAccessor
+from pllm_notebook.frames.preview import Preview
+from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.row_instruction import row_instruction
+from pllm_notebook.frames.table_rows import RowQuestion, TableRows, template_for
+from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import CallToolsOptions, CompleteOptions, ParseOptions
+from pllm_notebook.options import Options
+from pllm_notebook.signatures import shows
 
-__all__ = ["accessor_of"]
+__all__ = ["LLMAccessor"]
 
 
-def accessor_of(data: Any) -> FrameLLM | SeriesLLM:
-    """Return what `df.llm` gives for a DataFrame or a Series (see `pllm.frame`)."""
-    if isinstance(data, pd.DataFrame):
-        return FrameLLM(data)
-    if isinstance(data, pd.Series):
-        return SeriesLLM(data)
-    raise UsageError(f"pllm.frame takes a DataFrame or a Series, not {type(data).__name__}. Nothing was sent.")
+class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
+    """`.llm` of a frame or a column alone; an adapter names the types that its library has for them."""
+
+    @shows(taken_by(Options, "parse"))
+    def parse(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Any:
+        """Ask the model the same question of every row and give typed columns.
+
+        Calls run at once on the engine's loop; equal rows share one call; rows that the cache
+        answers send nothing. Blocks until done and stays interruptible.
+
+        Args:
+            response_format: A Pydantic model, any type Pydantic can validate (`bool`, `Literal[…]`, `list[Item]`, a
+                dataclass), or a JSON schema as a mapping.
+            prompt: Text with `{column}` where a row's values go. None: the type's docstring is the
+                instruction and the row's columns are the data.
+            **options: See `options.Options`; `model`, `max_cost_usd`, `errors` and so on.
+
+        Returns:
+            The input columns and one column per field, same index and order: str as string, int as Int64, float as
+            Float64, bool as boolean, Literal and Enum as category (as string where a validator of the type may change
+            the value), dates as datetime64[us], durations as timedelta64[us], nested models, lists and mappings as
+            dicts and lists (see `nested`, `flatten`, `explode`). The dtype follows from the type, never from the
+            rows. A row without an answer has NA in them. The input is not changed. Of a series and a type without
+            fields: a Series of the same index, named by `prefix` and `column` ("answer"), unless a column is to stand
+            beside it (`error_column`, `agreement_column`).
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+            ProviderRejectedError: When key, model or quota were refused; what finished is kept.
+            KeyboardInterrupt: After an interrupt; what finished is kept, and the next run goes on.
+        """
+        return self.submit(response_format, prompt, **options).result()
+
+    @shows(taken_by(Options, "parse"))
+    async def aparse(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Any:
+        """Do as `parse` does, awaited: the notebook's loop stays free. Cancelling it stops the run."""
+        return await self.submit(response_format, prompt, **options)
+
+    @shows(taken_by(Options, "parse"))
+    def submit(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Run:
+        """Start `parse` in the background and return a live handle at once."""
+        given: dict[str, Any] = {**options}
+        kind = format_of(response_format, given, "parse")
+        return ensemble.submit(*self._prepare(kind, prompt, given))
+
+    @shows(taken_by(Options, "complete"))
+    def complete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
+        """Ask for plain text into a column.
+
+        Args:
+            prompt: Text with `{column}` where a row's values go.
+            column: Name of the new column, dtype string.
+            **options: As for `parse`.
+
+        Returns:
+            The input columns and the new one, same index and order; of a series, the new column alone, as a Series:
+            `df["fr"] = df["text"].llm.complete("Translate into French: {value}")`. A row without an answer has NA.
+        """
+        return self.submit_text(prompt, column, **options).result()
+
+    @shows(taken_by(Options, "complete"))
+    async def acomplete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
+        """Do as `complete` does, awaited."""
+        return await self.submit_text(prompt, column, **options)
+
+    @shows(taken_by(Options, "complete"))
+    def submit_text(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Run:
+        """Start `complete` in the background and give a live handle at once."""
+        return ensemble.submit(*self._prepare(None, prompt, options | {"column": column}))
+
+    @shows(taken_by(Options, "parse"))
+    def preview(
+        self,
+        response_format: Any = NOT_GIVEN,
+        prompt: str | None = None,
+        *,
+        rows: int = 5,
+        **options: Unpack[ParseOptions],
+    ) -> Preview:
+        """Run the first rows, show them, and say what all rows would cost. Sends at most *rows* calls.
+
+        Args:
+            response_format: As for `parse`.
+            prompt: As for `parse`.
+            rows: How many; they come from the top, and those with a missing value are skipped.
+            **options: As for `parse`.
+        """
+        given: Any = {**options}
+        kind = format_of(response_format, given, "preview")
+        head = type(self)(self._table().slice(range(rows)).data).parse(kind, prompt, **given)
+        return Preview(head, self.estimate(kind, prompt, **given))
+
+    @shows(taken_by(Options, "parse"))
+    def estimate(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Estimate:
+        """Say what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
+        given: dict[str, Any] = {**options}
+        kind = format_of(response_format, given, "estimate")
+        return ensemble.estimate(*self._prepare(kind, prompt, given))
+
+    @shows(taken_by(Options, "parse"))
+    def request_lines(
+        self,
+        response_format: Any = NOT_GIVEN,
+        prompt: str | None = None,
+        *,
+        rows: int = 3,
+        **options: Unpack[ParseOptions],
+    ) -> RequestLines:
+        """Show what a batch would submit: the first request lines, id and body. Sends nothing and needs no key.
+
+        Args:
+            response_format: As for `parse`; None for plain text.
+            prompt: As for `parse`.
+            rows: How many lines. What the cache answers or waits in a job already has none.
+            **options: As for `parse`.
+        """
+        given: dict[str, Any] = {**options}
+        kind = format_of(response_format, given, "request_lines")
+        return ensemble.lines(*self._prepare(kind, prompt, given | {"mode": "batch"}), rows)
+
+    @shows(taken_by(Options, "call_tools"))
+    def call_tools(
+        self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
+    ) -> FrameT:
+        """Ask the model which tools to call for every row, and with what. Runs none of them.
+
+        Args:
+            tools: Functions (signature and docstring tell the model about them), Pydantic models, `StructuredTool`s,
+                or definitions as mappings.
+            prompt: Text with `{column}` where a row's values go; None sends the row's columns as data.
+            **options: As for `parse`; `tool_choice` ("required" has every row call one) and `parallel_tool_calls`.
+
+        Returns:
+            The input columns, and of the first call `tool` (string) and `arguments` (an instance of the model that
+            the tool was made of, else a dict of validated values); `calls` lists all of them, each with id, name,
+            arguments and text. With `explode=True` each call has a line of its own, and there is no `calls`. A row
+            for which the model called nothing has NA in `tool` and `arguments` and an empty list in `calls`; a row
+            without an answer has NA in all three. Arguments that do not fit are asked for again (`max_repairs`),
+            and then are a failure of kind `schema`.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+            ProviderRejectedError: When key, model or quota were refused; what finished is kept.
+        """
+        frame: FrameT = self.submit_calls(tools, prompt, **options).result()
+        return frame
+
+    @shows(taken_by(Options, "call_tools"))
+    async def acall_tools(
+        self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
+    ) -> FrameT:
+        """Do as `call_tools` does, awaited. Cancelling it stops the run."""
+        frame: FrameT = await self.submit_calls(tools, prompt, **options)
+        return frame
+
+    @shows(taken_by(Options, "call_tools"))
+    def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]) -> Run:
+        """Start `call_tools` in the background and give a live handle at once."""
+        if isinstance(tools, Sequence) and not tools:
+            raise UsageError("call_tools needs tools, and there are none in the list. Nothing was sent.")
+        return ensemble.submit(*self._prepare(None, prompt, options | {"tools": tools}, calls=True))
+
+    def _prepare(
+        self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False
+    ) -> tuple[Spec, TableRows]:
+        options = options_for(given)
+        table = self._table()
+        if table.is_column and options.images is not None:
+            own = table.names[0]
+            options = replace(options, images=tuple(own if name == "value" else name for name in options.images))
+        if prompt is not None and not isinstance(prompt, str):
+            raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
+        if prompt is not None and options.columns is not None:
+            raise UsageError("columns= goes with no prompt; a prompt names its own columns. Nothing was sent.")
+        output = output_of(kind, options)
+        also = {"value": table.names[0]} if table.is_column else None
+        options, instruction = row_instruction(options, table.names, output, instruct=prompt is None, also=also)
+        template = None
+        if prompt is not None:
+            template = template_for(prompt, table, options.images or (), instructed=instruction is not None)
+        shape = ToolCallColumns(options) if calls else ResultColumns(output, options)
+        label = "tools" if calls else "text" if output is None else output.name
+        # A frame that cannot be asked is refused before the model is resolved: that check costs nothing.
+        question = RowQuestion(template, shape, options, label, instruction)
+        rows = TableRows(table, question, alone=table.is_column and shape.single)
+        instruct = prompt is None and instruction is None  # a row's own instruction contains the type's text
+        if calls:
+            return tool_calls_for(options, instruct=instruct), rows
+        return ensemble.spec_for(options, output, instruct=instruct), rows

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, Flag, StrEnum
+from functools import cache
 from typing import Any, Literal
 
 import pydantic
@@ -20,7 +21,7 @@ import pydantic
 from pllm_notebook.frames.plain_data import as_json_text, plain_data
 from pllm_notebook.schema.checked_schema import is_beyond
 
-__all__ = ["Column", "Kind", "column_of", "core", "plain"]
+__all__ = ["CellType", "Column", "Kind", "column_of", "core", "plain", "read_back"]
 
 
 class Kind(StrEnum):
@@ -62,6 +63,23 @@ class Column:
     categories: tuple[Any, ...] = ()
 
 
+class CellType(StrEnum):
+    """Types of the columns of a report, such as errors, usage or runs; a library has a dtype for each.
+
+    COUNT and SECONDS are whole and real numbers that are never missing. LABEL is any object, such as a row's index.
+    """
+
+    TEXT = "text"
+    INTEGER = "integer"
+    COUNT = "count"
+    REAL = "real"
+    SECONDS = "seconds"
+    BOOLEAN = "boolean"
+    MOMENT = "moment"
+    DURATION = "duration"
+    LABEL = "label"
+
+
 _KINDS: dict[Any, Kind] = {
     str: Kind.TEXT,
     int: Kind.INTEGER,
@@ -81,6 +99,12 @@ _KINDS: dict[Any, Kind] = {
     pydantic.PastDatetime: Kind.DATETIME,
 }
 
+
+_TIMES: dict[Kind, Any] = {
+    Kind.MOMENT: dt.datetime | dt.date,
+    Kind.DATETIME: dt.datetime | dt.date,
+    Kind.DURATION: dt.timedelta,
+}
 
 # What has a text that says all of it; pandas would write their insides.
 # A time with a zone has no dtype.
@@ -135,6 +159,25 @@ def plain(column: Column, values: Sequence[Any]) -> list[Any]:
     if column.kind in (Kind.DATETIME, Kind.MOMENT):
         return _moments(values, dt.UTC if column.kind is Kind.MOMENT else None)
     return list(values)
+
+
+def read_back(column: Column, values: Sequence[Any]) -> list[Any]:
+    """Return values as JSON has them as a library takes them: moments and durations parsed from their texts."""
+    if column.kind not in _TIMES:
+        return list(values)
+    adapter = _adapter(_TIMES[column.kind])
+    found: list[Any] = []
+    for value in values:
+        try:
+            found.append(None if value is None else adapter.validate_python(value))
+        except pydantic.ValidationError:
+            found.append(value)
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
 
 
 def _moments(values: Iterable[Any], zone: dt.tzinfo | None) -> list[Any]:

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import pandas as pd
 
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution import Run, runs
-from pllm_notebook.frames import accessor_views
+from pllm_notebook.frames import result_views
 from pllm_notebook.frames.directories import directory_of
+from pllm_notebook.frames.dtypes import CellType
+from pllm_notebook.frames.libraries import default_library, table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
-from pllm_notebook.frames.row_content import as_frame
 from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import open_store
 from pllm_notebook.store.cache_api import same_model
 
 __all__ = ["errors_of", "kept_errors"]
 
-_DTYPES = {
-    "when": "datetime64[s, UTC]",
-    "model": "string",
-    "kind": "string",
-    "status": "Int64",
-    "field": "string",
-    "message": "string",
-    "asked": "string",
-    "position": "Int64",
-    "label": "string",
-    "prompt": "string",
-    "attempts": "int64",
-    "cost_usd": "Float64",
-    "request_id": "string",
-    "run": "string",
-    "raw": "string",
-    "body": "string",
+_COLUMNS = {
+    "when": CellType.MOMENT,
+    "model": CellType.TEXT,
+    "kind": CellType.TEXT,
+    "status": CellType.INTEGER,
+    "field": CellType.TEXT,
+    "message": CellType.TEXT,
+    "asked": CellType.TEXT,
+    "position": CellType.INTEGER,
+    "label": CellType.TEXT,
+    "prompt": CellType.TEXT,
+    "attempts": CellType.COUNT,
+    "cost_usd": CellType.REAL,
+    "request_id": CellType.TEXT,
+    "run": CellType.TEXT,
+    "raw": CellType.TEXT,
+    "body": CellType.TEXT,
 }
 
 
@@ -66,7 +65,7 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
 
 def kept_errors(
     model: str | None = None, kind: str | None = None, since: float | None = None, cache_dir: str | None = None
-) -> pd.DataFrame:
+) -> Any:
     """Return the calls that failed in any kernel and were not answered since, newest first. Sends nothing.
 
     Args:
@@ -82,17 +81,16 @@ def kept_errors(
 def _errors(of: Any) -> Any:
     if isinstance(of, (Run, RecordedRun)):
         return of.errors
-    if isinstance(of, pd.DataFrame):
-        return accessor_views.errors(of)
-    if isinstance(of, pd.Series):
-        return accessor_views.errors(as_frame(of))
+    table = table_of(of)
+    if table is not None:
+        return result_views.errors(table)
     raise UsageError(f"pllm.errors takes a run, a frame that a run made, or a session, not {type(of).__name__}.")
 
 
-def _table(calls: Iterator[FailedCall]) -> pd.DataFrame:
+def _table(calls: Iterator[FailedCall]) -> Any:
     records = [
         {
-            "when": pd.Timestamp(int(call.at), unit="s", tz="UTC"),
+            "when": datetime.fromtimestamp(int(call.at), UTC),
             "model": call.model,
             "kind": str(call.failure.kind),
             "status": call.failure.status,
@@ -111,4 +109,4 @@ def _table(calls: Iterator[FailedCall]) -> pd.DataFrame:
         }
         for call in calls
     ]
-    return pd.DataFrame(records, columns=list(_DTYPES)).astype(_DTYPES)
+    return default_library().report(_COLUMNS, records)

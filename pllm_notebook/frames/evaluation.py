@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
 from pllm_notebook.execution import Run
 from pllm_notebook.frames.dtypes import Column, plain
-from pllm_notebook.frames.labels import check_known, check_single, classes_of, labels_of, plain_values
-from pllm_notebook.frames.pandas.cells import column_names
+from pllm_notebook.frames.labels import check_known, check_single, classes_of, plain_values
 from pllm_notebook.frames.result_columns import ResultColumns
-from pllm_notebook.frames.row_content import column as column_in
 from pllm_notebook.frames.sample_sizes import by_samples
+from pllm_notebook.frames.table import FrameLibrary, Table
 
 __all__ = ["Evaluation", "EvaluationInput", "evaluate"]
 
@@ -37,6 +35,7 @@ class Evaluation:
         classes: Every value among these, in the order of the tables.
         samples: For each row that has a label and an answer of every sample: the label, and those answers in order.
             None where rows were asked once.
+        library: Builds the frames.
 
     Attributes:
         field: As given.
@@ -67,6 +66,7 @@ class Evaluation:
         answers: Sequence[Any],
         classes: Sequence[Any],
         samples: Sequence[tuple[Any, Sequence[Any]]] | None,
+        library: FrameLibrary,
     ) -> None:
         try:
             from sklearn import metrics
@@ -79,6 +79,7 @@ class Evaluation:
         self.unlabelled = unlabelled
         self.unanswered = total - unlabelled - len(truths)
         self._samples = samples
+        self._library = library
         self._classes = list(classes)
         # As numbers: scikit-learn takes no mixture of types, and None for a label that is missing.
         code = {value: at for at, value in enumerate(classes)}
@@ -86,23 +87,26 @@ class Evaluation:
         self.accuracy = float(metrics.accuracy_score(true, said))
         several = len(classes) > 1  # scikit-learn warns of a single class, which is no fault here
         self.kappa = float(metrics.cohen_kappa_score(true, said)) if several else float("nan")
-        index = pd.Index(self._classes, dtype="object", name=against)
-        figures = metrics.precision_recall_fscore_support(true, said, labels=all_codes, zero_division=np.nan)
-        self.report = pd.DataFrame(
-            dict(zip(("precision", "recall", "f1", "support"), figures, strict=True)), index=index
-        ).astype({"support": "int64"})
-        counts = metrics.confusion_matrix(true, said, labels=all_codes) if several else [[len(true)]]
-        self.confusion = pd.DataFrame(counts, index=index, columns=index.rename(field))
+        index = (against, self._classes)
+        precision, recall, f1, support = metrics.precision_recall_fscore_support(
+            true, said, labels=all_codes, zero_division=np.nan
+        )
+        figures = {"precision": precision, "recall": recall, "f1": f1, "support": np.asarray(support, dtype=np.int64)}
+        self.report = library.indexed_frame(figures, index)
+        self._counts = np.array(metrics.confusion_matrix(true, said, labels=all_codes) if several else [[len(true)]])
+        counts = dict(zip(self._classes, self._counts.T, strict=True))
+        self.confusion = library.indexed_frame(counts, index, columns_name=field)
 
     def __repr__(self) -> str:
-        return strip_control_chars(f"{self._headline()}\n\n{self.report.round(3)}\n\n{self.confusion}")
+        text = self._library.to_text
+        return strip_control_chars(f"{self._headline()}\n\n{text(self.report)}\n\n{text(self.confusion)}")
 
     def _repr_html_(self) -> str:
-        tables = f"{self.report.round(3).to_html()}{self.confusion.to_html()}"
+        tables = f"{self._library.to_html(self.report)}{self._library.to_html(self.confusion)}"
         return f"<p>{escape_html(self._headline())}</p>{strip_control_chars(tables)}"
 
     @cached_property
-    def by_samples(self) -> pd.DataFrame:
+    def by_samples(self) -> Any:
         """What fewer samples would have given: a line for each k from 1 to their number.
 
         Columns: accuracy, of the majority of k samples; pass_at_k, the share of rows that at least one of k gets
@@ -120,7 +124,9 @@ class Evaluation:
         table = np.array(
             [[code.setdefault(value, len(code)) for value in (truth, *given)] for truth, given in self._samples]
         )
-        return by_samples(table[:, 0], table[:, 1:])
+        lines = by_samples(table[:, 0], table[:, 1:])
+        columns = {name: [line[name] for line in lines] for name in lines[0]}
+        return self._library.indexed_frame(columns, ("k", range(1, len(lines) + 1)))
 
     def plot(self, *, ax: Any = None) -> Any:
         """Draw the confusion matrix.
@@ -140,7 +146,7 @@ class Evaluation:
             raise MissingPackageError("evaluate's plot", "matplotlib", "evaluate") from None
         from sklearn.metrics import ConfusionMatrixDisplay
 
-        shown = ConfusionMatrixDisplay(self.confusion.to_numpy(), display_labels=list(map(str, self._classes)))
+        shown = ConfusionMatrixDisplay(self._counts, display_labels=list(map(str, self._classes)))
         shown.plot(ax=ax, colorbar=False, values_format="d", xticks_rotation=30)
         shown.ax_.set(xlabel=self.field, ylabel=self.against)
         return shown.ax_
@@ -197,16 +203,17 @@ class EvaluationInput:
 
 
 def evaluate(
-    frame: pd.DataFrame, result: pd.DataFrame, asked: EvaluationInput, against: Any, field: str | None
+    table: Table, result: Table, asked: EvaluationInput, against: Any, field: str | None, without: Collection[str] = ()
 ) -> Evaluation:
     """Compare one field of the answers with labels (see `df.llm.evaluate`).
 
     Args:
-        frame: Where labels are looked for, shape (n_rows, n_columns).
-        result: Has the answers, row by row of *frame*; a row without one is left out.
-        asked: What was asked of these rows.
-        against: Name of a column of *frame*, or a Series, aligned by its index.
-        field: None for the only one, or the one that is named as the labels are.
+        table: Where labels are looked up.
+        result: Has the answers, row by row of *table*; a row without one is left out.
+        asked: What was asked about these rows.
+        against: Name of a column of *table*, or a Series, aligned by its index.
+        field: None for the only one, or the one that has the name of the labels.
+        without: Columns of *table* that are not labels.
 
     Raises:
         UsageError: When nothing can be compared, or no label is a value that the field can have.
@@ -214,17 +221,18 @@ def evaluate(
     """
     if asked.explode:
         raise UsageError(f"explode={asked.explode!r} made a line of each item, and evaluate compares one answer a row.")
-    labels = labels_of(against, frame)
+    labels = table.labels(against, without)
     named = "labels" if labels.name is None else str(labels.name)
     at = _position(asked, field, named)
     column = asked.columns[at]
-    if column_names(result).count(column.name) != 1:
+    if list(result.names).count(column.name) != 1:
         raise UsageError(f"The frame has no column {column.name!r} any more (or two), where the answers are.")
-    cells = column_in(result, column.name)
-    answers, truths = plain_values(cells.tolist()), plain_values(labels.tolist())
+    cells = result.column_data([column.name])
+    answers, truths = plain_values(cells.values[0]), plain_values(labels.values)
     for name, values in ((column.name, answers), (named, truths)):
         check_single(name, values)
-    labelled, given = labels.notna().tolist(), cells.notna().tolist()
+    labelled = [not gap for gap in labels.missing]
+    given = [not gap for gap in cells.missing[0]]
     # NA in the result is no answer, unless the answer itself was None.
     answered = [here or none for none, here in zip(asked.answered, given, strict=True)]
     answers = [answer if here else None for answer, here in zip(answers, given, strict=True)]
@@ -238,7 +246,8 @@ def evaluate(
         of_rows = {row: truths[row] for row in compared}
         samples = list(_samples(asked.samples, asked.values_of, at, column, of_rows))
     classes = classes_of(column, [*true, *said])
-    return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples)
+    return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples,
+                      table.library)  # fmt: skip
 
 
 def _position(asked: EvaluationInput, field: str | None, named: str) -> int:

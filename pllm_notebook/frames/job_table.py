@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-import pandas as pd
-
 from pllm_notebook.batch import Job, JobState
 from pllm_notebook.batch_jobs.commands import BatchCommands, commands, has_journal, short_ids
 from pllm_notebook.batch_jobs.expedite import SentLive, hurry
@@ -16,24 +14,26 @@ from pllm_notebook.batch_jobs.price_confirmation import Confirm
 from pllm_notebook.batch_jobs.resubmission import resubmit
 from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.formatting import format_duration, format_usd
+from pllm_notebook.frames.dtypes import CellType
+from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.settings import current
 from pllm_notebook.store.location import chosen_directory
 
 __all__ = ["Jobs"]
 
-_DTYPES = {
-    "job": "string",
-    "state": "string",
-    "model": "string",
-    "total": "Int64",
-    "answered": "Int64",
-    "failed": "Int64",
-    "otherwise": "Int64",
-    "age": "timedelta64[s]",
-    "estimate_usd": "Float64",
-    "cost_usd": "Float64",
-    "origin": "string",
-    "message": "string",
+_COLUMNS = {
+    "job": CellType.TEXT,
+    "state": CellType.TEXT,
+    "model": CellType.TEXT,
+    "total": CellType.INTEGER,
+    "answered": CellType.INTEGER,
+    "failed": CellType.INTEGER,
+    "otherwise": CellType.INTEGER,
+    "age": CellType.DURATION,
+    "estimate_usd": CellType.REAL,
+    "cost_usd": CellType.REAL,
+    "origin": CellType.TEXT,
+    "message": CellType.TEXT,
 }
 # A message ends with what to do, which must not be cut off.
 _SHOWN_MESSAGE = 400
@@ -78,7 +78,7 @@ class Jobs:
         return len(list(iter(self)))
 
     @property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> Any:
         """One line a job.
 
         Columns: job (its id, shortened), state (with how it ended), model, total, answered and failed (lines; as
@@ -87,7 +87,7 @@ class Jobs:
         unknown), origin (notebook and cell, or script), message (what is wrong, "" for nothing).
         """
         records = self._records()
-        return pd.DataFrame(records, columns=list(_DTYPES)).astype(_DTYPES)
+        return default_library().report(_COLUMNS, records)
 
     @property
     def unreached(self) -> int:

@@ -26,9 +26,8 @@ class CandidateAnswers(WholePrompts):
     """The answers of each row, those that differ, and what a judge is asked of them.
 
     Args:
-        names: The columns that hold answers.
-        values: Their cells, and whether each is missing.
-        questions: What was asked of each row.
+        given: The columns that hold answers.
+        asked: The columns of the question.
         template: Its prompt.
         options: As resolved.
         instructions: Makes what went with the question in each row, None where all have the same.
@@ -36,14 +35,13 @@ class CandidateAnswers(WholePrompts):
 
     def __init__(
         self,
-        names: Sequence[str],
         given: ColumnData,
         asked: ColumnData,
         template: Template,
         options: Options,
         instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
     ) -> None:
-        self.names = names
+        self.names = given.names
         self.total = given.total
         self._given = given
         system = options.system

@@ -11,12 +11,10 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any
 
-import pandas as pd
-
-from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.dtypes import Column, Kind
 
-__all__ = ["check_known", "check_single", "classes_of", "labels_of", "plain_values"]
+__all__ = ["check_known", "check_single", "classes_of", "plain_values"]
 
 _SHOWN = 5
 # From the warnings here to the caller's own line: check_known, evaluate, `evaluate` of the rows or the frame, and of
@@ -24,42 +22,12 @@ _SHOWN = 5
 _LEVEL = 5
 
 
-def labels_of(against: Any, frame: pd.DataFrame) -> pd.Series[Any]:
-    """Return the labels in the frame's own order.
-
-    Args:
-        against: Name of a column, or a Series, aligned by its index where that is another.
-        frame: What was asked.
-
-    Raises:
-        UsageError: When it cannot be told whose they are.
-    """
-    if isinstance(against, pd.Series):
-        if against.index.equals(frame.index):
-            return against
-        if against.index.is_unique and frame.index.is_unique and against.index.isin(frame.index).any():
-            return against.reindex(frame.index)
-        raise UsageError(
-            "The labels' index is not that of the frame that was asked, so it cannot be told whose they are. Give a "
-            "Series with the frame's index, or the name of one of its columns."
-        )
-    columns = list(frame.columns)
-    positions = [at for at, name in enumerate(columns) if name == against]
-    if len(positions) != 1:
-        found = f"{len(positions)} columns" if positions else "no column"
-        raise UsageError(
-            f"The frame that was asked has {found} named {against!r} among {columns}."
-            f"{'' if positions else guess(str(against), columns)}"
-        )
-    return frame.iloc[:, positions[0]]
-
-
 def plain_values(values: Iterable[Any]) -> list[Any]:
     """Return values that are equal where they mean the same: an Enum's own value, a day as its midnight."""
     return [
         value.value
         if isinstance(value, Enum)
-        else pd.Timestamp(value)
+        else dt.datetime.combine(value, dt.time())
         if isinstance(value, dt.date) and not isinstance(value, dt.datetime)
         else value
         for value in values

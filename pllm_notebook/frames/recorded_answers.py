@@ -11,8 +11,7 @@ import numpy as np
 from pllm_notebook.ensemble import Vote, VoteCount, verdict_type
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution.row_record import RowRecord
-from pllm_notebook.frames.dtypes import Column, Kind
-from pllm_notebook.frames.pandas.columns import read_back
+from pllm_notebook.frames.dtypes import Column, Kind, read_back
 from pllm_notebook.frames.response_format import output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow

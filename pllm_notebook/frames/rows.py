@@ -12,22 +12,37 @@ from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import counted
+from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.prompts import as_labelled_json, prompt_as_text
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.templates import Template
 
-__all__ = ["USAGE_DTYPES", "ColumnData", "error_rows", "prompts_of", "usage_rows"]
+__all__ = ["ERROR_COLUMNS", "USAGE_COLUMNS", "ColumnData", "error_rows", "prompts_of", "usage_rows"]
 
-USAGE_DTYPES = {
-    "input_tokens": "Int64",
-    "output_tokens": "Int64",
-    "cache_read_tokens": "Int64",
-    "cache_write_tokens": "Int64",
-    "reasoning_tokens": "Int64",
-    "cost_usd": "Float64",
-    "latency_s": "Float64",
-    "attempts": "Int64",
-    "cached": "boolean",
+ERROR_COLUMNS = {
+    "position": CellType.COUNT,
+    "label": CellType.LABEL,
+    "kind": CellType.TEXT,
+    "message": CellType.TEXT,
+    "attempts": CellType.COUNT,
+    "raw": CellType.TEXT,
+    "cost_usd": CellType.REAL,
+    "status": CellType.INTEGER,
+    "field": CellType.TEXT,
+    "request_id": CellType.TEXT,
+    "prompt": CellType.TEXT,
+}
+
+USAGE_COLUMNS = {
+    "input_tokens": CellType.INTEGER,
+    "output_tokens": CellType.INTEGER,
+    "cache_read_tokens": CellType.INTEGER,
+    "cache_write_tokens": CellType.INTEGER,
+    "reasoning_tokens": CellType.INTEGER,
+    "cost_usd": CellType.REAL,
+    "latency_s": CellType.REAL,
+    "attempts": CellType.INTEGER,
+    "cached": CellType.BOOLEAN,
 }
 
 _PROMPT = 100

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, overload
-
-import pandas as pd
 
 from pllm_notebook.escaping import escape_html
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Run, find
 from pllm_notebook.execution import runs as live_runs
-from pllm_notebook.frames.recorded_run import RecordedRun, recorded_runs
+from pllm_notebook.frames.dtypes import CellType
+from pllm_notebook.frames.libraries import default_library
+from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.store.process_stores import current_directory
 from pllm_notebook.store.run_files import RunFiles
 
 __all__ = ["Runs", "RunsOf", "open_run", "runs"]
 
 _SHOWN = 20
-_DTYPES = {
-    "when": "datetime64[s, UTC]",
-    "run": "string",
-    "state": "string",
-    "from": "string",
-    "model": "string",
-    "asked": "string",
-    "rows": "int64",
-    "answered": "int64",
-    "cached": "int64",
-    "failed": "int64",
-    "cost_usd": "Float64",
-    "seconds": "float64",
+_COLUMNS = {
+    "when": CellType.MOMENT,
+    "run": CellType.TEXT,
+    "state": CellType.TEXT,
+    "from": CellType.TEXT,
+    "model": CellType.TEXT,
+    "asked": CellType.TEXT,
+    "rows": CellType.COUNT,
+    "answered": CellType.COUNT,
+    "cached": CellType.COUNT,
+    "failed": CellType.COUNT,
+    "cost_usd": CellType.REAL,
+    "seconds": CellType.SECONDS,
 }
 
 Handle = Run | RecordedRun
@@ -69,7 +69,7 @@ class Runs(Sequence[Handle]):
         if not self._handles:
             return "<p>No runs.</p>"
         style = "style='text-align:left'"
-        head = "".join(f"<th {style}>{name}</th>" for name in _DTYPES)
+        head = "".join(f"<th {style}>{name}</th>" for name in _COLUMNS)
         lines = [_cells(handle) for handle in reversed(self._handles[-_SHOWN:])]
         rows = "".join("<tr>" + "".join(f"<td {style}>{escape_html(c)}</td>" for c in line) + "</tr>" for line in lines)
         more = len(self) - len(lines)
@@ -77,14 +77,14 @@ class Runs(Sequence[Handle]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{older}"
 
     @property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> Any:
         """A line a run, oldest first.
 
         Columns: when (UTC), run (its id), state, from (notebook and cell, or script), model, asked (the prompt, or the
         type's name), rows, answered, cached, failed, cost_usd (NA for unknown), seconds.
         """
         lines = [_line(handle) for handle in self._handles]
-        return pd.DataFrame(lines, columns=list(_DTYPES)).astype(_DTYPES)
+        return default_library().report(_COLUMNS, lines)
 
 
 class RunsOf:
@@ -93,7 +93,7 @@ class RunsOf:
     def __call__(self) -> Runs:
         """List the runs of this kernel, and those of earlier ones that the registry of the cache directory has."""
         # The registry first: a run that begins meanwhile is then listed by its live handle, or not yet.
-        recorded = list(recorded_runs())
+        recorded = list(RecordedRun.newest_first())
         live = live_runs()
         ids = {run.id for run in live}
         recorded = [run for run in recorded if run.id not in ids]
@@ -154,8 +154,8 @@ def _line(run: Handle) -> dict[str, Any]:
         asked = h["prompt"] or h["label"]
         figures = (run.state, h["origin"], h["model"], asked, h["total"], h["answered"], h["cached"], h["failed"],
                    h["cost_usd"], h["duration_s"])  # fmt: skip
-    when = pd.Timestamp(int(_began(run)), unit="s", tz="UTC")
-    return dict(zip(_DTYPES, (when, run.id, *figures), strict=True))
+    when = datetime.fromtimestamp(int(_began(run)), UTC)
+    return dict(zip(_COLUMNS, (when, run.id, *figures), strict=True))
 
 
 def _cells(run: Handle) -> list[str]:

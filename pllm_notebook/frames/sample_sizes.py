@@ -9,14 +9,13 @@ from math import comb
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 __all__ = ["by_samples"]
 
 _MAX_SUBSETS = 200
 
 
-def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> pd.DataFrame:
+def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     """Return for each k the accuracy of a majority of k samples, and the share of rows that k samples hit at all.
 
     `accuracy` is that of the most common of k answers, of equally common ones the first (self-consistency: Wang et
@@ -43,7 +42,7 @@ def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> p
         accuracy = np.mean([_majority_right(answers[:, chosen], right[:, chosen]) for chosen in subsets])
         missed = np.mean([comb(n - hit, k) / comb(n, k) for hit in hits])
         lines.append({"accuracy": float(accuracy), "pass_at_k": 1 - float(missed), "subsets": len(subsets)})
-    return pd.DataFrame(lines, index=pd.RangeIndex(1, n + 1, name="k"))
+    return lines
 
 
 def _subsets(n: int, k: int) -> Sequence[list[int]]:

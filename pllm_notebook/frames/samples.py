@@ -6,28 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import pandas as pd
 
 from pllm_notebook.ensemble import Decision, EnsembleResults, How
-from pllm_notebook.exceptions import MissingPackageError, PllmError
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import CallSpec, Run
 from pllm_notebook.execution.row_record import RowRecord, SampleRecord, key_prefixes, kind_number
 from pllm_notebook.frames.dtypes import Column, Kind, column_of
-from pllm_notebook.frames.pandas.columns import array_of
 from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.table import FrameLibrary
 from pllm_notebook.frames.tool_calls import ToolCallColumns
 from pllm_notebook.settings import Options
 
 __all__ = [
     "HOWS",
     "NOT_ENDED",
-    "Agreement",
     "SampledRow",
     "add_samples",
     "described",
+    "sample_frame",
     "samples_of",
     "shares_of",
-    "table_of",
     "whole_agreement",
 ]
 
@@ -42,42 +40,6 @@ SAMPLE_KEY_BYTES = 12
 """Of each sample's key, its first characters: 72 bits, enough among the answers of one cache."""
 
 WHOLE = "whole_answer"
-_BEFORE = 6  # columns of a sample before its fields: position, label, model, sample, chosen, decided
-_BINS = 10
-
-
-class Agreement(pd.DataFrame):
-    """Shares of samples that agree, from 0 to 1 (see `df.llm.agreement`). What is made of it is a plain frame."""
-
-    @property
-    def _constructor(self) -> type[pd.DataFrame]:
-        return pd.DataFrame
-
-    def plot(self, *, bins: int = _BINS, ax: Any = None) -> Any:  # type: ignore[override]
-        """Draw how many rows agree how far, for each field.
-
-        Args:
-            bins: Number of bars from 0 to 1.
-            ax: Where to draw (matplotlib), None for a new figure.
-
-        Returns:
-            The axes.
-
-        Raises:
-            MissingPackageError: Without matplotlib.
-        """
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingPackageError("The plot of agreement", "matplotlib", "evaluate") from None
-        ax = pyplot.subplots(figsize=(7, 3))[1] if ax is None else ax
-        edges = [at / bins for at in range(bins + 1)]
-        columns = [self[name].dropna().astype(float).to_list() for name in self.columns]
-        ax.hist(columns, bins=edges, label=list(self.columns))
-        ax.set_xlabel("share of samples with the most common value")
-        ax.set_ylabel("rows")
-        ax.legend(frameon=False)
-        return ax
 
 
 def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
@@ -126,28 +88,30 @@ class SampledRow(NamedTuple):
     scores: Mapping[int, float]
 
 
-def samples_of(run: Run, rows: Iterable[tuple[int, Any, int]]) -> pd.DataFrame:
+def samples_of(run: Run, rows: Iterable[tuple[int, Any, int]], library: FrameLibrary) -> Any:
     """Return every answer of some rows, in long form (see `df.llm.samples`).
 
     Args:
         run: A live one.
         rows: Position and label to show, and row of the run.
+        library: Builds the frame.
     """
     course = _course(run)
     members = [(member.model, member.sample) for member in course.plan.members]
-    return table_of(_columns(course), members, (_sampled(course, *row) for row in rows
-                                                if course.table.call_of_row[row[2]] >= 0))  # fmt: skip
+    sampled = (_sampled(course, *row) for row in rows if course.table.call_of_row[row[2]] >= 0)
+    return sample_frame(_columns(course), members, sampled, library)
 
 
-def table_of(
-    columns: Sequence[Column], members: Sequence[tuple[str, int]], sampled: Iterable[SampledRow]
-) -> pd.DataFrame:
+def sample_frame(
+    columns: Sequence[Column], members: Sequence[tuple[str, int]], sampled: Iterable[SampledRow], library: FrameLibrary
+) -> Any:
     """Return the answers behind some rows, in long form (see `df.llm.samples`).
 
     Args:
         columns: Of one answer.
         members: Model and sample of each.
         sampled: The rows.
+        library: Builds the frame.
     """
     names = [column.name for column in columns]
     nothing = (None,) * len(names)
@@ -168,11 +132,10 @@ def table_of(
             line[_free("score", line)] = one.scores.get(at)
             line[_free("failure", line)] = one.failures[at]
             lines.append(line)
-    made = pd.DataFrame({name: pd.Series([line[name] for line in lines]) for name in (lines[0] if lines else ())
-                         if name not in taken})  # fmt: skip
-    for at, (name, column) in enumerate(zip(taken, columns, strict=False)):
-        made.insert(_BEFORE + at, name, array_of(column, [line[name] for line in lines]))
-    return made
+    made = {name: [line[name] for line in lines] for name in (lines[0] if lines else ())}
+    for name, column in zip(taken, columns, strict=False):
+        made[name] = library.array(column, made[name])
+    return library.columns_frame(made)
 
 
 def _sampled(course: EnsembleResults, position: int, label: Any, row: int) -> SampledRow:

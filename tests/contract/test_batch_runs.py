@@ -16,7 +16,7 @@ from pllm_notebook import engine
 from pllm_notebook.batch import JobState, Journal
 from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import MissingKeyError, NotConfirmedError, UsageError
-from pllm_notebook.frames.pandas.rows import PandasRows
+from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.scripts import InTurn, words
@@ -256,9 +256,9 @@ def test_a_run_that_was_stopped_before_it_was_planned_keeps_no_other_from_submit
 ) -> None:
     sim.set(answers=lambda request: GOOD)
     planning, stopped = threading.Event(), threading.Event()
-    make = PandasRows.__init__
+    make = TableRows.__init__
 
-    def slow(self: PandasRows, *args: Any, **options: Any) -> None:
+    def slow(self: TableRows, *args: Any, **options: Any) -> None:
         make(self, *args, **options)
         prompts = self.prompts
 
@@ -270,7 +270,7 @@ def test_a_run_that_was_stopped_before_it_was_planned_keeps_no_other_from_submit
         self.prompts = held  # type: ignore[assignment]
 
     with monkeypatch.context() as patch:
-        patch.setattr(PandasRows, "__init__", slow)
+        patch.setattr(TableRows, "__init__", slow)
         run = submit(luna, rows(3))
     assert planning.wait(60)
     run.cancel()

@@ -13,7 +13,7 @@ import pllm_notebook as pllm
 from pllm_notebook.batch import Journal
 from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.frames.pandas.rows import PandasRows
+from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.faults.children import until
 
@@ -147,9 +147,9 @@ def test_a_run_that_is_stopped_while_another_waits_for_its_plan_lets_the_other_s
     luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planning, goes_on = threading.Event(), threading.Event()
-    make = PandasRows.__init__
+    make = TableRows.__init__
 
-    def slow(self: PandasRows, *args: Any, **options: Any) -> None:
+    def slow(self: TableRows, *args: Any, **options: Any) -> None:
         make(self, *args, **options)
         prompts = self.prompts
 
@@ -161,7 +161,7 @@ def test_a_run_that_is_stopped_while_another_waits_for_its_plan_lets_the_other_s
         self.prompts = held
 
     with monkeypatch.context() as patch:
-        patch.setattr(PandasRows, "__init__", slow)
+        patch.setattr(TableRows, "__init__", slow)
         first = submit(luna, 5, wait=False)
     assert planning.wait(PATIENCE_S)
     second = submit(luna, 2, wait=False)

@@ -143,7 +143,7 @@ def test_a_series_of_labels_is_aligned_by_its_index(ask: Ask) -> None:
 def test_a_series_with_a_foreign_index_is_refused(ask: Ask) -> None:
     out = ask(Literal["a", "b"], ["a", "b"], [None] * 2)
 
-    with pytest.raises(UsageError, match=r"^The labels' index is not that of the frame that was asked"):
+    with pytest.raises(UsageError, match=r"^The index of the labels does not match the index of the frame"):
         out.llm.evaluate(pd.Series(["a", "b"]))
 
 
@@ -314,7 +314,7 @@ def test_a_majority_of_a_subset_is_the_vote_of_those_samples() -> None:
     answers = np.random.default_rng(0).integers(0, 4, size=(50, 5))
     truths = np.zeros(50, dtype=int)
 
-    table = by_samples(truths, answers)
+    table = pd.DataFrame(by_samples(truths, answers), index=range(1, answers.shape[1] + 1))
 
     for k in range(1, 6):
         votes = [max(row[list(s)].tolist(), key=row[list(s)].tolist().count) for row in answers for s in
@@ -328,7 +328,7 @@ def test_of_many_subsets_some_are_drawn_and_always_the_same() -> None:
     answers = np.random.default_rng(0).integers(0, 2, size=(30, 12))
     truths = np.zeros(30, dtype=int)
 
-    table = by_samples(truths, answers)
+    table = pd.DataFrame(by_samples(truths, answers), index=range(1, answers.shape[1] + 1))
 
     assert table["subsets"].tolist() == [12, 66, *[200] * 7, 66, 12, 1]
-    pd.testing.assert_frame_equal(table, by_samples(truths, answers))
+    assert table.to_dict("records") == by_samples(truths, answers)

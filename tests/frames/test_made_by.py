@@ -276,7 +276,7 @@ def test_a_changed_cell_is_of_no_run(sent: Sent) -> None:
 def test_a_renamed_input_is_refused_by_the_name_of_the_run(sent: Sent) -> None:
     out = texts("a").llm.parse(Label, "{t}")
 
-    with pytest.raises(PllmError, match=rf"\['t'\] is not in it any more.*pllm.run\('{out.attrs['pllm_run']}'\)"):
+    with pytest.raises(PllmError, match=rf"\['t'\] is no longer in it.*pllm.run\('{out.attrs['pllm_run']}'\)"):
         _ = out.rename(columns={"t": "text"}).llm.status
 
 

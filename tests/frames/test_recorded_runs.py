@@ -181,7 +181,7 @@ def test_an_answer_that_left_the_cache_is_missing_and_told(ready: Path) -> None:
     pllm.cache.clear()
     texts("bb").llm.parse(Mark, "{t}")
 
-    with pytest.warns(UserWarning, match="1 answer of the run .* not in the cache any more"):
+    with pytest.warns(UserWarning, match="1 answer of the run .* no longer in the cache"):
         frame = run.to_frame()
 
     assert frame["mark"].tolist() == [pd.NA, pd.NA, 2]
@@ -309,14 +309,14 @@ def test_runs_of_lists_and_single_prompts_are_recorded(ready: Path) -> None:
     assert third.to_frame()["answer"].tolist() == [output.str_content for output in outputs]
     assert third.record is not None
     assert third.record.content[0] == third.record.content[2] != third.record.content[1]
-    with pytest.raises(PllmError, match="was not asked of a frame"):
+    with pytest.raises(PllmError, match="it has no dataframe"):
         first.to_frame(texts("a"))
 
 
 def test_a_run_of_a_list_makes_no_frame(ready: Path) -> None:
     submit_list(["a"], Mark, "{value}").result()
 
-    with pytest.raises(PllmError, match="No run is known that made this frame"):
+    with pytest.raises(PllmError, match="No known run made this frame"):
         _ = pd.DataFrame({"value": ["a"], "mark": [1]}).llm.status
 
 

@@ -298,7 +298,7 @@ def test_attrs_hold_one_string_and_nothing_else(simulated: Callable[..., None]) 
 
 
 def test_a_frame_that_no_run_made_says_so() -> None:
-    with pytest.raises(PllmError, match="No run is known that made this frame as it is"):
+    with pytest.raises(PllmError, match="No known run made this frame as it is"):
         _ = pd.DataFrame({"t": ["a"]}).llm.errors
 
 

@@ -17,9 +17,10 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook import frames
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
+from pllm_notebook.frames import lost_accessors
+from pllm_notebook.frames import pandas as pandas_adapter
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
 
@@ -119,7 +120,7 @@ def test_records_are_cleared_and_answers_stay(ready: Path) -> None:
     assert pllm.runs.clear() == 1
 
     assert pllm.runs() == []
-    with pytest.raises(PllmError, match="not in the registry of runs any more"):
+    with pytest.raises(PllmError, match="no longer in the registry of runs"):
         _ = out.llm.status
     assert out.drop(columns="mark").llm.estimate(Mark, "{t}").cached == 1
 
@@ -248,10 +249,10 @@ def test_an_accessor_that_is_anothers_is_told_and_left_alone(monkeypatch: pytest
     registered: list[str] = []
     monkeypatch.setattr(pd.DataFrame, "llm", Theirs())
 
-    with pytest.warns(UserWarning, match=r"DataFrame.llm is already that of .*test_runs.*pllm_notebook.frame\(df\)"):
-        frames._register(pd.DataFrame, registered.append, "FrameLLM")
+    with pytest.warns(UserWarning, match=r"DataFrame.llm already belongs to .*test_runs.*pllm_notebook.frame\(df\)"):
+        pandas_adapter._register(pd.DataFrame, registered.append, "FrameLLM")
 
     assert registered == []
-    assert frames.lost_accessors().startswith("DataFrame.llm: taken by another package.")
+    assert lost_accessors().startswith("DataFrame.llm: taken by another package.")
     monkeypatch.undo()
-    assert frames.lost_accessors() == ""
+    assert lost_accessors() == ""

@@ -17,8 +17,9 @@ from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.execution import CallSpec, Execution, Run
 from pllm_notebook.execution.launch import options_for
 from pllm_notebook.execution.services import RunServices
-from pllm_notebook.frames.pandas.rows import PandasRows
+from pllm_notebook.frames.pandas.adapter import PandasTable
 from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.table_rows import RowQuestion, TableRows
 from pllm_notebook.prices import rate_of
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel, resolve
@@ -112,13 +113,13 @@ class Asker:
         )
         output = _TYPES[question.shape]
         shape = ResultColumns(output, options)
-        rows = PandasRows(frame, _TEMPLATES[question.version], shape, options, "simulated")
+        rows = TableRows(PandasTable(frame), RowQuestion(_TEMPLATES[question.version], shape, options, "simulated"))
         make = self._plan if question.samples > 1 else self._single
         ask, make_execution = make(question, options, output, rows)
         sink = Sink()
         return Run(ask, rows, self._process.engine, self._store, sink, make_execution), sink
 
-    def _single(self, question: Question, options: Any, output: OutputType | None, rows: PandasRows) -> Any:
+    def _single(self, question: Question, options: Any, output: OutputType | None, rows: TableRows) -> Any:
         ask = CallSpec(self._target(options.model), options, output, None)
 
         def make_execution(store: Store | None, ended: Callable[[], None]) -> Execution:
@@ -126,7 +127,7 @@ class Asker:
 
         return ask, make_execution
 
-    def _plan(self, question: Question, options: Any, output: OutputType | None, rows: PandasRows) -> Any:
+    def _plan(self, question: Question, options: Any, output: OutputType | None, rows: TableRows) -> Any:
         target = self._target(options.model)
         asks = [CallSpec(target, options, output, None, sample=sample) for sample in range(question.samples)]
         members = tuple(Member(ask, target.label, sample) for sample, ask in enumerate(asks))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pydantic
 
 from pllm_notebook.frames.dtypes import Column, Kind, plain
 from pllm_notebook.frames.pandas.cells import column_names, named_like
 
-__all__ = ["array_of", "join_columns", "read_back"]
+__all__ = ["array_of", "join_columns"]
 
 _DTYPES: dict[Kind, Any] = {
     Kind.TEXT: "string",
@@ -29,11 +26,6 @@ _DTYPES: dict[Kind, Any] = {
     Kind.DURATION: np.dtype("timedelta64[us]"),
 }
 
-_TIMES: dict[Kind, Any] = {
-    Kind.MOMENT: dt.datetime | dt.date,
-    Kind.DATETIME: dt.datetime | dt.date,
-    Kind.DURATION: dt.timedelta,
-}
 _INT64 = 2**63
 
 
@@ -63,20 +55,6 @@ def array_of(column: Column, values: list[Any]) -> Any:
         objects[at] = value  # a gap is None, as it comes back from Parquet
     # A series of that dtype: of an array pandas would infer another one from the values.
     return pd.Series(objects, dtype="object")
-
-
-def read_back(column: Column, values: Sequence[Any]) -> list[Any]:
-    """Return values as JSON has them as `array_of` takes them: moments and durations out of their texts."""
-    if column.kind not in _TIMES:
-        return list(values)
-    adapter = _adapter(_TIMES[column.kind])
-    found: list[Any] = []
-    for value in values:
-        try:
-            found.append(None if value is None else adapter.validate_python(value))
-        except pydantic.ValidationError:
-            found.append(value)
-    return found
 
 
 def join_columns(
@@ -112,11 +90,6 @@ def _built(column: Column, values: list[Any]) -> Any:
     if dtype == "string" and not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
         raise TypeError("a value is no text")  # Arrow's text would make it one
     return None if dtype is None else build(values, dtype=dtype)
-
-
-@cache
-def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(kind)
 
 
 def _is_gap(value: Any) -> bool:

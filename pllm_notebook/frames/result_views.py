@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
@@ -16,12 +15,13 @@ from pllm_notebook.execution.row_record import STATUSES
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
-from pllm_notebook.frames.pandas.cells import column_data, column_names
 from pllm_notebook.frames.provenance import Provenance, Source, named_run, provenance_of
 from pllm_notebook.frames.recorded_answers import columns_in
 from pllm_notebook.frames.recorded_run import RecordedRun
-from pllm_notebook.frames.rows import USAGE_DTYPES, error_rows, prompts_of, usage_rows
-from pllm_notebook.frames.samples import Agreement, samples_of, table_of
+from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.rows import ERROR_COLUMNS, USAGE_COLUMNS, error_rows, prompts_of, usage_rows
+from pllm_notebook.frames.samples import sample_frame, samples_of
+from pllm_notebook.frames.table import FrameLibrary, Table
 from pllm_notebook.records import Failure
 from pllm_notebook.templates import Template
 
@@ -43,40 +43,27 @@ STATUS_WORDS = (*STATUSES, "changed")
 _NAMED = 8
 """Columns that a summary names."""
 
-_ERROR_DTYPES = {
-    "position": "int64",
-    "kind": "string",
-    "message": "string",
-    "attempts": "int64",
-    "raw": "string",
-    "cost_usd": "Float64",
-    "status": "Int64",
-    "field": "string",
-    "request_id": "string",
-    "prompt": "string",
-}
 
-
-def run_of(frame: pd.DataFrame) -> Run | RecordedRun:
+def run_of(table: Table) -> Run | RecordedRun:
     """Return the run that made a frame (see `df.llm.run`)."""
-    source = named_run(frame)
+    source = named_run(table)
     if source is not None:
-        return source.run
-    found = provenance_of(frame).sources
+        return _handle(source.run)
+    found = provenance_of(table).sources
     if len(found) > 1:
         ids = ", ".join(repr(source.run.id) for source in found)
         raise PllmError(f"The rows of this frame are of several runs, {ids}: pllm.run('id') opens one.")
-    return found[0].run
+    return _handle(found[0].run)
 
 
-def as_html(frame: pd.DataFrame) -> str:
+def as_html(table: Table) -> str:
     """Return what `.llm` of a frame shows: its rows, the run that made it, and how to go on."""
-    columns = column_names(frame)
-    size = f"{counted(len(frame), 'row')}, {counted(len(columns), 'column')}"
+    columns = list(table.names)
+    size = f"{counted(table.total, 'row')}, {counted(len(columns), 'column')}"
     try:
-        source = named_run(frame)
+        source = named_run(table)
         words = "" if source is None else ", ".join(
-            f"{times:,} {word}" for word, times in status(frame).value_counts().items() if times
+            f"{times:,} {word}" for word, times in _status_counts(table) if times
         )  # fmt: skip
     except PllmError:  # a run that is not known any more, or other rows under its id
         source = None
@@ -95,40 +82,47 @@ def as_html(frame: pd.DataFrame) -> str:
     return shown(f"llm: made by run {run.id}", (f"{size}: {words}", told[0], on), simulated=simulated)
 
 
-def status(frame: pd.DataFrame) -> pd.Series[Any]:
-    """Return what became of each row (see `df.llm.status`)."""
-    found = provenance_of(frame)
-    codes = np.full(len(frame), -1, dtype=np.int8)
+def status(table: Table) -> Any:
+    """Return the status of each row (see `df.llm.status`)."""
+    return table.library.category_column("status", _status_codes(table).tolist(), STATUS_WORDS, table)
+
+
+def _status_codes(table: Table) -> np.ndarray[Any, np.dtype[np.int8]]:
+    found = provenance_of(table)
+    codes = np.full(table.total, -1, dtype=np.int8)
     for at, source in enumerate(found.sources):
         here = found.source == at
         assert source.record is not None  # a row was found in it
         codes[here] = source.record.status[found.row[here]]
     codes[found.changed] = len(STATUSES)
-    kinds: pd.CategoricalDtype[Any] = pd.CategoricalDtype(list(STATUS_WORDS))
-    return pd.Series(pd.Categorical.from_codes(codes, dtype=kinds), index=frame.index, name="status")
+    return codes
 
 
-def errors(frame: pd.DataFrame) -> pd.DataFrame:
+def _status_counts(table: Table) -> list[tuple[str, int]]:
+    """Return each status with its number of rows, the most common first."""
+    codes = _status_codes(table)
+    counts = np.bincount(codes[codes >= 0], minlength=len(STATUS_WORDS)).tolist()
+    return sorted(zip(STATUS_WORDS, counts, strict=True), key=lambda pair: -pair[1])
+
+
+def errors(table: Table) -> Any:
     """Return the failed rows, one a line (see `df.llm.errors`)."""
-    found = provenance_of(frame)
+    found = provenance_of(table)
     records: list[dict[str, Any]] = []
     for position, source, row in _failed(found):
         record = next(error_rows(source.run, [row]), None) if isinstance(source.run, Run) else _kept(source, row)
         if record is not None:
             record["position"] = position
-            if isinstance(source.run, RecordedRun):
-                record["prompt"] = _prompt(frame, source, position)[:100]
-            records.append(record)
-    table = pd.DataFrame(records, columns=list(_ERROR_DTYPES)).astype(_ERROR_DTYPES)
-    labels = [frame.index[record["position"]] for record in records]
-    table.insert(1, "label", pd.Series(labels, dtype="object"))
-    return table
+            if isinstance(source.run, RegisteredRun):
+                record["prompt"] = _prompt(table, source, position)[:100]
+            records.append(record | {"label": table.label(position)})
+    return table.library.report(ERROR_COLUMNS, records)
 
 
-def usage(frame: pd.DataFrame) -> pd.DataFrame:
+def usage(table: Table) -> Any:
     """Return tokens, US dollars and seconds for each row (see `df.llm.usage`)."""
-    lines: list[Any] = [{}] * len(frame)
-    found = provenance_of(frame)
+    lines: list[Any] = [{}] * table.total
+    found = provenance_of(table)
     for at, source in enumerate(found.sources):
         here = np.flatnonzero(found.source == at)
         rows = found.row[here].tolist()
@@ -138,25 +132,26 @@ def usage(frame: pd.DataFrame) -> pd.DataFrame:
             known = source.run.usage_of(rows)
         for position, row in zip(here.tolist(), rows, strict=True):
             lines[position] = known.get(row, {})
-    return pd.DataFrame(lines, columns=list(USAGE_DTYPES), index=frame.index).astype(USAGE_DTYPES)
+    return table.library.report(USAGE_COLUMNS, lines, table)
 
 
-def samples(frame: pd.DataFrame) -> pd.DataFrame:
+def samples(table: Table) -> Any:
     """Return the answers behind each decision (see `df.llm.samples`)."""
-    found = provenance_of(frame)
+    found = provenance_of(table)
     tables = []
     for source in found.sources:
-        rows = [(position, frame.index[position], row) for position, one, row in found.places() if one is source]
+        rows = [(position, table.label(position), row) for position, one, row in found.places() if one is source]
         run = source.run
-        tables.append(samples_of(run, rows) if isinstance(run, Run) else _recorded_samples(run, rows))
+        library = table.library
+        tables.append(samples_of(run, rows, library) if isinstance(run, Run) else _recorded_samples(run, rows, library))
     if len(tables) == 1:
         return tables[0]
-    return pd.concat(tables).sort_values("position", kind="stable", ignore_index=True)
+    return table.library.concat(tables, by="position")
 
 
-def agreement(frame: pd.DataFrame) -> Agreement:
+def agreement(table: Table) -> Any:
     """Return the share of samples that agree (see `df.llm.agreement`)."""
-    found = provenance_of(frame)
+    found = provenance_of(table)
     shares: dict[str, np.ndarray[Any, Any]] = {}
     for at, source in enumerate(found.sources):
         assert source.record is not None  # a row was found in it
@@ -164,23 +159,19 @@ def agreement(frame: pd.DataFrame) -> Agreement:
             raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
         here = found.source == at
         for name, known in source.record.agreement.items():
-            column = shares.setdefault(name, np.full(len(frame), np.nan))
+            column = shares.setdefault(name, np.full(table.total, np.nan))
             column[here] = known[found.row[here]]
-    made = {
-        name: pd.array([None if share != share else share for share in column.tolist()], dtype="Float64")
-        for name, column in shares.items()
-    }
-    return Agreement(made, index=frame.index)
+    return table.library.agreement(shares, table)
 
 
-def evaluation(frame: pd.DataFrame, against: Any, field: str | None) -> Evaluation:
+def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
     """Compare a field of the answers that stand in the frame with labels (see `df.llm.evaluate`)."""
-    found = provenance_of(frame)
+    found = provenance_of(table)
     if len({source.made for source in found.sources}) > 1:
         raise PllmError("The rows of this frame are of runs with different columns; evaluate a part of it.")
     first = found.sources[0]
-    answered = [False] * len(frame)
-    samples: list[Any] = [None] * len(frame)
+    answered = [False] * table.total
+    samples: list[Any] = [None] * table.total
     several = all(_course(source) is not None for source in found.sources)
     for position, source, row in found.places():
         assert source.record is not None  # a row was found in it
@@ -194,27 +185,26 @@ def evaluation(frame: pd.DataFrame, against: Any, field: str | None) -> Evaluati
         prefix, fields = first.run.header["options"].get("prefix", ""), first.run.header["fields"]
     columns = [column for column in first.made if column.name in fields]
     asked = EvaluationInput(columns, prefix, first.explode, answered, samples if several else None, _values_of(first))
-    # An answer is no label of itself.
-    others = frame.loc[:, [name not in {column.name for column in first.made} for name in column_names(frame)]]
-    return evaluate(others, frame, asked, against, field)
+    # An answer is not a label of itself.
+    return evaluate(table, table, asked, against, field, without={column.name for column in first.made})
 
 
-def explain(frame: pd.DataFrame, position: int) -> Explanation:
+def explain(table: Table, position: int) -> Explanation:
     """Show everything about one row's call (see `df.llm.explain`)."""
-    at = position_of(position, len(frame), "frame")
-    found = provenance_of(frame)
+    at = position_of(position, table.total, "frame")
+    found = provenance_of(table)
     place = next((place for place in found.places() if place[0] == at), None)
     if place is None:
         raise PllmError(f"Row {position} of this frame is of no run that is known: its content is another.")
     _, source, row = place
     if isinstance(source.run, Run):
         return source.run.explain(row)
-    return _explained(frame, source, at, row)
+    return _explained(table, source, at, row)
 
 
-def _explained(frame: pd.DataFrame, source: Source, position: int, row: int) -> Explanation:
+def _explained(table: Table, source: Source, position: int, row: int) -> Explanation:
     run, record = source.run, source.record
-    assert isinstance(run, RecordedRun)
+    assert isinstance(run, RegisteredRun)
     assert record is not None
     failure = run.failures_of([row]).get(row)
     key, entry = run.replies_of([row]).get(row, ("", None))
@@ -224,7 +214,7 @@ def _explained(frame: pd.DataFrame, source: Source, position: int, row: int) -> 
         status=STATUSES[record.status[row]],
         model=run.header["model"],
         simulated=run.header["simulated"],
-        prompt=_prompt(frame, source, position) or None,
+        prompt=_prompt(table, source, position) or None,
         body=None,
         key=key,
         value=None,
@@ -242,30 +232,34 @@ def _failed(found: Provenance) -> Any:
 
 
 def _kept(source: Source, row: int) -> dict[str, Any] | None:
-    assert isinstance(source.run, RecordedRun)
+    assert isinstance(source.run, RegisteredRun)
     known = source.run.failures_of([row]).get(row)
     return None if known is None else {"position": row, **known}
 
 
-def _prompt(frame: pd.DataFrame, source: Source, position: int) -> str:
+def _prompt(table: Table, source: Source, position: int) -> str:
     """Make the prompt of a row of an earlier run again; "" where it was more than text, or none."""
-    assert isinstance(source.run, RecordedRun)
+    assert isinstance(source.run, RegisteredRun)
     header = source.run.header
     literals, names = header["template"] or ([], list(source.asked))
     if set(names) != set(source.asked):  # images, or an instruction of the row's own
         return ""
     template = None if not literals else Template(header["prompt"], tuple(literals), tuple(names))
-    (prompt,) = prompts_of(column_data(frame.iloc[[position]], names), template, "send")(range(1))
+    (prompt,) = prompts_of(table.slice(range(position, position + 1)).column_data(names), template, "send")(range(1))
     return "" if prompt is None or isinstance(prompt, Failure) else prompt
 
 
-def _recorded_samples(run: RecordedRun, rows: list[tuple[int, Any, int]]) -> pd.DataFrame:
+def _recorded_samples(run: RegisteredRun, rows: list[tuple[int, Any, int]], library: FrameLibrary) -> Any:
     """Return the answers behind some rows of a run that is not held any more, read from the cache."""
     ensemble = run.header.get("ensemble")
     if ensemble is None or run.record is None or run.record.samples is None:
         raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
     members = [(model, sample) for model, sample, _ in ensemble["members"]]
-    return table_of(columns_in(ensemble["columns"]), members, run.answers().sampled(rows))
+    return sample_frame(columns_in(ensemble["columns"]), members, run.read_answers().sampled(rows), library)
+
+
+def _handle(run: Run | RegisteredRun) -> Run | RecordedRun:
+    return RecordedRun(run.header, run.files) if isinstance(run, RegisteredRun) else run
 
 
 def _course(source: Source) -> EnsembleResults | None:

@@ -1,0 +1,221 @@
+"""pandas as a `FrameLibrary`: its frames and series as tables, and frames made of answers and records."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.frames.dtypes import CellType, Column
+from pllm_notebook.frames.hashing import ShortHashes
+from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
+from pllm_notebook.frames.pandas.agreement import Agreement
+from pllm_notebook.frames.pandas.cells import column_data, column_names
+from pllm_notebook.frames.pandas.column_hashes import short_hashes
+from pllm_notebook.frames.pandas.columns import array_of, join_columns
+from pllm_notebook.frames.rows import ColumnData
+from pllm_notebook.frames.table import RUN_ATTR, Flags, FrameLibrary, LabelColumn, Table
+
+__all__ = ["PandasLibrary", "PandasTable"]
+
+_DTYPES = {
+    CellType.TEXT: "string",
+    CellType.INTEGER: "Int64",
+    CellType.COUNT: "int64",
+    CellType.REAL: "Float64",
+    CellType.SECONDS: "float64",
+    CellType.BOOLEAN: "boolean",
+    CellType.MOMENT: "datetime64[s, UTC]",
+    CellType.DURATION: "timedelta64[s]",
+    CellType.LABEL: "object",
+}
+
+
+class PandasTable(Table):
+    """A DataFrame, or a Series as a frame of one column: "value" where it has no name."""
+
+    def __init__(self, data: pd.DataFrame | pd.Series[Any]) -> None:
+        self.library = LIBRARY
+        self.data = data
+        self.is_column = isinstance(data, pd.Series)
+        if isinstance(data, pd.Series):
+            self.frame = data.to_frame("value" if data.name is None else data.name)
+            self.frame.attrs = dict(data.attrs)
+        else:
+            self.frame = data
+        self.total = len(self.frame)
+        self.names = column_names(self.frame)
+        self.run_id = self.frame.attrs.get(RUN_ATTR)
+
+    def column_data(self, names: Sequence[str]) -> ColumnData:
+        """Return the cells of some columns (see `Table.column_data`)."""
+        return column_data(self.frame, names)
+
+    def slice(self, rows: range) -> PandasTable:
+        """Return some consecutive rows."""
+        return PandasTable(self.data.iloc[rows.start : rows.stop])
+
+    def snapshot(self) -> PandasTable:
+        """Return a copy: lazy where pandas copies on write, else a real one."""
+        lazy = int(pd.__version__.partition(".")[0]) >= 3 or pd.get_option("mode.copy_on_write") is True
+        return PandasTable(self.data.copy(deep=not lazy))
+
+    def label(self, row: int) -> Any:
+        """Return a row's index."""
+        return self.frame.index[row]
+
+    def hashes(self, name: str) -> ShortHashes:
+        """Return a short content hash of each cell of a column."""
+        return short_hashes(self._column(name))
+
+    def missing(self, name: str) -> Flags:
+        """Return whether each cell of a column is missing."""
+        return self._column(name).isna().to_numpy(dtype=bool, copy=True)
+
+    def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:
+        """Return labels in the frame's own order: a column by its name, a Series by its index where that differs."""
+        labels = self._labels(against, without)
+        return LabelColumn(None if labels.name is None else str(labels.name), labels.tolist(), labels.isna().tolist())
+
+    def join(
+        self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str
+    ) -> pd.DataFrame:
+        """Return the frame with the made columns beside its own, same index and order, set by position."""
+        joined, _ = join_columns(self.frame, made, origin, dropped, explode=explode)
+        joined.attrs = {**self.frame.attrs, RUN_ATTR: run_id}
+        return joined
+
+    def join_alone(
+        self, made: Mapping[str, Any], origin: Sequence[int], *, explode: bool, run_id: str
+    ) -> pd.Series[Any]:
+        """Return the one made column as a Series with the index of its rows."""
+        _, made_columns = join_columns(self.frame, made, origin, (), explode=explode)
+        series: pd.Series[Any] = made_columns.iloc[:, 0]
+        series.attrs = {**self.frame.attrs, RUN_ATTR: run_id}
+        return series
+
+    def _column(self, name: str) -> pd.Series[Any]:
+        return self.frame.iloc[:, self.names.index(name)]
+
+    def _labels(self, against: Any, without: Collection[str]) -> pd.Series[Any]:
+        index = self.frame.index
+        if isinstance(against, pd.Series):
+            if against.index.equals(index):
+                return against
+            if against.index.is_unique and index.is_unique and against.index.isin(index).any():
+                return against.reindex(index)
+            raise UsageError(
+                "The index of the labels does not match the index of the frame that was asked, so labels cannot be "
+                "matched to rows. Pass a Series with the frame's index, or the name of one of its columns."
+            )
+        columns = [label for label, name in zip(self.frame.columns, self.names, strict=True) if name not in without]
+        positions = [at for at, (label, name) in enumerate(zip(self.frame.columns, self.names, strict=True))
+                     if name not in without and label == against]  # fmt: skip
+        if len(positions) != 1:
+            found = f"{len(positions)} columns" if positions else "no column"
+            raise UsageError(
+                f"The frame that was asked has {found} named {against!r} among {columns}."
+                f"{'' if positions else guess(str(against), columns)}"
+            )
+        return self.frame.iloc[:, positions[0]]
+
+
+class PandasLibrary(FrameLibrary):
+    """What pandas makes: nullable dtypes, and the index of the frame that was asked."""
+
+    def table(self, data: Any) -> PandasTable | None:
+        """Return a table of a DataFrame or a Series."""
+        return PandasTable(data) if isinstance(data, (pd.DataFrame, pd.Series)) else None
+
+    def accessor(self, data: Any) -> FrameLLM | SeriesLLM | None:
+        """Return `df.llm` or `series.llm`."""
+        if isinstance(data, pd.DataFrame):
+            return FrameLLM(data)
+        return SeriesLLM(data) if isinstance(data, pd.Series) else None
+
+    def array(self, column: Column, values: list[Any]) -> Any:
+        """Build one column of answers (see `columns.array_of`)."""
+        return array_of(column, values)
+
+    def array_hashes(self, array: Any) -> ShortHashes:
+        """Return a short content hash of each cell of a built column."""
+        return short_hashes(pd.Series(array, copy=False))
+
+    def holds_objects(self, array: Any) -> bool:
+        """Return whether it is a column of objects."""
+        return bool(array.dtype == object)
+
+    def report(
+        self, columns: Mapping[str, CellType], records: Sequence[Mapping[str, Any]], like: Table | None = None
+    ) -> pd.DataFrame:
+        """Build a frame of records."""
+        dtypes = {name: _DTYPES[kind] for name, kind in columns.items()}
+        return pd.DataFrame(records, columns=list(columns), index=_index(like)).astype(dtypes)
+
+    def category_column(
+        self, name: str, codes: Sequence[int], categories: Sequence[str], like: Table | None = None
+    ) -> pd.Series[Any]:
+        """Build a categorical Series."""
+        kinds: pd.CategoricalDtype[Any] = pd.CategoricalDtype(list(categories))
+        values = pd.Categorical.from_codes(np.asarray(codes, dtype=np.int8), dtype=kinds)
+        return pd.Series(values, index=_index(like), name=name)
+
+    def columns_frame(
+        self, columns: Mapping[str, Any], labels: Sequence[int] | None = None, run_id: str | None = None
+    ) -> pd.DataFrame:
+        """Build a frame of built columns and plain lists."""
+        # By position first: a column of objects is a Series, which would be aligned by its labels.
+        made = {name: pd.Series(own) if isinstance(own, list) else own for name, own in columns.items()}
+        total = max((len(own) for own in made.values()), default=0)
+        frame = pd.DataFrame(made, index=pd.RangeIndex(total))
+        frame = frame if labels is None else frame.set_axis(pd.Index(list(labels), dtype="int64"))
+        if run_id is not None:
+            frame.attrs[RUN_ATTR] = run_id
+        return frame
+
+    def indexed_frame(
+        self, columns: Mapping[Any, Any], index: tuple[str, Sequence[Any]], columns_name: str | None = None
+    ) -> pd.DataFrame:
+        """Build a frame with a named index: of objects, or a range."""
+        name, values = index
+        lines: pd.Index[Any]
+        if isinstance(values, range):
+            lines = pd.RangeIndex(values.start, values.stop, name=name)
+        else:
+            lines = pd.Index(values, dtype="object", name=name)
+        if columns_name is None:
+            return pd.DataFrame(dict(columns), index=lines)
+        cells = np.array(list(columns.values())).T
+        return pd.DataFrame(cells, index=lines, columns=pd.Index(list(columns), dtype="object", name=columns_name))
+
+    def agreement(self, shares: Mapping[str, np.ndarray[Any, Any]], like: Table) -> Agreement:
+        """Build the frame of `df.llm.agreement`, which can plot itself."""
+        made = {
+            name: pd.array([None if share != share else share for share in column.tolist()], dtype="Float64")
+            for name, column in shares.items()
+        }
+        return Agreement(made, index=_index(like))
+
+    def concat(self, frames: Sequence[Any], by: str) -> pd.DataFrame:
+        """Put frames below each other, sorted by a column."""
+        joined: pd.DataFrame = pd.concat(frames).sort_values(by, kind="stable", ignore_index=True)
+        return joined
+
+    def to_text(self, frame: Any) -> str:
+        """Return a frame as text."""
+        return str(frame.round(3))
+
+    def to_html(self, frame: Any) -> str:
+        """Return a frame as HTML."""
+        html: str = frame.round(3).to_html()
+        return html
+
+
+LIBRARY = PandasLibrary()
+
+
+def _index(like: Table | None) -> Any:
+    return like.frame.index if isinstance(like, PandasTable) else None

@@ -1,0 +1,47 @@
+"""The frame of `df.llm.agreement`, which can plot itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.exceptions import MissingPackageError
+
+__all__ = ["Agreement"]
+
+_BINS = 10
+
+
+class Agreement(pd.DataFrame):
+    """Shares of samples that agree, from 0 to 1 (see `df.llm.agreement`). What is derived from it is a plain frame."""
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def plot(self, *, bins: int = _BINS, ax: Any = None) -> Any:  # type: ignore[override]
+        """Plot a histogram of the shares of agreement, for each field.
+
+        Args:
+            bins: Number of bars from 0 to 1.
+            ax: Axes to plot on (matplotlib), None for a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingPackageError: Without matplotlib.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError:
+            raise MissingPackageError("The plot of agreement", "matplotlib", "evaluate") from None
+        ax = pyplot.subplots(figsize=(7, 3))[1] if ax is None else ax
+        edges = [at / bins for at in range(bins + 1)]
+        columns = [self[name].dropna().astype(float).to_list() for name in self.columns]
+        ax.hist(columns, bins=edges, label=list(self.columns))
+        ax.set_xlabel("share of samples with the most common value")
+        ax.set_ylabel("rows")
+        ax.legend(frameon=False)
+        return ax

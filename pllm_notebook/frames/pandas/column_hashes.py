@@ -1,0 +1,48 @@
+"""Content hashes of pandas columns, from their arrays where the dtype allows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pllm_notebook.frames.hashing import (
+    MISSING,
+    REAL,
+    TRUTH,
+    WHOLE,
+    Hashes,
+    ShortHashes,
+    cell_hashes,
+    number_hashes,
+    shortened,
+    text_hashes,
+)
+
+__all__ = ["column_hashes", "short_hashes"]
+
+
+def column_hashes(column: pd.Series[Any]) -> Hashes:
+    """Return the hash of each cell of a pandas column, as `cell_hashes` of its values does; shape (n,)."""
+    dtype = column.dtype
+    missing = column.isna().to_numpy()
+    if isinstance(dtype, pd.CategoricalDtype):
+        codes = column.cat.codes.to_numpy()
+        categories = column.cat.categories
+        known = cell_hashes(categories.tolist(), [False] * len(categories))
+        return np.where(codes < 0, MISSING, known[codes] if len(known) else MISSING).astype(np.uint64)
+    if pd.api.types.is_bool_dtype(dtype) and not pd.api.types.is_object_dtype(dtype):
+        return number_hashes(column.to_numpy(dtype=np.bool_, na_value=False), TRUTH, missing)
+    if pd.api.types.is_integer_dtype(dtype) and not pd.api.types.is_unsigned_integer_dtype(dtype):
+        return number_hashes(column.to_numpy(dtype=np.int64, na_value=0), WHOLE, missing)
+    if dtype in ("float64", "Float64"):
+        return number_hashes(column.to_numpy(dtype=np.float64, na_value=0.0), REAL, missing)
+    if isinstance(dtype, pd.StringDtype) and not missing.any():
+        return text_hashes(column.to_numpy(dtype=object))
+    return cell_hashes(column.tolist(), missing.tolist())
+
+
+def short_hashes(column: pd.Series[Any]) -> ShortHashes:
+    """Return a short content hash of each cell (see `hashing.shortened`)."""
+    return shortened(column_hashes(column))

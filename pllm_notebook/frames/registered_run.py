@@ -1,0 +1,170 @@
+"""A run as the registry on disk has it: its question, its figures, and what is known of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+from pllm_notebook.execution.explain import decoded_body
+from pllm_notebook.execution.row_record import RowRecord
+from pllm_notebook.frames.dtypes import Column
+from pllm_notebook.frames.recorded_answers import Answers, columns_in
+from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.store import open_store
+from pllm_notebook.store.process_identity import has_exited
+from pllm_notebook.store.process_stores import current_directory
+from pllm_notebook.store.run_files import RunFiles
+
+__all__ = ["RegisteredRun"]
+
+
+class RegisteredRun:
+    """A run that this process no longer holds. Reading it sends nothing; the registry holds no text of rows.
+
+    Attributes:
+        id: As in `df.attrs` of its result.
+        header: The question and all figures (see docs/runs.md).
+        files: The registry.
+    """
+
+    def __init__(self, header: dict[str, Any], files: RunFiles) -> None:
+        self.id: str = header["id"]
+        self.header = header
+        self.files = files
+
+    @classmethod
+    def find(cls, run_id: object) -> Self | None:
+        """Return the run with this id, None if the registry of the current cache directory has none."""
+        files = RunFiles(current_directory())
+        header = files.header(run_id) if isinstance(run_id, str) and run_id.isalnum() else None
+        return None if header is None else cls(header, files)
+
+    @classmethod
+    def newest_first(cls) -> Iterator[Self]:
+        """Yield the runs of the current cache directory, newest first. Opens no store."""
+        files = RunFiles(current_directory())
+        return (cls(header, files) for header in files.headers())
+
+    @property
+    def state(self) -> str:
+        """One of "done", "cancelled", "failed", "running", and "interrupted" where its process ended before it did.
+
+        A run in batch mode continues at the provider, and stays "running".
+        """
+        is_batch = self.header["options"].get("mode") == "batch"
+        return "interrupted" if self._is_cut_short and not is_batch else str(self.header["state"])
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars that its calls cost, None if the price is unknown; at least that for an interrupted run."""
+        cost: float | None = self.header["cost_usd"]
+        return cost
+
+    @property
+    def question(self) -> Mapping[str, Any]:
+        """What was asked: prompt, system, model, schema (JSON), source (of the type) and options; None for none."""
+        return {name: self.header[name] for name in ("prompt", "system", "model", "schema", "source", "options")}
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of its result."""
+        return columns_in(self.header["made"])
+
+    @cached_property
+    def record(self) -> RowRecord | None:
+        """What is known of each row; None if the run ended before that was written, or had no cache."""
+        arrays = self.files.arrays(self.id)
+        return None if arrays is None else RowRecord.of_arrays(arrays)
+
+    def failures_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return what is known of the failure of each failed row among *rows*; text only where it was kept."""
+        record = self.record
+        if record is None:
+            return {}
+        failed = [row for row in dict.fromkeys(rows) if record.failure[row]]
+        keys = {row: _key_prefix(record, row) for row in failed}
+        kept = open_store().failures_beginning(dict.fromkeys(keys.values())) if keys else {}
+        kinds: list[str] = self.header["failure_kinds"]
+        return {row: _failure_fields(kinds[record.failure[row] - 1], kept.get(keys[row])) for row in failed}
+
+    def replies_of(self, rows: Sequence[int]) -> dict[int, tuple[str, Any]]:
+        """Return key and stored entry of each row among *rows* that one reply answered and the cache still has."""
+        record = self.record
+        if record is None:
+            return {}
+        answered = [row for row in dict.fromkeys(rows) if record.status[row] <= 1 and not record.several[row]]
+        prefixes = {row: _key_prefix(record, row) for row in answered}
+        store = open_store()
+        keys = store.keys_beginning(dict.fromkeys(prefixes.values()))
+        entries = store.get_many(list(keys.values()))
+        return {
+            row: (keys[one], entries[keys[one]])
+            for row, one in prefixes.items()
+            if one in keys and keys[one] in entries
+        }
+
+    def usage_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return tokens, cost and latency of each row among *rows* that one reply answered (see `df.llm.usage`)."""
+        record = self.record
+        found = {}
+        for row, (_, entry) in self.replies_of(rows).items():
+            metadata, usage = entry.metadata, entry.usage
+            found[row] = {
+                "input_tokens": None if usage is None else usage.input_tokens,
+                "output_tokens": None if usage is None else usage.output_tokens,
+                "cache_read_tokens": None if usage is None else usage.cache_read_tokens,
+                "cache_write_tokens": None if usage is None else usage.cache_write_tokens,
+                "reasoning_tokens": None if usage is None else usage.reasoning_tokens,
+                "cost_usd": metadata["cost_usd"],
+                "latency_s": metadata["latency_s"],
+                "attempts": metadata["attempts"],
+                "cached": None if record is None else bool(record.status[row] == 1),
+            }
+        return found
+
+    def reply(self, row: int) -> Any:
+        """Return the raw response body that answered a row, decoded; None if there is none, or several did.
+
+        A body that is not JSON is text.
+        """
+        found = self.replies_of([row]).get(row)
+        return None if found is None else decoded_body(found[1].raw)
+
+    def read_answers(self, response_format: Any = None) -> Answers:
+        """Return what reads its answers and samples from the cache (see `Answers`)."""
+        assert self.record is not None
+        return Answers(self.header, self.record, response_format, interrupted=self._is_cut_short)
+
+    @cached_property
+    def _is_cut_short(self) -> bool:
+        return self.header["state"] == "running" and has_exited(self.header.get("process") or {})
+
+
+def _key_prefix(record: RowRecord, row: int) -> str:
+    return str(record.keys[row].tobytes(), "ascii")
+
+
+def _failure_fields(kind: str, kept: FailedCall | None) -> dict[str, Any]:
+    failure = None if kept is None or kept.failure.kind != kind else kept.failure
+    if failure is None:
+        return {
+            "kind": kind,
+            "message": "The message of this failure was not kept. Run the cell again to reproduce it.",
+            "attempts": 0,
+            "raw": None,
+            "cost_usd": None,
+            "status": None,
+            "field": None,
+            "request_id": None,
+        }
+    return {
+        "kind": str(FailureKind(failure.kind)),
+        "message": failure.message,
+        "attempts": failure.attempts,
+        "raw": failure.raw,
+        "cost_usd": failure.cost_usd,
+        "status": failure.status,
+        "field": failure.field,
+        "request_id": failure.request_id,
+    }

@@ -1,0 +1,206 @@
+"""What a dataframe library provides: its frames as tables of cells, and frames made of columns.
+
+An adapter for a library is one `FrameLibrary` and one `Table`, registered in `libraries.py`; nothing else of this room
+imports a dataframe library.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pllm_notebook.frames.dtypes import CellType, Column, Kind
+from pllm_notebook.frames.hashing import ShortHashes, cell_hashes, shortened
+from pllm_notebook.frames.rows import ColumnData
+
+__all__ = ["RUN_ATTR", "Flags", "FrameLibrary", "LabelColumn", "Table"]
+
+RUN_ATTR = "pllm_run"
+"""Name of the run's id among a frame's metadata (`df.attrs`); nothing else is kept there, since every copy takes it."""
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class LabelColumn(NamedTuple):
+    """Known labels, one for each row of a table.
+
+    Attributes:
+        name: None for a column without one.
+        values: As Python values.
+        missing: Whether each is a missing value.
+    """
+
+    name: str | None
+    values: Sequence[Any]
+    missing: Sequence[bool]
+
+
+class Table(ABC):
+    """One frame, or one column alone, as a run sees it. Nothing here changes the caller's data.
+
+    Attributes:
+        library: The library that it belongs to.
+        data: The caller's object.
+        total: Number of rows.
+        names: Column names as text, in order; two columns may share one.
+        is_column: Whether the caller gave one column alone, such as a pandas Series.
+        run_id: What the frame's metadata has under `RUN_ATTR`, None for nothing.
+    """
+
+    library: FrameLibrary
+    data: Any
+    total: int
+    names: Sequence[str]
+    is_column: bool = False
+    run_id: object = None
+
+    @abstractmethod
+    def column_data(self, names: Sequence[str]) -> ColumnData:
+        """Return the cells of some columns as Python values.
+
+        Raises:
+            UsageError: If two columns share one of the names. Nothing was sent.
+        """
+
+    @abstractmethod
+    def slice(self, rows: range) -> Table:
+        """Return some consecutive rows."""
+
+    @abstractmethod
+    def join(
+        self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str
+    ) -> Any:
+        """Return a new frame: these columns and the made ones beside them.
+
+        Args:
+            made: Name to array (see `FrameLibrary.array`).
+            origin: For each line of them, the row that it belongs to.
+            dropped: Columns that are left out.
+            explode: Whether a row may have several lines, or the lines are those of some rows only.
+            run_id: The run that made them, for the frame's metadata.
+        """
+
+    def join_alone(self, made: Mapping[str, Any], origin: Sequence[int], *, explode: bool, run_id: str) -> Any:
+        """Return the one made column alone, as the library has a column (see `join`)."""
+        (array,) = made.values()
+        return array
+
+    def snapshot(self) -> Table:
+        """Return a table that no later change of the caller's data reaches."""
+        return self
+
+    def label(self, row: int) -> Any:
+        """Return a row's label: its index where the library has one, else its position."""
+        return row
+
+    def hashes(self, name: str) -> ShortHashes:
+        """Return a short content hash of each cell of the first column with this name."""
+        values, missing = self._cells(name)
+        return shortened(cell_hashes(values, missing))
+
+    def missing(self, name: str) -> Flags:
+        """Return whether each cell of the first column with this name is missing; a new array."""
+        return np.array(self._cells(name)[1], dtype=np.bool_)
+
+    def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:
+        """Return known labels in the order of the rows.
+
+        Args:
+            against: Name of a column, or what else the library aligns with its rows.
+            without: Columns that are not labels.
+
+        Raises:
+            UsageError: If there is no such column, or labels cannot be aligned.
+        """
+        values, missing = self._cells(against)
+        return LabelColumn(against, values, missing)
+
+    def _cells(self, name: str) -> tuple[Sequence[Any], Sequence[bool]]:
+        cells = self.column_data([name])
+        return cells.values[0], cells.missing[0]
+
+
+class FrameLibrary(ABC):
+    """What a dataframe library makes: tables of its frames, columns of answers, reports."""
+
+    @abstractmethod
+    def table(self, data: Any) -> Table | None:
+        """Return a table of *data*, None if it is not a frame or column of this library."""
+
+    @abstractmethod
+    def accessor(self, data: Any) -> Any:
+        """Return what `.llm` is of *data*, None if it is not a frame or column of this library."""
+
+    @abstractmethod
+    def array(self, column: Column, values: list[Any]) -> Any:
+        """Build one column of answers; the dtype follows from *column*, and no value is lost to it."""
+
+    @abstractmethod
+    def array_hashes(self, array: Any) -> ShortHashes:
+        """Return a short content hash of each cell of a built column, as `Table.hashes` has it."""
+
+    def holds_objects(self, array: Any) -> bool:
+        """Return whether a built column may share mutable cells, such as lists, with what the caller is given."""
+        return True
+
+    @abstractmethod
+    def report(
+        self, columns: Mapping[str, CellType], records: Sequence[Mapping[str, Any]], like: Table | None = None
+    ) -> Any:
+        """Build a frame of records; a key that one lacks is a missing value.
+
+        Args:
+            columns: Name to type, in order.
+            records: One for each line.
+            like: A table with the same rows, whose labels the lines get; None to number them.
+        """
+
+    def category_column(
+        self, name: str, codes: Sequence[int], categories: Sequence[str], like: Table | None = None
+    ) -> Any:
+        """Build a column of words from their places among *categories*, -1 for missing (see `report` for *like*)."""
+        words = [None if code < 0 else categories[code] for code in codes]
+        return self.array(Column(name, Kind.CATEGORY, tuple(categories)), words)
+
+    @abstractmethod
+    def columns_frame(
+        self, columns: Mapping[str, Any], labels: Sequence[int] | None = None, run_id: str | None = None
+    ) -> Any:
+        """Build a frame of built columns, and of plain lists whose type is inferred.
+
+        Args:
+            columns: Name to column, in order; all of the same length.
+            labels: A label for each line, None to number them.
+            run_id: The run that made them, for the frame's metadata.
+        """
+
+    @abstractmethod
+    def concat(self, frames: Sequence[Any], by: str) -> Any:
+        """Put frames below each other, sorted by a column; lines that are equal there keep their order."""
+
+    def indexed_frame(
+        self, columns: Mapping[Any, Any], index: tuple[str, Sequence[Any]], columns_name: str | None = None
+    ) -> Any:
+        """Build a frame whose lines have names, *index*: its name and values. The first column, unless overridden."""
+        return self.columns_frame({index[0]: list(index[1]), **{str(name): own for name, own in columns.items()}})
+
+    def agreement(self, shares: Mapping[str, np.ndarray[Any, Any]], like: Table) -> Any:
+        """Build the frame of `df.llm.agreement`; NaN is a missing share."""
+        names = list(shares)
+        lines = zip(*(column.tolist() for column in shares.values()), strict=True)
+        records = [
+            {name: None if share != share else share for name, share in zip(names, line, strict=True)} for line in lines
+        ]
+        return self.report(dict.fromkeys(names, CellType.REAL), records, like)
+
+    def to_text(self, frame: Any) -> str:
+        """Return a frame as text, numbers in three decimal places."""
+        return repr(frame)
+
+    def to_html(self, frame: Any) -> str:
+        """Return a frame as HTML, numbers in three decimal places."""
+        html: str = frame._repr_html_()
+        return html

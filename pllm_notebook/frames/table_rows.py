@@ -1,0 +1,260 @@
+"""The rows of a frame for one run, and the frame that their answers become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.exceptions import UnknownColumnError, UsageError
+from pllm_notebook.execution import Run
+from pllm_notebook.execution.row_record import RowRecord, record_of_calls
+from pllm_notebook.frames.answer_hashes import AnswerHashes
+from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
+from pllm_notebook.frames.hashing import content_hashes
+from pllm_notebook.frames.images import MediaPrompts
+from pllm_notebook.frames.judge import FROM, CandidateAnswers
+from pllm_notebook.frames.libraries import table_of
+from pllm_notebook.frames.provenance import replaceable
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstruction
+from pllm_notebook.frames.rows import ERROR_COLUMNS, error_rows, prompts_of
+from pllm_notebook.frames.samples import add_samples, described, whole_agreement
+from pllm_notebook.frames.table import Table
+from pllm_notebook.settings import Options
+from pllm_notebook.templates import Template
+
+__all__ = ["DecidingRows", "RowQuestion", "TableRows", "chosen_columns", "template_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class RowQuestion:
+    """What is asked of each row of a table.
+
+    Attributes:
+        template: The compiled prompt, None to send each row as labelled data.
+        shape: The result's columns.
+        options: As resolved.
+        label: For the display.
+        instruction: Each row's own, None where all have the same.
+    """
+
+    template: Template | None
+    shape: ResultColumns
+    options: Options
+    label: str
+    instruction: RowInstruction | None = None
+
+
+class TableRows:
+    """A table's rows for one run, and the frame that its answers become (see `execution.Rows`).
+
+    Args:
+        table: A snapshot is kept: whatever becomes of the caller's frame meanwhile, answers stay beside the rows that
+            were asked.
+        question: What is asked.
+        alone: Whether the result is the new column alone.
+
+    Attributes:
+        table: What was asked.
+        asked: Names of the columns that go into the prompts, images last.
+        replaced: Names of the columns that the result replaces.
+        assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
+
+    Raises:
+        NameClashError: When the result has the name of a column whose values are not, unchanged, an earlier run's
+            answers, without `replace=True`. Nothing was sent.
+    """
+
+    def __init__(self, table: Table, question: RowQuestion, *, alone: bool = False) -> None:
+        options, template = question.options, question.template
+        self.table = table = table.snapshot()
+        self.shape, self.label, self.template = question.shape, question.label, template
+        self.replaced = () if alone else replaceable(table, self.shape.names, options.replace)
+        self.total = table.total
+        self.alone = alone
+        shown = chosen_columns("images=", options.images or (), table.names)
+        names: Sequence[str]
+        if template is not None:
+            names = template.names
+        else:
+            names = [name for name in table.names if name not in self.replaced and name not in shown]
+            if options.columns is not None:
+                names = chosen_columns("columns=", options.columns, names)
+        self._asked_data = [table.column_data(names)]
+        texts = prompts_of(self._asked_data[0], template, options.na)
+        self.prompts: Any = texts
+        if shown:
+            bare = template is None and not names
+            self._asked_data.append(table.column_data(shown))
+            self.prompts = MediaPrompts(
+                texts, self._asked_data[1], options.na, bare=bare, images_from=options.images_from, model=options.model
+            )
+        if question.instruction is not None:
+            data = table.column_data(question.instruction.template.names)
+            self._asked_data.append(data)
+            self.prompts = InstructedPrompts(self.prompts, question.instruction.texts(data, options.na))
+        self.asked = tuple(name for data in self._asked_data for name in data.names)
+        self.assembled = 0
+        self._content: Any = None
+        self._options = options
+        self._answers = AnswerHashes(table.library, {}, None)
+        self.source, self.items = self.prompts.source, self.prompts.items
+
+    def assemble(self, run: Run) -> Any:
+        """Return the input columns and one column per field; same labels, same order, set by position."""
+        ending = run.endings if run.done() else 0
+        made, origin = self._make(run)
+        if ending and self.assembled != ending:
+            self._answers, self.assembled = self._hashes(made, origin), ending
+        if self.alone:
+            return self.table.join_alone(made, origin, explode=self.shape.explode, run_id=run.id)
+        return self.table.join(made, origin, self.replaced, explode=self.shape.explode, run_id=run.id)
+
+    def described(self, run: Run) -> dict[str, Any]:
+        """Return the question and the result's columns, as the registry's header has them."""
+        return {
+            "prompt": None if self.template is None else self.template.source,
+            "template": None if self.template is None else [self.template.literals, self.template.names],
+            **described(run, self.shape, self._options),
+        }
+
+    def record(self, run: Run, *, whole: bool = False) -> RowRecord:
+        """Return what the registry keeps of each row, in the run's current state.
+
+        Args:
+            run: Of these rows.
+            whole: Whether to build the values of the result if that has not been done.
+        """
+        if self._content is None:
+            self._content = content_hashes(self._asked_data, self.total)
+        record = record_of_calls(run.ledger, self._content, packed=run.ask.pack is not None)
+        if run.done() and self.assembled == run.endings:
+            record.answers, record.origin = self._answers.all()
+        elif whole:
+            record.answers, record.origin = self._hashes(*self._make(run)).all()
+        add_samples(record, run)
+        return record
+
+    def name_of(self, row: int) -> str:
+        """Return a row's label, as text."""
+        return str(self.table.label(row))
+
+    def errors(self, run: Run) -> Any:
+        """Return one line per failed row."""
+        records = [record | {"label": self.table.label(record["position"])} for record in error_rows(run)]
+        return self.table.library.report(ERROR_COLUMNS, records)
+
+    def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
+        """Compare a field of the answers with labels."""
+        result = table_of(run.to_frame())
+        assert result is not None
+        return evaluate(self.table, result, EvaluationInput.of(run, self.shape), against, field)
+
+    def _hashes(self, made: Mapping[str, Any], origin: Sequence[int]) -> AnswerHashes:
+        return AnswerHashes(self.table.library, made, origin if self.shape.explode else None)
+
+    def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
+        """Build the result's columns, and for each of its lines the row that it came from."""
+        shape, build = self.shape, self.table.library.array
+        columns, origin = shape.table(run.ledger)
+        made = {column.name: build(column, values) for column, values in zip(shape.columns, columns, strict=True)}
+        if shape.agreement_column is not None:
+            shares = whole_agreement(run)
+            made[shape.agreement_column] = build(
+                Column(shape.agreement_column, Kind.REAL), [shares[row] for row in origin]
+            )
+        return made | self._made_messages(run, origin), origin
+
+    def _made_messages(self, run: Run, origin: Sequence[int]) -> dict[str, Any]:
+        name = self.shape.error_column
+        if name is None:
+            return {}
+        messages = self.shape.messages(run.ledger)
+        return {name: self.table.library.array(Column(name, Kind.TEXT), [messages[row] for row in origin])}
+
+
+class DecidingRows(TableRows):
+    """A table's rows whose answers are already in columns, for one run that decides between them.
+
+    Args:
+        table: As for `TableRows`.
+        names: The columns that hold answers.
+        question: What was asked; its shape has one column.
+    """
+
+    def __init__(self, table: Table, names: Sequence[str], question: RowQuestion) -> None:
+        template, shape, options = question.template, question.shape, question.options
+        assert template is not None
+        self._from = shape.columns[0].name + FROM
+        shape.names = (*shape.names, self._from)
+        super().__init__(table, question)
+        table = self.table
+        candidates = table.column_data(names)
+        instructions = None
+        if question.instruction is not None:
+            data = table.column_data(question.instruction.template.names)
+            instructions = question.instruction.texts(data, options.na)
+        self._candidates = CandidateAnswers(
+            candidates, table.column_data(template.names), template, options, instructions
+        )
+        self._asked_data.append(candidates)
+        self.asked = (*self.asked, *names)
+        self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
+
+    def described(self, run: Run) -> dict[str, Any]:
+        """Return the question and the result's columns; most of its answers are not in a reply."""
+        return super().described(run) | {"answers": "decision"}
+
+    def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
+        """Build the decided answer, and the column that it is from."""
+        build, origin = self.table.library.array, range(self.total)
+        decided = [self._candidates.decided(run, row) for row in origin]
+        (column,) = self.shape.columns
+        made = {
+            column.name: build(column, [value for value, _ in decided]),
+            self._from: build(Column(self._from, Kind.TEXT), [name for _, name in decided]),
+        }
+        return made | self._made_messages(run, origin), origin
+
+
+def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instructed: bool = False) -> Template:
+    """Compile a prompt for a table's columns.
+
+    Args:
+        prompt: Text with `{column}`, and `{value}` for the values of a column alone.
+        table: Only its columns' names are read.
+        images: Columns of images; with them the prompt may be the same for every row.
+        instructed: Whether each row has an instruction of its own; with it the prompt may also be the same.
+
+    Raises:
+        UsageError: When it names no column, one that is nearly there, or one of images. Nothing was sent.
+    """
+    columns = table.names
+    template = Template.compile(prompt, columns, also={"value": columns[0]} if table.is_column else None)
+    named = next((name for name in template.names if name in images), None)
+    if named is not None:
+        raise UsageError(
+            f"The prompt names the column {named!r}, which images= already sends as an image. Take {{{named}}} out of "
+            f"the prompt. Nothing was sent."
+        )
+    if not template.names and not images and not instructed:
+        place = "value" if table.is_column else columns[0] if columns else "column"
+        raise UsageError(
+            f"The prompt names no column, so every row would get the same one. Put {{{place}}} where the data goes, "
+            f"or leave the prompt out to send each row's columns as data. Nothing was sent."
+        )
+    return template
+
+
+def chosen_columns(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns that *option* names, in that order.
+
+    Raises:
+        UnknownColumnError: If one is not among *names*. Nothing was sent.
+    """
+    for name in wanted:
+        if name not in names:
+            raise UnknownColumnError(name, names, option)
+    return list(wanted)
