@@ -157,7 +157,7 @@ def test_rows_get_their_answers_by_their_content(ready: Path) -> None:
     pd.testing.assert_frame_equal(run.to_frame(out), out)
     with pytest.raises(PllmError, match="No row of this frame has the content"):
         run.to_frame(texts("other"))
-    with pytest.raises(PllmError, match=r"asked of \['t'\], and \['t'\] is not in this frame"):
+    with pytest.raises(PllmError, match=r"asked about \['t'\], and \['t'\] is not in this frame"):
         run.to_frame(frame.rename(columns={"t": "u"}))
     with pytest.raises(NameClashError):
         run.to_frame(frame.assign(mark=7))

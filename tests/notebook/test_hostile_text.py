@@ -16,6 +16,7 @@ import pllm_notebook as pllm
 from pllm_notebook.escaping import strip_control_chars
 from pllm_notebook.exceptions import PllmError, RowError
 from pllm_notebook.frames.evaluation import Evaluation
+from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.frames.preview import Preview
 from pllm_notebook.notebook import progress_html
 from pllm_notebook.notebook.cell_magic import Text
@@ -111,7 +112,7 @@ def test_control_characters_reach_no_terminal(sim: Simulator, cache_dir: Path) -
     TerminalSink(screen).close(at(label=ANSI, note=ANSI, state="done"), None)
     shown = [repr(out.llm.explain(0)), screen.getvalue(), line_bundle(ANSI)["text/plain"]]
     previewed = Preview(out, frame(ANSI).llm.estimate(str, "{text}"))
-    compared = Evaluation("answer", ANSI, 2, 0, [ANSI, "b"], [ANSI, "b"], [ANSI, "b"], None)
+    compared = Evaluation("answer", ANSI, 2, 0, [ANSI, "b"], [ANSI, "b"], [ANSI, "b"], None, default_library())
     kept = CacheInfo("/" + ANSI, 1, 1, 0.0, 0, None, None, {ANSI: 1})
     for one in (previewed, compared, kept, CacheCheck(1, 1, ANSI), pllm.runs()):
         shown += [repr(one), getattr(one, "_repr_html_", str)()]
