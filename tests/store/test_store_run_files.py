@@ -208,6 +208,8 @@ def test_what_a_killed_process_left_half_written_is_swept(tmp_path: Path) -> Non
 
     RunFiles(str(tmp_path)).write(header(2))
     assert part.exists()  # another process may be at it
-    RunFiles(str(tmp_path), wall_clock=lambda: time.time() + 7_200).write(header(3))
+    later = RunFiles(str(tmp_path), wall_clock=lambda: time.time() + 7_200)
+    for number in range(3, 40):  # a folder is swept at the first of many writes
+        later.write(header(number))
 
     assert not part.exists()
