@@ -168,7 +168,7 @@ class UnsupportedSchemaError(UsageError):
         self.provider = provider
         self.reason = reason
         where = f"Field {field!r}" if field else "The type"
-        super().__init__(f"{where} cannot be asked of {provider}: {reason} Nothing was sent.")
+        super().__init__(f"{where} cannot be sent to {provider}: {reason} Nothing was sent.")
 
 
 class MissingKeyError(UsageError):

@@ -56,7 +56,7 @@ class ConfigurationError(ParallelLLMError, UsageError):
 class DecisionMakerError(ParallelLLMError, UsageError):
     """The decision maker cannot be asked as configured. Nothing was sent.
 
-    One that fails when it is asked raises nothing: the majority's answer stands in, with a warning.
+    One that fails when it is asked raises nothing: the majority's answer is returned, with a warning.
 
     Attributes:
         fallback_used: False: there is no answer.

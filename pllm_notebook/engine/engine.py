@@ -27,7 +27,7 @@ GRACE_S = 5.0
 MOST_IDLE = 8
 # Closing connections and cancelling tasks take no time, but a blocked loop could take for ever.
 _MOST_S = 10.0
-# At the end of the process nobody reads an answer any more; what has arrived is stored all the same.
+# At the end of the process no answer is read any more; what has arrived is stored all the same.
 _EXIT_GRACE_S = 1.0
 _CANCELLED_S = 1.0
 
@@ -190,7 +190,7 @@ class Engine:
         if self._ending:
             return
         for run in list(self._runs):
-            run.abort()  # nobody stopped them: they report an error
+            run.abort()  # they were not stopped: they report an error
         self.loop.loop.run_until_complete(self._end(0.0))
 
     def _fail(self, error: Exception) -> None:

@@ -85,8 +85,8 @@ def with_wait(result: Reply | Failure) -> Reply | Failure:
     if not isinstance(result, Failure) or result.retry_after_s is None or result.retry_after_s <= MAX_STATED_S:
         return result
     asked, most = format_duration(result.retry_after_s), format_duration(MAX_STATED_S)
-    told = f"The provider asks to wait {asked}, and a run waits {most} at most."
-    return replace(result, message=f"{sentence(result.message)} {told}")
+    wait = f"The provider asks to wait {asked}, and a run waits {most} at most."
+    return replace(result, message=f"{sentence(result.message)} {wait}")
 
 
 @dataclass(frozen=True, slots=True)

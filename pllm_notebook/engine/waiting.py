@@ -187,8 +187,8 @@ def note_exit() -> None:
 def hold_at_exit() -> None:
     """Block a daemon thread of a process that exits; return at once to every other thread.
 
-    Python ends a daemon thread wherever it blocks, in silence. Woken by the end of its run, it would raise an error
-    that nobody asked for, and print its traceback if it gets that far before the interpreter goes.
+    Python ends a daemon thread wherever it blocks, in silence. Woken by the end of its run, it would raise an
+    unrelated error, and print its traceback if it gets that far before the interpreter goes.
 
     Raises:
         SystemExit: After some seconds, for a thread that another one joins at exit. A thread ends by it in silence.

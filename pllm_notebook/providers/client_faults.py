@@ -37,17 +37,17 @@ def fault_of(error: Exception) -> TransportFault:
         if isinstance(cause, TransportFault):  # ours, as the SDK wrapped it
             return cause
         cause = cause.__cause__ or cause.__context__
-    told = what_broke(error)
+    reason = what_broke(error)
     if not _BEFORE_SENDING.isdisjoint(frame.name for frame in traceback.extract_tb(error.__traceback__)):
         return TransportFault(
-            FailureKind.AUTHENTICATION, f"The client could not sign in ({told}). The request was not sent."
+            FailureKind.AUTHENTICATION, f"The client could not sign in ({reason}). The request was not sent."
         )
     if any(words in str(error) for words in _OTHER_LOOP):
-        told += (
+        reason += (
             ". The connections of this client in clients= belong to another event loop and cannot be copied; pass a "
             "client that has the SDK's own HTTP client"
         )
-    return TransportFault(FailureKind.CONNECTION, told)
+    return TransportFault(FailureKind.CONNECTION, reason)
 
 
 def what_broke(error: BaseException) -> str:

@@ -76,7 +76,7 @@ def serial_of(client: Any) -> str:
         held: Callable[[], Any]
         try:
             held = weakref.ref(client)
-        except TypeError:  # held for good: then nobody else gets its id
+        except TypeError:  # held for good: then no other client gets its id
             held = partial(_itself, client)
         serial = f"client {next(_numbers)}"
         _serials[id(client)] = held, serial

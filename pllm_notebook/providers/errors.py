@@ -77,7 +77,7 @@ def failure(
     """Return the failure for *raw*; the status decides the kind unless the caller does."""
     text = beginning(raw)
     if 300 <= raw.status < 400:
-        # The body was written by whoever redirects, and says less.
+        # The body is the redirecting server's, and says less.
         kind, message = FailureKind.REJECTED, _redirected(raw)
     if kind is None:
         kind = _kind_of(raw.status, message or text)

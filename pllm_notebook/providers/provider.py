@@ -38,10 +38,10 @@ class ModelFacts:
 
     Attributes:
         bare: Matches bare names of its models, which then need no `provider:` before them; None for none.
-        aliases: Prefixes that stand for the provider's name and belong to the model's (`ft` in `ft:gpt-…`).
+        aliases: Prefixes that mean the provider and belong to the model's (`ft` in `ft:gpt-…`).
         continues_answers: Whether every model continues a conversation that ends with the beginning of its answer.
         refuses_sampling: Whether temperature and the like would be a 400 for a model and a body.
-        may_reason: Whether answers of a model to a body may have tokens that nobody sees.
+        may_reason: Whether answers of a model to a body may have hidden tokens.
     """
 
     bare: re.Pattern[str] | None = None
@@ -70,7 +70,7 @@ class SDKClients:
 
     Attributes:
         module: The top-level module of its classes.
-        imports: Modules that `Provider.connect` imports, loaded ahead on a thread that nobody waits for, in order.
+        imports: Modules that `Provider.connect` imports, loaded ahead on a thread of their own, in order.
         over: Opens a transport over a caller's client.
         problem: Says what is wrong with a client (the end of a sentence), "" for nothing.
         clouds: Client classes of clouds that serve the provider's own models, wherever their address leads.
@@ -143,7 +143,7 @@ class JsonLines:
 
     Attributes:
         id_field: Names the line.
-        body_field: Holds the request; the form of a line is told by it.
+        body_field: Holds the request; it identifies the form of a line.
         write_request: Builds a line from its id, the wire, the model and the body.
         write_result: Builds what a result line has beside the id, from a response or a failure and a request id.
         read_result: Reads such a line, one of the provider's own batch included; None for a line of another form.
@@ -192,7 +192,7 @@ class Provider:
         hosts: Where its own API answers, subdomains included.
         api_host: The one of them that request files name, "" for none.
         models: What is known of its models by their names.
-        prompt_cache: None where it has none, or nobody knows of it.
+        prompt_cache: None if it has none, or none is known.
         batch: Its batch API, None for none.
         no_batch_reason: Why it has none, as a sentence for a person.
         lines: Its form of request lines, None for none.

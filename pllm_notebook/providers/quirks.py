@@ -59,7 +59,7 @@ class Quirks:
         self.marks = True
         self.schema_level = 0
         self._dropped: set[str] = set()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._renamed: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -74,8 +74,8 @@ class Quirks:
 
     def tell(self, name: str, model: str) -> None:
         """Log once that *name* is left out of a request."""
-        if name not in self._told:
-            self._told.add(name)
+        if name not in self._logged:
+            self._logged.add(name)
             logger.warning("%s does not take %r; it is left out of requests", model, name)
 
     def to_wire(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:

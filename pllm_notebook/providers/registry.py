@@ -34,7 +34,7 @@ COMPATIBLE = openai.PROVIDER
 """The provider whose format servers of the caller's own speak."""
 
 SIMULATED = "sim"
-"""What stands before the colon of a simulated provider's name (`sim:openai`)."""
+"""What precedes the colon of a simulated provider's name (`sim:openai`)."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -76,7 +76,7 @@ def providers() -> tuple[Provider, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that may stand before a model's, that of the simulator last."""
+    """Return the names that may precede a model's, that of the simulator last."""
     return (*_registered, SIMULATED)
 
 

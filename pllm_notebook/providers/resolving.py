@@ -207,7 +207,7 @@ def _model_in_process(provider: Provider, runtime: InProcess, model: str) -> Res
     return ResolvedModel(
         provider=provider.name,
         label=f"{provider.name}:{model}",
-        # The weights' name and size stand for the weights; the path differs between machines.
+        # The weights' name and size identify them; the path differs between machines.
         model=f"{path.name}@{path.stat().st_size}",
         api=provider,
         wire=provider.wire_for(model),

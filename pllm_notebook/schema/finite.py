@@ -14,7 +14,7 @@ Check = Callable[[Any], Location | None]
 
 # What a reply must contain for a float in it to be none: a validator of a person's own may make one of anything.
 _SAID = re.compile(rb"(?i)nan|inf|e\+?\d{3}|\d{300}")
-# Nodes of a core schema that pass on what stands in them, and where it stands.
+# Nodes of a core schema that pass on what they hold, and the field that holds it.
 _PASSING = {
     "function-before": "schema",
     "function-after": "schema",
@@ -74,7 +74,7 @@ class _Compiler:
 
         Args:
             node: Of the core schema.
-            allowed: Whether the configuration that it stands in says `allow_inf_nan=True`.
+            allowed: Whether its configuration says `allow_inf_nan=True`.
         """
         kind = node["type"]
         if kind == "float":

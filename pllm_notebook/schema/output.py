@@ -92,7 +92,7 @@ class OutputType:
 
     @classmethod
     def of_recorded(cls, schema: Mapping[str, Any]) -> OutputType:
-        """Compile the `json_schema` of a type that is not at hand: its values are dicts, without its validators.
+        """Compile the `json_schema` of a type that is not available: its values are dicts, without its validators.
 
         A field that a reply leaves out has the schema's default.
         """

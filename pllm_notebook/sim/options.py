@@ -162,7 +162,7 @@ class SimOptions:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"sim: {name} is one of {', '.join(map(repr, choices))}, not {getattr(self, name)!r}.")
-        unknown = [rung for rung in self.rungs if rung not in _RUNGS]
+        unknown = [kind for kind in self.rungs if kind not in _RUNGS]
         if unknown:
             raise UsageError(f"sim: rungs are of {', '.join(map(repr, _RUNGS))}, not {unknown[0]!r}.")
         if (total := sum(getattr(self, fault) for fault in FAULTS)) > 1 + 1e-9:

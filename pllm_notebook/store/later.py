@@ -1,4 +1,4 @@
-"""Small files that nobody waits for: written by a thread of their own, and before anything reads what they hold."""
+"""Small files for which nothing waits: written by a thread of their own, and before anything reads what they hold."""
 
 from __future__ import annotations
 

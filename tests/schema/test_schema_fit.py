@@ -160,7 +160,7 @@ def test_limits_are_told_with_the_number_seen() -> None:
     huge = create_model("Huge", **{f"f{n}": (int, ...) for n in range(5001)})
 
     assert refusal(huge, OPENAI) == (
-        "The type cannot be asked of openai: it has 5,001 fields in all, and openai takes at most 5,000. "
+        "The type cannot be sent to openai: it has 5,001 fields in all, and openai takes at most 5,000. "
         "Ask for less at once. Nothing was sent."
     )
     assert "17 fields of more than one type, and anthropic takes at most 16" in refusal(ManyUnions, ANTHROPIC)
@@ -173,7 +173,7 @@ def test_limits_are_told_with_the_number_seen() -> None:
 
 def test_refusals_say_what_to_write_instead() -> None:
     assert refusal(case("any").kind, OPENAI) == (
-        "Field 'extra' cannot be asked of openai: its type is Any, and openai needs to know what to write. "
+        "Field 'extra' cannot be sent to openai: its type is Any, and openai needs to know what to write. "
         "Write the type it has: str, a union such as str | float, or a model. Nothing was sent."
     )
     assert "Write list[str]" in refusal(list[list], GOOGLE)

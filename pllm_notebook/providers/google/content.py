@@ -65,8 +65,8 @@ def tools(request: Request) -> dict[str, Any]:
     """
     if request.parallel_tool_calls is False:
         raise UsageError(
-            f"parallel_tool_calls=False was asked of {request.model}, and Gemini has no way to forbid several calls "
-            f"in one reply. Leave it out, or ask another model. Nothing was sent."
+            f"{request.model} does not take parallel_tool_calls=False: Gemini has no way to forbid several calls in "
+            f"one reply. Leave it out, or use another model. Nothing was sent."
         )
     functions = [
         {

@@ -68,7 +68,7 @@ class Chat:
 
     def encode(self, request: Request) -> dict[str, Any]:
         if self._strict and prefilled(request.turns):
-            raise _anew()
+            raise _prefill_error()
         body: dict[str, Any] = {"model": request.model}
         if request.temperature is not None:
             body["temperature"] = request.temperature
@@ -257,9 +257,9 @@ def _call(call_id: str, function: Mapping[str, Any]) -> ToolCall:
     return ToolCall(call_id, name, typed.arguments(function.get("arguments"), "a tool call's arguments"))
 
 
-def _anew() -> UsageError:
+def _prefill_error() -> UsageError:
     return UsageError(
-        "The conversation ends with an assistant's turn, the beginning of an answer, and OpenAI begins every answer "
-        "anew. End it with a user's turn, or ask a model that goes on from there (Gemini, Claude before 4.6, a server "
+        "The conversation ends with an assistant's turn, the beginning of an answer, and OpenAI does not continue an "
+        "answer. End it with a user's turn, or use a model that continues answers (Gemini, Claude before 4.6, a server "
         "of your own). Nothing was sent."
     )

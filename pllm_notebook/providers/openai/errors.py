@@ -10,7 +10,7 @@ from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, U
 
 __all__ = ["error_from", "limits", "usage_of"]
 
-# Codes of a failed Response, with the status they stand for; all others reject the request
+# Codes of a failed Response, with the status they mean; all others reject the request
 # (openai/types/responses/response_error.py).
 _FAILED_RESPONSE = {"": 502, "server_error": 500, "vector_store_timeout": 504, "rate_limit_exceeded": 429}
 _NEVER_AGAIN = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})

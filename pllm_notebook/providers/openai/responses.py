@@ -41,8 +41,8 @@ class Responses:
     def encode(self, request: Request) -> dict[str, Any]:
         if prefilled(request.turns):
             raise UsageError(
-                "The conversation ends with an assistant's turn, the beginning of an answer, and OpenAI begins every "
-                "answer anew. End it with a user's turn. Nothing was sent."
+                "The conversation ends with an assistant's turn, the beginning of an answer, and OpenAI does not "
+                "continue an answer. End it with a user's turn. Nothing was sent."
             )
         # OpenAI keeps responses for 30 days by default; bulk data should not be kept.
         body: dict[str, Any] = {"model": request.model, "store": False}
