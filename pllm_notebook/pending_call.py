@@ -57,6 +57,7 @@ class PendingCall:
         replies_then: Replies that the dispatcher had received by then.
         adaptations: Times the request was adapted to the server and sent again.
         maybe_paid: Requests that brought no reply but may have been charged.
+        held: Whether a limit held it back when it was first to be sent: another run may have brought its answer since.
         hedged: Whether it was sent a second time while the first request was still out.
         last_result: Result of the last attempt, None before it was to be sent again.
         first_failure: Time of the first failure, and replies that the dispatcher had received by then; None before,
@@ -78,6 +79,7 @@ class PendingCall:
     replies_then: int = 0
     adaptations: int = 0
     maybe_paid: int = 0
+    held: bool = False
     hedged: bool = False
     last_result: CallResult | None = None
     first_failure: tuple[float, int] | None = None

@@ -228,7 +228,7 @@ class CallSource(Protocol):
         """Return the next new call, None without one now; the run wakes its dispatcher when there is."""
 
     def is_answered(self, call: PendingCall) -> bool:
-        """Return whether another run has brought the answer to a call that is about to be sent again.
+        """Return whether another run has brought the answer to a call that was held back, or is to be sent again.
 
         The call has then ended with that answer, and `done` is not called.
         """

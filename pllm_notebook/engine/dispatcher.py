@@ -212,12 +212,13 @@ class Dispatcher:
             full, wait = table.admit(queue, call, now)
             if full or wait > 0:
                 queue.push_front(call)
+                call.held = True
                 next_at = next_at if full else min(next_at, now + wait)
                 idle += 1
                 held = True
                 continue
             idle = 0
-            if (call.attempts or call.refusals or call.adaptations) and queue.source.is_answered(call):
+            if (call.held or call.attempts or call.refusals or call.adaptations) and queue.source.is_answered(call):
                 continue
             request = table.start(queue, call, now, [(queue, call)])
             table.by_key[request.key] = request

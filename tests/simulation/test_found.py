@@ -78,3 +78,18 @@ def test_a_stopped_run_ends_although_a_second_request_brought_the_answer_that_it
 )
 def test_lives_that_went_wrong_once_go_well(seed: int) -> None:
     assert live(seed).faults == []
+
+
+@pytest.mark.parametrize(
+    ("seed", "found"),
+    [
+        (58, "a member's refused call is held when the other members have ended"),
+        (422, "the judge is asked more after the budget has run out"),
+        (10179, "a member runs out of money while a refused call of its own is held"),
+        (20250, "a limit holds a call back until another run has brought its answer"),
+    ],
+)
+def test_a_drawn_life_that_failed_once_holds(seed: int, found: str) -> None:
+    lived = live(seed)
+
+    assert lived.faults == [], found
