@@ -147,7 +147,7 @@ class CallResults(SendOrder):
     def note_failure(self, reply: UnreadReply, outcome: Outcome) -> None:
         """Keep the failure of a reply that was read for the first time."""
         if outcome.failure is not None and not outcome.cached:
-            self._failures.note(outcome.key, reply.row, outcome.failure, reply.said)
+            self._failures.note(outcome.key, reply.row, outcome.failure, reply.dialogue)
 
     # Replies.
 
@@ -349,7 +349,7 @@ class CallResults(SendOrder):
             return  # the row stays pending: its answer is not known
         if isinstance(tag, FollowUp):
             row = self.results.first_row[tag.call]
-            self._failures.note(tag.key, row, failure, tag.said, about_row=about_row)
+            self._failures.note(tag.key, row, failure, tag.dialogue, about_row=about_row)
             self.record(tag.call, tag.failed(failure), raises=raises)
         elif isinstance(tag, Pack) and self.packing is not None and should_unpack(failure):
             self.push(*map(self.packing.alone, tag.calls))

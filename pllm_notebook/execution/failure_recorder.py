@@ -46,7 +46,7 @@ class FailureRecorder:
         self._derived = rows if isinstance(rows, DerivedRows) else None
 
     def note(
-        self, key: str, row: int, failure: Failure, said: Dialogue | None = None, *, about_row: bool = True
+        self, key: str, row: int, failure: Failure, dialogue: Dialogue | None = None, *, about_row: bool = True
     ) -> None:
         """Keep a failure, unless nothing was sent; returns at once.
 
@@ -54,23 +54,24 @@ class FailureRecorder:
             key: Of the call.
             row: Whose prompt it is.
             failure: Why it failed.
-            said: The conversation of a further turn, None for the row's own call.
+            dialogue: The conversation of a further turn, None for the row's own call.
             about_row: Whether the row itself was refused (see `FailedCall.about_row`).
         """
         if self._store is not None and failure.kind.facts.logged:
-            self._store.note_failure(key, partial(self._tell, key, row, failure, said, time.time(), about_row))
+            self._store.note_failure(key, partial(self._tell, key, row, failure, dialogue, time.time(), about_row))
 
     def _tell(
-        self, key: str, row: int, failure: Failure, said: Dialogue | None, at: float, about_row: bool
+        self, key: str, row: int, failure: Failure, dialogue: Dialogue | None, at: float, about_row: bool
     ) -> FailedCall:
-        """In the store's thread: make the prompt and the body, which nobody has kept."""
+        """Build the prompt and the body, which are not kept. In the store's thread."""
         prompt = self._prompt(row)
+        body = self._ask.whole(prompt) if dialogue is None else self._ask.canonical_body(dialogue)
         return FailedCall(
             key=key,
             failure=failure,
             model=self._ask.target.label,
             at=at,
-            body=orjson.dumps(self._ask.whole(prompt) if said is None else self._ask.canonical_body(said)).decode(),
+            body=orjson.dumps(body).decode(),
             prompt=prompt_as_text(prompt),
             position=self._position_of(row),
             about_row=about_row,

@@ -49,7 +49,7 @@ class UnreadReply:
         key: Key of the row's own call, not of a repair.
         entry: The reply.
         row: Whose prompt it answers.
-        said: The conversation so far; None for the row's own call.
+        dialogue: The conversation so far; None for the row's own call.
         metas: Of the replies before this one.
         repairs: FollowUp turns that are behind it.
         turns: Of those in which tools' results went to the model, the number that is behind it.
@@ -63,7 +63,7 @@ class UnreadReply:
     key: str
     entry: StoredReply
     row: int
-    said: Dialogue | None = None
+    dialogue: Dialogue | None = None
     metas: tuple[bytes, ...] = ()
     repairs: int = 0
     cached: bool = True
@@ -73,24 +73,24 @@ class UnreadReply:
     turn_key: str = ""
 
     def followed(
-        self, key: str, entry: StoredReply, said: Dialogue, told: tuple[bytes, ...], *, repair: bool
+        self, key: str, entry: StoredReply, dialogue: Dialogue, tool_meta: tuple[bytes, ...], *, repair: bool
     ) -> UnreadReply:
         """Return what comes of the reply to a further turn, as one that was found.
 
         Args:
             key: Of the further turn's call.
             entry: The reply to it.
-            said: The conversation that it was asked with.
-            told: What is known of tools' results that it was asked with (see `Outcome.metas`).
+            dialogue: The conversation that it was asked with.
+            tool_meta: What is known of tools' results that it was asked with (see `Outcome.metas`).
             repair: Whether it was asked since this reply was wrong.
         """
         return replace(
             self,
             entry=entry,
-            said=said,
-            metas=(*self.metas, self.entry.meta, *told),
+            dialogue=dialogue,
+            metas=(*self.metas, self.entry.meta, *tool_meta),
             repairs=self.repairs + repair,
-            turns=self.turns + (said.turns[-1].role == "tool"),
+            turns=self.turns + (dialogue.turns[-1].role == "tool"),
             turn_key=key,
             schema_level=None,
         )
@@ -103,14 +103,14 @@ class FollowUp(ABC):
         call: Index in the ledger.
         key: Of the further call.
         above: Output limit at which its answer was cut off before, 0 for none.
-        said: The whole conversation of a further turn; None for a row's own call.
+        dialogue: The whole conversation of a further turn; None for a row's own call.
     """
 
     __slots__ = ()
     call: int
     key: str
     above: int = 0
-    said: Dialogue | None = None
+    dialogue: Dialogue | None = None
 
     @abstractmethod
     def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
@@ -134,35 +134,35 @@ class NextTurn(FollowUp):
     """A further turn: the model is shown what was wrong with its answer, or what its tools gave.
 
     Attributes:
-        arrival: The reply that it follows.
-        said: The conversation, the turn to be sent included.
-        told: What is known of tools' results in it (see `Outcome.metas`).
+        reply: The reply that it follows.
+        dialogue: The conversation, the turn to be sent included.
+        tool_meta: What is known of tools' results in it (see `Outcome.metas`).
         repair: Whether the reply was wrong.
     """
 
-    arrival: UnreadReply
+    reply: UnreadReply
     key: str
-    said: Dialogue
-    told: tuple[bytes, ...] = ()
+    dialogue: Dialogue
+    tool_meta: tuple[bytes, ...] = ()
     repair: bool = True
 
     @property
     def call(self) -> int:  # type: ignore[override]
         """Index in the ledger."""
-        return self.arrival.call
+        return self.reply.call
 
     def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
-        return partial(ask.content_of, self.said), ask.size_of(self.said)
+        return partial(ask.content_of, self.dialogue), ask.size_of(self.dialogue)
 
     def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         return replace(self.found(entry), cached=False, schema_level=schema_level)
 
     def found(self, entry: StoredReply) -> UnreadReply:
-        return self.arrival.followed(self.key, entry, self.said, self.told, repair=self.repair)
+        return self.reply.followed(self.key, entry, self.dialogue, self.tool_meta, repair=self.repair)
 
     def failed(self, failure: Failure) -> Outcome:
-        before = self.arrival
-        metas = (*before.metas, before.entry.meta, *self.told)
+        before = self.reply
+        metas = (*before.metas, before.entry.meta, *self.tool_meta)
         return Outcome(None, failure, before.key, metas, False, before.entry)
 
 
@@ -218,9 +218,9 @@ class WiderCall(FollowUp):
     inner: FollowUp | None = None
 
     @property
-    def said(self) -> Dialogue | None:  # type: ignore[override]
+    def dialogue(self) -> Dialogue | None:  # type: ignore[override]
         """The whole conversation of a further turn."""
-        return None if self.inner is None else self.inner.said
+        return None if self.inner is None else self.inner.dialogue
 
     def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
         if self.inner is not None:
@@ -237,8 +237,8 @@ class WiderCall(FollowUp):
     def found(self, entry: StoredReply) -> UnreadReply:
         if self.inner is None:
             return UnreadReply(self.call, self.key, entry, self.row, metas=self.metas)
-        arrival = self.inner.found(entry)
-        return replace(arrival, metas=(*arrival.metas, *self.metas))
+        reply = self.inner.found(entry)
+        return replace(reply, metas=(*reply.metas, *self.metas))
 
     def failed(self, failure: Failure) -> Outcome:
         if self.inner is None:
@@ -253,18 +253,18 @@ class ToolCalls:
     """A reply that calls tools, which are to be run before the model can be asked on.
 
     Attributes:
-        arrival: The reply.
-        said: The conversation, the reply included.
+        reply: The reply.
+        dialogue: The conversation, the reply included.
         read: Its calls, in order.
         results: Of those that need not be run: what they gave, by their place among the calls.
     """
 
-    arrival: UnreadReply
-    said: Dialogue
+    reply: UnreadReply
+    dialogue: Dialogue
     read: Sequence[ReadCall]
     results: Mapping[int, StoredReply]
 
     @property
     def key(self) -> str:
         """Of the call whose reply it is: that of the further call comes of the results."""
-        return self.arrival.turn_key or self.arrival.key
+        return self.reply.turn_key or self.reply.key

@@ -29,7 +29,7 @@ _FIRST_CHUNK = 256
 _CHUNK = 5_000
 
 # Servers of which a person has been warned: name, host of the answers, host of today.
-_told_of_hosts: set[tuple[str, str, str]] = set()
+_reported_hosts: set[tuple[str, str, str]] = set()
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -41,7 +41,7 @@ class Chunk(NamedTuple):
         spec: Index of what they are asked.
         rows: The rows, in order.
         weights: How many of them each call answers, whether or not the call is new.
-        settled: Calls that the store answers, or continues.
+        steps: Calls that the store answers, or continues.
         rejected: Calls that a provider has rejected before; they are not sent again unasked.
         missing: Calls that must be sent.
         skipped: Number of rows with a missing value.
@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
     spec: int
     rows: Sequence[int]
     weights: dict[int, int]
-    settled: list[tuple[UnreadReply, Step]]
+    steps: list[tuple[UnreadReply, Step]]
     rejected: list[tuple[int, Outcome]]
     missing: list[int]
     skipped: int
@@ -133,20 +133,20 @@ class Planner:
                 results.skip(row)
                 skipped += 1
                 continue
-            words = prompt if isinstance(prompt, Failure) else spec.encoded(prompt)
-            if isinstance(words, Failure):
-                results.fail(row, words)
+            encoded = prompt if isinstance(prompt, Failure) else spec.encoded(prompt)
+            if isinstance(encoded, Failure):
+                results.fail(row, encoded)
                 failed += 1
                 continue
-            call = results.add(row, spec.key(words), at)
+            call = results.add(row, spec.key(encoded), at)
             weights[call] = weights.get(call, 0) + 1
             if spec.pack is not None and call >= first_new:
-                plain[call] = spec.plain_key(words)
+                plain[call] = spec.plain_key(encoded)
         new = range(first_new, len(results.keys))
         found = self._known(at, results.keys[first_new:])
         # An answer of the row's own is at least as good as one out of a pack.
         found |= self._known(at, [key for call, key in plain.items() if results.keys[call] not in found])
-        arrivals, missing = [], []
+        replies, missing = [], []
         for call in new:
             key = results.keys[call]
             entry = found.get(key)
@@ -154,28 +154,27 @@ class Planner:
                 key = plain[call]
                 entry = found.get(key)
             if entry is not None:
-                arrivals.append(UnreadReply(call, key, entry, results.first_row[call]))
+                replies.append(UnreadReply(call, key, entry, results.first_row[call]))
             else:
                 missing.append(call)
-        settled = read_with_timeout(spec, self._store, self.prompt, arrivals, stopped)
-        self._failures[at].valid([each.key for each in settled if isinstance(each, Outcome) and each.failure is None])
-        settled, rejected, missing = self._rejected(at, settled, missing, plain)
+        steps = read_with_timeout(spec, self._store, self.prompt, replies, stopped)
+        self._failures[at].valid([each.key for each in steps if isinstance(each, Outcome) and each.failure is None])
+        steps, rejected, missing = self._rejected(at, steps, missing, plain)
         if missing and spec.options.cache != "only":
             spec.target.load()
-        replies = list(zip(arrivals, settled, strict=True))
-        return Chunk(at, rows, weights, replies, rejected, missing, skipped, failed)
+        return Chunk(at, rows, weights, list(zip(replies, steps, strict=True)), rejected, missing, skipped, failed)
 
     def _rejected(
-        self, at: int, settled: list[Step], missing: list[int], plain: dict[int, str]
+        self, at: int, steps: list[Step], missing: list[int], plain: dict[int, str]
     ) -> tuple[list[Step], list[tuple[int, Outcome]], list[int]]:
         """Take out, of what would be sent, the calls that a provider has rejected before."""
         keys = self._results.keys
         sent = [keys[call] for call in missing] + [plain[call] for call in missing if call in plain]
-        known = self._failures[at].rejected(sent + [each.key for each in settled if isinstance(each, FollowUp)])
+        known = self._failures[at].rejected(sent + [each.key for each in steps if isinstance(each, FollowUp)])
         if not known:
-            return settled, [], missing
-        settled = [each.failed(known[each.key]) if isinstance(each, FollowUp) and each.key in known else each
-                   for each in settled]  # fmt: skip
+            return steps, [], missing
+        steps = [each.failed(known[each.key]) if isinstance(each, FollowUp) and each.key in known else each
+                   for each in steps]  # fmt: skip
         rejected, left = [], []
         for call in missing:
             key = next((key for key in (keys[call], plain.get(call, "")) if key in known), None)
@@ -183,7 +182,7 @@ class Planner:
                 left.append(call)
             else:
                 rejected.append((call, Outcome(None, known[key], key, (), True)))
-        return settled, rejected, left
+        return steps, rejected, left
 
     def _known(self, at: int, keys: list[str]) -> dict[str, StoredReply]:
         """Look up the replies that this run can use."""
@@ -194,20 +193,20 @@ class Planner:
         known = {key: entry for key, entry in found.items() if entry.satisfies(spec.output_limit, spec.takes_empty)}
         if known and at not in self._checked_hosts:
             self._checked_hosts.add(at)
-            _tell_of_host(spec.target, next(iter(known.values())))
+            _report_host(spec.target, next(iter(known.values())))
         return known
 
 
-def _tell_of_host(target: ResolvedModel, entry: StoredReply) -> None:
+def _report_host(target: ResolvedModel, entry: StoredReply) -> None:
     """Warn, once for each pair of hosts, that a server's name stood for another machine when it answered."""
     if not target.host:
         return
     before = entry.metadata.get("host", "")
-    told = (target.provider, before, target.host)
-    if before and before != target.host and told not in _told_of_hosts:
-        _told_of_hosts.add(told)
+    hosts = (target.provider, before, target.host)
+    if before and before != target.host and hosts not in _reported_hosts:
+        _reported_hosts.add(hosts)
         logger.warning(
             "Answers in the cache under the name %r were made at %s, and it is at %s now. They are used, since a "
             "server is known by its name; give the new one a name of its own if it answers otherwise.",
-            *told,
+            *hosts,
         )

@@ -169,10 +169,10 @@ class RunState:
         """Record what the plan found; queue the rest."""
         queue, results = self.queues[chunk.spec], self.results
         results.count_planned(chunk.rows, chunk.weights, skipped=chunk.skipped, failed=chunk.failed)
-        for reply, _ in chunk.settled[:_LEARNED_FROM]:
+        for reply, _ in chunk.steps[:_LEARNED_FROM]:
             queue.spec.token_bounds.answered(reply.entry.output_tokens)
         valid, rest = [], []
-        for reply, step in chunk.settled:
+        for reply, step in chunk.steps:
             if isinstance(step, Outcome) and step.cached and step.failure is None:
                 valid.append((reply.call, step))
             else:
@@ -226,7 +226,7 @@ class RunState:
 
     async def _run_tools(self, queue: CallQueue, calling: ToolCalls) -> None:
         step = await queue.tools.run(calling)
-        self.take_step(queue, calling.arrival, step)
+        self.take_step(queue, calling.reply, step)
         self.advance(queue)
         if not queue.tools.working:
             queue.announce()  # a dispatcher that gathers calls may have them all now

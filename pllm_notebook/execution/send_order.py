@@ -175,14 +175,14 @@ class SendOrder(ABC):
                 pack, packed = self.packing.pack(calls), self.packing.asked
                 return NextCall(pack.key, partial(packed.content, pack.text), packed.size(pack.text), pack)
             call = calls[0]
-            words = self.encoded(call) if self.prefetch is None else self.prefetch.encoded(call)
-            if words is None:
+            encoded = self.encoded(call) if self.prefetch is None else self.prefetch.encoded(call)
+            if encoded is None:
                 return None
-            if not isinstance(words, Failure):
-                content = partial(spec.content, words)
-                return NextCall(self.results.keys[call], content, spec.size(words), call, _wants_several(words))
+            if not isinstance(encoded, Failure):
+                content = partial(spec.content, encoded)
+                return NextCall(self.results.keys[call], content, spec.size(encoded), call, _wants_several(encoded))
             self._pass()
-            self.fail_unsent(call, words)
+            self.fail_unsent(call, encoded)
         return None
 
     def take(self, tag: Tag) -> None:
@@ -214,16 +214,16 @@ class SendOrder(ABC):
             prompt = self._prompt(self.results.first_row[call])
         except PromptUnavailable as lost:
             return lost.failure
-        words = self.spec.encoded(prompt)
+        encoded = self.spec.encoded(prompt)
         # A file is read each time, and the answer to another file must not be kept as the answer to this one.
         if (
             isinstance(prompt, Dialogue)
-            and isinstance(words, RawRequest)
-            and self.spec.key(words) != self.results.keys[call]
+            and isinstance(encoded, RawRequest)
+            and self.spec.key(encoded) != self.results.keys[call]
         ):
             message = "A file that the prompt shows has changed since the run began. Nothing was sent for this row."
             return Failure(FailureKind.INPUT, message)
-        return words
+        return encoded
 
     def take_if_stored(self, call: int, keys: Iterable[str], follow_up: FollowUp | None) -> bool:
         """Take the answer to *call* that is stored by now under one of *keys*; False where there is none.
@@ -344,10 +344,10 @@ class SendOrder(ABC):
             self.prefetch.forget()
 
 
-def _wants_several(words: EncodedPrompt) -> bool:
+def _wants_several(encoded: EncodedPrompt) -> bool:
     """Return whether a caller's own body asks for several answers at once."""
-    if not isinstance(words, RawRequest):
+    if not isinstance(encoded, RawRequest):
         return False
-    config = words.fields.get("generationConfig")
-    wanted = words.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
+    config = encoded.fields.get("generationConfig")
+    wanted = encoded.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
     return any(number not in (None, 1) for number in wanted)

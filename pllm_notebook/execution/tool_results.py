@@ -25,15 +25,15 @@ _MAX_ERROR_CHARS = 2_000
 _SHOWN = 500
 
 
-def result_key(arrival: UnreadReply, at: int, call: CalledTool) -> str:
+def result_key(reply: UnreadReply, at: int, call: CalledTool) -> str:
     """Return the key of a tool's result: of the tool, its arguments as written, and the call of the model that asked.
 
     Args:
-        arrival: The reply that calls it.
+        reply: The reply that calls it.
         at: Its place among the reply's calls: the same call made twice is run twice.
         call: The call.
     """
-    body = {"arguments": call.text, "call": arrival.turn_key or arrival.key, "at": at}
+    body = {"arguments": call.text, "call": reply.turn_key or reply.key, "at": at}
     return key_of("tool", call.name, body, "")
 
 

@@ -77,11 +77,11 @@ class ToolRunner:
             raise
         except BaseException as error:  # ours or the interpreter's: the row must not wait for ever
             logger.exception("Tools could not be run")
-            reply = calling.arrival
+            reply = calling.reply
             failure = Failure(FailureKind.TOOL_CALL, f"{type(error).__name__}: {error}")
             step = Outcome(None, failure, reply.key, (*reply.metas, reply.entry.meta), False, reply.entry)
         if self._store is None and isinstance(step, Outcome) and step.entry is None:
-            step.entry = calling.arrival.entry
+            step.entry = calling.reply.entry
         task = asyncio.current_task()
         assert task is not None
         self._running.discard(task)
@@ -97,7 +97,7 @@ class ToolRunner:
 
     async def _run(self, calling: ToolCalls, at: int) -> StoredReply:
         read = calling.read[at]
-        key = result_key(calling.arrival, at, read.call)
+        key = result_key(calling.reply, at, read.call)
         running = _Running(read, key, self._store)
         async with self._limit:
             work = self._loop.loop.run_in_executor(USER_THREADS, running.run)

@@ -95,26 +95,26 @@ def run_each_with_timeout(
 
 
 def read_with_timeout(
-    ask: CallSpec,
+    spec: CallSpec,
     store: Store | None,
     prompt: Callable[[int], Prompt],
-    arrivals: Sequence[UnreadReply],
+    replies: Sequence[UnreadReply],
     stopped: Callable[[], bool] = _never,
 ) -> list[Step]:
     """Read replies as `read_replies` does, within the spec's `validator_timeout_s` (see `run_with_timeout`). Blocks."""
-    read = partial(read_replies, ask, store, prompt)
-    return run_with_timeout(read, arrivals, partial(_unread, ask, stopped), ask.options.validator_timeout_s, stopped)
+    read = partial(read_replies, spec, store, prompt)
+    return run_with_timeout(read, replies, partial(_unread, spec, stopped), spec.options.validator_timeout_s, stopped)
 
 
 def read_each_with_timeout(
-    ask: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], arrivals: Sequence[UnreadReply]
+    spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], replies: Sequence[UnreadReply]
 ) -> list[Step]:
     """Read *arrivals* as `read_replies` does, each by itself and within the time. Blocks.
 
     Whatever one of them raises, or takes, is that row's failure alone.
     """
-    read = partial(read_replies, ask, store, prompt)
-    return run_each_with_timeout(read, arrivals, partial(_unread, ask, _never), ask.options.validator_timeout_s)
+    read = partial(read_replies, spec, store, prompt)
+    return run_each_with_timeout(read, replies, partial(_unread, spec, _never), spec.options.validator_timeout_s)
 
 
 def _wait(works: Sequence[Future[Any]], timeout_s: float, stopped: Callable[[], bool]) -> None:
@@ -125,7 +125,7 @@ def _wait(works: Sequence[Future[Any]], timeout_s: float, stopped: Callable[[], 
             stopped = _never  # once is enough
 
 
-def _unread(ask: CallSpec, stopped: Callable[[], bool], arrival: UnreadReply, error: BaseException | None) -> Step:
+def _unread(spec: CallSpec, stopped: Callable[[], bool], reply: UnreadReply, error: BaseException | None) -> Step:
     if error is not None:
         failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
     elif stopped():
@@ -133,11 +133,11 @@ def _unread(ask: CallSpec, stopped: Callable[[], bool], arrival: UnreadReply, er
     else:
         failure = Failure(
             FailureKind.SCHEMA,
-            f"The type's validators did not return within validator_timeout_s={ask.options.validator_timeout_s:g} s. "
+            f"The type's validators did not return within validator_timeout_s={spec.options.validator_timeout_s:g} s. "
             f"The answer is kept: mend the validators and run the cell again; nothing is paid for twice.",
         )
-    metas = (*arrival.metas, arrival.entry.meta)
-    return Outcome(None, failure, arrival.key, metas, arrival.cached, arrival.entry)
+    metas = (*reply.metas, reply.entry.meta)
+    return Outcome(None, failure, reply.key, metas, reply.cached, reply.entry)
 
 
 def as_error(error: BaseException) -> Exception:

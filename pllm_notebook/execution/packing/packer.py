@@ -149,19 +149,19 @@ class Packer:
             raw=whole.raw if self._store is None else b"",
         )
         self._keep(pack, whole, borne=bool(entries))
-        arrivals, alone = [], []
+        replies, alone = [], []
         carried: list[tuple[bytes, ...]] = [()] * len(pack.calls)
         if not entries:
             carried = [(orjson.dumps(share),) for share in divide_usage(whole.metadata, len(pack.calls))]
         for place, call in enumerate(pack.calls):
             if place in entries:
                 row, key = self._ledger.first_row[call], self._ledger.keys[call]
-                arrivals.append(UnreadReply(call, key, entries[place], row, cached=False, schema_level=schema_level))
+                replies.append(UnreadReply(call, key, entries[place], row, cached=False, schema_level=schema_level))
             else:
                 alone.append(self.alone(call, carried[place]))
         if alone:
             logger.info("%s: %d of a pack's %d rows are asked alone", target.label, len(alone), len(pack.calls))
-        return arrivals, alone
+        return replies, alone
 
     def supersede(self, alone: SingleCall, entry: StoredReply) -> None:
         """Put away what an older pack said of a row, now that a reply to the row alone has come.
