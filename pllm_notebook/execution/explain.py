@@ -19,7 +19,7 @@ from pllm_notebook.stored_reply import StoredReply
 if TYPE_CHECKING:
     from pllm_notebook.execution.call_spec import CallSpec
     from pllm_notebook.execution.results import ResultTable
-    from pllm_notebook.execution.run import Run
+    from pllm_notebook.execution.row_source import RowSource
     from pllm_notebook.protocols import Store
 
 __all__ = ["Explanation", "decoded_body", "explain", "position_of"]
@@ -135,15 +135,9 @@ def position_of(row: int, total: int, whole: str) -> int:
     return position
 
 
-def explain(run: Run, ledger: ResultTable, store: Store | None, row: int) -> Explanation:
-    """Gather what is known of one row. Sends nothing.
-
-    Raises:
-        UsageError: For a row that is not there.
-    """
-    position = position_of(row, run.rows.total, "run")
-    ask = run.course.ask_of(position)
-    (prompt,) = run.rows.prompts(range(position, position + 1))
+def explain(ask: CallSpec, rows: RowSource, ledger: ResultTable, store: Store | None, position: int) -> Explanation:
+    """Gather what is known of the row at *position*, which was asked *ask*. Sends nothing."""
+    (prompt,) = rows.prompts(range(position, position + 1))
     asked = None if isinstance(prompt, Failure) else prompt
     outcome, failure = ledger.outcome(position), ledger.failure(position)
     call = ledger.call_of_row[position]
@@ -163,7 +157,7 @@ def explain(run: Run, ledger: ResultTable, store: Store | None, row: int) -> Exp
         model=ask.target.label,
         simulated=ask.target.simulated,
         prompt=None if asked is None else prompts.prompt_as_text(asked),
-        body=None if asked is None else _body(ask, run, position, asked, packed=pack is not None),
+        body=None if asked is None else _body(ask, rows, position, asked, packed=pack is not None),
         key=key,
         value=None if outcome is None else outcome.value,
         failure="" if failure is None else f"{failure.kind}: {failure.message}",
@@ -187,9 +181,9 @@ def _step(metadata: Mapping[str, Any]) -> str:
     return f"the model called {calls}" if calls else "the model answered"
 
 
-def _body(ask: CallSpec, run: Run, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:
+def _body(ask: CallSpec, rows: RowSource, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:
     if packed and ask.packed is not None:
-        text = prompts.packed(run.rows.source, run.rows.items(range(position, position + 1)))
+        text = prompts.packed(rows.source, rows.items(range(position, position + 1)))
         return ask.packed.whole(text)
     return ask.whole(prompt)
 

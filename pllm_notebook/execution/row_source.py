@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.records import Failure
-
-if TYPE_CHECKING:
-    from pllm_notebook.execution.run import Run
 
 __all__ = ["DerivedRows", "EvaluableRows", "MixedRows", "RowSource", "Rows", "WholePrompts"]
 
@@ -71,16 +68,19 @@ class WholePrompts(ABC):
 
 
 class Rows(RowSource, Protocol):
-    """Rows of the caller's own, and the shape that their answers take."""
+    """Rows of the caller's own, and the shape that their answers take.
+
+    A *run* is the `Run` of these rows. `Run` is above this module, so that it is not named in the signatures.
+    """
 
     @property
     def label(self) -> str:
         """A few words for the display."""
 
-    def assemble(self, run: Run) -> Any:
+    def assemble(self, run: Any) -> Any:
         """Return the answers in the caller's own shape, with nothing where there is no answer yet."""
 
-    def errors(self, run: Run) -> Any:
+    def errors(self, run: Any) -> Any:
         """Return the failures as a table."""
 
 
@@ -88,5 +88,5 @@ class Rows(RowSource, Protocol):
 class EvaluableRows(Protocol):
     """Rows that can have labels beside them."""
 
-    def evaluate(self, run: Run, against: Any, field: str | None) -> Any:
+    def evaluate(self, run: Any, against: Any, field: str | None) -> Any:
         """Compare a field of the answers with labels."""

@@ -15,7 +15,7 @@ from pllm_notebook.engine import EndEvent, Engine, await_end, block_until, hold_
 from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
 from pllm_notebook.execution.call_spec import CallSpec, start_simulator
 from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.explain import Explanation, explain
+from pllm_notebook.execution.explain import Explanation, explain, position_of
 from pllm_notebook.execution.failure_recorder import RunScopedStore
 from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
@@ -261,7 +261,8 @@ class Run:
         Raises:
             UsageError: For a row that is not there.
         """
-        return explain(self, self.ledger, self._store, row)
+        position = position_of(row, self.rows.total, "run")
+        return explain(self.course.ask_of(position), self.rows, self.ledger, self._store, position)
 
     def retry(self, kinds: Sequence[str] | None = None) -> Run:
         """Send failed rows again, in this run, and return at once.

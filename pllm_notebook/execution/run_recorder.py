@@ -22,7 +22,7 @@ import orjson
 
 from pllm_notebook.execution.results import UNPLANNED
 from pllm_notebook.execution.row_record import RowRecord
-from pllm_notebook.records import FailureKind
+from pllm_notebook.records import FailureKind, Progress
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
@@ -30,7 +30,10 @@ from pllm_notebook.store.later import write_later
 from pllm_notebook.store.process_identity import this_process
 
 if TYPE_CHECKING:
-    from pllm_notebook.execution.run import Run
+    from pllm_notebook.execution.call_spec import CallSpec
+    from pllm_notebook.execution.results import ResultTable
+    from pllm_notebook.execution.row_source import Rows
+    from pllm_notebook.execution.run_state import RunState
     from pllm_notebook.store.run_files import RunFiles
 
 __all__ = ["RecordableRows", "RunRecorder"]
@@ -41,6 +44,31 @@ _SERVED_SAMPLE = 20
 _A_WHILE_S = 1.0
 
 logger = logging.getLogger("pllm_notebook")
+
+
+class RecordableRun(Protocol):
+    """What the registry reads of a `Run`."""
+
+    id: str
+    started_at: float
+    origin: str
+    rows: Rows
+    ask: CallSpec
+    endings: int
+
+    @property
+    def course(self) -> RunState:
+        """Its state on the engine's loop."""
+
+    @property
+    def ledger(self) -> ResultTable:
+        """Its outcomes."""
+
+    def done(self) -> bool:
+        """Return whether it has ended."""
+
+    def progress(self) -> Progress:
+        """Return its counts and cost."""
 
 
 @runtime_checkable
@@ -55,10 +83,10 @@ class RecordableRows(Protocol):
     asked: tuple[str, ...]
     assembled: int
 
-    def described(self, run: Run) -> Mapping[str, Any]:
+    def described(self, run: RecordableRun) -> Mapping[str, Any]:
         """Return the question and the result's columns, as the header of the registry has them."""
 
-    def record(self, run: Run) -> RowRecord:
+    def record(self, run: RecordableRun) -> RowRecord:
         """Return what is to be remembered of each row, as the run stands."""
 
 
@@ -84,14 +112,14 @@ class RunRecorder:
         # A run's end and its plan are written by two threads.
         self._lock = threading.Lock()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: RecordableRun) -> None:
         """Write the question, before anything is sent; nothing where it is written."""
         with self._lock:
             if not self._is_begun:
                 self._is_begun = True
                 self._write(run, None)
 
-    def look(self, run: Run, workers: Executor) -> None:
+    def look(self, run: RecordableRun, workers: Executor) -> None:
         """Write the rows, in a worker, once all of them are planned and some are sent. On the engine's loop.
 
         A run that the cache answers sends none: its rows are written once, when it has ended. One that takes a while
@@ -110,20 +138,20 @@ class RunRecorder:
             with suppress(RuntimeError):  # the engine ends, and the run with it
                 workers.submit(self._plan, run)
 
-    def _plan(self, run: Run) -> None:
+    def _plan(self, run: RecordableRun) -> None:
         assert isinstance(run.rows, RecordableRows)
         with self._lock:
             if not run.done():
                 self._write(run, run.rows)
 
-    def finish(self, run: Run) -> None:
+    def finish(self, run: RecordableRun) -> None:
         """Write the rows of a run that has ended, soon, unless nothing has changed since they were written.
 
         Whoever reads the registry in this process waits for it, and so does the end of the process.
         """
         write_later(partial(self._finish, run))
 
-    def _finish(self, run: Run) -> None:
+    def _finish(self, run: RecordableRun) -> None:
         assert isinstance(run.rows, RecordableRows)
         with self._lock:
             state = (run.endings, run.rows.assembled)
@@ -132,7 +160,7 @@ class RunRecorder:
                 self._write(run, None if self._keyless else run.rows)
                 self._known = state
 
-    def _write(self, run: Run, rows: RecordableRows | None) -> None:
+    def _write(self, run: RecordableRun, rows: RecordableRows | None) -> None:
         try:
             arrays = None if rows is None else rows.record(run).arrays()
             if self._fixed is None:
@@ -144,7 +172,7 @@ class RunRecorder:
             self._failed = True
 
 
-def _fixed(run: Run) -> dict[str, Any]:
+def _fixed(run: RecordableRun) -> dict[str, Any]:
     assert isinstance(run.rows, RecordableRows)
     ask = run.ask
     return {
@@ -163,7 +191,7 @@ def _fixed(run: Run) -> dict[str, Any]:
     }
 
 
-def _changing(run: Run) -> dict[str, Any]:
+def _changing(run: RecordableRun) -> dict[str, Any]:
     progress = run.progress()
     return {
         "duration_s": progress.elapsed_s,
@@ -218,7 +246,7 @@ def _source(output: OutputType) -> str:
         return repr(kind)
 
 
-def _served(run: Run) -> list[str]:
+def _served(run: RecordableRun) -> list[str]:
     """Return the names in which the provider answered."""
     found: dict[str, None] = {}
     for outcome in run.ledger.outcomes[:_SERVED_SAMPLE]:
