@@ -295,7 +295,7 @@ def jobs(of: Any = None) -> Jobs:
 
     Returns:
         A handle that reads again at each use: shown, it is a table (with buttons, where widgets are); `.frame`,
-        `refresh`, `fetch`, `cancel`, `resubmit`, `hurry`, `recreate`, `abandon`.
+        `refresh`, `fetch`, `cancel`, `resubmit`, `send_live`, `recreate`, `abandon`.
     """
     from pllm_notebook.exceptions import UsageError
     from pllm_notebook.frames.directories import directory_of

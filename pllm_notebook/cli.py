@@ -72,6 +72,10 @@ def _models(given: argparse.Namespace) -> None:
     print(f"{'sim:openai':<32} needs no key: simulated answers (also sim:anthropic, sim:google)")
 
 
+# Old names of commands, which stay for one release.
+_OLD_COMMANDS = {"send-live": ("hurry",)}
+
+
 def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     jobs.set_defaults(run=_jobs)
     words = jobs.add_subparsers(metavar="WORD")
@@ -81,15 +85,15 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
         ("refresh", "look at the open jobs once"),
         ("cancel", "cancel a job; what is answered is kept, and paid for"),
         ("resubmit", "submit again what of a job has no answer"),
-        ("hurry", "send live what of a job is pending"),
+        ("send-live", "send the pending lines of a job live"),
     ):
-        parser = words.add_parser(word, help=summary)
-        parser.set_defaults(run=_command, word=word)
+        parser = words.add_parser(word, help=summary, aliases=_OLD_COMMANDS.get(word, ()))
+        parser.set_defaults(run=_command, word=word.replace("-", "_"))
         if word in ("fetch", "refresh"):
             parser.add_argument("id", nargs="?", help="the beginning of a job's id; all open jobs where it is left out")
         else:
             parser.add_argument("id", help="the beginning of a job's id")
-        if word in ("resubmit", "hurry"):
+        if word in ("resubmit", "send-live"):
             parser.add_argument("--yes", action="store_true", help="do not ask")
 
 

@@ -248,8 +248,8 @@ class Progress:
         cached_tokens: Of the input tokens, those that the provider read from its prompt cache.
         cost_usd: Paid by this run, None for unknown price.
         budget_usd: The ceiling, None for none.
-        perhaps_requests: Requests that may have been charged besides: lost, cancelled, or without word of their usage.
-        perhaps_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them.
+        maybe_paid_requests: Further requests that may have been charged: lost, cancelled, or without reported usage.
+        maybe_paid_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them.
         reserved_usd: US dollars reserved for the requests that are out, under a ceiling.
         note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
         state: "running", "done", "cancelled" or "failed".
@@ -275,11 +275,21 @@ class Progress:
     state: Literal["running", "done", "cancelled", "failed"]
     cached_tokens: int = 0
     not_sent: int = 0
-    perhaps_requests: int = 0
-    perhaps_usd: float = 0.0
+    maybe_paid_requests: int = 0
+    maybe_paid_usd: float = 0.0
     reserved_usd: float = 0.0
 
     @property
     def pending(self) -> int:
         """Rows with no outcome yet."""
         return self.total - self.done - self.cached - self.failed - self.not_sent - self.skipped
+
+    @property
+    def perhaps_requests(self) -> int:
+        """`maybe_paid_requests` by its old name, which stays for one release."""
+        return self.maybe_paid_requests
+
+    @property
+    def perhaps_usd(self) -> float:
+        """`maybe_paid_usd` by its old name, which stays for one release."""
+        return self.maybe_paid_usd

@@ -22,10 +22,10 @@ from pllm_notebook.execution.budget import ModelBudget, RunBudget
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.settings import resolve
 
-__all__ = ["SentLive", "hurry"]
+__all__ = ["SentLive", "send_live"]
 
 
-def hurry(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) -> SentLive:
+def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) -> SentLive:
     """Send the lines of a job live that have no answer yet, and wait for them.
 
     `max_cost_usd` of `configure` or the environment is their ceiling. An interrupt sends no more.

@@ -41,7 +41,7 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
         reason_unavailable = batch_service.accounts.reason_unavailable(job)
         raise UsageError(
             f"Batch job {name} is {job.state} and has not ended, so it is not known yet which lines failed. "
-            f"{reason_unavailable or 'Cancel it first, or hurry it.'} Nothing was sent."
+            f"{reason_unavailable or 'Cancel it first, or send it live.'} Nothing was sent."
         )
     journal = batch_service.journal
     api = commands.wait(lambda: open_batch_api(commands, job))

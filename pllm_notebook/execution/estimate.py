@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pllm_notebook.batch import KEY_CHARACTERS, custom_id
 from pllm_notebook.engine import Limiter
-from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.escaping import strip_control_chars
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, CallSpec
 from pllm_notebook.execution.estimate_plan import EstimatePlan
 from pllm_notebook.execution.row_source import RowSource
@@ -16,6 +16,7 @@ from pllm_notebook.formatting import counted, format_duration, format_usd_or
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers.provider import BatchFormat
 from pllm_notebook.records import Usage
+from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["Estimate", "estimate"]
@@ -25,7 +26,7 @@ _USUAL_CONCURRENCY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(HTMLFacts):
     """What would be sent, and what it would cost. Nothing was sent to find out.
 
     Attributes:
@@ -101,16 +102,9 @@ class Estimate:
         )
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<15} {strip_control_chars(text)}" for name, text in self._lines())
+        return "\n".join(f"{name:<15} {strip_control_chars(text)}" for name, text in self._facts())
 
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape_html(text)}</td></tr>"
-            for name, text in self._lines()
-        )
-        return f"<table>{cells}</table>"
-
-    def _lines(self) -> list[tuple[str, str]]:
+    def _facts(self) -> list[tuple[str, str]]:
         source = "as many as the type allows, without any for reasoning" if self.bounded else "guessed"
         guessed = "" if self.measured else f" ({source}; run a few rows to know better)"
         lines = [

@@ -365,7 +365,7 @@ class RunState:
                 rows[job] += self.results.weight[call]
         return tuple(
             f"{'1 row waits' if count == 1 else f'{count:,} rows wait'} in batch job {job[:8]}; nothing was sent for "
-            f"{'it' if count == 1 else 'them'}. wait=True waits for the job, pllm.jobs().hurry({job[:8]!r}) sends now, "
-            f"at the live price."
+            f"{'it' if count == 1 else 'them'}. wait=True waits for the job, pllm.jobs().send_live({job[:8]!r}) sends "
+            f"now, at the live price."
             for job, count in rows.items()
         )

@@ -39,7 +39,7 @@ def live_lines(run: str, progress: Progress, prompt: str | None, origin: str) ->
     """Return what a run of this kernel is: its counts, its question, how to go on."""
     p = progress
     unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
-    perhaps = f", {maybe_paid_note(p.perhaps_requests, p.perhaps_usd)}" if p.perhaps_requests else ""
+    perhaps = f", {maybe_paid_note(p.maybe_paid_requests, p.maybe_paid_usd)}" if p.maybe_paid_requests else ""
     counts = (
         f"{p.state}: {p.done + p.cached:,} of {counted(p.total, 'row')} answered ({p.cached:,} from cache, "
         f"{p.failed:,} failed{unsent}), {format_usd(p.cost_usd)}{perhaps}, {p.model}"

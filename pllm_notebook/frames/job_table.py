@@ -1,4 +1,4 @@
-"""`pllm.jobs()`: the batch jobs as a table, and what can be asked of them."""
+"""`pllm.jobs()`: the batch jobs as a table, and the commands on them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from pllm_notebook.batch import Job, JobState
 from pllm_notebook.batch_jobs.commands import BatchCommands, commands, has_journal, short_ids
-from pllm_notebook.batch_jobs.expedite import SentLive, hurry
+from pllm_notebook.batch_jobs.expedite import SentLive, send_live
 from pllm_notebook.batch_jobs.price_confirmation import Confirm
 from pllm_notebook.batch_jobs.resubmission import resubmit
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.formatting import format_duration, format_usd
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
+from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.settings import current
 from pllm_notebook.store.location import chosen_directory
 
@@ -28,29 +28,30 @@ _COLUMNS = {
     "total": CellType.INTEGER,
     "answered": CellType.INTEGER,
     "failed": CellType.INTEGER,
-    "otherwise": CellType.INTEGER,
+    "answered_elsewhere": CellType.INTEGER,
     "age": CellType.DURATION,
     "estimate_usd": CellType.REAL,
     "cost_usd": CellType.REAL,
     "origin": CellType.TEXT,
     "message": CellType.TEXT,
+    "otherwise": CellType.INTEGER,  # answered_elsewhere by its old name, for one release
 }
-# A message ends with what to do, which must not be cut off.
+# A message ends with what to do, so that end must fit.
 _SHOWN_MESSAGE = 400
 
 
 class Jobs:
-    """The batch jobs of a cache directory, newest first; read anew at each use.
+    """The batch jobs of a cache directory, newest first; read again at each use.
 
-    What needs an id takes as much of it as tells the job from the others. Every call that asks a provider blocks
-    until it is done; interrupting it stops the waiting, and never a job.
+    Job ids may be abbreviated to any unique prefix. Every call that asks a provider blocks until it is done;
+    an interrupt ends the wait and never a job.
 
     Args:
         ids: Only these, None for all.
-        cache_dir: Where they are, None for the cache directory of the moment.
-        panel: Makes what a notebook shows above the table, None for nothing.
-        open_errands: Opens the journal of a directory.
-        clock: Gives seconds since the epoch.
+        cache_dir: Where they are, None for the current cache directory.
+        panel: Returns what a notebook shows above the table, None for nothing.
+        open_commands: Opens the journal of a directory.
+        clock: Returns seconds since the epoch.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Jobs:
         self._clock = clock
 
     def __iter__(self) -> Iterator[Job]:
-        # Looking must not make a journal where there was none.
+        # Listing jobs must not create a journal.
         if not has_journal(chosen_directory(self._cache_dir or current().cache_dir)[0]):
             return iter(())
         return iter([job for job in self._open().jobs() if self._ids is None or job.id in self._ids])
@@ -82,75 +83,80 @@ class Jobs:
         """One line a job.
 
         Columns: job (its id, shortened), state (with how it ended), model, total, answered and failed (lines; as
-        the provider counts while it runs, NA where it does not tell), otherwise (lines that were answered live
-        or in a later job, NA while it is open), age, estimate_usd and cost_usd (NA for
-        unknown), origin (notebook and cell, or script), message (what is wrong, "" for nothing).
+        the provider counts while it runs, NA where it does not report them), answered_elsewhere (lines that were
+        answered live or in a later job, NA while it is open), age, estimate_usd and cost_usd (NA for unknown), origin
+        (notebook and cell, or script), message (what is wrong, "" for nothing). `otherwise` is answered_elsewhere by
+        its old name.
         """
         records = self._records()
         return default_library().report(_COLUMNS, records)
 
     @property
     def unreached(self) -> int:
-        """Open jobs whose account is not at hand in this process: no key, or another."""
+        """Number of open jobs whose account is not available in this process: no key, or another."""
         jobs = [job for job in self if not job.final]
         return sum(bool(self._open().batch_service.accounts.reason_unavailable(job)) for job in jobs)
 
     def refresh(self, job: str | None = None) -> Jobs:
-        """Look at one job, or at all open ones, once, now."""
+        """Poll one job, or all open ones, once, now."""
         return self._of(self._open().refresh(self._some(job))) if job or len(self) else self
 
     def fetch(self, job: str | None = None) -> Jobs:
-        """Take one job, or all open ones, as far as they go now: what has ended is in the cache then.
+        """Advance one job, or all open ones, as far as they go now; results of ended jobs are then in the cache.
 
-        A job that was planned and never sent, because its kernel ended, is submitted.
+        A job that was planned and never sent because its kernel ended is submitted.
         """
         return self._of(self._open().fetch(self._some(job))) if job or len(self) else self
 
     def cancel(self, job: str) -> Jobs:
-        """Cancel a job; what is answered by then is paid for, and kept.
+        """Cancel a job; what is answered by then is paid for and kept.
 
         Raises:
-            UsageError: If its account is not at hand. Nothing was sent.
+            UsageError: If its account is not available. Nothing was sent.
         """
         commands = self._open()
         return self._of([commands.cancel(commands.find(job))])
 
     def resubmit(self, job: str, *, confirm: Confirm = True) -> Jobs:
-        """Submit again what of a job failed, expired or is missing, and no more; asks first, with the price.
+        """Submit again only the lines of a job that failed, expired or are missing; asks first, with the price.
 
         Args:
             job: Its id.
-            confirm: Whether to ask; or a function that is given the question in a person's place.
+            confirm: Whether to ask; or a function that answers the question instead of a person.
 
         Returns:
-            The new jobs; none where every line has an answer by now, or waits in a later job.
+            The new jobs; none if every line has an answer by now, or waits in a later job.
 
         Raises:
-            UsageError: If it has not ended, or its account is not at hand. Nothing was sent.
-            NotConfirmedError: If nobody said yes. Nothing was sent.
+            UsageError: If it has not ended, or its account is not available. Nothing was sent.
+            NotConfirmedError: Unless the answer is yes. Nothing was sent.
         """
         commands = self._open()
         return self._of(resubmit(commands, commands.find(job), confirm=confirm))
 
-    def hurry(self, job: str, *, confirm: Confirm = True) -> SentLive:
-        """Send what of a job is pending live, and wait for it; asks first, with the live price.
+    def send_live(self, job: str, *, confirm: Confirm = True) -> SentLive:
+        """Send the pending lines of a job live, and wait for them; asks first, with the live price.
 
-        The job goes on. Whichever answer comes first is kept in the cache; a second one was paid for too, and is put
-        beside the job's files. An interrupt sends no more. `max_cost_usd` of `configure` is the ceiling.
+        The job continues. Whichever answer comes first is stored in the cache; a second one was paid for too, and is
+        written beside the job's files. An interrupt sends no more. `max_cost_usd` of `configure` is the ceiling.
 
         Args:
             job: Its id.
-            confirm: Whether to ask; or a function that is given the question in a person's place.
+            confirm: Whether to ask; or a function that answers the question instead of a person.
 
         Raises:
-            UsageError: If it has ended, or its account is not at hand. Nothing was sent.
-            NotConfirmedError: If nobody said yes. Nothing was sent.
+            UsageError: If it has ended, or its account is not available. Nothing was sent.
+            NotConfirmedError: Unless the answer is yes. Nothing was sent.
         """
         commands = self._open()
-        return hurry(commands, commands.find(job), confirm=confirm)
+        return send_live(commands, commands.find(job), confirm=confirm)
+
+    def hurry(self, job: str, *, confirm: Confirm = True) -> SentLive:
+        """Call `send_live` by its old name, which stays for one release."""
+        return self.send_live(job, confirm=confirm)
 
     def recreate(self, job: str) -> Jobs:
-        """Create an uncertain job once more. If it was created after all, it is paid for twice.
+        """Create an uncertain job again. If it was created after all, it is paid for twice.
 
         Raises:
             UsageError: If it may still turn up at the provider, or is not uncertain. Nothing was sent.
@@ -159,7 +165,7 @@ class Jobs:
         return self._of([commands.recreate(commands.find(job))])
 
     def abandon(self, job: str) -> Jobs:
-        """Abandon a job: its rows may be sent again, and what it still answers is lost. Sends nothing.
+        """Abandon a job: its rows may be sent again, and its further answers are lost. Sends nothing.
 
         Raises:
             UsageError: If it can be cancelled instead. Nothing was changed.
@@ -186,23 +192,28 @@ class Jobs:
         opened = self._open()
         names = short_ids(opened.jobs())
         now = self._clock()
-        return [
-            {
-                "job": names[job.id],
-                "state": _state(job),
-                "model": job.target,
-                "total": job.total,
-                "answered": job.answered if job.final else job.remote_succeeded,
-                "failed": job.failed if job.final else job.remote_failed,
-                "otherwise": job.total - job.answered - job.failed if job.final and not job.twin_of else None,
-                "age": timedelta(seconds=round(now - job.created_at)),
-                "estimate_usd": job.estimate_usd,
-                "cost_usd": job.cost_usd if job.final else None,
-                "origin": job.origin,
-                "message": job.message or ("" if job.final else opened.batch_service.accounts.reason_unavailable(job)),
-            }
-            for job in jobs
-        ]
+        records = []
+        for job in jobs:
+            elsewhere = job.total - job.answered - job.failed if job.final and not job.twin_of else None
+            message = job.message or ("" if job.final else opened.batch_service.accounts.reason_unavailable(job))
+            records.append(
+                {
+                    "job": names[job.id],
+                    "state": _state(job),
+                    "model": job.target,
+                    "total": job.total,
+                    "answered": job.answered if job.final else job.remote_succeeded,
+                    "failed": job.failed if job.final else job.remote_failed,
+                    "answered_elsewhere": elsewhere,
+                    "otherwise": elsewhere,
+                    "age": timedelta(seconds=round(now - job.created_at)),
+                    "estimate_usd": job.estimate_usd,
+                    "cost_usd": job.cost_usd if job.final else None,
+                    "origin": job.origin,
+                    "message": message,
+                }
+            )
+        return records
 
     def _table(self) -> list[list[str]]:
         """Return the lines of the table as text, the head first."""
@@ -210,7 +221,7 @@ class Jobs:
         lines = [
             [
                 each["job"], each["state"], each["model"], f"{each['total']:,}",
-                _count(each["answered"]) + (f" + {each['otherwise']:,} otherwise" if each["otherwise"] else ""),
+                _count(each["answered"]) + _elsewhere(each["answered_elsewhere"]),
                 _count(each["failed"]), _span(each["age"]), _price(each["estimate_usd"], each["cost_usd"]),
                 each["origin"], _cut(each["message"]),
             ]
@@ -219,24 +230,14 @@ class Jobs:
         return [head, *lines]
 
     def __repr__(self) -> str:
-        table = [[strip_control_chars(cell).replace("\n", " ") for cell in line] for line in self._table()]
-        if len(table) == 1:
-            return "No batch jobs."
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
-        )
+        table = self._table()
+        return text_table(table) if len(table) > 1 else "No batch jobs."
 
     def _repr_html_(self) -> str:
         head, *lines = self._table()
         if not lines:
             return "<p>No batch jobs.</p>"
-        style = "style='text-align:left'"
-        top = "".join(f"<th {style}>{escape_html(cell)}</th>" for cell in head)
-        rows = "".join(
-            "<tr>" + "".join(f"<td {style}>{escape_html(cell)}</td>" for cell in line) + "</tr>" for line in lines
-        )
-        return f"<table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+        return html_table(head, lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         # Buttons for what is in the table; the saved notebook keeps the table.
@@ -251,6 +252,10 @@ def _state(job: Job) -> str:
 
 def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
+
+
+def _elsewhere(number: int | None) -> str:
+    return f" + {number:,} elsewhere" if number else ""
 
 
 def _price(estimate: float | None, cost: float | None) -> str:

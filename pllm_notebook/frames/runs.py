@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, overload
 
-from pllm_notebook.escaping import escape_html
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Run, find
 from pllm_notebook.execution import runs as live_runs
+from pllm_notebook.formatting import format_usd_or
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.report_tables import html_table
 from pllm_notebook.store.process_stores import current_directory
 from pllm_notebook.store.run_files import RunFiles
 
@@ -68,13 +69,10 @@ class Runs(Sequence[Handle]):
     def _repr_html_(self) -> str:
         if not self._handles:
             return "<p>No runs.</p>"
-        style = "style='text-align:left'"
-        head = "".join(f"<th {style}>{name}</th>" for name in _COLUMNS)
         lines = [_cells(handle) for handle in reversed(self._handles[-_SHOWN:])]
-        rows = "".join("<tr>" + "".join(f"<td {style}>{escape_html(c)}</td>" for c in line) + "</tr>" for line in lines)
         more = len(self) - len(lines)
         older = f"<p>and {more:,} older: pllm.runs().frame has all</p>" if more > 0 else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{older}"
+        return f"{html_table(list(_COLUMNS), lines)}{older}"
 
     @property
     def frame(self) -> Any:
@@ -165,6 +163,6 @@ def _cells(run: Handle) -> list[str]:
     if run.progress().simulated if isinstance(run, Run) else run.header["simulated"]:
         line["model"] += " (SIMULATED)"
     line["when"] = f"{line['when']:%Y-%m-%d %H:%M}"
-    line["cost_usd"] = "unknown" if cost is None else f"${cost:,.4f}"
+    line["cost_usd"] = format_usd_or(cost, "unknown")
     line["seconds"] = f"{line['seconds']:.1f}"
     return [f"{value:,}" if isinstance(value, int) else str(value) for value in line.values()]

@@ -1,7 +1,7 @@
-"""Batch jobs in a notebook: the table, and buttons for what can be asked of a job.
+"""Batch jobs in a notebook: the table, and buttons for the commands on a job.
 
-A click never blocks the kernel: what it asks is done on a thread of its own, and the table is drawn again when
-it is done. What sends something at a price is asked for twice, with the price, since a click cannot be answered.
+A click never blocks the kernel: its command runs on a thread of its own, and the table is rendered again at the end.
+A command that costs money takes two clicks; the first one shows the price, since a click cannot answer a question.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["JobPanel"]
 
-_PRICED = ("resubmit", "hurry")
-_TOLD = {
-    "refresh": "Look at the open jobs now",
-    "fetch": "Take what has ended into the cache",
-    "cancel": "Cancel the chosen job; what is answered is kept, and paid for",
-    "resubmit": "Submit again what of the chosen job has no answer",
-    "hurry": "Send live what of the chosen job is pending",
+_PRICED = ("resubmit", "send_live")
+_TOOLTIPS = {
+    "refresh": "Poll the open jobs now",
+    "fetch": "Take the results of ended jobs into the cache",
+    "cancel": "Cancel the chosen job; what is answered is kept and paid for",
+    "resubmit": "Submit again the lines of the chosen job that have no answer",
+    "send_live": "Send the pending lines of the chosen job live",
 }
 
 
@@ -40,7 +40,7 @@ class JobPanel:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        # One thing at a time: two clicks on Hurry must not send twice.
+        # One thing at a time: two clicks on Send live must not send twice.
         self._busy = threading.Lock()
         self._asked = ""
         self._table = ipywidgets.HTML(jobs._repr_html_())
@@ -48,7 +48,7 @@ class JobPanel:
         names = list(jobs.frame["job"])
         self._chosen = ipywidgets.Dropdown(options=names, layout=ipywidgets.Layout(width="140px"))
         self._chosen.observe(self._forget, names="value")
-        self._buttons = {word: button(word.capitalize(), "", told, width="120px") for word, told in _TOLD.items()}
+        self._buttons = {word: button(_label(word), "", text, width="120px") for word, text in _TOOLTIPS.items()}
         for word, each in self._buttons.items():
             each.on_click(self._clicked(word))
         first = [self._buttons["refresh"], self._buttons["fetch"], self._chosen]
@@ -70,7 +70,7 @@ class JobPanel:
         if not self._busy.acquire(blocking=False):
             return
         try:
-            self._say(f"{word} …")
+            self._say(f"{_label(word).lower()} …")
             self._say(self._ask(word))
         except Exception as error:
             self._say(str(error))
@@ -83,9 +83,9 @@ class JobPanel:
         confirmed, self._asked = self._asked == f"{word} {job}", ""
         question = ""
 
-        def ask(told: str) -> bool:
+        def ask(text: str) -> bool:
             nonlocal question
-            question = told
+            question = text
             return confirmed
 
         if word in ("refresh", "fetch"):
@@ -97,8 +97,8 @@ class JobPanel:
                 done = getattr(self._jobs, word)(job, confirm=ask)
             except NotConfirmedError:
                 self._asked = f"{word} {job}"
-                return f"{question} Click {word.capitalize()} again to do it."
-        return repr(done) if word == "hurry" else ""
+                return f"{question} Click {_label(word)} again to do it."
+        return repr(done) if word == "send_live" else ""
 
     def _forget(self, _: object) -> None:
         self._asked = ""
@@ -111,3 +111,7 @@ class JobPanel:
         names = tuple(self._jobs.frame["job"])
         if names != self._chosen.options:
             self._chosen.options = names
+
+
+def _label(word: str) -> str:
+    return word.replace("_", " ").capitalize()

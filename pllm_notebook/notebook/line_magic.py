@@ -12,20 +12,23 @@ from typing import Any
 
 import pandas as pd
 
-import pllm_notebook
 from pllm_notebook.engine import engine
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
 from pllm_notebook.execution import Run, options_for, runs
 from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.frames.error_table import errors_of
+from pllm_notebook.frames.job_table import Jobs
 from pllm_notebook.notebook import progress_format
+from pllm_notebook.notebook.display_choice import panel
+from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
+from pllm_notebook.store.cache_api import cache as answer_cache
 
 __all__ = ["WORDS", "Overview", "run_command"]
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(HTMLFacts):
     """A few facts, one a line.
 
     Attributes:
@@ -35,16 +38,10 @@ class Overview:
     lines: tuple[tuple[str, str], ...]
 
     def __repr__(self) -> str:
-        width = max((len(name) for name, _ in self.lines), default=0)
-        return "\n".join(f"{name:<{width}}  {strip_control_chars(text)}" for name, text in self.lines)
+        return text_facts(self.lines)
 
-    def _repr_html_(self) -> str:
-        style = "style='text-align:left'"
-        rows = "".join(
-            f"<tr><th {style}>{escape_html(name)}</th><td {style}>{escape_html(text)}</td></tr>"
-            for name, text in self.lines
-        )
-        return f"<table>{rows}</table>"
+    def _facts(self) -> tuple[tuple[str, str], ...]:
+        return self.lines
 
 
 def run_command(line: str) -> Any:
@@ -89,7 +86,7 @@ def overview() -> Overview:
     lines = [
         ("model", f"{model} ({source})"),
         *([("configured", others)] if others else []),
-        ("cache", str(pllm_notebook.cache.directory)),
+        ("cache", str(answer_cache.directory)),
         ("runs", f"{len(runs()):,} in this session, {_total(_all_costs())}"),
         ("words", f"%pllm {' | '.join(WORDS)}; %%pllm --help"),
     ]
@@ -118,7 +115,7 @@ def status() -> Overview:
 
 def errors() -> Any:
     """Return the failed rows of the newest run; in a new kernel, the failed calls that the cache has kept."""
-    return pllm_notebook.errors()
+    return errors_of(None, model=None, kind=None, since=None)
 
 
 def retry() -> Run:
@@ -192,12 +189,12 @@ def limits() -> pd.DataFrame:
 
 def jobs() -> Any:
     """Return the providers' batch jobs."""
-    return pllm_notebook.jobs()
+    return Jobs(panel=panel)
 
 
 def cache() -> Any:
     """Show what the cache holds."""
-    return pllm_notebook.cache.info()
+    return answer_cache.info()
 
 
 _WORDS: dict[str, Callable[[], Any]] = {

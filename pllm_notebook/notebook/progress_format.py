@@ -60,7 +60,7 @@ def spent(progress: Progress) -> list[str]:
     """Say what was used: tokens (where there were any) and US dollars, with the ceiling if there is one."""
     p = progress
     tokens = p.input_tokens + p.output_tokens
-    perhaps = maybe_paid_note(p.perhaps_requests, p.perhaps_usd)
+    perhaps = maybe_paid_note(p.maybe_paid_requests, p.maybe_paid_usd)
     return [
         *([f"{short_number(tokens)} tokens"] if tokens else []),
         *_cached(p),

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.execution import Estimate
-from pllm_notebook.formatting import format_usd
+from pllm_notebook.formatting import counted, format_usd
 
 __all__ = ["Paused", "Summary"]
 
@@ -53,9 +53,9 @@ class Summary:
             return [f"{where}: {heading}", *repr(self.estimate).splitlines()]
         parts = []
         if self.submitted:
-            jobs = _many(self.jobs, "batch job")
-            parts.append(f"submitted {_many(self.submitted, 'call')} in {jobs} ({self._price()})")
-        parts.append(f"awaiting {_many(self.awaited, 'call')} in {_many(self.awaited_jobs, 'batch job')}")
+            jobs = counted(self.jobs, "batch job")
+            parts.append(f"submitted {counted(self.submitted, 'call')} in {jobs} ({self._price()})")
+        parts.append(f"awaiting {counted(self.awaited, 'call')} in {counted(self.awaited_jobs, 'batch job')}")
         return [f"{where}: {'; '.join(parts)}.", "Run the program again to continue."]
 
     def _price(self) -> str:
@@ -80,10 +80,6 @@ class Paused(BaseException):
     def _render_traceback_(self) -> list[str]:
         # Without a `with` block around the program, this is all that a notebook shows.
         return list(self.summary.lines())
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _paused_in(error: BaseException | None) -> Paused | None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.escaping import strip_control_chars
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.records import FailedCall
+from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.store import export_file
 from pllm_notebook.store.process_stores import open_store
 
@@ -27,7 +28,7 @@ _VERSION = re.compile(r"([-@](\d{3,4}|\d{8}|\d{4}-\d\d-\d\d))?")
 
 
 @dataclass(frozen=True, slots=True)
-class CacheInfo:
+class CacheInfo(HTMLFacts):
     """What the cache holds.
 
     Attributes:
@@ -50,7 +51,7 @@ class CacheInfo:
     newest: datetime | None
     models: dict[str, int] = field(hash=False)
 
-    def _rows(self) -> Iterator[tuple[str, str]]:
+    def _facts(self) -> Iterator[tuple[str, str]]:
         yield "directory", self.directory
         yield "answers", f"{self.entries:,}"
         yield "on disk", _size(self.bytes_on_disk)
@@ -62,15 +63,7 @@ class CacheInfo:
             yield model, f"{number:,}"
 
     def __repr__(self) -> str:
-        return strip_control_chars("CacheInfo\n" + "\n".join(f"  {name:<12} {value}" for name, value in self._rows()))
-
-    def _repr_html_(self) -> str:
-        rows = (
-            f"<tr><th style='text-align:left'>{escape_html(name)}</th><td style='text-align:left'>{escape_html(value)}"
-            f"</td></tr>"
-            for name, value in self._rows()
-        )
-        return f"<table>{''.join(rows)}</table>"
+        return strip_control_chars("CacheInfo\n" + "\n".join(f"  {name:<12} {value}" for name, value in self._facts()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,8 +167,8 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
     assert tried["message"].tolist() == [told] * len(tried)
     assert run.errors["kind"].tolist() == ["timeout"] * len(run.errors)
     assert len(run.errors) + run.progress().not_sent == 3
-    assert run.progress().perhaps_requests == sent
-    assert sent * LOST_USD <= run.progress().perhaps_usd <= budget
+    assert run.progress().maybe_paid_requests == sent
+    assert sent * LOST_USD <= run.progress().maybe_paid_usd <= budget
 
 
 def test_a_retry_within_the_ceiling_is_made(luna: str, sim: Simulator) -> None:
@@ -275,9 +275,9 @@ def test_a_ceiling_on_a_flaky_line_is_spent_before_it_stops(luna: str, sim: Simu
 
     progress = run.progress()
     assert progress.done == 300
-    assert progress.perhaps_requests > 0
-    assert 0 < progress.perhaps_usd < true
-    assert (run.cost or 0) + progress.perhaps_usd <= 2 * true
+    assert progress.maybe_paid_requests > 0
+    assert 0 < progress.maybe_paid_usd < true
+    assert (run.cost or 0) + progress.maybe_paid_usd <= 2 * true
 
 
 def test_a_stopped_run_says_in_one_line_what_became_of_its_rows(luna: str, sim: Simulator) -> None:

@@ -152,13 +152,13 @@ def test_what_a_server_could_charge_never_passes_a_ceiling(
 
 def check(run: pllm.Run, charge: float, ceiling: float) -> None:
     progress = run.progress()
-    paid, perhaps = run.cost, progress.perhaps_usd
+    paid, perhaps = run.cost, progress.maybe_paid_usd
     assert not run.course.broken
     assert paid is not None
     assert charge <= ceiling * (1 + 1e-9), (charge, ceiling, progress)
     assert paid + perhaps <= ceiling * (1 + 1e-9)
     assert paid * 0.99 <= charge <= (paid + perhaps) * 1.01, (charge, progress)
-    if not progress.perhaps_requests:
+    if not progress.maybe_paid_requests:
         assert paid == pytest.approx(charge, rel=0.01)
     assert progress.reserved_usd == 0.0
     assert progress.pending == 0 or run.state == "cancelled"

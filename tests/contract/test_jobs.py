@@ -147,7 +147,7 @@ def test_nothing_is_resubmitted_or_hurried_unless_somebody_says_yes(luna: str, s
     assert sim.stats().batch_jobs == 1
     other = pending(luna, sim, 30)
     with pytest.raises(NotConfirmedError, match=r"^20 of the 20 lines .* would have been sent live for about \$0.00"):
-        pllm.jobs().hurry(other.id)
+        pllm.jobs().send_live(other.id)
     assert sim.stats().requests == 0
 
 
@@ -158,7 +158,7 @@ def test_a_job_that_has_not_ended_is_not_resubmitted_and_one_that_has_is_not_hur
     with pytest.raises(UsageError, match=r"has not ended.*Nothing was sent"):
         pllm.jobs().resubmit(job.id, confirm=False)
     with pytest.raises(UsageError, match=r"nothing of it is pending. Nothing was sent"):
-        pllm.jobs().hurry(done.id, confirm=False)
+        pllm.jobs().send_live(done.id, confirm=False)
 
 
 def test_hurried_lines_are_live_answers_and_the_jobs_own_are_put_aside(
@@ -166,7 +166,7 @@ def test_hurried_lines_are_live_answers_and_the_jobs_own_are_put_aside(
 ) -> None:
     job = pending(hosted.model, sim, 20)
 
-    told = pllm.jobs().hurry(job.id, confirm=False)
+    told = pllm.jobs().send_live(job.id, confirm=False)
 
     assert (told.answered, told.batch_first, told.failed, told.left) == (20, 0, {}, 0)
     assert known(live(hosted.model, 20)) == {"cached": 20}
@@ -175,6 +175,7 @@ def test_hurried_lines_are_live_answers_and_the_jobs_own_are_put_aside(
     sim.advance(LONG_S)
     (done,) = pllm.jobs().fetch(job.id)
     assert (str(done.state), done.answered) == ("done", 0)
+    assert pllm.jobs().frame["answered_elsewhere"].tolist() == [20]
     assert pllm.jobs().frame["otherwise"].tolist() == [20]
     # What the batch answered was paid for too: it is counted, kept, and takes no live answer's place.
     assert done.cost_usd == pytest.approx(sum(paid_live) / 2, rel=0.01)
@@ -185,7 +186,7 @@ def test_hurried_lines_are_live_answers_and_the_jobs_own_are_put_aside(
 def test_a_job_longer_than_what_is_held_ready_is_hurried_whole(luna: str, sim: Simulator) -> None:
     job = pending(luna, sim, 1100)
 
-    told = pllm.jobs().hurry(job.id, confirm=False)
+    told = pllm.jobs().send_live(job.id, confirm=False)
 
     assert (told.answered, told.left) == (1100, 0)
     assert sim.stats().requests == 1100
@@ -197,7 +198,7 @@ def test_a_run_that_waits_for_the_job_goes_on_with_the_live_answers(luna: str, s
     while not (jobs := list(pllm.jobs())):
         threading.Event().wait(0.02)
 
-    told = pllm.jobs().hurry(jobs[0].id, confirm=False)
+    told = pllm.jobs().send_live(jobs[0].id, confirm=False)
 
     assert known(run.result()) == {"cached": 20}
     # The run itself paid nothing, and the answers keep the price that was paid for them.
@@ -220,7 +221,7 @@ def test_what_the_job_answers_first_is_not_sent_live(luna: str, sim: Simulator) 
     sim.set(answers=answer)
     pllm.configure(concurrency=4)
     told: list[Any] = []
-    hurrying = threading.Thread(target=lambda: told.append(pllm.jobs().hurry(job.id, confirm=False)))
+    hurrying = threading.Thread(target=lambda: told.append(pllm.jobs().send_live(job.id, confirm=False)))
 
     hurrying.start()
     begun.wait(60)
@@ -239,7 +240,7 @@ def test_lines_that_fail_live_stay_with_the_job(luna: str, sim: Simulator) -> No
     sim.set(error_500=1.0)
     pllm.configure(max_retries=0)
 
-    told = pllm.jobs().hurry(job.id, confirm=False)
+    told = pllm.jobs().send_live(job.id, confirm=False)
 
     assert (told.answered, told.failed, told.left) == (0, {"server_error": 10}, 0)
     sim.set(error_500=0.0)
@@ -253,7 +254,7 @@ def test_hurrying_keeps_the_ceiling(luna: str, sim: Simulator) -> None:
     job = pending(luna, sim, 50)
     pllm.configure(max_cost_usd=0.0002)
 
-    told = pllm.jobs().hurry(job.id, confirm=False)
+    told = pllm.jobs().send_live(job.id, confirm=False)
 
     assert told.cost_usd is not None
     assert 0 < told.cost_usd <= 0.0002
@@ -265,7 +266,7 @@ def test_a_ceiling_that_cannot_be_kept_sends_nothing(luna: str, sim: Simulator) 
     pllm.configure(max_cost_usd=1)
 
     with pytest.raises(UsageError, match=r"cannot be kept: the requests .* without an output limit.*Nothing was sent"):
-        pllm.jobs().hurry(job.id, confirm=False)
+        pllm.jobs().send_live(job.id, confirm=False)
 
     assert sim.stats().requests == 0
 
@@ -285,7 +286,7 @@ def test_an_interrupt_of_hurry_sends_no_more_and_keeps_what_came(luna: str, sim:
     pllm.configure(concurrency=4)
 
     with pytest.raises(KeyboardInterrupt):
-        pllm.jobs().hurry(job.id, confirm=False)
+        pllm.jobs().send_live(job.id, confirm=False)
 
     sent = sim.stats().requests
     assert 20 <= sent < 40
@@ -344,7 +345,7 @@ def test_a_key_that_is_not_at_hand_is_named(luna: str, sim: Simulator, monkeypat
     with pytest.raises(UsageError, match="It needs OPENAI_API_KEY"):
         pllm.jobs().cancel(job.id)
     with pytest.raises(UsageError, match="It needs OPENAI_API_KEY"):
-        pllm.jobs().hurry(job.id, confirm=False)
+        pllm.jobs().send_live(job.id, confirm=False)
     monkeypatch.setenv("OPENAI_API_KEY", "anothers")
     (message,) = pllm.jobs().frame["message"]
     assert message == (
@@ -411,7 +412,7 @@ def test_imported_answers_are_what_a_pending_job_was_waited_for(
 
     pllm.import_results(path)
 
-    assert pllm.jobs().hurry(again.id, confirm=False).answered == 0
+    assert pllm.jobs().send_live(again.id, confirm=False).answered == 0
     assert known(live(luna, 10)) == {"cached": 10}
 
 

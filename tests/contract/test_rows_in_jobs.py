@@ -63,7 +63,7 @@ def test_a_live_run_leaves_what_waits_in_a_job_pending_and_says_in_which(
     (message,) = [str(one.message) for one in told]
     assert message == (
         f"10 rows wait in batch job {job.id[:8]}; nothing was sent for them. wait=True waits for the job, "
-        f"pllm.jobs().hurry({job.id[:8]!r}) sends now, at the live price."
+        f"pllm.jobs().send_live({job.id[:8]!r}) sends now, at the live price."
     )
     assert out.llm.status.tolist() == ["pending"] * 10 + ["ok"] * 2
     assert out["answer"].isna().tolist() == [True] * 10 + [False] * 2
@@ -93,13 +93,13 @@ def test_a_live_run_that_waits_has_the_jobs_answers(luna: str, sim: Simulator) -
     assert sim.stats().requests - before == 2
 
 
-def test_hurry_sends_the_waiting_rows_and_the_cell_has_them(luna: str, sim: Simulator) -> None:
+def test_send_live_sends_the_waiting_rows_and_the_cell_has_them(luna: str, sim: Simulator) -> None:
     by_batch(luna, 10)
     (job,) = pllm.jobs()
     with pytest.warns(UserWarning, match="10 rows wait"):
         submit(luna, 10).result()
 
-    pllm.jobs().hurry(job.id[:8], confirm=False)
+    pllm.jobs().send_live(job.id[:8], confirm=False)
     before = sim.stats().requests
     out = submit(luna, 10).result()
 

@@ -101,7 +101,7 @@ def test_jobs_are_listed_fetched_and_resubmitted(
     assert "there is no interactive input to confirm it" in err
     sim.set(batch_line_error=0)
     assert pllm("jobs", "resubmit", job, "--yes")[:1] == (0,)
-    assert pllm("jobs", "hurry", pllm("jobs")[1].splitlines()[1].split()[0], "--yes")[:2] == (
+    assert pllm("jobs", "send-live", pllm("jobs")[1].splitlines()[1].split()[0], "--yes")[:2] == (
         0, "1 line was answered live ($0.0000048).\n",
     )  # fmt: skip
     assert sim.stats().requests == 1

@@ -137,19 +137,19 @@ def test_the_table_is_shown_with_buttons_that_do_what_they_say(kernel: Kernel, s
     parts = kernel.inside(view)
     buttons = {part["description"]: part["id"] for part in parts if part["_model_name"] == "ButtonModel"}
 
-    assert list(buttons) == ["Refresh", "Fetch", "Cancel", "Resubmit", "Hurry"]
+    assert list(buttons) == ["Refresh", "Fetch", "Cancel", "Resubmit", "Send live"]
     assert "openai:gpt-6-luna" in cell.outputs[0]["data"]["text/html"]
     assert "openai:gpt-6-luna" in cell.result
 
-    kernel.click(buttons["Hurry"])
-    kernel.until(lambda: any("Click Hurry again" in str(part.get("value")) for part in kernel.inside(view)))
+    kernel.click(buttons["Send live"])
+    kernel.until(lambda: any("Click Send live again" in str(part.get("value")) for part in kernel.inside(view)))
     assert sim.stats().requests == 0
-    kernel.click(buttons["Hurry"])
+    kernel.click(buttons["Send live"])
     kernel.until(lambda: any("20 lines were answered live" in str(part.get("value")) for part in kernel.inside(view)))
     assert sim.stats().requests == 20
     sim.advance(LONG_S)
     kernel.click(buttons["Fetch"])
-    kernel.until(lambda: any("20 otherwise" in str(part.get("value")) for part in kernel.inside(view)))
+    kernel.until(lambda: any("20 elsewhere" in str(part.get("value")) for part in kernel.inside(view)))
 
 
 def test_a_resubmission_that_nobody_can_confirm_is_told_in_one_line(kernel: Kernel, sim: Simulator) -> None:
