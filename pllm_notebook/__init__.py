@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from pllm_notebook.batch_jobs.results_import import Imported
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
     from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
     from pllm_notebook.ensemble.error_conversion import get_error_info, handle_openai_error, is_retryable_error
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from pllm_notebook.frames.job_table import Jobs
     from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
     from pllm_notebook.frames.runs import runs
+    from pllm_notebook.job_commands.results_import import Imported
     from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
     from pllm_notebook.prompt_lists.llm_output import LLMOutput
     from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
@@ -317,8 +317,8 @@ def import_results(path: str | os.PathLike[str], model: str | None = None) -> Im
     Returns:
         How many answers were taken in, were known, are unknown here, and what failed.
     """
-    from pllm_notebook.batch_jobs.commands import commands
-    from pllm_notebook.batch_jobs.results_import import import_results
+    from pllm_notebook.job_commands.commands import commands
+    from pllm_notebook.job_commands.results_import import import_results
 
     return import_results(commands(), path, model)
 

@@ -5,7 +5,8 @@ providers' batch APIs have in common comes in as `protocols.BatchAPI`, and what 
 function: nothing here knows a provider, a store or a run.
 """
 
-from pllm_notebook.batch.driver import Driver, cheaper_than, never
+from pllm_notebook.batch.driver import Driver
+from pllm_notebook.batch.ingest import AnswerSink
 from pllm_notebook.batch.job import (
     FINAL,
     KEY_CHARACTERS,
@@ -21,15 +22,17 @@ from pllm_notebook.batch.job import (
     custom_id,
     key_in,
 )
-from pllm_notebook.batch.journal import Journal, LeaseLostError
-from pllm_notebook.batch.journal_database import JournalDamagedError, set_aside
-from pllm_notebook.batch.poller import Poller
+from pllm_notebook.batch.journal import Journal, JournalAccess, LeaseLostError
+from pllm_notebook.batch.journal_database import JournalDamagedError, count_open_jobs, set_aside
+from pllm_notebook.batch.machine import Recreation, cheaper_than, never
+from pllm_notebook.batch.poller import Poller, PollTimes
 from pllm_notebook.batch.split import PendingElsewhereError
 
 __all__ = [
     "FINAL",
     "KEY_CHARACTERS",
     "NEXT",
+    "AnswerSink",
     "DraftLine",
     "Driver",
     "Job",
@@ -38,13 +41,17 @@ __all__ = [
     "JobResult",
     "JobState",
     "Journal",
+    "JournalAccess",
     "JournalDamagedError",
     "LeaseLostError",
     "LineOutcome",
     "PendingElsewhereError",
     "PlannedJobs",
+    "PollTimes",
     "Poller",
+    "Recreation",
     "cheaper_than",
+    "count_open_jobs",
     "custom_id",
     "key_in",
     "never",

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
-from pllm_notebook.batch.ingest import InThread, Present, Take
+from pllm_notebook.batch.ingest import AnswerSink
 from pllm_notebook.batch.job import Job, JobState
-from pllm_notebook.batch.journal import Journal, LeaseLostError
-from pllm_notebook.batch.machine import Machine
+from pllm_notebook.batch.journal import JournalAccess, LeaseLostError
+from pllm_notebook.batch.machine import Machine, Recreation
 from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.protocols import BatchAPI
 
-__all__ = ["GRACE_S", "Driver", "cheaper_than", "never"]
+__all__ = ["Driver"]
 
-GRACE_S = 1800.0
-LEASE_S = 60.0
 _UNSENT = (JobState.PLANNED, JobState.UPLOADED, JobState.CREATING)
 
 _log = logging.getLogger("pllm_notebook.batch")
@@ -29,67 +25,39 @@ _log = logging.getLogger("pllm_notebook.batch")
 T = TypeVar("T")
 
 
-def never(job: Job) -> bool:
-    """Allow no job to be created again unasked."""
-    return False
-
-
-def cheaper_than(most_usd: float) -> Callable[[Job], bool]:
-    """Allow a job to be created again if it is known to cost no more than *most_usd*."""
-    return lambda job: job.estimate_usd is not None and job.estimate_usd <= most_usd
-
-
 class Driver:
     """Moves the jobs of one journal. Used on one event loop.
 
     Args:
-        journal: Shared with other kernels.
+        access: To the journal, which is shared with other kernels.
         apis: Return the batch API of a job's account; None where that account is not available here, and
             the job is then left alone.
-        take: Stores what arrives.
-        present: Tells which answers can be read from the store; None takes `take`'s word for it.
-        may_recreate: Whether a job whose creation is uncertain, and which was not found for *grace_s*
-            seconds, may be created again without asking. It may then be paid twice.
-        grace_s: Longer than a provider's list lags behind.
-        lease_s: How long a job is kept from other kernels after this one died.
-        owner: This kernel's name in leases.
-        clock: Gives seconds since the epoch.
-        in_thread: Runs what may block.
+        answers: Where what arrives is stored.
+        recreation: When a lost job is created again.
     """
 
     def __init__(
         self,
-        journal: Journal,
+        access: JournalAccess,
         apis: Callable[[Job], BatchAPI | None],
-        take: Take,
-        *,
-        present: Present | None = None,
-        may_recreate: Callable[[Job], bool] = never,
-        grace_s: float = GRACE_S,
-        lease_s: float = LEASE_S,
-        owner: str | None = None,
-        clock: Callable[[], float] = time.time,
-        in_thread: InThread = asyncio.to_thread,
+        answers: AnswerSink,
+        recreation: Recreation = Recreation(),  # noqa: B008  # frozen
     ) -> None:
-        self.journal = journal
+        self.journal = access.journal
+        self._access = access
         self._apis = apis
-        self._lease_s = lease_s
-        self._owner = owner or f"{os.getpid()}-{uuid.uuid4().hex}"
-        self._clock = clock
-        self._run = in_thread
         self._recreate_requested: set[str] = set()
         # Two tasks of one kernel have one lease, so they take turns by these.
         self._lease_locks: dict[str, asyncio.Lock] = {}
 
         def allowed(job: Job) -> bool:
-            return job.id in self._recreate_requested or may_recreate(job)
+            return job.id in self._recreate_requested or recreation.allowed(job)
 
-        self._machine = Machine(journal, self._owner, take, present, allowed, grace_s, clock, in_thread)
+        self._machine = Machine(access, answers, replace(recreation, allowed=allowed))
 
     async def read(self, job_id: str) -> Job:
         """Return a job as the journal has it. Raises `KeyError` if no job has that id."""
-        job: Job = await self._run(self.journal.job, job_id)
-        return job
+        return await self._access.read(job_id)
 
     async def open_jobs(self) -> list[Job]:
         """Return the jobs to which something will yet happen, oldest first."""
@@ -151,7 +119,7 @@ class Driver:
 
         It is recorded first, so a request that fails is made again with the job's later steps.
         """
-        await self._run(self.journal.ask_cancel, job_id)
+        await self._access.in_thread(self.journal.ask_cancel, job_id)
         return await self.advance(job_id)
 
     async def recreate(self, job_id: str) -> Job:
@@ -196,7 +164,7 @@ class Driver:
 
     async def superseded(self, keys: Sequence[str]) -> int:
         """Record that *keys* were answered live meanwhile; give how many lines that frees (see `Lines`)."""
-        count: int = await self._run(self.journal.lines.superseded, keys)
+        count: int = await self._access.in_thread(self.journal.lines.superseded, keys)
         return count
 
     @asynccontextmanager
@@ -207,7 +175,7 @@ class Driver:
             # Until we hear otherwise: a cancellation comes before the answer, and the lease may be ours then.
             ours = True
             try:
-                ours = await _run_to_end(self._lease(job_id))
+                ours = await _run_to_end(self._access.lease(job_id))
                 if ours:
                     renewal = asyncio.get_running_loop().create_task(self._renew_lease(job_id))
                 yield ours
@@ -220,22 +188,18 @@ class Driver:
             # Ended before the lease is given back: a last beat would take it once more.
             renewal.cancel()
             await asyncio.wait([renewal])
-        await self._run(self.journal.release, job_id, self._owner)
+        await self._access.release(job_id)
 
     async def _renew_lease(self, job_id: str) -> None:
         while True:
-            await asyncio.sleep(self._lease_s / 3)
+            await asyncio.sleep(self._access.lease_s / 3)
             try:
-                await _run_to_end(self._lease(job_id))
+                await _run_to_end(self._access.lease(job_id))
             except StoreError as error:
                 _log.warning("The lease of batch job %s cannot be prolonged: %s", job_id, error)
 
-    async def _lease(self, job_id: str) -> bool:
-        taken: bool = await self._run(self.journal.lease, job_id, self._owner, self._clock() + self._lease_s)
-        return taken
-
     async def _jobs(self, cohort: str | None, *, unfinished: bool = False) -> list[Job]:
-        jobs: list[Job] = await self._run(lambda: self.journal.jobs(cohort, unfinished=unfinished))
+        jobs: list[Job] = await self._access.in_thread(lambda: self.journal.jobs(cohort, unfinished=unfinished))
         return jobs
 
 

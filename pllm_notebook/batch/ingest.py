@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pllm_notebook.batch.job import Job, JobResult, LineOutcome, key_in
-from pllm_notebook.batch.journal import Journal
+from pllm_notebook.batch.journal import InThread, Journal
 from pllm_notebook.batch.spool import ResultFile
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.records import BatchResult, RemoteJob
 
-__all__ = ["InThread", "Present", "Take", "deliver", "fetch", "missing_answers", "remote_of"]
+__all__ = ["AnswerSink", "Present", "Take", "deliver", "fetch", "missing_answers", "remote_of"]
 
 T = TypeVar("T")
 
@@ -35,8 +36,18 @@ arrival may come again.
 Present = Callable[[Sequence[str]], Collection[str]]
 """Tells which of some keys can be read from the store now. Called from a worker thread."""
 
-InThread = Callable[..., Awaitable[Any]]
-"""Runs a function with its arguments where it may block: `asyncio.to_thread`."""
+
+@dataclass(frozen=True, slots=True)
+class AnswerSink:
+    """Where the answers of jobs go.
+
+    Attributes:
+        take: Stores what arrives.
+        present: Returns which answers can be read from the store; None to rely on `take` alone.
+    """
+
+    take: Take
+    present: Present | None = None
 
 
 def remote_of(job: Job) -> RemoteJob:

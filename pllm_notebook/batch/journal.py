@@ -7,12 +7,16 @@ one at a time moves a job.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from pllm_notebook.batch.job import FINAL, NEXT, DraftLine, Job, JobDraft, JobLine, JobState, LineState, PlannedJobs
@@ -22,13 +26,19 @@ from pllm_notebook.batch.split import write_jobs
 from pllm_notebook.batch.spool import Spool
 from pllm_notebook.records import BatchLimits, RemoteJob
 
-__all__ = ["Journal", "LeaseLostError"]
+__all__ = ["LEASE_S", "InThread", "Journal", "JournalAccess", "LeaseLostError"]
 
 _COLUMNS = tuple(name for name in Job.__slots__)
 _JOBS = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
 _IN_FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
 # A lease beyond this was written under another clock.
 _LONGEST_LEASE_S = 3600.0
+
+
+LEASE_S = 60.0
+
+InThread = Callable[..., Awaitable[Any]]
+"""Runs a function with its arguments where it may block: `asyncio.to_thread`."""
 
 
 class LeaseLostError(Exception):
@@ -249,6 +259,39 @@ class Journal:
         )
         if not younger:
             connection.execute("UPDATE jobs SET cancel_asked = 1 WHERE id = ?", (job,))
+
+
+@dataclass(frozen=True, slots=True)
+class JournalAccess:
+    """How one kernel works on a journal that it shares with others.
+
+    Attributes:
+        journal: The journal.
+        owner: This kernel's name in leases.
+        lease_s: How long a job is kept from other kernels after this one died.
+        clock: Returns seconds since the epoch.
+        in_thread: Runs what may block.
+    """
+
+    journal: Journal
+    owner: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex}")
+    lease_s: float = LEASE_S
+    clock: Callable[[], float] = time.time
+    in_thread: InThread = asyncio.to_thread
+
+    async def lease(self, job_id: str) -> bool:
+        """Take or prolong a job's lease; False where another kernel has it."""
+        taken: bool = await self.in_thread(self.journal.lease, job_id, self.owner, self.clock() + self.lease_s)
+        return taken
+
+    async def release(self, job_id: str) -> None:
+        """Release a lease that this kernel holds."""
+        await self.in_thread(self.journal.release, job_id, self.owner)
+
+    async def read(self, job_id: str) -> Job:
+        """Return a job as the journal has it. Raises `KeyError` if no job has that id."""
+        job: Job = await self.in_thread(self.journal.job, job_id)
+        return job
 
 
 def _column(value: Any) -> Any:

@@ -18,11 +18,12 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
+from pllm_notebook.batch.job import FINAL
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.forks import register_for_fork
 
-__all__ = ["JournalDamagedError", "JournalDatabase", "set_aside"]
+__all__ = ["JournalDamagedError", "JournalDatabase", "count_open_jobs", "set_aside"]
 
 _FILE = "jobs.db"
 _FOLDER = "jobs"
@@ -330,3 +331,21 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def count_open_jobs(directory: str) -> int:
+    """Count the open jobs in a cache directory; 0 where there is no journal, or none that can be read now.
+
+    Changes nothing, creates nothing and never waits; what is wrong with the journal is reported when it is opened.
+    """
+    path = os.path.join(directory, _FILE)
+    if not os.path.exists(path):
+        return 0
+    marks = ",".join("?" * len(FINAL))
+    try:
+        address = f"file:{quote(os.path.abspath(path))}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=0.5)) as connection:
+            found = connection.execute(f"SELECT count(*) FROM jobs WHERE state NOT IN ({marks})", tuple(FINAL))
+            return int(found.fetchone()[0])
+    except sqlite3.Error:
+        return 0

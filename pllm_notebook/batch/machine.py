@@ -10,56 +10,65 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.batch.ingest import InThread, Present, Take, deliver, fetch, missing_answers
+from pllm_notebook.batch.ingest import AnswerSink, deliver, fetch, missing_answers
 from pllm_notebook.batch.job import Job, JobLine, JobState, LineState
-from pllm_notebook.batch.journal import Journal
+from pllm_notebook.batch.journal import JournalAccess
 from pllm_notebook.batch.orphans import OrphanSearch, find_orphans, since
 from pllm_notebook.protocols import BatchAPI, BatchRefused, TransportFault
 from pllm_notebook.records import FailureKind, RemoteJob
 
-__all__ = ["Machine"]
+__all__ = ["GRACE_S", "Machine", "Recreation", "cheaper_than", "never"]
+
+GRACE_S = 1800.0
 
 _log = logging.getLogger("pllm_notebook.batch")
-
 
 _GONE = frozenset({404, 410})
 
 
-class Machine:
-    """The steps of the jobs of one journal. The caller holds the job's lease, as *owner*.
+def never(job: Job) -> bool:
+    """Allow no job to be created again unasked."""
+    return False
 
-    Args:
-        journal: Where every step is committed.
-        owner: The name that leases are held by.
-        take: Stores what arrives.
-        present: Tells which answers can be read from the store; None takes `take`'s word for it.
-        may_recreate: Whether a job that was not found for *grace_s* seconds may be created again.
-        grace_s: Longer than a provider's list lags behind.
-        clock: Gives seconds since the epoch.
-        in_thread: Runs what may block.
+
+def cheaper_than(most_usd: float) -> Callable[[Job], bool]:
+    """Allow a job to be created again if it is known to cost no more than *most_usd*."""
+    return lambda job: job.estimate_usd is not None and job.estimate_usd <= most_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Recreation:
+    """When a job whose creation is uncertain, and which was not found, is created again. It may then be paid twice.
+
+    Attributes:
+        allowed: Whether it may be created again without asking.
+        grace_s: For how long it must not have been found: longer than a provider's list lags behind.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        owner: str,
-        take: Take,
-        present: Present | None,
-        may_recreate: Callable[[Job], bool],
-        grace_s: float,
-        clock: Callable[[], float],
-        in_thread: InThread,
-    ) -> None:
-        self._journal = journal
-        self._owner = owner
-        self._take = take
-        self._present = present
-        self._may_recreate = may_recreate
-        self._grace_s = grace_s
-        self._clock = clock
-        self._run = in_thread
+    allowed: Callable[[Job], bool] = never
+    grace_s: float = GRACE_S
+
+
+class Machine:
+    """The steps of the jobs of one journal. The caller holds the job's lease.
+
+    Args:
+        access: To the journal, where every step is committed.
+        answers: Where what arrives is stored.
+        recreation: When a lost job is created again.
+    """
+
+    def __init__(self, access: JournalAccess, answers: AnswerSink, recreation: Recreation) -> None:
+        self._journal = access.journal
+        self._owner = access.owner
+        self._clock = access.clock
+        self._run = access.in_thread
+        self._read = access.read
+        self._answers = answers
+        self._recreation = recreation
         self._steps = {
             JobState.PLANNED: self._upload,
             JobState.UPLOADED: self._create,
@@ -138,11 +147,11 @@ class Machine:
             return await self._note(job, fault.message)
         if found.ours:
             return await self._adopt(job, list(found.ours))
-        if found.maybe or self._clock() - job.uncertain_at < self._grace_s:
+        if found.maybe or self._clock() - job.uncertain_at < self._recreation.grace_s:
             return await self._read(job.id)
         if job.cancel_asked:
             return await self.end(job, JobState.ABANDONED, "failed", "cancelled")
-        if self._may_recreate(job):
+        if self._recreation.allowed(job):
             return await self._again(await self._read(job.id))
         return await self._note(job, "It was not found at the provider: it may be created again if you allow that.")
 
@@ -188,9 +197,9 @@ class Machine:
     async def _ingest(self, job: Job, api: BatchAPI) -> Job:
         unknown = 0
         if await self._run(self._journal.spool.results(job.id).exists):
-            unknown = await deliver(self._journal, job, self._take, self._run)
-        if self._present is not None:
-            lost = await missing_answers(self._journal, job, self._present, self._run)
+            unknown = await deliver(self._journal, job, self._answers.take, self._run)
+        if self._answers.present is not None:
+            lost = await missing_answers(self._journal, job, self._answers.present, self._run)
             if lost:
                 return await self._note(
                     job, f"{lost:,} answers cannot be read from the cache; they are put there again."
@@ -236,14 +245,10 @@ class Machine:
 
     def _tidy(self, job: Job) -> None:
         spool = self._journal.spool
-        if self._present is not None:
+        if self._answers.present is not None:
             spool.delete_results(job.id)
         if next(self._journal.lines.of(job.lines_of, "pending", "failed", "missing"), None) is None:
             spool.delete_requests(job.lines_of)
-
-    async def _read(self, job_id: str) -> Job:
-        job: Job = await self._run(self._journal.job, job_id)
-        return job
 
     async def _move(self, job: Job, to: JobState, **values: Any) -> Job:
         moved: Job = await self._run(lambda: self._journal.move(job, to, self._owner, **values))

@@ -16,9 +16,36 @@ from pllm_notebook.batch.driver import Driver
 from pllm_notebook.batch.job import Job, JobState
 from pllm_notebook.formatting import counted
 
-__all__ = ["Poller"]
+__all__ = ["PollTimes", "Poller"]
 
 _MAX_PARALLEL = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollTimes:
+    """How often an open job is looked at.
+
+    Attributes:
+        first_s: Seconds until a job is looked at again, at first and after each change.
+        growth: Each time nothing changed, the interval grows by this factor.
+        most_s: It grows no further, and new jobs of other kernels are found within this.
+        jitter: Each wait is longer by up to this share of it, so that kernels do not poll together.
+        draw: Returns a number from [0, 1).
+    """
+
+    first_s: float = 5.0
+    growth: float = 1.5
+    most_s: float = 600.0
+    jitter: float = 0.1
+    draw: Callable[[], float] = random.random
+
+    def longer(self, interval_s: float) -> float:
+        """Return the interval after one in which nothing changed."""
+        return min(self.most_s, interval_s * self.growth)
+
+    def spread(self, interval_s: float) -> float:
+        """Return the seconds to wait for an interval."""
+        return interval_s * (1 + self.jitter * self.draw())
 
 
 @dataclass(slots=True)
@@ -35,35 +62,23 @@ class Poller:
 
     Args:
         driver: Moves them.
-        first_s: Seconds until a job is looked at again, at first and after each change.
-        growth: Each time nothing changed, the interval grows by this factor.
-        most_s: It grows no further, and new jobs of other kernels are found within this.
-        jitter: Each wait is longer by up to this share of it, so that kernels do not poll together.
-        draw: Gives a number from [0, 1).
-        now: Gives the seconds of the clock that *sleep* goes by; None for the running loop's.
+        times: How often each is looked at.
+        now: Returns the seconds of the clock that *sleep* goes by; None for the running loop's.
         sleep: Waits.
-        changed: Called for each job whose state changed; it must not block.
+        changed: Called with each job whose state changed; it must not block.
     """
 
     def __init__(
         self,
         driver: Driver,
+        times: PollTimes = PollTimes(),  # frozen
         *,
-        first_s: float = 5.0,
-        growth: float = 1.5,
-        most_s: float = 600.0,
-        jitter: float = 0.1,
-        draw: Callable[[], float] = random.random,
         now: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         changed: Callable[[Job], None] = lambda job: None,
     ) -> None:
         self._driver = driver
-        self._first_s = first_s
-        self._growth = growth
-        self._most_s = most_s
-        self._jitter = jitter
-        self._draw = draw
+        self._times = times
         self._now = now
         self._sleep = sleep
         self._changed = changed
@@ -160,18 +175,17 @@ class Poller:
             return
         watch = self._watched.get(job.id)
         if watch is None or watch.state is not job.state:
-            interval_s = self._first_s
+            interval_s = self._times.first_s
         else:
-            interval_s = min(self._most_s, watch.interval_s * self._growth)
-        wait_s = interval_s * (1 + self._jitter * self._draw())
-        self._watched[job.id] = _Schedule(self._clock() + wait_s, interval_s, job.state)
+            interval_s = self._times.longer(watch.interval_s)
+        self._watched[job.id] = _Schedule(self._clock() + self._times.spread(interval_s), interval_s, job.state)
 
     async def _sleep_until_due(self) -> None:
         now = self._clock()
-        due = min((watch.due for watch in self._watched.values()), default=now + self._most_s)
+        due = min((watch.due for watch in self._watched.values()), default=now + self._times.most_s)
         if self._woken.is_set():
             return
-        asleep = asyncio.ensure_future(self._sleep(min(max(0.0, due - now), self._most_s)))
+        asleep = asyncio.ensure_future(self._sleep(min(max(0.0, due - now), self._times.most_s)))
         woken = asyncio.ensure_future(self._woken.wait())
         try:
             await asyncio.wait({asleep, woken}, return_when=asyncio.FIRST_COMPLETED)

@@ -12,13 +12,14 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 import orjson
 
+from pllm_notebook.batch.job import custom_id
 from pllm_notebook.records import BatchResult, RawReply
 
 __all__ = ["RequestFile", "ResultFile", "Spool"]
@@ -50,6 +51,10 @@ class Spool:
     def unknown(self, job: str) -> Path:
         """Where results are kept that belong to no line of the job."""
         return self.folder / f"{job}.unknown.jsonl"
+
+    def duplicates(self, job: str) -> Path:
+        """Where second answers to the job's calls are kept."""
+        return self.folder / f"{job}.second.jsonl"
 
     def _packed(self, job: str) -> Path:
         return self.folder / f"{job}.jsonl.gz"
@@ -124,6 +129,24 @@ class Spool:
                 file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
+
+    def keep_duplicates(self, job: str, came: Literal["live", "batch"], answers: Mapping[str, bytes]) -> None:
+        """Append second answers to a job's file of them.
+
+        A call that was sent live while its job went on may be answered twice. The first answer is in the cache and
+        stays there; the second was paid for too, so it is kept for comparison. After a crash a line may be there twice.
+
+        Args:
+            job: The job's id.
+            came: How they came.
+            answers: Key to the response's body.
+        """
+        if not answers:
+            return
+        with _private(self.duplicates(job), append=True) as file:
+            for key, body in answers.items():
+                text = body.decode("utf-8", "replace")
+                file.write(orjson.dumps({"custom_id": custom_id(key), "came": came, "body": text}) + b"\n")
 
     def sweep(self, known: Iterable[str], wall_clock: Callable[[], float] = time.time) -> None:
         """Delete what a crash left of plans that were never made: old files of no job in *known*."""

@@ -1,1 +1,1 @@
-"""Runs by batch job: the dispatcher that gathers calls, the service that drives jobs, and what a person may do."""
+"""Runs by batch job: the dispatcher that gathers calls, and the service that drives their jobs."""

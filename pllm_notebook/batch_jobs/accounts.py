@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from pllm_notebook.batch import Job
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution.call_spec import resolve_model
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.settings import Options
 
@@ -14,9 +14,14 @@ __all__ = ["JobAccounts"]
 
 
 class JobAccounts:
-    """The models of jobs, each under the account that made the job. Sends nothing; used from any thread."""
+    """The models of jobs, each under the account that made the job. Sends nothing; used from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        resolve: Resolves the model that options name, with the servers and clients that are configured now.
+    """
+
+    def __init__(self, resolve: Callable[[Options], ResolvedModel]) -> None:
+        self._resolve = resolve
         self._targets: dict[tuple[str, str], ResolvedModel] = {}
 
     def register(self, target: ResolvedModel) -> None:
@@ -28,7 +33,7 @@ class JobAccounts:
         found: ResolvedModel | None = None
         # What is set now before what was: a caller may have closed the client of an earlier run and given another.
         with suppress(PllmError):
-            found = resolve_model(Options(model=job.target))
+            found = self._resolve(Options(model=job.target))
         if found is None or (found.provider, found.account) != (job.provider, job.account):
             found = self._targets.get((job.target, job.account))
         return found
@@ -38,7 +43,7 @@ class JobAccounts:
         if self.of(job) is not None:
             return ""
         try:
-            target = resolve_model(Options(model=job.target))
+            target = self._resolve(Options(model=job.target))
         except PllmError as error:
             return str(error)
         if target.missing_key is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 
-from pllm_notebook.batch.open_job_count import count_open_jobs
+from pllm_notebook.batch import count_open_jobs
 from pllm_notebook.batch_jobs.service import BatchService, batch_service_for
 from pllm_notebook.engine import Engine, engine
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.settings import current
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.settings import Options, current
 
 __all__ = ["start_polling"]
 
@@ -20,11 +22,14 @@ logger = logging.getLogger("pllm_notebook")
 _polled: dict[str, tuple[Engine, BatchService] | None] = {}
 
 
-def start_polling() -> None:
+def start_polling(resolve: Callable[[Options], ResolvedModel]) -> None:
     """Look after the open jobs of the moment's cache directory, in the background, unless `poll` is off.
 
     Costs one look at the file system where there are none. What is wrong with the journal is logged: it is no
     business of the cell that happens to run.
+
+    Args:
+        resolve: Resolves the model of a job (see `JobAccounts`).
     """
     # Imported on use: the database library is not needed to import this package.
     from pllm_notebook.store import open_store
@@ -44,7 +49,7 @@ def start_polling() -> None:
     try:
         running = engine(settings.loop)
         store = open_store(settings.cache_dir)
-        opened = batch_service_for(running, store, store.directory)
+        opened = batch_service_for(running, store, store.directory, resolve)
     except PllmError as error:
         logger.warning("Batch jobs are not looked after: %s", error)
         return

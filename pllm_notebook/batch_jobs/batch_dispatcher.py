@@ -13,21 +13,19 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pllm_notebook.batch import Job as BatchJob
-from pllm_notebook.batch import JobState, Journal
+from pllm_notebook.batch import JobState
 from pllm_notebook.batch_jobs.job_planner import JobPlanner
-from pllm_notebook.batch_jobs.waiting_calls import JobGroup, WaitingCall, truncated_below
 from pllm_notebook.engine import RunQueue
 from pllm_notebook.engine.in_flight import cancelled
 from pllm_notebook.formatting import format_duration
 from pllm_notebook.pending_call import CallResult, PendingCall
-from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchAPI
-from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
+from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
 
 __all__ = ["BatchDispatcher"]
 
@@ -43,15 +41,36 @@ _UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
 _Results = Mapping[str, tuple[Reply | Failure, RawReply | None]]
 
 
+@dataclass(eq=False, slots=True)
+class _JobGroup:
+    """Calls that are journalled together.
+
+    Attributes:
+        jobs: Ids of the jobs that they are in, of this kernel or another; None until that is known.
+    """
+
+    jobs: frozenset[str] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _WaitingCall:
+    """A call that waits for an answer.
+
+    Attributes:
+        cohort: The calls with which it is journalled.
+        waiters: The runs that wait for it, and what each asked; a run that joins waits for its cohort.
+    """
+
+    cohort: _JobGroup
+    waiters: list[tuple[RunQueue, PendingCall]]
+
+
 class BatchDispatcher:
     """One account's and model's calls by batch job. Used on the engine's loop.
 
     Args:
-        target: The model.
+        planner: Plans its jobs.
         api: Opens its provider's batch API.
-        journal: Where jobs are planned.
-        rate: The model's price in a batch, None for unknown.
-        origin: Where the calls come from, for a person who looks at the jobs.
         planned: Called when jobs have been planned.
         in_thread: Runs what may block.
 
@@ -61,20 +80,15 @@ class BatchDispatcher:
 
     def __init__(
         self,
-        target: ResolvedModel,
+        planner: JobPlanner,
         api: Callable[[], BatchAPI],
-        journal: Journal,
-        rate: Rate | None,
-        origin: str,
         planned: Callable[[], None],
         in_thread: Callable[..., asyncio.Future[Any]],
     ) -> None:
         self.replies = 0
-        self._target = target
         self._open_api = api
         self._api: BatchAPI
-        self._journal = journal
-        self._planner = JobPlanner(target, journal, rate, origin)
+        self._planner = planner
         self._planned = planned
         self._in_thread = in_thread
         self._loop = asyncio.get_running_loop()
@@ -82,15 +96,15 @@ class BatchDispatcher:
         self._coming: list[RunQueue] = []
         # Handed over and not yet in a job, and calls that wait for an answer, by key.
         self._gathered: defaultdict[RunQueue, list[PendingCall]] = defaultdict(list)
-        self._waiting_calls: dict[str, WaitingCall] = {}
+        self._waiting_calls: dict[str, _WaitingCall] = {}
         self._out: Counter[RunQueue] = Counter()
         self._jobs: dict[str, BatchJob] = {}
-        self._cohorts: defaultdict[RunQueue, set[JobGroup]] = defaultdict(set)
+        self._cohorts: defaultdict[RunQueue, set[_JobGroup]] = defaultdict(set)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"BatchDispatcher({self._target.label}, jobs={len(self._jobs)}, waiting={len(self._waiting_calls)})"
+        return f"BatchDispatcher({self._planner.label}, jobs={len(self._jobs)}, waiting={len(self._waiting_calls)})"
 
     @property
     def jobs(self) -> list[BatchJob]:
@@ -168,7 +182,7 @@ class BatchDispatcher:
             waiting_call = self._waiting_calls.pop(key, None)
             for queue, call in () if waiting_call is None else waiting_call.waiters:
                 self._out[queue] -= 1
-                if limits is not None and key in limits and truncated_below(call, result, limits[key]):
+                if limits is not None and key in limits and _is_cut_below(call, result, limits[key]):
                     self._gathered[queue].append(call)
                     continue
                 queue.in_flight -= 1
@@ -227,7 +241,7 @@ class BatchDispatcher:
         self._timer = None
         if not all(queue.source.is_exhausted() for queue in self._coming):
             return  # it will say so itself
-        cohort = JobGroup()
+        cohort = _JobGroup()
         new: list[str] = []
         for queue in self._queues:
             if not (self._gathered[queue] and self._is_complete(queue)):
@@ -236,15 +250,15 @@ class BatchDispatcher:
                 self._out[queue] += 1
                 waiting_call = self._waiting_calls.get(call.key)
                 if waiting_call is None:
-                    waiting_call = self._waiting_calls[call.key] = WaitingCall(cohort, [])
+                    waiting_call = self._waiting_calls[call.key] = _WaitingCall(cohort, [])
                     new.append(call.key)
                 waiting_call.waiters.append((queue, call))
                 self._cohorts[queue].add(waiting_call.cohort)
         if new:
-            work = self._in_thread(self._journal.pending, new)
+            work = self._in_thread(self._planner.waiting, new)
             work.add_done_callback(partial(self._have_looked, cohort, new))
 
-    def _have_looked(self, cohort: JobGroup, new: Sequence[str], work: asyncio.Future[Any]) -> None:
+    def _have_looked(self, cohort: _JobGroup, new: Sequence[str], work: asyncio.Future[Any]) -> None:
         if not self._check_ended(cohort, work):
             return
         waiting: Mapping[str, BatchJob] = work.result()
@@ -262,7 +276,7 @@ class BatchDispatcher:
         planning = self._in_thread(self._planner.plan, self._api, rest)
         planning.add_done_callback(partial(self._have_planned, cohort, list(adopted.values())))
 
-    def _let_go(self, key: str, waiting_call: WaitingCall) -> None:
+    def _let_go(self, key: str, waiting_call: _WaitingCall) -> None:
         """Take off a call those whose runs have its answer already."""
         for queue, call in list(waiting_call.waiters):
             if queue.source.is_answered(call):
@@ -274,7 +288,7 @@ class BatchDispatcher:
 
     def _have_planned(
         self,
-        cohort: JobGroup,
+        cohort: _JobGroup,
         adopted: Sequence[BatchJob],
         work: asyncio.Future[tuple[list[BatchJob], list[str]]],
     ) -> None:
@@ -289,7 +303,7 @@ class BatchDispatcher:
         self.arrived({key: (Failure(FailureKind.INPUT, counts), None) for key in large})
         self._planned()
 
-    def _check_ended(self, cohort: JobGroup, work: asyncio.Future[Any]) -> bool:
+    def _check_ended(self, cohort: _JobGroup, work: asyncio.Future[Any]) -> bool:
         error = work.exception()
         if error is not None:
             # Those too that have joined since: nothing else would report to them.
@@ -297,3 +311,11 @@ class BatchDispatcher:
                 if isinstance(error, Exception):
                     queue.source.fail(error)
         return error is None
+
+
+def _is_cut_below(call: PendingCall, result: Reply | Failure, limit: int) -> bool:
+    """Return whether an answer was cut off at a limit below that of the request which waits for it."""
+    if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
+        return False
+    allowed = call.wire_limit or call.output_limit
+    return not allowed or allowed > limit

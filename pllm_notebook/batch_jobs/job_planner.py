@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pllm_notebook.batch import DraftLine, JobDraft, Journal, PendingElsewhereError, custom_id
 from pllm_notebook.batch import Job as BatchJob
-from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN
 from pllm_notebook.records import Usage
 
 __all__ = ["JobPlanner"]
@@ -32,6 +32,15 @@ class JobPlanner:
         self._journal = journal
         self._rate = rate
         self._origin = origin
+
+    @property
+    def label(self) -> str:
+        """The model, as a person writes it."""
+        return self._target.label
+
+    def waiting(self, keys: Sequence[str]) -> Mapping[str, BatchJob]:
+        """Return the open jobs in which *keys* wait. Blocks."""
+        return self._journal.pending(keys)
 
     def plan(self, api: BatchAPI, calls: Sequence[PendingCall]) -> tuple[list[BatchJob], list[str]]:
         """Journal what waits in no job. Blocks.

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from pllm_notebook.batch.open_job_count import count_open_jobs
+from pllm_notebook.batch import count_open_jobs
+from pllm_notebook.batch_jobs.service import BatchService
 from pllm_notebook.exceptions import StoreError
-
-if TYPE_CHECKING:
-    from pllm_notebook.batch_jobs.service import BatchService
 
 __all__ = ["JournalLookup"]
 
@@ -22,7 +19,7 @@ class JournalLookup:
 
     Args:
         directory: Of the cache.
-        office: Opens the jobs; called only where there are open ones.
+        batch_service: Opens the jobs; called only where there are open ones.
         waits: Whether the run waits for the jobs, which are then looked after.
     """
 

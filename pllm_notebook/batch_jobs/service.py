@@ -12,17 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pllm_notebook.batch import Driver, JobResult, Journal, LineOutcome, Poller
+from pllm_notebook.batch import AnswerSink, Driver, JobResult, Journal, JournalAccess, LineOutcome, Poller, PollTimes
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch_jobs.accounts import JobAccounts
 from pllm_notebook.batch_jobs.batch_dispatcher import BatchDispatcher
 from pllm_notebook.batch_jobs.batch_results import batch_rate, decode_reply, line_failure, read_results
-from pllm_notebook.batch_jobs.duplicate_answers import save_duplicates
+from pllm_notebook.batch_jobs.job_planner import JobPlanner
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
 from pllm_notebook.protocols import BatchAPI, Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure, RawReply, Reply
+from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["BatchService", "batch_service_for"]
@@ -40,12 +41,16 @@ class BatchService:
         engine: Where it runs.
         store: Where answers go.
         directory: The cache's, where the journal is.
+        resolve: Resolves the model of a job (see `JobAccounts`).
     """
 
-    def __init__(self, engine: Engine, store: Store, directory: str) -> None:
+    def __init__(
+        self, engine: Engine, store: Store, directory: str, resolve: Callable[[Options], ResolvedModel]
+    ) -> None:
         self.journal = Journal.open(directory)
-        self.accounts = JobAccounts()
-        self.driver = Driver(self.journal, self._api_of, self._take, present=self._present, in_thread=self._in_thread)
+        self.accounts = JobAccounts(resolve)
+        access = JournalAccess(self.journal, in_thread=self._in_thread)
+        self.driver = Driver(access, self._api_of, AnswerSink(self._take, self._present))
         self._engine = engine
         self._store = store
         # By account and model, whichever client opens it: a run waits for a job, and another client may bring it.
@@ -66,19 +71,16 @@ class BatchService:
         account = (target.provider, target.account, target.model)
         dispatcher = self._dispatchers.get(account)
         if dispatcher is None:
-            api = partial(self._open, target)
-            dispatcher = BatchDispatcher(
-                target, api, self.journal, batch_rate(target), origin, self.wake, self._in_thread
-            )
+            planner = JobPlanner(target, self.journal, batch_rate(target), origin)
+            dispatcher = BatchDispatcher(planner, partial(self._open, target), self.wake, self._in_thread)
             self._dispatchers[account] = dispatcher
         return dispatcher
 
     def wake(self) -> None:
         """Look after every open job now, and from here on."""
         if self._poller is None:
-            self._poller = Poller(
-                self.driver, first_s=FIRST_LOOK_S, changed=self.changed, sleep=self._wait_between_polls
-            )
+            times = PollTimes(first_s=FIRST_LOOK_S)
+            self._poller = Poller(self.driver, times, changed=self.changed, sleep=self._wait_between_polls)
         self._engine.register(self)
         self._unrequested = False
         self._poller.start()
@@ -207,7 +209,7 @@ class BatchService:
     def _store_duplicates(self, job: BatchJob, late: Mapping[str, StoredReply]) -> set[str]:
         """In a worker thread: keep second answers, to calls that were answered live before; give their keys."""
         there = self._present(list(late)) | (self.answered_live_first & late.keys())
-        save_duplicates(self.journal, job, "batch", {key: late[key].raw for key in there})
+        self.journal.spool.keep_duplicates(job.id, "batch", {key: late[key].raw for key in there})
         return there
 
     def _present(self, keys: Sequence[str]) -> set[str]:
@@ -272,8 +274,10 @@ class BatchService:
 _services: dict[tuple[int, str], BatchService] = {}
 
 
-def batch_service_for(engine: Engine, store: Store, directory: str) -> BatchService:
-    """Return this process's office for a cache directory.
+def batch_service_for(
+    engine: Engine, store: Store, directory: str, resolve: Callable[[Options], ResolvedModel]
+) -> BatchService:
+    """Return this process's batch service for a cache directory.
 
     Raises:
         StoreError: If the journal of jobs cannot be read or written. Nothing was sent.
@@ -282,7 +286,7 @@ def batch_service_for(engine: Engine, store: Store, directory: str) -> BatchServ
     if key not in _services:
         for old in [old for old, batch_service in _services.items() if not batch_service._engine.loop.alive]:
             del _services[old]
-        _services[key] = BatchService(engine, store, directory)
+        _services[key] = BatchService(engine, store, directory, resolve)
     return _services[key]
 
 

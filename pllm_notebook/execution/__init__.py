@@ -1,9 +1,9 @@
 """Plan a run, look up what is cached, send the rest, record the results: the only composer of the rooms below."""
 
-from pllm_notebook.batch_jobs.confirmation import confirm
 from pllm_notebook.display_registry import register_display
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.confirmation import confirm
 from pllm_notebook.execution.decider import Decider
 from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
@@ -13,6 +13,7 @@ from pllm_notebook.execution.launch import (
     build_spec,
     estimate_rows,
     instruction_for,
+    look_after_jobs,
     options_for,
     start,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "find",
     "forget",
     "instruction_for",
+    "look_after_jobs",
     "options_for",
     "parts_of",
     "register_display",

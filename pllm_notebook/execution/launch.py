@@ -39,6 +39,7 @@ __all__ = [
     "build_spec",
     "estimate_rows",
     "instruction_for",
+    "look_after_jobs",
     "options_for",
     "start",
     "store_for",
@@ -162,7 +163,7 @@ class ServiceFactory:
 
 
 def batch_service(running: Engine, store: Store) -> BatchService:
-    """Return this process's office for batch jobs.
+    """Return this process's batch service.
 
     Raises:
         UsageError: Where the cache is no directory on disk. Nothing was sent.
@@ -173,7 +174,7 @@ def batch_service(running: Engine, store: Store) -> BatchService:
 
     if not isinstance(store, DiskStore):
         raise UsageError("mode='batch' needs a cache on disk, where its jobs are remembered. Nothing was sent.")
-    return batch_service_for(running, store, store.directory)
+    return batch_service_for(running, store, store.directory, resolve_model)
 
 
 def start(
@@ -226,9 +227,7 @@ def start(
         run.record(RunRecorder(RunFiles(directory), keyless=not isinstance(store, DiskStore)))
     run.start()
     if in_kernel():
-        from pllm_notebook.batch_jobs.background import start_polling
-
-        start_polling()
+        look_after_jobs()
     return run
 
 
@@ -250,6 +249,13 @@ def _configured_engine() -> Engine:
             f"Configure it before the first run: restart the kernel. Nothing was sent."
         )
     return running
+
+
+def look_after_jobs() -> None:
+    """Look after the open jobs of the current cache directory in the background, unless `poll` is off."""
+    from pllm_notebook.batch_jobs.background import start_polling
+
+    start_polling(resolve_model)
 
 
 def estimate_rows(ask: CallSpec, rows: RowSource, *, cache_dir: str | None = None) -> Estimate:

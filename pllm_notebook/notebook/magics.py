@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.magic import no_var_expand
 
-from pllm_notebook.batch_jobs.background import start_polling
+from pllm_notebook.execution import look_after_jobs
 from pllm_notebook.notebook import session_magic, tab_completion
 from pllm_notebook.notebook.arguments import help_text
 from pllm_notebook.notebook.cell_magic import run_cell
@@ -58,7 +58,7 @@ def unload(shell: Any) -> None:
 
 
 def _after_cell(result: object = None) -> None:
-    start_polling()
+    look_after_jobs()
 
 
 def awaited(lines: list[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Which errors mean that a database file is damaged: all that neither the machine nor another program explains."""
+"""Damage of a database: which errors mean it, and what a reading had to leave out.
+
+An error means damage where neither the machine nor another program explains it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import sqlite3
 from contextlib import closing, suppress
 from urllib.parse import quote
 
-__all__ = ["READ_ERRORS", "is_damage"]
+from pllm_notebook.exceptions import UnsafeEntryError
+
+__all__ = ["READ_ERRORS", "DamageReport", "is_damage"]
 
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
 """What reading a database may raise: SQLite's own errors, and Python's for what SQLite gives it."""
@@ -60,3 +65,24 @@ def _passes_check(path: str) -> bool:
     with suppress(*READ_ERRORS), closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
         return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
     return False
+
+
+class DamageReport:
+    """Counts the rows that were damaged or unsafe (see `database.DamageCallback`).
+
+    Attributes:
+        count: How many.
+        first: What was wrong with the first, None for none.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again: the reading is made once more."""
+        self.count = 0
+        self.first: UnsafeEntryError | None = None
+
+    def __call__(self, key: str, error: UnsafeEntryError) -> None:
+        self.count += 1
+        self.first = self.first or error

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry, unpack
 from pllm_notebook.store.diskcache_adapter import MODE_RAW, ConnectionCloser, check_shape, lenient, open_cache
-from pllm_notebook.store.layout import DATABASE, database_in
+from pllm_notebook.store.location import DATABASE, database_in
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["DamageCallback", "Database", "ReadOnlyDatabase", "connect_read_only", "read_many", "read_row"]

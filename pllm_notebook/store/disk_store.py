@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import forks
-from pllm_notebook.store.damage import READ_ERRORS
-from pllm_notebook.store.damage_report import DamageReport
+from pllm_notebook.store.damage import READ_ERRORS, DamageReport
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 from pllm_notebook.stored_reply import StoredReply
 

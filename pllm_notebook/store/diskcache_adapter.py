@@ -16,7 +16,7 @@ import diskcache
 from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
-from pllm_notebook.store.layout import DATABASE, OLD_DATABASE
+from pllm_notebook.store.location import DATABASE, OLD_DATABASE
 
 __all__ = [
     "COLUMNS",

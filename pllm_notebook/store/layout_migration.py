@@ -8,7 +8,7 @@ import time
 from contextlib import closing, suppress
 
 from pllm_notebook.store.diskcache_adapter import refuse_foreign_rows
-from pllm_notebook.store.layout import DATABASE, FOLDER, OLD_DATABASE
+from pllm_notebook.store.location import DATABASE, FOLDER, OLD_DATABASE
 from pllm_notebook.store.marker import read_marker, read_sidecar
 
 __all__ = ["migrate_layout"]

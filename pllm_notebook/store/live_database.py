@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.store.damage import READ_ERRORS, is_damage
-from pllm_notebook.store.damage_report import DamageReport
-from pllm_notebook.store.layout import FOLDER
+from pllm_notebook.store.damage import READ_ERRORS, DamageReport, is_damage
+from pllm_notebook.store.location import FOLDER
 from pllm_notebook.store.writer import WriteDelayed
 from pllm_notebook.stored_reply import StoredReply
 

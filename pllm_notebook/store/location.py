@@ -1,4 +1,9 @@
-"""Where the store is, and where it goes when it cannot be there."""
+"""Where the store is, where it goes when it cannot be there, and where its files lie in the directory.
+
+diskcache deletes what it does not know in its directory and below it (`Cache.check(fix=True)`). So the database of answers
+is in a folder of its own, alone; the journal of batch jobs, the failures, the limits and the locks are beside that
+folder. Earlier versions kept the database among them.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +16,24 @@ from dataclasses import dataclass
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.store.layout import database_in
 
-__all__ = ["StoreLocation", "choose_location", "chosen_directory", "file_system", "is_writable", "warn_of_network"]
+__all__ = [
+    "DATABASE",
+    "FOLDER",
+    "OLD_DATABASE",
+    "StoreLocation",
+    "choose_location",
+    "chosen_directory",
+    "database_in",
+    "file_system",
+    "is_writable",
+    "warn_of_network",
+]
+
+FOLDER = "answers"
+OLD_DATABASE = "cache.db"
+DATABASE = os.path.join(FOLDER, OLD_DATABASE)
+"""Names below the cache directory."""
 
 _NETWORK = {
     "afs",
@@ -103,6 +123,15 @@ def choose_location(
         temporary,
     )
     return StoreLocation(temporary, below, durable=False)
+
+
+def database_in(directory: str) -> str | None:
+    """Return the path of the database to read in *directory*, of this or an earlier layout; None for none."""
+    for name in (DATABASE, OLD_DATABASE):
+        path = os.path.join(directory, name)
+        if os.path.isfile(path):
+            return path
+    return None
 
 
 def is_writable(directory: str) -> bool:

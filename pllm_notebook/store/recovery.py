@@ -11,8 +11,8 @@ from pllm_notebook.exceptions import StoreError
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.database import Database, connect_read_only
 from pllm_notebook.store.diskcache_adapter import check_shape, refuse_foreign_rows
-from pllm_notebook.store.layout import DATABASE
 from pllm_notebook.store.layout_migration import migrate_layout
+from pllm_notebook.store.location import DATABASE
 from pllm_notebook.store.lock import directory_lock
 from pllm_notebook.store.marker import Marker, place_marker, read_marker, read_sidecar, write_sidecar
 from pllm_notebook.store.salvage import Salvage, salvage_into, set_aside

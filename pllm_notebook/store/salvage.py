@@ -15,7 +15,7 @@ from pllm_notebook.store.carving import CarvedRow, carve
 from pllm_notebook.store.codec import NewerEntry
 from pllm_notebook.store.damage import READ_ERRORS
 from pllm_notebook.store.database import Database, connect_read_only, read_row
-from pllm_notebook.store.layout import DATABASE
+from pllm_notebook.store.location import DATABASE
 
 __all__ = ["Salvage", "salvage_into", "set_aside"]
 

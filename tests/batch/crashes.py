@@ -17,7 +17,20 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pllm_notebook.batch import Driver, Job, JobResult, JobState, Journal, LineOutcome, Poller, never
+from pllm_notebook.batch import (
+    AnswerSink,
+    Driver,
+    Job,
+    JobResult,
+    JobState,
+    Journal,
+    JournalAccess,
+    LineOutcome,
+    Poller,
+    PollTimes,
+    Recreation,
+    never,
+)
 from pllm_notebook.protocols import TransportFault
 from tests.batch.modelled import LIMITS, PLAN, Died, Fuse, ModelBatchAPI, MortalDatabase, Provider, inline, outgoing
 from tests.engine.virtual import run_virtual
@@ -74,16 +87,14 @@ class Outcome:
 class NaiveDriver(Driver):
     """The known-bad order: a job is created, and then recorded; one that was not recorded is created again."""
 
-    def __init__(self, journal: Journal, api: ModelBatchAPI, **rest: object) -> None:
-        super().__init__(journal, lambda job: api, **rest)  # type: ignore[arg-type]
-        self._api = api
-
     async def advance(self, job_id: str) -> Job:
         job = self.journal.job(job_id)
         if job.state is not JobState.UPLOADED:
             return await super().advance(job_id)
         try:
-            remote = await self._api.create(self.journal.spool.requests(job_id), job.uploaded, job.label)
+            api = self._apis(job)
+            assert api is not None
+            remote = await api.create(self.journal.spool.requests(job_id), job.uploaded, job.label)
         except TransportFault:
             return job
         return self.journal.created(job_id, remote)
@@ -157,17 +168,12 @@ async def _kernel(
         fuse.point()
         return [LineOutcome("" if one.result.raw is not None else one.result.failure) for one in arrivals]
 
-    rest = {
-        "take": take,
-        "present": lambda keys: store.intersection(keys),
-        "may_recreate": (lambda job: True) if scenario.allowed else never,
-        "grace_s": GRACE_S,
-        "owner": f"kernel-{fuse.at}",
-        "clock": clock,
-        "in_thread": inline,
-    }
-    driver = NaiveDriver(journal, api, **rest) if scenario.naive else Driver(journal, lambda job: api, **rest)  # type: ignore[arg-type]
-    poller = Poller(driver, first_s=300.0, growth=2.0, most_s=14_400.0, draw=lambda: 0.5)
+    access = JournalAccess(journal, owner=f"kernel-{fuse.at}", clock=clock, in_thread=inline)
+    answers = AnswerSink(take, lambda keys: store.intersection(keys))
+    recreation = Recreation((lambda job: True) if scenario.allowed else never, GRACE_S)
+    made = NaiveDriver if scenario.naive else Driver
+    driver = made(access, lambda job: api, answers, recreation)
+    poller = Poller(driver, PollTimes(first_s=300.0, growth=2.0, most_s=14_400.0, draw=lambda: 0.5))
     try:
         pending = journal.pending(KEYS)
         missing = [key for key in KEYS if key not in store and key not in pending]

@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.batch import Driver, Job, JobResult, JobState, Journal, LineOutcome, Poller
+from pllm_notebook.batch import (
+    AnswerSink,
+    Driver,
+    Job,
+    JobResult,
+    JobState,
+    Journal,
+    JournalAccess,
+    LineOutcome,
+    Poller,
+    PollTimes,
+    Recreation,
+)
+from pllm_notebook.batch.ingest import Present
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import BatchResult, RawReply
 from tests.batch.conftest import Clock
@@ -50,9 +63,12 @@ def driver(journal: Journal, provider: Provider, store: Store, clock: Clock) -> 
     return driver_of(journal, provider, store, clock)
 
 
-def driver_of(journal: Journal, provider: Provider, store: Store, clock: Clock, **more: Any) -> Driver:
+def driver_of(
+    journal: Journal, provider: Provider, store: Store, clock: Clock, *, present: Present | None = None, **more: Any
+) -> Driver:
     api = ModelBatchAPI(provider)
-    return Driver(journal, lambda job: api, store.take, clock=clock, in_thread=inline, **more)
+    access = JournalAccess(journal, clock=clock, in_thread=inline)
+    return Driver(access, lambda job: api, AnswerSink(store.take, present), **more)
 
 
 def planned(journal: Journal, *keys: str) -> Job:
@@ -199,7 +215,7 @@ def test_an_orphan_found_later_is_cancelled_and_both_are_taken_in(
 ) -> None:
     provider.lag_s, provider.creating = 3600.0, ["lost"]
     provider.run_s = 10_000.0
-    driver = driver_of(journal, provider, store, clock, may_recreate=lambda job: True)
+    driver = driver_of(journal, provider, store, clock, recreation=Recreation(lambda job: True))
     job = planned(journal, "a")
 
     asyncio.run(driver.drive(job.id))
@@ -270,7 +286,7 @@ def test_a_job_that_another_kernel_moves_is_left_alone(
 
 
 def test_a_job_whose_account_is_not_at_hand_is_left_alone(journal: Journal, store: Store) -> None:
-    driver = Driver(journal, lambda job: None, store.take, in_thread=inline)
+    driver = Driver(JournalAccess(journal, in_thread=inline), lambda job: None, AnswerSink(store.take))
 
     assert asyncio.run(driver.drive(planned(journal, "a").id)).state is JobState.PLANNED
 
@@ -283,7 +299,7 @@ def test_two_tasks_of_one_kernel_take_turns(journal: Journal, provider: Provider
             return await super().create(*args)
 
     api = Slow(provider)
-    driver = Driver(journal, lambda job: api, store.take, clock=clock, in_thread=inline)
+    driver = Driver(JournalAccess(journal, clock=clock, in_thread=inline), lambda job: api, AnswerSink(store.take))
     job = planned(journal, "a")
 
     async def both() -> None:
@@ -312,9 +328,9 @@ def test_the_poller_looks_less_and_less_often_and_at_once_when_it_is_woken(
         provider.run_s = 1e9
         clock = lambda: begin + loop.time()  # noqa: E731  # three words
         api = Watched(provider)
-        driver = Driver(journal, lambda job: api, store.take, clock=clock, in_thread=inline)
+        driver = Driver(JournalAccess(journal, clock=clock, in_thread=inline), lambda job: api, AnswerSink(store.take))
         planned(journal, "a")
-        poller = Poller(driver, first_s=10.0, most_s=40.0, draw=lambda: 0.0)
+        poller = Poller(driver, PollTimes(first_s=10.0, most_s=40.0, draw=lambda: 0.0))
         poller.start()
         await asyncio.sleep(120)
         poller.wake()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.batch import Driver, Job, JobResult, Journal, LineOutcome, Poller
+from pllm_notebook.batch import AnswerSink, Driver, Job, JobResult, Journal, JournalAccess, LineOutcome, Poller
 from tests.batch.conftest import Clock
 from tests.batch.modelled import LIMITS, PLAN, ModelBatchAPI, Provider, outgoing
 
@@ -23,6 +23,10 @@ def workers() -> Iterator[ThreadPoolExecutor]:
     """One thread, so that what is given back is given back in turn."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
+
+
+def driver_of(journal: Journal, api: ModelBatchAPI, clock: Clock, **access: Any) -> Driver:
+    return Driver(JournalAccess(journal, clock=clock, **access), lambda job: api, AnswerSink(take_nothing))
 
 
 async def take_nothing(job: Job, arrivals: Sequence[JobResult]) -> list[LineOutcome]:
@@ -75,7 +79,7 @@ def test_a_lease_that_was_being_taken_when_its_task_was_cancelled_is_given_back(
             return asyncio.get_running_loop().run_in_executor(workers, held, function, *args)
 
         api = ModelBatchAPI(Provider(clock))
-        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, in_thread=in_thread)
+        driver = driver_of(journal, api, clock, in_thread=in_thread)
         task = asyncio.create_task(driver.advance(job.id))
         await until(taken.is_set)
 
@@ -104,7 +108,7 @@ def test_a_lease_is_given_back_however_often_its_task_is_cancelled(
             return asyncio.get_running_loop().run_in_executor(workers, function, *args)
 
         api = Hanging(Provider(clock))
-        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, in_thread=in_thread)
+        driver = driver_of(journal, api, clock, in_thread=in_thread)
         task = asyncio.create_task(driver.advance(job.id))
         await until(lambda: api.begun == 1)
 
@@ -137,7 +141,7 @@ def test_a_poller_that_is_stopped_has_given_back_every_lease(
             return asyncio.get_running_loop().run_in_executor(workers, slowly, function, *args)
 
         api = Hanging(Provider(clock))
-        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, in_thread=in_thread)
+        driver = driver_of(journal, api, clock, in_thread=in_thread)
         poller = Poller(driver)
         poller.start()
         await until(lambda: api.begun == len(jobs))
@@ -174,7 +178,7 @@ def test_a_lease_that_was_being_prolonged_when_its_turn_ended_is_given_back(jour
         def in_thread(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
             return asyncio.get_running_loop().run_in_executor(None, held, function, *args)
 
-        driver = Driver(journal, lambda job: api, take_nothing, clock=clock, lease_s=0.03, in_thread=in_thread)
+        driver = driver_of(journal, api, clock, lease_s=0.03, in_thread=in_thread)
         task = asyncio.create_task(driver.advance(job.id))
         await until(beating.is_set)
 

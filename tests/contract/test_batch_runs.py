@@ -366,7 +366,7 @@ def test_a_person_is_asked_and_sees_both_prices(
         asked.append(prompt)
         return word
 
-    monkeypatch.setattr(sys.modules["pllm_notebook.batch_jobs.confirmation"], "is_interactive", lambda: True)
+    monkeypatch.setattr(sys.modules["pllm_notebook.execution.confirmation"], "is_interactive", lambda: True)
     monkeypatch.setattr("builtins.input", answer)
 
     if jobs:

@@ -47,7 +47,7 @@ def test_a_list_that_goes_by_batch_is_confirmed_once_with_the_estimate_of_the_wh
         asked.append(question)
         return word
 
-    monkeypatch.setattr(sys.modules["pllm_notebook.batch_jobs.confirmation"], "is_interactive", lambda: True)
+    monkeypatch.setattr(sys.modules["pllm_notebook.execution.confirmation"], "is_interactive", lambda: True)
     monkeypatch.setattr("builtins.input", answer)
 
     if jobs:

@@ -20,6 +20,7 @@ import pandas as pd
 import pllm_notebook as pllm
 import pllm_notebook.batch_jobs.batch_dispatcher as batch_dispatcher
 import pllm_notebook.batch_jobs.service as batch_service
+from pllm_notebook.batch import Recreation
 from tests.faults.asking import say
 from tests.faults.steps import Steps, fork_for_each_line
 
@@ -123,7 +124,8 @@ def main() -> None:
     batch_service.FIRST_LOOK_S = 0.01
     batch_dispatcher._GATHER_S = 0.0
     # Its list lags behind by nothing here, so a job that is not found was never made.
-    batch_service.Driver = partial(batch_service.Driver, lease_s=_LEASE_S, grace_s=0.0, may_recreate=lambda job: True)  # type: ignore[misc,assignment]
+    batch_service.Driver = partial(batch_service.Driver, recreation=Recreation(lambda job: True, 0.0))  # type: ignore[misc,assignment]
+    batch_service.JournalAccess = partial(batch_service.JournalAccess, lease_s=_LEASE_S)  # type: ignore[misc,assignment]
     fork_for_each_line(_live)
 
 

@@ -27,7 +27,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import close_stores
-from pllm_notebook.store.layout import DATABASE
+from pllm_notebook.store.location import DATABASE
 
 
 class Short(BaseModel):

@@ -13,12 +13,12 @@ import orjson
 
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobLine, custom_id
-from pllm_notebook.batch_jobs.commands import BatchCommands
-from pllm_notebook.batch_jobs.live_sender import LiveSender, SentLive, live_rate
-from pllm_notebook.batch_jobs.price_confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
-from pllm_notebook.batch_jobs.resubmission import open_batch_api, unanswered
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.budget import ModelBudget, RunBudget
+from pllm_notebook.execution.confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
+from pllm_notebook.job_commands.commands import BatchCommands
+from pllm_notebook.job_commands.live_sender import LiveSender, SentLive, live_rate
+from pllm_notebook.job_commands.resubmission import open_batch_api, unanswered
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.settings import resolve
 

@@ -1,14 +1,22 @@
-"""Asking a person before batch jobs are submitted: they cannot be taken back for free."""
+"""Ask a person before batch jobs are submitted, or lines of a job are sent: neither can be taken back for free."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.execution.estimate import Estimate
+from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
+from pllm_notebook.formatting import format_usd
+from pllm_notebook.prices import Rate
+from pllm_notebook.records import Usage
 from pllm_notebook.shell import in_kernel
 
-__all__ = ["ask_yes_no", "confirm"]
+__all__ = ["Confirm", "confirm", "confirm_price", "estimated_cost_usd", "format_estimate"]
+
+Confirm = bool | Callable[[str], bool]
+"""Whether to ask a person first; or what answers in place of one, given the question."""
 
 
 def confirm(estimate: Estimate) -> None:
@@ -21,6 +29,38 @@ def confirm(estimate: Estimate) -> None:
         return
     what = f"{estimate.calls:,} calls would have been submitted as a batch"
     ask_yes_no(f"{estimate!r}\n\nSubmit as a batch?", what, "Give confirm=False to submit", f"{estimate!r}")
+
+
+def confirm_price(question: str, what: str, confirm: Confirm = True) -> None:
+    """Ask whether to go on.
+
+    Args:
+        question: What would be sent, and its price, as a question.
+        what: The same as a clause, for where there is no interactive input.
+        confirm: Whether to ask at all, or whom.
+
+    Raises:
+        NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
+    """
+    if confirm is False:
+        return
+    if confirm is not True:
+        if not confirm(question):
+            raise NotConfirmedError("Not confirmed. Nothing was sent.")
+        return
+    ask_yes_no(question, what, "Give confirm=False (--yes on the command line) to do it")
+
+
+def estimated_cost_usd(rate: Rate | None, calls: int, size: int) -> float | None:
+    """Estimate what calls cost whose bodies have *size* bytes together; None for an unknown price."""
+    if rate is None or not calls:
+        return None if calls else 0.0
+    return calls * rate.cost_usd(Usage(size // calls // BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS))
+
+
+def format_estimate(amount_usd: float | None) -> str:
+    """Write a sum in US dollars; words for None."""
+    return "an unknown price" if amount_usd is None else f"about {format_usd(amount_usd)}"
 
 
 def ask_yes_no(question: str, what: str, instead: str, details: str = "") -> None:

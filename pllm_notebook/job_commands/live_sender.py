@@ -14,8 +14,6 @@ import orjson
 
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobLine
-from pllm_notebook.batch_jobs.commands import BatchCommands
-from pllm_notebook.batch_jobs.duplicate_answers import save_duplicates
 from pllm_notebook.engine import Dispatcher, RunQueue, SendPolicy
 from pllm_notebook.execution.budget import ModelBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
@@ -24,6 +22,7 @@ from pllm_notebook.execution.learned_limits import LimitCache
 from pllm_notebook.execution.rejections import RejectionStreak
 from pllm_notebook.execution.user_limits import user_rate_limit
 from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.job_commands.commands import BatchCommands
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.protocols import CallSource
@@ -256,7 +255,8 @@ class LiveSender(CallSource):
         self._batch_service.being_sent_live -= first.keys()
         self._batch_service.answered_live_first |= first.keys()
         if second:
-            work: Callable[[], Any] = partial(save_duplicates, self._batch_service.journal, self._job, "live", second)
+            spool = self._batch_service.journal.spool
+            work: Callable[[], Any] = partial(spool.keep_duplicates, self._job.id, "live", second)
             await self._loop.run_in_executor(self._commands.engine.workers, work)
         await self._batch_service.keep({key: entry for key, (_, entry, _, _) in first.items()})
         await self._batch_service.answered({key: each[1:] for key, each in first.items()})
