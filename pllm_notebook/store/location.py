@@ -1,8 +1,8 @@
 """Where the store is, where it goes when it cannot be there, and where its files lie in the directory.
 
-diskcache deletes what it does not know in its directory and below it (`Cache.check(fix=True)`). So the database of answers
-is in a folder of its own, alone; the journal of batch jobs, the failures, the limits and the locks are beside that
-folder. Earlier versions kept the database among them.
+diskcache deletes what it does not know in its directory and below it (`Cache.check(fix=True)`). So the answers'
+database is in a folder of its own, alone; the journal of batch jobs, the failures, the limits and the locks are beside
+that folder. Earlier versions kept the database among them.
 """
 
 from __future__ import annotations
