@@ -144,10 +144,10 @@ class CallResults(SendOrder):
         if self.raises:
             self.halt("failed", row_error(row, failure))
 
-    def note_failure(self, reply: UnreadReply, outcome: Outcome) -> None:
+    def note_failure(self, reply: UnreadReply, outcome: Outcome, failure: Failure) -> None:
         """Keep the failure of a reply that was read for the first time."""
-        if outcome.failure is not None and not outcome.cached:
-            self._failures.note(outcome.key, reply.row, outcome.failure, reply.dialogue)
+        if not outcome.cached:
+            self._failures.note(outcome.key, reply.row, failure, reply.dialogue)
 
     # Replies.
 

@@ -47,7 +47,7 @@ async def execute(run: RunState) -> None:
 async def plan(run: RunState) -> None:
     """Plan the rows that have not been planned: keys, duplicates, cache hits. The next chunk while one is taken."""
     loop, workers = run.services.engine.loop.loop, run.services.engine.workers
-    next_chunks = partial(run.planner.next_chunks, lambda: run.is_stopping)
+    next_chunks = partial(run.planner.next_chunks, run.has_stop)
     work = loop.run_in_executor(workers, next_chunks)
     while True:
         try:

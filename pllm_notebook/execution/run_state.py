@@ -115,6 +115,10 @@ class RunState:
         """Whether nothing more is to be planned or sent."""
         return self._stop is not None
 
+    def has_stop(self) -> bool:
+        """Return whether nothing more is to be planned. From any thread."""
+        return self._stop is not None
+
     @property
     def in_flight(self) -> int:
         """Calls on the wire."""
@@ -214,8 +218,8 @@ class RunState:
             return
         queue.open -= 1
         if isinstance(step, Outcome):
-            if is_new:
-                queue.note_failure(reply, step)
+            if is_new and step.failure is not None:
+                queue.note_failure(reply, step, step.failure)
             queue.record(reply.call, step)
         elif isinstance(step, FollowUp):
             if queue.refused is None:
@@ -239,9 +243,10 @@ class RunState:
             queue.settle_refusals()
         if queue.halted is not None and self._stop is None:
             self._take_halt(queue, queue.halted)
-        if queue.has_calls and queue.halted is None:
+        has_calls = queue.has_calls
+        if has_calls and queue.halted is None:
             queue.send()
-        if queue.open or not self._is_idle(queue):
+        if queue.open or (self._stop is None and (has_calls or queue.refusals.held)):
             return
         if self.decider is not None:
             self.decider.woken.set()
@@ -263,7 +268,10 @@ class RunState:
     @property
     def is_idle(self) -> bool:
         """Whether no call is under way, and none is to be planned or sent."""
-        return self.results.planned and all(map(self._is_idle, self.queues))
+        if not self.results.planned or any(queue.open for queue in self.queues):
+            return False
+        # A refused call that is held is decided when its queue is looked at next.
+        return self._stop is not None or not any(queue.has_calls or queue.refusals.held for queue in self.queues)
 
     @property
     def is_over(self) -> bool:
@@ -280,10 +288,6 @@ class RunState:
         for spec in self.specs:
             if spec.target.missing_key is not None:
                 self.stop("failed", spec.target.missing_key)
-
-    def _is_idle(self, queue: CallQueue) -> bool:
-        # A refused call that is held is decided when its queue is looked at next.
-        return not queue.open and (self._stop is not None or not (queue.has_calls or queue.refusals.held))
 
     # Stopping.
 

@@ -1,4 +1,4 @@
-"""Ask one warm prompt and print how often its way changes from one file of the package to another."""
+"""Ask a warm prompt a few times and print how often its way changes from one file of the package to another."""
 
 from __future__ import annotations
 
@@ -41,16 +41,20 @@ def main() -> None:
     def ask(text: str) -> None:
         pd.DataFrame({"text": [text]}).llm.parse(Read, "Is {text} good?", model="here:any")
 
-    with Simulator() as simulator, tempfile.TemporaryDirectory() as cache:
+    with Simulator() as simulator, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         pllm.configure(cache_dir=cache, progress=False, servers={"here": simulator.base_url("compatible")})
         for warm in ("a", "b", "c"):
             ask(warm)
-        _recording.set()
-        ask("d")
-        _recording.clear()
-    pairs = itertools.pairwise(_files)
-    told = {"calls": len(_files), "files": len(set(_files)), "changes": sum(a != b for a, b in pairs)}
-    print(json.dumps(told))
+        walks = []
+        for word in ("d", "e", "f", "g"):
+            _files.clear()
+            _recording.set()
+            ask(word)
+            _recording.clear()
+            pairs = itertools.pairwise(list(_files))
+            walks.append({"calls": len(_files), "files": len(set(_files)), "changes": sum(a != b for a, b in pairs)})
+    # The least: threads that finish the prompt before, or a timer, may add to any of them.
+    print(json.dumps(min(walks, key=lambda walk: walk["changes"])))
 
 
 if __name__ == "__main__":
