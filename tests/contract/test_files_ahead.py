@@ -43,7 +43,7 @@ def test_a_file_that_is_slow_to_read_holds_up_no_other_run(
             assert goes_on.wait(PATIENCE_S)
         return load_media(source, *where)
 
-    monkeypatch.setattr(images, "media_of", slow)
+    monkeypatch.setattr(images, "load_media", slow)
     run = photos.llm.submit(None, "Look.", images="photo", model=luna)
     assert reading.wait(PATIENCE_S)
 
@@ -84,7 +84,7 @@ def test_a_run_that_is_stopped_while_a_file_is_read_ends_and_can_be_taken_up_aga
             assert goes_on.wait(PATIENCE_S)
         return load_media(source, *where)
 
-    monkeypatch.setattr(images, "media_of", slow)
+    monkeypatch.setattr(images, "load_media", slow)
     run = photos.llm.submit(None, "Look.", images="photo", model=luna)
     assert reading.wait(PATIENCE_S)
 
@@ -108,7 +108,7 @@ def test_a_prompt_that_cannot_be_made_for_a_fault_of_ours_ends_the_run(
             raise ZeroDivisionError("a fault of ours")
         return load_media(source, *where)
 
-    monkeypatch.setattr(images, "media_of", broken)
+    monkeypatch.setattr(images, "load_media", broken)
 
     run: pllm.Run = photos.llm.submit(None, "Look.", images="photo", model=luna)
 
