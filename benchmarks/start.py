@@ -184,7 +184,7 @@ def planned(rows: int, traced: bool) -> tuple[float, float, float]:
         tracemalloc.start()
     deaf, start = Deaf(engine().loop.loop), time.perf_counter()
     run = frame.llm.submit(bool, PROMPT, model="here:any", concurrency=1, salt=f"planned {traced}")
-    while not run.course.results.planned:
+    while not run.execution.results.planned:
         time.sleep(0.01)
     took, longest = time.perf_counter() - start, deaf.end()
     held = 0

@@ -57,16 +57,16 @@ class SingleRequestRows(WholePrompts):
 
     def assemble(self, run: Run) -> ParallelCompletion | None:
         """Return the completion."""
-        course = execution_of(run)
+        ensemble = execution_of(run)
         outcome = run.ledger.outcome(0)
         if outcome is None or outcome.failure is not None:
             return None
         # Imported on use, as every SDK is: only who asks for OpenAI's words needs them.
         from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
 
-        about = _reply_metadata(course)
-        finish, message = _message_fields(outcome.value, course.plan.output)
-        choice = Choice(finish_reason=finish, message=ParsedMessage(**message), logprobs=self._logprobs(course))
+        about = _reply_metadata(ensemble)
+        finish, message = _message_fields(outcome.value, ensemble.plan.output)
+        choice = Choice(finish_reason=finish, message=ParsedMessage(**message), logprobs=self._logprobs(ensemble))
         return ParallelCompletion(
             id=about["request_id"] or f"pllm-{run.id}",
             created=int(about["created_at"]),
@@ -75,12 +75,12 @@ class SingleRequestRows(WholePrompts):
             usage=_usage(outcome.usage),
         )
 
-    def _logprobs(self, course: EnsembleResults) -> Any:
+    def _logprobs(self, ensemble: EnsembleResults) -> Any:
         """Return the log probabilities of the chosen reply as it had them, None where there are none."""
-        chosen = course.decisions[0].chosen
-        if chosen is None or not course.plan.members[chosen].ask.options.extra_body.get("logprobs"):
+        chosen = ensemble.decisions[0].chosen
+        if chosen is None or not ensemble.plan.members[chosen].ask.options.extra_body.get("logprobs"):
             return None
-        sample = course.outcomes(0)[chosen]
+        sample = ensemble.outcomes(0)[chosen]
         assert sample is not None
         key = sample.last or sample.key
         entry = sample.entry or (None if self._store is None else self._store.get_many([key]).get(key))
@@ -89,9 +89,9 @@ class SingleRequestRows(WholePrompts):
 
     def errors(self, run: Run) -> list[FailedProcessor]:
         """Return the processors that have no answer, in order."""
-        course = execution_of(run)
+        ensemble = execution_of(run)
         failed = []
-        for member, outcome in zip(course.plan.members, course.outcomes(0), strict=True):
+        for member, outcome in zip(ensemble.plan.members, ensemble.outcomes(0), strict=True):
             if outcome is not None and outcome.failure is not None:
                 cause = error_of(replace(outcome.failure, message=self.hidden(outcome.failure.message)))
                 failed.append(FailedProcessor(member.model, cause.kind, cause.message, cause))
@@ -105,9 +105,9 @@ class SingleRequestRows(WholePrompts):
 
 
 def execution_of(run: Run) -> EnsembleResults:
-    """Return the course of a run of `SingleRequestRows`."""
-    assert isinstance(run.course.decider, EnsembleResults)
-    return run.course.decider
+    """Return the ensemble of a run of `SingleRequestRows`."""
+    assert isinstance(run.execution.decider, EnsembleResults)
+    return run.execution.decider
 
 
 def error_of(failure: Failure) -> ParallelLLMError:
@@ -138,14 +138,14 @@ def _message_fields(value: Any, output: OutputType | None) -> tuple[str, dict[st
     return "stop", {"content": text, "parsed": value}
 
 
-def _reply_metadata(course: EnsembleResults) -> dict[str, Any]:
+def _reply_metadata(ensemble: EnsembleResults) -> dict[str, Any]:
     """Return what is known of the chosen reply; of an answer that is nobody's, the judge's or the first sample's."""
-    decision = course.decisions[0]
-    outcome = course.table.outcomes[0]
+    decision = ensemble.decisions[0]
+    outcome = ensemble.table.outcomes[0]
     assert outcome is not None
     if decision.chosen is None and decision.how == "judge":
         return outcome.replies()[-1]
-    samples = course.outcomes(0)
+    samples = ensemble.outcomes(0)
     at = decision.chosen
     if at is None:
         at = next(at for at, sample in enumerate(samples) if sample is not None and sample.failure is None)

@@ -240,17 +240,17 @@ class ParallelLLM:
 
     def _answer(self, run: Run, caller: Caller) -> AnsweredRequest:
         """Return the answer of a run that has ended, or raise what kept it from having one."""
-        course, rows = execution_of(run), run.rows
+        ensemble, rows = execution_of(run), run.rows
         assert isinstance(rows, SingleRequestRows)
-        if run.course.error is not None or run.state == "cancelled":
+        if run.execution.error is not None or run.state == "cancelled":
             run.result()  # raises
         outcome = run.ledger.outcome(0)
         if outcome is None:
             unsent = run.ledger.failure(0)
             raise UsageError("Nothing was sent." if unsent is None else unsent.message)
         failed = rows.errors(run)
-        decision = course.decisions[0]
-        count = len(course.plan.members)
+        decision = ensemble.decisions[0]
+        count = len(ensemble.plan.members)
         self._log(
             logging.INFO,
             "%d of %d processors answered; decided by: %s",
@@ -266,8 +266,8 @@ class ParallelLLM:
             told = f"The decision maker failed, and the majority's answer stands. {rows.hidden(decision.judge_error)}"
             self._log(logging.WARNING, "%s", "The decision maker failed, and the majority's answer stands")
             caller.warn(told)
-        if run.course.unsaved:
-            caller.warn(f"{run.course.unsaved} answers could not be saved to the cache.")
+        if run.execution.unsaved:
+            caller.warn(f"{run.execution.unsaved} answers could not be saved to the cache.")
         return AnsweredRequest(outcome.value, run)
 
     def _log(self, level: int, message: str, *values: Any) -> None:

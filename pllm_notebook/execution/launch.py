@@ -215,11 +215,11 @@ def start(
     store = store_for(ask.options, cache_dir)
     services = ServiceFactory(running, store, ask.options)
 
-    def course(kept: Store | None, on_end: Callable[[], None]) -> Execution:
+    def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:
         used = services.services(kept, run_budget)
         return Execution([ask], rows, used, on_end) if make is None else make(used, on_end)
 
-    run = Run(ask, rows, running, store, sink, course)
+    run = Run(ask, rows, running, store, sink, execution)
     run.origin = origin()
     remember(run)
     if isinstance(rows, RecordableRows):

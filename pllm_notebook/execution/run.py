@@ -37,7 +37,7 @@ _REDRAW_S = 0.1
 
 
 ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
-"""Makes what conducts a run, of the store (None to keep nothing) and of what is to be called at the end."""
+"""Builds the execution of a run, given the store (None to keep nothing) and what is called at the end."""
 
 
 class Run:
@@ -49,7 +49,7 @@ class Run:
         id: A short word, also in `df.attrs` of the result.
         ask: The question.
         rows: The rows and the shape of their answers.
-        course: What conducts it.
+        execution: Its life on the engine's loop.
         ledger: The outcomes of its rows.
         number: Counts the runs of this process.
         started_at: Seconds since 1970.
@@ -88,8 +88,8 @@ class Run:
         self._kept = kept
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
-        self.course = make_execution(kept, weak_callback(self._over))
-        self.ledger: ResultTable = self.course.table
+        self.execution = make_execution(kept, weak_callback(self._over))
+        self.ledger: ResultTable = self.execution.table
         self._ended = EndEvent()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
         self._handed = EndEvent()
@@ -97,8 +97,8 @@ class Run:
         self._ticker: asyncio.TimerHandle | None = None
 
     def __del__(self) -> None:
-        if (course := getattr(self, "course", None)) is not None:
-            course.release()
+        if (execution := getattr(self, "execution", None)) is not None:
+            execution.release()
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {live_lines(self.id, self.progress(), '', '')[0]}>"
@@ -111,7 +111,7 @@ class Run:
     @property
     def state(self) -> State:
         """One of "running", "done", "cancelled" and "failed"."""
-        return self.course.state
+        return self.execution.state
 
     @property
     def alive(self) -> bool:
@@ -126,26 +126,26 @@ class Run:
     @property
     def cost(self) -> float | None:
         """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
-        return self.course.spent.cost_usd
+        return self.execution.spent.cost_usd
 
     def progress(self) -> Progress:
         """Return the counts of this moment."""
-        course = self.course
-        throughput, spent = course.throughput, course.spent
+        execution = self.execution
+        throughput, spent = execution.throughput, execution.spent
         return Progress(
             label=self.rows.label,
-            model=course.model,
-            simulated=course.simulated,
+            model=execution.model,
+            simulated=execution.simulated,
             total=self.rows.total,
             done=throughput.done,
             cached=throughput.cached,
             failed=throughput.failed,
             not_sent=throughput.not_sent,
             skipped=throughput.skipped,
-            in_flight=course.in_flight,
+            in_flight=execution.in_flight,
             elapsed_s=throughput.elapsed_s(time.monotonic()),
             rows_per_s=throughput.rows_per_s,
-            eta_s=throughput.eta_s(self.rows.total) if course.state == "running" else None,
+            eta_s=throughput.eta_s(self.rows.total) if execution.state == "running" else None,
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
             cached_tokens=spent.cached_tokens,
@@ -153,9 +153,9 @@ class Run:
             budget_usd=self.ask.options.max_cost_usd,
             maybe_paid_requests=spent.perhaps_requests,
             maybe_paid_usd=spent.perhaps_usd,
-            reserved_usd=course.reserved_usd,
-            note=course.note,
-            state=course.state,
+            reserved_usd=execution.reserved_usd,
+            note=execution.note,
+            state=execution.state,
         )
 
     def done(self) -> bool:
@@ -167,15 +167,15 @@ class Run:
 
         From any thread; returns at once. A cancelled request may have been paid for.
         """
-        self._loop.call(self.course.stop, "cancelled", None)
+        self._loop.call(self.execution.stop, "cancelled", None)
 
     def abort(self) -> None:
         """End at once, because the engine ends: what has not been stored by now is not waited for. On its loop."""
-        self.course.fail(self._loop.ended())
+        self.execution.fail(self._loop.ended())
 
     def fail(self, error: Exception) -> None:
         """End at once by a fault of ours. On its loop."""
-        self.course.fail(error)
+        self.execution.fail(error)
 
     def wait(self) -> None:
         """Block until the run has ended; a batch with `wait=False`, until its jobs are submitted.
@@ -188,7 +188,7 @@ class Run:
         block_until(until, self.cancel, loop=self._loop, message=self._stopped)
 
     def _stopped(self) -> str:
-        kept, total = self.course.kept, self.rows.total
+        kept, total = self.execution.kept, self.rows.total
         jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
         return f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on.{jobs}"
 
@@ -262,7 +262,7 @@ class Run:
             UsageError: For a row that is not there.
         """
         position = position_of(row, self.rows.total, "run")
-        return explain(self.course.ask_of(position), self.rows, self.ledger, self._store, position)
+        return explain(self.execution.ask_of(position), self.rows, self.ledger, self._store, position)
 
     def retry(self, kinds: Sequence[str] | None = None) -> Run:
         """Send failed rows again, in this run, and return at once.
@@ -278,10 +278,10 @@ class Run:
             raise PllmError("The run is still going; wait for it, or cancel it, before retrying.")
         if not self._loop.alive:
             raise self._loop.ended()
-        if self.course.broken:
+        if self.execution.broken:
             raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
         wanted = None if kinds is None else {FailureKind(kind) for kind in kinds}
-        if self.course.simulated:
+        if self.execution.simulated:
             start_simulator()
         self._ended.clear()
         self._handed.clear()
@@ -308,27 +308,27 @@ class Run:
         relaxed_gc.begin()
         self._engine.register(self)
         try:
-            self.course.throughput.sample(time.monotonic())
-            self.course.begin()
+            self.execution.throughput.sample(time.monotonic())
+            self.execution.begin()
             self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
         except Exception as error:  # nobody else would end the run
-            self.course.fail(error)
+            self.execution.fail(error)
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
         relaxed_gc.begin()
         self._engine.register(self)
         try:
-            self.course.again(kinds)
+            self.execution.again(kinds)
             if not self.done():
                 self._display.open(self.progress(), weak_callback(self.cancel))
                 self._tick()
         except Exception as error:
-            self.course.fail(error)
+            self.execution.fail(error)
 
     def _tick(self) -> None:
-        self.course.throughput.sample(time.monotonic())
-        self.course.look()
-        if self.course.submitted:
+        self.execution.throughput.sample(time.monotonic())
+        self.execution.look()
+        if self.execution.submitted:
             self._handed.set()
         self._display.update(self.progress())
         if self.recorder is not None:
@@ -338,9 +338,9 @@ class Run:
     def _over(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        if isinstance(self.course.error, StoppedError):
-            self.course.error.name_run(self.id)
-        again = weak_callback(self.retry) if not self.course.broken and self.course.retryable(None) else None
+        if isinstance(self.execution.error, StoppedError):
+            self.execution.error.name_run(self.id)
+        again = weak_callback(self.retry) if not self.execution.broken and self.execution.retryable(None) else None
         try:
             self._display.close(self.progress(), again)
         finally:  # whatever can be shown, whoever waits is told
@@ -355,26 +355,26 @@ class Run:
 
     def _conclude(self) -> Any:
         """Return the result of a run that has ended, or raise what ended it."""
-        course, total = self.course, self.rows.total
-        if course.error is not None or course.state == "cancelled":
+        execution, total = self.execution, self.rows.total
+        if execution.error is not None or execution.state == "cancelled":
             hold_at_exit()
             self.note_rows()
-        if course.error is not None:
-            raise course.error
-        if course.state == "cancelled":
-            raise RunInterrupted("The run was stopped.", kept=course.kept, total=total, run=self.id)
+        if execution.error is not None:
+            raise execution.error
+        if execution.state == "cancelled":
+            raise RunInterrupted("The run was stopped.", kept=execution.kept, total=total, run=self.id)
         news = []
         # In a notebook the last line of the display says it, in the same cell.
-        if course.throughput.not_sent and not self._display.stays:
+        if execution.throughput.not_sent and not self._display.stays:
             news.append(f"{budget_stop_note(self.progress())}. Raise it and run the cell again to go on.")
-        elif course.throughput.failed and not self._display.stays:
+        elif execution.throughput.failed and not self._display.stays:
             news.append(
-                f"{course.throughput.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why."
+                f"{execution.throughput.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why."
             )
-        if course.unsaved:
+        if execution.unsaved:
             told = "The cache cannot be written, so these answers are in this result alone: keep it."
-            news.append(f"incomplete: {course.unsaved:,} unsaved. {told}")
-        for line in (*news, *course.warnings):
+            news.append(f"incomplete: {execution.unsaved:,} unsaved. {told}")
+        for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
         return self.to_frame()
 

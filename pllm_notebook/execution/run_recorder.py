@@ -57,7 +57,7 @@ class RecordableRun(Protocol):
     endings: int
 
     @property
-    def course(self) -> RunState:
+    def execution(self) -> RunState:
         """Its state on the engine's loop."""
 
     @property
@@ -125,11 +125,11 @@ class RunRecorder:
         A run that the cache answers sends none: its rows are written once, when it has ended. One that takes a while
         even so leaves its question.
         """
-        course = run.course
+        execution = run.execution
         if not self._is_begun and not run.done() and time.time() - run.started_at > _A_WHILE_S:
             with suppress(RuntimeError):
                 workers.submit(self.begin, run)
-        is_sent = course.in_flight or (run.ask.options.mode == "batch" and course.submitted)
+        is_sent = execution.in_flight or (run.ask.options.mode == "batch" and execution.submitted)
         if self._is_planned or not is_sent or run.done():
             return
         calls = run.ledger.call_of_row

@@ -174,7 +174,7 @@ class EvaluationInput:
         explode: Whether an answer has a line for each of its items.
         answered: For each row, whether it has an answer although its cell may be NA: the answer was None.
         values_of: Takes one answer apart into the result's columns.
-        samples: For each row the run's course and its call there, None for a row of none; None where rows were asked
+        samples: For each row the run's ensemble and its call there, None for a row of none; None where rows were asked
             once.
     """
 
@@ -188,10 +188,10 @@ class EvaluationInput:
     @classmethod
     def of(cls, run: Run, shape: ResultColumns) -> EvaluationInput:
         """Make it of a live run and its own rows."""
-        course, rows = run.course.decider, range(run.rows.total)
+        ensemble, rows = run.execution.decider, range(run.rows.total)
         samples: list[tuple[EnsembleResults, int] | None] | None = None
-        if isinstance(course, EnsembleResults):
-            samples = [(course, run.ledger.call_of_row[row]) for row in rows]
+        if isinstance(ensemble, EnsembleResults):
+            samples = [(ensemble, run.ledger.call_of_row[row]) for row in rows]
         return cls(
             columns=shape.columns,
             prefix=run.ask.options.prefix,
@@ -277,8 +277,8 @@ def _samples(
         asked = calls[row]
         if asked is None or asked[1] < 0:
             continue
-        course, call = asked
-        outcomes = course.outcomes(call)
+        ensemble, call = asked
+        outcomes = ensemble.outcomes(call)
         if all(outcome is not None and outcome.failure is None for outcome in outcomes):
             values = [outcome.value for outcome in outcomes if outcome is not None]
             values = [values_of(value)[at] for value in values]

@@ -172,13 +172,13 @@ def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
     first = found.sources[0]
     answered = [False] * table.total
     samples: list[Any] = [None] * table.total
-    several = all(_course(source) is not None for source in found.sources)
+    several = all(_ensemble_of(source) is not None for source in found.sources)
     for position, source, row in found.places():
         assert source.record is not None  # a row was found in it
         answered[position] = bool(source.record.status[row] <= 1) and not found.changed[position]
-        course = _course(source)
-        if course is not None:
-            samples[position] = (course, course.table.call_of_row[row])
+        ensemble = _ensemble_of(source)
+        if ensemble is not None:
+            samples[position] = (ensemble, ensemble.table.call_of_row[row])
     if isinstance(first.run, Run):
         prefix, fields = first.run.ask.options.prefix, _fields(first.run)
     else:
@@ -262,9 +262,9 @@ def _handle(run: Run | RegisteredRun) -> Run | RecordedRun:
     return RecordedRun(run.header, run.files) if isinstance(run, RegisteredRun) else run
 
 
-def _course(source: Source) -> EnsembleResults | None:
-    course = source.run.course.decider if isinstance(source.run, Run) else None
-    return course if isinstance(course, EnsembleResults) else None
+def _ensemble_of(source: Source) -> EnsembleResults | None:
+    ensemble = source.run.execution.decider if isinstance(source.run, Run) else None
+    return ensemble if isinstance(ensemble, EnsembleResults) else None
 
 
 def _values_of(source: Source) -> Callable[[Any], Sequence[Any]]:

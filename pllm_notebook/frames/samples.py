@@ -44,13 +44,13 @@ WHOLE = "whole_answer"
 
 def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     """Return the shares of each row, field by field (see `df.llm.agreement`); {} where rows were asked once."""
-    course = run.course.decider
-    if not isinstance(course, EnsembleResults):
+    ensemble = run.execution.decider
+    if not isinstance(ensemble, EnsembleResults):
         return {}
-    names = _names(course)
+    names = _names(ensemble)
     made: dict[str, list[float | None]] = {name: [] for name in names}
     for row in range(run.rows.total):
-        decision = _decision(course, row)
+        decision = _decision(ensemble, row)
         shares: Sequence[float | None] = () if decision is None else decision.agreement
         for at, name in enumerate(names):
             made[name].append(shares[at] if at < len(shares) else None)
@@ -61,8 +61,8 @@ def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
 
 def whole_agreement(run: Run) -> list[float | None]:
     """Return for each row the share of samples with the most common whole answer, None where none came."""
-    course = _course(run)
-    decisions = (_decision(course, row) for row in range(run.rows.total))
+    ensemble = _ensemble_of(run)
+    decisions = (_decision(ensemble, row) for row in range(run.rows.total))
     return [None if decision is None or not decision.agreement else decision.whole for decision in decisions]
 
 
@@ -96,10 +96,10 @@ def samples_of(run: Run, rows: Iterable[tuple[int, Any, int]], library: FrameLib
         rows: Position and label to show, and row of the run.
         library: Builds the frame.
     """
-    course = _course(run)
-    members = [(member.model, member.sample) for member in course.plan.members]
-    sampled = (_sampled(course, *row) for row in rows if course.table.call_of_row[row[2]] >= 0)
-    return sample_frame(_columns(course), members, sampled, library)
+    ensemble = _ensemble_of(run)
+    members = [(member.model, member.sample) for member in ensemble.plan.members]
+    sampled = (_sampled(ensemble, *row) for row in rows if ensemble.table.call_of_row[row[2]] >= 0)
+    return sample_frame(_columns(ensemble), members, sampled, library)
 
 
 def sample_frame(
@@ -138,12 +138,12 @@ def sample_frame(
     return library.columns_frame(made)
 
 
-def _sampled(course: EnsembleResults, position: int, label: Any, row: int) -> SampledRow:
-    call, output = course.table.call_of_row[row], course.plan.output
-    decision = course.decisions.get(call)
+def _sampled(ensemble: EnsembleResults, position: int, label: Any, row: int) -> SampledRow:
+    call, output = ensemble.table.call_of_row[row], ensemble.plan.output
+    decision = ensemble.decisions.get(call)
     values: list[Sequence[Any] | None] = []
     failures: list[str | None] = []
-    for outcome in course.outcomes(call):
+    for outcome in ensemble.outcomes(call):
         value = None if outcome is None else outcome.value
         parts = (value,) if value is None or output is None else output.field_values(value)
         values.append(None if value is None else parts)
@@ -164,7 +164,7 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
     """
     columns = {column.name: column for column in shape.columns}
     kinds = [columns.get(name, Column(name, Kind.OBJECT)) for name in shape.names]
-    course = run.course.decider
+    ensemble = run.execution.decider
     told: dict[str, Any] = {
         "answers": "calls" if isinstance(shape, ToolCallColumns) else "values",
         "explode": shape.explode,
@@ -176,11 +176,11 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
         "field_names": [field.name for field in (run.ask.output and run.ask.output.fields) or ()],
         "ensemble": None,
     }
-    if isinstance(course, EnsembleResults):
-        plan = course.plan
+    if isinstance(ensemble, EnsembleResults):
+        plan = ensemble.plan
         told["ensemble"] = {
             "members": [[member.model, member.sample, _dialect(member.ask)] for member in plan.members],
-            "columns": _written(_columns(course)),
+            "columns": _written(_columns(ensemble)),
             "decide": plan.decide if isinstance(plan.decide, str) else "function",
             "vote": {"numbers": plan.vote.numbers, "lists": plan.vote.lists, "fields": dict(plan.vote.fields)},
             "further": None if plan.further is None else _dialect(plan.further),
@@ -198,19 +198,19 @@ def _dialect(ask: CallSpec) -> str | None:
 
 def add_samples(record: RowRecord, run: Run) -> None:
     """Add to what is known of a run's rows their samples and shares; nothing where rows were asked once."""
-    course = run.course.decider
-    if not isinstance(course, EnsembleResults):
+    ensemble = run.execution.decider
+    if not isinstance(ensemble, EnsembleResults):
         return
     record.agreement = shares_of(run)
-    calls = np.array(course.table.call_of_row, dtype=np.int64)
-    total = len(course.table.keys)
-    members = len(course.plan.members)
+    calls = np.array(ensemble.table.call_of_row, dtype=np.int64)
+    total = len(ensemble.table.keys)
+    members = len(ensemble.plan.members)
     # One more at the end stands for the rows without a call.
     keys = np.zeros((total + 1, members, SAMPLE_KEY_BYTES), dtype=np.uint8)
     failure = np.full((total + 1, members), NOT_ENDED, dtype=np.uint8)
     chosen, how = np.full(total + 1, -1, dtype=np.int8), np.zeros(total + 1, dtype=np.uint8)
     for at in range(members):
-        own, outcomes = course.samples(at)
+        own, outcomes = ensemble.samples(at)
         own, outcomes = own[:total], outcomes[:total]
         last = [key if o is None else o.last or o.key or key for key, o in zip(own, outcomes, strict=False)]
         keys[: len(last), at] = key_prefixes(last, SAMPLE_KEY_BYTES)
@@ -219,7 +219,7 @@ def add_samples(record: RowRecord, run: Run) -> None:
             for o in outcomes[: len(last)]
         ]
     replies: dict[int, str] = {}
-    for call, decision in list(course.decisions.items()):
+    for call, decision in list(ensemble.decisions.items()):
         how[call] = 1 + HOWS.index(decision.how)
         chosen[call] = -1 if decision.chosen is None else decision.chosen
         if decision.reply:
@@ -231,19 +231,19 @@ def add_samples(record: RowRecord, run: Run) -> None:
     record.later_keys = key_prefixes([replies[call] for call in at_call[later].tolist()])
 
 
-def _course(run: Run) -> EnsembleResults:
-    if not isinstance(run.course.decider, EnsembleResults):
+def _ensemble_of(run: Run) -> EnsembleResults:
+    if not isinstance(run.execution.decider, EnsembleResults):
         raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
-    return run.course.decider
+    return run.execution.decider
 
 
-def _names(course: EnsembleResults) -> list[str]:
+def _names(ensemble: EnsembleResults) -> list[str]:
     """Name the fields of one answer, which `explode` takes no part of."""
-    return [column.name for column in _columns(course)]
+    return [column.name for column in _columns(ensemble)]
 
 
-def _columns(course: EnsembleResults) -> list[Column]:
-    output, options = course.plan.output, course.plan.members[0].ask.options
+def _columns(ensemble: EnsembleResults) -> list[Column]:
+    output, options = ensemble.plan.output, ensemble.plan.members[0].ask.options
     if output is None:
         return [Column(options.prefix + options.column, Kind.TEXT)]
     if output.fields is None:
@@ -251,9 +251,9 @@ def _columns(course: EnsembleResults) -> list[Column]:
     return [column_of(options.prefix + field.name, field.left, options.nested) for field in output.fields]
 
 
-def _decision(course: EnsembleResults, row: int) -> Decision | None:
-    call = course.table.call_of_row[row]
-    return None if call < 0 else course.decisions.get(call)
+def _decision(ensemble: EnsembleResults, row: int) -> Decision | None:
+    call = ensemble.table.call_of_row[row]
+    return None if call < 0 else ensemble.decisions.get(call)
 
 
 def _free(name: str, taken: Any) -> str:

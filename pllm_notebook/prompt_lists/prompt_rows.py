@@ -72,11 +72,11 @@ class PromptRows(WholePrompts):
         """
         if run is None:
             return self.assemble(None)
-        if run.course.error is not None or run.state == "cancelled":
+        if run.execution.error is not None or run.state == "cancelled":
             run.result()  # raises
-        if run.course.unsaved:
-            called_by.warn(f"{run.course.unsaved:,} answers could not be saved to the cache: keep this result.")
-        for line in run.course.warnings:
+        if run.execution.unsaved:
+            called_by.warn(f"{run.execution.unsaved:,} answers could not be saved to the cache: keep this result.")
+        for line in run.execution.warnings:
             called_by.warn(line)
         run.note_rows()
         return self.assemble(run)
@@ -92,7 +92,7 @@ class PromptRows(WholePrompts):
         ]
         if run is None:
             return outputs
-        ledger, spec_of = run.ledger, run.course.ask_of
+        ledger, spec_of = run.ledger, run.execution.ask_of
         for start in range(0, self.total, _CHUNK):
             rows = range(start, min(start + _CHUNK, self.total))
             outcomes = [ledger.outcome(row) for row in rows]

@@ -22,7 +22,7 @@ def is_engine_failure(error: Exception, run: Run | None) -> bool:
         error: The exception that ended it.
         run: Its run, None if it could not be started.
     """
-    return not isinstance(error, PllmError) or (run is not None and (run.course.broken or not run.alive))
+    return not isinstance(error, PllmError) or (run is not None and (run.execution.broken or not run.alive))
 
 
 class SequentialRun:

@@ -181,8 +181,8 @@ class FileRun:
             for scheduler in self._schedulers:
                 for run in scheduler.ended():
                     self._totals = self._totals.including([run])
-                    if run.course.error is not None:
-                        self._fail(run.course.error)
+                    if run.execution.error is not None:
+                        self._fail(run.execution.error)
             if all(scheduler.over for scheduler in self._schedulers) and (
                 stopping or self._invalid_written == len(self._index.invalid_lines)
             ):

@@ -217,7 +217,7 @@ class _ResultRelay:
         run = self._run
         assert run is not None
         for session_call in self._session_calls:
-            session_call.on_abort(self, run.course.error)
+            session_call.on_abort(self, run.execution.error)
 
     def _report(self, run: Run, row: int) -> None:
         self._session_calls[row].on_result(self, run.ledger.outcome(row), run.ledger.failure(row))

@@ -156,7 +156,7 @@ def test_samples_share_one_job_and_judgements_the_next(luna: str, sim: Simulator
     assert out["mood"].notna().all()
     stats = sim.stats()
     assert stats.batch_jobs == 2
-    assert stats.batch_lines == 12 + out.llm.run.course.decider.judged
+    assert stats.batch_lines == 12 + out.llm.run.execution.decider.judged
 
 
 def test_rows_can_share_calls_in_a_batch(luna: str, sim: Simulator) -> None:

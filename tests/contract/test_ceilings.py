@@ -153,7 +153,7 @@ def test_what_a_server_could_charge_never_passes_a_ceiling(
 def check(run: pllm.Run, charge: float, ceiling: float) -> None:
     progress = run.progress()
     paid, perhaps = run.cost, progress.maybe_paid_usd
-    assert not run.course.broken
+    assert not run.execution.broken
     assert paid is not None
     assert charge <= ceiling * (1 + 1e-9), (charge, ceiling, progress)
     assert paid + perhaps <= ceiling * (1 + 1e-9)

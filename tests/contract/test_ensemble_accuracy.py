@@ -72,7 +72,7 @@ def test_a_judge_is_called_for_the_rows_that_differ_and_no_others(luna: str, sim
     out, calls = ask(samples=3, decide="judge", judge=f"openai:{KNOWING}")
 
     differ = differing(out)
-    assert calls == differ.sum() == out.llm.run.course.decider.judged
+    assert calls == differ.sum() == out.llm.run.execution.decider.judged
     assert right(out)[differ].all()
     low, high = interval(cascade(3, NOISE, 0, 2)[0], ROWS)
     assert low <= differ.mean() <= high

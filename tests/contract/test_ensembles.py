@@ -129,7 +129,7 @@ def test_the_judge_is_asked_where_answers_differ_and_nowhere_else(luna: str, sim
     out = ask(luna, frame, samples=2, decide="judge")
 
     run = out.llm.run
-    assert run.course.decider.judged == 5
+    assert run.execution.decider.judged == 5
     assert sim.stats().requests == 105
     assert run.progress().note == "judge called on 5 of 50"
     assert (out["mood"] == "bad").tolist() == [n % 10 == 0 for n in range(50)]
@@ -285,7 +285,7 @@ def test_the_stronger_model_is_asked_for_rows_that_differ_alone(
     assert sim.stats().requests == 7
     assert out.llm.samples["decided"].tolist() == ["escalated"] * 3 + ["agreed"] * 3
     run = out.llm.run
-    strong = run.course.queues[-1].spent.cost_usd
+    strong = run.execution.queues[-1].spent.cost_usd
     alone = f"about {format_usd(2 * strong)} for it alone"
     assert run.progress().note == (f"{ANTHROPIC.model} called on 1 of 2: {format_usd(run.cost)} in place of {alone}")
 

@@ -129,7 +129,7 @@ def _counts(run: Run | list[Run]) -> dict[str, Any]:
         run = run[0]
     progress = run.progress()
     failures = (run.ledger.failure(row) for row in range(run.rows.total))
-    return {"kept": progress.done + progress.cached, "cached": progress.cached, "unsaved": run.course.unsaved} | {
+    return {"kept": progress.done + progress.cached, "cached": progress.cached, "unsaved": run.execution.unsaved} | {
         "note": progress.note,
         "state": progress.state,
         "failures": sorted({f"{one.kind}: {one.message}"[:300] for one in failures if one is not None}),

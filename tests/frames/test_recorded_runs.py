@@ -415,11 +415,11 @@ def test_what_a_notebook_shows_is_three_lines_that_obey_no_markup(ready: Path) -
 def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_path: Path) -> None:
     submitted: list[Any] = []
     workers: Any = SimpleNamespace(submit=lambda *work: submitted.append(work))
-    course = SimpleNamespace(in_flight=0, submitted=True)
+    execution = SimpleNamespace(in_flight=0, submitted=True)
     ledger = SimpleNamespace(call_of_row=array("q", [0, 1]))
     run: Any = SimpleNamespace(
         started_at=time.time(),
-        course=course,
+        execution=execution,
         ledger=ledger,
         done=lambda: False,
         ask=SimpleNamespace(options=SimpleNamespace(mode="async")),
@@ -428,7 +428,7 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
 
     recorder.look(run, workers)
     assert submitted == []  # the cache may answer all of them
-    course.in_flight = 1
+    execution.in_flight = 1
     ledger.call_of_row[1] = UNPLANNED
     recorder.look(run, workers)
     assert submitted == []

@@ -57,14 +57,14 @@ class Reports:
                 if outcome.key not in store.lost:
                     faults.append(f"I2: {outcome.key} was reported and is not on disk")
                 continue
-            if run.course.unsaved:
+            if run.execution.unsaved:
                 continue  # the next run asks again for what the disk refused
             value = repr(outcome.value)
             if self._told.setdefault(outcome.key, value) != value:
                 if not rules.again:
                     faults.append(f"I2: {outcome.key} was {self._told[outcome.key]} and is {value}")
                 self._told[outcome.key] = value
-        if lost and not run.course.unsaved:
+        if lost and not run.execution.unsaved:
             faults.append(f"I2: {lost} answers are not on disk, and the run does not say so")
 
     def forget(self) -> None:
@@ -74,8 +74,8 @@ class Reports:
 
 def _outcomes(run: Run) -> list[Outcome]:
     """Give the outcomes that rest on a stored reply; of an ensemble those of its members."""
-    course: Any = run.course
-    each = list(course.results.outcomes)
+    execution: Any = run.execution
+    each = list(execution.results.outcomes)
     return [outcome for outcome in each if outcome is not None and outcome.failure is None]
 
 
@@ -106,7 +106,7 @@ def check_run(faults: list[str], run: Run, frame: pd.DataFrame, question: Questi
         _check_row(faults, row, cell, values, question, run)
     if any(CANARY in text for text in told):
         faults.append(f"I5: {next(text for text in told if CANARY in text)}")
-    if run.course.broken:
+    if run.execution.broken:
         faults.append("a fault of the package's own ended the run")
 
 
@@ -133,7 +133,7 @@ def _failures(run: Run, rows: int) -> list[Any]:
 def check_calm(faults: list[str], run: Run, requests: int, *, again: bool) -> None:
     """Check a run that nothing befell, and the same once more."""
     if run.state != "done":
-        faults.append(f"a calm run is {run.state}: {run.course.error!r}")
+        faults.append(f"a calm run is {run.state}: {run.execution.error!r}")
     kinds = {str(failure.kind) for failure in _failures(run, run.rows.total)} - _PAID_FAILURES
     if kinds:
         faults.append(f"a calm run has failures of the kinds {kinds}")

@@ -195,7 +195,7 @@ class _Life:
         await self._ended(run, sink, step)
         if beside is not None:
             await self._ended(*beside, step)
-        if step.retried is not None and not run.course.broken:
+        if step.retried is not None and not run.execution.broken:
             run.retry(step.retried or None)
             await asyncio.sleep(0)
             await self._ended(run, sink, step)

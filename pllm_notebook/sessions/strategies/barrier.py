@@ -151,5 +151,5 @@ def _summary(context: StrategyContext, left: Sequence[SessionCall], submitted: S
         cost_usd=None if None in costs else sum((cost for cost in costs if cost is not None), 0.0),
         awaited=len(left),
         awaited_jobs=len(jobs),
-        simulated=any(run.course.simulated for run in context.sender.runs),
+        simulated=any(run.execution.simulated for run in context.sender.runs),
     )
