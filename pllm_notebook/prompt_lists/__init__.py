@@ -1,1 +1,1 @@
-"""Lists of prompts that differ in everything, and files of requests: many models and providers as one run."""
+"""Lists of prompts for any mix of models and providers, sent as one run."""

@@ -1,8 +1,8 @@
-"""From prompts that differ in everything to questions: what can be asked in the same way is one question.
+"""Group the prompts of a list by spec.
 
-Prompts of one configuration and one instruction are one question, so that they share its prefix and, being plain
-text, their answers with `df.llm`. An instruction that only a few prompts have goes with the prompt instead: two
-thousand different instructions are not two thousand courses of a run.
+Prompts with the same configuration and instruction share a spec, so that they share its prompt prefix and, if they are
+plain text, their cache entries with `df.llm`. An instruction of only a few prompts is sent as part of the prompt
+instead: two thousand different instructions must not become two thousand specs.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pllm_notebook.tools import StructuredTool
 
 __all__ = ["PreparedPrompts", "as_prompt_list", "output_of", "prepare_prompts"]
 
-# So many prompts make it worth while that their instruction is a question's own.
-_OWN_QUESTION = 8
+# Number of prompts from which their instruction is part of the spec.
+_MIN_SHARED = 8
 
 
 class PreparedPrompts(NamedTuple):
-    """A list, ready to be put.
+    """A prepared list.
 
     Attributes:
-        parts: The questions, with the places of their prompts among those that can be asked.
-        places: Of each prompt that can be asked: where it stands in the list.
-        prompts: As many: what is asked.
-        beginnings: As many: the beginning of the answer that was put into the model's mouth, "" for none.
-        failures: Of those that cannot be asked: where they stand, and why.
+        parts: The specs with the indices of their prompts among the valid ones.
+        places: The place of each valid prompt in the list.
+        prompts: The valid prompts, as they are sent.
+        prefills: The prefill of each valid prompt, "" for none.
+        failures: The failures of invalid prompts, by their place in the list.
     """
 
     parts: list[Part]
@@ -47,7 +47,7 @@ class PreparedPrompts(NamedTuple):
 
 
 class _SpecKey(NamedTuple):
-    """What determines a question."""
+    """What determines a spec."""
 
     model: str
     system: str | None
@@ -61,12 +61,12 @@ class _SpecKey(NamedTuple):
 
 
 def as_prompt_list(prompts: Any) -> list[LLMPromptContext]:
-    """Return a list of prompts as one.
+    """Check that *prompts* is a list of prompts, and return it.
 
     Raises:
-        UsageError: For anything that is none, a prompt by itself too. Nothing was sent.
+        UsageError: For anything else, also a single prompt. Nothing was sent.
     """
-    # A prompt can be gone through itself: its fields are what comes.
+    # A prompt is iterable itself, over its fields.
     if isinstance(prompts, LLMPromptContext) or not isinstance(prompts, Iterable):
         raise UsageError(
             f"prompts is a list of LLMPromptContext, not {type(prompts).__name__}. Put it into [ ]. Nothing was sent."
@@ -83,18 +83,18 @@ def prepare_prompts(
     given: Mapping[str, Any],
     ceilings: Mapping[str, UserRateLimit],
 ) -> PreparedPrompts:
-    """Make a list ready. Sends nothing.
+    """Group a list by spec. Sends nothing.
 
     Args:
         contexts: The prompts.
         given: Options of the whole run.
-        ceilings: Rates by provider.
+        ceilings: Rate limits by provider.
 
     Raises:
-        UsageError: For an option outside its range. What is wrong with one prompt is that prompt's failure.
+        UsageError: For an option outside its range. An invalid prompt is a failure of that prompt alone.
     """
     options_for(given)
-    # Equal tools of different prompts become one object, since comparing them is comparing their schemas.
+    # Equal tools of different prompts become one object, since comparing them means comparing their schemas.
     tools: dict[StructuredTool, StructuredTool] = {}
     spec_keys = [(_spec_key(context, tools), context.instruction) for context in contexts]
     shared = Counter(spec_keys)
@@ -106,8 +106,8 @@ def prepare_prompts(
     failures: dict[int, Failure] = {}
     for place, (context, (how, system)) in enumerate(zip(contexts, spec_keys, strict=True)):
         count = shared[how, system]
-        own = system is not None and count < _OWN_QUESTION
-        # An instruction that stands alone is marked for the provider's cache only where another list had it before.
+        own = system is not None and count < _MIN_SHARED
+        # The instruction of a single prompt is marked for the provider's cache only if another list had it before.
         how = how._replace(alone=own and count == 1, system=None if own else system)
         try:
             if how not in asks:
@@ -116,8 +116,8 @@ def prepare_prompts(
             if isinstance(ask, Failure):
                 failures[place] = ask
                 continue
-            beginning = _prefill_for(context, ask, prefilled)
-            dialogue = context.dialogue(prefilled=bool(beginning))
+            prefill = _prefill_for(context, ask, prefilled)
+            dialogue = context.dialogue(prefilled=bool(prefill))
         except PllmError as error:
             failure = Failure(FailureKind.INPUT, str(error))
             asks.setdefault(how, failure)
@@ -125,7 +125,7 @@ def prepare_prompts(
             continue
         asked.append((how, _prompt(dialogue, own)))
         places.append(place)
-        prefills.append(beginning)
+        prefills.append(prefill)
     parts = parts_of(asked, lambda how: _made(asks, how))
     return PreparedPrompts(parts, places, [prompt for _, prompt in asked], prefills, failures)
 
@@ -133,11 +133,11 @@ def prepare_prompts(
 def output_of(tool: StructuredTool) -> OutputType:
     """Return a tool's arguments as the type of an answer."""
     output = OutputType.of(tool.kind)
-    told = {"description": tool.description} if tool.description else {}
+    description = {"description": tool.description} if tool.description else {}
     if _without_descriptions(output.json_schema) == _without_descriptions(tool.json_schema):
-        return output  # made of a type: the same question as `df.llm.parse` with that type
+        return output  # the tool was made from a type: the same spec as `df.llm.parse` with that type
     output = OutputType(tool.kind)
-    output.json_schema = _without_descriptions(tool.json_schema) | told
+    output.json_schema = _without_descriptions(tool.json_schema) | description
     output.name, output.doc = tool.name, tool.description
     return output
 
@@ -145,7 +145,7 @@ def output_of(tool: StructuredTool) -> OutputType:
 def _spec_key(context: LLMPromptContext, tools: dict[StructuredTool, StructuredTool]) -> _SpecKey:
     config = context.llm_config
     form = config.response_format
-    # The JSON formats validate by it afterwards; their question is the same without.
+    # The JSON formats only validate against it afterwards; their spec does not depend on it.
     wanted = context.structured_output if form in ("structured_output", "tool") else None
     return _SpecKey(
         model=config.name,
@@ -181,7 +181,7 @@ def _build_spec(
             raise _without("tool", "a structured_output, or tools")
         if how.wanted is not None:
             tools = [*(tool for tool in tools if tool != how.wanted), how.wanted]
-            # The call is the answer.
+            # The tool call is the answer.
             values["run_tools"] = False
         values["tool_choice"] = "required" if how.wanted is None else how.wanted.name
     if tools:
@@ -191,7 +191,7 @@ def _build_spec(
         options,
         output,
         instruct=False,
-        # With a beginning in the model's mouth, a JSON mode would begin the object once more.
+        # Not with a prefill: a provider's JSON mode would begin a second object.
         json_object=how.form == "json_object",
         calls=bool(tools) and not options.run_tools,
         marks=how.marks,
@@ -206,12 +206,12 @@ def _without(form: str, needed: str) -> UsageError:
 
 
 def _prefill_for(context: LLMPromptContext, ask: CallSpec, known: dict[str, bool]) -> str:
-    """Return the beginning of the answer that is sent: one that was only made up is left out where it is not taken."""
+    """Return the prefill that is sent; the implicit one of "json_beg" is left out for a model without prefill."""
     form = context.llm_config.response_format
     if context.prefill and form in ("structured_output", "tool"):
         raise UsageError(
-            f"The prompt has a prefill, and with response_format={form!r} the provider writes the whole object. Leave "
-            f"the prefill out, or take 'json_beg'. Nothing was sent."
+            f"The prompt has a prefill, and with response_format={form!r} the provider writes the whole object. Remove "
+            f"the prefill, or use 'json_beg'. Nothing was sent."
         )
     if context.prefill or not context.beginning:
         return context.beginning
@@ -222,7 +222,7 @@ def _prefill_for(context: LLMPromptContext, ask: CallSpec, known: dict[str, bool
 
 
 def _prompt(dialogue: Dialogue, own: bool) -> Prompt:
-    """Return a conversation as the prompt of a row: plain text where it is no more than that."""
+    """Return a conversation as the prompt of a row: a string if it is a single user text."""
     (first, *rest) = dialogue.turns
     if rest or own or first.media or first.role != "user":
         return dialogue if own else Dialogue(dialogue.turns)

@@ -1,4 +1,4 @@
-"""Whom a prompt's configuration names."""
+"""The model that a prompt's configuration names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["model_of", "takes_prefill", "target_of"]
 
 
 def model_of(config: LLMConfig) -> str:
-    """Name the model that a prompt is for.
+    """Return the name of a prompt's model.
 
     Raises:
-        UsageError: Where none is named, and the client has none of its own. Nothing was sent.
+        UsageError: If none is named, and the client has no default. Nothing was sent.
     """
     if config.name.endswith(":"):
         raise UsageError(
@@ -27,16 +27,16 @@ def model_of(config: LLMConfig) -> str:
 
 
 def target_of(config: LLMConfig) -> ResolvedModel:
-    """Resolve whom a prompt is for.
+    """Resolve a prompt's model.
 
     Raises:
-        UsageError: Where there is no such provider, or it has no such model. Nothing was sent.
+        UsageError: For an unknown provider or model. Nothing was sent.
     """
     return resolve_model(options_for({"model": model_of(config)}))
 
 
 def takes_prefill(target: ResolvedModel) -> bool:
-    """Return whether a model takes the beginning of its answer."""
+    """Return whether a model accepts a prefill."""
     turns = (Turn("user", "-"), Turn("assistant", "{"))
     try:
         target.wire.encode(Request(model=target.model, turns=turns))

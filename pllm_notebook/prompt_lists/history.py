@@ -1,4 +1,4 @@
-"""From an answer to the turns that a conversation goes on from: the model's own, and the results of its calls."""
+"""Turn an answer into the turns that continue its conversation: the assistant's, and the results of its tool calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pllm_notebook.tools import StructuredTool
 
 __all__ = ["turns_of"]
 
-# A form that the model fills in has nobody behind it who could answer.
+# The result of a tool without a function, such as a form that the model fills in.
 _RECEIVED = "Received."
 _MISFIT = "The arguments do not fit the tool's schema."
 
@@ -20,21 +20,20 @@ _MISFIT = "The arguments do not fit the tool's schema."
 def turns_of(
     output: LLMOutput, wire: Wire | None, tools: Iterable[StructuredTool], given: Sequence[ToolCallOutput]
 ) -> list[Turn]:
-    """Return an answer's turn, and after it the results of its calls.
+    """Return an answer's turn, followed by the results of its tool calls.
 
     Args:
         output: The answer.
-        wire: The format that its provider's own body is in, so that the turn is kept as the provider wants it back;
-            None to keep it as plain turns alone.
-        tools: Those that were offered.
-        given: Results, of some calls or all.
+        wire: The wire format of its raw body, to keep what the provider needs in later turns; None for plain turns.
+        tools: Tools of the prompt.
+        given: Results of some or all calls.
 
     Raises:
-        UsageError: For an output without an answer, a result of no call, or a function's call that has no result.
+        UsageError: For an output without an answer, a result without a call, or a function call without a result.
     """
     if output.error is not None or output.str_content is None:
         raise UsageError(
-            f"The output of {output.source_id!r} is no answer that a conversation could go on from: "
+            f"The output of {output.source_id!r} is not an answer that a conversation can continue from: "
             f"{output.error or 'it is empty'}"
         )
     echo = None
@@ -49,13 +48,13 @@ def turns_of(
 def _results(
     output: LLMOutput, tools: dict[str, StructuredTool], given: Sequence[ToolCallOutput]
 ) -> tuple[ToolCallOutput, ...]:
-    told = {result.id: result for result in given}
-    strangers = told.keys() - {call.id for call in output.tool_calls}
-    if strangers:
-        raise UsageError(f"No call of this output has the id {min(strangers)!r}, which a result bears.")
+    by_id = {result.id: result for result in given}
+    unknown = by_id.keys() - {call.id for call in output.tool_calls}
+    if unknown:
+        raise UsageError(f"A result has the id {min(unknown)!r}, which no call of this output has.")
     results = []
     for call in output.tool_calls:
-        result, tool = told.get(call.id), tools.get(call.name)
+        result, tool = by_id.get(call.id), tools.get(call.name)
         if result is not None:
             results.append(ToolCallOutput(call.id, call.name, result.content, result.failed))
         elif isinstance(call.arguments, str):

@@ -1,4 +1,4 @@
-"""The result of one prompt: its answer, what it took, or why there is none."""
+"""The result of one prompt: its answer with usage and cost, or the error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["GeneratedJsonObject", "LLMOutput", "LLMToolCall"]
 
 
 class GeneratedJsonObject(dict[str, Any]):
-    """The object of an answer: a dictionary, and the same under the name `object`.
+    """The JSON object of an answer: a dictionary, also available as `object`.
 
     Attributes:
-        name: The tool whose arguments it is; "parsed_content" for an object that was written as text.
+        name: The tool whose arguments it is; "parsed_content" for an object in the answer's text.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class LLMToolCall(BaseModel):
     """One call of a tool that a model made.
 
     Attributes:
-        id: The provider's, which the result must bear; made from its place where the provider gives none.
-        name: Of the tool.
-        arguments: What the JSON says, once it has been validated; the text itself where it did not fit.
-        text: The arguments as the model wrote them. `StructuredTool.parse` makes typed values of it.
+        id: The provider's id, which the result must repeat; derived from its position if the provider has none.
+        name: Name of the tool.
+        arguments: The validated arguments; their text if they are invalid.
+        text: The arguments as the model wrote them. `StructuredTool.parse` reads them as typed values.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,22 +72,22 @@ class LLMOutput(BaseModel):
 
     Attributes:
         source_id: The `id` of the prompt.
-        str_content: The answer's whole text, a beginning that was put into the model's mouth included; "" where it
-            called tools and said nothing. Of a failure what came back, if anything did. None for no answer.
-        json_object: The object that was asked for: of every format but "text", validated where there is something to
-            validate it by. A dictionary; `.object` is the same, `.name` the tool's name. None for none.
-        tool_calls: Those that the model made, in order.
-        usage: Tokens of all calls that led here (repairs, earlier turns of tools), None for unknown.
-        cost: US dollars of these calls, None for unknown. Of an answer that was in the cache it is what it cost when
-            it was paid for; equal prompts of one list are one call, and each shows its cost.
-        result_type: The wire format of `raw_result`: "chat" (OpenAI's Chat Completions, and the servers that speak
-            it), "responses", "messages" (Anthropic) or "generate" (Google). None where there is none.
-        time_taken: Seconds that the last request took. None where nothing was sent: from the cache, or never.
-        start_time: When the last request that led here was sent, in seconds since the epoch; of an answer from the
-            cache when it was paid for. None where nothing was ever sent, or nobody knows.
-        end_time: When its response had arrived, likewise.
-        raw_result: The body of the last response as the provider sent it, None where none is kept.
-        error: Why there is no answer, as "kind: message" (the kinds are in docs/errors.md). None for an answer.
+        str_content: The text of the answer, with its prefill; "" for tool calls without text. For a failure, the text
+            that came back, if any. None for no answer.
+        json_object: The JSON object of an answer in any format but "text", validated against the prompt's schema if it
+            has one. A dictionary; `.object` is the same, `.name` the tool's name. None for none.
+        tool_calls: Tool calls of the model, in order.
+        usage: Tokens of all calls for this answer (repairs, earlier tool turns), None if unknown.
+        cost: US dollars of these calls, None if unknown. For a cached answer, its cost when it was paid; equal prompts
+            of a list are one call, and each output shows its cost.
+        result_type: The wire format of `raw_result`: "chat" (OpenAI's Chat Completions and compatible servers),
+            "responses", "messages" (Anthropic) or "generate" (Google). None without a raw result.
+        time_taken: Duration of the last request in seconds. None if nothing was sent.
+        start_time: When the first request for this answer was sent, in seconds since the epoch; for a cached answer,
+            when it was paid. None if unknown, or nothing was ever sent.
+        end_time: When the last response arrived; None as for `start_time`.
+        raw_result: The body of the last response as the provider sent it, None if it is not stored.
+        error: Why there is no answer, as "kind: message" (see docs/errors.md). None for an answer.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -105,24 +105,24 @@ class LLMOutput(BaseModel):
     raw_result: dict[str, Any] | None = Field(default=None, repr=False)
     error: str | None = None
 
-    # Made when somebody asks: a list of prompts with pictures would hold each of them twice.
+    # Built on use: otherwise a list of prompts with images would hold each image twice.
     _request: Callable[[], Mapping[str, Any]] | None = PrivateAttr(None)
 
     @property
     def contains_object(self) -> bool:
-        """Whether there is an object: one that was asked for, or the arguments of a tool that was called."""
+        """Whether there is a JSON object: the answer's, or the arguments of a tool call."""
         return self.json_object is not None or any(isinstance(call.arguments, dict) for call in self.tool_calls)
 
     @property
     def completion_kwargs(self) -> dict[str, Any] | None:
-        """The body of the request in the provider's words, as it was meant; None where it is not known.
+        """The body of the request in the provider's format, None if unknown.
 
-        It is not part of the JSON or the pickle of an output.
+        It is not part of an output's JSON or pickle.
         """
         return None if self._request is None else dict(self._request())
 
     def __eq__(self, other: object) -> bool:
-        # By its fields: one that came back from JSON does not know its request.
+        # By its fields alone: an output read from JSON has no request.
         return isinstance(other, LLMOutput) and self.__dict__ == other.__dict__
 
     def __getstate__(self) -> dict[Any, Any]:

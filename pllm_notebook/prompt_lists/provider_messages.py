@@ -1,4 +1,4 @@
-"""One conversation in the words of each provider, written by the wire formats that the calls themselves use."""
+"""One conversation in each provider's format, encoded by the same wire formats as the calls."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def msg_dict_to_oai(
     messages: Sequence[Sequence[Message]], *, model: str | None = None
 ) -> list[list[dict[str, Any]]]: ...
 def msg_dict_to_oai(messages: Any, *, model: str | None = None) -> Any:
-    """Return messages in OpenAI's words (Chat Completions), the instruction as the first of them.
+    """Convert messages to OpenAI's format (Chat Completions), with the instruction first.
 
     Args:
-        messages: Mappings in OpenAI's, Anthropic's or Google's words, one list or a list of lists. Media may be bytes,
-            paths, addresses or PIL images: `{"type": "image", "image": …}`.
-        model: As OpenAI names it, where it matters what the model takes. None for the cheap current one.
+        messages: Mappings in OpenAI's, Anthropic's or Google's format, one list or a list of lists. Media may be bytes,
+            paths, URLs or PIL images: `{"type": "image", "image": …}`.
+        model: OpenAI's name of the model, if the format depends on it. None for the cheap current one.
 
     Returns:
         One list of messages, or one for each list.
 
     Raises:
-        UsageError: For what cannot be carried, or what the model does not take. Nothing was sent.
+        UsageError: For content that cannot be converted, or that the model does not accept. Nothing was sent.
     """
     return _one_or_many(messages, lambda dialogue: to_openai(dialogue, model))
 
@@ -59,19 +59,19 @@ def msg_dict_to_anthropic(
     messages: Sequence[Sequence[Message]], *, model: str | None = None
 ) -> list[AnthropicMessages]: ...
 def msg_dict_to_anthropic(messages: Any, *, model: str | None = None) -> Any:
-    """Return messages in Anthropic's words: the blocks of the instruction, and the messages.
+    """Convert messages to Anthropic's format: the blocks of the instruction, and the messages.
 
-    Turns of one role that follow each other are rolled up, since roles must alternate there.
+    Consecutive turns of one role are merged, since roles must alternate there.
 
     Args:
-        messages: As for `msg_dict_to_oai`.
-        model: As Anthropic names it; newer ones take no beginning of the answer. None for the cheap current one.
+        messages: See `msg_dict_to_oai`.
+        model: Anthropic's name of the model; newer ones accept no prefill. None for the cheap current one.
 
     Returns:
         (blocks of the instruction, messages), or one such pair for each list.
 
     Raises:
-        UsageError: For what cannot be carried, or what the model does not take. Nothing was sent.
+        UsageError: For content that cannot be converted, or that the model does not accept. Nothing was sent.
     """
     return _one_or_many(messages, lambda dialogue: to_anthropic(dialogue, model))
 
@@ -81,17 +81,17 @@ def msg_dict_to_google(messages: Sequence[Message], *, model: str | None = None)
 @overload
 def msg_dict_to_google(messages: Sequence[Sequence[Message]], *, model: str | None = None) -> list[GoogleMessages]: ...
 def msg_dict_to_google(messages: Any, *, model: str | None = None) -> Any:
-    """Return messages in Google's words: the `systemInstruction`, None for none, and the contents.
+    """Convert messages to Google's format: the `systemInstruction`, None for none, and the contents.
 
     Args:
-        messages: As for `msg_dict_to_oai`.
-        model: As Google names it. None for the cheap current one.
+        messages: See `msg_dict_to_oai`.
+        model: Google's name of the model. None for the cheap current one.
 
     Returns:
         (systemInstruction, contents), or one such pair for each list.
 
     Raises:
-        UsageError: For what cannot be carried, or what the model does not take. Nothing was sent.
+        UsageError: For content that cannot be converted, or that the model does not accept. Nothing was sent.
     """
     return _one_or_many(messages, lambda dialogue: to_google(dialogue, model))
 
@@ -117,7 +117,7 @@ def to_google(dialogue: Dialogue, model: str | None = None) -> GoogleMessages:
 
 
 def to_tool_definition(wire: Wire, tool: Tool, model: str) -> dict[str, Any]:
-    """Return one tool's definition as *wire* sends it."""
+    """Return the definition of a tool in the format of *wire*."""
     request = Request(
         model=model, turns=dialogue_from_messages([{"role": "user", "content": "-"}]).turns, tools=(tool,)
     )

@@ -1,4 +1,4 @@
-"""From what a run knows of one prompt to its output."""
+"""Build the output of one prompt from its outcome."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ __all__ = ["error_text", "output_for", "output_without_call"]
 
 
 def error_text(failure: Failure) -> str:
-    """Return a failure as an output has it."""
+    """Return a failure as the `error` of an output."""
     return f"{failure.kind}: {failure.message}"
 
 
 def output_without_call(context: LLMPromptContext, failure: Failure | None) -> LLMOutput:
-    """Return the output of a prompt that no call was made for; *failure* None where there is no answer yet."""
+    """Return the output of a prompt without a call; *failure* is None if it is pending."""
     error = "pending: there is no answer yet" if failure is None else error_text(failure)
     return LLMOutput(source_id=context.id, error=error)
 
 
 def output_for(
-    context: LLMPromptContext, ask: CallSpec, outcome: Outcome, last: StoredReply | None, prompt: Prompt, beginning: str
+    context: LLMPromptContext, ask: CallSpec, outcome: Outcome, last: StoredReply | None, prompt: Prompt, prefill: str
 ) -> LLMOutput:
     """Return the output of a prompt whose call has ended.
 
     Args:
         context: The prompt.
-        ask: The question that it was asked with.
-        outcome: How the call ended.
-        last: The last reply, None where it is not kept.
-        prompt: As it was put to the question.
-        beginning: Of the answer, as it was put into the model's mouth; "" for none.
+        ask: Its spec.
+        outcome: Its outcome.
+        last: The last reply, None if it is not stored.
+        prompt: The prompt as it was sent.
+        prefill: The prefill that was sent, "" for none.
     """
     replies = outcome.replies()
     failure = outcome.failure
@@ -57,9 +57,9 @@ def output_for(
     output._request = partial(ask.whole, prompt)
     if last is not None:
         output.raw_result, output.result_type = orjson.loads(last.raw), ask.target.wire.format_name
-        output.str_content = _with_prefill(context, beginning, last.text.decode("utf-8", "replace"))
+        output.str_content = _with_prefill(context, prefill, last.text.decode("utf-8", "replace"))
     if failure is None:
-        _answer(output, context, outcome.value, beginning)
+        _answer(output, context, outcome.value, prefill)
     else:
         output.error = error_text(failure)
         output.str_content = output.str_content or failure.raw or None
@@ -67,11 +67,11 @@ def output_for(
     return output
 
 
-def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, beginning: str) -> None:
-    """Put an answer into *output*, or say why it is none."""
+def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, prefill: str) -> None:
+    """Set the answer in *output*, or the error."""
     form = context.llm_config.response_format
     if isinstance(value, Called):
-        output.str_content = _with_prefill(context, beginning, value.text)
+        output.str_content = _with_prefill(context, prefill, value.text)
         output.tool_calls = [_call(call) for call in value.calls]
         if form == "tool":
             _read_forced_call(output, context)
@@ -80,36 +80,36 @@ def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, beginning:
             return
         value = value.text
     if isinstance(value, str):
-        output.str_content = _with_prefill(context, beginning, value)
+        output.str_content = _with_prefill(context, prefill, value)
         if form != "text":
             _object(output, context)
         return
     output.json_object = GeneratedJsonObject(plain_json(value))
 
 
-def _with_prefill(context: LLMPromptContext, beginning: str, text: str) -> str:
-    """Return an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
-    anew = context.llm_config.response_format == "json_beg" and text.lstrip().startswith(beginning)
-    return text if anew else beginning + text
+def _with_prefill(context: LLMPromptContext, prefill: str, text: str) -> str:
+    """Return an answer with its prefill; after a bracket as prefill, a model may start the object again."""
+    repeated = context.llm_config.response_format == "json_beg" and text.lstrip().startswith(prefill)
+    return text if repeated else prefill + text
 
 
 def _read_forced_call(output: LLMOutput, context: LLMPromptContext) -> None:
-    """Read the call that was demanded."""
+    """Read the required tool call."""
     wanted = context.structured_output
     calls = [call for call in output.tool_calls if wanted is None or call.name == wanted.name]
     if not calls:
         named = "" if wanted is None else f" of {wanted.name!r}"
-        output.error = f"{FailureKind.TOOL_CALL}: A call{named} was demanded, and the model made none."
+        output.error = f"{FailureKind.TOOL_CALL}: A call{named} was required, and the model made none."
     elif isinstance(calls[0].arguments, dict):
         output.json_object = GeneratedJsonObject(calls[0].arguments, name=calls[0].name)
 
 
 def _object(output: LLMOutput, context: LLMPromptContext) -> None:
-    """Find the object in a text, and validate it where there is something to validate it by."""
+    """Extract the JSON object from a text, and validate it against the prompt's schema if it has one."""
     found = extract_json(output.str_content or "")
     value = None if found is None else orjson.loads(found)
     if not isinstance(value, dict):
-        output.error = f"{FailureKind.INVALID_JSON}: The answer holds no JSON object."
+        output.error = f"{FailureKind.INVALID_JSON}: The answer contains no JSON object."
         return
     wanted = context.structured_output
     if wanted is not None and found is not None:

@@ -1,7 +1,7 @@
-"""A request file's lines as runs: some thousands at a time for each model, the next before the last have ended.
+"""The lines of a request file as runs: some thousands of lines per chunk, one sequence of chunks per model.
 
-A window is a run like any other, so limits, retries, the answers that are known and the money are the engine's
-business. A model's windows overlap, so that one late reply holds nothing up; and no model waits for another's.
+A chunk is an ordinary run, so limits, retries, cached answers and the budget work as usual. The chunks of a model
+overlap, so that one late reply delays nothing; and no model waits for another.
 """
 
 from __future__ import annotations
@@ -17,27 +17,20 @@ from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.records import Failure
 from pllm_notebook.request_files.endpoints import body_for
-from pllm_notebook.request_files.groups import LineGroup
-from pllm_notebook.request_files.request_index import RequestIndex
+from pllm_notebook.request_files.request_index import LineGroup, RequestIndex
 
 __all__ = ["ChunkMaker", "ChunkScheduler", "LineChunk"]
 
-# Lines of one window; a store's look-up takes five thousand at once.
+# Lines of one chunk; the store looks up at most five thousand keys at once.
 CHUNK_LINES = 4_000
-# Lines with pictures are large: what is planned is read whole.
+# Lines with images are large, and a chunk is read whole when it is planned.
 _MAX_CHUNK_BYTES = 16 * 2**20
-# Where a model has as few lines left open, its next window begins.
+# The next chunk of a model starts when at most this many of its lines are open.
 _START_NEXT_AT = CHUNK_LINES // 2
 
 
 class RequestBodies(Sequence[Prompt]):
-    """The bodies of some lines, read from the file whenever one is needed.
-
-    Args:
-        index: The file.
-        rows: The lines.
-        make_body: Makes the body of a line.
-    """
+    """The bodies of some lines, read from the file on each access."""
 
     def __init__(self, index: RequestIndex, rows: array[int], make_body: Callable[[int], RawRequest]) -> None:
         self._index = index
@@ -60,18 +53,13 @@ class RequestBodies(Sequence[Prompt]):
 
 
 class LineChunk(WholePrompts):
-    """Some lines of one question, and the run that asks them (see `run.Rows`).
-
-    Args:
-        label: A few words for failures that are kept.
-        rows: The lines, by their place among the file's requests.
-        bodies: What they ask.
+    """Some lines of one spec as rows, and their run.
 
     Attributes:
-        rows: As given.
-        left: Lines of it that have not been written. The writer counts it down.
-        fatal_failure: Why nothing more is sent to the model: what the provider said of the key, the model or the
-            credit. None while that may go on. The writer sets it.
+        rows: The lines, by their index among the file's requests.
+        left: Lines that have not been written; counted down by the writer.
+        fatal_failure: A rejection that affects all lines of the model (key, model or credit), after which nothing more
+            is sent to it; None for none. Set by the writer.
     """
 
     def __init__(self, label: str, rows: array[int], bodies: RequestBodies) -> None:
@@ -88,47 +76,47 @@ class LineChunk(WholePrompts):
         return self._bodies[rows.start : rows.stop]
 
     def assemble(self, run: Run) -> None:
-        """Return nothing: results are written as they land."""
+        """Return None: results are written as they arrive."""
 
     def errors(self, run: Run) -> None:
-        """Return nothing, likewise."""
+        """Return None: errors are written as they arrive."""
 
     def begin(self, part: Part, on_done: Callable[[int], None], cache_dir: str | None, run_budget: RunBudget) -> None:
         """Start its run."""
         try:
             self._run = start_list([part], self, on_done, cache_dir=cache_dir, run_budget=run_budget)
-            forget(self._run)  # a person asked for a file, not for these
+            forget(self._run)  # not listed in pllm.runs(): the caller started a file, not these
         finally:
             self._begun.set()
 
     @property
     def run(self) -> Run | None:
-        """The run, once it has been started; None where it could not be. From any thread."""
-        # Its first results may land before whoever starts it has it in hand.
+        """The run, None if it could not be started. Waits for the start; from any thread."""
+        # The first results may arrive before `start_list` returns.
         self._begun.wait()
         return self._run
 
-    def let_go(self) -> None:
-        """Forget how each line ended, where all are written."""
+    def release(self) -> None:
+        """Discard the results of its lines once all are written."""
         if self.left == 0 and self._run is not None:
             self._run.ledger.clear()
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether no more results will arrive."""
         run = self.run
         return run is None or (run.done() and (self.left == 0 or run.state != "done"))
 
 
 class ChunkMaker:
-    """Make windows of a file's lines.
+    """Start runs over lines of a file.
 
     Args:
         index: The file.
-        options: Of all runs, as keywords.
-        rates: Requests and tokens a minute, each None for no ceiling: of one provider and account together.
-        cache_dir: Where answers are kept, None for the configured place.
-        label: A few words for failures that are kept.
+        options: Options of all runs.
+        rates: Requests and tokens per minute, each None for no limit, for a provider and account together.
+        cache_dir: Directory of the cache, None for the configured one.
+        label: Name of the file for displays and logs.
     """
 
     def __init__(
@@ -143,18 +131,19 @@ class ChunkMaker:
         self._options = options
         self._rates = rates
         self._cache_dir = cache_dir
-        self._label = label
+        self.label = label
+        self.max_cost_usd: float | None = options.get("max_cost_usd")
         self._ceilings: dict[tuple[str, str], UserRateLimit] = {}
-        self._purse = RunBudget(options.get("max_cost_usd"))
+        self._budget = RunBudget(self.max_cost_usd)
 
     def make(self, group: LineGroup, rows: array[int], on_done: Callable[[LineChunk, int], None]) -> LineChunk:
-        """Start a run over some lines of a group; *heard* is called on the engine's loop, with each that has ended.
+        """Start a run over some lines of a group; *on_done* is called on the engine's loop with each finished line.
 
         Raises:
-            UsageError: Where they cannot be asked, whatever they say. Nothing was sent.
+            UsageError: If the lines' model cannot be used. Nothing was sent.
         """
-        ask = self.ask(group)
-        limit = self._missing_limit(ask) if self._purse.ceiling_usd is not None and group.output_limit is None else {}
+        ask = self.spec_of(group)
+        limit = self._missing_limit(ask) if self.max_cost_usd is not None and group.output_limit is None else {}
         target = group.target
 
         def make_body(row: int) -> RawRequest:
@@ -162,12 +151,12 @@ class ChunkMaker:
             return RawRequest(_with_output_limit(body, limit) if limit else body)
 
         bodies = RequestBodies(self._index, rows, make_body)
-        chunk = LineChunk(self._label, rows, bodies)
-        chunk.begin(Part(ask, range(len(rows)), bodies), lambda row: on_done(chunk, row), self._cache_dir, self._purse)
+        chunk = LineChunk(self.label, rows, bodies)
+        chunk.begin(Part(ask, range(len(rows)), bodies), lambda row: on_done(chunk, row), self._cache_dir, self._budget)
         return chunk
 
-    def ask(self, group: LineGroup) -> CallSpec:
-        """Make the question of a group."""
+    def spec_of(self, group: LineGroup) -> CallSpec:
+        """Build the spec of a group."""
         target = group.target
         given = {"model": target.label, "max_output_tokens": group.output_limit}
         ask = CallSpec(target, options_for(self._options | given), None, None, calls=True)
@@ -178,25 +167,25 @@ class ChunkMaker:
         return ask
 
     def _missing_limit(self, ask: CallSpec) -> dict[str, Any]:
-        """Return the field that bounds a reply, for lines that bound none: under a ceiling every call needs it."""
+        """Return the field for the output limit, for lines without one: a budget needs a limit in every call."""
         empty = ask.target.wire.output_limit
         canonical_body = ask.canonical_body(Dialogue((Turn("user", "-"),)))
         return {name: value for name, value in canonical_body.items() if empty({name: value}) is not None}
 
 
 class ChunkScheduler:
-    """The lines of one model, window by window. Used by one thread, except what says otherwise.
+    """The lines of one model, sent chunk by chunk. Used from one thread.
 
     Args:
-        groups: What is asked of it, in the order of their waves.
-        maker: Makes the windows.
-        sizes: Gives the bytes of a line.
+        groups: The model's lines, in the order of their waves.
+        maker: Starts the chunks.
+        sizes: Returns the size of a line in bytes.
 
     Attributes:
         target: The model.
-        chunks: Those that are not over.
-        begun: Lines that were taken up.
-        stopped: Whether nothing more is begun.
+        chunks: Chunks that are not over.
+        begun: Number of lines in chunks that were started, or failed unsent.
+        stopped: Set to start no more chunks.
     """
 
     def __init__(self, groups: Sequence[LineGroup], maker: ChunkMaker, sizes: Callable[[int], int]) -> None:
@@ -213,22 +202,22 @@ class ChunkScheduler:
 
     @property
     def open(self) -> int:
-        """Lines that were begun and have not been written."""
+        """Number of started lines that have not been written."""
         return sum(chunk.left for chunk in self.chunks)
 
     @property
     def over(self) -> bool:
-        """Whether all is written that will be."""
+        """Whether no more lines will be written."""
         return not self.chunks and (self._next is None or self.stopped)
 
     def start_next(
         self, on_done: Callable[[LineChunk, int], None], failed: Callable[[Sequence[int], Failure], bool]
     ) -> None:
-        """Begin what can be begun now.
+        """Start the chunks that can be started now.
 
         Args:
             on_done: See `ChunkMaker.make`.
-            failed: Takes lines that fail without being asked; False where it has no room for them now.
+            failed: Takes lines that fail without being sent; returns False if its queue is full.
         """
         while self._next is not None and not self.stopped:
             group, rows = self._next
@@ -244,13 +233,13 @@ class ChunkScheduler:
             self._next = next(self._chunks, None)
 
     def ended(self) -> list[Run]:
-        """Let go of the windows that are over, and give their runs."""
+        """Remove the chunks that are over, and return their runs."""
         over = [chunk for chunk in self.chunks if chunk.over]
         for chunk in self.chunks:
             self._fatal_failure = self._fatal_failure or chunk.fatal_failure
         self.chunks = [chunk for chunk in self.chunks if chunk not in over]
         for chunk in over:
-            chunk.let_go()
+            chunk.release()
         return [chunk.run for chunk in over if chunk.run is not None]
 
     def _cut(self, groups: Sequence[LineGroup]) -> Iterator[tuple[LineGroup, array[int]]]:

@@ -1,4 +1,4 @@
-"""One request file on its way: its windows, its results, its display, its end."""
+"""The run of one request file: its chunks, results, display and end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.records import Failure, FailureKind, Progress
 from pllm_notebook.request_files.chunks import ChunkMaker, ChunkScheduler
 from pllm_notebook.request_files.file_status import FileStatus
-from pllm_notebook.request_files.groups import LineGroup
 from pllm_notebook.request_files.output_limit_waves import split_into_waves
-from pllm_notebook.request_files.request_index import RequestIndex
+from pllm_notebook.request_files.request_index import LineGroup, RequestIndex
 from pllm_notebook.request_files.result_writer import ResultWriter, offsets_of
 from pllm_notebook.request_files.results_file import ResultsFile
 from pllm_notebook.request_files.totals import RunTotals
@@ -33,33 +32,15 @@ _POLL_S = 0.05
 
 
 class FileRun:
-    """Process one request file, in a thread of its own. Made by `open_file_run.open_run`.
-
-    Args:
-        index: The requests.
-        file: Where results go.
-        store: Where responses are kept.
-        maker: Makes the windows.
-        label: A few words for the display.
-        budget_usd: The ceiling, None for none.
-        progress: Whether it is shown.
-    """
+    """Process one request file, in a thread of its own. Made by `open_file_run.open_run`."""
 
     def __init__(
-        self,
-        index: RequestIndex,
-        file: ResultsFile,
-        store: Store,
-        maker: ChunkMaker,
-        label: str,
-        budget_usd: float | None,
-        *,
-        progress: bool,
+        self, index: RequestIndex, file: ResultsFile, store: Store, maker: ChunkMaker, *, progress: bool
     ) -> None:
         self._index = index
         self._file = file
-        self._label = label
-        self._budget_usd = budget_usd
+        self._label = maker.label
+        self._budget_usd = maker.max_cost_usd
         self._loop = engine(current().loop).loop
         by_dispatcher: dict[tuple[str, str, str], list[LineGroup]] = {}
         for group in index.groups:
@@ -67,10 +48,10 @@ class FileRun:
         self._schedulers = [
             ChunkScheduler(split_into_waves(groups, index.line), maker, index.size) for groups in by_dispatcher.values()
         ]
-        self._model = ", ".join(dict.fromkeys(scheduler.target.label for scheduler in self._schedulers)) or "nobody"
+        self._model = ", ".join(dict.fromkeys(scheduler.target.label for scheduler in self._schedulers)) or "no model"
         self._simulated = any(scheduler.target.simulated for scheduler in self._schedulers)
         self._writer = ResultWriter(index, file, store, self._wake)
-        self._invalid_written = 0  # of the lines that cannot be sent, those that were handed over to be written
+        self._invalid_written = 0  # number of invalid lines that were passed to the writer
         self._totals = RunTotals()
         self._pace = RunProgress(time.monotonic())
         self._state: Literal["running", "done", "cancelled", "failed"] = "running"
@@ -82,7 +63,7 @@ class FileRun:
         self._thread = threading.Thread(target=self._main, name="pllm-file", daemon=True)
 
     def begin(self) -> None:
-        """Show it, and begin. On the caller's thread: a kernel puts output into the cell that is running there."""
+        """Open the display and start. On the caller's thread, so that a kernel shows output in the running cell."""
         try:
             self._display.open(self._progress(), self.cancel)
         finally:
@@ -90,17 +71,17 @@ class FileRun:
             self._thread.start()
 
     def abandon(self) -> None:
-        """Close what was opened, in place of beginning."""
+        """Close the files without starting."""
         self._file.close()
         self._index.close()
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, however it did."""
+        """Whether it has ended."""
         return self._ended.is_set()
 
     def cancel(self) -> None:
-        """Stop: admit nothing more, cancel what is on the wire, keep everything finished. From any thread."""
+        """Send nothing more, cancel calls in flight, and keep every result. From any thread."""
         self._stop.set()
         self._woken.set()
 
@@ -114,28 +95,28 @@ class FileRun:
         )
 
     async def until_ended(self) -> None:
-        """Wait for its end on the caller's own loop. A cancellation cancels it, and keeps what has arrived."""
+        """Wait for its end on the caller's own loop. Cancelling the task cancels it, and keeps every result."""
         await await_end(self._ended, self.cancel)
 
     def result(self, called_by: Caller | None = None) -> FileStatus:
-        """Return how it ended, or raise what ended it; a warning, at that or this line, counts lines not sent."""
+        """Return the final status, or raise the error that ended it; warn of lines that were not sent."""
         status = self.status()
         if self._error is not None:
             raise self._error
         if self._state == "cancelled":
             kept = status.done_before + status.succeeded + status.failed
             raise RunInterrupted("The request file was stopped.", kept=kept, total=status.total)
-        if status.put_off:
+        if status.not_sent:
             why = "max_cost_usd reached" if self._budget_usd is not None else "cache='only' sends nothing"
             line = called_by or caller()
-            line.warn(f"{counted(status.put_off, 'line', 'was')} not sent: {why}. Run again to continue.")
+            line.warn(f"{counted(status.not_sent, 'line', 'was')} not sent: {why}. Run again to continue.")
         return status
 
     def status(self) -> FileStatus:
-        """Return the counts of this moment."""
+        """Return the current counts."""
         counts, index = self._writer.counts, self._index
         begun = sum(scheduler.begun for scheduler in self._schedulers) + self._invalid_written
-        ended = counts.succeeded + counts.failed + counts.put_off
+        ended = counts.succeeded + counts.failed + counts.not_sent
         over = self.done
         left = len(index) - index.done - counts.succeeded - counts.failed
         totals = self._totals.including(self._runs())
@@ -150,7 +131,7 @@ class FileRun:
             rate_limit_errors=counts.rate_limit_errors,
             api_errors=counts.api_errors,
             other_errors=counts.other_errors,
-            put_off=left if over else counts.put_off,
+            not_sent=left if over else counts.not_sent,
             cached=totals.cached,
             cost_usd=totals.cost_usd,
         )
@@ -238,7 +219,7 @@ class FileRun:
             chunk.run for scheduler in self._schedulers for chunk in list(scheduler.chunks) if chunk.run is not None
         ]
 
-    # What is shown.
+    # Display.
 
     def _show(self) -> None:
         progress = self._progress()

@@ -1,4 +1,4 @@
-"""How the lines of a request file have ended, counted."""
+"""The status of a request file: its lines, counted by result."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["FileStatus"]
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """How the lines of a request file have ended.
+    """The lines of a request file, counted by result.
 
     Attributes:
-        save_filepath: Where the results are.
+        save_filepath: Path of the results file.
         total: Requests in the file.
-        done_before: Of them, those that had a result when it began.
-        started: Lines taken up this time, from the cache or by a call.
-        in_progress: Of them, those that have not ended.
-        succeeded: Of them, those with the provider's response, whatever it says.
-        failed: Of them, those with an error.
-        rate_limit_errors: Of the failed, those that ended with a rate limit, after all attempts.
-        api_errors: Those that the provider refused otherwise, or could not serve.
-        other_errors: All others: no connection, no answer in time, no request at all.
-        put_off: Lines that have no result yet, for want of money (`max_cost_usd`), of an answer in the cache
-            (`cache="only"`), or because it was stopped.
-        cached: Of the succeeded, those that were in the cache.
-        cost_usd: Paid this time, None for unknown.
+        done_before: Lines that had a result before this run.
+        started: Lines processed in this run, from the cache or by a call.
+        in_progress: Started lines that have not ended.
+        succeeded: Started lines with a response of the provider, whatever its content.
+        failed: Started lines with an error.
+        rate_limit_errors: Failed lines that ended with a rate limit, after all attempts.
+        api_errors: Failed lines that the provider rejected for another reason, or could not serve.
+        other_errors: All other failed lines: no connection, a timeout, an invalid request.
+        not_sent: Lines without a result, because of `max_cost_usd`, because the answer is not in the cache
+            (`cache="only"`), or because the run was stopped.
+        cached: Succeeded lines that were answered from the cache.
+        cost_usd: Cost of this run, None if unknown.
     """
 
     save_filepath: str
@@ -40,18 +40,23 @@ class FileStatus:
     rate_limit_errors: int
     api_errors: int
     other_errors: int
-    put_off: int
+    not_sent: int
     cached: int
     cost_usd: float | None
 
     @property
     def complete(self) -> bool:
-        """Whether every line has its result."""
-        return self.put_off == 0 and self.in_progress == 0
+        """Whether every line has a result."""
+        return self.not_sent == 0 and self.in_progress == 0
+
+    @property
+    def put_off(self) -> int:
+        """`not_sent` by its former name, which goes with the next release."""
+        return self.not_sent
 
     def __str__(self) -> str:
         before = f", {self.done_before:,} done before" if self.done_before else ""
-        left = f"; {self.put_off:,} not sent" if self.put_off else ""
+        left = f"; {self.not_sent:,} not sent" if self.not_sent else ""
         return (
             f"{self.save_filepath}: {self.started:,} started, {self.in_progress:,} in progress, "
             f"{self.succeeded:,} succeeded ({self.cached:,} from the cache), {self.failed:,} failed "

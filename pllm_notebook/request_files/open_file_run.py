@@ -1,4 +1,4 @@
-"""From the words of a configuration to a file run: what is read and checked before anything is sent or written."""
+"""Open a request file for processing: read and check everything before anything is sent or written."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ def open_run(
     progress: bool,
     stopped: Callable[[], bool] = lambda: False,
 ) -> FileRun:
-    """Read the file and open what is needed (see `OAIApiFromFileConfig`). From any thread. Sends nothing.
+    """Read the request file, and open its results file and store (see `OAIApiFromFileConfig`). Sends nothing.
 
     Args:
         requests: Path of the request file.
-        results: Of the results file, None for a new one.
-        addresses: Tells who is asked.
-        rates: Requests and tokens a minute, each None for no ceiling.
-        options: Those that differ from the defaults.
-        cache_dir: None for the configured place.
-        retry_errors: Whether lines that have an error are asked again.
-        progress: Whether it is shown.
-        stopped: Asked now and then whether to go no further.
+        results: Path of the results file, None for a new one.
+        addresses: Resolves the model of each line.
+        rates: Requests and tokens per minute, each None for no limit.
+        options: Options of the runs that differ from the defaults.
+        cache_dir: Directory of the cache, None for the configured one.
+        retry_errors: Whether lines with an error are sent again.
+        progress: Whether to show progress.
+        stopped: Polled while the file is read; True stops.
 
     Raises:
-        UsageError: For what cannot be asked as written, and for a path that is no file.
-        OSError: Where a file cannot be read or written.
+        UsageError: For invalid options, and for a path that is not a file.
+        OSError: If a file cannot be read or written.
     """
     options = {**_PLAIN, **options}
     resolved = options_for(options)
-    # Before a results file is made of nothing.
+    # Before an empty results file is created.
     require_file(requests, "each request is read again when it is sent")
     if results is not None and os.path.exists(results) and os.path.samefile(requests, results):
         raise UsageError(f"Results cannot go into {requests} itself. Give another save_filepath. Nothing was sent.")
@@ -76,20 +76,20 @@ def open_run(
         label = os.path.basename(requests)
         maker = ChunkMaker(index, options, rates, cache_dir, label)
         store = store_for(resolved, cache_dir)
-        run = FileRun(index, file, store, maker, label, resolved.max_cost_usd, progress=progress)
+        run = FileRun(index, file, store, maker, progress=progress)
         opened.pop_all()
     return run
 
 
 def _check(index: RequestIndex, options: Options) -> None:
-    """Refuse what no line of the file could be asked under, before any is."""
+    """Check that the file's models can be used under *options*, before anything is sent."""
     targets = [group.target for group in index.groups]
     if options.max_cost_usd is not None:
         for target in targets:
             if target.price_provider is None or rate_of(target.price_provider, target.price_model) is None:
                 raise UsageError(
-                    f"max_cost_usd={options.max_cost_usd:g} cannot be kept: the price of {target.label} is unknown. "
-                    f"Leave the ceiling out, or the lines that ask it. Nothing was sent."
+                    f"Cannot enforce max_cost_usd={options.max_cost_usd:g}: no price is known for {target.label}. "
+                    f"Remove the limit, or the lines for this model. Nothing was sent."
                 )
     missing_key = [target.missing_key for target in targets if target.missing_key is not None]
     if missing_key and len(missing_key) == len(targets) and options.cache != "only":

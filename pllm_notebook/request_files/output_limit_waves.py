@@ -1,7 +1,7 @@
-"""Lines that differ in nothing but how long their reply may be: they are asked one after the other.
+"""Waves of lines: lines that differ only in their output limit are sent one after the other.
 
-An answer's key leaves the limit out, since a whole reply serves every limit that it fits. On the wire at the same
-time, one line would be handed the other's reply, cut off where the other's limit is.
+A cache key leaves the output limit out, since a complete reply satisfies every limit that it fits. If both were in
+flight at once, one line would receive the other's reply, truncated at the other's limit.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 import orjson
 
 from pllm_notebook.execution.cache_key import OUTPUT_LIMIT
-from pllm_notebook.request_files.groups import LineGroup
 from pllm_notebook.request_files.line_formats import RequestFileLine
+from pllm_notebook.request_files.request_index import LineGroup
 
 __all__ = ["split_into_waves"]
 
 
 def split_into_waves(groups: Sequence[LineGroup], line: Callable[[int], RequestFileLine]) -> list[LineGroup]:
-    """Part the groups of one model so that lines of one wave share no answer.
+    """Split the groups of one model into waves, so that no two groups of a wave share a cache key.
 
     Args:
-        groups: Those of one model, each with its own output limit.
+        groups: The groups of one model, each with its own output limit.
         line: Reads a line.
 
     Returns:
-        The groups in the order of their waves; those of a later one have `wave` above 0.
+        The groups in the order of their waves; later ones have `wave` above 0.
     """
     if len(groups) < 2:
         return list(groups)
@@ -43,7 +43,7 @@ def split_into_waves(groups: Sequence[LineGroup], line: Callable[[int], RequestF
     before = -1
     for at in order:
         if before >= 0 and names[before] == names[at]:
-            # The same question again is of its own group's wave; one with another limit waits for that.
+            # An equal line joins the wave of its own group; one with another limit waits for that wave.
             waves[at] = waves[before] + (owners[before] != owners[at])
         before = at
     if not waves.any():

@@ -23,7 +23,7 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.options import CacheUse
-from pllm_notebook.prompt_lists.argument_aliases import one_of
+from pllm_notebook.request_files.argument_aliases import one_of
 from pllm_notebook.request_files.endpoints import EndpointResolver
 from pllm_notebook.request_files.file_run import FileRun
 from pllm_notebook.request_files.file_status import FileStatus

@@ -1,7 +1,7 @@
-"""Where each request of a file stands, and which of them have a result: a few bytes a line, whatever the lines hold.
+"""An index of a request file: the offset of each line, and of its result, in a few bytes per line.
 
-A file is read twice: here once from end to end, to tell who is asked how much; and then a window at a time. In
-between nothing of it is in memory but numbers.
+A file is read twice: here from end to end, to group its lines by model and output limit; and then chunk by chunk. In
+between only numbers are in memory.
 """
 
 from __future__ import annotations
@@ -9,36 +9,51 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from pllm_notebook.exceptions import RunInterrupted, UsageError
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.request_files.endpoints import EndpointResolver
-from pllm_notebook.request_files.groups import LineGroup
 from pllm_notebook.request_files.line_formats import RequestFileLine, identity_of, read_line, read_result
 
-__all__ = ["RequestIndex", "index_of"]
+__all__ = ["LineGroup", "RequestIndex", "index_of"]
 
-# Bytes of one line that are read to tell where the next begins, at least.
 _READ_BYTES = 1 << 20
 NOWHERE = -1
+
+
+class LineGroup(NamedTuple):
+    """Lines that share a spec.
+
+    Attributes:
+        target: The model.
+        output_limit: Most tokens of one reply, None for no limit.
+        rows: The lines, by their index among the file's requests, in order.
+        wave: Started when all groups of the same model with a lower wave are written.
+    """
+
+    target: ResolvedModel
+    output_limit: int | None
+    rows: array[int]
+    wave: int = 0
 
 
 class RequestIndex:
     """The requests of a file. Read from any thread.
 
     Args:
-        path: The file.
-        addresses: Tells who is asked.
+        path: Path of the file.
+        addresses: Resolves the model of each line.
 
     Attributes:
-        starts: Offset of each line that is not blank, and of the file's end.
-        numbers: Of each such line its number in the file, counted from 1.
-        written: Offset of its result in the results file, -1 while there is none.
-        groups: Who is asked what; without the lines that have a result.
-        invalid_lines: Lines that cannot be sent, and have no result yet.
-        done: Lines that had a result at the beginning.
+        starts: Offset of each line that is not blank, and of the end of the file.
+        numbers: Number of each such line in the file, counted from 1.
+        written: Offset of its result in the results file, -1 without one.
+        groups: The lines without a result, by model and output limit.
+        invalid_lines: Lines without a result that cannot be sent.
+        done: Number of lines that had a result at the start.
     """
 
     def __init__(self, path: str, addresses: EndpointResolver) -> None:
@@ -56,11 +71,12 @@ class RequestIndex:
 
     def __repr__(self) -> str:
         return (
-            f"Index(lines={len(self)}, groups={len(self.groups)}, faulty={len(self.invalid_lines)}, done={self.done})"
+            f"RequestIndex(lines={len(self)}, groups={len(self.groups)}, invalid={len(self.invalid_lines)}, "
+            f"done={self.done})"
         )
 
     def size(self, row: int) -> int:
-        """Return the bytes of one line."""
+        """Return the size of one line in bytes."""
         return self.starts[row + 1] - self.starts[row]
 
     def raw(self, row: int) -> bytes:
@@ -68,11 +84,11 @@ class RequestIndex:
         return os.pread(self._handle, self.size(row), self.starts[row])
 
     def line(self, row: int) -> RequestFileLine:
-        """Read one line and tell what it says."""
+        """Read and parse one line."""
         return read_line(self.raw(row))
 
     def fault(self, row: int) -> str:
-        """Say why a line cannot be sent, "" for nothing."""
+        """Return why a line cannot be sent, "" if it can."""
         line = self.line(row)
         target = line.fault or self._addresses.of(line)
         return target if isinstance(target, str) else ""
@@ -83,17 +99,17 @@ class RequestIndex:
 
 
 def index_of(path: str, results: str | None, addresses: EndpointResolver, stopped: Callable[[], bool]) -> RequestIndex:
-    """Read a request file, and the results that there are of it. Sends nothing.
+    """Read a request file and its existing results. Sends nothing.
 
     Args:
-        path: The request file.
-        results: The results file as far as it goes, whole lines only; None for none.
-        addresses: Tells who is asked.
-        stopped: Asked now and then whether to go no further.
+        path: Path of the request file.
+        results: Path of the results file, with complete lines only; None for none.
+        addresses: Resolves the model of each line.
+        stopped: Polled while the file is read; True stops.
 
     Raises:
-        RunInterrupted: Once it is stopped. Nothing was sent.
-        UsageError: Where the results file has a line that is no result of this file. Nothing was sent.
+        RunInterrupted: If it is stopped. Nothing was sent.
+        UsageError: If the results file has a line that is not a result of this file. Nothing was sent.
     """
     index = RequestIndex(path, addresses)
     try:
@@ -123,7 +139,7 @@ def index_of(path: str, results: str | None, addresses: EndpointResolver, stoppe
 
 
 def output_limit(line: RequestFileLine, target: ResolvedModel) -> int | None:
-    """Return the tokens that a line's reply can have, of all its choices together; None for no limit."""
+    """Return the most tokens of a line's reply, for all choices together; None for no limit."""
     assert isinstance(line.body, dict)
     limit, choices = target.wire.output_limit(line.body), line.body.get("n", 1)
     if not isinstance(limit, int) or limit < 1:
@@ -132,7 +148,7 @@ def output_limit(line: RequestFileLine, target: ResolvedModel) -> int | None:
 
 
 def _lines(index: RequestIndex, stopped: Callable[[], bool]) -> Iterator[RequestFileLine]:
-    """Read all lines, and note where they stand."""
+    """Read all lines, and record their offsets."""
     with open(os.dup(index._handle), "rb", buffering=_READ_BYTES) as file:
         file.seek(0)
         at = 0
@@ -148,11 +164,11 @@ def _lines(index: RequestIndex, stopped: Callable[[], bool]) -> Iterator[Request
 
 
 class _ExistingResults:
-    """The results that there are, by what their requests say. Equal requests are served one after the other."""
+    """Existing results by the identity of their requests; each of several equal requests takes one."""
 
     def __init__(self, path: str | None) -> None:
         names, offsets = array("Q"), array("q")
-        self._strange = 0
+        self._unknown = 0
         if path is not None:
             at = 0
             with open(path, "rb", buffering=_READ_BYTES) as file:
@@ -162,7 +178,7 @@ class _ExistingResults:
                         names.append(identity_of(result))
                         offsets.append(at)
                     elif raw.strip():
-                        self._strange += 1
+                        self._unknown += 1
                     at += len(raw)
         found = np.frombuffer(names, dtype=np.uint64) if names else np.empty(0, np.uint64)
         order = np.argsort(found, kind="stable")
@@ -172,7 +188,7 @@ class _ExistingResults:
         self._left = len(found)
 
     def take(self, line: RequestFileLine) -> int:
-        """Return the offset of this request's result, -1 for none."""
+        """Return the offset of a request's result, -1 for none."""
         if not self._left:
             return NOWHERE
         name = np.uint64(identity_of(line))
@@ -187,10 +203,10 @@ class _ExistingResults:
         return int(self._offsets[at])
 
     def check(self, path: str, results: str | None) -> None:
-        """Refuse results of other requests: they would be lost in this file's."""
-        count = self._strange + self._left
+        """Refuse results of other requests, which sorting the file would lose."""
+        count = self._unknown + self._left
         if count:
             raise UsageError(
-                f"{results} has {count:,} lines that are no results of {path}: they are of another request file, or of "
-                f"one that was changed since. Give another save_filepath. Nothing was sent."
+                f"{results} has {count:,} lines that are not results of {path}: they belong to another request file, "
+                f"or the file has changed since. Give another save_filepath. Nothing was sent."
             )

@@ -1,7 +1,7 @@
-"""From a line that has ended to its line in the results file, in a thread of its own.
+"""Write the result of each finished line, in a thread of its own.
 
-The engine's loop only says which line it was. The response is read from the store, where it was put before the loop
-knew of it, so that nothing large waits in between.
+The engine's loop passes only the index of the line. The response is read from the store, where it was committed first,
+so that nothing large waits in the queue.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ __all__ = ["LineCounts", "ResultWriter", "offsets_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Lines that are written at once, at most.
+# Most lines in one write.
 _MAX_WRITE_LINES = 500
-# Lines that wait to be written, beyond which those that fail by themselves are held back.
+# Queue length from which lines that fail without being sent are held back.
 _MAX_QUEUED_LINES = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class LineCounts:
-    """What has been written, by how it ended.
+    """Finished lines by result (see `FileStatus`).
 
     Attributes:
         succeeded: Lines with the provider's response.
         rate_limit_errors: Lines that failed with a rate limit, after all attempts.
-        api_errors: Lines that the provider refused otherwise, or could not serve.
-        other_errors: All other failed lines: no connection, no answer in time, no request at all.
-        put_off: Lines without a result, for want of money or of an answer in the cache.
+        api_errors: Lines that the provider rejected for another reason, or could not serve.
+        other_errors: All other failed lines: no connection, a timeout, an invalid request.
+        not_sent: Lines without a result, because of the budget or `cache="only"`.
     """
 
     succeeded: int = 0
     rate_limit_errors: int = 0
     api_errors: int = 0
     other_errors: int = 0
-    put_off: int = 0
+    not_sent: int = 0
 
     @property
     def failed(self) -> int:
-        """Lines with an error."""
+        """Number of lines with an error."""
         return self.rate_limit_errors + self.api_errors + self.other_errors
 
     def adding(self, name: str) -> LineCounts:
-        """Return one more of *name*."""
+        """Return the counts with one more in the field *name*."""
         return replace(self, **{name: getattr(self, name) + 1})
 
 
@@ -67,10 +67,10 @@ class _FinishedLine(NamedTuple):
     """A line that has ended.
 
     Attributes:
-        row: Its place among the file's requests.
-        chunk: Whose it is, None where it was in none.
-        at: Its place there.
-        failure: Why it failed without being asked, None where the window knows.
+        row: Its index among the file's requests.
+        chunk: The chunk that has its outcome, None if it was never sent.
+        at: Its index in the chunk.
+        failure: Why it was never sent, None otherwise.
     """
 
     row: int
@@ -80,17 +80,17 @@ class _FinishedLine(NamedTuple):
 
 
 class ResultWriter:
-    """Write results. What is given here may come from any thread; writing has one of its own.
+    """Write results in a thread of its own; lines may be added from any thread.
 
     Args:
         index: The requests.
-        file: Where results go.
-        store: Where responses are.
-        written: Called after some lines have been written.
+        file: The results file.
+        store: The store of the responses.
+        on_written: Called after each group of lines.
 
     Attributes:
-        counts: What has been written.
-        error: What ended the writing, None for nothing. Nothing is written after it.
+        counts: Counts of the written lines.
+        error: The error that ended the writing, None for none.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class ResultWriter:
         index: RequestIndex,
         file: ResultsFile,
         store: Store,
-        written: Callable[[], None],
+        on_written: Callable[[], None],
     ) -> None:
         self.counts = LineCounts()
         self.error: Exception | None = None
         self._index = index
         self._file = file
         self._store = store
-        self._told = written
+        self._on_written = on_written
         self._queue: SimpleQueue[_FinishedLine | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="pllm-results", daemon=True)
 
@@ -114,11 +114,11 @@ class ResultWriter:
         self._thread.start()
 
     def on_done(self, chunk: LineChunk, at: int) -> None:
-        """Note that a line of a window has ended."""
+        """Queue a finished line of a chunk."""
         self._queue.put(_FinishedLine(chunk.rows[at], chunk, at, None))
 
     def failed(self, rows: Sequence[int], failure: Failure) -> bool:
-        """Note that some lines fail without being asked; False where too many wait to be written."""
+        """Queue lines that fail without being sent; return False if the queue is full."""
         if self._queue.qsize() > _MAX_QUEUED_LINES:
             return False
         for row in rows:
@@ -126,7 +126,7 @@ class ResultWriter:
         return True
 
     def end(self) -> None:
-        """Write what is left, and wait for it."""
+        """Write the queued lines, and wait for that."""
         self._queue.put(None)
         self._thread.join()
 
@@ -143,7 +143,7 @@ class ResultWriter:
             for one in group:
                 if one.chunk is not None:
                     one.chunk.left -= 1
-            self._told()
+            self._on_written()
 
     def _group(self) -> tuple[list[_FinishedLine], bool]:
         group: list[_FinishedLine] = []
@@ -172,11 +172,11 @@ class ResultWriter:
             if failure is not None and failure.kind.fatal and one.chunk is not None:
                 one.chunk.fatal_failure = failure
             if entry is None and (failure is None or failure.kind.facts.line == "not_sent"):
-                counts = counts.adding("put_off")
+                counts = counts.adding("not_sent")
                 continue
             line = self._index.line(one.row)
             number = self._index.numbers[one.row]
-            # A reply that came whole is a response, whatever it says: cut off, refused, or calling tools.
+            # A complete reply is a response, even if it is truncated, a refusal, or calls tools.
             if entry is not None:
                 written, failure = self._response(line, number, entry)
             else:
@@ -212,7 +212,7 @@ class ResultWriter:
 
 
 def _outcome_of(one: _FinishedLine) -> Outcome | Failure | None:
-    """Return what became of a line, None where nobody knows."""
+    """Return the outcome of a line, None if its chunk has none."""
     if one.failure is not None:
         return one.failure
     assert one.chunk is not None

@@ -197,7 +197,7 @@ def test_an_answer_that_is_no_object_or_does_not_fit_is_a_failure_that_keeps_its
     )
 
     assert [output.error for output in outputs] == [
-        "invalid_json: The answer holds no JSON object.",
+        "invalid_json: The answer contains no JSON object.",
         "schema: cups: Input should be greater than or equal to 1 (got 0)",
     ]
     assert [output.str_content for output in outputs] == ["No.", '{"name": "tea", "cups": 0}']
@@ -561,5 +561,5 @@ def test_a_call_that_was_demanded_and_not_made_is_a_failure(three: Simulator) ->
 
     output = asked(prompt_for(OPENAI, form="tool", structured_output=Drink))
 
-    assert output.error == "tool_call: A call of 'Drink' was demanded, and the model made none."
+    assert output.error == "tool_call: A call of 'Drink' was required, and the model made none."
     assert output.str_content == "Tea is a drink."

@@ -242,7 +242,7 @@ def test_results_of_another_file_are_not_added_to(files: Files, sim: Simulator) 
     process_api_requests_from_file_sync(config)
     config = files([openai_line(row) for row in range(1, 5)])
 
-    with pytest.raises(pllm.PllmError, match=r"has 1 lines that are no results of .*requests.jsonl"):
+    with pytest.raises(pllm.PllmError, match=r"has 1 lines that are not results of .*requests.jsonl"):
         process_api_requests_from_file_sync(config)
 
     assert len(results(config)) == 3
@@ -364,8 +364,8 @@ def test_what_the_money_does_not_reach_is_for_the_next_time(files: Files, sim: S
 
     assert first.cost_usd is not None
     assert 0 < first.cost_usd <= free.cost_usd / 2
-    assert first.put_off > 0
-    assert f"; {first.put_off} not sent; " in str(first)
+    assert first.not_sent > 0
+    assert f"; {first.not_sent} not sent; " in str(first)
     assert not first.complete
     assert second.done_before == first.succeeded
     assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(30)]

@@ -88,7 +88,7 @@ def test_an_interrupted_program_keeps_what_it_has_and_goes_on(strategy: str, sim
     kernel.finish(cell)
 
     assert cell.reply["ename"] == "KeyboardInterrupt"
-    assert "run the program again to go on" in cell.error
+    assert "run the program again to continue" in cell.error
     sent = sim.stats().requests
     sim.set(latency_s=0)
     again = kernel.ok(program)

@@ -17,9 +17,9 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.request_files.chunks import CHUNK_LINES, ChunkScheduler
 from pllm_notebook.request_files.endpoints import EndpointResolver, body_for
-from pllm_notebook.request_files.groups import LineGroup
 from pllm_notebook.request_files.line_formats import RequestFileLine, identity_of, read_line, read_result, result_line
 from pllm_notebook.request_files.output_limit_waves import split_into_waves
+from pllm_notebook.request_files.request_index import LineGroup
 from pllm_notebook.request_files.results_file import ResultsFile, new_path
 
 SAID = [{"role": "user", "content": "Hi"}]
@@ -282,7 +282,7 @@ class Opened:
     fatal_failure: Failure | None = None
     run: None = None
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         assert self.over
 
     @property

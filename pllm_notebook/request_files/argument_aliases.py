@@ -10,16 +10,16 @@ __all__ = ["one_of"]
 
 
 def one_of(**given: Any) -> Any:
-    """Return the value of the one argument that was given.
+    """Return the one value that is not None.
 
     Args:
-        **given: The names of one argument and what was given by each, None for nothing.
+        **given: The names of one argument with their values.
 
     Raises:
-        UsageError: Where there is none, or more than one. Nothing was sent.
+        UsageError: If none or several are given. Nothing was sent.
     """
-    said = [value for value in given.values() if value is not None]
-    if len(said) != 1:
+    values = [value for value in given.values() if value is not None]
+    if len(values) != 1:
         names = " and ".join(f"{name}=" for name in given)
         raise UsageError(f"{names} are names of one argument: give exactly one of them. Nothing was sent.")
-    return said[0]
+    return values[0]
