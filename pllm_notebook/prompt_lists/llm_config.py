@@ -1,4 +1,4 @@
-"""Whom a prompt is for and how it is asked, and the rates that a caller sets for a provider."""
+"""Model and request settings of a prompt, and the caller's rate limits for a provider."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ ResponseFormat = Literal["text", "json_object", "json_beg", "structured_output",
 
 
 class LLMConfig(BaseModel):
-    """Whom a prompt is for, and how it is asked.
+    """Model and request settings for one prompt.
 
     Attributes:
-        client: "openai", "anthropic" or "google"; a server's or a client's name as `configure` was given it; or
-            "sim:openai", "sim:anthropic", "sim:google" for a rehearsal. Any provider that a model's name can begin
-            with.
-        model: As the provider names it. None for the cheap current model of the provider; a server of the caller's
-            own has none.
-        max_tokens: The most that an answer may have, None for the provider's own limit.
-        temperature: Sent only where said.
-        response_format: What is asked for.
+        client: "openai", "anthropic" or "google"; the name of a server or client of `configure`; or "sim:openai",
+            "sim:anthropic", "sim:google" for a rehearsal. Any provider prefix of a model's name.
+        model: The provider's name of the model. None for the cheap current model of the provider; a configured server
+            has no default.
+        max_tokens: Most tokens of an answer, None for the provider's own limit.
+        temperature: None to leave it to the provider.
+        response_format: Format of the answer.
 
-            - "text": Whatever the model writes.
-            - "json_object": Any JSON object, in the provider's JSON mode where there is one, and in words.
-            - "json_beg": The same, with the beginning of the object put into the model's mouth where the model takes
-              that (`LLMPromptContext.prefill`), and in words alone where it does not.
-            - "structured_output": What fits the prompt's `structured_output`, in the provider's structured output; an
-              answer that does not fit is repaired (`max_repairs`).
-            - "tool": A call of a tool, demanded: of the prompt's `structured_output` where there is one, else of any
-              of its tools.
-        use_cache: Whether the provider's prompt cache is told what to keep. Providers that find equal beginnings by
-            themselves do so all the same. It is no part of what is asked: the answers' own cache is `cache=`.
+            - "text": Any text.
+            - "json_object": Any JSON object, with the provider's JSON mode if it has one, and an instruction.
+            - "json_beg": Like "json_object", with `{` as prefill instead of the JSON mode if the model accepts one
+              (`LLMPromptContext.prefill`), and with the instruction alone otherwise.
+            - "structured_output": An object of the prompt's `structured_output`, with the provider's structured
+              output; an answer that does not fit is repaired (`max_repairs`).
+            - "tool": A required tool call: of the prompt's `structured_output` if it has one, else of any of its tools.
+        use_cache: Whether to mark the prompt for the provider's prompt cache. Providers that detect equal prefixes
+            do so in any case. It does not affect the answers' own cache, which is `cache=`.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -49,7 +47,7 @@ class LLMConfig(BaseModel):
 
     @property
     def name(self) -> str:
-        """The model as a person writes it, `provider:name`."""
+        """The name of the model, `provider:name`."""
         if self.client.startswith("sim:"):
             return f"{self.client}/{self.model}" if self.model else self.client
         model = cheap_model_of(self.client) if self.model is None else self.model
@@ -57,12 +55,12 @@ class LLMConfig(BaseModel):
 
 
 class RequestLimits(BaseModel):
-    """Rates that a caller sets for a provider: the calls of all its models together keep them.
+    """The caller's rate limits for a provider, for all its models together.
 
     Attributes:
-        max_requests_per_minute: None to find out by itself what the provider allows.
-        max_tokens_per_minute: Likewise; of input and output together, as they are estimated when a call leaves.
-        provider: Whom they are for: the `client` of the prompts. None for the one whose name the argument has.
+        max_requests_per_minute: None to learn the limit from the provider.
+        max_tokens_per_minute: Input and output tokens, as estimated when a call is sent; None to learn the limit.
+        provider: The `client` of the prompts that they apply to. None for the provider in the argument's name.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)

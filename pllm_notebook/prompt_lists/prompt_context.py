@@ -1,4 +1,4 @@
-"""One prompt with everything that belongs to it: instruction, conversation, tools, and whom it is for."""
+"""One prompt with its instruction, conversation, tools and model."""
 
 from __future__ import annotations
 
@@ -30,40 +30,38 @@ from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
 __all__ = ["LLMPromptContext"]
 
-# Also for the providers' JSON modes, some of which want the word in the prompt.
+# Also with a provider's JSON mode: some require the word JSON in the prompt.
 _JSON = "Answer with one JSON object, and with nothing else."
 _OPENING = "{"
-# Characters of a text that a representation shows.
+# Most characters of a text in a repr.
 _SHOWN = 500
 
 
 class LLMPromptContext(BaseModel):
-    """One prompt, and all that decides what is asked and whom. JSON round-trip.
+    """One prompt with its conversation, tools and model. Survives a JSON round-trip.
 
         LLMPromptContext(new_message="Is this a fair review?", llm_config=LLMConfig(client="google"))
         LLMPromptContext(new_message=["What is this?", Path("tea.png")], structured_output=Drink, llm_config=…)
 
-    What is not JSON becomes it when the prompt is made: files, bytes and PIL pictures among the parts of a message, a
-    function or a model in place of a `StructuredTool`. A path in a mapping (`{"type": "image", "image": "tea.png"}`)
-    stays one, and is read when the prompt is asked.
+    Other values are converted to JSON when the prompt is created: files, bytes and PIL images in a message, a function
+    or a model instead of a `StructuredTool`. A path in a mapping (`{"type": "image", "image": "tea.png"}`) stays a
+    path, and is read when the prompt is sent.
 
     Attributes:
-        id: Its name, which its output has as `source_id`. Made up where none is given. Two prompts may have one.
+        id: Its name, the `source_id` of its output; generated if not given. Need not be unique.
         system_string: The instruction, None for none.
-        history: Messages that come before the new one, in OpenAI's, Anthropic's or Google's words.
-        new_message: What the user says now: text, or a list of texts, media and parts of a message. None where the
-            history ends with what is to be answered.
-        prefill: The beginning of the answer, put into the model's mouth; a model that takes none is not asked, and
-            neither is one for a "structured_output" or a "tool", which the provider writes as a whole. "" for none,
-            and with the format "json_beg" for the bracket that begins an object.
-        postfill: Put at the end of the new message.
-        structured_output: What the answer has to be: a Pydantic model, a JSON schema with a title, or a
-            `StructuredTool`. It is asked for with the formats "structured_output" and "tool"; with the JSON formats it
-            is asked for in words, and the answer is validated by it without being repaired.
-        tools: What the model may call: functions, Pydantic models, JSON schemas, providers' definitions.
-        use_schema_instruction: Whether the instruction says in words what `structured_output` looks like, with any
-            format.
-        llm_config: Whom it is for, and how it is asked.
+        history: Earlier messages, in OpenAI's, Anthropic's or Google's format.
+        new_message: The user's message: text, or a list of texts, media and message parts. None if the history ends
+            with the message to answer.
+        prefill: The beginning of the answer, which the model continues. The prompt fails unsent if the model accepts
+            none, and with the formats "structured_output" and "tool". "" for none, or with "json_beg" for `{`.
+        postfill: Text appended to the new message.
+        structured_output: The type of the answer: a Pydantic model, a JSON schema with a title, or a `StructuredTool`.
+            The formats "structured_output" and "tool" enforce it; with the JSON formats it is described in the
+            instruction, and the answer is validated without repair.
+        tools: Tools that the model may call: functions, Pydantic models, JSON schemas, providers' definitions.
+        use_schema_instruction: Whether the instruction describes `structured_output`, with any format.
+        llm_config: Model and request settings.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -104,31 +102,31 @@ class LLMPromptContext(BaseModel):
         return [_tool_of(source) for source in sources] if isinstance(sources, (list, tuple)) else sources
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        # A picture among the parts would fill the cell that shows it.
+        # The data of an image would fill the cell.
         return [(name, _shortened(value)) for name, value in super().__repr_args__()]
 
-    # What is said.
+    # Messages.
 
     @property
     def instruction(self) -> str | None:
-        """The system text: the instruction, and the words that the format needs; None for none."""
-        told = [self.system_string] if self.system_string else []
+        """The system prompt: the instruction, with the part that the format needs; None for none."""
+        parts = [self.system_string] if self.system_string else []
         json = self.llm_config.response_format in ("json_object", "json_beg")
         if self.structured_output is not None and (self.use_schema_instruction or json):
-            told.append(_as_text(self.structured_output))
+            parts.append(_as_text(self.structured_output))
         elif json:
-            told.append(_JSON)
-        return "\n\n".join(told) if told else None
+            parts.append(_JSON)
+        return "\n\n".join(parts) if parts else None
 
     @property
     def beginning(self) -> str:
-        """The beginning of the answer that is put into the mouth of a model that takes one, "" for none."""
+        """The prefill for a model that accepts one, "" for none."""
         begins = self.llm_config.response_format == "json_beg"
         return self.prefill or (_OPENING if begins else "")
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """All messages, with role and content as they are meant, in the words that they were given in."""
+        """All messages, in the formats in which they were given."""
         said: list[dict[str, Any]] = []
         if self.instruction is not None:
             said.append({"role": "system", "content": self.instruction})
@@ -140,10 +138,10 @@ class LLMPromptContext(BaseModel):
         return said
 
     def dialogue(self, *, prefilled: bool) -> Dialogue:
-        """Return the conversation; *prefilled* with the beginning of the answer, or without.
+        """Return the conversation, with the prefill or without.
 
         Raises:
-            UsageError: For a message that cannot be carried, and where nothing is asked. Nothing was sent.
+            UsageError: For a message that cannot be converted, and without a message to answer. Nothing was sent.
         """
         said = self.messages
         if self.beginning and not prefilled:
@@ -154,50 +152,50 @@ class LLMPromptContext(BaseModel):
         )
         if last is None or last.role == "assistant":
             raise UsageError(
-                f"The prompt {self.id!r} asks nothing: give it a new_message, or a history that ends with the user or "
-                f"with results of tools. Nothing was sent."
+                f"The prompt {self.id!r} has no message to answer: give it a new_message, or a history that ends with "
+                f"the user or with tool results. Nothing was sent."
             )
         return dialogue
 
     @property
     def oai_messages(self) -> list[dict[str, Any]]:
-        """The conversation in OpenAI's words (see `msg_dict_to_oai`)."""
+        """The conversation in OpenAI's format (see `msg_dict_to_oai`)."""
         return to_openai(self._for(openai.PROVIDER), self._model_of(openai.PROVIDER))
 
     @property
     def anthropic_messages(self) -> AnthropicMessages:
-        """The conversation in Anthropic's words (see `msg_dict_to_anthropic`)."""
+        """The conversation in Anthropic's format (see `msg_dict_to_anthropic`)."""
         return to_anthropic(self._for(anthropic.PROVIDER), self._model_of(anthropic.PROVIDER))
 
     @property
     def google_messages(self) -> GoogleMessages:
-        """The conversation in Google's words (see `msg_dict_to_google`)."""
+        """The conversation in Google's format (see `msg_dict_to_google`)."""
         return to_google(self._for(google.PROVIDER), self._model_of(google.PROVIDER))
 
     def get_tool(self) -> dict[str, Any] | None:
-        """Return `structured_output` as a tool, in the words of the provider that the prompt is for; None for none.
+        """Return `structured_output` as a tool definition in the provider's format, None for none.
 
         Raises:
-            UsageError: Where there is no such provider, or the schema is none that it takes. Nothing was sent.
+            UsageError: For an unknown provider, or a schema that it does not accept. Nothing was sent.
         """
         if self.structured_output is None:
             return None
         target = target_of(self.llm_config)
         return to_tool_definition(target.wire, self.structured_output.fit(target.dialect), target.model)
 
-    # How it goes on.
+    # Changed copies.
 
     def update_llm_config(self, llm_config: LLMConfig | None = None, **values: Any) -> Self:
-        """Return a copy for another model, or asked in another way. The prompt itself is not changed.
+        """Return a copy with other settings. The prompt itself is not changed.
 
             three = [prompt.update_llm_config(client=client) for client in ("openai", "anthropic", "google")]
 
         Args:
-            llm_config: In place of the whole; None to go on from what is there.
+            llm_config: New settings; None to start from the present ones.
             **values: Single fields of `LLMConfig`.
 
         Raises:
-            ValidationError: For a name that is no field, or a value outside its range.
+            ValidationError: For an unknown field, or a value outside its range.
         """
         base = self.llm_config if llm_config is None else llm_config
         return self._changed(llm_config=LLMConfig.model_validate(base.model_dump() | values))
@@ -206,43 +204,41 @@ class LLMPromptContext(BaseModel):
         """Return a copy with another history. The prompt itself is not changed.
 
         Raises:
-            UsageError: For a message that cannot be carried.
+            UsageError: For a message that cannot be converted.
         """
         messages = [_plain_message(message) for message in history]
         dialogue_from_messages(messages)
         return self._changed(history=messages)
 
     def append_to_history(self, messages: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Self:
-        """Return a copy whose history ends with a further message, or several. The prompt itself is not changed.
+        """Return a copy with one or more messages added to the history. The prompt itself is not changed.
 
         Raises:
-            UsageError: For a message that cannot be carried.
+            UsageError: For a message that cannot be converted.
         """
         added = [messages] if isinstance(messages, Mapping) else list(messages)
         return self.update_history([*self.history, *added])
 
     def add_chat_turn_history(self, llm_output: LLMOutput, results: Sequence[ToolCallOutput] = ()) -> Self:
-        """Return a copy whose history ends with the new message and its answer. The prompt itself is not changed.
+        """Return a copy with the new message and its answer added to the history. The prompt itself is not changed.
 
             following = prompt.add_chat_turn_history(output)
             following.new_message = "And the second one?"
 
-        The copy has no `new_message`: what is said next is one; after results of tools it may stay None. The answer
-        is kept with what its provider must be given back (signatures, reasoning), and as plain turns for any other
-        provider.
+        The copy has no `new_message`; set it, or leave it None after tool results. The answer keeps what its provider
+        needs in later turns (signatures, reasoning), and becomes plain turns for any other provider.
 
-        A call has one result. Where none is given, a tool with no function behind it has received what it was called
-        with, and arguments that did not fit are an error; the result of a function must be given, since no function
-        runs unasked.
+        Each call needs a result. Without one, a call of a tool that has no function is marked as received, and invalid
+        arguments as an error; the result of a function must be given, since functions are not run here.
 
         Args:
             llm_output: The answer to this prompt.
-            results: Of the tools that were called.
+            results: Results of its tool calls.
 
         Raises:
-            UsageError: For an output without an answer, a result of no call, or a call that has no result.
+            UsageError: For an output without an answer, a result without a call, or a function call without a result.
         """
-        # An answer that was begun by the caller is no more the provider's own message.
+        # An answer with a prefill is not the provider's own message.
         wire = None if self.beginning or llm_output.raw_result is None else target_of(self.llm_config).wire
         offered = [*self.tools, *([self.structured_output] if self.structured_output else [])]
         turns = turns_of(llm_output, wire, offered, results)
@@ -251,11 +247,11 @@ class LLMPromptContext(BaseModel):
         return following._changed(new_message=None)
 
     def _changed(self, **values: Any) -> Self:
-        """Copy the prompt, with lists of its own: what is added to the copy is not added to the prompt."""
+        """Copy the prompt with lists of its own, so that changes of the copy do not affect the prompt."""
         lists = {"history": list(self.history), "tools": list(self.tools)}
         return self.model_copy(update=lists | values)
 
-    # What it is made of.
+    # Parts.
 
     def _asked(self) -> Any:
         if not self.postfill:
@@ -265,8 +261,8 @@ class LLMPromptContext(BaseModel):
         return [*(self.new_message or ()), {"type": "text", "text": self.postfill}]
 
     def _for(self, maker: Provider) -> Dialogue:
-        """Return the conversation as a maker's model would be asked, which need not be the one that it is for."""
-        # What was not asked for in so many words is left out where it cannot be; what was is refused by the wire.
+        """Return the conversation for a provider's format, which need not be that of its own model."""
+        # The implicit prefill of "json_beg" is left out if it is not accepted; an explicit one is refused by the wire.
         return self.dialogue(prefilled=bool(self.prefill) or maker.models.continues_answers)
 
     def _model_of(self, maker: Provider) -> str | None:
@@ -297,6 +293,6 @@ def _shortened(value: Any) -> Any:
 
 
 def _tool_of(source: Any) -> Any:
-    # A tool that was written as JSON is read back by its own model.
+    # A tool in JSON form is read by its own Pydantic model.
     written = isinstance(source, Mapping) and "json_schema" in source
     return source if source is None or written else StructuredTool.of(source)

@@ -1,4 +1,4 @@
-"""Where the lines of a request file go: from the words of a line to the model that is asked, and its endpoint."""
+"""Resolve the lines of a request file to their models and endpoints."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ENDPOINTS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/c
 
 @dataclass(frozen=True)
 class EndpointModel(ResolvedModel):
-    """A model through another endpoint than its usual one, which has a dispatcher of its own."""
+    """A model at another endpoint than its default one, with a dispatcher of its own."""
 
     @property
     def dispatcher_key(self) -> tuple[str, str, str]:
-        """What shares one set of limits."""
+        """Key of its dispatcher, which keeps one set of limits."""
         return (self.provider, self.account, f"{self.model} {self.wire.format_name}")
 
 
@@ -33,19 +33,18 @@ class EndpointResolver:
     """Resolve each line's model; every model is resolved once.
 
     Args:
-        client: A provider, or a server or client that is configured: where lines of its format go whose model names
-            no provider; "sim:openai" and its like take the lines of other formats too. None for each format's own
-            maker.
-        model: For lines that name none; None where each line must.
-        request_url: An endpoint: of *client*'s provider itself, or of an OpenAI-compatible server, which is then
-            asked in place of *client*. None for nothing special.
-        key: Of *client*, or of the server. None for what the environment has.
+        client: A provider, or a configured server or client, for lines of its format whose model names no provider;
+            "sim:openai" and other simulators take lines of every format. None for the provider of each line's format.
+        model: Model of lines that name none; None to require one in each line.
+        request_url: An endpoint of *client*'s provider, or of an OpenAI-compatible server to use instead of *client*.
+            None for the provider's default.
+        key: API key of *client*, or of the server. None for the environment's.
 
     Raises:
-        UsageError: For words that name nobody. Nothing was sent.
+        UsageError: For an unknown client, model or address. Nothing was sent.
 
     Attributes:
-        targets: Those that lines have been found for, by what names them.
+        targets: Resolved models, or the reason why there is none, by endpoint and name.
     """
 
     def __init__(self, client: str | None, model: str | None, request_url: str | None, key: Key | None) -> None:
@@ -69,7 +68,7 @@ class EndpointResolver:
             self._resolved(self._named(model, ""))
 
     def of(self, line: RequestFileLine) -> ResolvedModel | str:
-        """Return who is asked, or say why nobody can be."""
+        """Return the model of a line, or the reason why it cannot be sent."""
         asked = line.endpoint or self._endpoint_of(line)
         where = (asked, line.model)
         found = self.targets.get(where)
@@ -115,7 +114,7 @@ class EndpointResolver:
         )
 
     def _endpoint_of(self, line: RequestFileLine) -> str:
-        """Return which endpoint a bare body is for; "" for whatever its model speaks."""
+        """Return the endpoint of a bare body; "" for its model's own."""
         if line.form == "bare" and isinstance(line.body, dict):
             if "contents" in line.body:
                 return "generate"
@@ -124,7 +123,7 @@ class EndpointResolver:
         return ""
 
     def _named(self, model: str, endpoint: str) -> str:
-        """Return a model with its provider."""
+        """Return the name of a model with its provider."""
         before, colon, _ = model.partition(":")
         if colon and before in self._known:
             return model
@@ -149,7 +148,7 @@ class EndpointResolver:
         return self._resolved(model).api.name
 
     def _at(self, url: str, client: str | None) -> tuple[str | None, str]:
-        """Return the name of the server at *url*, and the endpoint of bare bodies that it names."""
+        """Return the name of the server at *url*, and the endpoint in its path."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise UsageError("request_url is an address like https://…/v1/chat/completions. Nothing was sent.")
@@ -182,7 +181,7 @@ class EndpointResolver:
 
 
 def body_for(line: RequestFileLine, target: ResolvedModel) -> dict[str, Any]:
-    """Return the body as it is sent: the line's, with the model as the provider calls it."""
+    """Return the body of a line as it is sent, with the provider's name of the model."""
     assert isinstance(line.body, dict)
     if target.wire.model_in_path:
         return {name: value for name, value in line.body.items() if name != "model"}

@@ -1,9 +1,9 @@
-"""One line of a request file, in any of the forms that people have them in; and the line that its result makes.
+"""Read the lines of request files, in any of four formats, and write the lines of their results.
 
-Four forms are told apart by their fields: a line of OpenAI's batch files (`custom_id`, `url`, `body`), of
-Anthropic's (`custom_id`, `params`), of Google's (`key`, `request`), and a bare body (`model`, `messages`, perhaps
-`metadata`), as the OpenAI cookbook's parallel processor has it. A result has the form of its line, with the request
-beside it, so that each result line says by itself which line it is of.
+The formats are recognized by their fields: lines of OpenAI's batch files (`custom_id`, `url`, `body`), of Anthropic's
+(`custom_id`, `params`), of Google's (`key`, `request`), and bare bodies (`model`, `messages`, optionally `metadata`),
+as in the OpenAI cookbook's parallel processor. A result has the format of its line and contains the request, so that
+each result line identifies its request.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from pllm_notebook.records import Failure
 __all__ = ["BARE", "RequestFileLine", "ResultFileLine", "identity_of", "read_line", "read_result", "result_line"]
 
 BARE = "bare"
-"""The form of a line that is nothing but the body."""
+"""The format of a line that consists of the body alone."""
 
-# Fields that are read on the way, by the type that they must have there.
+# Fields that are read here and must be objects.
 _OBJECTS = ("response_format", "text", "reasoning", "generationConfig", "output_config", "systemInstruction")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFileLine:
-    """What one line of a request file says.
+    """One line of a request file.
 
     Attributes:
-        form: The name of the provider whose form it has, or `BARE`.
-        id: Its `custom_id` or `key`, whatever JSON that is; None for none.
-        endpoint: The wire format that its body is written in (`Wire.form`); "" where the model must tell.
-        body: The request as written. Of a line that is no JSON object, its text.
+        form: Name of the provider whose format it has, or `BARE`.
+        id: Its `custom_id` or `key`, any JSON value; None for none.
+        endpoint: The wire format of its body (`Wire.format_name`); "" if that depends on the model.
+        body: The request as written; the line's text if it is not a JSON object.
         metadata: As given, None for none.
-        fault: Why it cannot be sent, "" for nothing.
+        fault: Why it cannot be sent, "" if it can.
     """
 
     form: str
@@ -53,25 +53,25 @@ class RequestFileLine:
 
     @property
     def model(self) -> str:
-        """The model as the line names it, "" for none."""
+        """The model that the line names, "" for none."""
         named = self.body.get("model") if isinstance(self.body, dict) else None
         return named.removeprefix("models/") if isinstance(named, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFileLine:
-    """What one line of a results file says.
+    """One line of a results file.
 
     Attributes:
-        form: As of its request's line.
-        id: Likewise.
-        request: Likewise, the body.
-        metadata: Likewise.
-        body: The provider's response, None where there is an error.
-        error: "kind: message", "" where there is a response.
-        number: The line of the request file, counted from 1; None where the form has no place for it.
-        cost_usd: None for unknown.
-        latency_s: Seconds, None for unknown.
+        form: Format of the request's line.
+        id: The request's id.
+        request: The request's body.
+        metadata: The request's metadata.
+        body: The provider's response, None for an error.
+        error: "kind: message", "" for a response.
+        number: Number of the request's line, counted from 1; None in a format without it.
+        cost_usd: Cost of the call, None if unknown.
+        latency_s: Duration of the call in seconds, None if unknown.
     """
 
     form: str
@@ -86,15 +86,15 @@ class ResultFileLine:
 
 
 def read_line(raw: bytes) -> RequestFileLine:
-    """Read one line; what is wrong with it is said in its `fault`."""
+    """Read one line; `fault` says why it cannot be sent."""
     try:
-        said = orjson.loads(raw.removeprefix(codecs.BOM_UTF8))  # which some editors begin a file with
+        said = orjson.loads(raw.removeprefix(codecs.BOM_UTF8))  # some editors write one
     except ValueError as error:
-        return _no_request(raw, f"The line is no JSON ({error})")
+        return _no_request(raw, f"The line is not JSON ({error})")
     if not isinstance(said, dict):
-        return _no_request(raw, "The line is no JSON object")
+        return _no_request(raw, "The line is not a JSON object")
     try:
-        orjson.dumps([[[[said]]]])  # as deep as it stands in a result
+        orjson.dumps([[[[said]]]])  # at the depth that it has in a result
     except TypeError as error:
         return _no_request(raw, f"The line cannot be written as JSON again ({error})")
     for provider, lines in _forms():
@@ -105,7 +105,7 @@ def read_line(raw: bytes) -> RequestFileLine:
     if "messages" in said or "input" in said or "contents" in said:
         body = {name: value for name, value in said.items() if name != "metadata"}
         return _checked(RequestFileLine(BARE, None, "", body, said.get("metadata")))
-    return _no_request(raw, "The line is no request: it has no 'messages'")
+    return _no_request(raw, "The line is not a request: it has no 'messages'")
 
 
 def result_line(
@@ -117,7 +117,7 @@ def result_line(
     cost_usd: float | None = None,
     latency_s: float | None = None,
 ) -> bytes:
-    """Return the line of a results file, its end included.
+    """Return the line of a results file, with its line end.
 
     Args:
         line: The request.
@@ -143,7 +143,7 @@ def result_line(
 
 
 def read_result(raw: bytes) -> ResultFileLine | None:
-    """Read one line of a results file; None for one that is none. A provider's own batch results are read too."""
+    """Read one line of a results file, or of a provider's own batch results; return None for any other line."""
     try:
         said = orjson.loads(raw)
     except ValueError:
@@ -173,7 +173,7 @@ def read_result(raw: bytes) -> ResultFileLine | None:
 
 
 def identity_of(one: RequestFileLine | ResultFileLine) -> int:
-    """Name a request in 64 bits, the same from its line and from its result's."""
+    """Return the identity of a request in 64 bits, equal for its line and its result's line."""
     said = orjson.dumps([one.form, one.id, one.request if isinstance(one, ResultFileLine) else one.body, one.metadata])
     return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 
@@ -213,7 +213,7 @@ def _invalid_line(line: RequestFileLine, why: str) -> RequestFileLine:
 
 
 def _checked(line: RequestFileLine) -> RequestFileLine:
-    """Find what no provider could be sent, or would be misread on the way back."""
+    """Set the fault of a line that cannot be sent, or whose response could not be read."""
     body = line.body
     assert isinstance(body, dict)
     if body.get("stream") or body.get("background"):

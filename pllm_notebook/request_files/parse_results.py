@@ -1,4 +1,4 @@
-"""A results file as outputs, in the order of the requests."""
+"""Read a results file as outputs, in the order of the requests."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def parse_results_file(
 ) -> list[LLMOutput]:
     """Read a results file: one output for each line, in the order of the requests. Sends nothing.
 
-    A complete file is in that order by itself. One that was cut off is put in it as far as its lines say their
-    numbers, which bare ones do not. What a provider's own batch brought can be read too, in the order it has.
+    A complete file is already in that order. An interrupted one is sorted by the numbers in its lines, which bare lines
+    do not have. Results of a provider's own batch can be read too, in their order.
 
-    Nothing is validated here, and nothing was repaired: a line is what a provider answered to one request. An answer
-    has its `json_object` where JSON was asked for in the provider's own words, or is nothing else.
+    Nothing is validated or repaired: a line is a provider's response to one request. An answer has a `json_object` if
+    the request asked for JSON in the provider's format, or if its text is a JSON object.
 
     Args:
-        path: Of the results file.
+        path: Path of the results file.
         filepath: The same, by its other name.
 
     Returns:
-        Outputs whose `source_id` is the line's `custom_id` or `key`, or "line_1" and so on where it has none. Their
-        `cost` is what the call cost when it was paid for, by today's prices where the file does not say.
+        Outputs whose `source_id` is the line's `custom_id` or `key`, or "line_1" and so on without one. Their `cost` is
+        the cost of the call when it was paid, or at current prices if the file has none.
 
     Raises:
-        UsageError: For a line that is no result; where no file, or two, are named.
+        UsageError: For a line that is not a result, and if no file, or two, are named.
     """
     path = one_of(path=path, filepath=filepath)
     results: list[ResultFileLine] = []
@@ -59,9 +59,9 @@ def parse_results_file(
                 continue
             result = read_result(raw)
             if result is None and not raw.endswith(b"\n"):
-                continue  # a killed process left it unfinished
+                continue  # a partial line of a killed process
             if result is None:
-                raise UsageError(f"Line {number:,} of {os.fspath(path)} is no result of a request.")
+                raise UsageError(f"Line {number:,} of {os.fspath(path)} is not a result of a request.")
             results.append(result)
     if all(result.number is not None for result in results):
         results.sort(key=lambda result: result.number or 0)
@@ -123,7 +123,7 @@ def _cost(reply: Reply, maker: str, rates: dict[tuple[str, str], Rate | None]) -
 
 
 def _prefill_of(request: dict[str, Any] | str) -> str:
-    """Return the beginning of the answer that was put into the model's mouth, "" for none."""
+    """Return the prefill of a request, "" for none."""
     messages = (request.get("messages") or request.get("contents")) if isinstance(request, dict) else None
     last = messages[-1] if isinstance(messages, list) and messages else {}
     if last.get("role") not in ("assistant", "model"):
@@ -135,7 +135,7 @@ def _prefill_of(request: dict[str, Any] | str) -> str:
 
 
 def _with_prefill(beginning: str, text: str) -> str:
-    """Return an answer with its beginning; a model that was given a bracket to go on from may begin anew."""
+    """Return an answer with its prefill; after a bracket as prefill, a model may start the object again."""
     return text if beginning == "{" and text.lstrip().startswith("{") else beginning + text
 
 
@@ -145,7 +145,7 @@ def _is_braced(text: str) -> bool:
 
 
 def _wants_json(request: dict[str, Any] | str) -> bool:
-    """Return whether a request asks for JSON, in any provider's words."""
+    """Return whether a request asks for JSON, in any provider's format."""
     if isinstance(request, str):
         return False
     asked = (request.get("response_format") or {}).get("type") in ("json_object", "json_schema")

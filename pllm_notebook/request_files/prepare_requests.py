@@ -1,4 +1,4 @@
-"""A list of prompts as a request file: for another day, another machine, or a provider's own batch page."""
+"""Write a list of prompts as a request file, to be processed later, elsewhere, or by a provider's own batch page."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def prepare_requests_file(
 ) -> str:
     """Write one request line for each prompt, in order. Sends nothing.
 
-    A line is what `run_parallel_ai_completion` would ask, byte for byte, so that an answer of either is the other's
-    too. The ids of the prompts are the lines' `custom_id`; a provider's own batch wants them to differ. What is asked
-    of a simulator or a server of your own has its name before the model's, and no provider's batch would take it.
+    A line has exactly the request of `run_parallel_ai_completion`, so that both share their cached answers. The ids of
+    the prompts become the lines' `custom_id`; a provider's own batch requires them to be unique. The model of a
+    simulator or a configured server is prefixed with its name, which no provider's batch accepts.
 
     Args:
         prompts: Any mix of providers, models and configurations.
-        path: Replaced whole if it is there. None for a new file in the working directory,
-            `requests_TIME_RANDOM.jsonl`, which no other call writes.
-        form: "openai" or "anthropic", where all lines must have that batch format. None for the format of each
-            prompt's own provider; Google's is then one of them.
+        path: An existing file is replaced atomically. None for a new file in the working directory,
+            `requests_TIME_RANDOM.jsonl`, with a unique name.
+        form: "openai" or "anthropic" to require that batch format of all lines. None for the format of each prompt's
+            provider, Google's included.
 
     Returns:
         The path.
 
     Raises:
-        UsageError: For a prompt that cannot be asked, or not in *form*. Nothing was written then.
+        UsageError: For an invalid prompt, or one with another format than *form*. Nothing was written.
     """
     if form not in (None, "openai", "anthropic"):
         raise UsageError(f"form is 'openai', 'anthropic' or None, not {form!r}. Nothing was written.")
     contexts = as_prompt_list(prompts)
     asked = prepare_prompts(contexts, {"mode": "async"}, {})
     for place, failure in asked.failures.items():
-        raise UsageError(f"The prompt {contexts[place].id!r} cannot be asked: {failure.message} Nothing was written.")
+        raise UsageError(f"The prompt {contexts[place].id!r} is invalid: {failure.message} Nothing was written.")
     lines: list[bytes] = [b""] * len(contexts)
     for part in asked.parts:
         target = part.ask.target

@@ -1,9 +1,8 @@
-"""Request files in, results files out: any number of lines, of any provider, through the one engine.
+"""Process a request file into a results file: any number of lines, of any provider.
 
     process_api_requests_from_file_sync(OAIApiFromFileConfig(requests_filepath="requests.jsonl", client="openai"))
 
-A line that the cache answers is not sent, and a file that was cut off is gone on with where it was: its results say
-which lines are done.
+A line that is in the cache is not sent. An interrupted file is resumed: its results show which lines are done.
 """
 
 from __future__ import annotations
@@ -98,14 +97,14 @@ class OAIApiFromFileConfig(BaseModel):
     @classmethod
     def _check_level(cls, level: int | str | None) -> int | str | None:
         if level is not None:
-            logging.Handler(level)  # raises for a word that logging does not know
+            logging.Handler(level)  # raises for an unknown level
         return level
 
     def addresses(self) -> EndpointResolver:
-        """Make what tells of each line who is asked.
+        """Return the resolver of each line's model.
 
         Raises:
-            UsageError: For words that name nobody. Nothing was sent.
+            UsageError: For an unknown client, model or address. Nothing was sent.
         """
         key = None if self.api_key is None else Key(self.api_key.get_secret_value())
         return EndpointResolver(self.client, self.model, self.request_url, key)
@@ -114,7 +113,7 @@ class OAIApiFromFileConfig(BaseModel):
         """Read the request file, and open what is needed to process it. Sends nothing.
 
         Args:
-            stopped: Asked now and then whether to go no further.
+            stopped: Polled while the file is read; True stops.
         """
         if self.logging_level is not None:
             logger.setLevel(self.logging_level)
@@ -134,23 +133,23 @@ class OAIApiFromFileConfig(BaseModel):
 async def process_api_requests_from_file(
     config: OAIApiFromFileConfig | None = None, *, api_cfg: OAIApiFromFileConfig | None = None
 ) -> FileStatus:
-    """Ask every line of a request file, and write one result line for each. Sends and pays, but for what is known.
+    """Send every line of a request file, and write one result line for each. Cached lines are not sent.
 
-    Results are appended as they land, whole lines only, and are in the order of the requests at the end. Cancelling
-    it keeps all that has arrived; the same call goes on from there.
+    Results are appended as they arrive, complete lines only, and are sorted in the order of the requests at the end.
+    Cancelling the task keeps all results; the same call resumes from there.
 
     Args:
-        config: Which file, and how.
+        config: The file and its options.
         api_cfg: The same, by its other name.
 
     Returns:
-        How many lines ended how, and where the results are.
+        Counts of the lines by result, and the path of the results.
 
     Raises:
-        UsageError: For what cannot be asked as written. Nothing was sent.
-        StoreError: Where the cache cannot keep answers; what was answered is in the results file.
-        OSError: Where a file cannot be read or written.
-        RunInterrupted: When the display's Stop was pressed.
+        UsageError: For an invalid configuration. Nothing was sent.
+        StoreError: If the cache cannot store answers; those that arrived are in the results file.
+        OSError: If a file cannot be read or written.
+        RunInterrupted: If the run was stopped.
     """
     called_by = caller()
     run = await _prepare_in_thread(one_of(config=config, api_cfg=api_cfg))
@@ -162,10 +161,10 @@ async def process_api_requests_from_file(
 def process_api_requests_from_file_sync(
     config: OAIApiFromFileConfig | None = None, *, api_cfg: OAIApiFromFileConfig | None = None
 ) -> FileStatus:
-    """Do what `process_api_requests_from_file` does, without await: for a cell or script.
+    """Run `process_api_requests_from_file` without await, in a cell or script.
 
     Raises:
-        KeyboardInterrupt: After an interrupt, which keeps all that has arrived.
+        KeyboardInterrupt: After an interrupt, which keeps all results.
     """
     called_by = caller()
     asked: OAIApiFromFileConfig = one_of(config=config, api_cfg=api_cfg)
@@ -177,8 +176,8 @@ def process_api_requests_from_file_sync(
 
 
 async def _prepare_in_thread(config: OAIApiFromFileConfig) -> FileRun:
-    """Read the file in a thread: the caller's loop has other things to do meanwhile."""
-    engine(current().loop)  # a notebook's own loop can be found from its own thread alone
+    """Read the file in a thread, so that the caller's loop is not blocked."""
+    engine(current().loop)  # here, since a notebook's loop can only be found from its own thread
     stop = threading.Event()
     work = asyncio.get_running_loop().run_in_executor(None, config.prepared, stop.is_set)
     try:

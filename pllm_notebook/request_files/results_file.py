@@ -1,4 +1,4 @@
-"""The results file: whole lines, appended as results land, and put in the order of the requests at the end."""
+"""The results file: complete lines, appended as results arrive, and sorted by request at the end."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _BLOCK_BYTES = 1 << 20
 
 
 class ResultsFile:
-    """A results file that this process alone adds to. What a killed process left unfinished is cut off first.
+    """A results file with an exclusive lock. A partial line of a killed process is cut off first.
 
     Args:
-        path: Made where there is none; a file that is there is gone on with.
-        retry_errors: Whether the lines that have an error are taken out of it, to be asked again.
+        path: Created if it does not exist, else resumed.
+        retry_errors: Whether lines with an error are removed, to be sent again.
 
     Raises:
-        UsageError: While another process adds to it. Nothing was sent.
-        OSError: Where it cannot be written. Nothing was sent.
+        UsageError: If another process writes to it. Nothing was sent.
+        OSError: If it cannot be written. Nothing was sent.
 
     Attributes:
         path: As given.
@@ -41,10 +41,10 @@ class ResultsFile:
 
     def __init__(self, path: str, *, retry_errors: bool = False) -> None:
         self.path = path
-        # Whoever has a link there keeps it: the file that it leads to is what is replaced at the end.
+        # The target of a symbolic link is replaced at the end, not the link.
         self._place = os.path.realpath(path)
         if os.path.exists(path):
-            require_file(path, "results are put in order in it")
+            require_file(path, "results are sorted in it")
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._lock()
@@ -59,7 +59,7 @@ class ResultsFile:
         return f"ResultsFile({self.path!r}, {self._at:,} bytes)"
 
     def append(self, lines: Sequence[bytes]) -> list[int]:
-        """Write some lines, each with its end, and give their offsets. A line is there whole or not at all."""
+        """Write some lines, each with its line end, and return their offsets."""
         offsets = []
         at = self._at
         for line in lines:
@@ -70,16 +70,16 @@ class ResultsFile:
         return offsets
 
     def put_in_order(self, offsets: array[int]) -> None:
-        """Put the lines at *offsets* in that order; they are all there are. A file that cannot be is left as it is."""
+        """Sort the file in the order of *offsets*, which name all its lines. Left unsorted if that fails."""
         if all(before < after for before, after in pairwise(offsets)):
             return
         try:
             self._rewrite(offsets)
         except OSError as error:
-            logger.warning("%s is whole, but not in the order of its requests: %s", self.path, error)
+            logger.warning("%s is complete, but not in the order of its requests: %s", self.path, error)
 
     def close(self) -> None:
-        """Write all of it to the disk, and let others add to it."""
+        """Sync the file to disk, and release its lock."""
         try:
             with suppress(OSError):
                 os.fsync(self._handle)
@@ -100,7 +100,7 @@ class ResultsFile:
             ) from None
 
     def _cut(self) -> int:
-        """Cut off a last line that has no end, and give the size."""
+        """Cut off a partial last line, and return the size."""
         end = os.fstat(self._handle).st_size
         at = end
         while at > 0:
@@ -128,7 +128,7 @@ class ResultsFile:
             self._rewrite(kept)
 
     def _rewrite(self, offsets: array[int]) -> None:
-        """Replace the file by one with the lines at *offsets*, at once: whoever is killed here leaves the old one."""
+        """Replace the file atomically by one with the lines at *offsets*."""
         beside = os.path.join(os.path.dirname(self._place), f".{os.path.basename(self._place)}.{secrets.token_hex(4)}")
         try:
             with (
@@ -143,7 +143,7 @@ class ResultsFile:
                 os.fsync(new.fileno())
                 os.fchmod(new.fileno(), os.fstat(self._handle).st_mode & 0o777)
             handle = os.open(beside, os.O_RDWR | os.O_CLOEXEC)
-            # Taken before it has the name: nobody else can hold it.
+            # Locked before it has the name, so that no other process can lock it first.
             with suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.replace(beside, self._place)
@@ -157,11 +157,11 @@ class ResultsFile:
 
 
 def require_file(path: str, why: str) -> None:
-    """Check that *path* is a plain file: a device or a pipe has no end, and no beginning to come back to.
+    """Check that *path* is a regular file: a device or a pipe cannot be read twice.
 
     Raises:
-        UsageError: For anything else that is there. Nothing was sent.
-        OSError: Where nothing is there.
+        UsageError: For anything else. Nothing was sent.
+        OSError: If it does not exist.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -170,7 +170,7 @@ def require_file(path: str, why: str) -> None:
 
 
 def new_path(requests: str) -> str:
-    """Name a results file beside a request file, which no other run has, in this second or any other."""
+    """Return a unique path for a results file beside a request file."""
     stem = requests.removesuffix(".jsonl")
     return f"{stem}_results_{time.strftime('%Y%m%d-%H%M%S')}_{secrets.token_hex(4)}.jsonl"
 

@@ -1,4 +1,4 @@
-"""What the runs of one request file come to together."""
+"""Sums over the runs of one request file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class RunTotals:
 
     Attributes:
         done: Lines answered by calls.
-        cached: Lines that the store answered.
-        in_flight: Calls on the wire.
-        input_tokens: Of all calls.
-        output_tokens: Likewise.
-        cached_tokens: Of the input tokens, those that providers read from their prompt caches.
-        cost_usd: None once a call of unknown price is among them.
-        note: One line of news of those that are going, "" for none.
+        cached: Lines answered from the cache.
+        in_flight: Calls in flight.
+        input_tokens: Input tokens of all calls.
+        output_tokens: Output tokens of all calls.
+        cached_tokens: Input tokens that providers read from their prompt caches.
+        cost_usd: Cost of all calls, None once one has an unknown price.
+        note: Status note of the unfinished runs, "" for none.
     """
 
     done: int = 0
@@ -35,7 +35,7 @@ class RunTotals:
     note: str = ""
 
     def including(self, runs: Iterable[Run]) -> RunTotals:
-        """Return the sums with these runs added; of the ended ones nothing is news."""
+        """Return the sums with these runs added; notes of runs that have ended are left out."""
         total, notes = self, dict.fromkeys([self.note] if self.note else [])
         for run in runs:
             one = run.progress()

@@ -401,7 +401,7 @@ def test_nothing_is_submitted_where_nobody_is_there_to_confirm_it(luna: str, sim
     agent = session.agent("one")
     replies = [agent.ask_llm("one"), agent.ask_llm("two")]
 
-    with pytest.raises(NotConfirmedError, match="2 calls would have been submitted as a batch, and nobody was there"):
+    with pytest.raises(NotConfirmedError, match="2 calls would have been submitted as a batch, and there is no"):
         session.resolve_all(replies)
 
     assert sim.stats().batch_jobs == 0

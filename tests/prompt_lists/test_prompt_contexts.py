@@ -484,7 +484,7 @@ def test_a_prompt_that_asks_nothing_says_so() -> None:
         id="a", history=[{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "-"}]
     )
 
-    with pytest.raises(UsageError, match="The prompt 'a' asks nothing"):
+    with pytest.raises(UsageError, match="The prompt 'a' has no message to answer"):
         prompt.dialogue(prefilled=False)
 
 
