@@ -130,7 +130,7 @@ class EndpointResolver:
         home, shown = self._home, provider_of(model)
         maker = speaker_of(endpoint).name if endpoint else None
         if home is not None and home.startswith("sim"):
-            # Whoever asks for invented answers is sent to nobody else.
+            # With a simulator as client, no line goes to a real provider.
             invented = home if maker in (None, self._maker(home)) else f"sim:{maker}"
             return f"{invented}/{model}"
         if home is not None and maker in (None, self._maker(home)):

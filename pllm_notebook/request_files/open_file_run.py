@@ -21,7 +21,7 @@ from pllm_notebook.request_files.results_file import ResultsFile, new_path, requ
 
 __all__ = ["open_run"]
 
-# A line is a whole request: whatever is configured for rows, it is sent as it stands and answered once.
+# A line is a complete request: it is sent unchanged and answered once, whatever is configured for rows.
 _PLAIN: Mapping[str, Any] = {
     **{name: None for name, each in fields_of(Options).items() if each.keyed and name != "model"},
     **dict.fromkeys(("samples", "models", "decide", "judge", "run_tools"), None),

@@ -64,7 +64,7 @@ def prepare_requests_file(
                 )
             try:
                 line = orjson.dumps(_line(source, target, part.ask.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE)
-            except TypeError as error:  # half a surrogate pair, or what nobody's JSON holds
+            except TypeError as error:  # a lone surrogate, or a value that is not JSON
                 raise UsageError(
                     f"The prompt {source!r} cannot be written as JSON: {error}. Nothing was written."
                 ) from error

@@ -39,33 +39,33 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class OAIApiFromFileConfig(BaseModel):
-    """What a request file is processed with.
+    """The configuration of `process_api_requests_from_file`.
 
     Attributes:
-        requests_filepath: JSON lines: OpenAI's or Anthropic's batch lines, Google's, bare bodies with `model`,
-            `messages` and perhaps `metadata` (the OpenAI cookbook's), in any mix.
-        save_filepath: Where results go; a file that is there is gone on with. None for a new one beside the requests,
-            whose name no other run has.
-        client: Whom lines of its format are for whose model names no provider: "openai", "anthropic", "google", a
-            server or client that is configured; "sim:openai" and its like for a rehearsal of all lines. None for the
-            maker of each line's format.
-        model: For lines that name none.
-        api_key: Of the client; None for the environment's. It is in no representation, no error and no file.
-        request_url: The endpoint of bare bodies, and another server of the OpenAI format in place of the client. None
-            for the provider's own.
-        max_requests_per_minute: A ceiling of your own, for all models of one provider together. None to find out by
-            itself what the provider allows.
-        max_tokens_per_minute: The same, of input and output together.
-        max_attempts: Times that a line is sent before its error is its result; refusals by a rate limit count while
-            the provider lets no other line through.
-        max_cost_usd: Ceiling for the whole file, in US dollars; what it leaves unsent has no result, and is for the
-            next time.
+        requests_filepath: JSON lines, in any mix: OpenAI's, Anthropic's or Google's batch lines, and bare bodies with
+            `model`, `messages` and optionally `metadata` (the OpenAI cookbook's).
+        save_filepath: Path of the results file; an existing one is resumed. None for a new file beside the requests,
+            with a unique name.
+        client: Provider of lines of its format whose model names none: "openai", "anthropic", "google", or a
+            configured server or client; "sim:openai" and other simulators for a rehearsal of all lines. None for the
+            provider of each line's format.
+        model: Model of lines that name none.
+        api_key: API key of the client; None for the environment's. It appears in no repr, error or file.
+        request_url: The endpoint of bare bodies, or of a server with OpenAI's format to use instead of the client.
+            None for the provider's own.
+        max_requests_per_minute: Your own limit, for all models of a provider together. None to learn the limit from
+            the provider.
+        max_tokens_per_minute: The same, for input and output tokens together.
+        max_attempts: Attempts for a line before its error becomes its result; a rate-limit refusal counts only while
+            the provider accepts no other line.
+        max_cost_usd: Limit for the whole file, in US dollars; lines that are not sent because of it have no result,
+            and are left for the next run.
         cache: As for `df.llm.parse`: "use", "refresh", "only", "off". None: "use", whatever is configured.
-        cache_dir: Where answers are kept, None for the configured place.
-        retry_errors: Whether lines of an earlier results file that have an error are asked again.
-        logging_level: Of this package's log.
-        token_encoding_name: Accepted and not used: no tokenizer is loaded, tokens are estimated by their bytes and
-            corrected by what the provider counts.
+        cache_dir: Directory of the cache, None for the configured one.
+        retry_errors: Whether lines with an error in an existing results file are sent again.
+        logging_level: Level of this package's log.
+        token_encoding_name: Accepted and ignored: no tokenizer is loaded; tokens are estimated from bytes and
+            corrected by the provider's counts.
         progress: Whether to show progress.
     """
 
