@@ -160,7 +160,7 @@ def _text(spec: CallSpec, reply: UnreadReply, text: str) -> Outcome:
     choice = "auto" if spec.toolbox is None else spec.toolbox.choice
     if choice not in ("auto", "none") and spec.target.quirks.forced:
         named = "" if choice == "required" else f" of {choice!r}"
-        return _failed(reply, FailureKind.TOOL_CALL, f"A call{named} was demanded, and the model made none.")
+        return _failed(reply, FailureKind.TOOL_CALL, f"A call{named} was required, and the model made none.")
     return _value(reply, Called(text, ()))
 
 

@@ -120,7 +120,7 @@ def test_a_line_that_is_no_request_has_an_error_and_costs_no_other_line_its_answ
     assert len(found) == len(lines)
     assert (status.succeeded, status.failed, status.other_errors) == (2, 8, 8)
     assert found[1]["request"] == "{no json"
-    assert "no JSON" in found[1]["error"]["message"]
+    assert "not JSON" in found[1]["error"]["message"]
     assert found[3][1][0].startswith("input: ")
     assert "embeddings" in found[3][1][0]
     assert found[5]["result"]["error"]["error"]["type"] == "input"

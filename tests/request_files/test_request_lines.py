@@ -64,11 +64,11 @@ def test_requests_that_differ_have_different_names() -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("{", "no JSON"),
-        ("3", "no JSON object"),
+        ("{", "not JSON"),
+        ("3", "not a JSON object"),
         ("{}", "no 'messages'"),
         ('{"custom_id": "x"}', "neither 'body'"),
-        ("[" * 300 + "]" * 300, "no JSON object"),
+        ("[" * 300 + "]" * 300, "not a JSON object"),
         ('{"messages": ' + "[" * 300 + "]" * 300 + "}", "cannot be written as JSON again"),
         ({"model": "m", "input": "text"}, "embeddings"),
         (CHAT | {"messages": "Hi"}, "'messages' is a list of objects"),
