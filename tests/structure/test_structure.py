@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pllm_notebook"
 
 # Of one warm prompt through `df.llm.parse`. A person who follows it by hand is at home below 150.
 MOST_CHANGES_OF_FILE = 530
-
-# Classes that stand in more than one room, under one name for two things. Each that gets a name of its own leaves.
-SHARED_NAMES: set[str] = set()
 
 
 def rooms_of_classes() -> dict[str, set[str]]:
@@ -30,20 +31,37 @@ def rooms_of_classes() -> dict[str, set[str]]:
     return rooms
 
 
-def test_one_warm_prompt_changes_file_no_more_often_than_it_did() -> None:
+@pytest.fixture(scope="module")
+def walk() -> tuple[dict[str, int], list[str]]:
+    """Return the counts of one warm prompt, and every function that it called, in order."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.structure.walk"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    walked = json.loads(done.stdout)
+    counts, functions = map(json.loads, done.stdout.splitlines())
+    return counts, functions
 
-    assert 100 < walked["changes"] <= MOST_CHANGES_OF_FILE, walked
+
+def test_one_warm_prompt_changes_file_no_more_often_than_it_did(walk: tuple[dict[str, int], list[str]]) -> None:
+    assert 100 < walk[0]["changes"] <= MOST_CHANGES_OF_FILE, walk[0]
 
 
-def test_no_further_class_name_stands_in_two_rooms() -> None:
-    shared = {name for name, rooms in rooms_of_classes().items() if len(rooms) > 1}
+def test_the_architecture_page_follows_a_call_as_it_goes(walk: tuple[dict[str, int], list[str]]) -> None:
+    """There and back by hand: at most ten files to the wire and six back, each function called after the one above."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    there, back = page.split("| to the wire |")[1].split("| back |")
+    steps = [re.findall(r"^\| `(\S+\.py)` \| `(\S+)` \|", part, re.MULTILINE) for part in (there, back)]
 
-    assert shared - SHARED_NAMES == set()
-    assert SHARED_NAMES - shared == set(), "these have names of their own by now: take them out of the list"
+    called = iter(walk[1])
+    missed = [step for step in itertools.chain(*steps) if " ".join(step) not in called]
+
+    assert missed == []
+    assert (3 < len(steps[0]) <= 10, 3 < len(steps[1]) <= 6) == (True, True)
+
+
+def test_no_class_name_means_two_things() -> None:
+    shared = {name: rooms for name, rooms in rooms_of_classes().items() if len(rooms) > 1}
+
+    assert shared == {}
 
 
 # Public arguments that are named after providers, and the values that they take.

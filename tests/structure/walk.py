@@ -7,19 +7,23 @@ import json
 import sys
 import tempfile
 import threading
+from collections import defaultdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 ROOT = str(Path(__file__).parents[2] / "pllm_notebook") + "/"
 
-_files: list[str] = []
+# Files by thread: what two threads do at once is no change of file for a reader of either.
+_files: defaultdict[int, list[str]] = defaultdict(list)
+_functions: list[str] = []
 _recording = threading.Event()
 
 
 def _note(frame: FrameType, event: str, _: Any) -> None:
     if event == "call" and _recording.is_set() and frame.f_code.co_filename.startswith(ROOT):
-        _files.append(frame.f_code.co_filename)
+        _files[threading.get_ident()].append(frame.f_code.co_filename)
+        _functions.append(f"{frame.f_code.co_filename.removeprefix(ROOT)} {frame.f_code.co_qualname}")
 
 
 def main() -> None:
@@ -48,13 +52,18 @@ def main() -> None:
         walks = []
         for word in ("d", "e", "f", "g"):
             _files.clear()
+            _functions.clear()
             _recording.set()
             ask(word)
             _recording.clear()
-            pairs = itertools.pairwise(list(_files))
-            walks.append({"calls": len(_files), "files": len(set(_files)), "changes": sum(a != b for a, b in pairs)})
+            files = [list(some) for some in list(_files.values())]
+            changes = sum(a != b for some in files for a, b in itertools.pairwise(some))
+            counts = {"calls": sum(map(len, files)), "files": len(set().union(*files)), "changes": changes}
+            walks.append((counts, list(_functions)))
     # The least: threads that finish the prompt before, or a timer, may add to any of them.
-    print(json.dumps(min(walks, key=lambda walk: walk["changes"])))
+    counts, functions = min(walks, key=lambda walk: walk[0]["changes"])
+    print(json.dumps(counts))
+    print(json.dumps(functions))
 
 
 if __name__ == "__main__":
