@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pllm_notebook"
 
-# Of one warm prompt through `df.llm.parse`. A person who follows it by hand is at home below 150.
+# Of one warm prompt through `df.llm.parse`; the clocks of a busy machine add some. A person who follows it by hand is
+# at home below 150.
 MOST_CHANGES_OF_FILE = 530
 
 
