@@ -245,11 +245,11 @@ class Run:
             field: None for the only field, or the one that is named as the labels are.
 
         Raises:
-            PllmError: When the run was not asked of a frame.
+            PllmError: When the run has no dataframe.
             UsageError: When nothing can be compared.
         """
         if not isinstance(self.rows, EvaluableRows):
-            raise PllmError("This run was not asked of a frame, so there are no labels beside its answers.")
+            raise PllmError("This run has no dataframe, so there are no labels beside its answers.")
         return self.rows.evaluate(self, against, field)
 
     def explain(self, row: int) -> Explanation:

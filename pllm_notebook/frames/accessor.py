@@ -1,4 +1,4 @@
-"""What `.llm` can ask about the rows of a frame of any dataframe library."""
+"""The methods of `.llm` that ask about the rows of a frame, whatever its dataframe library."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
     def parse(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Any:
-        """Ask the model the same question of every row and give typed columns.
+        """Ask the model the same question about every row and return typed columns.
 
         Calls run at once on the engine's loop; equal rows share one call; rows that the cache
         answers send nothing. Blocks until done and stays interruptible.
@@ -49,14 +49,14 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
             Float64, bool as boolean, Literal and Enum as category (as string where a validator of the type may change
             the value), dates as datetime64[us], durations as timedelta64[us], nested models, lists and mappings as
             dicts and lists (see `nested`, `flatten`, `explode`). The dtype follows from the type, never from the
-            rows. A row without an answer has NA in them. The input is not changed. Of a series and a type without
-            fields: a Series of the same index, named by `prefix` and `column` ("answer"), unless a column is to stand
+            rows. A row without an answer has NA in them. The input is not changed. For a series and a type without
+            fields: a Series with the same index, named by `prefix` and `column` ("answer"), unless there is a column
             beside it (`error_column`, `agreement_column`).
 
         Raises:
             UsageError: When the call cannot be carried out as written; nothing was sent.
             ProviderRejectedError: When key, model or quota were refused; what finished is kept.
-            KeyboardInterrupt: After an interrupt; what finished is kept, and the next run goes on.
+            KeyboardInterrupt: After an interrupt; what finished is kept, and the next run resumes.
         """
         return self.submit(response_format, prompt, **options).result()
 
@@ -64,7 +64,7 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
     async def aparse(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Any:
-        """Do as `parse` does, awaited: the notebook's loop stays free. Cancelling it stops the run."""
+        """Run `parse` and await its result: the notebook's loop stays free. Cancelling stops the run."""
         return await self.submit(response_format, prompt, **options)
 
     @shows(taken_by(Options, "parse"))
@@ -86,19 +86,19 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
             **options: As for `parse`.
 
         Returns:
-            The input columns and the new one, same index and order; of a series, the new column alone, as a Series:
+            The input columns and the new one, same index and order; for a series, the new column alone, as a Series:
             `df["fr"] = df["text"].llm.complete("Translate into French: {value}")`. A row without an answer has NA.
         """
         return self.submit_text(prompt, column, **options).result()
 
     @shows(taken_by(Options, "complete"))
     async def acomplete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
-        """Do as `complete` does, awaited."""
+        """Run `complete` and await its result."""
         return await self.submit_text(prompt, column, **options)
 
     @shows(taken_by(Options, "complete"))
     def submit_text(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Run:
-        """Start `complete` in the background and give a live handle at once."""
+        """Start `complete` in the background and return a live handle at once."""
         return ensemble.submit(*self._prepare(None, prompt, options | {"column": column}))
 
     @shows(taken_by(Options, "parse"))
@@ -110,12 +110,12 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         rows: int = 5,
         **options: Unpack[ParseOptions],
     ) -> Preview:
-        """Run the first rows, show them, and say what all rows would cost. Sends at most *rows* calls.
+        """Ask about the first rows, and estimate what all rows would cost. Sends at most *rows* calls.
 
         Args:
             response_format: As for `parse`.
             prompt: As for `parse`.
-            rows: How many; they come from the top, and those with a missing value are skipped.
+            rows: Number of rows, from the top; those with a missing value are skipped.
             **options: As for `parse`.
         """
         given: Any = {**options}
@@ -127,7 +127,7 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
     def estimate(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Estimate:
-        """Say what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
+        """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "estimate")
         return ensemble.estimate(*self._prepare(kind, prompt, given))
@@ -146,7 +146,7 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         Args:
             response_format: As for `parse`; None for plain text.
             prompt: As for `parse`.
-            rows: How many lines. What the cache answers or waits in a job already has none.
+            rows: Number of lines. Rows that the cache answers or that wait in a job have none.
             **options: As for `parse`.
         """
         given: dict[str, Any] = {**options}
@@ -160,18 +160,18 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         """Ask the model which tools to call for every row, and with what. Runs none of them.
 
         Args:
-            tools: Functions (signature and docstring tell the model about them), Pydantic models, `StructuredTool`s,
+            tools: Functions (signature and docstring describe them to the model), Pydantic models, `StructuredTool`s,
                 or definitions as mappings.
             prompt: Text with `{column}` where a row's values go; None sends the row's columns as data.
-            **options: As for `parse`; `tool_choice` ("required" has every row call one) and `parallel_tool_calls`.
+            **options: As for `parse`; `tool_choice` ("required" makes every row call one) and `parallel_tool_calls`.
 
         Returns:
-            The input columns, and of the first call `tool` (string) and `arguments` (an instance of the model that
-            the tool was made of, else a dict of validated values); `calls` lists all of them, each with id, name,
+            The input columns, and from the first call `tool` (string) and `arguments` (an instance of the model that
+            the tool was made from, else a dict of validated values); `calls` lists all of them, each with id, name,
             arguments and text. With `explode=True` each call has a line of its own, and there is no `calls`. A row
             for which the model called nothing has NA in `tool` and `arguments` and an empty list in `calls`; a row
-            without an answer has NA in all three. Arguments that do not fit are asked for again (`max_repairs`),
-            and then are a failure of kind `schema`.
+            without an answer has NA in all three. Arguments that do not fit are requested again (`max_repairs`),
+            then are a failure of kind `schema`.
 
         Raises:
             UsageError: When the call cannot be carried out as written; nothing was sent.
@@ -184,15 +184,15 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
     async def acall_tools(
         self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
     ) -> FrameT:
-        """Do as `call_tools` does, awaited. Cancelling it stops the run."""
+        """Run `call_tools` and await its result. Cancelling stops the run."""
         frame: FrameT = await self.submit_calls(tools, prompt, **options)
         return frame
 
     @shows(taken_by(Options, "call_tools"))
     def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]) -> Run:
-        """Start `call_tools` in the background and give a live handle at once."""
+        """Start `call_tools` in the background and return a live handle at once."""
         if isinstance(tools, Sequence) and not tools:
-            raise UsageError("call_tools needs tools, and there are none in the list. Nothing was sent.")
+            raise UsageError("call_tools needs at least one tool, and the list is empty. Nothing was sent.")
         return ensemble.submit(*self._prepare(None, prompt, options | {"tools": tools}, calls=True))
 
     def _prepare(
@@ -206,7 +206,9 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         if prompt is not None and not isinstance(prompt, str):
             raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
         if prompt is not None and options.columns is not None:
-            raise UsageError("columns= goes with no prompt; a prompt names its own columns. Nothing was sent.")
+            raise UsageError(
+                "columns= cannot be combined with a prompt, which names its own columns. Nothing was sent."
+            )
         output = output_of(kind, options)
         also = {"value": table.names[0]} if table.is_column else None
         options, instruction = row_instruction(options, table.names, output, instruct=prompt is None, also=also)

@@ -44,7 +44,7 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """The run that made this frame: by its run id, else by its columns and the content of its rows.
 
         Raises:
-            PllmError: When no run is known that made it as it is, or several did.
+            PllmError: When no known run made it as it is, or several did.
         """
         return result_views.run_of(self._table())
 
@@ -53,39 +53,39 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """The rows of this frame that failed, one a line.
 
         Columns: position and label in this frame; kind, message, attempts, raw, cost_usd (NA for unknown); what the
-        provider said of a call: status, field (of the request, that it rejected), request_id; and the beginning of the
+        provider reported: status, field (of the request, that it rejected), request_id; and the beginning of the
         prompt.
 
         Raises:
-            PllmError: When no row of this frame is of a run that is known.
+            PllmError: When no known run made a row of this frame.
         """
         errors: FrameT = result_views.errors(self._table())
         return errors
 
     @property
     def status(self) -> ColumnT:
-        """What became of each row of this frame: ok, cached, failed, not_sent, skipped, pending or changed.
+        """The status of each row of this frame: ok, cached, failed, not_sent, skipped, pending or changed.
 
-        `not_sent` are rows for which `max_cost_usd` left no money; with a higher one the cell goes on from there.
-        Changed is a row whose result columns do not hold what the run answered: it was corrected by hand, or the run
+        `not_sent` rows were left when `max_cost_usd` was exhausted; with a higher limit the cell resumes from there.
+        `changed` rows have result columns that differ from the run's answers: they were corrected by hand, or the run
         was retried since. A row whose own content is not one that the run was asked about (a cell was changed, or the
         row came from elsewhere) is NA.
 
         Raises:
-            PllmError: When no row of this frame is of a run that is known.
+            PllmError: When no known run made a row of this frame.
         """
         status: ColumnT = result_views.status(self._table())
         return status
 
     @property
     def usage(self) -> FrameT:
-        """Tokens, US dollars and seconds for each row of this frame; NA for unknown, and for a row of no run.
+        """Tokens, US dollars and seconds for each row of this frame; NA for unknown, and for a row that no run made.
 
-        Cached rows show what they cost when they were paid; rows that shared a call show it each. Of a run that is not
-        held any more, rows whose answer took several replies are NA.
+        Cached rows show what they cost when they were paid; each row that shared a call shows its cost. For a run
+        that is no longer in memory, rows whose answer took several replies are NA.
 
         Raises:
-            PllmError: When no row of this frame is of a run that is known.
+            PllmError: When no known run made a row of this frame.
         """
         usage: FrameT = result_views.usage(self._table())
         return usage
@@ -94,10 +94,10 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
     def samples(self) -> FrameT:
         """The answers behind each decision: a line for each row and sample, those that were decided on first.
 
-        Columns: position and label in this frame, model, sample, chosen (whether the row has this answer; no sample's
-        where the judge wrote it), decided (how: see `ensemble.Decision`), the fields, score (a judge's mean mark) and
-        failure. Of a run that is not held any more they are read from the cache: values are those of the replies as
-        JSON, scores are NA, and of a failure there is the kind.
+        Columns: position and label in this frame, model, sample, chosen (whether the row has this answer; False for all
+        samples if the judge wrote it), decided (how: see `ensemble.Decision`), the fields, score (a judge's mean mark)
+        and failure. For a run that is no longer in memory they are read from the cache: values are those of the replies
+        as JSON, scores are NA, and only the kind of a failure is known.
 
         Raises:
             PllmError: When the run had one answer a row, or is not known.
@@ -109,7 +109,7 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
     def agreement(self) -> AgreementT:
         """The share of samples that agree: one line a row, a column for each field and one for the whole answer.
 
-        Of the samples that came, those that have the most common value; NA where none came, and for a row of no run.
+        The share of the answered samples that have the most common value; NA if there is none, or no run made the row.
         Float64, 0 to 1. `.plot()` shows where the model is unsure.
 
         Raises:
@@ -119,14 +119,14 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         return agreement
 
     def evaluate(self, against: Any, field: str | None = None) -> Evaluation:
-        """Compare a field of the answers, as they stand in this frame, with labels that are known. Sends nothing.
+        """Compare a field of the answers, as they are in this frame, with known labels. Sends nothing.
 
-        Only rows that have a label and an answer count; the others are left out, and their number is told. Values are
-        compared as they are, an Enum by its value. An answer that was corrected by hand counts as corrected.
+        Only rows that have a label and an answer count; the others are left out and counted. Values are compared as
+        they are, an Enum by its value. An answer that was corrected by hand counts as corrected.
 
         Args:
-            against: Name of a column of this frame, or a Series, aligned by its index. NA is no label.
-            field: Name of the field. None for the only one, or the one that is named as the labels are.
+            against: Name of a column of this frame, or a Series, aligned by its index. NA is not a label.
+            field: Name of the field. None for the only one, or the one with the name of the labels.
 
         Returns:
             accuracy, kappa, report (precision and recall of each class), confusion, plot(), and for several samples
@@ -134,7 +134,7 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
 
         Raises:
             UsageError: When no label is a value that the field can have, or nothing can be compared.
-            PllmError: When no row of this frame is of a run that is known.
+            PllmError: When no known run made a row of this frame.
             MissingPackageError: Without scikit-learn.
         """
         return result_views.evaluation(self._table(), against, field)
@@ -146,7 +146,7 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
             position: The row of this frame, counted from 0 whatever the index is; negative from the end.
 
         Raises:
-            PllmError: When that row is of no run that is known.
-            UsageError: For a row that is not there.
+            PllmError: When no known run made that row.
+            UsageError: For a row that does not exist.
         """
         return result_views.explain(self._table(), position)

@@ -1,4 +1,4 @@
-"""Whose jobs and failures are meant: a session's of a program, or those of any directory."""
+"""The directory whose jobs and failures are meant: that of a session, or any path."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["directory_of"]
 
 
 def directory_of(of: Any) -> str | None:
-    """Return the directory of a session, or of a path; None for what is neither.
+    """Return the directory of a session, or of a path; None for anything else.
 
     Raises:
-        UsageError: For a path at which there is no directory: looking must not make one.
+        UsageError: If the path is not a directory: a look-up must not create one.
     """
     if isinstance(of, (str, os.PathLike)):
         path = os.path.abspath(os.path.expanduser(os.fspath(of)))

@@ -1,4 +1,4 @@
-"""What kind of column a field becomes: decided from its annotation, before any dataframe library."""
+"""The kind of column that a field becomes: it follows from the annotation, whatever the dataframe library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["CellType", "Column", "Kind", "column_of", "core", "plain", "read_bac
 class Kind(StrEnum):
     """The kinds of column; each dataframe library names its own dtype for them.
 
-    A MOMENT is in UTC; a DATETIME has no zone, and a value that has one is told in UTC, without it. A SCALAR is held as
+    A MOMENT is in UTC; a DATETIME has no zone, and a value that has one becomes UTC without it. A SCALAR is held as
     Python's own objects (Decimal, bytes). DATA is nested: dicts and lists of what JSON has (see `plain_data`). JSON is
     the same as JSON text. WORDS are values that have a text and no dtype (UUID, Path, time, addresses). An OBJECT is
     whatever it is.
@@ -90,7 +90,7 @@ _KINDS: dict[Any, Kind] = {
     dt.timedelta: Kind.DURATION,
     bytes: Kind.SCALAR,
     decimal.Decimal: Kind.SCALAR,
-    # Classes of their own at run time, whatever type checkers are told.
+    # Classes of their own at run time, whatever type checkers see.
     pydantic.AwareDatetime: Kind.MOMENT,
     pydantic.FutureDate: Kind.DATETIME,
     pydantic.FutureDatetime: Kind.DATETIME,
@@ -106,7 +106,7 @@ _TIMES: dict[Kind, Any] = {
     Kind.DURATION: dt.timedelta,
 }
 
-# What has a text that says all of it; pandas would write their insides.
+# Types whose text is complete; pandas would write their internals.
 # A time with a zone has no dtype.
 _WORDED = (
     dt.time,
@@ -134,7 +134,7 @@ def column_of(name: str, left: Any, nested: str = "data") -> Column:
         return _of_values(name, values, other)
     if not isinstance(kind, type):
         return Column(name, other)
-    if issubclass(kind, Flag):  # members can be put together, which makes values that are no member's
+    if issubclass(kind, Flag):  # combined members make values that are not a member's
         return Column(name, Kind.INTEGER)
     if issubclass(kind, Enum):
         values = tuple(dict.fromkeys(member.value for member in kind))
@@ -145,7 +145,7 @@ def column_of(name: str, left: Any, nested: str = "data") -> Column:
 
 
 def plain(column: Column, values: Sequence[Any]) -> list[Any]:
-    """Return a column's values as its library should see them: an Enum's own value, moments in one zone, plain data."""
+    """Return a column's values as its library should get them: values of Enums, moments in one zone, plain data."""
     if column.kind is Kind.DATA:
         return [plain_data(value) for value in values]
     if column.kind is Kind.JSON:
@@ -183,7 +183,7 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 def _moments(values: Iterable[Any], zone: dt.tzinfo | None) -> list[Any]:
     """Return datetimes of one zone, or of none: by the type, since the dtype must not follow from the rows.
 
-    A moment with a zone is told in UTC, and one without is taken for UTC.
+    A moment with a zone is converted to UTC; one without is taken as UTC.
     """
     return [_in_utc(value).replace(tzinfo=zone) if isinstance(value, dt.datetime) else value for value in values]
 
@@ -196,7 +196,7 @@ def _in_utc(value: dt.datetime) -> dt.datetime:
 
 
 def core(annotation: Any) -> Any:
-    """Take off `Annotated`, `Optional`, aliases and NewTypes."""
+    """Return a type without `Annotated`, `Optional`, aliases and NewTypes."""
     while True:
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated:

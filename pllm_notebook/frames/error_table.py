@@ -1,4 +1,4 @@
-"""Failed calls as a table: those of a run, and those that the cache has kept from any kernel."""
+"""Failed calls as a table: those of a run, and those that the cache kept from any kernel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
     directory = directory_of(of)
     if of is not None and directory is None:
         if filtered:
-            raise UsageError("model=, kind= and since= choose among kept failures; a run or frame has its own alone.")
+            raise UsageError("model=, kind= and since= filter stored failures; they do not apply to a run or a frame.")
         return _errors(of)
     known = runs()
     if known and not filtered and directory is None:
@@ -66,13 +66,13 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
 def kept_errors(
     model: str | None = None, kind: str | None = None, since: float | None = None, cache_dir: str | None = None
 ) -> Any:
-    """Return the calls that failed in any kernel and were not answered since, newest first. Sends nothing.
+    """Return the calls of any kernel that failed and have no answer since, newest first. Sends nothing.
 
     Args:
-        model: Only those of this model, as `pllm.cache.clear` takes it; None for all.
+        model: Only those of this model, as for `pllm.cache.clear`; None for all.
         kind: Only of this kind, None for all.
         since: Only from this moment on, in seconds since the epoch.
-        cache_dir: Where they are kept, None for the cache directory of the moment.
+        cache_dir: Where they are kept, None for the current cache directory.
     """
     kept = open_store(cache_dir).failures(kind, since)
     return _table(call for call in kept if model is None or same_model(call.model, model))

@@ -1,4 +1,4 @@
-"""How good the answers are, against labels that somebody gave: accuracy, each class, and what several samples buy."""
+"""Answers against known labels: accuracy, each class, and what several samples are worth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Evaluation:
         total: Rows of the run.
         unlabelled: Rows without a label.
         truths: The labels of the rows that are compared; at least one.
-        answers: Their answers; None is an answer too.
+        answers: Their answers; None is an answer, too.
         classes: Every value among these, in the order of the tables.
         samples: For each row that has a label and an answer of every sample: the label, and those answers in order.
             None where rows were asked once.
@@ -45,7 +45,7 @@ class Evaluation:
         unlabelled: Rows without a label, left out.
         unanswered: Rows with a label and no answer (failed, not sent, skipped or pending), left out.
         accuracy: Share of the answered rows whose answer equals the label, from 0 to 1.
-        kappa: Agreement beyond chance, 1 at most and 0 for guesses that have the right shares (Cohen, "A
+        kappa: Agreement beyond chance, 1 at most and 0 for guesses with the right shares (Cohen, "A
             Coefficient of Agreement for Nominal Scales", 1960). NaN where label and answer are one class throughout.
         report: A line for each class: precision (of the answers that say so, the share that is right; NaN where none
             does), recall (of the labels that say so, the share that is answered so; NaN where none does), f1 (their
@@ -85,7 +85,7 @@ class Evaluation:
         code = {value: at for at, value in enumerate(classes)}
         true, said, all_codes = [code[v] for v in truths], [code[v] for v in answers], list(range(len(classes)))
         self.accuracy = float(metrics.accuracy_score(true, said))
-        several = len(classes) > 1  # scikit-learn warns of a single class, which is no fault here
+        several = len(classes) > 1  # scikit-learn warns about a single class, which is fine here
         self.kappa = float(metrics.cohen_kappa_score(true, said)) if several else float("nan")
         index = (against, self._classes)
         precision, recall, f1, support = metrics.precision_recall_fscore_support(
@@ -111,13 +111,13 @@ class Evaluation:
 
         Columns: accuracy, of the majority of k samples; pass_at_k, the share of rows that at least one of k gets
         right; subsets, the number of choices of k that were tried. Over the labelled rows that have every sample's
-        answer. The sources are in `subsets.by_samples`. Sends nothing.
+        answer. The sources are in `sample_sizes.by_samples`. Sends nothing.
 
         Raises:
             PllmError: When the run had one answer a row, or no labelled row has all its answers.
         """
         if self._samples is None:
-            raise PllmError("This run asked each row once: by_samples needs samples= or models=.")
+            raise PllmError("This run asked each row once. by_samples needs samples= or models=.")
         if not self._samples:
             raise PllmError("No labelled row has an answer from every sample, so there is nothing to compare.")
         code: dict[Any, int] = {}
@@ -129,10 +129,10 @@ class Evaluation:
         return self._library.indexed_frame(columns, ("k", range(1, len(lines) + 1)))
 
     def plot(self, *, ax: Any = None) -> Any:
-        """Draw the confusion matrix.
+        """Plot the confusion matrix.
 
         Args:
-            ax: Where to draw (matplotlib), None for a new figure.
+            ax: Axes to plot on (matplotlib), None for a new figure.
 
         Returns:
             The axes.
@@ -166,15 +166,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationInput:
-    """What was asked of the rows of a frame, as far as their evaluation needs it.
+    """What was asked about the rows of a table, as far as their evaluation needs it.
 
     Attributes:
-        columns: The result's, those of fields alone.
+        columns: The result's, only those of fields.
         prefix: Put before the fields' names.
         explode: Whether an answer has a line for each of its items.
         answered: For each row, whether it has an answer although its cell may be NA: the answer was None.
-        values_of: Takes one answer apart into the result's columns.
-        samples: For each row the run's ensemble and its call there, None for a row of none; None where rows were asked
+        values_of: Splits one answer into the result's columns.
+        samples: For each row the run's ensemble and its call there, None for a row without one; None if rows were asked
             once.
     """
 
@@ -187,7 +187,7 @@ class EvaluationInput:
 
     @classmethod
     def of(cls, run: Run, shape: ResultColumns) -> EvaluationInput:
-        """Make it of a live run and its own rows."""
+        """Return the input for a live run and its own rows."""
         ensemble, rows = run.execution.decider, range(run.rows.total)
         samples: list[tuple[EnsembleResults, int] | None] | None = None
         if isinstance(ensemble, EnsembleResults):
@@ -220,20 +220,22 @@ def evaluate(
         MissingPackageError: Without scikit-learn.
     """
     if asked.explode:
-        raise UsageError(f"explode={asked.explode!r} made a line of each item, and evaluate compares one answer a row.")
+        raise UsageError(
+            f"explode={asked.explode!r} made a line for each item, and evaluate compares one answer per row."
+        )
     labels = table.labels(against, without)
     named = "labels" if labels.name is None else str(labels.name)
     at = _position(asked, field, named)
     column = asked.columns[at]
     if list(result.names).count(column.name) != 1:
-        raise UsageError(f"The frame has no column {column.name!r} any more (or two), where the answers are.")
+        raise UsageError(f"The frame no longer has exactly one column {column.name!r}, which holds the answers.")
     cells = result.column_data([column.name])
     answers, truths = plain_values(cells.values[0]), plain_values(labels.values)
     for name, values in ((column.name, answers), (named, truths)):
         check_single(name, values)
     labelled = [not gap for gap in labels.missing]
     given = [not gap for gap in cells.missing[0]]
-    # NA in the result is no answer, unless the answer itself was None.
+    # NA in the result is not an answer, unless the answer itself was None.
     answered = [here or none for none, here in zip(asked.answered, given, strict=True)]
     answers = [answer if here else None for answer, here in zip(answers, given, strict=True)]
     compared = [row for row in range(len(truths)) if labelled[row] and answered[row]]
@@ -259,7 +261,7 @@ def _position(asked: EvaluationInput, field: str | None, named: str) -> int:
         if name in names:
             return names.index(name)
     if field is None:
-        raise UsageError(f"There are several fields, and none is named {named!r}: say field= with one of {names}.")
+        raise UsageError(f"There are several fields, and none is named {named!r}. Pass field= with one of {names}.")
     raise UsageError(
         f"There is no field {field!r} among {names} of the newest run of this frame; those of an earlier run are "
         f"evaluated on its own result.{guess(field, names)}"

@@ -29,15 +29,15 @@ class FrameAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
     def decide(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> FrameT:
-        """Let a judge decide between answers that are in columns already.
+        """Let a judge decide between answers that are already in columns.
 
         Rows whose answers agree, or that have only one, are decided without a call.
 
         Args:
-            answers: Two or more columns that hold answers to the same question; a missing one is no answer.
+            answers: Two or more columns that hold answers to the same question; a missing value is not an answer.
             prompt: The question, with `{column}` where a row's values go.
             response_format: Type of the decided answer, one without fields; None for text.
-            **options: As for `parse`; `judge` or `model` is who decides, `column` names the result ("decision").
+            **options: As for `parse`; `judge` or `model` decides, `column` names the result ("decision").
 
         Returns:
             The input columns, the decided answer, and beside it (`decision_from`) the column that it is from, NA
@@ -53,7 +53,7 @@ class FrameAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
     async def adecide(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> FrameT:
-        """Do as `decide` does, awaited."""
+        """Run `decide` without blocking: await the result."""
         frame: FrameT = await self.submit_decision(answers, prompt, response_format, **options)
         return frame
 
@@ -61,7 +61,7 @@ class FrameAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
     def submit_decision(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> Run:
-        """Start `decide` in the background and give a live handle at once."""
+        """Start `decide` in the background and return a live handle at once."""
         given: dict[str, Any] = {"column": "decision", **options}
         kind = format_of(NOT_GIVEN if response_format is None and "kind" in given else response_format, given, "decide")
         resolved = options_for(given)

@@ -1,4 +1,4 @@
-"""Rows that are shown images or documents: their prompts, with what stands in the columns of images."""
+"""Prompts with images or documents from the columns of a row."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class PromptTexts(Protocol):
 
 
 class MediaPrompts:
-    """A run's prompts that show images (see `rows.prompts_of`); a file is read each time its row is asked for.
+    """A run's prompts with images (see `rows.prompts_of`); a file is read each time its row is requested.
 
     Args:
-        texts: What is asked of each row.
+        texts: The text of each row's prompt.
         given: The columns of images. A cell is a path, an address, a data URL, bytes, a PIL image, or a list of these.
         na: As in `Options`, for a cell that is missing or an empty list.
-        bare: Whether there is no text: neither a prompt nor a column besides those of images.
-        images_from: Where the files are that cells name (see `Options`).
-        model: Whose files they are to be, None for unknown.
+        bare: Whether there is no text: neither a prompt nor a column other than images.
+        images_from: Directories of the files that cells name (see `Options`).
+        model: The model that gets the files, None for unknown.
 
     Raises:
         UsageError: With na="raise", when a cell is missing. Nothing was sent.
@@ -77,8 +77,8 @@ class MediaPrompts:
                 try:
                     media.append(load_media(source, self._places, self._largest))
                 except UsageError as error:
-                    told = str(error).replace("Nothing was sent.", "Nothing was sent for this row.")
-                    return Failure(FailureKind.INPUT, f"Column {name!r}: {told}")
+                    text_of_error = str(error).replace("Nothing was sent.", "Nothing was sent for this row.")
+                    return Failure(FailureKind.INPUT, f"Column {name!r}: {text_of_error}")
         return Dialogue((Turn("user", text, tuple(media)),)) if media else text
 
     def _columns(self) -> zip[tuple[Sequence[Any], Sequence[bool]]]:
@@ -90,12 +90,12 @@ class MediaPrompts:
             if rows:
                 raise UsageError(
                     f"Column {name!r} has {len(rows):,} rows without an image, the first in row {rows[0]:,}, and "
-                    f"na='raise'. Fill or drop them, or give na='skip'. Nothing was sent."
+                    f"na='raise'. Fill or drop them, or pass na='skip'. Nothing was sent."
                 )
 
 
 class _LazyPrompts(Sequence["Prompt | Failure | None"]):
-    """Prompts that are made when they are looked at: the files of thousands of rows are not held at once."""
+    """Prompts that are made on access, so that the files of thousands of rows are not in memory at once."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class _LazyPrompts(Sequence["Prompt | Failure | None"]):
 
 
 def _cells(cell: Any, missing: bool) -> list[Any]:
-    """Return what a cell shows, in order; empty for nothing."""
+    """Return the media of a cell, in order; empty for nothing."""
     if isinstance(cell, (list, tuple)):
         return [one for one in cell if one is not None]
     return [] if missing or cell is None or (isinstance(cell, str) and not cell.strip()) else [cell]

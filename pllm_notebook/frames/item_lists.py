@@ -26,15 +26,15 @@ __all__ = ["ListRows", "submit_list", "submit_one"]
 
 
 class ListRows:
-    """The items of a list for one run (see `run.Rows`); the result is a list, None where there is no answer.
+    """The items of a list for one run (see `execution.Rows`); the result is a list, None where there is no answer.
 
     Args:
         given: What goes into the prompts.
         template: The compiled prompt, None to send each item as data.
-        options: Of these, `na`, `images_from` and `model`, and what *shape* was made of.
+        options: As resolved.
         label: For the display.
-        shown: What is shown as images, None for nothing.
-        instructions: Makes each item's own instruction, None where all have the same.
+        shown: What is sent as images, None for nothing.
+        instructions: Returns the instruction of each item, None where all have the same.
         shape: The columns that its answers would become, for the registry of runs; None for one of text.
     """
 
@@ -73,12 +73,12 @@ class ListRows:
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
     def described(self, run: Run) -> dict[str, Any]:
-        """Return the question, and the columns that the answers would become, as the header of the registry has it."""
+        """Return the question, and the columns that the answers would become, for the registry's header."""
         template = None if self._template is None else [self._template.literals, self._template.names]
         return {"prompt": self.source or None, "template": template, **described(run, self._shape, self._options)}
 
     def record(self, run: Run) -> RowRecord:
-        """Return what is to be remembered of each item: its content is its prompt."""
+        """Return what the registry keeps of each item; its content is its prompt."""
         record = record_of_prompts(run.ledger, self.prompts(range(self.total)), packed=run.ask.pack is not None)
         add_samples(record, run)
         return record
@@ -95,7 +95,7 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
         items: Text, numbers, or mappings that all have the same keys; with `images="value"`, images.
         kind: The type to parse, None for plain text.
         prompt: None to send each item as data.
-        calls: Whether each answer is what the model calls of `tools=` (a `tools.Called`).
+        calls: Whether each answer is the model's calls of `tools=` (a `tools.CalledTool`).
         **options: As for `df.llm.parse`.
     """
     resolved = options_for(options)
@@ -110,23 +110,23 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
         if name not in columns:
             raise UnknownColumnError(name, columns, "images=", there="an item")
     output = None if kind is None else OutputType.of(kind)
-    resolved, told = row_instruction(resolved, columns, output, instruct=prompt is None, there="an item")
-    if template is not None and not template.names and len(items) > 1 and not shown and told is None:
+    resolved, instruction = row_instruction(resolved, columns, output, instruct=prompt is None, there="an item")
+    if template is not None and not template.names and len(items) > 1 and not shown and instruction is None:
         raise UsageError("The prompt does not say where the item goes: put {value} there. Nothing was sent.")
     chosen = tuple(name for name in columns if name not in shown) if template is None else template.names
     pictures = _given(columns, shown, len(items)) if shown else None
     given = _given(columns, chosen, len(items))
     instructions = None
-    if told is not None:
-        instructions = told.texts(_given(columns, told.template.names, len(items)), resolved.na)
+    if instruction is not None:
+        instructions = instruction.texts(_given(columns, instruction.template.names, len(items)), resolved.na)
     return _submit(given, template, output, resolved, prompt is None, calls, pictures, instructions)
 
 
 def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: bool = False, **options: Any) -> Run:
-    """Start a single call; `{name}` in the prompt is a variable of the caller's.
+    """Start a single call; `{name}` in the prompt is one of the caller's variables.
 
     Args:
-        prompt: A name in braces that is no variable is an error; `{{name}}` is the text `{name}`.
+        prompt: A name in braces that is not a variable is an error; `{{name}}` is the text `{name}`.
         variables: Name to value; `images=` names those that are images.
         kind: The type to parse, None for plain text.
         calls: As for `submit_list`.
@@ -135,17 +135,22 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: b
     resolved = options_for({"na": "send"} | options)
     template = Template.compile(prompt, variables, there=None)
     output = None if kind is None else OutputType.of(kind)
-    resolved, told = row_instruction(resolved, variables, output, instruct=False, there=None)
+    resolved, instruction = row_instruction(resolved, variables, output, instruct=False, there=None)
     shown = resolved.images or ()
     for name in shown:
         if name not in variables:
             raise UsageError(
-                f"images= names {name!r}, and there is no such variable.{guess(name, variables)} Nothing was sent."
+                f"images= names {name!r}, which is not a variable.{guess(name, variables)} Nothing was sent."
             )
     pictures = _given({name: [variables[name]] for name in shown}, shown, 1) if shown else None
-    one = {name: [variables[name]] for name in (*template.names, *(() if told is None else told.template.names))}
+    one = {
+        name: [variables[name]]
+        for name in (*template.names, *(() if instruction is None else instruction.template.names))
+    }
     given = _given(one, template.names, 1)
-    instructions = None if told is None else told.texts(_given(one, told.template.names, 1), resolved.na)
+    instructions = (
+        None if instruction is None else instruction.texts(_given(one, instruction.template.names, 1), resolved.na)
+    )
     return _submit(given, template, output, resolved, False, calls, pictures, instructions)
 
 
@@ -166,11 +171,11 @@ def _submit(
     instructions: Callable[[range], Sequence[str | Failure | None]] | None,
 ) -> Run:
     label = "text" if output is None else output.name
-    # A list has no columns but in the registry: what asks for some is left out.
+    # A list has columns only in the registry, so options for others are left out.
     plain = replace(options, explode=False, flatten=False, error_column=None, agreement_column=None)
     shape = ToolCallColumns(plain) if calls else ResultColumns(output, plain)
     rows = ListRows(given, template, plain, label, shown, instructions, shape=shape)
-    # Where each item has an instruction of its own, the type's words are in it already.
+    # An item's own instruction already contains the type's text.
     instruct = instruct and instructions is None
     if calls:
         return ensemble.submit(tool_calls_for(options, instruct=instruct), rows)

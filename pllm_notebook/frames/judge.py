@@ -1,4 +1,4 @@
-"""`df.llm.decide`: a judge over answers that the frame has already, whoever gave them."""
+"""`df.llm.decide`: a judge over answers that are already in columns, wherever they came from."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pllm_notebook.templates import Template
 
 __all__ = ["CandidateAnswers", "judge_for"]
 
-# Put behind the result's name: the column that says whose answer it is.
+# Suffix of the result's name: the column that the answer is from.
 FROM = "_from"
 
 
 class CandidateAnswers(WholePrompts):
-    """The answers of each row, those that differ, and what a judge is asked of them.
+    """The candidate answers of each row, and the judge's prompt for those that differ.
 
     Args:
         given: The columns that hold answers.
         asked: The columns of the question.
         template: Its prompt.
         options: As resolved.
-        instructions: Makes what went with the question in each row, None where all have the same.
+        instructions: Returns the instruction of each row's question, None where all have the same.
     """
 
     def __init__(
@@ -50,20 +50,20 @@ class CandidateAnswers(WholePrompts):
         self._questions = prompts_of(asked, template, options.na)
 
     def prompts(self, rows: range) -> list[str | Failure | None]:
-        """Word the decisions; None for a row that needs none: its answers agree, or there is at most one."""
-        worded: list[str | Failure | None] = []
+        """Return the judge's prompts; None for a row that needs none: its answers agree, or there is at most one."""
+        made: list[str | Failure | None] = []
         for row, question, system in zip(rows, self._questions(rows), self._instructions(rows), strict=True):
             tally = self.tally(row)
             if isinstance(system, Failure) or (system is None and self._instructed):
-                worded.append(system)
+                made.append(system)
             elif isinstance(question, str) and tally is not None and not tally.unanimous:
-                worded.append(render_judge_prompt(question, system, tally))
+                made.append(render_judge_prompt(question, system, tally))
             else:
-                worded.append(question if isinstance(question, Failure) else None)
-        return worded
+                made.append(question if isinstance(question, Failure) else None)
+        return made
 
     def tally(self, row: int) -> VoteCount | None:
-        """Count a row's answers, None where it has none."""
+        """Return the count of a row's answers, None if it has none."""
         values = [self._given.values[at][row] for at in self._there(row)]
         return VoteCount(None, values) if values else None
 
@@ -89,7 +89,7 @@ class CandidateAnswers(WholePrompts):
 
 
 def judge_for(options: Options, output: OutputType | None) -> CallSpec:
-    """Make the judge's question ready.
+    """Return the spec of the judge's question.
 
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
@@ -97,10 +97,12 @@ def judge_for(options: Options, output: OutputType | None) -> CallSpec:
     for name, each in fields_of(Options).items():
         # A pack of 1 is a call of a row's own, which is what the default says.
         if "decide" not in each.takes and getattr(options, name) not in (each.default, 1):
-            raise UsageError(f"df.llm.decide reads no {name}=: the answers are in the columns. Nothing was sent.")
+            raise UsageError(
+                f"df.llm.decide does not take {name}=: the answers are already in columns. Nothing was sent."
+            )
     if output is not None and output.fields is not None:
         raise UsageError(
-            f"df.llm.decide gives one column, and {output.name} has fields. Leave the type out for text, or give one "
+            f"df.llm.decide makes one column, and {output.name} has fields. Leave the type out for text, or pass one "
             f"without fields, such as Literal[…]. Nothing was sent."
         )
     model = options.judge or options.model

@@ -1,4 +1,4 @@
-"""Labels that somebody gave, made ready to stand beside answers: whose they are, and which values they name."""
+"""Known labels, made comparable with answers: their values and classes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pllm_notebook.frames.dtypes import Column, Kind
 __all__ = ["check_known", "check_single", "classes_of", "plain_values"]
 
 _SHOWN = 5
-# From the warnings here to the caller's own line: check_known, evaluate, `evaluate` of the rows or the frame, and of
-# the run or the accessor.
+# Frames from the warnings here to the caller's own line: check_known, evaluate, `evaluate` of the rows or the frame,
+# and of the run or the accessor.
 _LEVEL = 5
 
 
@@ -35,7 +35,7 @@ def plain_values(values: Iterable[Any]) -> list[Any]:
 
 
 def check_single(name: str, values: Sequence[Any]) -> None:
-    """Refuse values that are not single ones.
+    """Check that values are single ones.
 
     Raises:
         UsageError: For a list, a dict, a nested model.
@@ -45,7 +45,7 @@ def check_single(name: str, values: Sequence[Any]) -> None:
             kind = next((one for one in (dict, list) if isinstance(value, one)), type(value))
             raise UsageError(
                 f"{name!r} holds values of type {kind.__name__}, and evaluate compares single values: text, "
-                f"numbers, booleans, dates. Compare a field of its own, or a column that you make of it."
+                f"numbers, booleans, dates. Compare one of its fields, or a column that you derive from it."
             )
 
 
@@ -60,7 +60,7 @@ def _is_single(value: Any) -> bool:
 
 
 def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequence[Any]) -> None:
-    """Say so where labels are none of the values that an answer can be, or has been.
+    """Check that labels are values that an answer can have, or had; warn about those that are not.
 
     Args:
         column: Of the answers.
@@ -76,23 +76,23 @@ def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequ
     strange = Counter(truth for truth in truths if truth not in allowed)
     if strange.total() == len(truths):
         what = f"the values are {_some(known)}" if known else f"the answers are {_some(dict.fromkeys(answers))}"
-        told = (
+        text = (
             f"No label in {named!r} is {'a value of' if known else 'equal to any answer in'} {column.name!r}: "
             f"the labels are {_some(strange)}, {what}.{_near(strange, allowed)}"
         )
         if known:
-            raise UsageError(told)
-        warnings.warn(told, stacklevel=_LEVEL)
+            raise UsageError(text)
+        warnings.warn(text, stacklevel=_LEVEL)
     elif known and strange:
         warnings.warn(
-            f"{strange.total():,} of {len(truths):,} labels in {named!r} are no value of {column.name!r} and count as "
-            f"wrong: {_some(strange)}.{_near(strange, allowed)}",
+            f"{strange.total():,} of {len(truths):,} labels in {named!r} are not values of {column.name!r} and count "
+            f"as wrong: {_some(strange)}.{_near(strange, allowed)}",
             stacklevel=_LEVEL,
         )
 
 
 def classes_of(column: Column, values: Iterable[Any]) -> list[Any]:
-    """Return the different values in order: the type's own first, then others, sorted where they can be, then None."""
+    """Return the distinct values in order: the type's own first, then others, sorted if possible, then None."""
     categories, seen = _categories(column), dict.fromkeys(values)
     others = [value for value in seen if value not in categories and value is not None]
     with suppress(TypeError):  # several types, which stay in order of appearance
@@ -110,7 +110,7 @@ def _some(values: Iterable[Any]) -> str:
 
 
 def _near(strange: Iterable[Any], known: Iterable[Any]) -> str:
-    """Guess at what a label was meant to be, whatever its case and type."""
+    """Return a guess at the value that a label meant, ignoring case and type; "" for none."""
     folded = {str(value).strip().casefold(): value for value in known}
     for label in strange:
         near = difflib.get_close_matches(str(label).strip().casefold(), folded, n=1)

@@ -1,4 +1,4 @@
-"""Nested answers as plain data: what pandas, Parquet and JSON go on with."""
+"""Nested answers as plain data: what dataframe libraries, Parquet and JSON can use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["as_json_text", "plain_data"]
 
 
 class _Object(dict[str, Any]):
-    """A dict that can be compared at once with many, as `drop_duplicates` and `groupby` do. It pickles as a dict."""
+    """A dict with a hash, for `drop_duplicates` and `groupby`. It pickles as a dict."""
 
     __slots__ = ()
 
@@ -22,7 +22,7 @@ class _Object(dict[str, Any]):
 
 
 class _Items(list[Any]):
-    """A list that can be compared so. It pickles as a list."""
+    """A list with a hash, likewise. It pickles as a list."""
 
     __slots__ = ()
 
@@ -40,7 +40,7 @@ def plain_data(value: Any) -> Any:
     serializers of its own is written by them. The items of a set are sorted.
 
     Returns:
-        None, bool, int, float, str; a dict or a list of these, which have a hash besides.
+        None, bool, int, float, str; a dict or a list of these, which also have a hash.
     """
     return _hashed(_plain(value))
 

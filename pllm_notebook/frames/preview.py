@@ -16,8 +16,8 @@ class Preview:
     """The first rows answered, and an estimate for all.
 
     Attributes:
-        frame: The first rows with their answers; a Series where `parse` gives one.
-        estimate: What running all rows would send and cost; measured on these.
+        frame: The first rows with their answers; a Series where `parse` returns one.
+        estimate: What all rows would send and cost, measured on these.
     """
 
     frame: Any

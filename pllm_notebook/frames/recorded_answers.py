@@ -1,4 +1,4 @@
-"""The answers of a run that is not held any more, read out of the store by the keys that the registry has."""
+"""The answers of a run that is no longer in memory, read from the store by the keys in the registry."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from pllm_notebook.store import open_store
 __all__ = ["Answers", "Found", "columns_in"]
 
 Found = tuple[Any]
-"""A value that was found; a type may be null, so None alone cannot say that there is none."""
+"""A value that was found; a type may be null, so None alone cannot mean that there is no value."""
 
-# Rows that are read at once: their replies are a few megabytes.
+# Rows that are read at once; their replies are a few megabytes.
 _CHUNK = 5_000
 
 
 class _Asked(NamedTuple):
-    """What the replies are read as."""
+    """What the replies are read as: type, columns."""
 
     output: OutputType | None
     shape: ResultColumns
@@ -46,14 +46,14 @@ class Answers:
     Args:
         header: Of the registry.
         record: What is known of its rows.
-        response_format: The type, so that its validators make the values; None to take them as the reply's JSON has
-            them, checked against the recorded schema.
+        response_format: The type, whose validators then make the values; None for the values of the reply's JSON,
+            checked against the recorded schema.
         interrupted: Whether the run's process ended before the run: rows that had no answer when the rows were
             written may have one in the store.
 
     Raises:
-        PllmError: For a run whose answers are no replies' values (`call_tools`, `decide`).
-        UsageError: For a type that has other fields than the run's.
+        PllmError: For a run whose answers are not the values of replies (`call_tools`, `decide`).
+        UsageError: For a type with other fields than the run's.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Answers:
             what = {"calls": "calls of tools", "decision": "decisions between columns"}.get(str(kind), "not recorded")
             raise PllmError(
                 f"The answers of the run {header['id']!r} are {what}, which the registry cannot read back. Run its "
-                f"cell once more: what is in the cache costs nothing."
+                f"cell again: answers in the cache cost nothing."
             )
         self._header = header
         self._record = record
@@ -84,7 +84,7 @@ class Answers:
         return found
 
     def table(self, values: Sequence[Found | None]) -> tuple[list[list[Any]], list[int]]:
-        """Return the values of the answers column by column, and for each line the place among *values* it is of."""
+        """Return the values of the answers column by column, and for each line its position among *values*."""
         columns, origin = self.shape.table_of([None if one is None else one[0] for one in values])
         return [read_back(column, own) for column, own in zip(self.columns, columns, strict=True)], origin
 
@@ -103,7 +103,7 @@ class Answers:
                 for member, found in enumerate(members):
                     number, one = int(samples.failure[row, member]), found[at]
                     values.append(None if one is None else _parts(output, columns, one[0]))
-                    failures.append(_told(number, one is not None, kinds))
+                    failures.append(_failure_text(number, one is not None, kinds))
                 chosen, how = int(samples.chosen[row]), int(samples.how[row])
                 yield SampledRow(position, label, values, failures, HOWS[how - 1] if how else None,
                               None if chosen < 0 else chosen, {})  # fmt: skip
@@ -122,7 +122,7 @@ class Answers:
         return self._read(keys, self._fitted(self._header["dialect"]))
 
     def _decided(self, rows: Sequence[int]) -> list[Found | None]:
-        """Return the decided answers: a member's, the judge's or the strong model's, or the fields' majorities."""
+        """Return the decided answers: a member's, the judge's, the strong model's, or the majority of each field."""
         samples, ensemble = self._record.samples, self._header["ensemble"]
         if samples is None:
             return [None] * len(rows)
@@ -132,18 +132,18 @@ class Answers:
         found: list[Found | None] = []
         for at, row in enumerate(rows):
             chosen, how = int(samples.chosen[row]), int(samples.how[row])
-            word = HOWS[how - 1] if how else ""
+            decided_by = HOWS[how - 1] if how else ""
             if chosen >= 0:
                 found.append(members[chosen][at])
-            elif word in ("judge", "escalated"):
+            elif decided_by in ("judge", "escalated"):
                 found.append(replies.get(row))
-            elif word in ("vote", "agreed", "fallback"):
+            elif decided_by in ("vote", "agreed", "fallback"):
                 answers = [one[at] for one in members]
                 ended = samples.failure[row] == 0
                 lost = any(has and one is None for has, one in zip(ended.tolist(), answers, strict=True))
                 given = [one[0] for one in answers if one is not None]
                 found.append(None if lost or not given else (VoteCount(self._asked.output, given).majority(vote)[0],))
-            else:  # what a function of the caller's decided is in no reply
+            else:  # a decision by the caller's function is not in a reply
                 found.append(None)
         return found
 
@@ -175,7 +175,7 @@ class Answers:
         return None if output is None or dialect is None else output.fit(_dialect(dialect))
 
     def _read(self, keys: np.ndarray[Any, Any], fitted: FittedSchema | None) -> list[Found | None]:
-        """Return the value of each reply whose key begins so; None for zeros, and for what is not in the store."""
+        """Return the value of the reply with each key prefix; None for zeros, and if it is not in the store."""
         store: Any = open_store()
         texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in keys]
         whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
@@ -200,9 +200,9 @@ class Answers:
         return found
 
 
-def columns_in(told: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+def columns_in(described: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
     """Return columns as a header describes them."""
-    return tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"])) for c in told)
+    return tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"])) for c in described)
 
 
 def _dialect(name: str) -> Dialect:
@@ -212,7 +212,7 @@ def _dialect(name: str) -> Dialect:
 
 
 def _entries(store: Store, keys: list[str], *, takes_empty: bool) -> dict[str, bytes]:
-    """Return the texts of the replies that are answers."""
+    """Return the texts of those replies that are answers."""
     found = store.get_many(keys) if keys else {}
     return {
         key: entry.text
@@ -226,12 +226,12 @@ def _parts(output: OutputType | None, columns: Sequence[Column], value: Any) -> 
     return [read_back(column, [part])[0] for column, part in zip(columns, parts, strict=True)]
 
 
-def _told(number: int, found: bool, kinds: Sequence[str]) -> str | None:
+def _failure_text(number: int, found: bool, kinds: Sequence[str]) -> str | None:
     if number == NOT_ENDED:
         return None
     if number:
         return kinds[number - 1]
-    return None if found else "The answer is not in the cache any more."
+    return None if found else "The answer is no longer in the cache."
 
 
 def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
@@ -243,7 +243,7 @@ def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
         if [column.name for column in shape.columns] != header["fields"]:
             raise UsageError(
                 f"The run {header['id']!r} made the columns {header['fields']!r}, and response_format= makes "
-                f"{[column.name for column in shape.columns]!r}. Give the type that the run was asked with."
+                f"{[column.name for column in shape.columns]!r}. Pass the type that the run was asked with."
             )
         return _Asked(output, shape, shape.columns)
     output = None if header["schema"] is None else OutputType.of_recorded(header["schema"])
@@ -254,7 +254,7 @@ def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
     shape = ResultColumns(output, options)
     if len(shape.columns) != len(header["fields"]):
         raise PllmError(
-            f"The answers of the run {header['id']!r} cannot be read by its schema alone. Give the type: "
+            f"The answers of the run {header['id']!r} cannot be read by its schema alone. Pass the type: "
             f"pllm.run({header['id']!r}).to_frame(response_format=…)."
         )
     return _Asked(output, shape, made[: len(shape.columns)])

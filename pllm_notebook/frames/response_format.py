@@ -1,4 +1,4 @@
-"""The type of an answer, by whatever word it was asked for."""
+"""The type of an answer, from `response_format=` or its old name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["NOT_GIVEN", "format_of", "output_of"]
 NOT_GIVEN: Any = object()
 """No type: an error, where None would be plain text."""
 
-# Words that named it once, and still do.
-_OLD = ("kind",)
+# Old names of the keyword, still accepted.
+_OLD_NAMES = ("kind",)
 
 
 def format_of(response_format: Any, options: dict[str, Any], where: str) -> Any:
-    """Return the type that was given, taking the old words for it out of *options*.
+    """Return the type that was given, removing its old names from *options*.
 
     Args:
         response_format: As given, `NOT_GIVEN` for nothing.
@@ -28,15 +28,17 @@ def format_of(response_format: Any, options: dict[str, Any], where: str) -> Any:
     Raises:
         UsageError: Where there is none, or there are two. Nothing was sent.
     """
-    for word in _OLD:
-        if word in options:
+    for name in _OLD_NAMES:
+        if name in options:
             if response_format is not NOT_GIVEN:
-                raise UsageError(f"{word}= is the old word for response_format=: give one of them. Nothing was sent.")
-            response_format = options.pop(word)
+                raise UsageError(
+                    f"{name}= is the old name of response_format=. Pass only one of them. Nothing was sent."
+                )
+            response_format = options.pop(name)
     if response_format is NOT_GIVEN:
         raise UsageError(
             f"{where} needs the type of the answer, response_format=: a Pydantic model, a type such as bool or "
-            f"list[str], or a JSON schema. For plain text there is complete. Nothing was sent."
+            f"list[str], or a JSON schema. For plain text, use complete. Nothing was sent."
         )
     return response_format
 
@@ -45,7 +47,7 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
     """Compile a type whose values become columns; None for plain text.
 
     Raises:
-        UsageError: For what is no type. Nothing was sent.
+        UsageError: For anything that is not a type. Nothing was sent.
     """
     if response_format is None:
         return None

@@ -1,4 +1,4 @@
-"""The columns that a type's values become, and the values column by column; no dataframe library matters here."""
+"""The columns that a type's values become, and the values column by column, for any dataframe library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ColumnGroup", "ResultColumns", "unchanged"]
 
 
 class ColumnGroup(NamedTuple):
-    """One or more columns that stand together, and how their values are taken out of a value."""
+    """One or more adjacent columns, and how their values are taken from a value."""
 
     columns: tuple[Column, ...]
     take: Callable[[Any], Sequence[Any]]
@@ -31,10 +31,10 @@ class ResultColumns:
     Attributes:
         columns: Those of the values, in order.
         explode: Whether a row may become several lines.
-        single: Whether there is one column, of a value without fields, and none beside it.
+        single: Whether there is exactly one column, of a value without fields.
 
     Raises:
-        UsageError: For `explode=` over what is no list. Nothing was sent.
+        UsageError: For `explode=` over anything but a list. Nothing was sent.
     """
 
     def __init__(self, output: OutputType | None, options: Options) -> None:
@@ -60,7 +60,7 @@ class ResultColumns:
             if output is None or output.item is None:
                 raise UsageError(
                     f"explode=True needs a list type such as list[Item], not "
-                    f"{'plain text' if output is None else output.name}. For a list among the fields, give its name: "
+                    f"{'plain text' if output is None else output.name}. For a list among the fields, pass its name: "
                     f"explode='lines'. Nothing was sent."
                 )
             self._output = output = output.item
@@ -110,7 +110,7 @@ class ResultColumns:
         return self.table_of([None if outcome is None else outcome.value for outcome in outcomes])
 
     def table_of(self, values: Sequence[Any]) -> tuple[list[list[Any]], list[int]]:
-        """Return what `table` does, of each row's value, None where it has none."""
+        """Return what `table` returns, from each row's value, None where it has none."""
         origin: Sequence[int] = range(len(values))
         if self.explode and self._by_field is None:
             lines = [(row, item) for row, value in enumerate(values) for item in _items(value)]
@@ -133,7 +133,7 @@ class ResultColumns:
         )
 
     def messages(self, ledger: ResultTable) -> list[str | None]:
-        """Return each row's failure in words, None where it has none."""
+        """Return each row's failure as text, None where it has none."""
         failures = (ledger.failure(row) for row in range(len(ledger.call_of_row)))
         return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
 
@@ -151,18 +151,18 @@ def _spread(part: ColumnGroup, values: list[Any]) -> list[list[Any]]:
 
 
 def _list_field(output: OutputType | None, name: str) -> tuple[int, OutputType]:
-    """Return where the field of that name stands, and the type of its items."""
+    """Return the position of the field with that name, and the type of its items."""
     fields = () if output is None else output.fields or ()
     names = [field.name for field in fields]
     if name not in names:
         raise UsageError(
-            f"explode={name!r} names no field: {'there are none' if not names else f'the fields are {names}'}."
+            f"explode={name!r} is not a field: {'there are none' if not names else f'the fields are {names}'}."
             f"{guess(name, names)} Nothing was sent."
         )
     at = names.index(name)
     items = OutputType.of(core(fields[at].annotation)).item
     if items is None:
-        raise UsageError(f"explode={name!r} needs a field that is a list, and {name} is none. Nothing was sent.")
+        raise UsageError(f"explode={name!r} needs a field that is a list, and {name} is not. Nothing was sent.")
     return at, items
 
 

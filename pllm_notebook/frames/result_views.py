@@ -1,4 +1,4 @@
-"""What `.llm` says of the rows of a frame: their status, failures, usage, samples and worth, row by row."""
+"""The reports of `.llm` on the rows of a frame: status, failures, usage, samples and evaluation, row by row."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def run_of(table: Table) -> Run | RecordedRun:
     found = provenance_of(table).sources
     if len(found) > 1:
         ids = ", ".join(repr(source.run.id) for source in found)
-        raise PllmError(f"The rows of this frame are of several runs, {ids}: pllm.run('id') opens one.")
+        raise PllmError(f"Several runs made the rows of this frame, {ids}: pllm.run('id') opens one.")
     return _handle(found[0].run)
 
 
 def as_html(table: Table) -> str:
-    """Return what `.llm` of a frame shows: its rows, the run that made it, and how to go on."""
+    """Return what `.llm` shows for a frame: its rows, the run that made it, and the next steps."""
     columns = list(table.names)
     size = f"{counted(table.total, 'row')}, {counted(len(columns), 'column')}"
     try:
@@ -65,21 +65,21 @@ def as_html(table: Table) -> str:
         words = "" if source is None else ", ".join(
             f"{times:,} {word}" for word, times in _status_counts(table) if times
         )  # fmt: skip
-    except PllmError:  # a run that is not known any more, or other rows under its id
+    except PllmError:  # the run is no longer known, or its id is on other rows
         source = None
     if source is None:
         names = ", ".join(columns[:_NAMED]) + (", …" if len(columns) > _NAMED else "")
-        lines = (f"{size}: {names}", "llm.preview(Model, prompt) asks the first rows; estimate() says what all cost.",
+        lines = (f"{size}: {names}", "llm.preview(Model, prompt) asks the first rows; estimate() shows what all cost.",
                  "llm.parse(Model, prompt) asks every row, llm.complete(prompt) for text.")  # fmt: skip
         return shown("llm", lines, simulated=False)
     run = source.run
     if isinstance(run, Run):
         p = run.progress()
-        told, simulated = live_lines(run.id, p, run.rows.source, run.origin), p.simulated
+        lines, simulated = live_lines(run.id, p, run.rows.source, run.origin), p.simulated
     else:
-        told, simulated = recorded_lines(run.header, run.state), bool(run.header["simulated"])
-    on = f"llm.status, .errors, .usage and .explain(row) say more of each row; pllm.run({run.id!r}) is the whole run."
-    return shown(f"llm: made by run {run.id}", (f"{size}: {words}", told[0], on), simulated=simulated)
+        lines, simulated = recorded_lines(run.header, run.state), bool(run.header["simulated"])
+    more = f"llm.status, .errors, .usage and .explain(row) show each row; pllm.run({run.id!r}) is the whole run."
+    return shown(f"llm: made by run {run.id}", (f"{size}: {words}", lines[0], more), simulated=simulated)
 
 
 def status(table: Table) -> Any:
@@ -156,7 +156,7 @@ def agreement(table: Table) -> Any:
     for at, source in enumerate(found.sources):
         assert source.record is not None  # a row was found in it
         if not source.record.agreement:
-            raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
+            raise PllmError("This run asked each row once. Several answers need samples= or models=.")
         here = found.source == at
         for name, known in source.record.agreement.items():
             column = shares.setdefault(name, np.full(table.total, np.nan))
@@ -165,10 +165,10 @@ def agreement(table: Table) -> Any:
 
 
 def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
-    """Compare a field of the answers that stand in the frame with labels (see `df.llm.evaluate`)."""
+    """Compare a field of the answers in the frame with labels (see `df.llm.evaluate`)."""
     found = provenance_of(table)
     if len({source.made for source in found.sources}) > 1:
-        raise PllmError("The rows of this frame are of runs with different columns; evaluate a part of it.")
+        raise PllmError("The runs that made this frame have different columns; evaluate a part of it.")
     first = found.sources[0]
     answered = [False] * table.total
     samples: list[Any] = [None] * table.total
@@ -195,7 +195,7 @@ def explain(table: Table, position: int) -> Explanation:
     found = provenance_of(table)
     place = next((place for place in found.places() if place[0] == at), None)
     if place is None:
-        raise PllmError(f"Row {position} of this frame is of no run that is known: its content is another.")
+        raise PllmError(f"No known run made row {position} of this frame: its content differs.")
     _, source, row = place
     if isinstance(source.run, Run):
         return source.run.explain(row)
@@ -238,11 +238,11 @@ def _kept(source: Source, row: int) -> dict[str, Any] | None:
 
 
 def _prompt(table: Table, source: Source, position: int) -> str:
-    """Make the prompt of a row of an earlier run again; "" where it was more than text, or none."""
+    """Return the prompt of a row of an earlier run, made again; "" if it was more than text, or unknown."""
     assert isinstance(source.run, RegisteredRun)
     header = source.run.header
     literals, names = header["template"] or ([], list(source.asked))
-    if set(names) != set(source.asked):  # images, or an instruction of the row's own
+    if set(names) != set(source.asked):  # images, or an instruction for each row
         return ""
     template = None if not literals else Template(header["prompt"], tuple(literals), tuple(names))
     (prompt,) = prompts_of(table.slice(range(position, position + 1)).column_data(names), template, "send")(range(1))
@@ -250,10 +250,10 @@ def _prompt(table: Table, source: Source, position: int) -> str:
 
 
 def _recorded_samples(run: RegisteredRun, rows: list[tuple[int, Any, int]], library: FrameLibrary) -> Any:
-    """Return the answers behind some rows of a run that is not held any more, read from the cache."""
+    """Return the answers behind some rows of a run that is no longer in memory, read from the cache."""
     ensemble = run.header.get("ensemble")
     if ensemble is None or run.record is None or run.record.samples is None:
-        raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
+        raise PllmError("This run asked each row once. Several answers need samples= or models=.")
     members = [(model, sample) for model, sample, _ in ensemble["members"]]
     return sample_frame(columns_in(ensemble["columns"]), members, run.read_answers().sampled(rows), library)
 
@@ -268,7 +268,7 @@ def _ensemble_of(source: Source) -> EnsembleResults | None:
 
 
 def _values_of(source: Source) -> Callable[[Any], Sequence[Any]]:
-    """Return what takes an answer apart into the result's columns; of a run that is not held, it is never called."""
+    """Return what splits an answer into the result's columns; never called for a run that is not in memory."""
     shape: Any = getattr(getattr(source.run, "rows", None), "shape", None)
     return tuple if shape is None else cast("Callable[[Any], Sequence[Any]]", shape.values_of)
 

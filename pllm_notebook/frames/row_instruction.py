@@ -1,4 +1,4 @@
-"""An instruction (`system=`) that names columns: each row is told its own."""
+"""An instruction (`system=`) that names columns: each row has its own."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class RowInstruction:
 
     Attributes:
         template: What the caller wrote.
-        behind: What the type itself says behind it, "" where there is a prompt.
+        behind: Text of the type that follows it, "" if there is a prompt.
     """
 
     template: Template
     behind: str
 
     def texts(self, given: ColumnData, na: str) -> Callable[[range], Sequence[str | Failure | None]]:
-        """Return what makes the instructions of some rows; None for a row with a missing value.
+        """Return a function that makes the instructions of some rows; None for a row with a missing value.
 
         Args:
             given: The columns of `template`.
@@ -54,22 +54,22 @@ def row_instruction(
     also: Mapping[str, str] | None = None,
     there: str | None = "the frame",
 ) -> tuple[Options, RowInstruction | None]:
-    """Look for columns in `options.system`, by the rule of prompts (see `Template.compile`).
+    """Find columns in `options.system`, by the rule of prompts (see `Template.compile`).
 
     Args:
         options: As resolved.
         columns: The names that a row has.
-        output: The type that is asked for.
-        instruct: Whether there is no prompt, so that the type itself says what is wanted.
+        output: The type of the answer.
+        instruct: Whether there is no prompt, so that the type itself is the question.
         also: As for `Template.compile`.
         there: As for `Template.compile`.
 
     Returns:
-        The options to ask with, and the instruction of each row; None where all rows have the same, which stays in
-        the options.
+        The options to ask with, and the instruction of each row; None if all rows have the same, which stays in the
+        options.
 
     Raises:
-        UsageError: For a name in braces that is no column, or rows that share a call. Nothing was sent.
+        UsageError: For a name in braces that is not a column, or rows that share a call. Nothing was sent.
     """
     if options.system is None or "{" not in options.system:
         return options, None
@@ -79,7 +79,7 @@ def row_instruction(
     if options.pack is not None and options.pack > 1:
         raise UsageError(
             f"system= names the column {template.names[0]!r}, and rows that share a call (pack=) share its "
-            f"instruction. Put the column into the prompt, or leave pack= out. Nothing was sent."
+            f"instruction. Put the column into the prompt, or remove pack=. Nothing was sent."
         )
     behind = instruction_for(options, output) if instruct else ""
     return replace(options, system=None), RowInstruction(template, behind)
@@ -95,11 +95,11 @@ class _Prompts(Protocol):
 
 
 class InstructedPrompts:
-    """A run's prompts, each with its own instruction. A row that lacks a part of either is skipped.
+    """A run's prompts, each with its own instruction. A row that lacks part of either is skipped.
 
     Args:
-        prompts: What is asked of each row.
-        instructions: Makes the instructions of some rows.
+        prompts: The prompt of each row.
+        instructions: Returns the instructions of some rows.
     """
 
     def __init__(self, prompts: _Prompts, instructions: Callable[[range], Sequence[str | Failure | None]]) -> None:
@@ -112,7 +112,7 @@ class InstructedPrompts:
 
 
 class _LazyInstructed(Sequence["Prompt | Failure | None"]):
-    """Prompts that are put together when they are looked at: images of thousands of rows are not held at once."""
+    """Prompts that are combined on access, so that images of thousands of rows are not in memory at once."""
 
     def __init__(self, prompts: Made, instructions: Sequence[str | Failure | None]) -> None:
         self._prompts = prompts

@@ -1,4 +1,4 @@
-"""Rows in, values out: everything of a frame's run that no dataframe library matters to."""
+"""Rows in, values out: the part of a frame's run that does not depend on a dataframe library."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ USAGE_COLUMNS = {
 }
 
 _PROMPT = 100
-"""Characters of a failed row's prompt that its line shows."""
+"""Number of characters of a failed row's prompt that its line shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ColumnData:
 
 
 def prompts_of(given: ColumnData, template: Template | None, na: str) -> _Prompts:
-    """Make what gives a run its prompts.
+    """Return the prompts of a run.
 
     Args:
         given: The columns that the template names, in its order; or, without one, those that are data.
@@ -84,13 +84,13 @@ def prompts_of(given: ColumnData, template: Template | None, na: str) -> _Prompt
                 first = next(row for row, is_missing in enumerate(missing) if is_missing)
                 raise UsageError(
                     f"Column {name!r} has {counted(count, 'missing value')}, the first in row {first:,}, and "
-                    f"na='raise'. Fill or drop them, or give na='skip'. Nothing was sent."
+                    f"na='raise'. Fill or drop them, or pass na='skip'. Nothing was sent."
                 )
     return _Prompts(given, template, skip=na != "send")
 
 
 class _Prompts:
-    """A run's prompts: called with rows it gives their whole texts; `source` and `items` are what a pack holds."""
+    """A run's prompts: a call with rows returns their whole texts; `source` and `items` are for packs."""
 
     def __init__(self, given: ColumnData, template: Template | None, *, skip: bool) -> None:
         self._given = given
@@ -112,7 +112,7 @@ class _Prompts:
         return filled
 
     def items(self, rows: range) -> list[bytes]:
-        """Return what a pack holds of each row (see `run.Rows`); of rows that have a prompt alone."""
+        """Return what a pack holds of each row (see `execution.Rows`), only for rows that have a prompt."""
         if self._template is None:
             return [text.encode() for text in self._labelled(rows) if isinstance(text, str)]
         names, cells = self._given.names, self._cells(rows)
@@ -122,7 +122,7 @@ class _Prompts:
         ]
 
     def _cells(self, rows: range) -> list[list[str]]:
-        """Return each column's texts, as the template puts them in."""
+        """Return each column's texts, as the template inserts them."""
         given = self._given
         cells = []
         for values, missing, is_plain in zip(given.values, given.missing, self._plain, strict=True):
@@ -133,7 +133,7 @@ class _Prompts:
         return cells
 
     def _labelled(self, rows: range) -> list[str | Failure | None]:
-        # A row of several columns is still a row when some of them are missing: they are null.
+        # A row with some columns missing is still asked about: they are null.
         given = self._given
         made: list[str | Failure | None] = []
         for row in rows:
@@ -152,9 +152,9 @@ class _Prompts:
 
 
 def error_rows(run: Run, rows: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
-    """Return one record for each failed row among *rows* (None: all), in their order; of its prompt, the beginning.
+    """Yield one record for each failed row among *rows* (None: all), in their order, with the beginning of its prompt.
 
-    A row for which `max_cost_usd` left no money has not failed.
+    A row that was not sent because of `max_cost_usd` has not failed.
     """
     ledger = run.ledger
     for row in range(len(ledger.call_of_row)) if rows is None else rows:
@@ -164,9 +164,9 @@ def error_rows(run: Run, rows: Iterable[int] | None = None) -> Iterator[dict[str
             yield {
                 "position": row,
                 "kind": str(failure.kind),
-                "message": _sayable(failure.message),
+                "message": _storable(failure.message),
                 "attempts": failure.attempts,
-                "raw": _sayable(failure.raw),
+                "raw": _storable(failure.raw),
                 "cost_usd": paid,
                 "status": failure.status,
                 "field": failure.field,
@@ -179,16 +179,16 @@ def _beginning(run: Run, row: int) -> str:
     (prompt,) = run.rows.prompts(range(row, row + 1))
     if prompt is None or isinstance(prompt, Failure):
         return ""
-    return _sayable(prompt_as_text(prompt)[:_PROMPT]) or ""
+    return _storable(prompt_as_text(prompt)[:_PROMPT]) or ""
 
 
-def _sayable(text: str | None) -> str | None:
-    """Return *text* as a column can hold it: Arrow's text takes no half of a surrogate pair."""
+def _storable(text: str | None) -> str | None:
+    """Return *text* as a column can hold it: Arrow's text refuses half a surrogate pair."""
     return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def usage_rows(run: Run, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]:
-    """Return one record of tokens, cost and latency for each of *rows*; None where nothing is known."""
+    """Yield one record of tokens, cost and latency for each of *rows*; None where nothing is known."""
     ledger = run.ledger
     for row in rows:
         outcome = ledger.outcome(row)

@@ -39,7 +39,7 @@ Handle = Run | RecordedRun
 
 
 class Runs(Sequence[Handle]):
-    """Runs, oldest first: those of this kernel that are still held by their live handles, the others as recorded.
+    """Runs, oldest first: those of this kernel that are still in memory as live handles, the others as recorded.
 
     `runs[-1]` is the newest. Shown, it is a table of the newest 20; `.frame` has all.
     """
@@ -89,8 +89,8 @@ class RunsOf:
     """`pllm.runs`: called, it lists the runs; `pllm.runs.clear` deletes their records. Sends nothing."""
 
     def __call__(self) -> Runs:
-        """List the runs of this kernel, and those of earlier ones that the registry of the cache directory has."""
-        # The registry first: a run that begins meanwhile is then listed by its live handle, or not yet.
+        """List the runs of this kernel, and those of earlier kernels in the registry of the cache directory."""
+        # The registry first: a run that begins in between is then listed by its live handle, or not yet.
         recorded = list(RecordedRun.newest_first())
         live = live_runs()
         ids = {run.id for run in live}
@@ -101,10 +101,10 @@ class RunsOf:
         return iter(self())
 
     def clear(self, older_than: timedelta | float | None = None) -> int:
-        """Delete records of runs; answers stay in the cache, and handles that you hold stay as they are.
+        """Delete records of runs; answers stay in the cache, and your handles stay valid.
 
         Args:
-            older_than: Only of runs that began at least this long ago, a timedelta or seconds; None for all.
+            older_than: Only records of runs that began at least this long ago, a timedelta or seconds; None for all.
 
         Returns:
             The number of records deleted.
@@ -123,16 +123,16 @@ runs = RunsOf()
 
 
 def open_run(run_id: str) -> Handle:
-    """Return the run with this id: live where this kernel holds it, else as recorded. Sends nothing.
+    """Return the run with this id: live if this kernel has it in memory, else as recorded. Sends nothing.
 
     Raises:
         PllmError: When there is none.
     """
     if not isinstance(run_id, str):
-        raise UsageError(f"pllm.run takes a run's id, as df.attrs['pllm_run'] has it, not {run_id!r}.")
+        raise UsageError(f"pllm.run takes a run's id, such as df.attrs['pllm_run'], not {run_id!r}.")
     found = find(run_id) or RecordedRun.find(run_id)
     if found is None:
-        raise PllmError(f"There is no run {run_id!r} in {current_directory()}. pllm.runs() lists those that are there.")
+        raise PllmError(f"There is no run {run_id!r} in {current_directory()}. pllm.runs() lists those that exist.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What several samples buy, told from one run: the accuracy of every smaller number of them."""
+"""What several samples are worth, computed from one run: the accuracy of every smaller number of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> l
 
     `accuracy` is that of the most common of k answers, of equally common ones the first (self-consistency: Wang et
     al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022), as a mean over all subsets
-    of size k in the samples' order; over 200 of them, drawn with a fixed seed, where there are more.
+    of size k in the samples' order; over 200 of them, chosen at random with a fixed seed, if there are more.
 
     `pass_at_k` is the chance that at least one of k samples is right, by the unbiased estimator
     1 - C(n - c, k) / C(n, k) for c right ones of n (Chen et al., "Evaluating Large Language Models Trained on
     Code", 2021): what a perfect judge could reach.
 
     Args:
-        truths: Shape (n_rows,), the label of each row as a number that stands for it; at least one row.
+        truths: Shape (n_rows,), the label of each row as a number that represents it; at least one row.
         answers: Shape (n_rows, n), each sample's answer as such a number.
 
     Returns:
@@ -48,11 +48,11 @@ def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> l
 def _subsets(n: int, k: int) -> Sequence[list[int]]:
     if comb(n, k) <= _MAX_SUBSETS:
         return [list(chosen) for chosen in combinations(range(n), k)]
-    draw = random.Random(0)
-    drawn: dict[tuple[int, ...], None] = {}
-    while len(drawn) < _MAX_SUBSETS:
-        drawn[tuple(sorted(draw.sample(range(n), k)))] = None
-    return [list(chosen) for chosen in drawn]
+    rng = random.Random(0)
+    chosen_sets: dict[tuple[int, ...], None] = {}
+    while len(chosen_sets) < _MAX_SUBSETS:
+        chosen_sets[tuple(sorted(rng.sample(range(n), k)))] = None
+    return [list(chosen) for chosen in chosen_sets]
 
 
 def _majority_right(answers: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:

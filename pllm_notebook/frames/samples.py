@@ -1,4 +1,4 @@
-"""What an ensemble's members answered, and how far they agree, as frames."""
+"""The answers of an ensemble's members, and how far they agree, as frames."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ __all__ = [
 _SHAPING = ("prefix", "column", "explode", "nested", "flatten", "error_column", "agreement_column")
 
 HOWS: tuple[str, ...] = get_args(How)
-"""How a row can be decided, in the order in which the words were added: one is recorded by its place."""
+"""How a row can be decided, in the order in which they were added: the registry stores the position."""
 
 NOT_ENDED = 255
 SAMPLE_KEY_BYTES = 12
-"""Of each sample's key, its first characters: 72 bits, enough among the answers of one cache."""
+"""Number of characters of each sample's key that are stored: 72 bits, enough among the answers of one cache."""
 
 WHOLE = "whole_answer"
 
@@ -71,11 +71,11 @@ class SampledRow(NamedTuple):
 
     Attributes:
         position: Of the row where it is shown.
-        label: Its index.
-        values: Of each member the values of its fields; None where it gave no answer.
-        failures: Of each member its failure in words, None for none.
+        label: Of that row.
+        values: For each member the values of its fields; None where it has no answer.
+        failures: For each member its failure as text, None for none.
         how: How it was decided (see `ensemble.Decision`), None where it was not.
-        chosen: The member whose answer it has, None for nobody.
+        chosen: The member whose answer it has, None if no member's.
         scores: A judge's mean marks, by member.
     """
 
@@ -158,14 +158,14 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
     """Return the result's columns and how the stored replies become them, as the header of the registry has it.
 
     Args:
-        run: As it stands.
+        run: In its current state.
         shape: The result's columns.
-        options: That *shape* was made of.
+        options: Those that *shape* was made from.
     """
     columns = {column.name: column for column in shape.columns}
     kinds = [columns.get(name, Column(name, Kind.OBJECT)) for name in shape.names]
     ensemble = run.execution.decider
-    told: dict[str, Any] = {
+    header: dict[str, Any] = {
         "answers": "calls" if isinstance(shape, ToolCallColumns) else "values",
         "explode": shape.explode,
         "made": _written(kinds),
@@ -178,14 +178,14 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
     }
     if isinstance(ensemble, EnsembleResults):
         plan = ensemble.plan
-        told["ensemble"] = {
+        header["ensemble"] = {
             "members": [[member.model, member.sample, _dialect(member.ask)] for member in plan.members],
             "columns": _written(_columns(ensemble)),
             "decide": plan.decide if isinstance(plan.decide, str) else "function",
             "vote": {"numbers": plan.vote.numbers, "lists": plan.vote.lists, "fields": dict(plan.vote.fields)},
             "further": None if plan.further is None else _dialect(plan.further),
         }  # fmt: skip
-    return told
+    return header
 
 
 def _written(columns: Sequence[Column]) -> list[dict[str, Any]]:
@@ -197,7 +197,7 @@ def _dialect(ask: CallSpec) -> str | None:
 
 
 def add_samples(record: RowRecord, run: Run) -> None:
-    """Add to what is known of a run's rows their samples and shares; nothing where rows were asked once."""
+    """Add samples and shares of agreement to the record of a run's rows; nothing if rows were asked once."""
     ensemble = run.execution.decider
     if not isinstance(ensemble, EnsembleResults):
         return
@@ -205,7 +205,7 @@ def add_samples(record: RowRecord, run: Run) -> None:
     calls = np.array(ensemble.table.call_of_row, dtype=np.int64)
     total = len(ensemble.table.keys)
     members = len(ensemble.plan.members)
-    # One more at the end stands for the rows without a call.
+    # The extra entry at the end is for rows without a call.
     keys = np.zeros((total + 1, members, SAMPLE_KEY_BYTES), dtype=np.uint8)
     failure = np.full((total + 1, members), NOT_ENDED, dtype=np.uint8)
     chosen, how = np.full(total + 1, -1, dtype=np.int8), np.zeros(total + 1, dtype=np.uint8)
@@ -233,12 +233,12 @@ def add_samples(record: RowRecord, run: Run) -> None:
 
 def _ensemble_of(run: Run) -> EnsembleResults:
     if not isinstance(run.execution.decider, EnsembleResults):
-        raise PllmError("This run asked each row once: there are several answers only with samples= or models=.")
+        raise PllmError("This run asked each row once. Several answers need samples= or models=.")
     return run.execution.decider
 
 
 def _names(ensemble: EnsembleResults) -> list[str]:
-    """Name the fields of one answer, which `explode` takes no part of."""
+    """Return the names of the fields of one answer, which `explode` does not affect."""
     return [column.name for column in _columns(ensemble)]
 
 

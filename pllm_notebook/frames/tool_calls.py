@@ -54,17 +54,18 @@ class ToolCallColumns(ResultColumns):
 
 
 def tool_calls_for(options: Options, *, instruct: bool) -> CallSpec:
-    """Make ready a question whose answer is what the model calls.
+    """Return the spec of a question whose answer is the tools that the model calls.
 
     Args:
         options: As resolved.
         instruct: Whether there is no prompt.
 
     Raises:
-        UsageError: For several answers to a row, and for tools that cannot be offered. Nothing was sent.
+        UsageError: For several answers per row, and for tools that cannot be offered. Nothing was sent.
     """
     if options.samples > 1 or len(options.models or ()) > 1:
         raise UsageError(
-            "call_tools gives one answer a row, so it cannot go with samples= or several models. Nothing was sent."
+            "call_tools makes one answer per row; samples= or several models cannot be combined with it. "
+            "Nothing was sent."
         )
     return build_spec(options, None, instruct=instruct, calls=True)

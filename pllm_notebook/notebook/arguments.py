@@ -1,4 +1,4 @@
-"""The words after `%%pllm`: the frame, and every option of a call as `--kebab-case`."""
+"""The line of `%%pllm`: the data, and every option of a call as `--kebab-case`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pllm_notebook.option_fields import OptionField, fields_of, plain
 from pllm_notebook.options import Options
 from pllm_notebook.settings import current
 
-__all__ = ["CHOICES", "WORDS", "add_options", "help_text", "read"]
+__all__ = ["CHOICES", "OPTION_FLAGS", "add_options", "help_text", "read"]
 
 OWN = {
     "schema": "the answer's type: any expression that names one, such as Review, list[Item], bool or a JSON schema",
@@ -46,9 +46,9 @@ def read(line: str) -> dict[str, Any]:
         raise UsageError(f"%%pllm: {error}. Nothing was sent.") from None
     for word in unknown:
         if word.startswith("--"):
-            raise UnknownOptionError(word.partition("=")[0], WORDS)
+            raise UnknownOptionError(word.partition("=")[0], OPTION_FLAGS)
         raise UsageError(
-            f"{word!r} stands alone on the line of %%pllm, after the data. Put an expression with spaces in quotes or "
+            f"{word!r} is unexpected on the line of %%pllm, after the data. Put an expression with spaces in quotes or "
             f"brackets. Nothing was sent."
         )
     return {name: value for name, value in vars(given).items() if value is not None}
@@ -164,7 +164,7 @@ def _words() -> tuple[str, ...]:
     return (*words, "--help")
 
 
-WORDS = _words()
+OPTION_FLAGS = _words()
 """Every option as it is written on the line."""
 
 CHOICES = {_flag(option.name): option.choices for option in _OPTIONS.values() if option.choices}

@@ -1,4 +1,4 @@
-"""What one `%%pllm` cell does: read its line, make one call into the frames, give back the result."""
+"""One `%%pllm` cell: parse its line, make one call into the frames, return the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Text", "run_cell"]
 
 
 class Text(str):
-    """A model's plain answer: a string that a notebook shows as Markdown. What is shown can do nothing; it is whole."""
+    """A model's plain answer: a string that a notebook shows as sanitized Markdown."""
 
     source = ""
 
@@ -32,11 +32,11 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     """Carry out one cell.
 
     Args:
-        line: What stands after `%%pllm`.
+        line: The text after `%%pllm`.
         body: The prompt; blank for none.
         names: The notebook's variables; `--out` is set in it.
-        blocking: Wait as `run.result()` does, where no loop needs to stay free; a terminal's Ctrl-C is
-            seen only so.
+        blocking: Wait as `run.result()` does, where no loop needs to stay free; only so is a terminal's
+            Ctrl-C seen.
 
     Returns:
         What the cell displays: the frame, list, value or text; None after `--out` with data, or `--help`.
@@ -58,8 +58,8 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     if "tools" in options:
         options["tools"] = [_evaluate(tool, names, "--tools") for tool in options["tools"]]
     elif options.get("run_tools"):
-        raise UsageError("--run-tools runs the functions that --tools names, and there are none. Nothing was sent.")
-    # Tools that nobody runs are for their calls, as in `df.llm.call_tools`; with a type, or run, for an answer.
+        raise UsageError("--run-tools runs the functions that --tools names, and none are given. Nothing was sent.")
+    # Tools that are not run make calls, as in `df.llm.call_tools`; with a type, or run, they serve an answer.
     calls = bool(options.get("tools")) and kind is None and not options.get("run_tools", False)
     prompt = (body or "").strip("\n")
     if data is None:
@@ -82,7 +82,7 @@ def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, An
             "The cell has no prompt and names no data. Write the prompt below the line, or name a dataframe: "
             "%%pllm df --schema Review. Nothing was sent."
         )
-    # One prompt has no other rows to go on for: its failure is the cell's.
+    # A single prompt has no other rows: its failure is the cell's.
     return submit_one(prompt, names, kind, calls=calls, **({"errors": "raise"} | options))
 
 
@@ -90,7 +90,7 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
     asked = prompt if prompt.strip() else None
     if asked is None and kind is None and not calls:
         raise UsageError(
-            "The cell has neither a prompt nor --schema, so there is nothing to ask. Write the prompt below the line. "
+            "The cell has neither a prompt nor --schema, so nothing can be asked. Write the prompt below the line. "
             "Nothing was sent."
         )
     accessor = getattr(data, "llm", None)
@@ -131,7 +131,7 @@ def _text(run: Run, value: str) -> Text:
 
 
 def _evaluate(expression: str, names: Mapping[str, Any], where: str) -> Any:
-    """Evaluate an expression of the notebook's own, as if it stood in a cell."""
+    """Evaluate an expression in the notebook's namespace, as a cell would."""
     try:
         return eval(expression, dict(names))
     except NameError as error:

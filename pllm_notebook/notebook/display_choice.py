@@ -15,10 +15,10 @@ __all__ = ["choose_display", "choose_session_display", "panel"]
 
 
 def choose_display() -> Display | None:
-    """Make the display for a run that starts here and now.
+    """Return the display for a run that starts now.
 
     A kernel gets the widget (plain text where ipywidgets cannot be imported), anything else a bar on
-    stderr. Loads a display library only now, and never IPython into a program that has not loaded it.
+    stderr. Loads a display library only here, and never IPython into a program that has not loaded it.
     """
     if in_kernel():
         from pllm_notebook.notebook.text import TextSink
@@ -34,7 +34,7 @@ def choose_display() -> Display | None:
 
 
 def choose_session_display() -> SessionDisplay | None:
-    """Make the display for a session that begins here and now, as `choose_display` does for a run."""
+    """Return the display for a session that begins now, as `choose_display` does for a run."""
     if not in_kernel():
         from pllm_notebook.notebook.session_terminal import TerminalSessionDisplay
 
@@ -49,7 +49,7 @@ def choose_session_display() -> SessionDisplay | None:
 
 
 def panel(jobs: Jobs) -> dict[str, Any]:
-    """Make the buttons that are shown in place of the table of *jobs*: a MIME bundle, empty where there are none."""
+    """Return the buttons shown in place of the table of *jobs*: a MIME bundle, empty where widgets are missing."""
     if not in_kernel():
         return {}
     try:

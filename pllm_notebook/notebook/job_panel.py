@@ -40,7 +40,7 @@ class JobPanel:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        # One thing at a time: two clicks on Send live must not send twice.
+        # One command at a time: two clicks on Send live must not send twice.
         self._busy = threading.Lock()
         self._asked = ""
         self._table = ipywidgets.HTML(jobs._repr_html_())
@@ -57,7 +57,7 @@ class JobPanel:
         self.box = ipywidgets.VBox([row, self._said, self._table])
 
     def bundle(self) -> dict[str, Any]:
-        """Return what a notebook shows; the table in plain text and HTML is the caller's."""
+        """Return what a notebook shows; the caller adds the table as plain text and HTML."""
         return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}}
 
     def _clicked(self, word: str) -> Callable[[object], None]:

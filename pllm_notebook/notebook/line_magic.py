@@ -1,4 +1,4 @@
-"""The words of `%pllm`: show and set things without leaving the notebook."""
+"""The commands of `%pllm`: show and set things without leaving the notebook."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
 from pllm_notebook.store.cache_api import cache as answer_cache
 
-__all__ = ["WORDS", "Overview", "run_command"]
+__all__ = ["COMMANDS", "Overview", "run_command"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +47,31 @@ class Overview(HTMLFacts):
 def run_command(line: str) -> Any:
     """Show or set things.
 
-    %pllm              the model in force and where it comes from
+    %pllm              the current model and where it is set
     %pllm use MODEL    set the model for every later call
     %pllm status       the newest run
-    %pllm errors       its failed rows; in a new kernel, the failed calls that the cache has kept
+    %pllm errors       its failed rows; in a new kernel, the failed calls that the cache kept
     %pllm retry        send those again that can succeed again, and wait
     %pllm cost         what this session's runs cost
     %pllm limits       the providers' limits as told and as found out, and what was refused
     %pllm cache        what the cache holds
     %pllm jobs         the providers' batch jobs
     """
-    word, _, rest = line.strip().partition(" ")
-    if not word:
+    command, _, rest = line.strip().partition(" ")
+    if not command:
         return overview()
-    if word not in WORDS:
-        raise UsageError(f"There is no %pllm {word}.{guess(word, WORDS)} There are {', '.join(WORDS)}.")
+    if command not in COMMANDS:
+        raise UsageError(f"There is no %pllm {command}.{guess(command, COMMANDS)} There are {', '.join(COMMANDS)}.")
     rest = rest.strip()
-    if word == "use":
+    if command == "use":
         return use(rest)
     if rest:
-        raise UsageError(f"%pllm {word} takes nothing more, not {rest!r}.")
-    return _WORDS[word]()
+        raise UsageError(f"%pllm {command} takes no argument, not {rest!r}.")
+    return _COMMANDS[command]()
 
 
 def overview() -> Overview:
-    """Show the model in force, and where it and other settings come from."""
+    """Show the current model, and where it and other settings come from."""
     options = current().options
     if "model" in options:
         model, source = options["model"], "pllm.configure"
@@ -88,7 +88,7 @@ def overview() -> Overview:
         *([("configured", others)] if others else []),
         ("cache", str(answer_cache.directory)),
         ("runs", f"{len(runs()):,} in this session, {_total(_all_costs())}"),
-        ("words", f"%pllm {' | '.join(WORDS)}; %%pllm --help"),
+        ("commands", f"%pllm {' | '.join(COMMANDS)}; %%pllm --help"),
     ]
     return Overview(tuple(lines))
 
@@ -97,7 +97,7 @@ def use(name: str) -> Overview:
     """Set the model for every later call. Sends nothing, and needs no key yet."""
     if not name:
         raise UsageError("%pllm use needs a model, for example %pllm use openai:gpt-6-luna.")
-    resolve_model(options_for({"model": name}))  # a name that cannot be resolved is refused before it is kept
+    resolve_model(options_for({"model": name}))  # a name that cannot be resolved is refused before it is set
     configure(model=name)
     return overview()
 
@@ -114,12 +114,12 @@ def status() -> Overview:
 
 
 def errors() -> Any:
-    """Return the failed rows of the newest run; in a new kernel, the failed calls that the cache has kept."""
+    """Return the failed rows of the newest run; in a new kernel, the failed calls that the cache kept."""
     return errors_of(None, model=None, kind=None, since=None)
 
 
 def retry() -> Run:
-    """Send the failed rows of the newest run again, where they can succeed again, and wait."""
+    """Send the failed rows of the newest run that can succeed again, and wait."""
     run = _newest().retry()
     run.wait()
     return run
@@ -140,7 +140,7 @@ def cost() -> pd.DataFrame:
                  "input_tokens", "output_tokens", "cost_usd"],
     ).astype({"cost_usd": "Float64"})  # fmt: skip
     counted = ["rows", "answered", "from_cache", "failed", "not_sent", "input_tokens", "output_tokens"]
-    # An unknown price makes the sum unknown: a sum that looks whole would be believed.
+    # An unknown price makes the sum unknown: a partial sum would be taken for the whole.
     table.loc[len(table)] = {
         **dict.fromkeys(("asked", "model", "state"), ""),
         "run": "total",
@@ -197,12 +197,12 @@ def cache() -> Any:
     return answer_cache.info()
 
 
-_WORDS: dict[str, Callable[[], Any]] = {
+_COMMANDS: dict[str, Callable[[], Any]] = {
     "status": status, "errors": errors, "retry": retry, "cost": cost, "limits": limits, "jobs": jobs, "cache": cache,
 }  # fmt: skip
 
-WORDS = ("use", *_WORDS)
-"""What can stand after `%pllm`."""
+COMMANDS = ("use", *_COMMANDS)
+"""The commands of `%pllm`."""
 
 
 def _newest() -> Run:

@@ -1,4 +1,4 @@
-"""`%%pllm`, `%pllm` and `%%pllm_session`: registered by `%load_ext pllm_notebook`, taken away by `%unload_ext`."""
+"""`%%pllm`, `%pllm` and `%%pllm_session`: registered by `%load_ext pllm_notebook`, removed by `%unload_ext`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pllm_notebook.notebook.line_magic import run_command
 __all__ = ["awaited", "load", "unload"]
 
 _NAME = "pllm"
-# The exact word; `%%pllm?` is IPython's own question, and is answered from the docstring.
+# Only this name; IPython answers `%%pllm?` from the docstring.
 _FIRST_LINE = re.compile(rf"%%{_NAME}(?![\w?])(.*)", flags=re.DOTALL)
 
 
 def load(shell: Any) -> None:
-    """Add the magics, the transformer that awaits a cell, and the completions. Loading twice is loading once."""
+    """Add the magics, the transformer that awaits a cell, and the completions; a second load changes nothing."""
 
     @no_var_expand
     async def cell_magic(line: str, cell: str | None = None) -> Any:
@@ -41,12 +41,12 @@ def load(shell: Any) -> None:
         transformers.append(awaited)
     session_magic.load_into(shell)
     tab_completion.load(shell)
-    # After the cell, since the same cell often goes on to configure things.
+    # After the cell, since the same cell often also configures things.
     shell.events.register("post_run_cell", _after_cell)
 
 
 def unload(shell: Any) -> None:
-    """Take away what `load` added. What was bound and what runs stay."""
+    """Remove what `load` added. Bound variables and active runs stay."""
     for kind in ("cell", "line"):
         shell.magics_manager.magics[kind].pop(_NAME, None)
     if awaited in shell.input_transformers_cleanup:

@@ -1,4 +1,4 @@
-"""A run's progress in words: the same for the widget, the saved line and the terminal."""
+"""A run's progress as text: the same for the widget, the saved line and the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNS = {"running": "…", "done": "✓", "cancelled": "■ stopped:", "failed"
 
 
 def step(progress: Progress) -> str:
-    """Say how far a run is, in one line: "Review: 12 / 200 rows · 3 failed · …"."""
+    """Return a run's progress as one line: "Review: 12 / 200 rows · 3 failed · …"."""
     p = progress
     finished = p.total - p.pending
     parts = [f"{p.label}: {finished:,} / {p.total:,} rows", *_kinds(p)]
@@ -33,7 +33,7 @@ def step(progress: Progress) -> str:
 
 
 def ended(progress: Progress) -> str:
-    """Say how a run ended, in the one line that stays in a saved notebook."""
+    """Return how a run ended, as the line that stays in a saved notebook."""
     p = progress
     sign = "⚠" if p.state == "done" and p.failed else _SIGNS[p.state]
     answered = _answered(p)
@@ -52,12 +52,12 @@ def _answered(p: Progress) -> str:
 
 
 def model(progress: Progress) -> str:
-    """Name the model, and say plainly when its answers are invented."""
+    """Return the model's name, marked if its answers are simulated."""
     return f"{progress.model} SIMULATED" if progress.simulated else progress.model
 
 
 def spent(progress: Progress) -> list[str]:
-    """Say what was used: tokens (where there were any) and US dollars, with the ceiling if there is one."""
+    """Return what was used: tokens (if any) and US dollars, with the limit if there is one."""
     p = progress
     tokens = p.input_tokens + p.output_tokens
     perhaps = maybe_paid_note(p.maybe_paid_requests, p.maybe_paid_usd)
@@ -70,7 +70,7 @@ def spent(progress: Progress) -> list[str]:
 
 
 def pace(progress: Progress) -> str:
-    """Say how fast rows are answered: "214 rows/s", "0.8 rows/s"."""
+    """Return the rate of answered rows: "214 rows/s", "0.8 rows/s"."""
     rate = progress.rows_per_s
     return f"{rate:,.0f} rows/s" if rate >= 9.95 else f"{rate:.1f} rows/s"
 

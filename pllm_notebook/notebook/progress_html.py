@@ -1,4 +1,4 @@
-"""The widget's HTML. Colours are the page's own, so that it is right in the dark too; nothing jumps.
+"""The widget's HTML. Colours are the page's own, so that it fits a dark theme too; nothing moves.
 
 Everything that comes from data or a provider is escaped here.
 """
@@ -27,15 +27,15 @@ _BADGE = (
 )
 
 HINT = f"<div style='{_TEXT};font-size:12px;opacity:0.6;padding-left:8px'>or interrupt the kernel</div>"
-"""What stands beside the Stop button: the stop that works in every notebook."""
+"""The hint beside the Stop button: an interrupt works in every notebook."""
 
 
 def bar(progress: Progress) -> str:
-    """Draw the bar: answered, cached, failed and skipped rows side by side, in shares of the total."""
+    """Render the bar: answered, cached, failed and skipped rows side by side, as shares of the total."""
     p = progress
     parts = [(p.done, _ANSWERED), (p.cached, _CACHED), (p.failed, _FAILED), (p.skipped, _SKIPPED)]
     inner = "".join(
-        # A single failed row among a million is still to be seen.
+        # A single failed row among a million stays visible.
         f"<div style='flex:none;min-width:2px;width:{100 * count / max(1, p.total):.2f}%;background:{colour}'></div>"
         for count, colour in parts
         if count
@@ -47,7 +47,7 @@ def bar(progress: Progress) -> str:
 
 
 def counts(progress: Progress) -> str:
-    """Write the first line: rows, pace and time left, each in a space of its own."""
+    """Render the first line: rows, pace and time left, each of a fixed width."""
     p = progress
     total = f"{p.total:,}"
     finished = f"{p.total - p.pending:,}"
@@ -61,7 +61,7 @@ def counts(progress: Progress) -> str:
 
 
 def details(progress: Progress) -> str:
-    """Write the second line: what is asked of which model, what became of rows, what it cost, any news."""
+    """Render the second line: question, model, counts by status, cost, and any note."""
     p = progress
     badge = f"<span style='{_BADGE}'>SIMULATED</span>" if p.simulated else ""
     kinds = [(p.cached, "from cache"), (p.skipped, "skipped")]

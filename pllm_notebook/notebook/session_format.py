@@ -1,4 +1,4 @@
-"""A session of a program in words: the same for the widget, the saved lines and the terminal."""
+"""A session as text: the same for the widget, the saved lines and the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pllm_notebook.sessions.dashboard import STATES, AgentStatus, SessionStatus
 __all__ = ["MAX_AGENTS", "agent", "cost", "counts", "label", "lines", "models", "omitted_agents"]
 
 MAX_AGENTS = 12
-"""A program may have an agent for each of a thousand things."""
+"""Number of agents that get a line; a program may have a thousand."""
 
 _MAX_MODELS = 4
 _MAX_PARTS = 3
@@ -19,14 +19,14 @@ _SIGNS = {"running": "…", "done": "✓", "paused": "■", "failed": "✗"}
 
 
 def lines(status: SessionStatus) -> list[str]:
-    """Say how a session stands: all of it in a line, its calls in the next, and one for each of several agents.
+    """Return a session's status: a line for all of it, one for its calls, and one for each of several agents.
 
-    That answers are invented stands near the beginning, since a narrow screen shows no more.
+    SIMULATED is near the beginning, since a narrow screen cuts lines off.
     """
     s = status
     marked = f"{s.strategy}, SIMULATED" if s.simulated else s.strategy
-    told = f"{s.done:,} / {s.total:,} calls answered · {cost(s)} · {progress_format.format_duration(s.elapsed_s)}"
-    found = [f"{_SIGNS[s.state]} {label(s)} ({marked}): {told}"]
+    summary = f"{s.done:,} / {s.total:,} calls answered · {cost(s)} · {progress_format.format_duration(s.elapsed_s)}"
+    found = [f"{_SIGNS[s.state]} {label(s)} ({marked}): {summary}"]
     if s.counts:
         found.append("  " + " · ".join([*counts(s), models(s)]))
     if len(s.agents) > 1:
@@ -35,14 +35,14 @@ def lines(status: SessionStatus) -> list[str]:
 
 
 def cost(status: SessionStatus) -> str:
-    """Say what a session has paid, and what all its answers cost where earlier runs and their jobs paid for some."""
+    """Return what a session paid, and the cost of all its answers if earlier runs and their jobs paid for some."""
     paid, total = status.cost_usd, status.total_cost_usd
     earlier = total is not None and paid is not None and total > paid * 1.000001
     return progress_format.format_usd(paid) + (f" ({progress_format.format_usd(total)} in all)" if earlier else "")
 
 
 def label(status: SessionStatus) -> str:
-    """Name a session: its directory as it is seen from here, or the end of it."""
+    """Return a session's name: its directory relative to the current one, or the last parts of it."""
     path = Path(status.label)
     with suppress(ValueError):  # elsewhere
         path = path.relative_to(Path.cwd())
@@ -50,24 +50,24 @@ def label(status: SessionStatus) -> str:
 
 
 def counts(status: SessionStatus) -> list[str]:
-    """Say how many calls are in each state that there are some in."""
+    """Return the number of calls in each state that has any."""
     return [f"{status.counts[state]:,} {state}" for state in STATES if status.counts.get(state)]
 
 
 def models(status: SessionStatus) -> str:
-    """Name the models, the first few of many."""
+    """Return the names of the models, the first few of many."""
     named = list(status.models[:_MAX_MODELS])
     more = len(status.models) - len(named)
     return ", ".join(named) + (f" and {more:,} more" if more else "")
 
 
 def agent(status: AgentStatus) -> str:
-    """Say how an agent stands."""
+    """Return an agent's status."""
     failed = f" · {status.failed:,} failed" if status.failed else ""
     return f"{status.name}: {status.done:,} / {status.calls:,}{failed}"
 
 
 def omitted_agents(status: SessionStatus) -> list[str]:
-    """Say how many agents have no line of their own."""
+    """Return a line that counts the agents without one."""
     more = len(status.agents) - MAX_AGENTS
     return [f"  and {more:,} more agents"] if more > 0 else []

@@ -1,4 +1,4 @@
-"""A session of a program as HTML. Colours are the page's own, so that it is right in the dark too; nothing jumps.
+"""A session as HTML. Colours are the page's own, so that it fits a dark theme too; nothing moves.
 
 Everything that comes from a program or a provider is escaped here.
 """
@@ -34,7 +34,7 @@ _SAID = {"running": "", "done": "ended", "paused": "waiting", "failed": "ended e
 
 
 def session_html(status: SessionStatus) -> str:
-    """Draw a session: whom it asks and what that cost, a bar of its calls by state, and its agents."""
+    """Render a session: its models and cost, a bar of its calls by state, and its agents."""
     s = status
     badge = f"<span style='{_BADGE}'>SIMULATED</span>" if s.simulated else ""
     names = escape_html(session_format.models(s))
@@ -49,7 +49,7 @@ def session_html(status: SessionStatus) -> str:
 
 def _bar(s: SessionStatus) -> str:
     inner = "".join(
-        # A single failed call among a thousand is still to be seen.
+        # A single failed call among a thousand stays visible.
         f"<div style='flex:none;min-width:2px;width:{100 * s.counts[state] / s.total:.2f}%;"
         f"background:{_COLOURS[state]}'></div>"
         for state in STATES
@@ -62,7 +62,7 @@ def _bar(s: SessionStatus) -> str:
 
 
 def _legend(s: SessionStatus) -> str:
-    """Name every state, with its number, those of no call too: nothing moves when one comes or goes."""
+    """Render every state with its number of calls, even 0, so that nothing moves."""
     width = max(3, len(f"{s.total:,}"))
     parts = [
         f"<span style='white-space:nowrap;margin-right:14px;opacity:{1 if s.counts.get(state) else 0.45}'>"
@@ -88,7 +88,7 @@ def _agent(status: AgentStatus) -> str:
     a = status
     share = 100 * a.done / a.calls if a.calls else 0
     failed = f"<span style='color:{_COLOURS['failed']}'>{a.failed:,} failed</span>" if a.failed else ""
-    # A notebook styles tables in an output otherwise than those in a widget.
+    # A notebook styles tables in an output differently from those in a widget.
     cell = "padding:0 10px 0 0;text-align:left;background:none;line-height:18px;border:0"
     return (
         f"<tr style='background:none'><td style='{cell};max-width:22ch;overflow:hidden;text-overflow:ellipsis'>"
@@ -100,6 +100,6 @@ def _agent(status: AgentStatus) -> str:
 
 
 def bundle(status: SessionStatus) -> dict[str, str]:
-    """Make a picture that needs no widget, with its words for where there is no HTML."""
-    words = "\n".join(session_format.lines(status))
-    return {"text/plain": strip_control_chars(words), "text/html": session_html(status)}
+    """Return a MIME bundle that needs no widget: HTML, and plain text."""
+    text = "\n".join(session_format.lines(status))
+    return {"text/plain": strip_control_chars(text), "text/html": session_html(status)}

@@ -27,7 +27,7 @@ _AGENT = "main"
 
 
 def load_into(shell: Any) -> None:
-    """Add the magic, and what awaits a cell that awaits. Loading twice is loading once."""
+    """Add the magic, and the transformer for cells that await; a second load changes nothing."""
 
     @no_var_expand
     def cell_magic(line: str, cell: str) -> Any:
@@ -42,7 +42,7 @@ def load_into(shell: Any) -> None:
 
 
 def unload_from(shell: Any, *, magic: bool = True) -> None:
-    """Take away what `load_into` added; what a program has bound stays."""
+    """Remove what `load_into` added; variables that a program bound stay."""
     if magic:
         shell.magics_manager.magics["cell"].pop(NAME, None)
     found = shell.input_transformers_cleanup
@@ -52,20 +52,20 @@ def unload_from(shell: Any, *, magic: bool = True) -> None:
 def run_program(shell: Any, line: str, body: str) -> Any:
     """Run a cell's body as the block of a session, in the notebook's own namespace.
 
-    `session` and `agent` are bound there, and stay. At a value that is not there yet the cell ends quietly, with the
-    session's summary; run again it goes on from there.
+    `session` and `agent` are bound there, and stay. At a pending value the cell ends with the session's summary; run it
+    again to resume.
 
     Args:
         shell: IPython's.
-        line: What stands after `%%pllm_session`.
+        line: The text after `%%pllm_session`.
         body: The program.
 
     Returns:
-        The value of its last expression, as a cell shows it; where the body awaits, a coroutine that gives it.
+        The value of its last expression, as a cell shows it; where the body awaits, a coroutine that returns it.
 
     Raises:
         UsageError: For a line that cannot be read. Nothing was sent.
-        SyntaxError: For a body that is no Python. Nothing was sent.
+        SyntaxError: For a body that is not Python. Nothing was sent.
     """
     __tracebackhide__ = True
     given = _read(line)
@@ -127,7 +127,7 @@ class _Awaiting:
         shell: IPython's.
     """
 
-    # A terminal asks its transformers whether a cell is complete, and would be told so of the line that awaits
+    # A terminal asks its transformers whether a cell is complete, and would take the line that awaits for complete
     # before the body is written; with this mark it asks about the cell magic instead.
     has_side_effects = True
 
@@ -142,7 +142,7 @@ class _Awaiting:
         try:
             awaits = any(map(_awaits, _compiled(self._shell, body)))
         except SyntaxError:
-            return lines  # told when the cell is run
+            return lines  # reported when the cell runs
         if body.strip() and not awaits:
             return lines
         # IPython refuses an empty body.
@@ -168,7 +168,7 @@ def _parser() -> MagicArgumentParser:
         usage=f"%%{NAME} DIRECTORY [--strategy STRATEGY] [--model MODEL] [OPTION ...]",
         description=(
             "Run the cell as a program that asks, with `session` and `agent` bound.\n"
-            "What is answered is in DIRECTORY, and is never asked again: run the cell again to go on."
+            "Answers are kept in DIRECTORY and never requested again: run the cell again to resume."
         ),
         add_help=False,
     )
@@ -200,7 +200,7 @@ def _read(line: str) -> dict[str, Any]:
             words = [option for action in parser._actions for option in action.option_strings]
             raise UnknownOptionError(word.partition("=")[0], words)
         raise UsageError(
-            f"{word!r} stands alone on the line of %%{NAME}, after the directory. Put a path with spaces in quotes. "
+            f"{word!r} is unexpected on the line of %%{NAME}, after the directory. Put a path with spaces in quotes. "
             f"Nothing was sent."
         )
     found = {name: value for name, value in vars(given).items() if value is not None}

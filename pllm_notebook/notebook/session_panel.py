@@ -1,4 +1,4 @@
-"""A session of a program in a notebook: a widget while it goes on, a picture that stays when it has ended.
+"""A session in a notebook: a widget while it runs, a picture that stays when it has ended.
 
 A widget's own state is rarely saved, and without it a reader of the notebook sees an error.
 """
@@ -14,12 +14,12 @@ from pllm_notebook.sessions.dashboard import SessionStatus
 
 __all__ = ["WidgetSessionDisplay"]
 
-# A program that the store answers is over before a widget would be drawn; it only ever shows its picture.
+# A program that the store answers ends before a widget would render; it only shows its picture.
 _WIDGET_AFTER_S = 0.25
 
 
 class WidgetSessionDisplay(TextSessionDisplay):
-    """The same as a widget: a bar of calls by state, agents, cost. Saved is what `TextSessionDisplay` has."""
+    """The same as a widget: a bar of calls by state, agents, cost. A saved notebook keeps the picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class WidgetSessionDisplay(TextSessionDisplay):
             self._output.within(lambda: self._draw(status))
 
     def close(self, status: SessionStatus) -> None:
-        """Leave the end as a picture that needs no widget."""
+        """Replace the widget with a picture of the end."""
         super().close(status)
         if self._widget is not None:
             for part in (self._widget, self._widget.layout, self._widget.style):

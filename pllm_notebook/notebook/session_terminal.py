@@ -1,4 +1,4 @@
-"""A session of a program in a terminal: a few lines that stay at the bottom, below what the program prints."""
+"""A session in a terminal: a few lines that stay at the bottom, below the program's output."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pllm_notebook.sessions.dashboard import SessionStatus
 
 __all__ = ["TerminalSessionDisplay"]
 
-# A log that is read later wants a line of a long session now and then, and none of a short one's.
+# A log should have a line of a long session now and then, and none of a short one.
 _LINE_EVERY_S = 10.0
 _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
 
 class TerminalSessionDisplay:
-    """The lines of a session on stderr; what the program says goes to stdout, above them.
+    """The lines of a session on stderr; the program's output goes to stdout, above them.
 
     Args:
         stream: Where the lines go, None for stderr.
-        said: Where the program's words go, None for stdout.
+        said: Where the program's output goes, None for stdout.
         every_s: Seconds between lines where the stream is no terminal.
     """
 
@@ -32,7 +32,7 @@ class TerminalSessionDisplay:
         self._said = said
         self._every_s = every_s
         self._next = 0.0
-        # What stands on the screen and can be taken away again.
+        # The lines on the screen, which can be erased.
         self._drawn: list[str] = []
 
     def open(self, status: SessionStatus) -> None:
@@ -52,7 +52,7 @@ class TerminalSessionDisplay:
             self._put("\n".join(lines) + "\n")
 
     def write(self, text: str) -> None:
-        """Print what the program says, above the lines."""
+        """Print the program's output above the lines."""
         lines = self._drawn
         self._erase()
         # Looked up now: a program may have sent its stdout elsewhere since.
@@ -60,12 +60,12 @@ class TerminalSessionDisplay:
         self._draw(lines)
 
     def close(self, status: SessionStatus) -> None:
-        """Leave the lines of the end."""
+        """Print the final lines."""
         self._erase()
         self._put("\n".join(session_format.lines(status)) + "\n")
 
     def _fitted(self, status: SessionStatus) -> list[str]:
-        """Return the lines, none wider or longer than the screen: a line that wraps could not be taken away."""
+        """Return the lines, none wider or longer than the screen: a line that wraps could not be erased."""
         size = shutil.get_terminal_size()
         lines = [strip_control_chars(line) for line in session_format.lines(status)][: max(1, size.lines - 2)]
         if not self._stream.isatty():

@@ -1,4 +1,4 @@
-"""A session of a program in a notebook without widgets: a picture that changes about once a second."""
+"""A session in a notebook without widgets: a picture that changes about once a second."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class TextSessionDisplay:
             self._output.show(bundle(status))
 
     def write(self, text: str) -> None:
-        """Print what the program says, in the cell's own output."""
+        """Print the program's output in the cell."""
         print(text)
 
     def close(self, status: SessionStatus) -> None:
-        """Leave the lines of the end."""
+        """Show the final lines."""
         if self._output is not None:
             self._output.show(bundle(status))

@@ -1,4 +1,4 @@
-"""Tab on a line of `%%pllm` or `%pllm`: options, their values, models, and the notebook's variables."""
+"""Tab completion on a line of `%%pllm` or `%pllm`: options, their values, models, the notebook's variables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
-from pllm_notebook.notebook.arguments import CHOICES
-from pllm_notebook.notebook.arguments import WORDS as OPTIONS
-from pllm_notebook.notebook.line_magic import WORDS
+from pllm_notebook.notebook.arguments import CHOICES, OPTION_FLAGS
+from pllm_notebook.notebook.line_magic import COMMANDS
 from pllm_notebook.providers import registry
 from pllm_notebook.settings import current
 
@@ -21,7 +20,7 @@ _ATTRIBUTE = "_pllm_matcher"
 
 
 def load(shell: Any) -> None:
-    """Register completions of our lines with *shell*."""
+    """Register the completions with *shell*."""
     unload(shell)
 
     @context_matcher(identifier="pllm_notebook", priority=100)  # type: ignore[untyped-decorator]
@@ -36,7 +35,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take it away again."""
+    """Unregister the completions."""
     matcher = getattr(shell, _ATTRIBUTE, None)
     if matcher in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(matcher)
@@ -48,7 +47,7 @@ def _ours(context: CompletionContext) -> bool:
 
 
 def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
-    """Return the word before the cursor, and what it may become."""
+    """Return the word before the cursor, and its completions."""
     fragment = re.split(r"\s", line)[-1]
     before = line[: len(line) - len(fragment)].split()
     if line.startswith("%%"):
@@ -60,13 +59,13 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
         elif last in ("--schema", "--response-format"):
             known = _variables(names, lambda value: isinstance(value, type))
         elif fragment.startswith("-"):
-            known = [word for word in OPTIONS if word not in before]
+            known = [word for word in OPTION_FLAGS if word not in before]
         elif len(before) == 1:
             known = _variables(names, _is_data)
         else:
             return fragment, ()
     elif len(before) == 1:
-        known = list(WORDS)
+        known = list(COMMANDS)
     elif before[1:] == ["use"]:
         known = _models()
     else:
@@ -75,7 +74,7 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
 
 
 def _models() -> list[str]:
-    """Return models that can be named here: each provider's cheap one, and what is configured."""
+    """Return models to offer: each provider's cheap one, and what is configured."""
     hosted = registry.hosted()
     named = [f"{provider.name}:{provider.cheap_model}" for provider in hosted]
     simulated = [
@@ -92,7 +91,7 @@ def _models() -> list[str]:
 
 
 def _variables(names: dict[str, Any], wanted: Any) -> list[str]:
-    # A copy: a run's thread may bind a result meanwhile.
+    # A copy: a run's thread may bind a result at the same time.
     return sorted(name for name, value in dict(names).items() if not name.startswith("_") and wanted(value))
 
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar in a terminal, a line now and then where stderr is a file."""
+"""Progress on stderr: a bar in a terminal, occasional lines where stderr is a file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pllm_notebook.records import Progress
 
 __all__ = ["TerminalSink"]
 
-# A log that is read later wants a line of a long run now and then, and none of a short one's.
+# A log should have a line of a long run now and then, and none of a short one.
 _LINE_EVERY_S = 10.0
 
 
 class TerminalSink:
-    """A tqdm bar while the run goes on, and one final line that stays.
+    """A tqdm bar while the run is active, then one final line.
 
     Args:
         stream: Where it goes, None for stderr.
         every_s: Seconds between lines where the stream is no terminal.
     """
 
-    stays = False  # a script's warnings may be errors, and its stderr may be nobody's
+    stays = False  # a script's warnings may be errors, and its stderr may go unread
 
     def __init__(self, stream: Any = None, every_s: float = _LINE_EVERY_S) -> None:
         self._stream = sys.stderr if stream is None else stream
@@ -64,7 +64,7 @@ class TerminalSink:
             self._write(progress_format.step(progress))
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Leave one final line."""
+        """Print one final line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

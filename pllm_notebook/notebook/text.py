@@ -20,7 +20,7 @@ _STYLE = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12
 
 
 class CellOutput:
-    """A place in the cell that is running when this is made; it can be changed later, from any thread."""
+    """An output of the cell that is running at construction; any thread can change it later."""
 
     def __init__(self) -> None:
         self._id = uuid.uuid4().hex
@@ -30,7 +30,7 @@ class CellOutput:
         self._context = contextvars.copy_context()
 
     def show(self, bundle: dict[str, Any]) -> None:
-        """Put a MIME bundle there, in place of what was there."""
+        """Show a MIME bundle there, replacing the last one."""
         from IPython.display import display
 
         def publish() -> None:
@@ -41,22 +41,22 @@ class CellOutput:
         self.within(publish)
 
     def beside(self) -> CellOutput:
-        """Return another place in the same cell."""
+        """Return another output of the same cell."""
         other = CellOutput()
         other._context = self._context
         return other
 
     def within(self, function: Callable[[], object]) -> None:
-        """Run *function* as the cell that this was made in."""
+        """Run *function* in the context of that cell."""
         self._context.copy().run(function)
 
 
 def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
-    """Make one line, which reads well in a saved notebook, in HTML and in Markdown.
+    """Return one line for a saved notebook, as HTML and plain text.
 
     Args:
         text: Anything; it is escaped.
-        muted: Further words, in a weaker colour.
+        muted: Further text, in a weaker colour.
     """
     weak = f" <span style='opacity:0.65'>{escape_html(muted)}</span>" if muted else ""
     return {
@@ -75,7 +75,7 @@ class TextSink:
         self._next = 0.0
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start; a later call, for a retry, goes on in the same place."""
+        """Show the start; a later call, for a retry, continues in the same output."""
         self._output = self._output or CellOutput()
         self._draw(progress)
 
@@ -85,7 +85,7 @@ class TextSink:
             self._draw(progress)
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Leave one final line."""
+        """Show one final line."""
         if self._output is not None:
             self._output.show(line_bundle(progress_format.ended(progress)))
 

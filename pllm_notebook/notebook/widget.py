@@ -1,4 +1,4 @@
-"""Progress in a notebook: a widget while the run goes on, one line when it has ended.
+"""Progress in a notebook: a widget while the run is active, one line when it has ended.
 
 What stays in the saved notebook is the line. A widget's own state is rarely saved, and without it
 a reader of the notebook sees an error, or the repr of the moment when the run began.
@@ -17,7 +17,7 @@ from pllm_notebook.records import Progress
 
 __all__ = ["VIEW", "WidgetSink", "button"]
 
-# A run that the cache answers is over before a widget would be drawn; it only ever shows its line.
+# A run that the cache answers ends before a widget would render; it only shows its line.
 _WIDGET_AFTER_S = 0.25
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -35,7 +35,7 @@ class WidgetSink:
         self._cancel: Callable[[], None] = _nothing
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start, in the cell that is running now; a later call goes on in the same place."""
+        """Show the start, in the cell that is running now; a later call continues in the same output."""
         self._cancel = cancel
         self._output = self._output or CellOutput()
         self._output.show(line_bundle(progress_format.step(progress)))
@@ -48,14 +48,14 @@ class WidgetSink:
             self._output.within(lambda: self._draw(progress))
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Leave one line, and a button where some rows can be tried again."""
+        """Show one line, and a button if some rows can be retried."""
         if self._output is None:
             return
         self._output.show(line_bundle(progress_format.ended(progress)))
         if self._panel is not None:
             self._panel.close()
             self._panel = None
-        # After a stop, `retry` would go on with every row that is left: not what this button says.
+        # After a stop, `retry` would send every remaining row, which is not what this button says.
         if retry is not None and progress.failed and not progress.pending:
             self._offer(self._output, retry)
 
@@ -65,7 +65,7 @@ class WidgetSink:
         self._output.show(_bundle(self._panel.box, progress_format.step(progress)))
 
     def _offer(self, line: CellOutput, retry: Callable[[], object]) -> None:
-        """Show the Retry button below the line; a reader of the saved notebook sees the words instead."""
+        """Show the Retry button below the line; a reader of the saved notebook sees the text instead."""
         words = "Run the cell again to try the failed rows again; the rest comes from the cache."
         self._retry_output = place = self._retry_output or line.beside()
 
@@ -108,7 +108,7 @@ class _Panel:
         self._bar.value, self._counts.value, self._details.value = _drawn(progress)
 
     def close(self) -> None:
-        """Let go of every widget, here and in the browser."""
+        """Close every widget, here and in the browser."""
         _close(self.box, self._first, self._bar, self._counts, self._details, self._stop, self._hint)
 
     def _clicked(self, _: object) -> None:
@@ -123,7 +123,7 @@ def _drawn(progress: Progress) -> tuple[str, str, str]:
 
 
 def button(description: str, icon: str, tooltip: str, *, width: str) -> ipywidgets.Button:
-    """Make a button whose clicks are handled where the browser sends them.
+    """Return a button whose clicks are handled where the browser sends them.
 
     ipykernel 7.4 hands a widget's messages to the thread that last spoke for that widget, which is the
     busy cell's own; a click would wait until the cell has ended. The name is private, and absent
@@ -138,16 +138,16 @@ def button(description: str, icon: str, tooltip: str, *, width: str) -> ipywidge
 
 
 def _close(*widgets: ipywidgets.Widget) -> None:
-    """Close widgets with the models that only they use; ipywidgets leaves those for ever."""
+    """Close widgets with the models that only they use; ipywidgets never closes those."""
     for widget in widgets:
         for part in (widget, widget.layout, getattr(widget, "style", None)):
             if part is not None:
                 part.close()
 
 
-def _bundle(widget: ipywidgets.Widget, words: str) -> dict[str, Any]:
-    """Show a widget, with *words* where there are no widgets."""
-    return {"text/plain": words, VIEW: {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
+def _bundle(widget: ipywidgets.Widget, text: str) -> dict[str, Any]:
+    """Return a MIME bundle of a widget, with *text* where there are no widgets."""
+    return {"text/plain": text, VIEW: {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
 
 
 def _nothing() -> None:

@@ -46,7 +46,11 @@ FRAME = pd.DataFrame({"review": ["good", "bad"], "stars": [5, 1]})
         (UnknownColumnError, "names column 'text'", lambda: FRAME.llm.parse(Named, "{text}")),
         (UnknownColumnError, "'star'", lambda: FRAME.llm.parse(Named, columns=["star"])),
         (UsageError, "names no column", lambda: FRAME.llm.parse(Named, "What is the capital of France?")),
-        (UsageError, "columns= goes with no prompt", lambda: FRAME.llm.parse(Named, "{review}", columns=["review"])),
+        (
+            UsageError,
+            "columns= cannot be combined with a prompt",
+            lambda: FRAME.llm.parse(Named, "{review}", columns=["review"]),
+        ),
         (UsageError, "The prompt is text", lambda: FRAME.llm.parse(Named, 3)),
         (NameClashError, "prefix=", lambda: FRAME.rename(columns={"stars": "name"}).llm.parse(Named, "{review}")),
         (NameClashError, "'review'", lambda: FRAME.llm.parse(Named, "{review}", error_column="review")),

@@ -182,7 +182,9 @@ def test_labels_that_the_type_does_not_have_are_refused_with_a_guess(ask: Ask) -
 def test_some_labels_that_the_type_does_not_have_are_told_and_count_as_wrong(ask: Ask) -> None:
     out = ask(Mood, ["good", "bad", "bad"], ["good", "bad", "Bad"])
 
-    told = "1 of 3 labels in 'label' are no value of 'answer' and count as wrong: 'Bad'. Did you mean 'bad' for 'Bad'?"
+    told = (
+        "1 of 3 labels in 'label' are not values of 'answer' and count as wrong: 'Bad'. Did you mean 'bad' for 'Bad'?"
+    )
     with pytest.warns(UserWarning, match=f"^{re.escape(told)}$") as heard:
         found = out.llm.evaluate("label")
 
@@ -237,7 +239,7 @@ def test_the_field_is_the_one_that_is_named_as_the_labels_are(ask: Ask) -> None:
 def test_a_field_that_cannot_be_told_is_an_error_that_lists_them(ask: Ask) -> None:
     out = ask(Review, [{"product": "kettle", "mood": "good"}], ["good"])
 
-    with pytest.raises(UsageError, match=r"none is named 'label': say field= with one of \['product', 'mood'\]\.$"):
+    with pytest.raises(UsageError, match=r"none is named 'label'\. Pass field= with one of \['product', 'mood'\]\.$"):
         out.llm.evaluate("label")
     told = r"^There is no field 'moot' among .* of the newest run of this frame; .* Did you mean 'mood'\?$"
     with pytest.raises(UsageError, match=told):
@@ -256,7 +258,7 @@ def test_a_list_of_items_has_no_labels_beside_it(ask: Ask) -> None:
     run = submit_list(["1"], int, "{value}")
     run.wait()
 
-    with pytest.raises(PllmError, match=r"^This run was not asked of a frame"):
+    with pytest.raises(PllmError, match=r"^This run has no dataframe"):
         run.evaluate("label")
 
 

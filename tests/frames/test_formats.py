@@ -54,7 +54,7 @@ def test_the_first_argument_has_one_name_and_an_old_one(asked: list[Any]) -> Non
         pd.testing.assert_frame_equal(out, by_place)
     assert FRAME.llm.estimate(response_format=Named, prompt="{t}").rows == 2
     assert len(FRAME.llm.request_lines(kind=Named, prompt="{t}", cache="refresh").lines) == 2
-    with pytest.raises(UsageError, match="the old word for response_format"):
+    with pytest.raises(UsageError, match="the old name of response_format"):
         FRAME.llm.parse(Named, "{t}", kind=Named)
     with pytest.raises(UsageError, match="parse needs the type of the answer, response_format="):
         FRAME.llm.parse(prompt="{t}")

@@ -269,7 +269,7 @@ def test_a_changed_cell_is_of_no_run(sent: Sent) -> None:
 
     assert out.llm.status.isna().tolist() == [True, False]
     assert out.llm.usage["attempts"].isna().tolist() == [True, False]
-    with pytest.raises(PllmError, match="Row 0 of this frame is of no run that is known"):
+    with pytest.raises(PllmError, match="No known run made row 0 of this frame"):
         out.llm.explain(0)
 
 
@@ -296,7 +296,7 @@ def test_chunks_that_are_put_together_are_told_row_by_row(sent: Sent) -> None:
 
     assert whole.llm.status.tolist() == ["ok", "failed", "ok", "failed"]
     assert whole.llm.errors["prompt"].tolist() == ["-", "-y"]
-    with pytest.raises(PllmError, match="of several runs"):
+    with pytest.raises(PllmError, match="Several runs made"):
         _ = whole.llm.run
 
 

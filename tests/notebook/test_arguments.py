@@ -7,11 +7,11 @@ from dataclasses import fields
 import pytest
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.notebook.arguments import WORDS, help_text, read
+from pllm_notebook.notebook.arguments import OPTION_FLAGS, help_text, read
 from pllm_notebook.settings import Options, configure
 
 ALONE = (
-    "'if' stands alone on the line of %%pllm, after the data. Put an expression with spaces in quotes or brackets. "
+    "'if' is unexpected on the line of %%pllm, after the data. Put an expression with spaces in quotes or brackets. "
     "Nothing was sent."
 )
 
@@ -39,9 +39,9 @@ def test_a_line_is_read(line: str, given: dict[str, object]) -> None:
 def test_every_option_of_a_call_is_a_word_and_has_a_help_text() -> None:
     words = {"--" + field.name.replace("_", "-") for field in fields(Options)}
 
-    assert words <= set(WORDS)
+    assert words <= set(OPTION_FLAGS)
     shown = " ".join(help_text().split())
-    assert all(word in shown for word in WORDS)
+    assert all(word in shown for word in OPTION_FLAGS)
     assert (
         "--max-cost-usd X Ceiling for one run, in US dollars. No call is sent that could exceed it; the remaining"
         in shown

@@ -121,7 +121,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
     by_option = kernel.ok("%%pllm --help").stdout
     page = kernel.ok("%%pllm?").reply["payload"][0]["data"]["text/plain"]
 
-    for word in kernel.value("list(__import__('pllm_notebook.notebook.arguments', fromlist=['x']).WORDS)"):
+    for word in kernel.value("list(__import__('pllm_notebook.notebook.arguments', fromlist=['x']).OPTION_FLAGS)"):
         assert word in by_option
         assert word in page
 
@@ -146,7 +146,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
             "UsageError: --schema: there is no variable 'Reviews' in this notebook. Did you mean 'Review'?",
         ),
         ("%%pllm df --cache sometimes\n{text}", "UsageError: %%pllm: argument --cache: invalid choice: 'sometimes'"),
-        ("%%pllm df other --schema bool\n{text}", "UsageError: 'other' stands alone on the line of %%pllm"),
+        ("%%pllm df other --schema bool\n{text}", "UsageError: 'other' is unexpected on the line of %%pllm"),
         ("%%pllm df", "UsageError: The cell has neither a prompt nor --schema"),
         ("%%pllm", "UsageError: The cell has no prompt and names no data."),
         ("%%pllm 3\nhello", "UsageError: 3 is a int; %%pllm takes a dataframe, a series or a list."),
@@ -158,7 +158,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ("%%pllm df --modell x\n{text}", "UnknownOptionError: There is no option '--modell'. Did you mean '--model'?"),
         ("%%pllm df --model openai:gpt-6-luna --schema bool\nNew: {text}", "MissingKeyError: openai needs an API key"),
         ("%pllm statsu", "UsageError: There is no %pllm statsu. Did you mean 'status'?"),
-        ("%pllm jobs all", "UsageError: %pllm jobs takes nothing more, not 'all'."),
+        ("%pllm jobs all", "UsageError: %pllm jobs takes no argument, not 'all'."),
     ],
 )
 def test_an_error_of_ours_is_one_line(kernel: Kernel, code: str, message: str) -> None:

@@ -103,7 +103,7 @@ def test_a_fault_is_shown_with_the_line_of_the_cell(kernel: Kernel) -> None:
     ("cell", "told"),
     [
         ("%%pllm_session\n1", "UsageError: %%pllm_session needs a directory"),
-        ("%%pllm_session a b\n1", "UsageError: 'b' stands alone on the line"),
+        ("%%pllm_session a b\n1", "UsageError: 'b' is unexpected on the line"),
         ("%%pllm_session a --modle x\n1", "UnknownOptionError: There is no option '--modle'. Did you mean '--model'?"),
         ("%%pllm_session a --strategy fast\n1", "UsageError: %%pllm_session: argument --strategy: invalid choice"),
     ],

@@ -81,4 +81,4 @@ def test_images_come_from_a_column_of_the_frame(kernel: Kernel) -> None:
 def test_functions_are_not_run_where_none_are_named(kernel: Kernel) -> None:
     cell = kernel.run("%%pllm df --run-tools\n{text}")
 
-    assert cell.error.startswith("UsageError: --run-tools runs the functions that --tools names, and there are none.")
+    assert cell.error.startswith("UsageError: --run-tools runs the functions that --tools names, and none are given.")

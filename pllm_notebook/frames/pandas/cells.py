@@ -18,7 +18,7 @@ __all__ = ["column_data", "column_names", "named_like"]
 def column_names(frame: pd.DataFrame) -> list[str]:
     """Return the columns' names as text, in order.
 
-    Of a frame with several levels of columns, the levels that say something, joined by `_`: `('price', 'mean')` is
+    For a frame with several levels of columns, the levels that are not empty, joined by `_`: `('price', 'mean')` is
     `price_mean`, as people flatten what `groupby(…).agg(…)` gives.
     """
     if isinstance(frame.columns, pd.MultiIndex):
@@ -48,7 +48,7 @@ def column_data(frame: pd.DataFrame, names: Sequence[str]) -> ColumnData:
         positions = at[name]
         if len(positions) > 1:
             raise UsageError(
-                f"The frame has {len(positions)} columns named {name!r}, so the prompt cannot tell which is meant. "
+                f"The frame has {len(positions)} columns named {name!r}, so it is unclear which one the prompt means. "
                 f"Rename them. Nothing was sent."
             )
         cells, gaps = _cells(frame.iloc[:, positions[0]])
@@ -67,14 +67,14 @@ def _cells(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
     if getattr(dtype, "kind", "") != "f":
         return series.tolist(), gaps
     if _bytes_of(dtype) < 8:
-        # Shortest digits of their own width: as a Python float, 0.1 would be 0.10000000149011612.
+        # Shortest digits of their own width; as a Python float, 0.1 would be 0.10000000149011612.
         narrow = series.to_numpy(dtype=np.float16 if _bytes_of(dtype) == 2 else np.float32, na_value=np.nan)
         values: list[Any] = narrow.astype(str).astype(float).tolist()
     else:
         values = series.tolist()
     if isinstance(dtype, np.dtype):
         return values, gaps
-    # Extension dtypes have NaN beside NA, and say of NaN that it is there.
+    # Extension dtypes have NaN beside NA, and report NaN as present.
     return values, [gap or is_missing(value) for gap, value in zip(gaps, values, strict=True)]
 
 

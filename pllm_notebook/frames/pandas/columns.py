@@ -32,8 +32,8 @@ _INT64 = 2**63
 def array_of(column: Column, values: list[Any]) -> Any:
     """Build one column.
 
-    A value that its dtype cannot hold (a whole number beyond 64 bits, one that a judge or a function of the caller's
-    put there) makes the column one of objects, and a warning says so: a value never becomes NA.
+    A value that its dtype cannot hold (a whole number beyond 64 bits, one from a judge or the caller's function)
+    makes the column one of objects, and a warning says so: a value never becomes NA.
     """
     values = plain(column, values)
     try:
@@ -48,7 +48,7 @@ def array_of(column: Column, values: list[Any]) -> Any:
         if not lost:
             return built
         warnings.warn(
-            f"Column {column.name!r} holds objects, since {lost[0]!r:.60} is no value of its type.", stacklevel=2
+            f"Column {column.name!r} holds objects, since {lost[0]!r:.60} is not a value of its type.", stacklevel=2
         )
     objects = np.empty(len(values), dtype=object)
     for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
@@ -60,12 +60,12 @@ def array_of(column: Column, values: list[Any]) -> Any:
 def join_columns(
     frame: pd.DataFrame, made: Mapping[str, Any], origin: Sequence[int], replaced: Sequence[str], *, explode: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Put made columns beside a frame's.
+    """Join made columns to a frame's.
 
     Args:
         frame: Never changed.
         made: Name to array.
-        origin: For each line of them the row of *frame* that it belongs to.
+        origin: For each line of them, its row of *frame*.
         replaced: Columns of *frame* that are left out.
         explode: Whether a row may have several lines, or the lines are of some rows only.
 
@@ -88,7 +88,7 @@ def _built(column: Column, values: list[Any]) -> Any:
         return pd.Categorical(values, categories=list(column.categories))
     dtype = _DTYPES.get(column.kind)
     if dtype == "string" and not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
-        raise TypeError("a value is no text")  # Arrow's text would make it one
+        raise TypeError("a value is not text")  # Arrow would convert it
     return None if dtype is None else build(values, dtype=dtype)
 
 
