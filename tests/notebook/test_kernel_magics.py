@@ -172,8 +172,8 @@ def test_an_error_of_ours_is_one_line(kernel: Kernel, code: str, message: str) -
 def test_line_words_show_and_set_things(kernel: Kernel) -> None:
     kernel.ok("%%pllm df --schema bool --out flags\nCounted: {text}")
 
-    assert kernel.ok("%pllm use sim:anthropic").result.startswith("model  sim:anthropic (pllm.configure)")
-    assert kernel.ok("%pllm use sim:openai").result.startswith("model  sim:openai (pllm.configure)")
+    assert kernel.ok("%pllm use sim:anthropic").result.startswith("model     sim:anthropic (pllm.configure)")
+    assert kernel.ok("%pllm use sim:openai").result.startswith("model     sim:openai (pllm.configure)")
     assert "5 rows answered" in kernel.ok("%pllm status").result
     assert kernel.value("get_ipython().run_line_magic('pllm', 'cost').loc['total', 'rows'].item()") >= 5
     assert kernel.value("list(get_ipython().run_line_magic('pllm', 'limits').index)")[0] == "sim:openai/gpt-6-luna"
@@ -184,7 +184,7 @@ def test_line_words_show_and_set_things(kernel: Kernel) -> None:
 def test_a_model_that_cannot_be_resolved_is_not_kept(kernel: Kernel) -> None:
     kernel.run("%pllm use opnai:gpt")
 
-    assert kernel.ok("%pllm").result.startswith("model  sim:openai (pllm.configure)")
+    assert kernel.ok("%pllm").result.startswith("model     sim:openai (pllm.configure)")
 
 
 def test_retry_sends_what_can_succeed_again(kernel: Kernel) -> None:
