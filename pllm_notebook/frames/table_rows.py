@@ -30,7 +30,7 @@ __all__ = ["DecidingRows", "RowQuestion", "TableRows", "chosen_columns", "templa
 
 @dataclass(frozen=True, slots=True)
 class RowQuestion:
-    """What is asked of each row of a table.
+    """What is asked about each row of a table.
 
     Attributes:
         template: The compiled prompt, None to send each row as labelled data.

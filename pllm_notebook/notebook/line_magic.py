@@ -53,7 +53,7 @@ def run_command(line: str) -> Any:
     %pllm errors       its failed rows; in a new kernel, the failed calls that the cache kept
     %pllm retry        send those again that can succeed again, and wait
     %pllm cost         what this session's runs cost
-    %pllm limits       the providers' limits as told and as found out, and what was refused
+    %pllm limits       the providers' limits as reported and as inferred, and the number of refusals
     %pllm cache        what the cache holds
     %pllm jobs         the providers' batch jobs
     """
