@@ -85,6 +85,26 @@ def test_a_loop_that_died_leaves_the_same_outputs(prompts: list[pllm.LLMPromptCo
     assert all(output.error is None for output in outputs)
 
 
+def test_what_the_broken_run_has_answered_is_not_sent_again(
+    prompts: list[pllm.LLMPromptContext], sim: Simulator
+) -> None:
+    sim.set(latency_s=0.1)
+    utilities = pllm.ParallelAIUtilities(fallback="sequential", cache="off", concurrency=1)
+
+    async def main() -> list[pllm.LLMOutput]:
+        task = asyncio.create_task(utilities.run_parallel_ai_completion(prompts))
+        while sim.stats().requests < 4:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(break_the_loop)
+        return await task
+
+    outputs = asyncio.run(main())
+
+    assert all(output.error is None for output in outputs)
+    # Only the request that was in flight, and a reply that was not recorded yet, may be repeated.
+    assert sim.stats().requests <= len({(p.new_message, p.llm_config.model) for p in prompts}) + 2
+
+
 def test_without_a_fallback_the_error_is_raised(prompts: list[pllm.LLMPromptContext]) -> None:
     engine().workers.shutdown()
 
