@@ -64,6 +64,8 @@ class BatchService:
         # Calls of jobs that are being sent live meanwhile: without an answer yet, and with a live one.
         self.being_sent_live: set[str] = set()
         self.answered_live_first: set[str] = set()
+        # How many answers jobs have brought.
+        self.answered_by_jobs = 0
 
     def dispatcher(self, target: ResolvedModel, origin: str = "") -> BatchDispatcher:
         """Return the one batch dispatcher for an account and model."""
@@ -171,6 +173,7 @@ class BatchService:
         late = await self._in_thread(self._store_duplicates, job, {key: entries[key] for key in late & entries.keys()})
         await self.keep({key: entry for key, entry in entries.items() if key not in late})
         self.being_sent_live -= entries.keys()
+        self.answered_by_jobs += len(entries)
         dispatcher = self._dispatcher_of(job)
         if dispatcher is not None:
             arrived = zip(arrivals, read, strict=True)

@@ -7,22 +7,50 @@ spares that call; a second answer is put beside the job's files.
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Iterator
-
-import orjson
+from dataclasses import dataclass, field
 
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobLine, custom_id
-from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.budget import ModelBudget, RunBudget
+from pllm_notebook.exceptions import PllmError, ProviderRejectedError, UsageError
+from pllm_notebook.execution import CallSpec, Execution, ResultTable, ServiceFactory
 from pllm_notebook.execution.confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
+from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.job_commands.commands import BatchCommands
-from pllm_notebook.job_commands.live_sender import LiveSender, SentLive, live_rate
+from pllm_notebook.job_commands.live_lines import FirstAnswerStore, KeptRequestSpec, LineObserver, LineRows
 from pllm_notebook.job_commands.resubmission import open_batch_api, unanswered
 from pllm_notebook.protocols import BatchAPI
-from pllm_notebook.settings import resolve
+from pllm_notebook.settings import Options, resolve
 
 __all__ = ["SentLive", "send_live"]
+
+
+@dataclass(frozen=True, slots=True)
+class SentLive:
+    """What became of the lines of a job that were sent live.
+
+    Attributes:
+        answered: Answered live.
+        batch_first: Answered by the job before they were sent.
+        failed: Kind of failure to number; they stay with the job, which may yet answer them.
+        left: Not sent: budget exhausted, or after an interrupt or a refused key.
+        cost_usd: Of the live answers; None where one is of unknown price.
+    """
+
+    answered: int
+    batch_first: int
+    failed: dict[str, int] = field(hash=False)
+    left: int
+    cost_usd: float | None
+
+    def __repr__(self) -> str:
+        parts = [f"{counted(self.answered, 'line', 'was')} answered live ({format_usd(self.cost_usd)})"]
+        parts += [f"{self.batch_first:,} by the batch before they were sent"] if self.batch_first else []
+        parts += [f"{count:,} failed ({kind}) and stay with the batch" for kind, count in self.failed.items()]
+        parts += [f"{self.left:,} {'was' if self.left == 1 else 'were'} not sent"] if self.left else []
+        return "; ".join(parts) + "."
 
 
 def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) -> SentLive:
@@ -33,7 +61,7 @@ def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True
     Args:
         commands: Of the job's directory.
         job: Is open.
-        confirm: Whether to ask first, with the live price (see `consent.Confirm`).
+        confirm: Whether to ask first, with the live price (see `confirmation.Confirm`).
 
     Raises:
         UsageError: If it has ended, or its account is not available. Nothing was sent.
@@ -50,39 +78,91 @@ def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True
             f"Batch job {name} cannot be reached: {batch_service.accounts.reason_unavailable(job)} Nothing was sent."
         )
     target.load()
-    options = resolve({})
-    rate = live_rate(target)
+    settings = resolve({})
     api = commands.wait(lambda: open_batch_api(commands, job))
     keys = [line.key for line in batch_service.journal.lines.of(job.lines_of, "pending")]
     wanted = set(unanswered(commands, job, keys))
-    limits: list[int | None] = []
-    sizes: list[int] = []
-    for line, body in _bodies(commands, job, api):
-        if line.key in wanted:
-            limits.append(target.wire.output_limit(orjson.loads(body)))
-            sizes.append(len(body))
-    if not sizes:
+    lines = ((line, body) for line, body in _bodies(commands, job, api) if line.key in wanted)
+    rows = LineRows(lines, batch_service.journal.spool.folder, target.wire.output_limit)
+    if not rows.total:
         return SentLive(0, len(keys) - len(wanted), {}, 0, 0.0)
-    limit = None if None in limits else max(each for each in limits if each is not None)
-    if options.max_cost_usd is not None and limit is None:
+    if settings.max_cost_usd is not None and rows.most is None:
         raise UsageError(
-            f"max_cost_usd={options.max_cost_usd:g} cannot be kept: the requests of batch job {name} were made without "
-            f"an output limit. Take the ceiling away with pllm.configure(max_cost_usd=None). Nothing was sent."
+            f"max_cost_usd={settings.max_cost_usd:g} cannot be kept: the requests of batch job {name} were made "
+            f"without an output limit. Take the ceiling away with pllm.configure(max_cost_usd=None). Nothing was sent."
         )
-    budget = ModelBudget(RunBudget(options.max_cost_usd), rate, limit, target.label)
-    price = format_estimate(estimated_cost_usd(rate, len(sizes), sum(sizes)))
-    lines = f"{len(sizes):,} of the {job.total:,} lines of batch job {name}"
+    options = Options(
+        model=job.target,
+        wait=False,
+        max_retries=settings.max_retries,
+        timeout_s=settings.timeout_s,
+        max_cost_usd=settings.max_cost_usd,
+        concurrency=settings.concurrency,
+        requests_per_min=settings.requests_per_min,
+        tokens_per_min=settings.tokens_per_min,
+        allow_empty=True,
+    )
+    spec = KeptRequestSpec(target, options, rows.most)
+    live_run = _LiveRun(commands, job, spec, rows)
+    price = format_estimate(estimated_cost_usd(spec.rate(), rows.total, rows.size))
+    what = f"{rows.total:,} of the {job.total:,} lines of batch job {name}"
     confirm_price(
-        f"Send {lines} live to {job.target}, for {price}? What the batch answers all the same is paid for too.",
-        f"{lines} would have been sent live for {price}",
+        f"Send {what} live to {job.target}, for {price}? What the batch answers all the same is paid for too.",
+        f"{what} would have been sent live for {price}",
         confirm,
     )
-    sending = LiveSender(commands, job, target, options, budget, wanted, _bodies(commands, job, api))
-    return commands.wait(sending.run, sending.stop)
+    return commands.wait(live_run.run, live_run.stop)
+
+
+class _LiveRun:
+    """One run over the pending lines of a job. Used on the engine's loop, once it is made."""
+
+    def __init__(self, commands: BatchCommands, job: BatchJob, spec: CallSpec, rows: LineRows) -> None:
+        self._commands = commands
+        store = FirstAnswerStore(commands, job, rows.output_limits)
+        services = ServiceFactory(commands.engine, commands.store, spec.options).services(store)
+        self._service = commands.batch_service
+        self._lines = set(rows.output_limits)
+        self._ended = asyncio.Event()
+        self._execution = Execution([spec], rows, services, self._end, observer=self._observe)
+
+    def _observe(self, results: ResultTable) -> LineObserver:
+        self._observer = LineObserver(self._commands, results)
+        return self._observer
+
+    def _end(self) -> None:
+        self._observer.end()
+        self._ended.set()
+
+    async def run(self) -> SentLive:
+        """Send every line, and return what became of them."""
+        lines, service, observer, execution = self._lines, self._service, self._observer, self._execution
+        service.being_sent_live |= lines
+        try:
+            execution.begin()
+            try:
+                await observer.mark_until_end()
+            except PllmError as error:  # the journal cannot be written
+                execution.stop("failed", error)
+                await self._ended.wait()
+            open_ = lines & service.being_sent_live  # neither way has answered: it failed live, or was not sent
+        finally:
+            service.being_sent_live -= lines
+            service.answered_live_first -= lines
+        # A refusal that all lines meet is what became of those that were sent.
+        if execution.error is not None and not isinstance(execution.error, ProviderRejectedError):
+            raise execution.error
+        failed = Counter(str(kind) for key, kind in observer.failed.items() if key in open_)
+        batch_first = len(lines) - observer.answered - len(open_)
+        return SentLive(observer.answered, batch_first, dict(failed), len(open_) - failed.total(), observer.cost_usd)
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._execution.stop("cancelled", None)
 
 
 def _bodies(commands: BatchCommands, job: BatchJob, api: BatchAPI) -> Iterator[tuple[JobLine, bytes]]:
-    """Return the bodies of the lines; what a provider's batch puts around a body is the same for an empty one."""
+    """Yield the bodies of the lines; what a provider's batch puts around a body is the same for an empty one."""
     for line, content in commands.batch_service.journal.requests(job.lines_of, "pending"):
         around = api.line(custom_id(line.key), b"")
         if content.startswith(around[:-1]) and content.endswith(around[-1:]):

@@ -26,7 +26,7 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
     Args:
         commands: Of the job's directory.
         job: Has ended.
-        confirm: Whether to ask first, with the price (see `consent.Confirm`).
+        confirm: Whether to ask first, with the price (see `confirmation.Confirm`).
 
     Returns:
         The new jobs; none where nothing is to be sent.

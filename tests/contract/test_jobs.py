@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pandas as pd
 import pytest
 
@@ -69,6 +70,10 @@ def restart() -> None:
 
 def known(out: pd.DataFrame) -> dict[str, int]:
     return {state: count for state, count in out.llm.status.value_counts().items() if count}
+
+
+def job_cost(job: Job) -> float | None:
+    return next(one.cost_usd for one in pllm.jobs() if one.id == job.id)
 
 
 @pytest.mark.parametrize("side", [OPENAI, ANTHROPIC, GOOGLE], ids=lambda side: side.id)
@@ -207,7 +212,9 @@ def test_a_run_that_waits_for_the_job_goes_on_with_the_live_answers(luna: str, s
     assert sim.stats().requests == 20
 
 
-def test_what_the_job_answers_first_is_not_sent_live(luna: str, sim: Simulator) -> None:
+def test_what_the_job_answers_first_is_not_sent_live_and_keeps_its_place(
+    luna: str, sim: Simulator, cache_dir: Path
+) -> None:
     job = pending(luna, sim, 40)
     begun = threading.Event()
     go_on = threading.Event()
@@ -232,7 +239,36 @@ def test_what_the_job_answers_first_is_not_sent_live(luna: str, sim: Simulator) 
 
     assert (told[0].answered + told[0].batch_first, told[0].left) == (40, 0)
     assert told[0].batch_first == 40 - sim.stats().requests >= 30
+    late = (cache_dir / "jobs" / f"{job.id}.second.jsonl").read_text().splitlines()
+    assert [orjson.loads(line)["came"] for line in late] == ["live"] * told[0].answered
     assert known(live(luna, 40)) == {"cached": 40}
+    assert live(luna, 40).llm.usage["cost_usd"].sum() == pytest.approx(job_cost(job))
+
+
+def test_lines_that_are_cut_off_live_are_answered_and_not_paid_for_again(luna: str, sim: Simulator) -> None:
+    job = pending(luna, sim, 5)
+    sim.set(answers=lambda request: SimAnswer.truncated("{"))
+
+    told = pllm.jobs().send_live(job.id, confirm=False)
+    out = live(luna, 5)
+
+    assert (told.answered, told.failed, told.left) == (5, {}, 0)
+    assert out.llm.errors["kind"].tolist() == ["truncated"] * 5
+    assert sim.stats().requests == 5
+
+
+def test_a_refused_key_leaves_the_lines_with_the_job(luna: str, sim: Simulator) -> None:
+    job = pending(luna, sim, 100)
+    sim.set(answers=lambda request: SimAnswer.status(401))
+
+    told = pllm.jobs().send_live(job.id, confirm=False)
+
+    assert (told.answered, told.batch_first, list(told.failed)) == (0, 0, ["authentication"])
+    assert told.left == 100 - told.failed["authentication"] > 0
+    sim.set(answers=lambda request: SimAnswer.value({"value": True}))
+    sim.advance(LONG_S)
+    (done,) = pllm.jobs().fetch(job.id)
+    assert done.answered == 100
 
 
 def test_lines_that_fail_live_stay_with_the_job(luna: str, sim: Simulator) -> None:
