@@ -104,7 +104,7 @@ class LineRows(WholePrompts):
 
 
 class KeptRequestSpec(CallSpec):
-    """What is asked of lines: what their bodies ask, whatever it is. Each reply is taken as it is."""
+    """The question of lines: their bodies hold it, and each reply is taken as it is."""
 
     def __init__(self, target: ResolvedModel, options: Options, output_limit: int | None) -> None:
         # Whatever a line asked for, tools that the reply calls are an answer like its text.

@@ -21,7 +21,7 @@ import pllm_notebook.batch_jobs.service as office
 from pllm_notebook.batch import Journal
 os.environ.update({environment!r})
 # A dead kernel's jobs are its own for a minute; here for a moment.
-office.Driver = partial(office.Driver, lease_s=0.5)
+office.JournalAccess = partial(office.JournalAccess, lease_s=0.5)
 office.FIRST_LOOK_S = 0.1
 df = pd.DataFrame({{"text": [f"text {{i}}" for i in range(20)]}})
 

@@ -21,7 +21,7 @@ import pllm_notebook as pllm
 import pllm_notebook.batch_jobs.service as office
 os.environ.update({environment!r})
 # A dead kernel's jobs are its own for a minute; here for a moment.
-office.Driver = partial(office.Driver, lease_s=0.5)
+office.JournalAccess = partial(office.JournalAccess, lease_s=0.5)
 """
 TOURNAMENT = """
 with pllm.resume_directory("enzymes", strategy={strategy!r}, provider={provider!r}, confirm=False) as session:
