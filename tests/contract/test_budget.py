@@ -167,7 +167,7 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
     assert tried["message"].tolist() == [told] * len(tried)
     assert run.errors["kind"].tolist() == ["timeout"] * len(run.errors)
     assert len(run.errors) + run.progress().not_sent == 3
-    assert run.progress().maybe_paid_requests == sent
+    assert run.progress().maybe_paid_requests == sent == run.progress().perhaps_requests  # the old name
     assert sent * LOST_USD <= run.progress().maybe_paid_usd <= budget
 
 
