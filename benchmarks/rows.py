@@ -142,10 +142,10 @@ def main() -> None:
 
     arrivals = [UnreadReply(n, keys[n], entries[n], n) for n in everything]
     outcomes = read_replies(ask, store, table.prompts, arrivals)
-    ledger = ResultTable(rows)
+    results = ResultTable(rows)
     for n in everything:
-        ledger.add(n, keys[n])
-        ledger.outcomes[n] = outcomes[n]
+        results.add(n, keys[n])
+        results.outcomes[n] = outcomes[n]
     parts = {
         "prompt": lambda: table.prompts(everything),
         "text as JSON": lambda: [ask.encoded(prompt) for prompt in prompts],
@@ -153,7 +153,7 @@ def main() -> None:
         "body": lambda: [ask.content(text) for text in texts],
         "look-up": lambda: [store.get_many(keys[n : n + 5000]) for n in range(0, rows, 5000)],
         "read and validate": lambda: read_replies(ask, store, table.prompts, arrivals),
-        "columns": lambda: table.shape.table(ledger),
+        "columns": lambda: table.shape.table(results),
     }
     figures = {name: median_us(times, rows, work) for name, work in parts.items()}
     whole = median_us(times, rows, lambda: frame.llm.parse(Review, PROMPT))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pllm_notebook.ensemble.completion_types import ParallelCompletion
 
-__all__ = ["SingleRequestRows", "error_of", "execution_of"]
+__all__ = ["SingleRequestRows", "ensemble_of", "error_of"]
 
 
 class SingleRequestRows(WholePrompts):
@@ -57,8 +57,8 @@ class SingleRequestRows(WholePrompts):
 
     def assemble(self, run: Run) -> ParallelCompletion | None:
         """Return the completion."""
-        ensemble = execution_of(run)
-        outcome = run.ledger.outcome(0)
+        ensemble = ensemble_of(run)
+        outcome = run.table.outcome(0)
         if outcome is None or outcome.failure is not None:
             return None
         # Imported on use, as every SDK is: only who asks for OpenAI's words needs them.
@@ -89,7 +89,7 @@ class SingleRequestRows(WholePrompts):
 
     def errors(self, run: Run) -> list[FailedProcessor]:
         """Return the processors that have no answer, in order."""
-        ensemble = execution_of(run)
+        ensemble = ensemble_of(run)
         failed = []
         for member, outcome in zip(ensemble.plan.members, ensemble.outcomes(0), strict=True):
             if outcome is not None and outcome.failure is not None:
@@ -104,7 +104,7 @@ class SingleRequestRows(WholePrompts):
         return text
 
 
-def execution_of(run: Run) -> EnsembleResults:
+def ensemble_of(run: Run) -> EnsembleResults:
     """Return the ensemble of a run of `SingleRequestRows`."""
     assert isinstance(run.execution.decider, EnsembleResults)
     return run.execution.decider
@@ -139,7 +139,7 @@ def _message_fields(value: Any, output: OutputType | None) -> tuple[str, dict[st
 
 
 def _reply_metadata(ensemble: EnsembleResults) -> dict[str, Any]:
-    """Return what is known of the chosen reply; of an answer that is nobody's, the judge's or the first sample's."""
+    """Return what is known of the chosen reply; of an answer that is no member's, the judge's or the first sample's."""
     decision = ensemble.decisions[0]
     outcome = ensemble.table.outcomes[0]
     assert outcome is not None

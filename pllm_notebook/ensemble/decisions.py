@@ -79,7 +79,7 @@ class Decision:
     Attributes:
         how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
             model; a "fallback" to the majority, since the judge or the strong model failed; all "failed".
-        chosen: Index of the member whose answer it is, None where it is nobody's (synthesised, or failed).
+        chosen: Index of the member whose answer it is, None where it is no member's (synthesised, or failed).
         agreement: For each field (or the one value), the share of answers with its most common value; () where
             there was none.
         whole: Share of answers equal to the most common whole answer; 0 where there was none.
@@ -100,7 +100,7 @@ class Decision:
 def decide(
     plan: EnsembleSpec, outcomes: Sequence[Outcome], further: Outcome | None, question: Callable[[], str]
 ) -> tuple[Outcome, Decision] | None:
-    """Decide one call, or give None where the judge or the strong model must be asked.
+    """Decide one call, or return None where the judge or the strong model must be asked.
 
     Args:
         plan: How.
@@ -195,6 +195,6 @@ def _all_failed(outcomes: Sequence[Outcome]) -> Outcome:
 def _outcome(value: Any, failure: Failure | None, outcomes: Sequence[Outcome], further: Outcome | None) -> Outcome:
     behind = [*outcomes, *([] if further is None else [further])]
     metas = tuple(meta for outcome in behind for meta in outcome.metas)
-    # A failure shows what came back, and without a store nobody else has it.
+    # A failure shows what came back, and without a store it is kept only here.
     entry = outcomes[0].entry
     return Outcome(value, failure, outcomes[0].key, metas, all(outcome.cached for outcome in behind), entry)

@@ -38,7 +38,7 @@ class EnsembleResults(Decider):
     Attributes:
         plan: As given.
         decisions: How each group was decided; nothing for one that is not.
-        judged: Groups that were put to the judge or the strong model, whether or not the store answered.
+        judged: Groups that were sent to the judge or the strong model, whether or not the store answered.
     """
 
     def __init__(self, plan: EnsembleSpec, rows: EnsembleRows, results: ResultTable) -> None:
@@ -67,7 +67,7 @@ class EnsembleResults(Decider):
 
     @property
     def is_busy(self) -> bool:
-        """Whether any group is to be decided, or put to the judge."""
+        """Whether any group is to be decided, or sent to the judge."""
         return bool(self._ready or self._deciding or self._contested)
 
     def outcomes(self, group: int) -> list[Outcome | None]:
@@ -176,7 +176,7 @@ class EnsembleResults(Decider):
         return ready
 
     def decide(self, ready: Sequence[_Ready]) -> list[tuple[Outcome, Decision] | None]:
-        """Decide groups; None for one that must be put to the judge. In a worker thread."""
+        """Decide groups; None for one that must be sent to the judge. In a worker thread."""
         return [decide(self.plan, self._answers(group), further, partial(self._question, group))
                 for group, further in ready]  # fmt: skip
 
@@ -195,7 +195,7 @@ class EnsembleResults(Decider):
                 self._note_failure(self.table.first_row[group], outcome.failure)
 
     def add_rows(self, *, idle: bool) -> bool:
-        """Put what is contested to the judge; what is contested in the meantime makes the next group."""
+        """Send what is contested to the judge; what is contested in the meantime makes the next group."""
         if not self._contested or (self._waits_for_members and not idle):
             return False
         contested, self._contested = self._contested, []
@@ -266,7 +266,7 @@ class EnsembleResults(Decider):
             media = tuple(each for turn in spec.dialogue(prompt).turns for each in turn.media)
         return Dialogue((Turn("user", text, media),)) if media else text
 
-    # What a person is told.
+    # What is shown.
 
     def release(self) -> None:
         """Let go of what refers to these results."""
@@ -287,7 +287,7 @@ class EnsembleResults(Decider):
         return f"{called}; {note}" if note else called
 
     def warnings(self) -> Sequence[str]:
-        """Return what a person should be told at the end."""
+        """Return the warnings to show at the end."""
         errors = [decision.judge_error for decision in self.decisions.values() if decision.judge_error]
         if not errors:
             return ()
@@ -297,5 +297,5 @@ class EnsembleResults(Decider):
 
 
 def _no_prompt(group: int) -> str:
-    """Return nothing: the run has ended, and no one holds it."""
+    """Return nothing: the run has ended, and is not referenced any more."""
     return ""

@@ -36,7 +36,7 @@ class RequestMessages:
 def read_messages(messages: Iterable[Any] | None) -> RequestMessages:
     """Read messages.
 
-    Those of "system" and "developer" become one instruction, wherever they stand. Consecutive messages of one
+    Those of "system" and "developer" become one instruction, wherever they are. Consecutive messages of one
     role become one turn, with a blank line between, since not every provider takes turns that do not alternate.
 
     Args:

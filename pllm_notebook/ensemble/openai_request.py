@@ -1,4 +1,4 @@
-"""From the keywords of one request to a plan and the one row that it is put to."""
+"""From the keywords of one request to an ensemble's spec and the one row that it asks."""
 
 from __future__ import annotations
 

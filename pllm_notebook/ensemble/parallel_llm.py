@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.credentials import Key
-from pllm_notebook.ensemble.completion import SingleRequestRows, execution_of
+from pllm_notebook.ensemble.completion import SingleRequestRows, ensemble_of
 from pllm_notebook.ensemble.error_conversion import as_request_errors
 from pllm_notebook.ensemble.framework_config import (
     ConfigurationManager,
@@ -86,8 +86,8 @@ class ParallelLLM:
         completion = await framework.chat.completions.parse(model=…, messages=[…], response_format=Review)
 
     One processor's failure is tolerated while another succeeds. Where the answers that came are equal, or there is
-    one, nobody else is asked; else the decision maker is, which sees them in shuffled order and without names. Where
-    that fails, the majority's answer stands, with a warning.
+    one, no decision maker is asked; else it is, and sees them in shuffled order and without names. Where
+    that fails, the majority's answer is returned, with a warning.
 
     Args:
         api_key: For the provider of each request's `model`; other providers' keys, and this one where it is None,
@@ -153,7 +153,7 @@ class ParallelLLM:
 
         Returns:
             The answer, or its text where there is no format. Where *tools* were offered and most processors called
-            some, `tools.Called`: the calls that most of them made, which nobody has run.
+            some, `tools.Called`: the calls that most of them made, which have not been run.
 
         Raises:
             ProcessingError: When every processor failed, with the cause of each; when the request was stopped.
@@ -240,13 +240,13 @@ class ParallelLLM:
 
     def _answer(self, run: Run, caller: Caller) -> AnsweredRequest:
         """Return the answer of a run that has ended, or raise what kept it from having one."""
-        ensemble, rows = execution_of(run), run.rows
+        ensemble, rows = ensemble_of(run), run.rows
         assert isinstance(rows, SingleRequestRows)
         if run.execution.error is not None or run.state == "cancelled":
             run.result()  # raises
-        outcome = run.ledger.outcome(0)
+        outcome = run.table.outcome(0)
         if outcome is None:
-            unsent = run.ledger.failure(0)
+            unsent = run.table.failure(0)
             raise UsageError("Nothing was sent." if unsent is None else unsent.message)
         failed = rows.errors(run)
         decision = ensemble.decisions[0]
@@ -355,6 +355,6 @@ def create_framework(api_key: str | None = None, **config: Unpack[FrameworkOptio
     Raises:
         ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.
     """
-    # A refused setting is told with this function's variables in some tracebacks: none may hold the key by then.
+    # A refused setting is shown with this function's variables in some tracebacks: none may hold the key by then.
     key, api_key = None if api_key is None else Key(api_key), None
     return ParallelLLM(key, changed(create_default_config(), config))

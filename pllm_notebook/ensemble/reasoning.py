@@ -58,7 +58,7 @@ class Reasoned:
             return value
         if self._model is None:
             return value.answer
-        # A model's own way of being copied (pickle's): constructing it anew would run its validators twice, on
+        # A model's own way of being copied (pickle's): constructing it again would run its validators twice, on
         # values that they have changed already.
         state = value.__getstate__()
         state["__dict__"] = {name: held for name, held in state["__dict__"].items() if name != "reasoning"}

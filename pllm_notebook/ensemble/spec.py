@@ -45,7 +45,7 @@ _MARKS_TOKENS = 64
 
 
 def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> Spec:
-    """Make a question ready, to be put to one model once or to several members.
+    """Build the spec of a call to one model, or of an ensemble.
 
     Args:
         options: As resolved.
@@ -95,7 +95,7 @@ def ensemble_spec_for(
         own: Makes one member's options of the common ones with its model set, None to take them as they are.
         reasoning: Whether members write down their reasoning before they answer.
         tolerant: See `EnsembleSpec`.
-        calls: Whether members may call tools in place of an answer, which nobody runs.
+        calls: Whether members may call tools in place of an answer, which are not run.
         extended: Called with the question of each member once it is made, None for nothing.
         called_by: The line that a warning names, None for the nearest one outside this package.
 

@@ -61,7 +61,7 @@ class Need(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What one request has put by.
+    """What one request has reserved.
 
     Attributes:
         usd: For each time that it is sent.
@@ -77,8 +77,8 @@ class RunBudget:
 
     Attributes:
         ceiling_usd: None for no ceiling; nothing is then reserved.
-        paid_usd: For answers whose usage was told.
-        perhaps_usd: Reserved for requests that the provider may have charged, and nobody knows.
+        paid_usd: For answers whose usage is known.
+        perhaps_usd: Reserved for requests that the provider may have charged.
         reserved_usd: For requests that are out.
         requests: Their number.
     """
@@ -132,7 +132,7 @@ class RunBudget:
 
 
 class ModelBudget:
-    """What one model's calls may take from a run's purse.
+    """What one model's calls may take from a run's budget.
 
     Args:
         purse: The run's.
@@ -141,7 +141,7 @@ class ModelBudget:
         label: The model, for the error.
 
     Raises:
-        UsageError: A ceiling over a model whose price nobody knows. Nothing was sent.
+        UsageError: A ceiling over a model whose price is unknown. Nothing was sent.
     """
 
     def __init__(self, run_budget: RunBudget, rate: Rate | None, output_limit: int | None, label: str) -> None:

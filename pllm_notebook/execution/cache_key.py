@@ -25,7 +25,7 @@ __all__ = ["KEY_VERSION", "OUTPUT_LIMIT", "PLACEHOLDER", "BodyTemplate", "CacheK
 
 KEY_VERSION = 1
 
-# Stands for the row's text in a body that is encoded once for all rows.
+# Replaces the row's text in a body that is encoded once for all rows.
 PLACEHOLDER = "\x00pllm row\x00"
 _PLACEHOLDER_JSON = orjson.dumps(PLACEHOLDER)
 

@@ -152,7 +152,7 @@ class CallResults(SendOrder):
     # Replies.
 
     def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
-        """Store one reply; no one can cancel it from here on.
+        """Store one reply; it cannot be cancelled from here on.
 
         Args:
             key: Of the reply.

@@ -51,7 +51,7 @@ _serial_numbers = itertools.count()
 
 
 class CallSpec:
-    """One question, ready to be put to any number of rows.
+    """Model, type, instruction and options of a call, for any number of rows.
 
     Args:
         target: The model.
@@ -61,20 +61,20 @@ class CallSpec:
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
         json_object: Whether JSON of any shape is asked for, where there is no type.
-        marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        marks: Whether requests mark what the provider's prompt cache is to keep, where it takes marks.
         alone: Whether no two of its prompts begin alike; `shared` is then never set.
-        calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
+        calls: Whether the answer to a row is what the model calls (`tools.Called`), which is not run.
         sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
 
     Attributes:
         pack: Rows that are asked in one call, None for one row a call.
-        packed: The same question, as it is put to a whole pack; its "prompt" is `prompts.packed`. None likewise.
+        packed: The same spec for a whole pack; its "prompt" is `prompts.packed`. None likewise.
         calls: As given.
         takes_empty: Whether a reply without text can be an answer.
-        nothing: What a reply without text stands for where there is a type, as JSON.
+        empty_json: What a reply without text means where there is a type, as JSON.
         toolbox: The tools that it offers, None for none.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
-            cache mark: it would pay for a write that nobody reads.
+            cache mark: it would pay for a write that is never read.
         shown: Whether its requests are only shown, and not sent. Set before the first is made.
         longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
         allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
@@ -254,7 +254,7 @@ class CallSpec:
             limit: Output limit to send in place of the question's own, None for that.
         """
         if isinstance(encoded, RawRequest):
-            # A conversation that has gone on goes on; what a caller wrote as a whole request stands for itself.
+            # A conversation that has gone on goes on; a caller's whole request is sent as it is.
             answered = any(message.get("role") == "assistant" for message in objects_at(encoded.fields, "messages"))
             return self._to_wire(encoded.fields, limit, turns=not self._bodies and (answered or self._runs_tools))
         parts, text_json = self._template_for(encoded, limit)

@@ -88,4 +88,4 @@ class Decider(ABC):
 
     @abstractmethod
     def warnings(self) -> Sequence[str]:
-        """Return what a person should be told at the end."""
+        """Return the warnings to show at the end."""

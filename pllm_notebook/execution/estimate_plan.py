@@ -1,4 +1,4 @@
-"""Which calls of a run would be sent, found out before any is."""
+"""Which calls a run would send, computed before any is sent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EstimatePlan:
 
     Args:
         ask: The question.
-        rows: Whom it is put to.
+        rows: The rows that are asked.
         store: None to take nothing as known.
         pending: Tells which keys wait in batch jobs already.
 

@@ -119,7 +119,7 @@ class Execution(RunState):
         rows: The rows.
         services: What it uses and does not own.
         on_end: Called when it has ended, however it did.
-        observer: Makes what sees the results, of their table; None for no one.
+        observer: Makes what sees the results, of their table; None for nothing.
         isolates: See `RunState`.
     """
 
@@ -179,7 +179,7 @@ class Execution(RunState):
                 self.services.engine.loop.loop.call_later(ABANDON_AFTER_S, self._task.cancel)
 
     def release(self) -> None:
-        """Let go of the parts of a run that has ended and that no one holds any more.
+        """Release the parts of a run that has ended and is not referenced any more.
 
         Python finds circles late, and `gc_tuning` makes it look rarely.
         """
@@ -259,4 +259,4 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _nothing() -> None:
-    """Do nothing: no one waits for the end any more."""
+    """Do nothing: the run is not referenced any more."""

@@ -1,4 +1,4 @@
-"""Everything about one row's call, for a person who wonders."""
+"""Explain one row: what was sent, what came back, what it cost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Explanation:
         body: The intended request body, None for a skipped row. Of a packed row it is that of its pack, the
             neighbours left out.
         key: Of the row's call, "" where there was none.
-        pack: Rows that shared a call at most, None where the row was asked by itself.
+        pack: Rows that shared a call at most, None where the row was asked alone.
         pack_id: Key of the shared call, "" for none.
         value: The parsed value, None where there is none.
         failure: Kind and message, "" for none.
@@ -135,13 +135,13 @@ def position_of(row: int, total: int, whole: str) -> int:
     return position
 
 
-def explain(ask: CallSpec, rows: RowSource, ledger: ResultTable, store: Store | None, position: int) -> Explanation:
+def explain(ask: CallSpec, rows: RowSource, results: ResultTable, store: Store | None, position: int) -> Explanation:
     """Gather what is known of the row at *position*, which was asked *ask*. Sends nothing."""
     (prompt,) = rows.prompts(range(position, position + 1))
     asked = None if isinstance(prompt, Failure) else prompt
-    outcome, failure = ledger.outcome(position), ledger.failure(position)
-    call = ledger.call_of_row[position]
-    key = outcome.key if outcome is not None else ledger.keys[call] if call >= 0 else ""
+    outcome, failure = results.outcome(position), results.failure(position)
+    call = results.call_of_row[position]
+    key = outcome.key if outcome is not None else results.keys[call] if call >= 0 else ""
     entry: StoredReply | None = None if outcome is None else outcome.entry
     if entry is None and store is not None and outcome is not None and outcome.metas:
         entry = store.get_many([key]).get(key)
@@ -153,7 +153,7 @@ def explain(ask: CallSpec, rows: RowSource, ledger: ResultTable, store: Store | 
     attempts = sum(metadata["attempts"] for metadata in replies)
     return Explanation(
         position=position,
-        status=ledger.status(position),
+        status=results.status(position),
         model=ask.target.label,
         simulated=ask.target.simulated,
         prompt=None if asked is None else prompts.prompt_as_text(asked),

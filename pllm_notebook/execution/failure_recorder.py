@@ -23,7 +23,7 @@ from pllm_notebook.stored_reply import StoredReply
 __all__ = ["FailureRecorder", "RunScopedStore", "earlier_rejections", "full_message"]
 
 # What says that this very request can never succeed. Another status of the same kind (a proxy's 405, a 410) is as
-# often about the server, and is found out by sending again.
+# often about the server; sending again shows which.
 _FINAL_STATUS = frozenset({400, 413, 422})
 
 
@@ -104,7 +104,7 @@ def earlier_rejections(ask: CallSpec, store: Store | None, keys: Sequence[str]) 
 
 
 def _is_final(call: FailedCall) -> bool:
-    """Return whether a rejection would be met again: it was about the row, and its status says that it stands."""
+    """Return whether a rejection would be met again: it was about the row, and its status is final."""
     return call.about_row and call.failure.status in _FINAL_STATUS
 
 

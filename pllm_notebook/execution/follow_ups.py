@@ -45,7 +45,7 @@ class UnreadReply:
     """A reply that is in the store (or in hand, where there is none) and not yet read.
 
     Attributes:
-        call: Index in the ledger.
+        call: Index in the result table.
         key: Key of the row's own call, not of a repair.
         entry: The reply.
         row: Whose prompt it answers.
@@ -100,7 +100,7 @@ class FollowUp(ABC):
     """A further call that a row needs. Made as one of the kinds below.
 
     Attributes:
-        call: Index in the ledger.
+        call: Index in the result table.
         key: Of the further call.
         above: Output limit at which its answer was cut off before, 0 for none.
         dialogue: The whole conversation of a further turn; None for a row's own call.
@@ -148,7 +148,7 @@ class NextTurn(FollowUp):
 
     @property
     def call(self) -> int:  # type: ignore[override]
-        """Index in the ledger."""
+        """Index in the result table."""
         return self.reply.call
 
     def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
@@ -171,7 +171,7 @@ class SingleCall(FollowUp):
     """A row of a pack that must be asked in a call of its own.
 
     Attributes:
-        call: Index in the ledger.
+        call: Index in the result table.
         row: Whose prompt it is.
         key: Of that call: the plain one.
         metas: What the row bears of packs that brought it no valid answer.
@@ -202,7 +202,7 @@ class WiderCall(FollowUp):
     """A call whose answer was cut off at an output limit that a ceiling on cost had set: it is asked again with more.
 
     Attributes:
-        call: Index in the ledger.
+        call: Index in the result table.
         row: Whose prompt it is.
         key: Of the call, which is the same with any output limit.
         above: The output limit at which the answer was cut off.

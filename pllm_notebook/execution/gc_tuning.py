@@ -31,7 +31,7 @@ class RelaxedGc:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._at_work = 0
-        # What was there before and what stands in its place; None while nothing of ours does.
+        # The thresholds before, and those set in their place; None while nothing of ours does.
         self._before: tuple[int, int, int] | None = None
         self._ours: tuple[int, int, int] | None = None
 

@@ -73,9 +73,9 @@ def build_spec(
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
         json_object: Whether JSON of any shape is asked for, where there is no type.
-        marks: Whether the provider's prompt cache is told what to keep, where it wants to be told.
+        marks: Whether requests mark what the provider's prompt cache is to keep, where it takes marks.
         alone: Whether no two of its prompts begin alike (see `CallSpec`).
-        calls: Whether the answer to a row is what the model calls (`tools.Called`), and nobody runs it.
+        calls: Whether the answer to a row is what the model calls (`tools.Called`), which is not run.
         keys: API keys by provider, in place of the environment's.
 
     Raises:
@@ -112,7 +112,7 @@ def instruction_for(options: Options, output: OutputType | None) -> str:
 
 
 class ServiceFactory:
-    """What the courses of one run are given besides the engine and the store.
+    """What the execution of a run gets besides the engine and the store.
 
     Args:
         engine: Where they run.
@@ -130,7 +130,7 @@ class ServiceFactory:
         """Return the place where what is learned of a target's limits is kept, None where there is none."""
         from pllm_notebook.store import DiskStore
 
-        # Nobody but the SDK knows the account of a caller's own client, and simulated limits are only options.
+        # Only the SDK knows the account of a caller's own client, and simulated limits are only options.
         if target.simulated or target.provider in current().clients or not isinstance(self._store, DiskStore):
             return None
         return None if self._batch else LimitCache(self._store.directory)
@@ -191,7 +191,7 @@ def start(
 
     Args:
         ask: The question.
-        rows: Whom it is put to.
+        rows: The rows that are asked.
         further: Other questions that the run may put.
         make: Makes its execution, of its services and of what is called at its end; None for the calls of *ask* alone.
         cache_dir: Where its answers are kept, None for the configured place.
@@ -209,7 +209,7 @@ def start(
     running = on_engine or _configured_engine()
     for each in (ask, *further):
         if each.target.simulated and ask.options.cache != "only":
-            # A simulator that was started anew has another address: it is another account, with dispatchers of its own.
+            # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
     sink = display_for(ask.options.progress and rows.total > 0)
     store = store_for(ask.options, cache_dir)

@@ -1,7 +1,7 @@
 """Limits that runs learned, kept beside the answers: the next kernel begins where this one ended.
 
-What is kept is a guess for the first moments of another run, and never a ceiling: a limit that was told
-counts until the first reply, which tells it anew or not at all, and a rate that was found out is where the
+What is kept is a guess for the first moments of another run, and never a ceiling: a limit that was
+reported counts until the first reply, which reports it again or not at all, and an inferred rate is where the
 search begins. So a file that is lost, damaged or wrong costs seconds, and nothing here raises.
 """
 

@@ -20,14 +20,14 @@ class MediaBody(RawRequest):
     """A body with media in it.
 
     Attributes:
-        spare: Its bytes that no token stands for.
+        uncounted: Its bytes that are not counted as tokens.
     """
 
     uncounted: int
 
 
 def uncounted_bytes(turns: Iterable[Turn]) -> int:
-    """Return the bytes of media that no token stands for."""
+    """Return the bytes of media that are not counted as tokens."""
     return sum(
         max(0, len(media.data) - (_IMAGE_BYTES if media.mime.startswith("image/") else _DOCUMENT_BYTES))
         for turn in turns

@@ -8,7 +8,7 @@ __all__ = ["RunProgress"]
 
 # Rows a second over this span: long enough to be steady, short enough to show a slowdown.
 _SPAN_S = 5.0
-# What a time left must stand on: a run begins with the wait for its first answers, which then come in a burst.
+# What a time left must rest on: a run begins with the wait for its first answers, which then come in a burst.
 _STEADY_S = 2.0
 _STEADY_ROWS = 5
 

@@ -118,7 +118,7 @@ class RejectionStreak:
 
 
 class RejectionTracker:
-    """Hold one run's refused calls until it can be told whose the refusal is. Used on the engine's loop alone.
+    """Hold one run's refused calls until it is known whose the refusal is. Used on the engine's loop alone.
 
     Args:
         at_once: Whether the run ends at its first failure, so that nothing is waited for.
@@ -127,7 +127,7 @@ class RejectionTracker:
         at_once: As given.
         held: Refused calls, and how they were refused.
         answered: Whether a call of this run has been answered.
-        suspected: The refusal that every row seems to meet, None for none: while it stands nothing new is sent, and
+        suspected: The refusal that every row seems to meet, None for none: while it is set nothing new is sent, and
             what is out is waited for. An answer clears it.
     """
 
@@ -159,7 +159,7 @@ class RejectionTracker:
             self.suspected = None
 
     def verdict(self, *, over: bool, known: bool) -> Failure | None:
-        """Return the refusal that is every row's, None where it is each row's own or cannot be told yet.
+        """Return the refusal that is every row's, None where it is each row's own or is not known yet.
 
         Args:
             over: Whether nothing is left to be sent, so that nothing more can be learned.

@@ -3,7 +3,7 @@
 Runs in a worker thread, since validators are the user's code. Replaying a chain from the store
 gives the same outcome without sending anything, because a further turn is an ordinary call: what it
 says of errors comes from their places and types alone, and what it says of tools is stored too. An
-answer out of a pack has no repair turns: a row that is invalid there is asked by itself, as if it had
+answer out of a pack has no repair turns: a row that is invalid there is asked alone, as if it had
 never been in a pack.
 """
 
@@ -90,7 +90,7 @@ def read_replies(
 ) -> list[Step]:
     """Read *replies*, in order, one by one where a group cannot be read. Nothing escapes.
 
-    A reply that cannot be read by itself either is the failure of its own row.
+    A reply that cannot be read alone either is the failure of its own row.
 
     Args:
         spec: What was asked.

@@ -107,7 +107,7 @@ class ResultTable:
     Attributes:
         call_of_row: Index of the row's call, or one of the negative marks above.
         keys: Key of each call, in order of first appearance.
-        first_row: The row whose prompt stands for the call.
+        first_row: The row whose prompt the call sends.
         spec_of_call: Index of what is asked, among the run's specs.
         weight: Rows that the call answers.
         outcomes: None until a call has ended.
@@ -168,7 +168,7 @@ class ResultTable:
         self.own_failures.pop(row, None)
 
     def clear(self) -> None:
-        """Let go of all calls and outcomes: whoever needs them has taken them."""
+        """Release all calls and outcomes, once they have been taken."""
         self.keys, self.outcomes = [], []
         self.first_row, self.weight, self.call_of_row = array("q"), array("q"), array("q")
         self.spec_of_call = array("I")
@@ -176,7 +176,7 @@ class ResultTable:
         self.own_failures.clear()
 
     def twin(self) -> ResultTable:
-        """Return a ledger of the same rows and calls, now and as they are added, with outcomes of its own."""
+        """Return a table of the same rows and calls, now and as they are added, with outcomes of its own."""
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
         twin.progress = RunProgress(time.monotonic())

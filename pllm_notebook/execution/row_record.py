@@ -53,7 +53,7 @@ class SampleRecord:
     Attributes:
         keys: Shape (n_rows, n_members, 12), uint8: the first characters of the key of each member's last reply.
         failure: Shape (n_rows, n_members), uint8: as in `RowRecord`; 255 for one that had not ended.
-        chosen: Shape (n_rows,), int8: the member whose answer the row has, -1 for nobody.
+        chosen: Shape (n_rows,), int8: the member whose answer the row has, -1 for no member.
         how: Shape (n_rows,), uint8: 1 + the place of the decision's word among `ensemble.How`, 0 for none.
     """
 
@@ -68,7 +68,7 @@ class RowRecord:
     """The rows of one run, in their order.
 
     Attributes:
-        content: Shape (n_rows,), uint64: the hash of what the run was told of each row.
+        content: Shape (n_rows,), uint64: the hash of what the run read of each row.
         keys: Shape (n_rows, 16), uint8: the first characters of the key of the call that answered it; zeros for none.
         status: Shape (n_rows,), uint8: an index into `STATUSES`.
         failure: Shape (n_rows,), uint8: 0 for none, else 1 + the place of the failure's kind in `FailureKind`.
@@ -152,17 +152,17 @@ class RowRecord:
         )
 
 
-def record_of_calls(ledger: ResultTable, content: Numbers, *, packed: bool) -> RowRecord:
-    """Return what is known of the rows of a run as it stands: everything but the answers.
+def record_of_calls(results: ResultTable, content: Numbers, *, packed: bool) -> RowRecord:
+    """Return what is known of the rows of a run as it is: everything but the answers.
 
     Args:
-        ledger: The run's.
+        results: The run's.
         content: The hash of each row's content.
         packed: Whether rows shared calls.
     """
-    call_of_row = np.array(ledger.call_of_row, dtype=np.int64)
-    outcomes = ledger.outcomes[:]  # calls are only ever added, by the loop
-    # One more at the end stands for the rows without a call.
+    call_of_row = np.array(results.call_of_row, dtype=np.int64)
+    outcomes = results.outcomes[:]  # calls are only ever added, by the loop
+    # One more at the end is for the rows without a call.
     # Written out, in one pass, for those that one reply answered: there may be a million of them.
     codes = [
         (_CACHED if o.cached else _OK) if o is not None and o.failure is None and len(o.metas) == 1 else _code(o)
@@ -173,13 +173,13 @@ def record_of_calls(ledger: ResultTable, content: Numbers, *, packed: bool) -> R
     failure = np.zeros(len(outcomes) + 1, dtype=np.uint8)
     for call in np.flatnonzero(status == _FAILED).tolist():
         failure[call] = _kind(outcomes[call])
-    keys = ledger.keys[: len(outcomes)]
+    keys = results.keys[: len(outcomes)]
     if packed:  # an answer out of the cache may be of the row's own call
         keys = [key if o is None else o.key or key for o, key in zip(outcomes, keys, strict=True)]
     # Without a call: skipped, never sent (hence failed), or not planned yet.
     none = np.where(call_of_row == SKIPPED, _SKIPPED, _PENDING).astype(np.uint8)
     own = np.zeros(len(call_of_row), dtype=np.uint8)
-    for row, why in ledger.own_failures.items():
+    for row, why in results.own_failures.items():
         none[row], own[row] = _FAILED, kind_number(why.kind)
     # A call that was planned this moment has no line yet: its rows are pending.
     called = (call_of_row >= 0) & (call_of_row < len(outcomes))
@@ -198,16 +198,16 @@ def record_of_calls(ledger: ResultTable, content: Numbers, *, packed: bool) -> R
     )
 
 
-def record_of_prompts(ledger: ResultTable, prompts: Iterable[Prompt | Failure | None], *, packed: bool) -> RowRecord:
+def record_of_prompts(results: ResultTable, prompts: Iterable[Prompt | Failure | None], *, packed: bool) -> RowRecord:
     """Return what is known of the rows of a list: the content of each is its prompt.
 
     Args:
-        ledger: The run's.
+        results: The run's.
         prompts: One for each row; None for one that was skipped.
         packed: As for `record_of_calls`.
     """
     content = np.array([_fingerprint(prompt) for prompt in prompts], dtype=np.uint64)
-    return record_of_calls(ledger, content, packed=packed)
+    return record_of_calls(results, content, packed=packed)
 
 
 def _fingerprint(prompt: Prompt | Failure | None) -> int:

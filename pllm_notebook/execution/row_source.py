@@ -44,7 +44,7 @@ class MixedRows(Protocol):
 
 
 class DerivedRows(ABC):
-    """Rows of a run that are not those of the user, but stand for them (see `RowSource`)."""
+    """Rows of a run derived from those of the user (see `RowSource`)."""
 
     label = ""
 

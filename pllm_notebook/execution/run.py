@@ -8,6 +8,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
+from operator import attrgetter
 from typing import Any
 
 from pllm_notebook.display_registry import SafeDisplay
@@ -50,7 +51,7 @@ class Run:
         ask: The question.
         rows: The rows and the shape of their answers.
         execution: Its life on the engine's loop.
-        ledger: The outcomes of its rows.
+        table: The outcomes of its rows.
         number: Counts the runs of this process.
         started_at: Seconds since 1970.
         endings: How often it has ended: once, and once more after each retry.
@@ -89,7 +90,7 @@ class Run:
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.execution = make_execution(kept, weak_callback(self._over))
-        self.ledger: ResultTable = self.execution.table
+        self.table: ResultTable = self.execution.table
         self._ended = EndEvent()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
         self._handed = EndEvent()
@@ -174,7 +175,7 @@ class Run:
         self.execution.fail(self._loop.ended())
 
     def fail(self, error: Exception) -> None:
-        """End at once by a fault of ours. On its loop."""
+        """End at once by an internal error. On its loop."""
         self.execution.fail(error)
 
     def wait(self) -> None:
@@ -262,7 +263,7 @@ class Run:
             UsageError: For a row that is not there.
         """
         position = position_of(row, self.rows.total, "run")
-        return explain(self.execution.ask_of(position), self.rows, self.ledger, self._store, position)
+        return explain(self.execution.ask_of(position), self.rows, self.table, self._store, position)
 
     def retry(self, kinds: Sequence[str] | None = None) -> Run:
         """Send failed rows again, in this run, and return at once.
@@ -272,7 +273,7 @@ class Run:
                 failure (refusal, truncated, schema) that is named here is paid for again.
 
         Raises:
-            PllmError: While the run is still going, or after a fault of ours ended it.
+            PllmError: While the run is still going, or after an internal error ended it.
         """
         if not self.done():
             raise PllmError("The run is still going; wait for it, or cancel it, before retrying.")
@@ -289,7 +290,7 @@ class Run:
         return self
 
     def start(self) -> None:
-        """Begin, from any thread. Called once, by whoever made the run."""
+        """Begin, from any thread. Called once, by what made the run."""
         try:
             try:
                 # Here, on the caller's thread: a kernel puts output into the cell that is running there.
@@ -311,7 +312,7 @@ class Run:
             self.execution.throughput.sample(time.monotonic())
             self.execution.begin()
             self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
-        except Exception as error:  # nobody else would end the run
+        except Exception as error:  # nothing else would end the run
             self.execution.fail(error)
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
@@ -389,3 +390,8 @@ class Run:
     async def until_ended(self) -> None:
         """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
         await await_end(self._ended, self.cancel, loop=self._loop)
+
+
+# Former names of attributes, for one release.
+for _former, _name in (("course", "execution"), ("ledger", "table")):
+    setattr(Run, _former, property(attrgetter(_name), doc=f"`{_name}` by its former name."))

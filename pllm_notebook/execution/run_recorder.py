@@ -61,7 +61,7 @@ class RecordableRun(Protocol):
         """Its state on the engine's loop."""
 
     @property
-    def ledger(self) -> ResultTable:
+    def table(self) -> ResultTable:
         """Its outcomes."""
 
     def done(self) -> bool:
@@ -132,7 +132,7 @@ class RunRecorder:
         is_sent = execution.in_flight or (run.ask.options.mode == "batch" and execution.submitted)
         if self._is_planned or not is_sent or run.done():
             return
-        calls = run.ledger.call_of_row
+        calls = run.table.call_of_row
         if len(calls) and calls[-1] != UNPLANNED and UNPLANNED not in np.array(calls):
             self._is_planned = True
             with suppress(RuntimeError):  # the engine ends, and the run with it
@@ -249,7 +249,7 @@ def _source(output: OutputType) -> str:
 def _served(run: RecordableRun) -> list[str]:
     """Return the names in which the provider answered."""
     found: dict[str, None] = {}
-    for outcome in run.ledger.outcomes[:_SERVED_SAMPLE]:
+    for outcome in run.table.outcomes[:_SERVED_SAMPLE]:
         if outcome is not None and outcome.metas:
             model = orjson.loads(outcome.metas[-1]).get("model")
             if model:

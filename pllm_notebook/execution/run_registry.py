@@ -12,7 +12,7 @@ from pllm_notebook.execution.run import Run
 __all__ = ["LARGEST_BYTES", "close", "find", "forget", "forget_all", "release_ended", "remember", "runs"]
 
 LARGEST_BYTES = 64 * 2**20
-"""What runs that have ended and that nobody else holds may take, the newest first.
+"""What runs that have ended and are not referenced elsewhere may take, the newest first.
 
 A run whose result nobody has taken yet is kept beyond that until the next one begins: `pllm.runs()[-1].to_frame()`
 is how an interrupted run's answers are had.
@@ -79,7 +79,7 @@ def runs() -> list[Run]:
 
 
 def find(run_id: object) -> Run | None:
-    """Return the run of this process with this id, None where there is none, or nobody holds it any more."""
+    """Return the run of this process with this id, None where there is none, or it is not referenced any more."""
     return _live_runs.get(run_id) if isinstance(run_id, str) else None
 
 
@@ -91,7 +91,7 @@ def close() -> None:
 
 
 def _size(run: Run) -> int:
-    return _BYTES_A_ROW * run.rows.total + _BYTES_A_CALL * len(run.ledger.keys)
+    return _BYTES_A_ROW * run.rows.total + _BYTES_A_CALL * len(run.table.keys)
 
 
 atexit.register(close)

@@ -36,7 +36,7 @@ class RunState:
         rows: The rows.
         services: What it uses and does not own.
         isolates: Whether a model that cannot be asked fails its own rows alone, while the others go on.
-        observer: Makes what sees the results, of their table; None for no one.
+        observer: Makes what sees the results, of their table; None for nothing.
 
     Attributes:
         results: The outcome of each call and row of the run, and their counts.
@@ -50,7 +50,7 @@ class RunState:
         state: "running" until it has ended.
         error: What ended it, for the caller to raise; None for nothing.
         broken: Whether an internal error ended it: what is still on its way can then not be counted on.
-        warnings: What a person should be told at the end, besides rows that failed or were not saved.
+        warnings: Warnings to show at the end, besides rows that failed or were not saved.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class RunState:
             self._note = "; ".join(dict.fromkeys(note for queue in self.queues if (note := queue.blocked_by())))
 
     def ask_of(self, row: int) -> CallSpec:
-        """Return what was asked of a row."""
+        """Return the spec of a row."""
         if self.decider is None and isinstance(self.rows, MixedRows):
             return self.specs[self.rows.spec_of_row[row]]
         return self.specs[0]

@@ -59,7 +59,7 @@ class SendOrder(ABC):
         results: The table that its calls belong to.
         open: Calls that were taken and are not recorded: being sent, stored, read, or waiting for their tools.
         in_jobs: Calls that wait in a batch job which is not waited for, with its id.
-        unclaimed: Whether the last turn gave up looking for a call that no one else sends: look again soon.
+        unclaimed: Whether the last turn gave up looking for a call that is not claimed elsewhere: look again soon.
         prefetch: Builds prompts that show files beside the loop; None to build each in its turn.
     """
 

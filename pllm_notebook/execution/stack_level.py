@@ -1,4 +1,4 @@
-"""Where the caller of this package stands."""
+"""The stack level of the caller of this package."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class TokenBounds:
     Args:
         most: Tokens that an answer may have at all, as the caller or the provider limits it; None for no limit.
         longest: Bytes of the longest answer that the type allows, None where it sets no bound.
-        reasons: Whether the model may take tokens that stand in no answer.
+        reasons: Whether the model may take tokens that are in no answer.
         sharing: Rows that share each request.
         thinking: Tokens that the request itself asks to be spent on reasoning, which a limit must leave room for.
     """
@@ -77,7 +77,7 @@ class TokenBounds:
             self._first = longest + DEFAULT_OUTPUT_TOKENS
         self._thinking = thinking
         self._outputs: deque[int] = deque(maxlen=_WINDOW)
-        # What all but a few answers took, None where it is to be found anew.
+        # What all but a few answers took, None where it is to be computed again.
         self._longest: int | None = None
         self._inputs: deque[int] = deque(maxlen=_WINDOW)
         self._wire_version = 0
@@ -124,8 +124,8 @@ class TokenBounds:
         """Note what a request was counted as.
 
         Args:
-            input_tokens: As the provider told, what it had cached included.
-            wire_version: Version of what goes on the wire besides the row's own text; another version is counted anew.
+            input_tokens: As the provider reported, what it had cached included.
+            wire_version: Version of what goes on the wire besides the row's own text; another version is counted again.
         """
         if wire_version != self._wire_version:
             self._wire_version = wire_version
@@ -137,7 +137,7 @@ class TokenBounds:
 
         Args:
             size: Its bytes.
-            own: Of these, what is the row's own; None where it cannot be told.
+            own: Of these, what is the row's own; None where it is unknown.
             wire_version: As for `counted`.
         """
         # No token is shorter than a byte.
@@ -177,7 +177,7 @@ def thinking_tokens(fields: Any) -> int:
     """Return how many tokens a caller's own fields ask to be spent on reasoning, 0 for no number.
 
     Args:
-        fields: As they go into the body; the number may stand at any depth of it.
+        fields: As they go into the body; the number may be at any depth of it.
     """
     if not isinstance(fields, Mapping):
         return 0

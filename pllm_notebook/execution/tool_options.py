@@ -14,7 +14,7 @@ def toolbox_for(options: Options, *, calls: bool) -> Toolbox | None:
 
     Args:
         options: As resolved.
-        calls: Whether the answer is what the model calls, and nobody runs it.
+        calls: Whether the answer is what the model calls, which is not run.
 
     Raises:
         UsageError: For tools that cannot be offered, or not with these options. Nothing was sent.

@@ -19,7 +19,7 @@ from pllm_notebook.tools import CalledTool, ReadCall
 
 __all__ = ["refusal_result", "result_key", "result_of", "run_tool", "stored_result", "timeout_result"]
 
-# What a model, and a person, is told of an exception; tracebacks and bodies of pages come as messages too.
+# What a model, and a person, sees of an exception; tracebacks and bodies of pages come as messages too.
 _MAX_ERROR_CHARS = 2_000
 # What of a result is kept a second time, for `explain`.
 _SHOWN = 500
@@ -41,7 +41,7 @@ def run_tool(read: ReadCall) -> StoredReply:
     """Run the function behind a call; what it raises is a result too. Blocks; in a thread of the tools' own.
 
     Returns:
-        The result as the store keeps it. An exception is told by its type and message, without keys.
+        The result as the store keeps it. An exception is its type and message, without keys.
     """
     assert read.tool is not None
     began = time.monotonic()
@@ -54,15 +54,15 @@ def run_tool(read: ReadCall) -> StoredReply:
 
 
 def timeout_result(read: ReadCall, timeout_s: float) -> StoredReply:
-    """Return what the model is told of a call that did not return in time."""
+    """Return what the model sees of a call that did not return in time."""
     told = f"TimeoutError: the tool did not return within tool_timeout_s={timeout_s:g} s"
     return stored_result(read.call, told, failed=True, latency_s=timeout_s)
 
 
 def refusal_result(read: ReadCall, ask: CallSpec) -> StoredReply:
-    """Return what the model is told of a call that is not run: its arguments do not fit, or those beside it.
+    """Return what the model sees of a call that is not run: its arguments do not fit, or those beside it.
 
-    Told by place and type alone, and by the names of the tools: a library's wording must not move a key.
+    By place and type alone, and by the names of the tools: a library's wording must not move a key.
     """
     invalid = read.invalid
     if invalid is None:

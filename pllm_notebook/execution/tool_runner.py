@@ -113,7 +113,7 @@ class ToolRunner:
 
 
 class _Running:
-    """One call of a tool: it ends by itself, or by its time, and only one of the two is stored.
+    """One call of a tool: it returns, or its time is up, and only one of the two is stored.
 
     Args:
         read: The call.
@@ -135,7 +135,7 @@ class _Running:
             return first
 
     def run(self) -> tuple[StoredReply, Future[BaseException | None]]:
-        """In a tool's thread: run it, and store what it gave, whoever still waits for it."""
+        """In a tool's thread: run it, and store what it gave, also where nothing waits for it any more."""
         entry = run_tool(self._read)
         return (entry, self._keep(entry)) if self.end() else (entry, _kept(None))
 
@@ -148,7 +148,7 @@ class _Running:
         if self._store is None:
             return _kept(None)
         kept: Future[BaseException | None] = Future()
-        kept.set_running_or_notify_cancel()  # from here on nobody can cancel it, and the writer may always set it
+        kept.set_running_or_notify_cancel()  # from here on it cannot be cancelled, and the writer may always set it
         try:
             self._store.put(self._key, entry, kept.set_result)
         except Exception as error:  # a store that was closed under us

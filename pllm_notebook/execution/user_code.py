@@ -82,7 +82,7 @@ def run_each_with_timeout(
     timeout_s: float,
     stopped: Callable[[], bool] = _never,
 ) -> list[Result]:
-    """Do *work* for each item by itself, as `run_with_timeout` does in the end. Blocks."""
+    """Do *work* for each item alone, as `run_with_timeout` does in the end. Blocks."""
     results: list[Result] = []
     for start in range(0, len(items), _MAX_PARALLEL):
         some = items[start : start + _MAX_PARALLEL]
@@ -109,7 +109,7 @@ def read_with_timeout(
 def read_each_with_timeout(
     spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], replies: Sequence[UnreadReply]
 ) -> list[Step]:
-    """Read *arrivals* as `read_replies` does, each by itself and within the time. Blocks.
+    """Read *arrivals* as `read_replies` does, each alone and within the time. Blocks.
 
     Whatever one of them raises, or takes, is that row's failure alone.
     """

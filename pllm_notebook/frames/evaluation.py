@@ -191,12 +191,12 @@ class EvaluationInput:
         ensemble, rows = run.execution.decider, range(run.rows.total)
         samples: list[tuple[EnsembleResults, int] | None] | None = None
         if isinstance(ensemble, EnsembleResults):
-            samples = [(ensemble, run.ledger.call_of_row[row]) for row in rows]
+            samples = [(ensemble, run.table.call_of_row[row]) for row in rows]
         return cls(
             columns=shape.columns,
             prefix=run.ask.options.prefix,
             explode=shape.explode,
-            answered=[run.ledger.status(row) in ("ok", "cached") for row in rows],
+            answered=[run.table.status(row) in ("ok", "cached") for row in rows],
             samples=samples,
             values_of=shape.values_of,
         )

@@ -69,7 +69,7 @@ class ListRows:
 
     def assemble(self, run: Run) -> list[Any]:
         """Return the values in the items' order."""
-        outcomes = [run.ledger.outcome(row) for row in range(self.total)]
+        outcomes = [run.table.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
     def described(self, run: Run) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class ListRows:
 
     def record(self, run: Run) -> RowRecord:
         """Return what the registry keeps of each item; its content is its prompt."""
-        record = record_of_prompts(run.ledger, self.prompts(range(self.total)), packed=run.ask.pack is not None)
+        record = record_of_prompts(run.table, self.prompts(range(self.total)), packed=run.ask.pack is not None)
         add_samples(record, run)
         return record
 

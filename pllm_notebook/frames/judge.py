@@ -74,7 +74,7 @@ class CandidateAnswers(WholePrompts):
             return None, None
         value, at = tally.values[0], 0
         if not tally.unanimous:
-            outcome: Outcome | None = run.ledger.outcome(row)
+            outcome: Outcome | None = run.table.outcome(row)
             if outcome is None or outcome.value is None:
                 return None, None
             value = outcome.value.answer

@@ -100,13 +100,13 @@ class ResultColumns:
         fields = output.field_values(value)
         return [one for part, own in zip(self._parts, fields, strict=True) for one in part.take(own)]
 
-    def table(self, ledger: ResultTable) -> tuple[list[list[Any]], list[int]]:
+    def table(self, results: ResultTable) -> tuple[list[list[Any]], list[int]]:
         """Return the values column by column, and for each line of the result the row it came from.
 
         A row without a value has None in every column. With `explode`, a list gives a line for each
         item; an empty list, as a row without a value, gives one line of None.
         """
-        outcomes = [None if call < 0 else ledger.outcomes[call] for call in ledger.call_of_row]
+        outcomes = [None if call < 0 else results.outcomes[call] for call in results.call_of_row]
         return self.table_of([None if outcome is None else outcome.value for outcome in outcomes])
 
     def table_of(self, values: Sequence[Any]) -> tuple[list[list[Any]], list[int]]:
@@ -132,9 +132,9 @@ class ResultColumns:
             origin
         )
 
-    def messages(self, ledger: ResultTable) -> list[str | None]:
+    def messages(self, results: ResultTable) -> list[str | None]:
         """Return each row's failure as text, None where it has none."""
-        failures = (ledger.failure(row) for row in range(len(ledger.call_of_row)))
+        failures = (results.failure(row) for row in range(len(results.call_of_row)))
         return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
 
 

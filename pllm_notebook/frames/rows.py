@@ -156,9 +156,9 @@ def error_rows(run: Run, rows: Iterable[int] | None = None) -> Iterator[dict[str
 
     A row that was not sent because of `max_cost_usd` has not failed.
     """
-    ledger = run.ledger
-    for row in range(len(ledger.call_of_row)) if rows is None else rows:
-        failure, outcome = ledger.failure(row), ledger.outcome(row)
+    results = run.table
+    for row in range(len(results.call_of_row)) if rows is None else rows:
+        failure, outcome = results.failure(row), results.outcome(row)
         if failure is not None and not (outcome is not None and outcome.not_sent):
             paid = failure.cost_usd if outcome is None or not outcome.metas else outcome.cost_usd
             yield {
@@ -189,9 +189,9 @@ def _storable(text: str | None) -> str | None:
 
 def usage_rows(run: Run, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]:
     """Yield one record of tokens, cost and latency for each of *rows*; None where nothing is known."""
-    ledger = run.ledger
+    results = run.table
     for row in rows:
-        outcome = ledger.outcome(row)
+        outcome = results.outcome(row)
         replies = [] if outcome is None else outcome.replies()
         usage = outcome.usage if outcome is not None and replies else None
         yield {

@@ -129,7 +129,7 @@ class TableRows:
         """
         if self._content is None:
             self._content = content_hashes(self._asked_data, self.total)
-        record = record_of_calls(run.ledger, self._content, packed=run.ask.pack is not None)
+        record = record_of_calls(run.table, self._content, packed=run.ask.pack is not None)
         if run.done() and self.assembled == run.endings:
             record.answers, record.origin = self._answers.all()
         elif whole:
@@ -158,7 +158,7 @@ class TableRows:
     def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
         """Build the result's columns, and for each of its lines the row that it came from."""
         shape, build = self.shape, self.table.library.array
-        columns, origin = shape.table(run.ledger)
+        columns, origin = shape.table(run.table)
         made = {column.name: build(column, values) for column, values in zip(shape.columns, columns, strict=True)}
         if shape.agreement_column is not None:
             shares = whole_agreement(run)
@@ -171,7 +171,7 @@ class TableRows:
         name = self.shape.error_column
         if name is None:
             return {}
-        messages = self.shape.messages(run.ledger)
+        messages = self.shape.messages(run.table)
         return {name: self.table.library.array(Column(name, Kind.TEXT), [messages[row] for row in origin])}
 
 

@@ -31,12 +31,12 @@ class ToolCallColumns(ResultColumns):
         made = one if options.explode else [*one, Column(prefix + "calls", Kind.OBJECT)]
         return tuple(ColumnGroup((column,), unchanged) for column in made)
 
-    def table(self, ledger: ResultTable) -> tuple[list[list[Any]], list[int]]:
+    def table(self, results: ResultTable) -> tuple[list[list[Any]], list[int]]:
         """Return the values column by column, and for each line the row that it came from (see `ResultColumns.table`).
 
         A row that called nothing has one line, with None for tool and arguments.
         """
-        outcomes = [None if call < 0 else ledger.outcomes[call] for call in ledger.call_of_row]
+        outcomes = [None if call < 0 else results.outcomes[call] for call in results.call_of_row]
         calls: list[Sequence[CalledTool] | None] = [
             None if outcome is None or outcome.value is None else outcome.value.calls for outcome in outcomes
         ]

@@ -92,16 +92,16 @@ class PromptRows(WholePrompts):
         ]
         if run is None:
             return outputs
-        ledger, spec_of = run.ledger, run.execution.ask_of
+        results, spec_of = run.table, run.execution.ask_of
         for start in range(0, self.total, _CHUNK):
             rows = range(start, min(start + _CHUNK, self.total))
-            outcomes = [ledger.outcome(row) for row in rows]
+            outcomes = [results.outcome(row) for row in rows]
             kept = self._kept([outcome for outcome in outcomes if outcome is not None])
             for row, outcome in zip(rows, outcomes, strict=True):
                 place = self._prepared.places[row]
                 context = self._contexts[place]
                 if outcome is None:
-                    outputs[place] = output_without_call(context, ledger.failure(row))
+                    outputs[place] = output_without_call(context, results.failure(row))
                     continue
                 last = outcome.entry or kept.get(outcome.last or outcome.key)
                 outputs[place] = output_for(
@@ -129,7 +129,7 @@ class PromptRows(WholePrompts):
 
     def record(self, run: Run) -> RowRecord:
         """Return the registry's record of each valid prompt."""
-        return record_of_prompts(run.ledger, self._prepared.prompts, packed=False)
+        return record_of_prompts(run.table, self._prepared.prompts, packed=False)
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
         """Return one record per failed prompt: its place in the list, its id and the error."""

@@ -99,7 +99,7 @@ class LineChunk(WholePrompts):
     def release(self) -> None:
         """Discard the results of its lines once all are written."""
         if self.left == 0 and self._run is not None:
-            self._run.ledger.clear()
+            self._run.table.clear()
 
     @property
     def over(self) -> bool:

@@ -219,7 +219,7 @@ def _outcome_of(one: _FinishedLine) -> Outcome | Failure | None:
     run = one.chunk.run
     if run is None:
         return None
-    return run.ledger.outcome(one.at) or run.ledger.failure(one.at)
+    return run.table.outcome(one.at) or run.table.failure(one.at)
 
 
 def offsets_of(index: RequestIndex) -> array[int]:

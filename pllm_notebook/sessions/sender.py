@@ -174,12 +174,12 @@ class _Rows(WholePrompts):
 
     def assemble(self, run: Run) -> list[Any]:
         """Return the values, None for a call without one."""
-        outcomes = [run.ledger.outcome(row) for row in range(self.total)]
+        outcomes = [run.table.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
     def errors(self, run: Run) -> list[dict[str, Any]]:
         """Return the failures."""
-        failures = [run.ledger.failure(row) for row in range(self.total)]
+        failures = [run.table.failure(row) for row in range(self.total)]
         return [
             {"position": row, "label": self.name_of(row), "kind": str(failure.kind), "message": failure.message}
             for row, failure in enumerate(failures)
@@ -220,4 +220,4 @@ class _ResultRelay:
             session_call.on_abort(self, run.execution.error)
 
     def _report(self, run: Run, row: int) -> None:
-        self._session_calls[row].on_result(self, run.ledger.outcome(row), run.ledger.failure(row))
+        self._session_calls[row].on_result(self, run.table.outcome(row), run.table.failure(row))

@@ -281,7 +281,7 @@ def test_retry_sends_what_can_succeed_and_nothing_else(side: Side, sim: Simulato
     sim.set(answers=failing)
     run = words("busy", "lost", "refused", "fine").llm.submit_text("{text}", model=side.model, max_retries=0)
     run.wait()
-    before = run.ledger.status(0), run.ledger.status(1), run.ledger.status(2), run.ledger.status(3)
+    before = run.table.status(0), run.table.status(1), run.table.status(2), run.table.status(3)
     sim.set(answers=lambda request: "yes")
     sim.reset()
 

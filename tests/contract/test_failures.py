@@ -244,7 +244,7 @@ def test_a_request_that_the_provider_rejects_names_the_field(side: Side, sim: Si
     run = words("a", "b").llm.submit_text("say {text}", model=side.model, extra_body={"frobnicate": 1})
     out = run.result()
 
-    failure = run.ledger.failure(0)
+    failure = run.table.failure(0)
     assert failure is not None
     assert (failure.kind, failure.field, failure.status) == ("bad_request", "frobnicate", 400)
     assert "frobnicate" in failure.message

@@ -38,10 +38,10 @@ class Breaking(WholePrompts):
         return [f"row {row}" for row in rows]
 
     def assemble(self, run: Run) -> Any:
-        return [run.ledger.status(row) for row in range(self.total)]
+        return [run.table.status(row) for row in range(self.total)]
 
     def errors(self, run: Run) -> Any:
-        return [run.ledger.failure(row) for row in range(self.total)]
+        return [run.table.failure(row) for row in range(self.total)]
 
 
 def begin(model: str, rows: Breaking, **options: Any) -> Run:

@@ -27,11 +27,11 @@ class Listed(WholePrompts):
         return self._all[rows.start : rows.stop]
 
     def assemble(self, run: Run) -> list[Any]:
-        outcomes = [run.ledger.outcome(row) for row in range(self.total)]
+        outcomes = [run.table.outcome(row) for row in range(self.total)]
         return [None if one is None else one.value for one in outcomes]
 
     def errors(self, run: Run) -> list[FailureKind | None]:
-        failures = [run.ledger.failure(row) for row in range(self.total)]
+        failures = [run.table.failure(row) for row in range(self.total)]
         return [None if failure is None else failure.kind for failure in failures]
 
 

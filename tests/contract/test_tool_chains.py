@@ -318,7 +318,7 @@ def test_every_step_is_paid_for_by_its_row_and_under_the_ceiling(luna: str, sim:
 
     out = complete(luna, [add], max_cost_usd=1)
 
-    steps = out.llm.run.ledger.outcomes[0].replies()
+    steps = out.llm.run.table.outcomes[0].replies()
     assert [about["attempts"] for about in steps] == [1, 0, 1]
     assert out.llm.usage["cost_usd"].tolist() == [pytest.approx(out.llm.run.cost)]
     assert out.llm.usage["cost_usd"].iloc[0] > steps[0]["cost_usd"] > 0

@@ -74,7 +74,7 @@ def many(count: int, odd: int) -> pd.DataFrame:
 
 
 def failure_of(run: Run, row: int) -> Any:
-    return run.ledger.failure(row)
+    return run.table.failure(row)
 
 
 @pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("made up")])
@@ -217,7 +217,7 @@ def test_a_decide_function_that_exits_or_blocks_fails_its_row_alone(luna: str, s
     )
     run.wait()
 
-    assert [run.ledger.failure(row) is None for row in range(4)] == [True, False, False, True]
+    assert [run.table.failure(row) is None for row in range(4)] == [True, False, False, True]
     assert "SystemExit: 1" in failure_of(run, 1).message
     assert "did not return within validator_timeout_s=0.3 s" in failure_of(run, 2).message
 

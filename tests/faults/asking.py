@@ -75,7 +75,7 @@ def follow(run: Run, total: int) -> None:
     ended = False
     while not ended:
         ended = run.done()
-        done = [row for row in open_rows if run.ledger.status(row) in ("ok", "cached")]
+        done = [row for row in open_rows if run.table.status(row) in ("ok", "cached")]
         open_rows.difference_update(done)
         for at in range(0, len(done), _ROWS_A_LINE):
             say("done", rows=done[at : at + _ROWS_A_LINE])
@@ -128,7 +128,7 @@ def _counts(run: Run | list[Run]) -> dict[str, Any]:
             return {}
         run = run[0]
     progress = run.progress()
-    failures = (run.ledger.failure(row) for row in range(run.rows.total))
+    failures = (run.table.failure(row) for row in range(run.rows.total))
     return {"kept": progress.done + progress.cached, "cached": progress.cached, "unsaved": run.execution.unsaved} | {
         "note": progress.note,
         "state": progress.state,

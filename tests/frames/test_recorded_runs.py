@@ -416,11 +416,11 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
     submitted: list[Any] = []
     workers: Any = SimpleNamespace(submit=lambda *work: submitted.append(work))
     execution = SimpleNamespace(in_flight=0, submitted=True)
-    ledger = SimpleNamespace(call_of_row=array("q", [0, 1]))
+    table = SimpleNamespace(call_of_row=array("q", [0, 1]))
     run: Any = SimpleNamespace(
         started_at=time.time(),
         execution=execution,
-        ledger=ledger,
+        table=table,
         done=lambda: False,
         ask=SimpleNamespace(options=SimpleNamespace(mode="async")),
     )
@@ -429,10 +429,10 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
     recorder.look(run, workers)
     assert submitted == []  # the cache may answer all of them
     execution.in_flight = 1
-    ledger.call_of_row[1] = UNPLANNED
+    table.call_of_row[1] = UNPLANNED
     recorder.look(run, workers)
     assert submitted == []
-    ledger.call_of_row[1] = 1
+    table.call_of_row[1] = 1
     recorder.look(run, workers)
     recorder.look(run, workers)
 

@@ -176,7 +176,7 @@ def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
     gc.disable()
     try:
         run = frame.llm.submit(Literal["1", "2"] if "judge" in options.values() else Mark, "{t}", **options)
-        held = [weakref.ref(one) for one in (run, run.execution, run.ledger, run.rows)]
+        held = [weakref.ref(one) for one in (run, run.execution, run.table, run.rows)]
         out = run.result()
         run_id = run.id
         del run

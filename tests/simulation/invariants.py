@@ -84,7 +84,7 @@ def check_run(faults: list[str], run: Run, frame: pd.DataFrame, question: Questi
     counted = progress.done + progress.cached + progress.failed + progress.not_sent + progress.skipped
     if progress.pending < 0 or (progress.state == "done" and progress.pending):
         faults.append(f"I4: the counts do not add up: {progress}")
-    statuses = Counter(run.ledger.status(row) for row in range(len(frame)))
+    statuses = Counter(run.table.status(row) for row in range(len(frame)))
     if counted != len(frame) - statuses["pending"] - statuses["unplanned"] and run.state == "done":
         faults.append(f"I4: {statuses} are counted as {progress}")
     if progress.in_flight:
@@ -112,7 +112,7 @@ def check_run(faults: list[str], run: Run, frame: pd.DataFrame, question: Questi
 
 def _check_row(faults: list[str], row: int, cell: Any, values: Sequence[Any], question: Question, run: Run) -> None:
     given = [value for value in values if not pd.isna(value)]
-    status = run.ledger.status(row)
+    status = run.table.status(row)
     if bool(given) != (status in ("ok", "cached")):
         faults.append(f"I4: row {row} is {status} and has {values}")
     if not given:
@@ -127,7 +127,7 @@ def _check_row(faults: list[str], row: int, cell: Any, values: Sequence[Any], qu
 
 
 def _failures(run: Run, rows: int) -> list[Any]:
-    return [failure for row in range(rows) if (failure := run.ledger.failure(row)) is not None]
+    return [failure for row in range(rows) if (failure := run.table.failure(row)) is not None]
 
 
 def check_calm(faults: list[str], run: Run, requests: int, *, again: bool) -> None:

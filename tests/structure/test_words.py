@@ -76,14 +76,10 @@ EXCEPTIONS = {
 }
 # What is left of each room, and may only become less.
 LEFT: dict[str, int] = {
-    "batch_jobs": 1,
-    "ensemble": 37,
-    "execution": 164,
-    "frames": 200,
-    "notebook": 26,
-    "prompt_lists": 56,
-    "request_files": 36,
-    "sessions": 93,
+    "ensemble": 16,
+    "execution": 52,
+    "frames": 1,
+    "sessions": 2,
 }
 
 _TEXT = re.compile(rf"\b(?:{'|'.join(map(re.escape, TEXTS))})\b(?<!is None)", re.IGNORECASE)

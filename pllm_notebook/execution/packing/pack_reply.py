@@ -2,7 +2,7 @@
 
 An answer is cut out of the reply as it was written, so that it is, byte for byte, what a call of
 its own would have held. Only what says plainly whose answer it is counts: an index that is
-missing, stands twice or names no item leaves its row without one.
+missing, appears twice or names no item leaves its row without one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SplitReply(NamedTuple):
     """A pack's reply, taken apart.
 
     Attributes:
-        answers: Item's place to its answer's JSON, as it stands in the reply.
+        answers: Item's place to its answer's JSON, as the reply has it.
         followed: Whether the reply was the JSON that was asked for, and nothing else.
     """
 
@@ -101,7 +101,7 @@ def row_replies(
     Args:
         whole: The call's own entry.
         texts: Item's place to its answer, as `row_text` gives it.
-        pack: Rows that share a call at most, as it stands in the keys.
+        pack: Rows that share a call at most, as in the keys.
         pack_id: Key of the packed call.
         output_limit: Tokens that one row's answer can have, None for no limit.
         raw: b"", or the whole response where no store keeps it once for all.
@@ -174,7 +174,7 @@ class _PackParser:
             if self._next() == "{":
                 yield self._entry()
             else:
-                self._value()  # no entry, so nobody's answer
+                self._value()  # no entry, so no row's answer
             if self._take(",]") == "]":
                 return
 

@@ -1,6 +1,6 @@
 """Packs on their way: made of calls that wait, and taken apart into the replies of their rows.
 
-A pack is one call on the wire and one reply in the store; every row of it is a call of the ledger
+A pack is one call on the wire and one reply in the store; every row of it is a call of the table
 with a key of its own. What a pack leaves open goes on as the row's plain call (`SingleCall`).
 """
 
@@ -34,7 +34,7 @@ class Pack:
 
     Attributes:
         key: Of the packed call.
-        calls: Indexes in the ledger; their order is that of the items.
+        calls: Indexes in the result table; their order is that of the items.
         text: The packed prompt, as JSON.
     """
 
@@ -67,13 +67,13 @@ class Packer:
     Args:
         ask: The run's question; it packs.
         rows: The rows.
-        ledger: The run's.
+        results: The run's.
         prompt: Makes one row's prompt.
         store: Where the whole replies go, None to keep nothing.
     """
 
     def __init__(
-        self, ask: CallSpec, rows: RowSource, ledger: ResultTable, prompt: Callable[[int], Prompt], store: Store | None
+        self, ask: CallSpec, rows: RowSource, results: ResultTable, prompt: Callable[[int], Prompt], store: Store | None
     ) -> None:
         assert ask.pack is not None
         assert ask.packed is not None
@@ -81,7 +81,7 @@ class Packer:
         self.asked = ask.packed
         self._ask = ask
         self._rows = rows
-        self._ledger = ledger
+        self._results = results
         self._prompt = prompt
         self._store = store
 
@@ -89,17 +89,17 @@ class Packer:
         """Make one pack of *calls*, in their order."""
         items: list[bytes] = []
         for call in calls:
-            row = self._ledger.first_row[call]
+            row = self._results.first_row[call]
             items += self._rows.items(range(row, row + 1))
         text = pack_text(self.asked, self._rows.source, items)
         return Pack(self.asked.key(text), tuple(calls), text)
 
     def split_retries(self, calls: Sequence[int]) -> tuple[list[int], list[SingleCall]]:
-        """Part the calls of a retry: those to be packed anew, and those that failed, which go alone.
+        """Part the calls of a retry: those to be packed again, and those that failed, which go alone.
 
         What failed once it was sent may spoil a pack for its neighbours too.
         """
-        outcomes = self._ledger.outcomes
+        outcomes = self._results.outcomes
         sent = [call for call in calls if (outcome := outcomes[call]) is not None and _was_sent(outcome)]
         alone = set(sent)
         return [call for call in calls if call not in alone], [self.alone(call) for call in sent]
@@ -111,7 +111,7 @@ class Packer:
 
     def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> SingleCall:
         """Return a row's own call."""
-        row = self._ledger.first_row[call]
+        row = self._results.first_row[call]
         encoded = self._ask.encoded(self._prompt(row))
         assert not isinstance(encoded, Failure)  # the plan has read it before
         return SingleCall(call, row, self._ask.plain_key(encoded), metas)
@@ -155,7 +155,7 @@ class Packer:
             carried = [(orjson.dumps(share),) for share in divide_usage(whole.metadata, len(pack.calls))]
         for place, call in enumerate(pack.calls):
             if place in entries:
-                row, key = self._ledger.first_row[call], self._ledger.keys[call]
+                row, key = self._results.first_row[call], self._results.keys[call]
                 replies.append(UnreadReply(call, key, entries[place], row, cached=False, schema_level=schema_level))
             else:
                 alone.append(self.alone(call, carried[place]))
@@ -168,13 +168,13 @@ class Packer:
 
         Where the cache is used, a pack that has an answer for the row is not asked again. Where it is refreshed, the
         older answer would stay, and be found before the reply of the row's own. What takes its place is the pack's
-        answer cut off before its first token, which serves nobody.
+        answer cut off before its first token, which serves no row.
 
         Args:
             alone: What was asked.
             entry: Its reply, which was put into the store before: until it is there, the older answer stays.
         """
-        key = self._ledger.keys[alone.call]
+        key = self._results.keys[alone.call]
         if self._store is None or self._ask.options.cache != "refresh" or key not in self._store.get_many([key]):
             return
         metadata = entry.metadata | {"usage": None, "cost_usd": 0.0, "pack": self.size}
