@@ -1,4 +1,4 @@
-"""Programs that ask where they go wrong, or otherwise than their writer meant: ends of blocks, money, notes."""
+"""Resumable programs where they go wrong, or otherwise than their writer meant: ends of blocks, money, notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that ask, under every strategy, through every provider's real SDK."""
+"""Resumable programs, under every strategy, through every provider's real SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notebook on programs that ask runs from its first cell to its last."""
+"""The notebook on resumable programs runs from its first cell to its last."""
 
 from __future__ import annotations
 
