@@ -88,9 +88,9 @@ class FrameworkConfig:
 
     def summary(self) -> dict[str, Any]:
         """Return the settings as plain values, the instruction by its length alone."""
-        told = self.decision_maker_prompt
-        kind = "default" if told == DECISION_MAKER_PROMPT else "own"
-        shown = {"decision_maker_prompt": f"{kind}, {len(told):,} characters", "logging_enabled": self.enable_logging}
+        prompt = self.decision_maker_prompt
+        kind = "default" if prompt == DECISION_MAKER_PROMPT else "own"
+        shown = {"decision_maker_prompt": f"{kind}, {len(prompt):,} characters", "logging_enabled": self.enable_logging}
         return asdict(self) | shown
 
 

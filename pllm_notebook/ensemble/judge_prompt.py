@@ -73,10 +73,12 @@ def verdict_type(output: OutputType | None) -> OutputType:
 
 def shown_order(question: str, tally: VoteCount) -> list[int]:
     """Return the different answers in the order in which a judge sees them, each as its first giver's index."""
-    told = {at: identity(tally.values[at]) for at, _ in tally.distinct()}
-    seed = hashlib.sha256(b"\x00".join([question.encode("utf-8", "surrogatepass"), *sorted(told.values())])).digest()
+    identities = {at: identity(tally.values[at]) for at, _ in tally.distinct()}
+    seed = hashlib.sha256(
+        b"\x00".join([question.encode("utf-8", "surrogatepass"), *sorted(identities.values())])
+    ).digest()
     # Sorted first: which sample gave which answer must not move the order, or the call would be a new one.
-    order = sorted(told, key=told.__getitem__)
+    order = sorted(identities, key=identities.__getitem__)
     random.Random(seed).shuffle(order)
     return order
 
@@ -99,12 +101,12 @@ def render_judge_prompt(
         history: Turns of a conversation that came before the prompt.
     """
     given = dict(tally.distinct())
-    told = [identity(value) for value in tally.values]
+    identities = [identity(value) for value in tally.values]
     shown: list[dict[str, Any]] = []
     for number, at in enumerate(shown_order(question, tally), 1):
         one: dict[str, Any] = {"candidate": number, "given": given[at]}
         # Sorted, for the reason that the candidates are shuffled by what they say alone.
-        before = sorted({text for other, text in enumerate(reasonings) if text and told[other] == told[at]})
+        before = sorted({text for other, text in enumerate(reasonings) if text and identities[other] == identities[at]})
         if before:
             one["reasoning"] = before
         shown.append(one | {"answer": to_jsonable_python(tally.values[at], serialize_unknown=True)})

@@ -40,7 +40,7 @@ logger = logging.getLogger("pllm_notebook")
 
 _DECIDED = {
     "only": "the one answer that came",
-    "agreed": "all are equal, nobody was asked",
+    "agreed": "all are equal, no decision maker was asked",
     "judge": "the decision maker",
     "fallback": "the majority, since the decision maker failed",
 }
@@ -256,16 +256,16 @@ class ParallelLLM:
             "%d of %d processors answered; decided by: %s",
             count - len(failed),
             count,
-            _DECIDED.get(decision.how, "nobody"),
+            _DECIDED.get(decision.how, "nothing"),
         )
         for one in failed:
             self._log(logging.WARNING, "%s failed: %s", one.model, one.kind)
         if outcome.failure is not None:
             raise ProcessingError.of(failed) from failed[0].cause
         if decision.judge_error:
-            told = f"The decision maker failed, and the majority's answer stands. {rows.hidden(decision.judge_error)}"
-            self._log(logging.WARNING, "%s", "The decision maker failed, and the majority's answer stands")
-            caller.warn(told)
+            failed_judge = "The decision maker failed, and the majority's answer is returned"
+            self._log(logging.WARNING, "%s", failed_judge)
+            caller.warn(f"{failed_judge}. {rows.hidden(decision.judge_error)}")
         if run.execution.unsaved:
             caller.warn(f"{run.execution.unsaved} answers could not be saved to the cache.")
         return AnsweredRequest(outcome.value, run)

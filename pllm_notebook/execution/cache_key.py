@@ -114,8 +114,8 @@ def simulated_salt() -> str:
         return ""
     from pllm_notebook.sim.identity import identity
 
-    told = identity(chosen)
-    return f"\0sim {told}" if told else ""
+    own = identity(chosen)
+    return f"\0sim {own}" if own else ""
 
 
 def _envelope(

@@ -247,7 +247,7 @@ class CallSpec:
         return self._key(self.canonical_body(dialogue))
 
     def content(self, encoded: EncodedPrompt, limit: int | None = None) -> bytes:
-        """Return the wire's bytes for a row, in today's dress.
+        """Return the wire's bytes for a row, in the form that goes on the wire today.
 
         Args:
             encoded: The row's prompt.
@@ -284,13 +284,13 @@ class CallSpec:
 
     def _template_for(self, text_json: bytes, limit: int | None = None) -> tuple[BodyTemplate, bytes]:
         """Return the body for a row, and what of its text goes into the hole."""
-        dress = self._wire_body(limit)
-        if dress.with_prefix is not None and text_json.startswith(dress.prefix_json):
+        wire = self._wire_body(limit)
+        if wire.with_prefix is not None and text_json.startswith(wire.prefix_json):
             # A slice, since a string that begins with the lead is encoded beginning with the lead's bytes.
-            rest = b'"' + text_json[len(dress.prefix_json) :]
+            rest = b'"' + text_json[len(wire.prefix_json) :]
             if not _BLANK.fullmatch(rest):
-                return dress.with_prefix, rest
-        return dress.without_prefix, text_json
+                return wire.with_prefix, rest
+        return wire.without_prefix, text_json
 
     def _wire_body(self, limit: int | None) -> WireBody:
         target = self.target

@@ -45,8 +45,8 @@ class Estimate(HTMLFacts):
         time_s: At the limits and latency seen so far; None where none were seen.
         model: As a person writes it.
         simulated: Whether the answers would be invented.
-        decider: The model that is asked further where several answers differ, at a cost that is not in here: nobody
-            knows how many will. "" for none.
+        decider: The model that is asked further where several answers differ, at a cost that is not in here:
+            how many will is unknown. "" for none.
         pending: Distinct calls that wait in batch jobs already, and would not be sent again.
         rejected: Distinct calls that a provider has rejected before, and that are not sent again unasked.
         fills: How full the calls make a batch job, by model: 1.0 is one job that is full, by number or by bytes.

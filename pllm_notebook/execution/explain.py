@@ -130,8 +130,8 @@ def position_of(row: int, total: int, whole: str) -> int:
     row = row.__index__()
     position = row + total if row < 0 else row
     if not 0 <= position < total:
-        told = f"the {whole} has {total:,}, counted from 0" if total else f"the {whole} has none"
-        raise UsageError(f"There is no row {row}: {told}. Nothing was sent.")
+        extent = f"the {whole} has {total:,}, counted from 0" if total else f"the {whole} has none"
+        raise UsageError(f"There is no row {row}: {extent}. Nothing was sent.")
     return position
 
 

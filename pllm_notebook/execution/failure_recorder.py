@@ -110,11 +110,11 @@ def _is_final(call: FailedCall) -> bool:
 
 def _with_time(call: FailedCall) -> Failure:
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(call.at))
-    told = (
+    advice = (
         f" Rejected at {when} UTC and not sent again, since the request is the same; "
         f"run.retry(kinds=[{str(call.failure.kind)!r}]) or cache='refresh' sends it."
     )
-    return replace(call.failure, message=sentence(call.failure.message) + told)
+    return replace(call.failure, message=sentence(call.failure.message) + advice)
 
 
 def full_message(failure: Failure) -> str:

@@ -83,8 +83,8 @@ def build_spec(
     """
     system = options.system
     if instruct:
-        told = instruction_for(options, output)
-        system = f"{system}\n\n{told}" if system else told
+        wanted = instruction_for(options, output)
+        system = f"{system}\n\n{wanted}" if system else wanted
     target = resolve_model(options, keys)
     return CallSpec(
         target,

@@ -145,12 +145,12 @@ def _read(
 
 
 def _unread(reply: UnreadReply, error: Exception) -> Outcome:
-    told = redact(f"The reply could not be read: {type(error).__name__}: {error}"[:500])
+    message = redact(f"The reply could not be read: {type(error).__name__}: {error}"[:500])
     try:
-        return _failed(reply, FailureKind.MALFORMED, told)
+        return _failed(reply, FailureKind.MALFORMED, message)
     except Exception:  # what is known of it cannot be read either
         raw = reply.entry.text.decode("utf-8", "replace")
-        failure = Failure(FailureKind.MALFORMED, told, status=200, raw=raw, attempts=1, cost_usd=None)
+        failure = Failure(FailureKind.MALFORMED, message, status=200, raw=raw, attempts=1, cost_usd=None)
         return Outcome(None, failure, reply.key, (), reply.cached)
 
 
@@ -246,15 +246,15 @@ def _further(
     reply: UnreadReply,
     dialogue: Dialogue,
     *,
-    told: tuple[bytes, ...] = (),
+    tool_meta: tuple[bytes, ...] = (),
     repair: bool = False,
 ) -> Step | None:
     """Go on with a further turn, in the store as far as it goes; None where it would have to be sent and must not."""
     key = spec.key_of(dialogue)
     known = store.get_many([key]).get(key) if store is not None and spec.options.cache in ("use", "only") else None
     if known is not None and known.satisfies(spec.output_limit, spec.takes_empty):
-        return read_replies(spec, store, prompt, [reply.followed(key, known, dialogue, told, repair=repair)])[0]
-    return None if spec.options.cache == "only" else NextTurn(reply, key, dialogue, told, repair)
+        return read_replies(spec, store, prompt, [reply.followed(key, known, dialogue, tool_meta, repair=repair)])[0]
+    return None if spec.options.cache == "only" else NextTurn(reply, key, dialogue, tool_meta, repair)
 
 
 def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], reply: UnreadReply) -> Step:
@@ -266,11 +266,11 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
     names = ", ".join(dict.fromkeys(call.name for call in calls))
     raw = "\n".join(f"{call.name}({call.arguments})" for call in calls)
     if box is None or not (spec.calls or options.run_tools):
-        told = (
+        message = (
             f"The model called {names} in place of an answer, and nothing runs tools here. run_tools=True runs "
             f"functions that are given as tools=; df.llm.call_tools gives the calls themselves."
         )
-        return _failed(reply, FailureKind.TOOL_CALL, told, raw)
+        return _failed(reply, FailureKind.TOOL_CALL, message, raw)
     read = box.read(calls, spec.target.dialect)
     wrong = [one for one in read if one.invalid is not None]
     if spec.calls and not wrong:
@@ -280,11 +280,11 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
         message = "; ".join(f"{one.call.name}: {one.invalid.message}" for one in wrong if one.invalid is not None)
         return _failed(reply, FailureKind.SCHEMA, message, raw)
     if options.run_tools and reply.turns + 1 >= options.max_turns:
-        told = (
+        message = (
             f"The model still calls tools ({names}) in its reply {reply.turns + 1}, and max_turns="
             f"{options.max_turns} replies may go into one answer. Raise it to let the model go on."
         )
-        return _failed(reply, FailureKind.TOOL_CALL, told, raw)
+        return _failed(reply, FailureKind.TOOL_CALL, message, raw)
     dialogue = _dialogue(spec, prompt, reply)
     if isinstance(dialogue, Failure):
         return _failed(reply, dialogue.kind, dialogue.message)
@@ -297,8 +297,8 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
     if len(calling.results) == len(read):
         return with_results(spec, store, prompt, calling, calling.results)
     if options.cache == "only":
-        told = f"The result of {names} is not in the cache, and cache='only' runs nothing."
-        return _failed(reply, FailureKind.NOT_CACHED, told, raw)
+        message = f"The result of {names} is not in the cache, and cache='only' runs nothing."
+        return _failed(reply, FailureKind.NOT_CACHED, message, raw)
     return calling
 
 
@@ -333,8 +333,8 @@ def with_results(
     turn = Turn("tool", "", results=tuple(map(result_of, calling.read, entries)))
     dialogue = replace(calling.dialogue, turns=(*calling.dialogue.turns, turn))
     repair = any(one.invalid is not None for one in calling.read)
-    told = tuple(entry.meta for entry in entries)
-    further = _further(spec, store, prompt, calling.reply, dialogue, told=told, repair=repair)
+    tool_meta = tuple(entry.meta for entry in entries)
+    further = _further(spec, store, prompt, calling.reply, dialogue, tool_meta=tool_meta, repair=repair)
     if further is None:
         message = "The model's next turn is not in the cache, and cache='only' sends nothing."
         return _failed(calling.reply, FailureKind.NOT_CACHED, message)

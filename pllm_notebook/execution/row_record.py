@@ -1,7 +1,7 @@
 """What is remembered of each row of a run: whose content it was, which call answered it, and with which values.
 
 Hashes and keys alone, no text: a row of a frame finds its own line by the hash of its content, whatever order,
-index or frame it stands in by now.
+index or frame it is in by now.
 """
 
 from __future__ import annotations

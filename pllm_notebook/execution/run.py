@@ -344,7 +344,7 @@ class Run:
         again = weak_callback(self.retry) if not self.execution.broken and self.execution.retryable(None) else None
         try:
             self._display.close(self.progress(), again)
-        finally:  # whatever can be shown, whoever waits is told
+        finally:  # whatever can be shown, what waits is woken
             relaxed_gc.end()
             self._engine.unregister(self)
             self._handed.set()
@@ -373,8 +373,8 @@ class Run:
                 f"{execution.throughput.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why."
             )
         if execution.unsaved:
-            told = "The cache cannot be written, so these answers are in this result alone: keep it."
-            news.append(f"incomplete: {execution.unsaved:,} unsaved. {told}")
+            advice = "The cache cannot be written, so these answers are in this result alone: keep it."
+            news.append(f"incomplete: {execution.unsaved:,} unsaved. {advice}")
         for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
         return self.to_frame()

@@ -87,7 +87,7 @@ class RunClaims:
         self._some_ended = False
 
     def begin(self) -> None:
-        """Note where other owners stand, before the plan looks into the store."""
+        """Note how far other owners are, before the plan looks into the store."""
         if self._claims is not None:
             self._begun = self._seen = self._claims.mark(self._kind)
             self._open_jobs = None
@@ -107,7 +107,7 @@ class RunClaims:
         granted, mark = self._claims.take(self._kind, [key for key in keys if key not in held])
         self._held |= granted
         granted |= held
-        # After the claims: whoever journals a job holds them until the journal has the calls.
+        # After the claims: what journals a job holds them until the journal has the calls.
         if again or mark._replace(live=0) != self._seen._replace(live=0):
             self._seen, self._open_jobs = mark, None
         in_jobs = self._in_jobs(keys if self._kind == "live" else [key for key in keys if key not in granted])

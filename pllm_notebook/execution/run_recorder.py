@@ -76,7 +76,7 @@ class RecordableRows(Protocol):
     """Rows whose run is remembered: those of a frame, and lists.
 
     Attributes:
-        asked: Names of the columns that the run was told of, in order; () for what is no frame.
+        asked: Names of the columns that the run read, in order; () for what is no frame.
         assembled: For which of the run's endings the values of the result are known, 0 for none.
     """
 
@@ -87,7 +87,7 @@ class RecordableRows(Protocol):
         """Return the question and the result's columns, as the header of the registry has them."""
 
     def record(self, run: RecordableRun) -> RowRecord:
-        """Return what is to be remembered of each row, as the run stands."""
+        """Return what is to be remembered of each row, at this point of the run."""
 
 
 class RunRecorder:
@@ -147,7 +147,7 @@ class RunRecorder:
     def finish(self, run: RecordableRun) -> None:
         """Write the rows of a run that has ended, soon, unless nothing has changed since they were written.
 
-        Whoever reads the registry in this process waits for it, and so does the end of the process.
+        A reader of the registry in this process waits for it, and so does the end of the process.
         """
         write_later(partial(self._finish, run))
 
@@ -212,8 +212,8 @@ def _changing(run: RecordableRun) -> dict[str, Any]:
 
 
 def _redacted(header: dict[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = orjson.loads(redact(orjson.dumps(header, default=repr, option=_JSON_OPTIONS).decode()))
-    return told
+    redacted: dict[str, Any] = orjson.loads(redact(orjson.dumps(header, default=repr, option=_JSON_OPTIONS).decode()))
+    return redacted
 
 
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY

@@ -14,7 +14,7 @@ __all__ = ["LARGEST_BYTES", "close", "find", "forget", "forget_all", "release_en
 LARGEST_BYTES = 64 * 2**20
 """What runs that have ended and are not referenced elsewhere may take, the newest first.
 
-A run whose result nobody has taken yet is kept beyond that until the next one begins: `pllm.runs()[-1].to_frame()`
+A run whose result has not been taken yet is kept beyond that until the next one begins: `pllm.runs()[-1].to_frame()`
 is how an interrupted run's answers are had.
 """
 
@@ -40,7 +40,7 @@ def release_ended(*, begun: bool = False) -> None:
     """Let go of runs that have ended, the oldest first, beyond what they may take.
 
     Args:
-        begun: Whether a run begins: a result that nobody has taken is then given up as well.
+        begun: Whether a run begins: a result that has not been taken is then given up as well.
     """
     with _lock:
         ended = [run for run in _strong_refs.values() if run.done()]
@@ -84,7 +84,7 @@ def find(run_id: object) -> Run | None:
 
 
 def close() -> None:
-    """Write down what is known of the runs that have ended and whose result nobody took."""
+    """Write down what is known of the runs that have ended and whose result was not taken."""
     for run in runs():
         if run.done():
             run.note_rows()

@@ -55,8 +55,8 @@ def run_tool(read: ReadCall) -> StoredReply:
 
 def timeout_result(read: ReadCall, timeout_s: float) -> StoredReply:
     """Return what the model sees of a call that did not return in time."""
-    told = f"TimeoutError: the tool did not return within tool_timeout_s={timeout_s:g} s"
-    return stored_result(read.call, told, failed=True, latency_s=timeout_s)
+    message = f"TimeoutError: the tool did not return within tool_timeout_s={timeout_s:g} s"
+    return stored_result(read.call, message, failed=True, latency_s=timeout_s)
 
 
 def refusal_result(read: ReadCall, ask: CallSpec) -> StoredReply:

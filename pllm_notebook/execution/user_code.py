@@ -144,6 +144,6 @@ def as_error(error: BaseException) -> Exception:
     """Return *error* as one that a caller may be shown: SystemExit of the caller's code must not end its process."""
     if isinstance(error, Exception):
         return error
-    told = PllmError(f"Code of yours that a run calls raised {type(error).__name__}: {error}")
-    told.__cause__ = error
-    return told
+    raised = PllmError(f"Code of yours that a run calls raised {type(error).__name__}: {error}")
+    raised.__cause__ = error
+    return raised

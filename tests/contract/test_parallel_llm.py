@@ -281,12 +281,14 @@ def test_where_the_decision_maker_fails_the_majority_stands_with_a_warning(
     sim.set(answers=Script("chair", "lamp", "chair", judge=lambda request: answer))
     framework = pllm.create_framework(max_retries=0)
 
-    with pytest.warns(UserWarning, match=f"decision maker failed, and the majority's answer stands. {kind}") as warned:
+    with pytest.warns(
+        UserWarning, match=f"decision maker failed, and the majority's answer is returned. {kind}"
+    ) as warned:
         result = ask(framework, luna)
 
     assert result == Product(name="chair", price=3)
     assert [warning.filename for warning in warned] == [__file__]
-    assert ("pllm_notebook", logging.WARNING, "The decision maker failed, and the majority's answer stands") in (
+    assert ("pllm_notebook", logging.WARNING, "The decision maker failed, and the majority's answer is returned") in (
         caplog.record_tuples
     )
 
@@ -295,7 +297,7 @@ def test_where_the_decision_maker_has_no_key_the_majority_stands(luna: str, sim:
     sim.set(answers=Script("chair", "lamp", "chair"))
     framework = pllm.create_framework(decision_maker_model=ANTHROPIC.model)
 
-    told = "majority's answer stands. authentication: anthropic needs an API key"
+    told = "majority's answer is returned. authentication: anthropic needs an API key"
     with pytest.warns(UserWarning, match=told) as warned:
         result = asyncio.run(aask(framework, luna))
 
@@ -306,7 +308,7 @@ def test_where_the_decision_maker_has_no_key_the_majority_stands(luna: str, sim:
 def test_where_all_differ_and_the_decision_maker_fails_it_is_the_first_answer(luna: str, sim: Simulator) -> None:
     sim.set(answers=Script(*DIFFERENT, judge=lambda request: SimAnswer.refusal("No.")))
 
-    with pytest.warns(UserWarning, match="majority's answer stands"):
+    with pytest.warns(UserWarning, match="majority's answer is returned"):
         result = ask(pllm.ParallelLLM(), luna)
 
     assert result == pllm.runs()[-1].execution.decider.outcomes(0)[0].value  # type: ignore[attr-defined]
@@ -544,7 +546,7 @@ def test_the_log_tells_counts_and_no_contents(luna: str, sim: Simulator, caplog:
     ask(pllm.create_framework(enable_logging=False), luna, salt="again")
 
     told = [message for _, _, message in caplog.record_tuples if "processors" in message]
-    assert told == ["2 of 3 processors answered; decided by: all are equal, nobody was asked"]
+    assert told == ["2 of 3 processors answered; decided by: all are equal, no decision maker was asked"]
     assert "Which one?" not in caplog.text
     assert '"lamp"' not in caplog.text
 

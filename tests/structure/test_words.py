@@ -76,8 +76,6 @@ EXCEPTIONS = {
 }
 # What is left of each room, and may only become less.
 LEFT: dict[str, int] = {
-    "ensemble": 16,
-    "execution": 52,
     "frames": 1,
     "sessions": 2,
 }
