@@ -23,10 +23,9 @@ import pandas as pd
 import pllm_notebook as pllm
 from benchmarks.calls import Review, settle_down
 from pllm_notebook.sim import Simulator
-from pllm_notebook.store.disk_store import DiskStore
+from pllm_notebook.store import open_store
 
 PROMPT = "Read:\n{text}"
-CLAIMS = DiskStore.claims
 LATENCY_S = 0.2
 
 
@@ -43,13 +42,15 @@ def cpu(work: Callable[[], object]) -> float:
 def alone(rows: int, times: int, ask: Callable[[int, str], object], *, salted: bool) -> tuple[float, float, float]:
     """Return the CPU in us a row with claims and without, and the ratio; each round in another order."""
     took: dict[bool, list[float]] = {True: [], False: []}
+    store = open_store()
+    kept = store.claims
     for turn in range(times):
         for claims in (True, False) if turn % 2 else (False, True):
-            DiskStore.claims = CLAIMS if claims else property(lambda self: None)  # type: ignore[method-assign, assignment]
+            store.claims = kept if claims else None  # type: ignore[assignment]
             salt = f"{turn} {claims}" if salted else "first"
             took[claims].append(cpu(lambda salt=salt: ask(rows, salt)))  # type: ignore[misc]
             settle_down()
-    DiskStore.claims = CLAIMS  # type: ignore[method-assign]
+    store.claims = kept
     ratio = statistics.median(with_ / without for with_, without in zip(took[True], took[False], strict=True))
     return (*(statistics.median(took[claims]) / rows * 1e6 for claims in (True, False)), ratio)  # type: ignore[return-value]
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pllm_notebook.claim_types import ClaimStore
 from pllm_notebook.messages_types import Request
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.records import (
@@ -259,6 +260,14 @@ class CallSource(Protocol):
 class Store(Protocol):
     """Where replies are kept, by key. Thread-safe; reading never waits for writing."""
 
+    @property
+    def claims(self) -> ClaimStore | None:
+        """Which process asks which call, None where no other process can know."""
+
+    @property
+    def written_by_others(self) -> int:
+        """Rows that other processes are known to have written: an answer may be there that was not when we planned."""
+
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
         """Read the entries that are there, of those asked for, in one query for each few thousand."""
 
@@ -274,7 +283,10 @@ class Store(Protocol):
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes queued and not yet on disk; admission stops while it is large."""
+        """Bytes queued and not yet on disk."""
+
+    def is_behind(self, limit_bytes: int) -> bool:
+        """Return whether nothing new should be sent: writing fails at the moment, or more than that is queued."""
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
         """Queue a call that failed for good, in place of an older failure of its key, and return at once.

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.execution.services import CallDispatcher
-from pllm_notebook.execution.shared_store import SharedStore
 from pllm_notebook.protocols import Store
 from pllm_notebook.stored_reply import StoredReply
 
@@ -25,11 +24,10 @@ class CacheRecheck:
         own_replies: Replies of this run's own calls: nothing that another run has stored.
     """
 
-    def __init__(self, spec: CallSpec, store: Store | None, shared: SharedStore | None) -> None:
+    def __init__(self, spec: CallSpec, store: Store | None) -> None:
         self._spec = spec
         # A run that refreshes wants none of what is stored.
         self._store = None if spec.options.cache == "refresh" else store
-        self._shared = shared
         self._dispatcher: CallDispatcher
         self.own_replies = 0
         self._replies_before = self._written_before = 0
@@ -47,9 +45,11 @@ class CacheRecheck:
         """Note the counts of this moment, before the plan looks into the store."""
         self._dispatcher = dispatcher
         self._replies_before, self.own_replies = dispatcher.replies, 0
-        self._written_before = self._written_by_others()
+        if self._store is None:
+            return
+        self._written_before = self._store.written_by_others
         # The plan cannot see what other runs have received and not yet written.
-        self._is_writing = self._store is not None and self._store.backlog_bytes > 0
+        self._is_writing = self._store.backlog_bytes > 0
 
     def retry(self, calls: Iterable[int], can_pass: Iterable[int]) -> None:
         """Note the calls of a retry.
@@ -107,8 +107,5 @@ class CacheRecheck:
         return (
             self._is_writing
             or self._dispatcher.replies - self._replies_before > self.own_replies
-            or self._written_by_others() != self._written_before
+            or (self._store is not None and self._store.written_by_others != self._written_before)
         )
-
-    def _written_by_others(self) -> int:
-        return 0 if self._shared is None else self._shared.written_by_others

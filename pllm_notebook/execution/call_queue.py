@@ -339,10 +339,7 @@ class CallQueue(CallResults):
         return not self.refusals.answered and self.open >= FIRST_CALLS and not self._batch
 
     def _store_is_behind(self) -> bool:
-        if self._store is None:
-            return False
-        shared = self._shared_store
-        return (shared is not None and shared.delayed) or self._store.backlog_bytes > MOST_BACKLOG_BYTES
+        return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)
 
     def _shared_prefix(self) -> Hashable | None:
         """Return what all calls begin with, None where the provider's cache is of no use to them."""

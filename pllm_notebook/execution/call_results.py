@@ -49,6 +49,7 @@ class CallResults(SendOrder):
         fault: An internal error that ends the run, None for none.
         refused: Why each of its calls fails without being sent, while the run goes on; None while they are sent.
         over: Whether nothing will come any more.
+        failures: Keeps those of its calls.
         any_cached: Whether the store had a valid answer to any of its calls.
     """
 
@@ -58,17 +59,17 @@ class CallResults(SendOrder):
         store, loop = services.store, services.engine.loop.loop
         rows = planner.rows
         packing = Packer(spec, rows, results, planner.prompt, store) if spec.packed is not None else None
-        shared_store, mode = services.shared_store, spec.options.mode
+        mode = spec.options.mode
         claims = RunClaims(
             # A run that refreshes wants answers of its own.
-            None if shared_store is None or spec.options.cache == "refresh" else shared_store.claims,
+            None if store is None or spec.options.cache == "refresh" else store.claims,
             "batch" if mode == "batch" else "live",
             services.jobs,
             waits=bool(spec.options.wait),
             soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
             now=loop.time,
         )
-        super().__init__(spec, results, planner.prompt, packing, CacheRecheck(spec, store, shared_store), claims)
+        super().__init__(spec, results, planner.prompt, packing, CacheRecheck(spec, store), claims)
         self.raises = raises
         self.halted: Halt | None = None
         self.fault: Exception | None = None
@@ -76,10 +77,9 @@ class CallResults(SendOrder):
         self.over = False
         self.any_cached = False
         self.refusals = RejectionTracker(at_once=raises)
-        self._failures = FailureRecorder(spec, store, planner.prompt, rows)
+        self.failures = FailureRecorder(spec, store, planner.prompt, rows)
         self._rows = rows
         self._store = store
-        self._shared_store = shared_store
         self._engine_loop = services.engine.loop
         self._loop = loop
         self._woken = asyncio.Event()
@@ -147,7 +147,7 @@ class CallResults(SendOrder):
     def note_failure(self, reply: UnreadReply, outcome: Outcome, failure: Failure) -> None:
         """Keep the failure of a reply that was read for the first time."""
         if not outcome.cached:
-            self._failures.note(outcome.key, reply.row, failure, reply.dialogue)
+            self.failures.note(outcome.key, reply.row, failure, reply.dialogue)
 
     # Replies.
 
@@ -349,14 +349,14 @@ class CallResults(SendOrder):
             return  # the row stays pending: its answer is not known
         if isinstance(tag, FollowUp):
             row = self.results.first_row[tag.call]
-            self._failures.note(tag.key, row, failure, tag.dialogue, about_row=about_row)
+            self.failures.note(tag.key, row, failure, tag.dialogue, about_row=about_row)
             self.record(tag.call, tag.failed(failure), raises=raises)
         elif isinstance(tag, Pack) and self.packing is not None and should_unpack(failure):
             self.push(*map(self.packing.alone, tag.calls))
         else:
             for call in tag.calls if isinstance(tag, Pack) else (tag,):
                 key = self.results.keys[call]
-                self._failures.note(key, self.results.first_row[call], failure, about_row=about_row)
+                self.failures.note(key, self.results.first_row[call], failure, about_row=about_row)
                 self.record(call, Outcome(None, failure, key, (), False), raises=raises)
 
 

@@ -188,7 +188,6 @@ class Execution(RunState):
             return
         self._on_end = _nothing
         self.results.observer = None
-        self.planner.release()
         for queue in self.queues:
             for part in (queue.tools, queue.reader, queue):
                 vars(part).clear()

@@ -121,19 +121,19 @@ class ServiceFactory:
     """
 
     def __init__(self, engine: Engine, store: Store, options: Options) -> None:
+        from pllm_notebook.store import DiskStore
+
         self._engine = engine
         self._store = store
         self._batch = options.mode == "batch"
         self._waits = options.wait is True and not self._batch
+        self._clients = current().clients
+        self._limits = LimitCache(store.directory) if isinstance(store, DiskStore) and not self._batch else None
 
     def limits(self, target: ResolvedModel) -> LimitCache | None:
         """Return the place where what is learned of a target's limits is kept, None where there is none."""
-        from pllm_notebook.store import DiskStore
-
         # Only the SDK knows the account of a caller's own client, and simulated limits are only options.
-        if target.simulated or target.provider in current().clients or not isinstance(self._store, DiskStore):
-            return None
-        return None if self._batch else LimitCache(self._store.directory)
+        return None if target.simulated or target.provider in self._clients else self._limits
 
     def services(self, store: Store | None, budget: RunBudget | None = None) -> RunServices:
         """Return the services of a run.

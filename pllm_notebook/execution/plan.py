@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.failure_recorder import FailureRecorder
+from pllm_notebook.execution.failure_recorder import earlier_rejections
 from pllm_notebook.execution.follow_ups import PromptUnavailable
 from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
 from pllm_notebook.execution.results import Outcome, ResultTable
@@ -69,6 +69,7 @@ class Planner:
 
     Attributes:
         rows: As given.
+        on_miss: Called once, in the worker, before the first calls that the store does not answer are handed over.
     """
 
     def __init__(self, specs: Sequence[CallSpec], rows: RowSource, results: ResultTable, store: Store | None) -> None:
@@ -77,13 +78,9 @@ class Planner:
         self._spec_of_row = rows.spec_of_row if isinstance(rows, MixedRows) else None
         self._results = results
         self._store = store
-        self._failures = [FailureRecorder(spec, store, self.prompt, rows) for spec in specs]
+        self.on_miss: Callable[[], None] | None = None
         self._at = 0
         self._checked_hosts: set[int] = set()
-
-    def release(self) -> None:
-        """Let go of what refers to this planner. It still makes prompts: failed calls may yet be written with them."""
-        self._failures.clear()
 
     @property
     def is_done(self) -> bool:
@@ -158,7 +155,12 @@ class Planner:
             else:
                 missing.append(call)
         steps = read_with_timeout(spec, self._store, self.prompt, replies, stopped)
-        self._failures[at].valid([each.key for each in steps if isinstance(each, Outcome) and each.failure is None])
+        valid = [each.key for each in steps if isinstance(each, Outcome) and each.failure is None]
+        if valid and self._store is not None:  # the type's own validators may have changed since they failed
+            self._store.note_valid(valid)
+        if self.on_miss is not None and (missing or not all(isinstance(each, Outcome) for each in steps)):
+            on_miss, self.on_miss = self.on_miss, None
+            on_miss()
         steps, rejected, missing = self._rejected(at, steps, missing, plain)
         if missing and spec.options.cache != "only":
             spec.target.load()
@@ -170,7 +172,8 @@ class Planner:
         """Take out, of what would be sent, the calls that a provider has rejected before."""
         keys = self._results.keys
         sent = [keys[call] for call in missing] + [plain[call] for call in missing if call in plain]
-        known = self._failures[at].rejected(sent + [each.key for each in steps if isinstance(each, FollowUp)])
+        sent += [each.key for each in steps if isinstance(each, FollowUp)]
+        known = earlier_rejections(self._specs[at], self._store, sent)
         if not known:
             return steps, [], missing
         steps = [each.failed(known[each.key]) if isinstance(each, FollowUp) and each.key in known else each

@@ -126,12 +126,12 @@ class ResultTable:
         self.weight = array("q")
         self.outcomes: list[Outcome | None] = []
         self.own_failures: dict[int, Failure] = {}
-        self.progress = RunProgress(time.monotonic())
         self.planned = False
         self.unsaved = 0
         self.observer: ResultObserver | None = None
         self._twins: list[ResultTable] = []
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
+        self.progress = RunProgress(time.monotonic())
 
     def add(self, row: int, key: str, spec: int = 0) -> int:
         """Assign *row* the call of *spec* with *key* and return the call's index; its weight is counted later."""

@@ -17,7 +17,7 @@ from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
 from pllm_notebook.execution.call_spec import CallSpec, start_simulator
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation, explain, position_of
-from pllm_notebook.execution.failure_recorder import RunScopedStore
+from pllm_notebook.execution.failure_recorder import FailureOrigin
 from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import EvaluableRows, Rows
@@ -84,12 +84,12 @@ class Run:
         self._engine = engine
         self._loop = engine.loop
         self._store: Store | None = None if ask.options.cache == "off" else store
-        self._display = SafeDisplay(sink)
-        kept = None if self._store is None else RunScopedStore(self._store, self.id, rows.label, rows)
-        self._kept = kept
+        self._display = None if sink is None else SafeDisplay(sink)
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
-        self.execution = make_execution(kept, weak_callback(self._over))
+        self.execution = make_execution(self._store, weak_callback(self._over))
+        for queue in self.execution.queues:
+            queue.failures.origin = FailureOrigin(self.id, rows.label, rows)
         self.table: ResultTable = self.execution.table
         self._ended = EndEvent()
         # Set when everything is with the provider; a batch that is not waited for gives its rows then.
@@ -131,22 +131,23 @@ class Run:
 
     def progress(self) -> Progress:
         """Return the counts of this moment."""
-        execution = self.execution
-        throughput, spent = execution.throughput, execution.spent
+        execution, total = self.execution, self.rows.total
+        spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.throughput
+        elapsed_s, eta_s = counts.elapsed_s(time.monotonic()), counts.eta_s(total)
         return Progress(
             label=self.rows.label,
             model=execution.model,
             simulated=execution.simulated,
-            total=self.rows.total,
-            done=throughput.done,
-            cached=throughput.cached,
-            failed=throughput.failed,
-            not_sent=throughput.not_sent,
-            skipped=throughput.skipped,
-            in_flight=execution.in_flight,
-            elapsed_s=throughput.elapsed_s(time.monotonic()),
-            rows_per_s=throughput.rows_per_s,
-            eta_s=throughput.eta_s(self.rows.total) if execution.state == "running" else None,
+            total=total,
+            done=counts.done,
+            cached=counts.cached,
+            failed=counts.failed,
+            not_sent=counts.not_sent,
+            skipped=counts.skipped,
+            in_flight=in_flight,
+            elapsed_s=elapsed_s,
+            rows_per_s=counts.rows_per_s,
+            eta_s=eta_s if execution.state == "running" else None,
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
             cached_tokens=spent.cached_tokens,
@@ -154,8 +155,8 @@ class Run:
             budget_usd=self.ask.options.max_cost_usd,
             maybe_paid_requests=spent.perhaps_requests,
             maybe_paid_usd=spent.perhaps_usd,
-            reserved_usd=execution.reserved_usd,
-            note=execution.note,
+            reserved_usd=execution.budget.reserved_usd,
+            note=note,
             state=execution.state,
         )
 
@@ -221,10 +222,10 @@ class Run:
     def record(self, recorder: RunRecorder) -> None:
         """Write the run into the registry: before anything is sent, and when it has ended."""
         self.recorder = recorder
-        if self._kept is None or self.ask.options.cache != "use":
+        if self._store is None or self.ask.options.cache != "use":
             recorder.begin(self)
         else:
-            self._kept.on_miss = weak_callback(self._begin_record)
+            self.execution.planner.on_miss = weak_callback(self._begin_record)
 
     def _begin_record(self) -> None:
         if self.recorder is not None:
@@ -294,7 +295,7 @@ class Run:
         try:
             try:
                 # Here, on the caller's thread: a kernel puts output into the cell that is running there.
-                self._display.open(self.progress(), weak_callback(self.cancel))
+                self._open_display()
             finally:
                 self._loop.call(self._begin)
         except BaseException:
@@ -302,6 +303,10 @@ class Run:
             # An interrupt that comes before anyone waits would otherwise leave the run going, and paying.
             self.cancel()
             raise
+
+    def _open_display(self) -> None:
+        if self._display is not None:
+            self._display.open(self.progress(), weak_callback(self.cancel))
 
     # From here on, on the engine's loop.
 
@@ -321,7 +326,7 @@ class Run:
         try:
             self.execution.again(kinds)
             if not self.done():
-                self._display.open(self.progress(), weak_callback(self.cancel))
+                self._open_display()
                 self._tick()
         except Exception as error:
             self.execution.fail(error)
@@ -331,7 +336,8 @@ class Run:
         self.execution.look()
         if self.execution.submitted:
             self._handed.set()
-        self._display.update(self.progress())
+        if self._display is not None:
+            self._display.update(self.progress())
         if self.recorder is not None:
             self.recorder.look(self, self._engine.workers)
         self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
@@ -341,9 +347,10 @@ class Run:
             self._ticker.cancel()
         if isinstance(self.execution.error, StoppedError):
             self.execution.error.name_run(self.id)
-        again = weak_callback(self.retry) if not self.execution.broken and self.execution.retryable(None) else None
         try:
-            self._display.close(self.progress(), again)
+            if self._display is not None:
+                can_retry = not self.execution.broken and self.execution.retryable(None)
+                self._display.close(self.progress(), weak_callback(self.retry) if can_retry else None)
         finally:  # whatever can be shown, what waits is woken
             relaxed_gc.end()
             self._engine.unregister(self)
@@ -366,9 +373,10 @@ class Run:
             raise RunInterrupted("The run was stopped.", kept=execution.kept, total=total, run=self.id)
         news = []
         # In a notebook the last line of the display says it, in the same cell.
-        if execution.throughput.not_sent and not self._display.stays:
+        display_stays = self._display is not None and self._display.stays
+        if execution.throughput.not_sent and not display_stays:
             news.append(f"{budget_stop_note(self.progress())}. Raise it and run the cell again to go on.")
-        elif execution.throughput.failed and not self._display.stays:
+        elif execution.throughput.failed and not display_stays:
             news.append(
                 f"{execution.throughput.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why."
             )

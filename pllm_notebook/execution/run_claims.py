@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from pllm_notebook.store.claim_types import ClaimKind, ClaimStore, ReleaseCounts
+from pllm_notebook.claim_types import ClaimKind, ClaimStore, ReleaseCounts
 
 __all__ = ["ClaimDecision", "JobLookup", "RunClaims"]
 

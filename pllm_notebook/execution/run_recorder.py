@@ -103,7 +103,7 @@ class RunRecorder:
         self._keyless = keyless
         self._failed = False
         self._is_begun = False
-        # What does not change while it goes, redacted.
+        # What does not change while it goes.
         self._fixed: dict[str, Any] | None = None
         # Of the rows that were written last; None before the first time.
         self._known: tuple[int, int] | None = None
@@ -164,8 +164,8 @@ class RunRecorder:
         try:
             arrays = None if rows is None else rows.record(run).arrays()
             if self._fixed is None:
-                self._fixed = _redacted(_fixed(run))
-            self._files.write(self._fixed | _redacted(_changing(run)), arrays)
+                self._fixed = _fixed(run)
+            self._files.write(_redacted(self._fixed | _changing(run)), arrays)
         except Exception as error:
             if not self._failed:
                 logger.warning("The run %s could not be written to the registry of runs: %s", run.id, error)
@@ -216,14 +216,14 @@ def _redacted(header: dict[str, Any]) -> dict[str, Any]:
     return redacted
 
 
+_DEFAULTS = Options()
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def _options(options: Options) -> dict[str, Any]:
     """Return the options that differ from the defaults; of functions and types, their names."""
-    plain = Options()
     given = {f.name: getattr(options, f.name) for f in fields(Options)}
-    return {name: _as_json_value(value) for name, value in given.items() if value != getattr(plain, name)}
+    return {name: _as_json_value(value) for name, value in given.items() if value != getattr(_DEFAULTS, name)}
 
 
 def _as_json_value(value: Any) -> Any:

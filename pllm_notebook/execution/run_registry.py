@@ -47,7 +47,7 @@ def release_ended(*, begun: bool = False) -> None:
         room = LARGEST_BYTES
         dropped = []
         for at, run in enumerate(reversed(ended)):
-            room -= _size(run)
+            room -= _BYTES_A_ROW * run.rows.total + _BYTES_A_CALL * len(run.table.keys)
             waits = at == 0 and not begun and not run.is_taken
             if room < 0 and not waits:
                 dropped.append(_strong_refs.pop(run.id))
@@ -88,10 +88,6 @@ def close() -> None:
     for run in runs():
         if run.done():
             run.note_rows()
-
-
-def _size(run: Run) -> int:
-    return _BYTES_A_ROW * run.rows.total + _BYTES_A_CALL * len(run.table.keys)
 
 
 atexit.register(close)

@@ -145,11 +145,6 @@ class RunState:
         first, *others = self.queues
         return sum((queue.spent for queue in others), first.spent) if others else first.spent
 
-    @property
-    def reserved_usd(self) -> float:
-        """US dollars reserved for requests that are out, under a ceiling."""
-        return self.budget.reserved_usd
-
     def look(self) -> None:
         """Set `note` to what holds calls back at this moment. For the display's clock."""
         if self.is_stopping:

@@ -10,10 +10,8 @@ from typing import Protocol
 from pllm_notebook.engine import Dispatcher, Engine, RunQueue
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.dispatchers import dispatcher_for
-from pllm_notebook.execution.failure_recorder import RunScopedStore
 from pllm_notebook.execution.learned_limits import LimitCache
 from pllm_notebook.execution.run_claims import JobLookup
-from pllm_notebook.execution.shared_store import SharedStore
 from pllm_notebook.execution.user_limits import UserRateLimits
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
@@ -63,7 +61,6 @@ class RunServices:
         jobs: Knows which calls wait in batch jobs, None where there can be none.
         budget: The money of the run, shared with other runs where the caller says so; None for its options' own.
         ceilings: The user's own limits, one for all calls that state the same.
-        shared_store: The store, where other processes use it too; None where they do not.
     """
 
     engine: Engine
@@ -73,14 +70,6 @@ class RunServices:
     jobs: JobLookup | None = None
     budget: RunBudget | None = None
     ceilings: UserRateLimits = field(default_factory=UserRateLimits)
-    shared_store: SharedStore | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        store = self.store
-        if isinstance(store, RunScopedStore):
-            self.shared_store = store.shared
-        else:
-            self.shared_store = store if isinstance(store, SharedStore) else None
 
     def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
         """Return what sends the calls to a model. On the engine's loop."""

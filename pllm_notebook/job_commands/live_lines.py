@@ -171,11 +171,6 @@ class FirstAnswerStore:
         self._output_limits = output_limits
 
     @property
-    def delayed(self) -> bool:
-        """Whether writing fails at the moment."""
-        return bool(getattr(self._store, "delayed", False))
-
-    @property
     def written_by_others(self) -> int:
         """Answers that jobs have brought: a line that is to be sent may be among them."""
         return self._service.answered_by_jobs
@@ -184,6 +179,10 @@ class FirstAnswerStore:
     def backlog_bytes(self) -> int:
         """Bytes queued and not yet on disk."""
         return self._store.backlog_bytes
+
+    def is_behind(self, limit_bytes: int) -> bool:
+        """Return whether writing fails at the moment, or more than that is queued."""
+        return self._store.is_behind(limit_bytes)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
         """Read the answers that the job has brought; an older one is what the job was to replace."""

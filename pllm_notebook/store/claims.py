@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from pllm_notebook.claim_types import ClaimKind, ClaimResult, ReleaseCounts
 from pllm_notebook.store import forks
-from pllm_notebook.store.claim_types import ClaimKind, ClaimResult, ReleaseCounts
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 
 __all__ = ["FILE", "LEASE_S", "Claims"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from pllm_notebook.exceptions import UnsafeEntryError
@@ -67,6 +68,7 @@ def _passes_check(path: str) -> bool:
     return False
 
 
+@dataclass
 class DamageReport:
     """Counts the rows that were damaged or unsafe (see `database.DamageCallback`).
 
@@ -75,13 +77,12 @@ class DamageReport:
         first: What was wrong with the first, None for none.
     """
 
-    def __init__(self) -> None:
-        self.clear()
+    count: int = 0
+    first: UnsafeEntryError | None = None
 
     def clear(self) -> None:
         """Begin again: the reading is made once more."""
-        self.count = 0
-        self.first: UnsafeEntryError | None = None
+        self.count, self.first = 0, None
 
     def __call__(self, key: str, error: UnsafeEntryError) -> None:
         self.count += 1

@@ -13,11 +13,19 @@ from urllib.parse import quote
 
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry, unpack
+from pllm_notebook.store.damage import DamageReport
 from pllm_notebook.store.diskcache_adapter import MODE_RAW, ConnectionCloser, check_shape, lenient, open_cache
 from pllm_notebook.store.location import DATABASE, database_in
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["DamageCallback", "Database", "ReadOnlyDatabase", "connect_read_only", "read_many", "read_row"]
+__all__ = [
+    "DamageCallback",
+    "Database",
+    "ReadOnlyDatabase",
+    "connect_read_only",
+    "read_many",
+    "read_row",
+]
 
 KEYS_A_QUERY = 5000
 _ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid"
@@ -32,7 +40,7 @@ _SOME = (
 # or the old one under its own rowid. One statement for a whole group in place of two and some Python for each row.
 _WRITE = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, "
-    "value) VALUES (?, ?, ?, NULL, ?, 0, NULL, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET "
+    f"value) VALUES (?, 1, ?, NULL, ?, 0, NULL, 0, {MODE_RAW}, NULL, ?) ON CONFLICT (key, raw) DO UPDATE SET "
     "store_time = excluded.store_time, expire_time = NULL, access_time = excluded.access_time, access_count = 0, "
     "tag = NULL, size = excluded.size, mode = excluded.mode, filename = excluded.filename, value = excluded.value "
     "WHERE key = excluded.key"
@@ -162,9 +170,11 @@ class Database:
         """
         return _identity(self.path) == self._file
 
-    def read(self, keys: Sequence[str], on_damage: DamageCallback) -> dict[str, StoredReply]:
-        """Read the rows of *keys* that are there (see `read_many`)."""
-        return read_many(self.execute, keys, on_damage)
+    def read(self, keys: Sequence[str], damage_report: DamageReport) -> dict[str, StoredReply]:
+        """Read the rows of *keys* that are there (see `read_many`). What an earlier try reported is forgotten."""
+        if damage_report.count:
+            damage_report.clear()
+        return read_many(self.execute, keys, damage_report)
 
     def write(self, rows: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
         """Commit *rows* in one transaction, each in place of an older one of its key.
@@ -173,14 +183,14 @@ class Database:
             The number of rows, and how many were ever written or deleted in this database, these included.
 
         Raises:
-            diskcache.Timeout: If another writer holds the lock for longer than the busy time-out.
-            sqlite3.Error: As SQLite says; nothing of the group is kept then.
+            sqlite3.Error: As SQLite says, also where another writer holds the lock for longer than the busy time-out;
+                nothing of the group is kept then.
         """
-        disk, now = self._cache.disk, time.time()
+        now = time.time()
 
-        def change() -> int:
-            fields = ((*disk.put(key), now, now, *disk.store(value, False)) for key, value in rows)
-            if self.connection.executemany(_WRITE, fields).rowcount != len(rows):
+        def change(connection: sqlite3.Connection) -> int:
+            fields = [(key, now, now, value) for key, value in rows]
+            if connection.executemany(_WRITE, fields).rowcount != len(rows):
                 raise IndexDamagedError
             return len(rows)
 
@@ -189,32 +199,32 @@ class Database:
     def delete(self, keys: Iterable[str]) -> tuple[int, int]:
         """Delete the rows of *keys* in one transaction; give how many there were, and the count of `write`."""
 
-        def change() -> int:
+        def change(connection: sqlite3.Connection) -> int:
             gone = 0
             for key in keys:
                 # Not diskcache's own delete: it would fetch the row first, and refuse a forged one.
-                gone += self.execute(_DELETE, {"key": key}).rowcount
+                gone += connection.execute(_DELETE, {"key": key}).rowcount
             return gone
 
         return self._change(change)
 
     def clear(self) -> tuple[int, int]:
         """Delete every row in one transaction; give how many there were, and the count of `write`."""
-        return self._change(lambda: self.execute("DELETE FROM Cache").rowcount)
+        return self._change(lambda connection: connection.execute("DELETE FROM Cache").rowcount)
 
-    def _change(self, change: Callable[[], int]) -> tuple[int, int]:
+    def _change(self, change: Callable[[sqlite3.Connection], int]) -> tuple[int, int]:
         connection = self.connection
         # A new connection takes its PRAGMAs from the database, where another program may have changed them.
         connection.execute("PRAGMA synchronous = 2")
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            with self._cache.transact(retry=False):
-                changed = change()
-                connection.execute("UPDATE pllm_store SET written = written + ?", (changed,))
-                row = connection.execute("SELECT written FROM pllm_store").fetchone()
+            changed = change(connection)
+            connection.execute("UPDATE pllm_store SET written = written + ?", (changed,))
+            row = connection.execute("SELECT written FROM pllm_store").fetchone()
+            connection.execute("COMMIT")
         finally:
             if connection.in_transaction:  # a COMMIT that failed leaves it open, and every later group would fail
                 connection.execute("ROLLBACK")
-                self._cache._txn_id = None
         return changed, row[0] if row else 0
 
     def iterate(self, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from pllm_notebook.exceptions import StoreError
@@ -16,7 +17,6 @@ from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 from pllm_notebook.stored_reply import StoredReply
 
 if TYPE_CHECKING:
-    from pllm_notebook.store.claims import Claims
     from pllm_notebook.store.database import Database, ReadOnlyDatabase
 
 __all__ = ["DiskStore"]
@@ -42,6 +42,11 @@ class DiskStore:
         busy_timeout_s: Seconds that one attempt to write waits for another process.
         patience_s: Seconds for which a group that cannot be written is tried again.
 
+    Attributes:
+        directory: As given.
+        claims: Which process asks which call of this directory.
+        closed: Whether `close` was called.
+
     Raises:
         StoreError: If the directory holds something else, or cannot be opened.
     """
@@ -61,40 +66,25 @@ class DiskStore:
         from pllm_notebook.store.failure_log import FailureLog
         from pllm_notebook.store.live_database import LiveDatabase
 
-        self._directory = directory
+        self.directory = directory
         self._below: ReadOnlyDatabase | None = None if below is None else ReadOnlyDatabase(below)
         if self._below is not None and not self._below.whole:
             _log.warning("The cache in %s was not closed: the last answers in it cannot be read from here.", below)
         self._current = LiveDatabase(directory, busy_timeout_s)
         self._damaged = 0
-        self._closed = False
+        self.closed = False
         self._failures = FailureLog(directory, busy_timeout_s=busy_timeout_s)
         current = self._current
         self._writer = Writer(
             self._commit, idle=current.tidy, ended=current.close_connection, clock=clock, patience_s=patience_s
         )
-        self._claims = Claims(directory)
+        self.claims = Claims(directory)
         forks.register_for_fork(self)
 
     @property
     def change_lock(self) -> threading.Lock:
         """Held for each change, and around a fork."""
         return self._current.change_lock
-
-    @property
-    def directory(self) -> str:
-        """The directory that is written to."""
-        return self._directory
-
-    @property
-    def claims(self) -> Claims:
-        """Which process asks which call of this directory."""
-        return self._claims
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
 
     @property
     def damaged(self) -> int:
@@ -106,10 +96,9 @@ class DiskStore:
         """Bytes queued and not yet on disk."""
         return self._writer.backlog_bytes
 
-    @property
-    def delayed(self) -> bool:
-        """Whether writing fails at the moment: the disk is full, or another program holds the database."""
-        return self._writer.delayed
+    def is_behind(self, limit_bytes: int) -> bool:
+        """Return whether writing fails at the moment (a full disk, a held database), or more than that is queued."""
+        return self._writer.failing_since is not None or self._writer.backlog_bytes > limit_bytes
 
     @property
     def written_by_others(self) -> int:
@@ -133,7 +122,8 @@ class DiskStore:
         found = self._current.read(keys, damage_report)
         if self._below is not None and len(found) < len(keys):
             found |= self._below.read([key for key in keys if key not in found], damage_report)
-        self._report(damage_report)
+        if damage_report.count:
+            self._report(damage_report)
         return found
 
     def keys_beginning(self, beginnings: Iterable[str]) -> dict[str, str]:
@@ -170,12 +160,12 @@ class DiskStore:
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
         """Queue a call that failed for good (see `protocols.Store`); with a closed store it is lost."""
-        if not self._closed:
+        if not self.closed:
             self._failures.note(key, tell)
 
     def note_valid(self, keys: Sequence[str]) -> None:
         """Forget the failures of stored replies that were no valid answers and are now."""
-        if not self._closed:
+        if not self.closed:
             self._failures.valid(keys)
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
@@ -209,12 +199,12 @@ class DiskStore:
 
     def close(self) -> None:
         """Write what is queued, and put everything into the one database file. May be called again."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._writer.close()
         self._failures.close()
-        self._claims.close()
+        self.claims.close()
         self._current.close()
 
     def delete(self, keys: Iterable[str]) -> int:
@@ -291,31 +281,29 @@ class DiskStore:
                 if self._current.repair(database, error)
                 else ""
             )
-            raise StoreError(
-                f"The cache in {self._directory} could not be read to its end: {error}.{mended}"
-            ) from error
+            raise StoreError(f"The cache in {self.directory} could not be read to its end: {error}.{mended}") from error
         if self._below is not None and seen is not None:
             yield from (pair for pair in self._below.iterate(damage_report) if pair[0] not in seen)
-        self._report(damage_report)
+        if damage_report.count:
+            self._report(damage_report)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{self.backlog_bytes:,} bytes waiting"
-        return f"<DiskStore {self._directory!r}: {state}>"
+        state = "closed" if self.closed else f"{self.backlog_bytes:,} bytes waiting"
+        return f"<DiskStore {self.directory!r}: {state}>"
 
     def _commit(self, rows: Sequence[tuple[str, bytes]]) -> None:
-        self._current.change(lambda database: database.write(rows))
-        self._failures.answered([key for key, _ in rows])
+        self._current.change(methodcaller("write", rows))
+        self._failures.answered(list(dict(rows)))
 
     def _report(self, damage_report: DamageReport) -> None:
-        if damage_report.count:
-            self._damaged += damage_report.count
-            _log.warning(
-                "%d entries of the cache in %s cannot be used and count as absent (the first: %s). "
-                "pllm.cache.check() looks at all of them.",
-                damage_report.count,
-                self._directory,
-                damage_report.first,
-            )
+        self._damaged += damage_report.count
+        _log.warning(
+            "%d entries of the cache in %s cannot be used and count as absent (the first: %s). "
+            "pllm.cache.check() looks at all of them.",
+            damage_report.count,
+            self.directory,
+            damage_report.first,
+        )
 
     def reset_after_fork(self) -> None:
         """Drop every lock, thread and connection of the parent's: called in a child after a fork."""

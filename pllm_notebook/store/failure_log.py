@@ -104,7 +104,8 @@ class FailureLog:
         self._write()
         found: dict[str, FailedCall] = {}
         with self.change_lock:
-            present = [str(kind) for kind in kinds if kind in self._kinds()]
+            known = self._kinds()
+            present = [str(kind) for kind in kinds if kind in known]
             for start in range(0, len(keys) if present else 0, _KEYS_A_QUERY):
                 some = keys[start : start + _KEYS_A_QUERY]
                 where = f"kind IN ({','.join('?' * len(present))}) AND key IN ({','.join('?' * len(some))})"

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import TYPE_CHECKING, TypeVar
 
 from pllm_notebook.exceptions import StoreError
@@ -58,18 +59,13 @@ class LiveDatabase:
         self.written_by_others = 0
 
     def read(self, keys: Sequence[str], damage_report: DamageReport) -> dict[str, StoredReply]:
-        """Read the entries that are there, of those asked for; *findings* counts the rows left out.
+        """Read the entries that are there, of those asked for; *damage_report* counts the rows left out.
 
         Raises:
             NewerEntry: If a later version of this package wrote one of them.
             StoreError: If the database can neither be read nor mended.
         """
-
-        def read(database: Database) -> dict[str, StoredReply]:
-            damage_report.clear()
-            return database.read(keys, damage_report)
-
-        return self.reading(read)
+        return self.reading(methodcaller("read", keys, damage_report))
 
     def reading(self, read: Callable[[Database], Result]) -> Result:
         """Read from the database that now has the name; once more where it had to be mended first.
@@ -94,8 +90,6 @@ class LiveDatabase:
             WriteDelayed: If the same change can succeed later.
             StoreError: If it cannot.
         """
-        import diskcache
-
         from pllm_notebook.store.lock import LockTimeout, directory_lock
         from pllm_notebook.store.marker import Marker, write_sidecar
 
@@ -109,20 +103,19 @@ class LiveDatabase:
                             if not database.is_current():
                                 continue
                             result, written = change(database)
-                            if database.is_current():
-                                write_sidecar(self._directory, Marker(database.store_id, written))
-                                self._count(database.store_id, written, result)
-                                return result
+                            if not database.is_current():
+                                continue
+                            write_sidecar(self._directory, Marker(database.store_id, written))
+                            before, self._written = self._written, (database.store_id, written)
+                            if before is not None and before[0] == database.store_id:
+                                self.written_by_others += written - result - before[1]
+                            return result
                     except FileNotFoundError as error:
                         last = error
                     except READ_ERRORS as error:
                         last = error
                         if not self.repair(database, error):
                             raise
-        except diskcache.Timeout as error:
-            # It says nothing itself; what SQLite said is behind it.
-            reason = error.__context__ or error
-            raise WriteDelayed(f"The cache in {self._directory} cannot be written now: {reason}.") from error
         except (sqlite3.OperationalError, OSError, LockTimeout) as error:
             raise WriteDelayed(f"The cache in {self._directory} cannot be written now: {error}.") from error
         raise StoreError(
@@ -194,9 +187,3 @@ class LiveDatabase:
         self.change_lock = threading.Lock()
         self._swap_lock = threading.RLock()
         self._forked = True
-
-    def _count(self, store_id: str, written: int, ours: int) -> None:
-        before = self._written
-        if before is not None and before[0] == store_id:
-            self.written_by_others += written - ours - before[1]
-        self._written = store_id, written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pllm_notebook.claim_types import ClaimStore
 from pllm_notebook.records import FailedCall
 from pllm_notebook.stored_reply import StoredReply
 
@@ -17,8 +18,15 @@ class MemoryStore:
     Attributes:
         entries: Key to entry, in the order they were first put; a test may read and change it.
         failed: Key to call that failed and was not answered since.
+        claims: Always None: no other process knows of it.
+        written_by_others: Always 0.
+        backlog_bytes: Always 0: nothing waits.
         fail_with: Where set, every `put` keeps nothing and hands this to `done`.
     """
+
+    claims: ClaimStore | None = None
+    written_by_others = 0
+    backlog_bytes = 0
 
     def __init__(self, entries: dict[str, StoredReply] | None = None) -> None:
         self.entries = {} if entries is None else dict(entries)
@@ -44,10 +52,9 @@ class MemoryStore:
         """Return None: nothing waits."""
         return None
 
-    @property
-    def backlog_bytes(self) -> int:
-        """Always 0: nothing waits."""
-        return 0
+    def is_behind(self, limit_bytes: int) -> bool:
+        """Return False: nothing waits."""
+        return False
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
         """Keep a failure at once."""

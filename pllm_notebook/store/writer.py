@@ -70,6 +70,11 @@ class Writer:
         ended: Called by the thread as it ends, to give back what belongs to it.
         clock: Time.
         patience_s: Seconds for which a group that cannot be written is tried again.
+
+    Attributes:
+        backlog_bytes: Bytes queued or being written; an entry leaves this only when its `done` has been called.
+        failing_since: When the first of the last groups failed, so that a full disk costs one patience and not one a
+            group; None where the last group was written.
     """
 
     def __init__(
@@ -98,8 +103,7 @@ class Writer:
         self._queue: deque[_Waiting] = deque()
         # The newest entry under each key that is queued or being written.
         self._unwritten: dict[str, StoredReply] = {}
-        # Bytes queued or being written; an entry leaves this only when its `done` has been called.
-        self._backlog = 0
+        self.backlog_bytes = 0
         # Entries ever queued, and ever said to be done: in the order of the queue, so that one number tells who waits.
         self._queued = 0
         self._warned = 0
@@ -108,18 +112,7 @@ class Writer:
         self._resting = False
         # Threads inside `flush`: nothing lingers while somebody waits.
         self._flushing = 0
-        # Set by the first failure of a row of failures, so that a full disk costs one patience and not one a group.
-        self._failing_since: float | None = None
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes that are not yet on disk."""
-        return self._backlog
-
-    @property
-    def delayed(self) -> bool:
-        """Whether the last group could not be written, so far or in all the time it was given."""
-        return self._failing_since is not None
+        self.failing_since: float | None = None
 
     def put(self, key: str, entry: StoredReply, done: Done) -> None:
         """Queue one entry and return at once."""
@@ -129,12 +122,12 @@ class Writer:
                 raise StoreError("The cache is closed, so the answer cannot be kept. Open it again with open_store().")
             self._queue.append(_Waiting(key, entry, done, size))
             self._unwritten[key] = entry
-            self._backlog += size
+            self.backlog_bytes += size
             self._queued += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pllm-store-writer", daemon=True)
                 self._thread.start()
-            if self._resting or len(self._queue) >= GROUP_ENTRIES or self._backlog >= GROUP_BYTES:
+            if self._resting or len(self._queue) >= GROUP_ENTRIES or self.backlog_bytes >= GROUP_BYTES:
                 self._condition.notify_all()
 
     def queued(self, key: str) -> StoredReply | None:
@@ -198,7 +191,7 @@ class Writer:
         while (
             not (self._closing or self._flushing)
             and len(self._queue) < GROUP_ENTRIES
-            and self._backlog < GROUP_BYTES
+            and self.backlog_bytes < GROUP_BYTES
             and (left := until - self._clock.now()) > 0
         ):
             self._clock.wait(self._condition, left)
@@ -219,7 +212,7 @@ class Writer:
             for item in group:
                 if self._unwritten.get(item.key) is item.entry:
                     del self._unwritten[item.key]
-            self._backlog -= sum(item.size for item in group)
+            self.backlog_bytes -= sum(item.size for item in group)
             self._warned += len(group)
             self._condition.notify_all()
 
@@ -231,10 +224,10 @@ class Writer:
                 self._commit(rows)
             except WriteDelayed as error:
                 now = self._clock.now()
-                if self._failing_since is None:
-                    self._failing_since = now
+                if self.failing_since is None:
+                    self.failing_since = now
                     _log.warning("%s Trying again for up to %.0f s.", error, self._patience_s)
-                if now - self._failing_since >= self._patience_s:
+                if now - self.failing_since >= self._patience_s:
                     return StoreError(
                         f"{error} Tried for {self._patience_s:.0f} s. The answer was paid for and is in the run's "
                         f"result, but not in the cache: asking again would pay again."
@@ -246,9 +239,9 @@ class Writer:
             except Exception as error:
                 return StoreError(f"The cache could not keep an answer: {type(error).__name__}: {error}")
             else:
-                if self._failing_since is not None:
+                if self.failing_since is not None:
                     _log.warning("The cache can be written again.")
-                self._failing_since = None
+                self.failing_since = None
                 return None
 
     def _pause(self, seconds: float) -> None:

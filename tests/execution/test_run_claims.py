@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
+from pllm_notebook.claim_types import ClaimKind, ClaimResult, ReleaseCounts
 from pllm_notebook.execution.run_claims import RunClaims
-from pllm_notebook.store.claim_types import ClaimKind, ClaimResult, ReleaseCounts
 
 
 class Everything:

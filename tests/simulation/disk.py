@@ -58,6 +58,9 @@ class DiskFaults:
 class SimStore:
     """The store of one process (see `protocols.Store`) over a disk that outlives it."""
 
+    claims = None
+    written_by_others = 0
+
     def __init__(self, process: Process, disk: Disk, accounts: Accounts, faults: DiskFaults, seed: str) -> None:
         self._process = process
         self._disk = disk
@@ -97,6 +100,9 @@ class SimStore:
     @property
     def backlog_bytes(self) -> int:
         return len(self._unwritten) * self.faults.weight
+
+    def is_behind(self, limit_bytes: int) -> bool:
+        return self.backlog_bytes > limit_bytes
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
         def keep() -> None:
