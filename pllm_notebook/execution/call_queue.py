@@ -14,7 +14,7 @@ from functools import partial
 from pllm_notebook.engine import RunQueue, SendPolicy
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
-from pllm_notebook.execution.call_results import CallResults
+from pllm_notebook.execution.call_results import ResultRecorder
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
 from pllm_notebook.execution.follow_ups import FollowUp, WiderCall
 from pllm_notebook.execution.packing.packer import Pack
@@ -44,7 +44,7 @@ _LOOK_AGAIN_S = 0.1
 _LOOK_ELSEWHERE_S = 0.25
 
 
-class CallQueue(CallResults):
+class CallQueue(ResultRecorder):
     """The calls of one spec (see `protocols.CallSource`). Used on the engine's loop alone.
 
     Attributes:

@@ -32,7 +32,7 @@ from pllm_notebook.records import Failure, FailureKind, Finish, Reply
 from pllm_notebook.redaction import redact
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["CallResults"]
+__all__ = ["ResultRecorder"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -40,7 +40,7 @@ logger = logging.getLogger("pllm_notebook")
 _RELEASED_TOGETHER_S = 0.05
 
 
-class CallResults(SendOrder):
+class ResultRecorder(SendOrder):
     """Take the results of one spec's calls. Used on the engine's loop, except where noted.
 
     Attributes:
