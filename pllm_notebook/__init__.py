@@ -298,7 +298,7 @@ def jobs(of: Any = None) -> Jobs:
         `refresh`, `fetch`, `cancel`, `resubmit`, `send_live`, `recreate`, `abandon`.
     """
     from pllm_notebook.exceptions import UsageError
-    from pllm_notebook.frames.directories import directory_of
+    from pllm_notebook.frames.error_table import directory_of
     from pllm_notebook.frames.job_table import Jobs
 
     directory = directory_of(of)

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any, NamedTuple
 
-__all__ = ["Caller", "caller"]
+__all__ = ["Caller", "caller", "caller_stack_level"]
 
 _PACKAGE = __name__.partition(".")[0]
 # What drives a coroutine or a thread is not a line of the caller's.
@@ -44,3 +44,11 @@ def caller() -> Caller:
         frame = frame.f_back
     registry = frame.f_globals.setdefault("__warningregistry__", {})
     return Caller(frame.f_code.co_filename, frame.f_lineno, str(frame.f_globals.get("__name__", "")), registry)
+
+
+def caller_stack_level() -> int:
+    """Count the frames up to the caller's own line, which a warning should name."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pllm_notebook"):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple, Self
 
-from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.request_errors import (
     APIError,
     AuthenticationError,

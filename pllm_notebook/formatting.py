@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Protocol
 
 __all__ = [
     "budget_stop_note",
     "counted",
+    "escape_html",
     "format_duration",
     "format_usd",
     "format_usd_or",
     "maybe_paid_note",
     "short_number",
+    "strip_control_chars",
 ]
 
 _IRREGULAR = {"reply": "replies", "has": "have", "is": "are", "was": "were", "story": "stories"}
@@ -147,3 +151,24 @@ def short_number(number: float) -> str:
 def _plural(word: str) -> str:
     before, space, last = word.rpartition(" ")
     return f"{before}{space}{_IRREGULAR.get(last, last + 's')}"
+
+
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, the cursor, the screen
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # the title, links, the clipboard
+    r"|\x1b[ -/]*[0-~]?"
+)
+# Every other control character, and those that turn the direction of what follows; lines and tabs stay.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def strip_control_chars(text: str) -> str:
+    """Return *text* without escape sequences, and without control characters other than tab and line feed."""
+    if _CONTROL.search(text) is None:
+        return text
+    return _CONTROL.sub("", _SEQUENCE.sub("", text))
+
+
+def escape_html(text: str) -> str:
+    """Escape text, and keep a page from setting text between two dollar signs as mathematics."""
+    return html.escape(strip_control_chars(text)).replace("$", "<span>$</span>")

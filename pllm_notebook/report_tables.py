@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.formatting import escape_html, strip_control_chars
 
 __all__ = ["HTMLFacts", "html_facts", "html_table", "text_facts", "text_table"]
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
-__all__ = ["DaemonLoop", "DaemonThreads"]
+__all__ = ["DaemonLoop", "DaemonThreads", "weak_callback"]
 
 # A thread that has had nothing to do for this long ends.
 _IDLE_S = 10.0
@@ -218,3 +218,14 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def weak_callback(method: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what calls *method* for as long as somebody holds its object, and does nothing after that."""
+    held = weakref.WeakMethod(method)
+
+    def call() -> Any:
+        found = held()
+        return None if found is None else found()
+
+    return call

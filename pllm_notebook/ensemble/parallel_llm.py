@@ -7,6 +7,7 @@ is asked again that is in the cache, and each sample is an entry of its own.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -20,7 +21,6 @@ from pllm_notebook.ensemble.framework_config import (
     changed,
     create_default_config,
 )
-from pllm_notebook.ensemble.log_output import show_log
 from pllm_notebook.ensemble.openai_request import RequestKeywords, request_for
 from pllm_notebook.ensemble.spec import submit
 from pllm_notebook.exceptions import UsageError
@@ -34,7 +34,7 @@ from pllm_notebook.signatures import shows
 if TYPE_CHECKING:
     from pllm_notebook.ensemble.completion_types import ParallelCompletion
 
-__all__ = ["ParallelBeta", "ParallelChat", "ParallelCompletionInterface", "ParallelLLM", "create_framework"]
+__all__ = ["ParallelBeta", "ParallelChat", "ParallelCompletionInterface", "ParallelLLM", "create_framework", "show_log"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -358,3 +358,27 @@ def create_framework(api_key: str | None = None, **config: Unpack[FrameworkOptio
     # A refused setting is shown with this function's variables in some tracebacks: none may hold the key by then.
     key, api_key = None if api_key is None else Key(api_key), None
     return ParallelLLM(key, changed(create_default_config(), config))
+
+
+_logger = logging.getLogger("pllm_notebook")
+
+
+class _FallbackHandler(logging.Handler):
+    """Write to standard error as long as the program has no handler of its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.getLogger().handlers or any(handler is not self for handler in _logger.handlers):
+            return
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
+
+
+def show_log(level: str) -> None:
+    """Set the level of the logger "pllm_notebook", and see to it that its lines are seen."""
+    _logger.setLevel(level)
+    if not any(isinstance(handler, _FallbackHandler) for handler in _logger.handlers):
+        handler = _FallbackHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+        _logger.addHandler(handler)

@@ -17,8 +17,7 @@ from pllm_notebook.execution.launch import (
     options_for,
     start,
 )
-from pllm_notebook.execution.list_estimate import estimate_list
-from pllm_notebook.execution.lists import Part, parts_of, start_list
+from pllm_notebook.execution.lists import Part, estimate_list, parts_of, start_list
 from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
 from pllm_notebook.execution.results import Outcome, ResultTable

@@ -16,10 +16,9 @@ from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
-from pllm_notebook.execution.media_tokens import MediaBody, uncounted_bytes
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
 from pllm_notebook.execution.tool_options import toolbox_for
-from pllm_notebook.execution.wire_body import WireBody, with_output_limit
+from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_bytes, with_output_limit
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, Turn
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import ResolvedModel, resolve

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 from pllm_notebook.batch import KEY_CHARACTERS, custom_id
 from pllm_notebook.engine import Limiter
-from pllm_notebook.escaping import strip_control_chars
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, CallSpec
 from pllm_notebook.execution.estimate_plan import EstimatePlan
 from pllm_notebook.execution.row_source import RowSource
-from pllm_notebook.formatting import counted, format_duration, format_usd_or
+from pllm_notebook.formatting import counted, format_duration, format_usd_or, strip_control_chars
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers.provider import BatchFormat
 from pllm_notebook.records import Usage

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pllm_notebook import prompts
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.formatting import format_usd_or
+from pllm_notebook.formatting import escape_html, format_usd_or, strip_control_chars
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.records import Failure, Usage
 from pllm_notebook.stored_reply import StoredReply

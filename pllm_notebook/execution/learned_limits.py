@@ -18,9 +18,11 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.engine import LearnedLimits
+from pllm_notebook.engine import Dispatcher, Endpoint, Engine, LearnedLimits, Limiter
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.records import Failure, LimitReport, RawReply
 
-__all__ = ["FILE", "LimitCache"]
+__all__ = ["FILE", "LimitCache", "dispatcher_for"]
 
 FILE = "limits.json"
 
@@ -123,3 +125,28 @@ def _timed_values(given: dict[str, Any], now: float) -> _TimedValues:
 def _is_sound(value: float) -> bool:
     # No limit or window is below one; a smaller number would keep a first call that fails from being tried again.
     return not isinstance(value, bool) and math.isfinite(value) and value >= 1
+
+
+def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCache | None) -> Dispatcher:
+    """Return the one dispatcher for this account and model. Call it on the engine's loop.
+
+    Args:
+        engine: The engine.
+        target: The model.
+        limit_cache: Learned limits of earlier runs, which a new dispatcher starts with; None for none.
+    """
+
+    def adapt(failure: Failure, content: bytes) -> bool:
+        return target.adapt(failure, orjson.loads(content))
+
+    def limits(raw: RawReply) -> LimitReport | None:
+        return target.wire.limits(raw.headers)
+
+    def make(limiter: Limiter) -> Dispatcher:
+        endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, limits)
+        return Dispatcher(endpoint, limiter, engine.rng)
+
+    def learned() -> LearnedLimits | None:
+        return None if limit_cache is None else limit_cache.known(target.dispatcher_key)
+
+    return engine.dispatcher(target.dispatcher_key, make, max_parallel=target.max_parallel, learned=learned)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from pllm_notebook.engine import Engine
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.launch import start
+from pllm_notebook.execution.launch import estimate_rows, start
 from pllm_notebook.execution.results import RowObserver
 from pllm_notebook.execution.row_source import Rows, WholePrompts
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Prompt
 
-__all__ = ["MixedPrompts", "Part", "PromptList", "parts_of", "start_list"]
+__all__ = ["MixedPrompts", "Part", "PromptList", "estimate_list", "parts_of", "start_list"]
 
 
 class Part(NamedTuple):
@@ -126,3 +128,21 @@ class PromptList(WholePrompts):
     def prompts(self, rows: range) -> Sequence[Prompt]:
         """Return the prompts of some rows."""
         return self._prompts[rows.start : rows.stop]
+
+
+def estimate_list(parts: Sequence[Part], *, cache_dir: str | None = None) -> Estimate:
+    """Estimate a run over a list. Sends nothing.
+
+    Args:
+        parts: As for `start_list`.
+        cache_dir: Where the answers are kept, None for the configured place.
+    """
+    made = [estimate_rows(part.ask, PromptList(part.prompts), cache_dir=cache_dir) for part in parts]
+    whole = sum(made[1:], start=made[0])
+    # A sum of questions is about one set of rows; here each part has rows of its own.
+    return replace(
+        whole,
+        rows=sum(each.rows for each in made),
+        skipped=sum(each.skipped for each in made),
+        duplicates=sum(each.duplicates for each in made),
+    )

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pllm_notebook.escaping import strip_control_chars
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import (
     FollowUp,
@@ -28,6 +27,7 @@ from pllm_notebook.execution.follow_ups import (
 )
 from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.tool_results import refusal_result, result_key, result_of
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers.decoding import decoded, loaded

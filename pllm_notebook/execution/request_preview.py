@@ -11,12 +11,12 @@ import orjson
 from pllm_notebook import prompts
 from pllm_notebook.batch import custom_id
 from pllm_notebook.engine import engine
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.estimate_plan import EstimatePlan
 from pllm_notebook.execution.launch import batch_service, store_for
 from pllm_notebook.execution.run import Rows
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.settings import current
 
 __all__ = ["RequestLines", "request_lines"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from operator import attrgetter
 from typing import Any
 
+from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.display_registry import SafeDisplay
 from pllm_notebook.engine import EndEvent, Engine, await_end, block_until, hold_at_exit
 from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
@@ -23,12 +24,11 @@ from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import EvaluableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.execution.run_summary import live_lines, shown
-from pllm_notebook.execution.stack_level import caller_stack_level
 from pllm_notebook.execution.stop import State
-from pllm_notebook.execution.weak_callbacks import weak_callback
 from pllm_notebook.formatting import budget_stop_note
 from pllm_notebook.protocols import Display, Store
 from pllm_notebook.records import FailureKind, Progress
+from pllm_notebook.threads import weak_callback
 
 __all__ = ["ExecutionFactory", "Rows", "Run"]
 

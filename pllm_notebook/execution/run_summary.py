@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
-from pllm_notebook.formatting import counted, format_usd, maybe_paid_note
+from pllm_notebook.formatting import counted, escape_html, format_usd, maybe_paid_note, strip_control_chars
 from pllm_notebook.records import Progress
 
 __all__ = ["live_lines", "recorded_lines", "shown"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pllm_notebook.execution.cache_key import BodyTemplate
 from pllm_notebook.execution.token_bounds import set_output_limit
+from pllm_notebook.messages_types import RawRequest, Turn
 
-__all__ = ["WireBody", "with_output_limit"]
+__all__ = ["MediaBody", "WireBody", "uncounted_bytes", "with_output_limit"]
 
 
 class WireBody(NamedTuple):
@@ -34,3 +36,29 @@ class WireBody(NamedTuple):
 def with_output_limit(body: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
     """Return *body* as it is sent: with another output limit than the question's own, where one is given."""
     return body if limit is None else set_output_limit(body, limit)
+
+
+# What an image counts for in bytes, each of which bounds a token: providers cut larger ones down to about this many.
+_IMAGE_BYTES = 10_000
+# Documents have at most about a hundred pages, and each page is shown as an image.
+_DOCUMENT_BYTES = 100 * _IMAGE_BYTES
+
+
+@dataclass(frozen=True)
+class MediaBody(RawRequest):
+    """A body with media in it.
+
+    Attributes:
+        uncounted: Its bytes that are not counted as tokens.
+    """
+
+    uncounted: int
+
+
+def uncounted_bytes(turns: Iterable[Turn]) -> int:
+    """Return the bytes of media that are not counted as tokens."""
+    return sum(
+        max(0, len(media.data) - (_IMAGE_BYTES if media.mime.startswith("image/") else _DOCUMENT_BYTES))
+        for turn in turns
+        for media in turn.media
+    )

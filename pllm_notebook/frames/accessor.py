@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Estimate, RequestLines, Run, options_for
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT, ResultAccessor
-from pllm_notebook.frames.preview import Preview
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
@@ -22,7 +22,7 @@ from pllm_notebook.option_types import CallToolsOptions, CompleteOptions, ParseO
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
 
-__all__ = ["LLMAccessor"]
+__all__ = ["LLMAccessor", "Preview"]
 
 
 class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
@@ -224,3 +224,23 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         if calls:
             return tool_calls_for(options, instruct=instruct), rows
         return ensemble.spec_for(options, output, instruct=instruct), rows
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The first rows answered, and an estimate for all.
+
+    Attributes:
+        frame: The first rows with their answers; a Series where `parse` returns one.
+        estimate: What all rows would send and cost, measured on these.
+    """
+
+    frame: Any
+    estimate: Estimate
+
+    def __repr__(self) -> str:
+        return strip_control_chars(f"{self.frame!r}\n\n{self.estimate!r}")
+
+    def _repr_html_(self) -> str:
+        frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
+        return strip_control_chars(f"{frame._repr_html_()}{self.estimate._repr_html_()}")

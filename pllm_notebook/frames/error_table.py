@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,6 @@ from typing import Any
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution import Run, runs
 from pllm_notebook.frames import result_views
-from pllm_notebook.frames.directories import directory_of
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library, table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
@@ -18,7 +18,7 @@ from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import open_store
 from pllm_notebook.store.cache_api import same_model
 
-__all__ = ["errors_of", "kept_errors"]
+__all__ = ["directory_of", "errors_of", "kept_errors"]
 
 _COLUMNS = {
     "when": CellType.MOMENT,
@@ -110,3 +110,19 @@ def _table(calls: Iterator[FailedCall]) -> Any:
         for call in calls
     ]
     return default_library().report(_COLUMNS, records)
+
+
+def directory_of(of: Any) -> str | None:
+    """Return the directory of a session, or of a path; None for anything else.
+
+    Raises:
+        UsageError: If the path is not a directory: a look-up must not create one.
+    """
+    if isinstance(of, (str, os.PathLike)):
+        path = os.path.abspath(os.path.expanduser(os.fspath(of)))
+        if not os.path.isdir(path):
+            raise UsageError(f"There is no directory {path}.")
+        return path
+    from pllm_notebook.sessions import Session
+
+    return of.directory if isinstance(of, Session) else None

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
 from pllm_notebook.execution import Run
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, plain_values
 from pllm_notebook.frames.result_columns import ResultColumns

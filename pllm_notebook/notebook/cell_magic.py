@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from pllm_notebook.exceptions import RunInterrupted, UsageError, guess
 from pllm_notebook.execution import Run
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.item_lists import submit_list, submit_one
 from pllm_notebook.notebook.arguments import help_text, read
-from pllm_notebook.notebook.markdown import sanitize
 
-__all__ = ["Text", "run_cell"]
+__all__ = ["Text", "run_cell", "sanitize"]
 
 
 class Text(str):
@@ -150,3 +151,28 @@ def _mapping(text: str) -> Any:
         with suppress(ValueError, SyntaxError):
             return read_one(text)
     raise UsageError(f"--extra-body is a mapping such as {{'seed': 1}}, not {text!r}. Nothing was sent.")
+
+
+# Where a page would begin a tag, a comment or a processing instruction. With a blank after it "<" is only a sign,
+# in running text, code and formulas alike; an entity would be shown as such in code, and every renderer recognizes
+# code differently.
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+# An entity would spell the scheme of a link in other letters. A blank here too: to renderers that decode twice, as
+# some do, "&amp;" would make the same entity.
+_ENTITY = re.compile(r"&(?=#?\w{1,31};)")
+# A link that runs a program at a click. Markdown leaves a backslash before ":" out.
+_SCHEME = re.compile(r"((?:java|vb)script)(?=\\*:)", re.IGNORECASE)
+# A picture is loaded from its address without a click, and the address can leak the prompt.
+_PICTURE = re.compile(r"!(?=\[)")
+# Formulas have links and styles of their own.
+_FORMULA = re.compile(r"\\(?=(?:href|class|cssId|style|mmlToken|csname|require|unicode|includegraphics)\b)")
+
+
+def sanitize(text: str) -> str:
+    """Return Markdown that shows no HTML, loads nothing, and has no link but to another page.
+
+    A picture is a link to it, and "<" before a letter and "&" before an entity have a blank after them.
+    """
+    text = _TAG.sub("< ", _ENTITY.sub("& ", strip_control_chars(text)))
+    text = _SCHEME.sub(r"\1 ", text)
+    return _FORMULA.sub(r"\\ ", _PICTURE.sub("! ", text))

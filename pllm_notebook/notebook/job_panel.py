@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from pllm_notebook.escaping import escape_html
 from pllm_notebook.exceptions import NotConfirmedError
+from pllm_notebook.formatting import escape_html
 from pllm_notebook.notebook.widget import VIEW, button
 
 if TYPE_CHECKING:

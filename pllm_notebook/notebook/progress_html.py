@@ -5,7 +5,7 @@ Everything that comes from data or a provider is escaped here.
 
 from __future__ import annotations
 
-from pllm_notebook.escaping import escape_html
+from pllm_notebook.formatting import escape_html
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.records import Progress
 

@@ -5,7 +5,7 @@ Everything that comes from a program or a provider is escaped here.
 
 from __future__ import annotations
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.notebook import progress_format, session_format
 from pllm_notebook.sessions.dashboard import STATES, AgentStatus, SessionStatus
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.notebook import session_format
 from pllm_notebook.sessions.dashboard import SessionStatus
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.records import Progress
 

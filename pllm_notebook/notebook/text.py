@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.records import Progress
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.escaping import strip_control_chars
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.providers.connections import place_of
 from pllm_notebook.records import Failure, FailureKind, RawReply
 from pllm_notebook.redaction import redact

@@ -9,8 +9,7 @@ from pllm_notebook.schema.excerpts import extract_json
 from pllm_notebook.schema.fields import OutputField
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed, repair_lines
 from pllm_notebook.schema.json_length import longest_json
-from pllm_notebook.schema.output import OutputType
-from pllm_notebook.schema.packed_type import packed
+from pllm_notebook.schema.output import OutputType, packed
 from pllm_notebook.schema.provider_support import GRAMMAR, NUMBER_KEYWORDS, PLAIN, STRING_KEYWORDS, Dialect
 
 __all__ = [

@@ -12,10 +12,11 @@ from dataclasses import replace
 from enum import Enum
 from functools import cached_property, lru_cache
 from operator import attrgetter
-from typing import Any, Union, get_args, get_origin
+from types import GenericAlias
+from typing import Any, Union, cast, get_args, get_origin
 
 import typing_extensions
-from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic import BaseModel, RootModel, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -29,7 +30,7 @@ from pllm_notebook.schema.provider_support import PLAIN, Dialect
 from pllm_notebook.schema.validators import UNCHANGED, changes, type_after
 from pllm_notebook.schema.written_schema import WrittenSchema, read_schema
 
-__all__ = ["OutputType"]
+__all__ = ["OutputType", "packed"]
 
 _LISTS = (list, set, frozenset, Sequence, Set)
 
@@ -333,3 +334,19 @@ def _getter(kind: Any, fields: tuple[OutputField, ...] | None) -> Callable[[Any]
     if len(names) < 2:
         return lambda value: tuple(getattr(value, name) for name in names)
     return attrgetter(*names)
+
+
+def packed(output: OutputType | None) -> OutputType:
+    """Return the type of a pack's reply: `{"answers": [{"index": …, "answer": …}, …]}`.
+
+    Args:
+        output: One row's own type, None for plain text.
+
+    Raises:
+        UsageError: If it cannot be inside another type. Nothing was sent.
+    """
+    kind: Any = str if output is None else output.kind
+    # Models are built at run time, which no type checker can follow.
+    entry: Any = create_model("Entry", index=(int, ...), answer=(kind, ...))
+    # Not `OutputType.of`, which remembers types: this one is new each time, and not needed again.
+    return OutputType(create_model("Answers", answers=(cast(Any, GenericAlias(list, (entry,))), ...)))

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.messages_types import Media, Prompt
 from pllm_notebook.redaction import redact
 from pllm_notebook.sessions.prompt_reader import prompt_of

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 from urllib.parse import quote
 
-from pllm_notebook.escaping import escape_html
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.formatting import escape_html
 from pllm_notebook.messages_types import Dialogue, ToolCallOutput, Turn
 from pllm_notebook.sessions.called_functions import run_called_functions
 from pllm_notebook.sessions.document_reader import DocumentStore

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.messages_types import Media, ProviderMessage, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.sessions.documents import Documents
 from pllm_notebook.sessions.session_files import append_lines, hash_of, make_directory

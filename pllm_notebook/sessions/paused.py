@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.execution import Estimate
-from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.formatting import counted, escape_html, format_usd, strip_control_chars
 
 __all__ = ["Paused", "Summary"]
 

@@ -6,8 +6,7 @@ Nothing here sends or stores anything; running a tool's function is left to the 
 from __future__ import annotations
 
 from pllm_notebook.messages_types import ToolCallOutput
-from pllm_notebook.tools.called_tools import Called, CalledTool
-from pllm_notebook.tools.json_values import plain_json
+from pllm_notebook.tools.called_tools import Called, CalledTool, plain_json
 from pllm_notebook.tools.structured_tool import StructuredTool
 from pllm_notebook.tools.toolbox import ReadCall, Toolbox, unvalidated_call
 

@@ -16,9 +16,9 @@ from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.schema import PLAIN, Dialect, FittedSchema, Invalid, OutputType
 from pllm_notebook.schema.fitting import Fit, fit
 from pllm_notebook.schema.json_types import kind_of
+from pllm_notebook.tools.called_tools import plain_json
 from pllm_notebook.tools.definitions import read_definition
 from pllm_notebook.tools.functions import Function
-from pllm_notebook.tools.json_values import plain_json
 
 __all__ = ["StructuredTool"]
 

@@ -13,8 +13,8 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from pllm_notebook.escaping import escape_html, strip_control_chars
 from pllm_notebook.execution.packing.pack_reply import split_reply
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.providers.anthropic import batch as anthropic_batch
 from pllm_notebook.providers.anthropic.messages import Messages
 from pllm_notebook.providers.batch.jsonl import encoded, file_lines
