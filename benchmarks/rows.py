@@ -32,11 +32,11 @@ from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.frames.pandas.adapter import PandasTable
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.table_rows import RowQuestion, TableRows
-from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.schema import OutputType
 from pllm_notebook.store import open_store
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.templates import Template
+from pllm_notebook.types import Finish, Reply, Usage
 
 MODEL = "openai:gpt-6-luna"
 PROMPT = "Read this review, and answer only from it:\n{text}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pllm_notebook.protocols import Display
-    from pllm_notebook.records import Progress
+    from pllm_notebook.types import Progress
 
 __all__ = ["SafeDisplay", "display_for", "register_display", "register_session_display", "session_display"]
 

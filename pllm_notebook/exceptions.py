@@ -29,7 +29,7 @@
              ├─ AuthenticationError       no key, or one that is refused
              └─ ModelError                a model that is not there
 
-A row's failure is not an exception but a value: see `records.Failure`.
+A row's failure is not an exception but a value: see `failures.Failure`.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class ProviderRejectedError(StoppedError):
     """The provider refused in a way that every row would meet: key, model or quota.
 
     Attributes:
-        kind: The failure's kind (see `records.FailureKind`).
+        kind: The failure's kind (see `failures.FailureKind`).
         status: The HTTP status.
     """
 
@@ -262,7 +262,7 @@ class RowError(StoppedError):
 
     Attributes:
         position: The row, counted from 0.
-        kind: The failure's kind (see `records.FailureKind`).
+        kind: The failure's kind (see `failures.FailureKind`).
     """
 
     def __init__(self, message: str, *, position: int, kind: str, kept: int, total: int) -> None:

@@ -68,7 +68,7 @@ def maybe_paid_note(requests: int, amount_usd: float) -> str:
 
 
 class Counts(Protocol):
-    """How many rows of a run ended how (see `records.Progress`)."""
+    """How many rows of a run ended how (see `types.Progress`)."""
 
     @property
     def done(self) -> int:

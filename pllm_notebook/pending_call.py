@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.types import RawReply, Reply
 
 __all__ = ["CallResult", "PendingCall"]
 

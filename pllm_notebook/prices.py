@@ -10,7 +10,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pllm_notebook.records import Usage
+from pllm_notebook.types import Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice

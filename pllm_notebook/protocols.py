@@ -11,21 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pllm_notebook.claim_types import ClaimStore
+from pllm_notebook.failures import FailedCall, Failure, FailureKind
 from pllm_notebook.messages_types import Request
 from pllm_notebook.pending_call import CallResult, PendingCall
-from pllm_notebook.records import (
-    BatchLimits,
-    BatchResult,
-    FailedCall,
-    Failure,
-    FailureKind,
-    LimitReport,
-    Progress,
-    RawReply,
-    RemoteJob,
-    Reply,
-)
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import BatchLimits, BatchResult, LimitReport, Progress, RawReply, RemoteJob, Reply
 
 __all__ = [
     "BatchAPI",

@@ -138,7 +138,7 @@ class FailedProcessor:
 
     Attributes:
         model: As a person writes it.
-        kind: The failure's kind (see `records.FailureKind`).
+        kind: The failure's kind (see `failures.FailureKind`).
         message: One line for a person.
         cause: The same as an error.
     """

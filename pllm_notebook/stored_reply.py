@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from pllm_notebook.messages_types import ToolCall
-from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.stored_metadata import decode_metadata, invalid_field
+from pllm_notebook.types import Finish, Reply, Usage
 
 __all__ = ["StoredReply"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.providers import registry
 from pllm_notebook.providers.local.llama import CONTEXT_TOKENS, SLOTS
-from pllm_notebook.records import FailureKind
 from pllm_notebook.settings import Options, Settings
 from tests.pages import PAGES, ROOT
 

@@ -16,7 +16,7 @@ from pllm_notebook.batch.job import Job, JobResult, LineOutcome, key_in
 from pllm_notebook.batch.journal import InThread, Journal
 from pllm_notebook.batch.spool import ResultFile
 from pllm_notebook.protocols import BatchAPI
-from pllm_notebook.records import BatchResult, RemoteJob
+from pllm_notebook.types import BatchResult, RemoteJob
 
 __all__ = ["AnswerSink", "Present", "Take", "deliver", "fetch", "missing_answers", "remote_of"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from pllm_notebook.records import BatchResult
+from pllm_notebook.types import BatchResult
 
 __all__ = [
     "FINAL",

@@ -24,7 +24,7 @@ from pllm_notebook.batch.job_lines import JobLines
 from pllm_notebook.batch.journal_database import JournalDamagedError, JournalDatabase
 from pllm_notebook.batch.split import write_jobs
 from pllm_notebook.batch.spool import Spool
-from pllm_notebook.records import BatchLimits, RemoteJob
+from pllm_notebook.types import BatchLimits, RemoteJob
 
 __all__ = ["LEASE_S", "InThread", "Journal", "JournalAccess", "LeaseLostError"]
 

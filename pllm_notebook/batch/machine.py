@@ -17,8 +17,9 @@ from pllm_notebook.batch.ingest import AnswerSink, deliver, fetch, missing_answe
 from pllm_notebook.batch.job import Job, JobLine, JobState, LineState
 from pllm_notebook.batch.journal import JournalAccess
 from pllm_notebook.batch.orphans import OrphanSearch, find_orphans, since
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import BatchAPI, BatchRefused, TransportFault
-from pllm_notebook.records import FailureKind, RemoteJob
+from pllm_notebook.types import RemoteJob
 
 __all__ = ["GRACE_S", "Machine", "Recreation", "cheaper_than", "never"]
 

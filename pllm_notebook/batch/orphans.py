@@ -14,7 +14,7 @@ from typing import Any
 
 from pllm_notebook.batch.job import Job, key_in
 from pllm_notebook.protocols import BatchAPI, BatchRefused
-from pllm_notebook.records import RemoteJob
+from pllm_notebook.types import RemoteJob
 
 __all__ = ["CLOCK_SKEW_S", "OrphanSearch", "find_orphans", "since"]
 

@@ -15,7 +15,7 @@ from pllm_notebook.batch.job import DraftLine, JobDraft
 from pllm_notebook.batch.journal_database import JournalDatabase
 from pllm_notebook.batch.spool import RequestFile, Spool
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import BatchLimits
+from pllm_notebook.types import BatchLimits
 
 __all__ = ["PendingElsewhereError", "write_jobs"]
 

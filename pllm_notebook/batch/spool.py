@@ -20,7 +20,7 @@ from typing import IO, Literal, cast
 import orjson
 
 from pllm_notebook.batch.job import custom_id
-from pllm_notebook.records import BatchResult, RawReply
+from pllm_notebook.types import BatchResult, RawReply
 
 __all__ = ["RequestFile", "ResultFile", "Spool"]
 

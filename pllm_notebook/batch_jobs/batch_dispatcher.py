@@ -22,10 +22,11 @@ from pllm_notebook.batch import JobState
 from pllm_notebook.batch_jobs.job_planner import JobPlanner
 from pllm_notebook.engine import RunQueue
 from pllm_notebook.engine.in_flight import cancelled
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_duration
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.protocols import BatchAPI
-from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
+from pllm_notebook.types import Finish, RawReply, Reply
 
 __all__ = ["BatchDispatcher"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pllm_notebook.batch import JobResult
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish, RawReply, Reply
 
 __all__ = ["batch_rate", "decode_reply", "line_failure", "read_results"]
 

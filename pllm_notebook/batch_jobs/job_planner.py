@@ -12,7 +12,7 @@ from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN
-from pllm_notebook.records import Usage
+from pllm_notebook.types import Usage
 
 __all__ = ["JobPlanner"]
 

@@ -20,11 +20,12 @@ from pllm_notebook.batch_jobs.batch_results import batch_rate, decode_reply, lin
 from pllm_notebook.batch_jobs.job_planner import JobPlanner
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
+from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import BatchAPI, Store
 from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.records import Failure, RawReply, Reply
 from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import RawReply, Reply
 
 __all__ = ["BatchService", "batch_service_for"]
 

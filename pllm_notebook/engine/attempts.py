@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pllm_notebook.engine.limits.limiter import Limiter, Permit
-from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.redaction import redact
+from pllm_notebook.types import LimitReport, RawReply, Reply
 
 __all__ = ["AttemptResult", "error_text", "read_limits", "timed_out", "unexpected_error", "update_limits"]
 

@@ -13,9 +13,10 @@ from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
 from pllm_notebook.engine.limits.limiter import Limiter
 from pllm_notebook.engine.retry import retried_as, retry_delay_s, with_wait
 from pllm_notebook.engine.run_queue import RunQueue
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.protocols import Transport
-from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Reply
+from pllm_notebook.types import LimitReport, RawReply, Reply
 
 __all__ = ["Endpoint", "RequestCompletion"]
 

@@ -24,9 +24,10 @@ from pllm_notebook.engine.limits.limiter import Limiter
 from pllm_notebook.engine.limits.user_limit import AccountRateLimit
 from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.engine.timer import EarliestTimer
+from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import Transport, TransportFault
-from pllm_notebook.records import Failure, RawReply
+from pllm_notebook.types import RawReply
 
 __all__ = ["Dispatcher"]
 

@@ -13,7 +13,7 @@ from pllm_notebook.engine.attempts import AttemptResult
 from pllm_notebook.engine.in_flight import InFlight, InFlightTable
 from pllm_notebook.engine.limits.limiter import Limiter
 from pllm_notebook.engine.run_queue import RunQueue
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 
 __all__ = ["Hedging"]
 

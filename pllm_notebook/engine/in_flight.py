@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pllm_notebook.engine.limits.limiter import Limiter, Permit
 from pllm_notebook.engine.run_queue import RunQueue
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.pending_call import CallResult, PendingCall
-from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["InFlight", "InFlightTable", "cancelled"]
 

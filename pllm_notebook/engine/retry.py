@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pllm_notebook.exceptions import sentence
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_duration
 from pllm_notebook.pending_call import PendingCall
-from pllm_notebook.records import Failure, FailureKind, Reply
+from pllm_notebook.types import Reply
 
 __all__ = ["RetryBounds", "retried_as", "retry_delay_s", "with_wait"]
 

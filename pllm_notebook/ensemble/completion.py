@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.execution import Run, WholePrompts
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, Usage
 from pllm_notebook.request_errors import (
     APIError,
     FailedProcessor,
@@ -22,6 +22,7 @@ from pllm_notebook.request_errors import (
 )
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import Called
+from pllm_notebook.types import Usage
 
 if TYPE_CHECKING:
     from openai.types import CompletionUsage

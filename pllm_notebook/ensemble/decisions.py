@@ -13,7 +13,7 @@ from pllm_notebook.ensemble.reasoning import Reasoned
 from pllm_notebook.ensemble.votes import Vote, VoteCount, identity
 from pllm_notebook.execution import CallSpec, Outcome
 from pllm_notebook.execution.user_code import USER_THREADS
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import Called
 

@@ -14,10 +14,11 @@ from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
 from pllm_notebook.ensemble.votes import VoteCount
 from pllm_notebook.execution import Decider, Outcome, ResultTable
 from pllm_notebook.execution.results import SKIPPED, UNPLANNED
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
 from pllm_notebook.prompts import prompt_as_text
-from pllm_notebook.records import Failure, FailureKind, Spent
+from pllm_notebook.types import Spent
 
 __all__ = ["EnsembleResults"]
 

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from pllm_notebook.execution import DerivedRows, Rows
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt
-from pllm_notebook.records import Failure
 
 __all__ = ["EnsembleRows"]
 

@@ -15,7 +15,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.token_bounds import TokenBounds, rounded_down
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate
-from pllm_notebook.records import Reply, Spent
+from pllm_notebook.types import Reply, Spent
 
 __all__ = ["ModelBudget", "Need", "Reservation", "RunBudget"]
 

@@ -27,11 +27,12 @@ from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import NextCall, Tag
 from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prompts import packed as packed_prompt
-from pllm_notebook.records import Failure, FailureKind, Finish, Reply, Spent
 from pllm_notebook.redaction import redact
+from pllm_notebook.types import Finish, Reply, Spent
 
 __all__ = ["CallQueue"]
 

@@ -27,10 +27,11 @@ from pllm_notebook.execution.run_claims import RunClaims
 from pllm_notebook.execution.send_order import SendOrder, Tag
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, row_error
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.pending_call import CallResult
-from pllm_notebook.records import Failure, FailureKind, Finish, Reply
 from pllm_notebook.redaction import redact
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish, Reply
 
 __all__ = ["ResultRecorder"]
 

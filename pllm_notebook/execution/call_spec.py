@@ -19,12 +19,12 @@ from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
 from pllm_notebook.execution.tool_options import toolbox_for
 from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_bytes, with_output_limit
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, Turn
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.bodies import objects_at
 from pllm_notebook.providers.prompt_cache import kept_for_an_hour
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options, current
 

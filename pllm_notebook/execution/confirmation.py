@@ -10,8 +10,8 @@ from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.prices import Rate
-from pllm_notebook.records import Usage
 from pllm_notebook.shell import in_kernel
+from pllm_notebook.types import Usage
 
 __all__ = ["Confirm", "confirm", "confirm_price", "estimated_cost_usd", "format_estimate"]
 

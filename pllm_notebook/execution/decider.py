@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pllm_notebook.execution.results import Outcome, ResultTable
-from pllm_notebook.records import Failure, FailureKind, Spent
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.types import Spent
 
 __all__ = ["Decider"]
 

@@ -9,8 +9,8 @@ from pllm_notebook.execution.failure_recorder import earlier_rejections
 from pllm_notebook.execution.packing.packer import pack_text
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.wire_body import MediaBody
+from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["EstimatePlan"]

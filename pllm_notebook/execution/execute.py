@@ -23,7 +23,7 @@ from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.run_state import NOT_CACHED, RunState
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.user_code import ABANDON_AFTER_S, as_error
-from pllm_notebook.records import FailureKind
+from pllm_notebook.failures import FailureKind
 
 __all__ = ["Execution", "execute"]
 

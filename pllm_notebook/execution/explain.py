@@ -10,10 +10,11 @@ import orjson
 
 from pllm_notebook import prompts
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import escape_html, format_usd_or, strip_control_chars
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.records import Failure, Usage
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Usage
 
 if TYPE_CHECKING:
     from pllm_notebook.execution.call_spec import CallSpec

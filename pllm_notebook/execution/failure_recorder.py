@@ -13,10 +13,10 @@ import orjson
 from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.row_source import DerivedRows
+from pllm_notebook.failures import FailedCall, Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import FailedCall, Failure, FailureKind
 
 __all__ = ["FailureOrigin", "FailureRecorder", "earlier_rejections", "full_message"]
 

@@ -9,8 +9,8 @@ from functools import partial
 
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.results import Outcome
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt
-from pllm_notebook.records import Failure
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import ReadCall
 

@@ -19,8 +19,9 @@ from typing import Any
 import orjson
 
 from pllm_notebook.engine import Dispatcher, Endpoint, Engine, LearnedLimits, Limiter
+from pllm_notebook.failures import Failure
 from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.records import Failure, LimitReport, RawReply
+from pllm_notebook.types import LimitReport, RawReply
 
 __all__ = ["FILE", "LimitCache", "dispatcher_for"]
 

@@ -16,10 +16,10 @@ from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
 from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import MixedRows, RowSource
 from pllm_notebook.execution.user_code import read_with_timeout
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.records import Failure
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["Chunk", "Planner"]

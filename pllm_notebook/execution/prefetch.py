@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 
 from pllm_notebook.execution.call_spec import EncodedPrompt
-from pllm_notebook.records import Failure
+from pllm_notebook.failures import Failure
 
 __all__ = ["Prefetcher"]
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.replies import FollowUp
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 
 __all__ = [
     "FIRST_CALLS",

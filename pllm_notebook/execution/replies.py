@@ -27,15 +27,16 @@ from pllm_notebook.execution.follow_ups import (
 )
 from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.tool_results import refusal_result, result_key, result_of
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers.decoding import decoded, loaded
-from pllm_notebook.records import Failure, FailureKind, Finish
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import Called, ReadCall, unvalidated_call
+from pllm_notebook.types import Finish
 
 __all__ = [
     "FollowUp",

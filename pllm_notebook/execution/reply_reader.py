@@ -16,8 +16,8 @@ from pllm_notebook.execution.replies import Step, read_replies
 from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.user_code import read_each_with_timeout
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["ReplyReader"]
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from pllm_notebook.execution.progress import RunProgress
-from pllm_notebook.records import Failure, FailureKind, Usage
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.stored_metadata import decode_metadata
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Usage
 
 __all__ = ["Outcome", "ResultObserver", "ResultTable", "RowObserver"]
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.records import Failure
 
 __all__ = ["DerivedRows", "EvaluableRows", "MixedRows", "RowSource", "Rows", "WholePrompts"]
 

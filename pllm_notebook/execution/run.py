@@ -25,10 +25,11 @@ from pllm_notebook.execution.row_source import EvaluableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.execution.run_summary import live_lines, shown
 from pllm_notebook.execution.stop import State
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.formatting import budget_stop_note
 from pllm_notebook.protocols import Display, Store
-from pllm_notebook.records import FailureKind, Progress
 from pllm_notebook.threads import weak_callback
+from pllm_notebook.types import Progress
 
 __all__ = ["ExecutionFactory", "Rows", "Run"]
 

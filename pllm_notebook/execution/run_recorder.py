@@ -22,12 +22,13 @@ import orjson
 
 from pllm_notebook.execution.results import UNPLANNED
 from pllm_notebook.execution.row_record import RowRecord
-from pllm_notebook.records import FailureKind, Progress
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.store.later import write_later
 from pllm_notebook.store.process_identity import this_process
+from pllm_notebook.types import Progress
 
 if TYPE_CHECKING:
     from pllm_notebook.execution.call_spec import CallSpec

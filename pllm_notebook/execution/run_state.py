@@ -19,7 +19,8 @@ from pllm_notebook.execution.row_source import MixedRows, RowSource
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, failure_of, row_error
 from pllm_notebook.execution.user_code import ABANDON_AFTER_S
-from pllm_notebook.records import Failure, FailureKind, Spent
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.types import Spent
 
 __all__ = ["NOT_CACHED", "RunState"]
 

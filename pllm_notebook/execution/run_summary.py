@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pllm_notebook.formatting import counted, escape_html, format_usd, maybe_paid_note, strip_control_chars
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 __all__ = ["live_lines", "recorded_lines", "shown"]
 

@@ -19,8 +19,8 @@ from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
-from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["NextCall", "SendOrder", "Tag"]
 

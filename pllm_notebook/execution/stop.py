@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from pllm_notebook.exceptions import MissingKeyError, PllmError, ProviderRejectedError, RowError
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 
 __all__ = ["Halt", "Reason", "State", "failure_of", "row_error"]
 

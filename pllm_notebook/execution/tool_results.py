@@ -10,12 +10,13 @@ import orjson
 from pllm_notebook.execution.cache_key import key_of
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import ToolCallOutput
-from pllm_notebook.records import FailureKind, Finish
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import CalledTool, ReadCall
+from pllm_notebook.types import Finish
 
 __all__ = ["refusal_result", "result_key", "result_of", "run_tool", "stored_result", "timeout_result"]
 

@@ -20,9 +20,9 @@ from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.tool_results import result_key, run_tool, timeout_result
 from pllm_notebook.execution.user_code import USER_THREADS
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import ReadCall
 

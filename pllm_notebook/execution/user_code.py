@@ -18,9 +18,9 @@ from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.execution.replies import Step, read_replies
 from pllm_notebook.execution.results import Outcome
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.threads import DaemonThreads
 
 __all__ = [

@@ -10,11 +10,11 @@ from typing import Any
 
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution import Run, runs
+from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.frames import result_views
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library, table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
-from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import open_store
 from pllm_notebook.store.cache_api import same_model
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.frames.rows import ColumnData
 from pllm_notebook.local_files import AllowedDirectories
 from pllm_notebook.media import load_media
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
 from pllm_notebook.providers.registry import largest_file_for
-from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["MediaPrompts"]
 

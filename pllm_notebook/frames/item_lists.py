@@ -11,13 +11,13 @@ from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
 from pllm_notebook.execution import Run, options_for
 from pllm_notebook.execution.row_record import RowRecord, record_of_prompts
+from pllm_notebook.failures import Failure
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import InstructedPrompts, row_instruction
 from pllm_notebook.frames.rows import ColumnData, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
-from pllm_notebook.records import Failure
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template

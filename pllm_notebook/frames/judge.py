@@ -9,10 +9,10 @@ from typing import Any
 from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, VoteCount, render_judge_prompt, verdict_type
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, Outcome, Run, WholePrompts, build_spec
+from pllm_notebook.failures import Failure
 from pllm_notebook.frames.rows import ColumnData, prompts_of
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
-from pllm_notebook.records import Failure
 from pllm_notebook.schema import OutputType
 from pllm_notebook.templates import Template
 

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from pllm_notebook.execution.explain import decoded_body
 from pllm_notebook.execution.row_record import RowRecord
+from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.recorded_answers import Answers, columns_in
-from pllm_notebook.records import FailedCall, FailureKind
 from pllm_notebook.store import open_store
 from pllm_notebook.store.process_identity import has_exited
 from pllm_notebook.store.process_stores import current_directory

@@ -13,6 +13,7 @@ from pllm_notebook.execution import Explanation, Run
 from pllm_notebook.execution.explain import position_of
 from pllm_notebook.execution.row_record import STATUSES
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
+from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
 from pllm_notebook.frames.provenance import Provenance, Source, named_run, provenance_of
@@ -22,7 +23,6 @@ from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.rows import ERROR_COLUMNS, USAGE_COLUMNS, error_rows, prompts_of, usage_rows
 from pllm_notebook.frames.samples import sample_frame, samples_of
 from pllm_notebook.frames.table import FrameLibrary, Table
-from pllm_notebook.records import Failure
 from pllm_notebook.templates import Template
 
 __all__ = [

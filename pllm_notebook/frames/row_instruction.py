@@ -8,9 +8,9 @@ from typing import Any, Protocol, overload
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import instruction_for
+from pllm_notebook.failures import Failure
 from pllm_notebook.frames.rows import ColumnData, prompts_of
 from pllm_notebook.messages_types import Dialogue, Prompt, Turn
-from pllm_notebook.records import Failure
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template

@@ -11,10 +11,10 @@ import orjson
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.prompts import as_labelled_json, prompt_as_text
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.templates import Template
 
 __all__ = ["ERROR_COLUMNS", "USAGE_COLUMNS", "ColumnData", "error_rows", "prompts_of", "usage_rows"]

@@ -26,9 +26,9 @@ from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.providers.batch.jsonl import file_lines
 from pllm_notebook.providers.decoding import loaded
 from pllm_notebook.providers.registry import cheap_model_of, providers
-from pllm_notebook.records import BatchResult, Finish, RawReply, Reply
 from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import BatchResult, Finish, RawReply, Reply
 
 __all__ = ["Imported", "import_results"]
 

@@ -10,7 +10,7 @@ from pllm_notebook.formatting import (
     maybe_paid_note,
     short_number,
 )
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 __all__ = ["ended", "format_duration", "format_usd", "model", "pace", "spent", "step"]
 

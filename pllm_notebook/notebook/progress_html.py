@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pllm_notebook.formatting import escape_html
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 __all__ = ["HINT", "bar", "counts", "details"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 __all__ = ["TerminalSink"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 __all__ = ["CellOutput", "TextSink", "line_bundle"]
 

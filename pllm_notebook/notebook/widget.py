@@ -13,7 +13,7 @@ import ipywidgets
 
 from pllm_notebook.notebook import progress_format, progress_html
 from pllm_notebook.notebook.text import CellOutput, line_bundle
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 __all__ = ["VIEW", "WidgetSink", "button"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PrivateAttr
 from pydantic_core import core_schema
 
-from pllm_notebook.records import Usage
+from pllm_notebook.types import Usage
 
 __all__ = ["GeneratedJsonObject", "LLMOutput", "LLMToolCall"]
 

@@ -9,10 +9,10 @@ import orjson
 
 from pllm_notebook.execution import Outcome
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompt_lists.llm_output import GeneratedJsonObject, LLMOutput, LLMToolCall
 from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.schema import Invalid, extract_json
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import Called, CalledTool, plain_json, unvalidated_call

@@ -15,8 +15,8 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import FailureKind
 
 __all__ = ["MOST_REPLY_BYTES", "bounded_client", "response_class", "too_long", "unbounded"]
 

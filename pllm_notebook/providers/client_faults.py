@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import traceback
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import FailureKind
 from pllm_notebook.redaction import redact
 
 __all__ = ["fault_of", "what_broke"]

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.protocols import MalformedReply, Wire
-from pllm_notebook.records import Reply
+from pllm_notebook.types import Reply
 
 __all__ = ["decoded", "loaded"]
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.providers.connections import place_of
-from pllm_notebook.records import Failure, FailureKind, RawReply
 from pllm_notebook.redaction import redact
+from pllm_notebook.types import RawReply
 
 __all__ = ["beginning", "body_of", "failure", "number", "retry_after_s", "seconds", "unexplained"]
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pllm_notebook.credentials import Address, Key
+from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import BatchAPI, Transport, Wire
-from pllm_notebook.records import BatchLimits, BatchResult, Failure
 from pllm_notebook.schema import Dialect
+from pllm_notebook.types import BatchLimits, BatchResult
 
 __all__ = [
     "BatchFormat",

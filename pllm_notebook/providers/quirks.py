@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers.bodies import object_at, objects_at
 from pllm_notebook.providers.prompt_cache import OUR_KEYS
-from pllm_notebook.records import Failure, FailureKind
 
 __all__ = ["Quirks", "forget_all", "quirks_of"]
 

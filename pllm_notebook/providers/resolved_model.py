@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import MissingKeyError, UsageError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.errors import beginning, unexplained
@@ -22,8 +23,8 @@ from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN, LEAST_LEAD, OU
 from pllm_notebook.providers.provider import BatchFormat, Provider
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.providers.registry import SIMULATED, is_hosted
-from pllm_notebook.records import Failure, FailureKind, RawReply, Reply
 from pllm_notebook.schema import Dialect
+from pllm_notebook.types import RawReply, Reply
 
 __all__ = ["ResolvedModel", "digest_of"]
 

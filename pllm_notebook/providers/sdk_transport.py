@@ -11,7 +11,7 @@ import orjson
 
 from pllm_notebook.providers.client_copies import sdk_copy
 from pllm_notebook.providers.client_faults import fault_of
-from pllm_notebook.records import RawReply
+from pllm_notebook.types import RawReply
 
 __all__ = ["SDKTransport", "class_names", "client_problem"]
 

@@ -14,7 +14,7 @@ import orjson
 
 from pllm_notebook.messages_types import ToolCall
 from pllm_notebook.protocols import MalformedReply
-from pllm_notebook.records import Usage
+from pllm_notebook.types import Usage
 
 __all__ = ["MOST_CALLS", "arguments", "calls", "label", "mapping", "mappings", "text", "tokens", "usage"]
 

@@ -13,9 +13,9 @@ from typing import Any, overload
 
 from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.execution import CallSpec, Part, Run, RunBudget, WholePrompts, forget, options_for, start_list
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.records import Failure
 from pllm_notebook.request_files.endpoints import body_for
 from pllm_notebook.request_files.request_index import LineGroup, RequestIndex
 

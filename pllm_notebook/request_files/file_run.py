@@ -12,9 +12,9 @@ from pllm_notebook.display_registry import SafeDisplay, display_for
 from pllm_notebook.engine import EndEvent, await_end, block_until, engine
 from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.execution import Run, RunProgress
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Progress
 from pllm_notebook.request_files.chunks import ChunkMaker, ChunkScheduler
 from pllm_notebook.request_files.file_status import FileStatus
 from pllm_notebook.request_files.output_limit_waves import split_into_waves
@@ -23,6 +23,7 @@ from pllm_notebook.request_files.result_writer import ResultWriter, offsets_of
 from pllm_notebook.request_files.results_file import ResultsFile
 from pllm_notebook.request_files.totals import RunTotals
 from pllm_notebook.settings import current
+from pllm_notebook.types import Progress
 
 __all__ = ["FileRun"]
 

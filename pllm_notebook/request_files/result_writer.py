@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from pllm_notebook.execution import Outcome
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.request_files.chunks import LineChunk
 from pllm_notebook.request_files.line_formats import RequestFileLine, result_line
 from pllm_notebook.request_files.request_index import RequestIndex

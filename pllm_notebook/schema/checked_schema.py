@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
-from pllm_notebook.records import FailureKind
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed
 
 __all__ = ["BEYOND", "LEFT", "CheckedSchema", "Misfit", "column_check", "is_beyond"]

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
-from pllm_notebook.records import FailureKind
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.schema.excerpts import Excerpt, excerpts, literals
 from pllm_notebook.schema.finite import finite_check, may_say
 from pllm_notebook.schema.fitting import Fit

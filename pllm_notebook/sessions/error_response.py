@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.failure_recorder import full_message
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.sessions.call import Call
 
 __all__ = ["STORED_KINDS", "ErrorResponse"]

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages_types import Turn
-from pllm_notebook.records import Usage
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.error_response import ErrorResponse
 from pllm_notebook.sessions.live_sessions import live_session
@@ -15,6 +14,7 @@ from pllm_notebook.sessions.llm_response import LLMResponse
 from pllm_notebook.sessions.session_call import SessionCall
 from pllm_notebook.sessions.session_store import AnswerRecord, Failed, Present, Retrieved, SessionStore
 from pllm_notebook.tools import Called, CalledTool
+from pllm_notebook.types import Usage
 
 __all__ = ["Answering", "LazyReply"]
 

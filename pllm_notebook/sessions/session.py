@@ -14,8 +14,8 @@ from pllm_notebook.engine import hold_at_exit
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution import options_for
 from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.records import FailureKind
 from pllm_notebook.sessions.agent import Agent
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.dashboard import SessionStatus, count

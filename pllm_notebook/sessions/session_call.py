@@ -8,7 +8,7 @@ from typing import Literal
 
 from pllm_notebook.engine import EndEvent, await_end
 from pllm_notebook.execution import Outcome
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.error_response import ErrorResponse
 from pllm_notebook.sessions.session_store import Absent, AnswerRecord, Failed, Pending, Present, Retrieved, SessionStore

@@ -17,14 +17,15 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, Outcome
 from pllm_notebook.execution.launch import batch_service
 from pllm_notebook.execution.replies import UnreadReply, read_replies
+from pllm_notebook.failures import Failure
 from pllm_notebook.job_commands.commands import has_journal
 from pllm_notebook.messages_types import ProviderMessage, ToolCall
-from pllm_notebook.records import Failure, RawReply, Reply, Usage
 from pllm_notebook.sessions.call import Call, spec_of
 from pllm_notebook.sessions.error_response import STORED_KINDS, ErrorResponse
 from pllm_notebook.settings import current
 from pllm_notebook.store import DiskStore, open_store
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import RawReply, Reply, Usage
 
 __all__ = ["Absent", "AnswerRecord", "Failed", "Pending", "Present", "Retrieved", "SessionStore"]
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import FailedCall
 from pllm_notebook.formatting import counted, format_usd, strip_control_chars
-from pllm_notebook.records import FailedCall
 from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.store import export_file
 from pllm_notebook.store.process_stores import open_store

@@ -16,8 +16,8 @@ import struct
 import zlib
 
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.records import Finish
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 __all__ = ["COMPRESS_ABOVE_BYTES", "DamagedEntry", "NewerEntry", "pack", "unpack"]
 

@@ -10,7 +10,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.store import forks
 from pllm_notebook.store.damage import READ_ERRORS, DamageReport
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer

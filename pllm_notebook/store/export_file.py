@@ -17,9 +17,9 @@ from typing import IO, Any, Protocol
 import orjson
 
 from pllm_notebook.exceptions import StoreError, UsageError
-from pllm_notebook.records import Finish
 from pllm_notebook.store.writer import Done
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 __all__ = ["export", "import_", "is_key"]
 

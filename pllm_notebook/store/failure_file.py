@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
-from pllm_notebook.records import FailedCall
+from pllm_notebook.failures import FailedCall
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.failure_rows import COLUMNS, Fields, NewerFailure, failed_call
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from pllm_notebook.records import FailedCall, FailureKind
+from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.store import forks
 from pllm_notebook.store.failure_file import FailureFile
 from pllm_notebook.store.failure_rows import Fields, fields_of

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import FailedCall, Failure, FailureKind
+from pllm_notebook.failures import FailedCall, Failure, FailureKind
 from pllm_notebook.redaction import redact
 
 __all__ = ["COLUMNS", "DamagedFailure", "Fields", "NewerFailure", "bounded", "failed_call", "fields_of"]

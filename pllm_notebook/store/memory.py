@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pllm_notebook.claim_types import ClaimStore
-from pllm_notebook.records import FailedCall
+from pllm_notebook.failures import FailedCall
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["MemoryStore"]

@@ -10,8 +10,8 @@ import orjson
 
 from pllm_notebook import messages_types
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError, guess
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import ToolCall
-from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import Dialect, Invalid
 from pllm_notebook.schema.size_limits import check_limits
 from pllm_notebook.tools.called_tools import CalledTool

@@ -13,8 +13,9 @@ import orjson
 
 from pllm_notebook.batch import DraftLine, Job, JobDraft, custom_id
 from pllm_notebook.batch.journal_database import JournalDatabase
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import BatchRefused, TransportFault
-from pllm_notebook.records import BatchLimits, BatchResult, FailureKind, RawReply, RemoteJob
+from pllm_notebook.types import BatchLimits, BatchResult, RawReply, RemoteJob
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from pllm_notebook.batch import (
 )
 from pllm_notebook.batch.ingest import Present
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import BatchResult, RawReply
+from pllm_notebook.types import BatchResult, RawReply
 from tests.batch.conftest import Clock
 from tests.batch.modelled import LIMITS, PLAN, ModelBatchAPI, Provider, answer, inline, outgoing
 from tests.engine.virtual import run_virtual

@@ -25,7 +25,7 @@ from pllm_notebook.batch import (
 )
 from pllm_notebook.batch.journal_database import JournalDatabase
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import BatchLimits, RemoteJob
+from pllm_notebook.types import BatchLimits, RemoteJob
 from tests.batch.conftest import Clock
 from tests.batch.modelled import LIMITS, PLAN, outgoing
 

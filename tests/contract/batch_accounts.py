@@ -11,9 +11,10 @@ import orjson
 from google import genai
 from google.genai import types
 
+from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import ResolvedModel, resolve
-from pllm_notebook.records import BatchResult, Failure, Reply
+from pllm_notebook.types import BatchResult, Reply
 from tests.contract.batch_server import Asked, BatchServer, Torn
 from tests.contract.test_batch_apis import with_api
 

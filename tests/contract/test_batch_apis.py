@@ -15,11 +15,12 @@ import pytest
 from google import genai
 from google.genai import types
 
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Request, Turn
 from pllm_notebook.protocols import BatchAPI, BatchRefused, TransportFault
 from pllm_notebook.providers import ResolvedModel, resolve
-from pllm_notebook.records import BatchResult, Failure, FailureKind, RawReply, RemoteJob, Reply
 from pllm_notebook.sim import Simulator
+from pllm_notebook.types import BatchResult, RawReply, RemoteJob, Reply
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, Side
 
 LABEL = "pllm-0123456789abcdef"

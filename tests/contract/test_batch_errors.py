@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import BatchRefused, TransportFault
-from pllm_notebook.records import FailureKind
 from tests.contract.batch_accounts import (
     MODELS,
     NAMES,

@@ -13,9 +13,10 @@ import orjson
 import pytest
 
 from pllm_notebook.exceptions import MissingKeyError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import resolve
-from pllm_notebook.records import BatchResult, Failure, FailureKind, RemoteJob
+from pllm_notebook.types import BatchResult, RemoteJob
 from tests.contract.batch_accounts import (
     MODELS,
     NAMES,

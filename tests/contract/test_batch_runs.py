@@ -120,7 +120,7 @@ def test_equal_rows_are_one_line(luna: str, sim: Simulator) -> None:
 
 def test_a_large_run_makes_as_many_jobs_as_the_provider_asks_for(luna: str, sim: Simulator, monkeypatch: Any) -> None:
     from pllm_notebook.providers.openai import batch as api
-    from pllm_notebook.records import BatchLimits
+    from pllm_notebook.types import BatchLimits
 
     monkeypatch.setattr(api.OpenAIBatchAPI, "limits", BatchLimits(8, 10**6), raising=False)
     sim.set(answers=lambda request: GOOD)

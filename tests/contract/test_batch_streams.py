@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 import pytest
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import BatchAPI, TransportFault
-from pllm_notebook.records import FailureKind, Reply
+from pllm_notebook.types import Reply
 from tests.contract.batch_accounts import (
     MODELS,
     NAMES,

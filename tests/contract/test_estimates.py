@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from pllm_notebook.providers.openai.batch import OpenAIBatchAPI
-from pllm_notebook.records import BatchLimits
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from pllm_notebook.types import BatchLimits
 from tests.contract.scripts import by_word, words
 from tests.contract.sides import Side
 

@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from pllm_notebook.execution.packing.pack_reply import split_reply
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.providers.anthropic import batch as anthropic_batch
 from pllm_notebook.providers.anthropic.messages import Messages
@@ -26,10 +27,10 @@ from pllm_notebook.providers.openai import batch as openai_batch
 from pllm_notebook.providers.openai.chat import Chat, answered
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.records import Failure, FailureKind, Finish, RawReply
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
 from pllm_notebook.schema.excerpts import literals, without_reasoning
+from pllm_notebook.types import Finish, RawReply
 
 SMALL, LARGE = 250_000, 1_000_000
 # In CPU time of this thread, so that a busy machine changes little; twice the promise, since none is exact.

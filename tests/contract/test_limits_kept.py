@@ -23,8 +23,8 @@ from pllm_notebook.execution.learned_limits import FILE, LimitCache
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.display_choice import choose_display
 from pllm_notebook.notebook.line_magic import run_command
-from pllm_notebook.records import Progress
 from pllm_notebook.sim import Simulator
+from pllm_notebook.types import Progress
 from tests.contract.sides import OPENAI, Side, reach
 
 FEW = pd.DataFrame({"text": [f"row {n}" for n in range(20)]})

@@ -18,9 +18,9 @@ import pytest
 from aiohttp import web
 
 import pllm_notebook as pllm
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.providers.batch.jsonl import MOST_LINE_BYTES, file_lines, objects
 from pllm_notebook.providers.bounds import MOST_REPLY_BYTES
-from pllm_notebook.records import Failure, FailureKind
 from tests.contract.scripts import words
 from tests.contract.served import Served
 from tests.contract.sides import ANTHROPIC, EVERY_SIDE, GOOGLE, Side

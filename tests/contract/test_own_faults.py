@@ -11,7 +11,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.engine import engine
 from pllm_notebook.execution import Run, WholePrompts, build_spec, options_for, start
-from pllm_notebook.records import Failure
+from pllm_notebook.failures import Failure
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import open_store
 from tests.contract.scripts import words

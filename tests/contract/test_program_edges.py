@@ -11,7 +11,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import FailureKind
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.sessions import ErrorResponse, Failed, Present, Session
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.programs import LONG_S, restart

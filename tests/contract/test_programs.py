@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NotConfirmedError, UnknownOptionError, UsageError
-from pllm_notebook.records import FailureKind
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.sessions import ErrorResponse, LazyReply, LLMIdentity, Session
 from pllm_notebook.sessions.session_store import Absent, Pending, Present
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pllm_notebook.execution import Run, WholePrompts, build_spec, options_for, parts_of, start_list
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
-from pllm_notebook.records import FailureKind
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.sides import ANTHROPIC, OPENAI, reach
 

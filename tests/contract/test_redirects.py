@@ -16,7 +16,7 @@ import pllm_notebook as pllm
 from pllm_notebook.exceptions import ProviderRejectedError
 from pllm_notebook.protocols import BatchAPI, BatchRefused
 from pllm_notebook.providers import ResolvedModel, resolve
-from pllm_notebook.records import RemoteJob
+from pllm_notebook.types import RemoteJob
 from tests.contract.batch_accounts import MODELS, client_of
 from tests.contract.batch_server import Asked, BatchServer
 from tests.contract.scripts import words

@@ -18,13 +18,13 @@ import pllm_notebook as pllm
 from pllm_notebook import display_registry
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import Progress
 from pllm_notebook.request_files.process_file import (
     OAIApiFromFileConfig,
     process_api_requests_from_file,
     process_api_requests_from_file_sync,
 )
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from pllm_notebook.types import Progress
 from tests.contract.sides import ANTHROPIC, GOOGLE, OPENAI, reach
 from tests.faults.children import until
 

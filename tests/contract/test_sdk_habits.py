@@ -12,7 +12,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.providers import ResolvedModel, resolve
-from pllm_notebook.records import RawReply
+from pllm_notebook.types import RawReply
 from tests.contract.batch_accounts import MODELS, REPLIES, client_of
 from tests.contract.batch_server import BatchServer
 from tests.contract.scripts import words

@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Media, ProviderMessage, Request, Tool, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.providers import ResolvedModel, resolve
-from pllm_notebook.records import Failure, FailureKind, Finish, RawReply, Reply
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from pllm_notebook.types import Finish, RawReply, Reply
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSES, Side, reach
 from tests.contract.test_batch_apis import with_api
 from tests.contract.test_prompt_lists import submitted

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.records import Usage
 from pllm_notebook.sim import SimAnswer, Simulator
+from pllm_notebook.types import Usage
 from tests.contract.scripts import InTurn, words
 from tests.contract.sides import Side
 

@@ -17,7 +17,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run
-from pllm_notebook.records import FailureKind
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
 from tests.faults.children import PATIENCE_S, until

@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.types import Finish, LimitReport, RawReply, Reply, Usage
 
 __all__ = ["INPUT_TOKENS", "ModelServer", "limits", "lognormal", "read"]
 

@@ -10,8 +10,9 @@ import pytest
 
 from pllm_notebook.engine import Limiter, UserRateLimit
 from pllm_notebook.exceptions import MissingKeyError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import Failure, FailureKind, RawReply
+from pllm_notebook.types import RawReply
 from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 
 RESET = TransportFault(FailureKind.CONNECTION, "reset")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from pllm_notebook.engine import Limiter, UserRateLimit
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import FailureKind, RawReply
+from pllm_notebook.types import RawReply
 from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 
 COMMON = 30

@@ -6,7 +6,7 @@ import pytest
 
 from pllm_notebook.engine.limits.limiter import LearnedLimits, Limiter
 from pllm_notebook.engine.limits.token_bucket import TokenBucket
-from pllm_notebook.records import LimitReport
+from pllm_notebook.types import LimitReport
 
 
 def test_an_unknown_bucket_makes_nobody_wait() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pllm_notebook.engine.retry import retry_delay_s, with_wait
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 
 
 def delay(kind: FailureKind, **kw: object) -> float | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import FailureKind, RawReply
+from pllm_notebook.types import RawReply
 from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 
 RESET = TransportFault(FailureKind.CONNECTION, "reset")

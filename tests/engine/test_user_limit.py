@@ -7,7 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable
 
 from pllm_notebook.engine import AccountRateLimit, UserRateLimit
-from pllm_notebook.records import RawReply
+from pllm_notebook.types import RawReply
 from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
 
 Post = Callable[[str, bytes], Awaitable[RawReply]]

@@ -18,7 +18,7 @@ from pllm_notebook.execution import Execution
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.records import RawReply
+from pllm_notebook.types import RawReply
 from tests.engine.virtual import run_virtual
 
 ANSWER = orjson.dumps(

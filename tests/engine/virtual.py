@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from pllm_notebook.engine import Dispatcher, Endpoint, Limiter, RunQueue, SendPolicy
+from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.protocols import CallSource, TransportFault
-from pllm_notebook.records import Failure
 from tests.engine.modelled import ModelServer, limits, read
 
 T = TypeVar("T")

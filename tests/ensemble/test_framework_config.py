@@ -15,10 +15,10 @@ from pllm_notebook.ensemble.completion import error_of
 from pllm_notebook.ensemble.openai_messages import read_messages
 from pllm_notebook.ensemble.reasoning import reasoned
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.providers import resolve
 from pllm_notebook.providers.keywords import check_keywords, provider_fields
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.schema import OutputType
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pllm_notebook.engine import LearnedLimits, Limiter
 from pllm_notebook.execution.learned_limits import FILE, LimitCache
-from pllm_notebook.records import LimitReport
+from pllm_notebook.types import LimitReport
 
 KEY = ("openai", "1a2b3c", "gpt-6-luna")
 OTHER = ("mine", "4d5e6f", "small/er: one")

@@ -12,12 +12,12 @@ from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.packing.pack_reply import divide_usage, row_replies, row_text, split_reply
 from pllm_notebook.prompts import ITEMS, packed
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.records import Finish, Reply, Usage
 from pllm_notebook.schema import OutputType
 from pllm_notebook.schema import packed as packed_type
 from pllm_notebook.settings import resolve
 from pllm_notebook.sim import packed_requests as simulated
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish, Reply, Usage
 
 
 def reply(*entries: str) -> str:

@@ -10,12 +10,13 @@ from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.replies import SingleCall, UnreadReply
 from pllm_notebook.execution.run_claims import RunClaims
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.frames.item_lists import ListRows
 from pllm_notebook.frames.rows import ColumnData
-from pllm_notebook.records import Failure, FailureKind, Finish
 from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.templates import Template
+from pllm_notebook.types import Finish
 
 # After the package above, of which it is a part.
 from pllm_notebook.execution.cache_recheck import CacheRecheck  # isort: skip

@@ -24,13 +24,14 @@ import pytest
 
 from pllm_notebook.batch import Journal, JournalDamagedError, LineOutcome
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import FailedCall, Failure, FailureKind, Finish
+from pllm_notebook.failures import FailedCall, Failure, FailureKind
 from pllm_notebook.store import DiskStore
 from pllm_notebook.store.cache_api import CacheHandle
 from pllm_notebook.store.claims import FILE, Claims
 from pllm_notebook.store.failure_log import FailureLog
 from pllm_notebook.store.run_files import RunFiles
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 from tests.batch.modelled import LIMITS, PLAN, outgoing
 
 CHANGES = int(os.environ.get("PLLM_DAMAGE", "300"))

@@ -14,12 +14,12 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import Finish
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import DiskStore, close_stores, open_store
 from pllm_notebook.store.codec import DamagedEntry, pack, unpack
 from pllm_notebook.store.export_file import _checksum
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 from tests.faults.asking import ask, rows
 
 COUNT = 6

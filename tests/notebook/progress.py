@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 START = Progress(
     label="Review", model="openai:gpt-6-luna", simulated=False, total=200, done=0, cached=0, failed=0, skipped=0,

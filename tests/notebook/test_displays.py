@@ -13,7 +13,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook import execution
 from pllm_notebook.notebook.display_choice import choose_display
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 
 
 class Interrupting:

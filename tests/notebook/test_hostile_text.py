@@ -14,6 +14,7 @@ from nbconvert.filters import markdown2html
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, RowError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.evaluation import Evaluation
@@ -23,7 +24,6 @@ from pllm_notebook.notebook.cell_magic import Text
 from pllm_notebook.notebook.line_magic import Overview
 from pllm_notebook.notebook.terminal import TerminalSink
 from pllm_notebook.notebook.text import line_bundle
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.sim import SimAnswer, Simulator
 from pllm_notebook.store.cache_api import CacheCheck, CacheInfo
 from tests.contract.parrot import Parrot

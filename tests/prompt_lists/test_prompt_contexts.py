@@ -27,8 +27,8 @@ from pllm_notebook.messages_types import Media, ProviderMessage, ToolCall, Turn
 from pllm_notebook.prompt_lists.build import output_of
 from pllm_notebook.prompt_lists.llm_output import LLMToolCall
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.records import Usage
 from pllm_notebook.schema import OutputType
+from pllm_notebook.types import Usage
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Media, ProviderMessage, Request, Tool, ToolCall, ToolCallOutput, Turn
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import resolve
@@ -18,7 +19,7 @@ from pllm_notebook.providers.local.chat import LocalChat
 from pllm_notebook.providers.openai.chat import Chat
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.records import Failure, FailureKind, Finish
+from pllm_notebook.types import Finish
 
 WIRES: dict[str, tuple[Wire, str]] = {
     "chat": (Chat(), "gpt-6-luna"),

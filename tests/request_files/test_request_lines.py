@@ -14,7 +14,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.request_files.chunks import CHUNK_LINES, ChunkScheduler
 from pllm_notebook.request_files.endpoints import EndpointResolver, body_for
 from pllm_notebook.request_files.line_formats import RequestFileLine, identity_of, read_line, read_result, result_line

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
 from pllm_notebook.schema.excerpts import without_reasoning
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import GRAMMAR, OutputType, repair_lines
 
 ODD = ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", '"nan"', '"inf"', "9" * 400 + ".0"]

@@ -7,8 +7,8 @@ import orjson
 import pytest
 from pydantic import BaseModel, Field, Json, field_validator, model_validator
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import GRAMMAR, PLAIN, Invalid, OutputType, Parsed, extract_json, repair_lines
 
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import build_spec, options_for
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import Dialogue, Media, ProviderMessage, ToolCall, ToolCallOutput, Turn
-from pllm_notebook.records import FailureKind
 from pllm_notebook.sessions.document_reader import delimited
 from pllm_notebook.sessions.documents import Documents
 from pllm_notebook.sessions.prompt_reader import dialogue_of, prompt_of, turns_from

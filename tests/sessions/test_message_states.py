@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Media, ProviderMessage, ToolCall, Turn
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.documents import Documents
 from pllm_notebook.sessions.error_response import ErrorResponse

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.records import FailureKind
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.sessions import Call, Throttler
 from pllm_notebook.sessions.session_call import SessionCall
 from pllm_notebook.sessions.session_store import SessionStore

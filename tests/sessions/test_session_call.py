@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pllm_notebook.records import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.sessions import Call, ErrorResponse
 from pllm_notebook.sessions.session_call import SessionCall
 from pllm_notebook.sessions.session_store import SessionStore

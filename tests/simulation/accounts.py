@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.records import Finish
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 __all__ = ["Accounts", "Asked", "Paid", "Rules"]
 

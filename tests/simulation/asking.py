@@ -24,9 +24,9 @@ from pllm_notebook.prices import rate_of
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.records import Progress
 from pllm_notebook.schema import OutputType
 from pllm_notebook.templates import Template
+from pllm_notebook.types import Progress
 from tests.simulation.disk import SimStore
 from tests.simulation.provider import LIMIT_TOKENS, Provider
 from tests.simulation.scenario import Question, Step

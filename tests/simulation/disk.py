@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.records import FailedCall
+from pllm_notebook.failures import FailedCall
 from pllm_notebook.store import MemoryStore
 from pllm_notebook.store.codec import DamagedEntry, pack, unpack
 from pllm_notebook.stored_reply import StoredReply

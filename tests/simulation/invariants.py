@@ -20,7 +20,7 @@ import pandas as pd
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Outcome, Run
-from pllm_notebook.records import Progress
+from pllm_notebook.types import Progress
 from tests.simulation.accounts import Accounts
 from tests.simulation.disk import Disk, SimStore
 from tests.simulation.provider import CANARY, score_of

@@ -13,10 +13,11 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.prices import Rate
 from pllm_notebook.prompts import ITEMS
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import FailureKind, RawReply, Usage
+from pllm_notebook.types import RawReply, Usage
 from tests.simulation.accounts import Accounts, Asked, Paid
 from tests.simulation.world import Process
 

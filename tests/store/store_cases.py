@@ -15,12 +15,12 @@ from contextlib import closing
 from pathlib import Path
 
 import orjson
-
 import pllm_notebook.records
-from pllm_notebook.records import Finish
+
 from pllm_notebook.store import DiskStore
 from pllm_notebook.store.writer import Clock
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 PARTS = ("finish", "text", "output_tokens", "output_limit", "meta", "raw")
 ROOT = Path(pllm_notebook.records.__file__).parents[1]

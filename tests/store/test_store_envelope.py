@@ -7,9 +7,9 @@ import pytest
 from store_cases import entry, of_a_later_format, parts
 
 from pllm_notebook.exceptions import UnsafeEntryError
-from pllm_notebook.records import Finish
 from pllm_notebook.store.codec import COMPRESS_ABOVE_BYTES, DamagedEntry, NewerEntry, pack, unpack
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 
 @pytest.mark.parametrize("finish", list(Finish))

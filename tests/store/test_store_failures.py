@@ -18,7 +18,7 @@ import pytest
 from store_cases import fill, held_by, key, python
 
 from pllm_notebook import redaction
-from pllm_notebook.records import FailedCall, Failure, FailureKind
+from pllm_notebook.failures import FailedCall, Failure, FailureKind
 from pllm_notebook.store import DiskStore
 from pllm_notebook.store.cache_api import CacheHandle
 from pllm_notebook.store.failure_log import FailureLog

@@ -13,9 +13,9 @@ import pytest
 from store_cases import entry, fill, key, parts
 
 from pllm_notebook.exceptions import StoreError, UsageError
-from pllm_notebook.records import Finish
 from pllm_notebook.store import DiskStore, MemoryStore, export, import_
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 
 @pytest.fixture

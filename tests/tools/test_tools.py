@@ -11,11 +11,11 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import ToolCall
 from pllm_notebook.providers.anthropic.facts import DIALECT as ANTHROPIC
 from pllm_notebook.providers.google.facts import DIALECT as GOOGLE
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.records import FailureKind
 from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, Invalid
 from pllm_notebook.tools import CalledTool, StructuredTool, Toolbox
 from pllm_notebook.tools.docstrings import parse_docstring

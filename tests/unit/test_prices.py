@@ -6,7 +6,7 @@ import genai_prices
 import pytest
 
 from pllm_notebook.prices import rate_of
-from pllm_notebook.records import Usage
+from pllm_notebook.types import Usage
 
 MODELS = [("openai", "gpt-6-luna"), ("anthropic", "claude-haiku-5-5"), ("google", "gemini-3.8-flash")]
 

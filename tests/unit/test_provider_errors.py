@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.providers import errors
 from pllm_notebook.providers.openai.errors import error_from
-from pllm_notebook.records import FailureKind, RawReply
+from pllm_notebook.types import RawReply
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pllm_notebook.engine.limits.concurrency_window import ConcurrencyWindow, Se
 from pllm_notebook.engine.limits.inferred_rate import InferredRate
 from pllm_notebook.engine.limits.refusal_noise import RefusalNoise
 from pllm_notebook.engine.limits.token_bucket import TokenBucket
-from pllm_notebook.records import LimitReport
+from pllm_notebook.types import LimitReport
 
 __all__ = ["FIRST_WINDOW", "LearnedLimits", "Limiter", "Permit"]
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pllm_notebook.records import Finish
 from pllm_notebook.schema import extract_json
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 __all__ = ["SplitReply", "divide_usage", "row_replies", "row_text", "split_reply"]
 

@@ -17,11 +17,12 @@ from pllm_notebook.execution.packing.pack_reply import divide_usage, row_replies
 from pllm_notebook.execution.replies import SingleCall, UnreadReply
 from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import RowSource
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import packed
 from pllm_notebook.protocols import Store
-from pllm_notebook.records import Failure, FailureKind, Finish
 from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
 
 __all__ = ["Pack", "Packer", "pack_text", "should_unpack"]
 

@@ -15,7 +15,7 @@ from pllm_notebook.providers.batch.parsing import RUNNING, State, parse_int, par
 from pllm_notebook.providers.batch.sdk_http import SDKBatchAccount
 from pllm_notebook.providers.provider import BatchSupport
 from pllm_notebook.providers.sdk_transport import SDKTransport
-from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
+from pllm_notebook.types import BatchLimits, BatchResult, RawReply, RemoteJob
 
 __all__ = ["BATCH", "AnthropicBatchAPI", "line_of", "result_of"]
 

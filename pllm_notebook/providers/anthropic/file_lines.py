@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers.provider import JsonLines, ResultRead
-from pllm_notebook.records import Failure
 
 __all__ = ["LINES"]
 

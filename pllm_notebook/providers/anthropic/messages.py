@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import ProviderMessage, Request
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import errors, typed
@@ -22,7 +23,7 @@ from pllm_notebook.providers.bodies import (
     rolled_up,
     schema_instruction,
 )
-from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
+from pllm_notebook.types import Finish, LimitReport, RawReply, Reply, Usage
 
 __all__ = ["Messages"]
 

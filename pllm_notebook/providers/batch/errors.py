@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import BatchRefused, TransportFault
 from pllm_notebook.providers.client_faults import fault_of
 from pllm_notebook.providers.connections import RedirectRefused
-from pllm_notebook.records import Failure, FailureKind
 from pllm_notebook.redaction import redact
 
 __all__ = [

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.failures import Failure
 from pllm_notebook.providers.batch.errors import (
     ASK_S,
     IDLE_S,
@@ -22,7 +23,7 @@ from pllm_notebook.providers.batch.errors import (
 )
 from pllm_notebook.providers.bounds import unbounded
 from pllm_notebook.providers.sdk_transport import SDKTransport, class_names
-from pllm_notebook.records import Failure, RawReply, RemoteJob
+from pllm_notebook.types import RawReply, RemoteJob
 
 __all__ = ["SDKBatchAccount"]
 

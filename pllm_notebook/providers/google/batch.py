@@ -14,7 +14,7 @@ from pllm_notebook.providers.batch.parsing import State, join_errors, parse_int,
 from pllm_notebook.providers.google.batch_http import GenaiAccount
 from pllm_notebook.providers.google.connect import GenaiTransport
 from pllm_notebook.providers.provider import BatchSupport
-from pllm_notebook.records import BatchLimits, BatchResult, RawReply, RemoteJob
+from pllm_notebook.types import BatchLimits, BatchResult, RawReply, RemoteJob
 
 __all__ = ["BATCH", "GoogleBatchAPI", "line_of", "result_of"]
 

@@ -19,7 +19,7 @@ from pllm_notebook.providers.batch.errors import ASK_S, deadline, malformed, net
 from pllm_notebook.providers.bounds import unbounded
 from pllm_notebook.providers.google.connect import GenaiTransport
 from pllm_notebook.providers.google.generate import Generate
-from pllm_notebook.records import RawReply
+from pllm_notebook.types import RawReply
 
 __all__ = ["GenaiAccount"]
 

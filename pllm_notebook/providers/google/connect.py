@@ -10,11 +10,12 @@ import orjson
 
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.providers.client_copies import google_copy
 from pllm_notebook.providers.client_faults import fault_of, what_broke
 from pllm_notebook.providers.connections import RedirectRefused, session
-from pllm_notebook.records import FailureKind, RawReply
+from pllm_notebook.types import RawReply
 
 __all__ = ["GenaiTransport", "connect"]
 

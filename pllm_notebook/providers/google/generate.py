@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import ProviderMessage, Request
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import errors, typed
 from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
 from pllm_notebook.providers.google import content as parts
 from pllm_notebook.providers.google.facts import KEYWORDS
-from pllm_notebook.records import Failure, FailureKind, Finish, LimitReport, RawReply, Reply, Usage
+from pllm_notebook.types import Finish, LimitReport, RawReply, Reply, Usage
 
 __all__ = ["Generate"]
 

@@ -19,8 +19,9 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import MissingPackageError, UnknownModelError
+from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import TransportFault
-from pllm_notebook.records import FailureKind, RawReply
+from pllm_notebook.types import RawReply
 
 __all__ = ["CONTEXT_TOKENS", "SLOTS", "LocalTransport", "weights_of"]
 

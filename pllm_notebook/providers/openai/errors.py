@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.providers import errors, typed
-from pllm_notebook.records import Failure, FailureKind, LimitReport, RawReply, Usage
+from pllm_notebook.types import LimitReport, RawReply, Usage
 
 __all__ = ["error_from", "limits", "usage_of"]
 

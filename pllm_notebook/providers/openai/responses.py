@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Media, ProviderMessage, Request, ToolCall, Turn
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import typed
@@ -16,7 +17,7 @@ from pllm_notebook.providers.media_parts import PDF, data_url, is_image, untaken
 from pllm_notebook.providers.openai import errors as openai_errors
 from pllm_notebook.providers.openai.chat import keyed
 from pllm_notebook.providers.openai.keywords import RESPONSES_KEYWORDS
-from pllm_notebook.records import Failure, Finish, LimitReport, RawReply, Reply
+from pllm_notebook.types import Finish, LimitReport, RawReply, Reply
 
 __all__ = ["Responses"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.providers.client_faults import fault_of
 from pllm_notebook.providers.connections import session
-from pllm_notebook.records import RawReply
+from pllm_notebook.types import RawReply
 
 
 class ToyTransport:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Request
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import errors, typed
 from pllm_notebook.providers.bodies import schema_instruction
-from pllm_notebook.records import Failure, Finish, LimitReport, RawReply, Reply
+from pllm_notebook.types import Finish, LimitReport, RawReply, Reply
 
 _FINISH = {"solved": Finish.COMPLETE, "tired": Finish.TRUNCATED}
 
