@@ -176,7 +176,7 @@ def planned(rows: int, traced: bool) -> tuple[float, float, float]:
         Seconds until all rows are planned, the longest time the loop was deaf, and bytes held for each row
         (0 unless *traced*, which is five times as slow).
     """
-    from pllm_notebook.engine.engine import engine
+    from pllm_notebook.engine.shared_engine import engine
 
     frame = reviews(rows)
     gc.collect()

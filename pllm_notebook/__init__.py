@@ -317,7 +317,7 @@ def import_results(path: str | os.PathLike[str], model: str | None = None) -> Im
     Returns:
         How many answers were taken in, were known, are unknown here, and what failed.
     """
-    from pllm_notebook.job_commands.commands import commands
+    from pllm_notebook.job_commands.batch_commands import commands
     from pllm_notebook.job_commands.results_import import import_results
 
     return import_results(commands(), path, model)
@@ -377,7 +377,7 @@ def _board() -> object | None:
 
 
 def _check_sim(values: Any) -> None:
-    from pllm_notebook.sim.options import check_options
+    from pllm_notebook.sim.simulator_options import check_options
 
     check_options(values)
 

@@ -1,11 +1,11 @@
 """The one loop, its dispatchers, limits and retries. Knows calls, not rows, models or providers."""
 
-from pllm_notebook.engine.completion import Endpoint
 from pllm_notebook.engine.dispatcher import Dispatcher
-from pllm_notebook.engine.engine import Engine, engine, shutdown
 from pllm_notebook.engine.limits import AccountRateLimit, LearnedLimits, Limiter, UserRateLimit
+from pllm_notebook.engine.request_completion import Endpoint
 from pllm_notebook.engine.retry import RetryBounds
 from pllm_notebook.engine.run_queue import RunQueue, SendPolicy
+from pllm_notebook.engine.shared_engine import Engine, engine, shutdown
 from pllm_notebook.engine.waiting import EndEvent, await_end, block_until, hold_at_exit
 
 __all__ = [

@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pllm_notebook.engine.attempts import AttemptResult, read_limits, timed_out, unexpected_error
-from pllm_notebook.engine.completion import Endpoint, RequestCompletion
 from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
 from pllm_notebook.engine.limits.limiter import Limiter
 from pllm_notebook.engine.limits.user_limit import AccountRateLimit
+from pllm_notebook.engine.request_completion import Endpoint, RequestCompletion
 from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.engine.timer import EarliestTimer
 from pllm_notebook.failures import Failure

@@ -14,7 +14,6 @@ from functools import partial
 from pllm_notebook.engine import RunQueue, SendPolicy
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
-from pllm_notebook.execution.call_results import ResultRecorder
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
 from pllm_notebook.execution.follow_ups import FollowUp, WiderCall
 from pllm_notebook.execution.packing.packer import Pack
@@ -23,6 +22,7 @@ from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup
 from pllm_notebook.execution.rejections import FIRST_CALLS, RejectionTracker
 from pllm_notebook.execution.reply_reader import ReplyReader
+from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import NextCall, Tag
 from pllm_notebook.execution.services import CallDispatcher, RunServices

@@ -12,7 +12,7 @@ from pllm_notebook.execution.confirmation import Confirm
 from pllm_notebook.formatting import format_duration, format_usd
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
-from pllm_notebook.job_commands.commands import BatchCommands, commands, has_journal, short_ids
+from pllm_notebook.job_commands.batch_commands import BatchCommands, commands, has_journal, short_ids
 from pllm_notebook.job_commands.expedite import SentLive, send_live
 from pllm_notebook.job_commands.resubmission import resubmit
 from pllm_notebook.report_tables import html_table, text_table

@@ -18,7 +18,7 @@ from pllm_notebook.exceptions import PllmError, ProviderRejectedError, UsageErro
 from pllm_notebook.execution import CallSpec, Execution, ResultTable, ServiceFactory
 from pllm_notebook.execution.confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
 from pllm_notebook.formatting import counted, format_usd
-from pllm_notebook.job_commands.commands import BatchCommands
+from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.job_commands.live_lines import FirstAnswerStore, KeptRequestSpec, LineObserver, LineRows
 from pllm_notebook.job_commands.resubmission import open_batch_api, unanswered
 from pllm_notebook.protocols import BatchAPI

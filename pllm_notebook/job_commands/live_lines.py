@@ -25,7 +25,7 @@ from pllm_notebook.execution import CallSpec, Outcome, ResultTable, WholePrompts
 from pllm_notebook.execution.call_spec import EncodedPrompt
 from pllm_notebook.execution.token_bounds import TokenBounds
 from pllm_notebook.failures import FailedCall, Failure, FailureKind
-from pllm_notebook.job_commands.commands import BatchCommands
+from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.messages_types import Prompt, RawRequest
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.settings import Options

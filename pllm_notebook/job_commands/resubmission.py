@@ -10,7 +10,7 @@ from pllm_notebook.batch.job import LineState
 from pllm_notebook.batch_jobs.batch_results import batch_rate
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
-from pllm_notebook.job_commands.commands import BatchCommands, load
+from pllm_notebook.job_commands.batch_commands import BatchCommands, load
 from pllm_notebook.protocols import BatchAPI, Store
 
 __all__ = ["open_batch_api", "resubmit", "unanswered", "unanswered_lines"]

@@ -20,7 +20,7 @@ from pllm_notebook.batch import KEY_CHARACTERS, key_in
 from pllm_notebook.batch_jobs.batch_results import batch_rate
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.call_spec import resolve_model
-from pllm_notebook.job_commands.commands import BatchCommands
+from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.prices import Rate
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.providers.batch.jsonl import file_lines

@@ -11,7 +11,7 @@ import orjson
 from pllm_notebook.sim.author import make, schema_of, wrap_in_prose
 from pllm_notebook.sim.draws import digest
 from pllm_notebook.sim.fault_draw import JSON_FAULTS
-from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.tokens import count_input
 from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest, Rejected, SimWire
 

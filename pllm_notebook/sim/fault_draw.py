@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pllm_notebook.sim.draws import share
-from pllm_notebook.sim.options import FAULTS, SimOptions
+from pllm_notebook.sim.simulator_options import FAULTS, SimOptions
 
 __all__ = ["HTTP_FAULTS", "JSON_FAULTS", "MODEL_FAULTS", "Faults"]
 

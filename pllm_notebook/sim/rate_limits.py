@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.simulator_options import SimOptions
 
 __all__ = ["LimitBucket", "LimitState", "Limits"]
 

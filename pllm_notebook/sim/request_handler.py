@@ -18,10 +18,10 @@ from pllm_notebook.sim.batches import Batches
 from pllm_notebook.sim.batches.backend import BatchBackend
 from pllm_notebook.sim.draws import digest, normal, share
 from pllm_notebook.sim.fault_draw import HTTP_FAULTS, Faults
-from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.prompt_cache_model import PromptCache
 from pllm_notebook.sim.rate_limits import Limits, LimitState
 from pllm_notebook.sim.request_log import RequestLog
+from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.slots import Slots
 from pllm_notebook.sim.tokens import settle
 from pllm_notebook.sim.wire_types import Headers, ParsedRequest, Rejected, SimWire, Tokens

@@ -14,8 +14,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
 from pllm_notebook.sim.channel import PREFIX, frame
-from pllm_notebook.sim.options import SimOptions, options_from
 from pllm_notebook.sim.request_handler import RequestHandler
+from pllm_notebook.sim.simulator_options import SimOptions, options_from
 
 __all__ = ["serve"]
 

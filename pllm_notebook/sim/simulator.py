@@ -18,8 +18,8 @@ import orjson
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.sim.answers import AnswerFunction, SimRequest, to_answer
-from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.process import Process
+from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.stats import SimStats
 
 __all__ = ["Simulator", "shared"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest, Tokens
 
 __all__ = ["BYTES_PER_TOKEN", "MEDIA_TOKENS", "count_input", "settle"]

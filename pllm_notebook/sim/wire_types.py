@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.rate_limits import LimitState
+from pllm_notebook.sim.simulator_options import SimOptions
 
 __all__ = [
     "GeneratedAnswer",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pllm_notebook import engine
-from pllm_notebook.engine.engine import MOST_IDLE
+from pllm_notebook.engine.shared_engine import MOST_IDLE
 from pllm_notebook.sim import Simulator
 
 MANY = pd.DataFrame({"text": [f"row {n}" for n in range(12)]})
@@ -94,7 +94,7 @@ def test_models_asked_in_turn_leave_few_connections_open(sim: Simulator, luna: s
     for n in range(3 * MOST_IDLE):
         words(1).llm.parse(bool, "Is {text} nice?", model=f"openai:gpt-6-{n}")
 
-    lanes = engine.engine().dispatchers
+    lanes = engine.shared_engine().dispatchers
     assert len(lanes) == 3 * MOST_IDLE
     # One more may be closing at this moment.
     assert sum(lane.connected for lane in lanes) <= MOST_IDLE + 1

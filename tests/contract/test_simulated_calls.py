@@ -13,7 +13,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import ProviderRejectedError
 from pllm_notebook.sim import shared
-from pllm_notebook.sim.identity import identity
+from pllm_notebook.sim.simulator_identity import identity
 from tests.contract.scripts import words
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -51,7 +51,7 @@ def test_the_default_simulator_adds_nothing_to_a_key() -> None:
 
 def test_an_answers_function_is_the_same_in_every_process() -> None:
     code = (
-        "from pllm_notebook.sim.identity import identity\n"
+        "from pllm_notebook.sim.simulator_identity import identity\n"
         "words = ['yes', 'no']\n"
         "def answers(request):\n"
         "    return words[0] if request.prompt in {'a', 'b', 'c', 'd'} else words[1]\n"

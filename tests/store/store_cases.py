@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import orjson
-import pllm_notebook.records
+import pllm_notebook.types
 
 from pllm_notebook.store import DiskStore
 from pllm_notebook.store.writer import Clock
@@ -23,7 +23,7 @@ from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
 
 PARTS = ("finish", "text", "output_tokens", "output_limit", "meta", "raw")
-ROOT = Path(pllm_notebook.records.__file__).parents[1]
+ROOT = Path(pllm_notebook.types.__file__).parents[1]
 
 
 def of_a_later_format(value: bytes) -> bytes:

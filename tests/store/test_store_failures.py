@@ -393,7 +393,7 @@ def test_a_closed_store_takes_no_failures_and_leaves_no_thread(path: Path) -> No
 
 def test_what_is_queued_at_the_end_of_the_process_is_written(path: Path, store: DiskStore) -> None:
     child = python(
-        "from pllm_notebook.records import FailedCall, Failure, FailureKind\n"
+        "from pllm_notebook.failures import FailedCall, Failure, FailureKind\n"
         "from pllm_notebook.store import open_store\n"
         "call = FailedCall('k', Failure(FailureKind.SERVER, 'm'), 'mine:m', 1.0)\n"
         f"open_store({str(path)!r}).note_failure('k', lambda: call)\n"

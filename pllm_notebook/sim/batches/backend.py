@@ -18,8 +18,8 @@ from pllm_notebook.sim.batches.batch_io import packed
 from pllm_notebook.sim.batches.sim_jobs import SimJob, SimLine, SimLineResult
 from pllm_notebook.sim.draws import digest
 from pllm_notebook.sim.fault_draw import MODEL_FAULTS, Faults
-from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.request_log import RequestLog
+from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.tokens import settle
 from pllm_notebook.sim.wire_types import Rejected, SimWire
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pllm_notebook.sim.batches.sim_jobs import SimLine
 from pllm_notebook.sim.draws import digest, share
-from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.simulator_options import SimOptions
 
 __all__ = ["BatchFaults"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.prompt_cache_model import marked
 from pllm_notebook.sim.rate_limits import LimitState
-from pllm_notebook.sim.signatures import signature
+from pllm_notebook.sim.simulator_options import SimOptions
+from pllm_notebook.sim.thought_signatures import signature
 from pllm_notebook.sim.wire_types import GeneratedAnswer, Headers, OfferedTool, ParsedRequest, Rejected, Tokens
 from pllm_notebook.sim.wires.anthropic_rules import (
     check_schema,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.signatures import answer_of, signature
+from pllm_notebook.sim.thought_signatures import answer_of, signature
 from pllm_notebook.sim.wire_types import Rejected, WireConversation
 from pllm_notebook.sim.wires import data_urls
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.rate_limits import LimitState
-from pllm_notebook.sim.signatures import signature
+from pllm_notebook.sim.simulator_options import SimOptions
+from pllm_notebook.sim.thought_signatures import signature
 from pllm_notebook.sim.wire_types import GeneratedAnswer, Headers, OfferedTool, ParsedRequest, Rejected, Tokens
 from pllm_notebook.sim.wires import openai_rules as rules
 from pllm_notebook.sim.wires.openai_strict import check_strict

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.options import SimOptions
 from pllm_notebook.sim.rate_limits import LimitState
+from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.wire_types import Headers, Rejected
 
 __all__ = ["check_body", "check_key", "check_sampling", "error_body", "limit_headers", "reasons", "text_of"]

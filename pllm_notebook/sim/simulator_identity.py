@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.sim.options import SimOptions
+from pllm_notebook.sim.simulator_options import SimOptions
 
 __all__ = ["identity"]
 
