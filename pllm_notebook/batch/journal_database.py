@@ -20,8 +20,7 @@ from urllib.parse import quote
 
 from pllm_notebook.batch.job import FINAL
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.store.damage import READ_ERRORS, is_damage
-from pllm_notebook.store.forks import register_for_fork
+from pllm_notebook.store import READ_ERRORS, is_damage, register_for_fork
 
 __all__ = ["JournalDamagedError", "JournalDatabase", "count_open_jobs", "set_aside"]
 

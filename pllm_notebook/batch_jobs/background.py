@@ -32,8 +32,7 @@ def start_polling(resolve: Callable[[Options], ResolvedModel]) -> None:
         resolve: Resolves the model of a job (see `JobAccounts`).
     """
     # Imported on use: the database library is not needed to import this package.
-    from pllm_notebook.store import open_store
-    from pllm_notebook.store.location import chosen_directory
+    from pllm_notebook.store import chosen_directory, open_store
 
     settings = current()
     directory = os.path.realpath(chosen_directory(settings.cache_dir)[0])

@@ -20,8 +20,7 @@ from typing import Any
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobState
 from pllm_notebook.batch_jobs.job_planner import JobPlanner
-from pllm_notebook.engine import RunQueue
-from pllm_notebook.engine.in_flight import cancelled
+from pllm_notebook.engine import RunQueue, cancelled
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_duration
 from pllm_notebook.pending_call import CallResult, PendingCall

@@ -10,8 +10,7 @@ from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.prices import Rate
 from pllm_notebook.protocols import BatchAPI
-from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN
+from pllm_notebook.providers import BYTES_PER_TOKEN, ResolvedModel
 from pllm_notebook.types import Usage
 
 __all__ = ["JobPlanner"]

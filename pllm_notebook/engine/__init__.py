@@ -1,6 +1,7 @@
 """The one loop, its dispatchers, limits and retries. Knows calls, not rows, models or providers."""
 
 from pllm_notebook.engine.dispatcher import Dispatcher
+from pllm_notebook.engine.in_flight import cancelled
 from pllm_notebook.engine.limits import AccountRateLimit, LearnedLimits, Limiter, UserRateLimit
 from pllm_notebook.engine.request_completion import Endpoint
 from pllm_notebook.engine.retry import RetryBounds
@@ -22,6 +23,7 @@ __all__ = [
     "UserRateLimit",
     "await_end",
     "block_until",
+    "cancelled",
     "engine",
     "hold_at_exit",
     "shutdown",

@@ -11,8 +11,7 @@ from typing import Any, Literal
 from pllm_notebook.ensemble.judge_prompt import scores_of, shown_order
 from pllm_notebook.ensemble.reasoning import Reasoned
 from pllm_notebook.ensemble.votes import Vote, VoteCount, identity
-from pllm_notebook.execution import CallSpec, Outcome
-from pllm_notebook.execution.user_code import USER_THREADS
+from pllm_notebook.execution import USER_THREADS, CallSpec, Outcome
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import Called

@@ -12,8 +12,7 @@ from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
 from pllm_notebook.ensemble.votes import VoteCount
-from pllm_notebook.execution import Decider, Outcome, ResultTable
-from pllm_notebook.execution.results import SKIPPED, UNPLANNED
+from pllm_notebook.execution import SKIPPED, UNPLANNED, Decider, Outcome, ResultTable
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn

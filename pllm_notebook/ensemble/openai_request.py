@@ -16,16 +16,19 @@ from pllm_notebook.ensemble.framework_config import FrameworkConfig
 from pllm_notebook.ensemble.openai_messages import read_messages
 from pllm_notebook.ensemble.spec import ensemble_spec_for
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, options_for
-from pllm_notebook.execution.call_spec import resolve_model
-from pllm_notebook.execution.launch import store_for
+from pllm_notebook.execution import CallSpec, options_for, resolve_model, store_for
 from pllm_notebook.option_fields import taken_by
 from pllm_notebook.option_types import RequestOptions
 from pllm_notebook.options import Options
-from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.providers.keywords import OpenAIKeywords, check_keywords, is_given, provider_fields
-from pllm_notebook.providers.registry import cheap_model_of
-from pllm_notebook.providers.resolved_model import digest_of
+from pllm_notebook.providers import (
+    OpenAIKeywords,
+    ResolvedModel,
+    cheap_model_of,
+    check_keywords,
+    digest_of,
+    is_given,
+    provider_fields,
+)
 from pllm_notebook.request_errors import DecisionMakerError
 from pllm_notebook.schema import OutputType
 

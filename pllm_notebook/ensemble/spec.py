@@ -20,17 +20,17 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import (
     CallSpec,
     Estimate,
+    Execution,
     RequestLines,
     Rows,
     Run,
+    RunServices,
     build_spec,
     confirm,
     estimate_rows,
     request_lines,
     start,
 )
-from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options

@@ -2,60 +2,110 @@
 
 from pllm_notebook.display_registry import register_display
 from pllm_notebook.execution.budget import RunBudget
-from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.confirmation import confirm
+from pllm_notebook.execution.cache_key import OUTPUT_LIMIT
+from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt, resolve_model, start_simulator
+from pllm_notebook.execution.confirmation import Confirm, confirm, confirm_price, estimated_cost_usd, format_estimate
 from pllm_notebook.execution.decider import Decider
 from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.explain import Explanation
+from pllm_notebook.execution.explain import Explanation, decoded_body, position_of
+from pllm_notebook.execution.failure_recorder import full_message
 from pllm_notebook.execution.launch import (
     ServiceFactory,
+    batch_service,
     build_spec,
     estimate_rows,
     instruction_for,
     look_after_jobs,
     options_for,
     start,
+    store_for,
 )
 from pllm_notebook.execution.lists import Part, estimate_list, parts_of, start_list
 from pllm_notebook.execution.progress import RunProgress
+from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
-from pllm_notebook.execution.results import Outcome, ResultTable
+from pllm_notebook.execution.results import SKIPPED, UNPLANNED, Outcome, ResultTable
+from pllm_notebook.execution.row_record import (
+    STATUSES,
+    RowRecord,
+    SampleRecord,
+    key_prefixes,
+    kind_number,
+    record_of_calls,
+    record_of_prompts,
+)
 from pllm_notebook.execution.row_source import DerivedRows, Rows, RowSource, WholePrompts
 from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.run_recorder import RecordableRows
 from pllm_notebook.execution.run_registry import find, forget, runs
+from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
+from pllm_notebook.execution.services import RunServices
+from pllm_notebook.execution.token_bounds import TokenBounds
+from pllm_notebook.execution.user_code import USER_THREADS
 
 __all__ = [
+    "OUTPUT_LIMIT",
+    "SKIPPED",
+    "STATUSES",
+    "UNPLANNED",
+    "USER_THREADS",
     "CallSpec",
+    "Confirm",
     "Decider",
     "DerivedRows",
+    "EncodedPrompt",
     "Estimate",
     "Execution",
     "Explanation",
     "Outcome",
     "Part",
+    "RecordableRows",
     "RequestLines",
     "ResultTable",
+    "RowRecord",
     "RowSource",
     "Rows",
     "Run",
     "RunBudget",
     "RunProgress",
+    "RunServices",
+    "SampleRecord",
     "ServiceFactory",
+    "TokenBounds",
+    "UnreadReply",
     "WholePrompts",
+    "batch_service",
     "build_spec",
     "confirm",
+    "confirm_price",
+    "decoded_body",
     "estimate_list",
     "estimate_rows",
+    "estimated_cost_usd",
     "find",
     "forget",
+    "format_estimate",
+    "full_message",
     "instruction_for",
+    "key_prefixes",
+    "kind_number",
+    "live_lines",
     "look_after_jobs",
     "options_for",
     "parts_of",
+    "position_of",
+    "read_replies",
+    "record_of_calls",
+    "record_of_prompts",
+    "recorded_lines",
     "register_display",
     "request_lines",
+    "resolve_model",
     "runs",
+    "shown",
     "start",
     "start_list",
+    "start_simulator",
+    "store_for",
 ]

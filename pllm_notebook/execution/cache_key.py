@@ -112,7 +112,7 @@ def simulated_salt() -> str:
     chosen = current().sim
     if not chosen:
         return ""
-    from pllm_notebook.sim.simulator_identity import identity
+    from pllm_notebook.sim import identity
 
     own = identity(chosen)
     return f"\0sim {own}" if own else ""

@@ -22,9 +22,7 @@ from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_byt
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, Turn
 from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.providers import ResolvedModel, resolve
-from pllm_notebook.providers.bodies import objects_at
-from pllm_notebook.providers.prompt_cache import kept_for_an_hour
+from pllm_notebook.providers import ResolvedModel, kept_for_an_hour, objects_at, resolve
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options, current
 

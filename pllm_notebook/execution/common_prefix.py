@@ -6,7 +6,7 @@ same document in every row, or a pack of rows brought it.
 
 from __future__ import annotations
 
-from pllm_notebook.providers.prompt_cache import LEAST_LEAD
+from pllm_notebook.providers import LEAST_LEAD
 
 __all__ = ["CommonPrefix"]
 

@@ -13,7 +13,7 @@ from pllm_notebook.execution.estimate_plan import EstimatePlan
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.formatting import counted, format_duration, format_usd_or, strip_control_chars
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers.provider import BatchFormat
+from pllm_notebook.providers import BatchFormat
 from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Usage

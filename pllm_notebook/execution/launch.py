@@ -31,7 +31,7 @@ from pllm_notebook.settings import Options, current, resolve
 from pllm_notebook.shell import in_kernel, origin
 
 if TYPE_CHECKING:
-    from pllm_notebook.batch_jobs.service import BatchService
+    from pllm_notebook.batch_jobs import BatchService
 
 __all__ = [
     "ServiceFactory",
@@ -151,7 +151,7 @@ class ServiceFactory:
     @property
     def jobs(self) -> JobLookup | None:
         """What knows which calls wait in batch jobs; None where the cache is no directory on disk."""
-        from pllm_notebook.batch_jobs.journal_lookup import JournalLookup
+        from pllm_notebook.batch_jobs import JournalLookup
         from pllm_notebook.store import DiskStore
 
         if not isinstance(self._store, DiskStore):
@@ -169,7 +169,7 @@ def batch_service(running: Engine, store: Store) -> BatchService:
         UsageError: Where the cache is no directory on disk. Nothing was sent.
         StoreError: If the journal cannot be read or written. Nothing was sent.
     """
-    from pllm_notebook.batch_jobs.service import batch_service_for
+    from pllm_notebook.batch_jobs import batch_service_for
     from pllm_notebook.store import DiskStore
 
     if not isinstance(store, DiskStore):
@@ -202,9 +202,7 @@ def start(
         UsageError: When `configure(loop=…)` came after the engine had started.
         StoreError: When the cache cannot be opened. Nothing was sent.
     """
-    from pllm_notebook.store import DiskStore
-    from pllm_notebook.store.process_stores import current_directory
-    from pllm_notebook.store.run_files import RunFiles
+    from pllm_notebook.store import DiskStore, RunFiles, current_directory
 
     running = on_engine or _configured_engine()
     for each in (ask, *further):
@@ -253,7 +251,7 @@ def _configured_engine() -> Engine:
 
 def look_after_jobs() -> None:
     """Look after the open jobs of the current cache directory in the background, unless `poll` is off."""
-    from pllm_notebook.batch_jobs.background import start_polling
+    from pllm_notebook.batch_jobs import start_polling
 
     start_polling(resolve_model)
 

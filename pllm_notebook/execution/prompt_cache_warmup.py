@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from pllm_notebook.providers.prompt_cache import LIFETIME_S
+from pllm_notebook.providers import LIFETIME_S
 
 __all__ = ["MAX_WAIT_S", "Warmup"]
 

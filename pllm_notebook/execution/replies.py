@@ -31,7 +31,7 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers.decoding import decoded, loaded
+from pllm_notebook.providers import decoded, loaded
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.stored_reply import StoredReply

@@ -26,8 +26,7 @@ from pllm_notebook.failures import FailureKind
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
-from pllm_notebook.store.later import write_later
-from pllm_notebook.store.process_identity import this_process
+from pllm_notebook.store import this_process, write_later
 from pllm_notebook.types import Progress
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from pllm_notebook.execution.results import ResultTable
     from pllm_notebook.execution.row_source import Rows
     from pllm_notebook.execution.run_state import RunState
-    from pllm_notebook.store.run_files import RunFiles
+    from pllm_notebook.store import RunFiles
 
 __all__ = ["RecordableRows", "RunRecorder"]
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from pllm_notebook.frames.plain_data import as_json_text, plain_data
-from pllm_notebook.schema.checked_schema import is_beyond
+from pllm_notebook.schema import is_beyond
 
 __all__ = ["CellType", "Column", "Kind", "column_of", "core", "plain", "read_back"]
 

@@ -15,8 +15,7 @@ from pllm_notebook.frames import result_views
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library, table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
-from pllm_notebook.store import open_store
-from pllm_notebook.store.cache_api import same_model
+from pllm_notebook.store import open_store, same_model
 
 __all__ = ["directory_of", "errors_of", "kept_errors"]
 

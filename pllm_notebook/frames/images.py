@@ -11,7 +11,7 @@ from pllm_notebook.frames.rows import ColumnData
 from pllm_notebook.local_files import AllowedDirectories
 from pllm_notebook.media import load_media
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
-from pllm_notebook.providers.registry import largest_file_for
+from pllm_notebook.providers import largest_file_for
 
 __all__ = ["MediaPrompts"]
 

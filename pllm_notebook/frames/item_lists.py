@@ -9,8 +9,7 @@ from typing import Any
 from pllm_notebook import ensemble
 from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
-from pllm_notebook.execution import Run, options_for
-from pllm_notebook.execution.row_record import RowRecord, record_of_prompts
+from pllm_notebook.execution import RowRecord, Run, options_for, record_of_prompts
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.result_columns import ResultColumns

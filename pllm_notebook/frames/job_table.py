@@ -8,16 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 from pllm_notebook.batch import Job, JobState
-from pllm_notebook.execution.confirmation import Confirm
+from pllm_notebook.execution import Confirm
 from pllm_notebook.formatting import format_duration, format_usd
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
-from pllm_notebook.job_commands.batch_commands import BatchCommands, commands, has_journal, short_ids
-from pllm_notebook.job_commands.expedite import SentLive, send_live
-from pllm_notebook.job_commands.resubmission import resubmit
+from pllm_notebook.job_commands import BatchCommands, SentLive, commands, has_journal, resubmit, send_live, short_ids
 from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.settings import current
-from pllm_notebook.store.location import chosen_directory
+from pllm_notebook.store import chosen_directory
 
 __all__ = ["Jobs"]
 

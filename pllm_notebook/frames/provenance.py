@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import NameClashError, PllmError
-from pllm_notebook.execution import Run, find, runs
-from pllm_notebook.execution.row_record import RowRecord
-from pllm_notebook.execution.run_recorder import RecordableRows
+from pllm_notebook.execution import RecordableRows, RowRecord, Run, find, runs
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.recorded_answers import columns_in

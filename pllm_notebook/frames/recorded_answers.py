@@ -10,16 +10,15 @@ import numpy as np
 
 from pllm_notebook.ensemble import Vote, VoteCount, verdict_type
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution.row_record import RowRecord
+from pllm_notebook.execution import RowRecord
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.frames.dtypes import Column, Kind, read_back
 from pllm_notebook.frames.response_format import output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers.registry import providers
-from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, OutputType
-from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid
+from pllm_notebook.providers import providers
+from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, FittedSchema, Invalid, OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.store import open_store
 from pllm_notebook.types import Finish

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution.row_record import STATUSES
-from pllm_notebook.execution.run_summary import recorded_lines, shown
+from pllm_notebook.execution import STATUSES, recorded_lines, shown
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.hashing import content_hashes

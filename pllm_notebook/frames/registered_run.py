@@ -6,15 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
-from pllm_notebook.execution.explain import decoded_body
-from pllm_notebook.execution.row_record import RowRecord
+from pllm_notebook.execution import RowRecord, decoded_body
 from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.recorded_answers import Answers, columns_in
-from pllm_notebook.store import open_store
-from pllm_notebook.store.process_identity import has_exited
-from pllm_notebook.store.process_stores import current_directory
-from pllm_notebook.store.run_files import RunFiles
+from pllm_notebook.store import RunFiles, current_directory, has_exited, open_store
 
 __all__ = ["RegisteredRun"]
 

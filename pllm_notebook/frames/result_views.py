@@ -9,10 +9,7 @@ import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Explanation, Run
-from pllm_notebook.execution.explain import position_of
-from pllm_notebook.execution.row_record import STATUSES
-from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
+from pllm_notebook.execution import STATUSES, Explanation, Run, live_lines, position_of, recorded_lines, shown
 from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate

@@ -14,8 +14,7 @@ from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.report_tables import html_table
-from pllm_notebook.store.process_stores import current_directory
-from pllm_notebook.store.run_files import RunFiles
+from pllm_notebook.store import RunFiles, current_directory
 
 __all__ = ["Runs", "RunsOf", "open_run", "runs"]
 

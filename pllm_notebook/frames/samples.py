@@ -9,8 +9,7 @@ import numpy as np
 
 from pllm_notebook.ensemble import Decision, EnsembleResults, How
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import CallSpec, Run
-from pllm_notebook.execution.row_record import RowRecord, SampleRecord, key_prefixes, kind_number
+from pllm_notebook.execution import CallSpec, RowRecord, Run, SampleRecord, key_prefixes, kind_number
 from pllm_notebook.frames.dtypes import Column, Kind, column_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.table import FrameLibrary

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.execution import Run
-from pllm_notebook.execution.row_record import RowRecord, record_of_calls
+from pllm_notebook.execution import RowRecord, Run, record_of_calls
 from pllm_notebook.frames.answer_hashes import AnswerHashes
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate

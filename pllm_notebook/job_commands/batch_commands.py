@@ -13,10 +13,10 @@ from concurrent.futures import CancelledError
 from typing import TypeVar
 
 from pllm_notebook.batch import Job, JobState
-from pllm_notebook.batch_jobs.service import BatchService
+from pllm_notebook.batch_jobs import BatchService
 from pllm_notebook.engine import EndEvent, Engine, block_until, engine
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.execution.launch import batch_service
+from pllm_notebook.execution import batch_service
 from pllm_notebook.protocols import Store
 from pllm_notebook.settings import current
 from pllm_notebook.store import open_store

@@ -15,8 +15,16 @@ from dataclasses import dataclass, field
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobLine, custom_id
 from pllm_notebook.exceptions import PllmError, ProviderRejectedError, UsageError
-from pllm_notebook.execution import CallSpec, Execution, ResultTable, ServiceFactory
-from pllm_notebook.execution.confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
+from pllm_notebook.execution import (
+    CallSpec,
+    Confirm,
+    Execution,
+    ResultTable,
+    ServiceFactory,
+    confirm_price,
+    estimated_cost_usd,
+    format_estimate,
+)
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.job_commands.live_lines import FirstAnswerStore, KeptRequestSpec, LineObserver, LineRows

@@ -19,11 +19,9 @@ import orjson
 
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch import JobLine
-from pllm_notebook.batch_jobs.batch_results import decode_reply
+from pllm_notebook.batch_jobs import decode_reply
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.execution import CallSpec, Outcome, ResultTable, WholePrompts
-from pllm_notebook.execution.call_spec import EncodedPrompt
-from pllm_notebook.execution.token_bounds import TokenBounds
+from pllm_notebook.execution import CallSpec, EncodedPrompt, Outcome, ResultTable, TokenBounds, WholePrompts
 from pllm_notebook.failures import FailedCall, Failure, FailureKind
 from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.messages_types import Prompt, RawRequest

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from pllm_notebook.batch import DraftLine, Job, JobDraft, JobLine, Journal
-from pllm_notebook.batch.job import LineState
-from pllm_notebook.batch_jobs.batch_results import batch_rate
+from pllm_notebook.batch import DraftLine, Job, JobDraft, JobLine, Journal, LineState
+from pllm_notebook.batch_jobs import batch_rate
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.confirmation import Confirm, confirm_price, estimated_cost_usd, format_estimate
+from pllm_notebook.execution import Confirm, confirm_price, estimated_cost_usd, format_estimate
 from pllm_notebook.job_commands.batch_commands import BatchCommands, load
 from pllm_notebook.protocols import BatchAPI, Store
 

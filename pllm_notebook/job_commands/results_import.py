@@ -17,15 +17,12 @@ from typing import IO, Any, cast
 import orjson
 
 from pllm_notebook.batch import KEY_CHARACTERS, key_in
-from pllm_notebook.batch_jobs.batch_results import batch_rate
+from pllm_notebook.batch_jobs import batch_rate
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution import resolve_model
 from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.prices import Rate
-from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.providers.batch.jsonl import file_lines
-from pllm_notebook.providers.decoding import loaded
-from pllm_notebook.providers.registry import cheap_model_of, providers
+from pllm_notebook.providers import ResolvedModel, cheap_model_of, file_lines, loaded, providers
 from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import BatchResult, Finish, RawReply, Reply

@@ -9,7 +9,7 @@ from pllm_notebook.shell import in_kernel
 
 if TYPE_CHECKING:
     from pllm_notebook.frames.job_table import Jobs
-    from pllm_notebook.sessions.dashboard import SessionDisplay
+    from pllm_notebook.sessions import SessionDisplay
 
 __all__ = ["choose_display", "choose_session_display", "panel"]
 

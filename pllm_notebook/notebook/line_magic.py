@@ -14,15 +14,14 @@ import pandas as pd
 
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
-from pllm_notebook.execution import Run, options_for, runs
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution import Run, options_for, resolve_model, runs
 from pllm_notebook.frames.error_table import errors_of
 from pllm_notebook.frames.job_table import Jobs
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.display_choice import panel
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
-from pllm_notebook.store.cache_api import cache as answer_cache
+from pllm_notebook.store import cache as answer_cache
 
 __all__ = ["COMMANDS", "Overview", "run_command"]
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.sessions.dashboard import STATES, AgentStatus, SessionStatus
+from pllm_notebook.sessions import STATES, AgentStatus, SessionStatus
 
 __all__ = ["MAX_AGENTS", "agent", "cost", "counts", "label", "lines", "models", "omitted_agents"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.notebook import progress_format, session_format
-from pllm_notebook.sessions.dashboard import STATES, AgentStatus, SessionStatus
+from pllm_notebook.sessions import STATES, AgentStatus, SessionStatus
 
 __all__ = ["bundle", "session_html"]
 

@@ -74,7 +74,7 @@ def run_program(shell: Any, line: str, body: str) -> Any:
         return None
     codes = _compiled(shell, body)
     dashboard, name = given.pop("dashboard", True), given.pop("agent", _AGENT)
-    from pllm_notebook.sessions.resume import resume_directory
+    from pllm_notebook.sessions import resume_directory
 
     session = resume_directory(given.pop("directory"), **given)
     shell.user_ns["session"] = session
@@ -161,7 +161,7 @@ class _Parser(MagicArgumentParser):
 
 
 def _parser() -> MagicArgumentParser:
-    from pllm_notebook.sessions.session_config import SessionConfig
+    from pllm_notebook.sessions import SessionConfig
 
     made = _Parser(  # type: ignore[no-untyped-call]
         prog=f"%{NAME}",

@@ -9,7 +9,7 @@ from typing import Any
 
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.notebook import session_format
-from pllm_notebook.sessions.dashboard import SessionStatus
+from pllm_notebook.sessions import SessionStatus
 
 __all__ = ["TerminalSessionDisplay"]
 

@@ -6,7 +6,7 @@ import time
 
 from pllm_notebook.notebook.session_html import bundle
 from pllm_notebook.notebook.text import CellOutput
-from pllm_notebook.sessions.dashboard import SessionStatus
+from pllm_notebook.sessions import SessionStatus
 
 __all__ = ["TextSessionDisplay"]
 

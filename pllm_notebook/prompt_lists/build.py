@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution import Part, build_spec, options_for, parts_of
-from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution import CallSpec, Part, build_spec, options_for, parts_of
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.prompt_lists.config_models import model_of, takes_prefill

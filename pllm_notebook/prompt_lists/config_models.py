@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import options_for
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution import options_for, resolve_model
 from pllm_notebook.messages_types import Request, Turn
 from pllm_notebook.prompt_lists.llm_config import LLMConfig
 from pllm_notebook.providers import ResolvedModel

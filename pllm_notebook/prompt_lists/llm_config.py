@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pllm_notebook.providers.registry import cheap_model_of
+from pllm_notebook.providers import cheap_model_of
 
 __all__ = ["LLMConfig", "RequestLimits", "ResponseFormat"]
 

@@ -24,8 +24,7 @@ from pllm_notebook.prompt_lists.provider_messages import (
     to_openai,
     to_tool_definition,
 )
-from pllm_notebook.providers import Provider, anthropic, google, openai
-from pllm_notebook.providers.bodies import schema_instruction
+from pllm_notebook.providers import Provider, anthropic, google, openai, schema_instruction
 from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
 __all__ = ["LLMPromptContext"]

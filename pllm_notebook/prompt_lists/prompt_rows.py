@@ -7,8 +7,17 @@ from typing import Any
 
 from pllm_notebook.callers import Caller
 from pllm_notebook.engine import Engine
-from pllm_notebook.execution import Outcome, Run, RunBudget, WholePrompts, confirm, estimate_list, start_list
-from pllm_notebook.execution.row_record import RowRecord, record_of_prompts
+from pllm_notebook.execution import (
+    Outcome,
+    RowRecord,
+    Run,
+    RunBudget,
+    WholePrompts,
+    confirm,
+    estimate_list,
+    record_of_prompts,
+    start_list,
+)
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompt_lists.build import PreparedPrompts
 from pllm_notebook.prompt_lists.llm_output import LLMOutput

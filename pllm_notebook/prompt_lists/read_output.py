@@ -7,8 +7,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.execution import Outcome
-from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution import CallSpec, Outcome
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompt_lists.llm_output import GeneratedJsonObject, LLMOutput, LLMToolCall

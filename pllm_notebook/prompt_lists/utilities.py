@@ -9,8 +9,7 @@ from typing import Any, Literal, Unpack
 from pllm_notebook.callers import caller
 from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run, options_for
-from pllm_notebook.execution.launch import store_for
+from pllm_notebook.execution import Run, options_for, store_for
 from pllm_notebook.option_fields import check, taken_by
 from pllm_notebook.option_types import PromptListOptions
 from pllm_notebook.options import Options

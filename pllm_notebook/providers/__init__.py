@@ -1,8 +1,63 @@
 """Providers: pure translations over the official SDKs, which are imported on first use."""
 
-from pllm_notebook.providers.provider import Provider
-from pllm_notebook.providers.registry import register
-from pllm_notebook.providers.resolved_model import ResolvedModel
+from pllm_notebook.providers.batch.jsonl import file_lines
+from pllm_notebook.providers.bodies import objects_at, schema_instruction
+from pllm_notebook.providers.decoding import decoded, loaded
+from pllm_notebook.providers.keywords import (
+    CARRIED,
+    NOT_CARRIED,
+    OpenAIKeywords,
+    check_keywords,
+    is_given,
+    provider_fields,
+)
+from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN, LEAST_LEAD, LIFETIME_S, kept_for_an_hour
+from pllm_notebook.providers.provider import BatchFormat, JsonLines, Provider
+from pllm_notebook.providers.registry import (
+    COMPATIBLE,
+    canonical,
+    cheap_model_of,
+    is_hosted,
+    largest_file_for,
+    provider_of,
+    providers,
+    register,
+    speaker_of,
+    wires,
+)
+from pllm_notebook.providers.resolved_model import ResolvedModel, digest_of
 from pllm_notebook.providers.resolving import resolve
 
-__all__ = ["Provider", "ResolvedModel", "register", "resolve"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "CARRIED",
+    "COMPATIBLE",
+    "LEAST_LEAD",
+    "LIFETIME_S",
+    "NOT_CARRIED",
+    "BatchFormat",
+    "JsonLines",
+    "OpenAIKeywords",
+    "Provider",
+    "ResolvedModel",
+    "canonical",
+    "cheap_model_of",
+    "check_keywords",
+    "decoded",
+    "digest_of",
+    "file_lines",
+    "is_given",
+    "is_hosted",
+    "kept_for_an_hour",
+    "largest_file_for",
+    "loaded",
+    "objects_at",
+    "provider_fields",
+    "provider_of",
+    "providers",
+    "register",
+    "resolve",
+    "schema_instruction",
+    "speaker_of",
+    "wires",
+]

@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.call_spec import start_simulator
-from pllm_notebook.providers import ResolvedModel, registry, resolve
-from pllm_notebook.providers.registry import COMPATIBLE, is_hosted, provider_of, speaker_of
+from pllm_notebook.execution import start_simulator
+from pllm_notebook.providers import COMPATIBLE, ResolvedModel, is_hosted, provider_of, registry, resolve, speaker_of
 from pllm_notebook.request_files.line_formats import RequestFileLine
 from pllm_notebook.settings import current
 

@@ -18,9 +18,7 @@ import orjson
 
 from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import Wire
-from pllm_notebook.providers import Provider
-from pllm_notebook.providers.provider import JsonLines
-from pllm_notebook.providers.registry import COMPATIBLE, providers, wires
+from pllm_notebook.providers import COMPATIBLE, JsonLines, Provider, providers, wires
 
 __all__ = ["BARE", "RequestFileLine", "ResultFileLine", "identity_of", "read_line", "read_result", "result_line"]
 

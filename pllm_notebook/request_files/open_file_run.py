@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import options_for
-from pllm_notebook.execution.launch import store_for
+from pllm_notebook.execution import options_for, store_for
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
 from pllm_notebook.prices import rate_of

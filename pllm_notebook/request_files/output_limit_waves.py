@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import orjson
 
-from pllm_notebook.execution.cache_key import OUTPUT_LIMIT
+from pllm_notebook.execution import OUTPUT_LIMIT
 from pllm_notebook.request_files.line_formats import RequestFileLine
 from pllm_notebook.request_files.request_index import LineGroup
 

@@ -11,10 +11,9 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import ToolCall
 from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.prompt_lists.llm_output import GeneratedJsonObject, LLMOutput, LLMToolCall
+from pllm_notebook.prompt_lists import GeneratedJsonObject, LLMOutput, LLMToolCall
 from pllm_notebook.protocols import MalformedReply
-from pllm_notebook.providers.decoding import decoded
-from pllm_notebook.providers.registry import wires
+from pllm_notebook.providers import decoded, wires
 from pllm_notebook.request_files.argument_aliases import one_of
 from pllm_notebook.request_files.line_formats import ResultFileLine, read_result
 from pllm_notebook.schema import extract_json

@@ -12,10 +12,8 @@ from typing import Any, Literal
 import orjson
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
-from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
-from pllm_notebook.providers import ResolvedModel
-from pllm_notebook.providers.registry import is_hosted
+from pllm_notebook.prompt_lists import LLMPromptContext, as_prompt_list, prepare_prompts
+from pllm_notebook.providers import ResolvedModel, is_hosted
 
 __all__ = ["prepare_requests_file"]
 

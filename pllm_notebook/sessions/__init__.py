@@ -9,6 +9,7 @@ from __future__ import annotations
 from pllm_notebook.sessions.agent import Agent
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.called_functions import to_tool_schema
+from pllm_notebook.sessions.dashboard import STATES, AgentStatus, SessionDisplay, SessionStatus
 from pllm_notebook.sessions.error_response import ErrorResponse
 from pllm_notebook.sessions.lazy_reply import LazyReply
 from pllm_notebook.sessions.llm_identity import LLMIdentity
@@ -17,12 +18,15 @@ from pllm_notebook.sessions.message_state import MessageState
 from pllm_notebook.sessions.minor_tweaks import MinorTweaks
 from pllm_notebook.sessions.resume import resume_directory
 from pllm_notebook.sessions.session import Session
+from pllm_notebook.sessions.session_config import SessionConfig
 from pllm_notebook.sessions.session_store import Absent, Failed, Pending, Present
 from pllm_notebook.sessions.throttler import Throttler
 
 __all__ = [
+    "STATES",
     "Absent",
     "Agent",
+    "AgentStatus",
     "Call",
     "ErrorResponse",
     "Failed",
@@ -34,6 +38,9 @@ __all__ = [
     "Pending",
     "Present",
     "Session",
+    "SessionConfig",
+    "SessionDisplay",
+    "SessionStatus",
     "Throttler",
     "resume_directory",
     "to_tool_schema",

@@ -11,13 +11,12 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.execution import CallSpec, build_spec, options_for
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution import CallSpec, build_spec, options_for, resolve_model
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.option_fields import taken_by
 from pllm_notebook.option_types import CallOptions
 from pllm_notebook.options import Options
-from pllm_notebook.providers.keywords import CARRIED, NOT_CARRIED, OpenAIKeywords, check_keywords, provider_fields
+from pllm_notebook.providers import CARRIED, NOT_CARRIED, OpenAIKeywords, check_keywords, provider_fields
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import StructuredTool, Toolbox
 

@@ -16,7 +16,7 @@ from pllm_notebook.media import load_media, read_media_file
 from pllm_notebook.messages import dialogue_from_messages as said_in
 from pllm_notebook.messages import write_messages
 from pllm_notebook.messages_types import Dialogue, Media, ToolCall, ToolCallOutput, Turn
-from pllm_notebook.tools.called_tools import Called, CalledTool
+from pllm_notebook.tools import Called, CalledTool
 
 __all__ = ["DocumentReader", "DocumentStore", "EarlierReply", "HasDialogue", "delimited"]
 

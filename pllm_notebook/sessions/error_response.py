@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution.failure_recorder import full_message
+from pllm_notebook.execution import full_message
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.sessions.call import Call
 

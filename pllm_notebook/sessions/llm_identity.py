@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.providers.registry import cheap_model_of, is_hosted, provider_of
+from pllm_notebook.providers import cheap_model_of, is_hosted, provider_of
 from pllm_notebook.settings import current
 
 __all__ = ["LLMIdentity", "model_of"]

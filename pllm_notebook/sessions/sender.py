@@ -11,6 +11,7 @@ from pllm_notebook.engine import Engine, block_until, engine
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.execution import (
     Estimate,
+    Part,
     Run,
     RunBudget,
     WholePrompts,
@@ -19,7 +20,6 @@ from pllm_notebook.execution import (
     parts_of,
     start_list,
 )
-from pllm_notebook.execution.lists import Part
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.sessions.call import Call, spec_of
 from pllm_notebook.sessions.session_call import SessionCall

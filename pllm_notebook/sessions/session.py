@@ -12,8 +12,7 @@ from typing import Any, get_args
 
 from pllm_notebook.engine import hold_at_exit
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.execution import options_for
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution import options_for, resolve_model
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.sessions.agent import Agent

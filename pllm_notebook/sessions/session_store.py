@@ -14,11 +14,9 @@ from typing import Any
 from pllm_notebook.batch import Job, Journal
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, Outcome
-from pllm_notebook.execution.launch import batch_service
-from pllm_notebook.execution.replies import UnreadReply, read_replies
+from pllm_notebook.execution import CallSpec, Outcome, UnreadReply, batch_service, read_replies
 from pllm_notebook.failures import Failure
-from pllm_notebook.job_commands.batch_commands import has_journal
+from pllm_notebook.job_commands import has_journal
 from pllm_notebook.messages_types import ProviderMessage, ToolCall
 from pllm_notebook.sessions.call import Call, spec_of
 from pllm_notebook.sessions.error_response import STORED_KINDS, ErrorResponse

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from pllm_notebook.sim.answers import SimAnswer, SimRequest
 from pllm_notebook.sim.simulator import Simulator, shared
+from pllm_notebook.sim.simulator_identity import identity
 from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.stats import SimStats
 
-__all__ = ["SimAnswer", "SimOptions", "SimRequest", "SimStats", "Simulator", "shared"]
+__all__ = ["SimAnswer", "SimOptions", "SimRequest", "SimStats", "Simulator", "identity", "shared"]

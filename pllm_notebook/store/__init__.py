@@ -3,14 +3,21 @@
 Importing this opens nothing; diskcache and SQLite are loaded with the first store.
 """
 
-from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo
+from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo, cache, same_model
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry
+from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
 from pllm_notebook.store.export_file import export, import_
+from pllm_notebook.store.forks import register_for_fork
+from pllm_notebook.store.later import write_later
+from pllm_notebook.store.location import chosen_directory
 from pllm_notebook.store.memory import MemoryStore
-from pllm_notebook.store.process_stores import close_stores, open_store
+from pllm_notebook.store.process_identity import has_exited, this_process
+from pllm_notebook.store.process_stores import close_stores, current_directory, open_store
+from pllm_notebook.store.run_files import RunFiles
 
 __all__ = [
+    "READ_ERRORS",
     "CacheCheck",
     "CacheHandle",
     "CacheInfo",
@@ -18,8 +25,18 @@ __all__ = [
     "DiskStore",
     "MemoryStore",
     "NewerEntry",
+    "RunFiles",
+    "cache",
+    "chosen_directory",
     "close_stores",
+    "current_directory",
     "export",
+    "has_exited",
     "import_",
+    "is_damage",
     "open_store",
+    "register_for_fork",
+    "same_model",
+    "this_process",
+    "write_later",
 ]

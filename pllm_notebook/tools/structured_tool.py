@@ -13,9 +13,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, field_vali
 
 from pllm_notebook import messages_types
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
-from pllm_notebook.schema import PLAIN, Dialect, FittedSchema, Invalid, OutputType
-from pllm_notebook.schema.fitting import Fit, fit
-from pllm_notebook.schema.json_types import kind_of
+from pllm_notebook.schema import PLAIN, Dialect, Fit, FittedSchema, Invalid, OutputType, fit, kind_of
 from pllm_notebook.tools.called_tools import plain_json
 from pllm_notebook.tools.definitions import read_definition
 from pllm_notebook.tools.functions import Function

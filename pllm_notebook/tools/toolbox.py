@@ -12,8 +12,7 @@ from pllm_notebook import messages_types
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError, guess
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import ToolCall
-from pllm_notebook.schema import Dialect, Invalid
-from pllm_notebook.schema.size_limits import check_limits
+from pllm_notebook.schema import Dialect, Invalid, check_limits
 from pllm_notebook.tools.called_tools import CalledTool
 from pllm_notebook.tools.structured_tool import StructuredTool
 

@@ -15,8 +15,8 @@ from contextlib import closing
 from pathlib import Path
 
 import orjson
-import pllm_notebook.types
 
+import pllm_notebook.types
 from pllm_notebook.store import DiskStore
 from pllm_notebook.store.writer import Clock
 from pllm_notebook.stored_reply import StoredReply

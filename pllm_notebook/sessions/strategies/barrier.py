@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pllm_notebook.batch import Job, JobState
-from pllm_notebook.execution.launch import batch_service
-from pllm_notebook.job_commands.batch_commands import BatchCommands
+from pllm_notebook.execution import batch_service
+from pllm_notebook.job_commands import BatchCommands
 from pllm_notebook.sessions.paused import Paused, Summary
 from pllm_notebook.sessions.sender import SessionSender
 from pllm_notebook.sessions.session_call import SessionCall

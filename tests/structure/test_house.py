@@ -1,0 +1,142 @@
+"""The shape of the house: sizes, names, doors and circles. Each list of exceptions may only get shorter."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pllm_notebook"
+
+MOST_LINES = 400
+FEW_LINES, MOST_SHORT_FILES = 40, 29
+MOST_ARGUMENTS = 6
+
+
+@cache
+def files() -> dict[str, ast.Module]:
+    """Return every file of the package, parsed, by its path inside it."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def room_of(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def module_of(path: str) -> str:
+    return f"pllm_notebook/{path}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imports_of(path: str) -> set[str]:
+    """Return the modules of the package that a file imports, also late and for types only."""
+    modules = {module_of(other) for other in files()}
+    found = set()
+    for node in ast.walk(files()[path]):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "pllm_notebook":
+            full = {f"{node.module}.{name.name}" for name in node.names}
+            found |= (full & modules) | ({node.module} if full - modules else set())
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names} & modules
+    return {name for name in found if name}
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Return the sets of modules that reach each other."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for further in graph.get(waiting.pop(), set()) - seen:
+                seen.add(further)
+                waiting.append(further)
+        return seen
+
+    below = {module: reached(module) for module in graph}
+    found: list[set[str]] = []
+    for module in graph:
+        circle = {other for other in below[module] if module in below.get(other, set())}
+        if len(circle) > 1 and circle not in found:
+            found.append(circle)
+    return found
+
+
+def test_no_file_is_long() -> None:
+    long = {path: lines for path in files() if (lines := len((PACKAGE / path).read_text().splitlines())) > MOST_LINES}
+
+    assert long == {}
+
+
+def test_few_files_are_short() -> None:
+    short = [path for path in files() if len((PACKAGE / path).read_text().splitlines()) < FEW_LINES]
+
+    assert len(short) <= MOST_SHORT_FILES, short
+
+
+def test_constructors_take_few_arguments() -> None:
+    """A value class lists its fields; what has a constructor of its own takes six things at most."""
+    many = {}
+    for path, tree in files().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                for function in node.body:
+                    if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+                        count = len(function.args.args) - 1 + len(function.args.kwonlyargs)
+                        if count > MOST_ARGUMENTS:
+                            many[f"{path}:{node.name}"] = count
+
+    assert many == {}
+
+
+def test_no_module_name_stands_in_two_rooms() -> None:
+    rooms: defaultdict[str, set[str]] = defaultdict(set)
+    for path in files():
+        name = Path(path).stem
+        if not name.startswith("__"):
+            rooms[name].add(room_of(path))
+
+    assert {name: sorted(there) for name, there in rooms.items() if len(there) > 1} == {}
+
+
+def test_rooms_are_entered_through_their_doors() -> None:
+    """What another room needs is in a room's `__init__`; modules behind it may move.
+
+    The door of frames registers `df.llm` when the package is imported, so that it loads nothing else.
+    """
+    rooms = {room_of(path) for path in files() if path.count("/")}
+    past = [
+        f"{path}: {module}"
+        for path in files()
+        for module in sorted(imports_of(path))
+        if module.count(".") > 1 and (room := module.split(".")[1]) in rooms
+        if room not in (room_of(path), "frames") and path != "__init__.py"
+    ]
+
+    assert past == []
+
+
+def test_no_exported_name_equals_a_module_of_its_room() -> None:
+    same = []
+    for path, tree in files().items():
+        if not path.endswith("/__init__.py"):
+            continue
+        folder = (PACKAGE / path).parent
+        modules = {entry.stem for entry in folder.glob("*.py")}
+        modules |= {entry.parent.name for entry in folder.glob("*/__init__.py")}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module != module_of(path):
+                same += [f"{path}: {name.name}" for name in node.names if (name.asname or name.name) in modules]
+
+    assert same == []
+
+
+def test_no_module_reaches_itself() -> None:
+    """Neither by a late import nor by one for types only; the front door may load what uses it."""
+    graph = {module_of(path): imports_of(path) for path in files() if path not in ("__init__.py", "__main__.py")}
+
+    assert circles(graph) == []
