@@ -23,13 +23,12 @@ from pllm_notebook.engine.limits.limiter import Limiter
 from pllm_notebook.engine.limits.user_limit import AccountRateLimit
 from pllm_notebook.engine.request_completion import Endpoint, RequestCompletion
 from pllm_notebook.engine.run_queue import RunQueue
-from pllm_notebook.engine.timer import EarliestTimer
 from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.types import RawReply
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "EarliestTimer"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -295,3 +294,34 @@ class Dispatcher:
     def _notify_if_idle(self) -> None:
         if not self._queues and self.on_idle is not None and self.idle:
             self.on_idle(self)
+
+
+class EarliestTimer:
+    """Call *callback* at the earliest of the times that were set since the last call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at: float) -> None:
+        """Fire at *at* on the loop's clock at the latest; infinity for not at all."""
+        # A timer that fires a hair early would find nothing to do and spin.
+        due = at + 1e-4
+        if self._handle is not None:
+            if not self._handle.cancelled() and self._handle.when() <= due:
+                return  # it fires early enough, and sets the next
+            self._handle.cancel()
+            self._handle = None
+        if at < float("inf"):
+            self._handle = self._loop.call_at(due, self._on_timer)
+
+    def cancel(self) -> None:
+        """Fire no more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _on_timer(self) -> None:
+        self._handle = None
+        self._callback()

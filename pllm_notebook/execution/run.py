@@ -78,10 +78,8 @@ class Run:
         self.id = secrets.token_hex(4)
         self.number = next(_numbers)
         self.started_at = time.time()
-        self.endings = 0
-        self.is_taken = False
-        self.ask = ask
-        self.rows = rows
+        self.endings, self.is_taken = 0, False
+        self.ask, self.rows = ask, rows
         self._engine = engine
         self._loop = engine.loop
         self._store: Store | None = None if ask.options.cache == "off" else store
@@ -360,11 +358,9 @@ class Run:
             self.is_taken = False
             self._ended.set()
 
-    # Back on the caller's side.
-
     def _conclude(self) -> Any:
         """Return the result of a run that has ended, or raise what ended it."""
-        execution, total = self.execution, self.rows.total
+        execution, total, failed = self.execution, self.rows.total, self.execution.throughput.failed
         if execution.error is not None or execution.state == "cancelled":
             hold_at_exit()
             self.note_rows()
@@ -377,13 +373,11 @@ class Run:
         display_stays = self._display is not None and self._display.stays
         if execution.throughput.not_sent and not display_stays:
             news.append(f"{budget_stop_note(self.progress())}. Raise it and run the cell again to go on.")
-        elif execution.throughput.failed and not display_stays:
-            news.append(
-                f"{execution.throughput.failed:,} of {total:,} rows failed and have no answer; .llm.errors says why."
-            )
+        elif failed and not display_stays:
+            news.append(f"{failed:,} of {total:,} rows failed and have no answer; .llm.errors says why.")
         if execution.unsaved:
-            advice = "The cache cannot be written, so these answers are in this result alone: keep it."
-            news.append(f"incomplete: {execution.unsaved:,} unsaved. {advice}")
+            keep = "The cache cannot be written, so these answers are in this result alone: keep it."
+            news.append(f"incomplete: {execution.unsaved:,} unsaved. {keep}")
         for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
         return self.to_frame()

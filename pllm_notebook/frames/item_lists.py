@@ -31,12 +31,12 @@ class ListRows:
         given: What goes into the prompts.
         template: The compiled prompt, None to send each item as data.
         options: As resolved.
-        label: For the display.
         shown: What is sent as images, None for nothing.
         instructions: Returns the instruction of each item, None where all have the same.
         shape: The columns that its answers would become, for the registry of runs; None for one of text.
     """
 
+    label = "text"
     asked: tuple[str, ...] = ()
     assembled = 0
 
@@ -45,13 +45,11 @@ class ListRows:
         given: ColumnData,
         template: Template | None,
         options: Options,
-        label: str,
         shown: ColumnData | None = None,
         instructions: Callable[[range], Sequence[str | Failure | None]] | None = None,
         *,
         shape: ResultColumns | None = None,
     ) -> None:
-        self.label = label
         self._template, self._options = template, options
         self._shape = shape or ResultColumns(None, options)
         self.total = given.total
@@ -169,11 +167,12 @@ def _submit(
     shown: ColumnData | None,
     instructions: Callable[[range], Sequence[str | Failure | None]] | None,
 ) -> Run:
-    label = "text" if output is None else output.name
     # A list has columns only in the registry, so options for others are left out.
     plain = replace(options, explode=False, flatten=False, error_column=None, agreement_column=None)
     shape = ToolCallColumns(plain) if calls else ResultColumns(output, plain)
-    rows = ListRows(given, template, plain, label, shown, instructions, shape=shape)
+    rows = ListRows(given, template, plain, shown, instructions, shape=shape)
+    if output is not None:
+        rows.label = output.name
     # An item's own instruction already contains the type's text.
     instruct = instruct and instructions is None
     if calls:

@@ -14,8 +14,8 @@ from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.prompt_lists import GeneratedJsonObject, LLMOutput, LLMToolCall
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import decoded, wires
-from pllm_notebook.request_files.argument_aliases import one_of
 from pllm_notebook.request_files.line_formats import ResultFileLine, read_result
+from pllm_notebook.request_files.process_file import one_of
 from pllm_notebook.schema import extract_json
 from pllm_notebook.types import Finish, Reply
 

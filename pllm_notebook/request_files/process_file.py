@@ -20,20 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pllm_notebook.callers import caller
 from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
-from pllm_notebook.exceptions import PllmError
+from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.options import CacheUse
-from pllm_notebook.request_files.argument_aliases import one_of
 from pllm_notebook.request_files.endpoints import EndpointResolver
 from pllm_notebook.request_files.file_run import FileRun
 from pllm_notebook.request_files.file_status import FileStatus
 from pllm_notebook.request_files.open_file_run import open_run
 from pllm_notebook.settings import current
 
-__all__ = [
-    "OAIApiFromFileConfig",
-    "process_api_requests_from_file",
-    "process_api_requests_from_file_sync",
-]
+__all__ = ["OAIApiFromFileConfig", "one_of", "process_api_requests_from_file", "process_api_requests_from_file_sync"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -187,3 +182,19 @@ async def _prepare_in_thread(config: OAIApiFromFileConfig) -> FileRun:
         with suppress(PllmError, OSError):
             (await work).abandon()
         raise
+
+
+def one_of(**given: Any) -> Any:
+    """Return the one value that is not None.
+
+    Args:
+        **given: The names of one argument with their values.
+
+    Raises:
+        UsageError: If none or several are given. Nothing was sent.
+    """
+    values = [value for value in given.values() if value is not None]
+    if len(values) != 1:
+        names = " and ".join(f"{name}=" for name in given)
+        raise UsageError(f"{names} are names of one argument: give exactly one of them. Nothing was sent.")
+    return values[0]

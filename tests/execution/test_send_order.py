@@ -52,7 +52,7 @@ def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = 
     ask = build_spec(options_for({"model": "sim:openai", "pack": pack}), None, instruct=False)
     texts = [f"row {n}" for n in range(count)]
     given = ColumnData(("text",), (texts,), ([False] * count,), count)
-    rows = ListRows(given, Template.compile("{text}", ["text"]), Options(), "")
+    rows = ListRows(given, Template.compile("{text}", ["text"]), Options())
     results = ResultTable(count)
     planner = Planner([ask], rows, results, None)
     planner.next_chunks(lambda: False)

@@ -15,7 +15,7 @@ from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import resolve
 from pllm_notebook.providers.anthropic.messages import Messages
 from pllm_notebook.providers.google.generate import Generate
-from pllm_notebook.providers.local.chat import LocalChat
+from pllm_notebook.providers.local.llama import LocalChat
 from pllm_notebook.providers.openai.chat import Chat
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks

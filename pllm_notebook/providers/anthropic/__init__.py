@@ -7,9 +7,9 @@ from typing import Any
 from pllm_notebook.protocols import Transport
 from pllm_notebook.providers.anthropic import facts
 from pllm_notebook.providers.anthropic.batch import BATCH
-from pllm_notebook.providers.anthropic.connect import connect
 from pllm_notebook.providers.anthropic.file_lines import LINES
 from pllm_notebook.providers.anthropic.messages import Messages
+from pllm_notebook.providers.anthropic.transport import connect
 from pllm_notebook.providers.provider import Provider, SDKClients
 from pllm_notebook.providers.sdk_transport import SDKTransport, class_names, client_problem
 

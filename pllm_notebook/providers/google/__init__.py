@@ -6,9 +6,9 @@ from typing import Any
 
 from pllm_notebook.providers.google import facts
 from pllm_notebook.providers.google.batch import BATCH
-from pllm_notebook.providers.google.connect import GenaiTransport, connect
 from pllm_notebook.providers.google.file_lines import LINES
 from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.google.transport import GenaiTransport, connect
 from pllm_notebook.providers.provider import Provider, SDKClients
 
 __all__ = ["PROVIDER"]

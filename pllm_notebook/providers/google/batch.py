@@ -12,7 +12,7 @@ from pllm_notebook.providers.batch.errors import ignore_missing, malformed
 from pllm_notebook.providers.batch.jsonl import encoded, objects, wrapped
 from pllm_notebook.providers.batch.parsing import State, join_errors, parse_int, parse_time, state_of
 from pllm_notebook.providers.google.batch_http import GenaiAccount
-from pllm_notebook.providers.google.connect import GenaiTransport
+from pllm_notebook.providers.google.transport import GenaiTransport
 from pllm_notebook.providers.provider import BatchSupport
 from pllm_notebook.types import BatchLimits, BatchResult, RawReply, RemoteJob
 

@@ -17,8 +17,8 @@ import orjson
 from pllm_notebook.protocols import BatchRefused, TransportFault
 from pllm_notebook.providers.batch.errors import ASK_S, deadline, malformed, network, to_exception, upload_timeout_s
 from pllm_notebook.providers.bounds import unbounded
-from pllm_notebook.providers.google.connect import GenaiTransport
 from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.google.transport import GenaiTransport
 from pllm_notebook.types import RawReply
 
 __all__ = ["GenaiAccount"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pllm_notebook.providers.local.chat import LocalChat
-from pllm_notebook.providers.local.llama import SLOTS, LocalTransport, weights_of
+from pllm_notebook.providers.local.llama import SLOTS, LocalChat, LocalTransport, weights_of
 from pllm_notebook.providers.provider import InProcess, ModelFacts, Provider
 from pllm_notebook.schema import GRAMMAR
 

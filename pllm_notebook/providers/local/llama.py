@@ -18,12 +18,14 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.exceptions import MissingPackageError, UnknownModelError
+from pllm_notebook.exceptions import MissingPackageError, UnknownModelError, UsageError
 from pllm_notebook.failures import FailureKind
+from pllm_notebook.messages_types import Request
 from pllm_notebook.protocols import TransportFault
+from pllm_notebook.providers.openai.chat import Chat
 from pllm_notebook.types import RawReply
 
-__all__ = ["CONTEXT_TOKENS", "SLOTS", "LocalTransport", "weights_of"]
+__all__ = ["CONTEXT_TOKENS", "SLOTS", "LocalChat", "LocalTransport", "weights_of"]
 
 # Conversations that llama.cpp processes at once. Small models gain from a few, since their
 # weights are read once for all of them.
@@ -295,3 +297,25 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+class LocalChat(Chat):
+    """Chat Completions without tools and media."""
+
+    def __init__(self) -> None:
+        super().__init__("max_tokens", strict=False)
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        # The chat template would guess calls from text; files need a projector beside the weights.
+        if request.tools or any(turn.calls or turn.results for turn in request.turns):
+            raise _textual("calls no tools")
+        if any(turn.media for turn in request.turns):
+            raise _textual("sees no images and no documents")
+        return super().encode(request)
+
+
+def _textual(what: str) -> UsageError:
+    return UsageError(
+        f"A local model reads and writes text: it {what}. Ask a provider's model, or a server of your own "
+        f"(pllm.configure(servers=…)). Nothing was sent."
+    )

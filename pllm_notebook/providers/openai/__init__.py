@@ -8,9 +8,9 @@ from pllm_notebook.protocols import Transport, Wire
 from pllm_notebook.providers.openai import facts
 from pllm_notebook.providers.openai.batch import BATCH
 from pllm_notebook.providers.openai.chat import Chat
-from pllm_notebook.providers.openai.connect import connect
 from pllm_notebook.providers.openai.file_lines import LINES
 from pllm_notebook.providers.openai.responses import Responses
+from pllm_notebook.providers.openai.transport import connect
 from pllm_notebook.providers.provider import Provider, SDKClients
 from pllm_notebook.providers.sdk_transport import SDKTransport, client_problem
 

@@ -7,7 +7,7 @@ import re
 from pllm_notebook.providers import Provider
 from pllm_notebook.providers.provider import ModelFacts
 from pllm_notebook.schema import GRAMMAR
-from tests.providers.toy.connect import connect
+from tests.providers.toy.transport import connect
 from tests.providers.toy.wire import Riddles
 
 PROVIDER = Provider(
