@@ -19,7 +19,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
-__all__ = ["DaemonLoop", "DaemonThreads", "weak_callback"]
+__all__ = ["ENGINE_THREAD", "DaemonLoop", "DaemonThreads", "weak_callback"]
+
+ENGINE_THREAD = "pllm-engine"
+"""The name of a thread that runs an engine's loop."""
 
 # A thread that has had nothing to do for this long ends.
 _IDLE_S = 10.0

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.threads import DaemonLoop
+from pllm_notebook.threads import ENGINE_THREAD, DaemonLoop
 
 __all__ = ["EngineLoop"]
 
@@ -56,7 +56,7 @@ class EngineLoop:
             self.loop: asyncio.AbstractEventLoop = DaemonLoop()
             self._watch()
             ready = threading.Event()
-            self.thread = threading.Thread(target=self._main, args=(ready,), name="pllm-engine", daemon=True)
+            self.thread = threading.Thread(target=self._main, args=(ready,), name=ENGINE_THREAD, daemon=True)
             self.thread.start()
             ready.wait()
         else:

@@ -17,6 +17,7 @@ from types import FrameType
 
 from pllm_notebook.engine.loop import EngineLoop
 from pllm_notebook.exceptions import UsageError, interrupted
+from pllm_notebook.threads import ENGINE_THREAD
 
 __all__ = ["EndEvent", "await_end", "block_until", "hold_at_exit", "note_exit"]
 
@@ -185,7 +186,7 @@ def note_exit() -> None:
 
 
 def hold_at_exit() -> None:
-    """Block a daemon thread of a process that exits; return at once to every other thread.
+    """Block a daemon thread of a process that exits; return at once to every other thread, and to an engine's own.
 
     Python ends a daemon thread wherever it blocks, in silence. Woken by the end of its run, it would raise an
     unrelated error, and print its traceback if it gets that far before the interpreter goes.
@@ -193,7 +194,9 @@ def hold_at_exit() -> None:
     Raises:
         SystemExit: After some seconds, for a thread that another one joins at exit. A thread ends by it in silence.
     """
-    if _exiting.is_set() and threading.current_thread().daemon:
+    thread = threading.current_thread()
+    # An engine's thread must end what is still to be ended: the exit waits for it.
+    if _exiting.is_set() and thread.daemon and not thread.name.startswith(ENGINE_THREAD):
         time.sleep(_HELD_S)
         raise SystemExit
 

@@ -331,7 +331,7 @@ def test_errors_of_what_is_no_run_are_refused(luna: str) -> None:
         pllm.errors(5)
     with pytest.raises(UsageError, match="since= is a datetime"):
         pllm.errors(since="yesterday")  # type: ignore[arg-type]
-    with pytest.raises(PllmError, match="No run is known that made this frame as it is"):
+    with pytest.raises(PllmError, match="No known run made this frame as it is"):
         pllm.errors(words("a"))
     with pytest.raises(UsageError, match="has its own alone"):
         pllm.errors(words("a"), kind="schema")

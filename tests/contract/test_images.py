@@ -215,7 +215,7 @@ def test_what_explains_a_row_shows_no_file(luna: str, sim: Simulator) -> None:
 @pytest.mark.parametrize(
     ("prompt", "options", "error", "told"),
     [
-        ("Look at {photo}.", {}, UsageError, "The prompt names the column 'photo', which images= has shown"),
+        ("Look at {photo}.", {}, UsageError, "The prompt names the column 'photo', which images= already sends"),
         ("Look.", {"images": "foto"}, UnknownColumnError, "images= names column 'foto', .* Did you mean 'photo'?"),
         ("Look.", {"pack": 4}, UsageError, r"Rows that share a call \(pack=\) cannot each show images"),
     ],
