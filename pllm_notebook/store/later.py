@@ -15,6 +15,8 @@ __all__ = ["finish_writes", "write_later"]
 
 # Work begins this long after it is given: the caller uses the processor with what it was just given.
 _REST_S = 0.05
+# What waits keeps its run in memory, so that a caller with more than this many in a row waits for the writes.
+_MAX_QUEUED = 2
 
 Work = Callable[[], None]
 
@@ -41,14 +43,16 @@ class _Writes:
     def add(self, work: Work) -> None:
         with self._lock:
             self._queue.append(work)
-            if self._draining is not None:
-                return
+            is_full = len(self._queue) > _MAX_QUEUED
             try:
-                self._draining = self._threads.submit(self._drain)
-                return
+                if self._draining is None:
+                    self._draining = self._threads.submit(self._drain)
             except RuntimeError:  # no thread can begin any more, at the end of the process
-                pass
-        self._work_off()
+                is_full = True
+        if self._draining is None:
+            self._work_off()
+        elif is_full:
+            self.finish()
 
     def finish(self) -> None:
         while self._writer != threading.get_ident():

@@ -333,7 +333,7 @@ def test_errors_of_what_is_no_run_are_refused(luna: str) -> None:
         pllm.errors(since="yesterday")  # type: ignore[arg-type]
     with pytest.raises(PllmError, match="No known run made this frame as it is"):
         pllm.errors(words("a"))
-    with pytest.raises(UsageError, match="has its own alone"):
+    with pytest.raises(UsageError, match="they do not apply to a run or a frame"):
         pllm.errors(words("a"), kind="schema")
 
 

@@ -244,7 +244,9 @@ def test_tools_that_cannot_be_offered_are_refused_before_anything_is_sent(
     assert sim.stats().requests == 0
 
 
-@pytest.mark.parametrize(("tools", "told"), [([], "call_tools needs at least one tool"), (add, "tools is a list of functions")])
+@pytest.mark.parametrize(
+    ("tools", "told"), [([], "call_tools needs at least one tool"), (add, "tools is a list of functions")]
+)
 def test_calls_without_a_list_of_tools_are_refused_before_anything_is_sent(
     luna: str, sim: Simulator, tools: Any, told: str
 ) -> None:

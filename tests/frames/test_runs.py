@@ -23,6 +23,7 @@ from pllm_notebook.frames import lost_accessors
 from pllm_notebook.frames import pandas as pandas_adapter
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
+from pllm_notebook.store.later import finish_writes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -221,6 +222,7 @@ def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, monkeypatch: pyte
     try:
         for n in range(8):
             frame.llm.parse(Mark, "{t}")
+            finish_writes()
             held.append(tracemalloc.get_traced_memory()[0])
             assert len(run_registry._strong_refs) <= 1, n
     finally:
