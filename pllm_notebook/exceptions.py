@@ -35,7 +35,9 @@ A row's failure is not an exception but a value: see `failures.Failure`.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "BudgetError",
@@ -68,6 +70,21 @@ class PllmError(Exception):
         # IPython prints what this returns in place of its own page of traceback:
         # the message already says what was seen, expected and sent.
         return [f"{type(self).__name__}: {self}"]
+
+    def __reduce__(self) -> Any:
+        # A constructor takes what the message is made of, so that the message itself would not fit it: a worker process
+        # would die of the error that it sends back. A class made at run time is sent as the named one below it.
+        cls = next(
+            cls for cls in type(self).__mro__ if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is cls
+        )
+        return _unpickled, (cls, self.args, self.__dict__)
+
+
+def _unpickled(cls: type[PllmError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PllmError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 class UsageError(PllmError, ValueError):

@@ -6,10 +6,12 @@ A new kind is one row of `FailureKind` and one line of docs/errors.md. Retries, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple, Self
 
+from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.request_errors import (
     APIError,
@@ -26,6 +28,7 @@ __all__ = [
     "Failure",
     "FailureFacts",
     "FailureKind",
+    "kinds_named",
     "truncate",
 ]
 
@@ -116,6 +119,25 @@ class FailureKind(StrEnum):
     CANCELLED = "cancelled", _Facts(logged=False, line="not_sent")
     # Answered and paid for, but the cache could not store it.
     NOT_STORED = "not_stored", _Facts(logged=False, line="not_sent")
+
+
+def kinds_named(kinds: Iterable[str]) -> frozenset[FailureKind]:
+    """Return the kinds of failure that a person names.
+
+    Raises:
+        UsageError: If one does not exist, or a string is given in place of a list. Nothing was sent.
+    """
+    if isinstance(kinds, str):
+        raise UsageError(f"Kinds of failure are a list, such as [{kinds!r}], not {kinds!r}. Nothing was sent.")
+    known = {str(kind): kind for kind in FailureKind}
+    named = list(kinds)
+    for kind in named:
+        if kind not in known:
+            raise UsageError(
+                f"There is no kind of failure {kind!r}.{guess(str(kind), list(known))} There are {', '.join(known)}. "
+                "Nothing was sent."
+            )
+    return frozenset(known[kind] for kind in named)
 
 
 # A provider may answer with a page, and a model with a book; each failed row keeps its own.

@@ -25,7 +25,7 @@ from pllm_notebook.execution.row_source import EvaluableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.execution.run_summary import live_lines, shown
 from pllm_notebook.execution.stop import State
-from pllm_notebook.failures import FailureKind
+from pllm_notebook.failures import FailureKind, kinds_named
 from pllm_notebook.formatting import budget_stop_note
 from pllm_notebook.protocols import Display, Store
 from pllm_notebook.threads import weak_callback
@@ -281,7 +281,7 @@ class Run:
             raise self._loop.ended()
         if self.execution.broken:
             raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
-        wanted = None if kinds is None else {FailureKind(kind) for kind in kinds}
+        wanted = None if kinds is None else set(kinds_named(kinds))
         if self.execution.simulated:
             start_simulator()
         self._ended.clear()

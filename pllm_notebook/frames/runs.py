@@ -14,7 +14,7 @@ from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.report_tables import html_table
-from pllm_notebook.store import RunFiles, current_directory
+from pllm_notebook.store import RunFiles, age_in_seconds, current_directory
 
 __all__ = ["Runs", "RunsOf", "open_run", "runs"]
 
@@ -108,8 +108,7 @@ class RunsOf:
         Returns:
             The number of records deleted.
         """
-        age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        return RunFiles(current_directory()).clear(age_s)
+        return RunFiles(current_directory()).clear(age_in_seconds(older_than))
 
     def __repr__(self) -> str:
         return repr(self())

@@ -55,6 +55,8 @@ class BatchCommands:
         Raises:
             UsageError: Unless there is exactly one. Nothing was sent.
         """
+        if not isinstance(word, str):
+            raise UsageError(f"A batch job is named by its id, a string, not {word!r}. Nothing was sent.")
         jobs = self.jobs()
         found = [job for job in jobs if job.id.startswith(word)] if len(word) >= _FEWEST_DIGITS else []
         if len(found) == 1:
@@ -62,7 +64,7 @@ class BatchCommands:
         if found:
             raise UsageError(f"{len(found)} batch jobs begin with {word!r}: give more of the id. Nothing was sent.")
         known = short_ids(jobs)
-        least = "" if len(word) >= _FEWEST_DIGITS else f" Give at least {_FEWEST_DIGITS} digits."
+        least = "" if len(word) >= _FEWEST_DIGITS else f" Give at least {_FEWEST_DIGITS} characters of its id."
         raise UsageError(f"There is no batch job {word!r}.{least}{guess(word, known.values())} Nothing was sent.")
 
     def refresh(self, jobs: Sequence[Job]) -> list[Job]:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pllm_notebook.engine import hold_at_exit
 from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution import options_for, resolve_model
-from pllm_notebook.failures import FailureKind
+from pllm_notebook.failures import FailureKind, kinds_named
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.sessions.agent import Agent
 from pllm_notebook.sessions.call import Call
@@ -145,7 +145,7 @@ class Session(SessionContext):
         Args:
             kinds: Kinds of failures to retry (see docs/errors.md), None for all.
         """
-        wanted = frozenset(FailureKind) if kinds is None else frozenset(FailureKind(kind) for kind in kinds)
+        wanted = frozenset(FailureKind) if kinds is None else kinds_named(kinds)
         self._retried = wanted | (self._retried or frozenset())
         for session_call in self.calls:
             if session_call.error is not None and session_call.error.kind in wanted:

@@ -3,7 +3,7 @@
 Importing this opens nothing; diskcache and SQLite are loaded with the first store.
 """
 
-from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo, cache, same_model
+from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo, age_in_seconds, cache, same_model
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
@@ -26,6 +26,7 @@ __all__ = [
     "MemoryStore",
     "NewerEntry",
     "RunFiles",
+    "age_in_seconds",
     "cache",
     "chosen_directory",
     "close_stores",

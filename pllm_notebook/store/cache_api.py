@@ -20,7 +20,7 @@ from pllm_notebook.store.process_stores import open_store
 if TYPE_CHECKING:
     from pllm_notebook.store.disk_store import DiskStore
 
-__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "cache", "same_model"]
+__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "age_in_seconds", "cache", "same_model"]
 
 # A date or a serial number, as providers end the names they answer in: -2026-08-01, -20260801, @20260801, -001.
 _VERSION = re.compile(r"([-@](\d{3,4}|\d{8}|\d{4}-\d\d-\d\d))?")
@@ -163,10 +163,13 @@ class CacheHandle:
 
         Returns:
             The number of answers deleted. With neither argument, everything is.
+
+        Raises:
+            UsageError: If *model* names no model, or *older_than* is not an age. Nothing was deleted.
         """
-        if model is not None and not model.rpartition(":")[2]:
+        if model is not None and not (isinstance(model, str) and model.rpartition(":")[2]):
             raise UsageError(f"{model!r} names no model. Nothing was deleted.")
-        age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        age_s = age_in_seconds(older_than)
         before = None if age_s is None else self._wall_clock() - age_s
         store = self._open()
         store.flush()
@@ -194,6 +197,23 @@ cache = CacheHandle()
 
 def _about(call: FailedCall) -> dict[str, Any]:
     return {"asked": call.model, "created_at": call.at}
+
+
+def age_in_seconds(older_than: timedelta | float | None) -> float | None:
+    """Return an age that a person gave, in seconds; None for None.
+
+    Raises:
+        UsageError: If it is neither a timedelta nor a number of seconds, or is negative. Nothing was deleted.
+    """
+    if older_than is None:
+        return None
+    age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not age_s >= 0:
+        raise UsageError(
+            f"older_than is a timedelta, such as timedelta(days=90), or a number of seconds, not {older_than!r}. "
+            "Nothing was deleted."
+        )
+    return float(age_s)
 
 
 def _matches(metadata: dict[str, Any], model: str | None, before: float | None) -> bool:

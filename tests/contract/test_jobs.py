@@ -397,7 +397,7 @@ def test_an_id_may_be_shortened_while_it_is_one_jobs(luna: str, sim: Simulator) 
     assert [found.id for found in pllm.jobs().refresh(job.id[:4])] == [job.id]
     with pytest.raises(UsageError, match=r"^There is no batch job 'zzzz'\. Nothing was sent\.$"):
         pllm.jobs().refresh("zzzz")
-    with pytest.raises(UsageError, match=r"Give at least 4 digits\."):
+    with pytest.raises(UsageError, match=r"Give at least 4 characters of its id\."):
         pllm.jobs().refresh(job.id[:3])
 
 

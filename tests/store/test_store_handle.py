@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_cases import entry, execute, fill, held_by, key, parts
@@ -98,6 +99,15 @@ def test_clear_by_age_counts_from_when_the_answer_came(store: DiskStore, handle:
     assert handle.clear(older_than=timedelta(seconds=5000)) == 1
     assert handle.clear(older_than=1000.0) == 1
     assert handle.clear(older_than=1000.0, model="m") == 0
+
+
+@pytest.mark.parametrize("age", [-1, timedelta(days=-1), float("nan"), "90 days", True])
+def test_what_is_no_age_deletes_nothing(store: DiskStore, handle: CacheHandle, age: Any) -> None:
+    put(store, entry(0, created_at=1000.0))
+
+    with pytest.raises(UsageError, match=r"older_than is a timedelta, such as .*Nothing was deleted\.$"):
+        handle.clear(older_than=age)
+    assert handle.info().entries == 1
 
 
 def test_clear_of_no_model_is_an_error(store: DiskStore, handle: CacheHandle) -> None:
