@@ -215,6 +215,7 @@ def _become(own: Path) -> None:
         os.close(file)
     os.chdir(own)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
     pllm.configure(cache_dir=own / "cache")
 
 
