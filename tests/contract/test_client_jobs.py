@@ -91,9 +91,7 @@ def test_a_client_that_was_given_in_place_of_a_closed_one_is_used(sim: Simulator
     first = client_of("openai", sim)
     pllm.configure(clients={"own": first})
     ask("openai", wait=False)
-    engine.shared_engine().loop.loop.call_soon_threadsafe(
-        lambda: engine.shared_engine().loop.loop.create_task(first.close())
-    )
+    engine.engine().loop.loop.call_soon_threadsafe(lambda: engine.engine().loop.loop.create_task(first.close()))
     pllm.configure(clients={"own": client_of("openai", sim)})
     sim.advance(4000)
 

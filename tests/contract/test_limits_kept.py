@@ -36,12 +36,12 @@ def ask(model: str, word: str = "nice", **options: Any) -> pd.DataFrame:
 
 def settle() -> None:
     """Let what ended runs left behind be written, and end the engine: the next run is as in a new kernel."""
-    engine.shared_engine().workers.shutdown(wait=True)
+    engine.engine().workers.shutdown(wait=True)
     engine.shutdown()
 
 
 def limiter_of(model: str) -> Limiter:
-    (found,) = [one.limiter for one in engine.shared_engine().dispatchers if one.name == model]
+    (found,) = [one.limiter for one in engine.engine().dispatchers if one.name == model]
     return found
 
 
@@ -206,7 +206,7 @@ def test_the_limits_word_shows_what_was_found_out_and_until_when_calls_wait(sim:
     ask(compatible.model)
     limiter = limiter_of(compatible.model)
 
-    limiter.paused_until = engine.shared_engine().loop.loop.time() + 3600
+    limiter.paused_until = engine.engine().loop.loop.time() + 3600
     row = run_command("limits").loc[compatible.model]
 
     assert pd.isna(row["requests_per_min"])

@@ -94,7 +94,7 @@ def test_models_asked_in_turn_leave_few_connections_open(sim: Simulator, luna: s
     for n in range(3 * MOST_IDLE):
         words(1).llm.parse(bool, "Is {text} nice?", model=f"openai:gpt-6-{n}")
 
-    lanes = engine.shared_engine().dispatchers
+    lanes = engine.engine().dispatchers
     assert len(lanes) == 3 * MOST_IDLE
     # One more may be closing at this moment.
     assert sum(lane.connected for lane in lanes) <= MOST_IDLE + 1

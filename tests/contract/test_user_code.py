@@ -230,7 +230,7 @@ def test_a_step_that_fails_on_the_loop_ends_whoever_may_wait_for_it(
         raise ZeroDivisionError("made up")
 
     def schedule() -> None:
-        loop = engine.shared_engine().loop.loop
+        loop = engine.engine().loop.loop
         if how == "future":
             future = loop.create_future()
             future.add_done_callback(broken)
@@ -243,7 +243,7 @@ def test_a_step_that_fails_on_the_loop_ends_whoever_may_wait_for_it(
     run = words("a").llm.submit_text("{text}", model=luna, timeout_s=3600)
     until(lambda: sim.stats().in_flight > 0, "a call is on the wire")
 
-    engine.shared_engine().loop.call(schedule)
+    engine.engine().loop.call(schedule)
 
     with pytest.raises(ZeroDivisionError, match="made up"):
         run.result()

@@ -81,7 +81,7 @@ def test_a_shutdown_puts_the_collector_back_and_leaves_no_thread_of_the_engine(g
 
 
 def test_a_loop_that_is_stopped_behind_our_back_ends_its_runs_all_the_same(going: Run, sim: Simulator) -> None:
-    loop = engine.shared_engine().loop
+    loop = engine.engine().loop
 
     loop.loop.call_soon_threadsafe(loop.loop.stop)
     loop.thread.join(PATIENCE_S)
