@@ -249,7 +249,7 @@ def evaluate(
         samples = list(_samples(asked.samples, asked.values_of, at, column, of_rows))
     classes = classes_of(column, [*true, *said])
     return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples,
-                      table.library)  # fmt: skip
+                      table.frame_library)  # fmt: skip
 
 
 def _position(asked: EvaluationInput, field: str | None, named: str) -> int:

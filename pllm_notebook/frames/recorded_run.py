@@ -114,7 +114,7 @@ class RecordedRun(RegisteredRun):
                 raise UsageError(f"to_frame takes a DataFrame or a Series, not {type(df).__name__}.")
             rows = self._rows_of(table)
             columns, origin = answers.table([values[row] if row >= 0 else None for row in rows.tolist()])
-            made = self._made(table.library, answers, columns, rows[origin])
+            made = self._made(table.frame_library, answers, columns, rows[origin])
             replaced = replaceable(table, list(made), asked=False)
             return table.join(made, origin, replaced, explode=answers.shape.explode, run_id=self.id)
         columns, origin = answers.table(values)

@@ -81,7 +81,7 @@ def as_html(table: Table) -> str:
 
 def status(table: Table) -> Any:
     """Return the status of each row (see `df.llm.status`)."""
-    return table.library.category_column("status", _status_codes(table).tolist(), STATUS_WORDS, table)
+    return table.frame_library.category_column("status", _status_codes(table).tolist(), STATUS_WORDS, table)
 
 
 def _status_codes(table: Table) -> np.ndarray[Any, np.dtype[np.int8]]:
@@ -113,7 +113,7 @@ def errors(table: Table) -> Any:
             if isinstance(source.run, RegisteredRun):
                 record["prompt"] = _prompt(table, source, position)[:100]
             records.append(record | {"label": table.label(position)})
-    return table.library.report(ERROR_COLUMNS, records)
+    return table.frame_library.report(ERROR_COLUMNS, records)
 
 
 def usage(table: Table) -> Any:
@@ -129,7 +129,7 @@ def usage(table: Table) -> Any:
             known = source.run.usage_of(rows)
         for position, row in zip(here.tolist(), rows, strict=True):
             lines[position] = known.get(row, {})
-    return table.library.report(USAGE_COLUMNS, lines, table)
+    return table.frame_library.report(USAGE_COLUMNS, lines, table)
 
 
 def samples(table: Table) -> Any:
@@ -139,11 +139,11 @@ def samples(table: Table) -> Any:
     for source in found.sources:
         rows = [(position, table.label(position), row) for position, one, row in found.places() if one is source]
         run = source.run
-        library = table.library
+        library = table.frame_library
         tables.append(samples_of(run, rows, library) if isinstance(run, Run) else _recorded_samples(run, rows, library))
     if len(tables) == 1:
         return tables[0]
-    return table.library.concat(tables, by="position")
+    return table.frame_library.concat(tables, by="position")
 
 
 def agreement(table: Table) -> Any:
@@ -158,7 +158,7 @@ def agreement(table: Table) -> Any:
         for name, known in source.record.agreement.items():
             column = shares.setdefault(name, np.full(table.total, np.nan))
             column[here] = known[found.row[here]]
-    return table.library.agreement(shares, table)
+    return table.frame_library.agreement(shares, table)
 
 
 def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:

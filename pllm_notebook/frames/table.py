@@ -42,7 +42,7 @@ class Table(ABC):
     """One frame, or one column alone, as a run sees it. Nothing here changes the caller's data.
 
     Attributes:
-        library: The library that it belongs to.
+        frame_library: The library that it belongs to.
         data: The caller's object.
         total: Number of rows.
         names: Column names as text, in order; two columns may share one.
@@ -50,7 +50,7 @@ class Table(ABC):
         run_id: What the frame's metadata has under `RUN_ATTR`, None for nothing.
     """
 
-    library: FrameLibrary
+    frame_library: FrameLibrary
     data: Any
     total: int
     names: Sequence[str]

@@ -98,7 +98,7 @@ class TableRows:
         self.assembled = 0
         self._content: Any = None
         self._options = options
-        self._answers = AnswerHashes(table.library, {}, None)
+        self._answers = AnswerHashes(table.frame_library, {}, None)
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def assemble(self, run: Run) -> Any:
@@ -143,7 +143,7 @@ class TableRows:
     def errors(self, run: Run) -> Any:
         """Return one line per failed row."""
         records = [record | {"label": self.table.label(record["position"])} for record in error_rows(run)]
-        return self.table.library.report(ERROR_COLUMNS, records)
+        return self.table.frame_library.report(ERROR_COLUMNS, records)
 
     def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
         """Compare a field of the answers with labels."""
@@ -152,11 +152,11 @@ class TableRows:
         return evaluate(self.table, result, EvaluationInput.of(run, self.shape), against, field)
 
     def _hashes(self, made: Mapping[str, Any], origin: Sequence[int]) -> AnswerHashes:
-        return AnswerHashes(self.table.library, made, origin if self.shape.explode else None)
+        return AnswerHashes(self.table.frame_library, made, origin if self.shape.explode else None)
 
     def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
         """Build the result's columns, and for each of its lines the row that it came from."""
-        shape, build = self.shape, self.table.library.array
+        shape, build = self.shape, self.table.frame_library.array
         columns, origin = shape.table(run.table)
         made = {column.name: build(column, values) for column, values in zip(shape.columns, columns, strict=True)}
         if shape.agreement_column is not None:
@@ -171,7 +171,7 @@ class TableRows:
         if name is None:
             return {}
         messages = self.shape.messages(run.table)
-        return {name: self.table.library.array(Column(name, Kind.TEXT), [messages[row] for row in origin])}
+        return {name: self.table.frame_library.array(Column(name, Kind.TEXT), [messages[row] for row in origin])}
 
 
 class DecidingRows(TableRows):
@@ -208,7 +208,7 @@ class DecidingRows(TableRows):
 
     def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
         """Build the decided answer, and the column that it is from."""
-        build, origin = self.table.library.array, range(self.total)
+        build, origin = self.table.frame_library.array, range(self.total)
         decided = [self._candidates.decided(run, row) for row in origin]
         (column,) = self.shape.columns
         made = {

@@ -24,7 +24,7 @@ class ToyFrame(list[Row]):
 
 class ToyTable(Table):
     def __init__(self, library: ToyLibrary, data: ToyFrame) -> None:
-        self.library, self.data, self.total = library, data, len(data)
+        self.frame_library, self.data, self.total = library, data, len(data)
         self.names = list(data[0]) if data else []
         self.run_id = data.metadata[RUN_ATTR]
 
@@ -34,7 +34,7 @@ class ToyTable(Table):
         return ColumnData(tuple(names), values, missing, self.total)
 
     def slice(self, rows: range) -> ToyTable:
-        return ToyTable(self.library, ToyFrame(self.data[rows.start : rows.stop], self.data.metadata[RUN_ATTR]))
+        return ToyTable(self.frame_library, ToyFrame(self.data[rows.start : rows.stop], self.data.metadata[RUN_ATTR]))
 
     def join(
         self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str

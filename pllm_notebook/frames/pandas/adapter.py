@@ -38,7 +38,7 @@ class PandasTable(Table):
     """A DataFrame, or a Series as a frame of one column: "value" where it has no name."""
 
     def __init__(self, data: pd.DataFrame | pd.Series[Any]) -> None:
-        self.library = LIBRARY
+        self.frame_library = LIBRARY
         self.data = data
         self.is_column = isinstance(data, pd.Series)
         if isinstance(data, pd.Series):
