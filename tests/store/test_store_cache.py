@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -230,8 +231,12 @@ def test_an_idle_writer_empties_the_wal_once(path: Path) -> None:
 
     fill(store, range(20))
 
-    assert tidied.wait(10)
-    assert (path / "answers/cache.db-wal").stat().st_size == 0
+    # It may have been idle between two of the groups too.
+    log, until = path / "answers/cache.db-wal", time.monotonic() + 10
+    while log.stat().st_size and time.monotonic() < until:
+        tidied.wait(0.1)
+        tidied.clear()
+    assert log.stat().st_size == 0
     store.close()
 
 
