@@ -48,7 +48,7 @@ class SessionSender:
         self._session_store = session_store
         self._options = options
         # One budget for all runs: max_cost_usd limits the program, not each group of its calls.
-        self._purse = RunBudget(options_for(options).max_cost_usd)
+        self._run_budget = RunBudget(options_for(options).max_cost_usd)
         self._waiting: list[Callable[[], None]] = []
 
     @property
@@ -136,7 +136,7 @@ class SessionSender:
             session_call.sent(relay, "pending" if options["mode"] == "batch" else "sent")
         try:
             rows, session_store = _Rows(session_calls), self._session_store.directory
-            run = start_list(parts, rows, relay.on_result, cache_dir=session_store, run_budget=self._purse)
+            run = start_list(parts, rows, relay.on_result, cache_dir=session_store, run_budget=self._run_budget)
         except BaseException:
             for session_call in session_calls:
                 session_call.sent(None, "asked")

@@ -16,7 +16,7 @@ __all__ = ["lost_accessors"]
 class _LazyAccessor:
     """`.llm`: ask a language model the same question of every row.
 
-    Stands in for an accessor's class where pandas keeps it, and loads that class when it is first used.
+    Takes the place of an accessor's class in pandas, and loads that class when it is first used.
     """
 
     def __init__(self, name: str) -> None:
