@@ -40,6 +40,8 @@ from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_recorder import RecordableRows
 from pllm_notebook.execution.run_registry import find, forget, runs
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
+from pllm_notebook.execution.run_view.updates import RunViewUpdates
+from pllm_notebook.execution.run_view.view_model import RunViewModel
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_bounds import TokenBounds
 from pllm_notebook.execution.user_code import USER_THREADS
@@ -70,6 +72,8 @@ __all__ = [
     "RunBudget",
     "RunProgress",
     "RunServices",
+    "RunViewModel",
+    "RunViewUpdates",
     "SampleRecord",
     "ServiceFactory",
     "TokenBounds",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from array import array
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -15,11 +15,14 @@ from pllm_notebook.stored_metadata import decode_metadata
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Usage
 
-__all__ = ["Outcome", "ResultObserver", "ResultTable", "RowObserver"]
+__all__ = ["Arrivals", "FailedRows", "Outcome", "ResultObserver", "ResultTable", "RowObserver"]
 
 # A dictionary that grows moves all its keys at once, and no other thread runs meanwhile: 0.1 s for a million.
 # Many small ones, each found by the key's hash, grow one by one. A power of two.
 _SHARDS = 128
+# Calls that are kept for a display between two of its looks, and of cache hits that come at once.
+_MOST_ARRIVALS = 4_096
+_MOST_HITS = 256
 
 UNPLANNED = -1
 SKIPPED = -2
@@ -89,6 +92,37 @@ class Outcome:
         return None if None in costs else float(sum(costs))
 
 
+class Arrivals:
+    """The calls that have ended since the last look, for displays; of very many, the newest."""
+
+    def __init__(self, calls: Iterable[int]) -> None:
+        self._calls = deque(calls, maxlen=_MOST_ARRIVALS)
+        self.append = self._calls.append
+
+    def take(self) -> list[int]:
+        """Return them in the order in which they ended, and begin again."""
+        taken: list[int] = []
+        # One by one: another thread may append meanwhile.
+        while self._calls:
+            taken.append(self._calls.popleft())
+        return taken
+
+
+class FailedRows:
+    """Rows that failed in one way.
+
+    Attributes:
+        count: Number of rows.
+        message: Of the first one.
+    """
+
+    __slots__ = ("count", "message")
+
+    def __init__(self, message: str) -> None:
+        self.count = 0
+        self.message = message
+
+
 class ResultObserver(Protocol):
     """Sees what happens to a run's rows. Used on the engine's loop."""
 
@@ -117,6 +151,8 @@ class ResultTable:
         planned: Whether all rows have been planned: no more calls will come but follow-ups.
         unsaved: Rows whose paid answer the cache could not keep.
         observer: Sees what is planned and recorded, in the order in which it is; None for none.
+        failed: Rows whose calls failed, by kind.
+        arrivals: What ended lately, for a display; None while there is none.
     """
 
     def __init__(self, rows: int) -> None:
@@ -130,6 +166,8 @@ class ResultTable:
         self.planned = False
         self.unsaved = 0
         self.observer: ResultObserver | None = None
+        self.failed: dict[FailureKind, FailedRows] = {}
+        self.arrivals: Arrivals | None = None
         self._twins: list[ResultTable] = []
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
         self.progress = RunProgress(time.monotonic())
@@ -181,9 +219,16 @@ class ResultTable:
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
         twin.progress = RunProgress(time.monotonic())
+        twin.failed, twin.arrivals = {}, None
         twin._twins = []
         self._twins.append(twin)
         return twin
+
+    def watch(self) -> Arrivals:
+        """Note from here on which calls end; begin with an even sample of those that have."""
+        ended = [call for call, outcome in enumerate(self.outcomes) if outcome is not None]
+        self.arrivals = Arrivals(ended[:: len(ended) // _MOST_ARRIVALS + 1])
+        return self.arrivals
 
     @property
     def answered(self) -> int:
@@ -194,10 +239,12 @@ class ResultTable:
         """Record how a call ended. On the engine's loop."""
         self.outcomes[call] = outcome
         self.count(outcome, self.weight[call])
+        if self.arrivals is not None:
+            self.arrivals.append(call)
         if self.observer is not None:
             self.observer.recorded(call, outcome)
 
-    def record_cached(self, found: Iterable[tuple[int, Outcome]]) -> None:
+    def record_cached(self, found: Sequence[tuple[int, Outcome]]) -> None:
         """Record valid answers that the plan found in the store."""
         outcomes, weight, cached = self.outcomes, self.weight, 0
         if self.observer is None:
@@ -206,6 +253,9 @@ class ResultTable:
                 outcomes[call] = outcome
                 cached += weight[call]
             self.progress.cached += cached
+            if self.arrivals is not None:
+                for call, _ in found[:: len(found) // _MOST_HITS + 1]:
+                    self.arrivals.append(call)
         else:
             for call, outcome in found:
                 self.record(call, outcome)
@@ -222,6 +272,7 @@ class ResultTable:
             progress.not_sent += rows
         else:
             progress.failed += rows
+            self._count_failed(outcome.failure, rows)
 
     def count_planned(self, rows: Sequence[int], weights: dict[int, int], *, skipped: int, failed: int) -> None:
         """Count rows that have been planned, before what the store had for them is recorded.
@@ -250,8 +301,9 @@ class ResultTable:
             if outcome is not None:
                 if outcome.not_sent:
                     self.progress.not_sent -= self.weight[call]
-                else:
+                elif outcome.failure is not None:
                     self.progress.failed -= self.weight[call]
+                    self._count_failed(outcome.failure, -self.weight[call])
                 self.outcomes[call] = None
         self.progress.resume(time.monotonic())
 
@@ -273,6 +325,12 @@ class ResultTable:
             return kind.retried or kind.fatal or kind in (FailureKind.BUDGET, FailureKind.NOT_CACHED)
 
         return [call for call, outcome in enumerate(self.outcomes) if wanted(outcome)]
+
+    def _count_failed(self, failure: Failure, rows: int) -> None:
+        group = self.failed.get(failure.kind)
+        if group is None or not group.count:
+            group = self.failed[failure.kind] = FailedRows(failure.message)
+        group.count += rows
 
     def skip(self, row: int) -> None:
         """Mark a row whose prompt has a missing value."""

@@ -11,7 +11,7 @@ import orjson
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Prompt
 
-__all__ = ["DerivedRows", "EvaluableRows", "MixedRows", "RowSource", "Rows", "WholePrompts"]
+__all__ = ["DerivedRows", "EvaluableRows", "MixedRows", "NamedCells", "RowSource", "Rows", "WholePrompts"]
 
 
 class RowSource(Protocol):
@@ -41,6 +41,20 @@ class MixedRows(Protocol):
     """
 
     spec_of_row: Sequence[int]
+
+
+@runtime_checkable
+class NamedCells(Protocol):
+    """Rows that have columns.
+
+    Attributes:
+        asked: Names of the columns that go into the prompts.
+    """
+
+    asked: Sequence[str]
+
+    def cells(self, row: int) -> Sequence[Any]:
+        """Return the values of a row in these columns."""
 
 
 class DerivedRows(ABC):

@@ -52,6 +52,7 @@ class RunState:
         error: What ended it, for the caller to raise; None for nothing.
         broken: Whether an internal error ended it: what is still on its way can then not be counted on.
         warnings: Warnings to show at the end, besides rows that failed or were not saved.
+        paused: Whether no new calls are sent for now.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class RunState:
         self.tasks: asyncio.TaskGroup | None = None
         self.state: State = "running"
         self.error: BaseException | None = None
-        self.broken = False
+        self.broken = self.paused = False
         self._note = ""
         self.warnings: Sequence[str] = ()
         self._isolates = isolates and not raises

@@ -140,6 +140,10 @@ class TableRows:
         """Return a row's label, as text."""
         return str(self.table.label(row))
 
+    def cells(self, row: int) -> list[Any]:
+        """Return the values of a row that go into its prompt, in the order of `asked`."""
+        return [values[row] for data in self._asked_data for values in data.values]
+
     def errors(self, run: Run) -> Any:
         """Return one line per failed row."""
         records = [record | {"label": self.table.label(record["position"])} for record in error_rows(run)]

@@ -1,0 +1,116 @@
+"""A row of the live sample: its columns, its answer and what it took, as short texts and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from pllm_notebook.cell_text import as_text, is_missing
+from pllm_notebook.execution.row_source import NamedCells
+from pllm_notebook.execution.run import Run
+from pllm_notebook.failures import Failure, truncate
+from pllm_notebook.formatting import strip_control_chars
+from pllm_notebook.prompts import prompt_as_text
+
+__all__ = ["SampleRows", "field_values_of", "shown_value"]
+
+_MOST_CHARS = 160
+_MOST_COLUMNS = 6
+_MOST_FIELDS = 12
+_MOST_EXACT = 2**53  # beyond it, a browser's numbers are not whole
+
+
+class SampleRows:
+    """The rows of one run as a person reads them.
+
+    Args:
+        run: The run.
+
+    Attributes:
+        columns: Names of the input columns and of the answer's fields, as far as a row shows them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._rows, self._table, self._output = run.rows, run.table, run.ask.output
+        self._simulated = run.execution.simulated
+        named = self._rows.asked if isinstance(self._rows, NamedCells) else ("prompt",)
+        fields = None if self._output is None else self._output.fields
+        names = ["answer"] if fields is None else [field.name for field in fields]
+        self.columns = {
+            "input": [shown_text(name) for name in named[:_MOST_COLUMNS]],
+            "output": [shown_text(name) for name in names[:_MOST_FIELDS]],
+        }
+
+    def row(self, row: int) -> dict[str, Any]:
+        """Return one row, whatever has become of it."""
+        outcome, failure = self._table.outcome(row), self._table.failure(row)
+        value = None if outcome is None else outcome.value
+        replies = [] if outcome is None else outcome.replies()
+        values: list[Any] = [None] * len(self.columns["output"])
+        if outcome is not None and failure is None:
+            values = [shown_value(one) for one in field_values_of(self._output, value)[:_MOST_FIELDS]]
+        return {
+            "row": row,
+            "label": self._label(row),
+            "status": self._table.status(row),
+            "input": self._cells(row),
+            "values": values,
+            "message": "" if failure is None else shown_text(f"{failure.kind}: {failure.message}"),
+            "cost_usd": None if outcome is None or not replies else outcome.cost_usd,
+            "latency_s": replies[-1]["latency_s"] if replies else None,
+            "confidence": None,
+            "simulated": self._simulated,
+        }
+
+    def _label(self, row: int) -> str:
+        name_of = getattr(self._rows, "name_of", str)
+        return truncate(strip_control_chars(name_of(row)), 40)
+
+    def _cells(self, row: int) -> list[Any]:
+        if isinstance(self._rows, NamedCells):
+            return [shown_value(cell) for cell in self._rows.cells(row)[:_MOST_COLUMNS]]
+        (prompt,) = self._rows.prompts(range(row, row + 1))
+        return [None if prompt is None or isinstance(prompt, Failure) else shown_text(prompt_as_text(prompt))]
+
+
+def field_values_of(output: Any, value: Any) -> Sequence[Any]:
+    """Return the values of an answer's fields, or the answer alone where it has none."""
+    if output is None or output.fields is None or value is None:
+        return (value,)
+    values: Sequence[Any] = output.field_values(value)
+    return values
+
+
+def shown_value(value: Any) -> Any:
+    """Return a cell as a number, a flag, None or a short text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return shown_value(value.value)
+    if isinstance(value, str):
+        return shown_text(value)
+    if isinstance(value, int):
+        return int(value) if abs(value) <= _MOST_EXACT else shown_text(str(value))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"{len(value):,} bytes"
+    try:
+        if is_missing(value):
+            return None
+        if isinstance(value, (list, tuple, Mapping)) or hasattr(value, "model_dump"):
+            plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+            return shown_text(orjson.dumps(plain, default=str).decode())
+        return shown_text(as_text(value))
+    except Exception:  # an object of the caller's own: what it says of itself is enough
+        return shown_text(repr(value))
+
+
+def shown_text(text: str) -> str:
+    """Return the beginning of a text, without control characters."""
+    # Cut twice: the search for control characters must not read a book.
+    return truncate(strip_control_chars(truncate(text, _MOST_CHARS * 2)), _MOST_CHARS)

@@ -1,0 +1,164 @@
+"""A run as data for displays: snapshots that JSON can carry, and the changes between them.
+
+The model is the same for the widget, a page of HTML and a line of text. It is built from what a run records anyway:
+`collect` is called on a display's clock, takes the calls that have ended since, and does a bounded amount of work
+however many there are. Cells are cut to a readable length and are never HTML.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from pllm_notebook.execution.explain import Explanation
+from pllm_notebook.execution.results import ResultTable
+from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.run_view.failure_groups import FailureGroups
+from pllm_notebook.execution.run_view.field_charts import FieldCharts
+from pllm_notebook.execution.run_view.head import head_of
+from pllm_notebook.execution.run_view.pace import Pace
+from pllm_notebook.execution.run_view.sample_row import SampleRows
+from pllm_notebook.types import Progress
+
+__all__ = ["MOST_SAMPLE_ROWS", "RunViewModel"]
+
+MOST_SAMPLE_ROWS = 50
+"""Rows of the live sample."""
+
+# Answers whose fields are counted at each look; of more, as many are taken evenly.
+_MOST_COUNTED = 1_000
+
+
+class RunViewModel:
+    """The model of one run's views. It refers to the run weakly; use it on one thread at a time.
+
+    `snapshot` returns all sections; each is a dict or a list of what JSON has::
+
+        {
+          "run": "3f2a91c4",              # the run's id
+          "texts": true,                  # false: no section has text of rows (progress="bar")
+          "head": {                       # one moment
+            "label": "Review", "model": "openai:gpt-6-luna", "simulated": false, "unit": "row",
+            "state": "sending",           # planning, sending, paused, held, waiting, done, stopped, failed, not sent
+            "says": "sending",            # the state in words: "held by max_cost_usd: $0.04 reserved for 5 calls"
+            "ended": false, "total": 3000, "done": 412, "cached": 10, "failed": 3, "not_sent": 0, "skipped": 0,
+            "pending": 2575, "in_flight": 64, "rows_per_s": 21.4, "eta_s": 120.0, "elapsed_s": 20.1,
+            "started_at": 1764000000.0, "cost_usd": 0.0123, "projected_usd": 0.089, "budget_usd": 5.0,
+            "maybe_paid_requests": 0, "maybe_paid_usd": 0.0, "reserved_usd": 0.0, "tokens": 81234,
+            "cached_tokens": 0, "input_tokens": 70000, "note": "",
+            "can": {"stop": true, "pause": true, "go_on": false, "retry": 0}   # rows that a retry sends
+          },
+          "columns": {"input": ["text"], "output": ["sentiment", "score"]},
+          "sample": [                     # newest first, at most 50
+            {"row": 17, "label": "17", "status": "ok", "input": ["Great …"], "values": ["positive", 5],
+             "message": "", "cost_usd": 0.00003, "latency_s": 0.81, "confidence": null, "simulated": false}
+          ],
+          "fields": [                     # of all answers, or an even sample of `counted` of them
+            {"name": "sentiment", "kind": "categories", "counted": 412, "missing": 0, "of": "",
+             "bars": [{"label": "positive", "count": 300}, ...], "more": 0},
+            {"name": "score", "kind": "numbers", "counted": 412, "missing": 2, "of": "",
+             "bars": [...], "low": 1, "high": 5, "mean": 3.9}    # "of": "characters" or "items" for lengths
+          ],
+          "failures": [                   # by kind, most frequent first
+            {"kind": "timeout", "count": 2, "message": "No answer in 60 s.", "rows": [3, 9], "can_pass": true,
+             "can_retry": true, "price_usd": 0.00006}   # of asking again, null for unknown
+          ],
+          "pace": {"every_s": 1.0, "rows": [20.0, 22.5], "usd": [0.001, 0.002], "held": [1]}  # held: indexes
+        }
+
+    A `RunViewUpdates` gives one viewer what changed: the same dict with the changed sections alone, where `sample`
+    holds the new rows alone.
+
+    Args:
+        run: Whose model it is; may be going on, or have ended.
+        texts: Whether text of rows, answers and messages may be in it.
+
+    Attributes:
+        run_id: The run's.
+        texts: As given.
+        sample: Rows that ended last, newest last, each with its sequence number.
+    """
+
+    def __init__(self, run: Run, *, texts: bool = True) -> None:
+        self.run_id, self.texts = run.id, texts
+        self._run = weakref.ref(run)
+        self._table: ResultTable = run.table
+        self._rows = SampleRows(run)
+        self._charts = FieldCharts(run.ask.output)
+        self._failures = FailureGroups(run.table, texts=texts)
+        self._pace = Pace()
+        self._next = 0
+        self.sample: deque[tuple[int, int]] = deque(maxlen=MOST_SAMPLE_ROWS)
+        self._arrivals = self._table.watch()
+
+    @property
+    def run(self) -> Run | None:
+        """The run; None once nothing else refers to it."""
+        return self._run()
+
+    def collect(self, progress: Progress, now: float | None = None) -> None:
+        """Take the calls that have ended since the last time; cheap, and cheaper when called again at once."""
+        now = time.monotonic() if now is None else now
+        calls = self._arrivals.take()
+        table = self._table
+        for call in calls[-MOST_SAMPLE_ROWS:]:
+            self._next += 1
+            self.sample.append((self._next, table.first_row[call]))
+        answers = []
+        for call in calls[:: len(calls) // _MOST_COUNTED + 1]:
+            outcome = table.outcomes[call]
+            if outcome is None:  # to be asked again
+                continue
+            if outcome.failure is None:
+                answers.append(outcome.value)
+            else:
+                self._failures.note(table.first_row[call], outcome.failure.kind)
+        if self.texts and answers:
+            self._charts.count(answers)
+        self._pace.note(progress, now)
+
+    def sections(self, progress: Progress, *, slow: bool = True) -> dict[str, Any]:
+        """Return the sections that are replaced whole: all but the sample.
+
+        Args:
+            progress: The run's, of this moment.
+            slow: Whether to include those beside the head.
+        """
+        run = self.run
+        if run is None:
+            return {}
+        head = {"head": head_of(run, progress)}
+        if not slow:
+            return head
+        return head | {
+            "columns": self._rows.columns if self.texts else {"input": [], "output": []},
+            "fields": self._charts.charts() if self.texts else [],
+            "failures": self._failures.groups(progress),
+            "pace": self._pace.series(),
+        }
+
+    def sample_rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return sample rows, in the order given; nothing without texts."""
+        return [self._rows.row(row) for row in rows] if self.texts else []
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all sections as they are now."""
+        run = self.run
+        assert run is not None
+        progress = run.progress()
+        self.collect(progress)
+        rows = dict.fromkeys(row for _, row in reversed(self.sample))
+        return {
+            "run": self.run_id,
+            "texts": self.texts,
+            **self.sections(progress),
+            "sample": self.sample_rows(list(rows)),
+        }
+
+    def explain(self, row: int) -> Explanation | None:
+        """Return everything about one row, None where texts must not leave the kernel or the run is gone."""
+        run = self.run
+        return run.explain(row) if run is not None and self.texts else None
