@@ -19,6 +19,8 @@ from pllm_notebook.protocols import BatchAPI
 __all__ = ["Driver"]
 
 _UNSENT = (JobState.PLANNED, JobState.UPLOADED, JobState.CREATING)
+_AT_WORK = (JobState.SUBMITTED, JobState.RUNNING)
+_ANSWERED = (JobState.ENDED, JobState.INGESTING)
 
 _log = logging.getLogger("pllm_notebook.batch")
 
@@ -148,18 +150,19 @@ class Driver:
 
         Args:
             job_id: The job's.
-            reachable: Whether its account is available, so that one that was never created can be cancelled.
+            reachable: Whether its account is available, so that it can be cancelled or fetched.
 
         Raises:
-            UsageError: If another kernel is moving it, or it can still be cancelled instead.
+            UsageError: If another kernel is moving it, or nothing is wrong with it: it can be cancelled or fetched
+                instead. Nothing was changed.
         """
         async with self._lease_held(job_id) as ours:
             job = await self.read(job_id)
             if job.final:
                 return job
-            if not ours or (job.state in _UNSENT and reachable):
-                why = f"is {job.state}: cancel it instead" if ours else "is being moved by another kernel"
-                raise UsageError(f"Batch job {job_id} {why}. Nothing was changed.")
+            why = (_better_way(job) if reachable else "") if ours else "is being moved by another kernel"
+            if why:
+                raise UsageError(f"Batch job {job_id[:8]} {why}. Nothing was changed.")
             return await self._machine.end(job, JobState.ABANDONED, "missing", "abandoned", message="")
 
     async def superseded(self, keys: Sequence[str]) -> int:
@@ -201,6 +204,23 @@ class Driver:
     async def _jobs(self, cohort: str | None, *, unfinished: bool = False) -> list[Job]:
         jobs: list[Job] = await self._access.in_thread(lambda: self.journal.jobs(cohort, unfinished=unfinished))
         return jobs
+
+
+def _better_way(job: Job) -> str:
+    """Return what to do with a job in place of abandoning it, "" where nothing else helps.
+
+    Abandoning loses answers that are paid for, so it is left for jobs that are stuck: uncertain ones, those with a
+    message about their trouble, and those that did not end after they were cancelled.
+    """
+    if job.state in _UNSENT:
+        return f"is {job.state}: cancel it instead"
+    if job.message:
+        return ""
+    if job.state in _AT_WORK and not job.cancel_asked:
+        return f"is {job.state}: cancel it instead, and keep what it has answered by then"
+    if job.state in _ANSWERED:
+        return f"is {job.state}: fetch it instead, since its answers are paid for"
+    return ""
 
 
 async def _run_to_end(work: Awaitable[T]) -> T:

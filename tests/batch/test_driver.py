@@ -250,13 +250,53 @@ def test_a_person_may_create_an_uncertain_job_again_after_the_grace_period_alone
 
 
 def test_an_abandoned_job_frees_its_rows(driver: Driver, journal: Journal, provider: Provider, clock: Clock) -> None:
+    provider.creating = ["down"]
     job = planned(journal, "a")
-    with pytest.raises(UsageError, match="cancel it instead"):
-        asyncio.run(driver.abandon(job.id))
-    asyncio.run(driver.drive(job.id))
+    assert asyncio.run(driver.drive(job.id)).state is JobState.UNCERTAIN
 
     assert asyncio.run(driver.abandon(job.id)).state is JobState.ABANDONED
     assert journal.pending(["a"]) == {}
+
+
+def test_only_a_job_with_trouble_is_abandoned_while_its_account_is_available(
+    driver: Driver, journal: Journal, clock: Clock
+) -> None:
+    job = planned(journal, "a")
+    found: dict[JobState, str] = {}
+
+    while not job.final:
+        with pytest.raises(UsageError, match=r"^Batch job .* instead.*\. Nothing was changed\.$") as refused:
+            asyncio.run(driver.abandon(job.id))
+        found[job.state] = str(refused.value).split(":")[1]
+        clock.now += 100 * (job.state is JobState.RUNNING)
+        job = asyncio.run(driver.advance(job.id))
+
+    assert {state: "cancel it" in way for state, way in found.items()} == {
+        JobState.PLANNED: True,
+        JobState.UPLOADED: True,
+        JobState.SUBMITTED: True,
+        JobState.RUNNING: True,
+        JobState.ENDED: False,
+        JobState.INGESTING: False,
+    }
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "with a message", "cancelled in vain"])
+def test_a_running_job_that_is_stuck_can_be_abandoned(
+    trouble: str, driver: Driver, journal: Journal, clock: Clock
+) -> None:
+    job = planned(journal, "a")
+    asyncio.run(driver.drive(job.id))
+    if trouble == "with a message":
+        journal.lease(job.id, "before", clock.now + 60)
+        journal.move(journal.job(job.id), JobState.RUNNING, "before", message="The provider has no such job.")
+        journal.release(job.id, "before")
+    elif trouble == "cancelled in vain":
+        journal.ask_cancel(job.id)
+
+    ended = asyncio.run(driver.abandon(job.id, reachable=trouble != "unreachable"))
+
+    assert ended.state is JobState.ABANDONED
 
 
 @pytest.mark.parametrize("state", [JobState.PLANNED, JobState.UPLOADED, JobState.CREATING])

@@ -11,6 +11,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook import LLMConfig, LLMPromptContext, ParallelAIUtilities, engine
 from pllm_notebook.batch_jobs import service as offices
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.sides import Side
@@ -107,9 +108,13 @@ def test_send_live_sends_the_waiting_rows_and_the_cell_has_them(luna: str, sim: 
     assert sim.stats().requests == before
 
 
-def test_rows_of_a_job_that_has_failed_are_sent_live(luna: str, sim: Simulator) -> None:
+def test_rows_of_a_job_that_its_provider_lost_are_sent_live_once_it_is_abandoned(luna: str, sim: Simulator) -> None:
     by_batch(luna, 10)
     (job,) = pllm.jobs()
+    with pytest.raises(UsageError, match=r"cancel it instead.*Nothing was changed\.$"):
+        pllm.jobs().abandon(job.id)
+    sim.reset()
+    pllm.jobs().refresh()
     pllm.jobs().abandon(job.id)
 
     out = submit(luna, 10).result()
