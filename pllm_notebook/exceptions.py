@@ -60,6 +60,7 @@ __all__ = [
     "guess",
     "interrupted",
     "sentence",
+    "show_in_one_line",
 ]
 
 
@@ -328,5 +329,14 @@ def interrupted(message: str) -> KeyboardInterrupt:
     and front ends know an interrupted cell by the name.
     """
     error = KeyboardInterrupt(message)
-    error.__dict__["_render_traceback_"] = lambda: [f"KeyboardInterrupt: {message}"]
+    show_in_one_line(error, message)
     return error
+
+
+def show_in_one_line(error: BaseException, message: str) -> None:
+    """Have IPython show an exception that is not ours as one line with *message*, in place of a page of traceback.
+
+    For a cancellation too, which has to reach its task as the exception that it is. One that has a line keeps it.
+    """
+    line = f"{type(error).__name__}: {message}"
+    error.__dict__.setdefault("_render_traceback_", lambda: [line])

@@ -16,7 +16,7 @@ from functools import partial
 from types import FrameType
 
 from pllm_notebook.engine.loop import EngineLoop
-from pllm_notebook.exceptions import UsageError, interrupted
+from pllm_notebook.exceptions import UsageError, interrupted, show_in_one_line
 from pllm_notebook.threads import ENGINE_THREAD
 
 __all__ = ["EndEvent", "await_end", "block_until", "hold_at_exit", "note_exit"]
@@ -29,6 +29,11 @@ _TICK_S = 0.05
 _WAKE_S = 0.1
 # How long a daemon thread is held at exit. It must end all the same if another thread joins it.
 _HELD_S = 2.0
+
+
+def _what_is_kept() -> str:
+    return "Stopped. What has arrived is kept. Run the cell again to continue."
+
 
 # Set when this process exits and its runs end for that reason.
 _exiting = threading.Event()
@@ -68,7 +73,7 @@ def block_until(
     cancel: Callable[[], object],
     *,
     loop: EngineLoop | None,
-    message: Callable[[], str] = lambda: "Stopped. What has arrived is kept; run the cell again to continue.",
+    message: Callable[[], str] = _what_is_kept,
     timeout_s: float | None = None,
 ) -> None:
     """Block until *event* is set, and stay interruptible.
@@ -141,14 +146,19 @@ class _Wait:
 
 
 async def await_end(
-    event: EndEvent, cancel: Callable[[], object] | None = None, *, loop: EngineLoop | None = None
+    event: EndEvent,
+    cancel: Callable[[], object] | None = None,
+    *,
+    loop: EngineLoop | None = None,
+    message: Callable[[], str] = _what_is_kept,
 ) -> None:
-    """Wait for *event* on the caller's own loop, passing cancellation on.
+    """Wait for *event* on the caller's own loop, passing cancellation on, which a notebook shows as one line.
 
     Args:
         event: Set by the work at its end.
         cancel: Stops the work when the wait is cancelled, None to let it go on.
         loop: The engine's loop that the work needs, None where it needs none.
+        message: Called after a cancellation, for that line.
 
     Raises:
         PllmError: When the engine's loop ends first.
@@ -163,12 +173,17 @@ async def await_end(
                 raise loop.ended()
             await asyncio.wait([woken], timeout=_WAKE_S)
         hold_at_exit()
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
+        last = cancelled
         if cancel is not None:
             cancel()
-            # What has arrived is stored before the cancellation goes on; a second one does not wait.
-            await asyncio.wait([woken], timeout=_GRACE_S)
-        raise
+            try:
+                # What has arrived is stored before the cancellation goes on; a second one does not wait.
+                await asyncio.wait([woken], timeout=_GRACE_S)
+            except asyncio.CancelledError as second:
+                last = second
+        show_in_one_line(last, message())
+        raise last from None
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:

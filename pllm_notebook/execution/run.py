@@ -188,10 +188,11 @@ class Run:
             return
         block_until(until, self.cancel, loop=self._loop, message=self._stopped)
 
+    def _interruption(self) -> RunInterrupted:
+        return RunInterrupted("Stopped.", kept=self.execution.kept, total=self.rows.total, run=self.id)
+
     def _stopped(self) -> str:
-        kept, total = self.execution.kept, self.rows.total
-        jobs = " Batch jobs go on." if self.ask.options.mode == "batch" else ""
-        return f"Stopped. {kept:,} of {total:,} rows are answered and kept; run the cell again to go on.{jobs}"
+        return f"{self._interruption()}{' Batch jobs keep running.' if self.ask.options.mode == 'batch' else ''}"
 
     def result(self) -> Any:
         """Wait, and give the answers in the caller's shape.
@@ -361,13 +362,11 @@ class Run:
     def _conclude(self) -> Any:
         """Return the result of a run that has ended, or raise what ended it."""
         execution, total, failed = self.execution, self.rows.total, self.execution.throughput.failed
-        if execution.error is not None or execution.state == "cancelled":
+        ended_by = execution.error or (self._interruption() if execution.state == "cancelled" else None)
+        if ended_by is not None:
             hold_at_exit()
             self.note_rows()
-        if execution.error is not None:
-            raise execution.error
-        if execution.state == "cancelled":
-            raise RunInterrupted("The run was stopped.", kept=execution.kept, total=total, run=self.id)
+            raise ended_by
         news = []
         # In a notebook the last line of the display says it, in the same cell.
         display_stays = self._display is not None and self._display.stays
@@ -388,11 +387,12 @@ class Run:
 
     async def until_given(self) -> None:
         """Await what `wait` blocks for, on the caller's own loop, passing cancellation on."""
-        await await_end(self._ended if self._waits else self._handed, self.cancel, loop=self._loop)
+        until = self._ended if self._waits else self._handed
+        await await_end(until, self.cancel, loop=self._loop, message=self._stopped)
 
     async def until_ended(self) -> None:
         """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
-        await await_end(self._ended, self.cancel, loop=self._loop)
+        await await_end(self._ended, self.cancel, loop=self._loop, message=self._stopped)
 
 
 # Former names of attributes, for one release.

@@ -118,9 +118,7 @@ async def _ended(run: Run, *, blocking: bool) -> Any:
             # Not passed on: a cancelled cell shows a page of traceback, and one that swallows it lets the
             # queued cells run on half a result.
             p = run.progress()
-            raise RunInterrupted(
-                "The cell was interrupted.", kept=p.done + p.cached, total=p.total, run=run.id
-            ) from None
+            raise RunInterrupted("Stopped.", kept=p.done + p.cached, total=p.total, run=run.id) from None
     return run.result()
 
 

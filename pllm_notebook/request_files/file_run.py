@@ -92,12 +92,15 @@ class FileRun:
             self._ended,
             self.cancel,
             loop=self._loop,
-            message=lambda: f"Stopped. {self.status()}. Run it again to continue.",
+            message=self._stopped,
         )
 
     async def until_ended(self) -> None:
         """Wait for its end on the caller's own loop. Cancelling the task cancels it, and keeps every result."""
-        await await_end(self._ended, self.cancel)
+        await await_end(self._ended, self.cancel, message=self._stopped)
+
+    def _stopped(self) -> str:
+        return f"Stopped. {self.status()}. Run it again to continue."
 
     def result(self, called_by: Caller | None = None) -> FileStatus:
         """Return the final status, or raise the error that ended it; warn of lines that were not sent."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pllm_notebook.callers import caller
 from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import PllmError, UsageError, show_in_one_line
 from pllm_notebook.options import CacheUse
 from pllm_notebook.request_files.endpoints import EndpointResolver
 from pllm_notebook.request_files.file_run import FileRun
@@ -177,8 +177,9 @@ async def _prepare_in_thread(config: OAIApiFromFileConfig) -> FileRun:
     work = asyncio.get_running_loop().run_in_executor(None, config.prepared, stop.is_set)
     try:
         return await asyncio.shield(work)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
         stop.set()
+        show_in_one_line(error, "Stopped while the request file was read. Nothing was sent.")
         with suppress(PllmError, OSError):
             (await work).abandon()
         raise

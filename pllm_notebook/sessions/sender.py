@@ -22,7 +22,7 @@ from pllm_notebook.execution import (
 )
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.sessions.call import Call, spec_of
-from pllm_notebook.sessions.session_call import SessionCall
+from pllm_notebook.sessions.session_call import STOPPED_LINE, SessionCall
 from pllm_notebook.sessions.session_store import SessionStore
 from pllm_notebook.settings import current
 
@@ -101,7 +101,7 @@ class SessionSender:
 
     def _stopped(self) -> str:
         self.stop()  # runs that were started after the interrupt
-        return "Stopped. Answers are stored; run the program again to continue. Batch jobs keep running."
+        return STOPPED_LINE
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Block until *condition* holds; it is polled on this thread."""

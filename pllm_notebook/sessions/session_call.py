@@ -13,8 +13,9 @@ from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.error_response import ErrorResponse
 from pllm_notebook.sessions.session_store import Absent, AnswerRecord, Failed, Pending, Present, Retrieved, SessionStore
 
-__all__ = ["SessionCall", "Stage"]
+__all__ = ["STOPPED_LINE", "SessionCall", "Stage"]
 
+STOPPED_LINE = "Stopped. Answers are stored. Run the program again to continue. Batch jobs keep running."
 
 Stage = Literal["asked", "cached", "sent", "stored", "pending", "failed"]
 
@@ -164,7 +165,7 @@ class SessionCall:
 
     async def ended(self) -> None:
         """Wait until it is done, on the caller's own loop."""
-        await await_end(self.done)
+        await await_end(self.done, message=lambda: STOPPED_LINE)
 
     def _set_waiting(self, stage: Stage, stale: bool) -> None:
         with self._lock:

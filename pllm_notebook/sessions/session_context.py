@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.exceptions import StoreError, UsageError, show_in_one_line
 from pllm_notebook.sessions.dashboard import Dashboard, SessionStatus
 from pllm_notebook.sessions.paused import Paused, Summary
+from pllm_notebook.sessions.session_call import STOPPED_LINE
 
 __all__ = ["SessionContext"]
 
@@ -96,6 +98,8 @@ class SessionContext(ABC):
             else:
                 self._state = "failed"
                 self._stop()
+                if isinstance(error, asyncio.CancelledError):
+                    show_in_one_line(error, STOPPED_LINE)
         except Paused as paused:
             self._pause(paused)
         except BaseException:

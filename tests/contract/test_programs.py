@@ -515,7 +515,7 @@ def test_an_interrupt_reaches_what_a_throttler_holds_back(luna: str, sim: Simula
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             replies[1].resolve()
 
-    with pytest.raises(KeyboardInterrupt, match="run the program again to continue"):
+    with pytest.raises(KeyboardInterrupt, match="Run the program again to continue"):
         program()
 
     assert [reply.stage for reply in replies] == ["stored", "failed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,22 @@ def test_a_cancelled_await_cancels_the_work_and_waits_until_it_has_ended() -> No
         return cancelled, loop.time()
 
     assert run_virtual(main) == ([pytest.approx(1.0)], 4.0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_cancelled_await_is_shown_as_one_line(again: bool) -> None:
+    async def main() -> Any:
+        waiting = asyncio.create_task(await_end(EndEvent(), lambda: None, message=lambda: "Stopped at 3 of 4."))
+        await asyncio.sleep(1)
+        waiting.cancel()
+        if again:
+            await asyncio.sleep(1)
+            waiting.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await waiting
+        return cancelled.value
+
+    assert run_virtual(main)._render_traceback_() == ["CancelledError: Stopped at 3 of 4."]
 
 
 def test_a_cancelled_await_gives_up_on_work_that_does_not_end() -> None:

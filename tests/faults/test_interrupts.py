@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -33,7 +34,11 @@ def test_an_interrupted_script_keeps_what_is_finished_and_goes_on_from_there(
 
     kept = failed["kept"]
     assert failed["kind"] == "KeyboardInterrupt"
-    assert failed["message"] == f"Stopped. {kept:,} of 1,000 rows are answered and kept; run the cell again to go on."
+    assert re.fullmatch(
+        rf"Stopped\. {kept} of 1,000 rows are answered and kept: pllm\.run\('\w+'\)\.to_frame\(\) shows them\. "
+        r"Run the cell again to continue\.",
+        failed["message"],
+    )
     assert child.stderr == ""
     assert out["number"].tolist() == list(range(1000))
     assert sim.stats().requests == 1000 - kept

@@ -88,7 +88,7 @@ def test_an_interrupted_program_keeps_what_it_has_and_goes_on(strategy: str, sim
     kernel.finish(cell)
 
     assert cell.reply["ename"] == "KeyboardInterrupt"
-    assert "run the program again to continue" in cell.error
+    assert "Run the program again to continue" in cell.error
     sent = sim.stats().requests
     sim.set(latency_s=0)
     again = kernel.ok(program)
@@ -128,6 +128,38 @@ async with pllm.resume_directory("awaited", strategy={strategy!r}, provider="ope
     assert cell.reply["ename"] in ("CancelledError", "KeyboardInterrupt")
     assert "submitted 3 calls in 1 batch job" in paused.stdout
     assert sim.stats().batch_jobs == 1
+
+
+AWAITS = {
+    "one request": "await pllm.create_framework().parse(model='openai:gpt-6-luna', messages=ASKED)",
+    "gathered requests": "await asyncio.gather(*[pllm.create_framework().parse(model='openai:gpt-6-luna', "
+    "messages=[{'role': 'user', 'content': word}]) for word in 'ab'])",
+    "a list of prompts": "await pllm.ParallelAIUtilities().run_parallel_ai_completion([pllm.LLMPromptContext("
+    "new_message='Hi', llm_config=pllm.LLMConfig(client='openai', model='gpt-6-luna'))])",
+    "a request file": "await pllm.process_api_requests_from_file(pllm.OAIApiFromFileConfig("
+    "requests_filepath='asked.jsonl', client='openai'))",
+    "a program": "async with pllm.resume_directory('one', strategy='async', provider='openai') as session:\n"
+    "    await session.agent('one').ask_llm('Hi')",
+    "a program's own work": "async with pllm.resume_directory('two', strategy='async', provider='openai') as session:\n"
+    "    session.agent('one').ask_llm('Hi')\n    [await asyncio.sleep(0.1) for _ in range(6000)]",
+}
+
+
+@pytest.mark.parametrize("code", AWAITS.values(), ids=AWAITS)
+def test_an_interrupted_await_is_one_line_whatever_it_waits_for(code: str, sim: Simulator, kernel: Kernel) -> None:
+    sim.set(latency_s=60)
+    kernel.ok(
+        "ASKED = [{'role': 'user', 'content': 'Hi'}]\nimport json, pathlib\n"
+        "_ = pathlib.Path('asked.jsonl').write_text(json.dumps({'model': 'gpt-6-luna', 'messages': ASKED}) + '\\n')"
+    )
+
+    cell = kernel.start(code)
+    kernel.until(lambda: sim.stats().in_flight > 0)
+    kernel.interrupt()
+    kernel.finish(cell)
+
+    assert cell.error.startswith("CancelledError: Stopped. ")
+    assert len(cell.error.splitlines()) == 1
 
 
 def test_nobody_to_confirm_is_one_line_and_no_question(sim: Simulator, kernel: Kernel) -> None:
