@@ -134,6 +134,7 @@ bench: .venv/ready
 	.venv/bin/python benchmarks/rows.py
 	.venv/bin/python benchmarks/calls.py
 	.venv/bin/python -m benchmarks.claims
+	.venv/bin/python -m benchmarks.share
 	.venv/bin/python -m benchmarks.ceilings
 	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.display

@@ -295,6 +295,7 @@ class ConfigureOptions(TypedDict, total=False):
     max_turns: int | None
     progress: bool | None
     cache_dir: str | os.PathLike[str] | None
+    cache_share: str | os.PathLike[str] | None
     servers: Mapping[str, str] | None
     clients: Mapping[str, Any] | None
     sim: Mapping[str, Any] | None

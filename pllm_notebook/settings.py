@@ -31,6 +31,18 @@ class Settings:
         accepts="str | os.PathLike[str] | None",
         expects=("a path", lambda value: isinstance(value, (str, os.PathLike))),
     )
+    cache_share: str | None = option(
+        None,
+        "Directory that several machines share their answers through, such as `s3://team/pllm` or `/mnt/team/pllm`. "
+        "None: `PLLM_CACHE_SHARE`, else answers stay here.",
+        more="New answers are written there within seconds, and those of others are taken in when a run starts; see "
+        "[sharing](cache.md#sharing-answers).",
+        accepts="str | os.PathLike[str] | None",
+        expects=(
+            "a path or an address",
+            lambda value: isinstance(value, (str, os.PathLike)) and bool(os.fspath(value)),
+        ),
+    )
     servers: Mapping[str, str] = option(
         {},
         'OpenAI-compatible servers, name to address: `{"vllm": "http://localhost:8000/v1"}`.',
@@ -108,8 +120,9 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
     for name, usable in CHECKS.items():
         if name in settings:
             usable(settings[name])
-    if settings.get("cache_dir") is not None:
-        settings["cache_dir"] = os.fspath(settings["cache_dir"])
+    for name in ("cache_dir", "cache_share"):
+        if settings.get(name) is not None:
+            settings[name] = os.fspath(settings[name])
     _current = replace(_current, **settings, options=options)
 
 

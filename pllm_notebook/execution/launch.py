@@ -275,4 +275,8 @@ def store_for(options: Options, cache_dir: str | None = None) -> Store:
     # Imported on use: the database library is not needed to import this package.
     from pllm_notebook.store import MemoryStore, open_store
 
-    return MemoryStore() if options.cache == "off" else open_store(cache_dir or current().cache_dir)
+    if options.cache == "off":
+        return MemoryStore()
+    store = open_store(cache_dir or current().cache_dir)
+    store.take_in_shared()
+    return store

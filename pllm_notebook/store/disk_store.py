@@ -18,6 +18,7 @@ from pllm_notebook.stored_reply import StoredReply
 
 if TYPE_CHECKING:
     from pllm_notebook.store.database import Database, ReadOnlyDatabase
+    from pllm_notebook.store.share import Share
 
 __all__ = ["DiskStore"]
 
@@ -45,6 +46,7 @@ class DiskStore:
     Attributes:
         directory: As given.
         claims: Which process asks which call of this directory.
+        share: The directory that its answers are shared through, None for none (see `share_with`).
         closed: Whether `close` was called.
 
     Raises:
@@ -79,6 +81,7 @@ class DiskStore:
             self._commit, idle=current.tidy, ended=current.close_connection, clock=clock, patience_s=patience_s
         )
         self.claims = Claims(directory)
+        self.share: Share | None = None
         forks.register_for_fork(self)
 
     @property
@@ -158,6 +161,26 @@ class DiskStore:
         """Wait until everything queued so far is on disk, or its `done` was called with the reason."""
         self._writer.flush()
 
+    def share_with(self, address: str | None) -> None:
+        """Share answers through the directory at *address* from now on, None for no longer (see `share.Share`).
+
+        Raises:
+            UsageError: If the address cannot be opened. Nothing was sent.
+        """
+        if address == (None if self.share is None else self.share.address):
+            return
+        from pllm_notebook.store.share import Share
+
+        before, self.share = self.share, None
+        if before is not None:
+            before.close()
+        if address is not None:
+            self.share = Share(self, self.directory, address)
+
+    def take_in_shared(self) -> int:
+        """Add the answers that other machines shared since the last look, and return their number."""
+        return 0 if self.share is None else self.share.take_in()
+
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
         """Queue a call that failed for good (see `protocols.Store`); with a closed store it is lost."""
         if not self.closed:
@@ -203,6 +226,8 @@ class DiskStore:
             return
         self.closed = True
         self._writer.close()
+        if self.share is not None:
+            self.share.close()
         self._failures.close()
         self.claims.close()
         self._current.close()
@@ -292,6 +317,8 @@ class DiskStore:
         return f"<DiskStore {self.directory!r}: {state}>"
 
     def _commit(self, rows: Sequence[tuple[str, bytes]]) -> None:
+        if self.share is not None:
+            self.share.committing([key for key, _ in rows])
         self._current.change(methodcaller("write", rows))
         self._failures.answered(list(dict(rows)))
 
@@ -307,5 +334,6 @@ class DiskStore:
 
     def reset_after_fork(self) -> None:
         """Drop every lock, thread and connection of the parent's: called in a child after a fork."""
+        self.share = None  # the next `open_store` opens it again, with a thread of its own
         self._current.reset_after_fork()
         self._writer.forget()

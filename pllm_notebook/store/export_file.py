@@ -6,11 +6,12 @@ The file is gzipped JSON Lines: a head, one entry a line with a checksum, and a 
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import tempfile
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any, Protocol
 
@@ -21,13 +22,18 @@ from pllm_notebook.store.writer import Done
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
 
-__all__ = ["export", "import_", "is_key"]
+__all__ = ["NewerExport", "export", "import_", "is_key", "read_entries", "write_entries"]
 
 _FORMAT = "pllm_notebook cache"
 _VERSION = 1
 _LINE_LIMIT_BYTES = 2**29
 _GROUP = 5000
+_BUFFER_BYTES = 2**18
 _KEY_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+class NewerExport(StoreError):
+    """A later version of this package wrote the export."""
 
 
 class _Source(Protocol):
@@ -63,12 +69,7 @@ def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = Fa
     number = 0
     try:
         with os.fdopen(handle, "wb") as file:
-            with gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0) as lines:
-                lines.write(_line({"format": _FORMAT, "version": _VERSION}))
-                for key, entry in store.iterate():
-                    lines.write(_line(_to_json(key, entry)))
-                    number += 1
-                lines.write(_line({"entries": number}))
+            number = write_entries(file, store.iterate())
             file.flush()
             os.fsync(file.fileno())
         if overwrite:
@@ -78,6 +79,28 @@ def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = Fa
     finally:
         with suppress(FileNotFoundError):
             os.unlink(partial)
+    return number
+
+
+def write_entries(file: IO[bytes], entries: Iterable[tuple[str, StoredReply]], level: int = 3) -> int:
+    """Write *entries* into an open file, in the format of an export, and return their number.
+
+    Args:
+        file: Open for writing; stays open.
+        entries: Key and entry.
+        level: Of compression, from 1 (fast) to 9 (small).
+    """
+    number = 0
+    # Buffered here, and read in chunks below: a write or read of a compressed file costs as much as a line's JSON.
+    with (
+        gzip.GzipFile("", "wb", compresslevel=level, fileobj=file, mtime=0) as compressed,
+        io.BufferedWriter(compressed, _BUFFER_BYTES) as lines,
+    ):
+        lines.write(_line({"format": _FORMAT, "version": _VERSION}))
+        for key, entry in entries:
+            lines.write(_line(_to_json(key, entry)))
+            number += 1
+        lines.write(_line({"entries": number}))
     return number
 
 
@@ -115,7 +138,7 @@ def import_(store: _Target, path: str | os.PathLike[str]) -> int:
 
     group: dict[str, StoredReply] = {}
     try:
-        for key, entry in _entries(path):
+        for key, entry in _entries_of(path):
             group[key] = entry
             if len(group) >= _GROUP:
                 added += add(group)
@@ -145,15 +168,31 @@ def is_key(key: object) -> bool:
     return isinstance(key, str) and len(key) == 43 and _KEY_LETTERS.issuperset(key)
 
 
-def _entries(path: str) -> Iterator[tuple[str, StoredReply]]:
+def _entries_of(path: str) -> Iterator[tuple[str, StoredReply]]:
+    with open(path, "rb") as file:
+        yield from read_entries(file, path)
+
+
+def read_entries(file: IO[bytes], path: str) -> Iterator[tuple[str, StoredReply]]:
+    """Read the entries of an export, each verified, from a file that is open.
+
+    Args:
+        file: Open for reading; stays open.
+        path: Its name, for messages.
+
+    Raises:
+        NewerExport: If a later version of this package wrote it.
+        StoreError: If it is not one of ours, is damaged or is cut short; the entries before the fault are whole.
+    """
     number = 0
     try:
-        with gzip.open(path, "rb") as lines:
+        with gzip.open(file, "rb") as compressed:
+            lines = _lines(compressed)
             head = _read_line(lines, path)
             if head.get("format") != _FORMAT:
                 raise StoreError(f"{path} is not an export of pllm_notebook. Nothing was imported.")
             if head.get("version") != _VERSION:
-                raise StoreError(
+                raise NewerExport(
                     f"{path} is an export of version {head.get('version')!r}, and this pllm_notebook reads version "
                     f"{_VERSION}. Upgrade pllm_notebook. Nothing was imported."
                 )
@@ -168,9 +207,25 @@ def _entries(path: str) -> Iterator[tuple[str, StoredReply]]:
         raise StoreError(f"{path} is not an export of pllm_notebook ({error}). Nothing was imported.") from None
 
 
-def _read_line(lines: IO[bytes] | gzip.GzipFile, path: str) -> dict[str, Any]:
-    line = lines.readline(_LINE_LIMIT_BYTES)
-    if not line.endswith(b"\n"):
+def _lines(compressed: gzip.GzipFile) -> Iterator[bytes]:
+    """Read line by line, each as soon as it is whole: those before the fault of a damaged file are read."""
+    parts: list[bytes] = []
+    size = 0
+    while chunk := compressed.read1(_BUFFER_BYTES):
+        first, *lines = chunk.split(b"\n")
+        parts.append(first)
+        size += len(first)
+        if size > _LINE_LIMIT_BYTES:
+            break
+        if lines:
+            yield b"".join(parts)
+            yield from lines[:-1]
+            parts, size = [lines[-1]], len(lines[-1])
+
+
+def _read_line(lines: Iterator[bytes], path: str) -> dict[str, Any]:
+    line = next(lines, None)
+    if line is None:
         raise EOFError("a line has no end")
     try:
         fields = orjson.loads(line)

@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 
+from pllm_notebook import settings
 from pllm_notebook.store import location
 from pllm_notebook.store.disk_store import DiskStore
 
@@ -23,6 +24,7 @@ def open_store(directory: str | None = None) -> DiskStore:
 
     Raises:
         StoreError: If it cannot be opened. Nothing was sent.
+        UsageError: If the shared directory of `configure(cache_share=…)` cannot be opened. Nothing was sent.
     """
     asked, named = location.chosen_directory(directory)
     asked = os.path.realpath(asked)
@@ -32,6 +34,9 @@ def open_store(directory: str | None = None) -> DiskStore:
             settled = location.choose_location(asked, named)
             location.warn_of_network(settled.directory, location.file_system(settled.directory))
             store = _stores[asked] = DiskStore(settled.directory, below=settled.below)
+        # Only what a notebook's frames ask for is shared: the directories of programs are their own.
+        if asked == os.path.realpath(location.chosen_directory()[0]):
+            store.share_with(settings.current().cache_share or os.environ.get("PLLM_CACHE_SHARE") or None)
         return store
 
 

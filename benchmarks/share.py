@@ -1,0 +1,74 @@
+"""What sharing answers costs an answer: shipping it to a directory, and taking it in from there.
+
+    python -m benchmarks.share [--entries 20000] [--times 3]
+
+CPU of one process, with a directory on this machine: keeping entries of 600 bytes without sharing, keeping and shipping
+them, and taking them in elsewhere, in turns. Medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import statistics
+import tempfile
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from functools import partial
+
+from pllm_notebook.store import DiskStore
+from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
+
+RAW = b'{"id": "chatcmpl-x", "choices": [{"message": {"content": "%s"}}]}' % (b"some words " * 50)
+
+
+def entries(count: int) -> dict[str, StoredReply]:
+    meta = b'{"usage":[9,3,0,0,0],"cost_usd":0.5,"model":"m","created_at":1000.0}'
+    return {
+        urlsafe_b64encode(hashlib.sha256(b"%d" % n).digest()).decode().rstrip("="): StoredReply(
+            Finish.COMPLETE, b'{"answer": %d}' % n, 3, 0, meta, RAW
+        )
+        for n in range(count)
+    }
+
+
+def us_an_entry(count: int, work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return (time.process_time() - start) / count * 1e6
+
+
+def keep(store: DiskStore, some: dict[str, StoredReply]) -> None:
+    for key, entry in some.items():
+        store.put(key, entry, lambda error: None)
+    store.flush()
+    if store.share is not None:
+        store.share.ship()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entries", type=int, default=20_000)
+    parser.add_argument("--times", type=int, default=3)
+    args = parser.parse_args()
+    some = entries(args.entries)
+    alone, out, taken = [], [], []
+    for _ in range(args.times):
+        with tempfile.TemporaryDirectory() as directory:
+            stores = [DiskStore(f"{directory}/{name}") for name in ("alone", "first", "second")]
+            for store in stores[1:]:
+                store.share_with(f"{directory}/common")
+            alone.append(us_an_entry(args.entries, partial(keep, stores[0], some)))
+            out.append(us_an_entry(args.entries, partial(keep, stores[1], some)) - alone[-1])
+            taken.append(us_an_entry(args.entries, stores[2].take_in_shared))
+            for store in stores:
+                store.close()
+    print(f"kept, not shared   {statistics.median(alone):6.1f} us an entry")
+    print(f"shipped, besides   {statistics.median(out):6.1f}")
+    print(f"taken in           {statistics.median(taken):6.1f}")
+
+
+if __name__ == "__main__":
+    main()

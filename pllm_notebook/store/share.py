@@ -1,0 +1,300 @@
+"""A directory that several machines share: each ships its new answers there, and takes in those of the others.
+
+It holds segments alone, which are exports of a few answers (see `export_file`): written once, whole, under a name
+of its own, and never changed. So it needs no lock and no server, and an object store will do.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.formatting import counted
+from pllm_notebook.store.export_file import NewerExport, read_entries, write_entries
+from pllm_notebook.store.outbox import Outbox
+from pllm_notebook.stored_reply import StoredReply
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Share", "SharedEntries", "open_directory"]
+
+SEGMENT_ENTRIES = 1000
+SHIP_EVERY_S = 5.0
+"""An answer is shipped this long after it was kept, or with a thousand others before."""
+LOOK_EVERY_S = 10.0
+"""How old the last look at the directory is before a run looks again."""
+CLOSING_S = 30.0
+"""How long the end of a process waits for the last segments: the machine may be thrown away with it."""
+
+_PREFIX, _SUFFIX = "seg-", ".jsonl.gz"
+_PAUSE_S = 30.0
+_LEASE_S = 60.0
+_LARGEST_BYTES = 2**29
+
+_log = logging.getLogger("pllm_notebook.store")
+
+
+class SharedEntries(Protocol):
+    """The store whose answers are shared."""
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
+        """Read the entries that are there."""
+
+    def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
+        """Queue an entry."""
+
+    def flush(self) -> None:
+        """Wait until everything queued is on disk."""
+
+
+class Share:
+    """The shared directory of one store: ships what the store commits, takes in what others shipped. Thread-safe.
+
+    Args:
+        store: Whose answers are shared.
+        directory: Of the store, for what it remembers of the share.
+        address: A path, or an address that fsspec knows (`s3://team/pllm`).
+
+    Raises:
+        UsageError: If fsspec, or what it needs for the address, is not installed. Nothing was sent.
+    """
+
+    def __init__(self, store: SharedEntries, directory: str, address: str) -> None:
+        self.address = address
+        self._store = store
+        self._files, self._path = open_directory(address)
+        self._outbox = Outbox(directory, address)
+        self._owner = uuid.uuid4().hex
+        self._looked_at: float | None = None
+        # Keys that are being taken in: their commits are no answers of this machine.
+        self._foreign: set[str] = set()
+        self._shipping = threading.Lock()
+        self._condition = threading.Condition()
+        self._waiting = 0
+        self._waiting_since: float | None = None
+        self._closing = False
+        self._failing = False
+        self._thread: threading.Thread | None = None
+        if self._outbox.count():
+            self._wake(self._outbox.count())
+
+    def committing(self, keys: Iterable[str]) -> None:
+        """Note the answers of a group before it is committed; they are shipped within seconds. Called by the writer."""
+        own = [key for key in keys if key not in self._foreign]
+        if own:
+            try:
+                self._outbox.note(own)
+            except Exception as error:
+                _log.warning("%s will not be shared: %s.", counted(len(own), "answer"), error)
+            else:
+                self._wake(len(own))
+
+    def take_in(self, *, at_once: bool = False) -> int:
+        """Add the answers that others shipped since the last look, and return their number. Sends no request.
+
+        Waits for the shared directory. One that cannot be reached is one warning, and the run goes on without.
+
+        Args:
+            at_once: Look even if the last look was a moment ago.
+        """
+        now = time.monotonic()
+        if not at_once and self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
+            return 0
+        self._looked_at = now
+        try:
+            taken = self._outbox.taken()
+            # Some file systems remember listings, and another machine's segment would never be seen.
+            self._files.invalidate_cache()
+            names = [name for name in self._names() if name not in taken]
+        except Exception as error:
+            _log.warning("The shared answers in %s cannot be read now (%s).", self.address, error)
+            return 0
+        return sum(map(self._take_segment, sorted(names)))
+
+    def ship(self) -> int:
+        """Write what is waiting as segments, and return the number of answers that are shipped now.
+
+        Raises:
+            Exception: What the file system raises if it cannot be written; what is left is shipped later.
+        """
+        with self._shipping:
+            return self._ship()
+
+    def _ship(self) -> int:
+        shipped, last = 0, ""
+        try:
+            while keys := self._outbox.unshipped(SEGMENT_ENTRIES, last):
+                # Of two processes on one cache, one ships for both.
+                if not self._outbox.lease(self._owner, _LEASE_S):
+                    break
+                entries = self._store.get_many(keys)
+                if entries:
+                    self._write_segment(entries)
+                self._outbox.shipped(entries)
+                self._outbox.give_up(key for key in keys if key not in entries)  # else it is being committed now
+                shipped += len(entries)
+                last = keys[-1]
+        finally:
+            self._outbox.release(self._owner)
+        return shipped
+
+    def close(self) -> None:
+        """Ship what is waiting, and end the thread; waits for at most half a minute, and says what is left."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSING_S)
+        with suppress(Exception):
+            if left := self._outbox.count():
+                _log.warning(
+                    "%s not yet shared with %s. They are in the cache, and the next process that uses it ships them.",
+                    "1 answer is" if left == 1 else f"{left:,} answers are",
+                    self.address,
+                )
+
+    def __repr__(self) -> str:
+        return f"<Share {self.address!r}>"
+
+    def _wake(self, number: int) -> None:
+        with self._condition:
+            self._waiting += number
+            if self._waiting_since is None:
+                self._waiting_since = time.monotonic()
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._run, name="pllm-share", daemon=True)
+                self._thread.start()
+            if self._waiting >= SEGMENT_ENTRIES:
+                self._condition.notify_all()
+
+    def _run(self) -> None:
+        while self._next_turn():
+            self._try_to_ship()
+        self._try_to_ship()
+
+    def _try_to_ship(self) -> None:
+        try:
+            self.ship()
+            left = self._outbox.count()
+        except Exception as error:
+            if not self._failing:
+                _log.warning("Answers cannot be shared with %s now (%s). Trying again.", self.address, error)
+            self._failing = True
+        else:
+            self._failing = False
+            if left:  # another process on this cache is shipping, or they came meanwhile
+                self._wake(1)  # in a while, not at once
+
+    def _next_turn(self) -> bool:
+        """Wait until there is something to ship; return False at the end."""
+        with self._condition:
+            while not self._closing:
+                if self._failing:
+                    self._condition.wait(_PAUSE_S)
+                    break
+                since = self._waiting_since
+                left = None if since is None else since + SHIP_EVERY_S - time.monotonic()
+                if left is not None and (left <= 0 or self._waiting >= SEGMENT_ENTRIES):
+                    break
+                self._condition.wait(left)
+            self._waiting, self._waiting_since = 0, None
+            return not self._closing
+
+    def _names(self) -> list[str]:
+        try:
+            paths = self._files.ls(self._path, detail=False)
+        except FileNotFoundError:  # nothing was shipped yet
+            return []
+        names = (str(path).rstrip("/").rpartition("/")[2] for path in paths)
+        return [name for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+
+    def _take_segment(self, name: str) -> int:
+        """Add one segment's answers. Not in time, damaged or too large: it is left out, with a warning."""
+        path = f"{self._path}/{name}"
+        try:
+            size = self._files.size(path)
+            if size is not None and size > _LARGEST_BYTES:
+                raise StoreError(f"{path} has {size:,} bytes, and a segment has at most {_LARGEST_BYTES:,}.")
+            entries = dict(read_entries(io.BytesIO(self._files.cat_file(path)), path))
+            added = self._add(entries)
+        except NewerExport as error:
+            _log.warning("%s", error)
+        except Exception as error:
+            # It may be whole at the next look: not every file system shows a file only when it is written to its end.
+            _log.warning("A segment of the shared answers was left out: %s", error)
+            return 0
+        else:
+            self._outbox.take(name)
+            return added
+        self._outbox.take(name)
+        return 0
+
+    def _add(self, entries: dict[str, StoredReply]) -> int:
+        there = self._store.get_many(list(entries))
+        missing = {key: entry for key, entry in entries.items() if key not in there}
+        errors: list[BaseException] = []
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                errors.append(error)
+
+        self._foreign.update(missing)
+        try:
+            for key, entry in missing.items():
+                self._store.put(key, entry, done)
+            self._store.flush()
+        finally:
+            self._foreign.difference_update(missing)
+        if errors:
+            raise errors[0]
+        return len(missing)
+
+    def _write_segment(self, entries: dict[str, StoredReply]) -> None:
+        content = io.BytesIO()
+        write_entries(content, entries.items(), level=1)
+        name = f"{_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}{_SUFFIX}"
+        self._outbox.take(name)  # before it is there: it is never read back here
+        path = f"{self._path}/{name}"
+        if "file" in _protocols(self._files):
+            # An object store shows a file when it is whole; a directory would show it while it grows.
+            os.makedirs(self._path, exist_ok=True)
+            partial = f"{self._path}/.{name}.tmp"
+            self._files.pipe_file(partial, content.getvalue())
+            os.replace(partial, path)
+        else:
+            self._files.pipe_file(path, content.getvalue())
+
+
+def open_directory(address: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of an address, and the path in it without a slash at its end.
+
+    Raises:
+        UsageError: If fsspec, or what it needs for the address, is not installed, or the address is unknown to it.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise UsageError(
+            f"{address!r} is read through fsspec, which is not installed: pip install 'pllm_notebook[dataset]'. "
+            "Nothing was sent."
+        ) from None
+    try:
+        files, path = url_to_fs(os.path.expanduser(address))
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{address!r} cannot be opened: {error}. Nothing was sent.") from None
+    return files, str(path).rstrip("/")
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
