@@ -374,10 +374,9 @@ class CallQueue(ResultRecorder):
             self.record(unfunded.call, unfunded.failed(Failure(FailureKind.BUDGET, message)))
             return
         message = f"Not sent: with {paid}, one more call could have passed {most}. Raise it."
-        self.halt("failed", partial(BudgetError, message) if self.raises else None)
+        # What waits is failed where the run takes the halt: until then the plan may still bring calls.
         self.not_sent = Failure(FailureKind.BUDGET, message)
-        for call, outcome in self.drain(self.not_sent):
-            self.record(call, outcome)
+        self.halt("failed", partial(BudgetError, message) if self.raises else None)
 
 
 def _learn(spec: CallSpec, reply: Reply, limit: int | None, version: int) -> None:

@@ -102,6 +102,12 @@ class ResultRecorder(SendOrder):
             self.halted = Halt(state, reason)
         self._woken.set()
 
+    def refuse(self, failure: Failure) -> None:
+        """Fail each call that waits, and each that comes from now on, with *failure*: they are not sent."""
+        self.refused = failure
+        for call, outcome in self.drain(failure):
+            self.record(call, outcome)
+
     def fail(self, error: Exception) -> None:
         """End the run by an internal error."""
         self.fault = self.fault or error

@@ -302,12 +302,13 @@ class RunState:
 
     def _take_halt(self, queue: CallQueue, halt: Halt) -> None:
         """Stop the run, or let the others go on without *queue*."""
+        if queue.not_sent is not None:
+            queue.refuse(queue.not_sent)
         if len(self.queues) == 1 and not self._isolates:
             self.stop(*halt)
             return
         if halt.reason is None:  # over budget: that is no error, but a run that ended so is not done either
             self._is_short = True
-            queue.refused = queue.not_sent
             self._close_alone(queue)
             return
         kept, total = self._counts_of(queue)
@@ -316,14 +317,12 @@ class RunState:
             self.stop(halt.state, error)
             return
         self._close_alone(queue)
-        if queue.refused is None:
-            queue.refused = failure_of(error)
-            for call, outcome in queue.drain(queue.refused):
-                queue.record(call, outcome)
+        refused = queue.refused or failure_of(error)
+        queue.refuse(refused)
         if not queue.open:  # those that were cancelled on the wire
             for call in self._calls_of(queue):
                 if self.results.outcomes[call] is None:
-                    queue.fail_unsent(call, queue.refused)
+                    queue.fail_unsent(call, refused)
 
     def _close_alone(self, queue: CallQueue) -> None:
         """Close a queue while the run goes on: no answer will tell any more whether a refusal was the row's own."""
