@@ -49,3 +49,9 @@ class ClaimStore(Protocol):
 
     def mark(self, kind: ClaimKind) -> ReleaseCounts:
         """Return a mark of this moment, to be compared with those of `take`."""
+
+    def count_senders(self, limits: str) -> int:
+        """Count the processes that send within the same limits, this one included, and say that this one does."""
+
+    def stop_sending(self, limits: str) -> None:
+        """Say that this process sends no more within *limits*."""

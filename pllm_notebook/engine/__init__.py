@@ -2,7 +2,7 @@
 
 from pllm_notebook.engine.dispatcher import Dispatcher
 from pllm_notebook.engine.in_flight import cancelled
-from pllm_notebook.engine.limits import AccountRateLimit, LearnedLimits, Limiter, UserRateLimit
+from pllm_notebook.engine.limits import AccountRateLimit, LearnedLimits, LimitDivision, Limiter, UserRateLimit
 from pllm_notebook.engine.request_completion import Endpoint
 from pllm_notebook.engine.retry import RetryBounds
 from pllm_notebook.engine.run_queue import RunQueue, SendPolicy
@@ -16,6 +16,7 @@ __all__ = [
     "Endpoint",
     "Engine",
     "LearnedLimits",
+    "LimitDivision",
     "Limiter",
     "RetryBounds",
     "RunQueue",

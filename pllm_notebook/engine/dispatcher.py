@@ -19,6 +19,7 @@ from dataclasses import replace
 from pllm_notebook.engine.attempts import AttemptResult, read_limits, timed_out, unexpected_error
 from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
+from pllm_notebook.engine.limits.limit_division import LimitDivision
 from pllm_notebook.engine.limits.limiter import Limiter
 from pllm_notebook.engine.limits.user_limit import AccountRateLimit
 from pllm_notebook.engine.request_completion import Endpoint, RequestCompletion
@@ -39,12 +40,14 @@ class Dispatcher:
     Attributes:
         limiter: The account's limits.
         account: The limits that runs of this account state, kept together; None for none.
+        division: Divides the limits among the processes that send; None where no other process can know.
         on_idle: Called when the dispatcher has become idle.
     """
 
     def __init__(self, endpoint: Endpoint, limiter: Limiter, rng: random.Random) -> None:
         self.limiter = limiter
         self.account: AccountRateLimit | None = None
+        self.division: LimitDivision | None = None
         self.on_idle: Callable[[Dispatcher], None] | None = None
         self._endpoint = endpoint
         self._transport: Transport | None = None
@@ -107,6 +110,8 @@ class Dispatcher:
             stated = queue.user_limits
             queue.add_limit(self.account)
             self.account.register(self._loop.time(), queue, stated)
+        if self.division is not None:
+            self.division.begin()
         self._queues.append(queue)
         self.wake()
 
@@ -149,6 +154,8 @@ class Dispatcher:
         self._timer.cancel()
         for queue in list(self._queues):
             self.detach(queue)
+        if self.division is not None:
+            self.division.end()
         tasks = [request.task for request in self._table.by_key.values()]
         for task in tasks:
             task.cancel()
@@ -292,8 +299,11 @@ class Dispatcher:
         self._loop.call_soon(queue.source.done, call, replace(call.last_result, over_budget=True))
 
     def _notify_if_idle(self) -> None:
-        if not self._queues and self.on_idle is not None and self.idle:
-            self.on_idle(self)
+        if not self._queues and self.idle:
+            if self.division is not None:
+                self.division.end()
+            if self.on_idle is not None:
+                self.on_idle(self)
 
 
 class EarliestTimer:

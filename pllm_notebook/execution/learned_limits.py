@@ -14,16 +14,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 import orjson
 
-from pllm_notebook.engine import Dispatcher, Endpoint, Engine, LearnedLimits, Limiter
+from pllm_notebook.claim_types import ClaimStore
+from pllm_notebook.engine import Dispatcher, Endpoint, Engine, LearnedLimits, LimitDivision, Limiter
 from pllm_notebook.failures import Failure
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.types import LimitReport, RawReply
 
-__all__ = ["FILE", "LimitCache", "dispatcher_for"]
+__all__ = ["FILE", "LimitCache", "dispatcher_for", "limits_name"]
 
 FILE = "limits.json"
 
@@ -63,7 +65,7 @@ class LimitCache:
         Args:
             dispatcher_key: Provider or server, account (a fingerprint) and model.
         """
-        facts = self._read().get(_name(dispatcher_key))
+        facts = self._read().get(limits_name(dispatcher_key))
         if facts is None:
             return None
         values = {name: value for name, (value, _) in facts.items()}
@@ -75,7 +77,7 @@ class LimitCache:
         learned = {
             _NAME_IN_FILE.get(field, field): (value, now) for field, value in asdict(known).items() if value is not None
         }
-        stored[_name(dispatcher_key)] = {**stored.pop(_name(dispatcher_key), {}), **learned}
+        stored[limits_name(dispatcher_key)] = {**stored.pop(limits_name(dispatcher_key), {}), **learned}
         newest = sorted(stored, key=lambda name: max((at for _, at in stored[name].values()), default=0.0))
         kept = {name: stored[name] for name in newest[-_MAX_DISPATCHERS:]}
         self._write(orjson.dumps({"version": _VERSION, "lanes": kept}, option=orjson.OPT_INDENT_2))
@@ -107,7 +109,8 @@ class LimitCache:
                 os.unlink(path)
 
 
-def _name(dispatcher_key: tuple[str, str, str]) -> str:
+def limits_name(dispatcher_key: tuple[str, str, str]) -> str:
+    """Return the name of an account and model in files that processes share. It holds no key and no address."""
     provider, account, model = dispatcher_key
     return f"{provider}:{model} @{account}"
 
@@ -128,13 +131,16 @@ def _is_sound(value: float) -> bool:
     return not isinstance(value, bool) and math.isfinite(value) and value >= 1
 
 
-def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCache | None) -> Dispatcher:
+def dispatcher_for(
+    engine: Engine, target: ResolvedModel, limit_cache: LimitCache | None, claims: ClaimStore | None = None
+) -> Dispatcher:
     """Return the one dispatcher for this account and model. Call it on the engine's loop.
 
     Args:
         engine: The engine.
         target: The model.
         limit_cache: Learned limits of earlier runs, which a new dispatcher starts with; None for none.
+        claims: Through which the processes of this machine know who sends; None for no other process.
     """
 
     def adapt(failure: Failure, content: bytes) -> bool:
@@ -145,7 +151,12 @@ def dispatcher_for(engine: Engine, target: ResolvedModel, limit_cache: LimitCach
 
     def make(limiter: Limiter) -> Dispatcher:
         endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, limits)
-        return Dispatcher(endpoint, limiter, engine.rng)
+        dispatcher = Dispatcher(endpoint, limiter, engine.rng)
+        if claims is not None:
+            name = limits_name(target.dispatcher_key)
+            count, stop = partial(claims.count_senders, name), partial(claims.stop_sending, name)
+            dispatcher.division = LimitDivision(limiter, engine.workers, count, stop)
+        return dispatcher
 
     def learned() -> LearnedLimits | None:
         return None if limit_cache is None else limit_cache.known(target.dispatcher_key)

@@ -103,7 +103,8 @@ class RunServices:
         """Return what sends the calls to a model. On the engine's loop."""
         if self.batch_dispatcher is not None:
             return self.batch_dispatcher(target)
-        return dispatcher_for(self.engine, target, self.limits_of(target))
+        claims = None if self.store is None else self.store.claims
+        return dispatcher_for(self.engine, target, self.limits_of(target), claims)
 
     def keep_limits(self, target: ResolvedModel, dispatcher: CallDispatcher) -> None:
         """Keep what a dispatcher has learned of its model's limits, for the next kernel."""

@@ -23,7 +23,7 @@ from pllm_notebook.claim_types import ClaimKind, ClaimResult, ReleaseCounts
 from pllm_notebook.store import forks
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 
-__all__ = ["FILE", "LEASE_S", "Claims"]
+__all__ = ["FILE", "LEASE_S", "SENDER_LEASE_S", "Claims"]
 
 FILE = "claims.db"
 LEASE_S = 10.0
@@ -31,6 +31,8 @@ LEASE_S = 10.0
 _RENEW_S = LEASE_S / 4
 # A lease further ahead than this was written under another clock.
 _LONGEST_LEASE_S = 10 * LEASE_S
+SENDER_LEASE_S = 5.0
+"""How long a process that was killed is still counted among those that send."""
 _BUSY_TIMEOUT_S = 5.0
 _FORMAT = 1
 _KEYS_A_QUERY = 500
@@ -42,6 +44,11 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS claims_of ON claims (owner)",
     f"PRAGMA user_version = {_FORMAT}",
+)
+# Beside the format, which earlier versions check: they do not know this table, and need not.
+_SENDERS = (
+    "CREATE TABLE IF NOT EXISTS senders (limits TEXT, owner INTEGER, until REAL, PRIMARY KEY (limits, owner)) "
+    "WITHOUT ROWID"
 )
 # Taken if it is free, or if its owner's lease has ended.
 _TAKE = (
@@ -122,6 +129,36 @@ class Claims:
                 return ReleaseCounts()  # a run that the cache answers makes no file
             return self._attempt(lambda connection: self._mark(connection, kind, self._clock())) or ReleaseCounts()
 
+    def count_senders(self, limits: str) -> int:
+        """Count the processes that send within the same limits, this one included, and say that this one does.
+
+        A process is counted for five seconds: it asks again more often while it sends, and says when it has ended.
+
+        Args:
+            limits: Name of an account and model.
+        """
+
+        def count(connection: sqlite3.Connection) -> int:
+            now = self._clock()
+            connection.execute(
+                "INSERT OR REPLACE INTO senders VALUES (?, ?, ?)", (limits, self._ids["live"], now + SENDER_LEASE_S)
+            )
+            connection.execute("DELETE FROM senders WHERE until <= ? OR until > ?", (now, now + _LONGEST_LEASE_S))
+            return int(connection.execute("SELECT count(*) FROM senders WHERE limits = ?", (limits,)).fetchone()[0])
+
+        with self.change_lock:
+            return self._attempt(count) or 1
+
+    def stop_sending(self, limits: str) -> None:
+        """Say that this process sends no more within *limits*."""
+
+        def delete(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM senders WHERE limits = ? AND owner = ?", (limits, self._ids["live"]))
+            return True
+
+        with self.change_lock:
+            self._attempt(delete)
+
     def renew(self) -> None:
         """Prolong the leases of this process. Called by a thread of its own while claims are held."""
         with self.change_lock:
@@ -138,6 +175,7 @@ class Claims:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.execute("DELETE FROM claims WHERE owner IN (?, ?)", ids)
                 self._connection.execute("DELETE FROM owners WHERE id IN (?, ?)", ids)
+                self._connection.execute("DELETE FROM senders WHERE owner IN (?, ?)", ids)
                 self._connection.execute("COMMIT")
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -263,6 +301,7 @@ class Claims:
                 for statement in _TABLES:
                     connection.execute(statement)
                 connection.execute("COMMIT")
+            connection.execute(_SENDERS)
             self._sweep(connection)
             now = self._clock()
             self._lease(connection, now)

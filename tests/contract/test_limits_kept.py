@@ -19,11 +19,12 @@ from pllm_notebook import engine, execution
 from pllm_notebook.engine import LearnedLimits, Limiter
 from pllm_notebook.execution import options_for
 from pllm_notebook.execution.call_spec import resolve_model
-from pllm_notebook.execution.learned_limits import FILE, LimitCache
+from pllm_notebook.execution.learned_limits import FILE, LimitCache, limits_name
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.display_choice import choose_display
 from pllm_notebook.notebook.line_magic import run_command
-from pllm_notebook.sim import Simulator
+from pllm_notebook.sim import SimRequest, Simulator
+from pllm_notebook.store.claims import Claims
 from pllm_notebook.types import Progress
 from tests.contract.sides import OPENAI, Side, reach
 
@@ -213,3 +214,26 @@ def test_the_limits_word_shows_what_was_found_out_and_until_when_calls_wait(sim:
     assert row["inferred_per_min"] == row["found_per_min"] == round(limiter.inferred.rate * 60)
     assert row["refused"] == limiter.refused > 0
     assert pd.Timedelta("59min") < row["waiting_until"] - pd.Timestamp.now() < pd.Timedelta("61min")
+
+
+def test_a_run_takes_its_part_while_another_process_sends(sim: Simulator, luna: str, cache_dir: Path) -> None:
+    # As another process would say it, which has this directory and this account.
+    name = limits_name(resolve_model(options_for({"model": luna})).dispatcher_key)
+    other = Claims(str(cache_dir))
+    other.count_senders(name)
+    seen: list[int] = []
+
+    def answer(request: SimRequest) -> bool:
+        other.count_senders(name)
+        seen.append(limiter_of(luna).processes)
+        return True
+
+    sim.set(answers=answer, latency_s=0.05)
+    ask(luna, concurrency=1)
+    other.stop_sending(name)
+
+    assert seen[-1] == 2
+    assert limiter_of(luna).processes == 1
+    engine.engine().workers.shutdown(wait=True)
+    assert other.count_senders(name) == 1
+    other.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pllm_notebook.store.claims import FILE, LEASE_S, Claims
+from pllm_notebook.store.claims import FILE, LEASE_S, SENDER_LEASE_S, Claims
 
 
 class Clock:
@@ -210,3 +210,30 @@ def test_a_child_of_a_fork_is_an_owner_of_its_own(tmp_path: Path, clock: Clock) 
     assert parent.take("live", ["b"]).granted == frozenset()  # until the child's lease ends
     os.close(reading)
     os.close(writing)
+
+
+def test_processes_that_send_within_the_same_limits_are_counted(tmp_path: Path) -> None:
+    now = [1000.0]
+    one, other = (Claims(str(tmp_path), wall_clock=lambda: now[0]) for _ in range(2))
+
+    assert one.count_senders("luna @a") == 1
+    assert other.count_senders("luna @a") == 2
+    assert other.count_senders("another model") == 1
+    assert one.count_senders("luna @a") == 2
+    other.stop_sending("luna @a")
+    assert one.count_senders("luna @a") == 1
+    one.close()
+    assert other.count_senders("luna @a") == 1
+    other.close()
+
+
+def test_a_killed_process_is_counted_for_seconds(tmp_path: Path) -> None:
+    now = [1000.0]
+    killed, alive = (Claims(str(tmp_path), wall_clock=lambda: now[0]) for _ in range(2))
+    killed.count_senders("luna @a")
+
+    now[0] += SENDER_LEASE_S - 0.1
+    assert alive.count_senders("luna @a") == 2
+    now[0] += 0.2
+    assert alive.count_senders("luna @a") == 1
+    alive.close()

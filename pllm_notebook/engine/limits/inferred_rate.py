@@ -127,6 +127,14 @@ class InferredRate:
         self._level = max(1.0, self.rate * _BURST_S)
         self._next_step = 0.0, _STEP_CALLS
 
+    def scale(self, factor: float) -> None:
+        """Multiply the rate: the search goes on from there."""
+        if self.rate is not None:
+            self.rate = max(_MIN_RATE, self.rate * factor)
+            self._level, self._rate_before, self._last_rate = 0.0, self._rate_before * factor, 0.0
+            # What was admitted before says nothing about the new rate.
+            self._stretches.clear()
+
     def wait_s(self, now: float) -> float:
         """Return the seconds until the next call may be sent."""
         if self.rate is None:

@@ -89,6 +89,8 @@ class Limiter:
         noise: Distinguishes refusals of a limit from random ones.
         paused_until: Time before which nothing is sent.
         refused: Total number of refused requests.
+        processes: How many processes of this machine send for this account and model; each takes its part of the
+            limits, since what a reply reports is there for all of them.
     """
 
     def __init__(self, *, window: int = FIRST_WINDOW, max_window: int = MAX_WINDOW) -> None:
@@ -98,6 +100,7 @@ class Limiter:
         self.noise = RefusalNoise()
         self.paused_until = 0.0
         self.refused = 0
+        self.processes = 1
         self._window = ConcurrencyWindow(window, max_window)
         self._in_flight = 0
         self._tokens_in_flight = 0.0
@@ -121,6 +124,14 @@ class Limiter:
     def window(self) -> float:
         """Calls that may be in flight."""
         return self._window.size
+
+    def divide(self, processes: int) -> None:
+        """Take one of *processes* equal parts of every limit from now on."""
+        if processes != self.processes:
+            scale = self.processes / processes
+            self.processes = processes
+            for limit in (self.requests, self.tokens, self.inferred):
+                limit.scale(scale)
 
     def wait_s(self, now: float, tokens: float) -> float:
         """Return the seconds until a call of *tokens* (as estimated) may be sent; 0 for now."""
@@ -249,24 +260,26 @@ class Limiter:
         """Describe what holds the next call back now, "" for nothing. The display shows this text."""
         if self.paused_until > now:
             return f"waiting {self.paused_until - now:.0f} s, as the provider asks"
+        per_min = 60 * self.processes
         waits = [
-            (self.requests.wait_s(now, 1.0), f"{(self.requests.rate or 0) * 60:,.0f} requests a minute"),
-            (self.tokens.wait_s(now, self._tokens_each), f"{(self.tokens.rate or 0) * 60:,.0f} tokens a minute"),
-            (self.inferred.wait_s(now), f"about {(self.inferred.rate or 0) * 60:,.0f} requests a minute"),
+            (self.requests.wait_s(now, 1.0), f"{(self.requests.rate or 0) * per_min:,.0f} requests a minute"),
+            (self.tokens.wait_s(now, self._tokens_each), f"{(self.tokens.rate or 0) * per_min:,.0f} tokens a minute"),
+            (self.inferred.wait_s(now), f"about {(self.inferred.rate or 0) * per_min:,.0f} requests a minute"),
         ]
         wait, limit = max(waits)
-        return f"at the provider's limit: {limit}" if wait > 0 else ""
+        divided = f", divided among {self.processes} processes" if self.processes > 1 else ""
+        return f"at the provider's limit: {limit}{divided}" if wait > 0 else ""
 
     def export(self) -> LearnedLimits:
         """Return what another run can start with."""
-        requests, tokens = self.requests, self.tokens
+        requests, tokens, inferred, all_of_it = self.requests, self.tokens, self.inferred, self.processes
         return LearnedLimits(
-            requests_per_min=None if requests.rate is None else requests.rate * 60,
-            requests_at_once=None if requests.rate is None else requests.capacity,
-            tokens_per_min=None if tokens.rate is None else tokens.rate * 60,
-            tokens_at_once=None if tokens.rate is None else tokens.capacity,
-            inferred_per_min=self.inferred.rate * 60
-            if self.inferred.rate is not None and self.inferred.measured
+            requests_per_min=None if requests.rate is None else requests.rate * 60 * all_of_it,
+            requests_at_once=None if requests.rate is None else requests.capacity * all_of_it,
+            tokens_per_min=None if tokens.rate is None else tokens.rate * 60 * all_of_it,
+            tokens_at_once=None if tokens.rate is None else tokens.capacity * all_of_it,
+            inferred_per_min=inferred.rate * 60 * all_of_it
+            if inferred.rate is not None and inferred.measured
             else None,
             window=self.window,
         )
@@ -278,12 +291,13 @@ class Limiter:
         inferred one starts at the learned rate.
         """
         self._unconfirmed = True
+        part = 1 / self.processes
         if learned.requests_per_min and learned.requests_at_once:
-            self.requests.fill(now, learned.requests_per_min / 60, learned.requests_at_once)
+            self.requests.fill(now, learned.requests_per_min / 60 * part, learned.requests_at_once * part)
         if learned.tokens_per_min and learned.tokens_at_once:
-            self.tokens.fill(now, learned.tokens_per_min / 60, learned.tokens_at_once)
+            self.tokens.fill(now, learned.tokens_per_min / 60 * part, learned.tokens_at_once * part)
         if learned.inferred_per_min:
-            self.inferred.restore(learned.inferred_per_min / 60)
+            self.inferred.restore(learned.inferred_per_min / 60 * part)
         if learned.window:
             self._window.allow(learned.window)
 
@@ -325,13 +339,14 @@ class Limiter:
             self._window.allow(_ROOM * min(rates) * (self._window.latency_s or latency_s))
 
     def _observe(self, now: float, permit: Permit, report: LimitReport) -> None:
+        part = 1 / self.processes
         if report.limit_requests and report.remaining_requests is not None:
             self.requests.observe(
                 now, permit.sent_at, permit.requests_charged,
-                report.limit_requests, report.remaining_requests, report.reset_requests_s,
+                report.limit_requests * part, report.remaining_requests * part, report.reset_requests_s,
             )  # fmt: skip
         if report.limit_tokens and report.remaining_tokens is not None:
             self.tokens.observe(
-                now, permit.sent_at, permit.tokens_charged,
-                report.limit_tokens, report.remaining_tokens, report.reset_tokens_s, permit.ahead,
+                now, permit.sent_at, permit.tokens_charged, report.limit_tokens * part,
+                report.remaining_tokens * part, report.reset_tokens_s, permit.ahead,
             )  # fmt: skip

@@ -51,6 +51,11 @@ class TokenBucket:
         """Start with a full bucket of *rate* a second, until more is known."""
         self.rate, self.capacity, self.level, self.at = rate, capacity, capacity, now
 
+    def scale(self, factor: float) -> None:
+        """Multiply the limit, and what is left of it."""
+        if self.rate is not None:
+            self.rate, self.capacity, self.level = self.rate * factor, self.capacity * factor, self.level * factor
+
     def wait_s(self, now: float, need: float) -> float:
         """Return the seconds until *need* can be taken; one beyond the capacity waits for a full bucket."""
         if self.rate is None:
