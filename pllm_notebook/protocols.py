@@ -236,6 +236,10 @@ class CallSource(Protocol):
         """Reserve money to send a call that hangs a second time; False while the run has anything else to send."""
         return False
 
+    def is_refused(self) -> bool:
+        """Return whether every call seems to be refused alike; a call that was adapted is not sent again then."""
+        return False
+
     def is_exhausted(self) -> bool:
         """Return whether no more calls will come until some have been answered. Only a batch dispatcher asks."""
         return True

@@ -109,8 +109,10 @@ class RequestCompletion:
     def _finish(
         self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, latency_s: float, wire_limit: int | None
     ) -> None:
-        if queue.policy.hedge and isinstance(attempt.result, Reply):
-            queue.latencies.add(latency_s)
+        if isinstance(attempt.result, Reply):
+            queue.unproven = False
+            if queue.policy.hedge:
+                queue.latencies.add(latency_s)
         result = CallResult(
             with_wait(attempt.result), attempt.raw, call.sent, latency_s, call.maybe_paid, output_limit=wire_limit
         )
@@ -127,7 +129,7 @@ class RequestCompletion:
             call.maybe_paid += 1
         if adapted and call.adaptations < _MAX_ADAPTATIONS and not queue.closed:
             call.adaptations += 1
-            queue.push_front(call)
+            queue.push_adapted(call)
             return True
         call.count_failure(failure.kind, now, self.replies)
         queue.refused += failure.kind is FailureKind.RATE_LIMIT

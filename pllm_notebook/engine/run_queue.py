@@ -16,6 +16,9 @@ from pllm_notebook.protocols import CallSource
 
 __all__ = ["RunQueue", "SendPolicy"]
 
+# Adapted calls that are out until one is answered: the next may have to be adapted further, or be refused for good.
+_MOST_UNPROVEN = 4
+
 
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
@@ -48,12 +51,13 @@ class RunQueue:
         refused: Number of 429 responses.
         hedges: Number of second requests.
         latencies: Of this run's replies; only recorded where hedging is on.
+        unproven: Whether no reply has come since a call was last adapted to the server.
         closed: Whether nothing more is sent.
     """
 
     __slots__ = (
-        "_later", "_order", "_ready", "_unfunded", "closed", "hedges", "in_flight", "latencies", "policy", "refused",
-        "retries", "source", "user_limits",
+        "_adapted", "_later", "_order", "_ready", "_unfunded", "closed", "hedges", "in_flight", "latencies", "policy",
+        "refused", "retries", "source", "unproven", "user_limits",
     )  # fmt: skip
 
     def __init__(self, source: CallSource, policy: SendPolicy, user_limits: tuple[UserRateLimit, ...] = ()) -> None:
@@ -62,7 +66,8 @@ class RunQueue:
         self.user_limits = user_limits
         self.in_flight = self.retries = self.refused = self.hedges = 0
         self.latencies = LatencyTracker()
-        self.closed = False
+        self.closed = self.unproven = False
+        self._adapted: deque[PendingCall] = deque()
         self._ready: deque[PendingCall] = deque()
         self._later: list[tuple[float, int, PendingCall]] = []
         self._order = itertools.count()
@@ -86,7 +91,12 @@ class RunQueue:
     @property
     def waiting(self) -> int:
         """Calls that were put back and have not been sent again."""
-        return len(self._later) + len(self._ready) + len(self._unfunded)
+        return len(self._later) + len(self._ready) + len(self._unfunded) + len(self._adapted)
+
+    @property
+    def adapted(self) -> int:
+        """Of these, the calls that were adapted to the server."""
+        return len(self._adapted)
 
     def add_limit(self, limit: UserRateLimit) -> None:
         """Count its calls against *limit* as well."""
@@ -111,11 +121,20 @@ class RunQueue:
             if self._fund(call):
                 return call
             self._unfunded.append(call)
+        if self._adapted:
+            if self.unproven and (self.in_flight >= _MOST_UNPROVEN or self.source.is_refused()):
+                return None
+            return self._adapted.popleft()
         return self.source.next()
 
     def push_front(self, call: PendingCall) -> None:
         """Put *call* back, to be sent next."""
         self._ready.appendleft(call)
+
+    def push_adapted(self, call: PendingCall) -> None:
+        """Put *call* back, whose request the server refused and takes in another form, as far as it says."""
+        self.unproven = True
+        self._adapted.appendleft(call)
 
     def push_later(self, call: PendingCall, due: float) -> None:
         """Put *call* back, to be sent no earlier than *due*."""
@@ -133,7 +152,9 @@ class RunQueue:
 
         Only a call that is funded for a further request, or is on the wire, can release money.
         """
-        if not self._unfunded or self.in_flight or self._ready or any(call.is_funded for _, _, call in self._later):
+        if not self._unfunded or self.in_flight or self._ready or self._adapted:
+            return []
+        if any(call.is_funded for _, _, call in self._later):
             return []
         unfundable = list(self._unfunded)
         self._unfunded.clear()
@@ -142,8 +163,9 @@ class RunQueue:
     def close(self) -> list[PendingCall]:
         """Send nothing more; return the calls that were waiting to be sent again."""
         self.closed = True
-        waiting = [*self._ready, *self._unfunded, *(call for _, _, call in self._later)]
+        waiting = [*self._ready, *self._adapted, *self._unfunded, *(call for _, _, call in self._later)]
         self._ready.clear()
+        self._adapted.clear()
         self._unfunded.clear()
         self._later.clear()
         return waiting

@@ -209,6 +209,15 @@ class CallQueue(ResultRecorder):
         all_sent = self.results.planned and not self.has_calls and not self.tools.working
         return all_sent and self.budget.admit(call.tag[1])
 
+    def is_refused(self) -> bool:
+        """Return whether every call seems to be refused alike."""
+        return self.refusals.suspected is not None
+
+    @property
+    def may_answer(self) -> int:
+        """Calls whose answer could still show that a refusal is not every row's."""
+        return self.open - self.run_queue.adapted if self.is_refused() else self.open
+
     def is_exhausted(self) -> bool:
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
         return self.results.planned and not self.tools.working and (not self.has_calls or self._over_budget)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -314,12 +315,17 @@ class ResultRecorder(SendOrder):
         self.settle_refusals()
         self._woken.set()
 
+    @property
+    @abstractmethod
+    def may_answer(self) -> int:
+        """Calls whose answer could still show that a refusal is not every row's."""
+
     def settle_refusals(self) -> None:
         """Decide about calls that were refused, once no result is missing that could change it."""
         refusals = self.refusals
         if not refusals.held or self.halted is not None:
             return
-        if self.open and not refusals.at_once:
+        if self.may_answer and not refusals.at_once:
             return
         over = self.results.planned and not self.has_calls
         met_by_all = refusals.verdict(over=over, known=self.any_cached)

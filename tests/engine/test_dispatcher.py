@@ -368,6 +368,43 @@ def test_an_adapted_call_is_sent_again_at_once_and_not_counted() -> None:
     assert learned == [b"a"]
 
 
+def test_few_adapted_calls_are_out_until_one_is_answered() -> None:
+    async def main() -> tuple[Calls, list[float]]:
+        server = ModelServer(script=dict.fromkeys(range(20), RawReply(400, {}, b"")))
+        calls = Calls([str(n) for n in range(20)])
+        dispatcher_to(server, adapt=lambda failure, content: True).attach(calls.queue)
+        await calls.all()
+        return calls, server.starts
+
+    calls, starts = run_virtual(main)
+
+    adapted = starts[20:]
+    assert calls.kinds() == ["ok"] * 20
+    assert sum(start < adapted[0] + 0.3 for start in adapted) == 4
+    assert max(adapted) < adapted[0] + 0.4
+
+
+def test_no_adapted_call_is_sent_while_every_call_seems_to_be_refused() -> None:
+    class Refused(Calls):
+        def is_refused(self) -> bool:
+            return bool(self.results)
+
+    async def main() -> tuple[Calls, int]:
+        server = ModelServer(script=dict.fromkeys(range(100), RawReply(400, {}, b"")))
+        calls = Refused([str(n) for n in range(20)])
+        dispatcher = dispatcher_to(server, adapt=lambda failure, content: server.requests <= 20)
+        dispatcher.attach(calls.queue)
+        await asyncio.sleep(60)
+        waiting = calls.queue.adapted
+        dispatcher.detach(calls.queue)
+        return calls, waiting
+
+    calls, waiting = run_virtual(main)
+
+    assert waiting == 16
+    assert sorted(calls.kinds()) == ["bad_request"] * 4 + ["cancelled"] * 16
+
+
 def test_a_server_that_cannot_be_adapted_to_is_not_asked_for_ever() -> None:
     async def main() -> tuple[Calls, int]:
         server = ModelServer(script=dict.fromkeys(range(100), RawReply(400, {}, b"")))
