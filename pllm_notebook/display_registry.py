@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pllm_notebook.runtime import Slot
+
 if TYPE_CHECKING:
     from pllm_notebook.protocols import Display
     from pllm_notebook.types import Progress
@@ -17,30 +19,37 @@ __all__ = ["SafeDisplay", "display_for", "register_display", "register_session_d
 
 logger = logging.getLogger("pllm_notebook")
 
-_factory: Callable[[], Display | None] | None = None
-_session_factory: Callable[[], object | None] | None = None
+
+class _Factories:
+    """What makes displays, None where nothing is shown."""
+
+    run: Callable[[], Display | None] | None = None
+    session: Callable[[], object | None] | None = None
+
+
+_FACTORIES: Slot[_Factories] = Slot("displays", _Factories, is_kept=True)
 
 
 def register_display(factory: Callable[[], Display | None] | None) -> None:
     """Set what makes the display of each run; it gives None where nothing should be shown."""
-    global _factory
-    _factory = factory
+    _FACTORIES.value.run = factory
 
 
 def display_for(wanted: bool) -> Display | None:
     """Make the display for one run, None for none."""
-    return _factory() if wanted and _factory is not None else None
+    factory = _FACTORIES.value.run
+    return factory() if wanted and factory is not None else None
 
 
 def register_session_display(factory: Callable[[], object | None] | None) -> None:
     """Set what makes the display of each session of a program; it gives None where nothing should be shown."""
-    global _session_factory
-    _session_factory = factory
+    _FACTORIES.value.session = factory
 
 
 def session_display() -> object | None:
     """Make the display for one session, None for none; what it can do, the room of programs says."""
-    return None if _session_factory is None else _session_factory()
+    factory = _FACTORIES.value.session
+    return None if factory is None else factory()
 
 
 class SafeDisplay:

@@ -20,6 +20,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError, guess
+from pllm_notebook.runtime import Slot
 
 __all__ = [
     "OptionField",
@@ -38,12 +39,13 @@ __all__ = [
 ABOVE_ZERO = "above zero"
 """A lower bound that is not itself allowed."""
 
-CHECKS: dict[str, Callable[[Any], None]] = {}
+CHECKS: Slot[dict[str, Callable[[Any], None]]] = Slot("checks of settings", dict, is_kept=True)
 """Checks of settings by those who read them, which `check_with` adds."""
 
-_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-
+# A memo: what it holds is a function of the class.
 _known: dict[type[Any], dict[str, OptionField]] = {}
+
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +191,7 @@ def check_with(name: str, check: Callable[[Any], None]) -> None:
         name: Of the setting.
         check: Raises `UsageError` for a value that could not be used.
     """
-    CHECKS[name] = check
+    CHECKS.value[name] = check
 
 
 def check(

@@ -16,6 +16,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.option_fields import CHECKS, check, fields_of, from_environment, option
 from pllm_notebook.option_types import ConfigureOptions
 from pllm_notebook.options import Options
+from pllm_notebook.runtime import Slot
 from pllm_notebook.signatures import shows
 
 __all__ = ["Options", "Settings", "configure", "current", "reset", "resolve"]
@@ -65,7 +66,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-_current = Settings()
+_CURRENT: Slot[Settings] = Slot("settings", Settings)
 
 _SHAPES = {
     "servers": "{'vllm': 'http://localhost:8000/v1'}",
@@ -76,13 +77,12 @@ _SHAPES = {
 
 def current() -> Settings:
     """Return the settings in force."""
-    return _current
+    return _CURRENT.value
 
 
 def reset() -> None:
     """Forget everything that `configure` set. Running work is not touched."""
-    global _current
-    _current = Settings()
+    _CURRENT.value = Settings()
 
 
 @shows(fields_of(Options), fields_of(Settings), unset=True)
@@ -98,7 +98,6 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
         UnknownOptionError: For an unknown option; nothing is changed then.
         UsageError: For a value outside its range; nothing is changed then.
     """
-    global _current
     given: dict[str, Any] = values  # type: ignore[assignment]  # only to be gone through by name
     for name in _SHAPES:
         if given.get(name) is not None and not isinstance(given[name], Mapping):
@@ -109,7 +108,8 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
         given["servers"] = dict(zip(given["servers"], map(Address, given["servers"].values()), strict=True))
     known = fields_of(Options)
     check({**known, **fields_of(Settings)}, given)
-    settings, options = {}, dict(_current.options)
+    before = _CURRENT.value
+    settings, options = {}, dict(before.options)
     for name, value in given.items():
         if name not in known:
             settings[name] = fields_of(Settings)[name].default if value is None else value
@@ -117,13 +117,13 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
             options.pop(name, None)
         else:
             options[name] = value
-    for name, usable in CHECKS.items():
+    for name, usable in CHECKS.value.items():
         if name in settings:
             usable(settings[name])
     for name in ("cache_dir", "cache_share"):
         if settings.get(name) is not None:
             settings[name] = os.fspath(settings[name])
-    _current = replace(_current, **settings, options=options)
+    _CURRENT.value = replace(before, **settings, options=options)
 
 
 def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
@@ -141,7 +141,7 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
     """
     known = fields_of(kind)
     check(known, given)
-    values = {**from_environment(known.values()), **_current.options, **given}
+    values = {**from_environment(known.values()), **current().options, **given}
     for name, value in list(values.items()):
         if value is None:
             values[name] = known[name].default

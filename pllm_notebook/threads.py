@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import threading
 import weakref
 from collections import deque
@@ -18,6 +17,8 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple
+
+from pllm_notebook.runtime import RUNTIME
 
 __all__ = ["ENGINE_THREAD", "DaemonLoop", "DaemonThreads", "weak_callback"]
 
@@ -55,7 +56,7 @@ class DaemonThreads(Executor):
         self._numbers = itertools.count(1)
         self._closed = False
         self.reset_after_fork()
-        _all.add(self)
+        RUNTIME.register_fork_aware(self)
 
     def __repr__(self) -> str:
         return f"DaemonThreads({self._name!r}, busy={self._busy}, idle={self._idle}, queued={len(self._queue)})"
@@ -210,17 +211,6 @@ def _pass_on(work: Future[T], future: asyncio.Future[T]) -> None:
         future.set_exception(error)
     else:
         future.set_result(work.result())
-
-
-_all: weakref.WeakSet[DaemonThreads] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for threads in list(_all):
-        threads.reset_after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def weak_callback(method: Callable[[], Any]) -> Callable[[], Any]:

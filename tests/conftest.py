@@ -19,12 +19,8 @@ from typing import Any
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook import engine, settings
-from pllm_notebook.execution import run_registry
-from pllm_notebook.providers import quirks
-from pllm_notebook.providers.prompt_cache import askers
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.sim import SimOptions, Simulator
-from pllm_notebook.store import close_stores
 
 # Everything that could give a test a key, an address or a setting of the machine it runs on.
 _FOREIGN = ("PLLM_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "AZURE_OPENAI_", "AWS_")
@@ -112,9 +108,7 @@ def nobodys_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(_FOREIGN) or name.lower() in _PROXIES:
             monkeypatch.delenv(name)
     yield
-    settings.reset()
-    askers.forget()
-    quirks.forget_all()
+    RUNTIME.reset("settings", "askers", "quirks")
 
 
 @pytest.fixture
@@ -123,9 +117,7 @@ def cache_dir(tmp_path: Path) -> Iterator[Path]:
     directory = tmp_path / "cache"
     pllm.configure(cache_dir=directory, progress=False)
     yield directory
-    engine.shutdown()
-    run_registry.forget_all()
-    close_stores()
+    RUNTIME.reset()
 
 
 @pytest.fixture(scope="session")

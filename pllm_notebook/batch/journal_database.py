@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 from pllm_notebook.batch.job import FINAL
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.store import READ_ERRORS, is_damage, register_for_fork
+from pllm_notebook.runtime import RUNTIME
+from pllm_notebook.store import READ_ERRORS, is_damage
 
 __all__ = ["JournalDamagedError", "JournalDatabase", "count_open_jobs", "set_aside"]
 
@@ -137,7 +138,7 @@ class JournalDatabase:
         except OSError as error:
             raise StoreError(f"The journal of batch jobs {self.path} cannot be opened: {error}.") from error
         self._file = _identity(self.path)
-        register_for_fork(self)
+        RUNTIME.register_fork_aware(self)
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -12,14 +12,24 @@ from pllm_notebook.batch_jobs.service import BatchService, batch_service_for
 from pllm_notebook.engine import Engine, engine
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.runtime import Slot
 from pllm_notebook.settings import Options, current
 
 __all__ = ["start_polling"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# What is looked after, by cache directory, and on which engine; None where nothing was open.
-_polled: dict[str, tuple[Engine, BatchService] | None] = {}
+
+class _Polling:
+    """What is looked after, by cache directory, and on which engine; None where nothing was open."""
+
+    def __init__(self) -> None:
+        self.directories: dict[str, tuple[Engine, BatchService] | None] = {}
+        # The loop holds its tasks weakly.
+        self.tasks: set[asyncio.Task[None]] = set()
+
+
+_POLLING: Slot[_Polling] = Slot("polling", _Polling)
 
 
 def start_polling(resolve: Callable[[Options], ResolvedModel]) -> None:
@@ -39,10 +49,11 @@ def start_polling(resolve: Callable[[Options], ResolvedModel]) -> None:
     if not settings.poll:
         _leave(directory)
         return
-    tended = _polled.get(directory)
-    if directory in _polled and (tended is None or tended[0].loop.alive):
+    polled = _POLLING.value.directories
+    tended = polled.get(directory)
+    if directory in polled and (tended is None or tended[0].loop.alive):
         return
-    _polled[directory] = None
+    polled[directory] = None
     if not count_open_jobs(directory):
         return
     try:
@@ -52,12 +63,12 @@ def start_polling(resolve: Callable[[Options], ResolvedModel]) -> None:
     except PllmError as error:
         logger.warning("Batch jobs are not looked after: %s", error)
         return
-    _polled[directory] = running, opened
+    polled[directory] = running, opened
     running.loop.call(_begin, running, opened)
 
 
 def _leave(directory: str) -> None:
-    tended = _polled.pop(directory, None)
+    tended = _POLLING.value.directories.pop(directory, None)
     if tended is not None and tended[0].loop.alive:
         running, opened = tended
         running.loop.call(_end, running, opened)
@@ -71,15 +82,13 @@ def _end(running: Engine, opened: BatchService) -> None:
     _keep_task(running.loop.loop.create_task(opened.leave()))
 
 
-_tasks: set[asyncio.Task[None]] = set()
-
-
 def _keep_task(task: asyncio.Task[None]) -> None:
     """Keep a task from being collected, and tell what it fails with."""
-    _tasks.add(task)
+    tasks = _POLLING.value.tasks
+    tasks.add(task)
 
     def ended(task: asyncio.Task[None]) -> None:
-        _tasks.discard(task)
+        tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.warning("Batch jobs are not looked after: %s", task.exception())
 

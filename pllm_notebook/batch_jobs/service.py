@@ -23,6 +23,7 @@ from pllm_notebook.exceptions import PllmError, StoreError, UsageError
 from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import BatchAPI, Store
 from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.runtime import Slot
 from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import RawReply, Reply
@@ -275,7 +276,7 @@ class BatchService:
             raise asyncio.CancelledError from None
 
 
-_services: dict[tuple[int, str], BatchService] = {}
+_SERVICES: Slot[dict[tuple[int, str], BatchService]] = Slot("batch services", dict)
 
 
 def batch_service_for(
@@ -286,12 +287,13 @@ def batch_service_for(
     Raises:
         StoreError: If the journal of jobs cannot be read or written. Nothing was sent.
     """
+    services = _SERVICES.value
     key = (id(engine), directory)
-    if key not in _services:
-        for old in [old for old, batch_service in _services.items() if not batch_service._engine.loop.alive]:
-            del _services[old]
-        _services[key] = BatchService(engine, store, directory, resolve)
-    return _services[key]
+    if key not in services:
+        for old in [old for old, batch_service in services.items() if not batch_service._engine.loop.alive]:
+            del services[old]
+        services[key] = BatchService(engine, store, directory, resolve)
+    return services[key]
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:

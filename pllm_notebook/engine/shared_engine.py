@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import random
-import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -16,7 +14,7 @@ from pllm_notebook.engine.dispatcher import Dispatcher
 from pllm_notebook.engine.limits.limiter import FIRST_WINDOW, LearnedLimits, Limiter
 from pllm_notebook.engine.limits.user_limit import AccountRateLimit
 from pllm_notebook.engine.loop import EngineLoop
-from pllm_notebook.engine.waiting import note_exit
+from pllm_notebook.runtime import RUNTIME, ExitStage, Locked, Slot
 from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Engine", "ManagedRun", "engine"]
@@ -208,31 +206,33 @@ async def _end_tasks() -> None:
         await asyncio.wait(tasks, timeout=_CANCELLED_S)
 
 
-_lock = threading.Lock()
-_engine: Engine | None = None
+class _Shared(Locked):
+    """This process's engine, None before its first use and after `shutdown`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine: Engine | None = None
+
+    def end(self) -> None:
+        shutdown(_EXIT_GRACE_S if RUNTIME.is_exiting else GRACE_S)
+
+
+_SHARED: Slot[_Shared] = Slot("engine", _Shared, close=_Shared.end, stage=ExitStage.RUNS)
 
 
 def engine(where: Literal["private", "notebook"] = "private") -> Engine:
     """Return this process's engine, started on first use and again after a fork."""
-    global _engine
-    with _lock:
-        if _engine is None or not _engine.loop.alive:
-            _engine = Engine(where)
-        return _engine
+    shared = _SHARED.value
+    with shared.lock:
+        if shared.engine is None or not shared.engine.loop.alive:
+            shared.engine = Engine(where)
+        return shared.engine
 
 
 def shutdown(grace_s: float = GRACE_S) -> None:
     """End the engine, if there is one, and every run with it as its `cancel` would; the next call starts another."""
-    global _engine
-    with _lock:
-        ended, _engine = _engine, None
+    shared = _SHARED.value
+    with shared.lock:
+        ended, shared.engine = shared.engine, None
     if ended is not None and ended.loop.alive:
         ended.close(grace_s)
-
-
-def _at_exit() -> None:
-    note_exit()
-    shutdown(_EXIT_GRACE_S)
-
-
-atexit.register(_at_exit)

@@ -7,7 +7,6 @@ work when they are interrupted, and give what has arrived a few seconds to be st
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 import time
@@ -17,9 +16,10 @@ from types import FrameType
 
 from pllm_notebook.engine.loop import EngineLoop
 from pllm_notebook.exceptions import UsageError, interrupted, show_in_one_line
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.threads import ENGINE_THREAD
 
-__all__ = ["EndEvent", "await_end", "block_until", "hold_at_exit", "note_exit"]
+__all__ = ["EndEvent", "await_end", "block_until", "hold_at_exit"]
 
 # How long stopped work may take to store what has arrived before the wait is given up.
 _GRACE_S = 10.0
@@ -33,10 +33,6 @@ _HELD_S = 2.0
 
 def _what_is_kept() -> str:
     return "Stopped. What has arrived is kept. Run the cell again to continue."
-
-
-# Set when this process exits and its runs end for that reason.
-_exiting = threading.Event()
 
 
 class EndEvent(threading.Event):
@@ -195,11 +191,6 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
         loop.call_soon_threadsafe(finish)
 
 
-def note_exit() -> None:
-    """Note that this process exits: from here on `hold_at_exit` holds."""
-    _exiting.set()
-
-
 def hold_at_exit() -> None:
     """Block a daemon thread of a process that exits; return at once to every other thread, and to an engine's own.
 
@@ -211,9 +202,6 @@ def hold_at_exit() -> None:
     """
     thread = threading.current_thread()
     # An engine's thread must end what is still to be ended: the exit waits for it.
-    if _exiting.is_set() and thread.daemon and not thread.name.startswith(ENGINE_THREAD):
+    if RUNTIME.is_exiting and thread.daemon and not thread.name.startswith(ENGINE_THREAD):
         time.sleep(_HELD_S)
         raise SystemExit
-
-
-os.register_at_fork(after_in_child=_exiting.clear)

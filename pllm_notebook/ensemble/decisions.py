@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pllm_notebook.ensemble.judge_prompt import scores_of, shown_order
 from pllm_notebook.ensemble.reasoning import Reasoned
 from pllm_notebook.ensemble.votes import Vote, VoteCount, identity
-from pllm_notebook.execution import USER_THREADS, CallSpec, Outcome
+from pllm_notebook.execution import CallSpec, Outcome, user_threads
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import Called
@@ -162,7 +162,7 @@ def _by_function(
     timeout_s: float,
 ) -> tuple[Outcome, Decision]:
     try:
-        deciding = USER_THREADS.submit(function, list(tally.values))
+        deciding = user_threads().submit(function, list(tally.values))
         if not wait([deciding], timeout_s).done:
             raise TimeoutError(f"it did not return within validator_timeout_s={timeout_s:g} s")
         value = deciding.result()

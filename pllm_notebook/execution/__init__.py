@@ -44,14 +44,13 @@ from pllm_notebook.execution.run_view.updates import RunViewUpdates
 from pllm_notebook.execution.run_view.view_model import RunViewModel
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_bounds import TokenBounds
-from pllm_notebook.execution.user_code import USER_THREADS
+from pllm_notebook.execution.user_code import user_threads
 
 __all__ = [
     "OUTPUT_LIMIT",
     "SKIPPED",
     "STATUSES",
     "UNPLANNED",
-    "USER_THREADS",
     "CallSpec",
     "Confirm",
     "Decider",
@@ -112,4 +111,5 @@ __all__ = [
     "start_list",
     "start_simulator",
     "store_for",
+    "user_threads",
 ]

@@ -23,6 +23,7 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, Turn
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import ResolvedModel, kept_for_an_hour, objects_at, resolve
+from pllm_notebook.runtime import Slot
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options, current
 
@@ -44,7 +45,7 @@ _BLANK = re.compile(rb'"(?: |\\[nrt])*"')
 
 
 # Each question of this process has one.
-_serial_numbers = itertools.count()
+_SERIAL_NUMBERS: Slot[itertools.count[int]] = Slot("spec numbers", itertools.count)
 
 
 class CallSpec:
@@ -104,7 +105,7 @@ class CallSpec:
         self.toolbox = toolbox_for(options, calls=calls)
         self._marks = marks
         self.alone = alone
-        self._serial_number = next(_serial_numbers)
+        self._serial_number = next(_SERIAL_NUMBERS.value)
         self._json_object = json_object
         self.sample = sample
         self._history = history

@@ -8,8 +8,8 @@ for cycles that our objects do not form. That was a fifth of a cached row's time
 from __future__ import annotations
 
 import gc
-import os
-import threading
+
+from pllm_notebook.runtime import Locked, Slot
 
 __all__ = ["RELAXED_THRESHOLD", "RelaxedGc", "relaxed_gc"]
 
@@ -20,7 +20,7 @@ Cycles in a user's own code are still collected, only later: that many small obj
 """
 
 
-class RelaxedGc:
+class RelaxedGc(Locked):
     """Raise the collector's first threshold while at least one piece of work goes on. Safe from any thread.
 
     What is found when the first begins is put back when the last ends, unless somebody set other thresholds
@@ -29,7 +29,7 @@ class RelaxedGc:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._at_work = 0
         # The thresholds before, and those set in their place; None while nothing of ours does.
         self._before: tuple[int, int, int] | None = None
@@ -40,7 +40,7 @@ class RelaxedGc:
 
     def begin(self) -> None:
         """Note that a piece of work begins; `end` must follow once."""
-        with self._lock:
+        with self.lock:
             self._at_work += 1
             first, second, third = gc.get_threshold()
             if self._at_work == 1 and 0 < first < RELAXED_THRESHOLD:
@@ -51,7 +51,7 @@ class RelaxedGc:
 
     def end(self) -> None:
         """Note that a piece of work has ended."""
-        with self._lock:
+        with self.lock:
             self._at_work -= 1
             if self._at_work == 0:
                 self._put_back()
@@ -62,9 +62,9 @@ class RelaxedGc:
     def __exit__(self, *error: object) -> None:
         self.end()
 
-    def forget(self) -> None:
-        """In a child after a fork, where none of the parent's work goes on: put back what was there before."""
-        self._lock = threading.Lock()
+    def reset_after_fork(self) -> None:
+        """Put back what was there before: none of the parent's work goes on in the child."""
+        super().reset_after_fork()
         self._at_work = 0
         self._put_back()
 
@@ -74,5 +74,9 @@ class RelaxedGc:
             gc.set_threshold(*before)
 
 
-relaxed_gc = RelaxedGc()
-os.register_at_fork(after_in_child=relaxed_gc.forget)
+_RELAXED: Slot[RelaxedGc] = Slot("gc", RelaxedGc, is_kept=True)
+
+
+def relaxed_gc() -> RelaxedGc:
+    """Return this process's one, in which runs note when they begin and end."""
+    return _RELAXED.value

@@ -20,6 +20,7 @@ from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.runtime import is_first_time
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["Chunk", "Planner"]
@@ -27,9 +28,6 @@ __all__ = ["Chunk", "Planner"]
 # The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
 _FIRST_CHUNK = 256
 _CHUNK = 5_000
-
-# Servers of which a person has been warned: name, host of the answers, host of today.
-_reported_hosts: set[tuple[str, str, str]] = set()
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -206,8 +204,7 @@ def _report_host(target: ResolvedModel, entry: StoredReply) -> None:
         return
     before = entry.metadata.get("host", "")
     hosts = (target.provider, before, target.host)
-    if before and before != target.host and hosts not in _reported_hosts:
-        _reported_hosts.add(hosts)
+    if before and before != target.host and is_first_time("host", *hosts):
         logger.warning(
             "Answers in the cache under the name %r were made at %s, and it is at %s now. They are used, since a "
             "server is known by its name; give the new one a name of its own if it answers otherwise.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from pllm_notebook.providers import LIFETIME_S
+from pllm_notebook.runtime import Slot
 
 __all__ = ["MAX_WAIT_S", "Warmup"]
 
@@ -18,7 +19,7 @@ MAX_WAIT_S = 10.0
 _MIN_CALLS = 3
 
 # Prefixes that were read or written, and when. Process-wide, as the provider's cache outlives a run.
-_warm: dict[Hashable, float] = {}
+_WARM: Slot[dict[Hashable, float]] = Slot("warm prefixes", dict)
 
 
 class Warmup:
@@ -57,14 +58,15 @@ class Warmup:
         if self._over or self._began is not None:
             return False
         self._began, self._prefix = now, self._find()
-        self._over = self._prefix is None or now - _warm.get(self._prefix, float("-inf")) < LIFETIME_S
+        self._over = self._prefix is None or now - _WARM.value.get(self._prefix, float("-inf")) < LIFETIME_S
         return not self._over
 
     def ended(self, now: float, *, replied: bool) -> None:
         """Note how a call ended. Whatever it was, the others need not wait for it any longer."""
         self._over = True
         if replied and self._prefix is not None:
-            if self._prefix not in _warm:
-                for prefix in [prefix for prefix, at in _warm.items() if now - at >= LIFETIME_S]:
-                    del _warm[prefix]
-            _warm[self._prefix] = now
+            warm = _WARM.value
+            if self._prefix not in warm:
+                for prefix in [prefix for prefix, at in warm.items() if now - at >= LIFETIME_S]:
+                    del warm[prefix]
+            warm[self._prefix] = now

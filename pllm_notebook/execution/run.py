@@ -28,13 +28,13 @@ from pllm_notebook.execution.stop import State
 from pllm_notebook.failures import FailureKind, kinds_named
 from pllm_notebook.formatting import budget_stop_note
 from pllm_notebook.protocols import Display, Store
+from pllm_notebook.runtime import Slot
 from pllm_notebook.threads import weak_callback
 from pllm_notebook.types import Progress
 
 __all__ = ["ExecutionFactory", "Rows", "Run"]
 
-_numbers = itertools.count()
-
+_NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
 _REDRAW_S = 0.1
 
 
@@ -76,7 +76,7 @@ class Run:
         make_execution: ExecutionFactory,
     ) -> None:
         self.id = secrets.token_hex(4)
-        self.number = next(_numbers)
+        self.number = next(_NUMBERS.value)
         self.started_at = time.time()
         self.endings, self.is_taken = 0, False
         self.ask, self.rows = ask, rows
@@ -210,7 +210,7 @@ class Run:
     def to_frame(self) -> Any:
         """Return the answers as they are now; rows without one have NA."""
         ended = self.done()
-        with relaxed_gc:
+        with relaxed_gc():
             frame = self.rows.assemble(self)
         if ended:
             self.note_rows()
@@ -311,7 +311,7 @@ class Run:
     # From here on, on the engine's loop.
 
     def _begin(self) -> None:
-        relaxed_gc.begin()
+        relaxed_gc().begin()
         self._engine.register(self)
         try:
             self.execution.throughput.sample(time.monotonic())
@@ -321,7 +321,7 @@ class Run:
             self.execution.fail(error)
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
-        relaxed_gc.begin()
+        relaxed_gc().begin()
         self._engine.register(self)
         try:
             self.execution.again(kinds)
@@ -352,7 +352,7 @@ class Run:
                 can_retry = not self.execution.broken and self.execution.retryable(None)
                 self._display.close(self.progress(), weak_callback(self.retry) if can_retry else None)
         finally:  # whatever can be shown, what waits is woken
-            relaxed_gc.end()
+            relaxed_gc().end()
             self._engine.unregister(self)
             self._handed.set()
             self.endings += 1

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import threading
 import weakref
 from collections import OrderedDict
 
 from pllm_notebook.execution.run import Run
+from pllm_notebook.runtime import ExitStage, Locked, Slot
 
 __all__ = ["LARGEST_BYTES", "close", "find", "forget", "forget_all", "release_ended", "remember", "runs"]
 
@@ -22,16 +21,30 @@ is how an interrupted run's answers are had.
 _BYTES_A_CALL = 1_200
 _BYTES_A_ROW = 500
 
-_live_runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
-_strong_refs: OrderedDict[str, Run] = OrderedDict()
-_lock = threading.Lock()
+
+class _Runs(Locked):
+    """The runs of this process, by id: all that exist, and those that are held here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+        self.held: OrderedDict[str, Run] = OrderedDict()
+
+    def record(self) -> None:
+        for run in runs():
+            if run.done():
+                run.note_rows()
+
+
+_RUNS: Slot[_Runs] = Slot("runs", _Runs, close=_Runs.record, stage=ExitStage.RECORDS)
 
 
 def remember(run: Run) -> None:
     """Keep a run that begins, and let go of those that have ended."""
-    with _lock:
-        _live_runs[run.id] = run
-        _strong_refs[run.id] = run
+    known = _RUNS.value
+    with known.lock:
+        known.live[run.id] = run
+        known.held[run.id] = run
     run.on_taken = release_ended
     release_ended(begun=True)
 
@@ -42,52 +55,51 @@ def release_ended(*, begun: bool = False) -> None:
     Args:
         begun: Whether a run begins: a result that has not been taken is then given up as well.
     """
-    with _lock:
-        ended = [run for run in _strong_refs.values() if run.done()]
+    known = _RUNS.value
+    with known.lock:
+        ended = [run for run in known.held.values() if run.done()]
         room = LARGEST_BYTES
         dropped = []
         for at, run in enumerate(reversed(ended)):
             room -= _BYTES_A_ROW * run.rows.total + _BYTES_A_CALL * len(run.table.keys)
             waits = at == 0 and not begun and not run.is_taken
             if room < 0 and not waits:
-                dropped.append(_strong_refs.pop(run.id))
+                dropped.append(known.held.pop(run.id))
     for run in dropped:
         run.note_rows()
 
 
 def forget(run: Run) -> None:
     """Let go of a run that is only a piece of something larger."""
-    with _lock:
-        _strong_refs.pop(run.id, None)
-        _live_runs.pop(run.id, None)
+    known = _RUNS.value
+    with known.lock:
+        known.held.pop(run.id, None)
+        known.live.pop(run.id, None)
 
 
 def forget_all() -> None:
     """Let go of every run, as a new kernel would know of none; what was recorded stays."""
     close()
-    with _lock:
-        dropped = list(_strong_refs.values())
-        _strong_refs.clear()
-        _live_runs.clear()
+    known = _RUNS.value
+    with known.lock:
+        dropped = list(known.held.values())
+        known.held.clear()
+        known.live.clear()
     del dropped  # outside the lock: a run that ends here lets go of its parts
 
 
 def runs() -> list[Run]:
     """Return the runs of this process that are still held, newest last."""
-    with _lock:
-        return sorted(_live_runs.values(), key=lambda run: run.number)
+    known = _RUNS.value
+    with known.lock:
+        return sorted(known.live.values(), key=lambda run: run.number)
 
 
 def find(run_id: object) -> Run | None:
     """Return the run of this process with this id, None where there is none, or it is not referenced any more."""
-    return _live_runs.get(run_id) if isinstance(run_id, str) else None
+    return _RUNS.value.live.get(run_id) if isinstance(run_id, str) else None
 
 
 def close() -> None:
     """Write down what is known of the runs that have ended and whose result was not taken."""
-    for run in runs():
-        if run.done():
-            run.note_rows()
-
-
-atexit.register(close)
+    _RUNS.value.record()

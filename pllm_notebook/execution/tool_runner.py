@@ -19,7 +19,7 @@ from pllm_notebook.execution.replies import Step, with_results
 from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.tool_results import result_key, run_tool, timeout_result
-from pllm_notebook.execution.user_code import USER_THREADS
+from pllm_notebook.execution.user_code import user_threads
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
@@ -100,7 +100,7 @@ class ToolRunner:
         key = result_key(calling.reply, at, read.call)
         running = _Running(read, key, self._store)
         async with self._limit:
-            work = self._loop.loop.run_in_executor(USER_THREADS, running.run)
+            work = self._loop.loop.run_in_executor(user_threads(), running.run)
             done, _ = await asyncio.wait([work], timeout=self._spec.options.tool_timeout_s)
         if not done and running.end():
             entry, kept = running.late(self._spec.options.tool_timeout_s)

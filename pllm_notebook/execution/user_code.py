@@ -21,27 +21,33 @@ from pllm_notebook.execution.results import Outcome
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
+from pllm_notebook.runtime import Slot
 from pllm_notebook.threads import DaemonThreads
 
 __all__ = [
     "ABANDON_AFTER_S",
-    "USER_THREADS",
     "as_error",
     "read_each_with_timeout",
     "read_with_timeout",
     "run_with_timeout",
+    "user_threads",
 ]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-USER_THREADS = DaemonThreads("pllm-user")
+_THREADS: Slot[DaemonThreads] = Slot("user threads", partial(DaemonThreads, "pllm-user"))
 
 # A run that is stopped waits no longer than this for code of the caller's.
 ABANDON_AFTER_S = 2.0
 # Replies that are read one by one are read this many at once.
 _MAX_PARALLEL = 16
 _CHECK_INTERVAL_S = 0.1
+
+
+def user_threads() -> DaemonThreads:
+    """Return this process's threads for the caller's own code."""
+    return _THREADS.value
 
 
 def _never() -> bool:
@@ -66,7 +72,7 @@ def run_with_timeout(
     """
     if not items:
         return []
-    all_at_once = USER_THREADS.submit(work, items)
+    all_at_once = user_threads().submit(work, items)
     _wait([all_at_once], timeout_s, stopped)
     if all_at_once.done() and all_at_once.exception() is None:
         return all_at_once.result()
@@ -86,7 +92,7 @@ def run_each_with_timeout(
     results: list[Result] = []
     for start in range(0, len(items), _MAX_PARALLEL):
         some = items[start : start + _MAX_PARALLEL]
-        works = [USER_THREADS.submit(work, [item]) for item in some]
+        works = [user_threads().submit(work, [item]) for item in some]
         _wait(works, timeout_s, stopped)
         for item, one in zip(some, works, strict=True):
             error = one.exception() if one.done() else None

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.runtime import Slot
 
 if TYPE_CHECKING:  # it needs Pydantic, which is loaded with the first use
     from pllm_notebook.frames.table import FrameLibrary, Table
 
 __all__ = ["accessor_of", "default_library", "register_library", "table_of"]
 
-_loaders: dict[str, Callable[[], FrameLibrary]] = {}
+_LOADERS: Slot[dict[str, Callable[[], FrameLibrary]]] = Slot("frame libraries", dict, is_kept=True)
 
 
 def register_library(module: str, load: Callable[[], FrameLibrary]) -> None:
@@ -23,12 +24,12 @@ def register_library(module: str, load: Callable[[], FrameLibrary]) -> None:
         module: Name of the library's module. Where a process has not loaded it, no object can be one of its frames.
         load: Returns the adapter; called when a frame of it may be there, so it may import what it needs.
     """
-    _loaders[module] = load
+    _LOADERS.value[module] = load
 
 
 def default_library() -> FrameLibrary:
     """Return the library whose frames the package makes where no frame was given: the first registered."""
-    return next(iter(_loaders.values()))()
+    return next(iter(_LOADERS.value.values()))()
 
 
 def table_of(data: Any) -> Table | None:
@@ -51,4 +52,4 @@ def accessor_of(data: Any) -> Any:
 
 
 def _present() -> list[FrameLibrary]:
-    return [load() for module, load in list(_loaders.items()) if module in sys.modules]
+    return [load() for module, load in list(_LOADERS.value.items()) if module in sys.modules]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ from pllm_notebook.credentials import Address, Key, redact_header
 from pllm_notebook.exceptions import UnknownModelError
 from pllm_notebook.providers.provider import Provider
 from pllm_notebook.providers.registry import sdk_modules
+from pllm_notebook.runtime import Locked, Slot
 
 __all__ = ["address_of", "fingerprint", "provider_of_client", "serial_of"]
 
@@ -25,9 +25,6 @@ _SAID = ("organization", "project", "project_id", "location", "region", "aws_reg
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
 # Letters and digits, too long for a name.
 _SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{20,}")
-_numbers = itertools.count(1)
-_serials: dict[int, tuple[Callable[[], Any], str]] = {}
-_lock = threading.Lock()
 _KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
 
 
@@ -69,18 +66,33 @@ def address_of(client: Any) -> str:
 
 def serial_of(client: Any) -> str:
     """Return what tells this client from every other of the process: its `id()` is another's once it is gone."""
-    with _lock:
-        known = _serials.get(id(client))
-        if known is not None and known[0]() is client:
-            return known[1]
-        held: Callable[[], Any]
-        try:
-            held = weakref.ref(client)
-        except TypeError:  # held for good: then no other client gets its id
-            held = partial(_itself, client)
-        serial = f"client {next(_numbers)}"
-        _serials[id(client)] = held, serial
-        return serial
+    return _SERIALS.value.of(client)
+
+
+class _Serials(Locked):
+    """The texts that tell clients apart, by their `id()`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers = itertools.count(1)
+        self._known: dict[int, tuple[Callable[[], Any], str]] = {}
+
+    def of(self, client: Any) -> str:
+        with self.lock:
+            known = self._known.get(id(client))
+            if known is not None and known[0]() is client:
+                return known[1]
+            held: Callable[[], Any]
+            try:
+                held = weakref.ref(client)
+            except TypeError:  # held for good: then no other client gets its id
+                held = partial(_itself, client)
+            serial = f"client {next(self._numbers)}"
+            self._known[id(client)] = held, serial
+            return serial
+
+
+_SERIALS: Slot[_Serials] = Slot("client serials", _Serials, is_kept=True)
 
 
 def _itself(client: Any) -> Any:

@@ -7,18 +7,19 @@ mark or a wait below the minimum is useless.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from pllm_notebook.runtime import Locked, Slot
+
 __all__ = [
+    "ASKERS",
     "BYTES_PER_TOKEN",
     "LEAST_LEAD",
     "LIFETIME_S",
     "OUR_KEYS",
     "Askers",
-    "askers",
     "kept_for_an_hour",
 ]
 
@@ -36,7 +37,7 @@ LEAST_LEAD = 1024
 OUR_KEYS = "pllm-"
 
 
-class Askers:
+class Askers(Locked):
     """Remember which prefixes were sent recently, and by whom: the next run may share its prefix with the last.
 
     Thread-safe.
@@ -45,7 +46,7 @@ class Askers:
     _MOST = 10_000
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         # Last asker, time, and whether another one used the prefix before.
         self._seen: dict[object, tuple[int, float, bool]] = {}
 
@@ -61,7 +62,7 @@ class Askers:
             note: False if the request is only shown.
         """
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             last, at, again = self._seen.get(prefix, (asker, now, False))
             if now - at >= LIFETIME_S:
                 again = False
@@ -74,13 +75,8 @@ class Askers:
             self._seen[prefix] = (asker, now, again)
             return again
 
-    def forget(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._seen.clear()
 
-
-askers = Askers()
+ASKERS: Slot[Askers] = Slot("askers", Askers)
 """Process-wide, since providers' caches outlive a run."""
 
 

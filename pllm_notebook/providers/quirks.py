@@ -16,8 +16,9 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers.bodies import object_at, objects_at
 from pllm_notebook.providers.prompt_cache import OUR_KEYS
+from pllm_notebook.runtime import Slot
 
-__all__ = ["Quirks", "forget_all", "quirks_of"]
+__all__ = ["Quirks", "quirks_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -185,14 +186,9 @@ def _names(parameter: str, said: str) -> bool:
     return re.search(rf"(?<![\w.]){re.escape(parameter)}(?![\w])", said) is not None
 
 
-_known: dict[tuple[str, str, str], Quirks] = {}
+_KNOWN: Slot[dict[tuple[str, str, str], Quirks]] = Slot("quirks", dict)
 
 
 def quirks_of(provider: str, address: str, model: str) -> Quirks:
     """Return the one `Quirks` of this model at this address."""
-    return _known.setdefault((provider, address, model), Quirks())
-
-
-def forget_all() -> None:
-    """Forget everything, as in a new kernel."""
-    _known.clear()
+    return _KNOWN.value.setdefault((provider, address, model), Quirks())

@@ -10,6 +10,7 @@ from pllm_notebook.local_files import LARGEST_BYTES
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import anthropic, google, local, openai
 from pllm_notebook.providers.provider import Provider
+from pllm_notebook.runtime import Slot
 
 __all__ = [
     "COMPATIBLE",
@@ -38,7 +39,15 @@ SIMULATED = "sim"
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
-_registered: dict[str, Provider] = {}
+_PACKAGE = (openai.PROVIDER, anthropic.PROVIDER, google.PROVIDER, local.PROVIDER)
+_OWN = frozenset(provider.name for provider in _PACKAGE)
+
+
+def _own_providers() -> dict[str, Provider]:
+    return {provider.name: provider for provider in _PACKAGE}
+
+
+_REGISTERED: Slot[dict[str, Provider]] = Slot("providers", _own_providers)
 
 
 def register(provider: Provider) -> None:
@@ -54,62 +63,55 @@ def register(provider: Provider) -> None:
         raise UsageError(f"A provider's name is a lower-case word, not {provider.name!r}.")
     if provider.name in _OWN or provider.name == SIMULATED:
         raise UsageError(f"The provider name {provider.name!r} is taken by this package. Choose another.")
-    _registered[provider.name] = provider
+    _REGISTERED.value[provider.name] = provider
 
 
 def unregister(name: str) -> None:
     """Forget a provider that was registered from outside this package."""
     if name not in _OWN:
-        _registered.pop(name, None)
-
-
-# Filled by the same call as all others, then closed.
-_OWN: frozenset[str] = frozenset()
-for _provider in (openai.PROVIDER, anthropic.PROVIDER, google.PROVIDER, local.PROVIDER):
-    register(_provider)
-_OWN = frozenset(_registered)
+        _REGISTERED.value.pop(name, None)
 
 
 def providers() -> tuple[Provider, ...]:
     """Return all providers."""
-    return tuple(_registered.values())
+    return tuple(_REGISTERED.value.values())
 
 
 def names() -> tuple[str, ...]:
     """Return the names that may precede a model's, that of the simulator last."""
-    return (*_registered, SIMULATED)
+    return (*_REGISTERED.value, SIMULATED)
 
 
 def find(name: str) -> Provider | None:
     """Return the provider with this name, None for none."""
-    return _registered.get(name)
+    return _REGISTERED.value.get(name)
 
 
 def hosted() -> tuple[Provider, ...]:
     """Return the providers that are asked over the network."""
-    return tuple(provider for provider in _registered.values() if provider.connect is not None)
+    return tuple(provider for provider in _REGISTERED.value.values() if provider.connect is not None)
 
 
 def is_hosted(name: str) -> bool:
     """Return whether *name* is that of a provider that is asked over the network."""
-    provider = _registered.get(name)
+    provider = _REGISTERED.value.get(name)
     return provider is not None and provider.connect is not None
 
 
 def canonical(name: str) -> str:
     """Return a provider's name for another name of it; any other text as it is."""
-    return next((provider.name for provider in _registered.values() if name in provider.other_names), name)
+    return next((provider.name for provider in _REGISTERED.value.values() if name in provider.other_names), name)
 
 
 def cheap_model_of(name: str) -> str:
     """Return a provider's cheap current model, "" where there is none, or no such provider."""
-    provider = _registered.get(name)
+    provider = _REGISTERED.value.get(name)
     return "" if provider is None else provider.cheap_model
 
 
 def provider_of(model: str) -> str | None:
     """Return which provider a bare model name belongs to, None when it cannot be inferred."""
-    for provider in _registered.values():
+    for provider in _REGISTERED.value.values():
         if provider.models.bare is not None and provider.models.bare.match(model):
             return provider.name
     return None
@@ -127,12 +129,12 @@ def speaker_of(format_name: str) -> Provider:
 
 def sdk_modules() -> dict[str, Provider]:
     """Return the top-level modules of the providers' SDKs."""
-    return {provider.sdk.module: provider for provider in _registered.values() if provider.sdk is not None}
+    return {provider.sdk.module: provider for provider in _REGISTERED.value.values() if provider.sdk is not None}
 
 
 def largest_file_for(model: str | None) -> int:
     """Return the size in bytes of the largest file that a model's provider takes in a request."""
-    provider = _registered.get((model or "").partition(":")[0])
+    provider = _REGISTERED.value.get((model or "").partition(":")[0])
     if provider is None or provider.largest_request_bytes is None:
         return LARGEST_BYTES
     return provider.largest_request_bytes * 3 // 4  # a file in base64 is four thirds of its size

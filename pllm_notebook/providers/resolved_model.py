@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import logging
 import re
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,10 +18,11 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.errors import beginning, unexplained
-from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN, LEAST_LEAD, OUR_KEYS, askers
+from pllm_notebook.providers.prompt_cache import ASKERS, BYTES_PER_TOKEN, LEAST_LEAD, OUR_KEYS
 from pllm_notebook.providers.provider import BatchFormat, Provider
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.providers.registry import SIMULATED, is_hosted
+from pllm_notebook.runtime import Locked, Slot
 from pllm_notebook.schema import Dialect
 from pllm_notebook.types import RawReply, Reply
 
@@ -32,7 +32,7 @@ logger = logging.getLogger("pllm_notebook")
 
 # The SDKs share modules with circular imports. Two threads that enter the circle at different points would wait for
 # each other, and Python then lets them continue with half-imported modules.
-_loading = threading.Lock()
+_LOADING: Slot[Locked] = Slot("SDK loading", Locked)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class ResolvedModel:
         Import errors are left for `connect` to report.
         """
         for module in self.imports:
-            with _loading, suppress(ImportError):
+            with _LOADING.value.lock, suppress(ImportError):
                 importlib.import_module(module)
 
     def to_wire(
@@ -166,7 +166,7 @@ class ResolvedModel:
             return body
         name = self._name(body, lead)
         if name is not None and asker is not None:
-            shared = askers.another((*self.dispatcher_key, name), asker, note=not shown) or shared
+            shared = ASKERS.value.another((*self.dispatcher_key, name), asker, note=not shown) or shared
         if not (shared or turns):
             return body
         turns = turns and self._is_kept(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Protocol
 
+from pllm_notebook.runtime import Slot
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.llm_response import LLMResponse
 
@@ -24,15 +25,15 @@ class LiveSession(Protocol):
         """Return the lazy reply to a call. Sends nothing."""
 
 
-_sessions: weakref.WeakValueDictionary[str, LiveSession] = weakref.WeakValueDictionary()
+_SESSIONS: Slot[weakref.WeakValueDictionary[str, LiveSession]] = Slot("sessions", weakref.WeakValueDictionary)
 
 
 def register_session(session: LiveSession) -> None:
     """Make *session* the one that unpickled replies of its directory belong to."""
-    _sessions[session.directory] = session
+    _SESSIONS.value[session.directory] = session
 
 
 def live_session(directory: str) -> LiveSession | None:
     """Return this process's newest session in a directory; None without one, or after its block has ended."""
-    session = _sessions.get(directory)
+    session = _SESSIONS.value.get(directory)
     return session if session is not None and session.is_open else None

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from pllm_notebook.execution import Estimate
 from pllm_notebook.formatting import counted, escape_html, format_usd, strip_control_chars
+from pllm_notebook.runtime import Slot
 
 __all__ = ["Paused", "Summary"]
 
@@ -74,7 +75,7 @@ class Paused(BaseException):
     def __init__(self, summary: Summary) -> None:
         self.summary = summary
         super().__init__("\n".join(summary.lines()))
-        _hooks.install()
+        _HOOKS.value.install()
 
     def _render_traceback_(self) -> list[str]:
         # Without a `with` block around the program, this is all that a notebook shows.
@@ -121,4 +122,5 @@ class _Hooks:
         sys.excepthook, threading.excepthook = uncaught, uncaught_in_thread
 
 
-_hooks = _Hooks()
+# Kept: what is wrapped once must not be wrapped again.
+_HOOKS: Slot[_Hooks] = Slot("exception hooks", _Hooks, is_kept=True)

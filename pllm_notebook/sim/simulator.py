@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import math
-import os
 import threading
 import traceback
 import weakref
@@ -17,6 +15,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.runtime import ExitStage, Locked, Slot
 from pllm_notebook.sim.answers import AnswerFunction, SimRequest, to_answer
 from pllm_notebook.sim.process import Process
 from pllm_notebook.sim.simulator_options import SimOptions
@@ -165,7 +164,7 @@ class Simulator:
                 options = self._options.as_json()
                 self._process.call("set", options=options, scripted=self._answers is not None, named=list(options))
                 self._starts += 1
-                _alive.add(self)
+                _SIMULATORS.value.alive.add(self)
             return self._process
 
     def _ask(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -213,34 +212,37 @@ def shared(options: Mapping[str, Any]) -> Simulator:
         options: As for `Simulator`; what is not named has its default. The running server changes in
             place where they differ from the last ones.
     """
-    global _shared
-    with _sharing:
-        if _shared is None:
-            _shared = Simulator()
+    simulators = _SIMULATORS.value
+    with simulators.lock:
+        shared = simulators.shared = simulators.shared or Simulator()
         answers = options.get("answers")
         wanted = SimOptions().changed({name: value for name, value in options.items() if name != "answers"})
-        if wanted != _shared.options or answers is not _shared._answers:
-            _shared.set(**wanted.as_json(), answers=answers)
-        return _shared.start()
+        if wanted != shared.options or answers is not shared._answers:
+            shared.set(**wanted.as_json(), answers=answers)
+        return shared.start()
 
 
-_alive: weakref.WeakSet[Simulator] = weakref.WeakSet()
-_shared: Simulator | None = None
-_sharing = threading.Lock()
+class _Simulators(Locked):
+    """The simulators that this process has started, and the one of the `sim:` models, None before its first use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: weakref.WeakSet[Simulator] = weakref.WeakSet()
+        self.shared: Simulator | None = None
+
+    def close(self) -> None:
+        for simulator in list(self.alive):
+            simulator.close()
+
+    def reset_after_fork(self) -> None:
+        """Leave the parent's simulators to it."""
+        super().reset_after_fork()
+        self.shared = None
+        for simulator in list(self.alive):
+            simulator._forget()
 
 
-def _close_all() -> None:
-    for simulator in list(_alive):
-        simulator.close()
-
-
-def _forget_all() -> None:
-    global _shared, _sharing
-    _sharing = threading.Lock()
-    _shared = None
-    for simulator in list(_alive):
-        simulator._forget()
-
-
-atexit.register(_close_all)
-os.register_at_fork(after_in_child=_forget_all)
+# Kept, since the code that started a simulator closes it. At exit there is no such code any more.
+_SIMULATORS: Slot[_Simulators] = Slot(
+    "simulators", _Simulators, close=_Simulators.close, stage=ExitStage.SERVERS, is_kept=True
+)

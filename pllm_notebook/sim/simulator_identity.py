@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.runtime import Slot
 from pllm_notebook.sim.simulator_options import SimOptions
 
 __all__ = ["identity"]
@@ -30,8 +31,23 @@ _ANSWERING = (
 # A value that a function refers to counts up to this size; a larger one by its type.
 _MAX_BYTES = 1 << 20
 
-_numbers = itertools.count(1)
-_numbered: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+class _Numbers:
+    """Numbers of objects that nothing else tells apart."""
+
+    def __init__(self) -> None:
+        self._next = itertools.count(1)
+        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+    def of(self, value: Any) -> int:
+        try:
+            return self._known.setdefault(value, next(self._next))
+        except TypeError:  # it cannot be held weakly, or hashed
+            return next(self._next)
+
+
+# Kept: the numbers are in keys, where two objects of one process must not meet.
+_NUMBERS: Slot[_Numbers] = Slot("simulator numbers", _Numbers, is_kept=True)
 
 
 def identity(options: Mapping[str, Any]) -> str:
@@ -76,7 +92,7 @@ def _describe(value: Any, seen: set[int]) -> Any:
     try:
         plain = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
     except TypeError:
-        return [type(value).__qualname__, _number(value)] if callable(value) else type(value).__qualname__
+        return [type(value).__qualname__, _NUMBERS.value.of(value)] if callable(value) else type(value).__qualname__
     return hashlib.sha256(plain).hexdigest() if len(plain) <= _MAX_BYTES else type(value).__qualname__
 
 
@@ -102,10 +118,3 @@ def _constant(value: Any) -> Any:
 def _names(code: types.CodeType) -> set[str]:
     inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
     return set(code.co_names).union(*map(_names, inner))
-
-
-def _number(value: Any) -> int:
-    try:
-        return _numbered.setdefault(value, next(_numbers))
-    except TypeError:  # it cannot be held weakly, or hashed
-        return next(_numbers)

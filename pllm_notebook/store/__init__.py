@@ -8,7 +8,6 @@ from pllm_notebook.store.codec import DamagedEntry, NewerEntry
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
 from pllm_notebook.store.export_file import export, import_
-from pllm_notebook.store.forks import register_for_fork
 from pllm_notebook.store.later import write_later
 from pllm_notebook.store.location import chosen_directory
 from pllm_notebook.store.memory import MemoryStore
@@ -36,7 +35,6 @@ __all__ = [
     "import_",
     "is_damage",
     "open_store",
-    "register_for_fork",
     "same_model",
     "this_process",
     "write_later",

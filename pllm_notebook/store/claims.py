@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from pllm_notebook.claim_types import ClaimKind, ClaimResult, ReleaseCounts
-from pllm_notebook.store import forks
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 
 __all__ = ["FILE", "LEASE_S", "SENDER_LEASE_S", "Claims"]
@@ -82,7 +82,7 @@ class Claims:
         self._lease_s = lease_s
         self._warned = False
         self._start()
-        forks.register_for_fork(self)
+        RUNTIME.register_fork_aware(self)
 
     def __repr__(self) -> str:
         return f"<Claims {self._path!r}: {sum(len(held) for held in self._held.values()):,} held>"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.failures import FailedCall, FailureKind
-from pllm_notebook.store import forks
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.store.damage import READ_ERRORS, DamageReport
 from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 from pllm_notebook.stored_reply import StoredReply
@@ -82,7 +82,7 @@ class DiskStore:
         )
         self.claims = Claims(directory)
         self.share: Share | None = None
-        forks.register_for_fork(self)
+        RUNTIME.register_fork_aware(self)
 
     @property
     def change_lock(self) -> threading.Lock:

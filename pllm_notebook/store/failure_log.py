@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from pllm_notebook.failures import FailedCall, FailureKind
-from pllm_notebook.store import forks
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.store.failure_file import FailureFile
 from pllm_notebook.store.failure_rows import Fields, fields_of
 from pllm_notebook.threads import DaemonThreads
@@ -47,7 +47,7 @@ class FailureLog:
         self._file = FailureFile(directory, busy_timeout_s=busy_timeout_s, max_rows=max_rows, max_bytes=max_bytes)
         self._closed = False
         self.reset_after_fork()
-        forks.register_for_fork(self)
+        RUNTIME.register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
         """Begin with an empty queue and no thread: what a child does after a fork. The parent writes what it queued."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
+from pllm_notebook.runtime import RUNTIME, ExitStage, Slot
 from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["finish_writes", "write_later"]
@@ -31,6 +30,7 @@ class _Writes:
     def __init__(self) -> None:
         self._threads = DaemonThreads("pllm-registry", at_once=1)
         self.reset_after_fork()
+        RUNTIME.register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
         """Begin without work, as a forked child does: the parent does its own."""
@@ -82,18 +82,14 @@ class _Writes:
             work()
 
 
-_writes = _Writes()
+_WRITES: Slot[_Writes] = Slot("later writes", _Writes, close=_Writes.finish, stage=ExitStage.WRITERS)
 
 
 def write_later(work: Work) -> None:
     """Run *work*, which raises nothing, soon, on another thread; here where none can begin any more."""
-    _writes.add(work)
+    _WRITES.value.add(work)
 
 
 def finish_writes() -> None:
     """Block until all that was given to `write_later` is done; from within such work, return at once."""
-    _writes.finish()
-
-
-os.register_at_fork(after_in_child=_writes.reset_after_fork)
-atexit.register(finish_writes)
+    _WRITES.value.finish()

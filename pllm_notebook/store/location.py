@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.runtime import is_first_time
 
 __all__ = [
     "DATABASE",
@@ -50,7 +51,6 @@ _NETWORK = {
     "smb3",
     "smbfs",
 }
-_warned: set[str] = set()
 
 _log = logging.getLogger("pllm_notebook.store")
 
@@ -168,8 +168,7 @@ def file_system(directory: str, mounts: str = "/proc/mounts") -> str:
 
 def warn_of_network(directory: str, kind: str) -> None:
     """Warn, once for each directory, where *kind* is a file system that SQLite cannot trust."""
-    if kind in _NETWORK and directory not in _warned:
-        _warned.add(directory)
+    if kind in _NETWORK and is_first_time("network", directory):
         _log.warning(
             "The cache directory %s is on a network file system (%s), where SQLite's locks cannot be trusted and "
             "answers can be lost. Set PLLM_CACHE_DIR to a directory on a local disk.",

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import threading
 
 from pllm_notebook import settings
+from pllm_notebook.runtime import ExitStage, Locked, Slot
 from pllm_notebook.store import location
 from pllm_notebook.store.disk_store import DiskStore
 
 __all__ = ["close_stores", "current_directory", "open_store"]
 
-_stores: dict[str, DiskStore] = {}
-_lock = threading.Lock()
+
+class _Stores(Locked):
+    """The open stores, by the directory that was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: dict[str, DiskStore] = {}
+
+    def close(self) -> None:
+        with self.lock:
+            stores = list(self.opened.values())
+            self.opened.clear()
+        for store in stores:
+            store.close()
+
+
+# The writer is a daemon, so that a hung disk cannot keep a kernel from ending; what it holds is written at the exit.
+_STORES: Slot[_Stores] = Slot("stores", _Stores, close=_Stores.close, stage=ExitStage.STORES)
 
 
 def open_store(directory: str | None = None) -> DiskStore:
@@ -28,12 +43,13 @@ def open_store(directory: str | None = None) -> DiskStore:
     """
     asked, named = location.chosen_directory(directory)
     asked = os.path.realpath(asked)
-    with _lock:
-        store = _stores.get(asked)
+    stores = _STORES.value
+    with stores.lock:
+        store = stores.opened.get(asked)
         if store is None or store.closed:
             settled = location.choose_location(asked, named)
             location.warn_of_network(settled.directory, location.file_system(settled.directory))
-            store = _stores[asked] = DiskStore(settled.directory, below=settled.below)
+            store = stores.opened[asked] = DiskStore(settled.directory, below=settled.below)
         # Only what a notebook's frames ask for is shared: the directories of programs are their own.
         if asked == os.path.realpath(location.chosen_directory()[0]):
             store.share_with(settings.current().cache_share or os.environ.get("PLLM_CACHE_SHARE") or None)
@@ -43,24 +59,10 @@ def open_store(directory: str | None = None) -> DiskStore:
 def current_directory() -> str:
     """Return where the store of the moment is, or would be made. Opens nothing and makes nothing."""
     asked = os.path.realpath(location.chosen_directory()[0])
-    store = _stores.get(asked)
+    store = _STORES.value.opened.get(asked)
     return asked if store is None else store.directory
 
 
 def close_stores() -> None:
     """Write what is queued and close every store of this process. Later calls of `open_store` open them again."""
-    with _lock:
-        stores = list(_stores.values())
-        _stores.clear()
-    for store in stores:
-        store.close()
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-# The writer is a daemon, so that a hung disk cannot keep a kernel from ending; what it holds is written here.
-atexit.register(close_stores)
+    _STORES.value.close()

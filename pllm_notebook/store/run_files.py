@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from pllm_notebook.runtime import Slot
 from pllm_notebook.store.later import finish_writes
 
 __all__ = ["LARGEST_BYTES", "MAX_RUNS", "RunFiles"]
@@ -36,7 +37,7 @@ _SUFFIX, _PART, _DAMAGED = ".run", ".part", ".damaged"
 _SAMPLE = 4_096
 _STALE_PART_S = 3_600.0
 _PRUNE_EVERY = 16
-_written: Counter[str] = Counter()
+_WRITTEN: Slot[Counter[str]] = Slot("run files written", Counter)
 
 _log = logging.getLogger("pllm_notebook.store")
 
@@ -101,8 +102,9 @@ class RunFiles:
                 os.unlink(part)
             raise
         # For each folder and not for each object: every run has one of its own.
-        _written[self.folder] += 1
-        if _written[self.folder] % _PRUNE_EVERY == 1:
+        written = _WRITTEN.value
+        written[self.folder] += 1
+        if written[self.folder] % _PRUNE_EVERY == 1:
             self._prune()
 
     def headers(self) -> Iterator[Header]:

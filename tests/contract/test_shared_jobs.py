@@ -246,7 +246,7 @@ def test_a_run_that_cannot_pay_for_all_rows_is_given_back_when_what_it_can_is_su
 
 
 def running() -> list[offices.BatchService]:
-    return [batch_service for batch_service in offices._services.values() if batch_service._engine.loop.alive]
+    return [batch_service for batch_service in offices._SERVICES.value.values() if batch_service._engine.loop.alive]
 
 
 def lines() -> list[int]:

@@ -128,7 +128,7 @@ def test_cycles_of_a_user_are_collected_while_something_is_at_work() -> None:
 def test_a_child_has_what_was_there_before_its_parents_work() -> None:
     from pllm_notebook.execution.gc_tuning import relaxed_gc
 
-    with relaxed_gc:
+    with relaxed_gc():
         child = os.fork()
         if child == 0:
             os._exit(0 if gc.get_threshold() == OWN else 1)

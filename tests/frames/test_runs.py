@@ -224,7 +224,7 @@ def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, monkeypatch: pyte
             frame.llm.parse(Mark, "{t}")
             finish_writes()
             held.append(tracemalloc.get_traced_memory()[0])
-            assert len(run_registry._strong_refs) <= 1, n
+            assert len(run_registry._RUNS.value.held) <= 1, n
     finally:
         gc.enable()
         tracemalloc.stop()

@@ -176,7 +176,7 @@ class _Life:
             self._faults.extend(process.faults)
             for run in self._going:
                 if not run.done():
-                    relaxed_gc.end()
+                    relaxed_gc().end()
             process.throw_away()
             return False
         return True

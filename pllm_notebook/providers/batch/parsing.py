@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pllm_notebook.redaction import redact
+from pllm_notebook.runtime import is_first_time
 
 __all__ = ["RUNNING", "State", "join_errors", "parse_int", "parse_time", "state_of"]
 
@@ -15,15 +16,13 @@ State = Literal["running", "ended", "failed", "expired", "cancelled"]
 RUNNING: State = "running"
 
 logger = logging.getLogger("pllm_notebook")
-_strange: set[str] = set()
 
 
 def state_of(word: str, states: Mapping[str, State], provider: str) -> State:
     """Return the state for a provider's word; an unknown one counts as running and is logged once."""
     state = states.get(word)
     if state is None:
-        if f"{provider}:{word}" not in _strange:
-            _strange.add(f"{provider}:{word}")
+        if is_first_time("job state", provider, word):
             logger.warning("%s reports a batch job as %r, which is unknown here; it counts as running", provider, word)
         return RUNNING
     return state

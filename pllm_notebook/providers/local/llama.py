@@ -9,7 +9,6 @@ import secrets
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -23,6 +22,7 @@ from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import Request
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.types import RawReply
 
 __all__ = ["CONTEXT_TOKENS", "SLOTS", "LocalChat", "LocalTransport", "weights_of"]
@@ -102,7 +102,7 @@ class LocalTransport:
         self._loading = threading.Lock()
         # Daemon threads: an executor's are joined at exit, before they could be stopped.
         self._threads: set[threading.Thread] = set()
-        _alive.add(self)
+        RUNTIME.register_fork_aware(self)
 
     async def post(self, path: str, content: bytes) -> RawReply:
         loop = asyncio.get_running_loop()
@@ -165,7 +165,7 @@ class LocalTransport:
             raise TransportFault(FailureKind.SERVER, f"{type(error).__name__}: {error}") from error
         return call.reply(self._path.name)
 
-    def _forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop the server in a forked child: its threads are not there, and ending it would wait for them forever."""
         if self._server is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
@@ -286,17 +286,6 @@ def _signals_kept() -> Iterator[None]:
     finally:
         for number, kept in saved.items():
             sigaction(int(number), kept, None)
-
-
-_alive: weakref.WeakSet[LocalTransport] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for transport in list(_alive):
-        transport._forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class LocalChat(Chat):
