@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 from pllm_notebook import display_registry, redaction
@@ -382,7 +383,15 @@ def _check_sim(values: Any) -> None:
     check_options(values)
 
 
+def _check_accounts(name: str, values: Any) -> None:
+    from pllm_notebook.providers import check_accounts
+
+    check_accounts(**{name: values})
+
+
 check_with("sim", _check_sim)
+for _name in ("servers", "clients"):
+    check_with(_name, partial(_check_accounts, _name))
 display_registry.register_display(_display)
 display_registry.register_session_display(_board)
 redaction.install_log_filter("pllm_notebook", "pllm_notebook.store")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pllm_notebook
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.formatting import counted
 from pllm_notebook.providers import registry
 
@@ -132,27 +132,21 @@ def _add_process(process: argparse.ArgumentParser) -> None:
 
 
 def _process(given: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
-    try:
-        config = pllm_notebook.OAIApiFromFileConfig(
-            requests_filepath=given.requests,
-            save_filepath=given.results,
-            model=given.model,
-            client=given.client,
-            request_url=given.url,
-            max_requests_per_minute=given.rpm,
-            max_tokens_per_minute=given.tpm,
-            max_attempts=given.max_attempts,
-            max_cost_usd=given.max_cost_usd,
-            cache=given.cache,
-            cache_dir=given.cache_dir,
-            retry_errors=given.retry_errors,
-            progress=not given.quiet,
-        )
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise UsageError(f"{wrong}. Nothing was sent.") from None
+    config = pllm_notebook.OAIApiFromFileConfig(
+        requests_filepath=given.requests,
+        save_filepath=given.results,
+        model=given.model,
+        client=given.client,
+        request_url=given.url,
+        max_requests_per_minute=given.rpm,
+        max_tokens_per_minute=given.tpm,
+        max_attempts=given.max_attempts,
+        max_cost_usd=given.max_cost_usd,
+        cache=given.cache,
+        cache_dir=given.cache_dir,
+        retry_errors=given.retry_errors,
+        progress=not given.quiet,
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* lines? (was|were) not sent")  # the line below says it
         status = pllm_notebook.process_api_requests_from_file_sync(config)

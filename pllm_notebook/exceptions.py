@@ -9,6 +9,7 @@
      │   ├─ UnsupportedSchemaError        a type that a provider cannot be asked for
      │   ├─ MissingKeyError               no API key where one is needed
      │   ├─ MissingPackageError           an extra that is not installed
+     │   └─ FileError (also OSError)      a file that cannot be read or written
      ├─ NotConfirmedError                 a batch was to be submitted, and was not confirmed
      ├─ StoppedError                      the run ended early; what finished is kept
      │   ├─ ProviderRejectedError         key, model or quota: every row would fail alike
@@ -41,6 +42,7 @@ from typing import Any
 
 __all__ = [
     "BudgetError",
+    "FileError",
     "MissingKeyError",
     "MissingPackageError",
     "NameClashError",
@@ -61,6 +63,7 @@ __all__ = [
     "interrupted",
     "sentence",
     "show_in_one_line",
+    "with_article",
 ]
 
 
@@ -232,6 +235,20 @@ class MissingPackageError(UsageError):
         )
 
 
+class FileError(UsageError, OSError):
+    """A file that cannot be read or written.
+
+    Attributes:
+        errno: The system's number of what went wrong, None for none.
+        path: As it was given.
+    """
+
+    def __init__(self, message: str, *, errno: int | None, path: str) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.path = path
+
+
 class NotConfirmedError(PllmError):
     """A batch was to be submitted, and was not confirmed. Nothing was sent."""
 
@@ -311,6 +328,11 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", ":", "…", ")")) else f"{text}."
 
 
+def with_article(noun: str) -> str:
+    """Return *noun* with "a" or "an" before it, by its first letter."""
+    return f"{'an' if noun[:1].lower() in ('a', 'e', 'i', 'o', 'u') else 'a'} {noun}"
+
+
 def guess(word: str, known: Iterable[object]) -> str:
     """Return " Did you mean 'x'?" for the nearest of *known*, or ""."""
     names = [name for name in known if isinstance(name, str)]
@@ -334,7 +356,7 @@ def interrupted(message: str) -> KeyboardInterrupt:
 
 
 def show_in_one_line(error: BaseException, message: str) -> None:
-    """Have IPython show an exception that is not ours as one line with *message*, in place of a page of traceback.
+    """Make IPython show an exception that is not ours as one line with *message*, in place of a page of traceback.
 
     For a cancellation too, which has to reach its task as the exception that it is. One that has a line keeps it.
     """

@@ -103,7 +103,18 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
         if given.get(name) is not None and not isinstance(given[name], Mapping):
             kind = type(given[name]).__name__  # not the value, which may hold a key
             raise UsageError(f"{name} is a mapping, such as {_SHAPES[name]}, not {kind}.")
+    for name in ("servers", "clients"):
+        for each in given.get(name) or ():
+            if not isinstance(each, str) or not each.strip() or ":" in each or each != each.strip():
+                raise UsageError(
+                    f"{name} is a mapping from names, such as {_SHAPES[name]}, and {each!r} cannot be one: a model is "
+                    f"written 'NAME:model'."
+                )
     if given.get("servers") is not None:
+        for server, address in given["servers"].items():
+            if not isinstance(address, str):
+                kind = type(address).__name__
+                raise UsageError(f"The address of server {server!r} is text, such as 'http://…/v1', not {kind}.")
         # An address may hold a password. First of all, so that no traceback with its variables shows it.
         given["servers"] = dict(zip(given["servers"], map(Address, given["servers"].values()), strict=True))
     known = fields_of(Options)

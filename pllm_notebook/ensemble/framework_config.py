@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from typing import Any, Unpack
 
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT
@@ -131,14 +132,32 @@ def changed(config: FrameworkConfig, values: Mapping[str, Any]) -> FrameworkConf
     Raises:
         ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.
     """
+    _check_names(values)
+    return replace(config, **values)
+
+
+def _check_names(names: Iterable[str]) -> None:
     known = fields_of(FrameworkConfig)
-    for name in values:
+    for name in names:
         if name not in known:
             raise ConfigurationError(
                 f"There is no setting {name!r}.{guess(name, known)} The settings are {', '.join(known)}. "
                 f"Nothing was sent."
             )
-    return replace(config, **values)
+
+
+def _with_known_names(init: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor of `FrameworkConfig` that guesses what a misspelt name was to be."""
+
+    @wraps(init)
+    def construct(self: FrameworkConfig, *values: Any, **named: Any) -> None:
+        _check_names(named)
+        init(self, *values, **named)
+
+    return construct
+
+
+setattr(FrameworkConfig, "__init__", _with_known_names(FrameworkConfig.__init__))  # noqa: B010  # a type checker's
 
 
 def create_default_config() -> FrameworkConfig:

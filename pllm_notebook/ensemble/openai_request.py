@@ -15,12 +15,13 @@ from pllm_notebook.ensemble.decisions import EnsembleSpec
 from pllm_notebook.ensemble.framework_config import FrameworkConfig
 from pllm_notebook.ensemble.openai_messages import read_messages
 from pllm_notebook.ensemble.spec import ensemble_spec_for
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.execution import CallSpec, options_for, resolve_model, store_for
 from pllm_notebook.option_fields import taken_by
 from pllm_notebook.option_types import RequestOptions
 from pllm_notebook.options import Options
 from pllm_notebook.providers import (
+    NOT_CARRIED,
     OpenAIKeywords,
     ResolvedModel,
     cheap_model_of,
@@ -53,6 +54,7 @@ class RequestKeywords(RequestOptions, OpenAIKeywords, total=False):
     extra_query: Mapping[str, object] | None
 
 
+_KNOWN = {*RequestKeywords.__annotations__, *NOT_CARRIED, "messages", "model", "pass_reasoning", "response_format"}
 # Keywords of OpenAI's client that are options here, for every provider.
 _RENAMED = {
     "temperature": "temperature",
@@ -82,6 +84,9 @@ def request_for(
     """
     if model is not None and (not isinstance(model, str) or not model):
         raise UsageError(f"model is a model's name ('openai:gpt-6-luna'), not {model!r}. Nothing was sent.")
+    unknown = next((name for name in keywords if name not in _KNOWN), None)
+    if unknown is not None:
+        raise UnknownOptionError(unknown, _KNOWN)
     asked = read_messages(messages)
     response_format = response_format if is_given(response_format) else None
     timeout = timeout if is_given(timeout) else None

@@ -20,6 +20,7 @@ from pllm_notebook.batch import KEY_CHARACTERS, key_in
 from pllm_notebook.batch_jobs import batch_rate
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import resolve_model
+from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.prices import Rate
 from pllm_notebook.providers import ResolvedModel, cheap_model_of, file_lines, loaded, providers
@@ -30,6 +31,8 @@ from pllm_notebook.types import BatchResult, Finish, RawReply, Reply
 __all__ = ["Imported", "import_results"]
 
 _GROUP = 500
+_WHAT = "a file of batch results"
+_NOTHING = "Nothing was taken in."
 _GROUP_BYTES = 8 << 20
 
 Reader = Callable[[dict[str, Any]], BatchResult]
@@ -71,10 +74,12 @@ def import_results(commands: BatchCommands, path: str | os.PathLike[str], model:
 
     Raises:
         UsageError: If the file has another format, or the model cannot be resolved. Nothing was taken in.
-        OSError: If it cannot be read.
+        FileError: If it cannot be read. Nothing was taken in.
         StoreError: If an answer cannot be stored; those before it are kept.
     """
-    provider, read = _format_of(path)
+    path = file_path(path, _WHAT, _NOTHING)
+    with file_errors(path, _WHAT, _NOTHING):
+        provider, read = _format_of(path)
     named = None if model is None else resolve_model(Options(model=model))
     models = _Models(commands, provider, named)
     taken = known = unknown = 0
@@ -167,7 +172,7 @@ def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
                 return provider.name, provider.batch.result
         break
     raise UsageError(
-        f"{os.fspath(path)} is no file of batch results of OpenAI, Anthropic or Google: its first line has not "
+        f"{os.fspath(path)} is not a file of batch results of OpenAI, Anthropic or Google: its first line has neither "
         f"custom_id with response or result, nor key with response. Nothing was taken in."
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pllm_notebook.exceptions import RunInterrupted, UsageError, guess
+from pllm_notebook.exceptions import RunInterrupted, UsageError, guess, with_article
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.item_lists import submit_list, submit_one
@@ -105,7 +105,8 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
         run = submit_list(data, kind, asked, calls=calls, **options)
     else:
         raise UsageError(
-            f"{written} is a {type(data).__name__}; %%pllm takes a dataframe, a series or a list. Nothing was sent."
+            f"{written} is {with_article(type(data).__name__)}; %%pllm takes a dataframe, a series or a list. "
+            f"Nothing was sent."
         )
     return run
 

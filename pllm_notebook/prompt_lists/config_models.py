@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution import options_for, resolve_model
 from pllm_notebook.messages_types import Request, Turn
 from pllm_notebook.prompt_lists.llm_config import LLMConfig
-from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers import ResolvedModel, provider_names
+from pllm_notebook.settings import current
 
 __all__ = ["model_of", "takes_prefill", "target_of"]
 
@@ -18,9 +19,14 @@ def model_of(config: LLMConfig) -> str:
         UsageError: If none is named, and the client has no default. Nothing was sent.
     """
     if config.name.endswith(":"):
+        settings = current()
+        known = [*provider_names(), *settings.servers, *settings.clients]
+        if config.client not in known:
+            hint = guess(config.client, known) or f" Known are {', '.join(known)}."
+            raise UsageError(f"LLMConfig(client={config.client!r}) names no provider.{hint} Nothing was sent.")
         raise UsageError(
-            f"LLMConfig(client={config.client!r}) names no model, and only openai, anthropic and google have one that "
-            f"is taken then. Give model=…. Nothing was sent."
+            f"LLMConfig(client={config.client!r}) needs a model: only openai, anthropic and google have a default. "
+            f"Give model=…. Nothing was sent."
         )
     return config.name
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from pllm_notebook.argument_models import ArgumentModel
 from pllm_notebook.providers import cheap_model_of
 
 __all__ = ["LLMConfig", "RequestLimits", "ResponseFormat"]
@@ -13,7 +14,7 @@ __all__ = ["LLMConfig", "RequestLimits", "ResponseFormat"]
 ResponseFormat = Literal["text", "json_object", "json_beg", "structured_output", "tool"]
 
 
-class LLMConfig(BaseModel):
+class LLMConfig(ArgumentModel):
     """Model and request settings for one prompt.
 
     Attributes:
@@ -36,8 +37,6 @@ class LLMConfig(BaseModel):
             do so in any case. It does not affect the answers' own cache, which is `cache=`.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
     client: str = Field(default="openai", min_length=1)
     model: str | None = Field(default=None, min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -54,7 +53,7 @@ class LLMConfig(BaseModel):
         return model if model.startswith(f"{self.client}:") else f"{self.client}:{model}"
 
 
-class RequestLimits(BaseModel):
+class RequestLimits(ArgumentModel):
     """The caller's rate limits for a provider, for all its models together.
 
     Attributes:
@@ -62,8 +61,6 @@ class RequestLimits(BaseModel):
         max_tokens_per_minute: Input and output tokens, as estimated when a call is sent; None to learn the limit.
         provider: The `client` of the prompts that they apply to. None for the provider in the argument's name.
     """
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     max_requests_per_minute: float | None = Field(default=None, gt=0)
     max_tokens_per_minute: float | None = Field(default=None, gt=0)

@@ -7,8 +7,9 @@ from typing import Any, Self
 from uuid import uuid4
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from pllm_notebook.argument_models import ArgumentModel
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages import dialogue_from_messages, write_content, write_messages
 from pllm_notebook.messages_types import Dialogue
@@ -36,7 +37,7 @@ _OPENING = "{"
 _SHOWN = 500
 
 
-class LLMPromptContext(BaseModel):
+class LLMPromptContext(ArgumentModel):
     """One prompt with its conversation, tools and model. Survives a JSON round-trip.
 
         LLMPromptContext(new_message="Is this a fair review?", llm_config=LLMConfig(client="google"))
@@ -62,8 +63,6 @@ class LLMPromptContext(BaseModel):
         use_schema_instruction: Whether the instruction describes `structured_output`, with any format.
         llm_config: Model and request settings.
     """
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     id: str = Field(default_factory=lambda: uuid4().hex)
     system_string: str | None = None
@@ -197,7 +196,7 @@ class LLMPromptContext(BaseModel):
             ValidationError: For an unknown field, or a value outside its range.
         """
         base = self.llm_config if llm_config is None else llm_config
-        return self._changed(llm_config=LLMConfig.model_validate(base.model_dump() | values))
+        return self._changed(llm_config=LLMConfig(**(base.model_dump() | values)))
 
     def update_history(self, history: Iterable[Mapping[str, Any]]) -> Self:
         """Return a copy with another history. The prompt itself is not changed.

@@ -25,8 +25,9 @@ from pllm_notebook.providers.registry import (
     speaker_of,
     wires,
 )
+from pllm_notebook.providers.registry import names as provider_names
 from pllm_notebook.providers.resolved_model import ResolvedModel, digest_of
-from pllm_notebook.providers.resolving import resolve
+from pllm_notebook.providers.resolving import check_accounts, resolve
 
 __all__ = [
     "BYTES_PER_TOKEN",
@@ -42,6 +43,7 @@ __all__ = [
     "ResolvedModel",
     "canonical",
     "cheap_model_of",
+    "check_accounts",
     "check_keywords",
     "decoded",
     "digest_of",
@@ -53,6 +55,7 @@ __all__ = [
     "loaded",
     "objects_at",
     "provider_fields",
+    "provider_names",
     "provider_of",
     "providers",
     "register",

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from pllm_notebook.credentials import Address, Key, redact_header
-from pllm_notebook.exceptions import UnknownModelError
+from pllm_notebook.exceptions import UnknownModelError, with_article
 from pllm_notebook.providers.provider import Provider
 from pllm_notebook.providers.registry import sdk_modules
 from pllm_notebook.runtime import Locked, Slot
@@ -42,12 +42,12 @@ def provider_of_client(name: str, client: Any) -> Provider:
     kind = type(client).__name__
     if provider is None or provider.sdk is None:
         raise UnknownModelError(
-            f"The client {name!r} is a {type(client).__module__}.{kind}; expected an async client of "
+            f"The client {name!r} is {with_article(f'{type(client).__module__}.{kind}')}; expected an async client of "
             f"openai, anthropic or google-genai. Nothing was sent."
         )
     problem = provider.sdk.problem(client)
     if problem:
-        raise UnknownModelError(f"The client {name!r} is a {kind}; {problem}. Nothing was sent.")
+        raise UnknownModelError(f"The client {name!r} is {with_article(kind)}; {problem}. Nothing was sent.")
     return provider
 
 

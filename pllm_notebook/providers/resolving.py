@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pllm_notebook.credentials import Address, Key
-from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, guess
+from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, UsageError, guess, with_article
 from pllm_notebook.protocols import BatchAPI, Transport, Wire
 from pllm_notebook.providers import registry
 from pllm_notebook.providers.clients import address_of, fingerprint, provider_of_client, serial_of
@@ -20,7 +20,7 @@ from pllm_notebook.providers.resolved_model import ResolvedModel
 from pllm_notebook.providers.sdk_transport import class_names
 from pllm_notebook.schema import GRAMMAR
 
-__all__ = ["resolve"]
+__all__ = ["check_accounts", "resolve"]
 
 
 def resolve(
@@ -77,6 +77,22 @@ def resolve(
         example = f"{prefix}:{provider.cheap_model or 'MODEL'}"
         raise UnknownModelError(f"{name!r} names no model: write {example}. Nothing was sent.")
     return _hosted_model(provider, model, keys.get(prefix))
+
+
+def check_accounts(servers: Mapping[str, str] | None = None, clients: Mapping[str, Any] | None = None) -> None:
+    """Refuse a server of a provider's own name, which would take that provider's models over, and other objects.
+
+    Raises:
+        UsageError: For such a name, and for what is not a client of a provider's SDK.
+    """
+    for name in servers or ():
+        if name in registry.names():
+            raise UsageError(
+                f"A server cannot be named {name!r}: every model of that provider would be sent to it. "
+                f"Give it another name, such as 'my_{name}'."
+            )
+    for name, client in (clients or {}).items():
+        provider_of_client(name, client)
 
 
 def _default() -> str:
@@ -181,7 +197,9 @@ def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
     batches = (
         _batch_fields(provider, connect, wire.path(model), own_names)
         if provider.sdk.has_batches(client)
-        else {"no_batch_reason": f"The client {name!r} is a {type(client).__name__}, which has no batch API."}
+        else {
+            "no_batch_reason": f"The client {name!r} is {with_article(type(client).__name__)}, which has no batch API."
+        }
     )
     return ResolvedModel(
         provider=name,

@@ -58,7 +58,7 @@ def open_run(
 
     Raises:
         UsageError: For invalid options, and for a path that is not a file.
-        OSError: If a file cannot be read or written.
+        FileError: If a file cannot be read or written.
     """
     options = {**_PLAIN, **options}
     resolved = options_for(options)

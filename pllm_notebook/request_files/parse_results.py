@@ -9,6 +9,7 @@ import orjson
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import FailureKind
+from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.messages_types import ToolCall
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.prompt_lists import GeneratedJsonObject, LLMOutput, LLMToolCall
@@ -50,10 +51,11 @@ def parse_results_file(
 
     Raises:
         UsageError: For a line that is not a result, and if no file, or two, are named.
+        FileError: If the file cannot be read.
     """
-    path = one_of(path=path, filepath=filepath)
+    path = file_path(one_of(path=path, filepath=filepath), "a results file")
     results: list[ResultFileLine] = []
-    with open(path, "rb") as file:
+    with file_errors(path, "a results file"), open(path, "rb") as file:
         for number, raw in enumerate(file, 1):
             if not raw.strip():
                 continue
@@ -61,7 +63,9 @@ def parse_results_file(
             if result is None and not raw.endswith(b"\n"):
                 continue  # a partial line of a killed process
             if result is None:
-                raise UsageError(f"Line {number:,} of {os.fspath(path)} is not a result of a request.")
+                raise UsageError(
+                    f"Line {number:,} of {os.fspath(path)} is not a result of a request. Nothing was sent."
+                )
             results.append(result)
     if all(result.number is not None for result in results):
         results.sort(key=lambda result: result.number or 0)

@@ -12,10 +12,13 @@ from typing import Any, Literal
 import orjson
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.prompt_lists import LLMPromptContext, as_prompt_list, prepare_prompts
 from pllm_notebook.providers import ResolvedModel, is_hosted
 
 __all__ = ["prepare_requests_file"]
+
+_NOTHING = "Nothing was written."
 
 
 def prepare_requests_file(
@@ -23,6 +26,7 @@ def prepare_requests_file(
     path: str | os.PathLike[str] | None = None,
     *,
     form: Literal["openai", "anthropic"] | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Write one request line for each prompt, in order. Sends nothing.
 
@@ -32,19 +36,25 @@ def prepare_requests_file(
 
     Args:
         prompts: Any mix of providers, models and configurations.
-        path: An existing file is replaced atomically. None for a new file in the working directory,
-            `requests_TIME_RANDOM.jsonl`, with a unique name.
+        path: Of the file to write, which appears under its name when it is whole. None for a new file in the working
+            directory, `requests_TIME_RANDOM.jsonl`, with a unique name.
         form: "openai" or "anthropic" to require that batch format of all lines. None for the format of each prompt's
             provider, Google's included.
+        overwrite: Whether an existing file is replaced, atomically.
 
     Returns:
         The path.
 
     Raises:
-        UsageError: For an invalid prompt, or one with another format than *form*. Nothing was written.
+        UsageError: For an invalid prompt, one with another format than *form*, or a file that exists. Nothing was
+            written.
+        FileError: If the file cannot be written. Nothing was written.
     """
     if form not in (None, "openai", "anthropic"):
         raise UsageError(f"form is 'openai', 'anthropic' or None, not {form!r}. Nothing was written.")
+    path = _new_path() if path is None else file_path(path, "a request file", _NOTHING)
+    if os.path.isfile(path) and not overwrite:
+        raise UsageError(f"{path} exists. Give another name, or overwrite=True. {_NOTHING}")
     contexts = as_prompt_list(prompts)
     asked = prepare_prompts(contexts, {"mode": "async"}, {})
     for place, failure in asked.failures.items():
@@ -67,9 +77,16 @@ def prepare_requests_file(
                     f"The prompt {source!r} cannot be written as JSON: {error}. Nothing was written."
                 ) from error
             lines[asked.places[row]] = line
-    if path is None:
-        path = f"requests_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(4)}.jsonl"
-    path = os.fspath(path)
+    with file_errors(path, "a request file", _NOTHING, writing=True):
+        _write(path, lines)
+    return path
+
+
+def _new_path() -> str:
+    return f"requests_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(4)}.jsonl"
+
+
+def _write(path: str, lines: list[bytes]) -> None:
     beside = f"{path}.{secrets.token_hex(4)}"
     try:
         with open(beside, "xb") as file:
@@ -79,7 +96,6 @@ def prepare_requests_file(
         with suppress(OSError):
             os.unlink(beside)
         raise
-    return path
 
 
 def _line(source: str, target: ResolvedModel, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from pllm_notebook.argument_models import ArgumentModel
 from pllm_notebook.callers import caller
 from pllm_notebook.credentials import Key
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError, UsageError, show_in_one_line
+from pllm_notebook.file_errors import file_path
 from pllm_notebook.options import CacheUse
 from pllm_notebook.request_files.endpoints import EndpointResolver
 from pllm_notebook.request_files.file_run import FileRun
@@ -33,7 +34,7 @@ __all__ = ["OAIApiFromFileConfig", "one_of", "process_api_requests_from_file", "
 logger = logging.getLogger("pllm_notebook")
 
 
-class OAIApiFromFileConfig(BaseModel):
+class OAIApiFromFileConfig(ArgumentModel):
     """The configuration of `process_api_requests_from_file`.
 
     Attributes:
@@ -64,8 +65,6 @@ class OAIApiFromFileConfig(BaseModel):
         progress: Whether to show progress.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     requests_filepath: str
     save_filepath: str | None = None
     client: str | None = None
@@ -85,8 +84,8 @@ class OAIApiFromFileConfig(BaseModel):
 
     @field_validator("requests_filepath", "save_filepath", "cache_dir", mode="before")
     @classmethod
-    def _as_text(cls, path: Any) -> Any:
-        return os.fspath(path) if isinstance(path, os.PathLike) else path
+    def _as_text(cls, path: Any, about: ValidationInfo) -> Any:
+        return None if path is None and about.field_name != "requests_filepath" else file_path(path, "a file")
 
     @field_validator("logging_level")
     @classmethod
@@ -143,7 +142,7 @@ async def process_api_requests_from_file(
     Raises:
         UsageError: For an invalid configuration. Nothing was sent.
         StoreError: If the cache cannot store answers; those that arrived are in the results file.
-        OSError: If a file cannot be read or written.
+        FileError: If a file cannot be read or written.
         RunInterrupted: If the run was stopped.
     """
     called_by = caller()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pllm_notebook.exceptions import RunInterrupted, UsageError
+from pllm_notebook.file_errors import file_errors
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.request_files.endpoints import EndpointResolver
 from pllm_notebook.request_files.line_formats import RequestFileLine, identity_of, read_line, read_result
@@ -57,7 +58,8 @@ class RequestIndex:
     """
 
     def __init__(self, path: str, addresses: EndpointResolver) -> None:
-        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with file_errors(path, "a request file"):
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._addresses = addresses
         self.starts = array("q")
         self.numbers = array("q")

@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.file_errors import file_errors
 from pllm_notebook.request_files.line_formats import read_result
 
 __all__ = ["ResultsFile", "new_path", "require_file"]
@@ -33,7 +34,7 @@ class ResultsFile:
 
     Raises:
         UsageError: If another process writes to it. Nothing was sent.
-        OSError: If it cannot be written. Nothing was sent.
+        FileError: If it cannot be written. Nothing was sent.
 
     Attributes:
         path: As given.
@@ -43,9 +44,10 @@ class ResultsFile:
         self.path = path
         # The target of a symbolic link is replaced at the end, not the link.
         self._place = os.path.realpath(path)
-        if os.path.exists(path):
-            require_file(path, "results are sorted in it")
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with file_errors(path, "a results file", writing=True):
+            if os.path.exists(path):
+                require_file(path, "results are sorted in it")
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._lock()
             self._at = self._cut()
@@ -161,9 +163,10 @@ def require_file(path: str, why: str) -> None:
 
     Raises:
         UsageError: For anything else. Nothing was sent.
-        OSError: If it does not exist.
+        FileError: If it does not exist, or may not be looked at. Nothing was sent.
     """
-    mode = os.stat(path).st_mode
+    with file_errors(path, "a request file"):
+        mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise UsageError(f"{path} is {kind}, and {why}. Give the path of a file. Nothing was sent.")

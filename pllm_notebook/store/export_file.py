@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 import orjson
 
 from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.store.writer import Done
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
@@ -47,6 +48,10 @@ class _Target(Protocol):
     def put(self, key: str, entry: StoredReply, done: Done) -> None: ...
 
 
+_UNWRITTEN = "Nothing was written."
+_UNREAD = "Nothing was imported."
+
+
 def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
     """Write every entry into one file, as they are at one moment; writers go on meanwhile.
 
@@ -60,11 +65,17 @@ def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = Fa
 
     Raises:
         UsageError: If the file is there and *overwrite* is False. Nothing was written.
+        FileError: If it cannot be written.
     """
-    path = os.path.abspath(os.fspath(path))
-    if not overwrite and os.path.lexists(path):
+    path = os.path.abspath(file_path(path, "an export", _UNWRITTEN))
+    if os.path.lexists(path) and not (overwrite and os.path.isfile(path)):
         raise _taken(path)
     store.flush()
+    with file_errors(path, "an export", _UNWRITTEN, writing=True):
+        return _write(store, path, overwrite=overwrite)
+
+
+def _write(store: _Source, path: str, *, overwrite: bool) -> int:
     handle, partial = tempfile.mkstemp(prefix=".pllm-export-", dir=os.path.dirname(path))
     number = 0
     try:
@@ -117,8 +128,11 @@ def import_(store: _Target, path: str | os.PathLike[str]) -> int:
     Raises:
         StoreError: If the file is not one of ours, is damaged or is cut short; the entries before
             the fault are kept, each having been verified.
+        FileError: If it cannot be read. Nothing was imported.
     """
-    path = os.path.abspath(os.fspath(path))
+    path = os.path.abspath(file_path(path, "an export", _UNREAD))
+    with file_errors(path, "an export of pllm_notebook", _UNREAD):
+        open(path, "rb").close()
     added = 0
     errors: list[BaseException] = []
 
@@ -160,7 +174,9 @@ def _name(partial: str, path: str) -> None:
 
 
 def _taken(path: str) -> UsageError:
-    return UsageError(f"{path} exists. Give another name, or overwrite=True. Nothing was written.")
+    if os.path.isdir(path):
+        return UsageError(f"{path} is a directory. Give the path of a file in it. {_UNWRITTEN}")
+    return UsageError(f"{path} exists. Give another name, or overwrite=True. {_UNWRITTEN}")
 
 
 def is_key(key: object) -> bool:

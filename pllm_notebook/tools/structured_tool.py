@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, field_validator, model_validator
+from pydantic import ConfigDict, PrivateAttr, TypeAdapter, field_validator, model_validator
 
 from pllm_notebook import messages_types
+from pllm_notebook.argument_models import ArgumentModel
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.schema import PLAIN, Dialect, Fit, FittedSchema, Invalid, OutputType, fit, kind_of
 from pllm_notebook.tools.called_tools import plain_json
@@ -24,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _OTHER_NAMES = {"schema_name": "name", "schema_description": "description", "strict_schema": "strict"}
 
 
-class StructuredTool(BaseModel):
+class StructuredTool(ArgumentModel):
     """A tool that a model may call. Made by `StructuredTool.of`, or of its fields.
 
     JSON round-trip: a function or a model that it was made of is not in the JSON. What comes back can be offered to a

@@ -189,17 +189,15 @@ def test_a_class_of_the_callers_own_over_a_client_is_one(sim: Simulator, cache_d
 @pytest.mark.parametrize(
     ("client", "advice"),
     [
-        (openai.OpenAI(api_key="k"), "is a OpenAI; give the async one (AsyncOpenAI)."),
-        (anthropic.Anthropic(api_key="k"), "is a Anthropic; give the async one (AsyncAnthropic)."),
-        (genai.Client(api_key="k").aio, "is a AsyncClient; give the Client."),
+        (openai.OpenAI(api_key="k"), "is an OpenAI; give the async one (AsyncOpenAI)."),
+        (anthropic.Anthropic(api_key="k"), "is an Anthropic; give the async one (AsyncAnthropic)."),
+        (genai.Client(api_key="k").aio, "is an AsyncClient; give the Client."),
         (object(), "is a builtins.object; expected an async client of openai, anthropic or google-genai."),
     ],
     ids=["openai", "anthropic", "google", "other"],
 )
 def test_what_is_no_async_client_is_refused_with_advice(client: Any, advice: str, cache_dir: Path) -> None:
-    pllm.configure(clients={"own": client})
-
     with pytest.raises(UnknownModelError) as caught:
-        words("a").llm.complete("{text}", model="own:gpt-6-luna")
+        pllm.configure(clients={"own": client})
 
     assert str(caught.value) == f"The client 'own' {advice} Nothing was sent."

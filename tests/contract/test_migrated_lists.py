@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pllm_notebook import (
     LLMConfig,
@@ -196,7 +196,7 @@ def test_a_tool_by_its_other_names_is_the_same_tool() -> None:
     assert (tool.schema_name, tool.schema_description, tool.strict_schema) == ("tell_riddle", "Tell a riddle", False)
     assert StructuredTool(json_schema=RIDDLE).name == "generate_structured_output"
     assert StructuredTool(json_schema=RIDDLE | {"title": "Riddle"}).name == "Riddle"
-    with pytest.raises(ValidationError, match="schema_name and name of a tool are one field"):
+    with pytest.raises(UsageError, match="schema_name and name of a tool are one field"):
         StructuredTool(json_schema=RIDDLE, schema_name="a", name="b")
 
 

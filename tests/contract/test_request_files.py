@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 import pllm_notebook as pllm
 from pllm_notebook import display_registry
@@ -531,7 +530,7 @@ def test_a_pipe_or_a_level_that_nobody_knows_is_refused_before_anything_is_sent(
 
     with pytest.raises(UsageError, match=r"pipe is a pipe or a device, and each request is read again"):
         process_api_requests_from_file_sync(files([], requests_filepath=tmp_path / "pipe"))
-    with pytest.raises(ValidationError, match="Unknown level: 'LOUD'"):
+    with pytest.raises(UsageError, match="Unknown level: 'LOUD'"):
         files([], logging_level="LOUD")
 
 

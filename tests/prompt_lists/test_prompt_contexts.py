@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pllm_notebook import (
     LLMConfig,
@@ -364,7 +364,7 @@ def test_an_updated_config_is_in_force_in_the_copy_alone() -> None:
     prompt = LLMPromptContext(new_message="Tea?", llm_config=LLMConfig(temperature=0.5))
 
     updated = prompt.update_llm_config(client="anthropic")
-    with pytest.raises(ValidationError):
+    with pytest.raises(UsageError):
         prompt.update_llm_config(tempreature=1)
 
     assert updated.llm_config == LLMConfig(client="anthropic", temperature=0.5)
@@ -420,7 +420,7 @@ def test_no_method_of_a_prompt_changes_it_and_returns_it() -> None:
 
 
 def test_an_empty_name_is_no_model() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(UsageError):
         LLMConfig(model="")
 
 
