@@ -93,13 +93,16 @@ class Runtime:
                 slot.value = slot.make()
             return slot.value
 
-    def close(self) -> None:
+    def close(self, *stages: ExitStage) -> None:
         """Close what is open, stage by stage; the values stay, and can be used again.
+
+        Args:
+            *stages: Only the values of these; none for all.
 
         Raises:
             ExceptionGroup: Of what closing raised; everything else is closed all the same.
         """
-        self._close(list(self._slots.values()))
+        self._close([slot for slot in self._slots.values() if not stages or slot.stage in stages])
 
     def _close(self, slots: list[Slot[Any]]) -> None:
         closing = [slot for slot in slots if slot.close is not None and slot.is_filled]

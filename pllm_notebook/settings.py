@@ -16,7 +16,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.option_fields import CHECKS, check, fields_of, from_environment, option
 from pllm_notebook.option_types import ConfigureOptions
 from pllm_notebook.options import Options
-from pllm_notebook.runtime import Slot
+from pllm_notebook.runtime import RUNTIME, ExitStage, Slot
 from pllm_notebook.signatures import shows
 
 __all__ = ["Options", "Settings", "configure", "current", "reset", "resolve"]
@@ -135,6 +135,9 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
         if settings.get(name) is not None:
             settings[name] = os.fspath(settings[name])
     _CURRENT.value = replace(before, **settings, options=options)
+    if settings.get("cache_dir", before.cache_dir) != before.cache_dir:
+        # Nothing is written to a directory that is left, so that it can be deleted.
+        RUNTIME.close(ExitStage.RECORDS, ExitStage.WRITERS)
 
 
 def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:

@@ -52,6 +52,7 @@ class EngineLoop:
         self.on_end: Callable[[], None] = lambda: None
         self.on_error: Callable[[Exception], None] = lambda error: None
         self.pid = os.getpid()
+        self._is_stopped = False
         if where == "private":
             self.loop: asyncio.AbstractEventLoop = DaemonLoop()
             self._watch()
@@ -72,6 +73,7 @@ class EngineLoop:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(ready.set)
         self.loop.run_forever()
+        self._is_stopped = True
         self.on_end()
 
     def _watch(self) -> None:
@@ -94,7 +96,11 @@ class EngineLoop:
 
     @property
     def alive(self) -> bool:
-        """Whether it still accepts work: not in a forked child, nor after its end."""
+        """Whether it still accepts work: not in a forked child, nor once it has stopped, while its thread cleans up."""
+        return self._has_thread and not self._is_stopped
+
+    @property
+    def _has_thread(self) -> bool:
         return self.pid == os.getpid() and self.thread.is_alive() and not self.loop.is_closed()
 
     def inside(self) -> bool:
@@ -107,8 +113,8 @@ class EngineLoop:
         Raises:
             PllmError: When the loop has ended, or belongs to another process.
         """
-        # A stopped loop accepts callbacks silently, and never runs them.
-        if not self.alive:
+        # A stopped loop accepts callbacks silently, and never runs them; but for those of its own cleaning up.
+        if not (self.alive or (self.inside() and self._has_thread)):
             raise self.ended()
         self.loop.call_soon_threadsafe(function, *args)
 

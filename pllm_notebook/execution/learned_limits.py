@@ -23,6 +23,7 @@ from pllm_notebook.claim_types import ClaimStore
 from pllm_notebook.engine import Dispatcher, Endpoint, Engine, LearnedLimits, LimitDivision, Limiter
 from pllm_notebook.failures import Failure
 from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.store import finish_writes
 from pllm_notebook.types import LimitReport, RawReply
 
 __all__ = ["FILE", "LimitCache", "dispatcher_for", "limits_name"]
@@ -65,6 +66,7 @@ class LimitCache:
         Args:
             dispatcher_key: Provider or server, account (a fingerprint) and model.
         """
+        finish_writes()
         facts = self._read().get(limits_name(dispatcher_key))
         if facts is None:
             return None

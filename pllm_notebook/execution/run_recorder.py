@@ -111,6 +111,8 @@ class RunRecorder:
         self._is_planned = keyless
         # A run's end and its plan are written by two threads.
         self._lock = threading.Lock()
+        with suppress(OSError):  # reported by what is written into it
+            files.make_directory()
 
     def begin(self, run: RecordableRun) -> None:
         """Write the question, before anything is sent; nothing where it is written."""
@@ -167,7 +169,8 @@ class RunRecorder:
                 self._fixed = _fixed(run)
             self._files.write(_redacted(self._fixed | _changing(run)), arrays)
         except Exception as error:
-            if not self._failed:
+            # The caller has deleted the directory since, as a temporary one, and the record with it.
+            if not self._failed and not self._files.is_gone():
                 logger.warning("The run %s could not be written to the registry of runs: %s", run.id, error)
             self._failed = True
 

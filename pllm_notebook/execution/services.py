@@ -15,6 +15,7 @@ from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.settings import Options
+from pllm_notebook.store import write_later
 
 __all__ = ["CallDispatcher", "RunServices", "UserRateLimits", "user_rate_limit"]
 
@@ -110,4 +111,4 @@ class RunServices:
         """Keep what a dispatcher has learned of its model's limits, for the next kernel."""
         kept = self.limits_of(target)
         if kept is not None and isinstance(dispatcher, Dispatcher):
-            self.engine.workers.submit(partial(kept.keep, target.dispatcher_key, dispatcher.limiter.export()))
+            write_later(partial(kept.keep, target.dispatcher_key, dispatcher.limiter.export()), may_wait=False)

@@ -8,7 +8,7 @@ from pllm_notebook.store.codec import DamagedEntry, NewerEntry
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
 from pllm_notebook.store.export_file import export, import_
-from pllm_notebook.store.later import write_later
+from pllm_notebook.store.later import finish_writes, write_later
 from pllm_notebook.store.location import chosen_directory
 from pllm_notebook.store.memory import MemoryStore
 from pllm_notebook.store.process_identity import has_exited, this_process
@@ -31,6 +31,7 @@ __all__ = [
     "close_stores",
     "current_directory",
     "export",
+    "finish_writes",
     "has_exited",
     "import_",
     "is_damage",

@@ -15,7 +15,7 @@ from pllm_notebook.failures import FailedCall
 from pllm_notebook.formatting import counted, format_usd, strip_control_chars
 from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.store import export_file
-from pllm_notebook.store.process_stores import open_store
+from pllm_notebook.store.process_stores import flush_stores, open_store
 
 if TYPE_CHECKING:
     from pllm_notebook.store.disk_store import DiskStore
@@ -183,12 +183,19 @@ class CacheHandle:
             store.vacuum()
         return removed
 
+    def flush(self) -> None:
+        """Wait until everything that is known of ended runs is on disk.
+
+        Until the next call nothing more is written there, so that a temporary cache directory can be deleted.
+        """
+        flush_stores()
+
     def check(self) -> CacheCheck:
         """Verify the checksum of every answer and the structure of the file. Changes nothing."""
         return CacheCheck(*self._open().check())
 
     def __repr__(self) -> str:
-        return "<pllm.cache: info(), export(path), import_(path), clear(model=, older_than=), check()>"
+        return "<pllm.cache: info(), export(path), import_(path), clear(model=, older_than=), check(), flush()>"
 
 
 cache = CacheHandle()

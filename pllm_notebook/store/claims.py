@@ -284,7 +284,6 @@ class Claims:
         return False
 
     def _open(self) -> sqlite3.Connection:
-        os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
         with suppress(FileExistsError):
             # Made here and not by SQLite, whose mode would follow the umask.
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -344,7 +343,8 @@ class Claims:
         return True
 
     def _warn(self, error: BaseException) -> None:
-        if not self._warned:
+        # Where the caller has deleted the directory, as a temporary one, no other process asks there.
+        if not self._warned and os.path.isdir(os.path.dirname(self._path)):
             self._warned = True
             _log.warning(
                 "The claims in %s cannot be used: %s. Until they can, another process that asks the same rows at the "

@@ -160,6 +160,7 @@ class DiskStore:
     def flush(self) -> None:
         """Wait until everything queued so far is on disk, or its `done` was called with the reason."""
         self._writer.flush()
+        self._failures.flush()
 
     def share_with(self, address: str | None) -> None:
         """Share answers through the directory at *address* from now on, None for no longer (see `share.Share`).

@@ -111,7 +111,6 @@ class FailureFile:
         raise AssertionError("the second try returns")
 
     def _commit(self, rows: Sequence[Fields], gone: Sequence[str]) -> None:
-        os.makedirs(self._directory, 0o700, exist_ok=True)
         with suppress(FileExistsError):
             # Made here and not by SQLite, whose mode would follow the umask; its journal takes the file's.
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -178,7 +177,8 @@ class FailureFile:
         return True
 
     def _warn_once(self, what: str, error: BaseException) -> None:
-        if not self._warned:
+        # Where the caller has deleted the directory, as a temporary one, nothing is lost that anybody can read.
+        if not self._warned and os.path.isdir(self._directory):
             self._warned = True
             _log.warning(
                 "The list of failed calls in %s could not be %s: %s. Answers are kept all the same.",

@@ -40,7 +40,7 @@ class _Writes:
         self._hurry = threading.Event()
         self._writer: int | None = None
 
-    def add(self, work: Work) -> None:
+    def add(self, work: Work, *, may_wait: bool) -> None:
         with self._lock:
             self._queue.append(work)
             is_full = len(self._queue) > _MAX_QUEUED
@@ -51,7 +51,7 @@ class _Writes:
                 is_full = True
         if self._draining is None:
             self._work_off()
-        elif is_full:
+        elif is_full and may_wait:
             self.finish()
 
     def finish(self) -> None:
@@ -85,9 +85,14 @@ class _Writes:
 _WRITES: Slot[_Writes] = Slot("later writes", _Writes, close=_Writes.finish, stage=ExitStage.WRITERS)
 
 
-def write_later(work: Work) -> None:
-    """Run *work*, which raises nothing, soon, on another thread; here where none can begin any more."""
-    _WRITES.value.add(work)
+def write_later(work: Work, *, may_wait: bool = True) -> None:
+    """Run *work*, which raises nothing, soon, on another thread; here where none can begin any more.
+
+    Args:
+        work: Called once.
+        may_wait: Whether the caller may wait where much is queued; the engine's loop may not.
+    """
+    _WRITES.value.add(work, may_wait=may_wait)
 
 
 def finish_writes() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from pllm_notebook import settings
-from pllm_notebook.runtime import ExitStage, Locked, Slot
+from pllm_notebook.runtime import RUNTIME, ExitStage, Locked, Slot
 from pllm_notebook.store import location
 from pllm_notebook.store.disk_store import DiskStore
 
-__all__ = ["close_stores", "current_directory", "open_store"]
+__all__ = ["close_stores", "current_directory", "flush_stores", "open_store"]
 
 
 class _Stores(Locked):
@@ -61,6 +61,13 @@ def current_directory() -> str:
     asked = os.path.realpath(location.chosen_directory()[0])
     store = _STORES.value.opened.get(asked)
     return asked if store is None else store.directory
+
+
+def flush_stores() -> None:
+    """Wait until everything that this process knows of its ended runs is on disk. Opens nothing."""
+    RUNTIME.close(ExitStage.RECORDS, ExitStage.WRITERS)
+    for store in list(_STORES.value.opened.values()):
+        store.flush()
 
 
 def close_stores() -> None:

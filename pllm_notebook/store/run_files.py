@@ -15,6 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,18 @@ class RunFiles:
     def __repr__(self) -> str:
         return f"RunFiles({self.folder!r})"
 
+    def make_directory(self) -> None:
+        """Make the cache directory where it does not exist, as before a run.
+
+        Raises:
+            OSError: When it cannot be made.
+        """
+        os.makedirs(os.path.dirname(self.folder), 0o700, exist_ok=True)
+
+    def is_gone(self) -> bool:
+        """Return whether the cache directory was deleted."""
+        return not os.path.isdir(os.path.dirname(self.folder))
+
     def write(self, header: Header, arrays: Arrays | None = None) -> None:
         """Write a run's file, in place of an older one of its id.
 
@@ -87,10 +100,11 @@ class RunFiles:
             arrays: Name to array of one or two dimensions; None for none yet.
 
         Raises:
-            OSError: When it cannot be written. An older file is unharmed then.
+            OSError: When it cannot be written, or the cache directory does not exist. An older file is unharmed then.
         """
         name = f"{int(header['started_at'] * 1e6):016d}-{header['id']}"
-        os.makedirs(self.folder, 0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(self.folder, 0o700)  # the folder alone: a cache directory that was deleted stays so
         part = os.path.join(self.folder, f"{name}.{secrets.token_hex(4)}{_PART}")
         try:
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
