@@ -24,10 +24,11 @@ class CacheRecheck:
         own_replies: Replies of this run's own calls: nothing that another run has stored.
     """
 
-    def __init__(self, spec: CallSpec, store: Store | None) -> None:
+    def __init__(self, spec: CallSpec, store: Store | None, refresh_since: float | None = None) -> None:
         self._spec = spec
-        # A run that refreshes wants none of what is stored.
-        self._store = None if spec.options.cache == "refresh" else store
+        # A run that refreshes wants none of what was stored before, and its plan has not looked.
+        self._since = refresh_since if spec.options.cache == "refresh" else None
+        self._store = None if spec.options.cache == "refresh" and self._since is None else store
         self._dispatcher: CallDispatcher
         self.own_replies = 0
         self._replies_before = self._written_before = 0
@@ -71,7 +72,7 @@ class CacheRecheck:
         """
         if self._store is None or call in self._fresh:
             return False
-        return self._any_from_others() or call in self._recheck
+        return self._since is not None or self._any_from_others() or call in self._recheck
 
     def find(self, call: int, keys: Iterable[str]) -> tuple[str, StoredReply, bool] | None:
         """Look up the answer to *call* by one of *keys*; None where there is none.
@@ -85,7 +86,7 @@ class CacheRecheck:
         for key in keys:
             queued = self._store.queued(key)
             entry = queued or self._store.get_many([key]).get(key)
-            if entry is not None and entry.satisfies(self._spec.output_limit, self._spec.takes_empty):
+            if entry is not None and self._takes(entry):
                 return key, entry, queued is None
         return None
 
@@ -96,12 +97,13 @@ class CacheRecheck:
         stored = self._store.get_many([reply.key for reply in replies])
         for reply in replies:
             entry = self._store.queued(reply.key) or stored.get(reply.key)
-            if (
-                entry is not None
-                and reply.call not in self._fresh
-                and entry.satisfies(self._spec.output_limit, self._spec.takes_empty)
-            ):
+            if entry is not None and reply.call not in self._fresh and self._takes(entry):
                 reply.entry = entry
+
+    def _takes(self, entry: StoredReply) -> bool:
+        if self._since is not None and entry.metadata["created_at"] < self._since:
+            return False
+        return entry.satisfies(self._spec.output_limit, self._spec.takes_empty)
 
     def _any_from_others(self) -> bool:
         return (

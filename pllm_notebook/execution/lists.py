@@ -60,6 +60,7 @@ def start_list(
     cache_dir: str | None = None,
     run_budget: RunBudget | None = None,
     on_engine: Engine | None = None,
+    refresh_since: float | None = None,
 ) -> Run:
     """Start a run over a list in the background, and return its handle at once.
 
@@ -73,6 +74,7 @@ def start_list(
         cache_dir: Where the answers are kept, None for the configured place.
         run_budget: Money that it shares with other runs; None for one of its own, from the options.
         on_engine: The engine it runs on, None for this process's own.
+        refresh_since: See `RunServices`.
 
     Raises:
         UsageError: See `start`.
@@ -81,6 +83,7 @@ def start_list(
     specs = [part.ask for part in parts]
 
     def make(services: RunServices, on_end: Callable[[], None]) -> Execution:
+        services.refresh_since = refresh_since
         observer = None if on_row is None else partial(RowObserver, on_row=on_row)
         return Execution(specs, MixedPrompts(parts, rows.total), services, on_end, observer=observer, isolates=True)
 

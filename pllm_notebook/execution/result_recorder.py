@@ -71,7 +71,9 @@ class ResultRecorder(SendOrder):
             soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
             now=loop.time,
         )
-        super().__init__(spec, results, planner.prompt, packing, CacheRecheck(spec, store), claims)
+        super().__init__(
+            spec, results, planner.prompt, packing, CacheRecheck(spec, store, services.refresh_since), claims
+        )
         self.raises = raises
         self.halted: Halt | None = None
         self.fault: Exception | None = None

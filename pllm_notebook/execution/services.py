@@ -90,6 +90,8 @@ class RunServices:
         jobs: Knows which calls wait in batch jobs, None where there can be none.
         budget: The money of the run, shared with other runs where the caller says so; None for its options' own.
         ceilings: The user's own limits, one for all calls that state the same.
+        refresh_since: Of a run that refreshes: what was answered from then on, in seconds since the epoch, counts as
+            refreshed; None where it wants answers of its own.
     """
 
     engine: Engine
@@ -99,6 +101,7 @@ class RunServices:
     jobs: JobLookup | None = None
     budget: RunBudget | None = None
     ceilings: UserRateLimits = field(default_factory=UserRateLimits)
+    refresh_since: float | None = None
 
     def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
         """Return what sends the calls to a model. On the engine's loop."""

@@ -136,7 +136,15 @@ class SessionSender:
             session_call.sent(relay, "pending" if options["mode"] == "batch" else "sent")
         try:
             rows, session_store = _Rows(session_calls), self._session_store.directory
-            run = start_list(parts, rows, relay.on_result, cache_dir=session_store, run_budget=self._run_budget)
+            run = start_list(
+                parts,
+                rows,
+                relay.on_result,
+                cache_dir=session_store,
+                run_budget=self._run_budget,
+                # A job's answer may arrive between the look at the store and this run.
+                refresh_since=max((call.since for call in session_calls if call.since is not None), default=None),
+            )
         except BaseException:
             for session_call in session_calls:
                 session_call.sent(None, "asked")

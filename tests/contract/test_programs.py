@@ -777,6 +777,31 @@ def test_a_batch_that_ignores_the_cache_goes_on_where_it_was(luna: str, sim: Sim
     assert sim.stats().batch_jobs == 4
 
 
+def test_a_jobs_answer_that_lands_while_it_is_asked_after_is_not_paid_for_again_where_the_cache_is_ignored(
+    luna: str, sim: Simulator, directory: Path
+) -> None:
+    sim.set(answers=lambda request: "before")
+    with session_in(directory) as session:
+        session.agent("one").ask_llm("Well?").resolve()
+    sim.set(answers=lambda request: "after", batch_s=LONG_S)
+    with session_in(directory, strategy="batch", ignore_cache=True) as session:
+        session.agent("one").ask_llm("Well?").resolve()
+    restart()
+    sim.advance(LONG_S)
+
+    with session_in(directory, strategy="batch", ignore_cache=True) as session:
+        reply = session.agent("one").ask_llm("Well?")
+        assert reply.stage == "pending"
+        pllm.configure(cache_dir=directory)
+        pllm.jobs().fetch()  # as the service may at any moment
+        (run,) = session._sender.send([reply.session_call], "batch")
+        run.wait()
+        answer = reply.resolve()
+
+    assert answer == "after"
+    assert sim.stats().batch_jobs == 1
+
+
 # What outlives a program.
 
 
