@@ -42,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pllm", description="Ask a language model the same question of every row.")
     parser.add_argument("--version", action="version", version=f"pllm_notebook {pllm_notebook.__version__}")
-    words = parser.add_subparsers(required=True, metavar="WORD")
+    words = parser.add_subparsers(required=True, metavar="COMMAND")
     words.add_parser("models", help="providers, and whether their keys are set").set_defaults(run=_models)
     _add_jobs(words.add_parser("jobs", help="the providers' batch jobs"))
     _add_process(words.add_parser("process", help="ask every line of a request file; sends and pays"))
-    cache = words.add_parser("cache", help="what the cache holds").add_subparsers(required=True, metavar="WORD")
+    cache = words.add_parser("cache", help="what the cache holds").add_subparsers(required=True, metavar="COMMAND")
     cache.add_parser("info", help="count what is kept and what it cost").set_defaults(run=_info)
     cache.add_parser("check", help="verify every answer").set_defaults(run=_check)
     export = cache.add_parser("export", help="write every answer into one file for another machine")
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     clear = cache.add_parser("clear", help="delete answers; asking for them again pays again")
     clear.add_argument("--model", help="only those of this model, such as openai:gpt-6-luna")
     clear.add_argument("--older-than", type=float, metavar="DAYS", help="only those that came at least so long ago")
+    clear.add_argument("--yes", action="store_true", help="do not ask")
     clear.set_defaults(run=_clear)
     return parser
 
@@ -78,7 +79,7 @@ _OLD_COMMANDS = {"send-live": ("hurry",)}
 
 def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     jobs.set_defaults(run=_jobs)
-    words = jobs.add_subparsers(metavar="WORD")
+    words = jobs.add_subparsers(metavar="COMMAND")
     words.add_parser("list", help="all jobs; sends nothing").set_defaults(run=_jobs)
     for word, summary in (
         ("fetch", "take what has ended into the cache; for cron"),
@@ -86,6 +87,8 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
         ("cancel", "cancel a job; what is answered is kept, and paid for"),
         ("resubmit", "submit again what of a job has no answer"),
         ("send-live", "send the pending lines of a job live"),
+        ("recreate", "create an uncertain job again; it may be paid for twice"),
+        ("abandon", "give a stuck job up: its rows may be sent again, and its answers are lost"),
     ):
         parser = words.add_parser(word, help=summary, aliases=_OLD_COMMANDS.get(word, ()))
         parser.set_defaults(run=_command, word=word.replace("-", "_"))
@@ -175,6 +178,21 @@ def _import(given: argparse.Namespace) -> None:
     print(f"{pllm_notebook.cache.import_(given.path):,} answers were added.")
 
 
+def _confirm_clearing() -> None:
+    held = pllm_notebook.cache.info()
+    if not held.entries:
+        return
+    question = f"Delete all {held.entries:,} answers of {held.directory}? Asking for them again pays again."
+    if not sys.stdin.isatty():
+        raise PllmError(
+            f"{question} There is no interactive input to confirm it: --yes deletes them unasked. Nothing was deleted."
+        )
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise PllmError("Not confirmed. Nothing was deleted.")
+
+
 def _clear(given: argparse.Namespace) -> None:
     age = None if given.older_than is None else timedelta(days=given.older_than)
+    if given.model is None and age is None and not given.yes:
+        _confirm_clearing()
     print(f"{pllm_notebook.cache.clear(given.model, age):,} answers were deleted.")

@@ -23,14 +23,7 @@ from pllm_notebook.request_errors import (
     RateLimitError,
 )
 
-__all__ = [
-    "FailedCall",
-    "Failure",
-    "FailureFacts",
-    "FailureKind",
-    "kinds_named",
-    "truncate",
-]
+__all__ = ["FailedCall", "Failure", "FailureFacts", "FailureKind", "kinds_named", "truncate", "ways_to_send_again"]
 
 
 class FailureFacts(NamedTuple):
@@ -216,3 +209,8 @@ class FailedCall:
     run: str = ""
     asked: str = ""
     about_row: bool = True
+
+
+def ways_to_send_again(kind: str) -> str:
+    """Return what sends a kept failure of this kind again, as the subject of a sentence."""
+    return f"run.retry(kinds=[{kind!r}]) or cache='refresh'"

@@ -75,8 +75,8 @@ class FrameworkConfig:
     )
     log_level: str = option(
         "INFO",
-        "Level of that logger. Its lines go where the program's own logging setup sends them; without one, to standard "
-        "error.",
+        "Least level of these lines, unless the program sets the logger's own. They go where the program's own logging "
+        "setup sends them; without one, to standard error.",
         choices=_LEVELS,
     )
 

@@ -117,7 +117,7 @@ class ParallelLLM:
         self.config_manager = ConfigurationManager(config)
         self.chat = ParallelChat(self)
         self.beta = ParallelBeta(self.chat)
-        self._set_level()
+        self._show_log()
 
     def __repr__(self) -> str:
         config = self.config
@@ -185,7 +185,7 @@ class ParallelLLM:
             ConfigurationError: For a name that is no setting, or a value outside its range; nothing is changed then.
         """
         self.config_manager.update_config(**values)
-        self._set_level()
+        self._show_log()
         return self.config
 
     @property
@@ -201,9 +201,9 @@ class ParallelLLM:
         """Return the settings in force as plain values, and whether there is a key of this framework's own."""
         return self.config.summary() | {"api_key": "environment" if self._api_key is None else "given"}
 
-    def _set_level(self) -> None:
+    def _show_log(self) -> None:
         if self.config.enable_logging:
-            show_log(self.config.log_level)
+            show_log()
 
     async def _value(self, request: ParseRequest) -> Any:
         return (await self._awaited(request)).value
@@ -271,8 +271,13 @@ class ParallelLLM:
         return AnsweredRequest(outcome.value, run)
 
     def _log(self, level: int, message: str, *values: Any) -> None:
-        if self.config.enable_logging:
-            logger.log(level, message, *values)
+        if not self.config.enable_logging or level < logging.getLevelNamesMapping()[self.config.log_level]:
+            return
+        # A level that the program set counts. Without one this framework's own does, for its own lines: a level set
+        # on the logger would be in force for all else that the package logs, in the whole process.
+        shown = logger.isEnabledFor(level) if logger.level else logging.root.manager.disable < level
+        if shown:
+            logger.handle(logger.makeRecord(logger.name, level, __file__, 0, message, values, None, "_log"))
 
 
 class ParallelCompletionInterface:
@@ -375,9 +380,8 @@ class _FallbackHandler(logging.Handler):
             self.handleError(record)
 
 
-def show_log(level: str) -> None:
-    """Set the level of the logger "pllm_notebook", and see to it that its lines are seen."""
-    _logger.setLevel(level)
+def show_log() -> None:
+    """Write lines of the logger "pllm_notebook" to standard error as long as the program has no handler."""
     if not any(isinstance(handler, _FallbackHandler) for handler in _logger.handlers):
         handler = _FallbackHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))

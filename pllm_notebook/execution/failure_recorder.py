@@ -13,7 +13,7 @@ import orjson
 from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.row_source import DerivedRows
-from pllm_notebook.failures import FailedCall, Failure, FailureKind
+from pllm_notebook.failures import FailedCall, Failure, FailureKind, ways_to_send_again
 from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.protocols import Store
@@ -123,7 +123,7 @@ def _with_time(call: FailedCall) -> Failure:
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(call.at))
     advice = (
         f" Rejected at {when} UTC and not sent again, since the request is the same; "
-        f"run.retry(kinds=[{str(call.failure.kind)!r}]) or cache='refresh' sends it."
+        f"{ways_to_send_again(str(call.failure.kind))} sends it."
     )
     return replace(call.failure, message=sentence(call.failure.message) + advice)
 

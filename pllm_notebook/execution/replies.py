@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import (
     FollowUp,
@@ -27,7 +28,7 @@ from pllm_notebook.execution.follow_ups import (
 )
 from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.tool_results import refusal_result, result_key, result_of
-from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind, ways_to_send_again
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.protocols import Store
@@ -182,7 +183,7 @@ def _failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None
     paid_replies = outcome.replies()
     outcome.failure = Failure(
         kind=kind,
-        message=f"{message.rstrip()}{_kept_since(kind, paid_replies[-1])}" if reply.cached else message,
+        message=f"{sentence(message)}{_kept_since(kind, paid_replies[-1])}" if reply.cached else message,
         status=200,
         raw=reply.entry.text.decode("utf-8", "replace") if raw is None else raw,
         attempts=sum(metadata["attempts"] for metadata in paid_replies),
@@ -197,7 +198,7 @@ def _kept_since(kind: FailureKind, decoded_reply: Mapping[str, Any]) -> str:
     if kind not in _KEPT:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(decoded_reply["created_at"]))
-    return f" Kept since {when} UTC and not paid for again; run.retry(kinds=['{kind}']) or cache='refresh' asks again."
+    return f" Kept since {when} UTC and not paid for again; {ways_to_send_again(str(kind))} asks again."
 
 
 def _unusable(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], reply: UnreadReply) -> Step:

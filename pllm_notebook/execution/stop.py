@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from pllm_notebook.exceptions import MissingKeyError, PllmError, ProviderRejectedError, RowError
-from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind, ways_to_send_again
 
 __all__ = ["Halt", "Reason", "State", "failure_of", "row_error"]
 
@@ -36,7 +36,9 @@ class Halt(NamedTuple):
 
 def row_error(row: int, failure: Failure) -> Reason:
     """Return the error of a run that ends at its first failed row."""
-    message = f"Row {row:,} failed ({failure.kind}): {failure.message}"
+    # The caller has no run to retry: the call raised.
+    said = failure.message.replace(ways_to_send_again(str(failure.kind)), "cache='refresh'")
+    message = f"Row {row:,} failed ({failure.kind}): {said}"
     return partial(RowError, message, position=row, kind=failure.kind)
 
 

@@ -10,7 +10,13 @@ from pllm_notebook.settings import Options
 
 __all__ = ["NOT_GIVEN", "format_of", "output_of"]
 
-NOT_GIVEN: Any = object()
+
+class _NotGiven:
+    def __repr__(self) -> str:
+        return "<required>"
+
+
+NOT_GIVEN: Any = _NotGiven()
 """No type: an error, where None would be plain text."""
 
 # Old names of the keyword, still accepted.

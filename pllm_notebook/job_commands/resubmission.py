@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 
-from pllm_notebook.batch import DraftLine, Job, JobDraft, JobLine, Journal, LineState
+from pllm_notebook.batch import DraftLine, Job, JobDraft, JobLine, JobState, Journal, LineState
 from pllm_notebook.batch_jobs import batch_rate
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Confirm, confirm_price, estimated_cost_usd, format_estimate
@@ -15,6 +16,10 @@ from pllm_notebook.protocols import BatchAPI, Store
 __all__ = ["open_batch_api", "resubmit", "unanswered", "unanswered_lines"]
 
 _KEYS = 5_000
+# The provider has done with such a job: what is missing is to read its results.
+_ENDED = (JobState.ENDED, JobState.INGESTING)
+_READ_IN_S = 60.0
+_POLL_S = 0.2
 
 
 def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> list[Job]:
@@ -24,7 +29,7 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
 
     Args:
         commands: Of the job's directory.
-        job: Has ended.
+        job: Has ended; the results of one that ended just now are read first, for a minute at most.
         confirm: Whether to ask first, with the price (see `confirmation.Confirm`).
 
     Returns:
@@ -36,8 +41,15 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
     """
     name = job.id[:8]
     batch_service = commands.batch_service
+    if job.state in _ENDED and batch_service.accounts.of(job) is not None:
+        job = _read_in(commands, job)
     if not job.final:
         reason_unavailable = batch_service.accounts.reason_unavailable(job)
+        if job.state in _ENDED:
+            raise UsageError(
+                f"Batch job {name} has ended, and its results are being read ({job.state}), so it is not known yet "
+                f"which lines failed. {reason_unavailable or job.message or 'Try again in a minute.'} Nothing was sent."
+            )
         raise UsageError(
             f"Batch job {name} is {job.state} and has not ended, so it is not known yet which lines failed. "
             f"{reason_unavailable or 'Cancel it first, or send it live.'} Nothing was sent."
@@ -70,6 +82,16 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
     jobs = commands.fetch(planned.jobs)
     commands.engine.loop.call(batch_service.wake)
     return jobs
+
+
+def _read_in(commands: BatchCommands, job: Job) -> Job:
+    """Wait until the results of a job that has ended at its provider are read; in vain for so long, return it."""
+    until = time.monotonic() + _READ_IN_S
+    while True:
+        (job,) = commands.fetch([job])
+        if job.final or time.monotonic() >= until:
+            return job
+        commands.wait(lambda: asyncio.sleep(_POLL_S))  # another kernel, or this one's poller, reads them
 
 
 def unanswered_lines(commands: BatchCommands, journal: Journal, job: Job) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import time
@@ -55,10 +56,14 @@ def run_command(line: str) -> Any:
     %pllm limits       the providers' limits as reported and as inferred, and the number of refusals
     %pllm cache        what the cache holds
     %pllm jobs         the providers' batch jobs
+    %pllm --help       this
     """
     command, _, rest = line.strip().partition(" ")
     if not command:
         return overview()
+    if command in _HELP:
+        print(inspect.cleandoc(run_command.__doc__ or ""))
+        return None
     if command not in COMMANDS:
         raise UsageError(f"There is no %pllm {command}.{guess(command, COMMANDS)} There are {', '.join(COMMANDS)}.")
     rest = rest.strip()
@@ -108,7 +113,7 @@ def status() -> Overview:
     lines = [("run", run.id), ("rows", progress_format.step(p) if p.state == "running" else progress_format.ended(p))]
     if p.state == "running":
         lines.append(("in flight", f"{p.in_flight:,}"))
-    lines += [(one.name, repr(one.limiter)) for one in engine(current().loop).dispatchers if one.name == p.model]
+    lines += [(one.name, _limits(one.limiter)) for one in engine(current().loop).dispatchers if one.name == p.model]
     return Overview(tuple(lines))
 
 
@@ -201,7 +206,20 @@ _COMMANDS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 COMMANDS = ("use", *_COMMANDS)
+_HELP = ("--help", "-h", "help")
 """The commands of `%pllm`."""
+
+
+def _limits(limiter: Any) -> str:
+    """Return a model's limits in words."""
+    rates = {
+        "requests/min": limiter.requests.rate,
+        "tokens/min": limiter.tokens.rate,
+        "requests/min inferred": limiter.inferred.rate,
+    }
+    known = [f"{rate * 60:,.0f} {what}" for what, rate in rates.items() if rate is not None]
+    refused = f", {limiter.refused:,} refused" if limiter.refused else ""
+    return f"{', '.join(known) or 'no limit known'}; up to {limiter.window:,.0f} calls at once{refused}"
 
 
 def _newest() -> Run:

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, get_args
 
 from pllm_notebook.engine import hold_at_exit
-from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.exceptions import UsageError, guess, with_article
 from pllm_notebook.execution import options_for, resolve_model
 from pllm_notebook.failures import FailureKind, kinds_named
 from pllm_notebook.messages_types import Prompt
@@ -23,6 +23,7 @@ from pllm_notebook.sessions.error_response import STORED_KINDS, ErrorResponse
 from pllm_notebook.sessions.lazy_reply import LazyReply
 from pllm_notebook.sessions.live_sessions import register_session
 from pllm_notebook.sessions.llm_identity import LLMIdentity, model_of
+from pllm_notebook.sessions.llm_response import LLMResponse
 from pllm_notebook.sessions.metadata import Metadata
 from pllm_notebook.sessions.sender import SessionSender
 from pllm_notebook.sessions.session_call import SessionCall, Stage
@@ -110,17 +111,25 @@ class Session(SessionContext):
             self.dashboard()
         return self.agents[name]
 
-    def resolve_all(self, replies: Iterable[LazyReply]) -> list[Any]:
+    def resolve_all(self, replies: Iterable[LLMResponse]) -> list[Any]:
         """Wait for all replies, and return their texts in order.
 
         Args:
             replies: A generator is consumed first, so that all calls are made before any reply is waited for.
 
         Raises:
+            UsageError: For a value that is not a reply. Nothing was sent.
             ErrorResponse: At the first failure, with `errors="raise"`; with "coerce" the list holds the error instead.
         """
         values: list[Any] = []
-        for reply in list(replies):
+        given: list[Any] = list(replies) if isinstance(replies, Iterable) else [replies]
+        for place, reply in enumerate(given):
+            if not isinstance(reply, LLMResponse):
+                raise UsageError(
+                    f"resolve_all takes replies, as ask_llm returns them; value {place:,} is "
+                    f"{with_article(type(reply).__name__)}. Nothing was sent."
+                )
+        for reply in given:
             try:
                 values.append(reply.resolve())
             except ErrorResponse as error:

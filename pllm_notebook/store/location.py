@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pllm_notebook import settings
@@ -103,9 +103,13 @@ def choose_location(
         return StoreLocation(directory)
     readable = os.path.isfile(os.path.join(directory, database)) if database else database_in(directory) is not None
     if named and not readable:
+        above = next((each for each in _upwards(directory) if os.path.lexists(each)), directory)
+        is_file = os.path.lexists(above) and not os.path.isdir(above)
+        seen = f", since {above} is a file, not a directory" if is_file else ""
         raise StoreError(
-            f"The cache directory {directory} cannot be written or made. "
-            f"Name another (that of a notebook's frames with PLLM_CACHE_DIR or configure(cache_dir=…)). "
+            f"The directory {directory} cannot be written or made{seen}. "
+            f"Name another: that of a program in resume_directory, that of a notebook's frames with PLLM_CACHE_DIR or "
+            f"configure(cache_dir=…). "
             f"Nothing was sent."
         )
     below = directory if readable else None
@@ -181,3 +185,12 @@ def _platform_directory() -> str:
     import platformdirs
 
     return platformdirs.user_cache_dir("pllm_notebook", appauthor=False)
+
+
+def _upwards(directory: str) -> Iterator[str]:
+    """Yield a directory and those above it."""
+    path = os.path.abspath(directory)
+    while True:
+        yield path
+        if path == (path := os.path.dirname(path)):
+            return

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel, Field
 
+from pllm_notebook.exceptions import RowError
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import InTurn, by_word, words
 from tests.contract.sides import RESPONSES, Side
@@ -83,6 +84,19 @@ def test_a_paid_failure_is_not_paid_for_again(side: Side, sim: Simulator, what: 
     (message,), (kind,) = told["message"], told["kind"]
     assert message.startswith(before["message"].iloc[0])
     assert message.endswith(f" UTC and not paid for again; run.retry(kinds=['{kind}']) or cache='refresh' asks again.")
+
+
+def test_a_kept_failure_that_is_raised_names_no_run_to_retry(luna: str, sim: Simulator) -> None:
+    sim.set(answers=by_word({"bad": PAID["refusal"][0]}, lambda request: GOOD))
+    frame = words("bad")
+    frame.llm.parse(Fact, "{text}", model=luna, max_repairs=0)
+
+    with pytest.raises(RowError) as raised:
+        frame.llm.parse(Fact, "{text}", model=luna, max_repairs=0, errors="raise")
+
+    assert "run.retry" not in str(raised.value)
+    assert " UTC and not paid for again; cache='refresh' asks again." in str(raised.value)
+    assert ". Kept since " in str(raised.value)
 
 
 @pytest.mark.parametrize("what", PAID)

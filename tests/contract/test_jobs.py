@@ -100,6 +100,20 @@ def test_a_job_in_parts_gives_what_it_has_and_resubmit_sends_exactly_the_rest(
     assert (sim.stats().requests, sim.stats().repeated) == (0, 0)
 
 
+def test_resubmit_reads_the_results_of_a_job_that_has_just_ended_first(luna: str, sim: Simulator) -> None:
+    sim.set(batch_line_error=1)
+    job = pending(luna, sim, 5)
+    restart()
+    sim.advance(LONG_S)
+    while str(job.state) not in ("ended", "ingesting"):
+        (job,) = pllm.jobs().refresh(job.id)
+    sim.set(batch_line_error=0)
+
+    (again,) = pllm.jobs().resubmit(job.id, confirm=False)
+
+    assert again.total == 5
+
+
 def test_resubmitting_twice_sends_once(hosted: Side, sim: Simulator) -> None:
     job = ended(hosted.model, sim, 20, batch_line_error=0.5)
 
@@ -456,7 +470,7 @@ def test_a_file_that_holds_no_results_is_refused(cache_dir: Path, tmp_path: Path
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n')
 
-    with pytest.raises(UsageError, match=r"is no file of batch results.*Nothing was taken in"):
+    with pytest.raises(UsageError, match=r"is not a file of batch results.*Nothing was taken in"):
         pllm.import_results(path)
 
 

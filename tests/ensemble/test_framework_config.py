@@ -95,17 +95,34 @@ def test_a_refused_update_changes_nothing() -> None:
     assert framework.get_config() == pllm.FrameworkConfig(num_processors=5)
 
 
-def test_a_level_may_be_written_small_and_reaches_the_packages_logger_alone() -> None:
+def test_a_level_may_be_written_small_and_changes_no_logger_of_the_process() -> None:
     logger, root = logging.getLogger("pllm_notebook"), logging.getLogger()
-    handlers, before = list(root.handlers), logger.level
-    try:
-        framework = pllm.create_framework(log_level="debug")
+    before = logger.level, root.level, list(root.handlers)
 
-        assert framework.get_config().log_level == "DEBUG"
-        assert logger.level == logging.DEBUG
-        assert root.handlers == handlers
-    finally:
-        logger.setLevel(before)
+    framework = pllm.create_framework(log_level="debug")
+
+    assert framework.get_config().log_level == "DEBUG"
+    assert (logger.level, root.level, list(root.handlers)) == before
+
+
+@pytest.mark.parametrize(
+    ("framework_level", "logger_level", "seen"),
+    [
+        ("INFO", logging.NOTSET, 1),
+        ("WARNING", logging.NOTSET, 0),
+        ("INFO", logging.ERROR, 0),
+        ("INFO", logging.INFO, 1),
+    ],
+)
+def test_a_frameworks_lines_have_its_own_level_unless_the_program_sets_one(
+    framework_level: str, logger_level: int, seen: int, caplog: pytest.LogCaptureFixture, cache_dir: object
+) -> None:
+    caplog.set_level(logger_level, "pllm_notebook")
+    framework = pllm.create_framework(log_level=framework_level, num_processors=1)
+
+    framework.parse_sync(model="sim:openai", messages=[{"role": "user", "content": "Hi"}])
+
+    assert len([record for record in caplog.records if "processors answered" in record.getMessage()]) == seen
 
 
 def test_logging_that_is_off_leaves_the_logger_alone() -> None:

@@ -71,8 +71,19 @@ def test_the_cache_goes_through_a_file_and_can_be_cleared(pllm: Command) -> None
     assert pllm("cache", "export", "kept.zip") == (0, "2 answers were written to kept.zip.\n", "")
     assert pllm("cache", "clear", "--older-than", "1") == (0, "0 answers were deleted.\n", "")
     assert pllm("cache", "clear", "--model", "sim:google/gemini") == (0, "0 answers were deleted.\n", "")
-    assert pllm("cache", "clear") == (0, "2 answers were deleted.\n", "")
+    code, out, err = pllm("cache", "clear")
+    assert (code, out) == (1, "")
+    assert err.startswith("pllm: Delete all 2 answers of ")
+    assert err.endswith("no interactive input to confirm it: --yes deletes them unasked. Nothing was deleted.\n")
+    assert pllm("cache", "clear", "--yes") == (0, "2 answers were deleted.\n", "")
     assert pllm("cache", "import", "kept.zip") == (0, "2 answers were added.\n", "")
+
+
+@pytest.mark.parametrize("command", ["recreate", "abandon", "cancel", "resubmit", "send-live"])
+def test_every_command_on_a_job_is_there_and_needs_its_id(pllm: Command, command: str) -> None:
+    code, _, err = pllm("jobs", command, "0123456789")
+
+    assert (code, err) == (1, "pllm: There is no batch job '0123456789'. Nothing was sent.\n")
 
 
 def test_an_error_of_ours_is_one_line_and_exits_with_1(pllm: Command) -> None:

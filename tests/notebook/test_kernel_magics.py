@@ -149,7 +149,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ("%%pllm df other --schema bool\n{text}", "UsageError: 'other' is unexpected on the line of %%pllm"),
         ("%%pllm df", "UsageError: The cell has neither a prompt nor --schema"),
         ("%%pllm", "UsageError: The cell has no prompt and names no data."),
-        ("%%pllm 3\nhello", "UsageError: 3 is a int; %%pllm takes a dataframe, a series or a list."),
+        ("%%pllm 3\nhello", "UsageError: 3 is an int; %%pllm takes a dataframe, a series or a list."),
         ("%%pllm df --decide judge\n{text}", "UsageError: decide= is for several answers to a row: give samples=3"),
         (
             "%%pllm df --mode batch\n{text}",
@@ -167,6 +167,22 @@ def test_an_error_of_ours_is_one_line(kernel: Kernel, code: str, message: str) -
     assert cell.status == "error"
     assert cell.error.startswith(message)
     assert len(cell.reply["traceback"]) == 1
+
+
+@pytest.mark.parametrize("word", ["--help", "help", "-h"])
+def test_the_line_magic_shows_its_commands_when_it_is_asked(kernel: Kernel, word: str) -> None:
+    cell = kernel.ok(f"%pllm {word}")
+
+    assert "%pllm status       the newest run" in cell.stdout
+
+
+def test_status_says_limits_in_words(kernel: Kernel) -> None:
+    kernel.ok("%%pllm df --schema bool --out flags\nOf status: {text}")
+
+    shown = kernel.ok("%pllm status").result
+
+    assert "Limiter(" not in shown
+    assert "calls at once" in shown
 
 
 def test_line_words_show_and_set_things(kernel: Kernel) -> None:

@@ -70,7 +70,9 @@ def test_an_unwritable_default_gives_way_to_the_working_directory_and_then_to_a_
 def test_a_directory_that_a_person_named_is_not_exchanged_for_another(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(StoreError, match=r"file/below cannot be written or made\. Name another"):
+    with pytest.raises(
+        StoreError, match=r"file/below cannot be written or made, since .*/file is a file, not a directory\. Name"
+    ):
         open_store(str(tmp_path / "file" / "below"))
 
 
