@@ -86,11 +86,6 @@ class PendingCall:
     first_failure: tuple[float, int] | None = None
 
     @property
-    def identity(self) -> tuple[str, int | None]:
-        """What two calls must have in common to share one request: an answer may be cut off at its output limit."""
-        return self.key, self.output_limit
-
-    @property
     def is_funded(self) -> bool:
         """Whether money is reserved for one request more than may have been charged."""
         return self.maybe_paid < self.funded

@@ -1,17 +1,15 @@
-"""The result of one request, and what the limiter learns from it."""
+"""The result of one request."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from pllm_notebook.engine.limits.limiter import Limiter, Permit
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.redaction import redact
 from pllm_notebook.types import LimitReport, RawReply, Reply
 
-__all__ = ["AttemptResult", "error_text", "read_limits", "timed_out", "unexpected_error", "update_limits"]
+__all__ = ["AttemptResult", "error_text", "timed_out", "unexpected_error"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -59,31 +57,3 @@ def unexpected_error(name: str, error: Exception, content: bytes, raw: RawReply 
 def error_text(error: Exception) -> str:
     """Format an exception for a person, cut to a few hundred characters and without secrets."""
     return redact(f"{type(error).__name__}: {error}"[:_MAX_CHARS])
-
-
-def read_limits(name: str, read: Callable[[RawReply], LimitReport | None], raw: RawReply) -> LimitReport | None:
-    """Read a response's limits; unreadable headers count as none."""
-    try:
-        return read(raw)
-    except Exception:
-        logger.debug("%s: the limits of a response could not be read", name, exc_info=True)
-        return None
-
-
-def update_limits(name: str, limiter: Limiter, attempt: AttemptResult, permit: Permit, now: float) -> None:
-    """Update the limiter with the result of a request."""
-    result, paused_until = attempt.result, limiter.paused_until
-    if isinstance(result, Reply):
-        tokens = None if result.usage is None else result.usage.input_tokens + result.usage.output_tokens
-        limiter.replied(now, permit, attempt.limits, tokens)
-        return
-    if result.kind is FailureKind.RATE_LIMIT:
-        limiter.refused_at(now, permit, attempt.limits, result.retry_after_s)
-    elif result.kind is FailureKind.OVERLOADED:
-        limiter.overloaded(now, permit, result.retry_after_s)
-    elif result.kind is FailureKind.TIMEOUT:
-        limiter.timed_out(now, permit)
-    else:
-        limiter.ended(permit)
-    if limiter.paused_until > max(now, paused_until):
-        logger.info("%s: pausing %.2f s (%s)", name, limiter.paused_until - now, result.kind)

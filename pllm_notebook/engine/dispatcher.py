@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from pllm_notebook.engine.attempts import AttemptResult, read_limits, timed_out, unexpected_error
+from pllm_notebook.engine.attempts import AttemptResult, timed_out, unexpected_error
 from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
 from pllm_notebook.engine.limits.limit_division import LimitDivision
@@ -138,7 +138,7 @@ class Dispatcher:
                     request.task.cancel()
                 else:  # nothing was sent: its task will find that it is done
                     self._complete(request, None, now, b"")
-        if self.account is not None:
+        if self.account is not None and queue.user_limits:
             self.account.unregister(now, queue)
         self.wake()
         self._notify_if_idle()
@@ -211,7 +211,7 @@ class Dispatcher:
                 continue
             # Joining costs nothing, so neither a full window nor a limit keeps a run from it. A request that it does
             # not join now may be done when its turn comes, and the call would be paid for again.
-            joined = table.by_key.get(call.identity)
+            joined = table.by_key.get((call.key, call.output_limit))
             if joined is not None:
                 joined.join(queue, call)
                 idle = 0
@@ -273,7 +273,11 @@ class Dispatcher:
             request.wire_limit = call.wire_limit
             content = call.content()
             raw = await self._transport.post(endpoint.path, content)
-            attempt = AttemptResult(endpoint.read(raw), raw, read_limits(endpoint.name, endpoint.limits, raw))
+            attempt = AttemptResult(endpoint.read(raw), raw, None)
+            try:
+                attempt.limits = endpoint.limits(raw)
+            except Exception:
+                logger.debug("%s: the limits of a response could not be read", endpoint.name, exc_info=True)
         except asyncio.CancelledError:
             # Nothing arrived. No await follows an arrival, so an answer that is here is never cancelled.
             if not request.timed_out or request.task.uncancel():

@@ -42,7 +42,7 @@ class InFlight:
     def __init__(
         self, queue: RunQueue, call: PendingCall, permit: Permit, waiters: list[tuple[RunQueue, PendingCall]]
     ) -> None:
-        self.key = call.identity
+        self.key = (call.key, call.output_limit)
         self.user_limits = queue.user_limits
         self.permit = permit
         self.timeout_s = queue.policy.timeout_s
@@ -82,7 +82,8 @@ class InFlightTable:
     """The requests of one dispatcher that are on the wire, and whether more may be sent.
 
     Attributes:
-        by_key: By `PendingCall.identity`; of a call that was sent twice, the older request.
+        by_key: By what calls that share a request have in common: their key and, since an answer may be cut off there,
+            their output limit. Of a call that was sent twice, the older request.
         count: Number of requests, second ones included.
     """
 

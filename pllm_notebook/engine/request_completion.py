@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pllm_notebook.engine.attempts import AttemptResult, error_text, update_limits
+from pllm_notebook.engine.attempts import AttemptResult, error_text
 from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
-from pllm_notebook.engine.limits.limiter import Limiter
+from pllm_notebook.engine.limits.limiter import Limiter, Permit
 from pllm_notebook.engine.retry import retried_as, retry_delay_s, with_wait
 from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.failures import Failure, FailureKind
@@ -36,7 +36,7 @@ class Endpoint:
         connect: Opens a transport. Called when there is something to send.
         read: Turns a response into a reply or a failure.
         adapt: Learns from a rejected request, given its bytes; returns whether it is worth sending again.
-        limits: Reads the limits from a response's headers.
+        limits: Reads the limits from a response's headers, None for none.
     """
 
     name: str
@@ -72,7 +72,7 @@ class RequestCompletion:
             self._limiter.ended(request.permit)
         else:
             self.replies += isinstance(attempt.result, Reply)
-            update_limits(self._endpoint.name, self._limiter, attempt, request.permit, now)
+            self._update_limits(attempt, request.permit, now)
         if request.hedge is not None:
             if attempt is None or isinstance(attempt.result, Failure):
                 self._hedging.failed(request, attempt)
@@ -106,17 +106,38 @@ class RequestCompletion:
             call.maybe_paid += request.started
             queue.source.done(call, cancelled(call, latency_s))
 
+    def _update_limits(self, attempt: AttemptResult, permit: Permit, now: float) -> None:
+        """Update the limiter with the result of a request."""
+        limiter, result = self._limiter, attempt.result
+        if isinstance(result, Reply):
+            tokens = None if result.usage is None else result.usage.input_tokens + result.usage.output_tokens
+            limiter.replied(now, permit, attempt.limits, tokens)
+            return
+        paused_until = limiter.paused_until
+        if result.kind is FailureKind.RATE_LIMIT:
+            limiter.refused_at(now, permit, attempt.limits, result.retry_after_s)
+        elif result.kind is FailureKind.OVERLOADED:
+            limiter.overloaded(now, permit, result.retry_after_s)
+        elif result.kind is FailureKind.TIMEOUT:
+            limiter.timed_out(now, permit)
+        else:
+            limiter.ended(permit)
+        if limiter.paused_until > max(now, paused_until):
+            logger.info("%s: pausing %.2f s (%s)", self._endpoint.name, limiter.paused_until - now, result.kind)
+
     def _finish(
         self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, latency_s: float, wire_limit: int | None
     ) -> None:
-        if isinstance(attempt.result, Reply):
+        result = attempt.result
+        if isinstance(result, Failure):
+            result = with_wait(result)
+        else:
             queue.unproven = False
             if queue.policy.hedge:
                 queue.latencies.add(latency_s)
-        result = CallResult(
-            with_wait(attempt.result), attempt.raw, call.sent, latency_s, call.maybe_paid, output_limit=wire_limit
+        queue.source.done(
+            call, CallResult(result, attempt.raw, call.sent, latency_s, call.maybe_paid, output_limit=wire_limit)
         )
-        queue.source.done(call, result)
 
     def _send_again(
         self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, now: float, latency_s: float, adapted: bool

@@ -8,7 +8,6 @@ from pllm_notebook.exceptions import sentence
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_duration
 from pllm_notebook.pending_call import PendingCall
-from pllm_notebook.types import Reply
 
 __all__ = ["RetryBounds", "retried_as", "retry_delay_s", "with_wait"]
 
@@ -81,13 +80,13 @@ def _backoff(nth: int, draw: float) -> float:
     return float(min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (max(nth, 1) - 1)) * (0.5 + 0.5 * draw))
 
 
-def with_wait(result: Reply | Failure) -> Reply | Failure:
+def with_wait(failure: Failure) -> Failure:
     """Add the stated wait to a failure's message, where it is longer than a run waits."""
-    if not isinstance(result, Failure) or result.retry_after_s is None or result.retry_after_s <= MAX_STATED_S:
-        return result
-    asked, most = format_duration(result.retry_after_s), format_duration(MAX_STATED_S)
+    if failure.retry_after_s is None or failure.retry_after_s <= MAX_STATED_S:
+        return failure
+    asked, most = format_duration(failure.retry_after_s), format_duration(MAX_STATED_S)
     wait = f"The provider asks to wait {asked}, and a run waits {most} at most."
-    return replace(result, message=f"{sentence(result.message)} {wait}")
+    return replace(failure, message=f"{sentence(failure.message)} {wait}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pllm_notebook.engine.latency import LatencyTracker
 from pllm_notebook.engine.limits.user_limit import UserRateLimit
 from pllm_notebook.engine.retry import RetryBounds
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import CallSource
 
-__all__ = ["RunQueue", "SendPolicy"]
+__all__ = ["LatencyTracker", "RunQueue", "SendPolicy"]
+
+# A 99th percentile of fewer replies means nothing.
+_MIN_REPLIES = 20
+# How slow a provider was an hour ago does not matter, and a million numbers cost memory.
+_MAX_REPLIES = 10_000
 
 # Adapted calls that are out until one is answered: the next may have to be adapted further, or be refused for good.
 _MOST_UNPROVEN = 4
@@ -177,3 +182,35 @@ class RunQueue:
             return False
         call.funded += 1
         return True
+
+
+class LatencyTracker:
+    """Latencies of a run's newest 10,000 replies.
+
+    A call hangs when it has been on the wire for longer than 99 of 100 of them.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque(maxlen=_MAX_REPLIES)
+        self._count = 0
+        self._p99_s: float | None = None
+        self._again_at = _MIN_REPLIES
+
+    def __repr__(self) -> str:
+        return f"LatencyTracker({self._count:,} seen, p99_s={self.p99_s})"
+
+    def add(self, latency_s: float) -> None:
+        """Add one reply."""
+        self._seen.append(latency_s)
+        self._count += 1
+
+    @property
+    def p99_s(self) -> float | None:
+        """Seconds within which 99 of 100 replies came; None before the 20th.
+
+        Sorted again only when one in a hundred is new: at a run's end it is read for every reply.
+        """
+        if self._count >= self._again_at:
+            self._again_at = self._count + max(1, len(self._seen) // 100)
+            self._p99_s = sorted(self._seen)[math.ceil(0.99 * len(self._seen)) - 1]
+        return self._p99_s

@@ -11,13 +11,13 @@ from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation, decoded_body, position_of
 from pllm_notebook.execution.failure_recorder import full_message
 from pllm_notebook.execution.launch import (
-    ServiceFactory,
     batch_service,
     build_spec,
     estimate_rows,
     instruction_for,
     look_after_jobs,
     options_for,
+    services_for,
     start,
     store_for,
 )
@@ -74,7 +74,6 @@ __all__ = [
     "RunViewModel",
     "RunViewUpdates",
     "SampleRecord",
-    "ServiceFactory",
     "TokenBounds",
     "UnreadReply",
     "WholePrompts",
@@ -106,6 +105,7 @@ __all__ = [
     "request_lines",
     "resolve_model",
     "runs",
+    "services_for",
     "shown",
     "start",
     "start_list",

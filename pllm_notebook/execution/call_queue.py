@@ -79,7 +79,7 @@ class CallQueue(ResultRecorder):
         self.reader = ReplyReader(spec, services, planner.prompt)
         self.before: Sequence[CallQueue] = ()
         self._services = services
-        self._warmup = Warmup(self._shared_prefix)
+        self._warmup = Warmup()
         self._over_budget = False
         self.not_sent: Failure | None = None
         # What the money does not suffice for.
@@ -140,8 +140,9 @@ class CallQueue(ResultRecorder):
             self.halt("failed", PllmError(redact(message)))
 
     def announce(self) -> None:
-        """Let the dispatcher see that no more may come: a last pack need not be full, and a batch has all its lines."""
+        """Let all look again, since no more may come: a last pack need not be full, and a batch has all its lines."""
         self.dispatcher.wake()
+        self._woken.set()
 
     def close(self) -> None:
         """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
@@ -252,14 +253,14 @@ class CallQueue(ResultRecorder):
     # What holds calls back.
 
     def _next(self) -> PendingCall | None:
-        if self.halted is not None or not self.has_calls or (self._serial and not self._is_its_turn()):
+        if self.halted is not None or self.refusals.suspected is not None or self._is_first_wave_out():
+            return None
+        if not self.has_calls or (self._serial and not self._is_its_turn()):
             return None
         if self._store_is_behind():
             self._loop.call_later(_LOOK_AGAIN_S, self.send)
             return None
-        if self.refusals.suspected is not None or self._is_first_wave_out():
-            return None
-        if self._warmup.holds(self._loop.time(), self.requests):
+        if self._warmup.waits and self._warmup.holds(self._loop.time(), self.requests):
             return None
         if not self.spec.shared and self.requests > 1:
             self._share(True)
@@ -291,7 +292,7 @@ class CallQueue(ResultRecorder):
             return None
         self._unfunded = None
         self.open += 1
-        if self._warmup.call_taken(self._loop.time()):
+        if not self._warmup.begun and self._warmup.begin(self._loop.time(), self._shared_prefix()):
             self._loop.call_later(MAX_WAIT_S, self.send)
         spec, quirks = self._spec_of(tag), self.spec.target.quirks
         content = partial(next_.content, reserved.output_limit)
@@ -334,9 +335,9 @@ class CallQueue(ResultRecorder):
         self.look_elsewhere()
         if self.elsewhere:
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
+            self.wake()
         else:
             self.announce()
-        self.wake()
 
     def _is_its_turn(self) -> bool:
         """Return whether the next call may be sent in a run that sends one at a time."""

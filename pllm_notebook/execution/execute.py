@@ -57,20 +57,17 @@ async def plan(run: RunState) -> None:
         except BaseException as error:  # what the caller's own rows or types raised, SystemExit included
             run.stop("failed", as_error(error))
             break
-        more = bool(chunks) and not run.planner.is_done
+        more = not (run.planner.is_done or run.is_stopping)
         if more:
             work = loop.run_in_executor(workers, next_chunks)
         for chunk in chunks:
             run.take_chunk(chunk)
         if not more:
-            if run.is_stopping or run.planner.is_done:
-                break
-            work = loop.run_in_executor(workers, next_chunks)  # rows were added in the meantime
+            break
     # From here on no more calls come, but follow-ups: what gathers calls may have them all now.
     run.results.planned = True
     for queue in run.queues:
         queue.announce()
-        queue.wake()
 
 
 async def answer(run: RunState, queue: CallQueue) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from pllm_notebook.credentials import Key
 from pllm_notebook.display_registry import display_for
@@ -25,30 +25,25 @@ from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options, current, resolve
+from pllm_notebook.settings import Options, current
+from pllm_notebook.settings import resolve as options_for
 from pllm_notebook.shell import in_kernel, origin
 
 if TYPE_CHECKING:
     from pllm_notebook.batch_jobs import BatchService
 
 __all__ = [
-    "ServiceFactory",
     "batch_service",
     "build_spec",
     "estimate_rows",
     "instruction_for",
     "look_after_jobs",
     "options_for",
+    "services_for",
     "start",
     "store_for",
 ]
-
-
-def options_for(given: Mapping[str, Any]) -> Options:
-    """Resolve options (see `settings.resolve`)."""
-    return resolve(given)
 
 
 def build_spec(
@@ -111,55 +106,44 @@ def instruction_for(options: Options, output: OutputType | None) -> str:
     return instruction("" if output is None else output.doc, fields, shown=bool(options.images))
 
 
-class ServiceFactory:
-    """What the execution of a run gets besides the engine and the store.
+def services_for(
+    running: Engine, store: Store, options: Options, *, kept: Store | None, budget: RunBudget | None = None
+) -> RunServices:
+    """Return the services of a run.
 
     Args:
-        engine: Where they run.
-        store: The run's.
+        running: The engine that it runs on.
+        store: The cache.
         options: As resolved.
+        kept: The store as the run uses it, None to keep nothing.
+        budget: Money that it shares with other runs; None for its options' own.
+
+    Raises:
+        UsageError: For a batch, where the cache is no directory on disk. Nothing was sent.
     """
+    from pllm_notebook.store import DiskStore
 
-    def __init__(self, engine: Engine, store: Store, options: Options) -> None:
-        from pllm_notebook.store import DiskStore
+    is_batch = options.mode == "batch"
+    return RunServices(
+        running,
+        kept,
+        LimitCache(store.directory) if isinstance(store, DiskStore) and not is_batch else None,
+        current().clients,
+        partial(batch_service(running, store).dispatcher, origin=origin()) if is_batch else None,
+        _job_lookup(running, store, options),
+        budget,
+    )
 
-        self._engine = engine
-        self._store = store
-        self._batch = options.mode == "batch"
-        self._waits = options.wait is True and not self._batch
-        self._clients = current().clients
-        self._limits = LimitCache(store.directory) if isinstance(store, DiskStore) and not self._batch else None
 
-    def limits(self, target: ResolvedModel) -> LimitCache | None:
-        """Return the place where what is learned of a target's limits is kept, None where there is none."""
-        # Only the SDK knows the account of a caller's own client, and simulated limits are only options.
-        return None if target.simulated or target.provider in self._clients else self._limits
+def _job_lookup(running: Engine, store: Store, options: Options) -> JobLookup | None:
+    """Return what knows which calls wait in batch jobs; None where the cache is no directory on disk."""
+    from pllm_notebook.batch_jobs import JournalLookup
+    from pllm_notebook.store import DiskStore
 
-    def services(self, store: Store | None, budget: RunBudget | None = None) -> RunServices:
-        """Return the services of a run.
-
-        Args:
-            store: As the run uses it, None to keep nothing.
-            budget: Money that it shares with other runs; None for its options' own.
-
-        Raises:
-            UsageError: For a batch, where the cache is no directory on disk. Nothing was sent.
-        """
-        batch = partial(self._batch_service().dispatcher, origin=origin()) if self._batch else None
-        return RunServices(self._engine, store, self.limits, batch, self.jobs, budget)
-
-    @property
-    def jobs(self) -> JobLookup | None:
-        """What knows which calls wait in batch jobs; None where the cache is no directory on disk."""
-        from pllm_notebook.batch_jobs import JournalLookup
-        from pllm_notebook.store import DiskStore
-
-        if not isinstance(self._store, DiskStore):
-            return None
-        return JournalLookup(self._store.directory, self._batch_service, waits=self._waits)
-
-    def _batch_service(self) -> BatchService:
-        return batch_service(self._engine, self._store)
+    if not isinstance(store, DiskStore):
+        return None
+    waits = options.wait is True and options.mode != "batch"
+    return JournalLookup(store.directory, partial(batch_service, running, store), waits=waits)
 
 
 def batch_service(running: Engine, store: Store) -> BatchService:
@@ -204,17 +188,17 @@ def start(
     """
     from pllm_notebook.store import DiskStore, RunFiles, current_directory
 
-    running = on_engine or _configured_engine()
+    settings = current()
+    running = on_engine or _engine_on(settings.loop)
     for each in (ask, *further):
         if each.target.simulated and ask.options.cache != "only":
             # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
     sink = display_for(ask.options.progress and rows.total > 0)
-    store = store_for(ask.options, cache_dir)
-    services = ServiceFactory(running, store, ask.options)
+    store = store_for(ask.options, cache_dir or settings.cache_dir)
 
     def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:
-        used = services.services(kept, run_budget)
+        used = services_for(running, store, ask.options, kept=kept, budget=run_budget)
         return Execution([ask], rows, used, on_end) if make is None else make(used, on_end)
 
     run = Run(ask, rows, running, store, sink, execution)
@@ -229,13 +213,12 @@ def start(
     return run
 
 
-def _configured_engine() -> Engine:
+def _engine_on(where: Literal["private", "notebook"]) -> Engine:
     """Return this process's engine, on the loop that is configured.
 
     Raises:
         UsageError: When `configure(loop=…)` came after the engine had started.
     """
-    where = current().loop
     running = engine(where)
     if running.loop.where != where and not runs():
         # It has only polled the jobs of earlier kernels; the new one continues that.
@@ -264,7 +247,7 @@ def estimate_rows(ask: CallSpec, rows: RowSource, *, cache_dir: str | None = Non
         return estimate(ask, rows, store, known)
     if ask.options.mode == "batch":
         return estimate(ask, rows, store, known, batch_service(engine(current().loop), store).journal.pending)
-    jobs = ServiceFactory(engine(current().loop), store, ask.options).jobs
+    jobs = _job_lookup(engine(current().loop), store, ask.options)
     if jobs is None or ask.options.cache == "refresh" or not jobs.any_open():
         return estimate(ask, rows, store, known)
     return estimate(ask, rows, store, known, jobs.waiting)

@@ -14,19 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from functools import partial
 from typing import Any
 
 import orjson
 
-from pllm_notebook.claim_types import ClaimStore
-from pllm_notebook.engine import Dispatcher, Endpoint, Engine, LearnedLimits, LimitDivision, Limiter
-from pllm_notebook.failures import Failure
-from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.engine import LearnedLimits
 from pllm_notebook.store import finish_writes
-from pllm_notebook.types import LimitReport, RawReply
 
-__all__ = ["FILE", "LimitCache", "dispatcher_for", "limits_name"]
+__all__ = ["FILE", "LimitCache", "limits_name"]
 
 FILE = "limits.json"
 
@@ -131,36 +126,3 @@ def _timed_values(given: dict[str, Any], now: float) -> _TimedValues:
 def _is_sound(value: float) -> bool:
     # No limit or window is below one; a smaller number would keep a first call that fails from being tried again.
     return not isinstance(value, bool) and math.isfinite(value) and value >= 1
-
-
-def dispatcher_for(
-    engine: Engine, target: ResolvedModel, limit_cache: LimitCache | None, claims: ClaimStore | None = None
-) -> Dispatcher:
-    """Return the one dispatcher for this account and model. Call it on the engine's loop.
-
-    Args:
-        engine: The engine.
-        target: The model.
-        limit_cache: Learned limits of earlier runs, which a new dispatcher starts with; None for none.
-        claims: Through which the processes of this machine know who sends; None for no other process.
-    """
-
-    def adapt(failure: Failure, content: bytes) -> bool:
-        return target.adapt(failure, orjson.loads(content))
-
-    def limits(raw: RawReply) -> LimitReport | None:
-        return target.wire.limits(raw.headers)
-
-    def make(limiter: Limiter) -> Dispatcher:
-        endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, limits)
-        dispatcher = Dispatcher(endpoint, limiter, engine.rng)
-        if claims is not None:
-            name = limits_name(target.dispatcher_key)
-            count, stop = partial(claims.count_senders, name), partial(claims.stop_sending, name)
-            dispatcher.division = LimitDivision(limiter, engine.workers, count, stop)
-        return dispatcher
-
-    def learned() -> LearnedLimits | None:
-        return None if limit_cache is None else limit_cache.known(target.dispatcher_key)
-
-    return engine.dispatcher(target.dispatcher_key, make, max_parallel=target.max_parallel, learned=learned)

@@ -152,7 +152,7 @@ class Planner:
                 replies.append(UnreadReply(call, key, entry, results.first_row[call]))
             else:
                 missing.append(call)
-        steps = read_with_timeout(spec, self._store, self.prompt, replies, stopped)
+        steps = read_with_timeout(spec, self._store, self.prompt, replies, stopped) if replies else []
         valid = [each.key for each in steps if isinstance(each, Outcome) and each.failure is None]
         if valid and self._store is not None:  # the type's own validators may have changed since they failed
             self._store.note_valid(valid)

@@ -6,7 +6,7 @@ times for the prefix; one that waits for its first reply pays once, for the time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from pllm_notebook.providers import LIFETIME_S
 from pllm_notebook.runtime import Slot
@@ -25,20 +25,18 @@ _WARM: Slot[dict[Hashable, float]] = Slot("warm prefixes", dict)
 class Warmup:
     """One run's wait for its first call. Used on the engine's loop alone; sends and schedules nothing.
 
-    Args:
-        prefix: Gives what tells the run's shared prefix from others', the account included; None where there is
-            nothing to wait for. Asked once, when the first call is taken: the prompts are known by then.
+    Attributes:
+        begun: Whether a call has been taken.
+        waits: Whether a first call is out that the others may wait for.
     """
 
-    def __init__(self, prefix: Callable[[], Hashable | None]) -> None:
-        self._find = prefix
+    def __init__(self) -> None:
         self._prefix: Hashable | None = None
-        # When the first call was taken, None before it.
-        self._began: float | None = None
-        self._over = False
+        self._began = 0.0
+        self.begun = self.waits = False
 
     def __repr__(self) -> str:
-        return f"Warmup(prefix={self._prefix!r}, began={self._began}, over={self._over})"
+        return f"Warmup(prefix={self._prefix!r}, begun={self.begun}, waits={self.waits})"
 
     def holds(self, now: float, left: int) -> bool:
         """Return whether the run's next call should wait.
@@ -47,23 +45,27 @@ class Warmup:
             now: Seconds on the loop's clock.
             left: Calls that are known and not yet taken.
         """
-        if self._over or self._began is None or left < _MIN_CALLS - 1:
+        if not self.waits or left < _MIN_CALLS - 1:
             return False
         if now - self._began >= MAX_WAIT_S:
-            self._over = True
-        return not self._over
+            self.waits = False
+        return self.waits
 
-    def call_taken(self, now: float) -> bool:
-        """Note that a call was taken; True for a first one, which the others may wait for at most `MAX_WAIT_S`."""
-        if self._over or self._began is not None:
-            return False
-        self._began, self._prefix = now, self._find()
-        self._over = self._prefix is None or now - _WARM.value.get(self._prefix, float("-inf")) < LIFETIME_S
-        return not self._over
+    def begin(self, now: float, prefix: Hashable | None) -> bool:
+        """Note that the first call was taken; return whether the others may wait for it, at most `MAX_WAIT_S`.
+
+        Args:
+            now: Seconds on the loop's clock.
+            prefix: Tells the run's shared prefix from others', the account included; None where there is nothing to
+                wait for.
+        """
+        self.begun, self._began, self._prefix = True, now, prefix
+        self.waits = prefix is not None and now - _WARM.value.get(prefix, float("-inf")) >= LIFETIME_S
+        return self.waits
 
     def ended(self, now: float, *, replied: bool) -> None:
         """Note how a call ended. Whatever it was, the others need not wait for it any longer."""
-        self._over = True
+        self.waits = False
         if replied and self._prefix is not None:
             warm = _WARM.value
             if self._prefix not in warm:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from pllm_notebook.engine import Dispatcher, Engine, RunQueue, UserRateLimit
+import orjson
+
+from pllm_notebook.engine import (
+    Dispatcher,
+    Endpoint,
+    Engine,
+    LearnedLimits,
+    LimitDivision,
+    Limiter,
+    RunQueue,
+    UserRateLimit,
+)
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.learned_limits import LimitCache, dispatcher_for
+from pllm_notebook.execution.learned_limits import LimitCache, limits_name
 from pllm_notebook.execution.run_claims import JobLookup
+from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.settings import Options
@@ -85,7 +97,8 @@ class RunServices:
     Attributes:
         engine: Its loop and worker threads.
         store: Where replies are kept, None for nowhere.
-        limits_of: Returns where a model's learned limits are kept, None for nowhere.
+        limit_cache: Where learned limits are kept, None for nowhere.
+        own_clients: Names of the caller's own clients: only the SDK knows their accounts, so their limits are not kept.
         batch_dispatcher: Returns the dispatcher of a model that sends by batch job; None for a live run.
         jobs: Knows which calls wait in batch jobs, None where there can be none.
         budget: The money of the run, shared with other runs where the caller says so; None for its options' own.
@@ -96,7 +109,8 @@ class RunServices:
 
     engine: Engine
     store: Store | None
-    limits_of: Callable[[ResolvedModel], LimitCache | None] = lambda target: None
+    limit_cache: LimitCache | None = None
+    own_clients: Collection[str] = ()
     batch_dispatcher: Callable[[ResolvedModel], CallDispatcher] | None = None
     jobs: JobLookup | None = None
     budget: RunBudget | None = None
@@ -107,11 +121,33 @@ class RunServices:
         """Return what sends the calls to a model. On the engine's loop."""
         if self.batch_dispatcher is not None:
             return self.batch_dispatcher(target)
+        key, cache = target.dispatcher_key, self._limits_of(target)
+        # Through which the processes of this machine know who sends.
         claims = None if self.store is None else self.store.claims
-        return dispatcher_for(self.engine, target, self.limits_of(target), claims)
+
+        def adapt(failure: Failure, content: bytes) -> bool:
+            return target.adapt(failure, orjson.loads(content))
+
+        def make(limiter: Limiter) -> Dispatcher:
+            endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, target.limits)
+            dispatcher = Dispatcher(endpoint, limiter, self.engine.rng)
+            if claims is not None:
+                name = limits_name(key)
+                count, stop = partial(claims.count_senders, name), partial(claims.stop_sending, name)
+                dispatcher.division = LimitDivision(limiter, self.engine.workers, count, stop)
+            return dispatcher
+
+        def learned() -> LearnedLimits | None:
+            return None if cache is None else cache.known(key)
+
+        return self.engine.dispatcher(key, make, max_parallel=target.max_parallel, learned=learned)
 
     def keep_limits(self, target: ResolvedModel, dispatcher: CallDispatcher) -> None:
         """Keep what a dispatcher has learned of its model's limits, for the next kernel."""
-        kept = self.limits_of(target)
-        if kept is not None and isinstance(dispatcher, Dispatcher):
-            write_later(partial(kept.keep, target.dispatcher_key, dispatcher.limiter.export()), may_wait=False)
+        cache = self._limits_of(target)
+        if cache is not None and isinstance(dispatcher, Dispatcher):
+            write_later(partial(cache.keep, target.dispatcher_key, dispatcher.limiter.export()), may_wait=False)
+
+    def _limits_of(self, target: ResolvedModel) -> LimitCache | None:
+        """Return where a model's limits are kept, None for nowhere: simulated ones are only options."""
+        return None if target.simulated or target.provider in self.own_clients else self.limit_cache

@@ -20,10 +20,10 @@ from pllm_notebook.execution import (
     Confirm,
     Execution,
     ResultTable,
-    ServiceFactory,
     confirm_price,
     estimated_cost_usd,
     format_estimate,
+    services_for,
 )
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.job_commands.batch_commands import BatchCommands
@@ -128,7 +128,7 @@ class _LiveRun:
     def __init__(self, commands: BatchCommands, job: BatchJob, spec: CallSpec, rows: LineRows) -> None:
         self._commands = commands
         store = FirstAnswerStore(commands, job, rows.output_limits)
-        services = ServiceFactory(commands.engine, commands.store, spec.options).services(store)
+        services = services_for(commands.engine, commands.store, spec.options, kept=store)
         self._service = commands.batch_service
         self._lines = set(rows.output_limits)
         self._ended = asyncio.Event()

@@ -24,7 +24,7 @@ from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.providers.registry import SIMULATED, is_hosted
 from pllm_notebook.runtime import Locked, Slot
 from pllm_notebook.schema import Dialect
-from pllm_notebook.types import RawReply, Reply
+from pllm_notebook.types import LimitReport, RawReply, Reply
 
 __all__ = ["ResolvedModel", "digest_of"]
 
@@ -63,6 +63,7 @@ class ResolvedModel:
         no_batch_reason: Why it has no batch API, as a sentence; "" if it has one.
         address: The address of a caller's own server, "" for a provider.
         host: The host that answers, unless it is the provider's own; "" then.
+        path: The URL's path below the base address.
     """
 
     provider: str
@@ -87,6 +88,7 @@ class ResolvedModel:
     no_batch_reason: str = ""
     address: str = ""
     host: str = ""
+    path: str = ""
 
     @property
     def identity(self) -> str:
@@ -125,11 +127,6 @@ class ResolvedModel:
     def extendable(self) -> bool:
         """Whether its client sends the caller's own headers and query parameters."""
         return self.api.takes_extras
-
-    @property
-    def path(self) -> str:
-        """The URL's path below the base address."""
-        return self.wire.path(self.model)
 
     def load(self) -> None:
         """Import what `connect` needs. Not on the engine's thread, which an SDK would block for a second.
@@ -182,7 +179,7 @@ class ResolvedModel:
         Returns:
             None if the provider's prompt cache would not keep it: it is too short, or there is no cache.
         """
-        return self._name(self._adapted(canonical_body), lead)
+        return None if self._cached_from_bytes is None else self._name(self._adapted(canonical_body), lead)
 
     def _adapted(self, canonical_body: Mapping[str, Any]) -> dict[str, Any]:
         if "temperature" in canonical_body and self.refuses_sampling(canonical_body):
@@ -237,6 +234,10 @@ class ResolvedModel:
             if 200 <= raw.status < 300:
                 return _malformed(raw, f"{type(error).__name__}: {error}"[:300])
             return unexplained(raw)
+
+    def limits(self, raw: RawReply) -> LimitReport | None:
+        """Read the limits that a response reports, None for none."""
+        return self.wire.limits(raw.headers)
 
     def _read(self, raw: RawReply) -> Reply | Failure:
         if not 200 <= raw.status < 300:

@@ -22,6 +22,9 @@ from pllm_notebook.schema import GRAMMAR
 
 __all__ = ["check_accounts", "resolve"]
 
+# For a server that wants none: its client must be given some.
+_NO_KEY = Key("none")
+
 
 def resolve(
     name: str | None,
@@ -50,13 +53,13 @@ def resolve(
     prefix, colon, model = name.partition(":")
     if prefix not in servers and prefix not in clients:
         prefix, model = _without_alias(prefix, model, name)
-    known = [*registry.names(), *servers, *clients]
     if not colon:
         inferred = registry.provider_of(name)
         if inferred is None:
+            known = ", ".join((*registry.names(), *servers, *clients))
             raise UnknownModelError(
                 f"Cannot tell which provider serves {name!r}. Write 'provider:{name}', where provider is one of "
-                f"{', '.join(known)}. Nothing was sent."
+                f"{known}. Nothing was sent."
             )
         prefix, model = inferred, name
     if prefix in clients:
@@ -67,8 +70,9 @@ def resolve(
         return _simulated_model(model, simulator)
     provider = registry.find(prefix)
     if provider is None:
+        names = [*registry.names(), *servers, *clients]
         raise UnknownModelError(
-            f"There is no provider {prefix!r}.{guess(prefix, known)} Known are {', '.join(known)}; "
+            f"There is no provider {prefix!r}.{guess(prefix, names)} Known are {', '.join(names)}; "
             f"a server of your own is added by pllm.configure(servers={{{prefix!r}: 'http://…/v1'}}). Nothing was sent."
         )
     if provider.in_process is not None:
@@ -133,6 +137,7 @@ def _hosted_model(provider: Provider, model: str, key: Key | None) -> ResolvedMo
         return provider.connect(used, address)
 
     wire = provider.wire_for(model)
+    path = wire.path(model)
     return ResolvedModel(
         provider=provider.name,
         label=f"{provider.name}:{model}",
@@ -149,13 +154,14 @@ def _hosted_model(provider: Provider, model: str, key: Key | None) -> ResolvedMo
         price_model=model,
         missing_key=missing_key,
         imports=() if missing_key is not None else provider.imports,
-        **_batch_fields(provider, connect, wire.path(model)),
+        path=path,
+        **_batch_fields(provider, connect, path),
     )
 
 
 def _server_model(name: str, model: str, address: Address, key: Key | None) -> ResolvedModel:
     # A local server takes any key; one behind a gate has its own variable.
-    used = key or _key_in(f"{name.upper().replace('-', '_')}_API_KEY") or Key("none")
+    used = key or _key_in(f"{name.upper().replace('-', '_')}_API_KEY") or _NO_KEY
     if not model:
         raise UnknownModelError(f"'{name}:' names no model of the server at {address}. Nothing was sent.")
 
@@ -170,6 +176,7 @@ def _server_model(name: str, model: str, address: Address, key: Key | None) -> R
         used.check(name)
         return COMPATIBLE.connect(used, address)
 
+    path = COMPATIBLE_CHAT.path(model)
     return ResolvedModel(
         provider=name,
         label=f"{name}:{model}",
@@ -184,7 +191,8 @@ def _server_model(name: str, model: str, address: Address, key: Key | None) -> R
         address=address,
         host=COMPATIBLE.foreign_host(address),
         imports=COMPATIBLE.imports,
-        **_batch_fields(COMPATIBLE, connect, COMPATIBLE_CHAT.path(model)),
+        path=path,
+        **_batch_fields(COMPATIBLE, connect, path),
     )
 
 
@@ -193,9 +201,10 @@ def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
     provider = provider_of_client(name, client)
     assert provider.sdk is not None
     wire, own_names = provider.wire_for(model), class_names(client)
+    path = wire.path(model)
     connect = partial(provider.sdk.over, client)
     batches = (
-        _batch_fields(provider, connect, wire.path(model), own_names)
+        _batch_fields(provider, connect, path, own_names)
         if provider.sdk.has_batches(client)
         else {
             "no_batch_reason": f"The client {name!r} is {with_article(type(client).__name__)}, which has no batch API."
@@ -216,26 +225,29 @@ def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
         host=provider.foreign_host(address_of(client), own_names),
         price_provider=provider.name,
         price_model=model,
+        path=path,
         **batches,
     )
 
 
 def _model_in_process(provider: Provider, runtime: InProcess, model: str) -> ResolvedModel:
-    path = runtime.find(model)
+    file, wire = runtime.find(model), provider.wire_for(model)
+    name = f"{file.name}@{file.stat().st_size}"
     return ResolvedModel(
         provider=provider.name,
         label=f"{provider.name}:{model}",
         # The weights' name and size identify them; the path differs between machines.
-        model=f"{path.name}@{path.stat().st_size}",
+        model=name,
         api=provider,
-        wire=provider.wire_for(model),
+        wire=wire,
         dialect=provider.dialect,
-        connect=partial(runtime.open, path),
+        connect=partial(runtime.open, file),
         account="",
-        quirks=quirks_of(provider.name, str(path), model),
+        quirks=quirks_of(provider.name, str(file), model),
         price_provider=provider.name,
         price_model=model,
         max_parallel=runtime.max_parallel,
+        path=wire.path(name),
         no_batch_reason=provider.no_batch_reason,
     )
 
@@ -253,10 +265,11 @@ def _simulated_model(name: str, simulator: Callable[[str], str]) -> ResolvedMode
     provider = simulated.get(kind, COMPATIBLE)
     model = model or provider.cheap_model
     wire: Wire = provider.wire_for(model) if is_own else COMPATIBLE_CHAT
+    path = wire.path(model)
 
     def connect() -> Transport:
         assert provider.connect is not None
-        return provider.connect(Key("none"), Address(simulator(kind)))
+        return provider.connect(_NO_KEY, Address(simulator(kind)))
 
     return ResolvedModel(
         provider=f"{SIMULATED}:{kind}",
@@ -273,7 +286,8 @@ def _simulated_model(name: str, simulator: Callable[[str], str]) -> ResolvedMode
         imports=provider.imports,
         price_provider=provider.name if is_own else None,
         price_model=model if is_own else "",
-        **_batch_fields(provider, connect, wire.path(model)),
+        path=path,
+        **_batch_fields(provider, connect, path),
     )
 
 

@@ -18,21 +18,21 @@ def prefix() -> str:
 
 
 def test_the_rest_wait_until_the_first_call_is_answered(prefix: str) -> None:
-    warmup = Warmup(lambda: prefix)
+    warmup = Warmup()
 
     assert not warmup.holds(0.0, 100)
-    assert warmup.call_taken(0.0)
+    assert warmup.begin(0.0, prefix)
+    assert warmup.begun
     assert warmup.holds(0.0, 99)
     assert warmup.holds(1.0, 99)
     warmup.ended(1.5, replied=True)
 
     assert not warmup.holds(1.5, 99)
-    assert not warmup.call_taken(1.5)
 
 
 def test_a_first_call_that_fails_holds_nobody(prefix: str) -> None:
-    warmup = Warmup(lambda: prefix)
-    warmup.call_taken(0.0)
+    warmup = Warmup()
+    warmup.begin(0.0, prefix)
 
     warmup.ended(0.1, replied=False)
 
@@ -40,8 +40,8 @@ def test_a_first_call_that_fails_holds_nobody(prefix: str) -> None:
 
 
 def test_a_slow_first_call_is_waited_for_no_longer_than_patience_lasts(prefix: str) -> None:
-    warmup = Warmup(lambda: prefix)
-    warmup.call_taken(5.0)
+    warmup = Warmup()
+    warmup.begin(5.0, prefix)
 
     assert warmup.holds(4.99 + MAX_WAIT_S, 99)
     assert not warmup.holds(5.0 + MAX_WAIT_S, 99)
@@ -51,33 +51,33 @@ def test_a_slow_first_call_is_waited_for_no_longer_than_patience_lasts(prefix: s
 
 @pytest.mark.parametrize(("left", "held"), [(0, False), (1, False), (2, True)])
 def test_two_calls_are_too_few_to_wait(prefix: str, left: int, held: bool) -> None:
-    warmup = Warmup(lambda: prefix)
-    warmup.call_taken(0.0)
+    warmup = Warmup()
+    warmup.begin(0.0, prefix)
 
     assert warmup.holds(0.0, left) is held
 
 
 def test_without_a_prefix_nobody_waits() -> None:
-    warmup = Warmup(lambda: None)
+    warmup = Warmup()
 
-    assert not warmup.call_taken(0.0)
+    assert not warmup.begin(0.0, None)
     assert not warmup.holds(0.0, 99)
 
 
 def test_a_warm_prefix_is_not_waited_for_until_it_has_grown_cold(prefix: str) -> None:
-    first = Warmup(lambda: prefix)
-    first.call_taken(0.0)
+    first = Warmup()
+    first.begin(0.0, prefix)
     first.ended(2.0, replied=True)
     first.ended(100.0, replied=True)  # every reply reads it, and keeps it
 
-    assert not Warmup(lambda: prefix).call_taken(399.9)
-    assert Warmup(lambda: prefix).call_taken(400.0)
-    assert Warmup(lambda: f"{prefix}, another").call_taken(399.9)
+    assert not Warmup().begin(399.9, prefix)
+    assert Warmup().begin(400.0, prefix)
+    assert Warmup().begin(399.9, f"{prefix}, another")
 
 
 def test_a_failed_call_warms_nothing(prefix: str) -> None:
-    first = Warmup(lambda: prefix)
-    first.call_taken(0.0)
+    first = Warmup()
+    first.begin(0.0, prefix)
     first.ended(1.0, replied=False)
 
-    assert Warmup(lambda: prefix).call_taken(1.0)
+    assert Warmup().begin(1.0, prefix)

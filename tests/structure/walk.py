@@ -1,7 +1,12 @@
-"""Ask a warm prompt a few times and print how often its way changes from one file of the package to another."""
+"""Ask a warm prompt a few times and print how often its way changes from one file of the package to another.
+
+Counted are calls of the package's functions and methods. A coroutine or generator that is resumed is not called again,
+and a lambda or comprehension is read as part of the function that it is written in.
+"""
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import sys
@@ -12,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+_SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
 ROOT = str(Path(__file__).parents[2] / "pllm_notebook") + "/"
 
 # Files by thread: what two threads do at once is no change of file for a reader of either.
@@ -21,9 +28,16 @@ _recording = threading.Event()
 
 
 def _note(frame: FrameType, event: str, _: Any) -> None:
-    if event == "call" and _recording.is_set() and frame.f_code.co_filename.startswith(ROOT):
-        _files[threading.get_ident()].append(frame.f_code.co_filename)
-        _functions.append(f"{frame.f_code.co_filename.removeprefix(ROOT)} {frame.f_code.co_qualname}")
+    code = frame.f_code
+    if event == "call" and _recording.is_set() and code.co_filename.startswith(ROOT):
+        _functions.append(f"{code.co_filename.removeprefix(ROOT)} {code.co_qualname}")
+        if not code.co_name.startswith("<") and not _is_resumed(frame):
+            _files[threading.get_ident()].append(code.co_filename)
+
+
+def _is_resumed(frame: FrameType) -> bool:
+    """Return whether a coroutine or generator goes on after a `yield` or `await` (the argument of RESUME is not 0)."""
+    return bool(frame.f_code.co_flags & _SUSPENDABLE) and frame.f_code.co_code[frame.f_lasti + 1] & 3 != 0
 
 
 def main() -> None:

@@ -136,13 +136,15 @@ class Chat:
             raise MalformedReply("no choices[0].message")
         message = typed.mapping(choice.get("message"), "message")
         refusal = typed.text(message.get("refusal"), "refusal")
-        calls = _calls(message)
+        calls = _calls(message) if message.get("tool_calls") is not None or message.get("function_call") else ()
+        content = message.get("content")
+        text = _joined(content) if isinstance(content, list) else typed.text(content, "content")
         end = _FINISH.get(finish, Finish.UNFINISHED)
         if end is Finish.COMPLETE:
             end = Finish.REFUSED if refusal else Finish.CALLED if calls else Finish.COMPLETE
         called = end is Finish.CALLED
         return Reply(
-            text=answered(_content(message.get("content"))),
+            text=answered(text),
             finish=end,
             usage=openai_errors.usage_of(body.get("usage"), "prompt_tokens", "completion_tokens"),
             model=typed.label(body.get("model")),
@@ -236,10 +238,9 @@ def answered(text: str) -> str:
     return text
 
 
-def _content(content: Any) -> str:
-    if isinstance(content, list):  # some servers answer in parts
-        return "".join(typed.text(part.get("text"), "text") for part in typed.mappings(content, "content"))
-    return typed.text(content, "content")
+def _joined(content: list[Any]) -> str:
+    """Join an answer in parts, as some servers give it."""
+    return "".join(typed.text(part.get("text"), "text") for part in typed.mappings(content, "content"))
 
 
 def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
