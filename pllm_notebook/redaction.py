@@ -34,13 +34,25 @@ _PATTERNS = (
     re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,200}(?=@)"),
 )
 _PREFIX = re.compile(_KEY_PREFIXES)
+# What a text must contain, in any case, for the pattern at the same place to match it: most texts contain none of it.
+_NEEDLES: tuple[tuple[str, ...], ...] = (
+    ("sk-", "sk_", "pk-", "aiza", "aq.", "ya29.", "gsk_", "xai-", "hf_", "pplx-", "r8_", "gh", "akia"),
+    ("bearer", "bas"),
+    ("key", "auth", "token", "secret"),
+    ("=",),
+    ("://",),
+)
 
 
 def redact(text: str) -> str:
     """Return *text* without keys; of each, the beginning that says whose it is, and "…", is left."""
     text = _without_known(text)
-    for pattern in _PATTERNS:
-        text = pattern.sub(r"\1…", text)
+    folded = text.casefold()  # as a pattern ignores case: the long s and the Kelvin sign are letters too
+    for pattern, needles in zip(_PATTERNS, _NEEDLES, strict=True):
+        for needle in needles:
+            if needle in folded:
+                text = pattern.sub(r"\1…", text)
+                break
     return text
 
 

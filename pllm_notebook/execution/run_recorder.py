@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import orjson
@@ -141,10 +141,9 @@ class RunRecorder:
                 workers.submit(self._plan, run)
 
     def _plan(self, run: RecordableRun) -> None:
-        assert isinstance(run.rows, RecordableRows)
         with self._lock:
             if not run.done():
-                self._write(run, run.rows)
+                self._write(run, _rows_of(run))
 
     def finish(self, run: RecordableRun) -> None:
         """Write the rows of a run that has ended, soon, unless nothing has changed since they were written.
@@ -154,12 +153,12 @@ class RunRecorder:
         write_later(partial(self._finish, run))
 
     def _finish(self, run: RecordableRun) -> None:
-        assert isinstance(run.rows, RecordableRows)
+        rows = _rows_of(run)
         with self._lock:
-            state = (run.endings, run.rows.assembled)
+            state = (run.endings, rows.assembled)
             if state != self._known:
                 self._is_begun = True
-                self._write(run, None if self._keyless else run.rows)
+                self._write(run, None if self._keyless else rows)
                 self._known = state
 
     def _write(self, run: RecordableRun, rows: RecordableRows | None) -> None:
@@ -175,9 +174,13 @@ class RunRecorder:
             self._failed = True
 
 
+def _rows_of(run: RecordableRun) -> RecordableRows:
+    """Return the rows of a run that is recorded; checking the protocol again would cost as much as a small file."""
+    return cast(RecordableRows, run.rows)
+
+
 def _fixed(run: RecordableRun) -> dict[str, Any]:
-    assert isinstance(run.rows, RecordableRows)
-    ask = run.ask
+    rows, ask = _rows_of(run), run.ask
     return {
         "id": run.id,
         "started_at": run.started_at,
@@ -188,9 +191,9 @@ def _fixed(run: RecordableRun) -> dict[str, Any]:
         "system": ask.system,
         "schema": None if ask.output is None else ask.output.json_schema,
         "source": None if ask.output is None else _source(ask.output),
-        "asked": list(run.rows.asked),
+        "asked": list(rows.asked),
         "failure_kinds": [str(kind) for kind in FailureKind],
-        **run.rows.described(run),
+        **rows.described(run),
     }
 
 

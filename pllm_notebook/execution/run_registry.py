@@ -23,12 +23,16 @@ _BYTES_A_ROW = 500
 
 
 class _Runs(Locked):
-    """The runs of this process, by id: all that exist, and those that are held here."""
+    """The runs of this process, by id: all that exist, and those that are held here.
+
+    `largest_bytes` bounds what those that are held may take, so that they need not be looked at each time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.live: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
         self.held: OrderedDict[str, Run] = OrderedDict()
+        self.largest_bytes = 0
 
     def record(self) -> None:
         for run in runs():
@@ -45,6 +49,7 @@ def remember(run: Run) -> None:
     with known.lock:
         known.live[run.id] = run
         known.held[run.id] = run
+        known.largest_bytes += (_BYTES_A_ROW + _BYTES_A_CALL) * run.rows.total
     run.on_taken = release_ended
     release_ended(begun=True)
 
@@ -57,6 +62,8 @@ def release_ended(*, begun: bool = False) -> None:
     """
     known = _RUNS.value
     with known.lock:
+        if known.largest_bytes <= LARGEST_BYTES:
+            return
         ended = [run for run in known.held.values() if run.done()]
         room = LARGEST_BYTES
         dropped = []
@@ -65,6 +72,10 @@ def release_ended(*, begun: bool = False) -> None:
             waits = at == 0 and not begun and not run.is_taken
             if room < 0 and not waits:
                 dropped.append(known.held.pop(run.id))
+        known.largest_bytes = sum(
+            _BYTES_A_ROW * run.rows.total + _BYTES_A_CALL * (len(run.table.keys) if run.done() else run.rows.total)
+            for run in known.held.values()
+        )
     for run in dropped:
         run.note_rows()
 
@@ -85,6 +96,7 @@ def forget_all() -> None:
         dropped = list(known.held.values())
         known.held.clear()
         known.live.clear()
+        known.largest_bytes = 0
     del dropped  # outside the lock: a run that ends here lets go of its parts
 
 

@@ -139,3 +139,22 @@ def test_the_loggers_of_the_package_are_guarded(name: str) -> None:
 
     assert pllm_notebook.redaction is redaction
     assert any(isinstance(each, redaction._Redaction) for each in logging.getLogger(name).filters)
+
+
+def test_a_pattern_is_tried_on_every_text_that_it_could_match() -> None:
+    # Letters that match others where case is ignored: the long s, the Kelvin sign, the i without a dot.
+    texts = [
+        "baſic abcdefgh", "api\u212aey: abcdefgh", "author\u0131zation: abcdefgh", "client-ſecret=abcdefgh",
+        "to\u212aen: abcdefgh and access_to\u212aen: abcdefgh", "?ſig=abcdefgh", "BEARER%20abcdefgh", "sk-abcdefgh",
+        "AQ.abcdefgh", "ghp_abcdefgh", "ftp://user:word@host",
+    ]  # fmt: skip
+
+    whole = []
+    for text in texts:
+        expected = text
+        for pattern in redaction._PATTERNS:
+            expected = pattern.sub(r"\1…", expected)
+        whole.append(expected)
+
+    assert [redact(text) for text in texts] == whole
+    assert all("…" in text for text in whole)
