@@ -26,7 +26,7 @@ from pllm_notebook.messages_types import Turn
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options, current
+from pllm_notebook.settings import Options, Settings, current
 from pllm_notebook.settings import resolve as options_for
 from pllm_notebook.shell import in_kernel, origin
 
@@ -107,7 +107,13 @@ def instruction_for(options: Options, output: OutputType | None) -> str:
 
 
 def services_for(
-    running: Engine, store: Store, options: Options, *, kept: Store | None, budget: RunBudget | None = None
+    running: Engine,
+    store: Store,
+    options: Options,
+    settings: Settings,
+    *,
+    kept: Store | None,
+    budget: RunBudget | None = None,
 ) -> RunServices:
     """Return the services of a run.
 
@@ -115,6 +121,7 @@ def services_for(
         running: The engine that it runs on.
         store: The cache.
         options: As resolved.
+        settings: In force as the run starts.
         kept: The store as the run uses it, None to keep nothing.
         budget: Money that it shares with other runs; None for its options' own.
 
@@ -128,7 +135,7 @@ def services_for(
         running,
         kept,
         LimitCache(store.directory) if isinstance(store, DiskStore) and not is_batch else None,
-        current().clients,
+        settings.clients,
         partial(batch_service(running, store).dispatcher, origin=origin()) if is_batch else None,
         _job_lookup(running, store, options),
         budget,
@@ -198,7 +205,7 @@ def start(
     store = store_for(ask.options, cache_dir or settings.cache_dir)
 
     def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:
-        used = services_for(running, store, ask.options, kept=kept, budget=run_budget)
+        used = services_for(running, store, ask.options, settings, kept=kept, budget=run_budget)
         return Execution([ask], rows, used, on_end) if make is None else make(used, on_end)
 
     run = Run(ask, rows, running, store, sink, execution)
@@ -242,12 +249,13 @@ def look_after_jobs() -> None:
 def estimate_rows(ask: CallSpec, rows: RowSource, *, cache_dir: str | None = None) -> Estimate:
     """Estimate a run. Sends nothing."""
     store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
-    known = next((one.limiter for one in engine(current().loop).dispatchers if one.name == ask.target.label), None)
+    running = engine(current().loop)
+    known = next((one.limiter for one in running.dispatchers if one.name == ask.target.label), None)
     if store is None:
         return estimate(ask, rows, store, known)
     if ask.options.mode == "batch":
-        return estimate(ask, rows, store, known, batch_service(engine(current().loop), store).journal.pending)
-    jobs = _job_lookup(engine(current().loop), store, ask.options)
+        return estimate(ask, rows, store, known, batch_service(running, store).journal.pending)
+    jobs = _job_lookup(running, store, ask.options)
     if jobs is None or ask.options.cache == "refresh" or not jobs.any_open():
         return estimate(ask, rows, store, known)
     return estimate(ask, rows, store, known, jobs.waiting)

@@ -30,7 +30,7 @@ from pllm_notebook.job_commands.batch_commands import BatchCommands
 from pllm_notebook.job_commands.live_lines import FirstAnswerStore, KeptRequestSpec, LineObserver, LineRows
 from pllm_notebook.job_commands.resubmission import open_batch_api, unanswered
 from pllm_notebook.protocols import BatchAPI
-from pllm_notebook.settings import Options, resolve
+from pllm_notebook.settings import Options, current, resolve
 
 __all__ = ["SentLive", "send_live"]
 
@@ -128,7 +128,7 @@ class _LiveRun:
     def __init__(self, commands: BatchCommands, job: BatchJob, spec: CallSpec, rows: LineRows) -> None:
         self._commands = commands
         store = FirstAnswerStore(commands, job, rows.output_limits)
-        services = services_for(commands.engine, commands.store, spec.options, kept=store)
+        services = services_for(commands.engine, commands.store, spec.options, current(), kept=store)
         self._service = commands.batch_service
         self._lines = set(rows.output_limits)
         self._ended = asyncio.Event()
