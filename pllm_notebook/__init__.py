@@ -229,6 +229,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
+        if name == "testing":  # a module, which `import pllm_notebook` alone does not load
+            return importlib.import_module("pllm_notebook.testing")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home, _, there = _HOMES[name].partition(":")
@@ -236,7 +238,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         return value
 
     def __dir__() -> list[str]:
-        return sorted(globals().keys() | _HOMES)
+        return sorted({*globals(), *_HOMES, "testing"})
 
 
 def errors(

@@ -19,7 +19,7 @@ from pllm_notebook.options import Options
 from pllm_notebook.runtime import RUNTIME, ExitStage, Slot
 from pllm_notebook.signatures import shows
 
-__all__ = ["Options", "Settings", "configure", "current", "reset", "resolve"]
+__all__ = ["Options", "Settings", "configure", "current", "reset", "resolve", "restore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,11 @@ def current() -> Settings:
 def reset() -> None:
     """Forget everything that `configure` set. Running work is not touched."""
     _CURRENT.value = Settings()
+
+
+def restore(settings: Settings) -> None:
+    """Put back what `current` returned."""
+    _CURRENT.value = settings
 
 
 @shows(fields_of(Options), fields_of(Settings), unset=True)

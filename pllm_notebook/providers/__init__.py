@@ -26,6 +26,7 @@ from pllm_notebook.providers.registry import (
     wires,
 )
 from pllm_notebook.providers.registry import names as provider_names
+from pllm_notebook.providers.replaced_transport import transports_replaced
 from pllm_notebook.providers.resolved_model import ResolvedModel, digest_of
 from pllm_notebook.providers.resolving import check_accounts, resolve
 
@@ -62,5 +63,6 @@ __all__ = [
     "resolve",
     "schema_instruction",
     "speaker_of",
+    "transports_replaced",
     "wires",
 ]

@@ -16,6 +16,7 @@ from pllm_notebook.providers.openai import COMPATIBLE_CHAT
 from pllm_notebook.providers.provider import BatchFormat, BatchSupport, InProcess, Provider
 from pllm_notebook.providers.quirks import quirks_of
 from pllm_notebook.providers.registry import COMPATIBLE, SIMULATED
+from pllm_notebook.providers.replaced_transport import replaced
 from pllm_notebook.providers.resolved_model import ResolvedModel
 from pllm_notebook.providers.sdk_transport import class_names
 from pllm_notebook.schema import GRAMMAR
@@ -48,6 +49,16 @@ def resolve(
         UnknownModelError: When it cannot be resolved. A missing key is not an error yet: nothing
             may have to be sent.
     """
+    return replaced(_resolve(name, servers, clients, keys, simulator))
+
+
+def _resolve(
+    name: str | None,
+    servers: Mapping[str, str],
+    clients: Mapping[str, Any],
+    keys: Mapping[str, Key],
+    simulator: Callable[[str], str],
+) -> ResolvedModel:
     if name is None:
         name = _default()
     prefix, colon, model = name.partition(":")

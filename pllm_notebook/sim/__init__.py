@@ -13,9 +13,20 @@ faults are chosen. Nothing here costs money or leaves this machine.
 from __future__ import annotations
 
 from pllm_notebook.sim.answers import SimAnswer, SimRequest
+from pllm_notebook.sim.in_process import read_request, respond
 from pllm_notebook.sim.simulator import Simulator, shared
 from pllm_notebook.sim.simulator_identity import identity
 from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.stats import SimStats
 
-__all__ = ["SimAnswer", "SimOptions", "SimRequest", "SimStats", "Simulator", "identity", "shared"]
+__all__ = [
+    "SimAnswer",
+    "SimOptions",
+    "SimRequest",
+    "SimStats",
+    "Simulator",
+    "identity",
+    "read_request",
+    "respond",
+    "shared",
+]

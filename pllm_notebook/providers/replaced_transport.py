@@ -1,0 +1,55 @@
+"""One transport in place of every model's own, for tests of a caller's pipeline: no key, no SDK, no network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from pllm_notebook.protocols import Transport
+from pllm_notebook.providers.resolved_model import ResolvedModel
+from pllm_notebook.runtime import Slot
+
+__all__ = ["replaced", "transports_replaced"]
+
+_Replacement = tuple[int, bool, Callable[[ResolvedModel], Transport]]
+
+_REPLACEMENTS: Slot[list[_Replacement]] = Slot("transports in place of the models'", list)
+_NUMBERS: Slot[Iterator[int]] = Slot("numbers of replaced transports", lambda: itertools.count(1))
+
+
+@contextmanager
+def transports_replaced(open_transport: Callable[[ResolvedModel], Transport], *, keyless: bool) -> Iterator[None]:
+    """Open this transport for every model that is resolved within the block; the innermost block counts.
+
+    Args:
+        open_transport: Gets the model as it was resolved, and may use its own `connect`.
+        keyless: Whether no model needs a key.
+    """
+    # A number, so that no dispatcher of an earlier block, with its open connection, is used again.
+    replacement = (next(_NUMBERS.value), keyless, open_transport)
+    _REPLACEMENTS.value.append(replacement)
+    try:
+        yield
+    finally:
+        _REPLACEMENTS.value.remove(replacement)
+
+
+def replaced(model: ResolvedModel) -> ResolvedModel:
+    """Return *model* with the transport of the innermost block, or as it is outside of any."""
+    if not _REPLACEMENTS.value:
+        return model
+    number, keyless, open_transport = _REPLACEMENTS.value[-1]
+    return replace(
+        model,
+        connect=partial(open_transport, model),
+        opener=f"{model.opener}#{number}",
+        missing_key=None if keyless else model.missing_key,
+        imports=() if keyless else model.imports,
+        open_batch=None,
+        batch_format=None,
+        no_batch_reason="Answers are scripted or recorded here, and there are no batch jobs: use mode='async', or "
+        "the simulator's ('sim:openai').",
+    )

@@ -1,0 +1,92 @@
+"""One request answered without a server: what a test of one's own pipeline needs of the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from pllm_notebook.sim import answer_spec
+from pllm_notebook.sim.answers import SimRequest, to_answer
+from pllm_notebook.sim.draws import digest
+from pllm_notebook.sim.simulator_options import SimOptions
+from pllm_notebook.sim.tokens import settle
+from pllm_notebook.sim.wire_types import Rejected, SimWire
+from pllm_notebook.sim.wires.anthropic_messages import AnthropicMessages
+from pllm_notebook.sim.wires.google_generate import GoogleGenerate
+from pllm_notebook.sim.wires.openai_chat import OpenAIChat
+from pllm_notebook.sim.wires.openai_responses import OpenAIResponses
+
+__all__ = ["read_request", "respond"]
+
+_OPTIONS = SimOptions()
+_WIRES: dict[str, SimWire] = {
+    "chat": OpenAIChat("openai"),
+    "responses": OpenAIResponses(),
+    "messages": AnthropicMessages(),
+    "generate": GoogleGenerate(),
+}
+_COMPATIBLE = OpenAIChat("compatible")
+
+
+def read_request(format_name: str, compatible: bool, model: str, content: bytes, index: int) -> SimRequest:
+    """Read a request's body as an `answers` function is given it.
+
+    Args:
+        format_name: Of the wire format.
+        compatible: Whether it is for a server that speaks OpenAI's format, and takes other fields too.
+        model: As named.
+        content: The body.
+        index: How many requests came before it.
+
+    Raises:
+        Rejected: If the provider would refuse it.
+    """
+    wire = _wire(format_name, compatible)
+    return _request(answer_spec.spec_of(answer_spec.read(wire, answer_spec.parse(content), model, _OPTIONS), 0), index)
+
+
+def respond(
+    format_name: str, compatible: bool, model: str, content: bytes, answers: Callable[[SimRequest], Any], index: int
+) -> tuple[int, dict[str, str], bytes] | None:
+    """Return the status, headers and body of the response to one request; None for a lost connection.
+
+    Args:
+        format_name: As for `read_request`.
+        compatible: As for `read_request`.
+        model: As for `read_request`.
+        content: As for `read_request`.
+        answers: As for `Simulator`. What it raises is raised here.
+        index: As for `read_request`.
+    """
+    wire = _wire(format_name, compatible)
+    number = digest(0, b"number", index.to_bytes(8, "big"))[:12].hex()
+    try:
+        ask = answer_spec.read(wire, answer_spec.parse(content), model, _OPTIONS)
+        spec = answer_spec.spec_of(ask, 0)
+        answer = orjson.loads(orjson.dumps(to_answer(answers(_request(spec, index)), spec.schema), default=str))
+        if answer["kind"] in ("reset", "hang"):
+            return None
+        if answer["kind"] == "malformed":
+            return 200, {}, b'{"id": "FAKE", "choices": [{"index": 0, "mess'
+        if answer["kind"] == "status":
+            given = answer["body"]
+            if given is None:
+                raise Rejected(answer["code"], f"A scripted status {answer['code']}")
+            return answer["code"], answer["headers"], given.encode() if isinstance(given, str) else orjson.dumps(given)
+        made = answer_spec.answer(spec, "", answer)
+        tokens = settle(ask, made, spec.input_tokens, answer["usage"], _OPTIONS)
+        return 200, {}, wire.write(ask, made, tokens, number)
+    except Rejected as rejected:
+        return rejected.status, {}, wire.error(rejected, number)
+
+
+def _wire(format_name: str, compatible: bool) -> SimWire:
+    return _COMPATIBLE if compatible and format_name == "chat" else _WIRES[format_name]
+
+
+def _request(spec: answer_spec.AnswerSpec, index: int) -> SimRequest:
+    given = answer_spec.script_request(spec, index, False)
+    return SimRequest(**{**given, "messages": tuple(given["messages"]), "tools": tuple(given["tools"]),
+                         "results": tuple(given["results"])})  # fmt: skip

@@ -1,0 +1,50 @@
+"""Fixtures for the tests of a pipeline of one's own. pytest loads this by its entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pllm_notebook.testing.scripted import Answers, Fake
+
+__all__ = ["pllm_fake", "pllm_recording", "pytest_addoption"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--pllm-record`."""
+    group = parser.getgroup("pllm_notebook")
+    group.addoption(
+        "--pllm-record",
+        action="store_true",
+        help="Ask the real models what the recordings of pllm_recording lack, and record it. Sends and pays.",
+    )
+
+
+@pytest.fixture
+def pllm_fake() -> Iterator[Callable[[Answers], Fake]]:
+    """Script the answers of every model until the end of the test: the fixture is `pllm.testing.fake`, called."""
+    from pllm_notebook.testing.scripted import fake
+
+    with ExitStack() as stack:
+        yield lambda answers: stack.enter_context(fake(answers))
+
+
+@pytest.fixture
+def pllm_recording(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Answer from `recordings/TEST.jsonl` beside the test's file; with `--pllm-record`, record what it lacks."""
+    from pllm_notebook.testing.recording import record
+    from pllm_notebook.testing.scripted import fake
+
+    name = "".join(letter if letter.isalnum() or letter in "-_[]" else "_" for letter in request.node.name)
+    path = request.path.parent / "recordings" / f"{name}.jsonl"
+    if request.config.getoption("--pllm-record"):
+        path.parent.mkdir(exist_ok=True)
+        with record(path):
+            yield None
+    else:
+        with fake(path) as asked:
+            yield asked

@@ -1,0 +1,165 @@
+"""Answers recorded into a file that anybody can read, and replayed from it without a key."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.protocols import Transport
+from pllm_notebook.providers import ResolvedModel, transports_replaced
+from pllm_notebook.testing.isolation import throwaway_settings
+from pllm_notebook.types import RawReply
+
+__all__ = ["Recording", "UnscriptedPromptError", "excerpt", "record", "unscripted_error"]
+
+# Marks of the providers' prompt caches: they depend on what was asked before, and change no answer.
+_MARKS = frozenset({"prompt_cache_key", "prompt_cache_retention", "cache_control"})
+_SHOWN = 3
+_SHOWN_CHARS = 300
+
+
+class UnscriptedPromptError(PllmError):
+    """A prompt was asked for which no answer is scripted or recorded. Nothing was sent to a provider."""
+
+
+class Recording:
+    """Requests and their replies, a JSON object a line. Holds no key and no header. Thread-safe.
+
+    Equal requests (samples of one row) are answered in the order they were recorded, the last one again and again.
+
+    Args:
+        path: The file.
+        must_exist: Whether it is an error if it is not there.
+
+    Raises:
+        UsageError: If it is not a recording, or not there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, must_exist: bool = False) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self._lock = threading.Lock()
+        self._replies: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        self._replayed: Counter[bytes] = Counter()
+        try:
+            with open(self.path, "rb") as file:
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            if must_exist:
+                raise UsageError(
+                    f"There is no recording {self.path}. Make it with pllm.testing.record(…), which needs a key."
+                ) from None
+            lines = []
+        for number, line in enumerate(lines, 1):
+            try:
+                fields = orjson.loads(line)
+                key = _key(fields["model"], fields["format"], fields["request"])
+                self._replies[key].append(orjson.dumps(fields["reply"]))
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                raise UsageError(f"{self.path} is not a recording: line {number} cannot be read.") from None
+
+    def find(self, model: ResolvedModel, content: bytes) -> RawReply | None:
+        """Return the next recorded reply to a request, None for none."""
+        key = _key(model.label, model.wire.format_name, orjson.loads(content))
+        with self._lock:
+            replies = self._replies.get(key)
+            if not replies:
+                return None
+            at, self._replayed[key] = self._replayed[key], self._replayed[key] + 1
+            return RawReply(200, {}, replies[min(at, len(replies) - 1)])
+
+    def has(self, model: ResolvedModel, content: bytes) -> bool:
+        """Return whether a reply is recorded that was not replayed yet."""
+        key = _key(model.label, model.wire.format_name, orjson.loads(content))
+        with self._lock:
+            return self._replayed[key] < len(self._replies.get(key, ()))
+
+    def add(self, model: ResolvedModel, content: bytes, raw: RawReply) -> None:
+        """Append a reply; what is not JSON, or no success, is left out."""
+        try:
+            reply = orjson.loads(raw.body)
+        except orjson.JSONDecodeError:
+            return
+        if not 200 <= raw.status < 300:
+            return
+        request = orjson.loads(content)
+        line = {"model": model.label, "format": model.wire.format_name, "request": request, "reply": reply}
+        key = _key(model.label, model.wire.format_name, request)
+        with self._lock:
+            self._replies[key].append(orjson.dumps(reply))
+            self._replayed[key] += 1
+            with open(self.path, "ab") as file:
+                file.write(orjson.dumps(line) + b"\n")
+
+
+@contextmanager
+def record(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Ask the real models inside the block, and record requests and replies for `fake(path)`. Sends and pays.
+
+    What the file holds already is replayed from it, and only what is missing is asked, so a second recording pays for
+    what is new. The cache is not used. The file holds prompts and answers as plain text, and no key.
+
+    Args:
+        path: A file of JSON lines, made if it is not there.
+
+    Raises:
+        UsageError: If the file is not a recording. Nothing was sent.
+    """
+    recording = Recording(path)
+    with (
+        throwaway_settings(network=True),
+        transports_replaced(lambda model: _Recorder(recording, model), keyless=False),
+    ):
+        yield
+
+
+class _Recorder(Transport):
+    """A model's own transport, with the recording before it. Its connection is opened when something is missing."""
+
+    def __init__(self, recording: Recording, model: ResolvedModel) -> None:
+        self._recording = recording
+        self._model = model
+        self._inner: Transport | None = None
+
+    async def post(self, path: str, content: bytes) -> RawReply:
+        if self._recording.has(self._model, content):
+            found = self._recording.find(self._model, content)
+            assert found is not None
+            return found
+        if self._inner is None:
+            self._inner = self._model.connect()
+        raw = await self._inner.post(path, content)
+        self._recording.add(self._model, content, raw)
+        return raw
+
+    async def aclose(self) -> None:
+        if self._inner is not None:
+            await self._inner.aclose()
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of a prompt, as a person sees it in a message."""
+    return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
+
+
+def unscripted_error(beginning: str, prompts: Sequence[str]) -> UnscriptedPromptError:
+    """Build the error that shows the first of *prompts*."""
+    shown = "".join(f"\n  {excerpt(prompt)}" for prompt in dict.fromkeys(prompts[:_SHOWN]))
+    rest = "" if len(prompts) <= _SHOWN else f"\n  and {len(prompts) - _SHOWN:,} more"
+    return UnscriptedPromptError(f"{beginning} {len(prompts):,} of the prompts:{shown}{rest}")
+
+
+def _key(label: str, format_name: str, request: Any) -> bytes:
+    return orjson.dumps([label, format_name, _without_marks(request)], option=orjson.OPT_SORT_KEYS)
+
+
+def _without_marks(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_marks(inner) for name, inner in value.items() if name not in _MARKS}
+    return [_without_marks(inner) for inner in value] if isinstance(value, list) else value
