@@ -116,9 +116,10 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
                     f"written 'NAME:model'."
                 )
     if given.get("servers") is not None:
-        for server, address in given["servers"].items():
-            if not isinstance(address, str):
-                kind = type(address).__name__
+        # No variable of ours holds an address, not even one of a comprehension.
+        for server, given_type in zip(given["servers"], map(type, given["servers"].values()), strict=True):
+            if not issubclass(given_type, str):
+                kind = given_type.__name__
                 raise UsageError(f"The address of server {server!r} is text, such as 'http://…/v1', not {kind}.")
         # An address may hold a password. First of all, so that no traceback with its variables shows it.
         given["servers"] = dict(zip(given["servers"], map(Address, given["servers"].values()), strict=True))
