@@ -3,8 +3,8 @@ r"""Ask a language model the same question of every row of a dataframe, from a n
     import pllm_notebook as pllm
     out = df.llm.parse(Review, "Read this review:\n{text}", model="openai:gpt-6-luna")
 
-Importing this registers `df.llm` and `series.llm` and takes hardly longer than importing pandas: what asks,
-Pydantic with it, is loaded with the first use, an SDK with the first call, a widget library with the first display.
+Importing this registers `df.llm` and `series.llm` of pandas and Polars, and loads neither: what asks, Pydantic with
+it, is loaded with the first use, an SDK with the first call, a widget library with the first display.
 `%load_ext pllm_notebook` adds `%%pllm` and `%pllm`.
 """
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     import pandas as pd
+    import polars as pl
 
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
     from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
@@ -60,8 +61,10 @@ if TYPE_CHECKING:
         create_framework,
     )
     from pllm_notebook.execution import Run
+    from pllm_notebook.frames.frame_accessor import FrameAccessor
     from pllm_notebook.frames.job_table import Jobs
     from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
+    from pllm_notebook.frames.polars.adapter import PolarsFrameLLM, PolarsSeriesLLM
     from pllm_notebook.frames.runs import runs
     from pllm_notebook.job_commands.results_import import Imported
     from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
@@ -272,22 +275,29 @@ def errors(
 def frame(data: pd.DataFrame) -> FrameLLM: ...
 @overload
 def frame(data: pd.Series[Any]) -> SeriesLLM: ...
-def frame(data: Any) -> FrameLLM | SeriesLLM:
-    r"""Return what `df.llm` gives, without the accessor: for where another package has taken that name.
+@overload
+def frame(data: pl.DataFrame) -> PolarsFrameLLM: ...
+@overload
+def frame(data: pl.Series) -> PolarsSeriesLLM: ...
+@overload
+def frame(data: Any) -> FrameAccessor[Any, Any, Any]: ...
+def frame(data: Any) -> Any:
+    r"""Return what `df.llm` gives, for data without that accessor, or where another package has taken its name.
 
     Args:
-        data: A DataFrame or a Series; never changed.
+        data: A DataFrame or a Series of pandas or Polars; a table or an array of PyArrow, or anything that streams
+            Arrow data (`__arrow_c_stream__`), such as a DuckDB relation, which is read whole. Never changed.
 
     Example:
         out = pllm.frame(df).parse(Review, "Read this review:\n{text}")
 
     Raises:
         UsageError: For anything else.
+        MissingPackageError: For Arrow data without PyArrow.
     """
     from pllm_notebook.frames.libraries import accessor_of
 
-    accessor: FrameLLM | SeriesLLM = accessor_of(data)
-    return accessor
+    return accessor_of(data)
 
 
 def jobs(of: Any = None) -> Jobs:

@@ -10,7 +10,7 @@ from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Estimate, RequestLines, Run, options_for
-from pllm_notebook.formatting import strip_control_chars
+from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT, ResultAccessor
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -243,4 +243,6 @@ class Preview:
 
     def _repr_html_(self) -> str:
         frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
-        return strip_control_chars(f"{frame._repr_html_()}{self.estimate._repr_html_()}")
+        as_html = getattr(frame, "_repr_html_", None)  # Arrow's tables have none
+        shown = f"<pre>{escape_html(repr(frame))}</pre>" if as_html is None else as_html()
+        return strip_control_chars(f"{shown}{self.estimate._repr_html_()}")

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from pllm_notebook.frames.plain_data import as_json_text, plain_data
+from pllm_notebook.frames.value_types import BINARY, DATE, DECIMAL, ValueType, data_type
 from pllm_notebook.schema import is_beyond
 
 __all__ = ["CellType", "Column", "Kind", "column_of", "core", "plain", "read_back"]
@@ -56,11 +57,14 @@ class Column:
         name: With the run's prefix.
         kind: What it holds.
         categories: All values it may have, in the type's order; () where the type does not list them.
+        type: What its values are, for libraries whose columns say it of a day, a Decimal or nested data; None where the
+            annotation does not say it, or the kind does.
     """
 
     name: str
     kind: Kind
     categories: tuple[Any, ...] = ()
+    type: ValueType | None = None
 
 
 class CellType(StrEnum):
@@ -100,6 +104,14 @@ _KINDS: dict[Any, Kind] = {
 }
 
 
+_TYPES: dict[Any, ValueType] = {
+    dt.date: DATE,
+    pydantic.FutureDate: DATE,
+    pydantic.PastDate: DATE,
+    bytes: BINARY,
+    decimal.Decimal: DECIMAL,
+}
+
 _TIMES: dict[Kind, Any] = {
     Kind.MOMENT: dt.datetime | dt.date,
     Kind.DATETIME: dt.datetime | dt.date,
@@ -133,7 +145,7 @@ def column_of(name: str, left: Any, nested: str = "data") -> Column:
         values = tuple(value for value in _literal(kind) if value is not None)
         return _of_values(name, values, other)
     if not isinstance(kind, type):
-        return Column(name, other)
+        return _nested(name, other, left)
     if issubclass(kind, Flag):  # combined members make values that are not a member's
         return Column(name, Kind.INTEGER)
     if issubclass(kind, Enum):
@@ -141,7 +153,13 @@ def column_of(name: str, left: Any, nested: str = "data") -> Column:
         return _of_values(name, values, other)
     if nested != "model" and issubclass(kind, _WORDED):
         return Column(name, Kind.WORDS)
-    return Column(name, _KINDS.get(kind, other))
+    if kind not in _KINDS:
+        return _nested(name, other, left)
+    return Column(name, _KINDS[kind], type=_TYPES.get(kind))
+
+
+def _nested(name: str, kind: Kind, left: Any) -> Column:
+    return Column(name, kind, type=data_type(left) if kind is Kind.DATA else None)
 
 
 def plain(column: Column, values: Sequence[Any]) -> list[Any]:

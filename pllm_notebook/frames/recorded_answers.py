@@ -16,6 +16,7 @@ from pllm_notebook.frames.dtypes import Column, Kind, read_back
 from pllm_notebook.frames.response_format import output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
+from pllm_notebook.frames.value_types import type_in
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import providers
 from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, FittedSchema, Invalid, OutputType
@@ -202,7 +203,7 @@ class Answers:
 
 def columns_in(described: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
     """Return columns as a header describes them."""
-    return tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"])) for c in described)
+    return tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"]), type_in(c.get("type"))) for c in described)
 
 
 def _dialect(name: str) -> Dialect:

@@ -188,7 +188,11 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
 
 
 def _written(columns: Sequence[Column]) -> list[dict[str, Any]]:
-    return [{"name": c.name, "kind": str(c.kind), "categories": list(c.categories)} for c in columns]
+    return [
+        {"name": c.name, "kind": str(c.kind), "categories": list(c.categories)}
+        | ({} if c.type is None else {"type": c.type.written()})
+        for c in columns
+    ]
 
 
 def _dialect(ask: CallSpec) -> str | None:

@@ -14,6 +14,7 @@ from pllm_notebook.exceptions import RunInterrupted, UsageError, guess, with_art
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.item_lists import submit_list, submit_one
+from pllm_notebook.frames.libraries import find_accessor
 from pllm_notebook.notebook.arguments import help_text, read
 
 __all__ = ["Text", "run_cell", "sanitize"]
@@ -94,9 +95,9 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
             "The cell has neither a prompt nor --schema, so nothing can be asked. Write the prompt below the line. "
             "Nothing was sent."
         )
-    accessor = getattr(data, "llm", None)
+    accessor = find_accessor(data)
     run: Run
-    if accessor is not None and hasattr(accessor, "submit"):
+    if accessor is not None:
         if calls:
             run = accessor.submit_calls(options.pop("tools"), asked, **options)
         else:

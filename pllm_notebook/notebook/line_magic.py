@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
@@ -23,6 +21,9 @@ from pllm_notebook.notebook.display_choice import panel
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
 from pllm_notebook.store import cache as answer_cache
+
+if TYPE_CHECKING:  # loaded with the magics, it would be loaded for who uses another library
+    import pandas as pd
 
 __all__ = ["COMMANDS", "Overview", "run_command"]
 
@@ -131,6 +132,8 @@ def retry() -> Run:
 
 def cost() -> pd.DataFrame:
     """Return what each run of this session cost, newest last, and the sum; NA where a price is unknown."""
+    import pandas as pd
+
     table = pd.DataFrame(
         [
             {
@@ -169,6 +172,8 @@ def limits() -> pd.DataFrame:
         waiting_until: When calls leave again, where the provider asked for a pause (local time, NaT for none).
         found_per_min: The earlier name of `inferred_per_min`; it goes with the next release.
     """
+    import pandas as pd
+
     # Nothing has been learned where nothing has run, and asking must not start the engine's thread.
     dispatchers = engine(current().loop).dispatchers if runs() else []
     rows = [

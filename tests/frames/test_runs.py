@@ -20,7 +20,7 @@ import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.frames import lost_accessors
-from pllm_notebook.frames import pandas as pandas_adapter
+from pllm_notebook.frames.lazy_accessor import register_accessor
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
 from pllm_notebook.store.later import finish_writes
@@ -252,7 +252,7 @@ def test_an_accessor_that_is_anothers_is_told_and_left_alone(monkeypatch: pytest
     monkeypatch.setattr(pd.DataFrame, "llm", Theirs())
 
     with pytest.warns(UserWarning, match=r"DataFrame.llm already belongs to .*test_runs.*pllm_notebook.frame\(df\)"):
-        pandas_adapter._register(pd.DataFrame, registered.append, "FrameLLM")
+        register_accessor(pd.DataFrame, registered.append, "pllm_notebook.frames.pandas.accessor:FrameLLM")
 
     assert registered == []
     assert lost_accessors().startswith("DataFrame.llm: taken by another package.")

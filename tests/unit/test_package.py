@@ -50,6 +50,50 @@ def test_importing_loads_hardly_more_than_pandas() -> None:
     assert loaded_after("import pllm_notebook") == set()
 
 
+def run_python(code: str) -> None:
+    subprocess.run([sys.executable, "-c", f"import sys\n{code}"], check=True)
+
+
+def test_importing_loads_no_dataframe_library() -> None:
+    run_python("import pllm_notebook\nassert not {'numpy', 'pandas', 'polars', 'pyarrow'} & set(sys.modules)")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_accessors_are_there_whichever_is_imported_first(library: str, first: bool) -> None:
+    both = [f"import {library} as lib", "import pllm_notebook"]
+    run_python(
+        "\n".join(both if first else both[::-1])
+        + "\nassert lib.DataFrame({'t': ['a']}).llm.estimate(bool, '{t}', model='sim:openai').rows == 1"
+        + "\nassert lib.Series(['a']).llm.parse.__doc__"
+    )
+
+
+def test_a_module_that_is_waited_for_keeps_its_loader() -> None:
+    run_python(
+        "import pllm_notebook, importlib.util\n"
+        "assert importlib.util.find_spec('polars') is not None and 'polars' not in sys.modules\n"
+        "import polars, inspect\n"
+        "assert type(polars.__spec__.loader).__name__ == 'SourceFileLoader'\n"
+        "assert 'exec_module' not in vars(polars.__spec__.loader) and inspect.getsource(polars)"
+    )
+
+
+def test_who_uses_polars_loads_no_pandas() -> None:
+    run_python("""
+import tempfile
+import polars as pl, pllm_notebook as pllm
+
+pllm.configure(model="sim:openai", cache_dir=tempfile.mkdtemp(), progress=False)
+frame = pl.DataFrame({"t": ["a", "b", None]})
+out = frame.llm.parse(bool, "{t}", column="yes")
+assert out.llm.status.to_list() == ["ok", "ok", "skipped"]
+assert out.reverse().llm.errors.is_empty() and out.llm.usage.height == 3
+assert pllm.runs().frame.height == 1 and pllm.errors().is_empty()
+assert "pandas" not in sys.modules
+""")
+
+
 def test_setting_defaults_loads_no_more() -> None:
     assert loaded_after("import pllm_notebook\npllm_notebook.configure(model='openai:gpt-6-luna')") == set()
 

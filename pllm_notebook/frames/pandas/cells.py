@@ -10,9 +10,10 @@ import pandas as pd
 
 from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames.precise_cells import narrow_floats
 from pllm_notebook.frames.rows import ColumnData
 
-__all__ = ["column_data", "column_names", "named_like"]
+__all__ = ["cells_of", "column_data", "column_names", "named_like"]
 
 
 def column_names(frame: pd.DataFrame) -> list[str]:
@@ -51,13 +52,13 @@ def column_data(frame: pd.DataFrame, names: Sequence[str]) -> ColumnData:
                 f"The frame has {len(positions)} columns named {name!r}, so it is unclear which one the prompt means. "
                 f"Rename them. Nothing was sent."
             )
-        cells, gaps = _cells(frame.iloc[:, positions[0]])
+        cells, gaps = cells_of(frame.iloc[:, positions[0]])
         values.append(cells)
         missing.append(gaps)
     return ColumnData(tuple(names), tuple(values), tuple(missing), len(frame))
 
 
-def _cells(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
+def cells_of(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
     """Return a column's values, and which are missing."""
     gaps = series.isna().tolist()
     if isinstance(series.dtype, pd.CategoricalDtype):
@@ -67,9 +68,8 @@ def _cells(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
     if getattr(dtype, "kind", "") != "f":
         return series.tolist(), gaps
     if _bytes_of(dtype) < 8:
-        # Shortest digits of their own width; as a Python float, 0.1 would be 0.10000000149011612.
         narrow = series.to_numpy(dtype=np.float16 if _bytes_of(dtype) == 2 else np.float32, na_value=np.nan)
-        values: list[Any] = narrow.astype(str).astype(float).tolist()
+        values: list[Any] = narrow_floats(narrow)
     else:
         values = series.tolist()
     if isinstance(dtype, np.dtype):

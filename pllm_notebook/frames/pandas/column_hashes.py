@@ -19,6 +19,7 @@ from pllm_notebook.frames.hashing import (
     shortened,
     text_hashes,
 )
+from pllm_notebook.frames.pandas.cells import cells_of
 
 __all__ = ["column_hashes", "short_hashes"]
 
@@ -37,7 +38,10 @@ def column_hashes(column: pd.Series[Any]) -> Hashes:
     if pd.api.types.is_integer_dtype(dtype) and not pd.api.types.is_unsigned_integer_dtype(dtype):
         return number_hashes(column.to_numpy(dtype=np.int64, na_value=0), WHOLE, missing)
     if dtype in ("float64", "Float64"):
-        return number_hashes(column.to_numpy(dtype=np.float64, na_value=0.0), REAL, missing)
+        reals = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return number_hashes(reals, REAL, np.isnan(reals))
+    if pd.api.types.is_float_dtype(dtype):  # narrow ones, and Arrow's, which have NaN beside nulls
+        return cell_hashes(*cells_of(column))
     if isinstance(dtype, pd.StringDtype) and not missing.any():
         return text_hashes(column.to_numpy(dtype=object))
     return cell_hashes(column.tolist(), missing.tolist())

@@ -1,0 +1,64 @@
+"""`.llm` on the classes of a dataframe library, without what it needs until it is used."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["lost_accessors", "register_accessor"]
+
+_kinds: list[type[Any]] = []
+"""The classes that have, or should have, `.llm`."""
+
+
+class _LazyAccessor:
+    """`.llm`: ask a language model the same question of every row.
+
+    Takes the place of an accessor's class in a dataframe library, and loads that class when it is first used.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+
+    def __call__(self, data: Any) -> Any:
+        return self._loaded()(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loaded(), name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._loaded())
+
+    def _loaded(self) -> Any:
+        module, _, name = self._home.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any], Any]], home: str) -> None:
+    """Register `.llm` for a class, unless another package has: its users would lose theirs without notice.
+
+    Args:
+        kind: The class of frames, or of columns.
+        register: The library's own function that registers an accessor.
+        home: Module and name of our accessor, `module:Name`.
+    """
+    _kinds.append(kind)
+    there = getattr(kind, "llm", None)
+    if there is None:
+        register("llm")(_LazyAccessor(home))  # the library calls what it is given; only its types ask for a class
+    elif type(there).__name__ != _LazyAccessor.__name__:
+        warnings.warn(
+            f"{kind.__name__}.llm already belongs to {getattr(there, '__module__', 'another package')} and was not "
+            f"replaced. pllm_notebook.frame(df) has the same methods: pllm_notebook.frame(df).parse(...).",
+            stacklevel=3,
+        )
+
+
+def lost_accessors() -> str:
+    """Return a warning that names those of `df.llm` and `series.llm` that another package has taken; "" for none."""
+    others = [kind.__name__ for kind in dict.fromkeys(_kinds) if type(getattr(kind, "llm", None)) is not _LazyAccessor]
+    if not others:
+        return ""
+    return f"{' and '.join(others)}.llm: taken by another package. Use pllm_notebook.frame(df).parse(...) instead."

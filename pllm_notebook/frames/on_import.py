@@ -1,0 +1,76 @@
+"""Calls that wait until a module is imported, by whomever and whenever."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["when_imported"]
+
+_waiting: dict[str, Callable[[], None]] = {}
+_own = threading.local()
+
+
+def when_imported(name: str, call: Callable[[], None]) -> None:
+    """Run *call* once the module *name* is there: now, if it is loaded, else right after its import. Imports nothing.
+
+    Args:
+        name: Of a top-level module.
+        call: Raises nothing, since the import of a module that is not ours would fail with it.
+    """
+    if name in sys.modules:
+        importlib.import_module(name)  # waits where another thread has only begun to import it
+        call()
+        return
+    _waiting[name] = call
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder:
+    """Finds a module that is waited for by the other finders, and puts the call behind its execution."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
+        if name not in _waiting or getattr(_own, "searching", False):
+            return None
+        _own.searching = True
+        try:
+            found = _found_by_others(self, name, path, target)
+        finally:
+            _own.searching = False
+        if found is not None and found.loader is not None:
+            _call_after(name, found.loader)
+        return found
+
+
+def _found_by_others(
+    own: _Finder, name: str, path: Sequence[str] | None, target: ModuleType | None
+) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        find = None if finder is own else getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = None if find is None else find(name, path, target)
+        if spec is not None:
+            return spec
+    return None
+
+
+def _call_after(name: str, loader: Any) -> None:
+    """Let the call of *name* follow the execution of its module, on this one loader.
+
+    The loader keeps its class: what asks it for resources or source code finds what it expects.
+    """
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        del loader.exec_module
+        execute(module)
+        call = _waiting.pop(name, None)
+        if call is not None:
+            call()
+
+    loader.exec_module = exec_module
