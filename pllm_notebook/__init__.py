@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from pllm_notebook import display_registry, redaction
 from pllm_notebook import frames as _accessors  # importing it registers df.llm
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     import os
     from datetime import datetime, timedelta
 
-    import pandas as pd
-    import polars as pl
-
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
     from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
     from pllm_notebook.ensemble.error_conversion import get_error_info, handle_openai_error, is_retryable_error
@@ -61,10 +58,8 @@ if TYPE_CHECKING:
         create_framework,
     )
     from pllm_notebook.execution import Run
-    from pllm_notebook.frames.frame_accessor import FrameAccessor
+    from pllm_notebook.frames.any_frame import aparse, estimate, frame, parse, preview, submit
     from pllm_notebook.frames.job_table import Jobs
-    from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
-    from pllm_notebook.frames.polars.adapter import PolarsFrameLLM, PolarsSeriesLLM
     from pllm_notebook.frames.runs import runs
     from pllm_notebook.job_commands.results_import import Imported
     from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
@@ -141,6 +136,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "Throttler",
     "ToolCallOutput",
     "Vote",
+    "aparse",
     "cache",
     "configure",
     "create_default_config",
@@ -149,6 +145,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "create_performance_config",
     "create_robust_config",
     "errors",
+    "estimate",
     "frame",
     "get_error_info",
     "handle_openai_error",
@@ -159,13 +156,16 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "msg_dict_to_anthropic",
     "msg_dict_to_google",
     "msg_dict_to_oai",
+    "parse",
     "parse_results_file",
     "prepare_requests_file",
+    "preview",
     "process_api_requests_from_file",
     "process_api_requests_from_file_sync",
     "resume_directory",
     "run",
     "runs",
+    "submit",
     "to_tool_schema",
     "unload_ipython_extension",
 ]
@@ -207,6 +207,7 @@ _HOMES = {
     "Throttler": "pllm_notebook.sessions",
     "ToolCallOutput": "pllm_notebook.tools",
     "Vote": "pllm_notebook.ensemble",
+    "aparse": "pllm_notebook.frames.any_frame",
     "cache": "pllm_notebook.store.cache_api",
     "configure": "pllm_notebook.settings",
     "create_default_config": "pllm_notebook.ensemble.framework_config",
@@ -214,18 +215,23 @@ _HOMES = {
     "create_framework": "pllm_notebook.ensemble.parallel_llm",
     "create_performance_config": "pllm_notebook.ensemble.framework_config",
     "create_robust_config": "pllm_notebook.ensemble.framework_config",
+    "estimate": "pllm_notebook.frames.any_frame",
+    "frame": "pllm_notebook.frames.any_frame",
     "get_error_info": "pllm_notebook.ensemble.error_conversion",
     "handle_openai_error": "pllm_notebook.ensemble.error_conversion",
     "is_retryable_error": "pllm_notebook.ensemble.error_conversion",
     "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_google": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_oai": "pllm_notebook.prompt_lists.provider_messages",
+    "parse": "pllm_notebook.frames.any_frame",
     "parse_results_file": "pllm_notebook.request_files.parse_results",
     "prepare_requests_file": "pllm_notebook.request_files.prepare_requests",
+    "preview": "pllm_notebook.frames.any_frame",
     "process_api_requests_from_file": "pllm_notebook.request_files.process_file",
     "process_api_requests_from_file_sync": "pllm_notebook.request_files.process_file",
     "resume_directory": "pllm_notebook.sessions",
     "runs": "pllm_notebook.frames.runs",
+    "submit": "pllm_notebook.frames.any_frame",
     "to_tool_schema": "pllm_notebook.sessions",
 }
 
@@ -269,35 +275,6 @@ def errors(
     from pllm_notebook.frames.error_table import errors_of
 
     return errors_of(of, model=model, kind=kind, since=since)
-
-
-@overload
-def frame(data: pd.DataFrame) -> FrameLLM: ...
-@overload
-def frame(data: pd.Series[Any]) -> SeriesLLM: ...
-@overload
-def frame(data: pl.DataFrame) -> PolarsFrameLLM: ...
-@overload
-def frame(data: pl.Series) -> PolarsSeriesLLM: ...
-@overload
-def frame(data: Any) -> FrameAccessor[Any, Any, Any]: ...
-def frame(data: Any) -> Any:
-    r"""Return what `df.llm` gives, for data without that accessor, or where another package has taken its name.
-
-    Args:
-        data: A DataFrame or a Series of pandas or Polars; a table or an array of PyArrow, or anything that streams
-            Arrow data (`__arrow_c_stream__`), such as a DuckDB relation, which is read whole. Never changed.
-
-    Example:
-        out = pllm.frame(df).parse(Review, "Read this review:\n{text}")
-
-    Raises:
-        UsageError: For anything else.
-        MissingPackageError: For Arrow data without PyArrow.
-    """
-    from pllm_notebook.frames.libraries import accessor_of
-
-    return accessor_of(data)
 
 
 def jobs(of: Any = None) -> Jobs:

@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from pllm_notebook.runtime import Slot
+
 __all__ = ["lost_accessors", "register_accessor"]
 
-_kinds: list[type[Any]] = []
+_KINDS: Slot[list[type[Any]]] = Slot("classes with an accessor", list, is_kept=True)
 """The classes that have, or should have, `.llm`."""
 
 
@@ -44,7 +46,7 @@ def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any],
         register: The library's own function that registers an accessor.
         home: Module and name of our accessor, `module:Name`.
     """
-    _kinds.append(kind)
+    _KINDS.value.append(kind)
     there = getattr(kind, "llm", None)
     if there is None:
         register("llm")(_LazyAccessor(home))  # the library calls what it is given; only its types ask for a class
@@ -58,7 +60,9 @@ def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any],
 
 def lost_accessors() -> str:
     """Return a warning that names those of `df.llm` and `series.llm` that another package has taken; "" for none."""
-    others = [kind.__name__ for kind in dict.fromkeys(_kinds) if type(getattr(kind, "llm", None)) is not _LazyAccessor]
+    others = [
+        kind.__name__ for kind in dict.fromkeys(_KINDS.value) if type(getattr(kind, "llm", None)) is not _LazyAccessor
+    ]
     if not others:
         return ""
     return f"{' and '.join(others)}.llm: taken by another package. Use pllm_notebook.frame(df).parse(...) instead."

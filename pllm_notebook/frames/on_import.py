@@ -10,10 +10,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from pllm_notebook.runtime import Slot
+
 __all__ = ["when_imported"]
 
-_waiting: dict[str, Callable[[], None]] = {}
-_own = threading.local()
+_WAITING: Slot[dict[str, Callable[[], None]]] = Slot("calls that wait for an import", dict, is_kept=True)
 
 
 def when_imported(name: str, call: Callable[[], None]) -> None:
@@ -27,7 +28,7 @@ def when_imported(name: str, call: Callable[[], None]) -> None:
         importlib.import_module(name)  # waits where another thread has only begun to import it
         call()
         return
-    _waiting[name] = call
+    _WAITING.value[name] = call
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -35,14 +36,17 @@ def when_imported(name: str, call: Callable[[], None]) -> None:
 class _Finder:
     """Finds a module that is waited for by the other finders, and puts the call behind its execution."""
 
+    def __init__(self) -> None:
+        self._own = threading.local()
+
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
-        if name not in _waiting or getattr(_own, "searching", False):
+        if name not in _WAITING.value or getattr(self._own, "searching", False):
             return None
-        _own.searching = True
+        self._own.searching = True
         try:
             found = _found_by_others(self, name, path, target)
         finally:
-            _own.searching = False
+            self._own.searching = False
         if found is not None and found.loader is not None:
             _call_after(name, found.loader)
         return found
@@ -69,7 +73,7 @@ def _call_after(name: str, loader: Any) -> None:
     def exec_module(module: ModuleType) -> None:
         del loader.exec_module
         execute(module)
-        call = _waiting.pop(name, None)
+        call = _WAITING.value.pop(name, None)
         if call is not None:
             call()
 

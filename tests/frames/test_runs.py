@@ -252,7 +252,7 @@ def test_an_accessor_that_is_anothers_is_told_and_left_alone(monkeypatch: pytest
     monkeypatch.setattr(pd.DataFrame, "llm", Theirs())
 
     with pytest.warns(UserWarning, match=r"DataFrame.llm already belongs to .*test_runs.*pllm_notebook.frame\(df\)"):
-        register_accessor(pd.DataFrame, registered.append, "pllm_notebook.frames.pandas.accessor:FrameLLM")
+        register_accessor(pd.DataFrame, registered.append, "pllm_notebook.frames.pandas.adapter:FrameLLM")
 
     assert registered == []
     assert lost_accessors().startswith("DataFrame.llm: taken by another package.")

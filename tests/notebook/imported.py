@@ -15,7 +15,7 @@ NAMES = (
     "ipykernel.kernelapp",
     "ipykernel.zmqshell",
     "ipywidgets",
-    "pllm_notebook.frames.pandas.accessor",
+    "pllm_notebook.frames.pandas.adapter",
     "pllm_notebook.notebook.magics",
     "pllm_notebook.sessions",
     "pllm_notebook.prompt_lists",

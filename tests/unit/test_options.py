@@ -16,7 +16,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook import settings
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.frames.pandas.accessor import FrameLLM
+from pllm_notebook.frames.pandas.adapter import FrameLLM
 from pllm_notebook.notebook.arguments import help_text
 from pllm_notebook.option_fields import fields_of, option, taken_by
 from pllm_notebook.options import Options

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import pllm_notebook
-from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
+from pllm_notebook.frames.pandas.adapter import FrameLLM, SeriesLLM
 
 HEAVY = [
     "openai",
@@ -151,8 +151,8 @@ def test_every_name_is_listed_before_its_module_is_loaded() -> None:
 
 
 def test_a_name_that_is_not_ours_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match=r"^module 'pllm_notebook' has no attribute 'parse'$"):
-        _ = pllm_notebook.parse
+    with pytest.raises(AttributeError, match=r"^module 'pllm_notebook' has no attribute 'parses'$"):
+        _ = pllm_notebook.parses
 
 
 def test_the_version_is_the_installed_one() -> None:

@@ -19,8 +19,8 @@ def _library() -> Any:
 def _register_accessors() -> None:
     import pandas as pd
 
-    register_accessor(pd.DataFrame, pd.api.extensions.register_dataframe_accessor, f"{__name__}.accessor:FrameLLM")
-    register_accessor(pd.Series, pd.api.extensions.register_series_accessor, f"{__name__}.accessor:SeriesLLM")
+    register_accessor(pd.DataFrame, pd.api.extensions.register_dataframe_accessor, f"{__name__}.adapter:FrameLLM")
+    register_accessor(pd.Series, pd.api.extensions.register_series_accessor, f"{__name__}.adapter:SeriesLLM")
 
 
 register_library("pandas", _library)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.frames.accessor import LLMAccessor
 from pllm_notebook.frames.dtypes import CellType, Column
+from pllm_notebook.frames.frame_accessor import FrameAccessor
 from pllm_notebook.frames.hashing import ShortHashes
-from pllm_notebook.frames.pandas.accessor import FrameLLM, SeriesLLM
 from pllm_notebook.frames.pandas.agreement import Agreement
 from pllm_notebook.frames.pandas.cells import column_data, column_names
 from pllm_notebook.frames.pandas.column_hashes import short_hashes
@@ -19,7 +20,9 @@ from pllm_notebook.frames.pandas.columns import array_of, join_columns
 from pllm_notebook.frames.rows import ColumnData
 from pllm_notebook.frames.table import RUN_ATTR, Flags, FrameLibrary, LabelColumn, Table
 
-__all__ = ["PandasLibrary", "PandasTable"]
+__all__ = ["FrameLLM", "PandasLibrary", "PandasTable", "SeriesLLM"]
+
+_Column: TypeAlias = "pd.Series[Any]"
 
 _DTYPES = {
     CellType.TEXT: "string",
@@ -32,6 +35,14 @@ _DTYPES = {
     CellType.DURATION: "timedelta64[s]",
     CellType.LABEL: "object",
 }
+
+
+class FrameLLM(FrameAccessor[pd.DataFrame, _Column, Agreement]):
+    """`df.llm`: ask a language model the same question of every row."""
+
+
+class SeriesLLM(LLMAccessor[pd.DataFrame, _Column, Agreement]):
+    """`series.llm`: ask a language model the same question of every value, `{value}` in the prompt."""
 
 
 class PandasTable(Table):

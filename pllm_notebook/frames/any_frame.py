@@ -1,0 +1,115 @@
+"""`.llm` as functions of any frame: `pllm.frame`, `pllm.parse` and its kin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+from pllm_notebook.execution import Estimate, Run
+from pllm_notebook.frames.accessor import Preview
+from pllm_notebook.frames.libraries import accessor_of
+from pllm_notebook.frames.response_format import NOT_GIVEN
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import ParseOptions
+from pllm_notebook.options import Options
+from pllm_notebook.signatures import shows
+
+if TYPE_CHECKING:  # a library is loaded by those who use it
+    import pandas as pd
+    import polars as pl
+
+    from pllm_notebook.frames.frame_accessor import FrameAccessor
+    from pllm_notebook.frames.pandas.adapter import FrameLLM, SeriesLLM
+    from pllm_notebook.frames.polars.adapter import PolarsFrameLLM, PolarsSeriesLLM
+
+__all__ = ["aparse", "estimate", "frame", "parse", "preview", "submit"]
+
+
+@overload
+def frame(data: pd.DataFrame) -> FrameLLM: ...
+@overload
+def frame(data: pd.Series[Any]) -> SeriesLLM: ...
+@overload
+def frame(data: pl.DataFrame) -> PolarsFrameLLM: ...
+@overload
+def frame(data: pl.Series) -> PolarsSeriesLLM: ...
+@overload
+def frame(data: Any) -> FrameAccessor[Any, Any, Any]: ...
+def frame(data: Any) -> Any:
+    r"""Return what `df.llm` gives, for data without that accessor, or where another package has taken its name.
+
+    Args:
+        data: A DataFrame or a Series of pandas or Polars; a table or an array of PyArrow, or anything that streams
+            Arrow data (`__arrow_c_stream__`), such as a DuckDB relation, which is read whole. Never changed.
+
+    Example:
+        out = pllm.frame(df).parse(Review, "Read this review:\n{text}")
+
+    Raises:
+        UsageError: For anything else.
+        MissingPackageError: For Arrow data without PyArrow.
+    """
+    return accessor_of(data)
+
+
+@shows(taken_by(Options, "parse"))
+def parse(
+    data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+) -> Any:
+    """Ask the model the same question about every row of any frame (see `df.llm.parse`).
+
+    Args:
+        data: What `pllm.frame` takes: a frame or a column of pandas, Polars or PyArrow, or anything that streams Arrow
+            data, such as a DuckDB relation or a Spark DataFrame. A stream is read whole, once, before anything is sent.
+        response_format: As for `df.llm.parse`.
+        prompt: As for `df.llm.parse`.
+        **options: As for `df.llm.parse`.
+
+    Returns:
+        The input columns and one column per field, in the rows' order: of the library of *data*, for a stream of
+        another library a PyArrow table.
+
+    Raises:
+        UsageError: When the call cannot be carried out as written; nothing was sent.
+        MissingPackageError: For Arrow data without PyArrow; nothing was sent.
+    """
+    return accessor_of(data, "pllm.parse").parse(response_format, prompt, **options)
+
+
+@shows(taken_by(Options, "parse"))
+async def aparse(
+    data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+) -> Any:
+    """Run `parse` and await its result. Cancelling stops the run."""
+    return await accessor_of(data, "pllm.aparse").aparse(response_format, prompt, **options)
+
+
+@shows(taken_by(Options, "parse"))
+def submit(
+    data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+) -> Run:
+    """Start `parse` in the background and return a live handle at once."""
+    run: Run = accessor_of(data, "pllm.submit").submit(response_format, prompt, **options)
+    return run
+
+
+@shows(taken_by(Options, "parse"))
+def preview(
+    data: Any,
+    response_format: Any = NOT_GIVEN,
+    prompt: str | None = None,
+    *,
+    rows: int = 5,
+    **options: Unpack[ParseOptions],
+) -> Preview:
+    """Ask about the first rows, and estimate what all rows would cost (see `df.llm.preview`)."""
+    shown: Preview = accessor_of(data, "pllm.preview").preview(response_format, prompt, rows=rows, **options)
+    return shown
+
+
+@shows(taken_by(Options, "parse"))
+def estimate(
+    data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+) -> Estimate:
+    """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
+    estimated: Estimate = accessor_of(data, "pllm.estimate").estimate(response_format, prompt, **options)
+    return estimated
