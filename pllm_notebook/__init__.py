@@ -247,7 +247,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_HOMES, "testing"})
+        """List the public names: Tab shows no module that happens to be loaded."""
+        return sorted({*__all__, "testing", *(name for name in globals() if name.startswith("__"))})
 
 
 def errors(

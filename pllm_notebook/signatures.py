@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from pllm_notebook.option_fields import OptionField, plain
 
-__all__ = ["shows", "signature_with"]
+__all__ = ["lists", "shows", "signature_with"]
 
+ClassT = TypeVar("ClassT", bound=type[Any])
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _WIDTH = 100
@@ -52,6 +53,19 @@ def shows(
             shown.__doc__ = _documented(shown.__doc__, [each for name, each in options.items() if name not in named])
         own.__signature__ = signature_with(own, options, defaults, unset=unset, also=also)
         return function
+
+    return decorate
+
+
+def lists(*names: str) -> Callable[[ClassT], ClassT]:
+    """Return a class decorator that makes `dir` of an object, and so Tab, show *names* and none that are internal."""
+
+    def decorate(cls: ClassT) -> ClassT:
+        def listed(self: Any) -> list[str]:
+            return [*(name for name in object.__dir__(self) if name.startswith("__")), *names]
+
+        cls.__dir__ = listed  # type: ignore[assignment]  # of the class, where it is not bound yet
+        return cls
 
     return decorate
 

@@ -23,12 +23,12 @@ from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import EvaluableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
-from pllm_notebook.execution.run_summary import live_lines, shown
+from pllm_notebook.execution.run_summary import closing_lines, live_lines, shown
 from pllm_notebook.execution.stop import State
 from pllm_notebook.failures import FailureKind, kinds_named
-from pllm_notebook.formatting import budget_stop_note
 from pllm_notebook.protocols import Display, Store
 from pllm_notebook.runtime import Slot
+from pllm_notebook.signatures import lists
 from pllm_notebook.threads import weak_callback
 from pllm_notebook.types import Progress
 
@@ -42,6 +42,8 @@ ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
 """Builds the execution of a run, given the store (None to keep nothing) and what is called at the end."""
 
 
+@lists("cancel", "cost", "done", "errors", "evaluate", "explain", "id", "origin", "progress", "result", "retry",
+       "started_at", "state", "to_frame", "wait")  # fmt: skip
 class Run:
     """A live handle on one run. Made by `df.llm.submit`; every other call makes one inside.
 
@@ -361,22 +363,17 @@ class Run:
 
     def _conclude(self) -> Any:
         """Return the result of a run that has ended, or raise what ended it."""
-        execution, total, failed = self.execution, self.rows.total, self.execution.throughput.failed
+        execution, counts = self.execution, self.execution.throughput
         ended_by = execution.error or (self._interruption() if execution.state == "cancelled" else None)
         if ended_by is not None:
             hold_at_exit()
             self.note_rows()
             raise ended_by
-        news = []
-        # In a notebook the last line of the display says it, in the same cell.
-        display_stays = self._display is not None and self._display.stays
-        if execution.throughput.not_sent and not display_stays:
-            news.append(f"{budget_stop_note(self.progress())}. Raise it and run the cell again to go on.")
-        elif failed and not display_stays:
-            news.append(f"{failed:,} of {total:,} rows failed and have no answer; .llm.errors says why.")
-        if execution.unsaved:
-            keep = "The cache cannot be written, so these answers are in this result alone: keep it."
-            news.append(f"incomplete: {execution.unsaved:,} unsaved. {keep}")
+        news: list[str] = []
+        if counts.failed or counts.not_sent or execution.unsaved:
+            # In a notebook the last line of the display says it, in the same cell.
+            display_stays = self._display is not None and self._display.stays
+            news = closing_lines(self.progress(), counts.failed, execution.unsaved, display_stays=display_stays)
         for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
         return self.to_frame()

@@ -6,10 +6,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pllm_notebook.formatting import counted, escape_html, format_usd, maybe_paid_note, strip_control_chars
+from pllm_notebook.formatting import (
+    budget_stop_note,
+    counted,
+    escape_html,
+    format_usd,
+    maybe_paid_note,
+    strip_control_chars,
+)
 from pllm_notebook.types import Progress
 
-__all__ = ["live_lines", "recorded_lines", "shown"]
+__all__ = ["closing_lines", "live_lines", "recorded_lines", "shown"]
 
 _PROMPT = 200
 
@@ -62,3 +69,23 @@ def _question(prompt: str | None, label: str, origin: str) -> str:
     asked = prompt or label
     asked = asked if len(asked) <= _PROMPT else f"{asked[: _PROMPT - 1]}…"
     return strip_control_chars(f"asked: {asked}{f'; from {origin}' if origin else ''}")
+
+
+def closing_lines(progress: Progress, failed: int, unsaved: int, *, display_stays: bool) -> list[str]:
+    """Return what the caller is warned of when a run has ended.
+
+    Args:
+        progress: At the end.
+        failed: Rows without an answer.
+        unsaved: Answers that the cache could not keep.
+        display_stays: Whether a person still sees the display, which says most of it.
+    """
+    lines = []
+    if progress.not_sent and not display_stays:
+        lines.append(f"{budget_stop_note(progress)}. Raise it and run the cell again to go on.")
+    elif failed and not display_stays:
+        lines.append(f"{failed:,} of {progress.total:,} rows failed and have no answer; .llm.errors says why.")
+    if unsaved:
+        keep = "The cache cannot be written, so these answers are in this result alone: keep it."
+        lines.append(f"incomplete: {unsaved:,} unsaved. {keep}")
+    return lines

@@ -15,6 +15,7 @@ from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.job_commands import BatchCommands, SentLive, commands, has_journal, resubmit, send_live, short_ids
 from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.settings import current
+from pllm_notebook.signatures import lists
 from pllm_notebook.store import chosen_directory
 
 __all__ = ["Jobs"]
@@ -38,6 +39,7 @@ _COLUMNS = {
 _SHOWN_MESSAGE = 400
 
 
+@lists("abandon", "cancel", "fetch", "frame", "recreate", "refresh", "resubmit", "send_live", "unreached")
 class Jobs:
     """The batch jobs of a cache directory, newest first; read again at each use.
 

@@ -33,6 +33,7 @@ from pllm_notebook.sessions.session_export import export_calls
 from pllm_notebook.sessions.session_file import SessionFile
 from pllm_notebook.sessions.session_store import AnswerRecord, Failed, Retrieved, SessionStore
 from pllm_notebook.settings import current
+from pllm_notebook.signatures import lists
 
 __all__ = ["Session"]
 
@@ -41,6 +42,9 @@ logger = logging.getLogger("pllm_notebook")
 DEFAULT_AGENT = "default-agent"
 
 
+@lists("agent", "agents", "barrier", "config", "cost_usd", "dashboard", "directory", "documents", "export_all",
+       "get_session_counter", "is_open", "load_userdata", "metadata", "persist", "print", "resolve_all", "retrieve",
+       "retry_failed", "save_userdata", "session_counter", "summary", "total_cost_usd", "userdata")  # fmt: skip
 class Session(SessionContext):
     """A program's calls, answers and notes in one directory. Made by `resume_directory`.
 
