@@ -150,7 +150,7 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
     budget = requests * 1.1 * LOST_USD
 
     run = FRAME.head(3).llm.submit_text(
-        "{text}", model=luna, max_cost_usd=budget, max_output_tokens=100, max_retries=9, timeout_s=0.2
+        "{text}", model=luna, max_cost_usd=budget, max_output_tokens=100, max_retries=9, timeout_s=1.0
     )
     run.wait()
 
@@ -161,7 +161,7 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
     tried = run.errors[run.errors["kind"] == "timeout"]
     assert tried["attempts"].sum() == sent
     told = (
-        "No whole reply within timeout_s=0.2 s. It was not tried again: with what may have been paid for it already, "
+        "No whole reply within timeout_s=1 s. It was not tried again: with what may have been paid for it already, "
         f"one more request could have passed max_cost_usd={budget:g}."
     )
     assert tried["message"].tolist() == [told] * len(tried)
@@ -174,7 +174,7 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
 def test_a_retry_within_the_ceiling_is_made(luna: str, sim: Simulator) -> None:
     sim.set(answers=InTurn(SimAnswer.hang(), "yes"))
 
-    run = ask(luna, 2 * ROWS * 1.1 * LOST_USD, timeout_s=1.0)
+    run = ask(luna, 2 * ROWS * 1.1 * LOST_USD, timeout_s=3.0)
 
     assert run.progress().done == ROWS
     assert sim.stats().requests == 2 * ROWS
@@ -182,7 +182,7 @@ def test_a_retry_within_the_ceiling_is_made(luna: str, sim: Simulator) -> None:
 
 def test_what_may_have_been_paid_is_still_counted_when_the_run_is_tried_again(luna: str, sim: Simulator) -> None:
     sim.set(hang=1.0)
-    run = ask(luna, 4.4 * LOST_USD, timeout_s=0.2, max_retries=0)
+    run = ask(luna, 4.4 * LOST_USD, timeout_s=1.0, max_retries=0)
 
     run.retry().wait()
 
@@ -256,9 +256,9 @@ def test_a_ceiling_above_the_true_cost_finishes(hosted: Side, sim: Simulator, ti
 
 
 def test_a_ceiling_well_above_the_true_cost_keeps_as_many_calls_in_flight(luna: str, sim: Simulator) -> None:
-    sim.set(latency_s=0.05)
     frame = words(*(f"row {n}" for n in range(400)))
     true = sized(frame, luna, concurrency=32).cost or 0.0
+    sim.set(latency_s=0.25)  # long enough for a busy machine to have all of them out at once
 
     for times in (2, 40):
         sim.reset()

@@ -183,7 +183,8 @@ def test_what_can_pass_fails_its_row_alone_and_is_sent_again_by_the_next_run(
     sim.set(answers=by_word({"bad": fault}, lambda request: GOOD))
     frame.iloc[[0, 2]].llm.parse(Fact, "{text}", model=side.model)
 
-    failing = frame.llm.parse(Fact, "{text}", model=side.model, max_retries=0, timeout_s=0.5)
+    timeout_s = 0.5 if what == "hang" else 60.0
+    failing = frame.llm.parse(Fact, "{text}", model=side.model, max_retries=0, timeout_s=timeout_s)
     sent = sim.stats().requests
     sim.set(answers=lambda request: GOOD)
     healed = frame.llm.parse(Fact, "{text}", model=side.model)

@@ -31,7 +31,7 @@ def test_samples_of_two_models_and_their_judge_keep_one_concurrency(sim: Simulat
 
 
 def test_a_tightened_concurrency_is_used_up(sim: Simulator, luna: str) -> None:
-    sim.set(latency_s=0.05)
+    sim.set(latency_s=0.2)
 
     MANY.llm.parse(bool, "Is {text} nice?", models=[luna, SECOND_MODEL], samples=3, concurrency=5)
 
@@ -81,7 +81,7 @@ def test_two_runs_keep_one_rate_of_requests(sim: Simulator, luna: str) -> None:
 
 
 def test_a_run_that_states_no_limit_is_held_by_nobody_elses(sim: Simulator, luna: str) -> None:
-    sim.set(latency_s=0.2)
+    sim.set(latency_s=1.0)
 
     slow = words(4).llm.submit(bool, "Is {text} nice?", model=luna, concurrency=1)
     words(10).llm.parse(bool, "Is {text} big?", model=SECOND_MODEL)
