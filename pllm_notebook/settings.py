@@ -6,20 +6,24 @@ An option is taken from the call, else from `configure`, else from the environme
 
 from __future__ import annotations
 
+import difflib
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Unpack
 
+from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.credentials import Address
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.local_files import ANYWHERE
 from pllm_notebook.option_fields import CHECKS, check, fields_of, from_environment, option
 from pllm_notebook.option_types import ConfigureOptions
 from pllm_notebook.options import Options
-from pllm_notebook.runtime import RUNTIME, ExitStage, Slot
+from pllm_notebook.runtime import RUNTIME, ExitStage, Slot, is_first_time
 from pllm_notebook.signatures import shows
 
-__all__ = ["Options", "Settings", "configure", "current", "reset", "resolve", "restore"]
+__all__ = ["Options", "Settings", "configure", "current", "refuse_without_tools", "reset", "resolve", "restore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,9 @@ class Settings:
 
 
 _CURRENT: Slot[Settings] = Slot("settings", Settings)
+
+# Nearer than the names of two options are to each other.
+_NEAR = 0.9
 
 _SHAPES = {
     "servers": "{'vllm': 'http://localhost:8000/v1'}",
@@ -161,6 +168,7 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
     """
     known = fields_of(kind)
     check(known, given)
+    _warn_of_environment()
     values = {**from_environment(known.values()), **current().options, **given}
     for name, value in list(values.items()):
         if value is None:
@@ -170,6 +178,7 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
     if values.get("images_from") is not None:
         places: Any = values["images_from"]
         values["images_from"] = tuple(map(os.fspath, places if isinstance(places, (list, tuple)) else [places]))
+        _require_directories(values["images_from"])
     for name, value in values.items():
         if isinstance(value, list) and known[name].is_list:
             values[name] = tuple(value)
@@ -180,3 +189,50 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
             f"Nothing was sent."
         )
     return options
+
+
+# Options that say how tools are called.
+_OF_TOOLS = ("run_tools", "tool_choice", "parallel_tool_calls", "tool_timeout_s")
+
+
+def refuse_without_tools(given: Mapping[str, Any]) -> None:
+    """Refuse options of tools in a call that offers none.
+
+    Not for a list whose prompts bring tools of their own.
+
+    Raises:
+        UsageError: For such an option that differs from its default. Nothing was sent.
+    """
+    known = fields_of(Options)
+    if given.get("tools") or current().options.get("tools"):
+        return
+    for name in _OF_TOOLS:
+        if given.get(name) is not None and given[name] != known[name].default:
+            raise UsageError(
+                f"{name}={given[name]!r} is for calls that offer tools, and this one offers none: give tools=[…], or "
+                f"leave {name} out. Nothing was sent."
+            )
+
+
+def _require_directories(places: tuple[str, ...]) -> None:
+    for place in places:
+        if place != ANYWHERE and not os.path.isdir(os.path.expanduser(place)):
+            raise UsageError(
+                f"images_from names {place!r}, which is not a directory. Name one that is, or 'anywhere'. "
+                f"Nothing was sent."
+            )
+
+
+def _warn_of_environment() -> None:
+    """Warn once of each variable that nothing reads and whose name is nearly that of an option."""
+    names = [name for name in os.environ if name.startswith("PLLM_")]
+    if not names:
+        return
+    read = {f"PLLM_{name.upper()}" for name in (*fields_of(Options), *fields_of(Settings))}
+    for name in names:
+        near = [] if name in read else difflib.get_close_matches(name, read, 1, cutoff=_NEAR)
+        if near and is_first_time("unread environment variable", name):
+            warnings.warn(
+                f"The environment variable {name} is not read. Did you mean {near[0]}?",
+                stacklevel=caller_stack_level(),
+            )

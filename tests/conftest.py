@@ -33,7 +33,7 @@ if os.path.isdir(_MEMORY) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
 
 # Which of a test's cases `make test` draws where it runs a sample of them.
-_SEED = os.environ.get("PLLM_SAMPLE", "0")
+_SEED = os.environ.get("PLLM_TEST_SAMPLE", "0")
 
 
 @pytest.hookimpl(tryfirst=True)

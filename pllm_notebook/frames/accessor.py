@@ -17,9 +17,10 @@ from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.table_rows import RowQuestion, TableRows, template_for
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
-from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_fields import is_number, taken_by
 from pllm_notebook.option_types import CallToolsOptions, CompleteOptions, ParseOptions
 from pllm_notebook.options import Options
+from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 
 __all__ = ["LLMAccessor", "Preview"]
@@ -117,7 +118,12 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
             prompt: As for `parse`.
             rows: Number of rows, from the top; those with a missing value are skipped.
             **options: As for `parse`.
+
+        Raises:
+            UsageError: If *rows* is not a whole number of at least 1. Nothing was sent.
         """
+        if not is_number(rows, whole=True) or rows < 1:
+            raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
         given: Any = {**options}
         kind = format_of(response_format, given, "preview")
         head = type(self)(self._table().slice(range(rows)).data).parse(kind, prompt, **given)
@@ -198,6 +204,7 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
     def _prepare(
         self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False
     ) -> tuple[Spec, TableRows]:
+        refuse_without_tools(given)
         options = options_for(given)
         table = self._table()
         if table.is_column and options.images is not None:

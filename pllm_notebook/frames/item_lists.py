@@ -18,7 +18,7 @@ from pllm_notebook.frames.rows import ColumnData, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
+from pllm_notebook.settings import Options, refuse_without_tools
 from pllm_notebook.templates import Template
 
 __all__ = ["ListRows", "submit_list", "submit_one"]
@@ -95,6 +95,7 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
         calls: Whether each answer is the model's calls of `tools=` (a `tools.CalledTool`).
         **options: As for `df.llm.parse`.
     """
+    refuse_without_tools(options)
     resolved = options_for(options)
     items = list(items)
     columns: dict[str, list[Any]] = {"value": items}
@@ -129,6 +130,7 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: b
         calls: As for `submit_list`.
         **options: As for `df.llm.parse`.
     """
+    refuse_without_tools(options)
     resolved = options_for({"na": "send"} | options)
     template = Template.compile(prompt, variables, there=None)
     output = None if kind is None else OutputType.of(kind)

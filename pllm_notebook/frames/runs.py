@@ -78,7 +78,8 @@ class Runs(Sequence[Handle]):
         """A line a run, oldest first.
 
         Columns: when (UTC), run (its id), state, from (notebook and cell, or script), model, asked (the prompt, or the
-        type's name), rows, answered, cached, failed, cost_usd (NA for unknown), seconds.
+        type's name), rows, answered (from the cache or by a call), cached (those from the cache), failed, cost_usd (NA
+        for unknown), seconds.
         """
         lines = [_line(handle) for handle in self._handles]
         return default_library().report(_COLUMNS, lines)
@@ -144,12 +145,23 @@ def _line(run: Handle) -> dict[str, Any]:
         p = run.progress()
         template = getattr(run.rows, "template", None)
         asked = p.label if template is None else template.source
-        figures = (p.state, run.origin, p.model, asked, p.total, p.done, p.cached, p.failed, p.cost_usd, p.elapsed_s)
+        figures = (
+            p.state,
+            run.origin,
+            p.model,
+            asked,
+            p.total,
+            p.done + p.cached,
+            p.cached,
+            p.failed,
+            p.cost_usd,
+            p.elapsed_s,
+        )
     else:
         h = run.header
         asked = h["prompt"] or h["label"]
-        figures = (run.state, h["origin"], h["model"], asked, h["total"], h["answered"], h["cached"], h["failed"],
-                   h["cost_usd"], h["duration_s"])  # fmt: skip
+        figures = (run.state, h["origin"], h["model"], asked, h["total"], h["answered"] + h["cached"], h["cached"],
+                   h["failed"], h["cost_usd"], h["duration_s"])  # fmt: skip
     when = datetime.fromtimestamp(int(_began(run)), UTC)
     return dict(zip(_COLUMNS, (when, run.id, *figures), strict=True))
 

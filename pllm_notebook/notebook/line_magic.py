@@ -138,7 +138,7 @@ def cost() -> pd.DataFrame:
         [
             {
                 "run": run.id, "asked": p.label, "model": progress_format.model(p), "state": p.state, "rows": p.total,
-                "answered": p.done, "from_cache": p.cached, "failed": p.failed, "not_sent": p.not_sent,
+                "answered": p.done + p.cached, "from_cache": p.cached, "failed": p.failed, "not_sent": p.not_sent,
                 "input_tokens": p.input_tokens, "output_tokens": p.output_tokens, "cost_usd": p.cost_usd,
             }
             for run in runs() for p in (run.progress(),)

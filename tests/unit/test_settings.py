@@ -9,7 +9,7 @@ import pytest
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.settings import configure, current, resolve
+from pllm_notebook.settings import configure, current, refuse_without_tools, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -159,3 +159,42 @@ def test_an_option_that_is_like_none_names_a_few() -> None:
 
     assert str(error.value).count(",") < 8
     assert "options, the nearest are" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"run_tools": True}, {"tool_choice": "required"}, {"parallel_tool_calls": False, "run_tools": True}],
+    ids=str,
+)
+def test_an_option_of_tools_without_tools_is_an_error(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"is for calls that offer tools.* Nothing was sent\.$"):
+        refuse_without_tools(given)
+
+
+def test_tools_options_may_be_configured_for_calls_that_offer_tools() -> None:
+    configure(run_tools=True)
+
+    refuse_without_tools({})
+    refuse_without_tools({"tools": [print], "tool_choice": "required"})
+    assert resolve({}).run_tools is True
+
+
+def test_a_directory_for_images_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(
+        UsageError, match=r"^images_from names '/nope', which is not a directory\..* Nothing was sent\.$"
+    ):
+        resolve({"images_from": "/nope"})
+    assert resolve({"images_from": "anywhere"}).images_from == ("anywhere",)
+
+
+def test_a_misspelt_environment_variable_is_reported_once_with_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLLM_SAMPELS", "3")
+    monkeypatch.setenv("PLLM_OF_SOMETHING_ELSE", "3")
+
+    with pytest.warns(UserWarning, match="PLLM_SAMPELS") as warned:
+        resolve({})
+    resolve({})
+
+    assert [str(one.message) for one in warned] == [
+        "The environment variable PLLM_SAMPELS is not read. Did you mean PLLM_SAMPLES?"
+    ]
