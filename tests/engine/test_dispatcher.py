@@ -368,6 +368,19 @@ def test_an_adapted_call_is_sent_again_at_once_and_not_counted() -> None:
     assert learned == [b"a"]
 
 
+def test_replies_that_take_no_time_by_the_clock_are_replies() -> None:
+    async def main() -> Calls:
+        calls = Calls([str(n) for n in range(200)])
+        dispatcher_to(ModelServer(latency_s=lambda rng: 0.0)).attach(calls.queue)
+        await calls.all()
+        return calls
+
+    calls = run_virtual(main)
+
+    assert calls.kinds() == ["ok"] * 200
+    assert calls.errors == []
+
+
 def test_few_adapted_calls_are_out_until_one_is_answered() -> None:
     async def main() -> tuple[Calls, list[float]]:
         server = ModelServer(script=dict.fromkeys(range(20), RawReply(400, {}, b"")))

@@ -139,7 +139,8 @@ class ConcurrencyWindow:
         self.latency_s = median_s
         if self._latency_with_room_s is None:
             self._latency_with_room_s = median_s
-        stretch = median_s / self._latency_with_room_s
+        # A coarse clock takes a quick reply for one that took no time.
+        stretch = median_s / self._latency_with_room_s if self._latency_with_room_s else 1.0
         if stretch < _QUEUED:
             self._latency_with_room_s += (_QUICKER if stretch < 1 else _SLOWER) * (median_s - self._latency_with_room_s)
         if in_flight < 0.5 * self.size:
