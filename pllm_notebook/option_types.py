@@ -68,7 +68,8 @@ class ParseOptions(TypedDict, total=False):
     parallel_tool_calls: bool | None
     run_tools: bool
     max_turns: int
-    progress: bool
+    progress: bool | Literal["view", "bar"]
+    save_rows: bool
 
 
 class CompleteOptions(TypedDict, total=False):
@@ -113,7 +114,8 @@ class CompleteOptions(TypedDict, total=False):
     parallel_tool_calls: bool | None
     run_tools: bool
     max_turns: int
-    progress: bool
+    progress: bool | Literal["view", "bar"]
+    save_rows: bool
 
 
 class CallToolsOptions(TypedDict, total=False):
@@ -153,7 +155,8 @@ class CallToolsOptions(TypedDict, total=False):
     images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
     tool_choice: str
     parallel_tool_calls: bool | None
-    progress: bool
+    progress: bool | Literal["view", "bar"]
+    save_rows: bool
 
 
 class DecideOptions(TypedDict, total=False):
@@ -196,7 +199,8 @@ class DecideOptions(TypedDict, total=False):
     parallel_tool_calls: bool | None
     run_tools: bool
     max_turns: int
-    progress: bool
+    progress: bool | Literal["view", "bar"]
+    save_rows: bool
 
 
 class PromptListOptions(TypedDict, total=False):
@@ -219,7 +223,8 @@ class PromptListOptions(TypedDict, total=False):
     parallel_tool_calls: bool | None
     run_tools: bool
     max_turns: int
-    progress: bool
+    progress: bool | Literal["view", "bar"]
+    save_rows: bool
 
 
 class CallOptions(TypedDict, total=False):
@@ -293,7 +298,8 @@ class ConfigureOptions(TypedDict, total=False):
     parallel_tool_calls: bool | None
     run_tools: bool | None
     max_turns: int | None
-    progress: bool | None
+    progress: bool | Literal["view", "bar"] | None
+    save_rows: bool | None
     cache_dir: str | os.PathLike[str] | None
     cache_share: str | os.PathLike[str] | None
     servers: Mapping[str, str] | None

@@ -53,6 +53,7 @@ def _is_paths(value: Any) -> bool:
     return bool(paths) and all(isinstance(one, (str, os.PathLike)) and os.fspath(one) for one in paths)
 
 
+_VIEWS = ("view", "bar")
 _DECIDE = ("vote", "judge", "escalate")
 
 
@@ -336,4 +337,19 @@ class Options:
         at_least=1,
         takes=_CALLS - {"call_tools"},
     )
-    progress: bool = option(True, "Show progress.", takes=_LISTS)
+    progress: bool | str = option(
+        True,
+        'What is shown while it runs: `"view"`, which in a notebook includes a sample of rows and answers; `"bar"`, '
+        "which shows counts and no text of rows; or nothing.",
+        more="`True` is the view. In a terminal or a script, both are a bar.",
+        accepts='bool | Literal["view", "bar"]',
+        choices=_VIEWS,
+        expects=('True, False, "view" or "bar"', lambda value: isinstance(value, bool) or value in _VIEWS),
+        takes=_LISTS,
+    )
+    save_rows: bool = option(
+        False,
+        "Whether the page that a run leaves in the notebook has its last sample rows, which everybody who gets the "
+        "file can read.",
+        takes=_LISTS,
+    )

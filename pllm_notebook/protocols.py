@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pllm_notebook.claim_types import ClaimStore
 from pllm_notebook.failures import FailedCall, Failure, FailureKind
@@ -26,6 +26,7 @@ __all__ = [
     "Store",
     "Transport",
     "TransportFault",
+    "ViewDisplay",
     "Wire",
 ]
 
@@ -320,3 +321,11 @@ class Display(Protocol):
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
         """Show the end. *retry* sends what failed once more, None when nothing can be retried."""
+
+
+@runtime_checkable
+class ViewDisplay(Display, Protocol):
+    """A display that shows more of a run than its counts."""
+
+    def watch(self, model: Any) -> None:
+        """Take the run's `execution.RunViewModel`, before `open`."""

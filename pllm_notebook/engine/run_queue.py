@@ -58,11 +58,12 @@ class RunQueue:
         latencies: Of this run's replies; only recorded where hedging is on.
         unproven: Whether no reply has come since a call was last adapted to the server.
         closed: Whether nothing more is sent.
+        paused: Whether nothing is sent for now, retries included.
     """
 
     __slots__ = (
-        "_adapted", "_later", "_order", "_ready", "_unfunded", "closed", "hedges", "in_flight", "latencies", "policy",
-        "refused", "retries", "source", "unproven", "user_limits",
+        "_adapted", "_later", "_order", "_ready", "_unfunded", "closed", "hedges", "in_flight", "latencies", "paused",
+        "policy", "refused", "retries", "source", "unproven", "user_limits",
     )  # fmt: skip
 
     def __init__(self, source: CallSource, policy: SendPolicy, user_limits: tuple[UserRateLimit, ...] = ()) -> None:
@@ -71,7 +72,7 @@ class RunQueue:
         self.user_limits = user_limits
         self.in_flight = self.retries = self.refused = self.hedges = 0
         self.latencies = LatencyTracker()
-        self.closed = self.unproven = False
+        self.closed = self.paused = self.unproven = False
         self._adapted: deque[PendingCall] = deque()
         self._ready: deque[PendingCall] = deque()
         self._later: list[tuple[float, int, PendingCall]] = []
@@ -115,7 +116,7 @@ class RunQueue:
 
     def next(self, now: float) -> PendingCall | None:
         """Take the call to send next: retries that are due come before new calls."""
-        if self.closed or self.full:
+        if self.closed or self.paused or self.full:
             return None
         if self._ready:
             return self._ready.popleft()
@@ -150,14 +151,14 @@ class RunQueue:
 
         It must not be in the past then: the dispatcher would wake for it again and again.
         """
-        return self._later[0][0] if self._later and not self.closed and not self.full else None
+        return self._later[0][0] if self._later and not (self.closed or self.paused or self.full) else None
 
     def take_unfundable(self) -> list[PendingCall]:
         """Take out the calls that wait for money which cannot come.
 
         Only a call that is funded for a further request, or is on the wire, can release money.
         """
-        if not self._unfunded or self.in_flight or self._ready or self._adapted:
+        if not self._unfunded or self.paused or self.in_flight or self._ready or self._adapted:
             return []
         if any(call.is_funded for _, _, call in self._later):
             return []

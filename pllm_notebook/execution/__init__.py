@@ -40,6 +40,7 @@ from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_recorder import RecordableRows
 from pllm_notebook.execution.run_registry import find, forget, runs
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
+from pllm_notebook.execution.run_view.counts_model import CountsModel
 from pllm_notebook.execution.run_view.updates import RunViewUpdates
 from pllm_notebook.execution.run_view.view_model import RunViewModel
 from pllm_notebook.execution.services import RunServices
@@ -53,6 +54,7 @@ __all__ = [
     "UNPLANNED",
     "CallSpec",
     "Confirm",
+    "CountsModel",
     "Decider",
     "DerivedRows",
     "EncodedPrompt",

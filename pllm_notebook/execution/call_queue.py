@@ -139,6 +139,12 @@ class CallQueue(ResultRecorder):
             message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
             self.halt("failed", PllmError(redact(message)))
 
+    def pause(self, paused: bool) -> None:
+        """Send no new calls for now, or go on; what is on the wire ends as ever."""
+        self.run_queue.paused = paused
+        if not paused and self._attached:
+            self.dispatcher.wake()
+
     def announce(self) -> None:
         """Let all look again, since no more may come: a last pack need not be full, and a batch has all its lines."""
         self.dispatcher.wake()
@@ -208,7 +214,7 @@ class CallQueue(ResultRecorder):
     def may_hedge(self, call: PendingCall) -> bool:
         """Reserve the money to send *call* a second time; False while anything else is to be sent."""
         all_sent = self.results.planned and not self.has_calls and not self.tools.working
-        return all_sent and self.budget.admit(call.tag[1])
+        return all_sent and not self.run_queue.paused and self.budget.admit(call.tag[1])
 
     def is_refused(self) -> bool:
         """Return whether every call seems to be refused alike."""

@@ -145,6 +145,7 @@ class Execution(RunState):
     def again(self, kinds: set[FailureKind] | None) -> None:
         """Send what failed once more, of *kinds* or, None, of those that can pass (see `Run.retry`)."""
         self._stop, self._is_short, self.error, self.state = None, False, None, "running"
+        self.paused = False
         calls = self.results.retryable(kinds) if self.decider is None else sorted(self.decider.reopen(kinds))
         can_pass, spec_of_call = self.results.retryable(None), self.results.spec_of_call
         for at, queue in enumerate(self.queues):

@@ -21,10 +21,11 @@ from pllm_notebook.execution.run import Rows, Run
 from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
 from pllm_notebook.execution.run_registry import remember, runs
+from pllm_notebook.execution.run_view.view_model import RunViewModel
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.prompts import instruction
-from pllm_notebook.protocols import Store
+from pllm_notebook.protocols import Store, ViewDisplay
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options, Settings, current
 from pllm_notebook.settings import resolve as options_for
@@ -201,7 +202,7 @@ def start(
         if each.target.simulated and ask.options.cache != "only":
             # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
-    sink = display_for(ask.options.progress and rows.total > 0)
+    sink = display_for(bool(ask.options.progress) and rows.total > 0)
     store = store_for(ask.options, cache_dir or settings.cache_dir)
 
     def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:
@@ -210,6 +211,8 @@ def start(
 
     run = Run(ask, rows, running, store, sink, execution)
     run.origin = origin()
+    if isinstance(sink, ViewDisplay):
+        sink.watch(RunViewModel(run))
     remember(run)
     if isinstance(rows, RecordableRows):
         directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()

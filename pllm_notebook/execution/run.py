@@ -23,7 +23,7 @@ from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import EvaluableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
-from pllm_notebook.execution.run_summary import closing_lines, live_lines, shown
+from pllm_notebook.execution.run_summary import closing_lines, live_lines, progress_of, shown
 from pllm_notebook.execution.stop import State
 from pllm_notebook.failures import FailureKind, kinds_named
 from pllm_notebook.protocols import Display, Store
@@ -132,34 +132,7 @@ class Run:
 
     def progress(self) -> Progress:
         """Return the counts of this moment."""
-        execution, total = self.execution, self.rows.total
-        spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.throughput
-        elapsed_s, eta_s = counts.elapsed_s(time.monotonic()), counts.eta_s(total)
-        return Progress(
-            label=self.rows.label,
-            model=execution.model,
-            simulated=execution.simulated,
-            total=total,
-            done=counts.done,
-            cached=counts.cached,
-            failed=counts.failed,
-            not_sent=counts.not_sent,
-            skipped=counts.skipped,
-            in_flight=in_flight,
-            elapsed_s=elapsed_s,
-            rows_per_s=counts.rows_per_s,
-            eta_s=eta_s if execution.state == "running" else None,
-            input_tokens=spent.input_tokens,
-            output_tokens=spent.output_tokens,
-            cached_tokens=spent.cached_tokens,
-            cost_usd=spent.cost_usd,
-            budget_usd=self.ask.options.max_cost_usd,
-            maybe_paid_requests=spent.perhaps_requests,
-            maybe_paid_usd=spent.perhaps_usd,
-            reserved_usd=execution.budget.reserved_usd,
-            note=note,
-            state=execution.state,
-        )
+        return progress_of(self.execution, self.rows, self.ask.options.max_cost_usd)
 
     def done(self) -> bool:
         """Return whether the run has ended, however it did."""
@@ -171,6 +144,14 @@ class Run:
         From any thread; returns at once. A cancelled request may have been paid for.
         """
         self._loop.call(self.execution.stop, "cancelled", None)
+
+    def pause(self) -> None:
+        """Send no new calls until `resume`; those on the wire end, and are kept. From any thread; returns at once."""
+        self._loop.call(self.execution.pause, True)
+
+    def resume(self) -> None:
+        """Go on after `pause`. From any thread; returns at once."""
+        self._loop.call(self.execution.pause, False)
 
     def abort(self) -> None:
         """End at once, because the engine ends: what has not been stored by now is not waited for. On its loop."""

@@ -151,6 +151,8 @@ class RunState:
         """Set `note` to what holds calls back at this moment. For the display's clock."""
         if self.is_stopping:
             self._note = ""
+        elif self.paused:
+            self._note = "paused"
         else:
             self._note = "; ".join(dict.fromkeys(note for queue in self.queues if (note := queue.blocked_by())))
 
@@ -285,6 +287,13 @@ class RunState:
         for spec in self.specs:
             if spec.target.missing_key is not None:
                 self.stop("failed", spec.target.missing_key)
+
+    def pause(self, paused: bool) -> None:
+        """Send no new calls for now, or go on. What is planned, read and recorded does not wait."""
+        if self.state == "running" and self._stop is None:
+            self.paused = paused
+            for queue in self.queues:
+                queue.pause(paused)
 
     # Stopping.
 

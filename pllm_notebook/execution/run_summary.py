@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pllm_notebook.execution.execute import Execution
+from pllm_notebook.execution.row_source import Rows
 from pllm_notebook.formatting import (
     budget_stop_note,
     counted,
@@ -16,9 +18,41 @@ from pllm_notebook.formatting import (
 )
 from pllm_notebook.types import Progress
 
-__all__ = ["closing_lines", "live_lines", "recorded_lines", "shown"]
+__all__ = ["closing_lines", "live_lines", "progress_of", "recorded_lines", "shown"]
 
 _PROMPT = 200
+
+
+def progress_of(execution: Execution, rows: Rows, ceiling_usd: float | None) -> Progress:
+    """Return the counts of this moment."""
+    total = rows.total
+    spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.throughput
+    elapsed_s, eta_s = counts.elapsed_s(time.monotonic()), counts.eta_s(total)
+    return Progress(
+        label=rows.label,
+        model=execution.model,
+        simulated=execution.simulated,
+        total=total,
+        done=counts.done,
+        cached=counts.cached,
+        failed=counts.failed,
+        not_sent=counts.not_sent,
+        skipped=counts.skipped,
+        in_flight=in_flight,
+        elapsed_s=elapsed_s,
+        rows_per_s=counts.rows_per_s,
+        eta_s=eta_s if execution.state == "running" else None,
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+        cached_tokens=spent.cached_tokens,
+        cost_usd=spent.cost_usd,
+        budget_usd=ceiling_usd,
+        maybe_paid_requests=spent.perhaps_requests,
+        maybe_paid_usd=spent.perhaps_usd,
+        reserved_usd=execution.budget.reserved_usd,
+        note=note,
+        state=execution.state,
+    )
 
 
 def recorded_lines(header: Mapping[str, Any], state: str) -> tuple[str, str, str]:

@@ -17,17 +17,17 @@ __all__ = ["choose_display", "choose_session_display", "panel"]
 def choose_display() -> Display | None:
     """Return the display for a run that starts now.
 
-    A kernel gets the widget (plain text where ipywidgets cannot be imported), anything else a bar on
+    A kernel gets the view (plain text where its widget library cannot be imported), anything else a bar on
     stderr. Loads a display library only here, and never IPython into a program that has not loaded it.
     """
     if in_kernel():
         from pllm_notebook.notebook.text import TextSink
 
         try:
-            from pllm_notebook.notebook.widget import WidgetSink
+            from pllm_notebook.notebook.view_sink import ViewSink
         except ImportError:
             return TextSink()
-        return WidgetSink()
+        return ViewSink()
     from pllm_notebook.notebook.terminal import TerminalSink
 
     return TerminalSink()

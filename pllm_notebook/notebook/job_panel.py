@@ -14,7 +14,8 @@ import ipywidgets
 
 from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.formatting import escape_html
-from pllm_notebook.notebook.widget import VIEW, button
+from pllm_notebook.notebook.text import VIEW
+from pllm_notebook.notebook.view_widget import receive_while_busy
 
 if TYPE_CHECKING:
     from pllm_notebook.frames.job_table import Jobs
@@ -48,7 +49,7 @@ class JobPanel:
         names = list(jobs.frame["job"])
         self._chosen = ipywidgets.Dropdown(options=names, layout=ipywidgets.Layout(width="140px"))
         self._chosen.observe(self._forget, names="value")
-        self._buttons = {word: button(_label(word), "", text, width="120px") for word, text in _TOOLTIPS.items()}
+        self._buttons = {word: _button(_label(word), text) for word, text in _TOOLTIPS.items()}
         for word, each in self._buttons.items():
             each.on_click(self._clicked(word))
         first = [self._buttons["refresh"], self._buttons["fetch"], self._chosen]
@@ -115,3 +116,10 @@ class JobPanel:
 
 def _label(word: str) -> str:
     return word.replace("_", " ").capitalize()
+
+
+def _button(text: str, tooltip: str) -> ipywidgets.Button:
+    layout = ipywidgets.Layout(width="120px", height="26px", margin="0")
+    made = ipywidgets.Button(description=text, tooltip=tooltip, layout=layout)
+    receive_while_busy(made)
+    return made

@@ -9,7 +9,7 @@ import ipywidgets
 
 from pllm_notebook.notebook.session_html import bundle, session_html
 from pllm_notebook.notebook.session_text import TextSessionDisplay
-from pllm_notebook.notebook.widget import VIEW
+from pllm_notebook.notebook.text import VIEW
 from pllm_notebook.sessions import SessionStatus
 
 __all__ = ["WidgetSessionDisplay"]

@@ -12,7 +12,11 @@ from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.types import Progress
 
-__all__ = ["CellOutput", "TextSink", "line_bundle"]
+__all__ = ["VIEW", "CellOutput", "TextSink", "line_bundle"]
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+"""MIME type of a widget in an output."""
+
 
 _REDRAW_S = 1.0
 # The colour is the page's own, so that it is right in the dark too.

@@ -77,9 +77,9 @@ def test_a_snapshot_is_json_and_its_counts_add_up(ready: Path) -> None:
 
 
 def test_nothing_of_the_rows_is_in_a_model_without_texts(ready: Path) -> None:
-    run = finished("a secret", "refuse the secret")
+    run = finished("a secret", "refuse the secret", progress="bar")
 
-    model = RunViewModel(run, texts=False)
+    model = RunViewModel(run)
 
     said = json.dumps(model.snapshot())
     assert "secret" not in said

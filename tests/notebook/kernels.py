@@ -208,6 +208,11 @@ class Kernel:
         data = {"method": "custom", "content": {"event": "click"}}
         self.send("shell", "comm_msg", {"comm_id": model_id, "data": data}, **header)
 
+    def do(self, model_id: str, word: str, message: dict[str, Any] | None = None, **header: Any) -> None:
+        """Send a word of a run's view, as its module does."""
+        data = {"method": "custom", "content": {"do": word, **(message or {})}}
+        self.send("shell", "comm_msg", {"comm_id": model_id, "data": data}, **header)
+
     def _take_reply(self, message: dict[str, Any]) -> None:
         parent = message["parent_header"].get("msg_id", "")
         self._replies[parent] = message["content"]
@@ -220,7 +225,11 @@ class Kernel:
         if kind == "comm_open":
             self.comms[content["comm_id"]] = dict(content["data"].get("state", {}))
         elif kind == "comm_msg":
-            self.comms[content["comm_id"]].update(content["data"].get("state", {}))
+            state = self.comms[content["comm_id"]]
+            state.update(content["data"].get("state", {}))
+            said = content["data"].get("content", {})
+            state.get("snapshot", {}).update(said.get("changes", {}))
+            state.update({name: said[name] for name in ("opened",) if name in said})
         elif kind == "comm_close":
             self.comms.pop(content["comm_id"], None)
         elif kind == "update_display_data":

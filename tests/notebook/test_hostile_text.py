@@ -19,11 +19,11 @@ from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import default_library
-from pllm_notebook.notebook import progress_html
 from pllm_notebook.notebook.cell_magic import Text
 from pllm_notebook.notebook.line_magic import Overview
 from pllm_notebook.notebook.terminal import TerminalSink
 from pllm_notebook.notebook.text import line_bundle
+from pllm_notebook.notebook.view_page import ended_page, running_words
 from pllm_notebook.sim import SimAnswer, Simulator
 from pllm_notebook.store.cache_api import CacheCheck, CacheInfo
 from tests.contract.parrot import Parrot
@@ -64,12 +64,29 @@ def test_a_running_display_escapes_names_and_notes() -> None:
     odd = at(label=HOSTILE, model=HOSTILE, note=HOSTILE, failed=1, cached=1)
 
     for drawn in (
-        progress_html.details(odd),
-        progress_html.counts(odd),
+        running_words(odd, 0.0)["text/html"],
         line_bundle(HOSTILE, muted=HOSTILE)["text/html"],
     ):
         assert Page(drawn).tags <= PLAIN
         assert Page(drawn).attributes <= {"style"}
+
+
+def test_the_page_of_an_ended_run_escapes_names_messages_categories_and_rows() -> None:
+    bar = {"label": HOSTILE, "count": 3}
+    chart = {"name": HOSTILE, "kind": "categories", "of": HOSTILE, "counted": 3, "missing": 1, "bars": [bar], "more": 1}
+    group = {"kind": HOSTILE, "count": 1, "message": HOSTILE, "can_retry": True, "can_pass": True, "price_usd": 1.0}
+    row = {"label": HOSTILE, "input": [HOSTILE], "values": [HOSTILE], "status": "ok", "cost_usd": 1.0, "latency_s": 1.0}
+    snapshot = {
+        "head": {"total": 3, "simulated": True}, "columns": {"input": [HOSTILE], "output": [HOSTILE]},
+        "fields": [chart], "failures": [group], "sample": [row],
+    }  # fmt: skip
+
+    page = Page(ended_page(snapshot, HOSTILE, HOSTILE, True)["text/html"])
+
+    drawing = {"svg", "rect", "line", "title", "details", "summary"}
+    assert page.tags <= PLAIN | drawing
+    assert not {name for name in page.attributes if name.startswith("on")}
+    assert page.text.count(HOSTILE) >= 8
 
 
 @pytest.mark.parametrize("said", MARKDOWN)

@@ -8,14 +8,18 @@ from tests.notebook.kernels import Kernel
 
 pytestmark = pytest.mark.kernel
 
-TOLD = "at the provider&#x27;s limit: 1,800 requests a minute"
+TOLD = "at the provider's limit: 1,800 requests a minute"
 
 
 def test_the_widget_says_which_limit_holds_the_run_back_and_the_line_that_stays_does_not(kernel: Kernel) -> None:
     kernel.ok("server = sim(requests_per_min=1800, burst_s=0.1)")
 
     cell = kernel.start("held = reviews(60, 'held').llm.parse(Review, 'Held: {text}')")
-    kernel.until(lambda: any(TOLD in str(state.get("value")) for state in kernel.comms.values()))
+    kernel.until(
+        lambda: any(
+            TOLD in state.get("snapshot", {}).get("head", {}).get("says", "") for state in kernel.comms.values()
+        )
+    )
     kernel.finish(cell)
 
     assert cell.status == "ok"

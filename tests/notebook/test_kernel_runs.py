@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -48,38 +49,91 @@ def test_a_run_from_another_thread_shows_in_the_cell_that_started_it(kernel: Ker
     assert cell.texts[0].startswith("✓ bool: 3 rows answered")
 
 
-def test_a_long_run_shows_a_widget_that_is_gone_at_the_end(kernel: Kernel) -> None:
+def test_a_long_run_shows_a_view_and_leaves_a_page(kernel: Kernel) -> None:
     kernel.ok("sim(latency_s=0.4)")
-    before = set(kernel.comms)
 
     cell = kernel.start("flags = reviews(200, 'widget').llm.parse(bool, '{text}', max_cost_usd=5)")
     kernel.until(lambda: bool(cell.views()))
-    parts = kernel.inside(cell.views()[0])
+    shown = json.loads(json.dumps(kernel.widget(cell.views()[0])))
+    saved = cell.texts[0]
     kernel.finish(cell)
 
-    drawn = " ".join(part["value"] for part in parts if "value" in part)
-    assert "SIMULATED" in drawn
-    assert "/ 200 rows" in drawn
-    assert "of <span>$</span>5.00" in drawn
-    assert "or interrupt the kernel" in drawn
-    assert [part["description"] for part in parts if part["_model_name"] == "ButtonModel"] == ["Stop"]
+    head = shown["snapshot"]["head"]
+    assert (head["simulated"], head["total"], head["budget_usd"], head["can"]["stop"]) == (True, 200, 5, True)
+    assert shown["_model_module"] == "anywidget"
+    assert "running since" in saved
+    assert "pllm.runs()[-1]" in saved
     assert cell.views() == []
     assert cell.texts[0].startswith("✓ bool: 200 rows answered")
-    assert set(kernel.comms) == before
+    assert "<svg" in cell.outputs[0]["data"]["text/html"]
 
 
-def test_failed_rows_leave_a_retry_button_that_sends_them_again(kernel: Kernel) -> None:
+def test_a_browser_that_found_the_place_leaves_no_widget_in_the_notebook(kernel: Kernel) -> None:
+    if "kernel subshells" not in kernel.features:
+        pytest.skip("this kernel has no subshells: the word comes when the cell has ended, and so does the page")
+    kernel.ok("sim(latency_s=30)")
+    cell = kernel.start("flags = reviews(9, 'placed').llm.parse(bool, '{text}')")
+    kernel.until(lambda: bool(cell.views()))
+    view, subshell = cell.views()[0], kernel.ask("control", "create_subshell_request", {})["subshell_id"]
+    place = kernel.widget(view)["view_id"]
+
+    kernel.do(view, "placed", subshell_id=subshell)
+    kernel.until(lambda: not cell.views())
+    kernel.do(view, "stop", subshell_id=subshell)
+    kernel.finish(cell)
+
+    assert f'data-pllm-view="{place}"' in cell.outputs[0]["data"]["text/html"]
+    kernel.ok("sim()")
+
+
+def test_failed_rows_can_be_retried_by_kind_and_the_page_says_what_the_frame_has_not(kernel: Kernel) -> None:
     kernel.ok("sim(error_500=1.0)")
+    opened = set(kernel.comms)
     cell = kernel.ok("flags = reviews(4, 'failing').llm.parse(bool, '{text}', max_retries=0); server = sim()")
     assert cell.texts[0].startswith("⚠ bool: 0 of 4 rows answered · 4 failed")
-    assert cell.texts[1] == "Run the cell again to try the failed rows again; the rest comes from the cache."
-    (button,) = cell.views()
+    (view,) = (each for each in set(kernel.comms) - opened if "snapshot" in kernel.comms[each])
+    assert cell.views() == []
 
-    kernel.click(button)
+    kernel.do(view, "retry", {"kinds": ["refusal"]})
+    kernel.ok("pllm.runs()[-1].wait()")
+    still_failed = cell.texts[0]
+    kernel.do(view, "retry", {"kinds": ["server_error"]})
     kernel.until(lambda: cell.texts[0].startswith("✓ bool: 4 rows answered"))
 
-    assert cell.views() == []
+    assert "4 failed" in still_failed
+    assert "4 more rows are answered. Run the cell again" in cell.texts[0]
     assert kernel.value("server.stats().answered") == 4
+
+
+def test_a_row_is_opened_with_its_messages_and_its_cost(kernel: Kernel) -> None:
+    opened = set(kernel.comms)
+    kernel.ok("sim(latency_s=0.4)")
+    cell = kernel.start("flags = reviews(4, 'opened').llm.parse(bool, '{text}')")
+    kernel.finish(cell)
+    kernel.ok("sim()")
+    (view,) = (each for each in set(kernel.comms) - opened if "snapshot" in kernel.comms[each])
+
+    kernel.do(view, "open", {"row": 2})
+    kernel.until(lambda: "opened" in kernel.widget(view))
+
+    detail = kernel.widget(view)["opened"]
+    assert dict(detail["facts"])["status"] == "ok"
+    assert detail["messages"][-1][0] == "user"
+    assert "opened" in detail["messages"][-1][1]
+
+
+def test_with_a_bar_no_text_of_a_row_leaves_the_kernel(kernel: Kernel) -> None:
+    opened = set(kernel.comms)
+    kernel.ok("sim(latency_s=0.4)")
+    cell = kernel.ok("flags = reviews(4, 'unseen').llm.parse(bool, '{text}', progress='bar', save_rows=True)")
+    kernel.ok("sim()")
+    (view,) = (each for each in set(kernel.comms) - opened if "snapshot" in kernel.comms[each])
+
+    kernel.do(view, "open", {"row": 2})
+    kernel.until(lambda: "opened" in kernel.widget(view))
+
+    assert "unseen" not in json.dumps([kernel.widget(view), cell.outputs])
+    assert kernel.widget(view)["snapshot"]["head"]["done"] == 4
 
 
 def test_progress_can_be_switched_off(kernel: Kernel) -> None:
@@ -183,4 +237,4 @@ def test_a_saved_notebook_reads_well(tmp_path: Path) -> None:
         assert "⚠ bool: 0 of 5 rows answered · 5 failed (pllm.errors() says why) · " in text
         assert "HBox(" not in text
         assert "VBox(" not in text
-    assert "Run the cell again to try the failed rows again" in markdown
+    assert "Running the cell again sends these again" in markdown

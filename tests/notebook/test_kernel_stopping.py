@@ -79,8 +79,7 @@ def test_a_stop_click_on_a_subshell_ends_the_run(kernel: Kernel, loop: str, code
     kernel.until(lambda: bool(run.views()))
     subshell = kernel.ask("control", "create_subshell_request", {})["subshell_id"]
 
-    (stop,) = (part for part in kernel.inside(run.views()[0]) if part.get("description") == "Stop")
-    kernel.click(stop["id"], subshell_id=subshell)
+    kernel.do(run.views()[0], "stop", subshell_id=subshell)
     kernel.finish(run)
 
     assert run.reply["ename"] == "RunInterrupted"

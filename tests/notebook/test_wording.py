@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pllm_notebook.notebook import progress_format, progress_html
+from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.text import line_bundle
+from pllm_notebook.notebook.view_page import running_words
 from tests.notebook.progress import START, at
 
 
@@ -39,7 +40,6 @@ def test_what_the_provider_read_from_its_cache_is_told_as_a_share(read: int, tol
 
     assert progress_format.step(progress) == f"Review: 12 / 200 rows · 100k tokens{told} · $0.5000 · openai:gpt-6-luna"
     assert f"100k tokens{told} · $0.5000" in progress_format.ended(progress)
-    assert ("provider&#x27;s cache" in progress_html.details(progress)) == (read > 0)
 
 
 @pytest.mark.parametrize(
@@ -73,28 +73,10 @@ def test_a_time_has_at_most_two_units(seconds: float, text: str) -> None:
     assert progress_format.format_duration(seconds) == text
 
 
-def test_the_parts_of_the_bar_are_shares_of_the_total_and_a_single_failure_shows() -> None:
-    drawn = progress_html.bar(at(total=1_000_000, done=500_000, failed=1))
-
-    assert drawn.count("width:50.00%") == 1
-    assert drawn.count("min-width:2px") == 2
-
-
-def test_the_first_line_keeps_its_widths_while_numbers_grow() -> None:
-    early, late = (
-        progress_html.counts(at(done=1, rows_per_s=0.5, eta_s=7000)),
-        progress_html.counts(at(done=199, rows_per_s=800)),
-    )
-
-    assert [part.split("ch")[0] for part in early.split("min-width:")[1:]] == [
-        part.split("ch")[0] for part in late.split("min-width:")[1:]
-    ]
-
-
 def test_what_comes_from_data_is_escaped_and_never_set_as_mathematics() -> None:
     odd = at(label="<b>", model="x:<i>", note="<script>", cost_usd=1, budget_usd=2)
 
-    for drawn in (progress_html.details(odd), line_bundle(progress_format.ended(odd))["text/html"]):
+    for drawn in (running_words(odd, 0.0)["text/html"], line_bundle(progress_format.ended(odd))["text/html"]):
         assert "<b>" not in drawn
         assert "<i>" not in drawn
         assert "<script>" not in drawn
@@ -106,4 +88,4 @@ def test_simulated_answers_are_marked_in_every_form() -> None:
 
     assert "SIMULATED" in progress_format.step(simulated)
     assert "SIMULATED" in progress_format.ended(simulated)
-    assert "SIMULATED" in progress_html.details(simulated)
+    assert "SIMULATED" in running_words(simulated, 0.0)["text/html"]

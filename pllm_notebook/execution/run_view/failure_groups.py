@@ -23,12 +23,11 @@ class FailureGroups:
     """The failed rows of one run.
 
     Args:
-        table: The outcomes.
         texts: Whether to include messages, which may quote a row, and positions of rows.
     """
 
-    def __init__(self, table: ResultTable, *, texts: bool) -> None:
-        self._table, self._texts = table, texts
+    def __init__(self, *, texts: bool) -> None:
+        self._texts = texts
         self._examples: defaultdict[FailureKind, deque[int]] = defaultdict(lambda: deque(maxlen=_MOST_EXAMPLES))
         self._unsendable: Counter[FailureKind] = Counter()
         self._messages: dict[FailureKind, str] = {}
@@ -38,11 +37,11 @@ class FailureGroups:
         if row not in self._examples[kind]:
             self._examples[kind].append(row)
 
-    def groups(self, progress: Progress) -> list[dict[str, Any]]:
+    def groups(self, table: ResultTable, progress: Progress) -> list[dict[str, Any]]:
         """Return the groups, most frequent first (see `RunViewModel`)."""
-        self._count_unsendable(ended=progress.state != "running")
+        self._count_unsendable(table, ended=progress.state != "running")
         counts, messages = Counter(self._unsendable), dict(self._messages)
-        for kind, failed in list(self._table.failed.items()):
+        for kind, failed in list(table.failed.items()):
             if failed.count:
                 counts[kind] += failed.count
                 messages.setdefault(kind, failed.message)
@@ -52,7 +51,7 @@ class FailureGroups:
                 "kind": str(kind),
                 "count": count,
                 "message": messages[kind] if self._texts else "",
-                "rows": self._still_failed(kind) if self._texts else [],
+                "rows": self._still_failed(table, kind) if self._texts else [],
                 "can_pass": kind.retried or kind.fatal or kind is FailureKind.NOT_CACHED,
                 "can_retry": kind not in _NEVER,
                 "price_usd": None if price is None else float(f"{price * count:.3g}"),
@@ -60,12 +59,12 @@ class FailureGroups:
             for kind, count in sorted(counts.items(), key=lambda group: (-group[1], group[0]))
         ]
 
-    def _still_failed(self, kind: FailureKind) -> Sequence[int]:
-        found = [(row, self._table.failure(row)) for row in self._examples[kind]]
+    def _still_failed(self, table: ResultTable, kind: FailureKind) -> Sequence[int]:
+        found = [(row, table.failure(row)) for row in self._examples[kind]]
         return [row for row, failure in found if failure is not None and failure.kind is kind]
 
-    def _count_unsendable(self, *, ended: bool) -> None:
-        own, counted = self._table.own_failures, self._unsendable.total()
+    def _count_unsendable(self, table: ResultTable, *, ended: bool) -> None:
+        own, counted = table.own_failures, self._unsendable.total()
         if len(own) == counted or (counted * _GROWTH > len(own) > counted and not ended):
             return
         # A copy: rows are planned in another thread.

@@ -2,62 +2,95 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pllm_notebook.execution.run import Run
 from pllm_notebook.formatting import budget_stop_note
 from pllm_notebook.types import Progress
 
-__all__ = ["head_of"]
+__all__ = ["Controls", "controls_of", "head_of"]
 
 # Rows that a projection must rest on, and that a mean needs.
 _LEAST_ANSWERED = 5
 
 
-def head_of(run: Run, progress: Progress) -> dict[str, Any]:
-    """Return the head of the run's view (see `RunViewModel`)."""
-    p, execution = progress, run.execution
-    state, says = _state(run, p)
+class Controls(NamedTuple):
+    """What can be done with a run, and when it began.
+
+    Attributes:
+        started_at: Seconds since 1970.
+        is_planned: Whether all rows have been planned.
+        is_stopping: Whether nothing more is sent for good.
+        is_paused: Whether nothing more is sent for now.
+        can_pause: Whether it can be paused.
+        can_retry: Whether it can be retried once it has ended.
+    """
+
+    started_at: float
+    is_planned: bool = True
+    is_stopping: bool = False
+    is_paused: bool = False
+    can_pause: bool = False
+    can_retry: bool = False
+
+
+def controls_of(run: Run) -> Controls:
+    """Return what can be done with *run*."""
+    execution = run.execution
+    return Controls(
+        run.started_at,
+        execution.results.planned,
+        execution.is_stopping,
+        execution.paused,
+        # A batch job goes on at its provider.
+        can_pause=run.ask.options.mode != "batch",
+        can_retry=not execution.broken,
+    )
+
+
+def head_of(progress: Progress, controls: Controls) -> dict[str, Any]:
+    """Return the head of a run's view (see `RunViewModel`)."""
+    p, c = progress, controls
+    state, says = _state(p, c)
     going = p.state == "running"
-    retryable = 0 if going or execution.broken else p.failed + p.not_sent
+    pausable = going and c.can_pause and not c.is_stopping
     return {
         "label": p.label, "model": p.model, "simulated": p.simulated, "unit": "row",
         "state": state, "says": says, "ended": not going,
         "total": p.total, "done": p.done, "cached": p.cached, "failed": p.failed, "not_sent": p.not_sent,
         "skipped": p.skipped, "pending": p.pending, "in_flight": p.in_flight,
         "rows_per_s": round(p.rows_per_s, 2), "eta_s": None if state == "paused" else p.eta_s,
-        "elapsed_s": round(p.elapsed_s, 1), "started_at": run.started_at,
+        "elapsed_s": round(p.elapsed_s, 1), "started_at": c.started_at,
         "cost_usd": p.cost_usd, "projected_usd": _projected_usd(p), "budget_usd": p.budget_usd,
         "maybe_paid_requests": p.maybe_paid_requests, "maybe_paid_usd": p.maybe_paid_usd,
         "reserved_usd": p.reserved_usd, "tokens": p.input_tokens + p.output_tokens,
         "input_tokens": p.input_tokens, "cached_tokens": p.cached_tokens, "note": p.note,
         "can": {
-            "stop": going and not execution.is_stopping,
-            "pause": going and not execution.is_stopping and not execution.paused,
-            "go_on": going and not execution.is_stopping and execution.paused,
-            "retry": retryable,
+            "stop": going and not c.is_stopping,
+            "pause": pausable and not c.is_paused,
+            "go_on": pausable and c.is_paused,
+            "retry": 0 if going or not c.can_retry else p.failed + p.not_sent,
         },
     }  # fmt: skip
 
 
-def _state(run: Run, p: Progress) -> tuple[str, str]:
+def _state(p: Progress, c: Controls) -> tuple[str, str]:
     """Return the state in one word, and in the words that a person reads."""
-    execution = run.execution
     if p.state == "done":
         return ("done", "done")
     if p.state == "cancelled":
         return ("stopped", "stopped")
     if p.state == "failed":
         return ("not sent", budget_stop_note(p)) if p.not_sent else ("failed", "ended early")
-    if execution.is_stopping:
+    if c.is_stopping:
         return ("stopping", "stopping")
-    if execution.paused:
+    if c.is_paused:
         return ("paused", f"paused, {p.in_flight:,} in flight" if p.in_flight else "paused")
     if p.note.startswith("held by"):
         return ("held", p.note)
     if p.note:
         return ("waiting", p.note)
-    if not execution.results.planned and not p.in_flight:
+    if not c.is_planned and not p.in_flight:
         return ("planning", "planning")
     return ("sending", "sending")
 

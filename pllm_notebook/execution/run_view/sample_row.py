@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.cell_text import as_text, is_missing
-from pllm_notebook.execution.row_source import NamedCells
+from pllm_notebook.execution.row_source import NamedCells, Rows
 from pllm_notebook.execution.run import Run
 from pllm_notebook.failures import Failure, truncate
 from pllm_notebook.formatting import strip_control_chars
@@ -25,7 +25,7 @@ _MOST_EXACT = 2**53  # beyond it, a browser's numbers are not whole
 
 
 class SampleRows:
-    """The rows of one run as a person reads them.
+    """The rows of one run as a person reads them. Refers to no row: a run is released when a person lets go of it.
 
     Args:
         run: The run.
@@ -35,9 +35,8 @@ class SampleRows:
     """
 
     def __init__(self, run: Run) -> None:
-        self._rows, self._table, self._output = run.rows, run.table, run.ask.output
-        self._simulated = run.execution.simulated
-        named = self._rows.asked if isinstance(self._rows, NamedCells) else ("prompt",)
+        self._output, self._simulated = run.ask.output, run.execution.simulated
+        named = run.rows.asked if isinstance(run.rows, NamedCells) else ("prompt",)
         fields = None if self._output is None else self._output.fields
         names = ["answer"] if fields is None else [field.name for field in fields]
         self.columns = {
@@ -45,9 +44,10 @@ class SampleRows:
             "output": [shown_text(name) for name in names[:_MOST_FIELDS]],
         }
 
-    def row(self, row: int) -> dict[str, Any]:
+    def row(self, run: Run, row: int) -> dict[str, Any]:
         """Return one row, whatever has become of it."""
-        outcome, failure = self._table.outcome(row), self._table.failure(row)
+        table = run.table
+        outcome, failure = table.outcome(row), table.failure(row)
         value = None if outcome is None else outcome.value
         replies = [] if outcome is None else outcome.replies()
         values: list[Any] = [None] * len(self.columns["output"])
@@ -55,9 +55,9 @@ class SampleRows:
             values = [shown_value(one) for one in field_values_of(self._output, value)[:_MOST_FIELDS]]
         return {
             "row": row,
-            "label": self._label(row),
-            "status": self._table.status(row),
-            "input": self._cells(row),
+            "label": _label(run.rows, row),
+            "status": table.status(row),
+            "input": _cells(run.rows, row),
             "values": values,
             "message": "" if failure is None else shown_text(f"{failure.kind}: {failure.message}"),
             "cost_usd": None if outcome is None or not replies else outcome.cost_usd,
@@ -66,15 +66,17 @@ class SampleRows:
             "simulated": self._simulated,
         }
 
-    def _label(self, row: int) -> str:
-        name_of = getattr(self._rows, "name_of", str)
-        return truncate(strip_control_chars(name_of(row)), 40)
 
-    def _cells(self, row: int) -> list[Any]:
-        if isinstance(self._rows, NamedCells):
-            return [shown_value(cell) for cell in self._rows.cells(row)[:_MOST_COLUMNS]]
-        (prompt,) = self._rows.prompts(range(row, row + 1))
-        return [None if prompt is None or isinstance(prompt, Failure) else shown_text(prompt_as_text(prompt))]
+def _label(rows: Rows, row: int) -> str:
+    name_of = getattr(rows, "name_of", str)
+    return truncate(strip_control_chars(name_of(row)), 40)
+
+
+def _cells(rows: Rows, row: int) -> list[Any]:
+    if isinstance(rows, NamedCells):
+        return [shown_value(cell) for cell in rows.cells(row)[:_MOST_COLUMNS]]
+    (prompt,) = rows.prompts(range(row, row + 1))
+    return [None if prompt is None or isinstance(prompt, Failure) else shown_text(prompt_as_text(prompt))]
 
 
 def field_values_of(output: Any, value: Any) -> Sequence[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.execution.run_view.counts_model import CountsModel
 from pllm_notebook.execution.run_view.view_model import RunViewModel
 from pllm_notebook.types import Progress
 
@@ -27,7 +28,7 @@ class RunViewUpdates:
         model: The run's; several viewers share one.
     """
 
-    def __init__(self, model: RunViewModel) -> None:
+    def __init__(self, model: RunViewModel | CountsModel) -> None:
         self._model = model
         self._sent: dict[str, Any] = {}
         self._last_row = 0

@@ -7,6 +7,7 @@ however many there are. Cells are cut to a readable length and are never HTML.
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections import deque
@@ -18,7 +19,7 @@ from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_view.failure_groups import FailureGroups
 from pllm_notebook.execution.run_view.field_charts import FieldCharts
-from pllm_notebook.execution.run_view.head import head_of
+from pllm_notebook.execution.run_view.head import controls_of, head_of
 from pllm_notebook.execution.run_view.pace import Pace
 from pllm_notebook.execution.run_view.sample_row import SampleRows
 from pllm_notebook.types import Progress
@@ -33,7 +34,7 @@ _MOST_COUNTED = 1_000
 
 
 class RunViewModel:
-    """The model of one run's views. It refers to the run weakly; use it on one thread at a time.
+    """The model of one run's views. It refers to the run weakly; any thread may use it.
 
     `snapshot` returns all sections; each is a dict or a list of what JSON has::
 
@@ -74,25 +75,28 @@ class RunViewModel:
 
     Args:
         run: Whose model it is; may be going on, or have ended.
-        texts: Whether text of rows, answers and messages may be in it.
 
     Attributes:
         run_id: The run's.
-        texts: As given.
+        texts: Whether text of rows, answers and messages may be in it: not with `progress="bar"`.
+        saves_rows: Whether a page for the saved notebook may have sample rows.
         sample: Rows that ended last, newest last, each with its sequence number.
     """
 
-    def __init__(self, run: Run, *, texts: bool = True) -> None:
-        self.run_id, self.texts = run.id, texts
+    def __init__(self, run: Run) -> None:
+        options = run.ask.options
+        self.run_id = run.id
+        self.texts = texts = options.progress != "bar"
+        self.saves_rows = texts and options.save_rows
         self._run = weakref.ref(run)
-        self._table: ResultTable = run.table
         self._rows = SampleRows(run)
         self._charts = FieldCharts(run.ask.output)
-        self._failures = FailureGroups(run.table, texts=texts)
+        self._failures = FailureGroups(texts=texts)
         self._pace = Pace()
         self._next = 0
         self.sample: deque[tuple[int, int]] = deque(maxlen=MOST_SAMPLE_ROWS)
-        self._arrivals = self._table.watch()
+        self._arrivals = run.table.watch()
+        self._lock = threading.RLock()
 
     @property
     def run(self) -> Run | None:
@@ -101,9 +105,59 @@ class RunViewModel:
 
     def collect(self, progress: Progress, now: float | None = None) -> None:
         """Take the calls that have ended since the last time; cheap, and cheaper when called again at once."""
-        now = time.monotonic() if now is None else now
+        with self._lock:
+            run = self.run
+            if run is not None:
+                self._collect(run.table)
+            self._pace.note(progress, time.monotonic() if now is None else now)
+
+    def sections(self, progress: Progress, *, slow: bool = True) -> dict[str, Any]:
+        """Return the sections that are replaced whole: all but the sample.
+
+        Args:
+            progress: The run's, of this moment.
+            slow: Whether to include those beside the head.
+        """
+        run = self.run
+        if run is None:
+            return {}
+        head = {"head": head_of(progress, controls_of(run))}
+        if not slow:
+            return head
+        with self._lock:
+            return head | {
+                "columns": self._rows.columns if self.texts else {"input": [], "output": []},
+                "fields": self._charts.charts() if self.texts else [],
+                "failures": self._failures.groups(run.table, progress),
+                "pace": self._pace.series(),
+            }
+
+    def sample_rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return sample rows, in the order given; nothing without texts."""
+        run = self.run
+        return [self._rows.row(run, row) for row in rows] if self.texts and run is not None else []
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all sections as they are now."""
+        run = self.run
+        assert run is not None
+        progress = run.progress()
+        self.collect(progress)
+        rows = dict.fromkeys(row for _, row in reversed(list(self.sample)))
+        return {
+            "run": self.run_id,
+            "texts": self.texts,
+            **self.sections(progress),
+            "sample": self.sample_rows(list(rows)),
+        }
+
+    def explain(self, row: int) -> Explanation | None:
+        """Return everything about one row, None where texts must not leave the kernel or the run is gone."""
+        run = self.run
+        return run.explain(row) if run is not None and self.texts else None
+
+    def _collect(self, table: ResultTable) -> None:
         calls = self._arrivals.take()
-        table = self._table
         for call in calls[-MOST_SAMPLE_ROWS:]:
             self._next += 1
             self.sample.append((self._next, table.first_row[call]))
@@ -118,47 +172,3 @@ class RunViewModel:
                 self._failures.note(table.first_row[call], outcome.failure.kind)
         if self.texts and answers:
             self._charts.count(answers)
-        self._pace.note(progress, now)
-
-    def sections(self, progress: Progress, *, slow: bool = True) -> dict[str, Any]:
-        """Return the sections that are replaced whole: all but the sample.
-
-        Args:
-            progress: The run's, of this moment.
-            slow: Whether to include those beside the head.
-        """
-        run = self.run
-        if run is None:
-            return {}
-        head = {"head": head_of(run, progress)}
-        if not slow:
-            return head
-        return head | {
-            "columns": self._rows.columns if self.texts else {"input": [], "output": []},
-            "fields": self._charts.charts() if self.texts else [],
-            "failures": self._failures.groups(progress),
-            "pace": self._pace.series(),
-        }
-
-    def sample_rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Return sample rows, in the order given; nothing without texts."""
-        return [self._rows.row(row) for row in rows] if self.texts else []
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return all sections as they are now."""
-        run = self.run
-        assert run is not None
-        progress = run.progress()
-        self.collect(progress)
-        rows = dict.fromkeys(row for _, row in reversed(self.sample))
-        return {
-            "run": self.run_id,
-            "texts": self.texts,
-            **self.sections(progress),
-            "sample": self.sample_rows(list(rows)),
-        }
-
-    def explain(self, row: int) -> Explanation | None:
-        """Return everything about one row, None where texts must not leave the kernel or the run is gone."""
-        run = self.run
-        return run.explain(row) if run is not None and self.texts else None

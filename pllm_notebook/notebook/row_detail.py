@@ -1,0 +1,103 @@
+"""One row opened in a view: its messages as the model saw them, the reply, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pllm_notebook.execution import Explanation
+from pllm_notebook.formatting import format_duration, format_usd_or, strip_control_chars
+
+__all__ = ["row_detail"]
+
+# What a click may send to the browser: a book is read with `run.explain`.
+_MOST_CHARS = 8_000
+_MOST_MESSAGES = 12
+
+
+def row_detail(explanation: Explanation | None) -> dict[str, Any]:
+    """Return what a browser shows of one row.
+
+    `{"facts": [[name, text], ...], "messages": [[role, text], ...], "value": text, "folded": [[title, text], ...]}`
+
+    Args:
+        explanation: None where the row's texts must not leave the kernel, or the run is gone.
+    """
+    if explanation is None:
+        return {"facts": [["row", "not available: the run is no longer held, or shows no texts"]], "messages": [],
+                "value": "", "folded": []}  # fmt: skip
+    e = explanation
+    tokens = "unknown" if e.usage is None else f"{e.usage.input_tokens:,} in, {e.usage.output_tokens:,} out"
+    facts = [
+        ("status", e.status),
+        ("failure", e.failure),
+        ("model", e.model + (" SIMULATED" if e.simulated else "")),
+        ("tokens", tokens),
+        ("cost", format_usd_or(e.cost_usd, "unknown")),
+        ("latency", "" if e.latency_s is None else format_duration(e.latency_s)),
+        ("attempts", f"{e.attempts:,}" if e.attempts else ""),
+        ("steps", "\n".join(e.steps)),
+        ("key", e.key),
+    ]
+    folded = [("reply as it came", _pretty(e.reply)), ("request", _pretty(e.body))]
+    return {
+        "facts": [[name, _cut(text)] for name, text in facts if text],
+        "messages": _messages(e),
+        "value": "" if e.value is None else _cut(_pretty(_plain(e.value))),
+        "folded": [[title, _cut(text)] for title, text in folded if text],
+    }
+
+
+def _messages(e: Explanation) -> list[list[str]]:
+    """Return the turns of the conversation: role and text."""
+    body = e.body or {}
+    found: list[list[str]] = []
+    for name in ("instructions", "system", "systemInstruction", "system_instruction"):
+        if body.get(name):
+            found.append(["system", _cut(_text_of(body[name]))])
+    for name in ("messages", "input", "contents"):
+        turns = body.get(name)
+        if isinstance(turns, str):
+            found.append(["user", _cut(turns)])
+        elif isinstance(turns, list):
+            for turn in turns[:_MOST_MESSAGES]:
+                if isinstance(turn, Mapping):
+                    content = turn.get("content", turn.get("parts", turn))
+                    found.append([str(turn.get("role", "user")), _cut(_text_of(content))])
+    if not found and e.prompt:
+        found.append(["user", _cut(e.prompt)])
+    return found
+
+
+def _text_of(content: Any) -> str:
+    """Return the text of a message's content; what is no text is named by its type."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(filter(None, map(_text_of, content)))
+    if isinstance(content, Mapping):
+        for name in ("text", "parts", "content"):
+            if name in content:
+                return _text_of(content[name])
+        return f"[{content.get('type', 'data')}]"
+    return str(content)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _pretty(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    except TypeError:  # keys that JSON has not
+        return repr(value)
+
+
+def _cut(text: str) -> str:
+    text = strip_control_chars(text[: _MOST_CHARS + 1])
+    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}… (run.explain shows all of it)"

@@ -1,0 +1,655 @@
+// The live view of a run. One module without a build, for every host of anywidget.
+//
+// Data is set as text, never as HTML. A browser that finds the place which the saved words keep (`data-pllm-view`)
+// mounts the view in it, so that the notebook needs no widget in any output; elsewhere the view is in its own output.
+
+const MOST_ROWS = 50;
+const stores = new Map();
+
+// One store for each run's view, shared by all of its mounts in this page.
+function storeOf(model) {
+  const id = model.get("view_id");
+  if (!stores.has(id)) stores.set(id, new Store(id, model));
+  return stores.get(id);
+}
+
+class Store {
+  constructor(id, model) {
+    this.id = id;
+    this.model = model;
+    this.mounts = new Set();
+    this.users = 0;
+    this.live = true;
+    this.opened = null;
+    this.data = structuredClone(model.get("snapshot") ?? {});
+    this.fresh = (this.data.sample ?? []).map((row) => row.row);
+    model.on("msg:custom", (message) => this.take(message));
+    model.on("change:snapshot", () => {
+      this.data = structuredClone(model.get("snapshot"));
+      this.changed(new Set(Object.keys(this.data)));
+    });
+    // Of a kernel that has gone: whatever is on screen is old.
+    model.on("comm_live_update", () => this.setLive(false));
+    model.on("comm:close", () => this.setLive(false));
+  }
+
+  take(message) {
+    if (message?.opened) {
+      this.opened = message.opened;
+      for (const mount of this.mounts) mount.showOpened(this.opened);
+    }
+    const changes = message?.changes;
+    if (!changes) return;
+    const { sample, ...sections } = changes;
+    Object.assign(this.data, sections);
+    if (sample) {
+      const seen = new Set(sample.map((row) => row.row));
+      const rest = (this.data.sample ?? []).filter((row) => !seen.has(row.row));
+      this.data.sample = [...sample, ...rest].slice(0, MOST_ROWS);
+    }
+    this.changed(new Set(Object.keys(changes)));
+  }
+
+  changed(names) {
+    for (const mount of this.mounts) mount.draw(names);
+  }
+
+  setLive(live) {
+    this.live = live;
+    for (const mount of this.mounts) mount.setLive(live);
+  }
+
+  send(message) {
+    if (this.live) this.model.send(message);
+  }
+}
+
+// Elements.
+
+function make(tag, name = "", text = null) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text !== null) element.textContent = text;
+  return element;
+}
+
+function shape(tag, attributes, text = null) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== null) element.append(shapeTitle(text));
+  return element;
+}
+
+function shapeTitle(text) {
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = text;
+  return title;
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function setHidden(element, hidden) {
+  if (element.hidden !== hidden) element.hidden = hidden;
+}
+
+// Words and numbers, as the rest of the package writes them.
+
+const count = (number) => Math.round(number).toLocaleString("en-US");
+
+function usd(amount) {
+  if (amount === null || amount === undefined) return "cost unknown";
+  if (amount === 0) return "$0";
+  if (amount >= 0.99995) return "$" + amount.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  if (amount >= 0.00995) return "$" + amount.toFixed(4);
+  if (amount < 0.00000095) return "<$0.000001";
+  return "$" + amount.toFixed(1 - Math.floor(Math.log10(amount)));
+}
+
+function duration(seconds) {
+  if (seconds < 0.05) return "<0.1 s";
+  if (seconds < 9.95) return seconds.toFixed(1) + " s";
+  const whole = Math.round(seconds);
+  const two = (number) => String(number).padStart(2, "0");
+  if (whole < 60) return whole + " s";
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+  const hours = Math.round(seconds / 3600);
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+function share(part, whole) {
+  const percent = (100 * part) / Math.max(1, whole);
+  return !part || percent >= 1 ? `${percent.toFixed(0)} %` : "<1 %";
+}
+
+function short(number) {
+  return Number.isInteger(number) || Math.abs(number) >= 1000 ? count(number) : String(Number(number.toPrecision(3)));
+}
+
+const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+
+// The view.
+
+let numbers = 0;
+
+class Mount {
+  constructor(store, host) {
+    this.store = store;
+    this.id = `pllm-${store.id}-${++numbers}`;
+    this.held = false;
+    this.busy = "";
+    this.pins = new Set();
+    this.rows = new Map();
+    this.root = make("section", "pllm-view");
+    this.root.setAttribute("aria-label", "Run");
+    this.build();
+    host.append(this.root);
+    store.mounts.add(this);
+    this.draw(new Set(Object.keys(store.data)));
+    this.setLive(store.live);
+  }
+
+  remove() {
+    this.store.mounts.delete(this);
+    this.root.remove();
+  }
+
+  setLive(live) {
+    this.root.classList.toggle("pllm-gone", !live);
+    for (const button of this.root.querySelectorAll("button")) button.disabled = !live;
+    if (!live) setText(this.state, "kernel gone");
+  }
+
+  build() {
+    const head = make("div", "pllm-head");
+    const title = make("div", "pllm-title");
+    this.state = make("span", "pllm-state");
+    this.label = make("span", "pllm-label");
+    this.model = make("span", "pllm-model");
+    this.simulated = make("span", "pllm-simulated", "SIMULATED");
+    title.append(this.state, this.label, this.model, this.simulated);
+    const actions = make("div", "pllm-actions");
+    this.pause = this.button("Pause", "Send no new calls; those on the wire end and are kept.", () => this.act("pause"));
+    this.goOn = this.button("Go on", "Send calls again.", () => this.act("go_on"));
+    this.stop = this.button("Stop", "Stop and keep every finished row. Interrupting the kernel does so too.", () => this.act("stop"));
+    this.stop.classList.add("pllm-stop");
+    this.retry = this.button("Retry", "Send the failed rows that can pass again.", () => this.act("retry", { kinds: null }));
+    actions.append(this.pause, this.goOn, this.stop, this.retry);
+    head.append(title, actions);
+
+    this.bar = make("div", "pllm-bar");
+    this.bar.setAttribute("role", "progressbar");
+    this.bar.setAttribute("aria-valuemin", "0");
+    this.segments = {};
+    for (const [name, words] of [["done", "answered"], ["cached", "from the cache"], ["failed", "failed"], ["skipped", "skipped"], ["not_sent", "not sent"]]) {
+      const segment = make("div", `pllm-segment pllm-${name}`);
+      segment.dataset.words = words;
+      this.segments[name] = segment;
+      this.bar.append(segment);
+    }
+
+    this.facts = make("div", "pllm-facts");
+    this.fact = {};
+    for (const name of ["rows", "rate", "left", "paid", "projected", "ceiling", "perhaps", "cached", "skipped", "unsent"]) {
+      this.fact[name] = make("span", `pllm-fact pllm-fact-${name}`);
+      this.facts.append(this.fact[name]);
+    }
+    this.failedLink = make("button", "pllm-link pllm-fact");
+    this.failedLink.type = "button";
+    this.failedLink.addEventListener("click", () => {
+      this.failures.scrollIntoView({ block: "nearest" });
+      this.failuresTitle.focus();
+    });
+    this.facts.append(this.failedLink);
+    this.hint = make("p", "pllm-hint");
+    this.news = make("div", "pllm-hidden");
+    this.news.setAttribute("role", "status");
+    this.news.setAttribute("aria-live", "polite");
+
+    this.glance = this.part("At a glance");
+    this.charts = make("div", "pllm-charts");
+    this.glance.append(this.charts);
+
+    this.failures = this.part("Failures");
+    this.failuresTitle = this.failures.firstChild;
+    this.failuresTitle.tabIndex = -1;
+    this.groups = make("ul", "pllm-groups");
+    this.failures.append(this.groups);
+
+    this.sample = this.part("Latest answers");
+    this.waiting = make("span", "pllm-waiting");
+    this.sample.firstChild.append(this.waiting);
+    this.scroll = make("div", "pllm-scroll");
+    this.scroll.tabIndex = 0;
+    this.scroll.setAttribute("role", "region");
+    this.scroll.setAttribute("aria-label", "Latest answers");
+    this.table = make("table", "pllm-table");
+    this.thead = make("thead");
+    this.tbody = make("tbody");
+    this.table.append(this.thead, this.tbody);
+    this.scroll.append(this.table);
+    this.sample.append(this.scroll);
+    // Rows that move under the pointer or the focus cannot be clicked.
+    const hold = (held) => () => {
+      this.held = held || this.scroll.matches(":hover") || this.tbody.contains(document.activeElement);
+      if (!this.held) this.drawSample();
+    };
+    this.scroll.addEventListener("pointerenter", hold(true));
+    this.scroll.addEventListener("pointerleave", hold(false));
+    this.tbody.addEventListener("focusin", hold(true));
+    this.tbody.addEventListener("focusout", () => setTimeout(hold(false)));
+    this.tbody.addEventListener("click", (event) => {
+      const line = event.target.closest("tr");
+      if (line) this.open(Number(line.dataset.row));
+    });
+    this.tbody.addEventListener("keydown", (event) => {
+      const line = event.target.closest("tr");
+      const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+      if (line && next && line[next]) {
+        event.preventDefault();
+        line[next].querySelector("button").focus();
+      }
+    });
+
+    this.detail = make("section", "pllm-detail");
+    this.detail.hidden = true;
+    this.detail.tabIndex = -1;
+    this.detail.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.shut();
+    });
+    this.root.append(head, this.bar, this.facts, this.hint, this.news, this.glance, this.failures, this.sample, this.detail);
+  }
+
+  part(title) {
+    const part = make("div", "pllm-part");
+    part.hidden = true;
+    part.append(make("h4", "", title));
+    return part;
+  }
+
+  button(text, says, act) {
+    const button = make("button", "pllm-button", text);
+    button.type = "button";
+    button.title = says;
+    button.hidden = true;
+    button.addEventListener("click", act);
+    return button;
+  }
+
+  act(word, more = {}) {
+    this.store.send({ do: word, ...more });
+    if (word === "stop") {
+      this.stop.disabled = true;
+      setText(this.stop, "Stopping");
+    }
+  }
+
+  draw(names) {
+    const { data } = this.store;
+    if (names.has("head") && data.head) this.drawHead(data.head);
+    if (names.has("hint")) setText(this.hint, data.hint ?? "");
+    setHidden(this.hint, !this.hint.textContent);
+    if (names.has("fields") || names.has("pace") || names.has("head")) this.drawGlance(data, names);
+    if (names.has("failures") || names.has("head")) this.drawFailures(data.failures ?? [], data.head);
+    if (names.has("columns")) this.drawColumns(data.columns);
+    if (names.has("sample") || names.has("columns")) this.drawSample();
+  }
+
+  drawHead(head) {
+    const ended = head.done + head.cached + head.failed + head.skipped;
+    if (this.state.textContent !== head.says) {
+      this.state.textContent = head.says;
+      this.root.dataset.state = head.state;
+    }
+    // Words of the state alone: a reader is not told of each row.
+    if (this.said !== head.state) {
+      this.said = head.state;
+      this.news.textContent = `${head.label}: ${head.says}, ${count(head.done + head.cached)} of ${plural(head.total, head.unit)} answered`;
+    }
+    setText(this.label, head.label);
+    setText(this.model, head.model);
+    setHidden(this.simulated, !head.simulated);
+    this.bar.setAttribute("aria-label", `${head.label}: ${head.unit}s that have ended`);
+    this.bar.setAttribute("aria-valuemax", String(head.total));
+    this.bar.setAttribute("aria-valuenow", String(ended));
+    this.bar.setAttribute("aria-valuetext", `${count(ended)} of ${plural(head.total, head.unit)}${head.failed ? `, ${count(head.failed)} failed` : ""}`);
+    for (const [name, segment] of Object.entries(this.segments)) {
+      const width = (100 * head[name]) / Math.max(1, head.total);
+      segment.style.width = `${width.toFixed(3)}%`;
+      setHidden(segment, !head[name]);
+      segment.title = `${count(head[name])} ${segment.dataset.words}`;
+    }
+    const { fact } = this;
+    const finished = head.total - head.pending;
+    setText(fact.rows, `${count(finished)} / ${plural(head.total, head.unit)}`);
+    setText(fact.rate, head.rows_per_s ? `${head.rows_per_s >= 9.95 ? count(head.rows_per_s) : head.rows_per_s.toFixed(1)} ${head.unit}s/s` : "");
+    setText(fact.left, head.ended ? duration(head.elapsed_s) : head.eta_s === null || head.eta_s === undefined ? "" : `${duration(head.eta_s)} left`);
+    setText(fact.paid, head.cost_usd === null ? "cost unknown" : `${usd(head.cost_usd)} paid`);
+    const projects = !head.ended && head.projected_usd !== null && head.pending > 0;
+    setText(fact.projected, projects ? `${usd(head.projected_usd)} projected` : "");
+    setText(fact.ceiling, head.budget_usd === null ? "" : `${usd(head.budget_usd)} ceiling`);
+    fact.projected.classList.toggle("pllm-over", projects && head.budget_usd !== null && head.projected_usd > head.budget_usd);
+    setText(fact.perhaps, head.maybe_paid_requests ? `${head.maybe_paid_usd ? usd(head.maybe_paid_usd) + " " : ""}perhaps paid (${plural(head.maybe_paid_requests, "request")})` : "");
+    setText(fact.cached, head.cached ? `${count(head.cached)} from cache` : "");
+    setText(fact.skipped, head.skipped ? `${count(head.skipped)} skipped` : "");
+    setText(fact.unsent, head.not_sent ? `${count(head.not_sent)} not sent` : "");
+    for (const element of Object.values(fact)) setHidden(element, !element.textContent);
+    setText(this.failedLink, head.failed ? `${count(head.failed)} failed` : "");
+    setHidden(this.failedLink, !head.failed);
+    const can = head.can;
+    setHidden(this.stop, head.ended);
+    if (!head.ended) {
+      setText(this.stop, can.stop ? "Stop" : "Stopping");
+      this.stop.disabled = !can.stop || !this.store.live;
+    }
+    setHidden(this.pause, !can.pause);
+    setHidden(this.goOn, !can.go_on);
+    setHidden(this.retry, !can.retry);
+    setText(this.retry, `Retry ${count(can.retry)} failed`);
+  }
+
+  drawGlance(data, names) {
+    const fields = data.fields ?? [];
+    const pace = data.pace ?? { rows: [], usd: [], held: [] };
+    const paced = pace.rows.length > 1;
+    setHidden(this.glance, !fields.length && !paced);
+    if (!names.has("fields") && !names.has("pace")) return;
+    const drawn = fields.map(chart);
+    if (paced) drawn.push(paceChart(pace), moneyChart(pace, data.head));
+    this.charts.replaceChildren(...drawn.filter(Boolean));
+  }
+
+  drawFailures(groups, head) {
+    setHidden(this.failures, !groups.length);
+    const shown = JSON.stringify([groups, head?.ended, this.store.live]);
+    if (shown === this.shownGroups) return;
+    this.shownGroups = shown;
+    const focused = this.groups.contains(document.activeElement) ? document.activeElement.dataset.kind : null;
+    this.groups.replaceChildren(
+      ...groups.map((group) => {
+        const line = make("li", "pllm-group");
+        line.append(make("span", "pllm-number", count(group.count)), make("span", "pllm-kind", group.kind));
+        const text = make("span", "pllm-message");
+        text.append(make("span", "", group.message));
+        for (const row of group.rows) {
+          const link = make("button", "pllm-link", `row ${count(row)}`);
+          link.type = "button";
+          link.addEventListener("click", () => this.open(row));
+          text.append(" ", link);
+        }
+        const price = group.price_usd === null ? "" : `, about ${usd(group.price_usd)}`;
+        const advice = !group.can_retry ? "" : group.can_pass ? `Asking again can help${price}.` : `Asking again rarely helps${price}.`;
+        text.append(make("span", "pllm-advice", advice && ` ${advice}`));
+        line.append(text);
+        if (group.can_retry && head?.ended && head.can.retry) {
+          const retry = this.button("Retry", `Send these ${plural(group.count, "row")} again${price}.`, () => this.act("retry", { kinds: [group.kind] }));
+          retry.hidden = false;
+          retry.disabled = !this.store.live;
+          retry.dataset.kind = group.kind;
+          retry.setAttribute("aria-label", `Retry ${group.kind}`);
+          line.append(retry);
+        }
+        return line;
+      }),
+    );
+    if (focused) this.groups.querySelector(`[data-kind="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  drawColumns(columns) {
+    const line = make("tr");
+    const names = [["row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ["cost", "pllm-right"], ["time", "pllm-right"]];
+    for (const [name, style] of names) {
+      const cell = make("th", style, name);
+      cell.scope = "col";
+      line.append(cell);
+    }
+    this.thead.replaceChildren(line);
+    this.rows.clear();
+    this.tbody.replaceChildren();
+  }
+
+  drawSample() {
+    const sample = this.store.data.sample ?? [];
+    setHidden(this.sample, !sample.length);
+    const fresh = sample.filter((row) => !this.rows.has(row.row)).length;
+    if (this.held && this.rows.size) {
+      setText(this.waiting, fresh ? `${count(fresh)} newer` : "");
+      return;
+    }
+    setText(this.waiting, "");
+    const kept = new Map();
+    for (const row of sample) {
+      const known = this.rows.get(row.row);
+      kept.set(row.row, known && known.shown === row ? known : { shown: row, line: this.line(row) });
+    }
+    this.rows = kept;
+    this.tbody.replaceChildren(...[...kept.values()].map((each) => each.line));
+  }
+
+  line(row) {
+    const line = make("tr", `pllm-row pllm-status-${row.status}`);
+    line.dataset.row = String(row.row);
+    const first = make("td", "pllm-row-label");
+    const button = make("button", "pllm-link", row.label);
+    button.type = "button";
+    button.setAttribute("aria-label", `Open row ${row.label}`);
+    button.disabled = !this.store.live;
+    first.append(button);
+    line.append(first);
+    const status = make("td", "pllm-status");
+    status.append(make("span", "pllm-mark", { ok: "✓", cached: "↺", failed: "✗" }[row.status] ?? "·"), row.status);
+    if (row.simulated) status.append(" ", make("span", "pllm-simulated", "SIMULATED"));
+    line.append(status);
+    for (const cell of row.input) line.append(cellOf(cell, "pllm-input"));
+    if (row.message) {
+      const message = make("td", "pllm-message", row.message);
+      message.colSpan = Math.max(1, row.values.length);
+      line.append(message);
+    } else for (const value of row.values) line.append(cellOf(value, "pllm-output"));
+    line.append(make("td", "pllm-right", row.cost_usd === null ? "" : usd(row.cost_usd)));
+    line.append(make("td", "pllm-right", row.latency_s === null ? "" : duration(row.latency_s)));
+    return line;
+  }
+
+  open(row) {
+    this.asked = row;
+    this.store.send({ do: "open", row });
+  }
+
+  shut() {
+    this.detail.hidden = true;
+    this.rows.get(this.asked)?.line.querySelector("button").focus();
+  }
+
+  showOpened(opened) {
+    if (opened.row !== this.asked) return;
+    const top = make("div", "pllm-detail-top");
+    const title = make("h4", "", `Row ${count(opened.row)}`);
+    const close = this.button("Close", "Close this row.", () => this.shut());
+    close.hidden = false;
+    top.append(title, close);
+    const facts = make("dl", "pllm-dl");
+    for (const [name, text] of opened.facts) facts.append(make("dt", "", name), make("dd", "", text));
+    const parts = [top, facts];
+    for (const [role, text] of opened.messages) parts.push(said(role, text));
+    if (opened.value) parts.push(said("answer", opened.value));
+    for (const [name, text] of opened.folded) {
+      const folded = make("details", "pllm-folded");
+      folded.append(make("summary", "", name), make("pre", "", text));
+      parts.push(folded);
+    }
+    this.detail.replaceChildren(...parts);
+    this.detail.setAttribute("aria-label", `Row ${opened.row}`);
+    this.detail.hidden = false;
+    this.detail.focus({ preventScroll: true });
+    this.detail.scrollIntoView({ block: "nearest" });
+  }
+}
+
+function said(role, text) {
+  const part = make("div", "pllm-said");
+  part.append(make("div", "pllm-role", role), make("pre", "", text));
+  return part;
+}
+
+function cellOf(value, style) {
+  const cell = make("td", style);
+  if (value === null || value === undefined) {
+    cell.classList.add("pllm-missing");
+    cell.textContent = "–";
+  } else if (typeof value === "number") {
+    cell.classList.add("pllm-right");
+    cell.textContent = Number.isInteger(value) ? count(value) : String(Number(value.toPrecision(6)));
+  } else {
+    cell.textContent = typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
+    if (typeof value === "string" && value.length > 30) cell.title = value;
+  }
+  return cell;
+}
+
+// Charts. Bars of categories lie, with their words; numbers stand.
+
+function figure(name, note) {
+  const box = make("figure", "pllm-chart");
+  const caption = make("figcaption");
+  caption.append(make("span", "pllm-chart-name", name));
+  box.append(caption);
+  const below = make("div", "pllm-chart-note", note);
+  return [box, below];
+}
+
+function chart(field) {
+  const name = field.of ? `${field.name} (${field.of})` : field.name;
+  const missing = field.missing ? `${share(field.missing, field.counted)} missing` : "";
+  if (field.kind === "categories") {
+    const [box, below] = figure(name, missing);
+    const list = make("div", "pllm-categories");
+    const bars = field.more ? [...field.bars, { label: "others", count: field.more }] : field.bars;
+    const most = Math.max(1, ...bars.map((bar) => bar.count));
+    for (const bar of bars) {
+      const line = make("div", "pllm-category");
+      const track = make("span", "pllm-track");
+      const fill = make("span", "pllm-fill");
+      fill.style.width = `${((100 * bar.count) / most).toFixed(1)}%`;
+      track.append(fill);
+      line.title = `${bar.label}: ${count(bar.count)}`;
+      line.append(make("span", "pllm-category-name", bar.label), track, make("span", "pllm-category-share", share(bar.count, field.counted)));
+      list.append(line);
+    }
+    box.append(list, below);
+    return box;
+  }
+  const range = field.low === null ? "no values" : field.low === field.high ? short(field.low) : `${short(field.low)} to ${short(field.high)}`;
+  const mean = field.mean === null ? "" : `mean ${short(field.mean)}`;
+  const [box, below] = figure(name, [range, mean, missing].filter(Boolean).join(" · "));
+  const most = Math.max(1, ...field.bars.map((bar) => bar.count));
+  const width = 160 / Math.max(1, field.bars.length);
+  const drawing = shape("svg", { viewBox: "0 0 160 44", class: "pllm-histogram", role: "img", preserveAspectRatio: "none" }, `${name}: ${below.textContent}`);
+  field.bars.forEach((bar, at) => {
+    const height = bar.count ? Math.max(1.5, (42 * bar.count) / most) : 0;
+    const rect = { x: at * width + 0.75, y: 43 - height, width: Math.max(1, width - 1.5), height, rx: 1 };
+    drawing.append(shape("rect", rect, `${bar.label}: ${count(bar.count)}`));
+  });
+  drawing.append(shape("line", { x1: 0, y1: 43.5, x2: 160, y2: 43.5 }));
+  box.append(drawing, below);
+  return box;
+}
+
+function points(values, most) {
+  const step = 160 / Math.max(1, values.length - 1);
+  return values.map((value, at) => `${(at * step).toFixed(1)},${(42 - (40 * value) / most).toFixed(1)}`);
+}
+
+function spark(name, note, values, most, held = []) {
+  const [box, below] = figure(name, note);
+  const drawing = shape("svg", { viewBox: "0 0 160 44", class: "pllm-spark", role: "img", preserveAspectRatio: "none" }, `${name}: ${note}`);
+  const line = points(values, most);
+  drawing.append(shape("polygon", { points: `0,43 ${line.join(" ")} 160,43`, class: "pllm-area" }));
+  drawing.append(shape("polyline", { points: line.join(" "), class: "pllm-curve" }));
+  const step = 160 / Math.max(1, values.length - 1);
+  for (const at of held) drawing.append(shape("line", { x1: at * step, y1: 40, x2: at * step, y2: 44, class: "pllm-held" }, "a limit held"));
+  drawing.append(shape("line", { x1: 0, y1: 43.5, x2: 160, y2: 43.5 }));
+  box.append(drawing, below);
+  return [box, drawing];
+}
+
+function paceChart(pace) {
+  const most = Math.max(0.1, ...pace.rows);
+  const held = pace.held.length ? ` · held ${share(pace.held.length, pace.rows.length)} of the time` : "";
+  return spark("rows a second", `up to ${short(most)}${held}`, pace.rows, most, pace.held)[0];
+}
+
+function moneyChart(pace, head) {
+  const paid = head?.cost_usd ?? 0;
+  if (!paid) return null;
+  const ceiling = head?.budget_usd ?? null;
+  const near = ceiling !== null && ceiling < paid * 5;
+  const most = near ? ceiling * 1.02 : paid;
+  const [box, drawing] = spark("dollars", ceiling === null ? usd(paid) : `${usd(paid)} of ${usd(ceiling)}`, pace.usd, most);
+  if (near) drawing.append(shape("line", { x1: 0, y1: 42 - (40 * ceiling) / most, x2: 160, y2: 42 - (40 * ceiling) / most, class: "pllm-ceiling" }, "ceiling"));
+  return box;
+}
+
+// Where views are mounted.
+
+function mountPlaces(store, places) {
+  for (const host of document.querySelectorAll(`[data-pllm-view="${CSS.escape(store.id)}"]`)) {
+    if (places.has(host)) continue;
+    places.set(host, new Mount(store, host));
+    host.classList.add("pllm-mounted");
+  }
+  for (const [host, mount] of places) {
+    if (!host.isConnected) {
+      mount.remove();
+      places.delete(host);
+    }
+  }
+  return places.size > 0;
+}
+
+export default {
+  initialize({ model }) {
+    const store = storeOf(model);
+    const places = new Map();
+    let waits = false;
+    const look = () => {
+      waits = false;
+      mountPlaces(store, places);
+    };
+    const observer = new MutationObserver(() => {
+      if (!waits) {
+        waits = true;
+        requestAnimationFrame(look);
+      }
+    });
+    observer.observe(document.body, { childList: true, subtree: true });
+    look();
+    return () => {
+      observer.disconnect();
+      for (const [host, mount] of places) {
+        mount.remove();
+        host.classList.remove("pllm-mounted");
+      }
+      stores.delete(store.id);
+    };
+  },
+
+  render({ model, el }) {
+    const store = storeOf(model);
+    const placed = () => document.querySelector(`[data-pllm-view="${CSS.escape(store.id)}"]`) !== null;
+    let mount = null;
+    const begin = () => {
+      if (placed()) store.send({ do: "placed" });
+      else mount = new Mount(store, el);
+    };
+    // The words with the place come in a message of their own, before this view or just after it.
+    const timer = placed() ? begin() : setTimeout(begin, 300);
+    return () => {
+      clearTimeout(timer);
+      mount?.remove();
+    };
+  },
+};

@@ -1,0 +1,167 @@
+"""What a run leaves in a saved notebook: words while it goes on, and a page of plain HTML when it has ended.
+
+No script and no style sheet: every reader of notebooks shows it, in its own colours. Everything that comes from data
+or a provider is escaped here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pllm_notebook.formatting import escape_html, format_duration, format_usd, strip_control_chars
+from pllm_notebook.notebook import progress_format
+from pllm_notebook.types import Progress
+
+__all__ = ["ended_page", "running_words"]
+
+_FONT = (
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;"
+    "font-variant-numeric:tabular-nums;color:var(--jp-ui-font-color1,inherit)"
+)
+_WEAK = "opacity:0.72"
+# Readable on white and on black.
+_BAR, _MISSING = "#4c8dd6", "#9a9a9a"
+_CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
+_WIDTH, _HEIGHT = 132, 40
+
+
+def running_words(progress: Progress, started_at: float) -> dict[str, Any]:
+    """Return what a notebook shows that was saved while the run was going on."""
+    p = progress
+    since = time.strftime("%H:%M", time.localtime(started_at))
+    text = f"{p.label}: {p.total:,} rows sent to {progress_format.model(p)}, running since {since}."
+    hint = "pllm.runs()[-1] shows it; interrupt the kernel to stop."
+    return {
+        "text/plain": strip_control_chars(f"{text} {hint}"),
+        "text/html": f'<div style="{_FONT}">{escape_html(text)} <span style="{_WEAK}">{escape_html(hint)}</span></div>',
+    }
+
+
+def ended_page(snapshot: Mapping[str, Any], line: str, note: str, saves_rows: bool) -> dict[str, Any]:
+    """Return what a notebook shows of a run that has ended.
+
+    Args:
+        snapshot: Of its model.
+        line: How it ended, in words.
+        note: A sentence below; "" for none.
+        saves_rows: Whether to include the sample rows.
+    """
+    parts = [f"<div>{escape_html(line)}</div>"]
+    if note:
+        parts.append(f"<div>{escape_html(note)}</div>")
+    parts += [_failures(snapshot["failures"]), _charts(snapshot["fields"])]
+    if saves_rows:
+        parts.append(_rows(snapshot))
+    return {
+        "text/plain": strip_control_chars(f"{line} {note}").rstrip(),
+        "text/html": f'<div style="{_FONT}">{"".join(parts)}</div>',
+    }
+
+
+def _failures(groups: Sequence[Mapping[str, Any]]) -> str:
+    if not groups:
+        return ""
+    lines = "".join(
+        f'<tr><td style="{_CELL};text-align:right">{group["count"]:,}</td>'
+        f'<td style="{_CELL};white-space:nowrap">{escape_html(group["kind"])}</td>'
+        f'<td style="{_CELL}">{escape_html(group["message"])} <span style="{_WEAK}">{_advice(group)}</span></td></tr>'
+        for group in groups
+    )
+    return f'<table style="border-collapse:collapse;margin:6px 0;font-size:12px"><tbody>{lines}</tbody></table>'
+
+
+def _advice(group: Mapping[str, Any]) -> str:
+    if not group["can_retry"]:
+        return ""
+    price = "" if group["price_usd"] is None else f", for about {format_usd(group['price_usd'])}"
+    if group["can_pass"]:
+        return escape_html(f"Running the cell again sends {_these(group)} again{price}.")
+    return escape_html(f"pllm.runs()[-1].retry(kinds=[{group['kind']!r}]) pays for {_these(group)} again{price}.")
+
+
+def _these(group: Mapping[str, Any]) -> str:
+    return "it" if group["count"] == 1 else "these"
+
+
+def _charts(fields: Sequence[Mapping[str, Any]]) -> str:
+    drawn = "".join(map(_chart, fields))
+    return f'<div style="margin:8px 0 2px">{drawn}</div>' if drawn else ""
+
+
+def _chart(field: Mapping[str, Any]) -> str:
+    """Return one field's histogram with its name above it and its range or categories below."""
+    bars = [(str(bar["label"]), int(bar["count"])) for bar in field["bars"]]
+    if field["kind"] == "categories" and field["more"]:
+        bars.append(("others", int(field["more"])))
+    if field["missing"]:
+        bars.append(("missing", int(field["missing"])))
+    if not bars:
+        return ""
+    most, width = max(count for _, count in bars) or 1, _WIDTH / len(bars)
+    shapes = []
+    for at, (label, count) in enumerate(bars):
+        height = max(1.0, count / most * (_HEIGHT - 2)) if count else 0.0
+        colour = _MISSING if label == "missing" and field["missing"] and at == len(bars) - 1 else _BAR
+        shapes.append(
+            f'<rect x="{at * width + 0.75:.1f}" y="{_HEIGHT - height:.1f}" width="{max(1.0, width - 1.5):.1f}" '
+            f'height="{height:.1f}" fill="{colour}"><title>{escape_html(f"{label}: {count:,}")}</title></rect>'
+        )
+    name = field["name"] + (f" ({field['of']})" if field["of"] else "")
+    says = f"{name}: {_summary(field)}"
+    return (
+        f'<div style="display:inline-block;vertical-align:top;margin:0 22px 8px 0;max-width:220px">'
+        f'<div style="font-size:12px;font-weight:600">{escape_html(name)}</div>'
+        f'<svg width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
+        f"<title>{escape_html(says)}</title>{''.join(shapes)}"
+        f'<line x1="0" y1="{_HEIGHT - 0.5}" x2="{_WIDTH}" y2="{_HEIGHT - 0.5}" stroke="{_MISSING}"/></svg>'
+        f'<div style="font-size:11px;{_WEAK}">{escape_html(_summary(field))}</div></div>'
+    )
+
+
+def _summary(field: Mapping[str, Any]) -> str:
+    counted, missing = field["counted"], field["missing"]
+    gap = f" · {_percent(missing, counted)} missing" if missing else ""
+    if field["kind"] == "categories":
+        most = sorted(field["bars"], key=lambda bar: -bar["count"])[:2]
+        return ", ".join(f"{_percent(bar['count'], counted)} {bar['label']}" for bar in most if bar["count"]) + gap
+    if field["low"] is None:
+        return f"no values{gap}"
+    mean = "" if field["mean"] is None else f", mean {_number(field['mean'])}"
+    return f"{_number(field['low'])} to {_number(field['high'])}{mean}{gap}"
+
+
+def _percent(count: int, whole: int) -> str:
+    share = 100 * count / max(1, whole)
+    return f"{share:.0f} %" if share >= 1 or not count else "<1 %"
+
+
+def _number(number: float) -> str:
+    return f"{number:,.0f}" if number == round(number) or abs(number) >= 1_000 else f"{number:.3g}"
+
+
+def _rows(snapshot: Mapping[str, Any]) -> str:
+    """Return the last sample rows, folded: only where the caller asked for them."""
+    head, rows = snapshot["head"], snapshot["sample"]
+    if not rows:
+        return ""
+    columns = ["row", *snapshot["columns"]["input"], *snapshot["columns"]["output"], "status", "cost", "time"]
+    mark = " SIMULATED" if head["simulated"] else ""
+    lines = []
+    for row in rows:
+        cells = [row["label"], *row["input"], *row["values"], f"{row['status']}{mark}",
+                 "" if row["cost_usd"] is None else format_usd(row["cost_usd"]),
+                 "" if row["latency_s"] is None else format_duration(row["latency_s"])]  # fmt: skip
+        lines.append("".join(f'<td style="{_CELL}">{escape_html(_cell(cell))}</td>' for cell in cells))
+    top = "".join(f'<th style="{_CELL}">{escape_html(name)}</th>' for name in columns)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f"<details><summary>{len(rows):,} of {head['total']:,} rows</summary>"
+        f'<table style="border-collapse:collapse;font-size:12px"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></details>"
+    )
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,110 @@
+"""The live view of a run: one anywidget, whose module and style sheet are in this package."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from pllm_notebook.execution import CountsModel, RunViewModel, RunViewUpdates
+from pllm_notebook.notebook.row_detail import row_detail
+from pllm_notebook.types import Progress
+
+__all__ = ["RunView", "receive_while_busy"]
+
+logger = logging.getLogger("pllm_notebook")
+
+_HERE = Path(__file__).parent
+
+
+class RunView(anywidget.AnyWidget):
+    """A view that several browsers may show; what it shows is a snapshot and the changes since.
+
+    The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can pass),
+    "open" (with "row"), and "placed" when it has found the place that the saved words keep for it.
+
+    Args:
+        model: Of the run.
+        actions: What the words do, by word; a word that is not there does nothing. Each is called with its message.
+    """
+
+    _esm = (_HERE / "run_view.js").read_text(encoding="utf-8")
+    _css = (_HERE / "run_view.css").read_text(encoding="utf-8")
+
+    view_id = traitlets.Unicode().tag(sync=True)
+    snapshot = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self, model: RunViewModel | CountsModel, actions: dict[str, Callable[[dict[str, Any]], object]]
+    ) -> None:
+        self._model, self._actions = model, actions
+        self._updates = RunViewUpdates(model)
+        self._lock = threading.Lock()
+        self._note = ""
+        whole = self._updates.whole(time.monotonic())
+        super().__init__(view_id=secrets.token_hex(8), snapshot=whole)
+        self.on_msg(self._on_message)
+        receive_while_busy(self)
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """Return the state for a browser: of this moment, since changes are not part of the traits."""
+        if key is None and self.comm is not None and (self._model.run is not None or not self._model.run_id):
+            self.keep(self._model.snapshot(), self._note)
+        state: dict[str, Any] = super().get_state(key, drop_defaults)
+        return state
+
+    def keep(self, snapshot: dict[str, Any], note: str) -> None:
+        """Hold the state for browsers that come later, without sending it to those that have it."""
+        self._note = note
+        self._trait_values["snapshot"] = {**snapshot, "hint": note}
+
+    def push(self, progress: Progress, *, last: bool = False, note: str = "") -> None:
+        """Send what changed.
+
+        Args:
+            progress: The run's, of this moment.
+            last: Whether the run has ended.
+            note: A sentence below the head; "" for none.
+        """
+        with self._lock:
+            changed = self._updates.changes(progress, time.monotonic(), last=last)
+        if note != self._note:
+            changed["hint"] = self._note = note
+        if changed:
+            self.send({"changes": changed})
+
+    def _on_message(self, _: object, message: Any, buffers: object) -> None:
+        if not isinstance(message, dict):
+            return
+        try:
+            if message.get("do") == "open":
+                self._open(message.get("row"))
+            elif (action := self._actions.get(str(message.get("do")))) is not None:
+                action(message)
+        except Exception as error:
+            logger.exception("The view of run %s could not do %r", self._model.run_id, message.get("do"))
+            self.send({"changes": {"hint": f"{type(error).__name__}: {error}"}})
+
+    def _open(self, row: object) -> None:
+        if not isinstance(row, int) or isinstance(row, bool):
+            return
+        explanation = self._model.explain(row)
+        self.send({"opened": {"row": row, **row_detail(explanation)}})
+
+
+def receive_while_busy(widget: Any) -> None:
+    """Let a widget's messages come in while a cell runs.
+
+    ipykernel 7.4 hands a widget's messages to the thread that last spoke for that widget, which is the busy cell's
+    own; a click would wait until the cell has ended. The name is private, and absent (and not needed) elsewhere.
+    """
+    comm = widget.comm
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, default: default
