@@ -139,12 +139,6 @@ class CallQueue(ResultRecorder):
             message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
             self.halt("failed", PllmError(redact(message)))
 
-    def pause(self, paused: bool) -> None:
-        """Send no new calls for now, or go on; what is on the wire ends as ever."""
-        self.run_queue.paused = paused
-        if not paused and self._attached:
-            self.dispatcher.wake()
-
     def announce(self) -> None:
         """Let all look again, since no more may come: a last pack need not be full, and a batch has all its lines."""
         self.dispatcher.wake()

@@ -293,7 +293,9 @@ class RunState:
         if self.state == "running" and self._stop is None:
             self.paused = paused
             for queue in self.queues:
-                queue.pause(paused)
+                queue.run_queue.paused = paused
+                if not paused:
+                    queue.announce()
 
     # Stopping.
 
