@@ -615,9 +615,13 @@ export default {
     const store = storeOf(model);
     const places = new Map();
     let waits = false;
+    let told = false;
     const look = () => {
       waits = false;
-      mountPlaces(store, places);
+      if (mountPlaces(store, places) && !told) {
+        told = true;
+        store.send({ do: "placed" });
+      }
     };
     const observer = new MutationObserver(() => {
       if (!waits) {
@@ -639,17 +643,9 @@ export default {
 
   render({ model, el }) {
     const store = storeOf(model);
-    const placed = () => document.querySelector(`[data-pllm-view="${CSS.escape(store.id)}"]`) !== null;
-    let mount = null;
-    const begin = () => {
-      if (placed()) store.send({ do: "placed" });
-      else mount = new Mount(store, el);
-    };
-    // The words with the place come in a message of their own, before this view or just after it.
-    const timer = placed() ? begin() : setTimeout(begin, 300);
-    return () => {
-      clearTimeout(timer);
-      mount?.remove();
-    };
+    // A browser that has found the place shows the view there, and this output is about to be emptied.
+    const placed = document.querySelector(`[data-pllm-view="${CSS.escape(store.id)}"]`) !== null;
+    const mount = placed ? null : new Mount(store, el);
+    return () => mount?.remove();
   },
 };

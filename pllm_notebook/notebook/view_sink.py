@@ -1,8 +1,9 @@
 """A run's view in the cell that started it: saved words, a live view over them, and a page of HTML at the end.
 
 The words keep a place for the view. A browser that finds it there (JupyterLab, Notebook) mounts the view in it, and
-from then on the notebook has no widget in any output: saved, exported or reopened at whatever moment, it shows the
-words or the page. Elsewhere (VS Code, Colab) the view is an output of its own, which goes when the run has ended.
+the notebook never has a widget in any output: saved, exported or reopened at whatever moment, it shows the words or
+the page. Where no browser says that it has (VS Code, Colab), the view is an output of its own, which is emptied when
+the run has ended.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.text import VIEW, CellOutput
 from pllm_notebook.notebook.view_page import ended_page, running_words
 from pllm_notebook.notebook.view_widget import RunView
+from pllm_notebook.runtime import Slot
 from pllm_notebook.types import Progress
 
 __all__ = ["ViewSink"]
@@ -25,9 +27,11 @@ __all__ = ["ViewSink"]
 # A run that the cache answers ends before a view would be drawn; it only leaves its page.
 _VIEW_AFTER_S = 0.25
 _EVERY_S = 0.25
+# A browser that finds the place says so at once.
+_APART_AFTER_S = 1.0
 # Views of ended runs that stay live, so that rows can be opened and failures retried.
 _MOST_VIEWS = 8
-_ended_views: deque[ViewSink] = deque()
+_ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
 
 
 class ViewSink:
@@ -41,7 +45,8 @@ class ViewSink:
         self._apart: CellOutput | None = None
         self._view: RunView | None = None
         self._cancel: Callable[[], None] = _nothing
-        self._next = 0.0
+        self._next = self._apart_at = 0.0
+        self._is_placed = False
         self._answered_before: int | None = None
 
     def watch(self, model: RunViewModel) -> None:
@@ -67,6 +72,8 @@ class ViewSink:
         self._model.collect(progress, now)
         if self._view is not None:
             self._view.push(progress)
+            if not self._is_placed and self._apart is None and now >= self._apart_at:
+                self._place_apart(self._view)
         elif self._place is not None and progress.elapsed_s >= _VIEW_AFTER_S:
             self._place.within(lambda: self._draw(progress))
 
@@ -85,10 +92,10 @@ class ViewSink:
             self._view.keep(snapshot, note)
         self._show(ended_page(snapshot, progress_format.ended(progress), note, self._model.saves_rows))
         self._remove_apart()
-        if self._view is not None and self not in _ended_views:
-            _ended_views.append(self)
-            while len(_ended_views) > _MOST_VIEWS:
-                _ended_views.popleft().release()
+        if self._view is not None and self not in _ended_views.value:
+            _ended_views.value.append(self)
+            while len(_ended_views.value) > _MOST_VIEWS:
+                _ended_views.value.popleft().release()
 
     def release(self) -> None:
         """Close the view: what is in its place is the page alone."""
@@ -116,25 +123,32 @@ class ViewSink:
                 "pause": lambda message: self._with_run("pause"),
                 "go_on": lambda message: self._with_run("resume"),
                 "retry": self._retry_kinds,
-                "placed": lambda message: self._remove_apart(),
+                "placed": lambda message: self._placed(),
             },
         )
         if progress.state == "running":
             self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
-        self._apart = self._apart or self._place.beside()
-        bundle = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self._view.model_id}}
-        self._apart.show({"text/plain": "", **bundle})
+        self._apart_at = time.monotonic() + _APART_AFTER_S
+
+    def _place_apart(self, view: RunView) -> None:
+        assert self._place is not None
+        self._apart = self._place.beside()
+        shown = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": view.model_id}}
+        self._apart.show({"text/plain": "", **shown})
+
+    def _placed(self) -> None:
+        self._is_placed = True
+        self._remove_apart()
 
     def _show(self, bundle: dict[str, Any]) -> None:
         assert self._place is not None
         if self._view is not None:
-            bundle = {**bundle, "text/html": _placed(bundle["text/html"], self._view.view_id)}
+            bundle = {**bundle, "text/html": _in_place(bundle["text/html"], self._view.view_id)}
         self._place.show(bundle)
 
     def _remove_apart(self) -> None:
         if self._apart is not None:
-            apart, self._apart = self._apart, None
-            apart.show({"text/plain": "", "text/html": ""})
+            self._apart.show({"text/plain": "", "text/html": ""})
 
     def _with_run(self, method: str) -> None:
         run = self._model.run
@@ -148,7 +162,7 @@ class ViewSink:
         run.retry(None if kinds is None else [str(kind) for kind in kinds])
 
 
-def _placed(html: str, view: str) -> str:
+def _in_place(html: str, view: str) -> str:
     """Return HTML in the place where a browser mounts the view with that id."""
     return f'<div class="pllm-place" data-pllm-view="{view}">{html}</div>'
 

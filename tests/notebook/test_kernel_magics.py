@@ -20,7 +20,7 @@ NO_COLUMN = (
 def test_a_frame_with_out_is_bound_and_shows_nothing_but_one_line(kernel: Kernel) -> None:
     cell = kernel.ok("%%pllm df --schema Review --out answers\nRead this:\n{text}")
 
-    (line,) = cell.texts
+    (line,) = filter(None, cell.texts)
     assert line.startswith("✓ Review: 5 rows answered · ")
     assert line.endswith(" · sim:openai/gpt-6-luna SIMULATED")
     assert kernel.value("list(answers.columns)") == ["text", "product", "sentiment", "score"]

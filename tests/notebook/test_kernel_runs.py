@@ -52,9 +52,14 @@ def test_a_run_from_another_thread_shows_in_the_cell_that_started_it(kernel: Ker
 def test_a_long_run_shows_a_view_and_leaves_a_page(kernel: Kernel) -> None:
     kernel.ok("sim(latency_s=0.4)")
 
+    opened = set(kernel.comms)
     cell = kernel.start("flags = reviews(200, 'widget').llm.parse(bool, '{text}', max_cost_usd=5)")
-    kernel.until(lambda: bool(cell.views()))
-    shown = json.loads(json.dumps(kernel.widget(cell.views()[0])))
+    kernel.until(lambda: any("snapshot" in kernel.comms[each] for each in set(kernel.comms) - opened))
+    shown = next(
+        json.loads(json.dumps(kernel.comms[each]))
+        for each in set(kernel.comms) - opened
+        if "snapshot" in kernel.comms[each]
+    )
     saved = cell.texts[0]
     kernel.finish(cell)
 
