@@ -36,42 +36,7 @@ _MOST_COUNTED = 1_000
 class RunViewModel:
     """The model of one run's views. It refers to the run weakly; any thread may use it.
 
-    `snapshot` returns all sections; each is a dict or a list of what JSON has::
-
-        {
-          "run": "3f2a91c4",              # the run's id
-          "texts": true,                  # false: no section has text of rows (progress="bar")
-          "head": {                       # one moment
-            "label": "Review", "model": "openai:gpt-6-luna", "simulated": false, "unit": "row",
-            "state": "sending",           # planning, sending, paused, held, waiting, done, stopped, failed, not sent
-            "says": "sending",            # the state in words: "held by max_cost_usd: $0.04 reserved for 5 calls"
-            "ended": false, "total": 3000, "done": 412, "cached": 10, "failed": 3, "not_sent": 0, "skipped": 0,
-            "pending": 2575, "in_flight": 64, "rows_per_s": 21.4, "eta_s": 120.0, "elapsed_s": 20.1,
-            "started_at": 1764000000.0, "cost_usd": 0.0123, "projected_usd": 0.089, "budget_usd": 5.0,
-            "maybe_paid_requests": 0, "maybe_paid_usd": 0.0, "reserved_usd": 0.0, "tokens": 81234,
-            "cached_tokens": 0, "input_tokens": 70000, "note": "",
-            "can": {"stop": true, "pause": true, "go_on": false, "retry": 0}   # rows that a retry sends
-          },
-          "columns": {"input": ["text"], "output": ["sentiment", "score"]},
-          "sample": [                     # newest first, at most 50
-            {"row": 17, "label": "17", "status": "ok", "input": ["Great …"], "values": ["positive", 5],
-             "message": "", "cost_usd": 0.00003, "latency_s": 0.81, "confidence": null, "simulated": false}
-          ],
-          "fields": [                     # of all answers, or an even sample of `counted` of them
-            {"name": "sentiment", "kind": "categories", "counted": 412, "missing": 0, "of": "",
-             "bars": [{"label": "positive", "count": 300}, ...], "more": 0},
-            {"name": "score", "kind": "numbers", "counted": 412, "missing": 2, "of": "",
-             "bars": [...], "low": 1, "high": 5, "mean": 3.9}    # "of": "characters" or "items" for lengths
-          ],
-          "failures": [                   # by kind, most frequent first
-            {"kind": "timeout", "count": 2, "message": "No answer in 60 s.", "rows": [3, 9], "can_pass": true,
-             "can_retry": true, "price_usd": 0.00006}   # of asking again, null for unknown
-          ],
-          "pace": {"every_s": 1.0, "rows": [20.0, 22.5], "usd": [0.001, 0.002], "held": [1]}  # held: indexes
-        }
-
-    A `RunViewUpdates` gives one viewer what changed: the same dict with the changed sections alone, where `sample`
-    holds the new rows alone.
+    The shape of what it gives is in the docstring of `execution.run_view`.
 
     Args:
         run: Whose model it is; may be going on, or have ended.
