@@ -34,6 +34,9 @@
       "pace": {"every_s": 1.0, "rows": [20.0, 22.5], "usd": [0.001, 0.002], "held": [1]}  # held: indexes
     }
 
+Counts of rows add up: `done + cached + failed + not_sent + skipped + pending == total`. Fields are counted from the
+answers that a display has looked at, at most a thousand at each look; `failures` are exact.
+
 A `RunViewUpdates` gives one viewer what changed: the same dict with the changed sections alone, where `sample`
 holds the new rows alone.
 """
