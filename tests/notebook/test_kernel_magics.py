@@ -256,7 +256,7 @@ def test_tab_in_the_body_and_elsewhere_is_left_to_ipython(kernel: Kernel) -> Non
         ('df.llm.decide(["a", "b"], "{text}", jud', ["judge="]),
         ("df.llm.estimate(Review, mod", ["mode=", "model=", "models="]),
         ("df.llm.request_lines(Review, sal", ["salt="]),
-        ("pllm.configure(cache_", ["cache_dir="]),
+        ("pllm.configure(cache_", ["cache_dir=", "cache_share="]),
         ('pllm.resume_directory("program", max_', ["max_concurrent=", "max_cost_usd="]),
         ('agent.ask_llm("Read.", max_r', ["max_repairs=", "max_retries="]),
         ('agent.ask_llm("Read.", reasoning', ["reasoning=", "reasoning_effort="]),
