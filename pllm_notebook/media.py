@@ -82,7 +82,7 @@ def _file(content: bytes, source: str, name: str = "") -> Media:
     if mime is None:
         begins = f"begins with {content[:8]!r}" if content else "is empty"
         raise UsageError(
-            f"{source} {begins}, which is no image that we know (PNG, JPEG, GIF, WebP, BMP, TIFF, HEIC, AVIF) and no "
+            f"{source} {begins}, which is not a known image (PNG, JPEG, GIF, WebP, BMP, TIFF, HEIC, AVIF) nor a "
             f"PDF. Nothing was sent."
         )
     named = name if mime == "application/pdf" else ""

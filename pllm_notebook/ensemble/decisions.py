@@ -169,7 +169,7 @@ def _by_function(
         try:
             at = tally.index(value)
         except Exception as error:
-            raise TypeError(f"it returned {value!r:.80}, which is no answer of the type that was asked for") from error
+            raise TypeError(f"it returned {value!r:.80}, which is not an answer of the requested type") from error
     except BaseException as error:  # the caller's code, in a thread of ours: sys.exit() there ends nothing
         failure = Failure(FailureKind.DECISION, f"The decide function gave no answer: {type(error).__name__}: {error}")
         return _outcome(None, failure, outcomes, None), Decision("failed", None, tally.agreement, tally.whole)

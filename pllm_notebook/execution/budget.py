@@ -147,7 +147,7 @@ class ModelBudget:
     def __init__(self, run_budget: RunBudget, rate: Rate | None, output_limit: int | None, label: str) -> None:
         if run_budget.ceiling_usd is not None and rate is None:
             raise UsageError(
-                f"max_cost_usd={run_budget.ceiling_usd:g} cannot be kept: the price of {label} is unknown. "
+                f"max_cost_usd={run_budget.ceiling_usd:g} cannot be enforced: the price of {label} is unknown. "
                 f"Leave the ceiling out, or name a model with a known price. Nothing was sent."
             )
         self.run_budget = run_budget

@@ -96,7 +96,7 @@ def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True
         return SentLive(0, len(keys) - len(wanted), {}, 0, 0.0)
     if settings.max_cost_usd is not None and rows.most is None:
         raise UsageError(
-            f"max_cost_usd={settings.max_cost_usd:g} cannot be kept: the requests of batch job {name} were made "
+            f"max_cost_usd={settings.max_cost_usd:g} cannot be enforced: the requests of batch job {name} were made "
             f"without an output limit. Take the ceiling away with pllm.configure(max_cost_usd=None). Nothing was sent."
         )
     options = Options(
@@ -115,7 +115,7 @@ def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True
     price = format_estimate(estimated_cost_usd(spec.rate(), rows.total, rows.size))
     what = f"{rows.total:,} of the {job.total:,} lines of batch job {name}"
     confirm_price(
-        f"Send {what} live to {job.target}, for {price}? What the batch answers all the same is paid for too.",
+        f"Send {what} live to {job.target}, for {price}? Answers that the batch also returns are paid for too.",
         f"{what} would have been sent live for {price}",
         confirm,
     )

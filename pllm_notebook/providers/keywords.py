@@ -33,7 +33,7 @@ def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
         if not is_given(value) or value in DEFAULTS.get(name, ()):
             continue
         if name in NOT_CARRIED:
-            raise UsageError(f"{name}= is not carried out here: {NOT_CARRIED[name]}. Nothing was sent.")
+            raise UsageError(f"{name}= is not supported here: {NOT_CARRIED[name]}. Nothing was sent.")
         if name not in CARRIED:
             raise UnknownOptionError(name, CARRIED)
         said[name] = value

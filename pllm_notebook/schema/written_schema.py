@@ -43,9 +43,9 @@ def read_schema(given: Mapping[str, Any]) -> WrittenSchema:
         schema: Any = orjson.loads(orjson.dumps(dict(given)))
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"Got {dict(given)!r:.200}, which is no JSON schema: {error}. For an answer with fields write a Pydantic "
-            f"model, or a schema such as {{'type': 'object', 'properties': {{'name': {{'type': 'string'}}}}}}. "
-            f"Nothing was sent."
+            f"Got {dict(given)!r:.200}, which is not a JSON schema: {error}. For an answer with fields write a "
+            f"Pydantic model, or a schema such as "
+            f"{{'type': 'object', 'properties': {{'name': {{'type': 'string'}}}}}}. Nothing was sent."
         ) from None
     name, description = "", ""
     if schema.get("type") == "json_schema":  # of Chat Completions, or of Responses
@@ -53,7 +53,7 @@ def read_schema(given: Mapping[str, Any]) -> WrittenSchema:
         name, description, schema = around.get("name", ""), around.get("description", ""), around.get("schema")
     if not isinstance(schema, dict) or not _WORDS & schema.keys() or not _is_type(schema.get("type", "object")):
         raise UsageError(
-            f"Got {dict(given)!r:.200}, which is no JSON schema: it has none of {', '.join(sorted(_WORDS))} that "
+            f"Got {dict(given)!r:.200}, which is not a JSON schema: it has none of {', '.join(sorted(_WORDS))} that "
             f"says what the answer is. Nothing was sent."
         )
     return WrittenSchema(

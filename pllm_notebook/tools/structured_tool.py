@@ -263,7 +263,7 @@ def _as_json(value: Any) -> str:
 def _checked(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise UsageError(
-            f"{name!r} is no name of a tool: letters, digits, _ and -, at most 64, the first a letter or _. "
+            f"{name!r} cannot be the name of a tool: letters, digits, _ and -, at most 64, the first a letter or _. "
             f"Nothing was sent."
         )
     return name

@@ -134,7 +134,7 @@ def test_a_ceiling_over_an_unknown_price_is_refused(compatible: Side, sim: Simul
         words("a").llm.complete("{text}", model=compatible.model, max_cost_usd=1)
 
     assert str(caught.value) == (
-        "max_cost_usd=1 cannot be kept: the price of mine:small is unknown. "
+        "max_cost_usd=1 cannot be enforced: the price of mine:small is unknown. "
         "Leave the ceiling out, or name a model with a known price. Nothing was sent."
     )
     assert sim.stats().requests == 0

@@ -304,7 +304,7 @@ def test_a_function_decides_and_one_that_raises_fails_its_row(luna: str, sim: Si
     assert broken.llm.errors["kind"].tolist() == ["decision", "decision"]
     assert "ZeroDivisionError" in broken.llm.errors["message"][0]
     other = ask(luna, samples=2, decide=lambda answers: {"stars": 3})
-    assert "it returned {'stars': 3}, which is no answer of the type" in other.llm.errors["message"][0]
+    assert "it returned {'stars': 3}, which is not an answer of the requested type" in other.llm.errors["message"][0]
 
 
 def test_a_mixture_that_the_type_refuses_gives_way_to_the_most_common_whole_answer(luna: str, sim: Simulator) -> None:

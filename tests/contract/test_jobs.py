@@ -315,7 +315,9 @@ def test_a_ceiling_that_cannot_be_kept_sends_nothing(luna: str, sim: Simulator) 
     job = pending(luna, sim, 5)
     pllm.configure(max_cost_usd=1)
 
-    with pytest.raises(UsageError, match=r"cannot be kept: the requests .* without an output limit.*Nothing was sent"):
+    with pytest.raises(
+        UsageError, match=r"cannot be enforced: the requests .* without an output limit.*Nothing was sent"
+    ):
         pllm.jobs().send_live(job.id, confirm=False)
 
     assert sim.stats().requests == 0

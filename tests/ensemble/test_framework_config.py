@@ -269,7 +269,7 @@ def test_keywords_that_say_nothing_are_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["n", "stream", "functions", "prediction"])
 def test_a_keyword_that_is_not_carried_out_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"^{name}= is not carried out here: .* Nothing was sent\.$"):
+    with pytest.raises(UsageError, match=rf"^{name}= is not supported here: .* Nothing was sent\.$"):
         check_keywords({name: 3})
 
 

@@ -103,8 +103,8 @@ EVERYWHERE: list[tuple[Any, str]] = [
     (lambda _: "/proc/kmsg", ""),
     (empty, "it is empty"),
     (looping, "Too many levels of symbolic links"),
-    (a_log, "which is no image that we know"),
-    (a_text, "which is no image that we know"),
+    (a_log, "which is not a known image"),
+    (a_text, "which is not a known image"),
 ]
 OUTSIDE: list[tuple[Any, str]] = [
     (lambda folder: str(folder.parent / "private.png"), "it is not in "),
@@ -196,7 +196,7 @@ def test_images_from_is_a_directory_or_several(value: Any) -> None:
 
 def test_images_from_is_one_directory_or_a_list(tmp_path: Path) -> None:
     assert settings.resolve({"images_from": tmp_path}).images_from == (str(tmp_path),)
-    assert settings.resolve({"images_from": ["a", tmp_path]}).images_from == ("a", str(tmp_path))
+    assert settings.resolve({"images_from": [".", tmp_path]}).images_from == (".", str(tmp_path))
 
 
 def test_a_bitmap_is_known_by_its_header(tmp_path: Path) -> None:

@@ -89,10 +89,16 @@ def test_media_itself_stays_as_it_is() -> None:
     ("source", "told"),
     [
         ("nowhere.png", r"The file 'nowhere\.png' cannot be read: No such file or directory\. Nothing was sent\."),
-        (b"<html>", r"6 bytes begins with b'<html>', which is no image that we know .*\. Nothing was sent\."),
-        (b"BM, a text", r"10 bytes begins with b'BM, a te', which is no image that we know .*\. Nothing was sent\."),
-        (b"\xef\xbb\xbf" + PDF, r"16 bytes begins with .*, which is no image that we know .*\. Nothing was sent\."),
-        (b"", r"0 bytes is empty, which is no image that we know .*\. Nothing was sent\."),
+        (b"<html>", r"6 bytes begins with b'<html>', which is not a known image .*\. Nothing was sent\."),
+        (
+            b"BM, a text",
+            r"10 bytes begins with b'BM, a te', which is not a known image .*\. Nothing was sent\.",
+        ),
+        (
+            b"\xef\xbb\xbf" + PDF,
+            r"16 bytes begins with .*, which is not a known image .*\. Nothing was sent\.",
+        ),
+        (b"", r"0 bytes is empty, which is not a known image .*\. Nothing was sent\."),
         ("data:image/png;base64,?", r"The data URL .* is not base64: .*\. Nothing was sent\."),
         ("data:nothing", r"'data:nothing' begins as a data URL and is not one\. Nothing was sent\."),
         (

@@ -120,7 +120,7 @@ def test_keywords_of_openais_client_are_put_into_each_providers_words(
     [
         ({"max_tokens": 9, "max_output_tokens": 8}, "both max_output_tokens"),
         ({"seed": 7}, "seed= has no equal at anthropic:claude-haiku-5-5"),
-        ({"n": 3}, "n= is not carried out here"),
+        ({"n": 3}, "n= is not supported here"),
         ({"reasoning": {"effort": "low", "summary": "auto"}}, "There is no option 'reasoning'"),
     ],
 )

@@ -366,8 +366,8 @@ def test_calls_are_read_by_name_and_a_stranger_is_told_apart() -> None:
         ({"type": "web_search"}, "The tool 'web_search' is one that the provider runs itself."),
         ({"input_schema": {}}, "A tool that is a mapping is a JSON schema with a title"),
         ({"type": "object", "properties": {}}, "needs a name: put it into the schema's title."),
-        ({"name": "two words", "input_schema": {"type": "object"}}, "'two words' is no name of a tool"),
-        ({"name": "x" * 65, "input_schema": {"type": "object"}}, "is no name of a tool"),
+        ({"name": "two words", "input_schema": {"type": "object"}}, "'two words' cannot be the name of a tool"),
+        ({"name": "x" * 65, "input_schema": {"type": "object"}}, "cannot be the name of a tool"),
         ({"functionDeclarations": [{}, {}]}, "with 2 function declarations is so many tools"),
     ],
 )
