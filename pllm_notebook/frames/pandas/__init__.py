@@ -1,4 +1,12 @@
-"""The adapter for pandas. Importing this registers it, and `df.llm` and `series.llm` once pandas is imported."""
+"""The adapter for pandas. Importing this registers it, and `df.llm` and `series.llm` once pandas is imported.
+
+The oldest adapter, and the one that a new library is written after:
+
+- `adapter` has the accessors, the table of a frame or a series, and the frames that reports are.
+- `cells` reads cells as Python values, and `columns` builds those of answers.
+- `column_hashes` hashes columns by their arrays, which the registry of runs needs for large frames.
+- `agreement` is a frame that can plot itself.
+"""
 
 from __future__ import annotations
 

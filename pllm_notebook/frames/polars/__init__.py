@@ -37,10 +37,11 @@ def _library() -> Any:
 
 
 def _register_accessors() -> None:
-    from polars import DataFrame, Expr, Series, api
+    from polars import DataFrame, Expr, LazyFrame, Series, api
 
     register_accessor(DataFrame, api.register_dataframe_namespace, f"{__name__}.adapter:PolarsFrameLLM")
     register_accessor(Series, api.register_series_namespace, f"{__name__}.adapter:PolarsSeriesLLM")
+    register_accessor(LazyFrame, api.register_lazyframe_namespace, f"{__name__}.lazy:PolarsLazyLLM")
     register_accessor(Expr, api.register_expr_namespace, f"{__name__}:ExpressionLLM")
 
 

@@ -104,8 +104,10 @@ class PolarsLibrary(FrameLibrary):
         """Return a table of a DataFrame or a Series."""
         return PolarsTable(data) if isinstance(data, (pl.DataFrame, pl.Series)) else None
 
-    def accessor(self, data: Any) -> PolarsFrameLLM | PolarsSeriesLLM | None:
-        """Return `df.llm` or `series.llm`."""
+    def accessor(self, data: Any) -> Any:
+        """Return `df.llm`, `series.llm` or `lf.llm`."""
+        if isinstance(data, pl.LazyFrame):
+            return getattr(data, "llm")  # noqa: B009  # registered, so type checkers do not know it
         if isinstance(data, pl.DataFrame):
             return PolarsFrameLLM(data)
         return PolarsSeriesLLM(data) if isinstance(data, pl.Series) else None

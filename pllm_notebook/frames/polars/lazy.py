@@ -1,0 +1,187 @@
+"""`lf.llm` of Polars: a question that waits, as the frame does, until rows are collected.
+
+The one file that knows Polars' sources of its own (`register_io_source`) and its batches (`collect_batches`): Polars
+documents both as unstable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from pllm_notebook.exceptions import NameClashError, UsageError
+from pllm_notebook.execution import Estimate, Run, options_for
+from pllm_notebook.frames.accessor import Preview
+from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.polars.adapter import PolarsFrameLLM
+from pllm_notebook.frames.polars.columns import dtype_of
+from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import ParseOptions
+from pllm_notebook.options import Options
+from pllm_notebook.signatures import shows
+
+__all__ = ["PolarsLazyLLM"]
+
+_ROWS = 20_000
+"""Rows of a batch: several times the calls in flight, so that its end costs little time."""
+
+_AHEAD = 2
+"""Batches that are asked at once, so that the calls of the next fill the places of the last ones."""
+
+
+class PolarsLazyLLM:
+    """`lf.llm`: ask a language model the same question of every row that is collected, and of no other."""
+
+    def __init__(self, data: pl.LazyFrame) -> None:
+        self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(PolarsFrameLLM, name):
+            raise AttributeError(name)
+        raise UsageError(
+            f"A LazyFrame has no rows yet, and llm.{name} needs them: lf.collect().llm.{name}(…). A LazyFrame has "
+            f"llm.parse, which stays lazy, llm.preview and llm.estimate. Nothing was sent."
+        )
+
+    @shows(taken_by(Options, "parse"))
+    def parse(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> pl.LazyFrame:
+        """Return the lazy frame with one column per field; nothing is sent before rows of these columns are collected.
+
+        Only rows that Polars needs are asked about: `head(5).collect()` asks five, a column of the input alone none,
+        and a filter on input columns comes before the question. `sink_parquet` writes while rows are asked, in order.
+
+        Args:
+            response_format: As for `df.llm.parse`.
+            prompt: As for `df.llm.parse`.
+            **options: As for `df.llm.parse`. `max_cost_usd` holds for each time that rows are collected, as a whole;
+                with it, batches of rows are asked one after the other.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+        """
+        given: dict[str, Any] = {**options}
+        kind = format_of(response_format, given, "parse")
+        source = _Source(self._data, kind, prompt, given)
+        return register_io_source(io_source=source.batches, schema=source.schema)
+
+    @shows(taken_by(Options, "parse"))
+    def preview(
+        self,
+        response_format: Any = NOT_GIVEN,
+        prompt: str | None = None,
+        *,
+        rows: int = 5,
+        **options: Unpack[ParseOptions],
+    ) -> Preview:
+        """Ask about the first rows, and estimate what all would cost. Collects the frame; sends few calls."""
+        given: Any = {**options}
+        return PolarsFrameLLM(self._data.collect()).preview(response_format, prompt, rows=rows, **given)
+
+    @shows(taken_by(Options, "parse"))
+    def estimate(
+        self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
+    ) -> Estimate:
+        """Estimate what asking all rows would send and cost. Collects the frame; sends nothing and needs no key."""
+        given: Any = {**options}
+        return PolarsFrameLLM(self._data.collect()).estimate(response_format, prompt, **given)
+
+
+class _Source:
+    """The rows of a lazy frame with their answers, as Polars asks for them.
+
+    Attributes:
+        schema: Of the result. It follows from the type, so finding it sends nothing.
+    """
+
+    def __init__(self, data: pl.LazyFrame, kind: Any, prompt: str | None, options: dict[str, Any]) -> None:
+        self._data, self._kind, self._prompt, self._options = data, kind, prompt, options
+        inputs = data.collect_schema()
+        # Checked on no rows, so that what cannot be asked is refused here and not where rows are collected.
+        _, rows = PolarsFrameLLM(pl.DataFrame(schema=inputs))._prepare(kind, prompt, dict(options))
+        shape = rows.shape
+        clash = [name for name in shape.names if name in inputs]
+        if clash and not options_for(dict(options)).replace:
+            raise NameClashError(clash)  # which earlier run made a column is known of rows alone
+        made = {column.name: dtype_of(column) for column in shape.columns}
+        if shape.agreement_column is not None:
+            made[shape.agreement_column] = dtype_of(Column(shape.agreement_column, Kind.REAL))
+        if shape.error_column is not None:
+            made[shape.error_column] = dtype_of(Column(shape.error_column, Kind.TEXT))
+        self._explodes = shape.explode
+        self._asked, self._made = rows.asked, frozenset(made)
+        self.schema = pl.Schema({**{name: dtype for name, dtype in inputs.items() if name not in clash}, **made})
+
+    def batches(
+        self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows that Polars needs, with these columns, in order."""
+        wanted = list(self.schema) if with_columns is None else with_columns
+        rows = self._data
+        if predicate is not None and not self._made.intersection(predicate.meta.root_names()):
+            rows, predicate = rows.filter(predicate), None  # rows that are not needed are not asked about
+        used = {*wanted, *(() if predicate is None else predicate.meta.root_names())}
+        unasked = not used & self._made and not self._explodes
+        if n_rows is not None and predicate is None:
+            rows = rows.head(n_rows)  # of each row there is one line at least
+        inputs = [name for name in rows.collect_schema() if name in used or (not unasked and name in self._asked)]
+        found = _sliced(rows.select(inputs), min(batch_size or _ROWS, _ROWS))
+        for answered in found if unasked else self._answered(found):
+            batch = (answered if predicate is None else answered.filter(predicate)).select(wanted)
+            batch = batch if n_rows is None else batch.head(n_rows)
+            yield batch
+            if n_rows is not None:
+                n_rows -= batch.height
+                if n_rows <= 0:
+                    return
+
+    def _answered(self, found: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Yield each batch with its answers, while those after it are asked."""
+        going: deque[Run] = deque()
+        ceiling = options_for(dict(self._options)).max_cost_usd
+        try:
+            for batch in found:
+                options = dict(self._options) if ceiling is None else {**self._options, "max_cost_usd": ceiling}
+                going.append(PolarsFrameLLM(batch).submit(self._kind, self._prompt, **options))
+                while len(going) >= (_AHEAD if ceiling is None else 1):
+                    run = going.popleft()
+                    yield self._typed(run.result())
+                    if ceiling is not None:
+                        ceiling = max(0.0, ceiling - (run.cost or 0.0))
+            while going:
+                yield self._typed(going.popleft().result())
+        finally:
+            for run in going:
+                run.cancel()
+
+    def _typed(self, answered: pl.DataFrame) -> pl.DataFrame:
+        """Return a batch; its columns have their types whatever its values.
+
+        Raises:
+            UsageError: If a value made a column one of text (see `columns.array_of`).
+        """
+        other = [name for name in self._made if answered.schema[name] != self.schema[name]]
+        if other:
+            raise UsageError(
+                f"Column {other[0]!r} has a value that is not one of {self.schema[other[0]]}, which a LazyFrame cannot "
+                f"hold beside the others. Collect the rows first: lf.collect().llm.parse(…). Answers are in the cache."
+            )
+        return answered
+
+
+def _sliced(rows: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
+    """Yield the rows in order, at most *size* at once."""
+    collect = getattr(rows, "collect_batches", None)
+    # Before Polars 1.34 there are no batches: all rows are in memory, and still asked about in slices.
+    whole: Sequence[pl.DataFrame] | Any = (
+        [rows.collect()] if collect is None else collect(chunk_size=size, maintain_order=True)
+    )
+    for batch in whole:
+        for start in range(0, batch.height, size):
+            yield batch[start : start + size]
