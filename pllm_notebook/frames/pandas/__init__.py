@@ -6,6 +6,9 @@ The oldest adapter, and the one that a new library is written after:
 - `cells` reads cells as Python values, and `columns` builds those of answers.
 - `column_hashes` hashes columns by their arrays, which the registry of runs needs for large frames.
 - `agreement` is a frame that can plot itself.
+
+Nothing in this file imports pandas, so that a program that uses another library does not load it; a program that
+imports it later has the accessors from that moment on (see `on_import`).
 """
 
 from __future__ import annotations
@@ -31,5 +34,6 @@ def _register_accessors() -> None:
     register_accessor(pd.Series, pd.api.extensions.register_series_accessor, f"{__name__}.adapter:SeriesLLM")
 
 
+# Reports without a frame are pandas' own where both libraries are loaded (see `libraries.default_library`).
 register_library("pandas", _library)
 when_imported("pandas", _register_accessors)
