@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pllm_notebook import display_registry, redaction
 from pllm_notebook import frames as _accessors  # importing it registers df.llm
-from pllm_notebook.exceptions import (
-    PllmError,
-)
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.option_fields import check_with
 from pllm_notebook.request_errors import (
     APIError,
@@ -89,6 +87,7 @@ if TYPE_CHECKING:
     from pllm_notebook.sessions import Session as AgentOrchestrator
     from pllm_notebook.settings import configure
     from pllm_notebook.store.cache_api import cache
+    from pllm_notebook.streams import aparse_batches, parse_batches
     from pllm_notebook.tools import CalledTool as FunctionCall
     from pllm_notebook.tools import StructuredTool, ToolCallOutput
     from pllm_notebook.tools import ToolCallOutput as FunctionCallOutput
@@ -137,6 +136,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "ToolCallOutput",
     "Vote",
     "aparse",
+    "aparse_batches",
     "cache",
     "configure",
     "create_default_config",
@@ -157,6 +157,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "msg_dict_to_google",
     "msg_dict_to_oai",
     "parse",
+    "parse_batches",
     "parse_results_file",
     "prepare_requests_file",
     "preview",
@@ -208,6 +209,7 @@ _HOMES = {
     "ToolCallOutput": "pllm_notebook.tools",
     "Vote": "pllm_notebook.ensemble",
     "aparse": "pllm_notebook.frames.any_frame",
+    "aparse_batches": "pllm_notebook.streams",
     "cache": "pllm_notebook.store.cache_api",
     "configure": "pllm_notebook.settings",
     "create_default_config": "pllm_notebook.ensemble.framework_config",
@@ -224,6 +226,7 @@ _HOMES = {
     "msg_dict_to_google": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_oai": "pllm_notebook.prompt_lists.provider_messages",
     "parse": "pllm_notebook.frames.any_frame",
+    "parse_batches": "pllm_notebook.streams",
     "parse_results_file": "pllm_notebook.request_files.parse_results",
     "prepare_requests_file": "pllm_notebook.request_files.prepare_requests",
     "preview": "pllm_notebook.frames.any_frame",
@@ -252,11 +255,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
 
 def errors(
-    of: Any = None,
-    *,
-    model: str | None = None,
-    kind: str | None = None,
-    since: datetime | timedelta | None = None,
+    of: Any = None, *, model: str | None = None, kind: str | None = None, since: datetime | timedelta | None = None
 ) -> Any:
     """Return failed rows. Sends nothing.
 

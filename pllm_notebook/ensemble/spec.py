@@ -24,6 +24,7 @@ from pllm_notebook.execution import (
     RequestLines,
     Rows,
     Run,
+    RunBudget,
     RunServices,
     build_spec,
     confirm,
@@ -142,15 +143,16 @@ def ensemble_spec_for(
     return EnsembleSpec(tuple(members), how, vote, further, output, before, tolerant)
 
 
-def submit(question: Spec, rows: Rows) -> Run:
-    """Start a run of *question* in the background and give its handle at once (see `run.start`)."""
+def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None) -> Run:
+    """Start a run of *question* in the background and return its handle at once (see `execution.start`)."""
     options = (question if isinstance(question, CallSpec) else question.members[0].ask).options
     if options.mode == "batch" and options.confirm:
         confirm(estimate(question, rows))
     if isinstance(question, CallSpec):
-        return start(question, rows)
+        return start(question, rows, run_budget=run_budget)
     specs = [*(member.ask for member in question.members), *_some(question.further)]
-    return start(specs[0], rows, further=specs[1:], make=partial(ensemble_execution, question, rows))
+    make = partial(ensemble_execution, question, rows)
+    return start(specs[0], rows, further=specs[1:], make=make, run_budget=run_budget)
 
 
 def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on_end: Callable[[], None]) -> Execution:

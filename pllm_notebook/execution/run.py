@@ -161,15 +161,15 @@ class Run:
         """End at once by an internal error. On its loop."""
         self.execution.fail(error)
 
-    def wait(self) -> None:
-        """Block until the run has ended; a batch with `wait=False`, until its jobs are submitted.
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Block until the run has ended, for *timeout_s* at most; with `wait=False`, until its jobs are submitted.
 
         An interrupt cancels the run and raises KeyboardInterrupt; batch jobs go on.
         """
         until = self._ended if self._waits else self._handed
         if until.is_set():
             return
-        block_until(until, self.cancel, loop=self._loop, message=self._stopped)
+        block_until(until, self.cancel, loop=self._loop, message=self._stopped, timeout_s=timeout_s)
 
     def _interruption(self) -> RunInterrupted:
         return RunInterrupted("Stopped.", kept=self.execution.kept, total=self.rows.total, run=self.id)

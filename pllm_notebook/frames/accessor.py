@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Estimate, RequestLines, Run, options_for
+from pllm_notebook.execution import Estimate, RequestLines, Run, RunBudget, options_for
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT, ResultAccessor
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
@@ -23,7 +23,7 @@ from pllm_notebook.options import Options
 from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 
-__all__ = ["LLMAccessor", "Preview"]
+__all__ = ["LLMAccessor", "Preview", "submit_piece"]
 
 
 class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
@@ -231,6 +231,21 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         if calls:
             return tool_calls_for(options, instruct=instruct), rows
         return ensemble.spec_for(options, output, instruct=instruct), rows
+
+
+def submit_piece(
+    accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any], run_budget: RunBudget
+) -> Run:
+    """Start `parse` for rows that are a piece of something larger, whose pieces share their money.
+
+    Args:
+        accessor: `.llm` of the rows.
+        kind: The type of the answer.
+        prompt: As for `parse`.
+        given: The options, as for `parse`.
+        run_budget: The money of all pieces.
+    """
+    return ensemble.submit(*accessor._prepare(kind, prompt, {**given}), run_budget)
 
 
 @dataclass(frozen=True, slots=True)

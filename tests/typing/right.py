@@ -66,3 +66,13 @@ async def lists_and_programs() -> None:
         agent = session.agent("reader")
         agent.ask_llm("Read.", llm="openai:a", temperature=0.2, max_tokens=100, reasoning={"effort": "low"})
         agent.ask_llm("Read.", response_format=Review, max_repairs=2, tool_choice="required", stop=["."])
+
+
+def batches() -> None:
+    for _ in pllm.parse_batches([pd.DataFrame({"text": ["a"]})], Review, "Read: {text}", rows=10, max_cost_usd=5):
+        pass
+
+
+async def awaited_batches() -> None:
+    async for _ in pllm.aparse_batches([pd.DataFrame({"text": ["a"]})], Review, "Read: {text}", progress=False):
+        pass

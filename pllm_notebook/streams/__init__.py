@@ -1,0 +1,41 @@
+"""Tables one after the other, in bounded memory.
+
+A table is a run of its own (`execution.execute`), so limits, cached answers, repairs and failures are those of
+`df.llm.parse`, and two streams at once share them as two runs do. What a stream adds is a window of runs:
+
+    for piece in pieces:                  read only when its calls are wanted
+        window.add(piece)                 its run starts, with the money that all share
+        while not window.wants_more:      enough rows without an outcome: twice the calls on the wire, and `rows`
+            yield window.take()           the first one that was started, when it has ended; nothing holds it then
+    window.finish()                       one warning, or the error that ended it
+
+Closing a stream early cancels what is going, and waits until what has arrived is stored.
+
+| module            | holds                                                              |
+| ----------------- | ------------------------------------------------------------------ |
+| `batches`         | `parse_batches` and `aparse_batches`: frames in, frames out        |
+| `run_window`      | the runs that are going: their order, money and end                |
+| `window_progress` | one display for all of them                                        |
+
+Invariants:
+
+- A piece is taken in the order in which it was added, whatever ends first.
+- At most three times the wanted rows are held, so a late row delays, and does not fill the memory.
+- A run that was taken is known to nothing of this package but the registry on disk: when its frame goes, so does
+  everything else. A cycle would keep it until Python looks for garbage, which it rarely does while runs are going.
+- An error of the source, or of a piece that cannot be asked, comes after the answers of what was started before it.
+- One thread adds and takes. Stopping may come from any: the display's Stop button is on another.
+- A sum of counts is all that is left of a run that was taken, so a display of the whole costs the same at the
+  thousandth table as at the first.
+- What the money does not suffice for ends the stream: the pieces that were started are answered as far as they can be,
+  and nothing further is read.
+
+What a run costs beside its rows (a thread's turn, a look into the store, a record in the registry) is a few
+milliseconds, so tables of some hundreds of rows are as fast as one run; see docs/performance.md.
+
+The room is above `frames`, since a piece is a frame of any library that has an adapter; it imports none of them.
+"""
+
+from pllm_notebook.streams.batches import aparse_batches, parse_batches
+
+__all__ = ["aparse_batches", "parse_batches"]

@@ -1,0 +1,256 @@
+"""`parse_batches`: an iterator of tables in, an iterator of tables out, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
+from contextlib import closing
+from typing import Any, Unpack
+
+from pllm_notebook.callers import Caller, caller
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import Run, RunBudget, options_for
+from pllm_notebook.frames.accessor import submit_piece
+from pllm_notebook.frames.libraries import accessor_of, table_of
+from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import ParseOptions
+from pllm_notebook.options import Options
+from pllm_notebook.signatures import shows
+from pllm_notebook.streams.run_window import Answered, RunWindow, TablePiece
+from pllm_notebook.streams.window_progress import WindowProgress
+
+__all__ = ["answered", "aparse_batches", "cut", "parse_batches", "window_for"]
+
+# How often a wait looks whether another table is wanted, and shows the progress.
+_TICK_S = 0.05
+_ROWS = 20_000
+# What is stopped may take this long to store what has arrived.
+_GRACE_S = 10.0
+
+
+@shows(taken_by(Options, "parse"))
+def parse_batches(
+    tables: Iterable[Any],
+    response_format: Any = NOT_GIVEN,
+    prompt: str | None = None,
+    *,
+    rows: int = _ROWS,
+    **options: Unpack[ParseOptions],
+) -> Generator[Any, None, None]:
+    r"""Ask the same question about every row of many tables, and yield each with its answers.
+
+    Memory is bounded: a few tables are read ahead of the one that is yielded next, and nothing of those that were
+    yielded is held. They share limits, answers, `max_cost_usd` and one display. Closing the iterator early cancels
+    what is going; what has arrived is in the cache.
+
+    Args:
+        tables: Frames of any library that `.llm` knows, read one at a time, as late as keeps the model busy.
+        response_format: As for `df.llm.parse`.
+        prompt: As for `df.llm.parse`.
+        rows: Rows of one run at most: a larger table comes back in pieces of so many.
+        **options: As for `df.llm.parse`.
+
+    Yields:
+        Each table as `df.llm.parse` returns it, in order. A row without an answer has NA; one warning at the end
+        counts them.
+
+    Raises:
+        UsageError: When a table cannot be asked as written; the tables before it are yielded first.
+        BudgetError: When `max_cost_usd` was reached, after everything paid was yielded.
+        ProviderRejectedError: When key, model or quota were refused; what finished is kept.
+        KeyboardInterrupt: After an interrupt; what finished is kept, and the next run resumes.
+
+    Example:
+        for part in pllm.parse_batches(pd.read_csv("big.csv", chunksize=20_000), Review, "Read:\n{text}"):
+            part.to_csv("out.csv", mode="a")
+    """
+    if not isinstance(tables, Iterable) or _is_table(tables):
+        raise _not_tables(tables)
+    window = window_for(response_format, prompt, {**options}, _checked(rows), "parse_batches")
+    return _frames(answered(window, cut(tables, rows), caller()))
+
+
+@shows(taken_by(Options, "parse"))
+def aparse_batches(
+    tables: Iterable[Any] | AsyncIterable[Any],
+    response_format: Any = NOT_GIVEN,
+    prompt: str | None = None,
+    *,
+    rows: int = _ROWS,
+    **options: Unpack[ParseOptions],
+) -> AsyncGenerator[Any, None]:
+    """Run `parse_batches` in `async for`: the notebook's loop stays free. Cancelling stops it.
+
+    Args:
+        tables: As for `parse_batches`, or an async iterable. It is read in a thread, one table at a time.
+        response_format: As for `df.llm.parse`.
+        prompt: As for `df.llm.parse`.
+        rows: Rows of one run at most.
+        **options: As for `df.llm.parse`.
+    """
+    if not isinstance(tables, Iterable | AsyncIterable) or _is_table(tables):
+        raise _not_tables(tables)
+    window = window_for(response_format, prompt, {**options}, _checked(rows), "aparse_batches")
+    return _async_frames(window, _AsyncPieces(tables, rows), caller())
+
+
+def window_for(response_format: Any, prompt: str | None, options: dict[str, Any], rows: int, where: str) -> RunWindow:
+    """Return a window for the runs of some tables; options and type are checked before anything is read or sent.
+
+    Args:
+        response_format: As for `df.llm.parse`.
+        prompt: As for `df.llm.parse`.
+        options: As given; `progress` is that of the whole.
+        rows: Rows that are wanted ahead at least.
+        where: Name of the function, for errors.
+
+    Raises:
+        UsageError: When the options or the type cannot be used. Nothing was sent.
+    """
+    kind = format_of(response_format, options, where)
+    resolved = options_for(options)
+    if resolved.mode == "batch" and resolved.wait is False:
+        raise UsageError(f"{where} yields answers, so it cannot go on without them: leave wait= out. Nothing was sent.")
+    output = output_of(kind, resolved)
+    given = options | {"progress": False}
+
+    def submit(data: Any, run_budget: RunBudget) -> Run:
+        return submit_piece(accessor_of(data), kind, prompt, given, run_budget)
+
+    progress = WindowProgress(resolved.progress, "text" if output is None else output.name)
+    return RunWindow(submit, rows=rows, max_cost_usd=resolved.max_cost_usd, progress=progress)
+
+
+def cut(tables: Iterable[Any], rows: int) -> Iterator[TablePiece]:
+    """Cut tables into pieces of at most so many rows, in order.
+
+    Raises:
+        UsageError: At something that is no table.
+    """
+    for at, data in enumerate(tables):
+        table = table_of(data)
+        if table is None:
+            raise UsageError(
+                f"Item {at} of the tables is {type(data).__name__}, not a DataFrame, a Series or an Arrow table."
+            )
+        if table.total <= rows:
+            yield TablePiece("", data)
+            continue
+        for begin in range(0, table.total, rows):
+            yield TablePiece("", table.slice(range(begin, min(begin + rows, table.total))).data)
+
+
+def fill(window: RunWindow, pieces: Iterator[TablePiece]) -> None:
+    """Start as many pieces as are wanted now."""
+    while window.wants_more:
+        try:
+            piece = next(pieces, None)
+        except Exception as error:
+            window.no_more(error)
+            return
+        if piece is None:
+            window.no_more()
+            return
+        window.add(piece)
+    window.show()
+
+
+def answered(window: RunWindow, pieces: Iterator[TablePiece], called_by: Caller) -> Generator[Answered, None, None]:
+    """Yield the pieces with their runs, in order, each when its run has ended. Closing it early stops them all."""
+    try:
+        fill(window, pieces)
+        while (run := window.head) is not None:
+            while not run.done():
+                run.wait(_TICK_S)
+                fill(window, pieces)
+            del run
+            yield window.take()
+            fill(window, pieces)
+        window.finish(called_by)
+    finally:
+        for going in window.abandon():
+            going.wait(_GRACE_S)
+
+
+def _frames(each: Generator[Answered, None, None]) -> Generator[Any, None, None]:
+    with closing(each):
+        while (one := next(each, None)) is not None:
+            frame, one = one.run.to_frame(), None
+            yield frame
+            del frame
+
+
+async def _async_frames(window: RunWindow, source: _AsyncPieces, called_by: Caller) -> AsyncGenerator[Any, None]:
+    ended: asyncio.Future[None] | None = None
+    try:
+        await source.fill(window)
+        while (run := window.head) is not None:
+            ended = asyncio.ensure_future(run.until_ended())
+            while not ended.done():
+                await asyncio.wait([ended], timeout=_TICK_S)
+                await source.fill(window)
+            await ended
+            del run
+            yield window.take().run.to_frame()
+            await source.fill(window)
+        window.finish(called_by)
+    finally:
+        waits: list[asyncio.Future[None]] = [asyncio.ensure_future(run.until_ended()) for run in window.abandon()]
+        if ended is not None:
+            waits.append(ended)
+        if waits:
+            await asyncio.wait(waits, timeout=_GRACE_S)
+
+
+class _AsyncPieces:
+    """Pieces of tables that are read without blocking the caller's loop."""
+
+    def __init__(self, tables: Iterable[Any] | AsyncIterable[Any], rows: int) -> None:
+        self._rows = rows
+        self._tables = aiter(tables) if isinstance(tables, AsyncIterable) else None
+        self._pieces = iter(()) if isinstance(tables, AsyncIterable) else cut(tables, rows)
+
+    async def fill(self, window: RunWindow) -> None:
+        """Start as many pieces as are wanted now."""
+        while window.wants_more:
+            try:
+                piece = await self._next()
+            except Exception as error:
+                window.no_more(error)
+                return
+            if piece is None:
+                window.no_more()
+                return
+            window.add(piece)
+        window.show()
+
+    async def _next(self) -> TablePiece | None:
+        # A source may read a file, or wait for a database.
+        piece = await asyncio.to_thread(next, self._pieces, None)
+        while piece is None and self._tables is not None:
+            try:
+                table = await anext(self._tables)
+            except StopAsyncIteration:
+                return None
+            self._pieces = cut([table], self._rows)
+            piece = next(self._pieces, None)
+        return piece
+
+
+def _is_table(tables: Any) -> bool:
+    # An Arrow reader is both: as an iterator it yields batches, as a table it would be read whole.
+    return not isinstance(tables, Iterator) and table_of(tables) is not None
+
+
+def _checked(rows: int) -> int:
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
+        raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
+    return rows
+
+
+def _not_tables(tables: Any) -> UsageError:
+    return UsageError(
+        f"parse_batches takes an iterable of tables, not one {type(tables).__name__}. Put it into a list, or use "
+        f"df.llm.parse. Nothing was sent."
+    )
