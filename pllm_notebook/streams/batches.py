@@ -118,7 +118,7 @@ def window_for(response_format: Any, prompt: str | None, options: dict[str, Any]
     def submit(data: Any, run_budget: RunBudget) -> Run:
         return submit_piece(accessor_of(data), kind, prompt, given, run_budget)
 
-    progress = WindowProgress(resolved.progress, "text" if output is None else output.name)
+    progress = WindowProgress(bool(resolved.progress), "text" if output is None else output.name)
     return RunWindow(submit, rows=rows, max_cost_usd=resolved.max_cost_usd, progress=progress)
 
 
