@@ -19,6 +19,10 @@ from typing import Any
 import pytest
 
 import pllm_notebook as pllm
+
+# Where what each test resets is kept: also after tests that import neither.
+import pllm_notebook.providers
+import pllm_notebook.settings
 from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.sim import SimOptions, Simulator
 
