@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from pllm_notebook.options import CacheUse, Mode, Voting
+from pllm_notebook.options import CacheUse, Effort, Mode, ServiceTier, Voting
 
 __all__ = [
     "CallOptions",
@@ -59,6 +59,11 @@ class ParseOptions(TypedDict, total=False):
     validator_timeout_s: float
     tool_timeout_s: float
     temperature: float | None
+    effort: Effort | None
+    service_tier: ServiceTier | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
     max_output_tokens: int | None
     extra_body: Mapping[str, Any]
     images: str | Sequence[str] | None
@@ -105,6 +110,11 @@ class CompleteOptions(TypedDict, total=False):
     validator_timeout_s: float
     tool_timeout_s: float
     temperature: float | None
+    effort: Effort | None
+    service_tier: ServiceTier | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
     max_output_tokens: int | None
     extra_body: Mapping[str, Any]
     images: str | Sequence[str] | None
@@ -149,6 +159,11 @@ class CallToolsOptions(TypedDict, total=False):
     timeout_s: float
     validator_timeout_s: float
     temperature: float | None
+    effort: Effort | None
+    service_tier: ServiceTier | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
     max_output_tokens: int | None
     extra_body: Mapping[str, Any]
     images: str | Sequence[str] | None
@@ -192,6 +207,11 @@ class DecideOptions(TypedDict, total=False):
     validator_timeout_s: float
     tool_timeout_s: float
     temperature: float | None
+    effort: Effort | None
+    service_tier: ServiceTier | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
     max_output_tokens: int | None
     extra_body: Mapping[str, Any]
     images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
@@ -218,6 +238,11 @@ class PromptListOptions(TypedDict, total=False):
     allow_empty: bool
     hedge: bool
     timeout_s: float
+    effort: Effort | None
+    service_tier: ServiceTier | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
     extra_body: Mapping[str, Any]
     tool_choice: str
     parallel_tool_calls: bool | None
@@ -235,6 +260,7 @@ class CallOptions(TypedDict, total=False):
     allow_empty: bool
     timeout_s: float
     temperature: float | None
+    effort: Effort | None
     max_output_tokens: int | None
     extra_body: Mapping[str, Any]
     tool_choice: str
@@ -289,6 +315,11 @@ class ConfigureOptions(TypedDict, total=False):
     validator_timeout_s: float | None
     tool_timeout_s: float | None
     temperature: float | None
+    effort: Effort | None
+    service_tier: ServiceTier | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
     max_output_tokens: int | None
     extra_body: Mapping[str, Any] | None
     images: str | Sequence[str] | None

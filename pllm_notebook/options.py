@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from pllm_notebook.option_fields import ABOVE_ZERO, one_of, option
 
-__all__ = ["CacheUse", "Mode", "Options", "Voting"]
+__all__ = ["CacheUse", "Effort", "Mode", "Options", "ServiceTier", "Voting"]
 
 Mode = Literal["async", "sync", "batch"]
 CacheUse = Literal["use", "refresh", "only", "off"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "max"]
+ServiceTier = Literal["auto", "standard", "flex", "priority"]
 
 
 class Voting(Protocol):
@@ -51,6 +53,10 @@ def _is_models(value: Any) -> bool:
 def _is_paths(value: Any) -> bool:
     paths = value if isinstance(value, (list, tuple)) else [value]
     return bool(paths) and all(isinstance(one, (str, os.PathLike)) and os.fspath(one) for one in paths)
+
+
+def _is_stop(value: Any) -> bool:
+    return bool(value) and (isinstance(value, str) or (_is_names(value) and all(value)))
 
 
 _VIEWS = ("view", "bar")
@@ -270,6 +276,45 @@ class Options:
         more="Models that reject it are called without it, and the log says so.",
         at_least=0,
         takes=_FRAMES | {"ask_llm"},
+        keyed=True,
+    )
+    effort: Effort | None = option(
+        None,
+        'How much the model [reasons](effort.md) before it answers: `"none"`, `"minimal"`, `"low"`, `"medium"`, '
+        '`"high"` or `"max"`, in the provider\'s own words. None: the provider\'s default for the model.',
+        more="A model that does not take the value is an error that names what it takes.",
+        choices=get_args(Effort),
+        takes=_LISTS | {"ask_llm"},
+        keyed=True,
+    )
+    service_tier: ServiceTier | None = option(
+        None,
+        'The provider\'s [service tier](effort.md#service-tier): `"flex"` is cheaper and slower, `"priority"` faster '
+        "and dearer. None: not sent.",
+        more="It changes the price and not the question, so it is not part of the cache key.",
+        choices=get_args(ServiceTier),
+        takes=_LISTS,
+    )
+    top_p: float | None = option(
+        None,
+        "Nucleus sampling: the share of probability that tokens are drawn from. None: not sent.",
+        more="A model known to reject it is an error.",
+        at_least=0,
+        takes=_LISTS,
+        keyed=True,
+    )
+    seed: int | None = option(
+        None,
+        "Seed of the provider's sampling, where it takes one. None: not sent.",
+        takes=_LISTS,
+        keyed=True,
+    )
+    stop: tuple[str, ...] | None = option(
+        None,
+        "Texts at which the answer ends. None: not sent.",
+        accepts="str | Sequence[str] | None",
+        expects=("a text, or a list of texts", _is_stop),
+        takes=_LISTS,
         keyed=True,
     )
     max_output_tokens: int | None = option(

@@ -70,10 +70,13 @@ class Rate:
         return max(self.cost_usd(usage), self.cost_usd(dear))
 
 
+_PRICED_TIERS = ("flex", "priority")
 FREE = Rate(0.0, 0.0, 0.0, 0.0, float("inf"), None)
 
 
-def rate_of(provider: str, model: str, *, batch: bool = False, hour: bool = False) -> Rate | None:
+def rate_of(
+    provider: str, model: str, *, batch: bool = False, hour: bool = False, tier: str | None = None
+) -> Rate | None:
     """Look up a model's price.
 
     Args:
@@ -82,9 +85,11 @@ def rate_of(provider: str, model: str, *, batch: bool = False, hour: bool = Fals
         batch: Whether the call goes through the provider's batch API.
         hour: Whether it asks for its prompt to be cached for an hour: Anthropic charges twice the price of
             plain input for such a write, and 1.25 times for one that stays five minutes.
+        tier: The live call's service tier, None for the standard one.
 
     Returns:
-        None if the price is unknown.
+        None if the price is unknown, as that of a dearer tier is where the table has none. A cheaper one without a
+        price of its own has the standard one, which bounds it.
     """
     if provider == "local":
         return FREE
@@ -92,7 +97,9 @@ def rate_of(provider: str, model: str, *, batch: bool = False, hour: bool = Fals
 
     try:
         _, info = get_snapshot().find_provider_model(model, None, provider, None)
-        context: Any = {"processing": "batch"} if batch else None
+        context: Any = {"processing": "batch"} if batch else {"service_tier": tier} if tier in _PRICED_TIERS else None
+        if tier == "priority" and not any(one.when == context for one in info.price_variants or ()):
+            return None
         table = info.get_prices(dt.datetime.now(tz=dt.UTC), context)
     except LookupError:
         return None

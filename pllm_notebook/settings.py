@@ -173,8 +173,9 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
     for name, value in list(values.items()):
         if value is None:
             values[name] = known[name].default
-    if isinstance(values.get("images"), str):
-        values["images"] = (values["images"],)
+    for name in ("images", "stop"):
+        if isinstance(values.get(name), str):
+            values[name] = (values[name],)
     if values.get("images_from") is not None:
         places: Any = values["images_from"]
         values["images_from"] = tuple(map(os.fspath, places if isinstance(places, (list, tuple)) else [places]))

@@ -1,9 +1,10 @@
 """Plan a run, look up what is cached, send the rest, record the results: the only composer of the rooms below."""
 
 from pllm_notebook.display_registry import register_display
+from pllm_notebook.execution.asked_model import resolve_model, start_simulator
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.cache_key import OUTPUT_LIMIT
-from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt, resolve_model, start_simulator
+from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.confirmation import Confirm, confirm, confirm_price, estimated_cost_usd, format_estimate
 from pllm_notebook.execution.decider import Decider
 from pllm_notebook.execution.estimate import Estimate

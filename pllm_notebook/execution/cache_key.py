@@ -37,6 +37,7 @@ _TRANSPORT = frozenset(
         "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",
+        "serviceTier",
         "service_tier",
         "store",
         "stream",

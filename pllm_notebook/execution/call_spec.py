@@ -7,13 +7,13 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from pllm_notebook.credentials import Key
 from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.asked_model import extra_fields
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
@@ -22,15 +22,12 @@ from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_byt
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, Turn
 from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.providers import ResolvedModel, kept_for_an_hour, objects_at, resolve
+from pllm_notebook.providers import ResolvedModel, default_effort, kept_for_an_hour, objects_at
 from pllm_notebook.runtime import Slot
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
-from pllm_notebook.settings import Options, current
+from pllm_notebook.settings import Options
 
-if TYPE_CHECKING:
-    from pllm_notebook.sim import Simulator
-
-__all__ = ["BYTES_PER_TOKEN", "DEFAULT_OUTPUT_TOKENS", "CallSpec", "EncodedPrompt", "resolve_model", "start_simulator"]
+__all__ = ["BYTES_PER_TOKEN", "DEFAULT_OUTPUT_TOKENS", "CallSpec", "EncodedPrompt"]
 
 EncodedPrompt = bytes | RawRequest
 """A row's prompt, ready to be sent: text as JSON, to go where the row's text goes, or a whole intended body."""
@@ -110,6 +107,7 @@ class CallSpec:
         self.sample = sample
         self._history = history
         self.options = options
+        self._extra = extra_fields(target, options)
         self._salt = options.salt + (simulated_salt() if target.simulated else "")
         self.output = output
         self.system = system
@@ -126,7 +124,7 @@ class CallSpec:
             longest=self.longest_answer,
             reasons=target.may_reason(self._canonical_body),
             sharing=sharing or 1,
-            thinking=thinking_tokens(options.extra_body),
+            thinking=thinking_tokens(self._extra),
         )
         self._keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, sharing)
         self.pack: int | None = None
@@ -186,7 +184,7 @@ class CallSpec:
                 # 0 and 0.0 are one temperature, and must be one key.
                 temperature=None if options.temperature is None else float(options.temperature),
                 max_output_tokens=limit,
-                extra_body=options.extra_body,
+                extra_body=self._extra,
                 tools=self._tools,
                 tool_choice=choice,
                 parallel_tool_calls=None if self.toolbox is None else self.toolbox.parallel,
@@ -363,38 +361,16 @@ class CallSpec:
         )
         return orjson.dumps(with_output_limit(wire_body, limit))
 
+    @property
+    def effort(self) -> str:
+        """The effort as a person reads it."""
+        return self.options.effort or default_effort(self.target, self._canonical_body)
+
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Return the model's price, None for unknown."""
         target = self.target
         if target.price_provider is None:
             return None
-        hour = kept_for_an_hour(self.options.extra_body)
-        return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour)
-
-
-def resolve_model(options: Options, keys: Mapping[str, Key] | None = None) -> ResolvedModel:
-    """Resolve the model that *options* name, with the servers and clients that are configured.
-
-    Args:
-        options: As resolved.
-        keys: API keys by provider, in place of the environment's.
-    """
-    settings = current()
-    return resolve(
-        options.model,
-        servers=settings.servers,
-        clients=settings.clients,
-        keys=keys or {},
-        simulator=lambda wire: start_simulator().base_url(wire),
-    )
-
-
-def start_simulator() -> Simulator:
-    """Start the simulator of the `sim:` models, or give the running one the options now in force.
-
-    Called before a run starts, on the caller's thread: starting a process takes a moment, and a dispatcher that
-    has its connection would not ask again.
-    """
-    from pllm_notebook import sim
-
-    return sim.shared(current().sim)
+        hour = kept_for_an_hour(self._extra)
+        tier = None if batch else self.options.service_tier
+        return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour, tier=tier)

@@ -50,6 +50,8 @@ class Estimate(HTMLFacts):
         rejected: Distinct calls that a provider has rejected before, and that are not sent again unasked.
         fills: How full the calls make a batch job, by model: 1.0 is one job that is full, by number or by bytes.
             Empty where there is no batch API.
+        effort: How much the model reasons: as asked, or what it does by default.
+        service_tier: As asked, "" for none; `cost_usd` is its price.
     """
 
     rows: int
@@ -70,6 +72,8 @@ class Estimate(HTMLFacts):
     rejected: int = 0
     bounded: bool = False
     fills: Mapping[str, float] = field(default_factory=dict, hash=False)
+    effort: str = ""
+    service_tier: str = ""
 
     @property
     def jobs(self) -> int:
@@ -95,6 +99,8 @@ class Estimate(HTMLFacts):
             simulated=self.simulated or other.simulated,
             pending=self.pending + other.pending,
             rejected=self.rejected + other.rejected,
+            effort=", ".join(dict.fromkeys(one for one in (self.effort, other.effort) if one)),
+            service_tier=self.service_tier or other.service_tier,
             fills={
                 name: self.fills.get(name, 0.0) + other.fills.get(name, 0.0) for name in {**self.fills, **other.fills}
             },
@@ -108,6 +114,8 @@ class Estimate(HTMLFacts):
         guessed = "" if self.measured else f" ({source}; run a few rows to know better)"
         lines = [
             ("model", self.model + (" SIMULATED" if self.simulated else "")),
+            ("effort", self.effort),
+            ("service tier", self.service_tier),
             ("rows", f"{self.rows:,}"),
             ("skipped", f"{self.skipped:,} with a missing value"),
             ("duplicates", f"{self.duplicates:,}"),
@@ -176,6 +184,8 @@ def estimate(
         simulated=ask.target.simulated,
         pending=unsent.pending,
         rejected=unsent.rejected,
+        effort=ask.effort,
+        service_tier=ask.options.service_tier or "",
         fills={}
         if ask.target.batch_format is None
         else {ask.target.label: _fill(ask.target.batch_format, calls, size)},

@@ -11,8 +11,9 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.display_registry import display_for
 from pllm_notebook.engine import Engine, engine, shutdown
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.asked_model import resolve_model, start_simulator
 from pllm_notebook.execution.budget import RunBudget
-from pllm_notebook.execution.call_spec import CallSpec, resolve_model, start_simulator
+from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.estimate import Estimate, estimate
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.learned_limits import LimitCache

@@ -15,7 +15,8 @@ from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.display_registry import SafeDisplay
 from pllm_notebook.engine import EndEvent, Engine, await_end, block_until, hold_at_exit
 from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
-from pllm_notebook.execution.call_spec import CallSpec, start_simulator
+from pllm_notebook.execution.asked_model import start_simulator
+from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation, explain, position_of
 from pllm_notebook.execution.failure_recorder import FailureOrigin
@@ -36,7 +37,6 @@ __all__ = ["ExecutionFactory", "Rows", "Run"]
 
 _NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
 _REDRAW_S = 0.1
-
 
 ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
 """Builds the execution of a run, given the store (None to keep nothing) and what is called at the end."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution.asked_model import model_in_words
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
@@ -75,7 +76,7 @@ class RunState:
         self.table = self.results if self.decider is None else self.decider.table
         self.throughput = self.table.progress
         asked = specs if self.decider is None else specs[: self.decider.members]
-        self.model = ", ".join(dict.fromkeys(spec.target.label for spec in asked))
+        self.model = ", ".join(dict.fromkeys(model_in_words(spec.target, spec.options) for spec in asked))
         self.simulated = any(spec.target.simulated for spec in asked)
         self.planner = Planner(specs, rows, self.results, services.store)
         self.budget = services.budget or RunBudget(options.max_cost_usd)

@@ -11,6 +11,7 @@ from pllm_notebook.providers.keywords import (
     is_given,
     provider_fields,
 )
+from pllm_notebook.providers.model_options import default_effort, generation_fields
 from pllm_notebook.providers.prompt_cache import BYTES_PER_TOKEN, LEAST_LEAD, LIFETIME_S, kept_for_an_hour
 from pllm_notebook.providers.provider import BatchFormat, JsonLines, Provider
 from pllm_notebook.providers.registry import (
@@ -47,8 +48,10 @@ __all__ = [
     "check_accounts",
     "check_keywords",
     "decoded",
+    "default_effort",
     "digest_of",
     "file_lines",
+    "generation_fields",
     "is_given",
     "is_hosted",
     "kept_for_an_hour",

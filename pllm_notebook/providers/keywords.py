@@ -1,7 +1,7 @@
 """Translate the keywords of OpenAI's client into each provider's own fields.
 
 A keyword without an equivalent is rejected before anything is sent: without it, the answer would be to a different
-request. (A keyword that the model itself rejects is left out later, as in every other call.)
+request. (A sampling parameter that the model itself rejects is left out later, as in every other call.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.providers.openai.keywords import CARRIED, DEFAULTS, NOT_CARRIED, OpenAIKeywords
 from pllm_notebook.providers.resolved_model import ResolvedModel
 
-__all__ = ["CARRIED", "NOT_CARRIED", "OpenAIKeywords", "check_keywords", "is_given", "provider_fields"]
+__all__ = ["CARRIED", "NOT_CARRIED", "OpenAIKeywords", "check_keywords", "is_given", "merged", "provider_fields"]
 
 
 def is_given(value: Any) -> bool:
@@ -60,15 +60,16 @@ def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: M
                 f"calls by a name of its own goes into extra_body. Nothing was sent."
             )
         try:
-            fields = _merged(fields, {name: value} if words is None else words[name](value))
+            fields = merged(fields, {name: value} if words is None else words[name](value))
         except ValueError as error:
             raise UsageError(f"{name}= is {error} at {target.label}, not {value!r}. Nothing was sent.") from None
-    return _merged(fields, extra)
+    return merged(fields, extra)
 
 
-def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both, down to their innermost fields; those of *other* take precedence."""
     both = dict(one)
     for name, value in other.items():
         mine = both.get(name)
-        both[name] = _merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
+        both[name] = merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
     return both

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -43,6 +43,8 @@ class ModelFacts:
         continues_answers: Whether every model continues a conversation that ends with the beginning of its answer.
         refuses_sampling: Whether temperature and the like would be a 400 for a model and a body.
         may_reason: Whether answers of a model to a body may have hidden tokens.
+        efforts: What a model takes as `effort`, each with the value of `reasoning_effort` or with the fields of the
+            body that mean it; None where that is unknown, and the provider decides.
     """
 
     bare: re.Pattern[str] | None = None
@@ -50,6 +52,7 @@ class ModelFacts:
     continues_answers: bool = False
     refuses_sampling: Callable[[str, Mapping[str, Any]], bool] = lambda model, body: False
     may_reason: Callable[[str, Mapping[str, Any]], bool] = lambda model, body: True
+    efforts: Callable[[str], Mapping[str, str | Mapping[str, Any]] | None] = lambda model: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +203,7 @@ class Provider:
         takes_extras: Whether its transport sends headers and query parameters of the caller's own.
         largest_request_bytes: None where only the limit of one file is known.
         simulated: Whether the simulator answers as it does, under `sim:NAME`.
+        service_tiers: Fields of the body for each `service_tier` that it has.
     """
 
     name: str
@@ -223,6 +227,7 @@ class Provider:
     takes_extras: bool = False
     largest_request_bytes: int | None = None
     simulated: bool = False
+    service_tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def address_variable(self) -> str:

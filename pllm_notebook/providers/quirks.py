@@ -30,7 +30,6 @@ _OPTIONAL = (
     "top_p",
     "top_k",
     "seed",
-    "reasoning_effort",
     "frequency_penalty",
     "presence_penalty",
     "store",

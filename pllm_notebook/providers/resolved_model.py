@@ -221,6 +221,12 @@ class ResolvedModel:
         """Return whether temperature and the like would be a 400 for *body*, as far as the model's name tells."""
         return self.price_provider is not None and self.api.models.refuses_sampling(self.model, body)
 
+    @property
+    def efforts(self) -> Mapping[str, str | Mapping[str, Any]] | None:
+        """What it takes as `effort` (see `ModelFacts.efforts`), None if unknown: the server decides."""
+        named = self.price_provider is not None or self.api.in_process is not None
+        return self.api.models.efforts(self.price_model or self.model) if named else None
+
     def may_reason(self, body: Mapping[str, Any]) -> bool:
         """Return whether answers to *body* may have hidden reasoning tokens; True if unknown."""
         return self.price_provider is None or self.api.models.may_reason(self.price_model, body)

@@ -18,7 +18,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine, execution
 from pllm_notebook.engine import LearnedLimits, Limiter
 from pllm_notebook.execution import options_for
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution.asked_model import resolve_model
 from pllm_notebook.execution.learned_limits import FILE, LimitCache, limits_name
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.display_choice import choose_display

@@ -17,7 +17,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution.asked_model import resolve_model
 from pllm_notebook.redaction import redact
 from pllm_notebook.settings import current, resolve
 from pllm_notebook.store import close_stores

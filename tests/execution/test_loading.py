@@ -12,7 +12,7 @@ pytest.importorskip("httpx")
 
 _LOAD = """
 import sys
-from pllm_notebook.execution.call_spec import resolve_model
+from pllm_notebook.execution.asked_model import resolve_model
 from pllm_notebook.settings import resolve
 
 resolve_model(resolve({"model": "sim:openai"})).load()

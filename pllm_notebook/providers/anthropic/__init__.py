@@ -44,6 +44,7 @@ PROVIDER = Provider(
     hosts=("anthropic.com",),
     api_host="api.anthropic.com",
     models=facts.MODELS,
+    service_tiers=facts.SERVICE_TIERS,
     prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,

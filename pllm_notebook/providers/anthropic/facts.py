@@ -13,7 +13,7 @@ from pllm_notebook.providers.bodies import FieldWriter, at, list_at, one_of_at
 from pllm_notebook.providers.provider import ModelFacts, PromptCacheFacts
 from pllm_notebook.schema import Dialect
 
-__all__ = ["CHEAP_MODEL", "DIALECT", "KEYWORDS", "MODELS", "PROMPT_CACHE", "refuses_prefill"]
+__all__ = ["CHEAP_MODEL", "DIALECT", "KEYWORDS", "MODELS", "PROMPT_CACHE", "SERVICE_TIERS", "refuses_prefill"]
 
 # (anthropic/types/model.py, genai-prices, November 2026)
 CHEAP_MODEL = "claude-haiku-5-5"
@@ -36,10 +36,35 @@ def _refuses_sampling(model: str, body: Mapping[str, Any]) -> bool:
 
 
 def _may_reason(model: str, body: Mapping[str, Any]) -> bool:
-    return "thinking" in body or _WITHOUT_SAMPLING.match(model) is not None
+    if "thinking" in body:
+        return (body["thinking"] or {}).get("type") != "disabled"
+    return _WITHOUT_SAMPLING.match(model) is not None
 
 
-MODELS = ModelFacts(bare=re.compile(r"claude-"), refuses_sampling=_refuses_sampling, may_reason=_may_reason)
+# What thinks only when asked does with "none" what it does anyway; of what thinks by default, only some can be
+# stopped. (pydantic-ai's profiles/anthropic.py)
+_Efforts = Mapping[str, str | Mapping[str, Any]]
+_UP_TO_HIGH: _Efforts = {word: word for word in ("low", "medium", "high")}
+_UP_TO_MAX: _Efforts = {**_UP_TO_HIGH, "max": "max"}
+_EFFORTS_TAKEN: tuple[tuple[re.Pattern[str], _Efforts], ...] = (
+    (re.compile(r"claude-(haiku-4|sonnet-4-[05]|sonnet-4-2|opus-4-[01]|opus-4-2|3)"), {"none": {}}),
+    (re.compile(r"claude-opus-4-5"), {"none": {}, **_UP_TO_HIGH, "max": "high"}),
+    (re.compile(r"claude-(opus-4|sonnet-4)"), {"none": {}, **_UP_TO_MAX}),
+    (re.compile(r"claude-(fable|mythos|opus-5-5|sonnet-5-5)"), _UP_TO_MAX),
+    (re.compile(r"claude-(opus|sonnet|haiku)-5"), {"none": {"thinking": {"type": "disabled"}}, **_UP_TO_MAX}),
+)
+
+
+def _efforts(model: str) -> Mapping[str, str | Mapping[str, Any]] | None:
+    return next((takes for pattern, takes in _EFFORTS_TAKEN if pattern.match(model)), None)
+
+
+MODELS = ModelFacts(
+    bare=re.compile(r"claude-"), refuses_sampling=_refuses_sampling, may_reason=_may_reason, efforts=_efforts
+)
+
+# (anthropic/types/message_create_params.py)
+SERVICE_TIERS = {"auto": {"service_tier": "auto"}, "standard": {"service_tier": "standard_only"}}
 
 # (platform.claude.com/docs/en/build-with-claude/prompt-caching, and docs.litellm.ai/docs/completion/prompt_caching of
 # October 2026 for the models since; for Opus 4.7 both 2,048 and 4,096 are documented)

@@ -37,6 +37,7 @@ PROVIDER = Provider(
     hosts=("googleapis.com",),
     api_host="generativelanguage.googleapis.com",
     models=facts.MODELS,
+    service_tiers=facts.SERVICE_TIERS,
     prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,

@@ -13,7 +13,7 @@ from pllm_notebook.providers.bodies import FieldWriter, at, list_at, one_of_at
 from pllm_notebook.providers.provider import ModelFacts, PromptCacheFacts
 from pllm_notebook.schema import Dialect
 
-__all__ = ["CHEAP_MODEL", "DIALECT", "KEYWORDS", "MODELS", "PROMPT_CACHE"]
+__all__ = ["CHEAP_MODEL", "DIALECT", "KEYWORDS", "MODELS", "PROMPT_CACHE", "SERVICE_TIERS"]
 
 # (genai-prices, November 2026)
 CHEAP_MODEL = "gemini-3.5-flash-lite"
@@ -23,10 +23,42 @@ _WITHOUT_THINKING = re.compile(r"(gemini-(1|2\.0)|gemma-)")
 
 
 def _may_reason(model: str, body: Mapping[str, Any]) -> bool:
-    return _WITHOUT_THINKING.match(model) is None
+    thinking = (body.get("generationConfig") or {}).get("thinkingConfig") or {}
+    return _WITHOUT_THINKING.match(model) is None and thinking.get("thinkingBudget") != 0
 
 
-MODELS = ModelFacts(bare=re.compile(r"(gemini-|gemma-)"), continues_answers=True, may_reason=_may_reason)
+def _level(word: str) -> Mapping[str, Any]:
+    return {"generationConfig": {"thinkingConfig": {"thinkingLevel": word}}}
+
+
+def _budget(tokens: int) -> Mapping[str, Any]:
+    return {"generationConfig": {"thinkingConfig": {"thinkingBudget": tokens}}}
+
+
+# Gemini 2.5 takes a number of tokens: those that Google itself puts for OpenAI's words
+# (ai.google.dev/gemini-api/docs/openai, "Thinking"); its Pro model cannot stop. Gemini 3 takes levels and cannot stop
+# either; some take no MINIMAL (pydantic-ai's profiles/google.py). HIGH is the most that all of them take.
+_BUDGETS = {word: _budget(tokens) for word, tokens in (("low", 1024), ("medium", 8192), ("high", 24_576))}
+_LOW_TO_MAX = {"low": _level("LOW"), "medium": _level("MEDIUM"), "high": _level("HIGH"), "max": _level("HIGH")}
+_EFFORTS: tuple[tuple[re.Pattern[str], Mapping[str, Mapping[str, Any]] | None], ...] = (
+    (_WITHOUT_THINKING, {"none": {}}),
+    (re.compile(r"gemini-2\.5-pro"), _BUDGETS | {"max": _budget(32_768)}),
+    (re.compile(r"gemini-2\.5"), {"none": _budget(0)} | _BUDGETS | {"max": _budget(24_576)}),
+    (re.compile(r"gemini-(3\.[78]-flash|3\.1-pro|4-argon|4-carbon)"), _LOW_TO_MAX),
+    (re.compile(r"gemini-[3-9]"), {"minimal": _level("MINIMAL")} | _LOW_TO_MAX),
+)
+
+
+def _efforts(model: str) -> Mapping[str, str | Mapping[str, Any]] | None:
+    return next((takes for pattern, takes in _EFFORTS if pattern.match(model)), None)
+
+
+MODELS = ModelFacts(
+    bare=re.compile(r"(gemini-|gemma-)"), continues_answers=True, may_reason=_may_reason, efforts=_efforts
+)
+
+# (google/genai/types.py, ServiceTier)
+SERVICE_TIERS = {word: {"serviceTier": word} for word in ("standard", "flex", "priority")}
 
 # (ai.google.dev/gemini-api/docs/caching of October 2026)
 PROMPT_CACHE = PromptCacheFacts(minimums=((re.compile(r"gemini-2\.5"), 2048), (re.compile(""), 4096)))

@@ -8,12 +8,15 @@ from pllm_notebook.schema import GRAMMAR
 
 __all__ = ["PROVIDER"]
 
+# Switches thinking off in the chat template; llama.cpp has no levels.
+_EFFORTS = {"none": {"chat_template_kwargs": {"enable_thinking": False}}}
+
 PROVIDER = Provider(
     name="local",
     title="A local model",
     wires=(LocalChat(),),
     dialect=GRAMMAR,
     in_process=InProcess(find=weights_of, open=LocalTransport, max_parallel=SLOTS),
-    models=ModelFacts(may_reason=lambda model, body: False),
+    models=ModelFacts(may_reason=lambda model, body: False, efforts=lambda model: _EFFORTS),
     no_batch_reason="A local model costs nothing and has no batch API.",
 )

@@ -48,6 +48,7 @@ PROVIDER = Provider(
     hosts=("openai.com", "openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
     api_host="api.openai.com",
     models=facts.MODELS,
+    service_tiers=facts.SERVICE_TIERS,
     prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,

@@ -12,7 +12,7 @@ from typing import Any
 from pllm_notebook.providers.provider import ModelFacts, PromptCacheFacts
 from pllm_notebook.schema import NUMBER_KEYWORDS, STRING_KEYWORDS, Dialect
 
-__all__ = ["CHEAP_MODEL", "DIALECT", "MODELS", "PROMPT_CACHE", "responses_only"]
+__all__ = ["CHEAP_MODEL", "DIALECT", "MODELS", "PROMPT_CACHE", "SERVICE_TIERS", "responses_only"]
 
 # (openai/types/shared/chat_model.py, genai-prices, November 2026)
 CHEAP_MODEL = "gpt-6-luna"
@@ -42,11 +42,41 @@ def _reasons(model: str, body: Mapping[str, Any]) -> bool:
     return _REASONING_BY_DEFAULT.match(model) is not None and effort != "none"
 
 
+# The first that matches; "max" is the most that Chat Completions takes, which is not `max` (same source). Of `-pro`,
+# `-chat` and Codex models only the provider knows.
+_Efforts = Mapping[str, str | Mapping[str, Any]]
+_UP_TO_HIGH: _Efforts = {word: word for word in ("low", "medium", "high")}
+_UP_TO_XHIGH: _Efforts = {**_UP_TO_HIGH, "max": "xhigh"}
+_EFFORTS: tuple[tuple[re.Pattern[str], _Efforts | None], ...] = (
+    (re.compile(r"gpt-.*(-pro|-chat|codex)"), None),
+    (re.compile(r"o\d-(pro|deep)"), None),
+    (re.compile(r"o\d"), {**_UP_TO_HIGH, "max": "high"}),
+    (re.compile(r"gpt-6-astra|gpt-6\.1-sol"), _UP_TO_XHIGH),
+    (re.compile(r"gpt-6|gpt-5\.[2-9]"), {"none": "none", **_UP_TO_XHIGH}),
+    (re.compile(r"gpt-5\.1"), {"none": "none", **_UP_TO_HIGH, "max": "high"}),
+    (re.compile(r"gpt-5"), {"minimal": "minimal", **_UP_TO_HIGH, "max": "high"}),
+    (re.compile(r"gpt-[34]|chatgpt-4"), {"none": {}}),
+)
+
+
+def _efforts(model: str) -> Mapping[str, str | Mapping[str, Any]] | None:
+    return next((takes for pattern, takes in _EFFORTS if pattern.match(model)), None)
+
+
+# (openai/types/chat/completion_create_params.py)
+SERVICE_TIERS = {
+    "auto": {"service_tier": "auto"},
+    "standard": {"service_tier": "default"},
+    "flex": {"service_tier": "flex"},
+    "priority": {"service_tier": "priority"},
+}
+
 MODELS = ModelFacts(
     bare=re.compile(r"(gpt-|chatgpt-|o\d)"),
     aliases=("ft",),  # a fine-tuned model, whose name has colons
     refuses_sampling=_reasons,
     may_reason=_reasons,
+    efforts=_efforts,
 )
 
 # The mark is a body field that compatible servers may reject without naming it

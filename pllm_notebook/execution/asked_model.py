@@ -1,0 +1,68 @@
+"""The model that options name: resolved with what is configured, asked as they say, and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pllm_notebook.credentials import Key
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers import ResolvedModel, generation_fields, resolve
+from pllm_notebook.settings import Options, current
+
+if TYPE_CHECKING:
+    from pllm_notebook.sim import Simulator
+
+__all__ = ["extra_fields", "model_in_words", "resolve_model", "start_simulator"]
+
+_NAMES = ("effort", "service_tier", "top_p", "seed", "stop")
+
+
+def extra_fields(target: ResolvedModel, options: Options) -> Mapping[str, Any]:
+    """Return what goes into the body besides the prompt, the type and the tools, in the provider's own fields.
+
+    Raises:
+        UsageError: For a value that the model does not take. Nothing was sent.
+    """
+    if options.mode == "batch" and options.service_tier is not None:
+        raise UsageError(
+            f"service_tier={options.service_tier!r} is for live calls; a batch job has a price of its own. Leave it "
+            f"out, or use mode='async'. Nothing was sent."
+        )
+    return generation_fields(target, {name: getattr(options, name) for name in _NAMES}, options.extra_body)
+
+
+def model_in_words(target: ResolvedModel, options: Options) -> str:
+    """Return the model as displays show it, with the effort and the service tier that were asked for."""
+    effort = f"effort {options.effort}" if options.effort is not None else ""
+    tier = f"tier {options.service_tier}" if options.service_tier is not None else ""
+    asked = ", ".join(filter(None, (effort, tier)))
+    return f"{target.label} ({asked})" if asked else target.label
+
+
+def resolve_model(options: Options, keys: Mapping[str, Key] | None = None) -> ResolvedModel:
+    """Resolve the model that *options* name, with the servers and clients that are configured.
+
+    Args:
+        options: As resolved.
+        keys: API keys by provider, in place of the environment's.
+    """
+    settings = current()
+    return resolve(
+        options.model,
+        servers=settings.servers,
+        clients=settings.clients,
+        keys=keys or {},
+        simulator=lambda wire: start_simulator().base_url(wire),
+    )
+
+
+def start_simulator() -> Simulator:
+    """Start the simulator of the `sim:` models, or give the running one the options now in force.
+
+    Called before a run starts, on the caller's thread: starting a process takes a moment, and a dispatcher that
+    has its connection would not ask again.
+    """
+    from pllm_notebook import sim
+
+    return sim.shared(current().sim)
