@@ -71,7 +71,7 @@ help:
 	@tools/make-env .venv-kernel631 '$(PYTHON)' . '' 'ipykernel>=6.31,<6.32'
 
 .venv-browser/ready: $(SOURCES)
-	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'pytest>=8.3' 'pytest-timeout>=2.3'
+	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'pytest>=8.3' 'pytest-timeout>=2.3' 'axe-playwright-python>=0.1.4'
 
 demo: .venv-demo/ready
 	@PLLM_DEMO_MODEL='$(MODEL)' .venv-demo/bin/python tools/demo.py

@@ -121,7 +121,7 @@ class Runtime:
         Args:
             *names: Of the slots to reset; none for all.
         """
-        slots = [self._slots[name] for name in names] if names else list(self._slots.values())
+        slots = [self._slots[name] for name in names if name in self._slots] if names else list(self._slots.values())
         forgotten = [slot for slot in slots if not slot.is_kept]
         try:
             self._close(forgotten)

@@ -58,6 +58,16 @@ class Page:
         """Save what the page looks like."""
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot")["data"]))
 
+    def press(self, key: str, code: int) -> None:
+        """Press a key, as a keyboard does: its name, and its number in the browser's protocol."""
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+
+    def resize(self, width: int, height: int = 1400) -> None:
+        """Give the page another size, in pixels."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
     def close(self) -> None:
         self._socket.close()
 

@@ -48,7 +48,8 @@ def test_a_run_is_seen_while_it_goes_on_when_it_has_ended_and_in_an_exported_pag
         page.until(f"{KERNEL}?.status == 'idle'")
         page.value("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
-        page.until("[...document.querySelectorAll('.widget-button')].some(b => b.innerText.includes('Stop'))")
+        page.until("!!document.querySelector('.pllm-view .pllm-stop:not([hidden])')")
+        page.until("!!document.querySelector('.pllm-view .pllm-row')")
         going_on = outputs(page, 1)
         page.picture(tmp_path / "going_on.png")
         page.until("!!document.querySelector('.jp-Notebook .jp-CodeCell:last-of-type table')")
@@ -61,7 +62,9 @@ def test_a_run_is_seen_while_it_goes_on_when_it_has_ended_and_in_an_exported_pag
         page.picture(tmp_path / "exported.png")
 
     assert re.search(r"\d+ / 12 rows", going_on)
-    assert "12 rows answered" in ended
+    assert "Stop" in going_on
+    assert "done" in ended
+    assert "12 / 12 rows" in ended
     assert "Stop" not in ended
     assert "sentiment" in table
     assert "review number 11" in table
