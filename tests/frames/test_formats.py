@@ -106,7 +106,7 @@ def test_a_schema_of_a_single_value_is_one_column(cache_dir: object) -> None:
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        ({"name": str}, "no JSON schema"),
+        ({"name": str}, "not a JSON schema"),
         ({"name": "string"}, "it has none of"),
         ({"type": "json_object"}, "it has none of"),
         ({"type": "json_schema"}, "it has none of"),
