@@ -195,3 +195,11 @@ def test_what_one_server_refuses_another_still_gets(sim: Simulator, cache_dir: P
     words("a").llm.complete("{text}", model=f"{names[1]}:m", temperature=0.5)
 
     assert sent(sim, "temperature") == [0.5]
+
+
+def test_an_effort_that_the_provider_refuses_fails_its_row_and_is_never_left_out(luna: str, sim: Simulator) -> None:
+    out = words("a").llm.complete("{text}", model=luna, extra_body={"reasoning_effort": "minimal"})
+
+    assert list(out.llm.errors["kind"]) == ["bad_request"]
+    assert "does not support 'minimal'" in out.llm.errors["message"].iloc[0]
+    assert len(sim.requests()) == 1

@@ -70,6 +70,7 @@ def test_an_unknown_model_is_404(gpt, claude, gemini):
         ("gpt-6-luna", {"temperature": 0}, "unsupported_value", "temperature"),
         ("gpt-6-luna", {"temperature": 0, "reasoning_effort": "low"}, "unsupported_value", "temperature"),
         ("gpt-6-astra", {"reasoning_effort": "none"}, "unsupported_value", "reasoning_effort"),
+        ("gpt-6-luna", {"reasoning_effort": "minimal"}, "unsupported_value", "reasoning_effort"),
         ("gpt-5.4", {"temperature": 0, "reasoning_effort": "low"}, "unsupported_value", "temperature"),
         ("gpt-6-luna", {"logprobs": True}, "unsupported_parameter", "logprobs"),
     ],

@@ -22,6 +22,8 @@ _REASONING = ("gpt-5", "gpt-6", "o1", "o3", "o4")
 _OFF_BY_DEFAULT = ("gpt-5.1", "gpt-5.2", "gpt-5.3", "gpt-5.4")
 # Reasoning cannot be switched off.
 _ALWAYS_ON = ("gpt-6-astra", "gpt-6.1-sol", "o1", "o3", "o4")
+# Its least effort but none is low.
+_NO_MINIMAL = ("gpt-6", "gpt-5.")
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs")
 _TYPES = {500: "server_error", 503: "service_unavailable_error", 529: "service_unavailable_error"}
 
@@ -83,6 +85,13 @@ def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_para
         raise Rejected(
             400,
             f"Unsupported value: '{effort_param}' does not support 'none' with this model.",
+            code="unsupported_value",
+            param=effort_param,
+        )
+    if effort == "minimal" and model.startswith(_NO_MINIMAL):
+        raise Rejected(
+            400,
+            f"Unsupported value: '{effort_param}' does not support 'minimal' with this model.",
             code="unsupported_value",
             param=effort_param,
         )
