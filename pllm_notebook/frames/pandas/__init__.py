@@ -5,7 +5,8 @@ The oldest adapter, and the one that a new library is written after:
 - `adapter` has the accessors, the table of a frame or a series, and the frames that reports are.
 - `cells` reads cells as Python values, and `columns` builds those of answers.
 - `column_hashes` hashes columns by their arrays, which the registry of runs needs for large frames.
-- `agreement` is a frame that can plot itself.
+- `agreement` is the frame of `df.llm.agreement`, which can plot itself
+  with matplotlib.
 
 Nothing in this file imports pandas, so that a program that uses another library does not load it; a program that
 imports it later has the accessors from that moment on (see `on_import`).
