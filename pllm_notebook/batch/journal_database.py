@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
 import threading
 import time
 import uuid
@@ -20,6 +19,7 @@ from urllib.parse import quote
 
 from pllm_notebook.batch.job import FINAL
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.files import create_private, make_private_directory, replacing, utc_stamp
 from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.store import READ_ERRORS, is_damage
 
@@ -97,7 +97,7 @@ def set_aside(directory: str, wall_clock: Callable[[], float] = time.time) -> li
     Returns:
         The new paths.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(wall_clock()))
+    stamp = utc_stamp(wall_clock())
     moved = []
     for name in (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", _FOLDER):
         old, new = os.path.join(directory, name), os.path.join(directory, f"{name}.damaged-{stamp}")
@@ -130,7 +130,7 @@ class JournalDatabase:
         self._uses = threading.Condition()
         self._users = 0
         try:
-            os.makedirs(self.folder, 0o700, exist_ok=True)
+            make_private_directory(self.folder)
             self._examine()
             self._make()
         except READ_ERRORS as error:
@@ -276,7 +276,7 @@ class JournalDatabase:
                         raise JournalDamagedError(self.path, "was exchanged for another journal")
 
     def _make(self) -> None:
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        create_private(self.path)
         with closing(self.connect()) as connection:
             # Another process may be doing the same; the first to hold the lock makes the tables.
             connection.execute("PRAGMA journal_mode = WAL")
@@ -317,12 +317,8 @@ def _mark(marker: str, name: str) -> None:
     if os.path.exists(marker):
         return
     # Whole or not there: another process may be reading it.
-    handle, part = tempfile.mkstemp(dir=os.path.dirname(marker))
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(name)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(part, marker)
+    with replacing(marker) as file:
+        file.write(name.encode("ascii"))
 
 
 def _identity(path: str) -> tuple[int, int] | None:

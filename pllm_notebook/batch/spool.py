@@ -20,6 +20,7 @@ from typing import IO, Literal, cast
 import orjson
 
 from pllm_notebook.batch.job import custom_id
+from pllm_notebook.files import sync_directory
 from pllm_notebook.types import BatchResult, RawReply
 
 __all__ = ["RequestFile", "ResultFile", "Spool"]
@@ -234,11 +235,7 @@ def _settle(file: IO[bytes], part: Path, path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     os.rename(part, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(str(path.parent))
 
 
 def _written(result: BatchResult) -> bytes:

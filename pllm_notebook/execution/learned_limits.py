@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -19,6 +18,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.engine import LearnedLimits
+from pllm_notebook.files import replacing
 from pllm_notebook.store import finish_writes
 
 __all__ = ["FILE", "LimitCache", "limits_name"]
@@ -95,15 +95,9 @@ class LimitCache:
 
     def _write(self, content: bytes) -> None:
         """Exchange the file whole, so that no reader sees half of it; a directory that cannot be written stays."""
-        with contextlib.suppress(OSError):
-            handle, path = tempfile.mkstemp(prefix=f".{FILE}-", dir=self._directory)
-            try:
-                with open(handle, "wb") as file:
-                    file.write(content)
-                # Not synced: after a power cut an empty file is as good as none.
-                os.replace(path, os.path.join(self._directory, FILE))
-            except OSError:
-                os.unlink(path)
+        # Not synced: after a power cut an empty file is as good as none.
+        with contextlib.suppress(OSError), replacing(os.path.join(self._directory, FILE), synced=False) as file:
+            file.write(content)
 
 
 def limits_name(dispatcher_key: tuple[str, str, str]) -> str:

@@ -6,13 +6,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any, Literal
 
 import orjson
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.file_errors import file_errors, file_path
+from pllm_notebook.files import replacing
 from pllm_notebook.prompt_lists import LLMPromptContext, as_prompt_list, prepare_prompts
 from pllm_notebook.providers import ResolvedModel, is_hosted
 
@@ -87,15 +87,8 @@ def _new_path() -> str:
 
 
 def _write(path: str, lines: list[bytes]) -> None:
-    beside = f"{path}.{secrets.token_hex(4)}"
-    try:
-        with open(beside, "xb") as file:
-            file.writelines(lines)
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
+    with replacing(path, synced=False, mode=0o666) as file:
+        file.writelines(lines)
 
 
 def _line(source: str, target: ResolvedModel, body: Mapping[str, Any]) -> dict[str, Any]:

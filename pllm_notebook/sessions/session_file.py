@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.files import set_aside
 from pllm_notebook.sessions.session_files import lock_directory, write_atomic
 
 __all__ = ["FILE", "SessionFile"]
@@ -111,9 +112,7 @@ class SessionFile:
             read = None
         if isinstance(read, dict) and read.get("version") == _VERSION:
             return read
-        aside = f"{self._path}.damaged"
-        with suppress(OSError):
-            os.replace(self._path, aside)
+        aside = set_aside(self._path, ".damaged") or self._path
         logger.warning("The notes in %s cannot be read and start empty; the file is now %s.", self._path, aside)
         return {}
 

@@ -6,11 +6,11 @@ import base64
 import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.files import make_private_directory, replacing
 
 __all__ = ["append_lines", "hash_of", "lock_directory", "make_directory", "write_atomic"]
 
@@ -27,7 +27,7 @@ def make_directory(path: str) -> None:
         StoreError: If it cannot be created. Nothing was sent.
     """
     try:
-        os.makedirs(path, 0o700, exist_ok=True)
+        make_private_directory(path)
     except OSError as error:
         raise _refused(path, error) from error
 
@@ -65,21 +65,10 @@ def write_atomic(path: str, content: bytes, *, synced: bool = True) -> None:
     Raises:
         StoreError: If it cannot be written; an existing file is left unchanged. Nothing was sent.
     """
-    folder, name = os.path.split(path)
     try:
-        handle, partial = tempfile.mkstemp(prefix=f".{name[:40]}-", dir=folder)
-    except OSError as error:
-        raise _refused(path, error) from error
-    try:
-        with open(handle, "wb") as file:
+        with replacing(path, synced=synced) as file:
             file.write(content)
-            if synced:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
-        with suppress(OSError):
-            os.unlink(partial)
         raise _refused(path, error) from error
 
 

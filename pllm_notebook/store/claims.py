@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from pllm_notebook.claim_types import ClaimKind, ClaimResult, ReleaseCounts
+from pllm_notebook.files import create_private
 from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 
@@ -284,9 +285,7 @@ class Claims:
         return False
 
     def _open(self) -> sqlite3.Connection:
-        with suppress(FileExistsError):
-            # Made here and not by SQLite, whose mode would follow the umask.
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        create_private(self._path)
         connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA trusted_schema = 0")

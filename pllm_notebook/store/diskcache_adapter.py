@@ -16,6 +16,7 @@ import diskcache
 from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
+from pllm_notebook.files import create_private
 from pllm_notebook.store.location import DATABASE, OLD_DATABASE
 
 __all__ = [
@@ -236,10 +237,5 @@ def _has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def _make_private(path: str) -> None:
-    # Created here, not by SQLite, since its mode would follow the umask, and a umask belongs to
-    # the whole process. SQLite gives the -wal and -shm files the mode of the database.
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        if os.stat(path).st_mode & 0o077:
-            os.chmod(path, 0o600)
+    if not create_private(path) and os.stat(path).st_mode & 0o077:
+        os.chmod(path, 0o600)

@@ -8,17 +8,17 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import tempfile
+import secrets
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import IO, Any, Protocol
 
 import orjson
 
 from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.file_errors import file_errors, file_path
+from pllm_notebook.files import replacing
 from pllm_notebook.store.writer import Done
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
@@ -76,21 +76,9 @@ def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = Fa
 
 
 def _write(store: _Source, path: str, *, overwrite: bool) -> int:
-    handle, partial = tempfile.mkstemp(prefix=".pllm-export-", dir=os.path.dirname(path))
-    number = 0
-    try:
-        with os.fdopen(handle, "wb") as file:
-            number = write_entries(file, store.iterate())
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(partial, path)
-        else:
-            _name(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(partial)
-    return number
+    partial = os.path.join(os.path.dirname(path), f".pllm-export-{secrets.token_hex(8)}")
+    with replacing(path, partial=partial, place=os.replace if overwrite else _name) as file:
+        return write_entries(file, store.iterate())
 
 
 def write_entries(file: IO[bytes], entries: Iterable[tuple[str, StoredReply]], level: int = 3) -> int:
@@ -165,6 +153,7 @@ def import_(store: _Target, path: str | os.PathLike[str]) -> int:
 def _name(partial: str, path: str) -> None:
     try:
         os.link(partial, path)  # unlike a rename, fails where somebody took the name meanwhile
+        os.unlink(partial)
     except FileExistsError:
         raise _taken(path) from None
     except OSError:  # a file system without links

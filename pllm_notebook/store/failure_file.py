@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 from pllm_notebook.failures import FailedCall
+from pllm_notebook.files import create_private, set_aside, utc_stamp
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.failure_rows import COLUMNS, Fields, NewerFailure, failed_call
 
@@ -111,9 +111,7 @@ class FailureFile:
         raise AssertionError("the second try returns")
 
     def _commit(self, rows: Sequence[Fields], gone: Sequence[str]) -> None:
-        with suppress(FileExistsError):
-            # Made here and not by SQLite, whose mode would follow the umask; its journal takes the file's.
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        create_private(self.path)
         with self._transaction("BEGIN IMMEDIATE") as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 connection.execute(_TABLE)
@@ -161,11 +159,9 @@ class FailureFile:
         """Rename a damaged file, so that a new one can be begun; False where *error* means something else."""
         if not is_damage(error, self.path):
             return False
-        aside = f"{self.path}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-        try:
-            # No journal is left behind that SQLite could roll back into a new file: it did so before it saw the damage.
-            os.replace(self.path, aside)
-        except OSError:
+        # No journal is left behind that SQLite could roll back into a new file: it did so before it saw the damage.
+        aside = set_aside(self.path, f".damaged-{utc_stamp()}")
+        if aside is None:
             return False
         _log.warning(
             "The list of failed calls in %s is damaged (%s). It was set aside as %s and a new one is begun; no answer "

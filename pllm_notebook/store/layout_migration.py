@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from contextlib import closing, suppress
 
+from pllm_notebook.files import make_private_directory, sync_directory, utc_stamp
 from pllm_notebook.store.diskcache_adapter import refuse_foreign_rows
 from pllm_notebook.store.location import DATABASE, FOLDER, OLD_DATABASE
 from pllm_notebook.store.marker import read_marker, read_sidecar
@@ -28,20 +28,20 @@ def migrate_layout(directory: str) -> None:
         StoreError: If the directory is another program's cache.
     """
     old, new = os.path.join(directory, OLD_DATABASE), os.path.join(directory, DATABASE)
-    os.makedirs(os.path.join(directory, FOLDER), 0o700, exist_ok=True)
+    make_private_directory(os.path.join(directory, FOLDER))
     if not os.path.isfile(old) or not _is_ours(directory, old):
         return
     _fold_in_wal(old)
     if os.path.exists(new):
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        new = f"{new}.salvaging-{stamp}-{os.urandom(4).hex()}"
+        new = f"{new}.salvaging-{utc_stamp()}-{os.urandom(4).hex()}"
     with suppress(FileNotFoundError):
         os.remove(old + "-shm")  # an index of the -wal file, made again at the next opening
     for part in _PARTS:
         with suppress(FileNotFoundError):
             os.rename(old + part, new + part)
     for place in (directory, os.path.join(directory, FOLDER)):
-        _sync(place)
+        with suppress(OSError):
+            sync_directory(place)
 
 
 def _is_ours(directory: str, path: str) -> bool:
@@ -63,12 +63,3 @@ def _fold_in_wal(path: str) -> None:
     """Put the -wal file's commits into the database, where that can be done; it is moved along otherwise."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1.0)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _sync(directory: str) -> None:
-    with suppress(OSError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

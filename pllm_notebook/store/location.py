@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from pllm_notebook import settings
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.files import make_private_directory
 from pllm_notebook.runtime import is_first_time
 
 __all__ = [
@@ -141,7 +142,7 @@ def database_in(directory: str) -> str | None:
 def is_writable(directory: str) -> bool:
     """Return whether files can be made in *directory*, making it (mode 0700) where it is not there."""
     try:
-        os.makedirs(directory, 0o700, exist_ok=True)
+        make_private_directory(directory)
         # Asking for permission is not enough: root has it on a read-only file system too.
         handle, path = tempfile.mkstemp(prefix=".pllm-", dir=directory)
         os.close(handle)

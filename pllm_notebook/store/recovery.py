@@ -8,6 +8,7 @@ import uuid
 from contextlib import closing
 
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.files import make_private_directory
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.database import Database, connect_read_only
 from pllm_notebook.store.diskcache_adapter import check_shape, refuse_foreign_rows
@@ -34,7 +35,7 @@ def open_database(directory: str, busy_timeout_s: float) -> Database:
         StoreError: If the directory holds something else, or cannot be opened.
     """
     try:
-        os.makedirs(directory, 0o700, exist_ok=True)
+        make_private_directory(directory)
         with directory_lock(directory, alone=True, patience_s=_OPEN_PATIENCE_S):
             migrate_layout(directory)
             return _open(directory, busy_timeout_s)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from pllm_notebook.files import make_private_directory, replacing, set_aside
 from pllm_notebook.runtime import Slot
 from pllm_notebook.store.later import finish_writes
 
@@ -86,7 +87,7 @@ class RunFiles:
         Raises:
             OSError: When it cannot be made.
         """
-        os.makedirs(os.path.dirname(self.folder), 0o700, exist_ok=True)
+        make_private_directory(os.path.dirname(self.folder))
 
     def is_gone(self) -> bool:
         """Return whether the cache directory was deleted."""
@@ -106,15 +107,9 @@ class RunFiles:
         with suppress(FileExistsError):
             os.mkdir(self.folder, 0o700)  # the folder alone: a cache directory that was deleted stays so
         part = os.path.join(self.folder, f"{name}.{secrets.token_hex(4)}{_PART}")
-        try:
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                for piece in _encoded(header, arrays or {}):
-                    file.write(piece)
-            os.replace(part, os.path.join(self.folder, name + _SUFFIX))
-        except BaseException:
-            if os.path.exists(part):
-                os.unlink(part)
-            raise
+        with replacing(os.path.join(self.folder, name + _SUFFIX), synced=False, partial=part) as file:
+            for piece in _encoded(header, arrays or {}):
+                file.write(piece)
         # For each folder and not for each object: every run has one of its own.
         written = _WRITTEN.value
         written[self.folder] += 1
@@ -176,9 +171,7 @@ class RunFiles:
         except _Newer:
             return None
         except _Damaged as error:
-            try:
-                os.replace(path, path + _DAMAGED)
-            except OSError:
+            if set_aside(path, _DAMAGED) is None:
                 return None
             _log.warning("The record of a run %s is damaged (%s) and was set aside; its answers are unharmed.",
                          path, error)  # fmt: skip
