@@ -31,7 +31,7 @@ from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.credentials import Address, Key
-from pllm_notebook.execution.call_spec import start_simulator
+from pllm_notebook.execution.asked_model import start_simulator
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.schema import OutputType
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 import pllm_notebook as pllm
 from benchmarks.chart import INK, LOST, OURS
-from pllm_notebook.execution.call_spec import start_simulator
+from pllm_notebook.execution.asked_model import start_simulator
 from tests.contract.noisy import PROMPT, Noisy, by_chance, cascade, interval, labelled, plurality
 
 # The second costs twenty times as much as the first, in input and in output (genai-prices, November 2026).

@@ -19,7 +19,7 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
-from pllm_notebook.execution.call_spec import start_simulator
+from pllm_notebook.execution.asked_model import start_simulator
 
 _PROMPT = """You read product reviews for a shop's weekly report. For the review below, say which product it is about,
 in the reviewer's own words and without its brand; whether the reviewer is on the whole content with it (positive), is
