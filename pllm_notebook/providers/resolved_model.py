@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -63,7 +63,7 @@ class ResolvedModel:
         no_batch_reason: Why it has no batch API, as a sentence; "" if it has one.
         address: The address of a caller's own server, "" for a provider.
         host: The host that answers, unless it is the provider's own; "" then.
-        path: The URL's path below the base address.
+        path: The URL's path below the base address. It follows from the wire, whatever that is replaced by.
     """
 
     provider: str
@@ -88,7 +88,10 @@ class ResolvedModel:
     no_batch_reason: str = ""
     address: str = ""
     host: str = ""
-    path: str = ""
+    path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.wire.path(self.model))
 
     @property
     def identity(self) -> str:

@@ -165,7 +165,6 @@ def _hosted_model(provider: Provider, model: str, key: Key | None) -> ResolvedMo
         price_model=model,
         missing_key=missing_key,
         imports=() if missing_key is not None else provider.imports,
-        path=path,
         **_batch_fields(provider, connect, path),
     )
 
@@ -202,7 +201,6 @@ def _server_model(name: str, model: str, address: Address, key: Key | None) -> R
         address=address,
         host=COMPATIBLE.foreign_host(address),
         imports=COMPATIBLE.imports,
-        path=path,
         **_batch_fields(COMPATIBLE, connect, path),
     )
 
@@ -236,7 +234,6 @@ def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
         host=provider.foreign_host(address_of(client), own_names),
         price_provider=provider.name,
         price_model=model,
-        path=path,
         **batches,
     )
 
@@ -258,7 +255,6 @@ def _model_in_process(provider: Provider, runtime: InProcess, model: str) -> Res
         price_provider=provider.name,
         price_model=model,
         max_parallel=runtime.max_parallel,
-        path=wire.path(name),
         no_batch_reason=provider.no_batch_reason,
     )
 
@@ -297,7 +293,6 @@ def _simulated_model(name: str, simulator: Callable[[str], str]) -> ResolvedMode
         imports=provider.imports,
         price_provider=provider.name if is_own else None,
         price_model=model if is_own else "",
-        path=path,
         **_batch_fields(provider, connect, path),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,8 +98,8 @@ class EndpointResolver:
             return target
         wire = target.api.wire_named(endpoint)
         if wire is not None:
-            fields = {name: getattr(target, name) for name in target.__dataclass_fields__}
-            return EndpointModel(**(fields | {"wire": wire}))
+            values = {each.name: getattr(target, each.name) for each in fields(target) if each.init}
+            return EndpointModel(**{**values, "wire": wire})
         written = speaker_of(endpoint).name
         return f"The line is written for {written}, and {target.label} speaks {target.api.name}'s format."
 

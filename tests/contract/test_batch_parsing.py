@@ -273,7 +273,7 @@ def test_a_client_without_a_batch_api_says_so(client: Any) -> None:
     target = of_client("anthropic", client)
 
     assert target.open_batch is None
-    assert target.no_batch_reason == f"The client 'own' is a {type(client).__name__}, which has no batch API."
+    assert target.no_batch_reason == f"The client 'own' is an {type(client).__name__}, which has no batch API."
 
 
 def test_a_batch_api_without_a_key_says_what_is_missing() -> None:

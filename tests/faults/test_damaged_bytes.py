@@ -266,6 +266,7 @@ def test_a_changed_byte_of_the_failures_changes_no_failure(
 def test_a_changed_byte_of_the_claims_keeps_nobody_from_asking(
     tmp_path: Path, damaged: Callable[[Path], Path], said: list[str]
 ) -> None:
+    (tmp_path / "kept").mkdir()
     other = Claims(str(tmp_path / "kept"), wall_clock=lambda: 1_800_000_000.0)
     other.take("live", KEYS[:80])
     other.take("batch", KEYS[80:100])
@@ -295,6 +296,7 @@ def test_a_changed_byte_of_a_runs_record_costs_that_record_alone(
     tmp_path: Path, damaged: Callable[[Path], Path], said: list[str]
 ) -> None:
     rows = {"content": np.arange(200, dtype=np.uint64), "status": np.zeros(200, dtype=np.uint8)}
+    (tmp_path / "kept").mkdir()
     files = RunFiles(str(tmp_path / "kept"))
     headers = {f"{number:08x}": {"id": f"{number:08x}", "started_at": 1e9 + number} for number in range(3)}
     for header in headers.values():
