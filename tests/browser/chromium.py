@@ -54,9 +54,10 @@ class Page:
         elements = f"[...document.querySelectorAll({json.dumps(selector)})]"
         return str(self.value(f"{elements}.filter(e => e.checkVisibility()).map(e => e.innerText).join('\\n')"))
 
-    def picture(self, path: Path) -> None:
-        """Save what the page looks like."""
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot")["data"]))
+    def picture(self, path: Path, clip: dict[str, Any] | None = None) -> None:
+        """Save what the page looks like, or the part of it that *clip* says (x, y, width, height, scale)."""
+        params = {} if clip is None else {"clip": clip}
+        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", **params)["data"]))
 
     def press(self, key: str, code: int) -> None:
         """Press a key, as a keyboard does: its name, and its number in the browser's protocol."""
