@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from pllm_notebook.sessions import Session as AgentOrchestrator
     from pllm_notebook.settings import configure
     from pllm_notebook.store.cache_api import cache
-    from pllm_notebook.streams import aparse_batches, parse_batches
+    from pllm_notebook.streams import aparse_batches, parse_batches, parse_dataset
     from pllm_notebook.tools import CalledTool as FunctionCall
     from pllm_notebook.tools import StructuredTool, ToolCallOutput
     from pllm_notebook.tools import ToolCallOutput as FunctionCallOutput
@@ -158,6 +158,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "msg_dict_to_oai",
     "parse",
     "parse_batches",
+    "parse_dataset",
     "parse_results_file",
     "prepare_requests_file",
     "preview",
@@ -227,6 +228,7 @@ _HOMES = {
     "msg_dict_to_oai": "pllm_notebook.prompt_lists.provider_messages",
     "parse": "pllm_notebook.frames.any_frame",
     "parse_batches": "pllm_notebook.streams",
+    "parse_dataset": "pllm_notebook.streams",
     "parse_results_file": "pllm_notebook.request_files.parse_results",
     "prepare_requests_file": "pllm_notebook.request_files.prepare_requests",
     "preview": "pllm_notebook.frames.any_frame",

@@ -3,7 +3,7 @@
 from pllm_notebook.display_registry import register_display
 from pllm_notebook.execution.asked_model import resolve_model, start_simulator
 from pllm_notebook.execution.budget import RunBudget
-from pllm_notebook.execution.cache_key import OUTPUT_LIMIT
+from pllm_notebook.execution.cache_key import KEY_VERSION, OUTPUT_LIMIT
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.confirmation import Confirm, confirm, confirm_price, estimated_cost_usd, format_estimate
 from pllm_notebook.execution.decider import Decider
@@ -49,6 +49,7 @@ from pllm_notebook.execution.token_bounds import TokenBounds
 from pllm_notebook.execution.user_code import user_threads
 
 __all__ = [
+    "KEY_VERSION",
     "OUTPUT_LIMIT",
     "SKIPPED",
     "STATUSES",

@@ -14,6 +14,7 @@ from pllm_notebook.store.memory import MemoryStore
 from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.process_stores import close_stores, current_directory, open_store
 from pllm_notebook.store.run_files import RunFiles
+from pllm_notebook.store.share import open_directory
 
 __all__ = [
     "READ_ERRORS",
@@ -35,6 +36,7 @@ __all__ = [
     "has_exited",
     "import_",
     "is_damage",
+    "open_directory",
     "open_store",
     "same_model",
     "this_process",

@@ -14,6 +14,10 @@ Closing a stream early cancels what is going, and waits until what has arrived i
 | module            | holds                                                              |
 | ----------------- | ------------------------------------------------------------------ |
 | `batches`         | `parse_batches` and `aparse_batches`: frames in, frames out        |
+| `dataset`         | `parse_dataset`: Parquet files in, part files out                  |
+| `manifest`        | what a dataset's parts are answers to                              |
+| `parquet_source`  | the files and their pieces                                         |
+| `part_files`      | the directory of the parts: each there whole or not at all         |
 | `run_window`      | the runs that are going: their order, money and end                |
 | `window_progress` | one display for all of them                                        |
 
@@ -27,6 +31,8 @@ Invariants:
 - One thread adds and takes. Stopping may come from any: the display's Stop button is on another.
 - A sum of counts is all that is left of a run that was taken, so a display of the whole costs the same at the
   thousandth table as at the first.
+- A part file of a dataset is there whole, with an outcome for every row, or not at all; one that is there is done, and
+  not read. Its name follows from its piece, so no order of events changes it.
 - What the money does not suffice for ends the stream: the pieces that were started are answered as far as they can be,
   and nothing further is read.
 
@@ -37,5 +43,6 @@ The room is above `frames`, since a piece is a frame of any library that has an 
 """
 
 from pllm_notebook.streams.batches import aparse_batches, parse_batches
+from pllm_notebook.streams.dataset import Dataset, parse_dataset
 
-__all__ = ["aparse_batches", "parse_batches"]
+__all__ = ["Dataset", "aparse_batches", "parse_batches", "parse_dataset"]

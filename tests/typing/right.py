@@ -76,3 +76,9 @@ def batches() -> None:
 async def awaited_batches() -> None:
     async for _ in pllm.aparse_batches([pd.DataFrame({"text": ["a"]})], Review, "Read: {text}", progress=False):
         pass
+
+
+def dataset() -> None:
+    done = pllm.parse_dataset("in/*.parquet", "out/", Review, "Read: {text}", rows=10, status=False, max_cost_usd=5)
+    print(done.paths, done.cost_usd)
+    done.scan()

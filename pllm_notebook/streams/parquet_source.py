@@ -1,0 +1,214 @@
+"""Parquet files as pieces: the same files give the same pieces, whatever was done before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pllm_notebook.exceptions import MissingPackageError, UsageError
+from pllm_notebook.store import open_directory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["ParquetPiece", "SourceFile", "find_files", "pieces_of", "read_footers", "read_pieces", "require_pyarrow"]
+
+# What file systems call the moment or the content of a version, the surest first.
+_STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
+# Rows that are decoded at once: less than a piece, so that a long row group is never in memory whole.
+_BATCH_ROWS = 8192
+
+
+class SourceFile(NamedTuple):
+    """One version of a file.
+
+    Attributes:
+        path: In its file system, with the protocol where it is not local.
+        size: In bytes.
+        stamp: Its etag or time of change, as text.
+        files: Its file system.
+    """
+
+    path: str
+    size: int
+    stamp: str
+    files: Any
+
+    @property
+    def version(self) -> list[Any]:
+        """What tells it from another file, and from another version of it."""
+        return [self.path, self.size, self.stamp]
+
+
+class ParquetPiece(NamedTuple):
+    """Consecutive rows of a file.
+
+    Attributes:
+        name: Of the part file that holds them with their answers.
+        file: The file.
+        first: The first row's position in the file.
+        total: Number of rows.
+    """
+
+    name: str
+    file: SourceFile
+    first: int
+    total: int
+
+
+def require_pyarrow() -> None:
+    """Check that PyArrow is installed.
+
+    Raises:
+        MissingPackageError: If it is not. Nothing was sent.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise MissingPackageError("parse_dataset", "pyarrow", "dataset") from None
+
+
+def find_files(source: str | Sequence[str]) -> list[SourceFile]:
+    """Return the files of paths, directories and patterns, each once, in sorted order. Reads none.
+
+    Raises:
+        UsageError: If one of them has no Parquet file. Nothing was sent.
+    """
+    found: dict[str, SourceFile] = {}
+    for address in [source] if isinstance(source, str) else source:
+        files, path = open_directory(address)
+        files.invalidate_cache()
+        if any(mark in path for mark in "*?["):
+            paths = files.glob(path)
+        elif files.isdir(path):
+            paths = files.glob(f"{path}/*.parquet")
+        else:
+            paths = [path] if files.exists(path) else []
+        if not paths:
+            raise UsageError(f"No Parquet file was found at {address!r}. Nothing was sent.")
+        for each in paths:
+            info = files.info(each)
+            stamp = next((str(info[name]) for name in _STAMPS if info.get(name) is not None), "")
+            whole = str(files.unstrip_protocol(each)).removeprefix("file://")
+            found[whole] = SourceFile(whole, int(info["size"]), stamp, files)
+    if not found:
+        raise UsageError("parse_dataset was given no file. Nothing was sent.")
+    return [found[path] for path in sorted(found)]
+
+
+def read_footers(files: Sequence[SourceFile]) -> tuple[list[int], pa.Schema]:
+    """Return the number of rows of each file, and the schema that all have.
+
+    Raises:
+        UsageError: If a file is not Parquet, or a column differs between files. Nothing was sent.
+    """
+    counts, first = [], None
+    for file in files:
+        with closing(_open(file)) as parquet:
+            counts.append(parquet.metadata.num_rows)
+            schema = parquet.schema_arrow
+        if first is None:
+            first = schema
+        else:
+            _check_same(first, files[0], schema, file)
+    assert first is not None
+    return counts, first
+
+
+def pieces_of(files: Sequence[SourceFile], counts: Sequence[int], rows: int) -> list[ParquetPiece]:
+    """Cut files into pieces of at most so many rows, in order. An empty file is an empty piece."""
+    pieces: list[ParquetPiece] = []
+    for file, total in zip(files, counts, strict=True):
+        for first in range(0, max(total, 1), rows):
+            count = min(rows, total - first)
+            digest = hashlib.sha256(repr((*file.version, first, count)).encode()).hexdigest()[:12]
+            pieces.append(ParquetPiece(f"part-{len(pieces):05d}-{digest}.parquet", file, first, count))
+    return pieces
+
+
+def read_pieces(pieces: Sequence[ParquetPiece]) -> Generator[tuple[ParquetPiece, pa.Table], None, None]:
+    """Yield pieces with their rows. A file is read forward, and only from the first row group that is wanted."""
+    reader: _FileRows | None = None
+    try:
+        for piece in pieces:
+            if reader is None or reader.file is not piece.file:
+                if reader is not None:
+                    reader.close()
+                reader = _FileRows(piece.file)
+            yield piece, reader.take(piece.first, piece.total)
+    finally:
+        if reader is not None:
+            reader.close()
+
+
+class _FileRows:
+    """The rows of one file, taken in ascending order."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self.file = file
+        self._parquet = _open(file)
+        self._batches: Iterator[Any] = iter(())
+        # The rest of the batch that was read last begins at this row.
+        self._rest: Any = None
+        self._at = -1
+
+    def take(self, first: int, count: int) -> pa.Table:
+        """Return *count* rows from *first* on."""
+        import pyarrow as pa
+
+        self._seek(first)
+        taken, missing = [], count
+        while missing:
+            batch = next(self._batches) if self._rest is None else self._rest
+            used = batch.slice(max(first - self._at, 0), missing)
+            end = max(first - self._at, 0) + used.num_rows
+            self._rest = batch.slice(end) if end < batch.num_rows else None
+            self._at += end
+            if used.num_rows:
+                taken.append(used)
+                missing -= used.num_rows
+                first += used.num_rows
+        return pa.Table.from_batches(taken, schema=self._parquet.schema_arrow)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._parquet.close(force=True)
+
+    def _seek(self, first: int) -> None:
+        metadata = self._parquet.metadata
+        begin = group = 0
+        while group + 1 < metadata.num_row_groups and begin + metadata.row_group(group).num_rows <= first:
+            begin += metadata.row_group(group).num_rows
+            group += 1
+        if self._at < 0 or begin > self._at:
+            wanted = range(group, metadata.num_row_groups)
+            self._batches = self._parquet.iter_batches(_BATCH_ROWS, row_groups=list(wanted))
+            self._rest, self._at = None, begin
+
+
+def _open(file: SourceFile) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file.files.open(file.path, "rb"))
+    except pa.ArrowInvalid as error:
+        raise UsageError(f"{file.path} cannot be read as Parquet: {error}. Nothing was sent.") from None
+
+
+def _check_same(first: pa.Schema, first_file: SourceFile, schema: pa.Schema, file: SourceFile) -> None:
+    if schema.equals(first):
+        return
+    for name in dict.fromkeys([*first.names, *schema.names]):
+        kinds = [str(each.field(name).type) if name in each.names else "missing" for each in (first, schema)]
+        if kinds[0] != kinds[1]:
+            raise UsageError(
+                f"The files differ: column {name!r} is {kinds[0]} in {first_file.path} and {kinds[1]} in {file.path}. "
+                f"Give all files the same columns. Nothing was sent."
+            )
+    raise UsageError(
+        f"The files differ: the columns of {file.path} are in another order than those of {first_file.path}, or allow "
+        f"nulls differently. Give all files the same columns. Nothing was sent."
+    )

@@ -1,0 +1,100 @@
+"""The directory that a dataset is written to: a manifest and part files, each there whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.store import open_directory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["MANIFEST", "PartFiles"]
+
+MANIFEST = "_pllm.json"
+
+
+class PartFiles:
+    """The part files of one dataset, on any file system that fsspec opens.
+
+    Args:
+        address: A path, or an address such as `s3://bucket/out`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.files, self.path = open_directory(address)
+        # Some file systems remember listings, and a part of another process would be asked again.
+        self.files.invalidate_cache()
+
+    def names(self) -> set[str]:
+        """Return the names of the files that are there whole."""
+        try:
+            paths = self.files.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return set()
+        return {str(path).rstrip("/").rpartition("/")[2] for path in paths}
+
+    def path_of(self, name: str) -> str:
+        """Return the path of a file in its file system."""
+        return f"{self.path}/{name}"
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Return the manifest that is there, None for none.
+
+        Raises:
+            UsageError: If it cannot be read. Nothing was sent.
+        """
+        path = self.path_of(MANIFEST)
+        try:
+            content = json.loads(self.files.cat_file(path))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise UsageError(
+                f"{path} is no manifest of a dataset: it is damaged, or another program's. Write to another "
+                f"directory. Nothing was sent."
+            )
+        return content
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest."""
+        self._write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+    def write(self, name: str, table: pa.Table) -> None:
+        """Write a part, or replace it."""
+        import pyarrow.parquet as pq
+
+        content = io.BytesIO()
+        pq.write_table(table, content)
+        self._write(name, content.getvalue())
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.path_of(name)
+        if not self._is_local():
+            # An object store shows a file when it is whole.
+            self.files.pipe_file(path, content)
+            return
+        # A directory would show it while it grows. Readers of datasets leave out names that begin with a dot.
+        os.makedirs(self.path, exist_ok=True)
+        partial = f"{self.path}/.{name}.{os.getpid()}.tmp"
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            if os.path.exists(partial):
+                os.remove(partial)
+            raise
+
+    def _is_local(self) -> bool:
+        protocol = self.files.protocol
+        return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
