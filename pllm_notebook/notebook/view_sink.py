@@ -8,6 +8,8 @@ the run has ended.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,8 +29,9 @@ __all__ = ["ViewSink"]
 # A run that the cache answers ends before a view would be drawn; it only leaves its page.
 _VIEW_AFTER_S = 0.25
 _EVERY_S = 0.25
-# A browser that finds the place says so at once.
-_APART_AFTER_S = 1.0
+# A browser that finds the place says so at once, or on a busy machine after seconds: a view apart that is shown too
+# early would be saved with the notebook. Where no browser looks for the place there is nothing to wait for.
+_APART_AFTER_S = 5.0
 # Views of ended runs that stay live, so that rows can be opened and failures retried.
 _MOST_VIEWS = 8
 _ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
@@ -128,7 +131,7 @@ class ViewSink:
         )
         if progress.state == "running":
             self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
-        self._apart_at = time.monotonic() + _APART_AFTER_S
+        self._apart_at = time.monotonic() + (0.0 if _has_no_place() else _APART_AFTER_S)
 
     def _place_apart(self, view: RunView) -> None:
         assert self._place is not None
@@ -160,6 +163,11 @@ class ViewSink:
         if run is None or not run.done():
             return
         run.retry(None if kinds is None else [str(kind) for kind in kinds])
+
+
+def _has_no_place() -> bool:
+    """Return whether the notebook is shown by a program that mounts a view in an output of its own alone."""
+    return "VSCODE_PID" in os.environ or "google.colab" in sys.modules
 
 
 def _in_place(html: str, view: str) -> str:
