@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pllm_notebook.exceptions import StoreError, UsageError
+from pllm_notebook.files import replacing
 from pllm_notebook.formatting import counted
 from pllm_notebook.store.export_file import NewerExport, read_entries, write_entries
 from pllm_notebook.store.outbox import Outbox
@@ -269,9 +270,8 @@ class Share:
         if "file" in _protocols(self._files):
             # An object store shows a file when it is whole; a directory would show it while it grows.
             os.makedirs(self._path, exist_ok=True)
-            partial = f"{self._path}/.{name}.tmp"
-            self._files.pipe_file(partial, content.getvalue())
-            os.replace(partial, path)
+            with replacing(path, mode=0o666) as file:  # less the umask: it is for others to read
+                file.write(content.getvalue())
         else:
             self._files.pipe_file(path, content.getvalue())
 

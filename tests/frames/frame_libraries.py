@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,28 +15,33 @@ import pllm_notebook as pllm
 __all__ = ["LIBRARIES", "FrameKit"]
 
 
-class FrameKit:
+class FrameKit(ABC):
     """A dataframe library as the tests need it. A missing value is None, whatever the library has for it."""
 
     name: str
 
+    @abstractmethod
     def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
-        raise NotImplementedError
+        """Make a frame of columns."""
 
+    @abstractmethod
     def series(self, values: Sequence[Any], name: str = "value") -> Any:
-        raise NotImplementedError
+        """Make a series."""
 
+    @abstractmethod
     def names(self, frame: Any) -> list[str]:
-        raise NotImplementedError
+        """Return the columns' names."""
 
     def column(self, frame: Any, name: str) -> list[Any]:
         return self.values(frame[name])
 
+    @abstractmethod
     def values(self, column: Any) -> list[Any]:
-        raise NotImplementedError
+        """Return a column's values."""
 
+    @abstractmethod
     def dtypes(self, frame: Any) -> dict[str, str]:
-        raise NotImplementedError
+        """Return the dtypes by column."""
 
     def rows(self, frame: Any) -> list[dict[str, Any]]:
         columns = [self.column(frame, name) for name in self.names(frame)]

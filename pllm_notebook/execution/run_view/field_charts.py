@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -73,7 +74,7 @@ class FieldCharts:
         return [chart.data() for chart in self._charts if chart.counted]
 
 
-class _Chart:
+class _Chart(ABC):
     """One field's chart."""
 
     kind = ""
@@ -89,9 +90,9 @@ class _Chart:
         self.missing += len(values) - len(present)
         self.add(present)
 
+    @abstractmethod
     def add(self, values: list[Any]) -> None:
         """Count values that are there."""
-        raise NotImplementedError
 
     def data(self) -> dict[str, Any]:
         """Return the chart."""
