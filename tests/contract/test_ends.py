@@ -107,7 +107,7 @@ def test_what_ended_abnormally_is_asked_again_by_the_next_run_and_by_retry(side:
 
     run = words("a").llm.submit(str, "{text}", model=side.model, max_repairs=0)
     run.result()
-    run.retry()
+    run.retry().wait()
     again = words("a").llm.complete("{text}", model=side.model)
 
     assert run.errors["kind"].tolist() == ["unfinished"]
