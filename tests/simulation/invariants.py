@@ -45,8 +45,14 @@ class Reports:
         self._accounts = accounts
         self._told: dict[str, Any] = {}
 
-    def hear(self, run: Run, store: SimStore, *, killed: bool = False) -> None:
-        """Take what *run* has reported by now, and hold it against the disk and what was reported before."""
+    def hear(self, run: Run, store: SimStore, *, replaced: bool = False) -> None:
+        """Take what *run* has reported by now, and hold it against the disk and what was reported before.
+
+        Args:
+            run: Whose outcomes are looked at.
+            store: Of its process.
+            replaced: Whether its answers may have been replaced since: then they need only be on disk.
+        """
         faults, rules = self._accounts.faults, self._accounts.rules
         if run.ask.options.cache == "off":
             return
@@ -57,8 +63,8 @@ class Reports:
                 if outcome.key not in store.lost:
                     faults.append(f"I2: {outcome.key} was reported and is not on disk")
                 continue
-            if run.execution.unsaved:
-                continue  # the next run asks again for what the disk refused
+            if run.execution.unsaved or replaced:
+                continue  # the next run asks again for what the disk refused, or has asked by wish
             value = repr(outcome.value)
             if self._told.setdefault(outcome.key, value) != value:
                 if not rules.again:

@@ -79,6 +79,8 @@ class _Life:
         self._going: list[Run] = []
         # What these have told was on disk before something there was damaged.
         self._outdated: set[Run] = set()
+        # What these have told may have another value by now: a later answer was asked for by the caller's wish.
+        self._replaced: set[Run] = set()
 
     def lived(self) -> Lived:
         handler = _Listener(self._log, self._faults)
@@ -142,7 +144,7 @@ class _Life:
     def _died(self) -> None:
         for run in self._going:
             if run not in self._outdated:
-                self._reports.hear(run, self._store, killed=True)
+                self._reports.hear(run, self._store, replaced=run in self._replaced)
         self._accounts.killed()
 
     # Steps.
@@ -168,6 +170,7 @@ class _Life:
             self._accounts.forgotten()
         if self._accounts.rules.again:
             self._reports.forget()
+            self._replaced.update(self._going)
         ceiling = options.get("max_cost_usd")
         if ceiling is not None and step.beside_at_s is None and self._accounts.spent_usd(number) > ceiling * (1 + 1e-9):
             self._faults.append(f"budget: {self._accounts.spent_usd(number)} of {ceiling} was spent")
