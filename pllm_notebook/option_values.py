@@ -1,0 +1,60 @@
+"""What options share: the front ends that take them, their words, and checks that no annotation says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, Protocol
+
+__all__ = ["CacheUse", "Effort", "Mode", "ServiceTier", "Voting"]
+
+Mode = Literal["async", "sync", "batch"]
+CacheUse = Literal["use", "refresh", "only", "off"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "max"]
+ServiceTier = Literal["auto", "standard", "flex", "priority"]
+
+
+class Voting(Protocol):
+    """What `Vote(…)` is to a type checker."""
+
+    @property
+    def numbers(self) -> str:
+        """The rule for numbers."""
+
+    @property
+    def lists(self) -> str:
+        """The rule for lists."""
+
+
+# The front ends: methods of `df.llm`, lists of prompts, one call of a program, one request of `ParallelLLM`.
+ROWS = frozenset({"parse", "complete"})
+ALL_BUT_DECIDE = ROWS | {"call_tools"}
+FRAMES = ALL_BUT_DECIDE | {"decide"}
+DATA = FRAMES - {"complete"}
+LISTS = FRAMES | {"prompt_list"}
+CALLS = LISTS | {"ask_llm"}
+
+
+def is_names(value: Any) -> bool:
+    """Return whether a value is a list of texts."""
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+def is_columns(value: Any) -> bool:
+    """Return whether a value is several texts, whatever holds them."""
+    return not isinstance(value, str) and all(isinstance(item, str) for item in value)
+
+
+def is_models(value: Any) -> bool:
+    """Return whether a value is at least one text, whatever holds them."""
+    return bool(value) and is_columns(value)
+
+
+def is_paths(value: Any) -> bool:
+    """Return whether a value is a path or a list of them."""
+    paths = value if isinstance(value, (list, tuple)) else [value]
+    return bool(paths) and all(isinstance(one, (str, os.PathLike)) and os.fspath(one) for one in paths)
+
+
+def is_stop(value: Any) -> bool:
+    """Return whether a value is a text or a list of texts, none of them empty."""
+    return bool(value) and (isinstance(value, str) or (is_names(value) and all(value)))

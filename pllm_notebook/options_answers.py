@@ -1,0 +1,60 @@
+"""The options of several rows or answers together: packing, samples, models, decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.option_fields import one_of, option
+from pllm_notebook.option_values import ROWS, is_models
+
+__all__ = ["AnswerOptions"]
+
+_DECIDE = ("vote", "judge", "escalate")
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How many answers a row gets, from whom, and how one is chosen."""
+
+    pack: int | None = option(
+        None,
+        "Rows per call: `10` sends ten rows in one call, and stores each answer separately. None or 1: one row per "
+        "call.",
+        more="[Benefits and risks](packing.md).",
+        at_least=1,
+        takes=ROWS,
+        keyed=True,
+    )
+    samples: int = option(
+        1,
+        "[Answers to each row](ensembles.md) from each model. The first is the plain call; each is stored separately.",
+        at_least=1,
+        takes=ROWS,
+    )
+    models: tuple[str, ...] | None = option(
+        None,
+        'Several models: `["openai:…", "anthropic:…"]`. Each gives its samples. None: `model` alone.',
+        accepts="Sequence[str] | None",
+        expects=("a list of models", is_models),
+        takes=ROWS,
+    )
+    decide: Any = option(
+        None,
+        'How one of several answers is chosen: `"vote"` (each field\'s majority), `"judge"` (a model decides where '
+        'they differ), `"escalate"` (a stronger model answers where they differ), `Vote(…)`, or a function from the '
+        'answers to one answer. None: `"judge"` if `judge` is given, else `"vote"`.',
+        accepts='Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None',
+        choices=_DECIDE,
+        # What is no text, a function or `Vote`, is checked where it is used.
+        expects=(one_of(_DECIDE), lambda value: not isinstance(value, str) or value in _DECIDE),
+        takes=ROWS,
+    )
+    judge: str | None = option(
+        None, "The judge, or the stronger model. None: the model that answers.", takes=ROWS | {"decide"}
+    )
+    agreement_column: str | None = option(
+        None,
+        "Name of a column for the share of samples that agree, 0 to 1. None: no such column.",
+        takes=ROWS,
+    )

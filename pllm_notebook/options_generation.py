@@ -1,0 +1,79 @@
+"""The options that a provider samples an answer by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pllm_notebook.option_fields import option
+from pllm_notebook.option_values import CALLS, FRAMES, LISTS, Effort, ServiceTier, is_stop
+
+__all__ = ["GenerationOptions"]
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How a model writes its answer."""
+
+    temperature: float | None = option(
+        None,
+        "Sampling temperature. None: not sent.",
+        more="Models that reject it are called without it, and the log says so.",
+        at_least=0,
+        takes=FRAMES | {"ask_llm"},
+        keyed=True,
+    )
+    effort: Effort | None = option(
+        None,
+        'How much the model [reasons](effort.md) before it answers: `"none"`, `"minimal"`, `"low"`, `"medium"`, '
+        '`"high"` or `"max"`, in the provider\'s own words. None: the provider\'s default for the model.',
+        more="A model that does not take the value is an error that names what it takes.",
+        choices=get_args(Effort),
+        takes=LISTS | {"ask_llm"},
+        keyed=True,
+    )
+    service_tier: ServiceTier | None = option(
+        None,
+        'The provider\'s [service tier](effort.md#service-tier): `"flex"` is cheaper and slower, `"priority"` faster '
+        "and dearer. None: not sent.",
+        more="It changes the price and not the question, so it is not part of the cache key.",
+        choices=get_args(ServiceTier),
+        takes=LISTS,
+    )
+    top_p: float | None = option(
+        None,
+        "Nucleus sampling: the share of probability that tokens are drawn from. None: not sent.",
+        more="A model known to reject it is an error.",
+        at_least=0,
+        takes=LISTS,
+        keyed=True,
+    )
+    seed: int | None = option(
+        None,
+        "Seed of the provider's sampling, where it takes one. None: not sent.",
+        takes=LISTS,
+        keyed=True,
+    )
+    stop: tuple[str, ...] | None = option(
+        None,
+        "Texts at which the answer ends. None: not sent.",
+        accepts="str | Sequence[str] | None",
+        expects=("a text, or a list of texts", is_stop),
+        takes=LISTS,
+        keyed=True,
+    )
+    max_output_tokens: int | None = option(
+        None,
+        "Maximum length of an answer, in tokens. None: sent only if the provider requires a limit.",
+        more="An answer that is cut off there is a failure, [`truncated`](errors.md), and its text is in `errors`.",
+        at_least=1,
+        takes=FRAMES | {"ask_llm"},
+    )
+    extra_body: Mapping[str, Any] = option(
+        {},
+        "Provider-specific fields, added to the request as they are.",
+        expects=("a mapping of fields for the provider", lambda value: isinstance(value, Mapping)),
+        takes=CALLS,
+        keyed=True,
+    )

@@ -1,0 +1,83 @@
+"""The options that bound a run: retries, cost, rates, times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pllm_notebook.option_fields import ABOVE_ZERO, option
+from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS
+
+__all__ = ["LimitOptions"]
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """What a run may take: attempts, money, requests, time."""
+
+    max_retries: int = option(
+        5,
+        "Retries of a failed request. Waiting for a rate limit does not count.",
+        at_least=0,
+        takes=CALLS,
+    )
+    max_repairs: int = option(
+        1,
+        "Turns in which the model is shown the validation errors of its answer. Each is a paid call.",
+        at_least=0,
+        takes=CALLS,
+    )
+    max_cost_usd: float | None = option(
+        None,
+        "Ceiling for one run, in US dollars. No call is sent that could exceed it; the remaining rows are "
+        "[`not_sent`](cost.md). None: no ceiling.",
+        at_least=0,
+        takes=LISTS | {"request"},
+    )
+    concurrency: int | None = option(
+        None,
+        "Maximum number of requests in flight, [for the whole run](limits.md#limits-of-your-own). None: as many as "
+        "the provider allows, which is [inferred](limits.md).",
+        at_least=1,
+        takes=LISTS,
+    )
+    requests_per_min: float | None = option(
+        None,
+        "A limit of your own on requests per minute, for the whole run. None: only the provider's.",
+        at_least=ABOVE_ZERO,
+        takes=FRAMES,
+    )
+    tokens_per_min: float | None = option(
+        None,
+        "A limit of your own on tokens per minute, input and output together, for the whole run. None: only the "
+        "provider's.",
+        at_least=ABOVE_ZERO,
+        takes=FRAMES,
+    )
+    allow_empty: bool = option(
+        False,
+        'Accept a reply without text as the answer `""`.',
+        more="Otherwise such a row fails with kind `empty`, and the next run sends it again.",
+        takes=CALLS,
+    )
+    hedge: bool = option(
+        False,
+        "Near the end of a run, when nothing else waits to be sent, send a call a second time if it takes longer than "
+        "99 % of the run's replies. The first answer counts; both may be paid for, never beyond `max_cost_usd`.",
+        takes=LISTS,
+    )
+    timeout_s: float = option(120.0, "Time limit of one request, in seconds.", at_least=ABOVE_ZERO, takes=CALLS)
+    validator_timeout_s: float = option(
+        60.0,
+        "Time limit, in seconds, of the type's own validators (or a `decide` function) for replies that are read "
+        "together, and again for each reply alone.",
+        more="A row whose validator takes longer fails alone, as [`schema`](errors.md); its answer is kept.",
+        at_least=ABOVE_ZERO,
+        takes=FRAMES,
+    )
+    tool_timeout_s: float = option(
+        300.0,
+        "With `run_tools`, time limit of one tool call, in seconds.",
+        more="After it the model sees that the tool did not return, and its thread is abandoned.",
+        at_least=ABOVE_ZERO,
+        takes=ROWS | {"decide"},
+    )

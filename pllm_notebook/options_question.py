@@ -1,0 +1,107 @@
+"""The options of a question and its result: what is asked, of which rows, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pllm_notebook.option_fields import option
+from pllm_notebook.option_values import DATA, FRAMES, LISTS, CacheUse, Mode, is_columns
+
+__all__ = ["QuestionOptions"]
+
+
+@dataclass(frozen=True)
+class QuestionOptions:
+    """What is asked, of which rows, and what the result looks like."""
+
+    model: str | None = option(
+        None,
+        "Model, as [`provider:name`](models.md). None: the current low-cost model of the first of OpenAI, Anthropic "
+        "and Google whose key is in the environment.",
+        takes=FRAMES,
+        keyed=True,
+    )
+    system: str | None = option(
+        None,
+        "System prompt, in which [`{column}`](#prompts) is the row's value. None: no system prompt.",
+        takes=FRAMES,
+        keyed=True,
+    )
+    mode: Mode = option(
+        "async",
+        '`"async"` sends calls concurrently; `"sync"` one at a time in order, raising at the first failure, for '
+        'debugging; `"batch"` as the provider\'s [batch jobs](batch.md), at about half the price and within a day.',
+        takes=LISTS,
+    )
+    confirm: bool = option(
+        True,
+        "Ask before a batch is submitted.",
+        more="Without interactive input, nothing is submitted.",
+        takes=LISTS,
+    )
+    wait: bool | None = option(
+        None,
+        "Wait for a batch's answers. `False`: rows stay pending until the cell is run again. None: a batch waits for "
+        "its own jobs; a live run does not wait for rows that are in a job.",
+        more="Such a live run names the job and sends nothing for these rows; with `True` it waits for the job.",
+        takes=FRAMES,
+    )
+    cache: CacheUse = option(
+        "use",
+        '`"use"` reads and writes; `"refresh"` sends again and replaces; `"only"` never sends; `"off"` neither reads '
+        "nor writes.",
+        takes=LISTS | {"request"},
+    )
+    salt: str = option(
+        "",
+        "Any string. Change it to request a fresh answer, stored beside the first one.",
+        takes=LISTS | {"request"},
+        keyed=True,
+    )
+    errors: Literal["coerce", "raise"] = option(
+        "coerce",
+        '`"coerce"` keeps a failure as a value; `"raise"` ends the run at the first failure.',
+        takes=LISTS,
+    )
+    prefix: str = option("", "Prefix of every result column's name.", takes=FRAMES)
+    replace: bool = option(
+        False,
+        "Replace columns that have a result column's name, whatever they hold.",
+        more="Otherwise only columns that hold, unchanged, the answers of an earlier run are replaced; any other "
+        "column of the name is an error before anything is sent.",
+        takes=FRAMES,
+    )
+    error_column: str | None = option(
+        None, "Name of a column for failure messages. None: no such column.", takes=FRAMES
+    )
+    na: Literal["skip", "send", "raise"] = option(
+        "skip",
+        'What to do with a row whose prompt would contain a missing value: `"skip"` it, `"send"` it as empty text, or '
+        '`"raise"`.',
+        takes=FRAMES,
+    )
+    columns: tuple[str, ...] | None = option(
+        None,
+        "Columns that are sent as data if there is no prompt. None: all.",
+        accepts="Sequence[str] | None",
+        expects=("a list of column names", is_columns),
+        takes=DATA,
+    )
+    column: str = option(
+        "answer", "Name of the result column if the type has no fields (`bool`, plain text, …).", takes=FRAMES
+    )
+    explode: bool | str = option(
+        False,
+        "With a list type, one row per item, with the row's index repeated. The name of a list field: one row per "
+        "item of that list, the other fields repeated.",
+        expects=("True, False or the name of a field", lambda value: isinstance(value, (bool, str))),
+        takes=DATA,
+    )
+    nested: Literal["data", "model", "json"] = option(
+        "data",
+        '[Nested values](#result-columns): `"data"` as dicts and lists, `"model"` as instances of the type, `"json"` '
+        "as JSON text.",
+        takes=DATA,
+    )
+    flatten: bool = option(False, "Make the fields of a nested model columns of their own: `address.city`.", takes=DATA)
