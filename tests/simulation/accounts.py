@@ -180,6 +180,10 @@ class Accounts:
         """Count what became of all that was paid for."""
         return Counter(one.state for one in self.paid.values())
 
+    def unwritten(self) -> list[str]:
+        """Return the replies that no run may end before; of a pack that is split, the whole is written by and by."""
+        return [one.id for one in self.paid.values() if one.state == "queued" and one.asked.kind != "pack"]
+
     def _of_entry(self, entry: StoredReply) -> Paid | None:
         """Give the request that brought *entry*, None for a row's part of a pack."""
         if not entry.raw:

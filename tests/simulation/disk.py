@@ -119,8 +119,13 @@ class SimStore:
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
         return self._disk.failures.rejected(keys)
 
+    async def finish(self) -> None:
+        """Write what is queued, as the writer does at the end of a process."""
+        while self._queue:
+            await asyncio.sleep(_PAUSE_S)
+
     def close(self) -> None:
-        """Write no more, as the writer does at the end of a process; what was lost then is for `accounts` to say."""
+        """Write no more."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -133,6 +133,10 @@ class _Life:
         self._going = []
 
     def _leave(self) -> None:
+        if self._accounts.unwritten():
+            self._faults.append(f"I7: answers are not written yet: {self._accounts.unwritten()}")
+        self._process.dies_at = None
+        self._process.run(self._store.finish())
         self._store.close()
         self._faults.extend(f"I7: left behind: {what}" for what in self._process.leave())
         self._faults.extend(self._process.faults)
