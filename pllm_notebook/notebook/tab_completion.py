@@ -96,4 +96,6 @@ def _variables(names: dict[str, Any], wanted: Any) -> list[str]:
 
 
 def _is_data(value: Any) -> bool:
-    return not isinstance(value, type) and (hasattr(type(value), "llm") or isinstance(value, (list, tuple)))
+    # What streams Arrow data has no `.llm`, and a stream cannot be looked into: it may be read once.
+    offers = any(hasattr(type(value), name) for name in ("llm", "__arrow_c_stream__"))
+    return not isinstance(value, type) and (offers or isinstance(value, (list, tuple)))

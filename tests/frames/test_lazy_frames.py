@@ -60,6 +60,25 @@ def test_unused_answers_are_not_asked_for(calls: list[str]) -> None:
     assert calls == []
 
 
+def test_text_is_lazy_too(calls: list[str]) -> None:
+    pllm.configure(sim={"answers": lambda request: f"said {request.prompt}"})
+
+    lazy = rows().llm.complete("{t}", column="said")
+
+    assert lazy.collect_schema()["said"] == pl.String
+    assert pllm.runs() == []
+    assert lazy.head(2).collect()["said"].to_list() == ["said 0", "said 1"]
+
+
+def test_what_is_said_of_answers_is_said_of_collected_rows(calls: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"lf\.llm\.parse\(…\)\.collect\(\)\.llm\.errors\. Nothing was sent\.$"):
+        _ = rows().llm.errors
+    with pytest.raises(UsageError, match=r"\.collect\(\)\.llm\.explain\(…\)\."):
+        rows().llm.explain(0)
+
+    assert rows(3).llm.parse(Mark, "{t}").collect().llm.status.to_list() == ["ok"] * 3
+
+
 def test_a_filter_on_input_columns_comes_before_the_question(calls: list[str]) -> None:
     out = rows().llm.parse(Mark, "{t}").filter(pl.col("g") == 1).select("mark").collect()
 

@@ -1,4 +1,4 @@
-"""Same row, same key, and columns of the library's own types: Polars and Arrow beside pandas."""
+"""Result columns of Polars and Arrow: of the library's own types, by the annotation alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -21,144 +19,13 @@ import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.frames.dtypes import Column, Kind
-from pllm_notebook.frames.hashing import cell_hashes
 from pllm_notebook.frames.libraries import table_of
-from pllm_notebook.frames.siphash import sip_hashes
 from pllm_notebook.frames.value_types import DATE, DECIMAL, data_type
 from pllm_notebook.sim import SimAnswer, SimRequest
 
+from .library_values import AT
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
-
-BERLIN = ZoneInfo("Europe/Berlin")
-AT = dt.datetime(2026, 1, 2, 3, 4, 5, 6)
-NS = np.datetime64("2026-01-02T03:04:05.000000006", "ns")
-
-# One column each: the values, and what pandas, Polars and Arrow hold them as.
-TYPES: dict[str, tuple[Sequence[Any], Any, Any, Any]] = {
-    "text": (["a", None], "str", pl.String, pa.string()),
-    "category": (["a", None], "category", pl.Categorical, pa.dictionary(pa.int32(), pa.string())),
-    "int64": ([3, None], "Int64", pl.Int64, pa.int64()),
-    "uint8": ([7, 8], "uint8", pl.UInt8, pa.uint8()),
-    "float64": ([0.1, float("nan")], "float64", pl.Float64, pa.float64()),
-    "float32": ([0.1, float("nan")], "float32", pl.Float32, pa.float32()),
-    "boolean": ([True, None], "boolean", pl.Boolean, pa.bool_()),
-    "date": ([dt.date(2026, 1, 2), None], "object", pl.Date, pa.date32()),
-    "datetime": ([AT, None], "datetime64[us]", pl.Datetime("us"), pa.timestamp("us")),
-    "moment": ([AT.replace(tzinfo=BERLIN), None], "datetime64[us, Europe/Berlin]",
-               pl.Datetime("us", "Europe/Berlin"), pa.timestamp("us", "Europe/Berlin")),
-    "nanoseconds": ([NS, None], "datetime64[ns]", pl.Datetime("ns"), pa.timestamp("ns")),
-    "time": ([dt.time(3, 4), None], "object", pl.Time, pa.time64("us")),
-    "duration": ([dt.timedelta(seconds=90), None], "timedelta64[us]", pl.Duration("us"), pa.duration("us")),
-    "decimal": ([decimal.Decimal("1.10"), None], "object", pl.Decimal(10, 2), pa.decimal128(10, 2)),
-    "bytes": ([b"\x00a", None], "object", pl.Binary, pa.binary()),
-    "list": ([["a", None], None], "object", pl.List(pl.String), pa.list_(pa.string())),
-    "struct": ([{"x": 1, "y": "b"}, None], "object", pl.Struct({"x": pl.Int64, "y": pl.String}),
-               pa.struct([("x", pa.int64()), ("y", pa.string())])),
-}  # fmt: skip
-
-# Golden: each is part of the keys of answers that people have paid for.
-TEXTS = {
-    "text": "a",
-    "category": "a",
-    "int64": "3",
-    "uint8": "7",
-    "float64": "0.1",
-    "float32": "0.1",
-    "boolean": "true",
-    "date": "2026-01-02",
-    "datetime": "2026-01-02T03:04:05.000006",
-    "moment": "2026-01-02T03:04:05.000006+01:00",
-    "nanoseconds": "2026-01-02T03:04:05.000000006",
-    "time": "03:04:00",
-    "duration": "0 days 00:01:30",
-    "decimal": "1.10",
-    "bytes": "AGE=",
-    "list": '["a",null]',
-    "struct": '{"x":1,"y":"b"}',
-}
-
-
-def pandas_frame(name: str) -> pd.DataFrame:
-    values, dtype, _, _ = TYPES[name]
-    series = pd.Series(list(values), dtype="object")
-    return pd.DataFrame({"t": series if dtype == "object" else series.astype(dtype)})
-
-
-def polars_frame(name: str) -> pl.DataFrame:
-    values, _, dtype, _ = TYPES[name]
-    if name == "nanoseconds":  # of which Polars takes no scalar
-        return pl.DataFrame({"t": np.array(values, dtype="datetime64[ns]")}).with_columns(
-            pl.when(pl.col("t").is_not_null()).then("t")
-        )
-    return pl.DataFrame([pl.Series("t", list(values), dtype=dtype)])
-
-
-def arrow_table(name: str) -> pa.Table:
-    values, _, _, kind = TYPES[name]
-    if pa.types.is_dictionary(kind):
-        return pa.table({"t": pa.array(values, type=kind.value_type).dictionary_encode()})
-    return pa.table({"t": pa.array(values, type=kind)})
-
-
-def frames(name: str) -> dict[str, Any]:
-    made = {"pandas": pandas_frame(name), "polars": polars_frame(name), "arrow": arrow_table(name)}
-    made["pandas with ArrowDtype"] = made["arrow"].to_pandas(types_mapper=pd.ArrowDtype)
-    made["polars in chunks"] = pl.concat([made["polars"][:1], made["polars"][1:]], rechunk=False)
-    return made
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_the_same_row_has_the_same_text_in_every_library(cache_dir: Path, name: str) -> None:
-    prompts = {}
-    for library, frame in frames(name).items():
-        table = table_of(frame)
-        assert table is not None
-        cells = table.column_data(["t"])
-        prompts[library] = (pllm.frame(frame).request_lines(bool, "{t}", rows=5, model="sim:openai"), cells.missing[0])
-
-    gaps = [False, name != "uint8"]
-    texts = {library: repr(lines) for library, (lines, _) in prompts.items()}
-
-    assert set(texts.values()) == {texts["pandas"]}
-    assert TEXTS[name].replace('"', '\\"') in texts["pandas"] or TEXTS[name] in texts["pandas"]
-    assert all(list(missing) == gaps for _, missing in prompts.values())
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_the_same_row_has_the_same_labelled_data_in_every_library(cache_dir: Path, name: str) -> None:
-    texts = {
-        library: repr(pllm.frame(frame).request_lines(bool, rows=5, model="sim:openai"))
-        for library, frame in frames(name).items()
-    }
-
-    assert set(texts.values()) == {texts["pandas"]}
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_the_same_cell_has_the_same_hash_in_every_library(name: str) -> None:
-    hashes = {}
-    for library, frame in frames(name).items():
-        table = table_of(frame)
-        assert table is not None
-        hashes[library] = table.hashes("t").tolist()
-
-    assert {str(own) for own in hashes.values()} == {str(hashes["polars"])}
-
-
-def test_texts_hash_as_pandas_hashes_them() -> None:
-    texts = [
-        "",
-        "a",
-        "1234567",
-        "12345678",
-        "ä€𝄞\0",
-        "x" * 1000,
-        *(f"row {n}" * (n % 7) for n in range(300)),
-        "y" * 5000,
-    ]
-
-    assert sip_hashes([text.encode() for text in texts]).tolist() == cell_hashes(texts, [False] * len(texts)).tolist()
-    assert sip_hashes([]).tolist() == []
 
 
 class Mood(enum.Enum):

@@ -16,12 +16,13 @@ from polars.io.plugins import register_io_source
 from pllm_notebook.exceptions import NameClashError, UsageError
 from pllm_notebook.execution import Estimate, Run, options_for
 from pllm_notebook.frames.accessor import Preview
+from pllm_notebook.frames.accessor_results import ResultAccessor
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.polars.adapter import PolarsFrameLLM
 from pllm_notebook.frames.polars.columns import dtype_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
 from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import ParseOptions
+from pllm_notebook.option_types import CompleteOptions, ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
 
@@ -43,9 +44,16 @@ class PolarsLazyLLM:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(PolarsFrameLLM, name):
             raise AttributeError(name)
+        if hasattr(ResultAccessor, name):
+            call = "" if isinstance(getattr(PolarsFrameLLM, name), property) else "(…)"
+            raise UsageError(
+                f"A LazyFrame has no rows yet, and llm.{name} is about rows that were asked: "
+                f"lf.llm.parse(…).collect().llm.{name}{call}. Nothing was sent."
+            )
+        in_cell = ", and in a cell %%pllm lf.collect()" if name.startswith("submit") else ""
         raise UsageError(
-            f"A LazyFrame has no rows yet, and llm.{name} needs them: lf.collect().llm.{name}(…). A LazyFrame has "
-            f"llm.parse, which stays lazy, llm.preview and llm.estimate. Nothing was sent."
+            f"A LazyFrame has no rows yet, and llm.{name} needs them: lf.collect().llm.{name}(…){in_cell}. A LazyFrame "
+            f"has llm.parse and llm.complete, which stay lazy, llm.preview and llm.estimate. Nothing was sent."
         )
 
     @shows(taken_by(Options, "parse"))
@@ -69,6 +77,21 @@ class PolarsLazyLLM:
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "parse")
         source = _Source(self._data, kind, prompt, given)
+        return register_io_source(io_source=source.batches, schema=source.schema)
+
+    @shows(taken_by(Options, "complete"))
+    def complete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> pl.LazyFrame:
+        """Return the lazy frame with a column of plain text; nothing is sent before its rows are collected.
+
+        Args:
+            prompt: As for `df.llm.complete`.
+            column: Name of the new column.
+            **options: As for `parse`.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+        """
+        source = _Source(self._data, None, prompt, {**options, "column": column})
         return register_io_source(io_source=source.batches, schema=source.schema)
 
     @shows(taken_by(Options, "parse"))
