@@ -13,6 +13,8 @@
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
 #   make damage                           5,000 changed bytes in every file of the cache, instead of 300 (five minutes)
 #   make check                            lint, format, types, import contract
+#   make docs                             the documentation site, in build/site
+#   make gallery                          every notebook, executed, in build/gallery; make docs shows them
 #   make options                          write what is made from the options' fields: docs/options.md, option_types.py
 #   make fuzz                             5,000 replies of each format with one thing wrong in them (two minutes)
 #   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
@@ -50,7 +52,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill browser ceilings damage check options fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill browser ceilings damage check docs gallery options fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -72,6 +74,9 @@ help:
 
 .venv-browser/ready: $(SOURCES)
 	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'pytest>=8.3' 'pytest-timeout>=2.3' 'axe-playwright-python>=0.1.4'
+
+.venv-docs/ready: $(SOURCES)
+	@tools/make-env .venv-docs '$(PYTHON)' . '' --group docs
 
 demo: .venv-demo/ready
 	@PLLM_DEMO_MODEL='$(MODEL)' .venv-demo/bin/python tools/demo.py
@@ -120,6 +125,13 @@ check: .venv/ready
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/python tools/write_options.py --check
+
+docs: .venv-docs/ready
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "Look at build/site/index.html"
+
+gallery: .venv/ready
+	@.venv/bin/python tools/gallery.py
 
 options: .venv/ready
 	@.venv/bin/python tools/write_options.py

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import pllm_notebook as pllm
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.providers import registry
 from pllm_notebook.providers.local.llama import CONTEXT_TOKENS, SLOTS
@@ -113,3 +116,31 @@ def test_every_fault_that_is_documented_names_the_test_that_shows_it() -> None:
 
     assert len(faults) > 40
     assert [row for row in faults if not re.search(r"`test_\w+` \|$", row)] == []
+
+
+def referenced() -> dict[str, object]:
+    """Return every object that the reference describes, by its path."""
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    paths = [path for page in pages for path in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE)]
+    assert len(paths) == len(set(paths))
+    return {path: pydoc.locate(path) for path in paths}
+
+
+def test_the_reference_describes_every_public_name() -> None:
+    found = {id(thing) for thing in referenced().values()}
+    # Objects of which the reference describes the class, and a text.
+    left_out = {"cache", "runs", "DECISION_MAKER_PROMPT"}
+
+    assert [name for name in pllm.__all__ if id(getattr(pllm, name)) not in found and name not in left_out] == []
+
+
+@pytest.mark.parametrize(("path", "thing"), referenced().items())
+def test_what_the_reference_describes_has_docstrings(path: str, thing: object) -> None:
+    assert thing is not None, path
+    assert inspect.getdoc(thing), path
+    if isinstance(thing, type):
+        for name, member in inspect.getmembers(thing):
+            if name.startswith("_") or not (isinstance(member, property) or inspect.isfunction(member)):
+                continue
+            module = getattr(member.fget if isinstance(member, property) else inspect.unwrap(member), "__module__", "")
+            assert not module.startswith("pllm_notebook") or inspect.getdoc(member), f"{path}.{name}"

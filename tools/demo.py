@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from gallery import executed
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,27 +24,12 @@ BUILT = ROOT / "build" / "demo"
 def main() -> int:
     """Run and save the notebook, and print its table; give the exit code."""
     model = os.environ.setdefault("PLLM_DEMO_MODEL", "local:smollm2")
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the debugger's remark on frozen modules
     print(f"Running {NOTEBOOK.relative_to(ROOT)} with {model} ...", flush=True)
     began = time.monotonic()
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=900,
-        # This interpreter's own kernel, not one that the machine calls "python3".
-        kernel_name="python3",
-        resources={"metadata": {"path": str(NOTEBOOK.parent)}},
-        store_widget_state=True,
-        extra_arguments=["--log-level=ERROR"],  # it warns of TCP on loopback
-    )
-    error = None
-    try:
-        client.execute()
-    except CellExecutionError as caught:
-        error = caught
+    notebook, error = executed(NOTEBOOK)
     BUILT.mkdir(parents=True, exist_ok=True)
-    executed, page = BUILT / NOTEBOOK.name, (BUILT / NOTEBOOK.name).with_suffix(".html")
-    nbformat.write(notebook, executed)
+    saved, page = BUILT / NOTEBOOK.name, (BUILT / NOTEBOOK.name).with_suffix(".html")
+    nbformat.write(notebook, saved)
     body, _ = HTMLExporter().from_notebook_node(notebook)
     page.write_text(body, encoding="utf-8")
     if error is not None:
@@ -54,7 +38,7 @@ def main() -> int:
         for tag in ("table", "score"):
             print(text_of(notebook, tag), end="\n\n")
         print(f"Done in {time.monotonic() - began:.0f} s. Look at")
-    print(f"  {page.relative_to(ROOT)}\n  {executed.relative_to(ROOT)}")
+    print(f"  {page.relative_to(ROOT)}\n  {saved.relative_to(ROOT)}")
     return 1 if error else 0
 
 

@@ -1,0 +1,132 @@
+"""What the documentation site adds to the pages of docs/: a hook of mkdocs.
+
+- CHANGELOG.md, CONTRIBUTING.md, SECURITY.md and the notebooks become pages; links to them lead there. A notebook is
+  shown with its outputs where `make gallery` has run it, else as it is committed.
+- The page of commands gets what each prints for `--help`.
+- `llms.txt` lists the pages, and each page is there as Markdown too, beside its HTML.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import File, Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parent.parent
+EXECUTED = ROOT / "build" / "gallery"
+# Pages from outside docs/, by the path that links in docs/ give.
+OUTSIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+SUMMARY = "Ask a language model the same question about every row of a dataframe: typed columns, never paid twice."
+
+_LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages from outside docs/."""
+    for source, page in OUTSIDE.items():
+        files.append(_generated(config, page, (ROOT / source).read_text(encoding="utf-8")))
+    listed = ["# Notebooks", "", "Each runs from its first cell to its last, without a key.", ""]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        title, text, pictures = _notebook(path)
+        files.append(_generated(config, f"notebooks/{path.stem}.md", text))
+        for name, data in pictures.items():
+            files.append(_generated(config, f"notebooks/{name}", data))
+        listed.append(f"- [{title}]({path.stem}.md)")
+    files.append(_generated(config, "notebooks/index.md", "\n".join(listed) + "\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead the links of *page* to the pages of the site, and fill in the commands."""
+    source = page.file.src_uri
+    if source == "reference/command_line.md":
+        markdown = markdown.replace("<!-- commands -->", "\n\n".join(_commands()))
+    return _LINK.sub(lambda found: _on_site(found, source), markdown)
+
+
+def on_env(env: Any, config: MkDocsConfig, files: Files) -> Any:
+    """Keep the Markdown of each page for `on_post_build`."""
+    config.extra["pages"] = [file for file in files.documentation_pages() if file.page is not None]
+    return env
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write llms.txt and the pages as Markdown."""
+    lines = [f"# {config.site_name}", "", f"> {SUMMARY}", "", "## Pages", ""]
+    for file in config.extra["pages"]:
+        page = file.page
+        target = Path(config.site_dir, file.src_uri)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page.markdown or "", encoding="utf-8")
+        lines.append(f"- [{page.title}]({file.src_uri})")
+    Path(config.site_dir, "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _generated(config: MkDocsConfig, path: str, content: str | bytes) -> File:
+    from mkdocs.structure.files import File
+
+    return File.generated(config, path, content=content)
+
+
+def _on_site(link: re.Match[str], source: str) -> str:
+    """Return the link as it leads on the site: to a page of ours, or as code where there is none for it."""
+    target, anchor = link[2], link[3] or ""
+    if "://" in target or target.startswith("mailto:"):
+        return link[0]
+    outside = source in OUTSIDE.values()
+    base = ROOT if outside else (ROOT / "docs" / source).parent
+    at = (base / target).resolve()
+    if not at.is_relative_to(ROOT):
+        return link[0]
+    inside = at.relative_to(ROOT)
+    up = "../" * source.count("/")
+    if inside.as_posix() in OUTSIDE:
+        return f"{link[1]}{up}{OUTSIDE[inside.as_posix()]}{anchor})"
+    if inside.parts[0] == "notebooks" and inside.suffix == ".ipynb":
+        return f"{link[1]}{up}notebooks/{inside.stem}.md{anchor})"
+    if inside == Path("README.md"):
+        return f"{link[1]}{up}index.md)"
+    if outside and inside.parts[0] == "docs":
+        return f"{link[1]}{up}{inside.relative_to('docs').as_posix()}{anchor})"
+    if outside or inside.parts[0] != "docs":
+        # Files of the repository have no address yet: the site's own start is the nearest that there is.
+        return f"{link[1]}{up}index.md)"
+    return link[0]
+
+
+def _notebook(path: Path) -> tuple[str, str, dict[str, bytes]]:
+    """Return a notebook's title, its Markdown, and the pictures that it shows."""
+    executed = EXECUTED / path.name
+    notebook = nbformat.read(executed if executed.exists() else path, as_version=4)
+    text, resources = MarkdownExporter().from_notebook_node(notebook, {"output_files_dir": f"{path.stem}_files"})
+    title = next(line for line in text.splitlines() if line.startswith("# ")).removeprefix("# ")
+    # A relative link of a notebook is one from notebooks/, where its page is too.
+    return title, text, dict(resources.get("outputs") or {})
+
+
+def _commands() -> Iterator[str]:
+    """Yield a section for `pllm` and each of its commands."""
+    sys.path.insert(0, str(ROOT))
+    from pllm_notebook import cli
+
+    yield from _sections(cli._parser())
+
+
+def _sections(parser: argparse.ArgumentParser) -> Iterator[str]:
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)  # type: ignore[assignment]
+    yield f"## {parser.prog}\n\n```text\n{parser.format_help().strip()}\n```"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _sections(command)
