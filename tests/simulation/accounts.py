@@ -148,6 +148,8 @@ class Accounts:
             whole = self._behind.get(metadata.get("pack_id", ""))
             if item is not None and whole is not None and item in whole.asked.items:
                 self._rows[whole.asked.question, metadata["pack"], item] = key
+            elif item is None and self.rules.again:  # the caller wished for another answer, and it is not valid
+                self._forget_rows(key)
 
     def refused(self, entry: StoredReply) -> None:
         one = self._of_entry(entry)
@@ -158,6 +160,9 @@ class Accounts:
         one = self._behind.pop(key, None)
         if one is not None:
             one.state = "lost: damaged"
+        self._forget_rows(key)
+
+    def _forget_rows(self, key: str) -> None:
         for row in [row for row, at in self._rows.items() if at == key]:
             del self._rows[row]
 
