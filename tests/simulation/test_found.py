@@ -74,6 +74,7 @@ def test_a_stopped_run_ends_although_a_second_request_brought_the_answer_that_it
         3341,  # two runs packed the same rows otherwise: the later answer took the place of one that was reported
         5474,  # one changed bit made an answer look like one of a later version, which ended the run
         4198,  # a provider so bad that a run takes more than an hour
+        14136599,  # errors that came with a success were counted as paid
         14135649,  # a refresh replaced an answer by one that is not valid, and was killed before it asked the row alone
         14134282,  # a stop after a refused pack, whose reply was still being written
         14132567,  # a kill after a refresh: the earlier runs still had the answers that it had replaced
