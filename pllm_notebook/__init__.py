@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from pllm_notebook.sessions import Session as AgentOrchestrator
     from pllm_notebook.settings import configure
     from pllm_notebook.store.cache_api import cache
-    from pllm_notebook.streams import aparse_batches, parse_batches, parse_dataset
+    from pllm_notebook.streams import aparse_batches, open_dataset, parse_batches, parse_dataset
     from pllm_notebook.tools import CalledTool as FunctionCall
     from pllm_notebook.tools import StructuredTool, ToolCallOutput
     from pllm_notebook.tools import ToolCallOutput as FunctionCallOutput
@@ -156,6 +156,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "msg_dict_to_anthropic",
     "msg_dict_to_google",
     "msg_dict_to_oai",
+    "open_dataset",
     "parse",
     "parse_batches",
     "parse_dataset",
@@ -226,6 +227,7 @@ _HOMES = {
     "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_google": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_oai": "pllm_notebook.prompt_lists.provider_messages",
+    "open_dataset": "pllm_notebook.streams",
     "parse": "pllm_notebook.frames.any_frame",
     "parse_batches": "pllm_notebook.streams",
     "parse_dataset": "pllm_notebook.streams",

@@ -1,17 +1,21 @@
-"""The `pllm` command: what is set up, what the cache holds, batch jobs, request files; of the last two it sends."""
+"""The `pllm` command: what is set up, the cache, batch jobs; request files and datasets, which it sends."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
+from operator import attrgetter
+from typing import Any
 
 import pllm_notebook
-from pllm_notebook.exceptions import PllmError
-from pllm_notebook.formatting import counted
+from pllm_notebook.exceptions import BudgetError, PllmError, UsageError
+from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.providers import registry
 
 __all__ = ["main"]
@@ -25,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, or 1 for an error of ours, reported on one line of stderr. A wrong word exits with 2. Of
-        `process` also 3 where lines failed, 4 where lines were not sent, and 130 after an interrupt.
+        `process` and `dataset` also 3 where lines or rows failed, 4 where some were not sent, and 130 after an
+        interrupt.
     """
     given = _parser().parse_args(argv)
     try:
@@ -46,6 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     words.add_parser("models", help="providers, and whether their keys are set").set_defaults(run=_models)
     _add_jobs(words.add_parser("jobs", help="the providers' batch jobs"))
     _add_process(words.add_parser("process", help="ask every line of a request file; sends and pays"))
+    _add_dataset(
+        words.add_parser(
+            "dataset",
+            help="ask about every row of Parquet files; sends and pays",
+            usage="pllm dataset IN [IN …] OUT --schema MODULE:TYPE [options] | status OUT | retry OUT [options]",
+            description="Ask about every row of Parquet files, and write part files. The same command resumes.",
+        )
+    )
     cache = words.add_parser("cache", help="what the cache holds").add_subparsers(required=True, metavar="COMMAND")
     cache.add_parser("info", help="count what is kept and what it cost").set_defaults(run=_info)
     cache.add_parser("check", help="verify every answer").set_defaults(run=_check)
@@ -157,6 +170,90 @@ def _process(given: argparse.Namespace) -> int:
     if not status.complete:
         return 4
     return 3 if status.failed else 0
+
+
+def _add_dataset(dataset: argparse.ArgumentParser) -> None:
+    add = dataset.add_argument
+    add("source", nargs="+", metavar="IN", help="Parquet files, directories or patterns; `status`; or `retry`")
+    add("out", metavar="OUT", help="directory of the part files")
+    add("--schema", metavar="MODULE:TYPE", help="type of the answers, also from the working directory; or a .json file")
+    prompt = dataset.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", metavar="TEXT", help="text with {column} where a row's values go")
+    prompt.add_argument("--prompt-file", metavar="FILE", help="a file with the prompt")
+    add("--model", help="such as openai:gpt-6-luna")
+    add("--mode", choices=("async", "sync", "batch"), help="batch: as the provider's batch jobs")
+    add("--rows", type=int, metavar="N", help="rows of a part at most")
+    add("--max-cost-usd", "--max-cost", type=float, metavar="USD", help="send nothing that could cost more in all")
+    add("--concurrency", type=int, metavar="N", help="at most so many calls on the wire")
+    add("--cache", choices=("use", "refresh", "only", "off"), help="what is known is not sent again, unless refreshed")
+    add("--cache-dir", metavar="DIR", help="where answers are kept")
+    add("--kinds", metavar="KIND,…", help="of `retry`: kinds of failure; default: those that can pass")
+    add("--quiet", action="store_true", help="show no progress")
+    dataset.set_defaults(run=_dataset)
+
+
+def _dataset(given: argparse.Namespace) -> int:
+    sys.path.insert(0, os.getcwd())  # the type's module may be there, as for `python -m`
+    try:
+        return _run_dataset(given)
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def _run_dataset(given: argparse.Namespace) -> int:
+    if given.cache_dir is not None:
+        pllm_notebook.configure(cache_dir=given.cache_dir)
+    word = given.source[0] if len(given.source) == 1 else ""
+    if word == "status":
+        done = pllm_notebook.open_dataset(given.out)
+        print(done.progress())
+        return 0 if done.progress().is_complete else 4
+    names = ("model", "mode", "max_cost_usd", "concurrency", "cache")
+    options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    options["progress"] = not given.quiet
+    kind = None if given.schema is None else _type_of(given.schema)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* rows failed")  # the line below says it
+        try:
+            if word == "retry":
+                kinds = None if given.kinds is None else given.kinds.split(",")
+                also = {} if kind is None else {"response_format": kind}
+                done = pllm_notebook.open_dataset(given.out).retry(kinds, **also, **options)
+            else:
+                done = _parse_dataset(given, kind, options)
+        except BudgetError as error:
+            print(f"pllm: {error}", file=sys.stderr)
+            return 4
+    cost = "unknown cost" if done.cost is None else format_usd(done.cost)
+    progress = done.progress()
+    print(f"{progress}. Now {counted(done.written, 'part')}, {counted(done.rows, 'row')}, {cost}.")
+    return 3 if progress.failed else 0
+
+
+def _parse_dataset(given: argparse.Namespace, kind: Any, options: dict[str, Any]) -> Any:
+    if kind is None:
+        raise UsageError("--schema MODULE:TYPE says what the answers are. Nothing was sent.")
+    prompt = given.prompt
+    if given.prompt_file is not None:
+        with open(given.prompt_file, encoding="utf-8") as file:
+            prompt = file.read()
+    if given.rows is not None:
+        options = options | {"rows": given.rows}
+    return pllm_notebook.parse_dataset(given.source, given.out, kind, prompt, **options)
+
+
+def _type_of(text: str) -> Any:
+    """Return the type that `module:name` names, or the JSON schema of a file."""
+    if text.endswith(".json"):
+        with open(text, encoding="utf-8") as file:
+            return json.load(file)
+    module, _, name = text.partition(":")
+    if not name:
+        raise UsageError(f"--schema is MODULE:TYPE, such as reviews:Review, or a .json file, not {text!r}.")
+    try:
+        return attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--schema {text}: {error}. Nothing was sent.") from None
 
 
 def _info(given: argparse.Namespace) -> None:

@@ -14,10 +14,15 @@ Closing a stream early cancels what is going, and waits until what has arrived i
 | module            | holds                                                              |
 | ----------------- | ------------------------------------------------------------------ |
 | `batches`         | `parse_batches` and `aparse_batches`: frames in, frames out        |
-| `dataset`         | `parse_dataset`: Parquet files in, part files out                  |
+| `dataset_run`     | `parse_dataset`: rows in, part files out                           |
+| `dataset`         | what a directory of parts holds: progress, failures, retry         |
+| `dataset_source`  | what a dataset is made from: pieces, each the rows of one part     |
+| `parquet_source`  | Parquet files and their pieces                                     |
+| `stream_source`   | LazyFrames, and what streams Arrow data                            |
 | `manifest`        | what a dataset's parts are answers to                              |
-| `parquet_source`  | the files and their pieces                                         |
+| `part_answers`    | the answers to the rows of a part, written when all have arrived   |
 | `part_files`      | the directory of the parts: each there whole or not at all         |
+| `dataset_retry`   | failed rows of the parts, asked again                              |
 | `run_window`      | the runs that are going: their order, money and end                |
 | `window_progress` | one display for all of them                                        |
 
@@ -43,6 +48,7 @@ The room is above `frames`, since a piece is a frame of any library that has an 
 """
 
 from pllm_notebook.streams.batches import aparse_batches, parse_batches
-from pllm_notebook.streams.dataset import Dataset, parse_dataset
+from pllm_notebook.streams.dataset import Dataset, open_dataset
+from pllm_notebook.streams.dataset_run import parse_dataset
 
-__all__ = ["Dataset", "aparse_batches", "parse_batches", "parse_dataset"]
+__all__ = ["Dataset", "aparse_batches", "open_dataset", "parse_batches", "parse_dataset"]

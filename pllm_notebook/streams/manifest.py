@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple, get_origin
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import KEY_VERSION
+from pllm_notebook.execution import KEY_VERSION, options_for
+from pllm_notebook.frames.response_format import output_of
+from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
-from pllm_notebook.schema import OutputType
-from pllm_notebook.streams.parquet_source import SourceFile
 
-__all__ = ["check_same", "known_counts", "manifest_of"]
+__all__ = ["Question", "check_same", "manifest_of", "recorded_options", "recorded_type"]
 
 _FORMAT = 1
 # Options that change how a call is sent, what it costs, or what is shown, and never which answer a row has.
@@ -23,26 +25,38 @@ _TRANSPORT = frozenset({
     "progress", "requests_per_min", "save_rows", "service_tier", "timeout_s", "tokens_per_min", "tool_timeout_s",
     "validator_timeout_s", "wait",
 })  # fmt: skip
+# Options of which a manifest has a hash or names alone.
+_DIGESTED = ("decide", "extra_body", "tools")
 
 
-def manifest_of(
-    files: Sequence[SourceFile],
-    counts: Sequence[int],
-    question: tuple[OutputType | None, str | None, Options],
-    *,
-    rows: int,
-    status: bool,
-) -> dict[str, Any]:
-    """Return the manifest of a dataset.
+class Question(NamedTuple):
+    """What is asked about every row of a dataset.
 
-    Args:
-        files: The files.
-        counts: Number of rows of each.
-        question: Type of the answer, prompt and options.
+    Attributes:
+        response_format: As for `df.llm.parse`, its old names resolved.
+        prompt: As for `df.llm.parse`.
+        given: The options that the call gave.
         rows: Rows of a part at most.
         status: Whether parts have the columns of the status.
     """
-    output, prompt, options = question
+
+    response_format: Any
+    prompt: str | None
+    given: dict[str, Any]
+    rows: int
+    status: bool
+
+
+def manifest_of(question: Question, source: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Return the manifest of a dataset.
+
+    Args:
+        question: What is asked.
+        source: What the source says of itself.
+        columns: The source's columns.
+    """
+    options = options_for({**question.given})
+    output = output_of(question.response_format, options)
     schema = None if output is None else {"name": output.name, "doc": output.doc, "schema": output.json_schema}
     answers = {
         each.name: _plain(each.name, getattr(options, each.name))
@@ -52,22 +66,45 @@ def manifest_of(
     return {
         "format": _FORMAT,
         "key_version": KEY_VERSION,
-        "prompt": prompt,
+        "prompt": question.prompt,
         "schema": schema,
+        "type": _type_name(question.response_format),
         "options": answers,
-        "rows": rows,
-        "status": status,
-        "pieces": hashlib.sha256(json.dumps([file.version for file in files]).encode()).hexdigest(),
-        "files": [[*file.version, count] for file, count in zip(files, counts, strict=True)],
+        "rows": question.rows,
+        "status": question.status,
+        "columns": list(columns),
+        **source,
     }
 
 
-def known_counts(manifest: Mapping[str, Any] | None, files: Sequence[SourceFile]) -> list[int] | None:
-    """Return the number of rows of each file where a manifest of the same files has them, else None."""
-    known = [] if manifest is None else manifest.get("files", [])
-    if [each[:3] for each in known] != [file.version for file in files]:
+def recorded_options(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a manifest that are not the defaults, as far as a manifest holds them."""
+    known = fields_of(Options)
+    return {
+        name: value
+        for name, value in manifest["options"].items()
+        if name in known and name not in _DIGESTED and _plain(name, known[name].default) != value
+    }
+
+
+def recorded_type(manifest: Mapping[str, Any]) -> Any:
+    """Return the type of a manifest.
+
+    Raises:
+        UsageError: If it cannot be imported. Nothing was sent.
+    """
+    if manifest["schema"] is None:
         return None
-    return [int(each[3]) for each in known]
+    module, _, name = str(manifest.get("type") or "").partition(":")
+    try:
+        found = attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError):
+        written = f"{module}:{name}" if name else manifest["schema"]["name"]
+        raise UsageError(
+            f"The type of the answers, {written}, cannot be imported here. Pass it as response_format=. Nothing was "
+            f"sent."
+        ) from None
+    return found
 
 
 def check_same(there: Mapping[str, Any], manifest: Mapping[str, Any], address: str) -> None:
@@ -76,11 +113,13 @@ def check_same(there: Mapping[str, Any], manifest: Mapping[str, Any], address: s
     Raises:
         UsageError: If it is not; it names what differs. Nothing was sent.
     """
-    named = [name for name in ("format", "key_version", "prompt", "schema", "rows", "status") if name in manifest]
-    differs = [_difference(name, there.get(name), manifest[name]) for name in named]
+    differs = [
+        _difference(name, there.get(name), manifest.get(name))
+        for name in ("format", "key_version", "prompt", "schema", "rows", "status", "source")
+    ]
     before, now = there.get("options", {}), manifest["options"]
     differs += [_difference(name, before.get(name), now.get(name)) for name in sorted({*before, *now})]
-    differs.append(_files_differ(there.get("files", []), manifest["files"]))
+    differs.append(_files_differ(there.get("files", []), manifest.get("files", [])))
     found = [each for each in differs if each]
     if found:
         raise UsageError(
@@ -116,6 +155,15 @@ def _plain(name: str, value: Any) -> Any:
     if name == "extra_body" and value:
         return hashlib.sha256(json.dumps(value, sort_keys=True, default=_name_of).encode()).hexdigest()
     return json.loads(json.dumps(value, sort_keys=True, default=_name_of))
+
+
+def _type_name(kind: Any) -> str | None:
+    """Return `module:name` of a type that has one, else None."""
+    name, module = getattr(kind, "__qualname__", None), getattr(kind, "__module__", None)
+    # `list[int]` has the name of `list`.
+    if not isinstance(kind, type) or get_origin(kind) is not None or name is None or "<" in name:
+        return None
+    return f"{module}:{name}"
 
 
 def _name_of(value: Any) -> Any:

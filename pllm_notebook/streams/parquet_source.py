@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+import json
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pllm_notebook.exceptions import MissingPackageError, UsageError
 from pllm_notebook.store import open_directory
+from pllm_notebook.streams.dataset_source import DatasetSource, SourcePiece
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ParquetPiece", "SourceFile", "find_files", "pieces_of", "read_footers", "read_pieces", "require_pyarrow"]
+__all__ = ["ParquetSource", "SourceFile", "require_pyarrow"]
 
 # What file systems call the moment or the content of a version, the surest first.
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -56,6 +58,60 @@ class ParquetPiece(NamedTuple):
     file: SourceFile
     first: int
     total: int
+
+
+class ParquetSource(DatasetSource):
+    """Parquet files. A file whose parts are there is not opened.
+
+    Args:
+        source: Paths, directories and patterns.
+        rows: Rows of a piece at most.
+
+    Attributes:
+        files: The files, in sorted order.
+
+    Raises:
+        UsageError: If one of them has no Parquet file. Nothing was sent.
+    """
+
+    def __init__(self, source: str | Sequence[str], rows: int) -> None:
+        self.files = find_files(source)
+        self._rows = rows
+        self._counts: list[int] | None = None
+        self._schema: pa.Schema | None = None
+
+    def schema(self) -> pa.Schema:
+        """Return the columns that all files have."""
+        if self._schema is None:
+            self._counts, self._schema = read_footers(self.files)
+        return self._schema
+
+    def described(self, there: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the files' versions and numbers of rows; those in a manifest of the same files are not read again."""
+        self._counts = _known_counts(there, self.files)
+        if self._counts is None:
+            self._counts, self._schema = read_footers(self.files)
+        versions = [file.version for file in self.files]
+        return {
+            "pieces": hashlib.sha256(json.dumps(versions).encode()).hexdigest(),
+            "files": [[*version, count] for version, count in zip(versions, self._counts, strict=True)],
+        }
+
+    def pieces(self, there: Collection[str]) -> Iterator[SourcePiece]:
+        """Yield all pieces, reading those whose part is missing."""
+        assert self._counts is not None
+        pieces = pieces_of(self.files, self._counts, self._rows)
+        with closing(read_pieces([piece for piece in pieces if piece.name not in there])) as tables:
+            for piece in pieces:
+                yield SourcePiece(piece.name, None if piece.name in there else next(tables)[1])
+
+
+def _known_counts(manifest: Mapping[str, Any] | None, files: Sequence[SourceFile]) -> list[int] | None:
+    """Return the number of rows of each file where a manifest of the same files has them, else None."""
+    known = [] if manifest is None else manifest.get("files", [])
+    if [each[:3] for each in known] != [file.version for file in files]:
+        return None
+    return [int(each[3]) for each in known]
 
 
 def require_pyarrow() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST", "PartFiles"]
 
 MANIFEST = "_pllm.json"
+_PART = "part-"
 
 
 class PartFiles:
@@ -38,6 +40,22 @@ class PartFiles:
         except FileNotFoundError:
             return set()
         return {str(path).rstrip("/").rpartition("/")[2] for path in paths}
+
+    def part_names(self) -> list[str]:
+        """Return the names of the parts that are there, in the order of the rows."""
+        return sorted(name for name in self.names() if name.startswith(_PART) and name.endswith(".parquet"))
+
+    def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a part, or some of its columns."""
+        import pyarrow.parquet as pq
+
+        # One file, so that no column is made from the names of its directories.
+        with self.files.open(self.path_of(name), "rb") as file, pq.ParquetFile(file) as parquet:
+            return parquet.read(None if columns is None else list(columns))
+
+    def set_aside(self, name: str) -> None:
+        """Rename a part so that no reader takes it for one."""
+        self.files.mv(self.path_of(name), self.path_of(f"_{name}.old"))
 
     def path_of(self, name: str) -> str:
         """Return the path of a file in its file system."""

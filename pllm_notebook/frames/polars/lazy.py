@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -26,7 +26,10 @@ from pllm_notebook.option_types import CompleteOptions, ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
 
-__all__ = ["PolarsLazyLLM"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["PolarsLazyLLM", "arrow_batches"]
 
 _ROWS = 20_000
 """Rows of a batch: several times the calls in flight, so that its end costs little time."""
@@ -208,3 +211,11 @@ def _sliced(rows: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
     for batch in whole:
         for start in range(0, batch.height, size):
             yield batch[start : start + size]
+
+
+def arrow_batches(rows: pl.LazyFrame, size: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    """Return the columns of a lazy frame as Arrow has them, and its rows in order, at most *size* at once."""
+    level = pl.CompatLevel.oldest()
+    empty = pl.DataFrame(schema=rows.collect_schema())
+    batches = (batch.to_arrow(compat_level=level) for batch in _sliced(rows, size))
+    return empty.to_arrow(compat_level=level).schema, batches

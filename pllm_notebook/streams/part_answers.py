@@ -1,0 +1,107 @@
+"""The answers to the rows of a part, as its file has them, and what became of the parts of one call."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pllm_notebook.callers import Caller
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import Run
+from pllm_notebook.streams.batches import answered
+from pllm_notebook.streams.run_window import Answered, RunWindow, TablePiece
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["ERROR", "STATUS", "PartCounts", "check_columns", "part_table", "row_of_line", "write_parts"]
+
+STATUS, ERROR = "_pllm_status", "_pllm_error"
+"""Columns of a part: what became of each row, and the message of a failure."""
+
+
+class PartCounts(NamedTuple):
+    """What one call did for the parts of a dataset.
+
+    Attributes:
+        written: Number of parts that it wrote.
+        rows: Rows that it asked about in them.
+        answered: Those that have an answer.
+        failed: Those that failed.
+        skipped: Those that had a missing value.
+        unwritten: Number of parts that lack a row, and were not written.
+        cost_usd: What it cost, None for unknown.
+    """
+
+    written: int
+    rows: int
+    answered: int
+    failed: int
+    skipped: int
+    unwritten: int
+    cost_usd: float | None
+
+
+def write_parts(
+    window: RunWindow, pieces: Iterator[TablePiece], called_by: Caller, write: Callable[[Answered], None]
+) -> PartCounts:
+    """Ask about the rows of some parts, and write each when all its rows have an outcome."""
+    done: Counter[str] = Counter()
+    costs: list[float | None] = []
+    with closing(answered(window, pieces, called_by)) as each:
+        for one in each:
+            counts = one.run.progress()
+            costs.append(counts.cost_usd)
+            if counts.not_sent or counts.pending:
+                done["unwritten"] += 1  # a part is whole: another call writes it
+                continue
+            write(one)
+            done.update(
+                written=1,
+                rows=counts.total,
+                answered=counts.done + counts.cached,
+                failed=counts.failed,
+                skipped=counts.skipped,
+            )
+            del one
+    numbers = {name: done[name] for name in PartCounts._fields if name != "cost_usd"}
+    return PartCounts(**numbers, cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None))
+
+
+def part_table(run: Run, *, status: bool) -> pa.Table:
+    """Return the rows of a run with their answers and, with *status*, what became of each."""
+    import pyarrow as pa
+
+    frame = run.to_frame()
+    if not status:
+        return frame
+    rows: Any = run.rows
+    states = [run.table.status(row) for row in range(rows.total)]
+    messages = rows.shape.messages(run.table)
+    origin = row_of_line(run)
+    if origin is not None:
+        states, messages = [states[row] for row in origin], [messages[row] for row in origin]
+    frame = frame.append_column(STATUS, pa.array(states, pa.string()))
+    return frame.append_column(ERROR, pa.array(messages, pa.string()))
+
+
+def row_of_line(run: Run) -> list[int] | None:
+    """Return the row that each line of a run's result belongs to; None where each row has one line."""
+    rows: Any = run.rows
+    return rows.shape.table(run.table)[1] if rows.shape.explode else None
+
+
+def check_columns(names: list[str], *, status: bool) -> None:
+    """Check that no column has a name that the parts have for the status.
+
+    Raises:
+        UsageError: If one has. Nothing was sent.
+    """
+    for name in (STATUS, ERROR):
+        if status and name in names:
+            raise UsageError(
+                f"The rows have a column {name!r}, which the parts would have too. Rename it, or pass status=False. "
+                f"Nothing was sent."
+            )
