@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from pllm_notebook.options import CacheUse, Effort, Mode, ServiceTier, Voting
+from pllm_notebook.options import CacheUse, Effort, Mode, Probabilities, ServiceTier, Voting
 
 __all__ = [
     "CallOptions",
@@ -47,6 +47,8 @@ class ParseOptions(TypedDict, total=False):
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
+    probabilities: Probabilities | None
+    confidence_column: str | None
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
@@ -303,6 +305,8 @@ class ConfigureOptions(TypedDict, total=False):
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
+    probabilities: Probabilities | None
+    confidence_column: str | None
     max_retries: int | None
     max_repairs: int | None
     max_cost_usd: float | None

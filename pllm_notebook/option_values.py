@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any, Literal, Protocol
 
-__all__ = ["CacheUse", "Effort", "Mode", "ServiceTier", "Voting"]
+__all__ = ["CacheUse", "Effort", "Mode", "Probabilities", "ServiceTier", "Voting"]
 
 Mode = Literal["async", "sync", "batch"]
 CacheUse = Literal["use", "refresh", "only", "off"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "max"]
 ServiceTier = Literal["auto", "standard", "flex", "priority"]
+Probabilities = Literal["samples"]
 
 
 class Voting(Protocol):
@@ -26,7 +27,8 @@ class Voting(Protocol):
 
 
 # The front ends: methods of `df.llm`, lists of prompts, one call of a program, one request of `ParallelLLM`.
-ROWS = frozenset({"parse", "complete"})
+PARSE = frozenset({"parse"})
+ROWS = PARSE | {"complete"}
 ALL_BUT_DECIDE = ROWS | {"call_tools"}
 FRAMES = ALL_BUT_DECIDE | {"decide"}
 DATA = FRAMES - {"complete"}

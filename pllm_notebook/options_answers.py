@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pllm_notebook.option_fields import one_of, option
-from pllm_notebook.option_values import ROWS, is_models
+from pllm_notebook.option_values import PARSE, ROWS, Probabilities, is_models
 
 __all__ = ["AnswerOptions"]
 
@@ -57,4 +57,17 @@ class AnswerOptions:
         None,
         "Name of a column for the share of samples that agree, 0 to 1. None: no such column.",
         takes=ROWS,
+    )
+    probabilities: Probabilities | None = option(
+        None,
+        'A [probability for each option](confidence.md) of a field whose values are known: `"samples"`, the share of '
+        "`samples=k` answers. None: none.",
+        more="`.llm.probabilities`, `.llm.confidence` and `.llm.doubtful` show them.",
+        choices=get_args(Probabilities),
+        takes=PARSE,
+    )
+    confidence_column: str | None = option(
+        None,
+        "Name of a column for the probability of the row's least sure value, 0 to 1. None: no such column.",
+        takes=PARSE,
     )

@@ -112,6 +112,8 @@ def request_for(
             "decide": "judge" if len(processors) > 1 else "vote",
             "judge": None,
             "agreement_column": None,
+            "probabilities": None,
+            "confidence_column": None,
             "system": asked.system,
             "mode": "async",
             "errors": "coerce",

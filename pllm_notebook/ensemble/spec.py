@@ -14,6 +14,7 @@ from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
+from pllm_notebook.ensemble.probability_options import check_probabilities
 from pllm_notebook.ensemble.reasoning import reasoned
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.exceptions import UsageError
@@ -56,6 +57,7 @@ def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> 
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
     """
+    check_probabilities(options, output)
     if options.samples > 1 or len(options.models or ()) > 1:
         return ensemble_spec_for(options, output, instruct=instruct)
     for name in ("decide", "judge", "agreement_column"):

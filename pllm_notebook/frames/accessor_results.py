@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Explanation, Run
-from pllm_notebook.frames import result_views
+from pllm_notebook.frames import probability_views, result_views
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
@@ -117,6 +117,55 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """
         agreement: AgreementT = result_views.agreement(self._table())
         return agreement
+
+    @property
+    def probabilities(self) -> FrameT:
+        """The probability of each option: a line for each row, field, model and option, in this order.
+
+        Columns: row (position in this frame, from 0, integer), field (name of the result column; `outer.inner` inside
+        a nested model), option (as text, `str` of its JSON value; NA is "no value" of an Optional field), p (Float64, 0
+        to 1), source ("samples": the share of the samples that have the option, nothing smoothed) and model (as it was
+        asked). All options of a field have a line, also those with p 0. They add up to 1, but for a list: there each
+        is the probability that the label is in it. Text has no lines, and neither has a row without an answer. For a
+        run that is no longer in memory they are computed from the stored replies again. Sends nothing.
+
+        Raises:
+            PllmError: When no known run made a row of this frame, or it has no probabilities.
+        """
+        probabilities: FrameT = probability_views.probabilities(self._table())
+        return probabilities
+
+    @property
+    def confidence(self) -> FrameT:
+        """The probability of each cell's value: one line a row of this frame, a column for each field of the answer.
+
+        Columns have the names of the result's, `outer.inner` for the fields of a nested model that have options, and
+        the frame's index. Float64, 0 to 1; never a provider's own `confidence`. With `samples=k` it is the share of
+        the samples that gave the cell's value; of several models, the mean of theirs. Of a list it is that of the
+        label which is least sure to be in it, or not in it. NA for text, a row without an answer, a row that was
+        corrected by hand, and a value from a judge or a stronger model. Sends nothing.
+
+        Raises:
+            PllmError: When no known run made a row of this frame, or it has no probabilities.
+        """
+        confidence: FrameT = probability_views.confidence(self._table())
+        return confidence
+
+    def doubtful(self, rows: int = 20) -> FrameT:
+        """Return the rows of this frame whose least sure value is the least sure, those first. Sends nothing.
+
+        Args:
+            rows: At most so many; rows without any confidence are left out.
+
+        Returns:
+            Rows of this frame with its columns and index, and two more columns: confidence (Float64, of the least sure
+            field) and least_sure (that field). `_` is added to a name that the frame has.
+
+        Raises:
+            PllmError: When no known run made a row of this frame, or it has no probabilities.
+        """
+        doubtful: FrameT = probability_views.doubtful(self._table(), rows)
+        return doubtful
 
     def evaluate(self, against: Any, field: str | None = None) -> Evaluation:
         """Compare a field of the answers, as they are in this frame, with known labels. Sends nothing.

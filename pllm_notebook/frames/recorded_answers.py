@@ -71,18 +71,23 @@ class Answers:
         self._record = record
         self._interrupted = interrupted
         self._asked = _asked(header, response_format)
-        self.shape, self.columns = self._asked.shape, self._asked.columns
+        self.shape, self.columns, self.output = self._asked.shape, self._asked.columns, self._asked.output
 
     def values(self) -> list[Found | None]:
         """Return the value of each row; None for a row without one, or whose reply the cache does not have."""
-        found: list[Found | None] = [None] * len(self._record)
-        rows = np.flatnonzero(self._wanted()).tolist()
+        return self.values_of(range(len(self._record)))
+
+    def values_of(self, wanted: Sequence[int]) -> list[Found | None]:
+        """Return the value of some rows, as `values` does."""
+        found: dict[int, Found | None] = {}
+        answered = self._wanted()
+        rows = [row for row in dict.fromkeys(wanted) if answered[row]]
         take = self._plain if self._header["ensemble"] is None else self._decided
         for at in range(0, len(rows), _CHUNK):
             some = rows[at : at + _CHUNK]
             for row, value in zip(some, take(some), strict=True):
                 found[row] = value
-        return found
+        return [found.get(row) for row in wanted]
 
     def table(self, values: Sequence[Found | None]) -> tuple[list[list[Any]], list[int]]:
         """Return the values of the answers column by column, and for each line its position among *values*."""

@@ -14,6 +14,7 @@ from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.libraries import default_library, table_of
+from pllm_notebook.frames.probabilities import least_confidence
 from pllm_notebook.frames.provenance import replaceable
 from pllm_notebook.frames.recorded_answers import Answers, Found
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -153,6 +154,8 @@ class RecordedRun(RegisteredRun):
             shares = list(record.agreement.values())[-1]  # of the whole answer, or of the only field
             known = [None if row < 0 or shares[row] != shares[row] else float(shares[row]) for row in rows.tolist()]
             made[shape.agreement_column] = library.array(Column(shape.agreement_column, Kind.REAL), known)
+        if (name := shape.confidence_column) is not None:
+            made[name] = library.array(Column(name, Kind.REAL), least_confidence(self, rows.tolist()))
         if shape.error_column is not None:
             failures = self.failures_of([row for row in rows.tolist() if row >= 0])
             texts = {row: f"{failure['kind']}: {failure['message']}" for row, failure in failures.items()}

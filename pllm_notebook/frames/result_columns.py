@@ -26,7 +26,8 @@ class ResultColumns:
 
     Args:
         output: The type, None for plain text.
-        options: `prefix`, `column`, `explode`, `nested`, `flatten`, `error_column`, `agreement_column`.
+        options: `prefix`, `column`, `explode`, `nested`, `flatten`, `error_column`, `agreement_column`,
+            `confidence_column`.
 
     Attributes:
         columns: Those of the values, in order.
@@ -47,7 +48,9 @@ class ResultColumns:
         prefix = options.prefix
         self.error_column = None if options.error_column is None else prefix + options.error_column
         self.agreement_column = None if options.agreement_column is None else prefix + options.agreement_column
-        beside = [name for name in (self.agreement_column, self.error_column) if name is not None]
+        self.confidence_column = None if options.confidence_column is None else prefix + options.confidence_column
+        named = (self.agreement_column, self.confidence_column, self.error_column)
+        beside = [name for name in named if name is not None]
         self.names = (*(column.name for column in self.columns), *beside)
         self.single = not beside and (self._output is None or self._output.fields is None)
         if len(set(self.names)) != len(self.names):

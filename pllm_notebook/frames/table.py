@@ -71,7 +71,13 @@ class Table(ABC):
 
     @abstractmethod
     def join(
-        self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str
+        self,
+        made: Mapping[str, Any],
+        origin: Sequence[int],
+        dropped: Sequence[str],
+        *,
+        explode: bool,
+        run_id: str | None,
     ) -> Any:
         """Return a new frame: these columns and the made ones beside them.
 
@@ -80,7 +86,7 @@ class Table(ABC):
             origin: For each line of them, the row that it belongs to.
             dropped: Columns that are left out.
             explode: Whether a row may have several lines, or the lines are those of some rows only.
-            run_id: The run that made them, for the frame's metadata.
+            run_id: The run that made them, for the frame's metadata; None for several or none.
         """
 
     def join_alone(self, made: Mapping[str, Any], origin: Sequence[int], *, explode: bool, run_id: str) -> Any:

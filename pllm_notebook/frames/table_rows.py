@@ -15,6 +15,7 @@ from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.judge import FROM, CandidateAnswers
 from pllm_notebook.frames.libraries import table_of
+from pllm_notebook.frames.probabilities import least_confidence
 from pllm_notebook.frames.provenance import replaceable
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstruction
@@ -168,6 +169,8 @@ class TableRows:
             made[shape.agreement_column] = build(
                 Column(shape.agreement_column, Kind.REAL), [shares[row] for row in origin]
             )
+        if (name := shape.confidence_column) is not None:
+            made[name] = build(Column(name, Kind.REAL), least_confidence(run, origin))
         return made | self._made_messages(run, origin), origin
 
     def _made_messages(self, run: Run, origin: Sequence[int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Pure: nothing here sends, waits or keeps anything.
 from __future__ import annotations
 
 from pllm_notebook.schema.checked_schema import is_beyond
+from pllm_notebook.schema.choices import ChoiceField, spelling
 from pllm_notebook.schema.excerpts import extract_json
 from pllm_notebook.schema.fields import OutputField
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed, repair_lines
@@ -21,6 +22,7 @@ __all__ = [
     "NUMBER_KEYWORDS",
     "PLAIN",
     "STRING_KEYWORDS",
+    "ChoiceField",
     "Dialect",
     "Fit",
     "FittedSchema",
@@ -36,4 +38,5 @@ __all__ = [
     "longest_json",
     "packed",
     "repair_lines",
+    "spelling",
 ]

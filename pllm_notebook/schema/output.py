@@ -22,6 +22,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.schema.checked_schema import BEYOND, LEFT, CheckedSchema, Misfit, column_check, is_beyond
+from pllm_notebook.schema.choices import ChoiceField, choices_of
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
 from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
@@ -111,6 +112,11 @@ class OutputType:
         # Only when asked for: a list may hold lists of its own type.
         item = _item(self.kind)
         return None if item is None else OutputType.of(item)
+
+    @cached_property
+    def choices(self) -> tuple[ChoiceField, ...]:
+        """The fields with a known list of values, in declared order, those of nested models included."""
+        return choices_of(self.kind, self.fields, self.json_schema)
 
     @property
     def takes_null(self) -> bool:

@@ -37,7 +37,13 @@ class ToyTable(Table):
         return ToyTable(self.frame_library, ToyFrame(self.data[rows.start : rows.stop], self.data.metadata[RUN_ATTR]))
 
     def join(
-        self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str
+        self,
+        made: Mapping[str, Any],
+        origin: Sequence[int],
+        dropped: Sequence[str],
+        *,
+        explode: bool,
+        run_id: str | None,
     ) -> ToyFrame:
         old = [{name: self.data[row][name] for name in self.names if name not in dropped} for row in origin]
         return ToyFrame([row | {name: made[name][at] for name in made} for at, row in enumerate(old)], run_id)

@@ -84,7 +84,13 @@ class ArrowTable(Table):
         return super().labels(against, without)
 
     def join(
-        self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str
+        self,
+        made: Mapping[str, Any],
+        origin: Sequence[int],
+        dropped: Sequence[str],
+        *,
+        explode: bool,
+        run_id: str | None,
     ) -> Any:
         """Return the table with the made columns beside its own, in its order, set by position."""
         kept = [at for at, name in enumerate(self.names) if name not in dropped]
@@ -92,7 +98,9 @@ class ArrowTable(Table):
         if explode:
             frame = frame.take(pa.array(list(origin), type=pa.int64()))
         fields = [*frame.schema, *(pa.field(name, array.type) for name, array in made.items())]
-        metadata = {**(self.frame.schema.metadata or {}), RUN_ATTR.encode(): run_id.encode()}
+        metadata = dict(self.frame.schema.metadata or {})
+        if run_id is not None:
+            metadata[RUN_ATTR.encode()] = run_id.encode()
         return pa.Table.from_arrays([*frame.columns, *made.values()], schema=pa.schema(fields, metadata))
 
     def _cells(self, name: str) -> tuple[list[Any], list[bool]]:

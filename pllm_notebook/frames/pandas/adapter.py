@@ -92,11 +92,17 @@ class PandasTable(Table):
         return LabelColumn(None if labels.name is None else str(labels.name), labels.tolist(), labels.isna().tolist())
 
     def join(
-        self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str
+        self,
+        made: Mapping[str, Any],
+        origin: Sequence[int],
+        dropped: Sequence[str],
+        *,
+        explode: bool,
+        run_id: str | None,
     ) -> pd.DataFrame:
         """Return the frame with the made columns beside its own, same index and order, set by position."""
         joined, _ = join_columns(self.frame, made, origin, dropped, explode=explode)
-        joined.attrs = {**self.frame.attrs, RUN_ATTR: run_id}
+        joined.attrs = dict(self.frame.attrs) if run_id is None else {**self.frame.attrs, RUN_ATTR: run_id}
         return joined
 
     def join_alone(

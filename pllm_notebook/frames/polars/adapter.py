@@ -80,7 +80,13 @@ class PolarsTable(Table):
         return super().labels(against, without)
 
     def join(
-        self, made: Mapping[str, Any], origin: Sequence[int], dropped: Sequence[str], *, explode: bool, run_id: str
+        self,
+        made: Mapping[str, Any],
+        origin: Sequence[int],
+        dropped: Sequence[str],
+        *,
+        explode: bool,
+        run_id: str | None,
     ) -> pl.DataFrame:
         """Return the frame with the made columns beside its own, in its order, set by position."""
         frame = self.frame.drop(dropped)

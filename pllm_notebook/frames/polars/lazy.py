@@ -136,8 +136,9 @@ class _Source:
         if clash and not options_for(dict(options)).replace:
             raise NameClashError(clash)  # which earlier run made a column is known of rows alone
         made = {column.name: dtype_of(column) for column in shape.columns}
-        if shape.agreement_column is not None:
-            made[shape.agreement_column] = dtype_of(Column(shape.agreement_column, Kind.REAL))
+        for name in (shape.agreement_column, shape.confidence_column):
+            if name is not None:
+                made[name] = dtype_of(Column(name, Kind.REAL))
         if shape.error_column is not None:
             made[shape.error_column] = dtype_of(Column(shape.error_column, Kind.TEXT))
         self._explodes = shape.explode

@@ -1,0 +1,188 @@
+"""The fields of a type whose value is one of a known list, so that each option can have a probability.
+
+Read from the JSON schema alone, so that it is the same for a type and for the schema that the registry keeps of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic_core import to_json
+
+from pllm_notebook.schema.fields import OutputField, bare, fields_of
+
+__all__ = ["MAX_OPTIONS", "ChoiceField", "ChoiceKind", "choices_of", "spelling"]
+
+ChoiceKind = Literal["choice", "yes_no", "scale", "labels"]
+
+MAX_OPTIONS = 255
+"""Options that a field may have; decision endpoints take no more."""
+
+# Levels of nested models that are looked into: a definition may contain itself.
+_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceField:
+    """A field with a known list of values.
+
+    Attributes:
+        name: Its name, `outer.inner` inside a nested model; "" for a type without fields.
+        at: Position of the field (of the outermost one) among those of the type.
+        path: Its names in JSON, from the root; () for a type without fields.
+        kind: "yes_no" for a bool, "scale" for a bounded int, "labels" for a list of one of the others, else "choice".
+        options: As JSON has them, in declared order; None among them where the field may be null. Of "labels" those of
+            one item.
+        description: What the person wrote about it, "" for nothing.
+        steps: For each level inside a nested model, attribute and name in JSON.
+    """
+
+    name: str
+    at: int
+    path: tuple[str, ...]
+    kind: ChoiceKind
+    options: tuple[Any, ...]
+    description: str
+    steps: tuple[tuple[str, str], ...] = ()
+
+    def value(self, parts: Sequence[Any]) -> Any:
+        """Return its value in what `OutputType.field_values` gives; None where a level above it is missing."""
+        value = parts[self.at]
+        for attribute, name in self.steps:
+            if value is None:
+                return None
+            value = value.get(name) if isinstance(value, Mapping) else getattr(value, attribute, None)
+        return value
+
+    def codes(self, value: Any, known: dict[bytes, int]) -> tuple[int, ...]:
+        """Return the positions of a value's options: one, or those of a list's items.
+
+        Args:
+            value: Of this field.
+            known: Position of each option by its spelling. A value that validators made is added to it.
+        """
+        if self.kind != "labels":
+            return (known.setdefault(spelling(value), len(known)),)
+        if not isinstance(value, list | tuple | set | frozenset):
+            return ()
+        return tuple({known.setdefault(spelling(one), len(known)): None for one in value})
+
+    def positions(self) -> dict[bytes, int]:
+        """Return the position of each option by its spelling, in a new dictionary."""
+        return {spelling(option): at for at, option in enumerate(self.options)}
+
+
+def choices_of(kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[str, Any]) -> tuple[ChoiceField, ...]:
+    """Return the fields with a known list of values, in declared order, those of nested models included.
+
+    Args:
+        kind: The type.
+        fields: Its fields, None for a type that has none.
+        schema: As Pydantic makes it.
+    """
+    reader = _Reader(schema.get("$defs", {}))
+    if fields is None:
+        found = reader.options(schema)
+        return () if found is None else (ChoiceField("", 0, (), *found, ""),)
+    properties = reader.resolved(schema).get("properties", {})
+    made: list[ChoiceField] = []
+    for at, field in enumerate(fields):
+        place = ChoiceField(field.name, at, (field.alias,), "choice", (), field.description)
+        made += reader.field(place, field.annotation, properties.get(field.alias, {}))
+    return tuple(made)
+
+
+def spelling(value: Any) -> bytes:
+    """Return an option as JSON: the same for equal values, and for no others (1 is not True, nor "1")."""
+    return to_json(value, serialize_unknown=True, inf_nan_mode="constants")
+
+
+class _Reader:
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+
+    def resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Follow references, which may go in circles."""
+        for _ in range(_DEPTH):
+            if "$ref" in schema:
+                schema = self._definitions.get(str(schema["$ref"]).rpartition("/")[2], {})
+            elif len(schema.get("allOf", ())) == 1:
+                schema = schema["allOf"][0]
+            else:
+                break
+        return schema
+
+    def field(self, place: ChoiceField, annotation: Any, schema: Mapping[str, Any]) -> Iterator[ChoiceField]:
+        """Yield what one field has: itself, or the fields of its own."""
+        found = self.options(schema)
+        if found is not None:
+            yield ChoiceField(place.name, place.at, place.path, *found, place.description, place.steps)
+            return
+        inner = self.resolved(schema)
+        if "properties" not in inner or len(place.path) >= _DEPTH:
+            return
+        own = fields_of(bare(annotation), {**inner, "$defs": self._definitions}) or ()
+        known = {field.alias: field for field in own}
+        for alias, below in inner["properties"].items():
+            field = known.get(alias)
+            name = alias if field is None else field.name
+            described = below.get("description", "") if field is None else field.description
+            next_place = ChoiceField(f"{place.name}.{name}", place.at, (*place.path, alias), "choice", (), described,
+                                (*place.steps, (name, alias)))  # fmt: skip
+            yield from self.field(next_place, None if field is None else field.annotation, below)
+
+    def options(self, schema: Mapping[str, Any]) -> tuple[ChoiceKind, tuple[Any, ...]] | None:
+        """Return kind and options, None for a schema that does not list its values, or lists too many."""
+        schema = self.resolved(schema)
+        if schema.get("type") == "array" and "prefixItems" not in schema:
+            items = self._one(schema.get("items") or {})
+            found = None if items is None or None in items[1] else ("labels", items[1])
+        else:
+            found = self._one(schema)
+        return None if found is None or not 0 < len(found[1]) <= MAX_OPTIONS else found  # type: ignore[return-value]
+
+    def _one(self, schema: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]] | None:
+        schema = self.resolved(schema)
+        if "const" in schema or "enum" in schema:
+            values = [schema["const"]] if "const" in schema else list(schema["enum"])
+            if any(isinstance(value, list | dict) for value in values):
+                return None
+            two = len(values) == 2 and all(isinstance(value, bool) for value in values)
+            return "yes_no" if two else "choice", _distinct(values)
+        branches = schema.get("anyOf") or schema.get("oneOf")
+        if branches:
+            return self._union([self._one(branch) for branch in branches])
+        kind = schema.get("type")
+        if kind == "boolean":
+            return "yes_no", (True, False)
+        if kind == "null":
+            return "choice", (None,)
+        return _whole_numbers(schema) if kind == "integer" else None
+
+    def _union(self, found: Sequence[tuple[str, tuple[Any, ...]] | None]) -> tuple[str, tuple[Any, ...]] | None:
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            return None
+        kinds = {kind for kind, options in known if options != (None,)}
+        values = [value for _, options in known for value in options]
+        # Null comes last, whatever the order of the union.
+        options = _distinct([value for value in values if value is not None] + [None] * (None in values))
+        return (kinds.pop() if len(kinds) == 1 else "choice"), options
+
+
+def _distinct(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple({spelling(value): value for value in values}.values())
+
+
+def _whole_numbers(schema: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]] | None:
+    low = max([schema[name] + step for name, step in (("minimum", 0), ("exclusiveMinimum", 1)) if name in schema],
+              default=None)  # fmt: skip
+    high = min([schema[name] - step for name, step in (("maximum", 0), ("exclusiveMaximum", 1)) if name in schema],
+               default=None)  # fmt: skip
+    if low is None or high is None or not high - low < 10 * MAX_OPTIONS:
+        return None
+    step = schema.get("multipleOf", 1)
+    return "scale", tuple(n for n in range(math.ceil(low), math.floor(high) + 1) if n % step == 0)
