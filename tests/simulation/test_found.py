@@ -66,6 +66,17 @@ def test_a_stopped_run_ends_although_a_second_request_brought_the_answer_that_it
     assert lived.faults == []
 
 
+def test_a_run_may_tell_of_answers_that_a_refresh_beside_it_has_replaced() -> None:
+    # The kill in the second step hears the first step's runs once more.
+    cells = tuple(f"item-{n}" for n in range(8))
+    refresh = Step(Question(), _OPTIONS | {"cache": "refresh"}, ProviderFaults(), beside_at_s=2.0)
+    killed = Step(Question(salt="x"), _OPTIONS, ProviderFaults(), dies_at=3)
+
+    lived = play(Scenario(0, cells, unenforced_schema=False, steps=(refresh, killed)))
+
+    assert (lived.faults, lived.kills) == ([], 1)
+
+
 @pytest.mark.parametrize(
     "seed",
     [
