@@ -150,6 +150,8 @@ class Accounts:
                 self._rows[whole.asked.question, metadata["pack"], item] = key
             elif item is None and self.rules.again:  # the caller wished for another answer, and it is not valid
                 self._forget_rows(key)
+        else:  # the pack's answer is put away, since a refresh has brought one for the row alone
+            self._forget_rows(key)
 
     def refused(self, entry: StoredReply) -> None:
         one = self._of_entry(entry)

@@ -84,6 +84,7 @@ def test_a_run_may_tell_of_answers_that_a_refresh_beside_it_has_replaced() -> No
         3080,
         3341,  # two runs packed the same rows otherwise: the later answer took the place of one that was reported
         5474,  # one changed bit made an answer look like one of a later version, which ended the run
+        5150929,  # a pack's answer that a refresh had put away was taken for one on disk when the row's own was damaged
         4198,  # a provider so bad that a run takes more than an hour
         14136599,  # errors that came with a success were counted as paid
         14135649,  # a refresh replaced an answer by one that is not valid, and was killed before it asked the row alone
