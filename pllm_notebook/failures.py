@@ -22,6 +22,7 @@ from pllm_notebook.request_errors import (
     ParallelLLMError,
     RateLimitError,
 )
+from pllm_notebook.types import Usage
 
 __all__ = ["FailedCall", "Failure", "FailureFacts", "FailureKind", "kinds_named", "truncate", "ways_to_send_again"]
 
@@ -158,6 +159,7 @@ class Failure:
         retry_after_s: Seconds the provider asked us to wait, None for no word.
         field: The request's field that the provider rejected, "" for unknown.
         cost_usd: What was paid all the same, None for unknown.
+        usage: Tokens that the provider reports for the request that failed, None for none.
     """
 
     kind: FailureKind
@@ -169,6 +171,7 @@ class Failure:
     retry_after_s: float | None = None
     field: str = ""
     cost_usd: float | None = 0.0
+    usage: Usage | None = None
 
     def __post_init__(self) -> None:
         # Providers' and models' words are in it, and it is printed.
@@ -177,6 +180,11 @@ class Failure:
             object.__setattr__(self, "field", "")
         if len(self.raw) > _MAX_RAW_CHARS:
             object.__setattr__(self, "raw", truncate(self.raw, _MAX_RAW_CHARS))
+
+    @property
+    def maybe_paid(self) -> bool:
+        """Whether the provider may have charged for the request: its kind says so, or it came as a success."""
+        return self.kind.maybe_paid or self.cost_usd is None
 
 
 @dataclass(frozen=True, slots=True)

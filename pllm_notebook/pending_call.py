@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.types import RawReply, Reply
+from pllm_notebook.types import RawReply, Reply, Usage
 
 __all__ = ["CallResult", "PendingCall"]
 
@@ -22,6 +22,7 @@ class CallResult:
         attempts: Requests that were sent, those refused by a rate limit included.
         latency_s: Of the last request.
         maybe_paid: Requests that brought no reply but may have been charged.
+        failed_usage: Tokens of each request that failed and was charged, as the provider reports it.
         over_budget: Whether it was not sent again because the budget did not allow one more request.
         output_limit: The output limit in tokens that the request carried, where that is lower than the call's own;
             else None.
@@ -32,6 +33,7 @@ class CallResult:
     attempts: int
     latency_s: float
     maybe_paid: int = 0
+    failed_usage: tuple[Usage, ...] = ()
     over_budget: bool = False
     output_limit: int | None = None
 
@@ -58,6 +60,7 @@ class PendingCall:
         replies_then: Replies that the dispatcher had received by then.
         adaptations: Times the request was adapted to the server and sent again.
         maybe_paid: Requests that brought no reply but may have been charged.
+        failed_usage: Tokens of each request that failed and was charged, as the provider reports it.
         held: Whether a limit held it back when it was first to be sent: another run may have brought its answer since.
         hedged: Whether it was sent a second time while the first request was still out.
         last_result: Result of the last attempt, None before it was to be sent again.
@@ -80,6 +83,7 @@ class PendingCall:
     replies_then: int = 0
     adaptations: int = 0
     maybe_paid: int = 0
+    failed_usage: tuple[Usage, ...] = ()
     held: bool = False
     hedged: bool = False
     last_result: CallResult | None = None
@@ -87,8 +91,25 @@ class PendingCall:
 
     @property
     def is_funded(self) -> bool:
-        """Whether money is reserved for one request more than may have been charged."""
-        return self.maybe_paid < self.funded
+        """Whether money is reserved for one request more than was or may have been charged."""
+        return self.maybe_paid + len(self.failed_usage) < self.funded
+
+    def count_charge(self, failure: Failure) -> None:
+        """Count what the provider has charged, or may have charged, for a failed request."""
+        if not failure.maybe_paid:
+            return
+        if failure.usage is None:
+            self.maybe_paid += 1
+        else:
+            self.failed_usage = (*self.failed_usage, failure.usage)
+
+    def result(
+        self, result: Reply | Failure, raw: RawReply | None, latency_s: float, *, output_limit: int | None = None
+    ) -> CallResult:
+        """Return the result of the call, with what its requests were and may have been charged."""
+        return CallResult(
+            result, raw, self.sent, latency_s, self.maybe_paid, self.failed_usage, output_limit=output_limit
+        )
 
     def count_failure(self, kind: FailureKind, now: float, replies: int) -> None:
         """Count a failed request, at a dispatcher that has received *replies* replies."""

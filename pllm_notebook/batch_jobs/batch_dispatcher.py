@@ -23,7 +23,7 @@ from pllm_notebook.batch_jobs.job_planner import JobPlanner
 from pllm_notebook.engine import RunQueue, cancelled
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_duration
-from pllm_notebook.pending_call import CallResult, PendingCall
+from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import BatchAPI
 from pllm_notebook.types import Finish, RawReply, Reply
 
@@ -187,8 +187,10 @@ class BatchDispatcher:
                     continue
                 queue.in_flight -= 1
                 call.sent += 1
+                if isinstance(result, Failure):
+                    call.count_charge(result)
                 # Its own limit is what it was cut off at, or would have been.
-                queue.source.done(call, CallResult(result, raw, call.sent, 0.0, output_limit=call.wire_limit))
+                queue.source.done(call, call.result(result, raw, 0.0, output_limit=call.wire_limit))
         self.wake()  # a cohort's next job may be due
 
     def answered(self, results: Mapping[str, tuple[Reply, RawReply]], limits: Mapping[str, int] | None = None) -> None:

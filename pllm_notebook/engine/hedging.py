@@ -70,10 +70,11 @@ class Hedging:
         self._table.by_key[request.key] = other
         other.detached = [*other.detached, *request.detached]
         call.sent += 1
-        if attempt is None or (isinstance(attempt.result, Failure) and attempt.result.kind.maybe_paid):
+        if attempt is None:
             call.maybe_paid += 1
-        elif isinstance(attempt.result, Failure) and attempt.result.kind is FailureKind.RATE_LIMIT:
-            queue.refused += 1
+        elif isinstance(attempt.result, Failure):
+            call.count_charge(attempt.result)
+            queue.refused += attempt.result.kind is FailureKind.RATE_LIMIT
 
     def abandon(self, request: InFlight) -> None:
         """Cancel one of two requests because the other is enough."""

@@ -75,7 +75,7 @@ class InFlight:
 def cancelled(call: PendingCall, latency_s: float) -> CallResult:
     """Build the result of a call that its run no longer wants."""
     failure = Failure(FailureKind.CANCELLED, "Stopped before it was answered.")
-    return CallResult(failure, None, call.sent, latency_s, call.maybe_paid)
+    return call.result(failure, None, latency_s)
 
 
 class InFlightTable:

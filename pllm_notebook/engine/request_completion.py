@@ -14,7 +14,7 @@ from pllm_notebook.engine.limits.limiter import Limiter, Permit
 from pllm_notebook.engine.retry import retried_as, retry_delay_s, with_wait
 from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.pending_call import CallResult, PendingCall
+from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import Transport
 from pllm_notebook.types import LimitReport, RawReply, Reply
 
@@ -135,9 +135,7 @@ class RequestCompletion:
             queue.unproven = False
             if queue.policy.hedge:
                 queue.latencies.add(latency_s)
-        queue.source.done(
-            call, CallResult(result, attempt.raw, call.sent, latency_s, call.maybe_paid, output_limit=wire_limit)
-        )
+        queue.source.done(call, call.result(result, attempt.raw, latency_s, output_limit=wire_limit))
 
     def _send_again(
         self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, now: float, latency_s: float, adapted: bool
@@ -146,8 +144,7 @@ class RequestCompletion:
         failure = attempt.result
         if not isinstance(failure, Failure):
             return False
-        if failure.kind.maybe_paid:
-            call.maybe_paid += 1
+        call.count_charge(failure)
         if adapted and call.adaptations < _MAX_ADAPTATIONS and not queue.closed:
             call.adaptations += 1
             queue.push_adapted(call)
@@ -168,7 +165,7 @@ class RequestCompletion:
             return False
         queue.retries += 1
         logger.info("%s: %s, again in %.2f s", self._endpoint.name, failure.kind, delay_s)
-        call.last_result = CallResult(failure, attempt.raw, call.sent, latency_s, call.maybe_paid)
+        call.last_result = call.result(failure, attempt.raw, latency_s)
         queue.push_later(call, now + delay_s)
         return True
 
@@ -203,7 +200,7 @@ class RequestCompletion:
             queue, call = request.waiters.pop()
             call.sent += 1
             call.maybe_paid += request.started
-            ended.append((queue, call, CallResult(failure, None, call.sent, 0.0, call.maybe_paid)))
+            ended.append((queue, call, call.result(failure, None, 0.0)))
         ended += [(queue, call, cancelled(call, 0.0)) for queue, call in request.detached]
         for queue, call, result in ended:
             try:

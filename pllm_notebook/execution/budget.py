@@ -8,14 +8,14 @@ paid, what may have been paid and what is reserved never exceed the ceiling toge
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.token_bounds import TokenBounds, rounded_down
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate
-from pllm_notebook.types import Reply, Spent
+from pllm_notebook.types import Reply, Spent, Usage
 
 __all__ = ["ModelBudget", "Need", "Reservation", "RunBudget"]
 
@@ -225,20 +225,32 @@ class ModelBudget:
             result: The reply or failure, with what it took.
 
         Returns:
-            The reply's cost in US dollars, None for unknown, 0.0 for a failure; and what the call has used.
+            The cost in US dollars of the reply, None for unknown, or of the call's failed requests; and what the
+            call has used.
         """
         reply, rate = result.result, self._rate
+        failed = self._pay_failed(result.failed_usage) if result.failed_usage else Spent()
         if not isinstance(reply, Reply):
             perhaps = self.settle(bound_usd, call.funded, 0.0, result.maybe_paid)
-            return 0.0, Spent(0, 0, 0, 0.0, result.maybe_paid, perhaps)
+            return failed.cost_usd, failed + Spent(perhaps_requests=result.maybe_paid, perhaps_usd=perhaps)
         usage = reply.usage
         cost = None if rate is None or usage is None else rate.cost_usd(usage)
         perhaps = self.settle(bound_usd, call.funded, cost, result.maybe_paid)
         if usage is None:
             # What a reply without usage cost is not paid but perhaps paid: that much is known.
-            return cost, Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + 1, perhaps)
+            return cost, failed + Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + 1, perhaps)
         used = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens
-        return cost, Spent(*used, cost, result.maybe_paid, perhaps)
+        return cost, failed + Spent(*used, cost, result.maybe_paid, perhaps)
+
+    def _pay_failed(self, usages: Sequence[Usage]) -> Spent:
+        """Return what requests that failed and were charged have used, and count it as paid."""
+        spent = Spent()
+        for usage in usages:
+            cost = None if self._rate is None else self._rate.cost_usd(usage)
+            spent += Spent(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, cost)
+        if self.run_budget.ceiling_usd is not None:
+            self.run_budget.paid_usd += spent.cost_usd or 0.0
+        return spent
 
 
 def _affordable_tokens(rate: Rate, usd: float, input_tokens: int) -> int:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
-from pllm_notebook.engine import RunQueue, SendPolicy
+from pllm_notebook.engine import RunQueue, SendPolicy, cancelled
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
@@ -232,7 +232,8 @@ class CallQueue(ResultRecorder):
         if not (self.recheck.may_find(at) and self.take_if_stored(at, (call.key,), follow_up)):
             return False
         self.open -= 1
-        self.budget.settle(bound, call.funded, 0.0, call.maybe_paid)
+        _, spent = self.budget.settle_call(call, bound, cancelled(call, 0.0))
+        self.spent += spent
         self._warmup.ended(self._loop.time(), replied=False)
         return True
 

@@ -224,11 +224,11 @@ class ResultRecorder(SendOrder):
             tag: What it was for.
             schema_level: The schema level that it was sent on.
             result: The reply or failure, with what it took.
-            cost_usd: US dollars that the reply cost, None for unknown.
+            cost_usd: US dollars that the reply cost, or the failed requests; None for unknown.
         """
         reply = result.result
         if isinstance(reply, Failure):
-            self._take_failure(tag, reply, result)
+            self._take_failure(tag, reply, result, cost_usd)
             return
         self.recheck.own_replies += 1
         self.refusals.success()
@@ -300,7 +300,7 @@ class ResultRecorder(SendOrder):
 
     # Failures.
 
-    def _take_failure(self, tag: Tag, failure: Failure, result: CallResult) -> None:
+    def _take_failure(self, tag: Tag, failure: Failure, result: CallResult, cost_usd: float | None) -> None:
         self.open -= 1
         message = redact(full_message(failure))
         if result.over_budget:
@@ -308,7 +308,7 @@ class ResultRecorder(SendOrder):
                 " It was not tried again: with what may have been paid for it already, one more request could have "
                 f"passed max_cost_usd={self.spec.options.max_cost_usd:g}."
             )
-        cost = None if result.maybe_paid else failure.cost_usd
+        cost = None if result.maybe_paid else cost_usd
         failure = replace(failure, message=message, attempts=result.attempts, cost_usd=cost)
         if self.refusals.holds(failure):
             self.refusals.hold(tag, failure)

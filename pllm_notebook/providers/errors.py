@@ -16,7 +16,7 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.providers.connections import place_of
 from pllm_notebook.redaction import redact
-from pllm_notebook.types import RawReply
+from pllm_notebook.types import RawReply, Usage
 
 __all__ = ["beginning", "body_of", "failure", "number", "retry_after_s", "seconds", "unexplained"]
 
@@ -74,6 +74,7 @@ def failure(
     field: str = "",
     request_id: str = "",
     retry_after: float | None = None,
+    usage: Usage | None = None,
 ) -> Failure:
     """Return the failure for *raw*; the status decides the kind unless the caller does."""
     text = beginning(raw)
@@ -91,6 +92,7 @@ def failure(
         request_id=request_id,
         retry_after_s=retry_after_s(raw.headers) if retry_after is None else retry_after,
         field=field,
+        usage=usage,
     )
 
 

@@ -235,14 +235,17 @@ class ResolvedModel:
         return self.price_provider is None or self.api.models.may_reason(self.price_model, body)
 
     def read(self, raw: RawReply) -> Reply | Failure:
-        """Decode a response of any status. Never raises."""
+        """Decode a response of any status. Never raises.
+
+        A failure that came as a success may have been charged: its cost is unknown.
+        """
+        success = 200 <= raw.status < 300
         try:
-            return self._read(raw)
+            result = self._read(raw)
         except Exception as error:  # an error body of an unexpected shape
             logger.debug("%s: a response could not be read", self.label, exc_info=True)
-            if 200 <= raw.status < 300:
-                return _malformed(raw, f"{type(error).__name__}: {error}"[:300])
-            return unexplained(raw)
+            result = _malformed(raw, f"{type(error).__name__}: {error}"[:300]) if success else unexplained(raw)
+        return replace(result, cost_usd=None) if success and isinstance(result, Failure) else result
 
     def limits(self, raw: RawReply) -> LimitReport | None:
         """Read the limits that a response reports, None for none."""

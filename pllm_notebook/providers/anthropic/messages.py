@@ -182,6 +182,7 @@ class Messages:
             kind=kind,
             field=field if field.isidentifier() or "." in field else "",
             request_id=body.get("request_id") or raw.headers.get("request-id", ""),
+            usage=_usage(body.get("usage")),
         )
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:

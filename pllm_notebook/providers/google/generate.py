@@ -131,7 +131,9 @@ class Generate:
             elif kind_of == "QuotaFailure" and "PerDay" in str(detail.get("violations")):
                 kind = FailureKind.QUOTA  # a daily quota is not restored within a run
         message = str(error.get("message") or "")
-        return errors.failure(raw, message, kind=kind, field=field, retry_after=wait)
+        return errors.failure(
+            raw, message, kind=kind, field=field, retry_after=wait, usage=_usage(body.get("usageMetadata"))
+        )
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         return None  # Gemini sends none

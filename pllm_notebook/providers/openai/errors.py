@@ -24,6 +24,7 @@ def error_from(raw: RawReply) -> Failure:
     if not isinstance(error, dict):
         error = {"message": str(error)}
     code = str(error.get("code") or "")
+    used = body.get("usage")
     kind = None
     if code in _NEVER_AGAIN or error.get("type") in _NEVER_AGAIN:
         kind = FailureKind.QUOTA
@@ -38,6 +39,7 @@ def error_from(raw: RawReply) -> Failure:
         kind=kind,
         field=str(error.get("param") or ""),
         request_id=raw.headers.get("x-request-id", ""),
+        usage=usage_of(used, "prompt_tokens", "completion_tokens") or usage_of(used, "input_tokens", "output_tokens"),
     )
 
 
