@@ -105,8 +105,8 @@ class Provider:
                 return refusal
             usage = Usage(max(1, len(content) // 5), rng.randint(1, LIMIT_TOKENS))
             rate = self._rates[body["model"]]
-            # An error is not charged, whatever status it comes with.
-            paid = accounts.admit(asked, 0.0 if rate is None or fate == "spoilt error" else rate.cost_usd(usage))
+            # An error that comes with status 200 may be charged, and here it is.
+            paid = accounts.admit(asked, 0.0 if rate is None else rate.cost_usd(usage))
             raw = self._answer(paid, asked, body, usage, fate)
             await (_for_ever() if fate == "hang" else asyncio.sleep(latency_s))
             if process.step("leaves", paid.id, fate):
