@@ -63,6 +63,8 @@ class Rules:
         pack: Rows that share a call, None for one.
         again: Whether answers that are there may be asked for once more, as the caller said.
         salt: The caller's word for another draw, which no provider sees.
+        ceiling: Whether `max_cost_usd` is set, so that a request may limit its answer further than its question does. A
+            reply that such a limit cuts off is no answer, and is asked for again.
         beside: Whether two runs ask the same side by side. Each may then send a pack again that was refused, or a
             row of one by itself, although the other's pack has answered rows of it.
     """
@@ -73,6 +75,7 @@ class Rules:
     pack: int | None = None
     again: bool = False
     salt: str = ""
+    ceiling: bool = False
     beside: bool = False
 
 

@@ -164,6 +164,7 @@ class _Life:
             pack=step.question.pack,
             again=options.get("cache") in ("refresh", "off") or bool(step.retried),
             salt=step.question.word,
+            ceiling="max_cost_usd" in options,
             beside=step.beside_at_s is not None,
         )
         self._provider.faults = step.provider

@@ -116,6 +116,8 @@ class Provider:
             if fate == "times out":
                 raise TimeoutError
             paid.state = "lost: spoilt" if fate.startswith("spoilt") else "in hand"
+            if fate == "truncated" and accounts.rules.ceiling and 2 * usage.output_tokens >= _limit_of(body):
+                paid.state = "lost: cut off at the limit that the ceiling allowed"
             return raw
         finally:
             self._inside -= 1
@@ -232,6 +234,12 @@ def _asked(body: Mapping[str, Any], content: bytes, salt: str) -> Asked:
     if ITEMS in first:
         return Asked(question, "pack", turns, tuple(_ITEM.findall(first.rpartition(ITEMS)[2])))
     return Asked(question, "row" if len(turns) == 1 else "repair", turns, tuple(_ITEM.findall(first)[:1]))
+
+
+def _limit_of(body: Mapping[str, Any]) -> int:
+    """Return the output limit that a request sets."""
+    limit: int = body.get("max_completion_tokens") or body["max_tokens"]
+    return limit
 
 
 def _limits(limit: int, remaining: int, reset: str) -> dict[str, str]:

@@ -87,6 +87,7 @@ def test_a_run_may_tell_of_answers_that_a_refresh_beside_it_has_replaced() -> No
         5150929,  # a pack's answer that a refresh had put away was taken for one on disk when the row's own was damaged
         4198,  # a provider so bad that a run takes more than an hour
         14136599,  # errors that came with status 200, and were charged, counted as free
+        500055,  # a reply that was cut off at the limit which the ceiling allowed was to be kept
         14135649,  # a refresh replaced an answer by one that is not valid, and was killed before it asked the row alone
         14134282,  # a stop after a refused pack, whose reply was still being written
         14132567,  # a kill after a refresh: the earlier runs still had the answers that it had replaced
