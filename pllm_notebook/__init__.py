@@ -15,7 +15,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pllm_notebook import display_registry, redaction
+from pllm_notebook import display_registry, lab_registry, redaction
 from pllm_notebook import frames as _accessors  # importing it registers df.llm
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.option_fields import check_with
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pllm_notebook.frames.job_table import Jobs
     from pllm_notebook.frames.runs import runs
     from pllm_notebook.job_commands.results_import import Imported
+    from pllm_notebook.lab import compare
     from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
     from pllm_notebook.prompt_lists.llm_output import LLMOutput
     from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
@@ -138,6 +139,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "aparse",
     "aparse_batches",
     "cache",
+    "compare",
     "configure",
     "create_default_config",
     "create_development_config",
@@ -213,6 +215,7 @@ _HOMES = {
     "aparse": "pllm_notebook.frames.any_frame",
     "aparse_batches": "pllm_notebook.streams",
     "cache": "pllm_notebook.store.cache_api",
+    "compare": "pllm_notebook.lab",
     "configure": "pllm_notebook.settings",
     "create_default_config": "pllm_notebook.ensemble.framework_config",
     "create_development_config": "pllm_notebook.ensemble.framework_config",
@@ -370,6 +373,12 @@ def _board() -> object | None:
     return display_choice.choose_session_display()
 
 
+def _lab() -> Any:
+    from pllm_notebook import lab
+
+    return lab
+
+
 def _check_sim(values: Any) -> None:
     from pllm_notebook.sim.simulator_options import check_options
 
@@ -387,4 +396,5 @@ for _name in ("servers", "clients"):
     check_with(_name, partial(_check_accounts, _name))
 display_registry.register_display(_display)
 display_registry.register_session_display(_board)
+lab_registry.register_lab(_lab)
 redaction.install_log_filter("pllm_notebook", "pllm_notebook.store")

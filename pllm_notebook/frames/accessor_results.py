@@ -11,6 +11,7 @@ from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.frames.table import Table
+from pllm_notebook.lab_registry import lab
 
 __all__ = ["AgreementT", "ColumnT", "FrameT", "ResultAccessor"]
 
@@ -187,6 +188,32 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
             MissingPackageError: Without scikit-learn.
         """
         return result_views.evaluation(self._table(), against, field)
+
+    def compare(self, old: Any, *, against: Any = None, field: str | None = None) -> Any:
+        """Compare the answers of this frame with other answers to the same rows. Sends nothing.
+
+        Rows are matched by the content of the columns that the other side was asked about, so that order, index,
+        filters and kernels do not matter. Answers of an earlier run are read from the cache.
+
+        Args:
+            old: The other side: a frame, a run, a run's id, or a moment, which means the newest earlier run with rows
+                and columns of this frame: "previous", a date (as text too, "2026-11-28"), or a timedelta (so long
+                ago). Of those runs, one that asked another question is preferred.
+            against: Known labels, as for `evaluate`: a paired test then says which side is right more often. None for
+                the changes alone.
+            field: The field that the labels are of, without a prefix. None for the only one, or the one with their
+                name.
+
+        Returns:
+            A `Comparison`: shown, it has the changes by field and direction, both distributions, costs, and what
+            differs in prompt, schema and options. `.changed` and `.select(field, old, new)` are frames of rows side
+            by side, `.by_field`, `.moves` and `.shift` of figures; `.labelled` is the test; `.plot()`.
+
+        Raises:
+            UsageError: When *old* or the labels are nothing that can be compared.
+            PllmError: When no known run made a row of this frame, or both sides have no row in common.
+        """
+        return lab().compare_table(self._table(), old, against, field)
 
     def explain(self, position: int) -> Explanation:
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.

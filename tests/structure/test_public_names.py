@@ -14,9 +14,9 @@ from pllm_notebook.sessions import resume_directory
 
 # On a column, without what needs several columns or a whole frame.
 COLUMN = {
-    "acall_tools", "acomplete", "agreement", "aparse", "call_tools", "complete", "confidence", "doubtful", "errors",
-    "estimate", "evaluate", "explain", "parse", "preview", "probabilities", "request_lines", "run", "samples", "status",
-    "submit", "submit_calls", "submit_text", "usage",
+    "acall_tools", "acomplete", "agreement", "aparse", "call_tools", "compare", "complete", "confidence", "doubtful",
+    "errors", "estimate", "evaluate", "explain", "parse", "preview", "probabilities", "request_lines", "run", "samples",
+    "status", "submit", "submit_calls", "submit_text", "usage",
 }  # fmt: skip
 FRAME = COLUMN | {"adecide", "decide", "submit_decision"}
 RUN = {

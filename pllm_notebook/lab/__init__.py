@@ -1,0 +1,34 @@
+"""The prompt lab: what a change of prompt, model or schema did to the answers, and what people say of them.
+
+It is above the frames that it compares, and uses the registry of runs: answers of any earlier run are read from
+the cache, so that comparing sends nothing. The methods of `df.llm` reach it through `lab_registry`.
+
+| module              | holds                                                                  |
+| ------------------- | ---------------------------------------------------------------------- |
+| `row_matching`      | `df.llm.compare`: matches the rows of two sides by content              |
+| `prompts_compared`  | `pllm.compare`: asks several prompts about the same rows                |
+| `answer_sides`      | the answers of a frame or a run, with their status                      |
+| `earlier_runs`      | which run "previous", a date or an id means                             |
+| `comparison`        | the result: rows, figures, views                                        |
+| `field_changes`     | churn, directions of change and distributions by field                  |
+| `labelled_change`   | which side is right more often                                          |
+| `paired_tests`      | the tests and intervals                                                 |
+| `sampling_noise`    | what asking twice changes                                               |
+| `question_diff`     | words, schemas and options that differ                                  |
+| `run_costs`         | what answers cost and took                                              |
+
+Invariants:
+
+- A row is matched by the content of the columns that a side was asked about, never by its index or place.
+- Equal rows share one call, so they change together: every test and interval counts them as one observation.
+- A row that failed is wrong, and is shown. Leaving it out would compare the easy rows alone.
+- A figure is never better than its sample: a difference that was not found is shown with the one that could have been.
+"""
+
+from pllm_notebook.lab.comparison import Comparison
+from pllm_notebook.lab.field_changes import FieldChange, Move
+from pllm_notebook.lab.labelled_change import LabelledChange
+from pllm_notebook.lab.prompts_compared import Comparisons, compare
+from pllm_notebook.lab.row_matching import compare_table
+
+__all__ = ["Comparison", "Comparisons", "FieldChange", "LabelledChange", "Move", "compare", "compare_table"]

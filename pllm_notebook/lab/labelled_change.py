@@ -1,0 +1,150 @@
+"""Which of two sides is right more often, with labels: a paired test in which equal rows are one observation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.formatting import counted
+from pllm_notebook.lab.paired_tests import (
+    detectable_difference,
+    difference_interval,
+    effective_count,
+    sign_flip_p,
+    sums_by_group,
+)
+
+__all__ = ["LabelledChange", "labelled_change"]
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledChange:
+    """The accuracy of both sides on the same labelled rows, and whether it differs.
+
+    A row that failed on a side is wrong there: leaving it out would keep the easy rows.
+
+    Attributes:
+        field: Of the answers.
+        against: Name of the labels.
+        labels: Labelled rows that both sides were asked about.
+        questions: Distinct ones among them: equal rows share one call, and count once.
+        old_accuracy: Share of the labelled rows that the old side got right, 0 to 1.
+        new_accuracy: Of the new side.
+        better: Rows that became right.
+        worse: Rows that became wrong.
+        failed: Labelled rows without an answer on the old and on the new side, counted as wrong.
+        difference: New less old accuracy.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        p: Two-sided, of equal accuracy (sign flips by question: McNemar's exact test where no rows are equal).
+        detectable: The smallest true difference that so many labels find in four of five such comparisons, given how
+            many rows differ here.
+    """
+
+    field: str
+    against: str
+    labels: int
+    questions: int
+    old_accuracy: float
+    new_accuracy: float
+    better: int
+    worse: int
+    failed: tuple[int, int]
+    difference: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether p is below 0.05."""
+        return self.p < SIGNIFICANT
+
+    def lines(self) -> list[str]:
+        """Return the result in sentences, plainest first."""
+        points = f"{100 * self.difference:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        if self.is_significant:
+            said = f"The new answers are {'better' if self.difference > 0 else 'worse'}: {points}, p = {_p(self.p)}."
+        else:
+            said = (
+                f"Not significant: {points}, p = {_p(self.p)}. With these labels a true difference of "
+                f"{100 * self.detectable:.1f} points would be found in four of five such comparisons; a smaller one is "
+                f"likely to be missed."
+            )
+        alike = "" if self.questions == self.labels else f" ({self.questions:,} distinct: equal rows count once)"
+        lines = [
+            said,
+            (
+                f"{self.field} against {self.against}: accuracy {self.old_accuracy:.3f} → {self.new_accuracy:.3f} on "
+                f"{counted(self.labels, 'labelled row')}{alike}; {self.better:,} became right, {self.worse:,} wrong."
+            ),
+        ]
+        if any(self.failed):
+            lines.append(f"Failed and so counted as wrong: {self.failed[0]:,} old, {self.failed[1]:,} new.")
+        return lines
+
+
+def labelled_change(
+    names: tuple[str, str],
+    truths: Sequence[Any],
+    old: tuple[Sequence[Any], Numbers],
+    new: tuple[Sequence[Any], Numbers],
+    question: Numbers,
+) -> tuple[LabelledChange, Numbers]:
+    """Test whether two sides are equally often right.
+
+    Args:
+        names: Of the field and of the labels.
+        truths: The label of each line, comparable with the answers.
+        old: Value of each line, and whether it is an answer.
+        new: As *old*.
+        question: Of each line, equal for equal rows.
+
+    Returns:
+        The result, and for each line 1 where it became right, -1 where it became wrong, else 0.
+
+    Raises:
+        UsageError: When there is no line.
+    """
+    if not len(truths):
+        raise UsageError(f"No row that both sides were asked about has a label in {names[1]!r}. Nothing was sent.")
+    rights = []
+    for values, answered in (old, new):
+        same = np.array([value == truth for value, truth in zip(values, truths, strict=True)], dtype=bool)
+        rights.append(same & answered)
+    was, becomes = rights
+    change = becomes.astype(np.int64) - was
+    sums = sums_by_group(change, question)
+    difference, low, high = difference_interval(change, question)
+    effective = effective_count(question)
+    discordant = float(np.mean(change != 0))
+    made = LabelledChange(
+        field=names[0],
+        against=names[1],
+        labels=len(truths),
+        questions=len(sums),
+        old_accuracy=float(was.mean()),
+        new_accuracy=float(becomes.mean()),
+        better=int((change > 0).sum()),
+        worse=int((change < 0).sum()),
+        failed=(int((~old[1]).sum()), int((~new[1]).sum())),
+        difference=difference,
+        low=low,
+        high=high,
+        p=sign_flip_p(sums),
+        detectable=detectable_difference(effective, discordant),
+    )
+    return made, change
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"

@@ -1,0 +1,155 @@
+"""`pllm.compare`: several prompts, or models, or options, on the same rows. What the cache has is not asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Unpack
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import Run
+from pllm_notebook.formatting import counted
+from pllm_notebook.frames.libraries import accessor_of, table_of
+from pllm_notebook.frames.response_format import NOT_GIVEN
+from pllm_notebook.lab.comparison import Comparison
+from pllm_notebook.lab.paired_tests import holm
+from pllm_notebook.lab.row_matching import compare_table
+from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_types import ParseOptions
+from pllm_notebook.options import Options
+from pllm_notebook.report_tables import html_table, text_table
+from pllm_notebook.signatures import shows
+
+__all__ = ["Comparisons", "compare"]
+
+
+class Comparisons(Mapping[str, Comparison]):
+    """Several variants on the same rows, each compared with the first; by name.
+
+    Args:
+        first: Name of the variant that the others are compared with.
+        compared: The others.
+        frames: The answers of every variant, by name.
+
+    Attributes:
+        first: As given.
+        frames: As given.
+    """
+
+    def __init__(self, first: str, compared: Mapping[str, Comparison], frames: Mapping[str, Any]) -> None:
+        self.first = first
+        self.frames = dict(frames)
+        self._compared = dict(compared)
+
+    def __getitem__(self, name: str) -> Comparison:
+        return self._compared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._compared)
+
+    def __len__(self) -> int:
+        return len(self._compared)
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n\n{text_table([_HEAD, *self._lines()])}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._title()}</p>{html_table(_HEAD, self._lines())}"
+
+    def _title(self) -> str:
+        return f"{counted(len(self), 'variant')} beside {self.first!r}; p values are corrected for their number (Holm)."
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        tests = [one.labelled for one in self.values()]
+        corrected = holm([float("nan") if test is None else test.p for test in tests])
+        lines: list[tuple[str, ...]] = []
+        for (name, one), test, p in zip(self.items(), tests, corrected, strict=True):
+            cost = one.costs[1].cost_usd
+            figures = ("", "", "") if test is None else (
+                f"{test.new_accuracy:.3f}",
+                f"{100 * test.difference:+.1f} ({100 * test.low:+.1f} to {100 * test.high:+.1f})",
+                f"{p:.3f}" if p < 0.05 else f"{p:.2f}, not significant",
+            )  # fmt: skip
+            lines.append((name, f"{len(one):,} of {len(one.rows.line):,}", *figures,
+                          "unknown" if cost is None else f"{1_000 * cost:.4f}"))  # fmt: skip
+        return lines
+
+
+_HEAD = ("variant", "rows changed", "accuracy", "points (95 % interval)", "p", "US dollars a thousand rows")
+
+
+@shows(taken_by(Options, "parse"))
+def compare(
+    variants: Mapping[str, str | Mapping[str, Any] | None],
+    response_format: Any = NOT_GIVEN,
+    *,
+    on: Any,
+    against: Any = None,
+    field: str | None = None,
+    **options: Unpack[ParseOptions],
+) -> Comparison | Comparisons:
+    """Ask several prompts about the same rows, and compare the others with the first.
+
+    Only what the cache does not have is sent; all variants run at once, within the limits that they share, and each
+    within `max_cost_usd` of its own. After an interrupt what is finished is kept, and the same call goes on.
+
+    Args:
+        variants: Name to prompt; or to a mapping of what differs: `prompt`, `response_format`, and options of
+            `df.llm.parse` such as `model`. Two or more.
+        response_format: As for `df.llm.parse`.
+        on: The rows: a frame or a column of any library.
+        against: Known labels, a column of *on* or a Series, for a paired test. They are not sent, if the prompt does
+            not name their column; without a prompt, `columns=` says what is sent.
+        field: The field that the labels are of.
+        **options: As for `df.llm.parse`, for all variants.
+
+    Returns:
+        For two variants a `Comparison` of the second with the first. For more, a mapping from the name of each further
+        one to its comparison with the first; `.frames` has the answers of each.
+
+    Raises:
+        UsageError: For fewer than two variants, or a call that cannot be carried out as written. Nothing was sent.
+    """
+    if not isinstance(variants, Mapping) or len(variants) < 2:
+        raise UsageError(
+            'pllm.compare takes two or more prompts by name, {"A": "…", "B": "…"}; to compare answers that you have, '
+            "new.llm.compare(old). Nothing was sent."
+        )
+    names = list(variants)
+    asked = [_question(name, variants[name], response_format, options) for name in names]
+    runs: list[Run] = []
+    try:
+        for kind, prompt, given in asked:
+            runs.append(accessor_of(on, "pllm.compare").submit(kind, prompt, **given))
+        frames = [run.result() for run in runs]
+    except BaseException:
+        for run in runs:
+            run.cancel()
+        raise
+    compared = {
+        name: _compared(frame, runs[0], against, field, (names[0], name))
+        for name, frame in zip(names[1:], frames[1:], strict=True)
+    }
+    if len(names) == 2:
+        return compared[names[1]]
+    return Comparisons(names[0], compared, dict(zip(names, frames, strict=True)))
+
+
+def _question(
+    name: str, variant: str | Mapping[str, Any] | None, response_format: Any, options: Mapping[str, Any]
+) -> tuple[Any, str | None, dict[str, Any]]:
+    """Return what a variant asks: type, prompt and options."""
+    if variant is None or isinstance(variant, str):
+        return response_format, variant, dict(options)
+    if not isinstance(variant, Mapping):
+        raise UsageError(
+            f"The variant {name!r} is a prompt, or a mapping of what differs, not {type(variant).__name__}. "
+            f"Nothing was sent."
+        )
+    given = {**options, **variant}
+    return given.pop("response_format", response_format), given.pop("prompt", None), given
+
+
+def _compared(frame: Any, first: Run, against: Any, field: str | None, names: tuple[str, str]) -> Comparison:
+    table = table_of(frame)
+    assert table is not None
+    return compare_table(table, first, against, field, names)

@@ -1,0 +1,106 @@
+"""What differs between two questions: the words of their prompts, their schemas, and their options."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from pllm_notebook.execution import Run
+from pllm_notebook.formatting import escape_html
+from pllm_notebook.frames.provenance import Source
+from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.options import Options
+
+__all__ = ["WordChange", "html_diff", "option_diff", "schema_diff", "text_diff", "word_diff"]
+
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_MOST_WORDS = 20_000
+"""Longer prompts are compared line by line: words would take minutes."""
+
+# Where it comes from, and how fast, makes no other question.
+_NO_QUESTION = {"progress", "concurrency", "requests_per_min", "tokens_per_min", "timeout_s", "max_retries", "columns",
+                "max_cost_usd", "cache", "wait", "mode", "cache_dir", "prefix", "replace", "loop", "sim"}  # fmt: skip
+
+
+class WordChange(NamedTuple):
+    """A piece of a prompt: what it was, and what it became; equal for what stayed."""
+
+    old: str
+    new: str
+
+
+def word_diff(old: str, new: str) -> list[WordChange]:
+    """Return two texts in pieces, in order, by words; by lines where they are very long."""
+    split = re.compile(r".*\n?") if max(len(old), len(new)) > 6 * _MOST_WORDS else _WORDS
+    before, after = split.findall(old), split.findall(new)
+    matched = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    return [WordChange("".join(before[a:b]), "".join(after[c:d])) for _, a, b, c, d in matched]
+
+
+def text_diff(changes: list[WordChange]) -> str:
+    """Return pieces as text: `[-gone-]` and `{+new+}`."""
+    return "".join(
+        one.old
+        if one.old == one.new
+        else (f"[-{one.old}-]" if one.old else "") + (f"{{+{one.new}+}}" if one.new else "")
+        for one in changes
+    )
+
+
+def html_diff(changes: list[WordChange]) -> str:
+    """Return pieces as HTML, escaped, with `<del>` and `<ins>`."""
+    made = []
+    for one in changes:
+        if one.old == one.new:
+            made.append(escape_html(one.old))
+            continue
+        made += [f"<del>{escape_html(one.old)}</del>"] if one.old else []
+        made += [f"<ins>{escape_html(one.new)}</ins>"] if one.new else []
+    return "".join(made)
+
+
+def schema_diff(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Return (path, old, new) for each part of two JSON schemas that differs; "" for a part that is not there."""
+    before, after = dict(_leaves(old or {})), dict(_leaves(new or {}))
+    return [
+        (path, before.get(path, ""), after.get(path, ""))
+        for path in dict.fromkeys([*before, *after])
+        if before.get(path) != after.get(path)
+    ]
+
+
+def _leaves(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(schema, Mapping) and schema:
+        for name, part in schema.items():
+            yield from _leaves(part, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, json.dumps(schema, ensure_ascii=False, default=repr)
+
+
+def option_diff(old: Source, new: Source) -> list[tuple[str, str, str]]:
+    """Return (option, old, new) for each option that makes another question; "" for one that was not given."""
+    before, after = _options_of(old), _options_of(new)
+    names = [name for name in dict.fromkeys([*before, *after]) if name not in _NO_QUESTION | {"system", "model"}]
+    return [(name, before.get(name, ""), after.get(name, "")) for name in names if before.get(name) != after.get(name)]
+
+
+_DEFAULTS = Options()
+
+
+def _options_of(source: Source) -> dict[str, str]:
+    run = source.run
+    if isinstance(run, RegisteredRun):
+        return {name: _written(value) for name, value in run.header["options"].items()}
+    assert isinstance(run, Run)
+    given = {field.name: getattr(run.ask.options, field.name) for field in fields(Options)}
+    return {name: _written(value) for name, value in given.items() if value != getattr(_DEFAULTS, name)}
+
+
+def _written(value: Any) -> str:
+    if callable(value):
+        return str(getattr(value, "__name__", type(value).__name__))
+    return json.dumps(value, ensure_ascii=False, default=lambda one: getattr(one, "__name__", type(one).__name__))
