@@ -1,0 +1,43 @@
+"""Figures about answers, on plain arrays: how far to believe a probability, and what a sample proves of a table.
+
+Nothing here knows frames, runs or models: arrays go in, small frozen values come out, and nothing is ever sent. Each
+function says what it assumes. Every draw has a fixed seed, so that the same data give the same figures.
+
+- `reliability`: whether stated probabilities are true (ECE and its excess over chance, Brier score, log loss).
+- `calibrators`: functions from a stated probability to one that labels bear out, and their fit.
+- `calibration`: the choice among them by cross-validation, and the report of it.
+- `certificate`: how low a confidence may be for a cheap answer to be kept, with a promise for the whole table.
+
+scikit-learn and scipy do the work; both come with the extra `evaluate`, and are imported when they are first used.
+"""
+
+from pllm_notebook.statistics.calibration import LEAST_LABELS, Calibration, CalibrationMethod, calibrate
+from pllm_notebook.statistics.calibrators import Calibrator
+from pllm_notebook.statistics.certificate import (
+    Certificate,
+    Guarantee,
+    certify,
+    draw_order,
+    forecast,
+    known_threshold,
+    planned_looks,
+)
+from pllm_notebook.statistics.reliability import Reliability, ReliabilityBin, measure
+
+__all__ = [
+    "LEAST_LABELS",
+    "Calibration",
+    "CalibrationMethod",
+    "Calibrator",
+    "Certificate",
+    "Guarantee",
+    "Reliability",
+    "ReliabilityBin",
+    "calibrate",
+    "certify",
+    "draw_order",
+    "forecast",
+    "known_threshold",
+    "measure",
+    "planned_looks",
+]
