@@ -55,6 +55,7 @@ class ParseOptions(TypedDict, total=False):
     concurrency: int | None
     requests_per_min: float | None
     tokens_per_min: float | None
+    shard: tuple[int, int] | None
     allow_empty: bool
     hedge: bool
     timeout_s: float
@@ -313,6 +314,7 @@ class ConfigureOptions(TypedDict, total=False):
     concurrency: int | None
     requests_per_min: float | None
     tokens_per_min: float | None
+    shard: tuple[int, int] | None
     allow_empty: bool | None
     hedge: bool | None
     timeout_s: float | None

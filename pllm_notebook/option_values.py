@@ -60,3 +60,12 @@ def is_paths(value: Any) -> bool:
 def is_stop(value: Any) -> bool:
     """Return whether a value is a text or a list of texts, none of them empty."""
     return bool(value) and (isinstance(value, str) or (is_names(value) and all(value)))
+
+
+def is_shard(value: Any) -> bool:
+    """Return whether a value is the number of a sender, and how many there are; on a command line they are text."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    if not all(type(each) is int or (isinstance(each, str) and each.isdecimal()) for each in value):
+        return False
+    return 0 <= int(value[0]) < int(value[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pllm_notebook.option_fields import ABOVE_ZERO, option
-from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS
+from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS, is_shard
 
 __all__ = ["LimitOptions"]
 
@@ -52,6 +52,16 @@ class LimitOptions:
         "provider's.",
         at_least=ABOVE_ZERO,
         takes=FRAMES,
+    )
+    shard: tuple[int, int] | None = option(
+        None,
+        "`(i, k)`: send the calls of the `i`-th of `k` senders alone, from 0; rows of the others stay pending. None: "
+        "all calls.",
+        more="Which sender a call belongs to follows from its content, so [senders](scale.md#several-senders) need not "
+        "know of each other.",
+        accepts="tuple[int, int] | None",
+        expects=("a pair (i, k) of whole numbers with 0 <= i < k", is_shard),
+        takes=frozenset({"parse"}),
     )
     allow_empty: bool = option(
         False,

@@ -176,6 +176,8 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
     for name in ("images", "stop"):
         if isinstance(values.get(name), str):
             values[name] = (values[name],)
+    if values.get("shard") is not None:
+        values["shard"] = tuple(map(int, values["shard"]))
     if values.get("images_from") is not None:
         places: Any = values["images_from"]
         values["images_from"] = tuple(map(os.fspath, places if isinstance(places, (list, tuple)) else [places]))
@@ -188,6 +190,10 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
         raise UsageError(
             f"mode='batch' brings its answers through the cache, so it cannot go with cache={options.cache!r}. "
             f"Nothing was sent."
+        )
+    if options.shard is not None and (options.samples > 1 or options.models):
+        raise UsageError(
+            "shard= is for rows that are one call each, so it cannot go with samples= or models=. Nothing was sent."
         )
     return options
 

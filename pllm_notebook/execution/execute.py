@@ -18,6 +18,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
+from pllm_notebook.execution.plan import is_own
 from pllm_notebook.execution.results import ResultObserver, ResultTable
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.run_state import NOT_CACHED, RunState
@@ -147,6 +148,8 @@ class Execution(RunState):
         self._stop, self._is_short, self.error, self.state = None, False, None, "running"
         self.paused = False
         calls = self.results.retryable(kinds) if self.decider is None else sorted(self.decider.reopen(kinds))
+        shard = self.specs[0].options.shard
+        calls = [call for call in calls if is_own(self.results.keys[call], shard)]
         can_pass, spec_of_call = self.results.retryable(None), self.results.spec_of_call
         for at, queue in enumerate(self.queues):
             queue.retry(*([call for call in some if spec_of_call[call] == at] for some in (calls, can_pass)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 from pllm_notebook.execution.call_spec import CallSpec
@@ -23,7 +24,7 @@ from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.runtime import is_first_time
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["Chunk", "Planner"]
+__all__ = ["Chunk", "Planner", "is_own"]
 
 # The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
 _FIRST_CHUNK = 256
@@ -159,10 +160,25 @@ class Planner:
         if self.on_miss is not None and (missing or not all(isinstance(each, Outcome) for each in steps)):
             on_miss, self.on_miss = self.on_miss, None
             on_miss()
+        if spec.options.shard is not None:
+            steps, replies, missing = self._own(spec.options.shard, steps, replies, missing)
         steps, rejected, missing = self._rejected(at, steps, missing, plain)
         if missing and spec.options.cache != "only":
             spec.target.load()
         return Chunk(at, rows, weights, list(zip(replies, steps, strict=True)), rejected, missing, skipped, failed)
+
+    def _own(
+        self, shard: tuple[int, int], steps: list[Step], replies: list[UnreadReply], missing: list[int]
+    ) -> tuple[list[Step], list[UnreadReply], list[int]]:
+        """Leave out the calls of other senders: those that must be sent, and those that a stored reply continues."""
+        keys = self._results.keys
+        pairs = [
+            (step, reply)
+            for step, reply in zip(steps, replies, strict=True)
+            if isinstance(step, Outcome) or is_own(keys[reply.call], shard)
+        ]
+        left = [call for call in missing if is_own(keys[call], shard)]
+        return [step for step, _ in pairs], [reply for _, reply in pairs], left
 
     def _rejected(
         self, at: int, steps: list[Step], missing: list[int], plain: dict[int, str]
@@ -196,6 +212,11 @@ class Planner:
             self._checked_hosts.add(at)
             _report_host(spec.target, next(iter(known.values())))
         return known
+
+
+def is_own(key: str, shard: tuple[int, int] | None) -> bool:
+    """Return whether a call belongs to this sender: *shard* is its number, and how many there are."""
+    return shard is None or int.from_bytes(sha256(key.encode()).digest()[:8]) % shard[1] == shard[0]
 
 
 def _report_host(target: ResolvedModel, entry: StoredReply) -> None:

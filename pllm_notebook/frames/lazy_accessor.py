@@ -9,7 +9,7 @@ from typing import Any
 
 from pllm_notebook.runtime import Slot
 
-__all__ = ["lost_accessors", "register_accessor"]
+__all__ = ["lost_accessors", "register_accessor", "register_dask"]
 
 _KINDS: Slot[list[type[Any]]] = Slot("classes with an accessor", list, is_kept=True)
 """The classes that have, or should have, `.llm`."""
@@ -56,6 +56,15 @@ def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any],
             f"replaced. pllm_notebook.frame(df) has the same methods: pllm_notebook.frame(df).parse(...).",
             stacklevel=3,
         )
+
+
+def register_dask() -> None:
+    """Register `.llm` for Dask's frames: it is in the room above, since their answers are written as a dataset."""
+    from dask.dataframe import DataFrame, Series, extensions
+
+    home = "pllm_notebook.streams.dask_accessor"
+    register_accessor(DataFrame, extensions.register_dataframe_accessor, f"{home}:DaskFrameLLM")
+    register_accessor(Series, extensions.register_series_accessor, f"{home}:DaskSeriesLLM")
 
 
 def lost_accessors() -> str:

@@ -96,11 +96,16 @@ class Dataset:
         """What this call cost in US dollars, None for unknown."""
         return self.cost_usd
 
+    @property
+    def files(self) -> Any:
+        """The file system of the parts, as fsspec has it."""
+        return self._parts.files
+
     def scan(self) -> Any:
         """Return a `pyarrow.dataset.Dataset` of all parts, in the order of the rows. Reads no row."""
         import pyarrow.dataset as ds
 
-        return ds.dataset(list(self.paths), filesystem=self._parts.files, format="parquet")
+        return ds.dataset(list(self.paths), filesystem=self.files, format="parquet")
 
     def errors(self) -> pa.Table:
         """Return the rows that failed, of all parts, with their messages in `_pllm_error`. Sends nothing.

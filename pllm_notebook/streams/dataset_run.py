@@ -17,6 +17,7 @@ from pllm_notebook.option_types import ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.batches import window_for
+from pllm_notebook.streams.dask_source import dask_source
 from pllm_notebook.streams.dataset import Dataset
 from pllm_notebook.streams.dataset_source import DatasetSource
 from pllm_notebook.streams.manifest import Question, check_same, manifest_of
@@ -49,8 +50,8 @@ def parse_dataset(
 
     Args:
         source: A Parquet file, a directory or a pattern (`in/*.parquet`), or several; paths, or addresses that fsspec
-            opens (`s3://…`). All files have the same columns. Or a Polars LazyFrame, or what streams Arrow data, such
-            as a DuckDB relation or a Spark DataFrame; these are read again by a repeated call.
+            opens (`s3://…`). All files have the same columns. Or a Polars LazyFrame, a Dask frame, or what streams
+            Arrow data, such as a DuckDB relation or a Spark DataFrame.
         out: Directory of the part files, a path or an address. It holds one dataset.
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
@@ -123,11 +124,11 @@ def _source_of(source: Any, rows: int) -> DatasetSource:
     several = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(several, Sequence) and all(isinstance(each, str | os.PathLike) for each in several):
         return ParquetSource([os.fspath(each) for each in several], rows)
-    found = lazy_source(source, rows) or stream_of(source, rows)
+    found = dask_source(source, rows) or lazy_source(source, rows) or stream_of(source, rows)
     if found is None:
         raise UsageError(
-            f"parse_dataset reads Parquet files, a LazyFrame, or what streams Arrow data: give a path, a pattern, a "
-            f"list of them, or such a frame, not {type(source).__name__}. Nothing was sent."
+            f"parse_dataset reads Parquet files, a LazyFrame, a Dask frame, or what streams Arrow data: give a path, a "
+            f"pattern, a list of them, or such a frame, not {type(source).__name__}. Nothing was sent."
         )
     return found
 

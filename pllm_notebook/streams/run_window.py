@@ -81,7 +81,9 @@ class RunWindow:
         counts = [run.progress() for run in self._runs()]
         wanted = max(self._rows, _AHEAD * sum(one.in_flight for one in counts))
         held = sum(one.total for one in counts)
-        return sum(one.pending for one in counts) < wanted and held < _MOST_HELD * wanted
+        # A run that has ended leaves rows pending where other senders ask about them.
+        pending = sum(one.pending for one in counts if one.state == "running")
+        return pending < wanted and held < _MOST_HELD * wanted
 
     def add(self, piece: TablePiece) -> None:
         """Start the run of the next piece; one that cannot be asked is the last, and its error comes at the end."""

@@ -259,6 +259,7 @@ OTHER_VALUES: dict[str, Any] = {
     "tools": [],
     "tool_choice": "required",
     "pack": 10,
+    "shard": (0, 2),
     "wait": True,
     "parallel_tool_calls": False,
     "run_tools": True,

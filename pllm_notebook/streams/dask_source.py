@@ -1,0 +1,164 @@
+"""Partitions of a Dask frame: the cluster makes them, and this process takes them, a few at a time.
+
+No call is made in a task: Dask may repeat a task, or run it again for another result, and each would be paid for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections import defaultdict, deque
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.streams.dataset_source import DatasetSource, SourcePiece
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["DaskSource", "dask_source"]
+
+# Partitions that the cluster makes, or holds for this process, at once.
+_WINDOW = 4
+# As Dask's own `to_parquet` names an index without a name.
+_UNNAMED = "__null_dask_index__"
+
+
+class DaskSource(DatasetSource):
+    """The rows of a Dask frame, partition by partition. A partition whose parts are there is not computed.
+
+    The parts of a partition are known by the name of Dask's graph, which is that of another process for the same
+    frame, and each says how many there are.
+
+    Args:
+        data: A Dask DataFrame.
+        rows: Rows of a piece at most.
+
+    Attributes:
+        index: Column that has the index.
+    """
+
+    def __init__(self, data: Any, rows: int) -> None:
+        self._data = data
+        self._rows = rows
+        self.index = str(data._meta.index.name or _UNNAMED)
+        if self.index in data.columns:
+            raise UsageError(
+                f"The index and a column are both named {self.index!r}, and the parts have a column for each. Rename "
+                f"one of them. Nothing was sent."
+            )
+        self._digest = hashlib.sha256(repr((data._name, rows)).encode()).hexdigest()[:12]
+
+    def schema(self) -> pa.Schema:
+        """Return the columns and their types, from the frame's own description of itself."""
+        import pyarrow as pa
+
+        meta = self._data._meta_nonempty.rename_axis(index=self.index)
+        # Python's objects are text, unless a partition shows otherwise; Dask's example of them is one of no type.
+        meta = meta.astype({name: "string" for name, kind in meta.dtypes.items() if kind.kind == "O"})
+        return pa.Schema.from_pandas(meta, preserve_index=True).remove_metadata()
+
+    def described(self, there: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the kind and the columns: the graph is in the names of the parts."""
+        return {"source": {"kind": "dask", "columns": [[each.name, str(each.type)] for each in self.schema()]}}
+
+    def question(self, prompt: str | None, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options: without a prompt all columns are data, and the index is none."""
+        if prompt is not None or options.get("columns") is not None:
+            return options
+        return options | {"columns": [str(name) for name in self._data.columns]}
+
+    def pieces(self, there: Collection[str]) -> Iterator[SourcePiece]:
+        """Yield all pieces; partitions with a missing part are computed, a few ahead."""
+        whole = self._whole(there)
+        missing = [at for at in range(self._data.npartitions) if at not in whole]
+        with closing(self._computed(missing)) as tables:
+            for at in range(self._data.npartitions):
+                if at in whole:
+                    yield from (SourcePiece(name, None) for name in whole[at])
+                    continue
+                table = next(tables)
+                count = max(1, -(-table.num_rows // self._rows))
+                for number in range(count):
+                    name = f"part-{at:05d}-{number:05d}of{count:05d}-{self._digest}.parquet"
+                    data = table.slice(number * self._rows, self._rows)
+                    yield SourcePiece(name, None if name in there else data)
+
+    def tables(self) -> Generator[pa.Table, None, None]:
+        """Yield the rows, at most so many at once."""
+        with closing(self._computed(range(self._data.npartitions))) as tables:
+            for table in tables:
+                for first in range(0, table.num_rows, self._rows):
+                    yield table.slice(first, self._rows)
+
+    def _whole(self, there: Collection[str]) -> dict[int, list[str]]:
+        """Return the parts of each partition that has all of them."""
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        for name in sorted(there):
+            match = re.fullmatch(rf"part-(\d+)-\d+of(\d+)-{self._digest}\.parquet", name)
+            if match:
+                found[int(match[1])].append(name)
+        return {at: names for at, names in found.items() if len(names) == int(names[0].partition("of")[2][:5])}
+
+    def _computed(self, partitions: Sequence[int]) -> Generator[pa.Table, None, None]:
+        delayed = self._data.to_delayed() if partitions else []
+        client = _client()
+        if client is None:
+            for at in partitions:
+                yield self._table(delayed[at].compute())
+            return
+        going: deque[Any] = deque()
+        waiting = deque(partitions)
+        try:
+            while waiting or going:
+                while waiting and len(going) < _WINDOW:
+                    going.append(client.compute(delayed[waiting.popleft()]))
+                future = going.popleft()
+                try:
+                    frame = future.result()
+                finally:
+                    future.release()
+                yield self._table(frame)
+                del frame
+        finally:
+            for future in going:
+                future.release()
+
+    def _table(self, frame: Any) -> pa.Table:
+        """Return a partition as a table of the frame's columns.
+
+        Raises:
+            UsageError: If a column holds what its type does not say.
+        """
+        import pyarrow as pa
+
+        try:
+            table = pa.Table.from_pandas(frame.rename_axis(index=self.index), schema=self.schema(), preserve_index=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UsageError(
+                f"A partition cannot be written to Parquet: {'. '.join(map(str, error.args))}. Give the column one "
+                f"type, such as text. What was answered before is kept."
+            ) from None
+        return table.replace_schema_metadata(None)
+
+
+def dask_source(data: Any, rows: int) -> DaskSource | None:
+    """Return a Dask DataFrame as a source, None for anything else."""
+    dask = sys.modules.get("dask.dataframe")
+    if dask is None or not isinstance(data, dask.DataFrame):
+        return None
+    return DaskSource(data, rows)
+
+
+def _client() -> Any:
+    """Return the cluster that is in use, None for none."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
