@@ -12,6 +12,7 @@ import orjson
 
 from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.rejections import is_about_row
 from pllm_notebook.execution.row_source import DerivedRows
 from pllm_notebook.failures import FailedCall, Failure, FailureKind, ways_to_send_again
 from pllm_notebook.messages_types import Dialogue, Prompt
@@ -129,8 +130,12 @@ def _with_time(call: FailedCall) -> Failure:
 
 
 def full_message(failure: Failure) -> str:
-    """Return a failure's message, with the rejected field where the provider's own words do not name it."""
+    """Return a failure's message, with what the provider's own words leave out: the rejected field, what to do."""
     message, field = failure.message, failure.field
+    if is_about_row(failure):
+        return (
+            f"{sentence(message)} (The row is too long for the model: df.llm.chunks cuts it, df.llm.reduce combines.)"
+        )
     if failure.kind is not FailureKind.BAD_REQUEST or not field or field in message:
         return message
     return f"{sentence(message)} (The provider rejected the field {field!r}.)"

@@ -1,21 +1,24 @@
-"""`.llm` of a whole frame: all that `accessor.py` has, and a judge over columns of answers."""
+"""`.llm` of a whole frame: all that `accessor.py` has, a judge over columns of answers, and long documents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.callers import Caller, caller
+from pllm_notebook.exceptions import UnknownColumnError, UsageError
 from pllm_notebook.execution import Run, options_for, start
-from pllm_notebook.frames.accessor import LLMAccessor
+from pllm_notebook.formatting import counted
+from pllm_notebook.frames.accessor import LLMAccessor, submit_piece
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.judge import judge_for
+from pllm_notebook.frames.long_documents import Reduction, chunk_rows
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.table_rows import DecidingRows, RowQuestion, chosen_columns, template_for
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import DecideOptions
+from pllm_notebook.option_fields import is_number, taken_by
+from pllm_notebook.option_types import DecideOptions, ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
 
@@ -23,7 +26,7 @@ __all__ = ["FrameAccessor"]
 
 
 class FrameAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
-    """`.llm` of a whole frame, which can also decide between columns."""
+    """`.llm` of a whole frame, which can also decide between columns, and cut and combine long texts."""
 
     @shows(taken_by(Options, "decide"), defaults={"column": "decision"})
     def decide(
@@ -75,3 +78,135 @@ class FrameAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         template = template_for(prompt, table, instructed=instruction is not None)
         question = RowQuestion(template, ResultColumns(output, resolved), resolved, "decision", instruction)
         return start(spec, DecidingRows(table, names, question))
+
+    def chunks(self, column: str, *, tokens: int = 2000, overlap: int = 0, prefix: str = "") -> FrameT:
+        """Cut a column of long texts into pieces, a row for each. Sends nothing.
+
+        A text is cut between paragraphs where that suffices, else between sentences, words, characters. Needs the
+        extra `documents`.
+
+        Args:
+            column: The column of texts.
+            tokens: The most that a piece has, at four bytes of UTF-8 a token.
+            overlap: Tokens of a piece's end that begin the next one too.
+            prefix: Put in front of the names of the two new columns.
+
+        Returns:
+            The frame with the pieces in *column* (string), and two columns: `document`, the position of the row that a
+            piece is from, and `chunk`, its number there, both from 0, Int64. The rest of a row is repeated, its index
+            too. A missing text is one row with a missing piece.
+
+        Raises:
+            UsageError: If the column is not there or holds something other than text, or *overlap* is not less than
+                *tokens*.
+            MissingPackageError: If the extra is not installed.
+        """
+        table = self._table()
+        if column not in table.names:
+            raise UnknownColumnError(column, table.names, "chunks")
+        frame: FrameT = chunk_rows(table, column, tokens=tokens, overlap=overlap, prefix=prefix)
+        return frame
+
+    @shows(taken_by(Options, "parse"))
+    def reduce(
+        self,
+        prompt: str,
+        by: str | Sequence[str] = "document",
+        response_format: Any = None,
+        *,
+        tokens: int = 50_000,
+        **options: Unpack[ParseOptions],
+    ) -> FrameT:
+        r"""Combine the values of a column into one answer for each document.
+
+            pieces = df.llm.chunks("text").llm.complete("Summarise:\n{text}", column="summary")
+            pieces.llm.reduce("Combine these summaries into one:\n{summary}")
+
+        The values of a document, in the order of the rows, are one question. Where they are more than *tokens*
+        together, consecutive ones are combined first with the same prompt, and their answers then, as often as it
+        takes. All steps share the ceiling and the cache. Blocks until done.
+
+        Args:
+            prompt: Text with the one `{column}` whose values are combined.
+            by: The column, or columns, that name a row's document; rows need not be next to each other.
+            response_format: Type of the answer, as for `parse`; None for text. The prompt must make sense for answers
+                too, which a second step combines; answers of several fields are JSON there.
+            tokens: The most that the values in one question have, at four bytes of UTF-8 a token.
+            **options: As for `parse`.
+
+        Returns:
+            A row for each document, in the order in which they come first: the columns of *by*, the values as they
+            were asked about, and the answer's columns (`column`, "answer", for text). A document with a missing value
+            is not asked about, since an answer from the rest would look whole: it has NA, and a warning counts them.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written, or two values do not fit into one question.
+        """
+        reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
+        steps = reduction.steps()
+        run = next(steps)
+        try:
+            while True:
+                run = steps.send(run.result())
+        except StopIteration as ended:
+            _warn_of_broken(reduction, called_by)
+            combined: FrameT = ended.value
+            return combined
+
+    @shows(taken_by(Options, "parse"))
+    async def areduce(
+        self,
+        prompt: str,
+        by: str | Sequence[str] = "document",
+        response_format: Any = None,
+        *,
+        tokens: int = 50_000,
+        **options: Unpack[ParseOptions],
+    ) -> FrameT:
+        """Run `reduce` and await its result. Cancelling stops the step that is going."""
+        reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
+        steps = reduction.steps()
+        run = next(steps)
+        while True:
+            answered = await run
+            try:
+                run = steps.send(answered)
+            except StopIteration as ended:
+                _warn_of_broken(reduction, called_by)
+                combined: FrameT = ended.value
+                return combined
+
+    def _reduction(
+        self, prompt: str, by: str | Sequence[str], response_format: Any, tokens: int, given: dict[str, Any]
+    ) -> Reduction:
+        if not is_number(tokens, whole=True) or tokens < 1:
+            raise UsageError(f"tokens is a whole number of at least 1, not {tokens!r}. Nothing was sent.")
+        table = self._table()
+        names = chosen_columns("by=", [by] if isinstance(by, str) else by, table.names)
+        parts = [name for name in template_for(prompt, table).names if name not in names]
+        if len(parts) != 1:
+            raise UsageError(
+                f"reduce combines the values of one column, and the prompt names {parts or 'none'} beside {names}. "
+                f"Nothing was sent."
+            )
+        options = options_for({**given})
+        if options.explode or options.wait is False:
+            raise UsageError("reduce gives one row a document, when all are there: explode and wait=False do not "
+                             "apply. Nothing was sent.")  # fmt: skip
+        library = table.frame_library
+        return Reduction(
+            table,
+            names,
+            parts[0],
+            tokens=tokens,
+            submit=lambda frame, money: submit_piece(library.accessor(frame), response_format, prompt, given, money),
+            max_cost_usd=options.max_cost_usd,
+        )
+
+
+def _warn_of_broken(reduction: Reduction, called_by: Caller) -> None:
+    if reduction.broken:
+        called_by.warn(
+            f"{counted(reduction.broken, 'document')} with a part without an answer: not asked about, since an answer "
+            f"from the rest would look whole. Run the cell again when all parts are answered."
+        )

@@ -18,7 +18,7 @@ COLUMN = {
     "errors", "estimate", "evaluate", "explain", "parse", "preview", "probabilities", "request_lines", "run", "samples",
     "status", "submit", "submit_calls", "submit_text", "usage",
 }  # fmt: skip
-FRAME = COLUMN | {"adecide", "decide", "submit_decision"}
+FRAME = COLUMN | {"adecide", "areduce", "chunks", "decide", "reduce", "submit_decision"}
 RUN = {
     "cancel", "cost", "done", "errors", "evaluate", "explain", "id", "origin", "progress", "result", "retry",
     "started_at", "state", "to_frame", "wait",

@@ -1,0 +1,197 @@
+"""Long documents: rows of pieces that fit into a prompt, and one answer for each document from those of its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pllm_notebook.exceptions import MissingPackageError, NameClashError, UsageError
+from pllm_notebook.execution import Run, RunBudget
+from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.plain_data import as_json_text
+from pllm_notebook.frames.table import Table
+from pllm_notebook.option_fields import is_number
+from pllm_notebook.providers import BYTES_PER_TOKEN
+
+__all__ = ["Reduction", "chunk_rows", "token_count"]
+
+DOCUMENT, CHUNK = "document", "chunk"
+"""The columns that `chunk_rows` adds."""
+
+_BETWEEN = "\n\n"
+
+
+def chunk_rows(table: Table, name: str, *, tokens: int, overlap: int, prefix: str) -> Any:
+    """Return a frame with a row for each piece of a text; see `FrameAccessor.chunks`."""
+    split = _splitter(tokens, overlap)
+    made = (prefix + DOCUMENT, prefix + CHUNK)
+    if clash := [column for column in made if column in table.names]:
+        raise NameClashError(clash)
+    cells = table.column_data([name])
+    pieces: list[str | None] = []
+    origin: list[int] = []
+    numbers: list[int] = []
+    for row, (text, missing) in enumerate(zip(cells.values[0], cells.missing[0], strict=True)):
+        if not missing and not isinstance(text, str):
+            raise UsageError(f"chunks cuts text, and row {row} of {name!r} is {type(text).__name__}: {text!r:.60}.")
+        found = [None] if missing else split(text) or [text]
+        pieces += found
+        origin += [row] * len(found)
+        numbers += range(len(found))
+    array = table.frame_library.array
+    columns = {
+        name: array(Column(name, Kind.TEXT), pieces),
+        made[0]: array(Column(made[0], Kind.INTEGER), list(origin)),
+        made[1]: array(Column(made[1], Kind.INTEGER), numbers),
+    }
+    return table.join(columns, origin, [name], explode=True, run_id=None)
+
+
+def token_count(text: str) -> int:
+    """Return about how many tokens a text has: one for four bytes, as everywhere before a provider has counted."""
+    return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
+
+
+def _splitter(tokens: int, overlap: int) -> Callable[[str], list[str]]:
+    for name, value, least in (("tokens", tokens, 1), ("overlap", overlap, 0)):
+        if not is_number(value, whole=True) or value < least:
+            raise UsageError(f"{name} is a whole number of at least {least}, not {value!r}.")
+    if overlap >= tokens:
+        raise UsageError(f"overlap is less than tokens; {overlap} is not less than {tokens}.")
+    try:
+        from semantic_text_splitter import TextSplitter
+    except ImportError:
+        raise MissingPackageError("df.llm.chunks", "semantic-text-splitter", "documents") from None
+    split: Callable[[str], list[str]] = TextSplitter.from_callback(token_count, tokens, overlap).chunks
+    return split
+
+
+@dataclass(slots=True)
+class _Document:
+    """What is known of one document: its key, its parts that are left to combine, and whether one has no answer."""
+
+    key: tuple[Hashable, ...]
+    parts: list[str] = field(default_factory=list)
+    broken: bool = False
+
+
+class Reduction:
+    """Combines the parts of each document with one prompt, in as many steps as their length takes.
+
+    A step asks about consecutive parts that fit together, and its answers are the parts of the next one; the last asks
+    once for each document. A document with a part that has no answer is not asked about: its row has NA, since an
+    answer from the rest would look whole.
+
+    Args:
+        table: The rows, in order.
+        by: The columns that name a document.
+        part: The column whose values are combined.
+        tokens: What the parts of one question may have together.
+        submit: Starts the run of one step.
+        max_cost_usd: The ceiling of all steps together, None for none.
+
+    Attributes:
+        broken: Documents with a part that has no answer.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        by: Sequence[str],
+        part: str,
+        *,
+        tokens: int,
+        submit: Callable[[Any, RunBudget], Run],
+        max_cost_usd: float | None,
+    ) -> None:
+        self._table, self._by, self._part, self._tokens = table, list(by), part, tokens
+        self._submit = submit
+        self._budget = RunBudget(max_cost_usd)
+        self._documents = self._grouped()
+        self.broken = 0
+
+    def steps(self) -> Generator[Run, Any, Any]:
+        """Yield the run of each step, and take its result; return the frame of the last.
+
+        Raises:
+            UsageError: When no two parts of a document fit into a question together.
+        """
+        while True:
+            fitted = [self._fitting(one) for one in self._documents]
+            if all(len(groups) == 1 for groups in fitted):
+                self.broken = sum(one.broken for one in self._documents)
+                lines = list(zip(self._documents, (groups[0] for groups in fitted), strict=True))
+                return (yield self._submit(self._frame(lines), self._budget))
+            # What is alone in its group is carried on as it is: asking about it would only lose something.
+            asked = [
+                (one, group)
+                for one, groups in zip(self._documents, fitted, strict=True)
+                if len(groups) > 1 and not one.broken
+                for group in groups
+                if len(group) > 1
+            ]
+            answers = iter(self._answers((yield self._submit(self._frame(asked), self._budget))))
+            for one, groups in zip(self._documents, fitted, strict=True):
+                if len(groups) > 1 and not one.broken:
+                    parts = [next(answers) if len(group) > 1 else group[0] for group in groups]
+                    one.broken = None in parts
+                    one.parts = [part for part in parts if part is not None]
+
+    def _grouped(self) -> list[_Document]:
+        keys = self._table.column_data(self._by)
+        parts = self._table.column_data([self._part])
+        found: dict[tuple[Hashable, ...], _Document] = {}
+        for row in range(self._table.total):
+            key = tuple(
+                None if missing[row] else values[row] for values, missing in zip(keys.values, keys.missing, strict=True)
+            )
+            one = found.setdefault(key, _Document(key))
+            if parts.missing[0][row]:
+                one.broken = True
+            else:
+                one.parts.append(_text(parts.values[0][row]))
+        return list(found.values())
+
+    def _fitting(self, one: _Document) -> list[list[str]]:
+        """Return the parts in groups of consecutive ones that fit into a question; a single group for no parts."""
+        groups: list[list[str]] = [[]]
+        size = 0
+        for part in () if one.broken else one.parts:
+            count = token_count(part) + 1
+            if groups[-1] and size + count > self._tokens:
+                groups.append([])
+                size = 0
+            groups[-1].append(part)
+            size += count
+        if len(groups) > 1 and all(len(group) == 1 for group in groups):
+            raise UsageError(
+                f"No two parts of {self._part!r} fit into {self._tokens:,} tokens together, so nothing can be "
+                f"combined. Raise tokens=, or ask for shorter answers. What was answered so far is kept."
+            )
+        return groups
+
+    def _frame(self, groups: Sequence[tuple[_Document, list[str]]]) -> Any:
+        columns: dict[str, Any] = {name: [one.key[at] for one, _ in groups] for at, name in enumerate(self._by)}
+        texts = [None if one.broken or not group else _BETWEEN.join(group) for one, group in groups]
+        library = self._table.frame_library
+        return library.columns_frame({**columns, self._part: library.array(Column(self._part, Kind.TEXT), texts)})
+
+    def _answers(self, frame: Any) -> list[str | None]:
+        """Return the answer of each line as text: the one new column's, or the new columns' as JSON."""
+        table = self._table.frame_library.table(frame)
+        assert table is not None
+        made = [name for name in table.names if name not in (*self._by, self._part)]
+        cells = table.column_data(made)
+        lines: list[str | None] = []
+        for row in range(table.total):
+            values = [None if gap[row] else own[row] for own, gap in zip(cells.values, cells.missing, strict=True)]
+            if all(value is None for value in values):
+                lines.append(None)
+            else:
+                lines.append(_text(values[0] if len(made) == 1 else dict(zip(made, values, strict=True))))
+        return lines
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else as_json_text(value) or ""

@@ -1,0 +1,208 @@
+"""Long texts: pieces as rows, and one answer for each document, whatever the dataframe library."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import MissingPackageError, PllmError
+from pllm_notebook.frames.long_documents import token_count
+from pllm_notebook.sim import SimAnswer, Simulator
+from tests.contract.charges import charged
+from tests.contract.sides import OPENAI, reach
+
+from .frame_libraries import FrameKit
+
+TEXTS = [" ".join(f"word{n}" for n in range(300)), "short", None, ""]
+
+
+def test_each_piece_is_a_row_with_its_document_and_number(kit: FrameKit) -> None:
+    out = kit.llm(kit.frame({"id": [7, 8, 9, 10], "text": TEXTS})).chunks("text", tokens=100)
+
+    rows = kit.rows(out)
+    assert [row["chunk"] for row in rows if row["document"] == 0] == list(range(len(rows) - 3))
+    assert [(row["id"], row["text"], row["document"], row["chunk"]) for row in rows[-3:]] == [
+        (8, "short", 1, 0),
+        (9, None, 2, 0),
+        (10, "", 3, 0),
+    ]
+    pieces = [row["text"] for row in rows if row["document"] == 0]
+    assert len(pieces) > 4
+    assert all(token_count(piece) <= 100 for piece in pieces)
+    assert " ".join(pieces) == TEXTS[0]
+    assert kit.names(out) == ["id", "text", "document", "chunk"]
+
+
+@given(st.text(max_size=400), st.integers(1, 40))
+def test_no_word_is_lost_and_no_piece_is_too_long(text: str, tokens: int) -> None:
+    import pandas as pd
+
+    pieces = pd.DataFrame({"text": [text]}).llm.chunks("text", tokens=tokens)["text"].tolist()
+
+    # A single character is the smallest piece that there is.
+    assert all(token_count(piece) <= tokens or len(piece) == 1 for piece in pieces if piece.strip())
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda llm: llm.chunks("txt"), "txt"),
+        (lambda llm: llm.chunks("id"), "row 0 of 'id' is int"),
+        (lambda llm: llm.chunks("text", tokens=0), "tokens is a whole number of at least 1"),
+        (lambda llm: llm.chunks("text", tokens=10, overlap=10), "10 is not less than 10"),
+        (lambda llm: llm.reduce("All: {text}"), "document"),
+        (lambda llm: llm.reduce("All: {text} {id}", by="n"), "names \\['text', 'id'\\]"),
+        (lambda llm: llm.reduce("All: {text}", by="id", explode=True), "one row a document"),
+        (lambda llm: llm.reduce("All: {text}", by="id", tokens="9"), "tokens"),
+    ],
+)
+def test_what_cannot_be_cut_or_combined_is_refused(kit: FrameKit, call: Any, message: str) -> None:
+    frame = kit.frame({"id": [1, 2], "text": ["a", "b"], "n": [1, 1]})
+
+    with pytest.raises(PllmError, match=message):
+        call(kit.llm(frame))
+
+
+def test_a_column_that_is_there_is_not_replaced(kit: FrameKit) -> None:
+    frame = kit.frame({"document": ["x"], "text": ["a"]})
+
+    with pytest.raises(PllmError, match="prefix"):
+        kit.llm(frame).chunks("text")
+
+    assert kit.names(kit.llm(frame).chunks("text", prefix="piece_"))[-2:] == ["piece_document", "piece_chunk"]
+
+
+def test_without_the_package_its_extra_is_named(kit: FrameKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "semantic_text_splitter", None)
+
+    with pytest.raises(MissingPackageError, match="documents"):
+        kit.llm(kit.frame({"text": ["a"]})).chunks("text")
+
+
+class Together:
+    """Answers with the words that it was asked about, sorted; counts what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, request: Any) -> Any:
+        text = request.prompt.removeprefix("Join:\n")
+        self.asked.append(text)
+        return None if "bad" in text else "+".join(sorted(text.replace("+", " ").split()))
+
+
+@pytest.fixture
+def together(cache_dir: object) -> Together:
+    answers = Together()
+    pllm.configure(sim={"answers": answers}, model="sim:openai")
+    return answers
+
+
+def test_the_values_of_a_document_are_one_question(kit: FrameKit, together: Together) -> None:
+    frame = kit.frame({"doc": ["x", "y", "x"], "word": ["b", "c", "a"]})
+
+    out = kit.llm(frame).reduce("Join:\n{word}", by="doc")
+
+    assert kit.rows(out) == [
+        {"doc": "x", "word": "b\n\na", "answer": "a+b"},
+        {"doc": "y", "word": "c", "answer": "c"},
+    ]
+    assert kit.values(kit.llm(out).status) == ["ok", "ok"]
+
+
+def test_values_that_do_not_fit_are_combined_step_by_step_and_paid_once(kit: FrameKit, together: Together) -> None:
+    words = [f"w{n:02}" for n in range(9)]
+    frame = kit.frame({"doc": ["x"] * 9 + ["y"], "word": [*words, "alone"]})
+
+    out = kit.llm(frame).reduce("Join:\n{word}", by="doc", tokens=12)
+    asked = list(together.asked)
+    again = kit.llm(frame).reduce("Join:\n{word}", by="doc", tokens=12)
+
+    assert kit.column(out, "answer") == ["+".join(words), "alone"]
+    assert all(token_count(text) <= 12 for text in asked)
+    assert len(asked) > 3
+    assert together.asked == asked
+    assert kit.column(again, "answer") == kit.column(out, "answer")
+
+
+def test_a_document_with_a_missing_value_is_not_answered_from_the_rest(kit: FrameKit, together: Together) -> None:
+    frame = kit.frame({"doc": ["x", "x", "y"], "word": ["a", None, "c"]})
+
+    with pytest.warns(UserWarning, match="1 document with a part without an answer"):
+        out = kit.llm(frame).reduce("Join:\n{word}", by="doc")
+
+    assert kit.column(out, "answer") == [None, "c"]
+    assert together.asked == ["c"]
+
+
+def test_an_answer_of_several_fields_goes_on_as_json(kit: FrameKit, cache_dir: object) -> None:
+    class Count(BaseModel):
+        total: int
+        unit: str
+
+    seen: list[str] = []
+
+    def answers(request: Any) -> Any:
+        seen.append(request.prompt)
+        return {"total": len(seen), "unit": "a"}
+
+    pllm.configure(sim={"answers": answers}, model="sim:openai", concurrency=1)
+    frame = kit.frame({"doc": [1] * 4, "text": ["a" * 30] * 4})
+
+    out = kit.llm(frame).reduce("Count: {text}", by="doc", response_format=Count, tokens=20)
+
+    assert kit.names(out) == ["doc", "text", "total", "unit"]
+    assert seen[-1] == 'Count: {"total":1,"unit":"a"}\n\n{"total":1,"unit":"a"}'
+
+
+def test_two_values_that_never_fit_are_refused(kit: FrameKit, together: Together) -> None:
+    frame = kit.frame({"doc": [1, 1], "word": ["a" * 100, "b" * 100]})
+
+    with pytest.raises(PllmError, match="No two parts of 'word' fit into 20 tokens"):
+        kit.llm(frame).reduce("Join:\n{word}", by="doc", tokens=20)
+
+    assert together.asked == []
+
+
+def test_all_steps_share_the_ceiling(
+    kit: FrameKit, sim: Simulator, cache_dir: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach(OPENAI, sim, monkeypatch)
+    frame = kit.frame({"doc": [1] * 60, "text": [f"{n} " + "a" * 400 for n in range(60)]})
+
+    with pytest.warns(UserWarning, match="max_cost_usd|with a part without") as warned:
+        kit.llm(frame).reduce("Join: {text}", by="doc", tokens=300, model=OPENAI.model, max_cost_usd=0.0004)
+
+    assert any("max_cost_usd" in str(each.message) for each in warned)
+    assert 0 < charged(sim) <= 0.0004
+
+
+def test_it_can_be_awaited(kit: FrameKit, together: Together) -> None:
+    frame = kit.frame({"doc": ["x"] * 9, "word": [f"w{n}" for n in range(9)]})
+
+    out = asyncio.run(kit.llm(frame).areduce("Join:\n{word}", by="doc", tokens=9))
+
+    assert kit.column(out, "answer") == ["+".join(f"w{n}" for n in range(9))]
+
+
+def test_a_row_that_is_too_long_names_what_cuts_it(kit: FrameKit, cache_dir: object) -> None:
+    body = {"error": {"message": "maximum context length is 8 tokens", "type": "invalid_request_error"}}
+    pllm.configure(
+        sim={"answers": lambda request: SimAnswer.status(400, body=body) if "long" in request.prompt else "fine"},
+        model="sim:openai",
+    )
+
+    with pytest.warns(UserWarning, match="1 of 2 rows failed"):
+        out = kit.llm(kit.frame({"text": ["long", "a"]})).complete("{text}")
+
+    (message,) = kit.column(kit.llm(out).errors, "message")
+    assert message.startswith("maximum context length is 8 tokens")
+    assert "df.llm.chunks" in message
