@@ -11,7 +11,16 @@ import orjson
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Prompt
 
-__all__ = ["DerivedRows", "EvaluableRows", "MixedRows", "NamedCells", "RowSource", "Rows", "WholePrompts"]
+__all__ = [
+    "DerivedRows",
+    "EvaluableRows",
+    "JoinableRows",
+    "MixedRows",
+    "NamedCells",
+    "RowSource",
+    "Rows",
+    "WholePrompts",
+]
 
 
 class RowSource(Protocol):
@@ -104,3 +113,11 @@ class EvaluableRows(Protocol):
 
     def evaluate(self, run: Any, against: Any, field: str | None) -> Any:
         """Compare a field of the answers with labels."""
+
+
+@runtime_checkable
+class JoinableRows(Protocol):
+    """Rows whose answers can be put beside other rows of the same content."""
+
+    def assemble_beside(self, run: Any, df: Any) -> Any:
+        """Return the rows of *df* and the answers to those that were asked, with nothing where there is none."""

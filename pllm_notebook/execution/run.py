@@ -22,7 +22,7 @@ from pllm_notebook.execution.explain import Explanation, explain, position_of
 from pllm_notebook.execution.failure_recorder import FailureOrigin
 from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.row_source import EvaluableRows, Rows
+from pllm_notebook.execution.row_source import EvaluableRows, JoinableRows, Rows
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.execution.run_summary import closing_lines, live_lines, progress_of, shown
 from pllm_notebook.execution.stop import State
@@ -190,8 +190,21 @@ class Run:
         self.wait()
         return self._conclude() if self.done() else self.to_frame()
 
-    def to_frame(self) -> Any:
-        """Return the answers as they are now; rows without one have NA."""
+    def to_frame(self, df: Any = None) -> Any:
+        """Return the answers as they are now; rows without one have NA.
+
+        Args:
+            df: Other rows to put them beside, in any order and with any index, matched by the content of the columns
+                that were asked; a row that was not asked has NA, and a warning counts those. None for the run's own.
+
+        Raises:
+            PllmError: When no row of *df* was asked, a column that was asked is not in it, or the run has no frame.
+            NameClashError: When *df* has a column of the result's name with other values than a run's answers.
+        """
+        if df is not None:
+            if not isinstance(self.rows, JoinableRows):
+                raise PllmError(f"The answers of the run {self.id!r} cannot be joined to a frame: it has none itself.")
+            return self.rows.assemble_beside(self, df)
         ended = self.done()
         with relaxed_gc():
             frame = self.rows.assemble(self)

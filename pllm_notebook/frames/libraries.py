@@ -12,7 +12,7 @@ from pllm_notebook.runtime import Slot
 if TYPE_CHECKING:  # it needs Pydantic, which is loaded with the first use
     from pllm_notebook.frames.table import FrameLibrary, Table
 
-__all__ = ["accessor_of", "default_library", "find_accessor", "register_library", "table_of"]
+__all__ = ["accessor_of", "default_library", "find_accessor", "register_library", "table_of", "table_to_join"]
 
 _LOADERS: Slot[dict[str, Callable[[], FrameLibrary]]] = Slot("frame libraries", dict, is_kept=True)
 _METHODS: Slot[dict[str, str]] = Slot("methods of frame libraries", dict, is_kept=True)
@@ -44,6 +44,18 @@ def table_of(data: Any) -> Table | None:
     """Return a table of a frame or a column, None for anything else."""
     tables = (library.table(data) for library in _libraries_for(data))
     return next((table for table in tables if table is not None), None)
+
+
+def table_to_join(df: Any) -> Table:
+    """Return a table of what a run's `to_frame` was given.
+
+    Raises:
+        UsageError: If it is no frame or column.
+    """
+    table = table_of(df)
+    if table is None:
+        raise UsageError(f"to_frame takes a DataFrame or a Series, not {type(df).__name__}.")
+    return table
 
 
 def find_accessor(data: Any) -> Any:

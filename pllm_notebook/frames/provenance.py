@@ -7,6 +7,7 @@ a merge, so a row is never attributed to a run that its own content does not con
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.exceptions import NameClashError, PllmError
 from pllm_notebook.execution import RecordableRows, RowRecord, Run, find, runs
+from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.recorded_answers import columns_in
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.table import Flags, Table
 
-__all__ = ["Provenance", "Source", "named_run", "provenance_of", "replaceable"]
+__all__ = ["Provenance", "Source", "asked_rows", "named_run", "provenance_of", "replaceable"]
 
 MAX_CANDIDATES = 20
 """Number of runs that are tried on a frame without a run id: the newest of those that fit its columns."""
@@ -150,6 +153,41 @@ def provenance_of(table: Table) -> Provenance:
             f"values. pllm.runs() lists the runs, pllm.run('id') opens one. {_ONCE_MORE}"
         )
     return found
+
+
+def asked_rows(record: RowRecord, asked: Sequence[str], table: Table, run_id: str) -> Rows:
+    """Return for each row of *table* the row of a run that has its content, -1 for none; shape (n,).
+
+    Warns with the number of rows that the run does not know.
+
+    Args:
+        record: The run's rows.
+        asked: Names of the columns that it was asked about.
+        table: Other rows, or the same in another order.
+        run_id: The run, for messages.
+
+    Raises:
+        PllmError: When a column that was asked is not in it, or no row of it was asked.
+    """
+    names = list(table.names)
+    gone = [name for name in asked if names.count(name) != 1]
+    if gone or not asked:
+        what = f"it was asked about {list(asked)!r}, and {gone!r} is not in this frame (or twice)"
+        what = what if asked else "it has no dataframe"
+        raise PllmError(f"The answers of the run {run_id!r} cannot be joined to these rows: {what}.")
+    rows = record.find(content_hashes([table.column_data(asked)], table.total))
+    unknown = int((rows < 0).sum())
+    if unknown == table.total:
+        raise PllmError(
+            f"No row of this frame has the content that the run {run_id!r} was asked about. Without a frame, "
+            f"to_frame() returns its answers in the order in which they were asked."
+        )
+    if unknown:
+        warnings.warn(
+            f"The run {run_id} was not asked about {counted(unknown, 'row')} of this frame: NA in its columns.",
+            stacklevel=caller_stack_level(),
+        )
+    return rows
 
 
 def named_run(table: Table) -> Source | None:

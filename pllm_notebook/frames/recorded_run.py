@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import STATUSES, recorded_lines, shown
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
-from pllm_notebook.frames.hashing import content_hashes
-from pllm_notebook.frames.libraries import default_library, table_of
+from pllm_notebook.frames.libraries import default_library, table_to_join
 from pllm_notebook.frames.probabilities import least_confidence
-from pllm_notebook.frames.provenance import replaceable
+from pllm_notebook.frames.provenance import asked_rows, replaceable
 from pllm_notebook.frames.recorded_answers import Answers, Found
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.rows import USAGE_COLUMNS
-from pllm_notebook.frames.table import FrameLibrary, Table
+from pllm_notebook.frames.table import FrameLibrary
 
 __all__ = ["RecordedRun"]
 
@@ -90,8 +89,8 @@ class RecordedRun(RegisteredRun):
         Returns:
             Without *df*, the result columns, shape (n_rows, n_columns), index 0 to n-1 (a row's own repeated, where
             `explode` made several lines of it). With it, its columns and index, and the result columns beside them.
-            A row that was not asked has NA, and so has a row without an answer, or whose answer is no longer in the
-            cache (`status` is `lost`; a warning counts them), or that a `decide` function made.
+            A row that was not asked has NA, and a warning counts those. So has a row without an answer, or whose answer
+            is no longer in the cache (`status` is `lost`; a warning counts them), or that a `decide` function made.
 
         Raises:
             PllmError: When no row of *df* was asked, a column that was asked is not in it, the rows were never
@@ -110,10 +109,8 @@ class RecordedRun(RegisteredRun):
             warnings.warn(f"{counted(lost, 'answer')} of the run {self.id} are no longer in the cache and become NA.",
                           stacklevel=2)  # fmt: skip
         if df is not None:
-            table = table_of(df)
-            if table is None:
-                raise UsageError(f"to_frame takes a DataFrame or a Series, not {type(df).__name__}.")
-            rows = self._rows_of(table)
+            table = table_to_join(df)
+            rows = asked_rows(record, self.header["asked"], table, self.id)
             columns, origin = answers.table([values[row] if row >= 0 else None for row in rows.tolist()])
             made = self._made(table.frame_library, answers, columns, rows[origin])
             replaced = replaceable(table, list(made), asked=False)
@@ -162,19 +159,3 @@ class RecordedRun(RegisteredRun):
             column = Column(shape.error_column, Kind.TEXT)
             made[shape.error_column] = library.array(column, [texts.get(row) for row in rows.tolist()])
         return made
-
-    def _rows_of(self, table: Table) -> np.ndarray[Any, Any]:
-        asked, names = self.header["asked"], list(table.names)
-        gone = [name for name in asked if names.count(name) != 1]
-        if gone or not asked:
-            what = f"it was asked about {asked!r}, and {gone!r} is not in this frame (or twice)"
-            what = what if asked else "it has no dataframe"
-            raise PllmError(f"The answers of the run {self.id!r} cannot be joined to these rows: {what}.")
-        assert self.record is not None
-        rows = self.record.find(content_hashes([table.column_data(asked)], table.total))
-        if not (rows >= 0).any():
-            raise PllmError(
-                f"No row of this frame has the content that the run {self.id!r} was asked about. Without a frame, "
-                f"to_frame() returns its answers in the order in which they were asked."
-            )
-        return rows

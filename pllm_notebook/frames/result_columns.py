@@ -11,7 +11,7 @@ from pllm_notebook.frames.dtypes import Column, Kind, column_of, core
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
-__all__ = ["ColumnGroup", "ResultColumns", "unchanged"]
+__all__ = ["ColumnGroup", "ResultColumns", "answers_of", "unchanged"]
 
 
 class ColumnGroup(NamedTuple):
@@ -103,14 +103,17 @@ class ResultColumns:
         fields = output.field_values(value)
         return [one for part, own in zip(self._parts, fields, strict=True) for one in part.take(own)]
 
-    def table(self, results: ResultTable) -> tuple[list[list[Any]], list[int]]:
+    def table(self, results: ResultTable, rows: Sequence[int] | None = None) -> tuple[list[list[Any]], list[int]]:
         """Return the values column by column, and for each line of the result the row it came from.
 
         A row without a value has None in every column. With `explode`, a list gives a line for each
         item; an empty list, as a row without a value, gives one line of None.
+
+        Args:
+            results: Of the run.
+            rows: Those of its rows that are wanted, -1 for a row that it does not know; None for all, in order.
         """
-        outcomes = [None if call < 0 else results.outcomes[call] for call in results.call_of_row]
-        return self.table_of([None if outcome is None else outcome.value for outcome in outcomes])
+        return self.table_of(answers_of(results, rows))
 
     def table_of(self, values: Sequence[Any]) -> tuple[list[list[Any]], list[int]]:
         """Return what `table` returns, from each row's value, None where it has none."""
@@ -139,6 +142,15 @@ class ResultColumns:
         """Return each row's failure as text, None where it has none."""
         failures = (results.failure(row) for row in range(len(results.call_of_row)))
         return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
+
+
+def answers_of(results: ResultTable, rows: Sequence[int] | None) -> list[Any]:
+    """Return the values of some rows (see `ResultColumns.table`), None for a row without one."""
+    calls: Sequence[int] = results.call_of_row
+    if rows is not None:
+        calls = [-1 if row < 0 else calls[row] for row in rows]
+    outcomes = [None if call < 0 else results.outcomes[call] for call in calls]
+    return [None if outcome is None else outcome.value for outcome in outcomes]
 
 
 def unchanged(value: Any) -> Sequence[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluat
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.judge import FROM, CandidateAnswers
-from pllm_notebook.frames.libraries import table_of
+from pllm_notebook.frames.libraries import table_of, table_to_join
 from pllm_notebook.frames.probabilities import least_confidence
-from pllm_notebook.frames.provenance import replaceable
+from pllm_notebook.frames.provenance import asked_rows, replaceable
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstruction
 from pllm_notebook.frames.rows import ERROR_COLUMNS, error_rows, prompts_of
@@ -26,6 +26,9 @@ from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
 
 __all__ = ["DecidingRows", "RowQuestion", "TableRows", "chosen_columns", "template_for"]
+
+Build = Callable[[Column, list[Any]], Any]
+"""Builds one column (see `FrameLibrary.array`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,14 @@ class TableRows:
             return self.table.join_alone(made, origin, explode=self.shape.explode, run_id=run.id)
         return self.table.join(made, origin, self.replaced, explode=self.shape.explode, run_id=run.id)
 
+    def assemble_beside(self, run: Run, df: Any) -> Any:
+        """Return the rows of another frame and one column per field, found by the content of what was asked."""
+        table = table_to_join(df)
+        rows = asked_rows(self.record(run), self.asked, table, run.id)
+        made, origin = self._make(run, rows.tolist(), table)
+        replaced = replaceable(table, list(made), asked=False)
+        return table.join(made, origin, replaced, explode=self.shape.explode, run_id=run.id)
+
     def described(self, run: Run) -> dict[str, Any]:
         """Return the question and the result's columns, as the registry's header has them."""
         return {
@@ -159,26 +170,31 @@ class TableRows:
     def _hashes(self, made: Mapping[str, Any], origin: Sequence[int]) -> AnswerHashes:
         return AnswerHashes(self.table.frame_library, made, origin if self.shape.explode else None)
 
-    def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
-        """Build the result's columns, and for each of its lines the row that it came from."""
-        shape, build = self.shape, self.table.frame_library.array
-        columns, origin = shape.table(run.table)
-        made = {column.name: build(column, values) for column, values in zip(shape.columns, columns, strict=True)}
-        if shape.agreement_column is not None:
-            shares = whole_agreement(run)
-            made[shape.agreement_column] = build(
-                Column(shape.agreement_column, Kind.REAL), [shares[row] for row in origin]
-            )
-        if (name := shape.confidence_column) is not None:
-            made[name] = build(Column(name, Kind.REAL), least_confidence(run, origin))
-        return made | self._made_messages(run, origin), origin
+    def _make(
+        self, run: Run, rows: Sequence[int] | None = None, table: Table | None = None
+    ) -> tuple[dict[str, Any], Sequence[int]]:
+        """Build the result's columns, and for each of its lines the row that it came from.
 
-    def _made_messages(self, run: Run, origin: Sequence[int]) -> dict[str, Any]:
+        Args:
+            run: Of these rows.
+            rows: The run's row of each row of *table*, -1 for none; None for all of the run's own, in order.
+            table: Beside which the columns will be; None for that which was asked.
+        """
+        shape, build = self.shape, (table or self.table).frame_library.array
+        columns, origin = shape.table(run.table, rows)
+        made = {column.name: build(column, values) for column, values in zip(shape.columns, columns, strict=True)}
+        lines = origin if rows is None else [rows[at] for at in origin]
+        if (name := shape.agreement_column) is not None:
+            made[name] = build(Column(name, Kind.REAL), _at(whole_agreement(run), lines))
+        if (name := shape.confidence_column) is not None:
+            made[name] = build(Column(name, Kind.REAL), least_confidence(run, lines))
+        return made | self._made_messages(run, lines, build), origin
+
+    def _made_messages(self, run: Run, lines: Sequence[int], build: Build) -> dict[str, Any]:
         name = self.shape.error_column
-        if name is None:
-            return {}
-        messages = self.shape.messages(run.table)
-        return {name: self.table.frame_library.array(Column(name, Kind.TEXT), [messages[row] for row in origin])}
+        return (
+            {} if name is None else {name: build(Column(name, Kind.TEXT), _at(self.shape.messages(run.table), lines))}
+        )
 
 
 class DecidingRows(TableRows):
@@ -213,16 +229,24 @@ class DecidingRows(TableRows):
         """Return the question and the result's columns; most of its answers are not in a reply."""
         return super().described(run) | {"answers": "decision"}
 
-    def _make(self, run: Run) -> tuple[dict[str, Any], Sequence[int]]:
-        """Build the decided answer, and the column that it is from."""
-        build, origin = self.table.frame_library.array, range(self.total)
-        decided = [self._candidates.decided(run, row) for row in origin]
+    def _make(
+        self, run: Run, rows: Sequence[int] | None = None, table: Table | None = None
+    ) -> tuple[dict[str, Any], Sequence[int]]:
+        """Build the decided answer, and the column that it is from (see `TableRows._make`)."""
+        build = (table or self.table).frame_library.array
+        lines = range(self.total) if rows is None else rows
+        decided = [(None, None) if row < 0 else self._candidates.decided(run, row) for row in lines]
         (column,) = self.shape.columns
         made = {
             column.name: build(column, [value for value, _ in decided]),
             self._from: build(Column(self._from, Kind.TEXT), [name for _, name in decided]),
         }
-        return made | self._made_messages(run, origin), origin
+        return made | self._made_messages(run, lines, build), range(len(lines))
+
+
+def _at(values: Sequence[Any], rows: Sequence[int]) -> list[Any]:
+    """Return the values of some rows, None for a row that is -1."""
+    return [None if row < 0 else values[row] for row in rows]
 
 
 def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instructed: bool = False) -> Template:

@@ -8,7 +8,7 @@ from typing import Any
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, ResultTable, build_spec
 from pllm_notebook.frames.dtypes import Column, Kind
-from pllm_notebook.frames.result_columns import ColumnGroup, ResultColumns, unchanged
+from pllm_notebook.frames.result_columns import ColumnGroup, ResultColumns, answers_of, unchanged
 from pllm_notebook.settings import Options
 from pllm_notebook.tools import CalledTool
 
@@ -31,15 +31,13 @@ class ToolCallColumns(ResultColumns):
         made = one if options.explode else [*one, Column(prefix + "calls", Kind.OBJECT)]
         return tuple(ColumnGroup((column,), unchanged) for column in made)
 
-    def table(self, results: ResultTable) -> tuple[list[list[Any]], list[int]]:
+    def table(self, results: ResultTable, rows: Sequence[int] | None = None) -> tuple[list[list[Any]], list[int]]:
         """Return the values column by column, and for each line the row that it came from (see `ResultColumns.table`).
 
         A row that called nothing has one line, with None for tool and arguments.
         """
-        outcomes = [None if call < 0 else results.outcomes[call] for call in results.call_of_row]
-        calls: list[Sequence[CalledTool] | None] = [
-            None if outcome is None or outcome.value is None else outcome.value.calls for outcome in outcomes
-        ]
+        answers = answers_of(results, rows)
+        calls: list[Sequence[CalledTool] | None] = [None if answer is None else answer.calls for answer in answers]
         lines: list[tuple[int, CalledTool | None]] = []
         for row, made in enumerate(calls):
             shown: Sequence[CalledTool | None] = (made or ()) if self.explode else (made or ())[:1]

@@ -150,7 +150,8 @@ def test_rows_get_their_answers_by_their_content(ready: Path) -> None:
     out = frame.llm.parse(Mark, "{t}")
     run = let_go(out)
 
-    mixed = run.to_frame(pd.DataFrame({"n": [1, 2, 3, 4], "t": ["bb", "new", "a", "bb"]}))
+    with pytest.warns(UserWarning, match="was not asked about 1 row of this frame"):
+        mixed = run.to_frame(pd.DataFrame({"n": [1, 2, 3, 4], "t": ["bb", "new", "a", "bb"]}))
 
     assert mixed["mark"].tolist() == [2, pd.NA, 1, 2]
     assert mixed.columns.tolist() == ["n", "t", "mark"]
