@@ -9,6 +9,7 @@
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make browser                          a run as it is seen in JupyterLab, in a headless Chromium
+#   make spark                            Spark's rows through its driver, in an environment with Spark and Java 17 (five minutes)
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
 #   make damage                           5,000 changed bytes in every file of the cache, instead of 300 (five minutes)
@@ -52,7 +53,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill browser ceilings damage check docs gallery options fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill spark browser ceilings damage check docs gallery options fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -89,7 +90,7 @@ test: .venv/ready
 
 test-full: .venv/ready
 	@.venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE)
-	@$(MAKE) shuffle browser kernel631 kill ceilings fuzz simulate
+	@$(MAKE) shuffle browser kernel631 spark kill ceilings fuzz simulate
 
 shuffle: .venv/ready
 	@set -e; for seed in $(SEEDS); do \
@@ -105,6 +106,12 @@ test-all:
 
 kernel631: .venv/ready .venv-kernel631/ready
 	@PLLM_TEST_KERNEL_PYTHON="$(CURDIR)/.venv-kernel631/bin/python" .venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) -m 'kernel and not full' tests/notebook
+
+.venv-spark/ready: $(SOURCES)
+	@tools/make-env .venv-spark '$(PYTHON)' '.[dataset]' '' 'pyspark>=4.3,<5' 'pytest>=8.3' 'pytest-timeout>=2.3'
+
+spark: .venv-spark/ready
+	@.venv-spark/bin/python -m pytest tests/spark
 
 browser: .venv-browser/ready
 	@tools/get-chromium

@@ -1,0 +1,107 @@
+"""What a cluster costs beside one run at a rate limit: Dask's rows through one sender, even, skewed, a worker lost.
+
+    python -m benchmarks.clusters [--rows 2000] [--times 3] [--requests-per-min 6000]
+
+Rows with 5 % twins in the first and the last of 8 partitions, a simulator with one limit that it reports in headers
+alone, 300 ms of latency, a cluster of three workers of one thread each. Efficiency is the time of one run of the same
+rows in the same minute over that of the cluster, medians; paid twice and refused are counted over all rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import threading
+import time
+from typing import Any
+
+import pandas as pd
+
+import pllm_notebook as pllm
+from benchmarks.batches import PROMPT, Score
+from pllm_notebook.sim import SimRequest, Simulator
+
+PARTITIONS, WORKERS, TWINS = 8, 3, 20
+
+
+def rows(count: int) -> pd.DataFrame:
+    distinct = count - count // TWINS
+    return pd.DataFrame({"text": [f"review {n % distinct}." for n in range(count)]})
+
+
+def cluster_frame(frame: pd.DataFrame, *, skewed: bool) -> Any:
+    import dask.dataframe as dd
+
+    if not skewed:
+        return dd.from_pandas(frame, npartitions=PARTITIONS)
+    most = len(frame) * 9 // 10
+    pieces = [dd.from_pandas(frame[:most], npartitions=1), dd.from_pandas(frame[most:], npartitions=PARTITIONS - 1)]
+    return dd.concat(pieces, interleave_partitions=False)
+
+
+def answer(request: SimRequest) -> dict[str, int]:
+    return {"score": len(request.prompt) % 5}
+
+
+def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any) -> float:
+    """Answer the rows in a cache of their own, and return the seconds that it took."""
+    with tempfile.TemporaryDirectory() as directory:
+        pllm.configure(cache_dir=f"{directory}/cache", progress=False, servers={"here": sim.base_url("compatible")})
+        given: dict[str, Any] = {"model": "here:any"}
+        sim.reset()
+        begin = time.monotonic()
+        if name == "one run":
+            frame.llm.parse(Score, PROMPT, **given)
+            return time.monotonic() - begin
+        data = cluster_frame(frame, skewed=name == "skewed")
+        killer = threading.Timer(5.0, kill_one, [client])
+        if name == "worker killed":
+            killer.start()
+        done = data.llm.parse(Score, PROMPT, to=f"{directory}/out", rows=500, **given)
+        took = time.monotonic() - begin
+        killer.cancel()
+        assert len(done) == done["score"].count().compute() == len(frame)
+        return took
+
+
+def kill_one(client: Any) -> None:
+    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--requests-per-min", type=float, default=6_000.0)
+    given = parser.parse_args()
+    from distributed import Client, LocalCluster
+
+    frame = rows(given.rows)
+    names = ("one run", "even", "skewed", "worker killed")
+    took: dict[str, list[float]] = {name: [] for name in names}
+    twice: dict[str, int] = dict.fromkeys(names, 0)
+    refused: dict[str, int] = dict.fromkeys(names, 0)
+    limit = {"requests_per_min": given.requests_per_min, "burst_s": 1.0, "latency_s": 0.3, "latency_sigma": 0.3}
+    with Simulator() as sim:
+        sim.set(answers=answer, **limit)
+        cluster = LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
+        with cluster, Client(cluster) as client:
+            timed(sim, "one run", frame[: given.rows // 4], client)  # the limit is known to all rounds
+            for _ in range(given.times):
+                for name in names:
+                    took[name].append(timed(sim, name, frame, client))
+                    stats = sim.stats()
+                    twice[name] += stats.answered - stats.distinct
+                    refused[name] += stats.refused_429
+    print("| rows | efficiency | paid twice | refused |\n| --- | --- | --- | --- |")
+    for name in names:
+        ratios = [alone / one for alone, one in zip(took["one run"], took[name], strict=True)]
+        share = refused[name] / (given.times * given.rows)
+        print(f"| {name} | {statistics.median(ratios):.3f} | {twice[name]} | {share:.2%} |")
+
+
+if __name__ == "__main__":
+    main()
