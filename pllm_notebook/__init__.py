@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pllm_notebook.execution import Run
     from pllm_notebook.frames.any_frame import aparse, estimate, frame, parse, preview, submit
     from pllm_notebook.frames.job_table import Jobs
+    from pllm_notebook.frames.label_table import labels
     from pllm_notebook.frames.runs import runs
     from pllm_notebook.job_commands.results_import import Imported
     from pllm_notebook.lab import compare
@@ -154,6 +155,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "import_results",
     "is_retryable_error",
     "jobs",
+    "labels",
     "load_ipython_extension",
     "msg_dict_to_anthropic",
     "msg_dict_to_google",
@@ -227,6 +229,7 @@ _HOMES = {
     "get_error_info": "pllm_notebook.ensemble.error_conversion",
     "handle_openai_error": "pllm_notebook.ensemble.error_conversion",
     "is_retryable_error": "pllm_notebook.ensemble.error_conversion",
+    "labels": "pllm_notebook.frames.label_table",
     "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_google": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_oai": "pllm_notebook.prompt_lists.provider_messages",
@@ -373,12 +376,6 @@ def _board() -> object | None:
     return display_choice.choose_session_display()
 
 
-def _lab() -> Any:
-    from pllm_notebook import lab
-
-    return lab
-
-
 def _check_sim(values: Any) -> None:
     from pllm_notebook.sim.simulator_options import check_options
 
@@ -396,5 +393,5 @@ for _name in ("servers", "clients"):
     check_with(_name, partial(_check_accounts, _name))
 display_registry.register_display(_display)
 display_registry.register_session_display(_board)
-lab_registry.register_lab(_lab)
+lab_registry.register_lab(partial(importlib.import_module, "pllm_notebook.lab"))
 redaction.install_log_filter("pllm_notebook", "pllm_notebook.store")

@@ -23,13 +23,13 @@ class Lab(Protocol):
 class _Loader:
     """What loads the lab, None before the front door has registered it."""
 
-    load: Callable[[], Lab] | None = None
+    load: Callable[[], Any] | None = None
 
 
 _LOADER: Slot[_Loader] = Slot("prompt lab", _Loader, is_kept=True)
 
 
-def register_lab(load: Callable[[], Lab]) -> None:
+def register_lab(load: Callable[[], Any]) -> None:
     """Set what loads the lab, with its first use."""
     _LOADER.value.load = load
 
@@ -38,4 +38,5 @@ def lab() -> Lab:
     """Return the lab."""
     load = _LOADER.value.load
     assert load is not None  # the front door is imported before anything below it
-    return load()
+    loaded: Lab = load()
+    return loaded

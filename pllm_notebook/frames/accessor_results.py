@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from pllm_notebook.exceptions import UsageError
@@ -10,6 +11,7 @@ from pllm_notebook.frames import probability_views, result_views
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_table
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab_registry import lab
 
@@ -175,7 +177,8 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         they are, an Enum by its value. An answer that was corrected by hand counts as corrected.
 
         Args:
-            against: Name of a column of this frame, or a Series, aligned by its index. NA is not a label.
+            against: Name of a column of this frame, or a Series, aligned by its index. NA is not a label. "labels"
+                means those of the cache directory (see `label`), where the frame has no such column.
             field: Name of the field. None for the only one, or the one with the name of the labels.
 
         Returns:
@@ -214,6 +217,46 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
             PllmError: When no known run made a row of this frame, or both sides have no row in common.
         """
         return lab().compare_table(self._table(), old, against, field)
+
+    def label(
+        self,
+        against: Any = None,
+        *,
+        field: str | None = None,
+        columns: Sequence[str] | None = None,
+        by: str | None = None,
+        drawn_by: str | None = None,
+        pi: float | None = None,
+    ) -> int:
+        """Store what is right about rows as labels in the cache directory. Sends nothing.
+
+        A label is about the content of a row: any frame that has the row finds it, after any prompt and in any kernel,
+        as `against="labels"`. `pllm.labels()` lists them.
+
+        Args:
+            against: Name of a column of this frame with what is right, or a Series; NA is not a label. None for the
+                cells of this frame that were corrected: those whose value is not their run's answer.
+            field: The field that the labels are of, without a prefix. None for the one with their name, or for the
+                only one.
+            columns: Columns that identify a row, as a prompt uses them; None for those that the run of this frame was
+                asked about.
+            by: Who says so; None for your login name.
+            drawn_by: How these rows were chosen, such as "random". Corrected cells are "corrected".
+            pi: The chance with which each was drawn, over 0 and at most 1. Without it a label improves the table, and
+                is in no interval: rows that were chosen because of their answers are no sample.
+
+        Returns:
+            How many labels were stored; equal rows share one.
+
+        Raises:
+            UsageError: When it is unclear which field or columns are meant, or *pi* is no chance.
+            PllmError: Without labels, when no known run made a row of this frame.
+            StoreError: When they cannot be written.
+        """
+        if pi is not None and not 0 < pi <= 1:
+            raise UsageError(f"pi is a chance over 0 and at most 1, not {pi!r}. Nothing was stored.")
+        note = LabelNote(current_user() if by is None else by, drawn_by, pi)
+        return label_table(self._table(), against, field, columns, note)
 
     def explain(self, position: int) -> Explanation:
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.

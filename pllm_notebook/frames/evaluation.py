@@ -17,6 +17,7 @@ from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, plain_values
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.sample_sizes import by_samples
+from pllm_notebook.frames.stored_labels import label_column
 from pllm_notebook.frames.table import FrameLibrary, Table
 
 __all__ = ["Evaluation", "EvaluationInput", "evaluate"]
@@ -211,7 +212,8 @@ def evaluate(
         table: Where labels are looked up.
         result: Has the answers, row by row of *table*; a row without one is left out.
         asked: What was asked about these rows.
-        against: Name of a column of *table*, or a Series, aligned by its index.
+        against: Name of a column of *table*, a Series, aligned by its index, or "labels" for those of the cache
+            directory.
         field: None for the only one, or the one that has the name of the labels.
         without: Columns of *table* that are not labels.
 
@@ -223,7 +225,9 @@ def evaluate(
         raise UsageError(
             f"explode={asked.explode!r} made a line for each item, and evaluate compares one answer per row."
         )
-    labels = table.labels(against, without)
+    fields = {column.name.removeprefix(asked.prefix): column for column in asked.columns}
+    labels, own = label_column(table, against, fields, field, tuple(without))
+    field = field or own
     named = "labels" if labels.name is None else str(labels.name)
     at = _position(asked, field, named)
     column = asked.columns[at]

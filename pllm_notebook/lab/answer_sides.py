@@ -17,6 +17,7 @@ from pllm_notebook.frames.labels import plain_values
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.provenance import Provenance, Source, provenance_of
 from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.stored_labels import answer_columns
 from pllm_notebook.frames.table import Table
 
 __all__ = ["AnswerSide", "frame_side", "question_of", "run_side"]
@@ -73,7 +74,7 @@ def frame_side(table: Table) -> AnswerSide:
                 f"(run {first.run.id}) and {list(source.asked)!r} (run {source.run.id}). Compare a part of it."
             )
     names = list(table.names)
-    columns = {field: column for field, column in fields_of(first).items() if names.count(column.name) == 1}
+    columns = {field: column for field, column in answer_columns(first).items() if names.count(column.name) == 1}
     data = table.column_data([column.name for column in columns.values()])
     values = {field: _present(data.values[at], data.missing[at]) for at, field in enumerate(columns)}
     return AnswerSide(
@@ -102,7 +103,7 @@ def run_side(source: Source, like: Table) -> AnswerSide:
     record = source.record
     if record is None:
         raise PllmError(f"The run {source.run.id!r} ended before its rows were recorded. Run its cell again.")
-    columns = fields_of(source)
+    columns = answer_columns(source)
     result, lost = _result_of(source, like)
     data = result.column_data([column.name for column in columns.values()])
     rows = np.arange(len(record))
@@ -111,17 +112,6 @@ def run_side(source: Source, like: Table) -> AnswerSide:
     status[lost & (status <= 1)] = -1
     values = {field: _present(data.values[at], data.missing[at]) for at, field in enumerate(columns)}
     return AnswerSide(source, rows, record.content, status, columns, values, _failures_of(every, len(record)))
-
-
-def fields_of(source: Source) -> dict[str, Column]:
-    """Return the columns of a run's answers by field: their names without the run's prefix."""
-    run = source.run
-    if isinstance(run, Run):
-        rows: Any = run.rows
-        prefix, fields = run.ask.options.prefix, rows.described(run)["fields"]
-    else:
-        prefix, fields = run.header["options"].get("prefix", ""), run.header["fields"]
-    return {column.name.removeprefix(prefix): column for column in source.made if column.name in fields}
 
 
 def question_of(source: Source) -> dict[str, Any]:

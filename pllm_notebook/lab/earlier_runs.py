@@ -13,8 +13,9 @@ from pllm_notebook.execution import Run, find, runs
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.provenance import Source
 from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.stored_labels import answer_columns
 from pllm_notebook.frames.table import Table
-from pllm_notebook.lab.answer_sides import AnswerSide, fields_of, frame_side, question_of, run_side
+from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of, run_side
 
 __all__ = ["old_side"]
 
@@ -93,7 +94,7 @@ def _before(moment: float, table: Table, new: AnswerSide, asked: str, *, strictl
         began = _began(source.run)
         if source.run.id == new.source.run.id or began > moment or (strictly and began == moment):
             continue
-        if not source.fits(names) or source.explode or not set(fields_of(source)) & set(new.columns):
+        if not source.fits(names) or source.explode or not set(answer_columns(source)) & set(new.columns):
             continue
         tried += 1
         if tried > _MOST_TRIED:

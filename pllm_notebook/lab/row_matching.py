@@ -10,6 +10,7 @@ import numpy as np
 from pllm_notebook.exceptions import PllmError, UsageError, guess
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.labels import check_known, check_single, plain_values
+from pllm_notebook.frames.stored_labels import label_column
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side
 from pllm_notebook.lab.comparison import ComparedRows, Comparison
@@ -135,9 +136,10 @@ def _with_labels(
     table: Table, rows: ComparedRows, fields: dict[str, FieldValues], against: Any, field: str | None
 ) -> tuple[LabelledChange, Numbers]:
     made = {column.name for column in rows.new.source.made}
-    labels = table.labels(against, made)
+    columns = {name: one.column for name, one in fields.items()}
+    labels, own = label_column(table, against, columns, field, tuple(made))
     named = "labels" if labels.name is None else str(labels.name)
-    chosen = _labelled_field(list(fields), field, named)
+    chosen = _labelled_field(list(fields), field or own, named)
     values = fields[chosen]
     truths = plain_values(labels.values)
     check_single(named, truths)

@@ -8,6 +8,7 @@ from pllm_notebook.store.codec import DamagedEntry, NewerEntry
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
 from pllm_notebook.store.export_file import export, import_
+from pllm_notebook.store.label_file import Label, LabelFile
 from pllm_notebook.store.later import finish_writes, write_later
 from pllm_notebook.store.location import chosen_directory
 from pllm_notebook.store.memory import MemoryStore
@@ -23,6 +24,8 @@ __all__ = [
     "CacheInfo",
     "DamagedEntry",
     "DiskStore",
+    "Label",
+    "LabelFile",
     "MemoryStore",
     "NewerEntry",
     "RunFiles",

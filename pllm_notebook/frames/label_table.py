@@ -1,0 +1,236 @@
+"""`pllm.labels`: the labels of the cache directory as a table, and as files that go elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import MissingPackageError, UsageError
+from pllm_notebook.file_errors import file_errors, file_path
+from pllm_notebook.frames.dtypes import CellType
+from pllm_notebook.frames.libraries import default_library
+from pllm_notebook.report_tables import html_table, text_table
+from pllm_notebook.store import Label, LabelFile, current_directory
+
+__all__ = ["Labels", "LabelsOf", "labels"]
+
+_COLUMNS = {
+    "when": CellType.MOMENT,
+    "field": CellType.TEXT,
+    "value": CellType.TEXT,
+    "by": CellType.TEXT,
+    "drawn_by": CellType.TEXT,
+    "pi": CellType.REAL,
+    "note": CellType.TEXT,
+    "run": CellType.TEXT,
+    "row": CellType.TEXT,
+    "columns": CellType.TEXT,
+    "content": CellType.TEXT,
+}
+_TEXTS = [name for name, kind in _COLUMNS.items() if kind is CellType.TEXT]
+
+
+class Labels(Sequence[Label]):
+    """Labels, oldest first: of each person the newest on each row and field.
+
+    Shown, they are counted by field and person. `.frame` has a line each.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self._labels = list(labels)
+
+    def __getitem__(self, at: Any) -> Any:
+        return Labels(self._labels[at]) if isinstance(at, slice) else self._labels[at]
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __repr__(self) -> str:
+        return text_table([_HEAD, *self._counts()]) if self._labels else "No labels."
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEAD, self._counts()) if self._labels else "<p>No labels.</p>"
+
+    @property
+    def frame(self) -> Any:
+        """A line a label.
+
+        Columns: when (UTC), field, value (as JSON), by, drawn_by, pi, note, run, row (its cells as JSON), columns
+        (those that identify it, as JSON) and content (the hash of their cells).
+        """
+        return default_library().report(_COLUMNS, [_line(label) for label in self._labels])
+
+    def _counts(self) -> Iterator[Sequence[str]]:
+        for (field, by), times in Counter((label.field, label.by) for label in self._labels).items():
+            values = Counter(_json(label.value) for label in self._labels if (label.field, label.by) == (field, by))
+            common = ", ".join(f"{value} {count:,}" for value, count in values.most_common(5))
+            yield field, by, f"{times:,}", common
+
+
+_WHAT = "a file of labels"
+_HEAD = ("field", "by", "labels", "most common")
+
+
+class LabelsOf:
+    """`pllm.labels`: called, it lists the labels; `export`, `import_` and `remove`. Sends nothing."""
+
+    def __call__(self, field: str | None = None, *, by: str | None = None) -> Labels:
+        """List the labels of the cache directory.
+
+        Args:
+            field: Only those of this field; None for all.
+            by: Only those of this person.
+        """
+        found = LabelFile(current_directory()).current(field=field)
+        return Labels([label for label in found if by is None or label.by == by])
+
+    def export(self, path: str | os.PathLike[str], field: str | None = None) -> int:
+        """Write labels to a file, which `import_` reads in another cache directory.
+
+        Args:
+            path: Ends in .parquet or .csv; an existing file is replaced.
+            field: Only those of this field; None for all.
+
+        Returns:
+            How many were written.
+
+        Raises:
+            FileError: When it cannot be written.
+            MissingPackageError: For Parquet, without PyArrow.
+        """
+        lines = [_line(label) for label in self(field)]
+        target = file_path(path, _WHAT, "Nothing was written.")
+        is_parquet = _is_parquet(target)
+        with file_errors(target, _WHAT, "Nothing was written.", writing=True):
+            if is_parquet:
+                _write_parquet(target, lines)
+            else:
+                with open(target, "w", encoding="utf-8", newline="") as file:
+                    writer = csv.DictWriter(file, list(_COLUMNS))
+                    writer.writeheader()
+                    writer.writerows(line | {"when": line["when"].isoformat()} for line in lines)
+        return len(lines)
+
+    def import_(self, path: str | os.PathLike[str]) -> int:
+        """Read labels that `export` wrote into the cache directory; those that it has already are left out.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            FileError: When the file cannot be read.
+            UsageError: When it holds no labels.
+        """
+        target = file_path(path, _WHAT, "Nothing was stored.")
+        is_parquet = _is_parquet(target)
+        with file_errors(target, _WHAT, "Nothing was stored."):
+            lines = _read_parquet(target) if is_parquet else _read_csv(target)
+        try:
+            given = [_label(line) for line in lines]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{target} holds no labels: a line lacks what pllm.labels.export writes ({type(error).__name__}: "
+                f"{error}). For labels in a column of your own, df.llm.label(against='column'). Nothing was stored."
+            ) from error
+        file = LabelFile(current_directory())
+        known = {_identity(label) for label in file.current()}
+        new = [label for label in given if _identity(label) not in known]
+        # The newest counts: those of the file go behind older ones, in the order of time.
+        file.add(sorted(new, key=lambda label: label.at))
+        return len(new)
+
+    def remove(self, labels: Sequence[Label]) -> int:
+        """Delete labels, for example `pllm.labels(by="me")`; what the same person said before then counts again."""
+        return LabelFile(current_directory()).remove([label.id for label in labels])
+
+    def __repr__(self) -> str:
+        return repr(self())
+
+    def _repr_html_(self) -> str:
+        return self()._repr_html_()
+
+
+labels = LabelsOf()
+
+
+def _line(label: Label) -> dict[str, Any]:
+    return {
+        "when": datetime.fromtimestamp(label.at, UTC),
+        "field": label.field,
+        "value": _json(label.value),
+        "by": label.by,
+        "drawn_by": label.drawn_by,
+        "pi": label.pi,
+        "note": label.note,
+        "run": label.run,
+        "row": None if label.row is None else _json(label.row),
+        "columns": _json(list(label.columns)),
+        "content": f"{label.content:016x}",
+    }
+
+
+def _label(line: Mapping[str, Any]) -> Label:
+    when = line["when"]
+    moment = when if isinstance(when, datetime) else datetime.fromisoformat(str(when))
+    pi = line["pi"]
+    row = line["row"]
+    return Label(
+        columns=tuple(orjson.loads(line["columns"])),
+        content=int(line["content"], 16),
+        field=line["field"],
+        value=orjson.loads(line["value"]),
+        by=line["by"] or "",
+        at=(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(),
+        drawn_by=line["drawn_by"] or None,
+        pi=float(pi) if pi not in (None, "") else None,
+        note=line["note"] or None,
+        run=line["run"] or None,
+        row=orjson.loads(row) if row else None,
+    )
+
+
+def _identity(label: Label) -> tuple[Any, ...]:
+    return label.columns, label.content, label.field, label.by, _json(label.value)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()
+
+
+def _is_parquet(path: str) -> bool:
+    if not path.endswith((".parquet", ".csv")):
+        raise UsageError(f"Labels are in files whose names end in .parquet or .csv, not {path!r}.")
+    return path.endswith(".parquet")
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingPackageError("labels in Parquet", "pyarrow", "parquet") from None
+    return parquet
+
+
+def _write_parquet(path: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    parquet = _arrow()
+    import pyarrow as pa
+
+    kinds = {name: pa.string() for name in _TEXTS} | {"when": pa.timestamp("us", tz="UTC"), "pi": pa.float64()}
+    schema = pa.schema([(name, kinds[name]) for name in _COLUMNS])
+    parquet.write_table(pa.Table.from_pylist([dict(line) for line in lines], schema=schema), path)
+
+
+def _read_parquet(path: str) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = _arrow().read_table(path).to_pylist()
+    return lines
+
+
+def _read_csv(path: str) -> list[dict[str, Any]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,197 @@
+"""Labels in the cache directory: what people say that rows are. One small SQLite file, beside the registry of runs.
+
+A label is about the content of a row and not about a run: it outlives prompts, frames and kernels. Nothing is changed
+in place. A newer label of the same person on the same row and field counts instead of the older, and undoing takes the
+newest away again. Each call opens the file, commits and closes it: what has returned is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import StoreError
+from pllm_notebook.files import create_private, make_private_directory
+
+__all__ = ["Label", "LabelFile"]
+
+_FILE = "labels.db"
+_FORMAT = 1
+_BUSY_S = 30.0
+_TABLE = (
+    "CREATE TABLE labels (id INTEGER PRIMARY KEY, columns TEXT NOT NULL, content INTEGER NOT NULL, field TEXT NOT NULL,"
+    " value TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, drawn_by TEXT, pi REAL, note TEXT, run TEXT, row TEXT)"
+)
+_INDEX = "CREATE INDEX labels_row ON labels (columns, content, field, by)"
+_COLUMNS = "columns, content, field, value, by, at, drawn_by, pi, note, run, row"
+_INSERT = f"INSERT INTO labels ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# The newest of each person, row and field.
+_CURRENT = (
+    f"SELECT id, {_COLUMNS} FROM labels WHERE id IN (SELECT max(id) FROM labels GROUP BY columns, content, field, by)"
+)
+_HALF, _WHOLE = 2**63, 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a person says that a field of a row is.
+
+    Attributes:
+        columns: Names of the columns that identify the row, in the order in which they were hashed.
+        content: The hash of their cells, 0 to 2**64 - 1 (see `frames.hashing`).
+        field: Of the answer, without a run's prefix.
+        value: What is right, as JSON has it; a day or a moment as its text.
+        by: Who says so.
+        at: When, in seconds since 1970.
+        drawn_by: How the row came to be labelled: "random", "doubt", "corrected" and so on; None for unknown.
+        pi: The chance with which it was drawn, over 0 and at most 1; None for unknown. Only labels that have one may
+            count in an interval.
+        note: What the person wrote beside it.
+        run: The id of the run whose answer was looked at.
+        row: The cells, column by column, where they were kept: examples are made of them.
+        id: In the file; 0 for one that is not in it.
+    """
+
+    columns: tuple[str, ...]
+    content: int
+    field: str
+    value: Any
+    by: str
+    at: float
+    drawn_by: str | None = None
+    pi: float | None = None
+    note: str | None = None
+    run: str | None = None
+    row: dict[str, Any] | None = None
+    id: int = 0
+
+
+class LabelFile:
+    """The labels of one cache directory. Used from any thread and process; holds no file open.
+
+    Args:
+        directory: The cache's. The file is made with the first label.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.path = os.path.join(directory, _FILE)
+
+    def __repr__(self) -> str:
+        return f"LabelFile({self.path!r})"
+
+    def add(self, labels: Sequence[Label]) -> list[int]:
+        """Store labels, all or none, and return their ids.
+
+        Raises:
+            StoreError: When they cannot be written. The file is unharmed.
+        """
+        if not labels:
+            return []
+        try:
+            make_private_directory(os.path.dirname(self.path))
+            create_private(self.path)
+        except OSError as error:
+            raise StoreError(f"The labels could not be written to {self.path}: {error}.") from error
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                connection.execute(_TABLE)
+                connection.execute(_INDEX)
+                connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            return [_inserted(connection, label) for label in labels]
+
+    def remove(self, ids: Sequence[int]) -> int:
+        """Delete labels by their ids, so that an earlier one of the same person counts again; return their number."""
+        if not os.path.exists(self.path):
+            return 0
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            before = connection.total_changes
+            connection.executemany("DELETE FROM labels WHERE id = ?", [(one,) for one in ids])
+            return connection.total_changes - before
+
+    def current(self, columns: Sequence[str] | None = None, field: str | None = None) -> list[Label]:
+        """Return the label of each person on each row and field, oldest first.
+
+        Args:
+            columns: Only those of rows that these columns identify; None for all.
+            field: Only those of this field.
+
+        Raises:
+            StoreError: When the file cannot be read.
+        """
+        if not os.path.exists(self.path) or not os.path.getsize(self.path):
+            return []
+        query, values = _CURRENT, []
+        if columns is not None:
+            query, values = f"{query} AND columns = ?", [_written(list(columns))]
+        if field is not None:
+            query, values = f"{query} AND field = ?", [*values, field]
+        with self._transaction("BEGIN") as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return []
+            return [_label(row) for row in connection.execute(f"{query} ORDER BY id", values)]
+
+    def column_sets(self) -> list[tuple[str, ...]]:
+        """Return the sets of columns that identify rows with labels."""
+        return list(dict.fromkeys(label.columns for label in self.current()))
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)) as connection:
+                connection.execute("PRAGMA trusted_schema = 0")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(begin)
+                if connection.execute("PRAGMA user_version").fetchone()[0] > _FORMAT:
+                    raise StoreError(
+                        f"{self.path} was written by a later version of pllm_notebook. It was not changed."
+                    )
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"The labels in {self.path} could not be read or written: {error}. The file was not changed; an export "
+                f"(pllm.labels.export) or a copy of it can take its place."
+            ) from error
+
+
+def _inserted(connection: sqlite3.Connection, label: Label) -> int:
+    row = None if label.row is None else _written(label.row)
+    signed = label.content - _WHOLE if label.content >= _HALF else label.content
+    cursor = connection.execute(
+        _INSERT,
+        (_written(list(label.columns)), signed, label.field, _written(label.value), label.by, label.at, label.drawn_by,
+         label.pi, label.note, label.run, row),
+    )  # fmt: skip
+    return int(cursor.lastrowid or 0)
+
+
+def _label(row: tuple[Any, ...]) -> Label:
+    number, columns, content, field, value, by, at, drawn_by, pi, note, run, cells = row
+    return Label(
+        columns=tuple(orjson.loads(columns)),
+        content=content % _WHOLE,
+        field=field,
+        value=orjson.loads(value),
+        by=by,
+        at=at,
+        drawn_by=drawn_by,
+        pi=pi,
+        note=note,
+        run=run,
+        row=None if cells is None else orjson.loads(cells),
+        id=number,
+    )
+
+
+def _written(value: Any) -> str:
+    return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS).decode()
