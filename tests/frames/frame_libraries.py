@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+from pyarrow import parquet
 
 import pllm_notebook as pllm
 
@@ -50,6 +52,40 @@ class FrameKit(ABC):
     def llm(self, frame: Any) -> Any:
         return pllm.frame(frame)
 
+    # What a person does to a frame: each returns another one.
+
+    @abstractmethod
+    def put(self, frame: Any, name: str, values: Sequence[Any]) -> Any:
+        """Set a column's values, or add it."""
+
+    @abstractmethod
+    def take(self, frame: Any, rows: Sequence[int]) -> Any:
+        """Take rows by position."""
+
+    @abstractmethod
+    def drop(self, frame: Any, *names: str) -> Any:
+        """Leave columns out."""
+
+    @abstractmethod
+    def rename(self, frame: Any, name: str, to: str) -> Any:
+        """Rename a column."""
+
+    @abstractmethod
+    def concat(self, *frames: Any) -> Any:
+        """Put frames below each other; what one lacks is missing."""
+
+    @abstractmethod
+    def join(self, frame: Any, other: Any, by: str) -> Any:
+        """Join another frame by a column that both have, in the order of the first."""
+
+    @abstractmethod
+    def stored(self, frame: Any) -> Any:
+        """Write a frame to Parquet and read it again."""
+
+    @abstractmethod
+    def unnamed(self, frame: Any) -> Any:
+        """Return the frame without what says which run made it."""
+
     def __repr__(self) -> str:
         return self.name
 
@@ -72,6 +108,32 @@ class _Pandas(FrameKit):
     def dtypes(self, frame: Any) -> dict[str, str]:
         return {name: str(dtype) for name, dtype in frame.dtypes.items()}
 
+    def put(self, frame: Any, name: str, values: Sequence[Any]) -> Any:
+        return frame.assign(**{name: pd.array(list(values), dtype=frame[name].dtype if name in frame else None)})
+
+    def take(self, frame: Any, rows: Sequence[int]) -> Any:
+        return frame.iloc[list(rows)]
+
+    def drop(self, frame: Any, *names: str) -> Any:
+        return frame.drop(columns=list(names))
+
+    def rename(self, frame: Any, name: str, to: str) -> Any:
+        return frame.rename(columns={name: to})
+
+    def concat(self, *frames: Any) -> Any:
+        return pd.concat(frames, ignore_index=True)
+
+    def join(self, frame: Any, other: Any, by: str) -> Any:
+        return frame.merge(other, on=by)
+
+    def stored(self, frame: Any) -> Any:
+        return pd.read_parquet(io.BytesIO(frame.to_parquet()))
+
+    def unnamed(self, frame: Any) -> Any:
+        frame = frame.copy()
+        frame.attrs = {}
+        return frame
+
 
 class _Polars(FrameKit):
     name = "polars"
@@ -91,6 +153,33 @@ class _Polars(FrameKit):
     def dtypes(self, frame: Any) -> dict[str, str]:
         return {name: str(dtype) for name, dtype in frame.schema.items()}
 
+    def put(self, frame: Any, name: str, values: Sequence[Any]) -> Any:
+        dtype = frame.schema[name] if name in frame.columns else None
+        return frame.with_columns(pl.Series(name, list(values), dtype=dtype))
+
+    def take(self, frame: Any, rows: Sequence[int]) -> Any:
+        return frame[list(rows)]
+
+    def drop(self, frame: Any, *names: str) -> Any:
+        return frame.drop(names)
+
+    def rename(self, frame: Any, name: str, to: str) -> Any:
+        return frame.rename({name: to})
+
+    def concat(self, *frames: Any) -> Any:
+        return pl.concat(frames, how="diagonal")
+
+    def join(self, frame: Any, other: Any, by: str) -> Any:
+        return frame.join(other, on=by, maintain_order="left")
+
+    def stored(self, frame: Any) -> Any:
+        file = io.BytesIO()
+        frame.write_parquet(file)
+        return pl.read_parquet(file)
+
+    def unnamed(self, frame: Any) -> Any:
+        return frame.clone()
+
 
 class _Arrow(FrameKit):
     name = "arrow"
@@ -109,6 +198,38 @@ class _Arrow(FrameKit):
 
     def dtypes(self, frame: Any) -> dict[str, str]:
         return {field.name: str(field.type) for field in frame.schema}
+
+    def put(self, frame: Any, name: str, values: Sequence[Any]) -> Any:
+        if name not in frame.column_names:
+            return frame.append_column(name, pa.array(list(values)))
+        kind = frame.schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        at = frame.column_names.index(name)
+        return frame.set_column(at, name, pa.array(list(values), type=kind))
+
+    def take(self, frame: Any, rows: Sequence[int]) -> Any:
+        return frame.take(pa.array(list(rows), type=pa.int64()))
+
+    def drop(self, frame: Any, *names: str) -> Any:
+        return frame.drop_columns(list(names))
+
+    def rename(self, frame: Any, name: str, to: str) -> Any:
+        return frame.rename_columns([to if own == name else own for own in frame.column_names])
+
+    def concat(self, *frames: Any) -> Any:
+        return pa.concat_tables(frames, promote_options="default")
+
+    def join(self, frame: Any, other: Any, by: str) -> Any:
+        return frame.join(other, keys=by).sort_by(by)
+
+    def stored(self, frame: Any) -> Any:
+        file = io.BytesIO()
+        parquet.write_table(frame, file)
+        return parquet.read_table(io.BytesIO(file.getvalue()))
+
+    def unnamed(self, frame: Any) -> Any:
+        return frame.replace_schema_metadata(None)
 
 
 LIBRARIES: list[FrameKit] = [_Pandas(), _Polars(), _Arrow()]

@@ -7,12 +7,13 @@ import logging
 import time
 import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import polars as pl
 import pytest
 from pydantic import BaseModel
 
@@ -24,6 +25,8 @@ from pllm_notebook.frames.lazy_accessor import register_accessor
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
 from pllm_notebook.store.later import finish_writes
+
+from .frame_libraries import LIBRARIES, FrameKit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -45,28 +48,33 @@ def ready(cache_dir: Path) -> Iterator[Path]:
     run_registry.forget_all()
 
 
-def texts(*values: str) -> pd.DataFrame:
-    return pd.DataFrame({"t": list(values)})
+Texts = Callable[..., Any]
 
 
-def test_runs_are_those_of_this_kernel_and_of_earlier_ones(ready: Path) -> None:
-    first = texts("a").llm.parse(Mark, "{t}")
+@pytest.fixture
+def texts(kit: FrameKit) -> Texts:
+    """Make `.llm` of a frame of texts, in each library."""
+    return lambda *values: kit.llm(kit.frame({"t": list(values)}))
+
+
+def test_runs_are_those_of_this_kernel_and_of_earlier_ones(ready: Path, kit: FrameKit, texts: Texts) -> None:
+    first = kit.llm(texts("a").parse(Mark, "{t}")).run.id
     run_registry.forget_all()
-    second = texts("a", "bad").llm.parse(Mark, "{t}")
+    second = texts("a", "bad").parse(Mark, "{t}")
 
     runs = pllm.runs()
 
-    assert [run.id for run in runs] == [first.attrs["pllm_run"], second.attrs["pllm_run"]]
+    assert [run.id for run in runs] == [first, kit.llm(second).run.id]
     assert isinstance(runs[0], RecordedRun)
-    assert runs[-1] is second.llm.run
+    assert runs[-1] is kit.llm(second).run
     assert runs.frame["rows"].tolist() == [1, 2]
     assert runs.frame["failed"].tolist() == [0, 1]
     assert runs.frame["asked"].tolist() == ["{t}", "{t}"]
     assert len(runs[-1:]) == 1
 
 
-def test_runs_are_shown_as_a_table_that_obeys_no_markup(ready: Path) -> None:
-    texts("a").llm.parse(Mark, "<script>alert(1)</script>{t}")
+def test_runs_are_shown_as_a_table_that_obeys_no_markup(ready: Path, texts: Texts) -> None:
+    texts("a").parse(Mark, "<script>alert(1)</script>{t}")
 
     shown = pllm.runs()._repr_html_()
 
@@ -78,10 +86,10 @@ def test_runs_are_shown_as_a_table_that_obeys_no_markup(ready: Path) -> None:
     assert "<script>" not in pllm.runs()[-1]._repr_html_()
 
 
-def test_a_run_is_opened_by_its_id(ready: Path) -> None:
-    out = texts("a", "bad").llm.parse(Mark, "Mark {t}", temperature=0.5)
-    run_id = out.attrs["pllm_run"]
-    assert pllm.run(run_id) is out.llm.run
+def test_a_run_is_opened_by_its_id(ready: Path, kit: FrameKit, texts: Texts) -> None:
+    out = texts("a", "bad").parse(Mark, "Mark {t}", temperature=0.5)
+    run_id = kit.llm(out).run.id
+    assert pllm.run(run_id) is kit.llm(out).run
     run_registry.forget_all()
 
     run = pllm.run(run_id)
@@ -100,11 +108,10 @@ def test_a_run_is_opened_by_its_id(ready: Path) -> None:
         pllm.run(3)
 
 
-def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = pd.DataFrame({"t": ["MYSECRETTEXT", "bad MYSECRETTEXT"]})
+def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, kit: FrameKit, texts: Texts) -> None:
     extra = {"metadata": {"api_key": "sk-proj-abcdefghijklmnop"}}
-    out = frame.llm.parse(Mark, "Mark {t}", extra_body=extra)
-    _ = out.llm.errors
+    out = texts("MYSECRETTEXT", "bad MYSECRETTEXT").parse(Mark, "Mark {t}", extra_body=extra)
+    _ = kit.llm(out).errors
 
     kept = b"".join(path.read_bytes() for path in (ready / "runs").iterdir())
 
@@ -113,8 +120,8 @@ def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, monkeypatch:
     assert b"abcdefghijklmnop" not in kept
 
 
-def test_records_are_cleared_and_answers_stay(ready: Path) -> None:
-    out = texts("a").llm.parse(Mark, "{t}")
+def test_records_are_cleared_and_answers_stay(ready: Path, kit: FrameKit, texts: Texts) -> None:
+    out = texts("a").parse(Mark, "{t}")
     run_registry.forget_all()
 
     assert pllm.runs.clear(older_than=timedelta(days=1)) == 0
@@ -122,13 +129,13 @@ def test_records_are_cleared_and_answers_stay(ready: Path) -> None:
 
     assert pllm.runs() == []
     with pytest.raises(PllmError, match="no longer in the registry of runs"):
-        _ = out.llm.status
-    assert out.drop(columns="mark").llm.estimate(Mark, "{t}").cached == 1
+        _ = kit.llm(out).status
+    assert kit.llm(kit.drop(out, "mark")).estimate(Mark, "{t}").cached == 1
 
 
-def test_a_run_that_was_cancelled_is_recorded(ready: Path) -> None:
+def test_a_run_that_was_cancelled_is_recorded(ready: Path, texts: Texts) -> None:
     pllm.configure(sim={"answers": lambda request: SimAnswer.hang() if "slow" in request.prompt else {"mark": 1}})
-    run = texts("a", "slow").llm.submit(Mark, "{t}")
+    run = texts("a", "slow").submit(Mark, "{t}")
     while run.progress().done < 1:
         time.sleep(0.01)
     run.cancel()
@@ -144,15 +151,17 @@ def test_a_run_that_was_cancelled_is_recorded(ready: Path) -> None:
     assert found.status.tolist() == ["ok", "pending"]
 
 
-def test_a_registry_that_cannot_be_written_costs_no_answer(ready: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_registry_that_cannot_be_written_costs_no_answer(
+    ready: Path, kit: FrameKit, texts: Texts, caplog: pytest.LogCaptureFixture
+) -> None:
     ready.mkdir()
     (ready / "runs").write_text("a file where the folder should be")
 
     with caplog.at_level(logging.WARNING):
-        out = texts("a").llm.parse(Mark, "{t}")
+        out = texts("a").parse(Mark, "{t}")
 
-    assert out["mark"].tolist() == [1]
-    assert out.llm.status.tolist() == ["ok"]
+    assert kit.column(out, "mark") == [1]
+    assert kit.values(kit.llm(out).status) == ["ok"]
     assert caplog.text.count("could not be written to the registry of runs") == 1
 
 
@@ -168,15 +177,20 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+# A job waits for its provider's clock: seconds, for what is no different in each library.
+HELD = [(kit, name) for kit in LIBRARIES for name in KINDS if name != "batch" or kit.name == "pandas"]
+
+
+@pytest.mark.parametrize(("kit", "name"), HELD, ids=str)
 def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
-    ready: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    ready: Path, kit: FrameKit, texts: Texts, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(run_registry, "LARGEST_BYTES", 0)
-    frame = texts(*(f"text {n}" for n in range(8)), "bad")
+    options = KINDS[name]
+    llm = texts(*(f"text {n}" for n in range(8)), "bad")
     gc.disable()
     try:
-        run = frame.llm.submit(Literal["1", "2"] if "judge" in options.values() else Mark, "{t}", **options)
+        run = llm.submit(Literal["1", "2"] if "judge" in options.values() else Mark, "{t}", **options)
         held = [weakref.ref(one) for one in (run, run.execution, run.table, run.rows)]
         out = run.result()
         run_id = run.id
@@ -189,39 +203,43 @@ def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
     finally:
         gc.enable()
     assert isinstance(pllm.run(run_id), RecordedRun)
-    assert len(out.llm.status) == 9
+    assert len(kit.llm(out).status) == 9
 
 
-def test_a_handle_that_a_person_holds_keeps_its_rows(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handle_that_a_person_holds_keeps_its_rows(
+    ready: Path, kit: FrameKit, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_registry, "LARGEST_BYTES", 0)
-    run = texts("a", "bb").llm.submit(Mark, "{t}")
+    run = texts("a", "bb").submit(Mark, "{t}")
     run.result()
     for n in range(3):
-        texts(f"{n}").llm.parse(Mark, "{t}")
+        texts(f"{n}").parse(Mark, "{t}")
 
-    assert run.to_frame()["mark"].tolist() == [1, 2]
+    assert kit.column(run.to_frame(), "mark") == [1, 2]
     assert run in pllm.runs()
-    assert run.retry(["refusal"]).result()["mark"].tolist() == [1, 2]
+    assert kit.column(run.retry(["refusal"]).result(), "mark") == [1, 2]
 
 
-def test_a_result_that_nobody_has_had_is_kept_until_the_next_run(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_nobody_has_had_is_kept_until_the_next_run(
+    ready: Path, kit: FrameKit, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_registry, "LARGEST_BYTES", 0)
-    texts("a").llm.submit(Mark, "{t}").wait()
+    texts("a").submit(Mark, "{t}").wait()
 
-    assert pllm.runs()[-1].to_frame()["mark"].tolist() == [1]  # type: ignore[union-attr]
+    assert kit.rows(pllm.runs()[-1].to_frame()) == [{"t": "a", "mark": 1}]  # type: ignore[union-attr]
     assert isinstance(pllm.runs()[-1], RecordedRun)
 
 
-def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_registry, "LARGEST_BYTES", 200_000)
-    frame = texts(*(f"text {n}" for n in range(300)))
-    frame.llm.parse(Mark, "{t}")
+    llm = texts(*(f"text {n}" for n in range(300)))
+    llm.parse(Mark, "{t}")
     held = []
     tracemalloc.start()
     gc.disable()
     try:
         for n in range(8):
-            frame.llm.parse(Mark, "{t}")
+            llm.parse(Mark, "{t}")
             finish_writes()
             held.append(tracemalloc.get_traced_memory()[0])
             assert len(run_registry._RUNS.value.held) <= 1, n
@@ -235,24 +253,27 @@ def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, monkeypatch: pyte
 # `df.llm` and another package.
 
 
-def test_a_frame_can_be_asked_without_the_accessor(ready: Path) -> None:
-    frame = texts("a")
+def test_a_frame_can_be_asked_without_the_accessor(ready: Path, kit: FrameKit) -> None:
+    frame = kit.frame({"t": ["a"]})
 
-    assert pllm.frame(frame).parse(Mark, "{t}")["mark"].tolist() == [1]
-    assert pllm.frame(frame["t"]).parse(Mark, "{value}")["mark"].tolist() == [1]
+    assert kit.column(pllm.frame(frame).parse(Mark, "{t}"), "mark") == [1]
+    assert kit.column(pllm.frame(frame["t"]).parse(Mark, "{value}"), "mark") == [1]
     with pytest.raises(UsageError, match=r"^pllm.frame takes a DataFrame or a Series, not list. Nothing was sent.$"):
         pllm.frame([1])
 
 
-def test_an_accessor_that_is_anothers_is_told_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("frame_class", [pd.DataFrame, pl.DataFrame])
+def test_an_accessor_that_is_anothers_is_told_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, frame_class: type[Any]
+) -> None:
     class Theirs:
         pass
 
     registered: list[str] = []
-    monkeypatch.setattr(pd.DataFrame, "llm", Theirs())
+    monkeypatch.setattr(frame_class, "llm", Theirs())
 
     with pytest.warns(UserWarning, match=r"DataFrame.llm already belongs to .*test_runs.*pllm_notebook.frame\(df\)"):
-        register_accessor(pd.DataFrame, registered.append, "pllm_notebook.frames.pandas.adapter:FrameLLM")
+        register_accessor(frame_class, registered.append, "pllm_notebook.frames.pandas.adapter:FrameLLM")
 
     assert registered == []
     assert lost_accessors().startswith("DataFrame.llm: taken by another package.")
