@@ -6,6 +6,7 @@ a merge, so a row is never attributed to a run that its own content does not con
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
@@ -117,21 +118,36 @@ class Provenance:
 def provenance_of(table: Table) -> Provenance:
     """Find which runs made the rows of *table*.
 
-    With a run id, only that run is considered; without one, the newest 20 runs that fit its columns, by the content
-    and values of its rows.
+    With a run id, only that run is considered, unless the library keeps the id where others' rows are put below;
+    without one, the newest 20 runs that fit its columns, by the content and values of its rows.
 
     Raises:
         PllmError: When no known run made any row.
     """
     source = named_run(table)
-    if source is not None:
+    if source is None:
+        return _by_content(table, None)
+    if not table.mixes_runs:
         return _of_one(table, source)
+    try:
+        first = _of_one(table, source)
+    except PllmError:
+        # None of the named run's rows may be left of those that were put together.
+        with contextlib.suppress(PllmError):
+            return _by_content(table, None)
+        raise
+    return first if (first.source >= 0).all() else _by_content(table, first)
+
+
+def _by_content(table: Table, found: Provenance | None) -> Provenance:
+    """Find which of the newest runs made the rows of *table* that *found* has no run for."""
     names = list(table.names)
     fitting = (source for source in _candidates(names) if all(names.count(c.name) == 1 for c in source.made))
     tried = [source for source in fitting if source.record is not None and source.record.answers]
     rows = [source.rows_of(table) for source in tried]
     same = [_all_same(table, source, at) for source, at in zip(tried, rows, strict=True)]
-    found = Provenance([], np.full(table.total, -1), np.full(table.total, -1), np.zeros(table.total, dtype=bool))
+    if found is None:
+        found = Provenance([], np.full(table.total, -1), np.full(table.total, -1), np.zeros(table.total, dtype=bool))
     # Of runs with the same columns, the newest first: the rows whose values are a run's too, then, of runs that have
     # such, those whose values were changed. Only what is left is looked for among runs with other columns.
     alike: dict[tuple[str, ...], list[int]] = {}
@@ -148,10 +164,7 @@ def provenance_of(table: Table) -> Provenance:
             found.row[taken] = rows[at][taken]
             found.changed[taken] = not wholly
     if not found.sources:
-        raise PllmError(
-            "No known run made this frame as it is: none of the newest 20 that fit its columns has its rows and "
-            f"values. pllm.runs() lists the runs, pllm.run('id') opens one. {_ONCE_MORE}"
-        )
+        raise PllmError(_unknown(names))
     return found
 
 
@@ -188,6 +201,25 @@ def asked_rows(record: RowRecord, asked: Sequence[str], table: Table, run_id: st
             stacklevel=caller_stack_level(),
         )
     return rows
+
+
+def _unknown(names: Sequence[str]) -> str:
+    """Return why no run is known to have made a frame with these columns."""
+    for source in itertools.islice(_known(), MAX_CANDIDATES):
+        if source.made and not source.fits(names) and all(names.count(made.name) == 1 for made in source.made):
+            return _gone(source, names, "may have made")
+    return (
+        "No known run made this frame as it is: none of the newest 20 that fit its columns has its rows and "
+        f"values. pllm.runs() lists the runs, pllm.run('id') opens one. {_ONCE_MORE}"
+    )
+
+
+def _gone(source: Source, names: Sequence[str], made: str) -> str:
+    gone = [name for name in source.asked if names.count(name) != 1]
+    return (
+        f"The run {source.run.id!r} {made} this frame from columns {list(source.asked)!r}, and {gone!r} is no longer "
+        f"in it (or twice), so its rows cannot be identified. pllm.run({source.run.id!r}) has the whole run."
+    )
 
 
 def named_run(table: Table) -> Source | None:
@@ -277,12 +309,8 @@ def _known() -> Iterator[Source]:
 
 def _of_one(table: Table, source: Source) -> Provenance:
     names = list(table.names)
-    gone = [name for name in source.asked if names.count(name) != 1]
-    if gone:
-        raise PllmError(
-            f"The run {source.run.id!r} made this frame from columns {list(source.asked)!r}, and {gone!r} is no longer "
-            f"in it (or twice), so its rows cannot be identified. pllm.run({source.run.id!r}) has the whole run."
-        )
+    if not source.fits(names):
+        raise PllmError(_gone(source, names, "made"))
     if source.record is None:
         raise PllmError(f"The run {source.run.id!r} ended before its rows were recorded. {_ONCE_MORE}")
     rows = source.rows_of(table)

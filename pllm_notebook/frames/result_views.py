@@ -44,9 +44,14 @@ _NAMED = 8
 def run_of(table: Table) -> Run | RecordedRun:
     """Return the run that made a frame (see `df.llm.run`)."""
     source = named_run(table)
-    if source is not None:
+    if source is not None and not table.mixes_runs:
         return _handle(source.run)
-    found = provenance_of(table).sources
+    try:
+        found = provenance_of(table).sources
+    except PllmError:
+        if source is None:
+            raise
+        found = [source]
     if len(found) > 1:
         ids = ", ".join(repr(source.run.id) for source in found)
         raise PllmError(f"Several runs made the rows of this frame, {ids}: pllm.run('id') opens one.")

@@ -48,6 +48,7 @@ class Table(ABC):
         names: Column names as text, in order; two columns may share one.
         is_column: Whether the caller gave one column alone, such as a pandas Series.
         run_id: What the frame's metadata has under `RUN_ATTR`, None for nothing.
+        mixes_runs: Whether the library keeps that id for a frame that other frames' rows were put below.
     """
 
     frame_library: FrameLibrary
@@ -56,6 +57,7 @@ class Table(ABC):
     names: Sequence[str]
     is_column: bool = False
     run_id: object = None
+    mixes_runs: bool = False
 
     @abstractmethod
     def column_data(self, names: Sequence[str]) -> ColumnData:

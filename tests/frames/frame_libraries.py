@@ -175,7 +175,7 @@ class _Polars(FrameKit):
     def stored(self, frame: Any) -> Any:
         file = io.BytesIO()
         frame.write_parquet(file)
-        return pl.read_parquet(file)
+        return pl.read_parquet(io.BytesIO(file.getvalue()))
 
     def unnamed(self, frame: Any) -> Any:
         return frame.clone()
@@ -221,7 +221,7 @@ class _Arrow(FrameKit):
         return pa.concat_tables(frames, promote_options="default")
 
     def join(self, frame: Any, other: Any, by: str) -> Any:
-        return frame.join(other, keys=by).sort_by(by)
+        return frame.unify_dictionaries().join(other, keys=by, join_type="inner").sort_by(by)
 
     def stored(self, frame: Any) -> Any:
         file = io.BytesIO()

@@ -46,6 +46,8 @@ class ArrowSeriesLLM(LLMAccessor[Any, Any, Any]):
 class ArrowTable(Table):
     """A table, or a chunked array as a table of one column, "value". Arrow's data never change."""
 
+    mixes_runs = True  # `pa.concat_tables` keeps the metadata of the first
+
     def __init__(self, data: Any) -> None:
         self.frame_library = LIBRARY
         self.data = data
