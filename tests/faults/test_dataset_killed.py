@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,11 +32,7 @@ pllm.parse_dataset(source, out, Note, PROMPT, rows=40, model=MODEL, concurrency=
 
 @pytest.mark.timeout(60 + 30 * KILLS)
 def test_a_dataset_that_is_killed_again_and_again_is_completed_by_the_same_call(
-    sim: Simulator,
-    address: str,
-    cache_dir: Path,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    sim: Simulator, address: str, cache_dir: Path, tmp_path: Path
 ) -> None:
     """The moments are numbers of answers, drawn by a seed; the process that follows begins where the last one ended."""
     moments = sorted(random.Random(KILLS).sample(range(20, COUNT - 50), KILLS))
@@ -56,8 +51,6 @@ def test_a_dataset_that_is_killed_again_and_again_is_completed_by_the_same_call(
     paid = sim.stats()
     again = pllm.parse_dataset(source, out, Note, PROMPT, **options)
 
-    record_property("kills", KILLS)
-    record_property("paid_twice", paid.answered - COUNT)
     assert dataset.scan().to_table()["number"].to_pylist() == list(range(COUNT))
     assert paid.distinct == COUNT
     # What had arrived and was not yet on disk is in flight too: a group of answers is committed at once.
