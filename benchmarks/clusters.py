@@ -48,7 +48,7 @@ def answer(request: SimRequest) -> dict[str, int]:
 
 def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any) -> float:
     """Answer the rows in a cache of their own, and return the seconds that it took."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         pllm.configure(cache_dir=f"{directory}/cache", progress=False, servers={"here": sim.base_url("compatible")})
         given: dict[str, Any] = {"model": "here:any"}
         sim.reset()

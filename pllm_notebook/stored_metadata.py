@@ -36,7 +36,11 @@ def invalid_field(meta: bytes) -> str:
     decoded = _decoded(meta)
     if decoded is None:
         return "meta"
-    return next((name for name, value in decoded.items() if name in _VALIDATORS and not _VALIDATORS[name](value)), "")
+    for name, value in decoded.items():
+        validate = _VALIDATORS.get(name)
+        if validate is not None and not validate(value):
+            return name
+    return ""
 
 
 def _decoded(meta: bytes) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import secrets
 import zlib
 from base64 import b64decode, b64encode
@@ -27,10 +28,11 @@ __all__ = ["NewerExport", "export", "import_", "is_key", "read_entries", "write_
 
 _FORMAT = "pllm_notebook cache"
 _VERSION = 1
+_FINISHES = {str(each.value): each for each in Finish}
 _LINE_LIMIT_BYTES = 2**29
 _GROUP = 5000
 _BUFFER_BYTES = 2**18
-_KEY_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+_KEY = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 class NewerExport(StoreError):
@@ -170,7 +172,7 @@ def _taken(path: str) -> UsageError:
 
 def is_key(key: object) -> bool:
     """Whether *key* has the form of ours: a sha256 in base64url, 43 letters."""
-    return isinstance(key, str) and len(key) == 43 and _KEY_LETTERS.issuperset(key)
+    return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
 def _entries_of(path: str) -> Iterator[tuple[str, StoredReply]]:
@@ -262,8 +264,8 @@ def _from_json(fields: dict[str, Any], path: str, number: int) -> tuple[str, Sto
     try:
         key = fields["key"]
         tokens, limit = fields["output_tokens"], fields["output_limit"]
-        text, meta, raw = (_to_bytes(fields[name]) for name in ("text", "meta", "raw"))
-        entry = StoredReply(Finish(fields["finish"]), text, tokens, limit, meta, raw)
+        text, meta, raw = _to_bytes(fields["text"]), _to_bytes(fields["meta"]), _to_bytes(fields["raw"])
+        entry = StoredReply(_FINISHES[fields["finish"]], text, tokens, limit, meta, raw)
         whole = is_key(key) and _is_u32(tokens) and _is_u32(limit) and fields["crc32"] == _checksum(key, entry)
     except (KeyError, TypeError, ValueError):
         whole = False
@@ -282,10 +284,7 @@ def _checksum(key: str, entry: StoredReply) -> int:
     numbers = (
         f"{key} {entry.finish.value} {entry.output_tokens} {entry.output_limit} {len(entry.text)} {len(entry.meta)}"
     )
-    crc = zlib.crc32(numbers.encode())
-    for part in (entry.text, entry.meta, entry.raw):
-        crc = zlib.crc32(part, crc)
-    return crc
+    return zlib.crc32(entry.raw, zlib.crc32(entry.meta, zlib.crc32(entry.text, zlib.crc32(numbers.encode()))))
 
 
 def _to_text(value: bytes) -> str | dict[str, str]:

@@ -48,6 +48,8 @@ class Outbox:
         self._share = share
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.Lock()
+        # Looking whether the tables are there costs as much as a hundred keys.
+        self._has_tables = False
 
     def note(self, keys: Iterable[str]) -> None:
         """Remember that the answers of *keys* are to be shipped."""
@@ -146,7 +148,9 @@ class Outbox:
                 connection.execute("PRAGMA journal_mode = WAL")
             # A kill loses nothing, a power cut the last commits, and no commit waits for the disk.
             connection.execute("PRAGMA synchronous = 1")
-            connection.executescript(_SCHEMA)
+            if new or not self._has_tables:
+                connection.executescript(_SCHEMA)
+                self._has_tables = True
         except BaseException:
             connection.close()
             raise
