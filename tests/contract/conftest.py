@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pllm_notebook.sim import Simulator
+from tests.contract.departures import Departures
 from tests.contract.sides import COMPATIBLE, EVERY_SIDE, HOSTED, OPENAI, Side, reach
 
 
@@ -34,3 +35,11 @@ def luna(sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> st
     """One hosted model, where the provider does not matter."""
     reach(OPENAI, sim, monkeypatch)
     return OPENAI.model
+
+
+@pytest.fixture
+def departures(monkeypatch: pytest.MonkeyPatch) -> Departures:
+    """What leaves through the SDKs of OpenAI and Anthropic in this test."""
+    seen = Departures()
+    seen.watch(monkeypatch)
+    return seen

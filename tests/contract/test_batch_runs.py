@@ -21,6 +21,7 @@ from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.scripts import InTurn, words
 from tests.contract.sides import Side
+from tests.faults.children import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -431,17 +432,8 @@ def test_a_job_is_journalled_before_it_is_created_and_done_when_its_rows_are_sto
     assert job.state in (JobState.SUBMITTED, JobState.RUNNING)
     sim.advance(4000)
     run.wait()
-    done = threading.Event()
+    until(lambda: Journal.open(str(cache_dir)).jobs()[0].state is JobState.DONE, "the job is done")
 
-    def look() -> None:
-        (job,) = Journal.open(str(cache_dir)).jobs()
-        if job.state is JobState.DONE:
-            done.set()
-
-    for _ in range(100):
-        look()
-        if done.wait(0.05):
-            break
     (job,) = Journal.open(str(cache_dir)).jobs()
     assert (job.state, job.total, job.answered) == (JobState.DONE, 3, 3)
     assert job.provider == "openai"

@@ -13,6 +13,7 @@ from pllm_notebook.exceptions import BudgetError, UsageError
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.charges import charged
+from tests.contract.departures import Departures
 from tests.contract.scripts import InTurn, words
 from tests.contract.sides import OPENAI, Side
 
@@ -145,7 +146,9 @@ LOST_USD = 2512 * 0.125e-6 + 100 * 0.5e-6
 
 
 @pytest.mark.parametrize("requests", [1, 2.5, 6])
-def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim: Simulator, requests: float) -> None:
+def test_requests_that_may_have_been_paid_count_against_a_ceiling(
+    luna: str, sim: Simulator, departures: Departures, requests: float
+) -> None:
     sim.set(hang=1.0)
     budget = requests * 1.1 * LOST_USD
 
@@ -154,7 +157,7 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
     )
     run.wait()
 
-    sent = sim.stats().requests
+    sent = len(departures)
     assert sent * LOST_USD <= budget
     assert sent == int(requests)
     assert run.cost == 0.0
@@ -171,22 +174,27 @@ def test_requests_that_may_have_been_paid_count_against_a_ceiling(luna: str, sim
     assert sent * LOST_USD <= run.progress().maybe_paid_usd <= budget
 
 
-def test_a_retry_within_the_ceiling_is_made(luna: str, sim: Simulator) -> None:
+def test_a_retry_within_the_ceiling_is_made(luna: str, sim: Simulator, departures: Departures) -> None:
     sim.set(answers=InTurn(SimAnswer.hang(), "yes"))
 
-    run = ask(luna, 2 * ROWS * 1.1 * LOST_USD, timeout_s=3.0)
+    run = FRAME.head(4).llm.submit_text(
+        "{text}", model=luna, max_cost_usd=8 * 1.1 * LOST_USD, max_output_tokens=100, timeout_s=8.0
+    )
+    run.wait()
 
-    assert run.progress().done == ROWS
-    assert sim.stats().requests == 2 * ROWS
+    assert run.progress().done == 4
+    assert len(departures) == 8
 
 
-def test_what_may_have_been_paid_is_still_counted_when_the_run_is_tried_again(luna: str, sim: Simulator) -> None:
+def test_what_may_have_been_paid_is_still_counted_when_the_run_is_tried_again(
+    luna: str, sim: Simulator, departures: Departures
+) -> None:
     sim.set(hang=1.0)
     run = ask(luna, 4.4 * LOST_USD, timeout_s=1.0, max_retries=0)
 
     run.retry().wait()
 
-    assert sim.stats().requests == 4
+    assert len(departures) == 4
 
 
 def sized(frame: pd.DataFrame, model: str, **options: object) -> pllm.Run:
@@ -255,15 +263,19 @@ def test_a_ceiling_above_the_true_cost_finishes(hosted: Side, sim: Simulator, ti
     assert charged(sim) == pytest.approx(run.cost, rel=1e-6)
 
 
-def test_a_ceiling_well_above_the_true_cost_keeps_as_many_calls_in_flight(luna: str, sim: Simulator) -> None:
+def test_a_ceiling_well_above_the_true_cost_keeps_as_many_calls_in_flight(
+    luna: str, sim: Simulator, departures: Departures
+) -> None:
     frame = words(*(f"row {n}" for n in range(400)))
     true = sized(frame, luna, concurrency=32).cost or 0.0
-    sim.set(latency_s=0.25)  # long enough for a busy machine to have all of them out at once
+    sim.set(latency_s=0.05)
 
     for times in (2, 40):
-        sim.reset()
+        departures.peak = 0
+
         sized(frame, luna, max_cost_usd=times * true, cache="refresh", concurrency=32)
-        assert sim.stats().peak_in_flight == 32
+
+        assert departures.peak == 32
 
 
 def test_a_ceiling_on_a_flaky_line_is_spent_before_it_stops(luna: str, sim: Simulator) -> None:

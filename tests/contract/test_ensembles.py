@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Sampled:
         self._moods = moods
         self._judge = judge
         self._asked: Counter[str] = Counter()
+        self._lock = threading.Lock()
         self.judged: list[SimRequest] = []
 
     def __call__(self, request: SimRequest) -> Any:
@@ -57,8 +59,9 @@ class Sampled:
             self.judged.append(request)
             assert self._judge is not None, "nobody should have been asked to judge"
             return self._judge(request)
-        nth = self._asked[request.prompt]
-        self._asked[request.prompt] += 1
+        with self._lock:
+            nth = self._asked[request.prompt]
+            self._asked[request.prompt] += 1
         answer = self._moods[nth % len(self._moods)]
         return answer if isinstance(answer, SimAnswer) else SimAnswer.value({"mood": answer, "score": 3})
 
@@ -224,7 +227,7 @@ def test_a_judge_that_fails_leaves_the_majority_and_a_warning(
 
     with pytest.warns(UserWarning, match=f"The judge failed on 2 of 2 calls.*{trouble}"):
         # The samples have to be answered within it as well.
-        out = ask(luna, samples=3, decide="judge", timeout_s=3.0 if trouble == "timeout" else 60.0, max_retries=0)
+        out = ask(luna, samples=3, decide="judge", timeout_s=8.0 if trouble == "timeout" else 60.0, max_retries=0)
 
     assert out["mood"].tolist() == ["bad", "bad"]
     assert set(out.llm.samples["decided"]) == {"fallback"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -349,8 +348,10 @@ def test_clear_forgets_what_was_rejected(luna: str, sim: Simulator) -> None:
 
 
 def test_the_rows_of_a_judge_have_no_position(luna: str, sim: Simulator) -> None:
-    numbers = (f"answer {number}" for number in itertools.count())
-    sim.set(answers=lambda request: next(numbers) if request.messages[-1][1] in ("a", "b") else REJECTED)
+    def answer(request: SimRequest) -> Any:
+        return f"answer {request.index}" if request.messages[-1][1] in ("a", "b") else REJECTED
+
+    sim.set(answers=answer)
 
     words("a", "b").llm.complete("{text}", model=luna, samples=2, decide="judge")
 

@@ -27,9 +27,11 @@ def test_a_request_that_hangs_is_answered_by_its_second(hosted: Side, sim: Simul
     assert attempts.sum() >= sim.stats().requests, "one that was cancelled at once may never have been seen"
 
 
-@pytest.mark.parametrize(("calls_usd", "twice"), [(ROWS * ONE_CALL_USD, True), (1.5 * ONE_CALL_USD, False)])
+@pytest.mark.parametrize(
+    ("calls_usd", "twice", "timeout_s"), [(ROWS * ONE_CALL_USD, True, 60.0), (1.5 * ONE_CALL_USD, False, 1.5)]
+)
 def test_a_second_request_is_sent_only_below_the_ceiling(
-    luna: str, sim: Simulator, calls_usd: float, twice: bool
+    luna: str, sim: Simulator, calls_usd: float, twice: bool, timeout_s: float
 ) -> None:
     frame = FRAME.head(40)
     sim.set(answers=lambda request: "y", latency_s=0.02)
@@ -41,7 +43,7 @@ def test_a_second_request_is_sent_only_below_the_ceiling(
 
     sim.set(answers=lambda request: "y", latency_s=0.02, hang=0.05)
     run = frame.llm.submit_text(
-        "{text}", max_cost_usd=answered.cost + calls_usd, hedge=True, timeout_s=1.5, max_retries=0, **given
+        "{text}", max_cost_usd=answered.cost + calls_usd, hedge=True, timeout_s=timeout_s, max_retries=0, **given
     )
     run.wait()
 

@@ -162,8 +162,9 @@ def run_all(scripts: Sequence[tuple[str, str, Sequence[int]]], directory: Path, 
     Args:
         scripts: Name, code and the signals that it is sent.
         directory: Where each has one of its own.
-        soon_s: One that takes longer to end is run again by itself, and counts by its quickest end: what waits for
-            something that does not come takes as long each time, and what waits for a core does not.
+        soon_s: One that takes longer to end, times the processes that wait for a core, is run again by itself, and
+            counts by its quickest end: what waits for something that does not come takes as long each time, and what
+            waits for a core does not.
 
     Returns:
         In the process that forks, how each ended; in a forked one, the code that it is to run.
@@ -174,7 +175,7 @@ def run_all(scripts: Sequence[tuple[str, str, Sequence[int]]], directory: Path, 
             return ends
         for script in scripts:
             before = ends[script[0]]
-            if before.seconds > soon_s:
+            if before.seconds > soon_s * before.waiting:
                 end = _run([script], directory / f"again{again}", 1)
                 if isinstance(end, str):
                     return end

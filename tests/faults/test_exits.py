@@ -303,14 +303,14 @@ def ends(sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dic
         env=env,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=900,
+        timeout=2400,
         check=True,
     )
     opened.set()
     return {name: End(*end) for name, end in json.loads(done.stdout).items()}
 
 
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(2500)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_ends_soon_with_its_code_and_in_silence(ends: dict[str, End], name: str) -> None:
     script, end = SCRIPTS[name], ends[name]

@@ -28,7 +28,9 @@ def loop(request: pytest.FixtureRequest, kernel: Kernel) -> str:
 
 @pytest.mark.sample(1)
 def test_twenty_interrupts_lose_nothing_and_leave_nothing(kernel: Kernel, loop: str) -> None:
-    kernel.ok(f"server = sim(latency_s=0.3); big = reviews(9000, 'twenty {loop}')")
+    # Half of the calls are never answered, so that few are in a turn, however late a busy machine interrupts it.
+    kernel.ok(f"server = sim(latency_s=0.05, hang=0.5); big = reviews(2000, 'twenty {loop}')")
+    kernel.ok("pllm.configure(concurrency=16)")
     kept = 0
 
     for turn in range(20):
@@ -41,14 +43,14 @@ def test_twenty_interrupts_lose_nothing_and_leave_nothing(kernel: Kernel, loop: 
         assert len(cell.error.splitlines()) == 1, cell.error
         before, kept = kept, kernel.value("sum(v is not pd.NA for v in pllm.runs()[-1].to_frame()['answer'])")
         assert kept >= before
-        assert cell.texts[0].startswith(f"■ stopped: bool: {kept:,} of 9,000 rows answered")
+        assert cell.texts[0].startswith(f"■ stopped: bool: {kept:,} of 2,000 rows answered")
 
-    assert 0 < kept < 9000
+    assert 0 < kept < 2000
     tasks = f"[str(t) for t in asyncio.all_tasks({ENGINE.format(loop)}) if 'pllm_notebook' in str(t.get_coro())]"
     assert kernel.value(tasks) == []
-    kernel.ok("server = sim()")
+    kernel.ok("server = sim(); pllm.configure(concurrency=None)")
     kernel.ok(BLOCKING.format("big"))
-    assert kernel.value("[server.stats().requests, int(out['answer'].isna().sum())]") == [9000 - kept, 0]
+    assert kernel.value("[server.stats().requests, int(out['answer'].isna().sum())]") == [2000 - kept, 0]
 
 
 @pytest.mark.parametrize("code", [BLOCKING, AWAITED, MAGIC], ids=["blocking", "awaited", "magic"])
