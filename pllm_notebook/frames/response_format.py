@@ -57,4 +57,4 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
     """
     if response_format is None:
         return None
-    return OutputType.of(response_format).for_columns(items=options.explode is True)
+    return OutputType.of(response_format).for_columns(items=options.explode or False, flatten=options.flatten)

@@ -9,8 +9,9 @@ from typing import Any
 
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed
+from pllm_notebook.schema.validators import not_none
 
-__all__ = ["BEYOND", "LEFT", "CheckedSchema", "Misfit", "column_check", "is_beyond"]
+__all__ = ["CheckedSchema", "Misfit", "checks_of_columns", "each", "is_beyond", "with_inner"]
 
 # bool is an int and datetime a date to Python, and neither is to a column of numbers; a column of moments takes days.
 _CLASSES: dict[Any, tuple[Any, ...]] = {
@@ -23,8 +24,8 @@ _CLASSES: dict[Any, tuple[Any, ...]] = {
     dt.timedelta: (dt.timedelta,),
 }
 _INT64 = 2**63
-BEYOND = "integer_beyond_64_bits"
-LEFT = "validator_left_another_type"
+_BEYOND = "integer_beyond_64_bits"
+_LEFT = "validator_left_another_type"
 
 
 def is_beyond(value: Any) -> bool:
@@ -32,7 +33,7 @@ def is_beyond(value: Any) -> bool:
     return isinstance(value, int) and not -_INT64 <= value < _INT64
 
 
-def column_check(left: Any) -> Callable[[Any], bool] | None:
+def _column_check(left: Any) -> Callable[[Any], bool] | None:
     """Return what tells whether a column of *left* holds a value; None where it holds anything."""
     classes = _CLASSES.get(left) if isinstance(left, type) else None
     if classes is None:
@@ -47,7 +48,103 @@ def column_check(left: Any) -> Callable[[Any], bool] | None:
     return holds
 
 
-Misfit = Callable[[Any], tuple[tuple[str | int, ...], str, str] | None]
+_Found = tuple[tuple[str | int, ...], str, str]
+Misfit = Callable[[Any], _Found | None]
+"""Returns location, words and the kind of error of what a column cannot hold in a value, None where all can."""
+
+_Values = Callable[[Any], Sequence[Any]]
+
+
+def checks_of_columns(columns: Sequence[tuple[str, Any]], values: _Values, *, changed: bool) -> Misfit | None:
+    """Return what finds a value that its column cannot hold, None where every column holds whatever comes.
+
+    Args:
+        columns: Name and type of each; "" names the column of a type without fields.
+        values: Takes a value apart, in their order.
+        changed: Whether validators may have changed anything; else a whole number beyond 64 bits is all there can be.
+    """
+    columns = [(name, not_none(left)) for name, left in columns]
+    if changed:
+        return lambda value: next(filter(None, map(_misfit, columns, values(value))), None)
+    whole = [(at, name) for at, (name, left) in enumerate(columns) if left is int]
+    if not whole:
+        return None
+
+    def check(value: Any) -> _Found | None:
+        parts = values(value)
+        for at, name in whole:
+            part = parts[at]
+            if part.__class__ is int and is_beyond(part):
+                return _beyond(name, part)
+        return None
+
+    return check
+
+
+def with_inner(own: Misfit | None, values: _Values, inner: Sequence[tuple[int, str, Misfit]]) -> Misfit | None:
+    """Return the check of a type some of whose fields are themselves several columns, or lines.
+
+    Args:
+        own: That of its other columns, None for none.
+        values: Takes a value apart.
+        inner: Place and name of each such field, and its check.
+    """
+    if not inner:
+        return own
+
+    def check(value: Any) -> _Found | None:
+        found = None if own is None else own(value)
+        if found is not None:
+            return found
+        parts = values(value)
+        for at, name, of in inner:
+            if (part := parts[at]) is not None and (found := _inside(name, part, of)) is not None:
+                return found
+        return None
+
+    return check
+
+
+def each(check: Misfit) -> Misfit:
+    """Return the check of a list whose items *check* is for."""
+
+    def of_items(value: Any) -> _Found | None:
+        items = getattr(value, "root", value)
+        return next((found for item in items if (found := check(item)) is not None), None)
+
+    return of_items
+
+
+def _inside(name: str, part: Any, check: Misfit) -> _Found | None:
+    try:
+        found = check(part)
+    except (AttributeError, TypeError):  # not of the type that the columns were made for
+        why = f"{name}: a validator made {part!r:.60}, which has no such fields; annotate what the validator returns"
+        return (name,), why, _LEFT
+    if found is None:
+        return None
+    where, message, kind = found
+    return (name, *where), f"{name}.{message}" if where else f"{name}: {message}", kind
+
+
+def _misfit(column: tuple[str, Any], part: Any) -> _Found | None:
+    name, left = column
+    holds = _column_check(left)
+    if holds is None or holds(part):
+        return None
+    if left is int and is_beyond(part):
+        return _beyond(name, part)
+    found = f"a validator made {part!r:.60}, and the column is one of {left.__name__}"
+    return _of_column(name, f"{name}: {found}; annotate what the validator returns" if name else found, _LEFT)
+
+
+def _beyond(name: str, part: Any) -> _Found:
+    found = f"{part!r:.60} is beyond 64 bits; annotate Decimal or str for larger numbers"
+    return _of_column(name, f"{name}: {found}" if name else found, _BEYOND)
+
+
+def _of_column(name: str, message: str, kind: str) -> _Found:
+    return ((name,) if name else ()), message, kind
 
 
 class CheckedSchema(FittedSchema):

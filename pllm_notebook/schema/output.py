@@ -21,14 +21,14 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.schema.checked_schema import BEYOND, LEFT, CheckedSchema, Misfit, column_check, is_beyond
+from pllm_notebook.schema.checked_schema import CheckedSchema, Misfit, checks_of_columns, each, with_inner
 from pllm_notebook.schema.choices import ChoiceField, choices_of
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
 from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
 from pllm_notebook.schema.json_types import kind_of
 from pllm_notebook.schema.provider_support import PLAIN, Dialect
-from pllm_notebook.schema.validators import UNCHANGED, changes, type_after
+from pllm_notebook.schema.validators import UNCHANGED, changes, not_none, type_after
 from pllm_notebook.schema.written_schema import WrittenSchema, read_schema
 
 __all__ = ["OutputType", "packed"]
@@ -68,7 +68,7 @@ class OutputType:
         self._values = _getter(kind, self.fields)
         self._fitted: dict[Dialect, FittedSchema] = {}
         self._check: Misfit | None = None
-        self._for_columns: dict[bool, OutputType] = {}
+        self._for_columns: dict[tuple[bool | str, bool], OutputType] = {}
 
     def __repr__(self) -> str:
         return f"OutputType({self.name})"
@@ -137,7 +137,7 @@ class OutputType:
             self._fitted[dialect] = fitted
         return fitted
 
-    def for_columns(self, *, items: bool = False) -> OutputType:
+    def for_columns(self, *, items: bool | str = False, flatten: bool = False) -> OutputType:
         """Return the type as it is asked for where its values become columns.
 
         A value that its column cannot hold (a whole number beyond 64 bits; where validators may change one, an int
@@ -145,23 +145,55 @@ class OutputType:
         key are the same.
 
         Args:
-            items: Whether a list's items become the columns.
+            items: Whether a list's items become the columns; or the field whose items become lines.
+            flatten: Whether the fields of nested types are columns too.
         """
-        found = self._for_columns.get(items)
+        found = self._for_columns.get((items, flatten))
         if found is None:
-            found = self._for_columns[items] = self._checking(items)
+            found = self._for_columns[items, flatten] = self._checking(items, flatten)
         return found
 
-    def _checking(self, items: bool) -> OutputType:
-        of = self.item if items else self
-        if of is None:
-            return self
-        check = of._misfit if of._changed else of._too_large()
+    def _checking(self, items: bool | str, flatten: bool) -> OutputType:
+        of = self.item if items is True else self
+        check = None if of is None else of._column_check(flatten, items if isinstance(items, str) else None)
         if check is None:
             return self
         found = copy.copy(self)
-        found._fitted, found._check = {}, _each(check) if items else check
+        found._fitted, found._check = {}, each(check) if items is True else check
         return found
+
+    def _column_check(self, flatten: bool, lines: str | None = None, outside: tuple[Any, ...] = ()) -> Misfit | None:
+        """Return what finds a value that its column cannot hold, None where there can be none.
+
+        Args:
+            flatten: As for `for_columns`.
+            lines: The field whose items become lines, None for none.
+            outside: The types that this one is nested in, whose fields are not columns once more.
+        """
+        columns = [("", self.left)] if self.fields is None else [(field.name, field.left) for field in self.fields]
+        own = checks_of_columns(columns, self._values, changed=self._changed)
+        inner = []
+        for at, field in enumerate(self.fields or ()):
+            check = self._check_inside(field, field.name == lines, flatten, (*outside, self.kind))
+            if check is not None:
+                inner.append((at, field.name, check))
+        return with_inner(own, self._values, inner)
+
+    def _check_inside(self, field: OutputField, lines: bool, flatten: bool, outside: tuple[Any, ...]) -> Misfit | None:
+        kind: Any = not_none(field.left)
+        if lines:
+            item = OutputType.of(not_none(field.annotation)).item
+            if item is None:
+                return None
+            check = item._column_check(flatten) if item.fields is None else item._nested_check(flatten, outside)
+            return None if check is None else each(check)
+        return OutputType.of(kind)._nested_check(flatten, outside) if flatten and isinstance(kind, type) else None
+
+    def _nested_check(self, flatten: bool, outside: tuple[Any, ...]) -> Misfit | None:
+        """Return the check of this type inside another one, where its fields are columns."""
+        if not flatten or self.fields is None or self.kind in outside:
+            return None
+        return self._column_check(flatten, outside=outside)
 
     def _after_validators(self) -> tuple[Any, bool]:
         """Set what validators leave of the fields; return it for the whole, and whether they may change anything."""
@@ -173,43 +205,6 @@ class OutputType:
             for field in self.fields
         )
         return self.kind, bool(by_field)
-
-    def _misfit(self, value: Any) -> tuple[tuple[str | int, ...], str, str] | None:
-        """Return where and why a column could not hold *value*, None where all can."""
-        for (name, left), part in zip(self._columns, self._values(value), strict=True):
-            holds = column_check(left)
-            if holds is not None and not holds(part):
-                if left is int and is_beyond(part):
-                    return self._beyond(name, part)
-                found = f"a validator made {part!r:.60}, and the column is one of {left.__name__}"
-                where = () if self.fields is None else (name,)
-                return where, f"{name}: {found}; annotate what the validator returns" if where else found, LEFT
-        return None
-
-    def _too_large(self) -> Misfit | None:
-        """Return what finds a whole number that its column cannot hold, None where no column is one of them."""
-        whole = [at for at, (_, left) in enumerate(self._columns) if left is int]
-        if not whole:
-            return None
-
-        def check(value: Any) -> tuple[tuple[str | int, ...], str, str] | None:
-            parts = self._values(value)
-            for at in whole:
-                part = parts[at]
-                if part.__class__ is int and is_beyond(part):
-                    return self._beyond(self._columns[at][0], part)
-            return None
-
-        return check
-
-    def _beyond(self, name: str, part: Any) -> tuple[tuple[str | int, ...], str, str]:
-        where = () if self.fields is None else (name,)
-        found = f"{part!r:.60} is beyond 64 bits; annotate Decimal or str for larger numbers"
-        return where, f"{name}: {found}" if where else found, BEYOND
-
-    @property
-    def _columns(self) -> list[tuple[str, Any]]:
-        return [("", self.left)] if self.fields is None else [(field.name, field.left) for field in self.fields]
 
     def field_values(self, value: Any) -> tuple[Any, ...]:
         """Take a validated value apart, in the order of `fields`.
@@ -232,14 +227,6 @@ class OutputType:
             if value is not None or field.required or not typed_dict  # a key that was left out has come as None
         }
         return self._adapter.validate_python(parts, by_name=True, by_alias=False)
-
-
-def _each(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def each(value: Any) -> Any:
-        items = getattr(value, "root", value)
-        return next((found for item in items if (found := check(item)) is not None), None)
-
-    return each
 
 
 def _from_schema(written: WrittenSchema) -> OutputType:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from pllm_notebook.schema.fields import bare
 
-__all__ = ["UNCHANGED", "changes", "type_after"]
+__all__ = ["UNCHANGED", "changes", "not_none", "type_after"]
 
 UNCHANGED: Any = object()
 """No validator runs after Pydantic's own."""
@@ -58,7 +58,7 @@ def type_after(annotation: Any, change: Any) -> Any:
     """
     if change is UNCHANGED:
         return annotation
-    kind = _only(bare(annotation if change is _UNSAID else change))
+    kind = not_none(bare(annotation if change is _UNSAID else change))
     values: list[Any]
     if get_origin(kind) is Literal:
         values = [value.value if isinstance(value, Enum) else value for value in get_args(kind)]
@@ -70,7 +70,7 @@ def type_after(annotation: Any, change: Any) -> Any:
     return found.pop() if len(found) == 1 else Any
 
 
-def _only(kind: Any) -> Any:
+def not_none(kind: Any) -> Any:
     """Take None out of a union of two."""
     if get_origin(kind) not in (Union, types.UnionType):
         return kind

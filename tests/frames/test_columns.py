@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import enum
 import io
+import json
 import pickle
 from collections.abc import Callable
 from decimal import Decimal
@@ -309,6 +310,73 @@ def test_a_number_beyond_64_bits_fails_its_row_and_leaves_the_dtype(ask: Asked) 
     assert out["exact"].iloc[1] == Decimal(2**70)
     assert out.llm.errors["message"].tolist() == [
         "count: 9223372036854775808 is beyond 64 bits; annotate Decimal or str for larger numbers"
+    ]
+
+
+class Size(BaseModel):
+    count: int
+    most: int | None = None
+
+
+class Box(BaseModel):
+    outer: int | None
+    size: Size | None
+    sizes: list[Size] = []
+    numbers: list[int] = []
+
+
+BOX = {"outer": 1, "size": {"count": 1, "most": 1}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "at"),
+    [
+        (BOX | {"outer": 2**63}, {}, "outer"),
+        (BOX | {"size": {"count": 2**63, "most": None}}, {"flatten": True}, "size.count"),
+        (BOX | {"size": {"count": 1, "most": 2**63}}, {"flatten": True}, "size.most"),
+        (BOX | {"numbers": [1, 2**63]}, {"explode": "numbers"}, "numbers"),
+        (BOX | {"sizes": [{"count": 2**63, "most": 1}]}, {"explode": "sizes", "flatten": True}, "sizes.count"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*rows failed")
+def test_a_nested_number_beyond_64_bits_fails_its_row_where_it_is_a_column(
+    ask: Asked, answer: dict[str, Any], options: dict[str, Any], at: str
+) -> None:
+    # As text: the simulator's own JSON holds no such number.
+    out = ask(Box, json.dumps(answer), BOX | {"numbers": [1], "sizes": [BOX["size"]]}, **options)
+
+    assert (str(out[at].dtype), out[at].tolist()) == ("Int64", [pd.NA, 1])
+    assert out.llm.errors["kind"].tolist() == ["schema"]
+    assert out.llm.errors["message"].tolist() == [
+        f"{at}: 9223372036854775808 is beyond 64 bits; annotate Decimal or str for larger numbers"
+    ]
+
+
+def test_a_nested_number_beyond_64_bits_is_kept_where_it_is_no_column(ask: Asked) -> None:
+    size = {"count": 2**63, "most": None}
+
+    out = ask(Box, json.dumps(BOX | {"size": size, "numbers": [2**70]}))
+
+    assert (out["size"].tolist(), out["numbers"].tolist()) == ([size], [[2**70]])
+    assert out.llm.status.tolist() == ["ok"]
+
+
+class Resized(BaseModel):
+    size: Size
+
+    @field_validator("size")
+    @classmethod
+    def _cut(cls, value):  # type: ignore[no-untyped-def]
+        return value if value.count < 5 else "large"
+
+
+@pytest.mark.filterwarnings("ignore:.*rows failed")
+def test_a_value_without_the_fields_that_are_columns_fails_its_row_alone(ask: Asked) -> None:
+    out = ask(Resized, {"size": {"count": 9, "most": 1}}, {"size": {"count": 1, "most": 1}}, flatten=True)
+
+    assert (str(out["size.count"].dtype), out["size.count"].tolist()) == ("Int64", [pd.NA, 1])
+    assert out.llm.errors["message"].tolist() == [
+        "size: a validator made 'large', which has no such fields; annotate what the validator returns"
     ]
 
 
