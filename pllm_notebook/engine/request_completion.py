@@ -14,7 +14,7 @@ from pllm_notebook.engine.limits.limiter import Limiter, Permit
 from pllm_notebook.engine.retry import retried_as, retry_delay_s, with_wait
 from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.pending_call import PendingCall
+from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.protocols import Transport
 from pllm_notebook.types import LimitReport, RawReply, Reply
 
@@ -135,7 +135,11 @@ class RequestCompletion:
             queue.unproven = False
             if queue.policy.hedge:
                 queue.latencies.add(latency_s)
-        queue.source.done(call, call.result(result, attempt.raw, latency_s, output_limit=wire_limit))
+        # As `PendingCall.result` builds it: this is every answer's way.
+        ended = CallResult(
+            result, attempt.raw, call.sent, latency_s, call.maybe_paid, call.failed_usage, output_limit=wire_limit
+        )
+        queue.source.done(call, ended)
 
     def _send_again(
         self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, now: float, latency_s: float, adapted: bool
