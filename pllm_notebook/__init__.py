@@ -393,5 +393,7 @@ for _name in ("servers", "clients"):
     check_with(_name, partial(_check_accounts, _name))
 display_registry.register_display(_display)
 display_registry.register_session_display(_board)
-lab_registry.register_lab(partial(importlib.import_module, "pllm_notebook.lab"))
+lab_registry.register_lab(
+    *(partial(importlib.import_module, f"pllm_notebook.{name}") for name in ("lab", "notebook.display_choice"))
+)
 redaction.install_log_filter("pllm_notebook", "pllm_notebook.store")

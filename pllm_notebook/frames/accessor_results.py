@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Explanation, Run
@@ -257,6 +257,41 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
             raise UsageError(f"pi is a chance over 0 and at most 1, not {pi!r}. Nothing was stored.")
         note = LabelNote(current_user() if by is None else by, drawn_by, pi)
         return label_table(self._table(), against, field, columns, note)
+
+    def review(
+        self,
+        fields: Sequence[str] | None = None,
+        *,
+        order: Literal["doubt", "random", "changed", "disagreement"] = "random",
+        n: int = 20,
+        random_share: float = 0.2,
+        old: Any = None,
+        by: str | None = None,
+    ) -> Any:
+        """Look at answers one by one, and accept or correct each: every decision is a label at once. Sends nothing.
+
+        In a notebook a view with keys is shown; elsewhere `review(…).ask()` asks line by line. The same call again goes
+        on where it stopped. Equal rows are shown once.
+
+        Args:
+            fields: Which are looked at, without a prefix; None for those whose values are known, else all.
+            order: "doubt": least `confidence` first. "disagreement": least `agreement` first. "changed": rows whose
+                answer differs from *old*. "random": a uniform sample.
+            n: At most so many rows.
+            random_share: The share of them that is drawn at random among the others and mixed in, so that figures for
+                the whole table stay possible; each label has the chance with which its row was drawn (`pi`).
+            old: The other side for "changed", as for `compare`; None for "previous".
+            by: Who decides; None for your login name. `pllm.labels().kappa("field", "one", "other")` is how far two
+                agree.
+
+        Returns:
+            A `Review`: `accept`, `choose`, `skip`, `undo`, `ask`.
+
+        Raises:
+            UsageError: For an unknown field or order.
+            PllmError: When no known run made a row of this frame, or what the order goes by is not known.
+        """
+        return lab().review_table(self._table(), fields, order, n, random_share, old, by)
 
     def explain(self, position: int) -> Explanation:
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.

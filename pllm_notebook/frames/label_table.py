@@ -66,6 +66,26 @@ class Labels(Sequence[Label]):
         """
         return default_library().report(_COLUMNS, [_line(label) for label in self._labels])
 
+    def kappa(self, field: str, one: str, other: str) -> float:
+        """Return how far two persons agree beyond chance on the rows that both labelled (Cohen, 1960); NaN for none.
+
+        Args:
+            field: Of the answer.
+            one: A person's name (`by`).
+            other: Another's.
+        """
+        said: dict[str, dict[tuple[Any, int], str]] = {one: {}, other: {}}
+        for label in self._labels:
+            if label.field == field and label.by in said:
+                said[label.by][label.columns, label.content] = _json(label.value)
+        both = [(value, said[other][row]) for row, value in said[one].items() if row in said[other]]
+        if not both:
+            return float("nan")
+        agreed = sum(mine == yours for mine, yours in both) / len(both)
+        mine, yours = (Counter(pair[at] for pair in both) for at in (0, 1))
+        by_chance = sum(times * yours[value] for value, times in mine.items()) / len(both) ** 2
+        return (agreed - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
+
     def _counts(self) -> Iterator[Sequence[str]]:
         for (field, by), times in Counter((label.field, label.by) for label in self._labels).items():
             values = Counter(_json(label.value) for label in self._labels if (label.field, label.by) == (field, by))

@@ -16,6 +16,8 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `sampling_noise`    | what asking twice changes                                               |
 | `question_diff`     | words, schemas and options that differ                                  |
 | `run_costs`         | what answers cost and took                                              |
+| `review_queue`      | which rows a person looks at, and with which chance each is drawn       |
+| `review`            | `df.llm.review`: decisions one by one, each stored at once              |
 
 Invariants:
 
@@ -29,6 +31,17 @@ from pllm_notebook.lab.comparison import Comparison
 from pllm_notebook.lab.field_changes import FieldChange, Move
 from pllm_notebook.lab.labelled_change import LabelledChange
 from pllm_notebook.lab.prompts_compared import Comparisons, compare
+from pllm_notebook.lab.review import Review, review_table
 from pllm_notebook.lab.row_matching import compare_table
 
-__all__ = ["Comparison", "Comparisons", "FieldChange", "LabelledChange", "Move", "compare", "compare_table"]
+__all__ = [
+    "Comparison",
+    "Comparisons",
+    "FieldChange",
+    "LabelledChange",
+    "Move",
+    "Review",
+    "compare",
+    "compare_table",
+    "review_table",
+]

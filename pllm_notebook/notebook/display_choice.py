@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pllm_notebook.frames.job_table import Jobs
     from pllm_notebook.sessions import SessionDisplay
 
-__all__ = ["choose_display", "choose_session_display", "panel"]
+__all__ = ["choose_display", "choose_session_display", "panel", "review_view"]
 
 
 def choose_display() -> Display | None:
@@ -57,3 +57,14 @@ def panel(jobs: Jobs) -> dict[str, Any]:
     except ImportError:
         return {}
     return JobPanel(jobs).bundle()
+
+
+def review_view(review: object) -> Any:
+    """Return the MIME bundle of a review by keyboard, None outside a notebook and where widgets are missing."""
+    if not in_kernel():
+        return None
+    try:
+        from pllm_notebook.notebook.review_widget import ReviewWidget
+    except ImportError:
+        return None
+    return ReviewWidget(review)._repr_mimebundle_()

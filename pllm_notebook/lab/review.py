@@ -1,0 +1,301 @@
+"""`out.llm.review`: look at answers one by one, accept or correct them; each decision is a label at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+
+from pllm_notebook import lab_registry
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.frames.dtypes import Column, Kind, read_back
+from pllm_notebook.frames.plain_data import plain_data
+from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_cells, stored_labels
+from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.answer_sides import AnswerSide, frame_side
+from pllm_notebook.lab.review_queue import DrawnRow, ReviewOrder, drawn_rows
+from pllm_notebook.option_fields import is_number
+from pllm_notebook.store import LabelFile, current_directory
+
+__all__ = ["Review", "ReviewItem", "review_table", "value_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """One field of one row to look at.
+
+    Attributes:
+        row: The row, and how it was drawn.
+        field: Without a run's prefix.
+        proposed: The answer, as JSON has it.
+    """
+
+    row: DrawnRow
+    field: str
+    proposed: Any
+
+
+class Review:
+    """Answers to look at one by one. Each decision is stored before the next one is shown.
+
+    In a notebook it is a view with keys; elsewhere `ask()` asks line by line. The same call again goes on where it
+    stopped: what the same person has labelled is not shown again.
+
+    Args:
+        table: The frame.
+        side: Its answers.
+        items: What is looked at, in order.
+        by: Who decides.
+
+    Attributes:
+        items: As given.
+        by: As given.
+        at: The item that is shown; the number of items when all are done.
+        labels: Item to its label, None for one that was skipped.
+    """
+
+    def __init__(self, table: Table, side: AnswerSide, items: Sequence[ReviewItem], by: str) -> None:
+        self._table, self._side = table, side
+        self.items, self.by = list(items), by
+        self.labels: dict[int, Any] = {}
+        self.note = ""
+        self._undoing: list[tuple[int, list[int]]] = []
+        self._data = table.column_data(side.source.asked)
+        for field in dict.fromkeys(item.field for item in self.items):
+            known = stored_labels(table, field, by)
+            for at, item in enumerate(self.items):
+                label = known[item.row.position]
+                if item.field == field and label is not None:
+                    self.labels[at] = label.value
+        self.at = self._next(0)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        done = sum(1 for at in self.labels if at < len(self.items))
+        left = "" if self.at < len(self.items) else " All are done."
+        return f"<Review by {self.by!r}: {done:,} of {len(self.items):,} labelled; .ask() goes on in a terminal.{left}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> Any:
+        shown = lab_registry.review_bundle(self)
+        return {"text/plain": repr(self)} if shown is None else shown
+
+    def accept(self, at: int | None = None) -> None:
+        """Store the proposed value as right, and go on."""
+        here = self._here(at)
+        if here is not None:
+            self._store(here, self.items[here].proposed)
+
+    def choose(self, value: Any, at: int | None = None) -> None:
+        """Store another value as right, and go on.
+
+        Args:
+            value: A value of the field's type, or its text.
+            at: The item that was shown to the person; a key that comes after it has been decided does nothing.
+
+        Raises:
+            UsageError: When the field cannot have this value. Nothing was stored.
+        """
+        here = self._here(at)
+        if here is not None:
+            self._store(here, value_of(self._side.columns[self.items[here].field], value))
+
+    def skip(self, at: int | None = None) -> None:
+        """Go on without a label."""
+        here = self._here(at)
+        if here is not None:
+            self._undoing.append((here, []))
+            self.labels[here] = None
+            self._go_on(here)
+
+    def undo(self) -> None:
+        """Take the last decision of this review back, and show its item again."""
+        if self._undoing:
+            here, ids = self._undoing.pop()
+            LabelFile(current_directory()).remove(ids)
+            self.labels.pop(here, None)
+            self.at = here
+
+    def set_note(self, text: str) -> None:
+        """Keep a note for the item that is shown; it is stored with its label."""
+        self.note = text
+
+    def state(self) -> dict[str, Any]:
+        """Return what a view shows, as plain data."""
+        done = self.at >= len(self.items)
+        made: dict[str, Any] = {
+            "at": self.at,
+            "total": len(self.items),
+            "labelled": len([1 for value in self.labels.values() if value is not None]),
+            "by": self.by,
+            "done": done,
+            "can_undo": bool(self._undoing),
+            "note": self.note,
+        }
+        if done:
+            return made
+        item = self.items[self.at]
+        column, row = self._side.columns[item.field], item.row.position
+        cells = zip(self._data.names, self._data.values, self._data.missing, strict=True)
+        return made | {
+            "row": [[name, "" if gaps[row] else str(own[row])] for name, own, gaps in cells],
+            "label": str(self._table.label(row)),
+            "field": item.field,
+            "proposed": _text(item.proposed),
+            "others": [
+                [name, _text(plain_data(values[row]))]
+                for name, values in self._side.values.items()
+                if name != item.field
+            ],
+            "choices": [_text(choice) for choice in choices_of(column)],
+            "kind": str(column.kind),
+            "confidence": item.row.confidence,
+        }
+
+    def ask(self, read: Any = input, show: Any = print) -> None:
+        """Ask line by line, in a terminal, until all are done or the answer is "q".
+
+        Args:
+            read: Asks with a text and returns a line.
+            show: Shows a text.
+        """
+        while self.at < len(self.items):
+            state = self.state()
+            show("\n".join(_lines(state)))
+            line = read("Enter accepts; a number or value corrects; s skips, u undoes, n TEXT notes, q ends: ").strip()
+            if line == "q":
+                break
+            try:
+                self._do(line, state)
+            except UsageError as error:
+                show(str(error))
+        show(repr(self))
+
+    def _do(self, line: str, state: dict[str, Any]) -> None:
+        choices = state["choices"]
+        if not line:
+            self.accept()
+        elif line in ("s", "u") and line not in choices:
+            self.skip() if line == "s" else self.undo()
+        elif line.startswith("n ") and line not in choices:
+            self.set_note(line[2:])
+        elif line.isdigit() and line not in choices and 0 < int(line) <= len(choices):
+            self.choose(choices[int(line) - 1])
+        else:
+            self.choose(line)
+
+    def _here(self, at: int | None) -> int | None:
+        """Return the item that a decision is about, None where it has been decided already."""
+        here = self.at if at is None else at
+        return here if here == self.at and here < len(self.items) else None
+
+    def _store(self, here: int, value: Any) -> None:
+        item, run = self.items[here], self._side.source.run
+        row = item.row.position
+        note = LabelNote(self.by, item.row.drawn_by, item.row.pi, self.note or None, run.id)
+        cells = [None if gaps[row] else own[row]
+                 for own, gaps in zip(self._data.values, self._data.missing, strict=True)]  # fmt: skip
+        self._undoing.append((here, label_cells(self._data.names, cells, {item.field: value}, note)))
+        self.labels[here] = value
+        self._go_on(here)
+
+    def _go_on(self, here: int) -> None:
+        self.note = ""
+        self.at = self._next(here + 1)
+
+    def _next(self, start: int) -> int:
+        return next((at for at in range(start, len(self.items)) if at not in self.labels), len(self.items))
+
+
+def review_table(
+    table: Table,
+    fields: Sequence[str] | None,
+    order: ReviewOrder,
+    n: int,
+    random_share: float,
+    old: Any,
+    by: str | None,
+) -> Review:
+    """Return a review of a frame's answers (see `df.llm.review`)."""
+    if not is_number(n, whole=True) or n < 1:
+        raise UsageError(f"n is a whole number of rows, at least 1, not {n!r}.")
+    if not is_number(random_share) or not 0 <= random_share <= 1:
+        raise UsageError(f"random_share is a share from 0 to 1, not {random_share!r}.")
+    side = frame_side(table)
+    known = list(side.columns)
+    chosen = _chosen(known, fields, side)
+    rows = drawn_rows(table, side, order, n, random_share, old)
+    items = [ReviewItem(row, field, plain_data(side.values[field][row.position])) for row in rows for field in chosen]
+    return Review(table, side, items, current_user() if by is None else by)
+
+
+def _chosen(known: Sequence[str], fields: Sequence[str] | None, side: AnswerSide) -> list[str]:
+    if fields is None:
+        listed = [name for name in known if choices_of(side.columns[name])]
+        return listed or list(known)
+    given = [fields] if isinstance(fields, str) else list(fields)
+    for name in given:
+        if name not in known:
+            raise UsageError(f"There is no field {name!r} among {list(known)}.{guess(name, list(known))}")
+    return given
+
+
+def choices_of(column: Column) -> Sequence[Any]:
+    """Return the values that a field lists, () for one that does not."""
+    return (True, False) if column.kind is Kind.BOOLEAN else column.categories
+
+
+_KINDS: dict[Kind, Any] = {Kind.INTEGER: int, Kind.REAL: float, Kind.BOOLEAN: bool}
+
+
+def value_of(column: Column, value: Any) -> Any:
+    """Return a value of a column from a value or its text.
+
+    Raises:
+        UsageError: When the column cannot have it. Nothing was stored.
+    """
+    choices = choices_of(column)
+    for choice in choices:
+        if value == choice or (isinstance(value, str) and value.casefold() == _text(choice).casefold()):
+            return choice
+    if choices:
+        raise UsageError(
+            f"{column.name!r} is one of {[_text(choice) for choice in choices]}, not {value!r}. Nothing was stored."
+        )
+    if column.kind in _KINDS:
+        try:
+            return pydantic.TypeAdapter(_KINDS[column.kind]).validate_python(value)
+        except pydantic.ValidationError:
+            kind = "a whole number" if column.kind is Kind.INTEGER else "a number"
+            raise UsageError(f"{column.name!r} is {kind}, not {value!r}. Nothing was stored.") from None
+    if column.kind in (Kind.DATETIME, Kind.MOMENT, Kind.DURATION):
+        (read,) = read_back(column, [value])
+        if isinstance(read, str):
+            raise UsageError(f"{column.name!r} is a {column.kind}, not {value!r}. Nothing was stored.")
+    if column.kind in (Kind.DATA, Kind.OBJECT) and isinstance(value, str):
+        try:
+            return pydantic.TypeAdapter(Any).validate_json(value)
+        except pydantic.ValidationError:
+            raise UsageError(
+                f"{column.name!r} holds data, written as JSON, not {value!r}. Nothing was stored."
+            ) from None
+    return value
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _lines(state: dict[str, Any]) -> list[str]:
+    sure = "" if state["confidence"] is None else f" (confidence {state['confidence']:.2f})"
+    lines = [f"\n{state['at'] + 1} of {state['total']}"]
+    lines += [f"  {name}: {text}" for name, text in [*state["row"], *state["others"]]]
+    lines.append(f"{state['field']}: {state['proposed']}{sure}")
+    if state["choices"]:
+        lines.append("  " + ", ".join(f"{at} {choice}" for at, choice in enumerate(state["choices"], 1)))
+    return lines
