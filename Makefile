@@ -154,6 +154,8 @@ bench: .venv/ready
 	.venv/bin/python benchmarks/calls.py
 	.venv/bin/python -m benchmarks.claims
 	.venv/bin/python -m benchmarks.share
+	.venv/bin/python -m benchmarks.batches
+	.venv/bin/python -m benchmarks.clusters
 	.venv/bin/python -m benchmarks.ceilings
 	.venv/bin/python -m benchmarks.memory
 	.venv/bin/python -m benchmarks.display

@@ -1,10 +1,12 @@
-"""What a cluster costs beside one run at a rate limit: Dask's rows through one sender, even, skewed, a worker lost.
+"""What a cluster costs beside one run at a rate limit: Dask through one sender, even, skewed, a worker lost; 3 senders.
 
     python -m benchmarks.clusters [--rows 2000] [--times 3] [--requests-per-min 6000]
 
 Rows with 5 % twins in the first and the last of 8 partitions, a simulator with one limit that it reports in headers
-alone, 300 ms of latency, a cluster of three workers of one thread each. Efficiency is the time of one run of the same
-rows in the same minute over that of the cluster, medians; paid twice and refused are counted over all rounds.
+alone, 300 ms of latency, a cluster of three workers of one thread each; and three senders with caches of their own,
+each with a third of the limit and the calls of its shard, timed from the first that begins to the last that ends.
+Efficiency is the time of one run of the same rows in the same minute over theirs, medians; paid twice and refused are
+counted over all rounds.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import argparse
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,7 +28,7 @@ import pllm_notebook as pllm
 from benchmarks.batches import PROMPT, Score
 from pllm_notebook.sim import SimRequest, Simulator
 
-PARTITIONS, WORKERS, TWINS = 8, 3, 20
+PARTITIONS, WORKERS, SENDERS, TWINS = 8, 3, 3, 20
 
 
 def rows(count: int) -> pd.DataFrame:
@@ -67,6 +71,34 @@ def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any) -> float:
         return took
 
 
+def sent_by_shards(sim: Simulator, count: int, requests_per_min: float) -> float:
+    """Answer the rows by several processes that know nothing of each other, and return the seconds that it took."""
+    sim.reset()
+    address = sim.base_url("compatible")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        command = [sys.executable, "-m", "benchmarks.clusters", "--rows", str(count)]
+        given = [address, str(requests_per_min / SENDERS), directory]
+        senders = [
+            subprocess.Popen([*command, "--shard", str(at), *given], stdout=subprocess.PIPE, text=True)
+            for at in range(SENDERS)
+        ]
+        times = [float(time) for sender in senders for time in sender.communicate()[0].split()[-2:]]
+    return max(times) - min(times)
+
+
+def send_shard(count: int, at: str, address: str, requests_per_min: str, directory: str) -> None:
+    """Ask the calls of one shard when all senders are ready, and print when that began and ended."""
+    pllm.configure(cache_dir=f"{directory}/{at}", progress=False, servers={"here": address})
+    frame = rows(count)
+    open(f"{directory}/ready-{at}", "w").close()
+    while sum(name.startswith("ready-") for name in os.listdir(directory)) < SENDERS:
+        time.sleep(0.01)
+    begin = time.monotonic()
+    limit = float(requests_per_min)
+    frame.llm.parse(Score, PROMPT, model="here:any", shard=(int(at), SENDERS), requests_per_min=limit)
+    print(begin, time.monotonic())
+
+
 def kill_one(client: Any) -> None:
     os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
 
@@ -76,11 +108,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--requests-per-min", type=float, default=6_000.0)
+    parser.add_argument("--shard", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.shard is not None:
+        send_shard(given.rows, *given.shard)
+        return
     from distributed import Client, LocalCluster
 
     frame = rows(given.rows)
-    names = ("one run", "even", "skewed", "worker killed")
+    names = ("one run", "even", "skewed", "worker killed", "3 senders by shard")
     took: dict[str, list[float]] = {name: [] for name in names}
     twice: dict[str, int] = dict.fromkeys(names, 0)
     refused: dict[str, int] = dict.fromkeys(names, 0)
@@ -92,7 +128,10 @@ def main() -> None:
             timed(sim, "one run", frame[: given.rows // 4], client)  # the limit is known to all rounds
             for _ in range(given.times):
                 for name in names:
-                    took[name].append(timed(sim, name, frame, client))
+                    if name == names[-1]:
+                        took[name].append(sent_by_shards(sim, given.rows, given.requests_per_min))
+                    else:
+                        took[name].append(timed(sim, name, frame, client))
                     stats = sim.stats()
                     twice[name] += stats.answered - stats.distinct
                     refused[name] += stats.refused_429
