@@ -151,6 +151,7 @@ simulate: .venv/ready
 
 bench: .venv/ready
 	.venv/bin/python benchmarks/rows.py
+	.venv/bin/python -m benchmarks.frames
 	.venv/bin/python benchmarks/calls.py
 	.venv/bin/python -m benchmarks.claims
 	.venv/bin/python -m benchmarks.share

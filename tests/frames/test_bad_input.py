@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from pydantic import BaseModel, field_validator
 
@@ -22,6 +20,8 @@ from pllm_notebook.exceptions import (
 )
 from pllm_notebook.sim import Simulator
 
+from .frame_libraries import FrameKit
+
 
 class Named(BaseModel):
     name: str
@@ -36,144 +36,128 @@ def echo(sim: Simulator, cache_dir: object) -> Iterator[Callable[[], int]]:
     sim.set(answers=None)
 
 
-FRAME = pd.DataFrame({"review": ["good", "bad"], "stars": [5, 1]})
+COLUMNS = {"review": ["good", "bad"], "stars": [5, 1]}
+Ask = Callable[[Any], Any]
+
+
+@pytest.fixture
+def llm(kit: FrameKit) -> Any:
+    """`.llm` of a frame of two rows, in each library."""
+    return kit.llm(kit.frame(COLUMNS))
 
 
 @pytest.mark.parametrize(
     ("error", "words", "call"),
     [
-        (UnknownColumnError, "Did you mean 'review'?", lambda: FRAME.llm.parse(Named, "{reveiw}")),
-        (UnknownColumnError, "names column 'text'", lambda: FRAME.llm.parse(Named, "{text}")),
-        (UnknownColumnError, "'star'", lambda: FRAME.llm.parse(Named, columns=["star"])),
-        (UsageError, "names no column", lambda: FRAME.llm.parse(Named, "What is the capital of France?")),
+        (UnknownColumnError, "Did you mean 'review'?", lambda llm: llm.parse(Named, "{reveiw}")),
+        (UnknownColumnError, "names column 'text'", lambda llm: llm.parse(Named, "{text}")),
+        (UnknownColumnError, "'star'", lambda llm: llm.parse(Named, columns=["star"])),
+        (UsageError, "names no column", lambda llm: llm.parse(Named, "What is the capital of France?")),
         (
             UsageError,
             "columns= cannot be combined with a prompt",
-            lambda: FRAME.llm.parse(Named, "{review}", columns=["review"]),
+            lambda llm: llm.parse(Named, "{review}", columns=["review"]),
         ),
-        (UsageError, "The prompt is text", lambda: FRAME.llm.parse(Named, 3)),
-        (NameClashError, "prefix=", lambda: FRAME.rename(columns={"stars": "name"}).llm.parse(Named, "{review}")),
-        (NameClashError, "'review'", lambda: FRAME.llm.parse(Named, "{review}", error_column="review")),
-        (NameClashError, "'name'", lambda: FRAME.llm.parse(Named, "{review}", error_column="name")),
-        (UsageError, "explode=True needs a list", lambda: FRAME.llm.parse(Named, "{review}", explode=True)),
-        (UnknownModelError, "no provider 'opnai'", lambda: FRAME.llm.parse(Named, "{review}", model="opnai:x")),
+        (UsageError, "The prompt is text", lambda llm: llm.parse(Named, 3)),
+        (NameClashError, "'review'", lambda llm: llm.complete("{review}", column="review")),
+        (NameClashError, "'review'", lambda llm: llm.parse(Named, "{review}", error_column="review")),
+        (NameClashError, "'name'", lambda llm: llm.parse(Named, "{review}", error_column="name")),
+        (UsageError, "explode=True needs a list", lambda llm: llm.parse(Named, "{review}", explode=True)),
+        (UnknownModelError, "no provider 'opnai'", lambda llm: llm.parse(Named, "{review}", model="opnai:x")),
         (
             UnknownModelError,
             "which provider serves 'llama'",
-            lambda: FRAME.llm.parse(Named, "{review}", model="llama"),
+            lambda llm: llm.parse(Named, "{review}", model="llama"),
         ),
-        (UnknownModelError, "names no file", lambda: FRAME.llm.parse(Named, "{review}", model="local:/no/such.gguf")),
-        (UnknownModelError, "is not simulated", lambda: FRAME.llm.parse(Named, "{review}", model="sim:mistral")),
-        (MissingKeyError, "OPENAI_API_KEY", lambda: FRAME.llm.parse(Named, "{review}", model="gpt-6-luna")),
-        (MissingKeyError, "ANTHROPIC_API_KEY", lambda: FRAME.llm.parse(Named, "{review}", model="claude-haiku-5-5")),
-        (MissingKeyError, "GOOGLE_API_KEY", lambda: FRAME.llm.parse(Named, "{review}", model="gemini-3.8-flash")),
-        (UsageError, "price of mine:m is unknown", lambda: FRAME.llm.parse(Named, "{review}", max_cost_usd=1)),
-        (UnknownOptionError, "'temprature'", lambda: FRAME.llm.parse(Named, "{review}", temprature=0)),
-        (UsageError, "extra_body may not set 'n'", lambda: FRAME.llm.parse(Named, "{review}", extra_body={"n": 3})),
-        (UnsupportedSchemaError, "openai", lambda: FRAME.llm.parse(dict[str, Any], "{review}", model="gpt-6-luna")),
-        (UsageError, "", lambda: FRAME.llm.parse("Named", "{review}")),
+        (UnknownModelError, "names no file", lambda llm: llm.parse(Named, "{review}", model="local:/no/such.gguf")),
+        (UnknownModelError, "is not simulated", lambda llm: llm.parse(Named, "{review}", model="sim:mistral")),
+        (MissingKeyError, "OPENAI_API_KEY", lambda llm: llm.parse(Named, "{review}", model="gpt-6-luna")),
+        (MissingKeyError, "ANTHROPIC_API_KEY", lambda llm: llm.parse(Named, "{review}", model="claude-haiku-5-5")),
+        (MissingKeyError, "GOOGLE_API_KEY", lambda llm: llm.parse(Named, "{review}", model="gemini-3.8-flash")),
+        (UsageError, "price of mine:m is unknown", lambda llm: llm.parse(Named, "{review}", max_cost_usd=1)),
+        (UnknownOptionError, "'temprature'", lambda llm: llm.parse(Named, "{review}", temprature=0)),
+        (UsageError, "extra_body may not set 'n'", lambda llm: llm.parse(Named, "{review}", extra_body={"n": 3})),
+        (UnsupportedSchemaError, "openai", lambda llm: llm.parse(dict[str, Any], "{review}", model="gpt-6-luna")),
+        (UsageError, "", lambda llm: llm.parse("Named", "{review}")),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
-    echo: Callable[[], int], error: type[Exception], words: str, call: Callable[[], Any]
+    echo: Callable[[], int], llm: Any, error: type[Exception], words: str, call: Ask
 ) -> None:
     with pytest.raises(error) as caught:
-        call()
+        call(llm)
 
     assert words in str(caught.value)
     assert "Nothing was sent." in str(caught.value)
     assert echo() == 0
 
 
-def test_without_model_or_key_the_error_offers_what_needs_none(echo: Callable[[], int]) -> None:
+def test_without_model_or_key_the_error_offers_what_needs_none(echo: Callable[[], int], llm: Any) -> None:
     pllm.configure(model=None)
 
     with pytest.raises(UnknownModelError, match="local:smollm2") as caught:
-        FRAME.llm.parse(Named, "{review}")
+        llm.parse(Named, "{review}")
 
     assert "sim:openai" in str(caught.value)
 
 
 def test_no_key_is_needed_when_nothing_has_to_be_sent(
-    sim: Simulator, cache_dir: object, monkeypatch: pytest.MonkeyPatch
+    sim: Simulator, cache_dir: object, kit: FrameKit, llm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sim.set(answers=lambda request: {"name": request.prompt})
     monkeypatch.setenv("OPENAI_BASE_URL", sim.base_url("openai"))
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-    first = FRAME.llm.parse(Named, "{review}", model="gpt-6-luna")
+    first = llm.parse(Named, "{review}", model="gpt-6-luna")
     monkeypatch.delenv("OPENAI_API_KEY")
 
-    again = FRAME.llm.parse(Named, "{review}", model="gpt-6-luna")
+    again = llm.parse(Named, "{review}", model="gpt-6-luna")
 
-    assert again["name"].tolist() == first["name"].tolist()
-    assert again.llm.status.tolist() == ["cached", "cached"]
-
-
-def names(frame: pd.DataFrame, prompt: str = "{t}") -> list[Any]:
-    return frame.llm.parse(Named, prompt)["name"].fillna("-").tolist()
+    assert kit.column(again, "name") == kit.column(first, "name")
+    assert kit.values(kit.llm(again).status) == ["cached", "cached"]
 
 
-def test_braces_in_the_prompt_and_in_cells_stay(echo: Callable[[], int]) -> None:
-    frame = pd.DataFrame({"t": ['{"a": 1}', "{t}", "{secret}"]})
+@pytest.fixture
+def names(kit: FrameKit) -> Callable[..., list[Any]]:
+    """Ask of a column `t`, or of a frame, and return the answers."""
 
-    assert names(frame, 'Like {"x": {}}: {t}') == [
+    def asked(cells: Any, prompt: str = "{t}") -> list[Any]:
+        frame = kit.frame({"t": cells}) if isinstance(cells, list) else cells
+        return kit.column(kit.llm(frame).parse(Named, prompt), "name")
+
+    return asked
+
+
+def test_braces_in_the_prompt_and_in_cells_stay(echo: Callable[[], int], names: Ask) -> None:
+    assert names(['{"a": 1}', "{t}", "{secret}"], 'Like {"x": {}}: {t}') == [
         'Like {"x": {}}: {"a": 1}',
         'Like {"x": {}}: {t}',
         'Like {"x": {}}: {secret}',
     ]
 
 
-def test_half_a_surrogate_pair_fails_its_row_alone_and_is_not_sent(echo: Callable[[], int]) -> None:
-    frame = pd.DataFrame({"t": ["fine", "half \ud800 pair"]}, dtype=object)
-
-    with pytest.warns(UserWarning, match="1 of 2 rows failed"):
-        out = frame.llm.parse(Named, "{t}")
-
-    assert out["name"].fillna("-").tolist() == ["fine", "-"]
-    assert out.llm.errors["kind"].tolist() == ["input"]
-    assert "at character 5" in out.llm.errors["message"].iloc[0]
-    assert echo() == 1
-
-
-def test_emoji_and_control_characters_arrive_as_they_are(echo: Callable[[], int]) -> None:
+def test_emoji_and_control_characters_arrive_as_they_are(echo: Callable[[], int], names: Ask) -> None:
     cells = ["naïve 😀", "nul \x00 byte", "line\u2028break", 'tab\tquote"']
 
-    assert names(pd.DataFrame({"t": cells})) == cells
+    assert names(cells) == cells
 
 
-def test_a_cell_of_ten_megabytes_goes_through(echo: Callable[[], int], sim: Simulator) -> None:
+def test_a_cell_of_ten_megabytes_goes_through(echo: Callable[[], int], sim: Simulator, names: Ask) -> None:
     sim.set(answers=lambda request: {"name": str(len(request.prompt))})
 
-    assert names(pd.DataFrame({"t": ["x" * 10_000_000]})) == ["10000000"]
+    assert names(["x" * 10_000_000]) == ["10000000"]
 
 
-def test_column_names_that_are_no_identifiers_work(echo: Callable[[], int]) -> None:
-    frame = pd.DataFrame([["a", "b", "c", "d"]], columns=["two words", "class", "_x", 0])
+def test_column_names_that_are_no_identifiers_work(echo: Callable[[], int], kit: FrameKit, names: Ask) -> None:
+    frame = kit.frame({"two words": ["a"], "class": ["b"], "_x": ["c"], "0": ["d"]})
 
     assert names(frame, "{two words}|{class}|{_x}|{0}") == ["a|b|c|d"]
 
 
-def test_a_column_name_that_stands_twice_is_refused_only_where_it_is_used(echo: Callable[[], int]) -> None:
-    frame = pd.DataFrame([["a", "b", "c"]], columns=["t", "x", "x"])
-
-    assert names(frame) == ["a"]
-    with pytest.raises(UsageError, match="2 columns named 'x'"):
-        frame.llm.parse(Named, "{x}")
+def test_numbers_keep_every_digit(echo: Callable[[], int], names: Ask) -> None:
+    assert names([2**53 + 1, None]) == ["9007199254740993", None]
 
 
-def test_unhashable_cells_are_sent_as_json(echo: Callable[[], int]) -> None:
-    cells = pd.Series([["a", 1], {"k": [2]}, np.array([1, 2])], dtype="object")
-
-    assert names(pd.DataFrame({"t": cells})) == ['["a",1]', '{"k":[2]}', "[1,2]"]
-
-
-def test_numbers_keep_every_digit(echo: Callable[[], int]) -> None:
-    frame = pd.DataFrame({"t": pd.array([2**53 + 1, None], dtype="Int64")})
-
-    assert names(frame) == ["9007199254740993", "-"]
-
-
-def test_a_validator_that_raises_fails_its_row_alone(echo: Callable[[], int]) -> None:
+def test_a_validator_that_raises_fails_its_row_alone(echo: Callable[[], int], kit: FrameKit, llm: Any) -> None:
     class Picky(BaseModel):
         name: str
 
@@ -183,14 +167,17 @@ def test_a_validator_that_raises_fails_its_row_alone(echo: Callable[[], int]) ->
             return value if value != "bad" else str(1 / 0)
 
     with pytest.warns(UserWarning, match="1 of 2 rows failed"):
-        out = FRAME.llm.parse(Picky, "{review}", max_repairs=0)
+        out = llm.parse(Picky, "{review}", max_repairs=0)
 
-    assert out["name"].fillna("-").tolist() == ["good", "-"]
-    assert out.llm.errors["kind"].tolist() == ["schema"]
-    assert "ZeroDivisionError" in out.llm.errors["message"].iloc[0]
+    assert kit.column(out, "name") == ["good", None]
+    (error,) = kit.rows(kit.llm(out).errors)
+    assert error["kind"] == "schema"
+    assert "ZeroDivisionError" in error["message"]
 
 
-def test_fields_named_like_methods_are_columns_all_the_same(echo: Callable[[], int], sim: Simulator) -> None:
+def test_fields_named_like_methods_are_columns_all_the_same(
+    echo: Callable[[], int], sim: Simulator, kit: FrameKit, llm: Any
+) -> None:
     class Odd(BaseModel):
         index: str
         columns: int
@@ -198,18 +185,32 @@ def test_fields_named_like_methods_are_columns_all_the_same(echo: Callable[[], i
 
     sim.set(answers=lambda request: {"index": "i", "columns": 1, "llm": "l"})
 
-    out = FRAME.llm.parse(Odd, "{review}")
+    out = llm.parse(Odd, "{review}")
 
-    assert out[["index", "columns", "llm"]].iloc[0].tolist() == ["i", 1, "l"]
-
-
-def test_an_empty_text_in_a_cell_is_sent(echo: Callable[[], int]) -> None:
-    assert names(pd.DataFrame({"t": ["a", ""]}), "<{t}>") == ["<a>", "<>"]
+    assert kit.rows(out)[0] == {"review": "good", "stars": 5, "index": "i", "columns": 1, "llm": "l"}
 
 
-def test_a_frame_without_columns_sends_nothing(echo: Callable[[], int]) -> None:
-    out = pd.DataFrame(index=["a", "b"]).llm.parse(Named)
+def test_an_empty_text_in_a_cell_is_sent(echo: Callable[[], int], names: Ask) -> None:
+    assert names(["a", ""], "<{t}>") == ["<a>", "<>"]
 
-    assert out.llm.status.tolist() == ["skipped", "skipped"]
-    assert (list(out.index), str(out["name"].dtype)) == (["a", "b"], "string")
+
+def test_nested_cells_are_sent_as_json(echo: Callable[[], int], names: Ask) -> None:
+    assert names([["a", "b"], []]) == ['["a","b"]', "[]"]
+    assert names([{"k": [2]}]) == ['{"k":[2]}']
+
+
+def test_a_frame_without_rows_has_the_columns_and_sends_nothing(echo: Callable[[], int], kit: FrameKit) -> None:
+    out = kit.llm(kit.frame({"t": []})).parse(Named, "{t}")
+
+    assert kit.names(out) == ["t", "name"]
+    assert kit.rows(out) == []
+    assert kit.values(kit.llm(out).status) == []
+    assert echo() == 0
+
+
+def test_a_frame_without_columns_has_the_new_ones(echo: Callable[[], int], kit: FrameKit) -> None:
+    out = kit.llm(kit.frame({})).parse(Named)
+
+    assert kit.names(out) == ["name"]
+    assert kit.rows(kit.llm(out).errors) == []
     assert echo() == 0
