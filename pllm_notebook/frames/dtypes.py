@@ -118,6 +118,9 @@ _TIMES: dict[Kind, Any] = {
     Kind.DURATION: dt.timedelta,
 }
 
+# What the annotation says more exactly than the kind: read back as anything else, a column would become text.
+_READ_AS: dict[ValueType | None, Any] = {DATE: dt.date, DECIMAL: decimal.Decimal, BINARY: bytes}
+
 # Types whose text is complete; pandas would write their internals.
 # A time with a zone has no dtype.
 _WORDED = (
@@ -180,10 +183,11 @@ def plain(column: Column, values: Sequence[Any]) -> list[Any]:
 
 
 def read_back(column: Column, values: Sequence[Any]) -> list[Any]:
-    """Return values as JSON has them as a library takes them: moments and durations parsed from their texts."""
-    if column.kind not in _TIMES:
+    """Return values as JSON has them as a library takes them: dates, durations, Decimals, bytes from their texts."""
+    kind = _READ_AS.get(column.type) or _TIMES.get(column.kind)
+    if kind is None:
         return list(values)
-    adapter = _adapter(_TIMES[column.kind])
+    adapter = _adapter(kind)
     found: list[Any] = []
     for value in values:
         try:

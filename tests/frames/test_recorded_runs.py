@@ -10,6 +10,7 @@ import textwrap
 import time
 from array import array
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -29,6 +30,8 @@ from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
 from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.run_files import RunFiles
+
+from .frame_libraries import FrameKit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -53,6 +56,8 @@ class Rich(BaseModel):
     item: Item
     items: list[Item]
     sizes: dict[str, int]
+    exact: Decimal
+    data: bytes
     pair: tuple[int, str]
     note: str | None = None
     weight: float = Field(default=2.5, alias="wt")
@@ -99,10 +104,17 @@ def texts(*values: str) -> pd.DataFrame:
 
 def let_go(out: Any) -> RecordedRun:
     """Open the run of a result as a new kernel would."""
+    run_id = pllm.frame(out).run.id
     run_registry.forget_all()
-    run = pllm.run(out.attrs["pllm_run"])
+    run = pllm.run(run_id)
     assert isinstance(run, RecordedRun)
     return run
+
+
+def assert_same(kit: FrameKit, frame: Any, other: Any) -> None:
+    """Check that two frames have the same columns, dtypes and values."""
+    assert kit.dtypes(frame) == kit.dtypes(other)
+    assert kit.rows(frame) == kit.rows(other)
 
 
 # The answers.
@@ -117,6 +129,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pack": {"pack": 2},
     "samples": {"samples": 2, "agreement_column": "agree"},
 }
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_the_answers_of_a_run_that_is_not_held_come_back_beside_its_rows(
+    cache_dir: Path, kit: FrameKit, options: dict[str, Any]
+) -> None:
+    pllm.configure(model="sim:openai")
+    frame = kit.frame({"t": ["x", "y"]})
+    out = kit.llm(frame).parse(Rich, "{t}", **options)
+
+    run = let_go(out)
+
+    assert_same(kit, run.to_frame(frame), out)
+    assert_same(kit, run.to_frame(frame, response_format=Rich), out)
+    assert kit.llm(run.to_frame(frame)).run.id == run.id
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
@@ -145,48 +172,49 @@ def test_a_type_without_fields_is_read_back(cache_dir: Path, kind: Any) -> None:
     pd.testing.assert_series_equal(let_go(out).to_frame()["answer"].set_axis(out.index), out)
 
 
-def test_rows_get_their_answers_by_their_content(ready: Path) -> None:
-    frame = texts("a", "bb", "bad")
-    out = frame.llm.parse(Mark, "{t}")
+def test_rows_get_their_answers_by_their_content(ready: Path, kit: FrameKit) -> None:
+    frame = kit.frame({"t": ["a", "bb", "bad"]})
+    out = kit.llm(frame).parse(Mark, "{t}")
     run = let_go(out)
 
     with pytest.warns(UserWarning, match="was not asked about 1 row of this frame"):
-        mixed = run.to_frame(pd.DataFrame({"n": [1, 2, 3, 4], "t": ["bb", "new", "a", "bb"]}))
+        mixed = run.to_frame(kit.frame({"n": [1, 2, 3, 4], "t": ["bb", "new", "a", "bb"]}))
 
-    assert mixed["mark"].tolist() == [2, pd.NA, 1, 2]
-    assert mixed.columns.tolist() == ["n", "t", "mark"]
-    pd.testing.assert_frame_equal(run.to_frame(out), out)
+    assert kit.column(mixed, "mark") == [2, None, 1, 2]
+    assert kit.names(mixed) == ["n", "t", "mark"]
+    assert_same(kit, run.to_frame(out), out)
     with pytest.raises(PllmError, match="No row of this frame has the content"):
-        run.to_frame(texts("other"))
+        run.to_frame(kit.frame({"t": ["other"]}))
     with pytest.raises(PllmError, match=r"asked about \['t'\], and \['t'\] is not in this frame"):
-        run.to_frame(frame.rename(columns={"t": "u"}))
+        run.to_frame(kit.rename(frame, "t", "u"))
     with pytest.raises(NameClashError):
-        run.to_frame(frame.assign(mark=7))
+        run.to_frame(kit.put(frame, "mark", [7, 7, 7]))
 
 
-def test_what_validators_change_needs_the_type(ready: Path) -> None:
-    out = texts("a").llm.parse(Shouted, "{t}")
+def test_what_validators_change_needs_the_type(ready: Path, kit: FrameKit) -> None:
+    frame = kit.frame({"t": ["a"]})
+    out = kit.llm(frame).parse(Shouted, "{t}")
     run = let_go(out)
 
-    assert out["word"].tolist() == ["LOW"]
-    assert run.to_frame()["word"].tolist() == ["low"]
-    assert run.to_frame(response_format=Shouted)["word"].tolist() == ["LOW"]
+    assert kit.column(out, "word") == ["LOW"]
+    assert kit.column(run.to_frame(frame), "word") == ["low"]
+    assert kit.column(run.to_frame(frame, response_format=Shouted), "word") == ["LOW"]
     with pytest.raises(UsageError, match=r"made the columns \['word'\], and response_format= makes \['mark'\]"):
         run.to_frame(response_format=Mark)
 
 
-def test_an_answer_that_left_the_cache_is_missing_and_told(ready: Path) -> None:
-    out = texts("a", "bad", "bb").llm.parse(Mark, "{t}")
-    run = let_go(out)
+def test_an_answer_that_left_the_cache_is_missing_and_told(ready: Path, kit: FrameKit) -> None:
+    frame = kit.frame({"t": ["a", "bad", "bb"]})
+    run = let_go(kit.llm(frame).parse(Mark, "{t}"))
     assert run.status.tolist() == ["ok", "failed", "ok"]
     pllm.cache.clear()
-    texts("bb").llm.parse(Mark, "{t}")
+    kit.llm(kit.frame({"t": ["bb"]})).parse(Mark, "{t}")
 
     with pytest.warns(UserWarning, match="1 answer of the run .* no longer in the cache"):
-        frame = run.to_frame()
+        out = run.to_frame(frame)
 
-    assert frame["mark"].tolist() == [pd.NA, pd.NA, 2]
-    assert frame["mark"].dtype == "Int64"
+    assert kit.column(out, "mark") == [None, None, 2]
+    assert kit.dtypes(out)["mark"].lower() == "int64"
     assert run.status.tolist() == ["lost", "failed", "ok"]
 
 
@@ -237,8 +265,29 @@ def test_calls_and_decisions_are_not_read_back_as_values(ready: Path) -> None:
     ],
     ids=["vote", "judge", "escalate", "chosen", "made"],
 )
-def test_samples_and_agreement_outlive_the_run(ready: Path, options: dict[str, Any]) -> None:
-    out = texts("a", "unsure", "bad").llm.parse(Mark, "{t}", samples=3, **options)
+def test_samples_and_agreement_outlive_the_run_in_every_library(
+    ready: Path, kit: FrameKit, options: dict[str, Any]
+) -> None:
+    frame = kit.frame({"t": ["a", "unsure", "bad"]})
+    out = kit.llm(frame).parse(Mark, "{t}", samples=3, **options)
+    live = kit.llm(out)
+    samples, agreement = kit.rows(live.samples), kit.rows(live.agreement)
+    run = let_go(out)
+
+    again = kit.rows(kit.llm(out).samples)
+
+    same = ["position", "label", "model", "sample", "chosen", "decided", "mark"]
+    assert [[row[name] for name in same] for row in again] == [[row[name] for name in same] for row in samples]
+    assert [row["failure"] is None for row in again] == [True] * 6 + [False] * 3
+    assert kit.rows(kit.llm(out).agreement) == agreement
+    if 77 in kit.column(out, "mark"):  # what a function made is in no reply
+        assert kit.column(run.to_frame(frame), "mark") == [None] * 3
+    else:
+        assert_same(kit, run.to_frame(frame), out)
+
+
+def test_samples_and_agreement_outlive_the_run(ready: Path) -> None:
+    out = texts("a", "unsure", "bad").llm.parse(Mark, "{t}", samples=3)
     samples, agreement = out.llm.samples, out.llm.agreement
     run = let_go(out)
 
@@ -249,14 +298,10 @@ def test_samples_and_agreement_outlive_the_run(ready: Path, options: dict[str, A
     pd.testing.assert_frame_equal(there, samples.sort_values(["label", "sample"], ignore_index=True)[same])
     assert again["failure"].notna().tolist() == [True] * 3 + [False] * 6
     pd.testing.assert_frame_equal(out.llm.agreement, agreement)
-    if (out["mark"] == 77).any():  # what a function made is in no reply
-        assert run.to_frame()["mark"].isna().all()
-        assert run.status.tolist() == ["ok", "ok", "failed"]
-    else:
-        pd.testing.assert_frame_equal(run.to_frame(texts("a", "unsure", "bad")), out)
+    pd.testing.assert_frame_equal(run.to_frame(texts("a", "unsure", "bad")), out)
 
 
-def test_fields_with_majorities_of_their_own_are_put_together_again(cache_dir: Path) -> None:
+def test_fields_with_majorities_of_their_own_are_put_together_again(cache_dir: Path, kit: FrameKit) -> None:
     given = iter([("a", 1), ("a", 2), ("b", 2)])
 
     def answer(request: SimRequest) -> Any:
@@ -264,10 +309,11 @@ def test_fields_with_majorities_of_their_own_are_put_together_again(cache_dir: P
         return {"name": name, "size": size}
 
     pllm.configure(sim={"answers": answer}, model="sim:openai")
-    out = texts("x").llm.parse(Item, "{t}", samples=3, concurrency=1)
+    frame = kit.frame({"t": ["x"]})
+    out = kit.llm(frame).parse(Item, "{t}", samples=3, concurrency=1)
 
-    assert out[["name", "size"]].iloc[0].tolist() == ["a", 2]
-    pd.testing.assert_frame_equal(let_go(out).to_frame(texts("x")), out)
+    assert kit.rows(out) == [{"t": "x", "name": "a", "size": 2}]
+    assert_same(kit, let_go(out).to_frame(frame), out)
 
 
 def test_a_sample_takes_thirteen_bytes_and_a_decision_two(ready: Path) -> None:
