@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
     from pllm_notebook.prompt_lists.provider_messages import msg_dict_to_anthropic, msg_dict_to_google, msg_dict_to_oai
     from pllm_notebook.prompt_lists.utilities import ParallelAIUtilities
-    from pllm_notebook.protocols import Display
     from pllm_notebook.request_files.parse_results import parse_results_file
     from pllm_notebook.request_files.prepare_requests import prepare_requests_file
     from pllm_notebook.request_files.process_file import (
@@ -304,7 +303,7 @@ def jobs(of: Any = None) -> Jobs:
     directory = directory_of(of)
     if of is not None and directory is None:
         raise UsageError(f"pllm.jobs takes a session, or the path of a directory, not {type(of).__name__}.")
-    return Jobs(cache_dir=directory, panel=_panel)
+    return Jobs(cache_dir=directory, panel=partial(_shown, "panel"))
 
 
 def import_results(path: str | os.PathLike[str], model: str | None = None) -> Imported:
@@ -358,22 +357,11 @@ def unload_ipython_extension(shell: Any) -> None:
     magics.unload(shell)
 
 
-def _panel(jobs: Jobs) -> dict[str, Any]:
+def _shown(what: str, *args: Any) -> Any:
+    """Call a function of the notebook's displays, which are loaded by the first."""
     from pllm_notebook.notebook import display_choice
 
-    return display_choice.panel(jobs)
-
-
-def _display() -> Display | None:
-    from pllm_notebook.notebook import display_choice
-
-    return display_choice.choose_display()
-
-
-def _board() -> object | None:
-    from pllm_notebook.notebook import display_choice
-
-    return display_choice.choose_session_display()
+    return getattr(display_choice, what)(*args)
 
 
 def _check_sim(values: Any) -> None:
@@ -391,8 +379,9 @@ def _check_accounts(name: str, values: Any) -> None:
 check_with("sim", _check_sim)
 for _name in ("servers", "clients"):
     check_with(_name, partial(_check_accounts, _name))
-display_registry.register_display(_display)
-display_registry.register_session_display(_board)
+display_registry.register_display(partial(_shown, "choose_display"))
+display_registry.register_session_display(partial(_shown, "choose_session_display"))
+display_registry.register_run_view(partial(_shown, "show_run"))
 lab_registry.register_lab(
     *(partial(importlib.import_module, f"pllm_notebook.{name}") for name in ("lab", "notebook.display_choice"))
 )

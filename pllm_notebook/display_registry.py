@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.runtime import Slot
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pllm_notebook.protocols import Display
     from pllm_notebook.types import Progress
 
-__all__ = ["SafeDisplay", "display_for", "register_display", "register_session_display", "session_display"]
+__all__ = [
+    "SafeDisplay", "display_for", "register_display", "register_run_view", "register_session_display",
+    "session_display", "show_run",
+]  # fmt: skip
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -25,6 +28,7 @@ class _Factories:
 
     run: Callable[[], Display | None] | None = None
     session: Callable[[], object | None] | None = None
+    view: Callable[[Any], bool] | None = None
 
 
 _FACTORIES: Slot[_Factories] = Slot("displays", _Factories, is_kept=True)
@@ -50,6 +54,21 @@ def session_display() -> object | None:
     """Make the display for one session, None for none; what it can do, the room of programs says."""
     factory = _FACTORIES.value.session
     return None if factory is None else factory()
+
+
+def register_run_view(show: Callable[[Any], bool] | None) -> None:
+    """Set what shows a `Run` in the cell that is running; it gives False where there is no live view."""
+    _FACTORIES.value.view = show
+
+
+def show_run(run: Any) -> bool:
+    """Show a live view of a run in the cell that is running; False where none can be shown."""
+    show = _FACTORIES.value.view
+    try:
+        return show is not None and show(run)
+    except Exception:
+        logger.exception("The view of a run cannot be shown")
+        return False
 
 
 class SafeDisplay:

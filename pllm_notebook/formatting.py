@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 __all__ = [
@@ -13,12 +14,15 @@ __all__ = [
     "format_duration",
     "format_usd",
     "format_usd_or",
+    "jobs_note",
     "maybe_paid_note",
     "short_number",
     "strip_control_chars",
 ]
 
-_IRREGULAR = {"reply": "replies", "has": "have", "is": "are", "was": "were", "story": "stories"}
+# Names of batch jobs in a sentence.
+_MOST_JOBS = 3
+_IRREGULAR = {"goes": "go", "reply": "replies", "has": "have", "is": "are", "was": "were", "story": "stories"}
 
 
 def format_usd(amount_usd: float | None) -> str:
@@ -92,6 +96,29 @@ def budget_stop_note(counts: Counts) -> str:
     failed = f", {counts.failed:,} failed" if counts.failed else ""
     answered = f"{counts.done + counts.cached:,} answered"
     return f"stopped at max_cost_usd: {answered}, {counts.not_sent:,} not sent{failed}"
+
+
+class OpenJob(Protocol):
+    """A batch job that goes on (see `types.JobProgress`)."""
+
+    @property
+    def id(self) -> str:
+        """Ours, shortened."""
+
+    @property
+    def price_usd(self) -> float | None:
+        """What its answers are expected to cost, None for unknown."""
+
+
+def jobs_note(jobs: Sequence[OpenJob]) -> str:
+    """Say that batch jobs go on, and what they will cost; "" for none."""
+    if not jobs:
+        return ""
+    names = ", ".join(job.id for job in jobs[:_MOST_JOBS]) + (" …" if len(jobs) > _MOST_JOBS else "")
+    prices = [job.price_usd for job in jobs]
+    price = "an unknown sum" if None in prices else f"about {format_usd(sum(price or 0.0 for price in prices))}"
+    goes_on = counted(len(jobs), "batch job", "goes", "on")
+    return f"{goes_on} at the provider ({names}) and will cost {price}."
 
 
 def format_duration(seconds: float) -> str:

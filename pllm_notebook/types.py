@@ -17,6 +17,7 @@ __all__ = [
     "BatchLimits",
     "BatchResult",
     "Finish",
+    "JobProgress",
     "LimitReport",
     "Price",
     "Progress",
@@ -181,10 +182,12 @@ class BatchLimits:
     Attributes:
         lines: Requests.
         bytes: Of the request file.
+        window_s: Seconds after which the provider answers no more requests of a job.
     """
 
     lines: int
     bytes: int
+    window_s: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +234,35 @@ class BatchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class JobProgress:
+    """A batch job that a run waits for, or has waited for.
+
+    Attributes:
+        id: Ours, shortened.
+        state: How far it is, in one word.
+        total: Its requests.
+        answered: Of them, as the provider counts; None where it does not say.
+        failed: The same.
+        created_at: Seconds since the epoch.
+        ends_at: When the provider's window ends, None before the provider has made it, and once it has ended.
+        price_usd: What its answers cost, or are expected to; None for unknown.
+        is_open: Whether anything more will happen to it.
+        message: What is wrong, "" for nothing.
+    """
+
+    id: str
+    state: str
+    total: int
+    answered: int | None
+    failed: int | None
+    created_at: float
+    ends_at: float | None
+    price_usd: float | None
+    is_open: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """The state of a run at one moment, as displays see it.
 
@@ -253,6 +285,9 @@ class Progress:
         reserved_usd: US dollars reserved for the requests that are out, under a ceiling.
         note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
         state: "running", "done", "cancelled" or "failed".
+        unit: What its rows are: "row", or "prompt".
+        is_batch: Whether its calls go by batch job.
+        jobs: The batch jobs that it waits for; at the end, those that it waited for.
     """
 
     label: str
@@ -278,6 +313,14 @@ class Progress:
     maybe_paid_requests: int = 0
     maybe_paid_usd: float = 0.0
     reserved_usd: float = 0.0
+    unit: str = "row"
+    is_batch: bool = False
+    jobs: tuple[JobProgress, ...] = ()
+
+    @property
+    def open_jobs(self) -> tuple[JobProgress, ...]:
+        """The batch jobs that go on at the provider."""
+        return tuple(job for job in self.jobs if job.is_open)
 
     @property
     def pending(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_duration
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import BatchAPI
-from pllm_notebook.types import Finish, RawReply, Reply
+from pllm_notebook.types import Finish, JobProgress, RawReply, Reply
 
 __all__ = ["BatchDispatcher"]
 
@@ -100,6 +101,9 @@ class BatchDispatcher:
         self._out: Counter[RunQueue] = Counter()
         self._jobs: dict[str, BatchJob] = {}
         self._cohorts: defaultdict[RunQueue, set[_JobGroup]] = defaultdict(set)
+        # Of a run that waits no longer, what it waited for.
+        self._left: weakref.WeakKeyDictionary[RunQueue, tuple[JobProgress, ...]] = weakref.WeakKeyDictionary()
+        self._ended: dict[str, BatchJob] = {}
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -122,6 +126,7 @@ class BatchDispatcher:
             UsageError: Where there is no batch API, no key or no package. Nothing was sent.
         """
         self._api = self._open_api()
+        self._left.pop(queue, None)
         self._queues.append(queue)
         self.wake()
 
@@ -133,6 +138,7 @@ class BatchDispatcher:
 
     def detach(self, queue: RunQueue) -> None:
         """Wait no longer for a run's calls. Their jobs go on, and what they bring is kept for the next run."""
+        self._left[queue] = self.jobs_of(queue)
         for queues in (self._queues, self._coming):
             if queue in queues:
                 queues.remove(queue)
@@ -144,6 +150,8 @@ class BatchDispatcher:
                 del self._waiting_calls[key]
         self._out.pop(queue, None)
         self._cohorts.pop(queue, None)
+        awaited = {job for groups in self._cohorts.values() for group in groups for job in group.jobs or ()}
+        self._ended = {job: ended for job, ended in self._ended.items() if job in awaited}
         queue.in_flight = 0
         for call in dropped:
             queue.source.done(call, cancelled(call, 0.0))
@@ -158,6 +166,31 @@ class BatchDispatcher:
             cohort.jobs is not None
             and all(self._jobs[one].state not in _UNSENT for one in cohort.jobs if one in self._jobs)
             for cohort in cohorts
+        )
+
+    def jobs_of(self, queue: RunQueue) -> tuple[JobProgress, ...]:
+        """Return the jobs that a run waits for, or waited for when it was detached; from any thread."""
+        left = self._left.get(queue)
+        if left is not None:
+            return left
+        ids = sorted({job for group in list(self._cohorts.get(queue, ())) for job in group.jobs or ()})
+        jobs = [job for one in ids if (job := self._jobs.get(one) or self._ended.get(one)) is not None]
+        return tuple(self._seen(job) for job in sorted(jobs, key=lambda job: job.created_at))
+
+    def _seen(self, job: BatchJob) -> JobProgress:
+        is_sent = job.state not in _UNSENT and not job.final
+        price = job.cost_usd if job.final and job.cost_usd is not None else job.estimate_usd
+        return JobProgress(
+            id=job.id[:8],
+            state=f"{job.state}, cancelling" if job.cancel_asked and not job.final else str(job.state),
+            total=job.total,
+            answered=job.answered if job.final else job.remote_succeeded,
+            failed=job.failed if job.final else job.remote_failed,
+            created_at=job.created_at,
+            ends_at=(job.remote_created_at or job.created_at) + self._api.limits.window_s if is_sent else None,
+            price_usd=price,
+            is_open=not job.final,
+            message=job.message,
         )
 
     def blocked_by(self, now: float) -> str:
@@ -211,7 +244,7 @@ class BatchDispatcher:
         if job.id in self._jobs:
             self._jobs[job.id] = job
             if job.final:
-                del self._jobs[job.id]
+                self._ended[job.id] = self._jobs.pop(job.id)
 
     def waiting(self, keys: Sequence[str]) -> list[str]:
         """Return those of *keys* whose answers a run waits for."""

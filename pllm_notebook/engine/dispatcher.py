@@ -27,7 +27,7 @@ from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import Transport, TransportFault
-from pllm_notebook.types import RawReply
+from pllm_notebook.types import JobProgress, RawReply
 
 __all__ = ["Dispatcher", "EarliestTimer"]
 
@@ -93,6 +93,10 @@ class Dispatcher:
 
     def announce(self, queue: RunQueue) -> None:
         """Register a run that is being planned. Only a batch dispatcher waits for it."""
+
+    def jobs_of(self, queue: RunQueue) -> tuple[JobProgress, ...]:
+        """Return nothing: calls are sent one by one."""
+        return ()
 
     def submitted(self, queue: RunQueue) -> bool:
         """Return whether every call that was taken from a run is on the wire."""

@@ -62,6 +62,7 @@ class RunQueue:
     """
 
     __slots__ = (
+        "__weakref__",
         "_adapted", "_later", "_order", "_ready", "_unfunded", "closed", "hedges", "in_flight", "latencies", "paused",
         "policy", "refused", "retries", "source", "unproven", "user_limits",
     )  # fmt: skip

@@ -124,7 +124,7 @@ class EnsembleResults(Decider):
         if call < 0:
             failure = self._results.own_failures[row]
             table.fail(position, failure)
-            table.progress.failed += 1
+            table.count_failed(failure, 1)
             self._note_failure(position, failure)
             return -1
         group = table.add(position, self._results.keys[call])

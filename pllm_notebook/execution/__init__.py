@@ -43,7 +43,7 @@ from pllm_notebook.execution.run_registry import find, forget, runs
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
 from pllm_notebook.execution.run_view.counts_model import CountsModel
 from pllm_notebook.execution.run_view.updates import RunViewUpdates
-from pllm_notebook.execution.run_view.view_model import RunViewModel
+from pllm_notebook.execution.run_view.view_model import RunViewModel, view_model
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_bounds import TokenBounds
 from pllm_notebook.execution.user_code import user_threads
@@ -116,4 +116,5 @@ __all__ = [
     "start_simulator",
     "store_for",
     "user_threads",
+    "view_model",
 ]

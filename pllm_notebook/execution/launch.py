@@ -22,7 +22,7 @@ from pllm_notebook.execution.run import Rows, Run
 from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
 from pllm_notebook.execution.run_registry import remember, runs
-from pllm_notebook.execution.run_view.view_model import RunViewModel
+from pllm_notebook.execution.run_view.view_model import view_model
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Turn
 from pllm_notebook.prompts import instruction
@@ -213,7 +213,7 @@ def start(
     run = Run(ask, rows, running, store, sink, execution)
     run.origin = origin()
     if isinstance(sink, ViewDisplay):
-        sink.watch(RunViewModel(run))
+        sink.watch(view_model(run))
     remember(run)
     if isinstance(rows, RecordableRows):
         directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()

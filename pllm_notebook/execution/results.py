@@ -151,7 +151,7 @@ class ResultTable:
         planned: Whether all rows have been planned: no more calls will come but follow-ups.
         unsaved: Rows whose paid answer the cache could not keep.
         observer: Sees what is planned and recorded, in the order in which it is; None for none.
-        failed: Rows whose calls failed, by kind.
+        failed: Rows that failed, by kind; together as many as `progress.failed`.
         arrivals: What ended lately, for a display; None while there is none.
     """
 
@@ -271,8 +271,7 @@ class ResultTable:
         elif outcome.not_sent:
             progress.not_sent += rows
         else:
-            progress.failed += rows
-            self._count_failed(outcome.failure, rows)
+            self.count_failed(outcome.failure, rows)
 
     def count_planned(self, rows: Sequence[int], weights: dict[int, int], *, skipped: int, failed: int) -> None:
         """Count rows that have been planned, before what the store had for them is recorded.
@@ -285,7 +284,9 @@ class ResultTable:
             failed: How many cannot be sent.
         """
         self.progress.skipped += skipped
-        self.progress.failed += failed
+        if failed:
+            for own in filter(None, map(self.own_failures.get, rows)):
+                self.count_failed(own, 1)
         for call, count in weights.items():
             self.weight[call] += count
             outcome = self.outcomes[call]
@@ -302,8 +303,7 @@ class ResultTable:
                 if outcome.not_sent:
                     self.progress.not_sent -= self.weight[call]
                 elif outcome.failure is not None:
-                    self.progress.failed -= self.weight[call]
-                    self._count_failed(outcome.failure, -self.weight[call])
+                    self.count_failed(outcome.failure, -self.weight[call])
                 self.outcomes[call] = None
         self.progress.resume(time.monotonic())
 
@@ -326,7 +326,9 @@ class ResultTable:
 
         return [call for call, outcome in enumerate(self.outcomes) if wanted(outcome)]
 
-    def _count_failed(self, failure: Failure, rows: int) -> None:
+    def count_failed(self, failure: Failure, rows: int) -> None:
+        """Count *rows* that failed, or fewer than before where it is negative."""
+        self.progress.failed += rows
         group = self.failed.get(failure.kind)
         if group is None or not group.count:
             group = self.failed[failure.kind] = FailedRows(failure.message)

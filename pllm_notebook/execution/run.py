@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from pllm_notebook.callers import caller_stack_level
-from pllm_notebook.display_registry import SafeDisplay
+from pllm_notebook.display_registry import SafeDisplay, show_run
 from pllm_notebook.engine import EndEvent, Engine, await_end, block_until, hold_at_exit
 from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
 from pllm_notebook.execution.asked_model import start_simulator
@@ -23,6 +23,7 @@ from pllm_notebook.execution.failure_recorder import FailureOrigin
 from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import EvaluableRows, JoinableRows, Rows
+from pllm_notebook.execution.run_displays import RunDisplays
 from pllm_notebook.execution.run_recorder import RunRecorder
 from pllm_notebook.execution.run_summary import closing_lines, live_lines, progress_of, shown
 from pllm_notebook.execution.stop import State
@@ -85,7 +86,7 @@ class Run:
         self._engine = engine
         self._loop = engine.loop
         self._store: Store | None = None if ask.options.cache == "off" else store
-        self._display = None if sink is None else SafeDisplay(sink)
+        self._displays = RunDisplays(() if sink is None else (SafeDisplay(sink),))
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.execution = make_execution(self._store, weak_callback(self._over))
@@ -109,6 +110,11 @@ class Run:
         p = self.progress()
         lines = live_lines(self.id, p, self.rows.source, self.origin)
         return shown(f"Run {self.id}", lines, simulated=p.simulated)
+
+    def _ipython_display_(self) -> None:
+        """Show a live view in the cell that is running; elsewhere, `repr` or `_repr_html_`."""
+        if not show_run(self):
+            raise NotImplementedError
 
     @property
     def state(self) -> State:
@@ -291,7 +297,7 @@ class Run:
         try:
             try:
                 # Here, on the caller's thread: a kernel puts output into the cell that is running there.
-                self._open_display()
+                self._open_displays()
             finally:
                 self._loop.call(self._begin)
         except BaseException:
@@ -300,9 +306,13 @@ class Run:
             self.cancel()
             raise
 
-    def _open_display(self) -> None:
-        if self._display is not None:
-            self._display.open(self.progress(), weak_callback(self.cancel))
+    def attach(self, display: Display) -> None:
+        """Show the run in one more display, from any thread but the loop's: live while it goes, and what came of it."""
+        self._displays.attach(display, self, self._engine)
+
+    def _open_displays(self) -> None:
+        if self._displays.all:
+            self._displays.open(self)
 
     # From here on, on the engine's loop.
 
@@ -322,7 +332,7 @@ class Run:
         try:
             self.execution.again(kinds)
             if not self.done():
-                self._open_display()
+                self._open_displays()
                 self._tick()
         except Exception as error:
             self.execution.fail(error)
@@ -332,8 +342,8 @@ class Run:
         self.execution.look()
         if self.execution.submitted:
             self._handed.set()
-        if self._display is not None:
-            self._display.update(self.progress())
+        if self._displays.all:
+            self._displays.update(self.progress())
         if self.recorder is not None:
             self.recorder.look(self, self._engine.workers)
         self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
@@ -344,9 +354,8 @@ class Run:
         if isinstance(self.execution.error, StoppedError):
             self.execution.error.name_run(self.id)
         try:
-            if self._display is not None:
-                can_retry = not self.execution.broken and self.execution.retryable(None)
-                self._display.close(self.progress(), weak_callback(self.retry) if can_retry else None)
+            if self._displays.all:
+                self._displays.close(self)
         finally:  # whatever can be shown, what waits is woken
             relaxed_gc().end()
             self._engine.unregister(self)
@@ -366,8 +375,8 @@ class Run:
         news: list[str] = []
         if counts.failed or counts.not_sent or execution.unsaved:
             # In a notebook the last line of the display says it, in the same cell.
-            display_stays = self._display is not None and self._display.stays
-            news = closing_lines(self.progress(), counts.failed, execution.unsaved, display_stays=display_stays)
+            stays = self._displays.stays
+            news = closing_lines(self.progress(), counts.failed, execution.unsaved, display_stays=stays)
         for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
         return self.to_frame()

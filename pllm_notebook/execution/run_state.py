@@ -21,7 +21,7 @@ from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, failure_of, row_error
 from pllm_notebook.execution.user_code import ABANDON_AFTER_S
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.types import Spent
+from pllm_notebook.types import JobProgress, Spent
 
 __all__ = ["NOT_CACHED", "RunState"]
 
@@ -131,6 +131,14 @@ class RunState:
     def submitted(self) -> bool:
         """Whether everything that it asks is on its way: of a batch, with the provider."""
         return self.state != "running" or all(queue.submitted for queue in self.queues)
+
+    @property
+    def jobs(self) -> tuple[JobProgress, ...]:
+        """The batch jobs that it waits for, or waited for until it ended."""
+        if not hasattr(self.queues[-1], "dispatcher"):  # not begun yet
+            return ()
+        jobs = {job.id: job for queue in self.queues for job in queue.dispatcher.jobs_of(queue.run_queue)}
+        return tuple(jobs.values())
 
     @property
     def kept(self) -> int:
@@ -295,7 +303,9 @@ class RunState:
             self.paused = paused
             for queue in self.queues:
                 queue.run_queue.paused = paused
-                if not paused:
+                if paused:
+                    queue.release_unsent()
+                else:
                     queue.announce()
 
     # Stopping.

@@ -27,6 +27,7 @@ def progress_of(execution: Execution, rows: Rows, ceiling_usd: float | None) -> 
     """Return the counts of this moment."""
     total = rows.total
     spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.throughput
+    is_batch = execution.specs[0].options.mode == "batch"
     elapsed_s, eta_s = counts.elapsed_s(time.monotonic()), counts.eta_s(total)
     return Progress(
         label=rows.label,
@@ -52,6 +53,9 @@ def progress_of(execution: Execution, rows: Rows, ceiling_usd: float | None) -> 
         reserved_usd=execution.budget.reserved_usd,
         note=note,
         state=execution.state,
+        unit=getattr(rows, "unit", "row"),
+        is_batch=is_batch,
+        jobs=execution.jobs if is_batch else (),
     )
 
 
@@ -81,7 +85,7 @@ def live_lines(run: str, progress: Progress, prompt: str | None, origin: str) ->
     unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
     perhaps = f", {maybe_paid_note(p.maybe_paid_requests, p.maybe_paid_usd)}" if p.maybe_paid_requests else ""
     counts = (
-        f"{p.state}: {p.done + p.cached:,} of {counted(p.total, 'row')} answered ({p.cached:,} from cache, "
+        f"{p.state}: {p.done + p.cached:,} of {counted(p.total, p.unit)} answered ({p.cached:,} from cache, "
         f"{p.failed:,} failed{unsent}), {format_usd(p.cost_usd)}{perhaps}, {p.model}"
     )
     on = "result() waits for it, cancel() stops it." if p.state == "running" else "retry() sends what failed again."

@@ -200,6 +200,13 @@ class SendOrder(ABC):
         if self.claims.ahead:
             self.claims.release_soon((self.results.keys[call], *self._follow_up_keys.pop(call, ())))
 
+    def release_unsent(self) -> None:
+        """Let other processes send what is claimed and has not left; here it is claimed again in its turn."""
+        if self.claims.ahead:
+            calls, self._cleared = self._pending[self._head : self._head + self._cleared], 0
+            keys = [self.results.keys[call] for call in calls]
+            self.claims.release([*keys, *(follow_up.key for follow_up in self._follow_ups)])
+
     def look_elsewhere(self) -> None:
         """Look up the calls that another process sends: answered, free, or in a batch job by now."""
         tags = [self._elsewhere.popleft() for _ in range(min(len(self._elsewhere), _MOST_AT_ONCE))]

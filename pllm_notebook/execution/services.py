@@ -28,6 +28,7 @@ from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.settings import Options
 from pllm_notebook.store import write_later
+from pllm_notebook.types import JobProgress
 
 __all__ = ["CallDispatcher", "RunServices", "UserRateLimits", "user_rate_limit"]
 
@@ -57,6 +58,9 @@ class CallDispatcher(Protocol):
 
     def blocked_by(self, now: float) -> str:
         """Say what holds calls back, "" for nothing."""
+
+    def jobs_of(self, queue: RunQueue) -> tuple[JobProgress, ...]:
+        """Return the batch jobs that a run waits for, or waited for when it was detached."""
 
     def submitted(self, queue: RunQueue) -> bool:
         """Return whether every call that a run has handed over has been sent."""

@@ -8,10 +8,11 @@ from pllm_notebook.protocols import Display
 from pllm_notebook.shell import in_kernel
 
 if TYPE_CHECKING:
+    from pllm_notebook.execution import Run
     from pllm_notebook.frames.job_table import Jobs
     from pllm_notebook.sessions import SessionDisplay
 
-__all__ = ["choose_display", "choose_session_display", "panel", "review_view"]
+__all__ = ["choose_display", "choose_session_display", "panel", "review_view", "show_run"]
 
 
 def choose_display() -> Display | None:
@@ -31,6 +32,18 @@ def choose_display() -> Display | None:
     from pllm_notebook.notebook.terminal import TerminalSink
 
     return TerminalSink()
+
+
+def show_run(run: Run) -> bool:
+    """Show a live view of *run* in the cell that is running; False outside a kernel, or without its widget library."""
+    if not in_kernel():
+        return False
+    try:
+        from pllm_notebook.notebook.view_sink import attach_view
+    except ImportError:
+        return False
+    attach_view(run)
+    return True
 
 
 def choose_session_display() -> SessionDisplay | None:

@@ -70,14 +70,16 @@ class JobPanel:
     def _do(self, word: str) -> None:
         if not self._busy.acquire(blocking=False):
             return
+        said = ""
         try:
             self._say(f"{_label(word).lower()} …")
-            self._say(self._ask(word))
+            said = self._ask(word)
         except Exception as error:
-            self._say(str(error))
+            said = str(error)
         finally:
             self._draw()
             self._busy.release()
+        self._say(said)  # last: a person may click again as soon as they have read it
 
     def _ask(self, word: str) -> str:
         job = str(self._chosen.value)

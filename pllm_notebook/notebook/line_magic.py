@@ -17,7 +17,7 @@ from pllm_notebook.execution import Run, options_for, resolve_model, runs
 from pllm_notebook.frames.error_table import errors_of
 from pllm_notebook.frames.job_table import Jobs
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.notebook.display_choice import panel
+from pllm_notebook.notebook.display_choice import panel, show_run
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
 from pllm_notebook.store import cache as answer_cache
@@ -108,8 +108,9 @@ def use(name: str) -> Overview:
 
 
 def status() -> Overview:
-    """Show the newest run's progress, and the limits of its model."""
+    """Show the newest run: its live view, where there is one, its progress, and the limits of its model."""
     run = _newest()
+    show_run(run)
     p = run.progress()
     lines = [("run", run.id), ("rows", progress_format.step(p) if p.state == "running" else progress_format.ended(p))]
     if p.state == "running":

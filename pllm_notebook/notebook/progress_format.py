@@ -7,12 +7,13 @@ from pllm_notebook.formatting import (
     counted,
     format_duration,
     format_usd,
+    jobs_note,
     maybe_paid_note,
     short_number,
 )
 from pllm_notebook.types import Progress
 
-__all__ = ["ended", "format_duration", "format_usd", "model", "pace", "spent", "step"]
+__all__ = ["ended", "format_duration", "format_usd", "further", "model", "pace", "spent", "step"]
 
 _SIGNS = {"running": "…", "done": "✓", "cancelled": "■ stopped:", "failed": "✗ ended early:"}
 
@@ -21,8 +22,8 @@ def step(progress: Progress) -> str:
     """Return a run's progress as one line: "Review: 12 / 200 rows · 3 failed · …"."""
     p = progress
     finished = p.total - p.pending
-    parts = [f"{p.label}: {finished:,} / {p.total:,} rows", *_kinds(p)]
-    if p.rows_per_s:
+    parts = [f"{_named(p)}{finished:,} / {counted(p.total, p.unit)}", *_kinds(p)]
+    if p.rows_per_s and not p.is_batch:
         parts.append(pace(p))
     if p.eta_s is not None:
         parts.append(f"{format_duration(p.eta_s)} left")
@@ -39,15 +40,33 @@ def ended(progress: Progress) -> str:
     answered = _answered(p)
     if p.not_sent and p.state != "cancelled":
         sign, answered = "■", budget_stop_note(p)
-    parts = [f"{sign} {p.label}: {answered}", *_kinds(p, over=True), format_duration(p.elapsed_s)]
+    if p.state != "running" and p.open_jobs:
+        sign, answered = "…", f"submitted, {answered} so far"
+    parts = [f"{sign} {_named(p)}{answered}", *_kinds(p, over=True), format_duration(p.elapsed_s)]
     parts += [*spent(p), model(p)]
     if p.note:
         parts.append(p.note)
+    if p.state != "running" and p.open_jobs:
+        parts.append(further(p))
     return " · ".join(parts)
 
 
+def further(progress: Progress) -> str:
+    """Say what goes on at the provider when a run has ended, and what can be done; "" for nothing."""
+    jobs = progress.open_jobs
+    if progress.state == "running" or not jobs:
+        return ""
+    them = "it" if len(jobs) == 1 else "them"
+    return f"{jobs_note(jobs)} Running the cell again waits for {them}; pllm.jobs() can cancel {them}."
+
+
+def _named(p: Progress) -> str:
+    """Return the first words of a line; a list of prompts is named by its count."""
+    return "" if p.unit == "prompt" else f"{p.label}: "
+
+
 def _answered(p: Progress) -> str:
-    count, rows = p.done + p.cached, counted(p.total, "row")
+    count, rows = p.done + p.cached, counted(p.total, p.unit)
     return f"{rows} answered" if count == p.total else f"{count:,} of {rows} answered"
 
 
@@ -71,8 +90,8 @@ def spent(progress: Progress) -> list[str]:
 
 def pace(progress: Progress) -> str:
     """Return the rate of answered rows: "214 rows/s", "0.8 rows/s"."""
-    rate = progress.rows_per_s
-    return f"{rate:,.0f} rows/s" if rate >= 9.95 else f"{rate:.1f} rows/s"
+    rate, unit = progress.rows_per_s, progress.unit
+    return f"{rate:,.0f} {unit}s/s" if rate >= 9.95 else f"{rate:.1f} {unit}s/s"
 
 
 def _cached(p: Progress) -> list[str]:

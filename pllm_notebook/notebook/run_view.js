@@ -4,33 +4,43 @@
 // mounts the view in it, so that the notebook needs no widget in any output; elsewhere the view is in its own output.
 
 const MOST_ROWS = 50;
+// A kernel that takes longer to answer does not hear this page: its cell blocks, and the page was loaded since.
+const ANSWER_MS = 4000;
+const UNHEARD = "The kernel does not answer this page while a cell runs. Interrupt the kernel (■ above) to stop the run; every finished row is kept.";
 const stores = new Map();
 
 // One store for each run's view, shared by all of its mounts in this page.
 function storeOf(model) {
   const id = model.get("view_id");
-  if (!stores.has(id)) stores.set(id, new Store(id, model));
-  return stores.get(id);
+  if (!stores.has(id)) stores.set(id, new Store(id));
+  const store = stores.get(id);
+  if (store.model !== model) store.follow(model);
+  return store;
 }
 
 class Store {
-  constructor(id, model) {
+  constructor(id) {
     this.id = id;
-    this.model = model;
     this.mounts = new Set();
-    this.users = 0;
-    this.live = true;
+    this.places = new Map();
     this.opened = null;
+  }
+
+  // A kernel that hears nothing from this page opens the view again: the newest model counts.
+  follow(model) {
+    this.model = model;
+    const isNewest = () => this.model === model;
     this.data = structuredClone(model.get("snapshot") ?? {});
-    this.fresh = (this.data.sample ?? []).map((row) => row.row);
-    model.on("msg:custom", (message) => this.take(message));
+    model.on("msg:custom", (message) => isNewest() && this.take(message));
     model.on("change:snapshot", () => {
+      if (!isNewest()) return;
       this.data = structuredClone(model.get("snapshot"));
       this.changed(new Set(Object.keys(this.data)));
     });
     // Of a kernel that has gone: whatever is on screen is old.
-    model.on("comm_live_update", () => this.setLive(false));
-    model.on("comm:close", () => this.setLive(false));
+    for (const event of ["comm_live_update", "comm:close"]) model.on(event, () => isNewest() && this.setLive(false));
+    this.setLive(true);
+    this.changed(new Set(Object.keys(this.data)));
   }
 
   take(message) {
@@ -38,6 +48,7 @@ class Store {
       this.opened = message.opened;
       for (const mount of this.mounts) mount.showOpened(this.opened);
     }
+    if (message?.asks) this.send({ do: "here" });
     const changes = message?.changes;
     if (!changes) return;
     const { sample, ...sections } = changes;
@@ -161,6 +172,7 @@ class Mount {
     this.root.classList.toggle("pllm-gone", !live);
     for (const button of this.root.querySelectorAll("button")) button.disabled = !live;
     if (!live) setText(this.state, "kernel gone");
+    else if (this.store.data.head) this.drawHead(this.store.data.head);
   }
 
   build() {
@@ -176,7 +188,7 @@ class Mount {
     this.goOn = this.button("Go on", "Send calls again.", () => this.act("go_on"));
     this.stop = this.button("Stop", "Stop and keep every finished row. Interrupting the kernel does so too.", () => this.act("stop"));
     this.stop.classList.add("pllm-stop");
-    this.retry = this.button("Retry", "Send the failed rows that can pass again.", () => this.act("retry", { kinds: null }));
+    this.retry = this.button("Retry", "Send again what has no answer and can have one.", () => this.act("retry", { kinds: null }));
     actions.append(this.pause, this.goOn, this.stop, this.retry);
     head.append(title, actions);
 
@@ -208,6 +220,10 @@ class Mount {
     this.news = make("div", "pllm-hidden");
     this.news.setAttribute("role", "status");
     this.news.setAttribute("aria-live", "polite");
+
+    this.jobs = this.part("Batch jobs");
+    this.jobsTable = make("div", "pllm-jobs");
+    this.jobs.append(this.jobsTable);
 
     this.glance = this.part("At a glance");
     this.charts = make("div", "pllm-charts");
@@ -260,7 +276,7 @@ class Mount {
     this.detail.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.shut();
     });
-    this.root.append(head, this.bar, this.facts, this.hint, this.news, this.glance, this.failures, this.sample, this.detail);
+    this.root.append(head, this.bar, this.facts, this.hint, this.news, this.jobs, this.glance, this.failures, this.sample, this.detail);
   }
 
   part(title) {
@@ -283,7 +299,14 @@ class Mount {
     this.store.send({ do: word, ...more });
     if (word === "stop") {
       this.stop.disabled = true;
-      setText(this.stop, "Stopping");
+      if (!this.store.data.head?.batch) setText(this.stop, "Stopping");
+      setTimeout(() => {
+        const head = this.store.data.head;
+        if (!this.store.live || head.ended || !head.can.stop) return;
+        setText(this.hint, UNHEARD);
+        setHidden(this.hint, false);
+        this.stop.disabled = false;
+      }, ANSWER_MS);
     }
   }
 
@@ -292,6 +315,7 @@ class Mount {
     if (names.has("head") && data.head) this.drawHead(data.head);
     if (names.has("hint")) setText(this.hint, data.hint ?? "");
     setHidden(this.hint, !this.hint.textContent);
+    if (names.has("jobs") || names.has("head")) this.drawJobs(data.jobs ?? []);
     if (names.has("fields") || names.has("pace") || names.has("head")) this.drawGlance(data, names);
     if (names.has("failures") || names.has("head")) this.drawFailures(data.failures ?? [], data.head);
     if (names.has("columns")) this.drawColumns(data.columns);
@@ -325,8 +349,8 @@ class Mount {
     const { fact } = this;
     const finished = head.total - head.pending;
     setText(fact.rows, `${count(finished)} / ${plural(head.total, head.unit)}`);
-    setText(fact.rate, head.rows_per_s ? `${head.rows_per_s >= 9.95 ? count(head.rows_per_s) : head.rows_per_s.toFixed(1)} ${head.unit}s/s` : "");
-    setText(fact.left, head.ended ? duration(head.elapsed_s) : head.eta_s === null || head.eta_s === undefined ? "" : `${duration(head.eta_s)} left`);
+    setText(fact.rate, head.rows_per_s && !head.batch ? `${head.rows_per_s >= 9.95 ? count(head.rows_per_s) : head.rows_per_s.toFixed(1)} ${head.unit}s/s` : "");
+    setText(fact.left, head.ended ? duration(head.elapsed_s) : head.batch || head.eta_s === null || head.eta_s === undefined ? "" : `${duration(head.eta_s)} left`);
     setText(fact.paid, head.cost_usd === null ? "cost unknown" : `${usd(head.cost_usd)} paid`);
     const projects = !head.ended && head.projected_usd !== null && head.pending > 0;
     setText(fact.projected, projects ? `${usd(head.projected_usd)} projected` : "");
@@ -342,13 +366,14 @@ class Mount {
     const can = head.can;
     setHidden(this.stop, head.ended);
     if (!head.ended) {
-      setText(this.stop, can.stop ? "Stop" : "Stopping");
+      setText(this.stop, can.stop || head.batch ? head.stop : "Stopping");
+      this.stop.title = head.stop_says;
       this.stop.disabled = !can.stop || !this.store.live;
     }
     setHidden(this.pause, !can.pause);
     setHidden(this.goOn, !can.go_on);
     setHidden(this.retry, !can.retry);
-    setText(this.retry, `Retry ${count(can.retry)} failed`);
+    setText(this.retry, head.retry);
   }
 
   drawGlance(data, names) {
@@ -358,13 +383,52 @@ class Mount {
     setHidden(this.glance, !fields.length && !paced);
     if (!names.has("fields") && !names.has("pace")) return;
     const drawn = fields.map(chart);
-    if (paced) drawn.push(paceChart(pace), moneyChart(pace, data.head));
+    if (paced) drawn.push(paceChart(pace, data.head?.unit ?? "row"), moneyChart(pace, data.head));
     this.charts.replaceChildren(...drawn.filter(Boolean));
+  }
+
+  drawJobs(jobs) {
+    setHidden(this.jobs, !jobs.length);
+    const now = Date.now() / 1000;
+    const lines = jobs.map((job) => [
+      job.job,
+      job.state,
+      count(job.requests),
+      job.answered === null ? "" : count(job.answered),
+      job.failed ? count(job.failed) : "",
+      duration(Math.max(0, now - job.created_at)),
+      !job.open ? "" : job.ends_at === null ? "not submitted yet" : duration(Math.max(0, job.ends_at - now)),
+      job.price_usd === null ? "unknown" : usd(job.price_usd),
+      job.message,
+    ]);
+    const shown = JSON.stringify(lines);
+    if (shown === this.shownJobs) return;
+    this.shownJobs = shown;
+    const table = make("table", "pllm-table");
+    const heads = ["job", "state", "requests", "answered", "failed", "age", "at most", "price", "message"];
+    const kept = heads.map((_, at) => at < 4 || lines.some((line) => line[at]));
+    const row = (cells, tag) => {
+      const line = make("tr");
+      cells.forEach((text, at) => {
+        if (!kept[at]) return;
+        const cell = make(tag, [2, 3, 4].includes(at) ? "pllm-right" : at === 8 ? "pllm-wraps" : "", text);
+        if (tag === "th") cell.scope = "col";
+        line.append(cell);
+      });
+      return line;
+    };
+    const top = make("thead");
+    top.append(row(heads, "th"));
+    const body = make("tbody");
+    body.append(...lines.map((line) => row(line, "td")));
+    table.append(top, body);
+    this.jobsTable.replaceChildren(table);
   }
 
   drawFailures(groups, head) {
     setHidden(this.failures, !groups.length);
-    const shown = JSON.stringify([groups, head?.ended, this.store.live]);
+    const unit = head?.unit ?? "row";
+    const shown = JSON.stringify([groups, head?.ended, this.store.live, unit]);
     if (shown === this.shownGroups) return;
     this.shownGroups = shown;
     const focused = this.groups.contains(document.activeElement) ? document.activeElement.dataset.kind : null;
@@ -375,7 +439,7 @@ class Mount {
         const text = make("span", "pllm-message");
         text.append(make("span", "", group.message));
         for (const row of group.rows) {
-          const link = make("button", "pllm-link", `row ${count(row)}`);
+          const link = make("button", "pllm-link", `${unit} ${count(row)}`);
           link.type = "button";
           link.addEventListener("click", () => this.open(row));
           text.append(" ", link);
@@ -385,7 +449,7 @@ class Mount {
         text.append(make("span", "pllm-advice", advice && ` ${advice}`));
         line.append(text);
         if (group.can_retry && head?.ended && head.can.retry) {
-          const retry = this.button("Retry", `Send these ${plural(group.count, "row")} again${price}.`, () => this.act("retry", { kinds: [group.kind] }));
+          const retry = this.button("Retry", `Send these ${plural(group.count, unit)} again${price}.`, () => this.act("retry", { kinds: [group.kind] }));
           retry.hidden = false;
           retry.disabled = !this.store.live;
           retry.dataset.kind = group.kind;
@@ -400,7 +464,7 @@ class Mount {
 
   drawColumns(columns) {
     const line = make("tr");
-    const names = [["row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ["cost", "pllm-right"], ["time", "pllm-right"]];
+    const names = [[this.store.data.head?.unit ?? "row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ["cost", "pllm-right"], ["time", "pllm-right"]];
     for (const [name, style] of names) {
       const cell = make("th", style, name);
       cell.scope = "col";
@@ -435,7 +499,7 @@ class Mount {
     const first = make("td", "pllm-row-label");
     const button = make("button", "pllm-link", row.label);
     button.type = "button";
-    button.setAttribute("aria-label", `Open row ${row.label}`);
+    button.setAttribute("aria-label", `Open ${this.store.data.head?.unit ?? "row"} ${row.label}`);
     button.disabled = !this.store.live;
     first.append(button);
     line.append(first);
@@ -467,7 +531,7 @@ class Mount {
   showOpened(opened) {
     if (opened.row !== this.asked) return;
     const top = make("div", "pllm-detail-top");
-    const title = make("h4", "", `Row ${count(opened.row)}`);
+    const title = make("h4", "", `${this.store.data.head?.unit === "prompt" ? "Prompt" : "Row"} ${count(opened.row)}`);
     const close = this.button("Close", "Close this row.", () => this.shut());
     close.hidden = false;
     top.append(title, close);
@@ -576,10 +640,10 @@ function spark(name, note, values, most, held = []) {
   return [box, drawing];
 }
 
-function paceChart(pace) {
+function paceChart(pace, unit) {
   const most = Math.max(0.1, ...pace.rows);
   const held = pace.held.length ? ` · held ${share(pace.held.length, pace.rows.length)} of the time` : "";
-  return spark("rows a second", `up to ${short(most)}${held}`, pace.rows, most, pace.held)[0];
+  return spark(`${unit}s a second`, `up to ${short(most)}${held}`, pace.rows, most, pace.held)[0];
 }
 
 function moneyChart(pace, head) {
@@ -595,7 +659,8 @@ function moneyChart(pace, head) {
 
 // Where views are mounted.
 
-function mountPlaces(store, places) {
+function mountPlaces(store) {
+  const { places } = store;
   for (const host of document.querySelectorAll(`[data-pllm-view="${CSS.escape(store.id)}"]`)) {
     if (places.has(host)) continue;
     places.set(host, new Mount(store, host));
@@ -613,14 +678,13 @@ function mountPlaces(store, places) {
 export default {
   initialize({ model }) {
     const store = storeOf(model);
-    const places = new Map();
     let waits = false;
     let told = false;
     const look = () => {
       waits = false;
-      if (mountPlaces(store, places) && !told) {
+      if (mountPlaces(store) && !told) {
         told = true;
-        store.send({ do: "placed" });
+        model.send({ do: "placed" });
       }
     };
     const observer = new MutationObserver(() => {
@@ -633,7 +697,8 @@ export default {
     look();
     return () => {
       observer.disconnect();
-      for (const [host, mount] of places) {
+      if (store.model !== model) return;
+      for (const [host, mount] of store.places) {
         mount.remove();
         host.classList.remove("pllm-mounted");
       }

@@ -10,9 +10,10 @@ from typing import Any
 
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.notebook import progress_format
+from pllm_notebook.shell import current_shell
 from pllm_notebook.types import Progress
 
-__all__ = ["VIEW", "CellOutput", "TextSink", "line_bundle"]
+__all__ = ["VIEW", "CellOutput", "TextSink", "line_bundle", "running_cell"]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 """MIME type of a widget in an output."""
@@ -23,10 +24,21 @@ _REDRAW_S = 1.0
 _STYLE = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;font-variant-numeric:tabular-nums"
 
 
+def running_cell() -> str:
+    """Return what identifies the execution of the cell that is running, "" for unknown."""
+    header = getattr(current_shell(), "parent_header", None)
+    return str((header or {}).get("header", {}).get("msg_id", ""))
+
+
 class CellOutput:
-    """An output of the cell that is running at construction; any thread can change it later."""
+    """An output of the cell that is running at construction; any thread can change it later.
+
+    Attributes:
+        cell: Identifies the execution of that cell.
+    """
 
     def __init__(self) -> None:
+        self.cell = running_cell()
         self._id = uuid.uuid4().hex
         self._shown = False
         # A kernel knows by context variables which cell a message belongs to. The engine's threads

@@ -10,11 +10,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pllm_notebook.formatting import escape_html, format_duration, format_usd, strip_control_chars
+from pllm_notebook.formatting import (
+    counted,
+    escape_html,
+    format_duration,
+    format_usd,
+    format_usd_or,
+    strip_control_chars,
+)
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.types import Progress
 
-__all__ = ["ended_page", "running_words"]
+__all__ = ["ended_page", "running_words", "with_lines"]
 
 _FONT = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;"
@@ -31,7 +38,8 @@ def running_words(progress: Progress, started_at: float) -> dict[str, Any]:
     """Return what a notebook shows that was saved while the run was going on."""
     p = progress
     since = time.strftime("%H:%M", time.localtime(started_at))
-    text = f"{p.label}: {p.total:,} rows sent to {progress_format.model(p)}, running since {since}."
+    what = p.label if p.unit == "prompt" else f"{p.label}: {counted(p.total, p.unit)}"
+    text = f"{what} for {progress_format.model(p)}, running since {since}."
     hint = "pllm.runs()[-1] shows it; interrupt the kernel to stop."
     return {
         "text/plain": strip_control_chars(f"{text} {hint}"),
@@ -51,13 +59,51 @@ def ended_page(snapshot: Mapping[str, Any], line: str, note: str, saves_rows: bo
     parts = [f"<div>{escape_html(line)}</div>"]
     if note:
         parts.append(f"<div>{escape_html(note)}</div>")
-    parts += [_failures(snapshot["failures"]), _charts(snapshot["fields"])]
+    parts += [_jobs(snapshot["jobs"]), _failures(snapshot["failures"]), _charts(snapshot["fields"])]
     if saves_rows:
         parts.append(_rows(snapshot))
     return {
         "text/plain": strip_control_chars(f"{line} {note}").rstrip(),
         "text/html": f'<div style="{_FONT}">{"".join(parts)}</div>',
     }
+
+
+def with_lines(bundle: Mapping[str, Any], lines: Sequence[str]) -> dict[str, Any]:
+    """Return a bundle with further lines below, in a weaker colour."""
+    weak = "".join(f"<div>{escape_html(line)}</div>" for line in lines if line)
+    return {
+        "text/plain": "\n".join([bundle["text/plain"], *map(strip_control_chars, filter(None, lines))]),
+        "text/html": f'{bundle["text/html"]}<div style="{_FONT};font-size:12px;{_WEAK}">{weak}</div>',
+    }
+
+
+def _jobs(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the batch jobs as a table."""
+    if not jobs:
+        return ""
+    lines = [
+        [
+            job["job"], job["state"], f"{job['requests']:,}", _counted(job["answered"]), _counted(job["failed"]),
+            format_usd_or(job["price_usd"], "unknown"), job["message"],
+        ]
+        for job in jobs
+    ]  # fmt: skip
+    return _table(["batch job", "state", "requests", "answered", "failed", "price", ""], lines)
+
+
+def _counted(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th style="{_CELL}">{escape_html(name)}</th>' for name in head)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{escape_html(cell)}</td>' for cell in line) + "</tr>" for line in lines
+    )
+    return (
+        f'<table style="border-collapse:collapse;margin:6px 0;font-size:12px"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
 
 
 def _failures(groups: Sequence[Mapping[str, Any]]) -> str:
@@ -146,21 +192,16 @@ def _rows(snapshot: Mapping[str, Any]) -> str:
     head, rows = snapshot["head"], snapshot["sample"]
     if not rows:
         return ""
-    columns = ["row", *snapshot["columns"]["input"], *snapshot["columns"]["output"], "status", "cost", "time"]
+    columns = [head["unit"], *snapshot["columns"]["input"], *snapshot["columns"]["output"], "status", "cost", "time"]
     mark = " SIMULATED" if head["simulated"] else ""
-    lines = []
-    for row in rows:
-        cells = [row["label"], *row["input"], *row["values"], f"{row['status']}{mark}",
-                 "" if row["cost_usd"] is None else format_usd(row["cost_usd"]),
-                 "" if row["latency_s"] is None else format_duration(row["latency_s"])]  # fmt: skip
-        lines.append("".join(f'<td style="{_CELL}">{escape_html(_cell(cell))}</td>' for cell in cells))
-    top = "".join(f'<th style="{_CELL}">{escape_html(name)}</th>' for name in columns)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f"<details><summary>{len(rows):,} of {head['total']:,} rows</summary>"
-        f'<table style="border-collapse:collapse;font-size:12px"><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></details>"
-    )
+    lines = [
+        [row["label"], *map(_cell, row["input"]), *map(_cell, row["values"]), f"{row['status']}{mark}",
+         "" if row["cost_usd"] is None else format_usd(row["cost_usd"]),
+         "" if row["latency_s"] is None else format_duration(row["latency_s"])]
+        for row in rows
+    ]  # fmt: skip
+    of = counted(head["total"], head["unit"])
+    return f"<details><summary>{len(rows):,} of {of}</summary>{_table(columns, lines)}</details>"
 
 
 def _cell(value: Any) -> str:

@@ -15,16 +15,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.execution import CountsModel, RunViewModel
+from pllm_notebook.execution import CountsModel, Run, RunViewModel, live_lines, view_model
 from pllm_notebook.formatting import counted
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.notebook.text import VIEW, CellOutput
-from pllm_notebook.notebook.view_page import ended_page, running_words
+from pllm_notebook.notebook.text import VIEW, CellOutput, running_cell
+from pllm_notebook.notebook.view_page import ended_page, running_words, with_lines
 from pllm_notebook.notebook.view_widget import RunView
 from pllm_notebook.runtime import Slot
 from pllm_notebook.types import Progress
 
-__all__ = ["ViewSink"]
+__all__ = ["ViewSink", "attach_view"]
 
 # A run that the cache answers ends before a view would be drawn; it only leaves its page.
 _VIEW_AFTER_S = 0.25
@@ -32,36 +32,65 @@ _EVERY_S = 0.25
 # A browser that finds the place says so at once, or on a busy machine after seconds: a view apart that is shown too
 # early would be saved with the notebook. Where no browser looks for the place there is nothing to wait for.
 _APART_AFTER_S = 5.0
+# A page that was loaded again has no view until one is opened in it: in a cell that blocks, nothing else can ask.
+_ASK_EVERY_S = 5.0
+_SILENT_AFTER_S = 12.0
+_MOST_SILENT_S = 300.0
 # Views of ended runs that stay live, so that rows can be opened and failures retried.
 _MOST_VIEWS = 8
 _ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
 
 
+def attach_view(run: Run) -> None:
+    """Show a live view of *run* in the cell that is running, unless that has one."""
+    model, cell = view_model(run), running_cell()
+    if not any(viewer.is_shown_in(cell) for viewer in model.viewers):
+        sink = ViewSink(is_attached=True)
+        sink.watch(model)
+        run.attach(sink)
+
+
 class ViewSink:
-    """The display of one run in a kernel."""
+    """The display of one run in a kernel.
+
+    Args:
+        is_attached: Whether a person has asked to see the run: it has a live view whether or not it goes on.
+    """
 
     stays = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_attached: bool = False) -> None:
+        self._is_attached = is_attached
         self._model: RunViewModel | CountsModel = CountsModel()
         self._place: CellOutput | None = None
         self._apart: CellOutput | None = None
         self._view: RunView | None = None
         self._cancel: Callable[[], None] = _nothing
         self._next = self._apart_at = 0.0
-        self._is_placed = False
+        self._asked_at = self._answered_at = 0.0
+        self._patience_s = _SILENT_AFTER_S
+        self._is_placed = self._is_over = False
         self._answered_before: int | None = None
 
     def watch(self, model: RunViewModel) -> None:
         """Take the run's model."""
         self._model = model
 
+    def is_shown_in(self, cell: str) -> bool:
+        """Return whether that execution of a cell has, or will have, its live view."""
+        is_here = self._place is not None and self._place.cell == cell != ""
+        return is_here and (self._view is not None or not self._is_over)
+
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         """Show the start, in the cell that is running now; a later call goes on in the same place."""
         self._cancel = cancel
+        self._is_over = False
         self._model.collect(progress)
         if self._place is None:
             self._place = CellOutput()
+            self._model.add_viewer(self)
+            if self._is_attached:
+                self._draw(progress)
             self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
         elif self._view is not None:
             self._view.push(progress, last=True)
@@ -74,7 +103,7 @@ class ViewSink:
         self._next = now + _EVERY_S
         self._model.collect(progress, now)
         if self._view is not None:
-            self._view.push(progress)
+            self._view.push(progress, asks=self._asks(now))
             if not self._is_placed and self._apart is None and now >= self._apart_at:
                 self._place_apart(self._view)
         elif self._place is not None and progress.elapsed_s >= _VIEW_AFTER_S:
@@ -86,14 +115,16 @@ class ViewSink:
             return
         self._model.collect(progress)
         note = self._further(progress)
-        if self._view is None and progress.failed and retry is not None:
+        self._is_over = True
+        if self._view is None and ((progress.failed and retry is not None) or self._is_attached):
             self._place.within(lambda: self._draw(progress))  # for its Retry
         if self._view is not None:
             self._view.push(progress, last=True, note=note)
         snapshot = self._model.snapshot()
         if self._view is not None:
             self._view.keep(snapshot, note)
-        self._show(ended_page(snapshot, progress_format.ended(progress), note, self._model.saves_rows))
+        said = "" if progress.open_jobs else note  # the line says it already
+        self._show(ended_page(snapshot, progress_format.ended(progress), said, self._model.saves_rows))
         self._remove_apart()
         if self._view is not None and self not in _ended_views.value:
             _ended_views.value.append(self)
@@ -107,19 +138,50 @@ class ViewSink:
             view.close()
             view.layout.close()
 
+    def _asks(self, now: float) -> bool:
+        """Return whether to ask the browser if it is there; where it has gone silent, the view is opened again."""
+        if not self._is_placed or now - self._asked_at < _ASK_EVERY_S:
+            return False
+        if self._asked_at > self._answered_at and now - self._answered_at > self._patience_s:
+            assert self._place is not None
+            # Each time with more patience: there may be no browser, and some kernels read nothing while a cell runs.
+            self._patience_s = min(1.5 * self._patience_s, _MOST_SILENT_S)
+            self._answered_at = now
+            self._place.within(self._open_again)
+        self._asked_at = now
+        return True
+
+    def _open_again(self) -> None:
+        """Replace the view by one that a page which was loaded since gets to know; it takes the same places."""
+        assert self._view is not None
+        before, self._view = self._view, self._new_view(self._view.view_id)
+        before.close()
+        before.layout.close()
+
+    def _note_answer(self) -> None:
+        self._answered_at = time.monotonic()
+        self._patience_s = _SILENT_AFTER_S
+
     def _further(self, progress: Progress) -> str:
         """Say what a retry has brought that the caller's frame has not."""
+        if progress.open_jobs:
+            return progress_format.further(progress)
         answered, before = progress.done + progress.cached, self._answered_before
         if before is None:
             self._answered_before = answered
         if before is None or answered <= before:
             return ""
-        more = counted(answered - before, "more row", "is", "answered")
+        more = counted(answered - before, f"more {progress.unit}", "is", "answered")
         return f"{more}. Run the cell again, which is free, and its result has them too."
 
     def _draw(self, progress: Progress) -> None:
-        assert self._place is not None
-        self._view = RunView(
+        self._view = self._new_view()
+        if progress.state == "running":
+            self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
+        self._apart_at = time.monotonic() + (0.0 if _has_no_place() else _APART_AFTER_S)
+
+    def _new_view(self, view_id: str = "") -> RunView:
+        return RunView(
             self._model,
             {
                 "stop": lambda message: self._cancel(),
@@ -127,11 +189,10 @@ class ViewSink:
                 "go_on": lambda message: self._with_run("resume"),
                 "retry": self._retry_kinds,
                 "placed": lambda message: self._placed(),
+                "here": lambda message: self._note_answer(),
             },
+            view_id,
         )
-        if progress.state == "running":
-            self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
-        self._apart_at = time.monotonic() + (0.0 if _has_no_place() else _APART_AFTER_S)
 
     def _place_apart(self, view: RunView) -> None:
         assert self._place is not None
@@ -141,10 +202,14 @@ class ViewSink:
 
     def _placed(self) -> None:
         self._is_placed = True
+        self._note_answer()
         self._remove_apart()
 
     def _show(self, bundle: dict[str, Any]) -> None:
         assert self._place is not None
+        run = self._model.run
+        if self._is_attached and run is not None:
+            bundle = with_lines(bundle, live_lines(run.id, run.progress(), run.rows.source, run.origin))
         if self._view is not None:
             bundle = {**bundle, "text/html": _in_place(bundle["text/html"], self._view.view_id)}
         self._place.show(bundle)

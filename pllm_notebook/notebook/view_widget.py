@@ -28,11 +28,12 @@ class RunView(anywidget.AnyWidget):
     """A view that several browsers may show; what it shows is a snapshot and the changes since.
 
     The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can pass),
-    "open" (with "row"), and "placed" when it has found the place that the saved words keep for it.
+    "open" (with "row"), "placed" when it has found the place that the saved words keep for it, and "here" when asked.
 
     Args:
         model: Of the run.
         actions: What the words do, by word; a word that is not there does nothing. Each is called with its message.
+        view_id: Of the places that it takes, "" for new ones.
     """
 
     _esm = (_HERE / "run_view.js").read_text(encoding="utf-8")
@@ -42,14 +43,17 @@ class RunView(anywidget.AnyWidget):
     snapshot = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self, model: RunViewModel | CountsModel, actions: dict[str, Callable[[dict[str, Any]], object]]
+        self,
+        model: RunViewModel | CountsModel,
+        actions: dict[str, Callable[[dict[str, Any]], object]],
+        view_id: str = "",
     ) -> None:
         self._model, self._actions = model, actions
         self._updates = RunViewUpdates(model)
         self._lock = threading.Lock()
         self._note = ""
         whole = self._updates.whole(time.monotonic())
-        super().__init__(view_id=secrets.token_hex(8), snapshot=whole)
+        super().__init__(view_id=view_id or secrets.token_hex(8), snapshot=whole)
         self.on_msg(self._on_message)
         receive_while_busy(self)
 
@@ -65,20 +69,21 @@ class RunView(anywidget.AnyWidget):
         self._note = note
         self._trait_values["snapshot"] = {**snapshot, "hint": note}
 
-    def push(self, progress: Progress, *, last: bool = False, note: str = "") -> None:
+    def push(self, progress: Progress, *, last: bool = False, note: str = "", asks: bool = False) -> None:
         """Send what changed.
 
         Args:
             progress: The run's, of this moment.
             last: Whether the run has ended.
             note: A sentence below the head; "" for none.
+            asks: Whether to ask the browser if it is there.
         """
         with self._lock:
             changed = self._updates.changes(progress, time.monotonic(), last=last)
         if note != self._note:
             changed["hint"] = self._note = note
-        if changed:
-            self.send({"changes": changed})
+        if changed or asks:
+            self.send({"changes": changed, **({"asks": True} if asks else {})})
 
     def _on_message(self, _: object, message: Any, buffers: object) -> None:
         if not isinstance(message, dict):

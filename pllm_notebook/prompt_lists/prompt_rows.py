@@ -44,6 +44,7 @@ class PromptRows(WholePrompts):
         parts: The valid prompts by spec.
     """
 
+    unit = "prompt"
     asked: tuple[str, ...] = ()
     assembled = 0
 

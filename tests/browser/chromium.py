@@ -19,7 +19,7 @@ import websocket
 __all__ = ["Page", "chromium"]
 
 # Longer than anything here takes on a busy machine; a test that waits this long has failed.
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 _LOOK_S = 0.1
 
 
@@ -41,11 +41,11 @@ class Page:
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 
-    def until(self, script: str) -> Any:
+    def until(self, script: str, patience_s: float = PATIENCE_S) -> Any:
         """Wait until a JavaScript expression is true, and return its value."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while not (value := self.value(script)):
-            assert time.monotonic() < deadline, f"Not in {PATIENCE_S:.0f} s: {script}\n{self.text()}"
+            assert time.monotonic() < deadline, f"Not in {patience_s:.0f} s: {script}\n{self.text()}"
             time.sleep(_LOOK_S)
         return value
 

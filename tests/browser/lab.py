@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["lab"]
+__all__ = ["end", "lab"]
 
 PATIENCE_S = 60.0
 
@@ -59,7 +59,16 @@ def lab(folder: Path, sources: Sequence[str]) -> Iterator[str]:
             _await(f"http://127.0.0.1:{port}/api?token={token}", folder / "log")
             yield f"http://127.0.0.1:{port}/doc/tree/shown.ipynb?token={token}&reset"
         finally:
-            server.terminate()
+            end(server)
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End a server; it may wait for a kernel that a failed test left in the middle of a cell."""
+    server.terminate()
+    try:
+        server.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
 
 
 def _await(address: str, log: Path) -> None:

@@ -13,11 +13,14 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.execution import RunViewModel, RunViewUpdates, run_registry
+from pllm_notebook.execution import RunViewModel, RunViewUpdates, run_registry, view_model
 from pllm_notebook.execution.run_view.field_charts import FieldCharts
+from pllm_notebook.execution.run_view.head import Controls, head_of
 from pllm_notebook.execution.run_view.pace import Pace
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.schema import OutputType
 from pllm_notebook.sim import SimAnswer, SimRequest
+from pllm_notebook.types import JobProgress
 from tests.notebook.progress import at
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -47,7 +50,8 @@ def ready(cache_dir: Path) -> Iterator[Path]:
 
 
 def finished(*texts: str, **given: Any) -> Any:
-    run = pd.DataFrame({"text": list(texts)}).llm.submit(Facts, "Read: {text}", **given)
+    # Of pandas' own strings, a lone surrogate could not be one.
+    run = pd.DataFrame({"text": pd.Series(list(texts), dtype=object)}).llm.submit(Facts, "Read: {text}", **given)
     run.wait()
     return run
 
@@ -157,3 +161,71 @@ def test_a_long_run_has_as_many_points_as_a_short_one() -> None:
     assert len(series["rows"]) <= 120
     assert series["every_s"] * len(series["rows"]) == pytest.approx(10_000, rel=0.05)
     assert set(series["rows"]) == {10.0}
+
+
+def test_all_views_of_a_run_share_one_model(ready: Path) -> None:
+    run = finished("one", "two")
+
+    assert view_model(run) is view_model(run)
+    assert len(view_model(run).snapshot()["sample"]) == 2
+
+
+def test_views_of_one_run_share_what_a_browser_may_be_sent(ready: Path) -> None:
+    class Viewer:
+        pass
+
+    run = finished(*(f"{n} {'long ' * 500}" for n in range(60)))
+    model, viewers = RunViewModel(run), [Viewer() for _ in range(4)]
+    for viewer in viewers:
+        model.add_viewer(viewer)
+    updates = [RunViewUpdates(model) for _ in viewers]
+    for one in updates:
+        one.whole(0.0)
+    sent = 0
+
+    for tick in range(1, 41):
+        for row in range(50):
+            model.sample.append((tick * 50 + row, row))
+        sent += sum(len(json.dumps(one.changes(run.progress(), tick / 4))) for one in updates)
+
+    assert sent / 10 < 60_000
+
+
+def test_failures_that_are_listed_are_those_that_the_head_counts(ready: Path) -> None:
+    run = finished("one", "refuse", "refuse too", "\ud800")
+    updates = RunViewUpdates(RunViewModel(run))
+    updates.whole(0.0)
+    run.table.count_failed(Failure(FailureKind.TIMEOUT, "No answer in 60 s."), 3)
+
+    changes = updates.changes(run.progress(), 0.01)
+
+    assert changes["head"]["failed"] == sum(group["count"] for group in changes["failures"]) == 6
+    assert {group["kind"]: group["count"] for group in changes["failures"]} == {"refusal": 2, "input": 1, "timeout": 3}
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        ({"state": "running", "failed": 4}, (0, "")),
+        ({"state": "done", "done": 196, "failed": 4}, (3, "Retry 3 rows")),
+        ({"state": "cancelled", "done": 100, "failed": 4}, (99, "Go on with 99 rows")),
+        ({"state": "done", "total": 3, "unit": "prompt", "not_sent": 3, "failed": 0}, (6, "Retry 6 prompts")),
+    ],
+)
+def test_retry_says_how_many_it_sends(progress: dict[str, Any], expected: tuple[int, str]) -> None:
+    head = head_of(at(**progress), Controls(0.0, can_retry=True, retryable=3))
+
+    assert (head["can"]["retry"], head["retry"]) == expected
+
+
+def test_a_batch_waits_for_its_jobs_and_stopping_names_what_goes_on(ready: Path) -> None:
+    job = JobProgress("dbc3f0a1", "running", 200, 12, 0, 100.0, 86_500.0, 0.12, is_open=True)
+    going = head_of(at(is_batch=True, jobs=(job,), note="batch jobs: 1 running"), Controls(0.0))
+    left = head_of(at(is_batch=True, jobs=(job,), state="cancelled"), Controls(0.0, can_retry=True))
+
+    assert (going["state"], going["says"]) == ("waiting", "waiting for batch job dbc3f0a1")
+    assert (going["stop"], going["projected_usd"]) == ("Stop waiting", 0.12)
+    assert going["stop_says"] == (
+        "Wait no longer. 1 batch job goes on at the provider (dbc3f0a1) and will cost about $0.1200."
+    )
+    assert (left["state"], left["says"], left["retry"]) == ("submitted", "submitted, not waiting", "Wait again")

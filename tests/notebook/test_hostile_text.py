@@ -76,9 +76,15 @@ def test_the_page_of_an_ended_run_escapes_names_messages_categories_and_rows() -
     chart = {"name": HOSTILE, "kind": "categories", "of": HOSTILE, "counted": 3, "missing": 1, "bars": [bar], "more": 1}
     group = {"kind": HOSTILE, "count": 1, "message": HOSTILE, "can_retry": True, "can_pass": True, "price_usd": 1.0}
     row = {"label": HOSTILE, "input": [HOSTILE], "values": [HOSTILE], "status": "ok", "cost_usd": 1.0, "latency_s": 1.0}
+    job = dict.fromkeys(("job", "state", "message"), HOSTILE) | {
+        "requests": 3,
+        "answered": 1,
+        "failed": 1,
+        "price_usd": 1,
+    }
     snapshot = {
-        "head": {"total": 3, "simulated": True}, "columns": {"input": [HOSTILE], "output": [HOSTILE]},
-        "fields": [chart], "failures": [group], "sample": [row],
+        "head": {"total": 3, "unit": "row", "simulated": True}, "columns": {"input": [HOSTILE], "output": [HOSTILE]},
+        "jobs": [job], "fields": [chart], "failures": [group], "sample": [row],
     }  # fmt: skip
 
     page = Page(ended_page(snapshot, HOSTILE, HOSTILE, True)["text/html"])

@@ -7,6 +7,7 @@ import pytest
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.text import line_bundle
 from pllm_notebook.notebook.view_page import running_words
+from pllm_notebook.types import JobProgress
 from tests.notebook.progress import START, at
 
 
@@ -89,3 +90,35 @@ def test_simulated_answers_are_marked_in_every_form() -> None:
     assert "SIMULATED" in progress_format.step(simulated)
     assert "SIMULATED" in progress_format.ended(simulated)
     assert "SIMULATED" in running_words(simulated, 0.0)["text/html"]
+
+
+def job(**values: object) -> JobProgress:
+    made = {"id": "dbc3f0a1", "state": "running", "total": 200, "answered": None, "failed": None, "created_at": 0.0}
+    return JobProgress(**{**made, "ends_at": None, "price_usd": 0.12, "is_open": True, **values})  # type: ignore[arg-type]
+
+
+def test_a_batch_that_is_not_waited_for_is_submitted_and_not_stopped() -> None:
+    left = at(state="cancelled", is_batch=True, jobs=(job(),), elapsed_s=17.0)
+
+    assert progress_format.ended(left) == (
+        "… Review: submitted, 0 of 200 rows answered so far · 200 left · 17 s · $0 · openai:gpt-6-luna · "
+        "1 batch job goes on at the provider (dbc3f0a1) and will cost about $0.1200. "
+        "Running the cell again waits for it; pllm.jobs() can cancel it."
+    )
+
+
+def test_a_batch_whose_jobs_have_ended_is_done() -> None:
+    done = at(state="done", done=200, is_batch=True, jobs=(job(is_open=False, state="done"),))
+
+    assert progress_format.ended(done).startswith("✓ Review: 200 rows answered")
+    assert "goes on" not in progress_format.ended(done)
+
+
+def test_prompts_are_called_prompts() -> None:
+    listed = at(label="3 prompts", unit="prompt", total=3, done=1, rows_per_s=2.0)
+
+    assert progress_format.step(listed).startswith("1 / 3 prompts · 2.0 prompts/s")
+    assert progress_format.ended(at(label="3 prompts", unit="prompt", total=3, done=3, state="done")).startswith(
+        "✓ 3 prompts answered"
+    )
+    assert running_words(listed, 0.0)["text/plain"].startswith("3 prompts for openai:gpt-6-luna, running since")

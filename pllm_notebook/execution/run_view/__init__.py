@@ -7,7 +7,8 @@
       "texts": true,                  # false: no section has text of rows (progress="bar")
       "head": {                       # one moment
         "label": "Review", "model": "openai:gpt-6-luna", "simulated": false, "unit": "row",
-        "state": "sending",           # planning, sending, paused, held, waiting, done, stopped, failed, not sent
+        "batch": false, "stop": "Stop", "stop_says": "Stop, and keep …", "retry": "",  # words of the buttons
+        "state": "sending",           # planning, sending, paused, held, waiting, done, stopped, submitted, failed, ...
         "says": "sending",            # the state in words: "held by max_cost_usd: $0.04 reserved for 5 calls"
         "ended": false, "total": 3000, "done": 412, "cached": 10, "failed": 3, "not_sent": 0, "skipped": 0,
         "pending": 2575, "in_flight": 64, "rows_per_s": 21.4, "eta_s": 120.0, "elapsed_s": 20.1,
@@ -30,6 +31,10 @@
       "failures": [                   # by kind, most frequent first
         {"kind": "timeout", "count": 2, "message": "No answer in 60 s.", "rows": [3, 9], "can_pass": true,
          "can_retry": true, "price_usd": 0.00006}   # of asking again, null for unknown
+      ],
+      "jobs": [                       # of a batch; times in seconds since 1970
+        {"job": "dbc3f0a1", "state": "running", "requests": 3000, "answered": 12, "failed": 0, "created_at": 1764000000,
+         "ends_at": 1764086400, "price_usd": 0.12, "open": true, "message": ""}
       ],
       "pace": {"every_s": 1.0, "rows": [20.0, 22.5], "usd": [0.001, 0.002], "held": [1]}  # held: indexes
     }

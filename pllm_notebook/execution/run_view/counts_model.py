@@ -9,7 +9,7 @@ from typing import Any
 
 from pllm_notebook.execution.explain import Explanation
 from pllm_notebook.execution.run import Run
-from pllm_notebook.execution.run_view.head import Controls, head_of
+from pllm_notebook.execution.run_view.head import Controls, head_of, jobs_of
 from pllm_notebook.execution.run_view.pace import Pace
 from pllm_notebook.types import Progress
 
@@ -22,12 +22,16 @@ class CountsModel:
     run_id = ""
     texts = saves_rows = False
     run: Run | None = None
+    viewers: Sequence[Any] = ()
 
     def __init__(self) -> None:
         self.sample: deque[tuple[int, int]] = deque()
         self._controls = Controls(time.time())
         self._pace = Pace()
         self._progress: Progress | None = None
+
+    def add_viewer(self, display: Any) -> None:
+        """Do nothing: a file's run is shown in one place."""
 
     def collect(self, progress: Progress, now: float | None = None) -> None:
         """Take the counts of this moment."""
@@ -41,6 +45,7 @@ class CountsModel:
             "columns": {"input": [], "output": []},
             "fields": [],
             "failures": [],
+            "jobs": jobs_of(progress),
             "pace": self._pace.series(),
         }
 

@@ -1,14 +1,15 @@
-"""The first line of a view: one word for the run's state, its counts, its pace and its money."""
+"""The first line of a view: one word for the run's state, its counts, its pace and its money; and its batch jobs."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from pllm_notebook.execution.run import Run
-from pllm_notebook.formatting import budget_stop_note
+from pllm_notebook.execution.run_view.failure_groups import can_pass
+from pllm_notebook.formatting import budget_stop_note, counted, jobs_note
 from pllm_notebook.types import Progress
 
-__all__ = ["Controls", "controls_of", "head_of"]
+__all__ = ["Controls", "controls_of", "head_of", "jobs_of"]
 
 # Rows that a projection must rest on, and that a mean needs.
 _LEAST_ANSWERED = 5
@@ -24,6 +25,7 @@ class Controls(NamedTuple):
         is_paused: Whether nothing more is sent for now.
         can_pause: Whether it can be paused.
         can_retry: Whether it can be retried once it has ended.
+        retryable: Failed rows that a retry sends.
     """
 
     started_at: float
@@ -32,6 +34,7 @@ class Controls(NamedTuple):
     is_paused: bool = False
     can_pause: bool = False
     can_retry: bool = False
+    retryable: int = 0
 
 
 def controls_of(run: Run) -> Controls:
@@ -45,7 +48,20 @@ def controls_of(run: Run) -> Controls:
         # A batch job goes on at its provider.
         can_pause=run.ask.options.mode != "batch",
         can_retry=not execution.broken,
+        retryable=sum(rows.count for kind, rows in list(run.table.failed.items()) if can_pass(kind)),
     )
+
+
+def jobs_of(progress: Progress) -> list[dict[str, Any]]:
+    """Return the batch jobs of a run's view (see `RunViewModel`)."""
+    return [
+        {
+            "job": job.id, "state": job.state, "requests": job.total, "answered": job.answered, "failed": job.failed,
+            "created_at": job.created_at, "ends_at": job.ends_at, "price_usd": job.price_usd, "open": job.is_open,
+            "message": job.message,
+        }
+        for job in progress.jobs
+    ]  # fmt: skip
 
 
 def head_of(progress: Progress, controls: Controls) -> dict[str, Any]:
@@ -54,8 +70,13 @@ def head_of(progress: Progress, controls: Controls) -> dict[str, Any]:
     state, says = _state(p, c)
     going = p.state == "running"
     pausable = going and c.can_pause and not c.is_stopping
+    retried, retry = _retry(p, c)
+    open_jobs = jobs_note(p.open_jobs)
     return {
-        "label": p.label, "model": p.model, "simulated": p.simulated, "unit": "row",
+        "label": p.label, "model": p.model, "simulated": p.simulated, "unit": p.unit,
+        "batch": p.is_batch, "stop": "Stop waiting" if p.is_batch else "Stop",
+        "stop_says": f"Wait no longer. {open_jobs}".rstrip() if p.is_batch else "Stop, and keep every finished row.",
+        "retry": retry,
         "state": state, "says": says, "ended": not going,
         "total": p.total, "done": p.done, "cached": p.cached, "failed": p.failed, "not_sent": p.not_sent,
         "skipped": p.skipped, "pending": p.pending, "in_flight": p.in_flight,
@@ -69,15 +90,29 @@ def head_of(progress: Progress, controls: Controls) -> dict[str, Any]:
             "stop": going and not c.is_stopping,
             "pause": pausable and not c.is_paused,
             "go_on": pausable and c.is_paused,
-            "retry": 0 if going or not c.can_retry else p.failed + p.not_sent,
+            "retry": retried,
         },
     }  # fmt: skip
+
+
+def _retry(p: Progress, c: Controls) -> tuple[int, str]:
+    """Return how many rows a retry sends, and the words for it."""
+    failed = c.retryable + p.not_sent
+    if p.state == "running" or not c.can_retry or not (failed + p.pending):
+        return 0, ""
+    if p.open_jobs:
+        return failed + p.pending, "Wait again"
+    if p.pending:
+        return failed + p.pending, f"Go on with {counted(failed + p.pending, p.unit)}"
+    return failed, f"Retry {counted(failed, p.unit)}"
 
 
 def _state(p: Progress, c: Controls) -> tuple[str, str]:
     """Return the state in one word, and in the words that a person reads."""
     if p.state == "done":
         return ("done", "done")
+    if p.state != "running" and p.open_jobs:
+        return ("submitted", "submitted, not waiting")
     if p.state == "cancelled":
         return ("stopped", "stopped")
     if p.state == "failed":
@@ -86,6 +121,9 @@ def _state(p: Progress, c: Controls) -> tuple[str, str]:
         return ("stopping", "stopping")
     if c.is_paused:
         return ("paused", f"paused, {p.in_flight:,} in flight" if p.in_flight else "paused")
+    if p.open_jobs:
+        job = p.open_jobs[0].id if len(p.open_jobs) == 1 else ""
+        return ("waiting", f"waiting for batch job {job}" if job else f"waiting for {len(p.open_jobs):,} batch jobs")
     if p.note.startswith("held by"):
         return ("held", p.note)
     if p.note:
@@ -97,6 +135,9 @@ def _state(p: Progress, c: Controls) -> tuple[str, str]:
 
 def _projected_usd(p: Progress) -> float | None:
     """Return what the run will have cost at its end, None for unknown: what is left costs what answers have cost."""
+    if p.jobs:
+        prices = [job.price_usd for job in p.jobs]
+        return None if None in prices else sum(price for price in prices if price is not None)
     ended = p.done + p.failed
     if p.cost_usd is None or (p.pending and ended < _LEAST_ANSWERED):
         return None

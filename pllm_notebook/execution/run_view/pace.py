@@ -24,7 +24,9 @@ class Pace:
         self._holds = False
 
     def note(self, progress: Progress, now: float) -> None:
-        """Note where the run is, as often as a display looks."""
+        """Note where the run is, as often as a display looks; a batch has no pace of its own."""
+        if progress.is_batch:
+            return
         ended = progress.done + progress.failed
         if self._noted_at is None:
             self._noted_at, self._ended_before = now, ended

@@ -14,8 +14,7 @@ __all__ = ["RunViewUpdates"]
 
 # A message's own frame and the escapes of text take some of the 60,000 that a view may send.
 _BYTES_PER_S = 40_000
-# Sections that are looked at less often than the head.
-_SLOW = ("fields", "failures", "pace", "columns")
+# Sections beside the head are looked at less often.
 _SLOW_EVERY_S = 1.0
 # Rows that a person can follow while they scroll by.
 _MOST_NEW_ROWS = 12
@@ -35,6 +34,7 @@ class RunViewUpdates:
         self._bytes = float(_BYTES_PER_S)
         self._at: float | None = None
         self._slow_at = -1.0
+        self._failed = 0
 
     def whole(self, now: float) -> dict[str, Any]:
         """Return all sections, for a viewer that has seen nothing."""
@@ -42,6 +42,7 @@ class RunViewUpdates:
         self._sent = {name: part for name, part in snapshot.items() if name != "sample"}
         self._last_row = self._model.sample[-1][0] if self._model.sample else 0
         self._at, self._slow_at, self._bytes = now, now, 0.0
+        self._failed = snapshot["head"]["failed"]
         return snapshot
 
     def changes(self, progress: Progress, now: float, *, last: bool = False) -> dict[str, Any]:
@@ -53,20 +54,23 @@ class RunViewUpdates:
             last: Whether nothing follows: everything is due, whatever its size.
         """
         model = self._model
-        self._bytes = min(_BYTES_PER_S, self._bytes + _BYTES_PER_S * (now - (self._at or now)))
+        # Views of one run share what a browser may be sent.
+        rate = _BYTES_PER_S / max(1, len(model.viewers))
+        self._bytes = min(rate, self._bytes + rate * (now - (self._at or now)))
         self._at = now
-        slow = last or now - self._slow_at >= _SLOW_EVERY_S
+        # The head counts the failures that are listed: what is listed goes with it.
+        slow = last or now - self._slow_at >= _SLOW_EVERY_S or self._failed != progress.failed
         changed: dict[str, Any] = {}
         for name, part in model.sections(progress, slow=slow).items():
             if part == self._sent.get(name):
                 continue
             size = len(orjson.dumps(part))
-            # The head always goes: it is small, and says what the run costs.
-            if last or name == "head" or size <= self._bytes:
+            # These always go: they are small, and say what the run costs and lacks.
+            if last or name in ("head", "failures", "jobs") or size <= self._bytes:
                 self._bytes -= size
                 self._sent[name] = changed[name] = part
         if slow:
-            self._slow_at = now
+            self._slow_at, self._failed = now, progress.failed
         rows = self._new_rows(last=last)
         if rows:
             changed["sample"] = rows

@@ -19,18 +19,42 @@ from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_view.failure_groups import FailureGroups
 from pllm_notebook.execution.run_view.field_charts import FieldCharts
-from pllm_notebook.execution.run_view.head import controls_of, head_of
+from pllm_notebook.execution.run_view.head import controls_of, head_of, jobs_of
 from pllm_notebook.execution.run_view.pace import Pace
 from pllm_notebook.execution.run_view.sample_row import SampleRows
+from pllm_notebook.runtime import Locked, Slot
 from pllm_notebook.types import Progress
 
-__all__ = ["MOST_SAMPLE_ROWS", "RunViewModel"]
+__all__ = ["MOST_SAMPLE_ROWS", "RunViewModel", "view_model"]
 
 MOST_SAMPLE_ROWS = 50
 """Rows of the live sample."""
 
 # Answers whose fields are counted at each look; of more, as many are taken evenly.
 _MOST_COUNTED = 1_000
+# Snapshots that are taken, off the loop, until one is of a single moment.
+_MOST_LOOKS = 20
+
+
+class _Models(Locked):
+    """The models of the runs of this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_run: weakref.WeakKeyDictionary[Run, RunViewModel] = weakref.WeakKeyDictionary()
+
+
+_MODELS: Slot[_Models] = Slot("view models", _Models)
+
+
+def view_model(run: Run) -> RunViewModel:
+    """Return the model of a run: one for all of its views, since a run reports its calls to one alone."""
+    known = _MODELS.value
+    with known.lock:
+        model = known.by_run.get(run)
+        if model is None:
+            model = known.by_run[run] = RunViewModel(run)
+        return model
 
 
 class RunViewModel:
@@ -62,11 +86,23 @@ class RunViewModel:
         self.sample: deque[tuple[int, int]] = deque(maxlen=MOST_SAMPLE_ROWS)
         self._arrivals = run.table.watch()
         self._lock = threading.RLock()
+        self._viewers: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def run(self) -> Run | None:
         """The run; None once nothing else refers to it."""
         return self._run()
+
+    @property
+    def viewers(self) -> list[Any]:
+        """The displays that show it, as far as they have said so."""
+        with self._lock:
+            return list(self._viewers)
+
+    def add_viewer(self, display: Any) -> None:
+        """Note a display that shows it; held weakly."""
+        with self._lock:
+            self._viewers.add(display)
 
     def collect(self, progress: Progress, now: float | None = None) -> None:
         """Take the calls that have ended since the last time; cheap, and cheaper when called again at once."""
@@ -94,6 +130,7 @@ class RunViewModel:
                 "columns": self._rows.columns if self.texts else {"input": [], "output": []},
                 "fields": self._charts.charts() if self.texts else [],
                 "failures": self._failures.groups(run.table, progress),
+                "jobs": jobs_of(progress),
                 "pace": self._pace.series(),
             }
 
@@ -103,18 +140,17 @@ class RunViewModel:
         return [self._rows.row(run, row) for row in rows] if self.texts and run is not None else []
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all sections as they are now."""
+        """Return all sections as they are now, of a single moment: the head counts the failures that are listed."""
         run = self.run
         assert run is not None
-        progress = run.progress()
-        self.collect(progress)
+        self.collect(run.progress())
+        for _ in range(_MOST_LOOKS):
+            progress = run.progress()
+            sections = self.sections(progress)
+            if sum(group["count"] for group in sections["failures"]) == progress.failed:
+                break
         rows = dict.fromkeys(row for _, row in reversed(list(self.sample)))
-        return {
-            "run": self.run_id,
-            "texts": self.texts,
-            **self.sections(progress),
-            "sample": self.sample_rows(list(rows)),
-        }
+        return {"run": self.run_id, "texts": self.texts, **sections, "sample": self.sample_rows(list(rows))}
 
     def explain(self, row: int) -> Explanation | None:
         """Return everything about one row, None where texts must not leave the kernel or the run is gone."""

@@ -51,7 +51,7 @@ class GoogleBatchAPI:
     """
 
     # 2 GB; no count is documented, and as many as Anthropic allows are ingested at once without trouble.
-    limits = BatchLimits(lines=100_000, bytes=2_000_000_000)
+    limits = BatchLimits(lines=100_000, bytes=2_000_000_000, window_s=172_800.0)
     keeps_labels = True
 
     def __init__(self, transport: GenaiTransport, path: str) -> None:
