@@ -205,9 +205,9 @@ def _run_dataset(given: argparse.Namespace) -> int:
         pllm_notebook.configure(cache_dir=given.cache_dir)
     word = given.source[0] if len(given.source) == 1 else ""
     if word == "status":
-        done = pllm_notebook.open_dataset(given.out)
-        print(done.progress())
-        return 0 if done.progress().is_complete else 4
+        there = pllm_notebook.open_dataset(given.out).progress()
+        print(there)
+        return 0 if there.is_complete else 4
     names = ("model", "mode", "max_cost_usd", "concurrency", "cache")
     options = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     options["progress"] = not given.quiet

@@ -193,3 +193,18 @@ def test_one_large_partition_is_asked_in_pieces(ready: Simulator, client: Client
 
     assert [pq.read_metadata(path).num_rows for path in parts(tmp_path / "out")] == [30, 30, 30, 10, 1, 1]
     assert pllm.open_dataset(tmp_path / "out").progress().answered == 102
+
+
+def test_a_partition_that_fails_ends_the_call_after_what_was_asked(ready: Simulator, tmp_path: Path) -> None:
+    def fail(partition: pd.DataFrame) -> pd.DataFrame:
+        if partition["n"].iloc[0] == 20:
+            raise RuntimeError("This partition is lost.")
+        return partition
+
+    asked = frame(rows=40, npartitions=4).map_partitions(fail, meta=frame()._meta)
+
+    with pytest.raises(RuntimeError, match="This partition is lost"):
+        asked.llm.parse(Mark, "{t}", to=tmp_path / "out")
+
+    assert len(parts(tmp_path / "out")) == 2
+    assert pllm.open_dataset(tmp_path / "out").progress().answered == ready.stats().requests == 20

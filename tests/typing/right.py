@@ -80,5 +80,7 @@ async def awaited_batches() -> None:
 
 def dataset() -> None:
     done = pllm.parse_dataset("in/*.parquet", "out/", Review, "Read: {text}", rows=10, status=False, max_cost_usd=5)
+    pllm.parse_dataset(object(), Path("out"), Review, shard=(0, 3)).retry(["refusal"], max_cost_usd=5)
+    print(pllm.open_dataset("out/").progress().is_complete)
     print(done.paths, done.cost_usd)
     done.scan()
