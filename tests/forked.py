@@ -115,7 +115,7 @@ class _Forker:
             for stream in streams:
                 os.close(stream)
             self._socket.sendall(job)
-            return self._started.get(timeout=60)
+            return self._started.get(timeout=180)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)

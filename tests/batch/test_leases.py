@@ -15,7 +15,7 @@ from pllm_notebook.batch import AnswerSink, Driver, Job, JobResult, Journal, Jou
 from tests.batch.conftest import Clock
 from tests.batch.modelled import LIMITS, PLAN, ModelBatchAPI, Provider, outgoing
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import websocket
 __all__ = ["Page", "chromium"]
 
 # Longer than anything here takes on a busy machine; a test that waits this long has failed.
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 _LOOK_S = 0.1
 
 

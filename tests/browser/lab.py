@@ -16,7 +16,7 @@ from pathlib import Path
 
 __all__ = ["end", "lab"]
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @contextmanager

@@ -22,7 +22,7 @@ class Served(ABC):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(timeout=10)
+        assert self._ready.wait(timeout=60)
         return self
 
     def __exit__(self, *ended: object) -> None:

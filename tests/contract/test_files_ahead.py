@@ -15,7 +15,7 @@ from pllm_notebook.frames import images
 from pllm_notebook.media import load_media
 from pllm_notebook.sim import Simulator
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

@@ -432,7 +432,7 @@ asyncio.run(framework.parse(model="sim:openai", messages=messages, response_form
 )
 def test_logs_show_once_where_they_are_wanted(setup: str, shown: bool, lines: int, tmp_path: Path) -> None:
     script = LOGGED.format(setup=setup, shown=shown)
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=180)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("2 of 2 processors answered") == lines

@@ -512,7 +512,7 @@ def test_an_interrupt_reaches_what_a_throttler_holds_back(luna: str, sim: Simula
         with session_in(directory, throttler=pllm.Throttler(1, 60.0, clock=Clock())) as session:
             replies.extend(session.agent("one").ask_llm(f"leaf {number}") for number in range(2))
             replies[0].resolve()
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
             replies[1].resolve()
 
     with pytest.raises(KeyboardInterrupt, match="Run the program again to continue"):

@@ -17,7 +17,7 @@ from pllm_notebook.store import close_stores
 from tests.contract.sides import Side
 
 DAY_S = 24 * 3600.0
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 @pytest.fixture(autouse=True)

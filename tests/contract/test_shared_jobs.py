@@ -19,7 +19,7 @@ from tests.faults.children import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ def executed(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     monkeypatch.setenv("IPYTHONDIR", str(directory / "ipython"))
     notebook = nbformat.read(_NOTEBOOKS / name, as_version=4)
     NotebookClient(
-        notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(directory)}}
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(directory)}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert [output for output in outputs if output.output_type == "error"] == []

@@ -21,7 +21,7 @@ from tests.forked import Forked
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 # Longer than anything here takes; a test that waits this long has failed.
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @dataclass

@@ -36,7 +36,7 @@ def process(sim: Simulator, tmp_path: Path) -> list[str]:
 
 def run(words: list[str], where: Path) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, check=False, timeout=180)
 
 
 def test_a_file_is_processed_and_its_counts_are_told(process: list[str], tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_an_interrupt_keeps_everything_and_the_command_goes_on(
     until(lambda: results.exists() and results.stat().st_size > 0, "the first result")
 
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=30)
+    _, told = child.communicate(timeout=120)
     kept = len(results.read_text().splitlines())
     again = run(process, tmp_path)
 

@@ -189,7 +189,7 @@ def test_a_saved_notebook_has_no_key_in_its_errors(tmp_path: Path) -> None:
             "GATE": parrot.url.replace("//", f"//somebody:{CANARY}0password@"),
         }
 
-        NotebookClient(notebook, km=manager, timeout=60, allow_errors=True).execute(env=env)
+        NotebookClient(notebook, km=manager, timeout=180, allow_errors=True).execute(env=env)
 
     saved = nbformat.writes(notebook)
     assert len(parrot.requests) == 3

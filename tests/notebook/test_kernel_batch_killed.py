@@ -44,7 +44,7 @@ def test_a_creation_that_a_killed_kernel_did_not_record_is_found_by_the_next(
     try:
         kernel.ok(DIE)
         kernel.start("ask()")
-        kernel.manager.provisioner.process.wait(60)
+        kernel.manager.provisioner.process.wait(180)
 
         kernel.restart()
         kernel.ok("out = ask()")

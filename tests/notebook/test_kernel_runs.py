@@ -232,7 +232,7 @@ def test_a_saved_notebook_reads_well(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     manager = KernelManager(kernel_name="tested", kernel_spec_manager=specs_in(tmp_path))
 
-    NotebookClient(notebook, km=manager, timeout=60).execute(env={"PLLM_CACHE_DIR": str(tmp_path / "cache")})
+    NotebookClient(notebook, km=manager, timeout=180).execute(env={"PLLM_CACHE_DIR": str(tmp_path / "cache")})
 
     markdown, _ = MarkdownExporter().from_notebook_node(notebook)
     page, _ = HTMLExporter().from_notebook_node(notebook)

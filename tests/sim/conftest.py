@@ -29,7 +29,7 @@ def sim(_server):
 @pytest.fixture(scope="session")
 def _clients(_server):
     words = {"api_key": "any", "max_retries": 0, "timeout": 10}
-    google = types.HttpOptions(base_url=_server.base_url("google"), timeout=10_000)
+    google = types.HttpOptions(base_url=_server.base_url("google"), timeout=60_000)
     return {
         "gpt": openai.OpenAI(base_url=_server.base_url("openai"), **words),
         "compatible": openai.OpenAI(base_url=_server.base_url("compatible"), **words),

@@ -216,7 +216,7 @@ def test_an_error_in_the_function_is_told_with_its_place_and_remembered(sim, gpt
 
 def test_a_slow_function_does_not_hold_up_others(sim, gpt):
     gate = threading.Event()
-    sim.set(answers=lambda request: gate.wait(10) if request.prompt == "slow" else gate.set())
+    sim.set(answers=lambda request: gate.wait(60) if request.prompt == "slow" else gate.set())
 
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(chat, gpt, "slow")

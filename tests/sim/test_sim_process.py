@@ -27,7 +27,7 @@ def gone(pid, within_s=10.0):
 
 
 def client(sim):
-    return openai.OpenAI(api_key="k", base_url=sim.base_url("openai"), max_retries=0, timeout=10)
+    return openai.OpenAI(api_key="k", base_url=sim.base_url("openai"), max_retries=0, timeout=60)
 
 
 def test_the_process_inherits_no_key(monkeypatch):

@@ -386,7 +386,7 @@ def test_a_closed_store_takes_no_failures_and_leaves_no_thread(path: Path) -> No
 
     own = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pllm-store")]
     for thread in own:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in own)
     assert not list(path.glob("failures.db-*"))
 

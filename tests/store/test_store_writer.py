@@ -52,7 +52,7 @@ def test_what_comes_while_the_first_entry_lingers_is_committed_with_it(commits: 
 
     clock.on_pause = come
     writer.put("first", entry(), lambda error: None)
-    assert written.wait(10)
+    assert written.wait(60)
     writer.close()
 
     assert commits.groups == [["first", "late 0", "late 1"]]
@@ -78,6 +78,6 @@ def test_a_full_group_does_not_linger(commits: Commits) -> None:
     for n in range(GROUP_ENTRIES):
         writer.put(str(n), entry(), lambda error: None if commits.groups == [] else written.set())
 
-    assert written.wait(10)
+    assert written.wait(60)
     assert commits.groups == [[str(n) for n in range(GROUP_ENTRIES)]]
     writer.close()

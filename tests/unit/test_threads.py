@@ -15,7 +15,7 @@ import pytest
 import pllm_notebook
 from pllm_notebook.threads import DaemonLoop, DaemonThreads
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @pytest.fixture
