@@ -6,6 +6,7 @@ late, all at once, or only after the client has given up, what was sent in time.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 
@@ -30,8 +31,28 @@ class Departures:
         self.moments: dict[str, list[float]] = defaultdict(list)
         self.in_flight = self.peak = 0
 
+    @classmethod
+    def here(cls) -> Departures:
+        """Return what leaves this process from here on."""
+        seen = cls()
+        seen.watch(pytest.MonkeyPatch())
+        return seen
+
     def __len__(self) -> int:
         return sum(map(len, self.moments.values()))
+
+    def most_above(self, per_s: float, path: str | None = None) -> float:
+        """Return by how many requests, to *path* or to all, the busiest window exceeds *per_s* times its length.
+
+        A pause of the process may add what had been admitted before it to what a bucket holds after it.
+        """
+        moments = itertools.chain(*self.moments.values()) if path is None else self.moments[path]
+        most = earliest = 0.0
+        for number, moment in enumerate(sorted(moments)):
+            due = number - per_s * moment
+            earliest = min(earliest, due) if number else due
+            most = max(most, due - earliest + 1)
+        return most
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         """Note every request from here on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,13 @@ def test_a_ready_value_stands_where_a_reply_would(three: Simulator, place: Path)
 def test_a_session_has_no_more_calls_in_flight_than_it_may(
     ceiling: dict[str, Any], strategy: Any, three: Simulator, place: Path
 ) -> None:
-    three.set(answers=lambda request: SimAnswer.text("yes", latency_s=0.02))
+    together = threading.Barrier(2)  # each call is answered when two are there
+
+    def answer(request: SimRequest) -> SimAnswer:
+        together.wait(60)
+        return SimAnswer.text("yes", latency_s=0.02)
+
+    three.set(answers=answer)
     models = ["gpt-4o-mini", "claude-haiku-5-5", "gemini-3.8-flash"]
     with pllm.resume_directory(place, strategy=strategy, **ceiling) as orch, orch.agent() as agt:
         replies = [agt.ask_llm(f"{at}?", llm=model) for at in range(4) for model in models]

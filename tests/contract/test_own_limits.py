@@ -10,6 +10,7 @@ import pytest
 from pllm_notebook import engine
 from pllm_notebook.engine.shared_engine import MOST_IDLE
 from pllm_notebook.sim import Simulator
+from tests.contract.departures import Departures
 
 MANY = pd.DataFrame({"text": [f"row {n}" for n in range(12)]})
 SECOND_MODEL = "openai:gpt-6-sol"
@@ -20,33 +21,35 @@ def words(count: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("decide", ["vote", "judge"])
-def test_samples_of_two_models_and_their_judge_keep_one_concurrency(sim: Simulator, luna: str, decide: str) -> None:
+def test_samples_of_two_models_and_their_judge_keep_one_concurrency(
+    sim: Simulator, luna: str, departures: Departures, decide: str
+) -> None:
     sim.set(latency_s=0.02)
 
     MANY.llm.parse(bool, "Is {text} nice?", models=[luna, SECOND_MODEL], samples=3, decide=decide, concurrency=5)
 
     stats = sim.stats()
     assert stats.requests >= 6 * len(MANY)
-    assert stats.peak_in_flight <= 5
+    assert departures.peak <= 5
 
 
-def test_a_tightened_concurrency_is_used_up(sim: Simulator, luna: str) -> None:
+def test_a_tightened_concurrency_is_used_up(sim: Simulator, luna: str, departures: Departures) -> None:
     sim.set(latency_s=0.2)
 
     MANY.llm.parse(bool, "Is {text} nice?", models=[luna, SECOND_MODEL], samples=3, concurrency=5)
 
-    assert sim.stats().peak_in_flight == 5
+    assert departures.peak == 5
 
 
-def test_repairs_count_too(sim: Simulator, luna: str) -> None:
+def test_repairs_count_too(sim: Simulator, luna: str, departures: Departures) -> None:
     sim.set(latency_s=0.02, wrong_schema=0.3)
 
     MANY.llm.parse(bool, "Is {text} nice?", model=luna, samples=2, concurrency=3)
 
-    assert sim.stats().peak_in_flight <= 3
+    assert departures.peak <= 3
 
 
-def test_runs_of_one_account_keep_the_tighter_concurrency(sim: Simulator, luna: str) -> None:
+def test_runs_of_one_account_keep_the_tighter_concurrency(sim: Simulator, luna: str, departures: Departures) -> None:
     sim.set(latency_s=0.03)
 
     first = MANY.llm.submit(bool, "Is {text} nice?", model=luna, concurrency=6)
@@ -54,7 +57,7 @@ def test_runs_of_one_account_keep_the_tighter_concurrency(sim: Simulator, luna: 
     first.result()
     second.result()
 
-    assert sim.stats().peak_in_flight <= 6
+    assert departures.peak <= 6
     assert first.cost is not None
     assert sim.stats().answered == 2 * len(MANY)
 
@@ -80,13 +83,13 @@ def test_two_runs_keep_one_rate_of_requests(sim: Simulator, luna: str) -> None:
     assert time.monotonic() - began >= 0.95
 
 
-def test_a_run_that_states_no_limit_is_held_by_nobody_elses(sim: Simulator, luna: str) -> None:
+def test_a_run_that_states_no_limit_is_held_by_nobody_elses(sim: Simulator, luna: str, departures: Departures) -> None:
     sim.set(latency_s=1.0)
 
     slow = words(4).llm.submit(bool, "Is {text} nice?", model=luna, concurrency=1)
     words(10).llm.parse(bool, "Is {text} big?", model=SECOND_MODEL)
 
-    assert sim.stats().peak_in_flight >= 5
+    assert departures.peak >= 5
     slow.cancel()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -587,11 +588,19 @@ def test_one_progress_display_stands_for_the_whole_file(files: Files, sim: Simul
 
         def update(self, progress: Progress) -> None:
             shown.append(progress)
+            if progress.in_flight == 6:
+                all_shown.set()
 
         def close(self, progress: Progress, retry: Any) -> None:
             shown.append(progress)
 
-    sim.set(latency_s=0.2)
+    all_shown = threading.Event()
+
+    def answer(request: SimRequest) -> str:
+        all_shown.wait(60)
+        return request.prompt
+
+    sim.set(answers=answer)
     config = files([openai_line(row) for row in range(5)] + [anthropic_line(5), "no json"], progress=True)
     display_registry.register_display(Shown)
     try:

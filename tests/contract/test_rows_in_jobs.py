@@ -12,7 +12,7 @@ import pllm_notebook as pllm
 from pllm_notebook import LLMConfig, LLMPromptContext, ParallelAIUtilities, engine
 from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.sim import Simulator
+from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.sides import Side
 
@@ -123,11 +123,16 @@ def test_rows_of_a_job_that_its_provider_lost_are_sent_live_once_it_is_abandoned
 
 
 def test_a_batch_leaves_out_what_a_live_run_asks_at_this_moment(luna: str, sim: Simulator) -> None:
-    sim.set(latency_s=2.0)
+    together = threading.Barrier(11)  # the calls of the live run, and this test
+
+    def answer(request: SimRequest) -> Any:
+        if not request.batch:
+            together.wait(PATIENCE_S)
+        return SimAnswer.text(request.prompt.upper(), latency_s=2.0)
+
+    sim.set(answers=answer)
     live = submit(luna, 10, concurrency=10)
-    while sim.stats().in_flight < 10 and not live.done():
-        threading.Event().wait(0.01)
-    assert not live.done()
+    together.wait(PATIENCE_S)
 
     batch = submit(luna, 15, mode="batch", confirm=False, wait=False)
     states = batch.result().llm.status

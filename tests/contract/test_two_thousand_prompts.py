@@ -75,22 +75,11 @@ def test_two_providers_go_at_their_own_pace_and_every_answer_is_in_its_place(
     ]
     stats = sim.stats()
     assert (stats.answered, stats.repeated) == (SLOW + FAST, 0)
-    # Six configurations of one model share a rate. A pause of the process may add what had been admitted before it to
-    # what the bucket holds after it, a second's worth each; with a bucket each, six would leave at once.
+    # Six configurations of one model share a rate: of a bucket each, six seconds' worth would leave at once.
     sent = departures.moments["/chat/completions"]
     assert len(sent) >= SLOW
-    assert most_above(sent, PER_S) <= 2 * PER_S + 1
+    assert departures.most_above(PER_S, "/chat/completions") <= 2 * PER_S + 1
     assert sent[-1] - sent[0] >= 0.9 * (SLOW - PER_S) / PER_S
     assert len(overtaken) >= SLOW
     assert all(overtaken)
     assert sum(stats.faults.values()) > 0.05 * (SLOW + FAST)
-
-
-def most_above(moments: list[float], per_s: float) -> float:
-    """Return by how many requests the busiest window exceeds *per_s* times its length."""
-    most = earliest = 0.0
-    for number, moment in enumerate(sorted(moments)):
-        due = number - per_s * moment
-        earliest = min(earliest, due) if number else due
-        most = max(most, due - earliest + 1)
-    return most

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook.execution import Run
 from pllm_notebook.store import DiskStore, open_store
+from tests.contract.departures import Departures
 
 __all__ = ["MODEL", "PROMPT", "Note", "ask", "be_patient", "follow", "main", "rows", "say", "settle"]
 
@@ -84,9 +85,11 @@ def follow(run: Run, total: int) -> None:
 
 def main(job: dict[str, Any]) -> None:
     """Ask rows as *job* says: `count` of them from `first` on, in reverse order with `reverse`, after "go" with `wait`,
-    which comes after the opening of the store with `opened`.
+    which comes after the opening of the store with `opened`. It says by how many more requests than `per_s` allows the
+    busiest time exceeded that.
     """
     settle(job["cache"], job["address"])
+    seen = Departures.here()
     if "patience_s" in job:
         be_patient(job["patience_s"], job.get("busy_timeout_s", 5.0))
     frame = rows(job["count"], job.get("first", 0))
@@ -115,7 +118,7 @@ def main(job: dict[str, Any]) -> None:
                     follower.join()
             wanted = [int(text.split()[-1][:-1]) for text in frame["text"]]
             right = bool(out["number"].notna().all()) and out["number"].tolist() == wanted
-            say("ended", right=right, **_counts(run))
+            say("ended", right=right, above=seen.most_above(job.get("per_s", 0.0)), **_counts(run))
         except BaseException as error:
             say("failed", kind=type(error).__name__, message=str(error), **_counts(list(pllm.runs()[-1:])))
     for one in told:

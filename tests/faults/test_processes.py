@@ -59,13 +59,18 @@ say("ended", right=right(run.result(), 0))
 """
 
 JUMPING = """
+from tests.contract.departures import Departures
+seen = Departures.here()
 real = time.time
 jumps = iter([3600.0, -3600.0] * 1000)
 time.time = lambda: real() + next(jumps)
 run = ask(rows(300), concurrency=8, requests_per_min=5000, max_retries=0)
 out = run.result()
-say("ended", right=right(out, 0))
+say("ended", right=right(out, 0), above=seen.most_above(5000 / 60))
 """
+
+# A second's worth that a limit of 5,000 a minute holds, twice: a pause may come between.
+BURST = 2 * (5000 / 60 + 1)
 
 
 def children(code: str, cache: Path, address: str) -> Child:
@@ -117,8 +122,8 @@ def test_a_wall_clock_that_jumps_by_hours_changes_nothing(sim: Simulator, addres
     child.end()
 
     assert ended["right"]
-    # A clock that was believed would send all at once: 200 refused. A busy server may read a second's worth late.
-    assert sim.stats().refused_429 < 30
+    # A clock that was believed would send all 300 at once.
+    assert ended["above"] <= BURST
     assert sim.stats().answered == 300
 
 
@@ -129,11 +134,10 @@ long = pytest.mark.skipif("PLLM_KILLS" not in os.environ, reason="make kill runs
 def test_a_run_that_is_suspended_and_resumed_keeps_the_limits_and_fails_no_row(
     sim: Simulator, address: str, cache_dir: Path, moment: str
 ) -> None:
-    # The server's own bucket counts: a run that made up for the time it slept would have 150 requests refused.
     sim.set(requests_per_min=6000, burst_s=1.0, latency_s=0.0 if moment == "sending" else 1.0)
     count = 400
     child = Child.asking(
-        cache=cache_dir, address=address, count=count, follow=True,
+        cache=cache_dir, address=address, count=count, follow=True, per_s=5000 / 60,
         options={"requests_per_min": 5000, "concurrency": 64},
     )  # fmt: skip
     child.expect("begun" if moment == "waiting" else "done")
@@ -141,7 +145,7 @@ def test_a_run_that_is_suspended_and_resumed_keeps_the_limits_and_fails_no_row(
     child.signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
     seen = sim.stats().answered + sim.stats().in_flight
-    until(lambda: time.monotonic() - stopped_at > 2.5, "the suspension is over")
+    until(lambda: time.monotonic() - stopped_at > 4.0, "the suspension is over")
     held = sim.stats().answered
     child.signal(signal.SIGCONT)
     ended = child.expect("ended")
@@ -149,5 +153,6 @@ def test_a_run_that_is_suspended_and_resumed_keeps_the_limits_and_fails_no_row(
 
     assert held <= seen + 64
     assert (ended["right"], ended["kept"]) == (True, count)
-    assert sim.stats().refused_429 < 30
+    # A run that made up for the time it slept would send what that time allows, on top of what it may always.
+    assert ended["above"] <= BURST
     assert sim.stats().answered == count

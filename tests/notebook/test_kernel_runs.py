@@ -200,7 +200,7 @@ def test_timeouts_and_task_groups_cancel_what_they_hold(kernel: Kernel) -> None:
 
 
 def test_two_awaited_runs_go_on_together(kernel: Kernel) -> None:
-    kernel.ok("server = sim(latency_s=0.5)")
+    kernel.ok("server = sim(latency_s=3.0)")
 
     kernel.ok(
         "a, b = await asyncio.gather(reviews(4, 'p').llm.aparse(bool, '{text}'), "

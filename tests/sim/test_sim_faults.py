@@ -54,7 +54,7 @@ def test_a_hanging_request_ends_when_its_client_leaves(sim, gpt):
     with pytest.raises(openai.APITimeoutError):
         chat(gpt, timeout=0.2)
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while sim.stats().in_flight and time.monotonic() < deadline:
         pass
     assert sim.stats().in_flight == 0
