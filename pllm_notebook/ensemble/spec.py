@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -44,6 +44,12 @@ Spec = CallSpec | EnsembleSpec
 
 # What a judge writes for each candidate besides the answer: five marks and their names.
 _MARKS_TOKENS = 64
+
+# An estimate takes a model's further samples as unknown after so many of its samples, with so many calls, of which
+# none is known. Both are needed: a batch job that expired leaves a gap of at most 100,000 calls (Anthropic's limit),
+# and a frame of many rows has as many in one sample.
+_UNKNOWN_SAMPLES = 8
+_UNKNOWN_CALLS = 100_000
 
 
 def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> Spec:
@@ -112,14 +118,15 @@ def ensemble_spec_for(
     samples: Counter[str] = Counter()
     members = []
     for model in options.models or (options.model,):
+        label = ""
         for _ in range(options.samples):
             # The index counts per model, so that a model named twice is not one stored answer twice.
             asked = replace(options, model=model)
             asked = asked if own is None else own(asked)
-            ask = make(asked, sampled)
+            ask = make(asked, sampled, sample=samples[label])
+            if not label and samples[ask.target.label]:  # two names of one model
+                ask = make(asked, sampled, sample=samples[ask.target.label])
             label = ask.target.label
-            if samples[label]:
-                ask = make(asked, sampled, sample=samples[label])
             if extended is not None:
                 extended(ask)
             members.append(Member(ask, label, samples[label]))
@@ -175,9 +182,32 @@ def estimate(question: Spec, rows: Rows) -> Estimate:
     """Estimate a run of *question*, but for what is asked where the answers differ. Sends nothing."""
     if isinstance(question, CallSpec):
         return estimate_rows(question, rows)
-    parts = [estimate_rows(member.ask, rows) for member in question.members]
+    parts = list(_estimates(question.members, rows))
     whole = sum(parts[1:], start=parts[0])
     return whole if question.further is None else replace(whole, decider=question.further.target.label)
+
+
+def _estimates(members: Sequence[Member], rows: Rows) -> Iterator[Estimate]:
+    """Yield the estimate of each member, in order; of samples that nothing is known of, that of the last one walked."""
+    unknown: dict[str, list[Estimate]] = {}
+    for member in members:
+        before = unknown.setdefault(member.model, [])
+        if before and _is_exhausted(before, member.ask.options.cache):
+            yield before[-1]
+            continue
+        part = estimate_rows(member.ask, rows)
+        if part.cached or part.rejected or part.pending or part.measured:
+            before.clear()
+        else:
+            before.append(part)
+        yield part
+
+
+def _is_exhausted(unknown: Sequence[Estimate], cache: str) -> bool:
+    """Return whether further samples are unknown too, after these in a row of which nothing is known."""
+    if cache == "off" or not unknown[-1].calls:  # the store is not read, or no row can be sent
+        return True
+    return len(unknown) >= _UNKNOWN_SAMPLES and len(unknown) * unknown[-1].calls >= _UNKNOWN_CALLS
 
 
 def lines(question: Spec, rows: Rows, count: int) -> RequestLines:
