@@ -182,8 +182,7 @@ def estimate(question: Spec, rows: Rows) -> Estimate:
     """Estimate a run of *question*, but for what is asked where the answers differ. Sends nothing."""
     if isinstance(question, CallSpec):
         return estimate_rows(question, rows)
-    parts = list(_estimates(question.members, rows))
-    whole = sum(parts[1:], start=parts[0])
+    whole = Estimate.together(list(_estimates(question.members, rows)))
     return whole if question.further is None else replace(whole, decider=question.further.target.label)
 
 

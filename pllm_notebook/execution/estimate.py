@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pllm_notebook.batch import KEY_CHARACTERS, custom_id
 from pllm_notebook.engine import Limiter
@@ -79,6 +79,13 @@ class Estimate(HTMLFacts):
     def jobs(self) -> int:
         """Batch jobs that the calls would be, at least; 0 where nothing would be sent or there is no batch API."""
         return sum(math.ceil(fill) for fill in self.fills.values())
+
+    @classmethod
+    def together(cls, parts: Sequence[Estimate]) -> Estimate:
+        """Add up questions about the same rows, which are asked side by side; each model is named once."""
+        whole = sum(parts[1:], start=parts[0])
+        efforts = dict.fromkeys(part.effort for part in parts if part.effort)
+        return replace(whole, model=", ".join(dict.fromkeys(part.model for part in parts)), effort=", ".join(efforts))
 
     def __add__(self, other: Estimate) -> Estimate:
         """Put two questions about the same rows together, which are asked side by side."""

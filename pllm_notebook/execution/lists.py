@@ -141,7 +141,7 @@ def estimate_list(parts: Sequence[Part], *, cache_dir: str | None = None) -> Est
         cache_dir: Where the answers are kept, None for the configured place.
     """
     made = [estimate_rows(part.ask, PromptList(part.prompts), cache_dir=cache_dir) for part in parts]
-    whole = sum(made[1:], start=made[0])
+    whole = Estimate.together(made)
     # A sum of questions is about one set of rows; here each part has rows of its own.
     return replace(
         whole,

@@ -104,3 +104,14 @@ def test_samples_of_two_names_of_one_model_are_counted_together(cache_dir: Path)
     assert [(member.model, member.sample, member.ask.sample) for member in members] == [
         (member.model, at, at) for member, at in zip(members, (0, 1, 0, 1, 2, 3), strict=True)
     ]
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_each_model_and_each_effort_is_named_once(cache_dir: Path, samples: int) -> None:
+    models = ["sim:openai", "sim:google", "sim:openai"]
+    one, other = (texts(2).llm.estimate(bool, "{t}", model=model) for model in models[:2])
+
+    found = texts(2).llm.estimate(bool, "{t}", models=models, samples=samples)
+
+    assert found.model == f"{one.model}, {other.model}"
+    assert found.effort == ", ".join(dict.fromkeys([one.effort, other.effort]))

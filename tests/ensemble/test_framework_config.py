@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any, Literal
 
@@ -387,3 +388,20 @@ def test_one_kind_of_failure_is_the_kind_of_all() -> None:
     assert str(one) == "[PROCESSING_ERROR] The processor failed. m (timeout): told"
     assert (one.failed_processors, one.causes) == (1, [failed_ := one.causes[0]])
     assert failed_.kind == "timeout"
+
+
+def test_every_parse_takes_the_same_request() -> None:
+    """They differ in what they return alone: the answer or the whole completion, awaited or not."""
+    answer, completion = pllm.ParallelLLM, pllm.ParallelCompletionInterface
+    taken = [
+        [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
+        for method in (answer.parse, answer.parse_sync, completion.parse, completion.parse_sync)
+    ]
+
+    assert taken[0][1:5] == [
+        (name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default)
+        for name, default in {
+            "model": None, "messages": None, "response_format": None, "pass_reasoning": False
+        }.items()
+    ]  # fmt: skip
+    assert all(one == taken[0] for one in taken)
