@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from pllm_notebook.options import CacheUse, Effort, Mode, Probabilities, ServiceTier, Voting
+from pllm_notebook.options import CacheUse, Effort, Mode, ServiceTier, Voting
 
 __all__ = [
     "CallOptions",
@@ -47,7 +47,7 @@ class ParseOptions(TypedDict, total=False):
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
-    probabilities: Probabilities | None
+    probabilities: bool | Literal["logprobs", "samples"] | None
     confidence_column: str | None
     max_retries: int
     max_repairs: int
@@ -306,7 +306,7 @@ class ConfigureOptions(TypedDict, total=False):
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
-    probabilities: Probabilities | None
+    probabilities: bool | Literal["logprobs", "samples"] | None
     confidence_column: str | None
     max_retries: int | None
     max_repairs: int | None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any, Literal, Protocol
 
-__all__ = ["CacheUse", "Effort", "Mode", "Probabilities", "ServiceTier", "Voting"]
+__all__ = ["CacheUse", "Effort", "Mode", "ServiceTier", "Voting"]
 
 Mode = Literal["async", "sync", "batch"]
 CacheUse = Literal["use", "refresh", "only", "off"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "max"]
 ServiceTier = Literal["auto", "standard", "flex", "priority"]
-Probabilities = Literal["samples"]
 
 
 class Voting(Protocol):

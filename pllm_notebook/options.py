@@ -15,7 +15,6 @@ from pllm_notebook.option_values import (
     CacheUse,
     Effort,
     Mode,
-    Probabilities,
     ServiceTier,
     Voting,
     is_names,
@@ -26,7 +25,7 @@ from pllm_notebook.options_generation import GenerationOptions
 from pllm_notebook.options_limits import LimitOptions
 from pllm_notebook.options_question import QuestionOptions
 
-__all__ = ["CacheUse", "Effort", "Mode", "Options", "Probabilities", "ServiceTier", "Voting"]
+__all__ = ["CacheUse", "Effort", "Mode", "Options", "ServiceTier", "Voting"]
 
 _VIEWS = ("view", "bar")
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from pllm_notebook.option_fields import one_of, option
-from pllm_notebook.option_values import PARSE, ROWS, Probabilities, is_models
+from pllm_notebook.option_values import PARSE, ROWS, is_models
 
 __all__ = ["AnswerOptions"]
 
 _DECIDE = ("vote", "judge", "escalate")
+_PROBABILITIES = ("logprobs", "samples")
+
+
+def _is_probabilities(value: Any) -> bool:
+    return isinstance(value, bool) or value in _PROBABILITIES
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,15 @@ class AnswerOptions:
         "Name of a column for the share of samples that agree, 0 to 1. None: no such column.",
         takes=ROWS,
     )
-    probabilities: Probabilities | None = option(
+    probabilities: bool | str | None = option(
         None,
-        'A [probability for each option](confidence.md) of a field whose values are known: `"samples"`, the share of '
-        "`samples=k` answers. None: none.",
+        'A [probability for each option](confidence.md) of a field whose values are known: `"logprobs"`, the '
+        'model\'s own, of its tokens, or `"samples"`, the share of `samples=k` answers. `True` is the first. None: '
+        "none.",
         more="`.llm.probabilities`, `.llm.confidence` and `.llm.doubtful` show them.",
-        choices=get_args(Probabilities),
+        accepts='bool | Literal["logprobs", "samples"] | None',
+        choices=_PROBABILITIES,
+        expects=('True, False, "logprobs" or "samples"', _is_probabilities),
         takes=PARSE,
     )
     confidence_column: str | None = option(

@@ -49,6 +49,20 @@ class TestWithTheModel:
         assert out["sentiment"].isin(["positive", "negative"]).all()
         assert out.llm.run.cost == 0
 
+    def test_each_option_has_the_probability_of_its_tokens(self, cache_dir: Path) -> None:
+        asked = {"model": "local:smollm2", "temperature": 0, "max_output_tokens": 100}
+
+        out = REVIEWS.head(2).llm.parse(Facts, "{text}", probabilities=True, **asked)
+
+        lines = out.llm.probabilities
+        assert lines.groupby(["row", "field"])["p"].sum().tolist() == pytest.approx([1] * 4)
+        assert lines["mass"].between(0, 1).all()
+        # The likeliest token at each step is that of the answer, as no other is drawn at temperature 0.
+        assert (out.llm.confidence["score"] >= 1 / 5).all()
+        assert out.llm.confidence["product"].isna().all()
+        again = REVIEWS.head(2).llm.parse(Facts, "{text}", **asked)
+        assert again.llm.status.tolist() == ["cached", "cached"]
+
     def test_a_second_run_asks_nothing(self, cache_dir: Path) -> None:
         asked = {"model": "local:smollm2", "temperature": 0, "max_output_tokens": 100}
         first = REVIEWS.head(2).llm.parse(Facts, "{text}", **asked)

@@ -46,6 +46,7 @@ from pllm_notebook.execution.run_view.updates import RunViewUpdates
 from pllm_notebook.execution.run_view.view_model import RunViewModel, view_model
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_bounds import TokenBounds
+from pllm_notebook.execution.token_question import options_by_path
 from pllm_notebook.execution.user_code import user_threads
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "kind_number",
     "live_lines",
     "look_after_jobs",
+    "options_by_path",
     "options_for",
     "parts_of",
     "position_of",

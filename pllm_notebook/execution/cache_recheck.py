@@ -103,6 +103,8 @@ class CacheRecheck:
     def _takes(self, entry: StoredReply) -> bool:
         if self._since is not None and entry.metadata["created_at"] < self._since:
             return False
+        if self._spec.tokens is not None and not self._spec.tokens.has_tokens(entry):
+            return False
         return entry.satisfies(self._spec.output_limit, self._spec.takes_empty)
 
     def _any_from_others(self) -> bool:

@@ -17,6 +17,7 @@ from pllm_notebook.execution.asked_model import extra_fields
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
+from pllm_notebook.execution.token_question import TokenQuestion
 from pllm_notebook.execution.tool_options import toolbox_for
 from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_bytes, with_output_limit
 from pllm_notebook.failures import Failure, FailureKind
@@ -70,6 +71,7 @@ class CallSpec:
         toolbox: The tools that it offers, None for none.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that is never read.
+        tokens: How it asks for token probabilities, None where it does not.
         shown: Whether its requests are only shown, and not sent. Set before the first is made.
         longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
         allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
@@ -126,6 +128,9 @@ class CallSpec:
             sharing=sharing or 1,
             thinking=thinking_tokens(self._extra),
         )
+        self.tokens: TokenQuestion | None = None
+        if options.probabilities in (True, "logprobs"):
+            self.tokens = TokenQuestion.of(target, output, self.fitted, self._canonical_body)
         self._keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, sharing)
         self.pack: int | None = None
         self.packed: CallSpec | None = None
@@ -310,7 +315,7 @@ class CallSpec:
                 with_prefix = None
                 if common_prefix and shared:
                     with_prefix = BodyTemplate.alone(
-                        with_output_limit(
+                        self._as_sent(
                             target.to_wire(
                                 self.canonical_body(self.dialogue(common_prefix + PLACEHOLDER)),
                                 common_prefix,
@@ -324,7 +329,7 @@ class CallSpec:
                     target.quirks.version,
                     shared,
                     common_prefix,
-                    BodyTemplate(with_output_limit(without_prefix, limit)),
+                    BodyTemplate(self._as_sent(without_prefix, limit)),
                     with_prefix,
                     orjson.dumps(common_prefix)[:-1],
                 )
@@ -359,7 +364,11 @@ class CallSpec:
             asker=self._serial_number if marks else None,
             shown=self.shown,
         )
-        return orjson.dumps(with_output_limit(wire_body, limit))
+        return orjson.dumps(self._as_sent(wire_body, limit))
+
+    def _as_sent(self, body: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
+        body = with_output_limit(body, limit)
+        return body if self.tokens is None else self.tokens.ask(body)
 
     @property
     def effort(self) -> str:

@@ -8,6 +8,7 @@ from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.failure_recorder import earlier_rejections
 from pllm_notebook.execution.packing.packer import pack_text
 from pllm_notebook.execution.row_source import RowSource
+from pllm_notebook.execution.token_question import beside
 from pllm_notebook.execution.wire_body import MediaBody
 from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import Store
@@ -125,6 +126,13 @@ class EstimatePlan:
         if store is None or ask.options.cache == "refresh":
             return {}
         known = store.get_many(list(new))
+        if ask.tokens is not None:
+            bare = [key for key, entry in known.items() if not ask.tokens.has_tokens(entry)]
+            found = store.get_many([beside(key) for key in bare])
+            for key in bare:
+                known.pop(key)
+                if (entry := found.get(beside(key))) is not None:
+                    known[key] = entry
         if ask.pack is not None:
             left = [
                 key for key in new if key not in known or not known[key].satisfies(ask.output_limit, ask.takes_empty)

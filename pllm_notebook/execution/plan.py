@@ -16,6 +16,7 @@ from pllm_notebook.execution.follow_ups import PromptUnavailable
 from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
 from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import MixedRows, RowSource
+from pllm_notebook.execution.token_question import TokenQuestion, beside
 from pllm_notebook.execution.user_code import read_with_timeout
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Prompt
@@ -140,6 +141,8 @@ class Planner:
                 plain[call] = spec.plain_key(encoded)
         new = range(first_new, len(results.keys))
         found = self._known(at, results.keys[first_new:])
+        if spec.tokens is not None:
+            found = self._with_tokens(at, spec.tokens, new, found)
         # An answer of the row's own is at least as good as one out of a pack.
         found |= self._known(at, [key for call, key in plain.items() if results.keys[call] not in found])
         replies, missing = [], []
@@ -200,6 +203,18 @@ class Planner:
             else:
                 rejected.append((call, Outcome(None, known[key], key, (), True)))
         return steps, rejected, left
+
+    def _with_tokens(
+        self, at: int, tokens: TokenQuestion, new: range, found: dict[str, StoredReply]
+    ) -> dict[str, StoredReply]:
+        """Replace the key of calls whose stored reply has no probabilities by the one beside it, and look those up."""
+        keys = self._results.keys
+        plain = [call for call in new if (e := found.get(keys[call])) is not None and not tokens.has_tokens(e)]
+        later = self._known(at, [beside(keys[call]) for call in plain])
+        for call in plain:
+            if self._specs[at].options.cache != "only" or beside(keys[call]) in later:
+                keys[call] = beside(keys[call])
+        return found | later
 
     def _known(self, at: int, keys: list[str]) -> dict[str, StoredReply]:
         """Look up the replies that this run can use."""

@@ -261,7 +261,7 @@ class ResultRecorder(SendOrder):
         try:
             return StoredReply.of(
                 reply,
-                result.raw.body,
+                result.raw.body if spec.tokens is None else spec.tokens.kept(result.raw.body, reply.text),
                 asked=target.label,
                 output_limit=result.output_limit if cut else spec.output_limit,
                 cost_usd=cost_usd,

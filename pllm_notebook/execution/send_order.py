@@ -19,6 +19,7 @@ from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
+from pllm_notebook.execution.token_question import beside
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
 
@@ -226,7 +227,7 @@ class SendOrder(ABC):
         if (
             isinstance(prompt, Dialogue)
             and isinstance(encoded, RawRequest)
-            and self.spec.key(encoded) != self.results.keys[call]
+            and self.results.keys[call] not in ((key := self.spec.key(encoded)), beside(key))
         ):
             message = "A file that the prompt shows has changed since the run began. Nothing was sent for this row."
             return Failure(FailureKind.INPUT, message)

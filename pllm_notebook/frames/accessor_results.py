@@ -126,11 +126,16 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """The probability of each option: a line for each row, field, model and option, in this order.
 
         Columns: row (position in this frame, from 0, integer), field (name of the result column; `outer.inner` inside
-        a nested model), option (as text, `str` of its JSON value; NA is "no value" of an Optional field), p (Float64, 0
-        to 1), source ("samples": the share of the samples that have the option, nothing smoothed) and model (as it was
-        asked). All options of a field have a line, also those with p 0. They add up to 1, but for a list: there each
-        is the probability that the label is in it. Text has no lines, and neither has a row without an answer. For a
-        run that is no longer in memory they are computed from the stored replies again. Sends nothing.
+        a nested model), option (as text, `str` of its JSON value; NA is "no value" of an Optional field), p (Float64,
+        0 to 1), source, model (as it was asked) and mass. All options of a field have a line, also those with p 0.
+        They add up to 1, but for a list: there each is the probability that the label is in it. Text has no lines, and
+        neither has a row without an answer.
+
+        source is "samples" (the share of the samples that have the option, nothing smoothed), "logprobs" (the model's
+        own, of the tokens that lead to it; lists have none) or "fixed" (there is only one option). mass, of "logprobs"
+        alone, is how much of the model's probability fell on an option at all.
+
+        They are computed from the stored replies, also for a run that is no longer in memory. Sends nothing.
 
         Raises:
             PllmError: When no known run made a row of this frame, or it has no probabilities.
@@ -143,8 +148,9 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """The probability of each cell's value: one line a row of this frame, a column for each field of the answer.
 
         Columns have the names of the result's, `outer.inner` for the fields of a nested model that have options, and
-        the frame's index. Float64, 0 to 1; never a provider's own `confidence`. With `samples=k` it is the share of
-        the samples that gave the cell's value; of several models, the mean of theirs. Of a list it is that of the
+        the frame's index. Float64, 0 to 1; never a provider's own `confidence`. Of token probabilities it is that of
+        the option that the reply has; with `samples=k`, the share of the samples that gave the cell's value; of several
+        models, the mean of theirs. Of a list it is that of the
         label which is least sure to be in it, or not in it. NA for text, a row without an answer, a row that was
         corrected by hand, and a value from a judge or a stronger model. Sends nothing.
 

@@ -1,77 +1,19 @@
-"""The probabilities of the options of each field, for some rows of a run."""
+"""The probabilities of the options of each field, for some rows of a run, from whatever the run has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
-from pydantic_core import from_json
 
-from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run
-from pllm_notebook.frames.recorded_answers import Answers
+from pllm_notebook.frames.probability_types import Numbers, RowProbabilities
 from pllm_notebook.frames.registered_run import RegisteredRun
-from pllm_notebook.schema import ChoiceField, OutputType
+from pllm_notebook.frames.sample_shares import sample_shares
+from pllm_notebook.frames.token_shares import token_shares
 
-__all__ = ["FieldProbabilities", "RowProbabilities", "least_confidence", "least_sure", "probabilities_of"]
-
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
-
-# Another model's answer took the place of the samples'.
-_NOT_OF_SAMPLES = ("judge", "escalated")
-
-
-@dataclass(frozen=True, slots=True)
-class FieldProbabilities:
-    """The probabilities of one field's options by one source and one model.
-
-    Attributes:
-        field: Name of the result column; `outer.inner` inside a nested model.
-        options: As JSON has them, in declared order; None is "no value".
-        p: Shape (n_rows, n_options), NaN where there is none. The options of a row add up to 1, those of a list field
-            do not: each is the probability that it is in the list.
-        source: "samples": the share of the samples that have the option.
-        model: As it was asked.
-    """
-
-    field: str
-    options: tuple[Any, ...]
-    p: Numbers
-    source: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class RowProbabilities:
-    """What is known of some rows of a run.
-
-    Attributes:
-        parts: By field, then by model.
-        confidence: For each column of an answer, in order, the probability of each row's value; NaN for text, for a row
-            without an answer, and for an answer that a judge or a stronger model gave. Of several models, the mean. Of
-            a list, that of the label which is least sure to be in it, or not in it.
-    """
-
-    parts: tuple[FieldProbabilities, ...]
-    confidence: Mapping[str, Numbers]
-
-
-class _Sampled(NamedTuple):
-    """The answers to some rows.
-
-    Attributes:
-        columns: Name of each column of an answer, and what options it has.
-        models: Of each member.
-        answers: For each row the values of each member's fields (None for no answer), and those of the row's own answer
-            (None where it is no sample's).
-    """
-
-    columns: Sequence[tuple[str, ChoiceField | None]]
-    models: Sequence[str]
-    answers: Iterable[tuple[Sequence[Sequence[Any] | None], Sequence[Any] | None]]
+__all__ = ["least_confidence", "least_sure", "probabilities_of"]
 
 
 def probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
@@ -84,8 +26,12 @@ def probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbab
     Raises:
         PllmError: When it has none.
     """
-    sampled = _live(run, rows) if isinstance(run, Run) else _recorded(run, rows)
-    return _shares(sampled, len(rows))
+    found = token_shares(run, rows) or sample_shares(run, rows)
+    if found is None:
+        raise PllmError(
+            "This run has no probabilities. They need probabilities=: True, or 'samples' with samples=5, for example."
+        )
+    return found
 
 
 def least_sure(found: RowProbabilities, total: int) -> tuple[Numbers, list[str | None]]:
@@ -107,138 +53,3 @@ def least_confidence(run: Run | RegisteredRun, rows: Sequence[int]) -> list[floa
     least, _ = least_sure(probabilities_of(run, known), len(known))
     found = dict(zip(known, least.tolist(), strict=True))
     return [None if (p := found.get(row)) is None or p != p else p for row in rows]
-
-
-def _live(run: Run, rows: Sequence[int]) -> _Sampled:
-    ensemble = run.execution.decider
-    if not isinstance(ensemble, EnsembleResults) or not any(member.sample for member in ensemble.plan.members):
-        raise _none()
-    plan, table = ensemble.plan, ensemble.table
-    options = plan.members[0].ask.options
-
-    def parts(value: Any) -> Sequence[Any]:
-        answer = plan.answer(value)
-        return (answer,) if plan.output is None else plan.output.field_values(answer)
-
-    def answers() -> Iterator[tuple[Sequence[Sequence[Any] | None], Sequence[Any] | None]]:
-        for row in rows:
-            call = table.call_of_row[row]
-            if call < 0:
-                yield (), None
-                continue
-            given = [None if o is None or o.failure is not None else parts(o.value) for o in ensemble.outcomes(call)]
-            decided, decision = table.outcomes[call], ensemble.decisions.get(call)
-            if decided is None or decided.failure is not None or (decision and decision.how in _NOT_OF_SAMPLES):
-                yield given, None
-            else:
-                yield given, parts(decided.value)
-
-    columns = _columns(plan.output, options.prefix, options.column, None)
-    return _Sampled(columns, [member.model for member in plan.members], answers())
-
-
-def _recorded(run: RegisteredRun, rows: Sequence[int]) -> _Sampled:
-    ensemble, record = run.header.get("ensemble"), run.record
-    if ensemble is None or record is None or record.samples is None or not any(m[1] for m in ensemble["members"]):
-        raise _none()
-    answers: Answers = run.read_answers()
-    output, shaping = answers.output, run.header["shaping"]
-
-    def each() -> Iterator[tuple[Sequence[Sequence[Any] | None], Sequence[Any] | None]]:
-        decided = answers.values_of(rows)
-        for one, found in zip(answers.sampled([(0, None, row) for row in rows]), decided, strict=True):
-            own = found is not None and one.how not in _NOT_OF_SAMPLES
-            whole: Any = found[0] if found is not None and own else None
-            yield one.values, None if not own else (whole,) if output is None else output.field_values(whole)
-
-    columns = _columns(output, shaping["prefix"], shaping["column"], run.header["field_names"])
-    return _Sampled(columns, [model for model, _, _ in ensemble["members"]], each())
-
-
-def _columns(
-    output: OutputType | None, prefix: str, column: str, names: Sequence[str] | None
-) -> list[tuple[str, ChoiceField | None]]:
-    """Return the columns of an answer; a nested model with options has one for each field that has them.
-
-    Args:
-        output: The type.
-        prefix: As in `Options`.
-        column: As in `Options`.
-        names: Of the fields, where the type has others.
-    """
-    choices = () if output is None else output.choices
-    if output is None or output.fields is None:
-        return [(prefix + column, choices[0] if choices else None)]
-    made: list[tuple[str, ChoiceField | None]] = []
-    for at, field in enumerate(output.fields):
-        name = names[at] if names else field.name
-        own = [choice for choice in choices if choice.at == at]
-        made += [(prefix + name + choice.name.removeprefix(field.name), choice) for choice in own] or [
-            (prefix + name, None)
-        ]
-    return made
-
-
-def _shares(sampled: _Sampled, total: int) -> RowProbabilities:
-    """Count the samples: nothing is smoothed, so a share has one of k + 1 values."""
-    counts = [_Counts(choice, sampled.models, total) for _, choice in sampled.columns if choice is not None]
-    for row, (members, own) in enumerate(sampled.answers):
-        for each in counts:
-            each.add(row, members, own)
-    parts: list[FieldProbabilities] = []
-    confidence: dict[str, Numbers] = {}
-    counted = iter(counts)
-    for name, choice in sampled.columns:
-        confidence[name] = np.full(total, np.nan)
-        if choice is not None:
-            options, shares, confidence[name] = next(counted).result()
-            parts += [FieldProbabilities(name, options, p, "samples", model) for model, p in shares.items()]
-    return RowProbabilities(tuple(parts), confidence)
-
-
-class _Counts:
-    """How often each option of one field was given."""
-
-    def __init__(self, choice: ChoiceField, models: Sequence[str], total: int) -> None:
-        self._choice, self._total = choice, total
-        self._known = choice.positions()
-        self._models = list(dict.fromkeys(models))
-        self._model_of = [self._models.index(model) for model in models]
-        self._given: list[tuple[int, int, int]] = []
-        self._answered = np.zeros((total, len(self._models), 1))
-        self._own: list[tuple[int, int]] = []
-        self._has_own = np.zeros(total, dtype=bool)
-
-    def add(self, row: int, members: Sequence[Sequence[Any] | None], own: Sequence[Any] | None) -> None:
-        choice, known = self._choice, self._known
-        for model, parts in zip(self._model_of, members, strict=False):
-            if parts is not None:
-                self._answered[row, model] += 1
-                self._given += [(row, model, code) for code in choice.codes(choice.value(parts), known)]
-        if own is not None:
-            self._has_own[row] = True
-            self._own += [(row, code) for code in choice.codes(choice.value(own), known)]
-
-    def result(self) -> tuple[tuple[Any, ...], dict[str, Numbers], Numbers]:
-        """Return the options, each model's shares, and the confidence in each row's value."""
-        options = tuple(map(from_json, self._known))
-        counts = np.zeros((self._total, len(self._models), len(options)))
-        if self._given:
-            np.add.at(counts, tuple(np.array(self._given).T), 1)
-        shares = np.divide(counts, self._answered, out=np.full_like(counts, np.nan), where=self._answered > 0)
-        answering = (self._answered > 0).sum(axis=1)
-        mean = np.divide(np.nansum(shares, axis=1), answering, out=np.full(shares[:, 0].shape, np.nan),
-                         where=answering > 0)  # fmt: skip
-        own = np.zeros(mean.shape, dtype=bool)
-        if self._own:
-            own[tuple(np.array(self._own).T)] = True
-        if self._choice.kind == "labels":
-            sure = np.where(own, mean, 1 - mean).min(axis=1, initial=1)
-        else:
-            sure = np.where(own, mean, 0).sum(axis=1)
-        by_model = {model: shares[:, at] for at, model in enumerate(self._models)}
-        return options, by_model, np.where(self._has_own & (answering[:, 0] > 0), sure, np.nan)
-
-
-def _none() -> PllmError:
-    return PllmError("This run has no probabilities. They need probabilities=: 'samples' with samples=5, for example.")

@@ -8,7 +8,8 @@ import numpy as np
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.dtypes import CellType, Column, Kind
-from pllm_notebook.frames.probabilities import Numbers, RowProbabilities, least_sure, probabilities_of
+from pllm_notebook.frames.probabilities import least_sure, probabilities_of
+from pllm_notebook.frames.probability_types import Numbers, RowProbabilities
 from pllm_notebook.frames.provenance import Provenance, provenance_of
 from pllm_notebook.frames.table import Table
 from pllm_notebook.option_fields import is_number
@@ -32,7 +33,7 @@ def probabilities(table: Table) -> Any:
     """Return a line for each row, field, model and option (see `df.llm.probabilities`)."""
     _, runs = _found(table)
     texts: dict[str, list[Any]] = {"field": [], "option": [], "source": [], "model": []}
-    rows, order, shares = [], [], []
+    rows, order, shares, masses = [], [], [], []
     for positions, known in runs:
         for at, part in enumerate(known.parts):
             here = np.flatnonzero(~np.isnan(part.p[:, 0])) if part.p.shape[1] else np.zeros(0, dtype=np.int64)
@@ -40,6 +41,8 @@ def probabilities(table: Table) -> Any:
             rows.append(np.repeat(positions[here], count))
             order.append(np.full(len(here) * count, at))
             shares.append(part.p[here].ravel())
+            mass = np.full(len(part.p), np.nan) if part.mass is None else part.mass
+            masses.append(np.repeat(mass[here], count))
             texts["field"] += [part.field] * (len(here) * count)
             texts["option"] += [None if option is None else str(option) for option in part.options] * len(here)
             texts["source"] += [part.source] * (len(here) * count)
@@ -47,13 +50,14 @@ def probabilities(table: Table) -> Any:
     row = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
     # By row, then in the order of the fields; the sort is stable, so options keep theirs.
     by_row = np.lexsort((np.concatenate([np.zeros(0), *order]), row))
-    p = np.concatenate([np.zeros(0), *shares])
+    p, covered = (np.concatenate([np.zeros(0), *numbers])[by_row] for numbers in (shares, masses))
     library = table.frame_library
     made = {"row": library.array(Column("row", Kind.INTEGER), row[by_row].tolist())}
     for name, values in texts.items():
         made[name] = library.array(Column(name, Kind.TEXT), [values[at] for at in by_row.tolist()])
         if name == "option":
-            made["p"] = library.array(Column("p", Kind.REAL), p[by_row].tolist())
+            made["p"] = library.array(Column("p", Kind.REAL), p.tolist())
+    made["mass"] = library.array(Column("mass", Kind.REAL), [None if one != one else one for one in covered.tolist()])
     return library.columns_frame(made)
 
 

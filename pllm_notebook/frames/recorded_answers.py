@@ -22,6 +22,7 @@ from pllm_notebook.providers import providers
 from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, FittedSchema, Invalid, OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.store import open_store
+from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
 
 __all__ = ["Answers", "Found", "columns_in"]
@@ -118,14 +119,32 @@ class Answers:
         status = self._record.status
         return (status <= 1) | (status == 4) if self._interrupted else status <= 1
 
+    def replies(self, rows: Sequence[int]) -> list[StoredReply | None]:
+        """Return the last reply of each of some rows, None for a row without one or whose reply is gone."""
+        store: Any = open_store()
+        texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in self._keys(rows)]
+        whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
+        entries = store.get_many(list(whole.values())) if whole else {}
+        return [entries.get(whole.get(text, "")) for text in texts]
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether a reply has the value as its property `value`."""
+        fitted = self._fitted(self._header["dialect"])
+        return fitted is not None and fitted.wrapped
+
     def _plain(self, rows: Sequence[int]) -> list[Found | None]:
+        return self._read(self._keys(rows), self._fitted(self._header["dialect"]))
+
+    def _keys(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Return the beginning of the key of each row's last reply, zeros for none."""
         record = self._record
         keys = record.keys[list(rows)].copy()
         at = np.searchsorted(record.later_rows, rows)
         for place, later in enumerate(at.tolist()):
             if later < len(record.later_rows) and record.later_rows[later] == rows[place]:
                 keys[place] = record.later_keys[later]
-        return self._read(keys, self._fitted(self._header["dialect"]))
+        return keys
 
     def _decided(self, rows: Sequence[int]) -> list[Found | None]:
         """Return the decided answers: a member's, the judge's, the strong model's, or the majority of each field."""

@@ -24,12 +24,14 @@ from pllm_notebook.providers.registry import (
     providers,
     register,
     speaker_of,
+    token_formats,
     wires,
 )
 from pllm_notebook.providers.registry import names as provider_names
 from pllm_notebook.providers.replaced_transport import transports_replaced
 from pllm_notebook.providers.resolved_model import ResolvedModel, digest_of
 from pllm_notebook.providers.resolving import check_accounts, resolve
+from pllm_notebook.providers.token_probabilities import OTHER_WAYS, TokenFormat, compacted, value_steps
 
 __all__ = [
     "BYTES_PER_TOKEN",
@@ -38,15 +40,18 @@ __all__ = [
     "LEAST_LEAD",
     "LIFETIME_S",
     "NOT_CARRIED",
+    "OTHER_WAYS",
     "BatchFormat",
     "JsonLines",
     "OpenAIKeywords",
     "Provider",
     "ResolvedModel",
+    "TokenFormat",
     "canonical",
     "cheap_model_of",
     "check_accounts",
     "check_keywords",
+    "compacted",
     "decoded",
     "default_effort",
     "digest_of",
@@ -66,6 +71,8 @@ __all__ = [
     "resolve",
     "schema_instruction",
     "speaker_of",
+    "token_formats",
     "transports_replaced",
+    "value_steps",
     "wires",
 ]

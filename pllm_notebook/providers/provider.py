@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import BatchAPI, Transport, Wire
+from pllm_notebook.providers.token_probabilities import TokenFormat
 from pllm_notebook.schema import Dialect
 from pllm_notebook.types import BatchLimits, BatchResult
 
@@ -45,6 +46,7 @@ class ModelFacts:
         may_reason: Whether answers of a model to a body may have hidden tokens.
         efforts: What a model takes as `effort`, each with the value of `reasoning_effort` or with the fields of the
             body that mean it; None where that is unknown, and the provider decides.
+        gives_tokens: Whether a model gives token probabilities for a body; None where that is unknown: it is tried.
     """
 
     bare: re.Pattern[str] | None = None
@@ -53,6 +55,7 @@ class ModelFacts:
     refuses_sampling: Callable[[str, Mapping[str, Any]], bool] = lambda model, body: False
     may_reason: Callable[[str, Mapping[str, Any]], bool] = lambda model, body: True
     efforts: Callable[[str], Mapping[str, str | Mapping[str, Any]] | None] = lambda model: None
+    gives_tokens: Callable[[str, Mapping[str, Any]], bool | None] = lambda model, body: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +207,7 @@ class Provider:
         largest_request_bytes: None where only the limit of one file is known.
         simulated: Whether the simulator answers as it does, under `sim:NAME`.
         service_tiers: Fields of the body for each `service_tier` that it has.
+        token_formats: Token probabilities, by the names of its wire formats that have them.
     """
 
     name: str
@@ -228,6 +232,7 @@ class Provider:
     largest_request_bytes: int | None = None
     simulated: bool = False
     service_tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    token_formats: Mapping[str, TokenFormat] = field(default_factory=dict)
 
     @property
     def address_variable(self) -> str:

@@ -23,6 +23,8 @@ __all__ = ["Quirks", "quirks_of"]
 logger = logging.getLogger("pllm_notebook")
 
 LAST_SCHEMA_LEVEL = 2
+# Replies without token probabilities, and none with them, after which a model gives none.
+_TOKENLESS = 3
 
 # May be left out of a request without changing the question.
 _OPTIONAL = (
@@ -50,6 +52,7 @@ class Quirks:
         version: Increases with every change, so that prepared bodies are rebuilt.
         forced: Whether it can be forced to call a tool; otherwise it chooses.
         marks: Whether it accepts marks for its prompt cache.
+        gives_tokens: Whether it gives token probabilities, None while that is unknown.
         schema_level: How much help with structured output the server gives: see `Wire.relax_schema`.
     """
 
@@ -57,13 +60,24 @@ class Quirks:
         self.version = 0
         self.forced = True
         self.marks = True
+        self.gives_tokens: bool | None = None
         self.schema_level = 0
+        self._tokenless = 0
         self._dropped: set[str] = set()
         self._logged: set[str] = set()
         self._renamed: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Quirks(schema_level={self.schema_level}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
+
+    def note_tokens(self, *, has_any: bool) -> None:
+        """Remember whether a reply had token probabilities: one that had them counts, or several that had none."""
+        # A plain call that was in flight may have served a call that asked for them, hence several.
+        self._tokenless += not has_any
+        if has_any:
+            self.gives_tokens = True
+        elif self._tokenless >= _TOKENLESS and self.gives_tokens is None:
+            self.gives_tokens = False
 
     def drop(self, name: str, model: str) -> None:
         """Leave *name* out from now on, and log it once."""
@@ -104,6 +118,9 @@ class Quirks:
         if failure.kind is not FailureKind.BAD_REQUEST:
             return False
         said = f"{failure.field} {failure.message}"
+        if "ogprobs" in said:
+            self.gives_tokens = False
+            return False
         mark = _mark_of(body)
         if mark and mark in said:
             if self.marks:

@@ -10,6 +10,7 @@ from pllm_notebook.local_files import LARGEST_BYTES
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import anthropic, google, local, openai
 from pllm_notebook.providers.provider import Provider
+from pllm_notebook.providers.token_probabilities import TokenFormat
 from pllm_notebook.runtime import Slot
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "register",
     "sdk_modules",
     "speaker_of",
+    "token_formats",
     "unregister",
     "wires",
 ]
@@ -75,6 +77,11 @@ def unregister(name: str) -> None:
 def providers() -> tuple[Provider, ...]:
     """Return all providers."""
     return tuple(_REGISTERED.value.values())
+
+
+def token_formats() -> tuple[TokenFormat, ...]:
+    """Return how each of all wire formats has token probabilities."""
+    return tuple(each for provider in providers() for each in provider.token_formats.values())
 
 
 def names() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.exceptions import MissingKeyError, UsageError
+from pllm_notebook.exceptions import MissingKeyError, UsageError, sentence
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
 from pllm_notebook.providers.decoding import decoded, loaded
@@ -22,6 +22,7 @@ from pllm_notebook.providers.prompt_cache import ASKERS, BYTES_PER_TOKEN, LEAST_
 from pllm_notebook.providers.provider import BatchFormat, Provider
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.providers.registry import SIMULATED, is_hosted
+from pllm_notebook.providers.token_probabilities import OTHER_WAYS, TokenFormat
 from pllm_notebook.runtime import Locked, Slot
 from pllm_notebook.schema import Dialect
 from pllm_notebook.types import LimitReport, RawReply, Reply
@@ -230,6 +231,22 @@ class ResolvedModel:
         named = self.price_provider is not None or self.api.in_process is not None
         return self.api.models.efforts(self.price_model or self.model) if named else None
 
+    @property
+    def token_format(self) -> TokenFormat | None:
+        """How its wire has token probabilities, None where it has none."""
+        return self.api.token_formats.get(self.wire.format_name)
+
+    def gives_tokens(self, body: Mapping[str, Any]) -> bool | None:
+        """Return whether answers to *body* can have token probabilities, None where that has to be tried."""
+        if self.token_format is None or self.quirks.gives_tokens is not None:
+            return self.token_format is not None and self.quirks.gives_tokens
+        named = self.price_provider is not None or self.api.in_process is not None
+        return self.api.models.gives_tokens(self.price_model or self.model, body) if named else None
+
+    def note_tokens(self, *, has_any: bool) -> None:
+        """Remember whether a reply had the token probabilities that were asked for; one that had them counts."""
+        self.quirks.note_tokens(has_any=has_any)
+
     def may_reason(self, body: Mapping[str, Any]) -> bool:
         """Return whether answers to *body* may have hidden reasoning tokens; True if unknown."""
         return self.price_provider is None or self.api.models.may_reason(self.price_model, body)
@@ -268,7 +285,9 @@ class ResolvedModel:
             return _malformed(raw, str(error))
 
     def _placed(self, raw: RawReply, failure: Failure) -> Failure:
-        """Name the address in a 404 that does not mention the model."""
+        """Name the address in a 404 that does not mention the model, and other ways to what it cannot give."""
+        if raw.status == 400 and "ogprobs" in f"{failure.field} {failure.message}":
+            return replace(failure, message=f"{sentence(failure.message)} {OTHER_WAYS}")
         if raw.status != 404 or not self.address or self.model in failure.message or "model" in failure.message:
             return failure
         message = f"HTTP 404: nothing answers at {self.address.rstrip('/')}{self.path}."

@@ -16,6 +16,8 @@ from pllm_notebook.schema.json_types import kind_of
 from pllm_notebook.schema.output import OutputType, packed
 from pllm_notebook.schema.provider_support import GRAMMAR, NUMBER_KEYWORDS, PLAIN, STRING_KEYWORDS, Dialect
 from pllm_notebook.schema.size_limits import check_limits
+from pllm_notebook.schema.value_spans import Path
+from pllm_notebook.schema.value_tokens import OptionShares, Token, ValueStep, chosen_option, option_shares, steps_of
 
 __all__ = [
     "GRAMMAR",
@@ -27,16 +29,23 @@ __all__ = [
     "Fit",
     "FittedSchema",
     "Invalid",
+    "OptionShares",
     "OutputField",
     "OutputType",
     "Parsed",
+    "Path",
+    "Token",
+    "ValueStep",
     "check_limits",
+    "chosen_option",
     "extract_json",
     "fit",
     "is_beyond",
     "kind_of",
     "longest_json",
+    "option_shares",
     "packed",
     "repair_lines",
     "spelling",
+    "steps_of",
 ]

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 
 from pllm_notebook.sim.author import make, schema_of, wrap_in_prose
-from pllm_notebook.sim.draws import digest
+from pllm_notebook.sim.draws import Draws, digest
 from pllm_notebook.sim.fault_draw import JSON_FAULTS
 from pllm_notebook.sim.simulator_options import SimOptions
+from pllm_notebook.sim.token_author import asks_for_tokens, tokens_of
 from pllm_notebook.sim.tokens import count_input
 from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest, Rejected, SimWire
 
@@ -105,4 +106,7 @@ def answer(spec: AnswerSpec, fault: str, scripted: Mapping[str, Any] | None) -> 
         made = GeneratedAnswer(finish, text, calls if spec.ask.parallel else calls[:1])
     if fault == "truncation":
         made = GeneratedAnswer("length", made.text[: len(made.text) // 2])
+    if made.finish == "stop" and asks_for_tokens(spec.ask.body):
+        known = (scripted or {}).get("probabilities") or {}
+        made.tokens = tokens_of(made.text, spec.schema, known, Draws(spec.key + b"tokens"))
     return made

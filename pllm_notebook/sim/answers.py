@@ -50,7 +50,7 @@ class SimRequest:
 
 @dataclass(frozen=True, slots=True)
 class SimAnswer:
-    """One scripted answer. Made by the functions below; each takes `latency_s` and `usage` too.
+    """One scripted answer. Made by the functions below; each takes `latency_s`, `usage` and `probabilities` too.
 
     Attributes:
         kind: What happens.
@@ -61,6 +61,8 @@ class SimAnswer:
         body: Response body where `kind` is "status"; None for the provider's own error body.
         latency_s: Seconds, in place of the simulator's own; None leaves it.
         usage: Any of input_tokens, output_tokens, cached_tokens, reasoning_tokens, in place of the counted ones.
+        probabilities: By field, that of each option (as text, or as JSON writes it), for requests that ask for token
+            probabilities; what is not given is made up.
     """
 
     kind: Kind
@@ -71,6 +73,7 @@ class SimAnswer:
     body: Any = None
     latency_s: float | None = None
     usage: Mapping[str, int] = field(default_factory=dict)
+    probabilities: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def text(cls, text: str, **also: Any) -> SimAnswer:
@@ -142,7 +145,8 @@ def to_answer(value: Any, schema: Mapping[str, Any] | None) -> SimAnswer:
     if isinstance(value, SimAnswer):
         if value.kind != "text" or value.code != _UNDRESSED:
             return value
-        return SimAnswer("text", _as_answer(value.body, schema), latency_s=value.latency_s, usage=value.usage)
+        text = _as_answer(value.body, schema)
+        return SimAnswer("text", text, latency_s=value.latency_s, usage=value.usage, probabilities=value.probabilities)
     return SimAnswer("text", value if isinstance(value, str) else _as_answer(value, schema))
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from pllm_notebook.sim.rate_limits import LimitState
 from pllm_notebook.sim.simulator_options import SimOptions
+from pllm_notebook.sim.token_author import SimToken
 
 __all__ = [
     "GeneratedAnswer",
@@ -97,6 +98,7 @@ class GeneratedAnswer:
     finish: Literal["stop", "length", "tool_calls", "refusal", "filtered"]
     text: str = ""
     calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    tokens: Sequence[SimToken] = ()
 
 
 @dataclass(slots=True)

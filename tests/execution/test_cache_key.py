@@ -280,8 +280,8 @@ def test_an_option_is_in_the_key_exactly_where_its_field_says_so(option: OptionF
         other = False
 
     offered: dict[str, Any] = {} if option.name == "pack" else {"tools": [forecast]}  # packs are offered no tools
-    if option.name == "top_p":
-        offered["effort"] = "none"  # this model takes none while it reasons
+    if option.name in ("top_p", "probabilities"):
+        offered["effort"] = "none"  # this model takes or gives none while it reasons
     same, changed = key("a", Review, **offered), key("a", Review, **offered | {option.name: other})
 
     assert (same != changed) == option.keyed

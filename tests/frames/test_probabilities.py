@@ -102,7 +102,7 @@ def test_every_option_has_a_line_with_its_share(simulated: Callable[..., None], 
     ]
     for frame in (out, forgotten(out)):
         lines = kit.llm(frame).probabilities
-        assert kit.names(lines) == ["row", "field", "option", "p", "source", "model"]
+        assert kit.names(lines) == ["row", "field", "option", "p", "source", "model", "mass"]
         found = kit.rows(lines)
         assert [line["row"] for line in found] == [0] * 10 + [1] * 10
         assert [(line["field"], line["option"], line["p"]) for line in found[10:]] == expected

@@ -7,11 +7,13 @@ from typing import Any
 from pllm_notebook.providers.google import facts
 from pllm_notebook.providers.google.batch import BATCH
 from pllm_notebook.providers.google.file_lines import LINES
-from pllm_notebook.providers.google.generate import Generate
+from pllm_notebook.providers.google.generate import TOKENS, Generate
 from pllm_notebook.providers.google.transport import GenaiTransport, connect
 from pllm_notebook.providers.provider import Provider, SDKClients
 
 __all__ = ["PROVIDER"]
+
+_GENERATE = Generate()
 
 
 def _problem(client: Any) -> str:
@@ -21,7 +23,7 @@ def _problem(client: Any) -> str:
 PROVIDER = Provider(
     name="google",
     title="Google",
-    wires=(Generate(),),
+    wires=(_GENERATE,),
     dialect=facts.DIALECT,
     key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     cheap_model=facts.CHEAP_MODEL,
@@ -38,6 +40,7 @@ PROVIDER = Provider(
     api_host="generativelanguage.googleapis.com",
     models=facts.MODELS,
     service_tiers=facts.SERVICE_TIERS,
+    token_formats={_GENERATE.format_name: TOKENS},
     prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,

@@ -14,9 +14,11 @@ from pllm_notebook.providers import errors, typed
 from pllm_notebook.providers.bodies import extra, object_at, objects_at, rolled_up, schema_instruction
 from pllm_notebook.providers.google import content as parts
 from pllm_notebook.providers.google.facts import KEYWORDS
+from pllm_notebook.providers.token_probabilities import TOP, TokenFormat, token
+from pllm_notebook.schema import Token
 from pllm_notebook.types import Finish, LimitReport, RawReply, Reply, Usage
 
-__all__ = ["Generate"]
+__all__ = ["TOKENS", "Generate"]
 
 _OURS = frozenset({"contents", "model", "systemInstruction"})
 # Anything else (UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS) is not an answer.
@@ -137,6 +139,26 @@ class Generate:
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         return None  # Gemini sends none
+
+
+def _ask_tokens(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **body,
+        "generationConfig": {**object_at(body, "generationConfig"), "responseLogprobs": True, "logprobs": TOP},
+    }
+
+
+def _take_tokens(body: dict[str, Any]) -> list[Token] | None:
+    found = body["candidates"][0].pop("logprobsResult", None)
+    if not found:
+        return None
+    tops = [step.get("candidates") or () for step in found.get("topCandidates") or ()]
+    chosen = found["chosenCandidates"]
+    tops += [()] * (len(chosen) - len(tops))
+    return [token(each, top, "token", "logProbability") for each, top in zip(chosen, tops, strict=False)]
+
+
+TOKENS = TokenFormat(ask=_ask_tokens, take=_take_tokens)
 
 
 def _usage(usage: Any) -> Usage | None:

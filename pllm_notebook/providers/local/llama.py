@@ -175,7 +175,7 @@ class LocalTransport:
 class _Call:
     """Events of one request so far, and whether it was abandoned."""
 
-    __slots__ = ("abandoned", "error", "finish", "id", "pieces", "usage")
+    __slots__ = ("abandoned", "error", "finish", "id", "pieces", "tokens", "usage")
 
     def __init__(self) -> None:
         self.abandoned = False
@@ -183,6 +183,7 @@ class _Call:
         self.finish: str | None = None
         self.id = ""
         self.pieces: list[str] = []
+        self.tokens: list[Any] = []
         self.usage: dict[str, Any] | None = None
 
     def hear(self, event: bytes) -> bool:
@@ -200,6 +201,7 @@ class _Call:
         self.usage = said.get("usage") or self.usage
         for choice in said["choices"]:
             self.pieces.append((choice.get("delta") or {}).get("content") or "")
+            self.tokens += (choice.get("logprobs") or {}).get("content") or ()
             self.finish = choice.get("finish_reason") or self.finish
         return self.abandoned
 
@@ -207,11 +209,13 @@ class _Call:
         """Build the response that a server would have sent without streaming."""
         if self.error is not None:
             return _error(int(self.error.get("code") or 500), _words(self.error))
-        choice = {
+        choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": "".join(self.pieces)},
             "finish_reason": self.finish,
         }
+        if self.tokens:
+            choice["logprobs"] = {"content": self.tokens}
         body = {"id": self.id, "object": "chat.completion", "model": model, "choices": [choice], "usage": self.usage}
         if self.finish is None:  # it stopped early; not an answer
             return _error(500, "llama.cpp stopped before the end of its answer.")

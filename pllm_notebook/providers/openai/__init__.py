@@ -9,6 +9,7 @@ from pllm_notebook.providers.openai import facts
 from pllm_notebook.providers.openai.batch import BATCH
 from pllm_notebook.providers.openai.chat import Chat
 from pllm_notebook.providers.openai.file_lines import LINES
+from pllm_notebook.providers.openai.logprobs import CHAT_TOKENS, RESPONSES_TOKENS
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.openai.transport import connect
 from pllm_notebook.providers.provider import Provider, SDKClients
@@ -49,6 +50,7 @@ PROVIDER = Provider(
     api_host="api.openai.com",
     models=facts.MODELS,
     service_tiers=facts.SERVICE_TIERS,
+    token_formats={_CHAT.format_name: CHAT_TOKENS, _RESPONSES.format_name: RESPONSES_TOKENS},
     prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,

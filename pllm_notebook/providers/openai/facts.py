@@ -77,6 +77,8 @@ MODELS = ModelFacts(
     refuses_sampling=_reasons,
     may_reason=_reasons,
     efforts=_efforts,
+    # Only without reasoning; whether gpt-6 gives them then is not documented (vercel/ai, issue 10932).
+    gives_tokens=lambda model, body: False if _reasons(model, body) else None,
 )
 
 # The mark is a body field that compatible servers may reject without naming it

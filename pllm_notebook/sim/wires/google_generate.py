@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -102,6 +103,8 @@ class GoogleGenerate:
             else:
                 parts: list[dict[str, Any]] = [{"text": made.text}] if made.text else []
                 parts += _calls(ask.model, made, number)
+                if made.tokens:
+                    candidate["logprobsResult"] = _logprobs(made)
                 candidate["content"] = {"role": "model", **({"parts": parts} if parts else {})}
             response["candidates"] = [candidate]
         return orjson.dumps({**response, "usageMetadata": usage, "modelVersion": ask.model, "responseId": number})
@@ -197,6 +200,18 @@ def _camel(given: Mapping[str, Any], known: Collection[str], where: str) -> dict
 def _snake_to_camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
+
+
+def _logprobs(made: GeneratedAnswer) -> dict[str, Any]:
+    """Return the answer's tokens as Google describes them."""
+    return {
+        "chosenCandidates": [_logprob(token.text, token.p) for token in made.tokens],
+        "topCandidates": [{"candidates": [_logprob(text, p) for text, p in token.top]} for token in made.tokens],
+    }
+
+
+def _logprob(text: str, p: float) -> dict[str, Any]:
+    return {"token": text, "tokenId": len(text), "logProbability": math.log(p)}
 
 
 def _calls(model: str, made: GeneratedAnswer, number: str) -> list[dict[str, Any]]:

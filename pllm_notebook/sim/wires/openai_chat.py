@@ -59,6 +59,7 @@ class OpenAIChat:
             )
         if ours:
             rules.check_sampling(body, model, body.get("reasoning_effort"), "reasoning_effort")
+            rules.check_logprobs(body)
         limit = body.get("max_completion_tokens")
         ask = ParsedRequest(
             self.provider,
@@ -93,7 +94,8 @@ class OpenAIChat:
                 }
                 for index, (name, arguments) in enumerate(made.calls)
             ]
-        choice = {"message": message, "logprobs": None, "finish_reason": _FINISH[made.finish]}
+        logprobs = {"content": rules.logprobs(made.tokens, ask.body), "refusal": None} if made.tokens else None
+        choice = {"message": message, "logprobs": logprobs, "finish_reason": _FINISH[made.finish]}
         return orjson.dumps(
             {
                 "id": f"chatcmpl-{number}",

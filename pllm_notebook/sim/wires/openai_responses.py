@@ -79,7 +79,8 @@ class OpenAIResponses:
         if made.finish == "refusal":
             output.append(_message(number, "completed", {"type": "refusal", "refusal": made.text}))
         elif made.text or not (made.calls or cut):
-            part = {"type": "output_text", "text": made.text, "annotations": [], "logprobs": []}
+            logprobs = rules.logprobs(made.tokens, body)
+            part = {"type": "output_text", "text": made.text, "annotations": [], "logprobs": logprobs}
             output.append(_message(number, "incomplete" if cut else "completed", part))
         for index, (name, arguments) in enumerate(made.calls):
             output.append(

@@ -5,16 +5,28 @@ Sources: the SDK's request types for the parameters; pydantic-ai's profiles for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import math
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import orjson
 
 from pllm_notebook.sim.rate_limits import LimitState
 from pllm_notebook.sim.simulator_options import SimOptions
+from pllm_notebook.sim.token_author import SimToken
 from pllm_notebook.sim.wire_types import Headers, Rejected
 
-__all__ = ["check_body", "check_key", "check_sampling", "error_body", "limit_headers", "reasons", "text_of"]
+__all__ = [
+    "check_body",
+    "check_key",
+    "check_logprobs",
+    "check_sampling",
+    "error_body",
+    "limit_headers",
+    "logprobs",
+    "reasons",
+    "text_of",
+]
 
 _FOREIGN = ("missing-model", "claude-", "gemini-")
 _REASONING = ("gpt-5", "gpt-6", "o1", "o3", "o4")
@@ -25,6 +37,7 @@ _ALWAYS_ON = ("gpt-6-astra", "gpt-6.1-sol", "o1", "o3", "o4")
 # Its least effort but none is low.
 _NO_MINIMAL = ("gpt-6", "gpt-5.")
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs")
+MOST_LOGPROBS = 20
 _TYPES = {500: "server_error", 503: "service_unavailable_error", 529: "service_unavailable_error"}
 
 
@@ -117,6 +130,26 @@ def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_para
             code="unsupported_parameter",
             param=name,
         )
+
+
+def check_logprobs(body: Mapping[str, Any]) -> None:
+    """Refuse more alternatives of a token than there are. Raises `Rejected`."""
+    if not 0 <= (body.get("top_logprobs") or 0) <= MOST_LOGPROBS:
+        message = f"Invalid 'top_logprobs': integer above maximum value. Expected a value <= {MOST_LOGPROBS}."
+        raise Rejected(400, message, code="integer_above_max_value", param="top_logprobs")
+
+
+def logprobs(tokens: Iterable[SimToken], body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return tokens as OpenAI describes them, with as many alternatives as the request asks for."""
+    most = body.get("top_logprobs") or 0
+    return [
+        _logprob(token.text, token.p) | {"top_logprobs": [_logprob(text, p) for text, p in token.top[:most]]}
+        for token in tokens
+    ]
+
+
+def _logprob(text: str, p: float) -> dict[str, Any]:
+    return {"token": text, "logprob": math.log(p), "bytes": list(text.encode())}
 
 
 def reasons(model: str) -> bool:

@@ -1,0 +1,88 @@
+"""Token probabilities beside a question: how they are asked for, what is kept of a reply, and under which key.
+
+They are no part of the question, so its key is that of a plain call, and a reply that has them serves plain calls. A
+plain reply that is stored already keeps its place and its value: the call that brings probabilities then has a key of
+its own beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.providers import OTHER_WAYS, ResolvedModel, TokenFormat, compacted, value_steps
+from pllm_notebook.schema import FittedSchema, OutputType, Path, spelling
+from pllm_notebook.stored_reply import StoredReply
+
+__all__ = ["TokenQuestion", "beside", "options_by_path"]
+
+
+class TokenQuestion:
+    """What a question with token probabilities needs beside a plain one.
+
+    Args:
+        target: The model.
+        form: Of its wire.
+        options: Of the values that have some, by their paths in the reply's JSON.
+    """
+
+    def __init__(self, target: ResolvedModel, form: TokenFormat, options: Mapping[Path, Sequence[str]]) -> None:
+        self._target = target
+        self._form = form
+        self._options = options
+
+    @classmethod
+    def of(
+        cls, target: ResolvedModel, output: OutputType | None, fitted: FittedSchema | None, body: Mapping[str, Any]
+    ) -> TokenQuestion | None:
+        """Return it, None for text, which has no options.
+
+        Raises:
+            UsageError: For a model that gives no token probabilities. Nothing was sent.
+        """
+        if output is None or fitted is None:
+            return None
+        form = target.token_format
+        if form is None or target.gives_tokens(body) is False:
+            raise UsageError(_none_given(target, body))
+        return cls(target, form, options_by_path(output, wrapped=fitted.wrapped))
+
+    def ask(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a body as it is sent: with the fields that ask for token probabilities."""
+        return self._form.ask(body)
+
+    def kept(self, raw: bytes, text: str) -> bytes:
+        """Return what is stored of a response: the tokens of the values, in the place of all tokens."""
+        content, has_any = compacted(raw, (self._form,), text, self._options)
+        self._target.note_tokens(has_any=has_any)
+        return content
+
+    def has_tokens(self, entry: StoredReply) -> bool:
+        """Return whether a stored reply has token probabilities."""
+        return value_steps(entry.raw, (self._form,), entry.text.decode("utf-8", "replace"), self._options) is not None
+
+
+def beside(key: str) -> str:
+    """Return the key of the call that brings probabilities where a plain reply has *key*."""
+    digest = hashlib.sha256(b"token probabilities\0" + key.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def options_by_path(output: OutputType, *, wrapped: bool) -> dict[Path, tuple[str, ...]]:
+    """Return the options of the values of a reply, as JSON writes them; of lists, whose options have none, nothing."""
+    return {
+        ("value", *choice.path) if wrapped else choice.path: tuple(spelling(one).decode() for one in choice.options)
+        for choice in output.choices
+        if choice.kind != "labels"
+    }
+
+
+def _none_given(target: ResolvedModel, body: Mapping[str, Any]) -> str:
+    """Say that a model gives no token probabilities, and what can be done."""
+    reasons = target.token_format is not None and target.may_reason(body)
+    switched_off = reasons and "none" in (target.efforts or ())
+    why = " while it reasons; with effort='none' it may" if switched_off else ""
+    return f"{target.label} gives no token probabilities{why}. {OTHER_WAYS} Nothing was sent."
