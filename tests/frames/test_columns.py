@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -537,6 +538,8 @@ def test_every_type_goes_on(cache_dir: object, case: ZooCase, nested: str, rows:
         file = io.BytesIO()
         out.to_parquet(file)
         back = pd.read_parquet(io.BytesIO(file.getvalue()))
+        if int(pa.__version__.partition(".")[0]) < 19:  # pandas restores "string" as "str" there
+            back = back.astype(out.dtypes)
         pd.testing.assert_frame_equal(back, out)
 
 

@@ -15,6 +15,8 @@ from pllm_notebook.exceptions import UnknownColumnError, UsageError
 from pllm_notebook.frames.item_lists import submit_list, submit_one
 from pllm_notebook.sim import SimRequest
 
+from .frame_libraries import FrameKit
+
 
 class Said(BaseModel):
     """What was said."""
@@ -22,7 +24,8 @@ class Said(BaseModel):
     said: str
 
 
-FRAME = pd.DataFrame({"text": ["a", "b", "c"], "role": ["nurse", None, "cook"]})
+COLUMNS = {"text": ["a", "b", "c"], "role": ["nurse", None, "cook"]}
+FRAME = pd.DataFrame(COLUMNS)
 ROLE = "You are a {role}."
 
 
@@ -43,29 +46,33 @@ def told(cache_dir: object) -> Callable[[], list[tuple[str | None, str]]]:
     return lambda: sorted(SEEN, key=lambda pair: pair[1])
 
 
-def test_each_row_is_told_its_own_instruction(told: Callable[..., Any]) -> None:
-    out = FRAME.llm.parse(Said, "{text}", system=ROLE)
+def test_each_row_is_told_its_own_instruction(told: Callable[..., Any], kit: FrameKit) -> None:
+    out = kit.llm(kit.frame(COLUMNS)).parse(Said, "{text}", system=ROLE)
 
-    assert out["said"].fillna("-").tolist() == ["You are a nurse.|a", "-", "You are a cook.|c"]
-    assert out.llm.status.tolist() == ["ok", "skipped", "ok"]
+    assert kit.column(out, "said") == ["You are a nurse.|a", None, "You are a cook.|c"]
+    assert kit.values(kit.llm(out).status) == ["ok", "skipped", "ok"]
 
 
-def test_a_row_of_its_own_instruction_and_one_that_all_share_are_one_call(told: Callable[..., Any]) -> None:
-    FRAME.llm.parse(Said, "{text}", system=ROLE)
+def test_a_row_of_its_own_instruction_and_one_that_all_share_are_one_call(
+    told: Callable[..., Any], kit: FrameKit
+) -> None:
+    frame = kit.frame(COLUMNS)
+    kit.llm(frame).parse(Said, "{text}", system=ROLE)
 
-    out = FRAME.head(1).llm.parse(Said, "{text}", system="You are a nurse.")
+    out = kit.llm(kit.take(frame, [0])).parse(Said, "{text}", system="You are a nurse.")
 
-    assert out.llm.status.tolist() == ["cached"]
+    assert kit.values(kit.llm(out).status) == ["cached"]
     assert len(told()) == 2
 
 
-def test_another_cell_of_the_instruction_is_another_call(told: Callable[..., Any]) -> None:
-    FRAME.llm.parse(Said, "{text}", system=ROLE)
+def test_another_cell_of_the_instruction_is_another_call(told: Callable[..., Any], kit: FrameKit) -> None:
+    frame = kit.frame(COLUMNS)
+    kit.llm(frame).parse(Said, "{text}", system=ROLE)
 
-    out = FRAME.assign(role=["nurse", "cook", "nurse"]).llm.parse(Said, "{text}", system=ROLE)
+    out = kit.llm(kit.put(frame, "role", ["nurse", "cook", "nurse"])).parse(Said, "{text}", system=ROLE)
 
-    assert out["said"].tolist() == ["You are a nurse.|a", "You are a cook.|b", "You are a nurse.|c"]
-    assert out.llm.status.tolist() == ["cached", "ok", "ok"]
+    assert kit.column(out, "said") == ["You are a nurse.|a", "You are a cook.|b", "You are a nurse.|c"]
+    assert kit.values(kit.llm(out).status) == ["cached", "ok", "ok"]
 
 
 def test_without_a_prompt_the_type_speaks_behind_it(told: Callable[..., Any]) -> None:
@@ -77,10 +84,10 @@ def test_without_a_prompt_the_type_speaks_behind_it(told: Callable[..., Any]) ->
     assert prompt == '{"text":"a","role":"nurse"}'
 
 
-def test_the_prompt_may_be_the_same_for_every_row_then(told: Callable[..., Any]) -> None:
-    out = FRAME.llm.complete("Introduce yourself.", system=ROLE)
+def test_the_prompt_may_be_the_same_for_every_row_then(told: Callable[..., Any], kit: FrameKit) -> None:
+    out = kit.llm(kit.frame(COLUMNS)).complete("Introduce yourself.", system=ROLE)
 
-    assert out["answer"].fillna("-").tolist() == ["You are a nurse.", "-", "You are a cook."]
+    assert kit.column(out, "answer") == ["You are a nurse.", None, "You are a cook."]
 
 
 def test_doubled_braces_are_literal_in_an_instruction_too(told: Callable[..., Any]) -> None:
@@ -104,8 +111,8 @@ def test_rows_that_share_a_call_cannot_have_instructions_of_their_own(told: Call
     assert told() == []
 
 
-def test_a_series_has_its_value_in_the_instruction(told: Callable[..., Any]) -> None:
-    FRAME["text"].head(1).llm.parse(Said, "Hello {value}", system="About {value}, not {{value}}")
+def test_a_series_has_its_value_in_the_instruction(told: Callable[..., Any], kit: FrameKit) -> None:
+    kit.llm(kit.series(["a"], "text")).parse(Said, "Hello {value}", system="About {value}, not {{value}}")
 
     assert told() == [("About a, not {value}", "Hello a")]
 
@@ -128,7 +135,7 @@ def test_a_judge_sees_each_rows_own_instruction(cache_dir: object) -> None:
     assert '"question": "a"' in prompt
 
 
-def test_decide_shows_each_rows_own_instruction(cache_dir: object) -> None:
+def test_decide_shows_each_rows_own_instruction(cache_dir: object, kit: FrameKit) -> None:
     seen: list[str] = []
 
     def answer(request: SimRequest) -> Any:
@@ -136,12 +143,12 @@ def test_decide_shows_each_rows_own_instruction(cache_dir: object) -> None:
         return {"scores": [], "answer": "x"}
 
     pllm.configure(sim={"answers": answer}, model="sim:openai")
-    frame = FRAME.assign(one="x", two="y")
+    frame = kit.frame({**COLUMNS, "one": ["x"] * 3, "two": ["y"] * 3})
 
-    out = frame.llm.decide(["one", "two"], "{text}", system=ROLE)
+    out = kit.llm(frame).decide(["one", "two"], "{text}", system=ROLE)
 
     assert sorted('"You are a nurse."' in prompt for prompt in seen) == [False, True]
-    assert out["decision"].fillna("-").tolist() == ["x", "-", "x"]
+    assert kit.column(out, "decision") == ["x", None, "x"]
 
 
 def test_items_of_a_list_have_instructions_by_their_names(told: Callable[..., Any]) -> None:
