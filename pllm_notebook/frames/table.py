@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.frames.dtypes import CellType, Column, Kind
 from pllm_notebook.frames.hashing import ShortHashes, cell_hashes, shortened
 from pllm_notebook.frames.rows import ColumnData
 
-__all__ = ["RUN_ATTR", "Flags", "FrameLibrary", "LabelColumn", "Table"]
+__all__ = ["RUN_ATTR", "Flags", "FrameLibrary", "LabelColumn", "Table", "no_labels"]
 
 RUN_ATTR = "pllm_run"
 """Name of the run's id among a frame's metadata (`df.attrs`); nothing else is kept there, since every copy takes it."""
@@ -123,12 +124,25 @@ class Table(ABC):
         Raises:
             UsageError: If there is no such column, or labels cannot be aligned.
         """
+        columns = [name for name in self.names if name not in without]
+        times = columns.count(against) if isinstance(against, str) else 0
+        if times != 1:
+            raise no_labels(against, columns, times)
         values, missing = self._cells(against)
         return LabelColumn(against, values, missing)
 
     def _cells(self, name: str) -> tuple[Sequence[Any], Sequence[bool]]:
         cells = self.column_data([name])
         return cells.values[0], cells.missing[0]
+
+
+def no_labels(against: Any, columns: Sequence[Any], times: int) -> UsageError:
+    """Return the error for labels that are no column, or several of one name."""
+    found = f"{times} columns" if times else "no column"
+    return UsageError(
+        f"The frame that was asked has {found} named {against!r:.100} among {columns}."
+        f"{'' if times else guess(str(against), columns)}"
+    )
 
 
 class FrameLibrary(ABC):

@@ -20,6 +20,8 @@ from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError
 from pllm_notebook.frames.sample_sizes import by_samples
 from pllm_notebook.sim import SimAnswer, SimRequest
 
+from .frame_libraries import FrameKit
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
 Ask = Callable[..., pd.DataFrame]
@@ -44,11 +46,26 @@ def ask(cache_dir: object) -> Ask:
         said = request.messages[0][1]
         return SimAnswer.refusal() if said == "-" else SimAnswer.value(eval(said))
 
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+
     def run(kind: Any, said: list[Any], labels: list[Any], **options: Any) -> pd.DataFrame:
-        pllm.configure(sim={"answers": answer}, model="sim:openai")
-        texts = [one if one in ("-", None) else repr(one) for one in said]
-        frame = pd.DataFrame({"text": texts, "label": labels}, index=range(10, 10 + len(said)))
+        frame = pd.DataFrame({"text": texts_of(said), "label": labels}, index=range(10, 10 + len(said)))
         return frame.llm.parse(kind, "{text}", **options)
+
+    return run
+
+
+def texts_of(said: list[Any]) -> list[str | None]:
+    return [one if one in ("-", None) else repr(one) for one in said]
+
+
+@pytest.fixture
+def asked(ask: Ask, kit: FrameKit) -> Callable[..., Any]:
+    """Ask as `ask` does, in each library, and return `.llm` of the result."""
+
+    def run(kind: Any, said: list[Any], labels: list[Any], **options: Any) -> Any:
+        frame = kit.frame({"text": texts_of(said), "label": labels})
+        return kit.llm(kit.llm(frame).parse(kind, "{text}", **options))
 
     return run
 
@@ -57,8 +74,8 @@ MOODS = ["good", "good", "bad", "good", "mixed", "-", "good", None]
 LABELS = ["good", "good", "bad", "bad", "bad", "bad", None, "good"]
 
 
-def test_every_figure_is_over_the_rows_that_have_a_label_and_an_answer(ask: Ask) -> None:
-    found = ask(Mood, MOODS, LABELS).llm.evaluate(against="label")
+def test_every_figure_is_over_the_rows_that_have_a_label_and_an_answer(asked: Callable[..., Any]) -> None:
+    found = asked(Mood, MOODS, LABELS).evaluate(against="label")
 
     assert (found.total, found.answered, found.unlabelled, found.unanswered) == (8, 5, 1, 2)
     assert found.accuracy == 3 / 5
@@ -96,21 +113,40 @@ def test_one_class_throughout_is_right_and_has_no_kappa(ask: Ask) -> None:
     assert found.confusion.to_dict("index") == {"good": {"good": 2}}
 
 
-def test_an_evaluation_shows_what_it_counted_and_what_it_left_out(ask: Ask) -> None:
-    found = ask(Mood, MOODS, LABELS).llm.evaluate(against="label")
+def test_an_evaluation_shows_what_it_counted_and_what_it_left_out(asked: Callable[..., Any]) -> None:
+    found = asked(Mood, MOODS, LABELS).evaluate(against="label")
 
     line = (
         "answer against label: accuracy 0.600 on 5 of 8 rows (1 without a label, 2 without an answer), "
         "Cohen's kappa 0.375"
     )
     assert repr(found).splitlines()[0] == line
-    assert found._repr_html_().startswith(f"<p>{line.replace(chr(39), '&#x27;')}</p><table")
+    html = found._repr_html_()
+    assert html.startswith(f"<p>{line.replace(chr(39), '&#x27;')}</p>")
+    assert "<table" in html
 
 
-def test_a_run_evaluates_as_its_frame_does(ask: Ask) -> None:
-    out = ask(Mood, MOODS, LABELS)
+def test_a_run_evaluates_as_its_frame_does(asked: Callable[..., Any]) -> None:
+    llm = asked(Mood, MOODS, LABELS)
 
-    assert repr(out.llm.run.evaluate(against="label")) == repr(out.llm.evaluate(against="label"))
+    assert repr(llm.run.evaluate(against="label")) == repr(llm.evaluate(against="label"))
+
+
+def test_each_class_has_its_figures_in_every_library(asked: Callable[..., Any], kit: FrameKit) -> None:
+    found = asked(Mood, MOODS, LABELS).evaluate(against="label")
+
+    assert kit.column(found.report, "precision") == pytest.approx([2 / 3, 1, 0])
+    assert kit.column(found.report, "support") == [2, 3, 0]
+    assert [kit.column(found.confusion, name) for name in ("good", "bad", "mixed")] == [[2, 1, 0], [0, 1, 0], [0, 1, 0]]
+
+
+def test_labels_of_another_type_are_compared_by_value_in_every_library(asked: Callable[..., Any]) -> None:
+    day = dt.date(2026, 1, 2)
+
+    assert asked(Literal[1, 2], [1, 2, 2], [1.0, 2.0, 1.0]).evaluate("label").accuracy == 2 / 3
+    assert asked(bool, [True, False, False], [1, 0, 1]).evaluate("label").accuracy == 2 / 3
+    assert asked(dt.date, ["2026-01-02", "2026-01-03"], [day, day]).evaluate("label").accuracy == 1 / 2
+    assert asked(Mood, ["good", "bad"], ["good", "good"]).evaluate("label").accuracy == 1 / 2
 
 
 # Labels.
@@ -155,28 +191,28 @@ def test_labels_put_beside_the_answers_count_too(ask: Ask) -> None:
     assert out.llm.evaluate("truth").accuracy == 1 / 2
 
 
-def test_a_column_that_is_not_there_is_named_with_a_guess(ask: Ask) -> None:
-    out = ask(Literal["a", "b"], ["a"], ["a"])
+def test_a_column_that_is_not_there_is_named_with_a_guess(asked: Callable[..., Any]) -> None:
+    llm = asked(Literal["a", "b"], ["a"], ["a"])
 
     told = "The frame that was asked has no column named 'lable' among ['text', 'label']. Did you mean 'label'?"
     with pytest.raises(UsageError, match=f"^{re.escape(told)}$"):
-        out.llm.evaluate("lable")
+        llm.evaluate("lable")
 
 
-def test_answers_are_not_labels_of_themselves(ask: Ask) -> None:
+def test_answers_are_not_labels_of_themselves(asked: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="no column named 'answer'"):
-        ask(Literal["a", "b"], ["a"], ["a"]).llm.evaluate("answer")
+        asked(Literal["a", "b"], ["a"], ["a"]).evaluate("answer")
 
 
-def test_labels_that_the_type_does_not_have_are_refused_with_a_guess(ask: Ask) -> None:
-    out = ask(Mood, ["good", "bad"], ["GOOD", "Bad "])
+def test_labels_that_the_type_does_not_have_are_refused_with_a_guess(asked: Callable[..., Any]) -> None:
+    llm = asked(Mood, ["good", "bad"], ["GOOD", "Bad "])
 
     told = (
         "No label in 'label' is a value of 'answer': the labels are 'GOOD', 'Bad ', "
         "the values are 'good', 'bad', 'mixed'. Did you mean 'good' for 'GOOD'?"
     )
     with pytest.raises(UsageError, match=f"^{re.escape(told)}$"):
-        out.llm.evaluate("label")
+        llm.evaluate("label")
 
 
 def test_some_labels_that_the_type_does_not_have_are_told_and_count_as_wrong(ask: Ask) -> None:
@@ -193,21 +229,21 @@ def test_some_labels_that_the_type_does_not_have_are_told_and_count_as_wrong(ask
     assert heard[0].filename == __file__
 
 
-def test_free_answers_that_no_label_equals_are_told(ask: Ask) -> None:
-    out = ask(int, [1, 2], ["1", "2"])
+def test_free_answers_that_no_label_equals_are_told(asked: Callable[..., Any]) -> None:
+    llm = asked(int, [1, 2], ["1", "2"])
 
     with pytest.warns(UserWarning, match=r"the labels are '1', '2', the answers are 1, 2\. Did you mean 1 for '1'\?$"):
-        assert out.llm.evaluate("label").accuracy == 0
+        assert llm.evaluate("label").accuracy == 0
 
 
-def test_rows_that_cannot_be_compared_at_all_are_an_error(ask: Ask) -> None:
+def test_rows_that_cannot_be_compared_at_all_are_an_error(asked: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match=r"^No row has both a label in 'label' and an answer"):
-        ask(Mood, ["good", "-"], [None, "bad"]).llm.evaluate("label")
+        asked(Mood, ["good", "-"], [None, "bad"]).evaluate("label")
 
 
-def test_values_that_are_not_single_are_refused(ask: Ask) -> None:
+def test_values_that_are_not_single_are_refused(asked: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match=r"^'answer' holds values of type list"):
-        ask(list[int], [[1]], [1]).llm.evaluate("label")
+        asked(list[int], [[1]], [1]).evaluate("label")
 
 
 def test_an_answer_of_none_is_an_answer(ask: Ask) -> None:
@@ -246,9 +282,9 @@ def test_a_field_that_cannot_be_told_is_an_error_that_lists_them(ask: Ask) -> No
         out.llm.evaluate("label", field="moot")
 
 
-def test_exploded_rows_are_not_compared(ask: Ask) -> None:
+def test_exploded_rows_are_not_compared(asked: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match=r"^explode=True"):
-        ask(list[int], [[1, 2]], [1], explode=True).llm.evaluate("label")
+        asked(list[int], [[1, 2]], [1], explode=True).evaluate("label")
 
 
 def test_a_list_of_items_has_no_labels_beside_it(ask: Ask) -> None:

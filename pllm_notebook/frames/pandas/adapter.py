@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.accessor import LLMAccessor
 from pllm_notebook.frames.dtypes import CellType, Column
 from pllm_notebook.frames.frame_accessor import FrameAccessor
@@ -18,7 +18,7 @@ from pllm_notebook.frames.pandas.cells import column_data, column_names
 from pllm_notebook.frames.pandas.column_hashes import short_hashes
 from pllm_notebook.frames.pandas.columns import array_of, join_columns
 from pllm_notebook.frames.rows import ColumnData
-from pllm_notebook.frames.table import RUN_ATTR, Flags, FrameLibrary, LabelColumn, Table
+from pllm_notebook.frames.table import RUN_ATTR, Flags, FrameLibrary, LabelColumn, Table, no_labels
 
 __all__ = ["FrameLLM", "PandasLibrary", "PandasTable", "SeriesLLM"]
 
@@ -132,11 +132,7 @@ class PandasTable(Table):
         positions = [at for at, (label, name) in enumerate(zip(self.frame.columns, self.names, strict=True))
                      if name not in without and label == against]  # fmt: skip
         if len(positions) != 1:
-            found = f"{len(positions)} columns" if positions else "no column"
-            raise UsageError(
-                f"The frame that was asked has {found} named {against!r} among {columns}."
-                f"{'' if positions else guess(str(against), columns)}"
-            )
+            raise no_labels(against, columns, len(positions))
         return self.frame.iloc[:, positions[0]]
 
 
