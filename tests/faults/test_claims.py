@@ -12,14 +12,14 @@ import pytest
 from pllm_notebook.sim import Simulator
 from tests.faults.children import Child
 
-LEASE_S = 2.0
+LEASE_S = 8.0
 LATENCY_S = 0.1
 
-CODE = f"""
+CODE = """
 import sys
 from pllm_notebook.store.claims import Claims
 from tests.faults.asking import ask, rows, say, settle
-Claims.__init__.__kwdefaults__["lease_s"] = {LEASE_S}
+Claims.__init__.__kwdefaults__["lease_s"] = float(sys.argv[5])
 cache, address, count, options = sys.argv[1], sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
 settle(cache, address)
 ask(rows(1, first=10**6)).result()
@@ -33,9 +33,14 @@ say("ended", right=there.tolist() == there.index.tolist(), answered=len(there), 
 """
 
 
-def starting(number: int, cache: Path, address: str, count: int, **options: object) -> list[Child]:
-    """Start processes that are ready to ask the same rows, and wait for a word."""
-    children = [Child(cache, address, count, repr(options), code=CODE) for _ in range(number)]
+def starting(
+    number: int, cache: Path, address: str, count: int, *, lease_s: float = 60.0, **options: object
+) -> list[Child]:
+    """Start processes that are ready to ask the same rows, and wait for a word.
+
+    A process that stands still for longer than its lease is taken for dead: only a test of that has a short one.
+    """
+    children = [Child(cache, address, count, repr(options), lease_s, code=CODE) for _ in range(number)]
     for child in children:
         child.expect("ready")
     return children
@@ -91,7 +96,7 @@ def test_samples_packs_and_repairs_are_paid_once_too(
 def test_of_a_killed_process_the_others_finish_the_rows_when_its_lease_has_ended(
     sim: Simulator, address: str, cache_dir: Path
 ) -> None:
-    killed, other = starting(2, cache_dir, address, 600, concurrency=16)
+    killed, other = starting(2, cache_dir, address, 600, lease_s=LEASE_S, concurrency=16)
     sim.set(latency_s=0.3)
     before = sim.stats()
     killed.tell()

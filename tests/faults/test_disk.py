@@ -44,7 +44,7 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_full_disk_holds_the_run_until_there_is_space(sim: Simulator, address: str, disk: Path) -> None:
-    sim.set(latency_s=0.01)
+    sim.set(latency_s=0.1)
     cache = disk / "cache"
     child = Child.asking(cache=cache, address=address, count=300, follow=True, notes=True, options={"concurrency": 8})
     child.expect("done")
@@ -69,7 +69,7 @@ def test_a_full_disk_holds_the_run_until_there_is_space(sim: Simulator, address:
 def test_a_disk_that_stays_full_ends_the_run_as_incomplete_with_every_answer_in_memory(
     sim: Simulator, address: str, disk: Path
 ) -> None:
-    sim.set(latency_s=0.01)
+    sim.set(latency_s=0.05)
     cache = disk / "cache"
     child = Child.asking(
         cache=cache, address=address, count=500, follow=True, patience_s=0.5, options={"concurrency": 8}
@@ -177,7 +177,7 @@ def test_a_program_in_a_directory_that_can_only_be_read_goes_as_far_as_its_answe
 def test_a_database_that_is_locked_for_too_long_is_told_and_not_waited_for(
     sim: Simulator, address: str, cache_dir: Path
 ) -> None:
-    sim.set(latency_s=0.01)
+    sim.set(latency_s=0.05)
     child = Child.asking(
         cache=cache_dir, address=address, count=500, patience_s=0.5, busy_timeout_s=0.1, follow=True,
         options={"concurrency": 4},
@@ -196,7 +196,7 @@ def test_a_database_that_is_locked_for_too_long_is_told_and_not_waited_for(
 def test_a_database_that_is_locked_for_a_while_delays_the_run_and_no_more(
     sim: Simulator, address: str, cache_dir: Path
 ) -> None:
-    sim.set(latency_s=0.01)
+    sim.set(latency_s=0.05)
     child = Child.asking(
         cache=cache_dir, address=address, count=500, patience_s=60, busy_timeout_s=0.1, follow=True, notes=True,
         options={"concurrency": 4},

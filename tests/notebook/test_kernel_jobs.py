@@ -45,7 +45,7 @@ def ask_own(**options):
 
 UNTIL_DONE = """
 import time
-for _ in range(600):
+for _ in range(3000):
     if states() == ["done"]:
         break
     time.sleep(0.05)

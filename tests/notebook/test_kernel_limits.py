@@ -8,13 +8,13 @@ from tests.notebook.kernels import Kernel
 
 pytestmark = pytest.mark.kernel
 
-TOLD = "at the provider's limit: 1,800 requests a minute"
+TOLD = "at the provider's limit: 600 requests a minute"
 
 
 def test_the_widget_says_which_limit_holds_the_run_back_and_the_line_that_stays_does_not(kernel: Kernel) -> None:
-    kernel.ok("server = sim(requests_per_min=1800, burst_s=0.1)")
+    kernel.ok("server = sim(requests_per_min=600, burst_s=0.1)  # a busy machine is held by it too")
 
-    cell = kernel.start("held = reviews(60, 'held').llm.parse(Review, 'Held: {text}')")
+    cell = kernel.start("held = reviews(40, 'held').llm.parse(Review, 'Held: {text}')")
     kernel.until(
         lambda: any(
             TOLD in state.get("snapshot", {}).get("head", {}).get("says", "") for state in kernel.comms.values()
@@ -23,7 +23,7 @@ def test_the_widget_says_which_limit_holds_the_run_back_and_the_line_that_stays_
     kernel.finish(cell)
 
     assert cell.status == "ok"
-    assert cell.texts[0].startswith("✓ Review: 60 rows answered · ")
+    assert cell.texts[0].startswith("✓ Review: 40 rows answered · ")
     assert "limit" not in cell.texts[0]
     kernel.ok("server = sim()")
 
