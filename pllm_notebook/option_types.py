@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
+from pllm_notebook.events import Event
 from pllm_notebook.options import CacheUse, Effort, Mode, ServiceTier, Voting
 
 __all__ = [
@@ -344,6 +345,7 @@ class ConfigureOptions(TypedDict, total=False):
     sim: Mapping[str, Any] | None
     loop: Literal["private", "notebook"] | None
     poll: bool | None
+    on_event: Callable[[Event], object] | Sequence[Callable[[Event], object]] | None
 
 
 class FrameworkOptions(TypedDict, total=False):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Unpack
 
 from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.credentials import Address
+from pllm_notebook.events import Event
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.local_files import ANYWHERE
 from pllm_notebook.option_fields import CHECKS, check, fields_of, from_environment, option
@@ -23,7 +24,20 @@ from pllm_notebook.options import Options
 from pllm_notebook.runtime import RUNTIME, ExitStage, Slot, is_first_time
 from pllm_notebook.signatures import shows
 
-__all__ = ["Options", "Settings", "configure", "current", "refuse_without_tools", "reset", "resolve", "restore"]
+__all__ = [
+    "Options",
+    "Settings",
+    "configure",
+    "current",
+    "refuse_without_tools",
+    "reset",
+    "resolve",
+    "restore",
+]
+
+
+def _is_listening(value: Any) -> bool:
+    return callable(value) or (isinstance(value, (list, tuple)) and all(map(callable, value)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,14 @@ class Settings:
         "the first run.",
     )
     poll: bool = option(True, "Poll open [batch jobs](batch.md) of earlier kernels in the background.")
+    on_event: Callable[[Event], object] | Sequence[Callable[[Event], object]] | None = option(
+        None,
+        "A function, or several, called with [what happens](telemetry.md): a run's start, each call's end, the run's "
+        "end. None: nothing is called.",
+        accepts="Callable[[Event], object] | Sequence[Callable[[Event], object]] | None",
+        expects=("a function, or a list of functions", _is_listening),
+        variable=False,
+    )
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

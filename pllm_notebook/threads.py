@@ -87,6 +87,8 @@ class DaemonThreads(Executor):
             self._queue.append((future, partial(function, *args, **named)))
             if len(self._queue) > self._idle:
                 self._grow()
+            elif self._relief:  # it waits for the same condition, and would swallow a single notification
+                self._changed.notify_all()
             else:
                 self._changed.notify()
         return future

@@ -84,6 +84,7 @@ def types(options: type[Any], settings: type[Any]) -> str:
         "import os\n"
         "from collections.abc import Callable, Mapping, Sequence\n"
         "from typing import Any, Literal, TypedDict\n\n"
+        "from pllm_notebook.events import Event\n"
         "from pllm_notebook.options import CacheUse, Effort, Mode, ServiceTier, Voting\n\n"
         f"__all__ = [\n{names}]\n"
     )

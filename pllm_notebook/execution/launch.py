@@ -20,6 +20,7 @@ from pllm_notebook.execution.learned_limits import LimitCache
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.run import Rows, Run
 from pllm_notebook.execution.run_claims import JobLookup
+from pllm_notebook.execution.run_events import RunEvents
 from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
 from pllm_notebook.execution.run_registry import remember, runs
 from pllm_notebook.execution.run_view.view_model import view_model
@@ -218,6 +219,11 @@ def start(
     if isinstance(rows, RecordableRows):
         directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()
         run.record(RunRecorder(RunFiles(directory), keyless=not isinstance(store, DiskStore)))
+    if settings.on_event is not None:
+        events = RunEvents(run.id, ask.options.mode, settings.on_event)
+        run.displays.add(events)
+        for queue in run.execution.queues:
+            queue.events = events
     run.start()
     if in_kernel():
         look_after_jobs()

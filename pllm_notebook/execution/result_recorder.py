@@ -25,6 +25,7 @@ from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, 
 from pllm_notebook.execution.results import Outcome, ResultTable
 from pllm_notebook.execution.row_source import DerivedRows
 from pllm_notebook.execution.run_claims import RunClaims
+from pllm_notebook.execution.run_events import RunEvents
 from pllm_notebook.execution.send_order import SendOrder, Tag
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, row_error
@@ -53,7 +54,10 @@ class ResultRecorder(SendOrder):
         over: Whether nothing will come any more.
         failures: Keeps those of its calls.
         any_cached: Whether the store had a valid answer to any of its calls.
+        events: Sends what happens to listeners, None where there are none.
     """
+
+    events: RunEvents | None = None
 
     def __init__(
         self, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices, *, raises: bool
@@ -226,6 +230,9 @@ class ResultRecorder(SendOrder):
             result: The reply or failure, with what it took.
             cost_usd: US dollars that the reply cost, or the failed requests; None for unknown.
         """
+        if self.events is not None:
+            prompt = partial(self._prompt, self.results.first_row[tag]) if isinstance(tag, int) else None
+            self.events.call_ended(self.spec, result, cost_usd, prompt)
         reply = result.result
         if isinstance(reply, Failure):
             self._take_failure(tag, reply, result, cost_usd)

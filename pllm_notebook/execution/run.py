@@ -56,6 +56,7 @@ class Run:
         rows: The rows and the shape of their answers.
         execution: Its life on the engine's loop.
         table: The outcomes of its rows.
+        displays: Those that show it.
         number: Counts the runs of this process.
         started_at: Seconds since 1970.
         endings: How often it has ended: once, and once more after each retry.
@@ -86,7 +87,7 @@ class Run:
         self._engine = engine
         self._loop = engine.loop
         self._store: Store | None = None if ask.options.cache == "off" else store
-        self._displays = RunDisplays(() if sink is None else (SafeDisplay(sink),))
+        self.displays = RunDisplays(() if sink is None else (SafeDisplay(sink),))
         # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.execution = make_execution(self._store, weak_callback(self._over))
@@ -308,11 +309,11 @@ class Run:
 
     def attach(self, display: Display) -> None:
         """Show the run in one more display, from any thread but the loop's: live while it goes, and what came of it."""
-        self._displays.attach(display, self, self._engine)
+        self.displays.attach(display, self, self._engine)
 
     def _open_displays(self) -> None:
-        if self._displays.all:
-            self._displays.open(self)
+        if self.displays.all:
+            self.displays.open(self)
 
     # From here on, on the engine's loop.
 
@@ -342,8 +343,8 @@ class Run:
         self.execution.look()
         if self.execution.submitted:
             self._handed.set()
-        if self._displays.all:
-            self._displays.update(self.progress())
+        if self.displays.all:
+            self.displays.update(self.progress())
         if self.recorder is not None:
             self.recorder.look(self, self._engine.workers)
         self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
@@ -354,8 +355,8 @@ class Run:
         if isinstance(self.execution.error, StoppedError):
             self.execution.error.name_run(self.id)
         try:
-            if self._displays.all:
-                self._displays.close(self)
+            if self.displays.all:
+                self.displays.close(self)
         finally:  # whatever can be shown, what waits is woken
             relaxed_gc().end()
             self._engine.unregister(self)
@@ -375,7 +376,7 @@ class Run:
         news: list[str] = []
         if counts.failed or counts.not_sent or execution.unsaved:
             # In a notebook the last line of the display says it, in the same cell.
-            stays = self._displays.stays
+            stays = self.displays.stays
             news = closing_lines(self.progress(), counts.failed, execution.unsaved, display_stays=stays)
         for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
@@ -395,6 +396,5 @@ class Run:
         await await_end(self._ended, self.cancel, loop=self._loop, message=self._stopped)
 
 
-# Former names of attributes, for one release.
-for _former, _name in (("course", "execution"), ("ledger", "table")):
+for _former, _name in (("course", "execution"), ("ledger", "table")):  # for one release
     setattr(Run, _former, property(attrgetter(_name), doc=f"`{_name}` by its former name."))

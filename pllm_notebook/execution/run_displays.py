@@ -49,6 +49,10 @@ class RunDisplays:
         """Whether the last line of one stays in view, so that no warning repeats it."""
         return any(display.stays for display in self.all)
 
+    def add(self, display: Display) -> None:
+        """Add one before the run starts."""
+        self.all = (*self.all, SafeDisplay(display))
+
     def attach(self, display: Display, run: ShownRun, engine: Engine) -> None:
         """Show *run* in one more display, from any thread but the loop's."""
         shown = SafeDisplay(display)

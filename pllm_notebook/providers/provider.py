@@ -187,6 +187,7 @@ class Provider:
     Attributes:
         name: As people write it before a colon, and as genai-prices calls it.
         title: As sentences call it.
+        telemetry_name: As OpenTelemetry's conventions call it, "" where that is *name*.
         other_names: Names that older programs have for it.
         wires: Its wire formats, the usual one first; they hold no state.
         dialect: What its structured output can express.
@@ -214,6 +215,7 @@ class Provider:
     title: str
     wires: tuple[Wire, ...]
     dialect: Dialect
+    telemetry_name: str = ""
     other_names: tuple[str, ...] = ()
     choose_wire: Callable[[str], Wire] | None = None
     key_variables: tuple[str, ...] = ()

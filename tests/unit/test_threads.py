@@ -67,6 +67,18 @@ def test_work_that_never_returns_holds_up_nothing_behind_it(opened: threading.Ev
     assert not any(future.done() for future in stuck)
 
 
+def test_work_for_an_idle_thread_waits_for_no_patience(opened: threading.Event) -> None:
+    threads = DaemonThreads("patient", at_once=1, patience_s=3600.0)
+    first = threads.submit(opened.wait, 60)
+    second = threads.submit(int)  # behind it, so that a thread waits for the patience of the queue to end
+    opened.set()
+    assert (first.result(60), second.result(60)) == (True, 0)
+
+    for _ in range(200):
+        done = threads.submit(int)
+        assert done.result(5) == 0
+
+
 @pytest.mark.parametrize("raised", [ValueError("made up"), SystemExit(3), KeyboardInterrupt()])
 def test_what_work_raises_is_its_own_result(raised: BaseException) -> None:
     threads = DaemonThreads("test", at_once=1)

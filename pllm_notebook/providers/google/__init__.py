@@ -25,6 +25,7 @@ PROVIDER = Provider(
     title="Google",
     wires=(_GENERATE,),
     dialect=facts.DIALECT,
+    telemetry_name="gcp.gemini",
     key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     cheap_model=facts.CHEAP_MODEL,
     connect=connect,
