@@ -29,6 +29,10 @@ _MAX_STRING_CHARS = 1_000
 _FILE_PREFIX_CHARS = 60
 
 
+# JSON that a notebook folds, below the facts and the texts.
+_FOLDED = frozenset({"reply", "body"})
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What was asked for one row, what came back, and what it took.
@@ -81,11 +85,14 @@ class Explanation:
         # Everything here came from data or a model.
         left = "style='text-align:left;vertical-align:top'"
         wrap = "style='white-space:pre-wrap;margin:0'"
-        rows = "".join(
-            f"<tr><th {left}>{name}</th><td {left}><pre {wrap}>{escape_html(text)}</pre></td></tr>"
-            for name, text in self._lines()
-        )
-        return f"<table>{rows}</table>"
+        rows, folded = [], []
+        for name, text in self._lines():
+            shown = f"<pre {wrap}>{escape_html(text)}</pre>"
+            if name in _FOLDED:
+                folded.append(f"<details><summary>{name}</summary>{shown}</details>")
+            else:
+                rows.append(f"<tr><th {left}>{name}</th><td {left}>{shown}</td></tr>")
+        return f"<table>{''.join(rows)}</table>{''.join(folded)}"
 
     def _lines(self) -> list[tuple[str, str]]:
         cost = format_usd_or(self.cost_usd, "unknown")
@@ -95,20 +102,20 @@ class Explanation:
         lines = [
             ("row", f"{self.position} ({self.status})"),
             ("model", self.model + (" SIMULATED" if self.simulated else "")),
-            ("prompt", self.prompt or ""),
-            ("value", "" if self.value is None else repr(self.value)),
-            ("failure", self.failure),
-            ("steps", "\n".join(self.steps)),
-            ("reply", _pretty(self.reply)),
-            ("attempts", str(self.attempts)),
-            ("latency", "" if self.latency_s is None else f"{self.latency_s:.3f} s"),
             ("tokens", tokens),
             ("cost", cost),
-            ("key", self.key),
+            ("latency", "" if self.latency_s is None else f"{self.latency_s:.3f} s"),
+            ("attempts", str(self.attempts)),
+            ("failure", self.failure),
+            ("steps", "\n".join(self.steps)),
+            ("value", "" if self.value is None else repr(self.value)),
+            ("prompt", self.prompt or ""),
             (
                 "pack",
                 "" if self.pack is None else f"one of up to {self.pack} rows in call {self.pack_id}",
             ),
+            ("key", self.key),
+            ("reply", _pretty(self.reply)),
             ("body", _pretty(_without_files(self.body))),
         ]
         return [(name, text) for name, text in lines if text]

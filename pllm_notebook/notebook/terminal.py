@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.formatting import strip_control_chars
+from pllm_notebook.formatting import format_duration, format_usd, strip_control_chars
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.types import Progress
 
@@ -15,6 +16,9 @@ __all__ = ["TerminalSink"]
 
 # A log should have a line of a long run now and then, and none of a short one.
 _LINE_EVERY_S = 10.0
+
+# What tqdm's bar takes beside title and postfix: percentage, a short bar, counts, times, rate.
+_BAR_COLUMNS = 64
 
 
 class TerminalSink:
@@ -32,6 +36,7 @@ class TerminalSink:
         self._every_s = every_s
         self._next = 0.0
         self._bar: Any = None
+        self._title = ""
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         """Show the start."""
@@ -39,11 +44,12 @@ class TerminalSink:
         if self._stream.isatty():
             from tqdm import tqdm
 
+            self._title = strip_control_chars(f"{progress.label} {progress_format.model(progress)}")
             self._bar = tqdm(
                 total=progress.total,
                 initial=progress.total - progress.pending,
-                desc=strip_control_chars(f"{progress.label} {progress_format.model(progress)}"),
-                unit="row",
+                desc=self._title,
+                unit=progress.unit,
                 file=self._stream,
                 dynamic_ncols=True,
                 leave=False,
@@ -58,7 +64,12 @@ class TerminalSink:
             self._bar.n = progress.total - progress.pending
             failed = f"{progress.failed:,} failed" if progress.failed else ""
             parts = [failed, *progress_format.spent(progress), progress.note]
-            self._bar.set_postfix_str(strip_control_chars(" · ".join(part for part in parts if part)))
+            postfix = strip_control_chars(" · ".join(part for part in parts if part))
+            columns = _columns_of(self._stream)
+            has_room = columns is None or len(self._title) + len(postfix) + _BAR_COLUMNS <= columns
+            self._bar.bar_format = None if has_room else "{desc}"
+            self._bar.desc = f"{self._title}: " if has_room else _narrow(progress, columns or 0)
+            self._bar.set_postfix_str(postfix)
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every_s
             self._write(progress_format.step(progress))
@@ -76,3 +87,30 @@ class TerminalSink:
         # A console that cannot show "✓" gets "?" rather than a traceback.
         self._stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
         self._stream.flush()
+
+
+def _columns_of(stream: Any) -> int | None:
+    """Return the width of a terminal, None for unknown."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def _narrow(progress: Progress, columns: int) -> str:
+    """Return a line for a terminal without room for a bar: counts and cost first, then what fits whole."""
+    p = progress
+    line = f"{p.total - p.pending:,}/{p.total:,} · {format_usd(p.cost_usd)}"
+    more = [
+        "" if p.budget_usd is None else f"of {format_usd(p.budget_usd)}",
+        "SIMULATED" if p.simulated else "",
+        f"{p.failed:,} failed" if p.failed else "",
+        "" if p.eta_s is None else f"{format_duration(p.eta_s)} left",
+        p.note,
+        p.model,
+    ]
+    for part in filter(None, map(strip_control_chars, more)):
+        longer = f"{line}{' ' if part.startswith('of $') else ' · '}{part}"
+        if len(longer) < columns:
+            line = longer
+    return line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import termios
 from pathlib import Path
 
 import pexpect
@@ -59,6 +60,31 @@ def test_a_terminal_gets_a_bar_that_gives_way_to_the_final_line() -> None:
         "\r⚠ Review: 198 of 200 rows answered · 2 failed (pllm.errors() says why) · 2.0 s · $0 · "
         "openai:gpt-6-luna SIMULATED\n"
     )
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_cost_is_never_cut_off(columns: int) -> None:
+    reading, writing = os.openpty()
+    termios.tcsetwinsize(writing, (24, columns))
+    going = at(
+        total=100_000, done=1_234, failed=2, simulated=True, cost_usd=0.0123, budget_usd=5.0, input_tokens=84_000,
+        note="at the provider's limit", eta_s=65.0,
+    )  # fmt: skip
+
+    with os.fdopen(writing, "w", encoding="utf-8") as screen:
+        sink = TerminalSink(screen)
+        sink.open(at(total=100_000), STOP)
+        sink.update(going)
+        screen.flush()
+        shown = b""
+        while b"$0.0123" not in shown:  # a terminal hands on what was written piece by piece
+            shown += os.read(reading, 10_000)
+        sink.close(going, None)
+    os.close(reading)
+
+    line = shown.decode(errors="replace").split("\r")[-1]
+    assert "1,236/100,000" in line or "1236/100000" in line
+    assert line.index("$0.0123") + len("$0.0123") <= columns
 
 
 def test_a_console_that_cannot_show_a_sign_gets_another() -> None:
