@@ -13,6 +13,8 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.item_lists import submit_list
 from pllm_notebook.schema import OutputType
 
+from .frame_libraries import FrameKit
+
 
 class Named(BaseModel):
     name: str
@@ -45,19 +47,21 @@ def asked(cache_dir: object) -> list[Any]:
     return seen
 
 
-def test_the_first_argument_has_one_name_and_an_old_one(asked: list[Any]) -> None:
-    by_place = FRAME.llm.parse(Named, "{t}")
-    by_name = FRAME.llm.parse(response_format=Named, prompt="{t}")
-    by_old_name = FRAME.llm.parse(kind=Named, prompt="{t}")
+def test_the_first_argument_has_one_name_and_an_old_one(asked: list[Any], kit: FrameKit) -> None:
+    llm = kit.llm(kit.frame({"t": ["a", "b"]}))
 
-    for out in (by_name, by_old_name):
-        pd.testing.assert_frame_equal(out, by_place)
-    assert FRAME.llm.estimate(response_format=Named, prompt="{t}").rows == 2
-    assert len(FRAME.llm.request_lines(kind=Named, prompt="{t}", cache="refresh").lines) == 2
+    by_place = llm.parse(Named, "{t}")
+    by_name = llm.parse(response_format=Named, prompt="{t}")
+    by_old_name = llm.parse(kind=Named, prompt="{t}")
+
+    assert kit.rows(by_name) == kit.rows(by_old_name) == kit.rows(by_place)
+    assert kit.dtypes(by_name) == kit.dtypes(by_old_name) == kit.dtypes(by_place)
+    assert llm.estimate(response_format=Named, prompt="{t}").rows == 2
+    assert len(llm.request_lines(kind=Named, prompt="{t}", cache="refresh").lines) == 2
     with pytest.raises(UsageError, match="the old name of response_format"):
-        FRAME.llm.parse(Named, "{t}", kind=Named)
+        llm.parse(Named, "{t}", kind=Named)
     with pytest.raises(UsageError, match="parse needs the type of the answer, response_format="):
-        FRAME.llm.parse(prompt="{t}")
+        llm.parse(prompt="{t}")
 
 
 @pytest.mark.parametrize("model", ["sim:openai", "sim:anthropic", "sim:google"])
@@ -69,6 +73,21 @@ def test_a_json_schema_gives_the_columns_of_its_properties(asked: list[Any], mod
     }  # fmt: skip
     assert out["parts"].tolist() == [[{"of": "p"}]] * 2
     assert out["mood"].cat.categories.tolist() == ["good", "bad"]
+
+
+def test_a_json_schema_gives_columns_of_each_librarys_types(asked: list[Any], kit: FrameKit) -> None:
+    part = SCHEMA["$defs"]["part"]  # type: ignore[index]
+    closed = {**SCHEMA, "$defs": {"part": {**part, "additionalProperties": False}}}  # else its form is open: JSON text
+
+    out = kit.llm(kit.frame({"t": ["a"]})).parse(closed, "{t}")
+
+    assert kit.rows(out) == [{"t": "a", **ANSWER}]
+    parts = {
+        "pandas": "object",
+        "polars": "List(Struct({'of': String}))",
+        "arrow": "list<item: struct<of: string>>",
+    }
+    assert kit.dtypes(out)["parts"] == parts[kit.name]
 
 
 def test_a_json_schema_is_asked_for_as_it_is_written(asked: list[Any]) -> None:
@@ -95,12 +114,12 @@ def test_what_openais_client_takes_around_a_schema_is_read(asked: list[Any]) -> 
     assert submit_list(["a"], SCHEMA, "{value}").result() == [ANSWER]
 
 
-def test_a_schema_of_a_single_value_is_one_column(cache_dir: object) -> None:
+def test_a_schema_of_a_single_value_is_one_column(cache_dir: object, kit: FrameKit) -> None:
     pllm.configure(sim={"answers": lambda request: {"value": "good"}}, model="sim:openai")
 
-    flags = FRAME["t"].llm.parse({"enum": ["good", "bad"]}, "{value}")
+    flags = kit.llm(kit.series(["a", "b"], "t")).parse({"enum": ["good", "bad"]}, "{value}")
 
-    assert (flags.tolist(), str(flags.dtype)) == (["good", "good"], "category")
+    assert kit.values(flags) == ["good", "good"]
 
 
 @pytest.mark.parametrize(
