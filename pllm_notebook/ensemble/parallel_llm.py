@@ -95,7 +95,7 @@ class ParallelLLM:
         config: None for the defaults.
 
     Raises:
-        ConfigurationError: For an empty key, or a config that is none. Nothing was sent.
+        ConfigurationError: For a key that is empty or no text, or a config that is none. Nothing was sent.
 
     Attributes:
         config_manager: The settings in force.
@@ -106,6 +106,11 @@ class ParallelLLM:
     def __init__(self, api_key: str | Key | None = None, config: FrameworkConfig | None = None) -> None:
         # The argument itself is let go of: tracebacks with variables show it.
         api_key = Key(api_key) if isinstance(api_key, str) else api_key
+        if api_key is not None and not isinstance(api_key, Key):
+            # Only its type is named: what is given here may be a key.
+            raise ConfigurationError(
+                f"api_key is a text, not {type(api_key).__name__}; settings go into config=. Nothing was sent."
+            )
         self._api_key = api_key
         if self._api_key is not None and not self._api_key.reveal():
             raise ConfigurationError("api_key is empty: give a key, or None for the environment's. Nothing was sent.")
