@@ -79,3 +79,9 @@ class AnswerOptions:
         "Name of a column for the probability of the row's least sure value, 0 to 1. None: no such column.",
         takes=PARSE,
     )
+    evidence: bool = option(
+        False,
+        "Ask for a quote from the row for each field, and [verify](evidence.md) that it is in the row word for word.",
+        more="`.llm.evidence` has the quotes and where they are. It is another question, with answers of its own.",
+        takes=PARSE,
+    )

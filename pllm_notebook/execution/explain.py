@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pllm_notebook.execution.row_source import RowSource
     from pllm_notebook.protocols import Store
 
-__all__ = ["Explanation", "decoded_body", "explain", "position_of"]
+__all__ = ["Explanation", "decoded_body", "explain", "position_of", "with_evidence"]
 
 # Text without white space for so long is a file.
 _MAX_STRING_CHARS = 1_000
@@ -58,6 +58,8 @@ class Explanation:
         cost_usd: None for unknown. What it cost when it was paid, now or earlier.
         steps: Where the answer took several: each call of a tool with what it gave, and each of the model's replies,
             in order; () for one reply alone.
+        evidence: What the answer quotes from the row and where that is, a line for each field; () where none was
+            asked for.
     """
 
     position: int
@@ -77,6 +79,7 @@ class Explanation:
     pack: int | None = None
     pack_id: str = ""
     steps: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<10} {strip_control_chars(text)}" for name, text in self._lines())
@@ -109,6 +112,7 @@ class Explanation:
             ("failure", self.failure),
             ("steps", "\n".join(self.steps)),
             ("value", "" if self.value is None else repr(self.value)),
+            ("evidence", "\n".join(self.evidence)),
             ("prompt", self.prompt or ""),
             (
                 "pack",
@@ -177,6 +181,12 @@ def explain(ask: CallSpec, rows: RowSource, results: ResultTable, store: Store |
         pack_id=pack_id,
         steps=tuple(map(_step, replies)) if len(replies) > 1 else (),
     )
+
+
+def with_evidence(run: Any, explained: Explanation) -> Explanation:
+    """Return an explanation with what the row's answer quotes, where the rows can look that up."""
+    quoted = getattr(run.rows, "quoted", None)
+    return explained if quoted is None else replace(explained, evidence=quoted(run, explained.position))
 
 
 def _step(metadata: Mapping[str, Any]) -> str:

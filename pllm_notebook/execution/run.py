@@ -18,7 +18,7 @@ from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
 from pllm_notebook.execution.asked_model import start_simulator
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.explain import Explanation, explain, position_of
+from pllm_notebook.execution.explain import Explanation, explain, position_of, with_evidence
 from pllm_notebook.execution.failure_recorder import FailureOrigin
 from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
@@ -266,8 +266,8 @@ class Run:
         Raises:
             UsageError: For a row that is not there.
         """
-        position = position_of(row, self.rows.total, "run")
-        return explain(self.execution.ask_of(position), self.rows, self.table, self._store, position)
+        at = position_of(row, self.rows.total, "run")
+        return with_evidence(self, explain(self.execution.ask_of(at), self.rows, self.table, self._store, at))
 
     def retry(self, kinds: Sequence[str] | None = None) -> Run:
         """Send failed rows again, in this run, and return at once.

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Explanation, Run
-from pllm_notebook.frames import probability_views, result_views
+from pllm_notebook.frames import evidence_views, probability_views, result_views
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
@@ -120,6 +120,22 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """
         agreement: AgreementT = result_views.agreement(self._table())
         return agreement
+
+    @property
+    def evidence(self) -> FrameT:
+        """The quote that each value rests on: a line for each answered row and field, in this order.
+
+        Columns: row (position in this frame, from 0), field (name of the result column), quote (as the model wrote it,
+        NA where it gave none), start and end (of it in the text of the cell, as Python slices it), column (which cell
+        it is in) and verified (whether it is in one). A quote is verified where it is in a cell that the row was asked
+        about word for word, whatever the white space and the Unicode form; start, end and column are NA where it is
+        not. That a quote is there does not mean that it bears out the value.
+
+        Raises:
+            PllmError: When the run did not ask for evidence, or is not known.
+        """
+        evidence: FrameT = evidence_views.evidence(self._table())
+        return evidence
 
     @property
     def probabilities(self) -> FrameT:

@@ -19,7 +19,7 @@ from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
 from pllm_notebook.frames.value_types import type_in
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import providers
-from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, FittedSchema, Invalid, OutputType
+from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, FittedSchema, Invalid, OutputType, QuotingSchema
 from pllm_notebook.settings import Options
 from pllm_notebook.store import open_store
 from pllm_notebook.stored_reply import StoredReply
@@ -89,6 +89,11 @@ class Answers:
             for row, value in zip(some, take(some), strict=True):
                 found[row] = value
         return [found.get(row) for row in wanted]
+
+    def quotes_of(self, texts: Sequence[bytes]) -> list[Mapping[str, str | None]]:
+        """Return the quotes of some replies by name of the field; nothing where there are none."""
+        fitted = self._fitted(self._header["dialect"])
+        return [fitted.quotes(text) if isinstance(fitted, QuotingSchema) else {} for text in texts]
 
     def table(self, values: Sequence[Found | None]) -> tuple[list[list[Any]], list[int]]:
         """Return the values of the answers column by column, and for each line its position among *values*."""
@@ -272,6 +277,8 @@ def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
             )
         return _Asked(output, shape, shape.columns)
     output = None if header["schema"] is None else OutputType.of_recorded(header["schema"])
+    if output is not None and options.evidence:
+        output = output.with_evidence()
     names = header["field_names"]
     if isinstance(options.explode, str) and output is not None and output.fields is not None:
         # The schema has the names that JSON has.

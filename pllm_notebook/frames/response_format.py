@@ -57,4 +57,26 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
     """
     if response_format is None:
         return None
-    return OutputType.of(response_format).for_columns(items=options.explode or False, flatten=options.flatten)
+    output = OutputType.of(response_format).for_columns(items=options.explode or False, flatten=options.flatten)
+    if not options.evidence:
+        return output
+    _check_evidence(options)
+    return output.with_evidence()
+
+
+def _check_evidence(options: Options) -> None:
+    """Check that nothing else is asked for that quotes cannot be had with.
+
+    Raises:
+        UsageError: Naming the option. Nothing was sent.
+    """
+    refused = (
+        (options.cache == "off", "cache='off'", "quotes are read from the cache"),
+        (options.pack is not None and options.pack > 1, "pack=", "a quote is looked for in one row"),
+        (options.samples > 1, "samples=", "quotes are of one answer a row"),
+        (options.probabilities is not None, "probabilities=", "the probabilities are of an answer alone"),
+        (len(options.models or ()) > 1, "models=", "quotes are of one answer a row"),
+    )
+    for given, option, why in refused:
+        if given:
+            raise UsageError(f"evidence=True cannot be combined with {option}: {why}. Leave one out. Nothing was sent.")

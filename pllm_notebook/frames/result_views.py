@@ -13,6 +13,7 @@ from pllm_notebook.execution import STATUSES, Explanation, Run, live_lines, posi
 from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
+from pllm_notebook.frames.evidence_views import evidence_lines
 from pllm_notebook.frames.provenance import Provenance, Source, named_run, provenance_of
 from pllm_notebook.frames.recorded_answers import columns_in
 from pllm_notebook.frames.recorded_run import RecordedRun
@@ -226,6 +227,7 @@ def _explained(table: Table, source: Source, position: int, row: int) -> Explana
         latency_s=metadata.get("latency_s"),
         usage=None if entry is None else entry.usage,
         cost_usd=metadata.get("cost_usd"),
+        evidence=evidence_lines(run, row, table, source.asked, position),
     )
 
 

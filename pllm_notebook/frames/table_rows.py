@@ -11,6 +11,7 @@ from pllm_notebook.execution import RowRecord, Run, record_of_calls
 from pllm_notebook.frames.answer_hashes import AnswerHashes
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
+from pllm_notebook.frames.evidence_views import evidence_lines
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.judge import FROM, CandidateAnswers
@@ -151,6 +152,10 @@ class TableRows:
     def name_of(self, row: int) -> str:
         """Return a row's label, as text."""
         return str(self.table.label(row))
+
+    def quoted(self, run: Run, row: int) -> tuple[str, ...]:
+        """Return the evidence of a row's answer, a line for each field."""
+        return evidence_lines(run, row, self.table, self.asked, row)
 
     def cells(self, row: int) -> list[Any]:
         """Return the values of a row that go into its prompt, in the order of `asked`."""

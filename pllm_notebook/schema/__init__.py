@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pllm_notebook.schema.checked_schema import is_beyond
 from pllm_notebook.schema.choices import ChoiceField, spelling
+from pllm_notebook.schema.evidence import QuotingSchema
 from pllm_notebook.schema.excerpts import extract_json
 from pllm_notebook.schema.fields import OutputField
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed, repair_lines
@@ -34,6 +35,7 @@ __all__ = [
     "OutputType",
     "Parsed",
     "Path",
+    "QuotingSchema",
     "Token",
     "ValueStep",
     "check_limits",

@@ -23,6 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.schema.checked_schema import CheckedSchema, Misfit, checks_of_columns, each, with_inner
 from pllm_notebook.schema.choices import ChoiceField, choices_of
+from pllm_notebook.schema.evidence import QuotingSchema, quoting_type
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
 from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
@@ -68,6 +69,7 @@ class OutputType:
         self._values = _getter(kind, self.fields)
         self._fitted: dict[Dialect, FittedSchema] = {}
         self._check: Misfit | None = None
+        self._quoting: OutputType | None = None
         self._for_columns: dict[tuple[bool | str, bool], OutputType] = {}
 
     def __repr__(self) -> str:
@@ -131,9 +133,14 @@ class OutputType:
         """
         fitted = self._fitted.get(dialect)
         if fitted is None:
-            fitted = FittedSchema(self.kind, self._adapter, fit(self.json_schema, dialect), dialect.name)
-            if self._check is not None:
-                fitted = CheckedSchema(fitted, self._check)
+            asked = self if self._quoting is None else self._quoting
+            fitting = fit(asked.json_schema, dialect)
+            if self._quoting is not None:
+                fitted = QuotingSchema(asked.kind, fitting, dialect.name, self._check)
+            else:
+                fitted = FittedSchema(self.kind, self._adapter, fitting, dialect.name)
+                if self._check is not None:
+                    fitted = CheckedSchema(fitted, self._check)
             self._fitted[dialect] = fitted
         return fitted
 
@@ -151,6 +158,13 @@ class OutputType:
         found = self._for_columns.get((items, flatten))
         if found is None:
             found = self._for_columns[items, flatten] = self._checking(items, flatten)
+        return found
+
+    def with_evidence(self) -> OutputType:
+        """Return the type as it is asked for with a quote for each field. Its values are those of this type."""
+        found = copy.copy(self)
+        found._fitted, found._for_columns = {}, {}
+        found._quoting = OutputType(quoting_type(self.kind, self.fields))
         return found
 
     def _checking(self, items: bool | str, flatten: bool) -> OutputType:

@@ -1,0 +1,168 @@
+"""What `.llm` reports about the evidence of answers: each field's quote, and where it is in the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pllm_notebook.cell_text import as_text
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution import Run
+from pllm_notebook.frames.dtypes import CellType
+from pllm_notebook.frames.provenance import provenance_of
+from pllm_notebook.frames.quotations import find_quote
+from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.table import Table
+from pllm_notebook.schema import QuotingSchema
+from pllm_notebook.store import open_store
+
+__all__ = ["Quotation", "evidence", "evidence_lines"]
+
+_COLUMNS = {
+    "row": CellType.COUNT,
+    "field": CellType.TEXT,
+    "quote": CellType.TEXT,
+    "start": CellType.INTEGER,
+    "end": CellType.INTEGER,
+    "column": CellType.TEXT,
+    "verified": CellType.BOOLEAN,
+}
+
+
+class Quotation(NamedTuple):
+    """What a reply quotes for one field of one row.
+
+    Attributes:
+        field: Name of the result column.
+        quote: As the model wrote it, None where it gave none.
+        column: Name of the column that has it, None where none has.
+        start: Of it in the column's text.
+        end: After it.
+    """
+
+    field: str
+    quote: str | None
+    column: str | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+def evidence(table: Table) -> Any:
+    """Return a line for each answered row and field (see `df.llm.evidence`)."""
+    records = [
+        {
+            "row": position,
+            "field": each.field,
+            "quote": each.quote,
+            "start": each.start,
+            "end": each.end,
+            "column": each.column,
+            "verified": each.column is not None,
+        }
+        for position, quotations in _quotations(table)
+        for each in quotations
+    ]
+    return table.frame_library.report(_COLUMNS, records)
+
+
+def evidence_lines(run: Run | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int) -> tuple[str, ...]:
+    """Return a row's evidence as lines of text, for `explain`; () where its run asked for none.
+
+    Args:
+        run: It answered the row.
+        row: In the run.
+        table: Has the row.
+        asked: Names of the columns that the run was asked about.
+        at: The row in the table.
+    """
+    if not _asked_for_evidence(run):
+        return ()
+    return tuple(map(_line, _of_run(run, [row], table, asked, [at]).get(at, ())))
+
+
+def _line(each: Quotation) -> str:
+    if each.quote is None:
+        return f"{each.field}: no quote"
+    if each.column is None:
+        return f"{each.field}: {each.quote!r}, which is not in the row"
+    return f"{each.field}: {each.quote!r} in {each.column}, characters {each.start:,} to {each.end:,}"
+
+
+def _quotations(table: Table) -> Iterator[tuple[int, list[Quotation]]]:
+    """Yield each answered row's position, and what is quoted for its fields.
+
+    Raises:
+        PllmError: When a run of the frame did not ask for evidence.
+    """
+    found = provenance_of(table)
+    by_row: dict[int, list[Quotation]] = {}
+    for at, source in enumerate(found.sources):
+        if not _asked_for_evidence(source.run):
+            raise PllmError("This run has no evidence. It needs evidence=True.")
+        positions = np.flatnonzero(found.source == at).tolist()
+        by_row |= _of_run(source.run, found.row[positions].tolist(), table, source.asked, positions)
+    yield from sorted(by_row.items())
+
+
+def _of_run(
+    run: Run | RegisteredRun, rows: Sequence[int], table: Table, asked: Sequence[str], positions: Sequence[int]
+) -> dict[int, list[Quotation]]:
+    """Return what is quoted for some rows of a run, by their positions in *table*."""
+    data = table.column_data(asked)
+    texts = list(zip(data.names, data.values, data.missing, strict=True))
+    quotes, fields = _quotes(run, rows), _fields(run)
+    return {
+        position: [_located(field, quotes[row].get(name), texts, position) for name, field in fields]
+        for position, row in zip(positions, rows, strict=True)
+        if row in quotes
+    }
+
+
+def _asked_for_evidence(run: Run | RegisteredRun) -> bool:
+    if isinstance(run, Run):
+        return isinstance(run.ask.fitted, QuotingSchema)
+    return bool(run.header["shaping"].get("evidence"))
+
+
+def _quotes(run: Run | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapping[str, str | None]]:
+    """Return what the replies to some rows quote; nothing for a row without an answer in the cache."""
+    if isinstance(run, RegisteredRun):
+        replies = {row: entry.text for row, (_, entry) in run.replies_of(rows).items()}
+        return dict(zip(replies, run.read_answers().quotes_of(list(replies.values())), strict=True))
+    fitted = run.ask.fitted
+    assert isinstance(fitted, QuotingSchema)
+    outcomes = {row: run.table.outcome(row) for row in dict.fromkeys(rows)}
+    keys = {
+        row: outcome.last or outcome.key
+        for row, outcome in outcomes.items()
+        if outcome is not None and outcome.failure is None
+    }
+    entries = open_store().get_many(list(dict.fromkeys(keys.values())))
+    return {row: fitted.quotes(entries[key].text) for row, key in keys.items() if key in entries}
+
+
+def _fields(run: Run | RegisteredRun) -> list[tuple[str, str]]:
+    """Return the name of each field in a reply, and of its column."""
+    if isinstance(run, Run):
+        output, options, names = run.ask.output, run.ask.options, None
+        prefix, column = options.prefix, options.column
+    else:
+        output, names = run.read_answers().output, run.header["field_names"]
+        prefix, column = run.header["shaping"]["prefix"], run.header["shaping"]["column"]
+    if output is None or output.fields is None:
+        return [("answer", prefix + column)]
+    shown = names or [field.name for field in output.fields]
+    return [(field.alias, prefix + name) for field, name in zip(output.fields, shown, strict=True)]
+
+
+def _located(
+    field: str, quote: str | None, texts: Sequence[tuple[str, Sequence[Any], Sequence[bool]]], position: int
+) -> Quotation:
+    if quote is not None:
+        for name, values, missing in texts:
+            span = None if missing[position] else find_quote(quote, as_text(values[position]))
+            if span is not None:
+                return Quotation(field, quote, name, span.start, span.end)
+    return Quotation(field, quote)

@@ -1,0 +1,116 @@
+"""Where a quote is in a text: word for word, whatever the white space and the Unicode form of either."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["Span", "find_quote", "normalised"]
+
+# Compatibility forms that are the same characters in another typography. A superscript or a fraction is not: 10² is
+# not 102.
+_SAME_CHARACTERS = ("<compat>", "<wide>", "<narrow>", "<noBreak>", "<vertical>", "<small>")
+# Parts of a Hangul syllable that follow its first.
+_FIRST_JAMO, _LAST_JAMO = "\u1160", "\u11ff"
+
+
+class Span(NamedTuple):
+    """A piece of a text, as Python slices it.
+
+    Attributes:
+        start: Of its first character.
+        end: After its last one.
+    """
+
+    start: int
+    end: int
+
+
+class _Folded(NamedTuple):
+    """A text with its white space and Unicode form made uniform.
+
+    Attributes:
+        text: That text.
+        clusters: For each of its characters, the span in the original of the character with its marks, or of the white
+            space, that it comes from.
+    """
+
+    text: str
+    clusters: Sequence[Span]
+
+
+def normalised(text: str) -> str:
+    """Return a text with uniform white space and Unicode form, without white space around it."""
+    return _folded(text).text.strip()
+
+
+def find_quote(quote: str, text: str) -> Span | None:
+    """Return where *quote* is in *text*, the first time; None where it is not.
+
+    Runs of white space are equal, and so are composed and decomposed characters, ligatures, full-width and other
+    typographic forms of the same characters. Case, punctuation, words and their order count. A quote that begins or
+    ends inside a word or number is not there: "no" is not in "nothing", nor "10 %" in "110 %". Scripts that are written
+    without blanks have no such ends.
+    """
+    wanted = normalised(quote)
+    if not wanted:
+        return None
+    folded = _folded(text)
+    at = folded.text.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        if not _splits(folded, at) and not _splits(folded, end):
+            return Span(folded.clusters[at].start, folded.clusters[end - 1].end)
+        at = folded.text.find(wanted, at + 1)
+    return None
+
+
+def _splits(folded: _Folded, at: int) -> bool:
+    """Return whether a place in a text is inside a character with its marks, or inside a word or a number."""
+    if not 0 < at < len(folded.text):
+        return False
+    if folded.clusters[at - 1] == folded.clusters[at]:
+        return True
+    before, after = _base_before(folded.text, at), folded.text[at]
+    return all(char.isalnum() and unicodedata.category(char) != "Lo" for char in (before, after))
+
+
+def _base_before(text: str, at: int) -> str:
+    """Return the character before a place, without the marks on it."""
+    at -= 1
+    while at > 0 and unicodedata.category(text[at])[0] == "M":
+        at -= 1
+    return text[at]
+
+
+def _folded(text: str) -> _Folded:
+    parts: list[str] = []
+    clusters: list[Span] = []
+    start = 0
+    while start < len(text):
+        end = start + 1
+        if text[start].isspace():
+            while end < len(text) and text[end].isspace():
+                end += 1
+            part = " "
+        else:
+            while end < len(text) and _continues(text[end]):
+                end += 1
+            part = unicodedata.normalize("NFD", "".join(map(_plain, text[start:end])))
+        parts.append(part)
+        clusters += [Span(start, end)] * len(part)
+        start = end
+    return _Folded("".join(parts), clusters)
+
+
+def _continues(char: str) -> bool:
+    return unicodedata.category(char)[0] == "M" or _FIRST_JAMO <= char <= _LAST_JAMO
+
+
+def _plain(char: str) -> str:
+    """Return a character in its usual form: a ligature as its letters, a full-width letter as the letter."""
+    if char.isascii():
+        return char
+    form = unicodedata.decomposition(char).partition(" ")[0]
+    return unicodedata.normalize("NFKD", char) if form in _SAME_CHARACTERS else char

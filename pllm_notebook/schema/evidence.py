@@ -1,0 +1,88 @@
+"""Answers with a quote for each field: what is sent in place of the type, and the way back to the type's own value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from pydantic import BaseModel, Field, TypeAdapter, create_model
+from typing_extensions import TypedDict
+
+from pllm_notebook.failures import FailureKind
+from pllm_notebook.schema.checked_schema import Misfit
+from pllm_notebook.schema.fields import OutputField
+from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed
+from pllm_notebook.schema.fitting import Fit
+
+__all__ = ["ANSWER", "QuotingSchema", "quoting_type"]
+
+ANSWER = "answer"
+_INSTRUCTION = (
+    "For each field of the answer, the shortest passage of the text that its value rests on, copied exactly, character "
+    "for character. null where no passage states it."
+)
+
+
+def quoting_type(kind: Any, fields: Sequence[OutputField] | None) -> type[BaseModel]:
+    """Return the type of `{"evidence": {field: quote or null, …}, "answer": …}`.
+
+    The quotes come first: what a model has written before its answer is what the answer can rest on.
+
+    Args:
+        kind: The caller's type.
+        fields: Its fields, None for a type without fields, which has one quote named "answer".
+    """
+    names = [ANSWER] if fields is None else [field.alias for field in fields]
+    # A TypedDict takes names that a model's own methods have, such as `copy`.
+    quotes: Any = cast(Any, TypedDict)("Evidence", dict.fromkeys(names, str | None))
+    return create_model("AnswerWithEvidence", evidence=(quotes, Field(description=_INSTRUCTION)), answer=(kind, ...))
+
+
+class QuotingSchema(FittedSchema):
+    """As `FittedSchema` for the type with quotes; its values are those of the caller's type."""
+
+    __slots__ = ("_check",)
+
+    def __init__(self, kind: Any, fit: Fit, dialect: str, check: Misfit | None) -> None:
+        super().__init__(kind, TypeAdapter(kind), fit, dialect)
+        self._check = check
+
+    def parse(self, text: bytes | str) -> Parsed:
+        parsed = super().parse(text)
+        if parsed.failure is not None:
+            return parsed
+        value = self._answer(parsed.value)
+        return Parsed(failure=value) if isinstance(value, Invalid) else Parsed(value)
+
+    def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
+        return [value if isinstance(value, Invalid) else self._answer(value) for value in super().parse_many(texts)]
+
+    def _one_by_one(self, texts: Sequence[bytes]) -> list[Any]:
+        parsed = [FittedSchema.parse(self, text) for text in texts]  # the answers are taken out later, of all alike
+        return [one.value if one.failure is None else one.failure for one in parsed]
+
+    def quotes(self, text: bytes) -> Mapping[str, str | None]:
+        """Return what a reply quotes for each field; nothing where it cannot be read."""
+        parsed = super().parse(text)
+        if parsed.failure is None:
+            return dict(parsed.value.evidence)
+        found = _Quotes(self).find(text.decode("utf-8", "replace"))
+        return {} if found is None or found.failure is not None else dict(found.value.evidence)
+
+    def _answer(self, value: Any) -> Any:
+        answer = value.answer
+        found = None if self._check is None else self._check(answer)
+        if found is None:
+            return answer
+        where, message, kind = found
+        return Invalid(FailureKind.SCHEMA, message, ((where, kind),))
+
+
+class _Quotes(FittedSchema):
+    """As the schema with quotes, for its own values: what is among prose is found by how it is read."""
+
+    __slots__ = ()
+
+    def __init__(self, made: FittedSchema) -> None:
+        for name in FittedSchema.__slots__:
+            setattr(self, name, getattr(made, name))
