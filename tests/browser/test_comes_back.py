@@ -81,25 +81,6 @@ def test_a_run_has_a_live_view_in_another_cell_and_after_the_page_was_loaded_aga
     assert "stopped: " in saved
 
 
-def test_a_cell_that_blocks_has_its_view_again_after_the_page_was_loaded_again(tmp_path: Path) -> None:
-    cells = [SETUP + LONG, f"out = {ASKED.format('parse')}"]
-    with opened(tmp_path, *cells) as (page, address):
-        run_cell(page, 0)
-        run_cell(page, 1)
-        page.until("!!document.querySelector('.pllm-view .pllm-row')")
-
-        load_again(page, address, len(cells))
-        page.until("!!document.querySelector('.pllm-view')", patience_s=240)  # several tries on a slow machine
-        goes_on(page)
-        # A page that does not know yet that this kernel has subshells cannot reach it, and says so.
-        page.value("document.querySelector('.pllm-view .pllm-stop').click()")
-        page.until("document.querySelector('.pllm-hint')?.innerText.includes('Interrupt the kernel')")
-        page.value(f"void {KERNEL}.interrupt()")
-        page.until("document.querySelector('.pllm-view').dataset.state == 'stopped'")
-        page.value(f"{WIDGET}.context.save()")
-        page.open("about:blank")
-
-
 def test_the_view_of_a_kernel_that_was_restarted_is_grey_and_does_nothing(tmp_path: Path) -> None:
     with opened(tmp_path, SETUP + LONG, f"run = {ASKED.format('submit')}") as (page, _):
         run_cell(page, 0)

@@ -17,6 +17,7 @@ from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.templates import Template
 from pllm_notebook.types import Finish
+from tests.execution.test_run_claims import Everything
 
 # After the package above, of which it is a part.
 from pllm_notebook.execution.cache_recheck import CacheRecheck  # isort: skip
@@ -130,3 +131,18 @@ def test_an_order_that_is_drained_names_every_call_once() -> None:
 
     assert [(call, outcome.metas) for call, outcome in ended] == [(0, ()), (1, ()), (2, (b"{}",))]
     assert not order.has_calls
+
+
+def test_a_run_that_pauses_releases_what_has_not_left_and_claims_it_again_in_its_turn() -> None:
+    order, claims = order_of(12, pack=None), Everything()
+    order.claims = RunClaims(claims, "live", None, waits=False, soon=lambda work: work(), now=lambda: 0.0)
+    order.extend(range(12))
+    first = order.peek(planned=True)
+    assert first is not None
+    order.take(first.tag)
+
+    order.release_unsent()
+
+    keys = order.results.keys
+    assert claims.released == [set(keys[1 : claims.taken[0]])]
+    assert taken(order, planned=True) == [(call,) for call in range(1, 12)]
