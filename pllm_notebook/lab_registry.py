@@ -24,6 +24,9 @@ class Lab(Protocol):
     ) -> Any:
         """Show answers of a table one by one, to be accepted or corrected."""
 
+    def recheck_table(self, table: Any, response_format: Any, n: int, options: Any) -> Any:
+        """Ask rows of a table again, each twice."""
+
 
 class _Loader:
     """What loads the lab, None before the front door has registered it."""

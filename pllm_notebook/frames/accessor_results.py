@@ -315,6 +315,28 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """
         return lab().review_table(self._table(), fields, order, n, random_share, old, by)
 
+    def recheck(self, response_format: Any = None, *, n: int = 200, **options: Any) -> Any:
+        """Ask some rows of this frame again, each twice, and test whether the model still answers as it did.
+
+        Sends 2 * *n* calls at most, which is said before; equal rows are asked once. What a model changes when it is
+        asked twice is set apart: without drift, of two equal answers and an odd one the old one is the odd one in a
+        third. The same call of the same day goes on where it stopped; the next day's asks again.
+
+        Args:
+            response_format: The type that was asked; needed for a run that is no longer in memory.
+            n: Number of rows, drawn uniformly.
+            **options: As for `parse`, instead of the run's own; `max_cost_usd` is for each of both times.
+
+        Returns:
+            A `Drift`: `fields` with their p values, `has_drifted`, the names in which the provider answered then and
+            now, and both new `frames`.
+
+        Raises:
+            UsageError: When the rows cannot be asked as they were. Nothing was sent.
+            PllmError: When no known run made a row of this frame, or it decided among several answers.
+        """
+        return lab().recheck_table(self._table(), response_format, n, options)
+
     def explain(self, position: int) -> Explanation:
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.
 

@@ -16,6 +16,7 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `sampling_noise`    | what asking twice changes                                               |
 | `question_diff`     | words, schemas and options that differ                                  |
 | `run_costs`         | what answers cost and took                                              |
+| `drift`             | `df.llm.recheck`: whether the model still answers as it did             |
 | `review_queue`      | which rows a person looks at, and with which chance each is drawn       |
 | `review`            | `df.llm.review`: decisions one by one, each stored at once              |
 
@@ -28,6 +29,7 @@ Invariants:
 """
 
 from pllm_notebook.lab.comparison import Comparison
+from pllm_notebook.lab.drift import Drift, FieldDrift, recheck_table
 from pllm_notebook.lab.field_changes import FieldChange, Move
 from pllm_notebook.lab.labelled_change import LabelledChange
 from pllm_notebook.lab.prompts_compared import Comparisons, compare
@@ -37,11 +39,14 @@ from pllm_notebook.lab.row_matching import compare_table
 __all__ = [
     "Comparison",
     "Comparisons",
+    "Drift",
     "FieldChange",
+    "FieldDrift",
     "LabelledChange",
     "Move",
     "Review",
     "compare",
     "compare_table",
+    "recheck_table",
     "review_table",
 ]

@@ -1,0 +1,201 @@
+"""`out.llm.recheck`: whether a model still answers as it did, set apart from what asking twice changes anyway."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.execution import Run
+from pllm_notebook.frames.libraries import accessor_of, table_of
+from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
+from pllm_notebook.lab.field_changes import coded
+from pllm_notebook.lab.paired_tests import binomial_tail, holm
+from pllm_notebook.option_fields import is_number, taken_by
+from pllm_notebook.options import Options
+from pllm_notebook.report_tables import HTMLFacts, text_facts
+
+__all__ = ["Drift", "FieldDrift", "drift_p", "recheck_table"]
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDrift:
+    """One field, asked again twice.
+
+    Attributes:
+        field: Without a run's prefix.
+        rows: Rows with all three answers.
+        old_differs: Rows where both new answers agree, and the old one differs.
+        odd: Rows where two of the three answers agree, and one does not.
+        noise: Share of rows whose two new answers differ.
+        p: That the old answer is the odd one no more often than in one of three, corrected for the number of fields.
+    """
+
+    field: str
+    rows: int
+    old_differs: int
+    odd: int
+    noise: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Drift(HTMLFacts):
+    """Old answers beside two new ones to the same questions.
+
+    Attributes:
+        fields: What each field shows.
+        model: As it was asked.
+        served: Names in which the provider answered then, and now.
+        drawn: Rows that were drawn.
+        frames: Both new results, for `compare`.
+    """
+
+    fields: tuple[FieldDrift, ...]
+    model: str
+    served: tuple[Sequence[str], Sequence[str]]
+    drawn: int
+    frames: tuple[Any, Any]
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether any field has p below 0.05."""
+        return any(one.p < 0.05 for one in self.fields)
+
+    def __repr__(self) -> str:
+        return text_facts(self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        found = [one.field for one in self.fields if one.p < 0.05]
+        said = f"The answers have changed: {', '.join(found)}." if found else (
+            "No change found beyond what asking twice changes. Less than 5 % of rows changed may be missed."
+        )  # fmt: skip
+        facts = [("drift", said), ("model", self.model)]
+        then, now = (", ".join(names) or "not known" for names in self.served)
+        facts.append(("served", then if then == now else f"{then}, now {now}"))
+        for one in self.fields:
+            odd = f"the old answer is the odd one in {one.old_differs:,} of {one.odd:,} (a third by chance)"
+            facts.append(
+                (one.field, f"{odd}, p = {one.p:.3f}; asked twice {100 * one.noise:.1f} % of {one.rows:,} differ")
+            )
+        return facts
+
+
+def drift_p(old: Numbers, first: Numbers, second: Numbers) -> tuple[float, int, int]:
+    """Return the p that the old answer is the odd one out no more often than by chance, how often it is, of how many.
+
+    Without drift the three answers to a row are exchangeable, so that the old one is the odd one with chance 1/3,
+    whatever share of answers differs when asked twice: the test is exact. Rows are to be distinct questions.
+    """
+    alone = (first == second) & (old != first)
+    same = [old == first, first == second, old == second]
+    odd = np.logical_or.reduce(same) & ~np.logical_and.reduce(same)
+    count, trials = int(alone.sum()), int(odd.sum())
+    return binomial_tail(count, trials, 1 / 3), count, trials
+
+
+def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[str, Any]) -> Drift:
+    """Ask rows of a frame again, each twice (see `df.llm.recheck`)."""
+    if not is_number(n, whole=True) or n < 1:
+        raise UsageError(f"n is a whole number of rows, at least 1, not {n!r}. Nothing was sent.")
+    side = frame_side(table)
+    rows = _drawn(side, n)
+    data = table.column_data(side.source.asked)
+    cells = {name: [None if gaps[row] else own[row] for row in rows]
+             for name, own, gaps in zip(data.names, data.values, data.missing, strict=True)}  # fmt: skip
+    frame = table.frame_library.columns_frame(cells)
+    kind, prompt, given = _question(side, response_format)
+    # The same call of the same day goes on where it stopped; another day's asks again.
+    day = datetime.now(UTC).date().isoformat()
+    print(f"Asking {len(rows):,} rows twice: {2 * len(rows):,} calls.")
+    runs = []
+    for time in (1, 2):
+        asked = {**given, **options, "salt": f"recheck {side.source.run.id} {day} {time}"}
+        runs.append(accessor_of(frame, "recheck").submit(kind, prompt, **asked))
+    try:
+        results = [run.result() for run in runs]
+    except BaseException:
+        for run in runs:
+            run.cancel()
+        raise
+    sides = []
+    for result in results:
+        made = table_of(result)
+        assert made is not None
+        sides.append(frame_side(made))
+    return Drift(
+        fields=_field_drifts(side, rows, sides),
+        model=str(question_of(side.source)["model"]),
+        served=(_served(side.source.run), _served(runs[0])),
+        drawn=len(rows),
+        frames=(results[0], results[1]),
+    )
+
+
+def _drawn(side: AnswerSide, n: int) -> list[int]:
+    """Draw answered rows uniformly, equal rows once; corrected ones are none of the model's."""
+    _, first = np.unique(side.content, return_index=True)
+    there = first[(side.status[first] >= 0) & (side.status[first] <= 1)].tolist()
+    if not there:
+        raise UsageError("No row of this frame has an answer of a run, so there is nothing to ask again.")
+    return random.Random(len(there)).sample(there, min(n, len(there)))
+
+
+def _question(side: AnswerSide, response_format: Any) -> tuple[Any, str | None, dict[str, Any]]:
+    """Return type, prompt and options with which the rows are asked again."""
+    run = side.source.run
+    prompt = question_of(side.source)["prompt"]
+    taken = set(taken_by(Options, "parse")) - {"salt", "cache", "samples", "replace", "error_column", "mode", "columns"}
+    if isinstance(run, RegisteredRun):
+        if response_format is None:
+            raise UsageError(
+                f"The run {run.id!r} is no longer in memory: pass the type that it was asked with, "
+                f"out.llm.recheck(Review). Nothing was sent."
+            )
+        if run.header["ensemble"] is not None:
+            raise PllmError("recheck asks single answers again, and this run decided among several. Nothing was sent.")
+        given = {name: value for name, value in run.header["options"].items() if name in taken}
+        return response_format, prompt, given | {"model": run.header["model"]}
+    assert isinstance(run, Run)
+    if run.execution.decider is not None:
+        raise PllmError("recheck asks single answers again, and this run decided among several. Nothing was sent.")
+    defaults = Options()
+    given = {field.name: getattr(run.ask.options, field.name) for field in fields(Options) if field.name in taken}
+    given = {name: value for name, value in given.items() if value != getattr(defaults, name)}
+    kind = response_format if response_format is not None else str if run.ask.output is None else run.ask.output.kind
+    return kind, prompt, given
+
+
+def _field_drifts(side: AnswerSide, rows: Sequence[int], new: Sequence[AnswerSide]) -> tuple[FieldDrift, ...]:
+    answered = np.flatnonzero(new[0].answered & new[1].answered).tolist()
+    made = []
+    for field in side.columns:
+        if field not in new[0].values or field not in new[1].values:
+            continue
+        old = [side.values[field][rows[at]] for at in answered]
+        first, second = ([one.values[field][at] for at in answered] for one in new)
+        codes, both, _ = coded(old, [*first, *second])
+        p, count, trials = drift_p(codes, both[: len(old)], both[len(old) :])
+        noise = float(np.mean(both[: len(old)] != both[len(old) :])) if old else float("nan")
+        made.append(FieldDrift(field, len(old), count, trials, noise, p))
+    corrected = holm([one.p for one in made])
+    return tuple(
+        FieldDrift(one.field, one.rows, one.old_differs, one.odd, one.noise, p)
+        for one, p in zip(made, corrected, strict=True)
+    )
+
+
+def _served(run: Any) -> Sequence[str]:
+    if isinstance(run, RegisteredRun):
+        return list(run.header["served"])
+    recorded = RegisteredRun.find(run.id)
+    return [] if recorded is None else list(recorded.header["served"])

@@ -1,0 +1,121 @@
+"""Drift: an exact test against the model's own noise, and rows that are asked again, twice each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import BaseModel
+from scipy import stats  # type: ignore[import-untyped]
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.execution import run_registry
+from pllm_notebook.lab.drift import drift_p
+
+
+class Mood(BaseModel):
+    """A review."""
+
+    mood: Literal["good", "bad"]
+
+
+class Sim:
+    """The simulated provider, whose answers may drift."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.drifted = False
+
+    def answer(self, request: Any) -> Any:
+        self.asked += 1
+        number = int(request.prompt.split()[-1])
+        return {"mood": "bad" if self.drifted and number % 4 == 0 else "good"}
+
+
+@pytest.fixture
+def sim_model(cache_dir: Path) -> Sim:
+    model = Sim()
+    pllm.configure(sim={"answers": model.answer}, model="sim:openai")
+    return model
+
+
+def answers(rng: np.random.Generator, rows: int, noise: float, changed: float) -> tuple[np.ndarray, ...]:
+    """Draw three answers to each row; the truth of a share of rows changed after the first."""
+    truth = rng.integers(0, 3, rows)
+    later = np.where(rng.random(rows) < changed, (truth + 1) % 3, truth)
+    return tuple(np.where(rng.random(rows) < noise, rng.integers(0, 3, rows), one) for one in (truth, later, later))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.3])
+def test_a_noisy_model_that_has_not_changed_is_seldom_said_to_have(noise: float) -> None:
+    rng = np.random.default_rng(3)
+
+    alarms = [drift_p(*answers(rng, 200, noise, 0.0))[0] < 0.05 for _ in range(1_000)]
+
+    assert np.mean(alarms) <= 0.05
+
+
+def test_a_change_of_five_in_a_hundred_is_found_as_often_as_it_can_be() -> None:
+    rng = np.random.default_rng(4)
+
+    for noise, least in ((0.0, 0.95), (0.03, 0.8)):
+        found = [drift_p(*answers(rng, 200, noise, 0.05))[0] < 0.05 for _ in range(300)]
+        assert np.mean(found) >= least
+
+
+def test_the_test_is_scipys() -> None:
+    old, first, second = np.array([0, 0, 1, 0, 2]), np.array([1, 0, 1, 1, 0]), np.array([1, 1, 1, 0, 1])
+
+    p, count, trials = drift_p(old, first, second)
+
+    assert (count, trials) == (1, 3)  # all alike, and all different, say nothing
+    assert p == pytest.approx(stats.binomtest(1, 3, 1 / 3, alternative="greater").pvalue)
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "recorded"])
+def test_rows_are_asked_twice_and_a_drift_is_found(
+    sim_model: Sim, live: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame({"text": [f"text {n}" for n in range(40)] * 2})
+    out = frame.llm.parse(Mood, "A {text}")
+    if not live:
+        run_registry.forget_all()
+        with pytest.raises(UsageError, match="pass the type"):
+            out.llm.recheck(n=30)
+    before = sim_model.asked
+
+    still = out.llm.recheck(Mood, n=30)
+
+    assert (still.has_drifted, sim_model.asked - before) == (False, 60)
+    assert "30 rows twice: 60 calls" in capsys.readouterr().out
+    assert "No change found" in repr(still)
+    assert out.llm.recheck(Mood, n=30).drawn == 30  # the same day's goes on where it stopped
+    assert sim_model.asked - before == 60
+
+
+def test_what_has_changed_is_named(sim_model: Sim) -> None:
+    frame = pd.DataFrame({"text": [f"text {n}" for n in range(40)]})
+    out = frame.llm.parse(Mood, "A {text}")
+    sim_model.drifted = True
+
+    found = out.llm.recheck(n=40)
+
+    (field,) = found.fields
+    assert (field.rows, field.old_differs, field.odd, field.noise) == (40, 10, 10, 0.0)
+    assert found.has_drifted
+    assert "The answers have changed: mood" in found._repr_html_()
+
+
+def test_what_cannot_be_asked_again_is_refused(sim_model: Sim) -> None:
+    out = pd.DataFrame({"text": ["text 1"]}).llm.parse(Mood, "A {text}", samples=2)
+    before = sim_model.asked
+
+    with pytest.raises(PllmError, match="decided among several"):
+        out.llm.recheck()
+    with pytest.raises(UsageError, match="whole number"):
+        out.llm.recheck(n=0)
+    assert sim_model.asked == before
