@@ -50,6 +50,7 @@ class ParseOptions(TypedDict, total=False):
     agreement_column: str | None
     probabilities: bool | Literal["logprobs", "samples"] | None
     confidence_column: str | None
+    calibration: str | Sequence[str] | None
     evidence: bool
     max_retries: int
     max_repairs: int
@@ -310,6 +311,7 @@ class ConfigureOptions(TypedDict, total=False):
     agreement_column: str | None
     probabilities: bool | Literal["logprobs", "samples"] | None
     confidence_column: str | None
+    calibration: str | Sequence[str] | None
     evidence: bool | None
     max_retries: int | None
     max_repairs: int | None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.option_fields import one_of, option
-from pllm_notebook.option_values import PARSE, ROWS, is_models
+from pllm_notebook.option_values import PARSE, ROWS, is_models, is_names
 
 __all__ = ["AnswerOptions"]
 
@@ -77,6 +77,14 @@ class AnswerOptions:
     confidence_column: str | None = option(
         None,
         "Name of a column for the probability of the row's least sure value, 0 to 1. None: no such column.",
+        takes=PARSE,
+    )
+    calibration: tuple[str, ...] | None = option(
+        None,
+        "Names of [calibrations](confidence.md#calibration) that the confidence of their fields is read through. They "
+        "are of this very question and model. None: the confidence as stated.",
+        accepts="str | Sequence[str] | None",
+        expects=("a name, or a list of names", lambda value: isinstance(value, str) or is_names(value)),
         takes=PARSE,
     )
     evidence: bool = option(

@@ -9,9 +9,10 @@ from typing import Any, Unpack
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Estimate, RequestLines, Run, RunBudget, options_for
+from pllm_notebook.execution import CallSpec, Estimate, RequestLines, Run, RunBudget, options_for
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT, ResultAccessor
+from pllm_notebook.frames.kept_calibrations import identity_of, named_calibrations
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
@@ -230,7 +231,13 @@ class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         instruct = prompt is None and instruction is None  # a row's own instruction contains the type's text
         if calls:
             return tool_calls_for(options, instruct=instruct), rows
-        return ensemble.spec_for(options, output, instruct=instruct), rows
+        spec = ensemble.spec_for(options, output, instruct=instruct)
+        if options.calibration:
+            first = spec if isinstance(spec, CallSpec) else spec.members[0].ask
+            source = None if template is None else template.source
+            identity = identity_of(source, first.system, output, first.target.label, options)
+            named_calibrations(options.calibration, identity)  # an error now, and not once all is paid for
+        return spec, rows
 
 
 def submit_piece(

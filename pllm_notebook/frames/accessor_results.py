@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Explanation, Run
 from pllm_notebook.frames import evidence_views, probability_views, result_views
+from pllm_notebook.frames.calibrations import ConfidenceCalibration, calibration_of
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
@@ -213,6 +214,30 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
             MissingPackageError: Without scikit-learn.
         """
         return result_views.evaluation(self._table(), against, field)
+
+    def calibrate(self, *, against: Any, field: str | None = None, name: str | None = None) -> ConfidenceCalibration:
+        """Calibrate the confidence of one field against labels: how often is a value of .9 right? Sends nothing.
+
+        A line on the logit (Platt) unless a temperature does as well by cross-validated log loss; the confidence as it
+        is stated where neither is better; from 1,000 labels an isotonic fit where that is better. Figures are of rows
+        that the fit has not seen. The result is kept by name in the cache directory, and changes nothing: neither a
+        value nor another run's confidence, unless a `parse` of the same question names it, `calibration=`.
+
+        Assumes that the labelled rows are a uniform draw of those that it is used for. Labels of the doubtful rows
+        alone are no such draw. Rows whose value was corrected by hand are left out: label them in another column.
+
+        Args:
+            against: Labels, as for `evaluate`.
+            field: The result column, without the prefix. None for the only one, or the one with the labels' name.
+            name: What `calibration=` names it by; one of that name is replaced. None for the field and the beginning
+                of the question's hash.
+
+        Raises:
+            UsageError: With fewer than 50 labels of different rows, or when nothing can be compared.
+            PllmError: When the run has no probabilities, or is not known.
+            MissingPackageError: Without scikit-learn.
+        """
+        return calibration_of(self._table(), against, field, name)
 
     def compare(self, old: Any, *, against: Any = None, field: str | None = None) -> Any:
         """Compare the answers of this frame with other answers to the same rows. Sends nothing.

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run
+from pllm_notebook.frames.kept_calibrations import calibrated
 from pllm_notebook.frames.probability_types import Numbers, RowProbabilities
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.sample_shares import sample_shares
 from pllm_notebook.frames.token_shares import token_shares
 
-__all__ = ["least_confidence", "least_sure", "probabilities_of"]
+__all__ = ["least_confidence", "least_sure", "probabilities_of", "stated_probabilities_of"]
 
 
 def probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
-    """Return the probabilities of some rows of a run, computed from its stored replies. Sends nothing.
+    """Return the probabilities of some rows of a run, its confidence as `calibration=` has it. Sends nothing.
+
+    Args:
+        run: In memory, or of the registry.
+        rows: Of the run, in the order wanted.
+
+    Raises:
+        PllmError: When it has none.
+        UsageError: When a calibration that it names is kept no more.
+    """
+    found = stated_probabilities_of(run, rows)
+    sources = {part.field: part.source for part in found.parts}
+    return replace(found, confidence=calibrated(found.confidence, run, sources))
+
+
+def stated_probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
+    """Return the probabilities of some rows of a run as they were stated, whatever calibration it names.
 
     Args:
         run: In memory, or of the registry.

@@ -30,7 +30,7 @@ __all__ = [
 
 # Options that decide which columns the answers become.
 _SHAPING = ("prefix", "column", "explode", "nested", "flatten", "error_column", "agreement_column",
-            "confidence_column", "evidence")  # fmt: skip
+            "confidence_column", "evidence", "calibration")  # fmt: skip
 
 HOWS: tuple[str, ...] = get_args(How)
 """How a row can be decided, in the order in which they were added: the registry stores the position."""

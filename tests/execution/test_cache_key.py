@@ -253,6 +253,7 @@ OTHER_VALUES: dict[str, Any] = {
     "model": "openai:gpt-6-sol",
     "columns": ["text"],
     "models": ["openai:gpt-6-sol"],
+    "calibration": "a-name",
     "decide": "vote",
     "extra_body": {"seed": 1},
     "images_from": "anywhere",
