@@ -16,6 +16,7 @@
 #   make check                            lint, format, types, import contract
 #   make docs                             the documentation site, in build/site
 #   make gallery                          every notebook, executed, in build/gallery; make docs shows them
+#   make wheel                            build the wheel, install it on every Python that is here, and try it
 #   make options                          write what is made from the options' fields: docs/options.md, option_types.py
 #   make fuzz                             5,000 replies of each format with one thing wrong in them (two minutes)
 #   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
@@ -53,7 +54,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill spark browser ceilings damage check docs gallery options fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill spark browser ceilings damage check wheel docs gallery options fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -132,6 +133,9 @@ check: .venv/ready
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/python tools/write_options.py --check
+
+wheel:
+	@tools/test-wheel
 
 docs: .venv-docs/ready
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict

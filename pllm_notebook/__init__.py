@@ -175,7 +175,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "to_tool_schema",
     "unload_ipython_extension",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # By other names, which are not in `__all__`: a star import must not cover Python's and Pydantic's own.
 TimeoutError = LLMTimeoutError  # noqa: A001

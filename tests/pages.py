@@ -16,7 +16,11 @@ from traitlets.config import Config
 __all__ = ["PAGES", "ROOT", "RUN", "Block", "blocks", "one_shell"]
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    path
+    for place in (".", "docs", "skills")
+    for path in sorted((ROOT / place).glob("*.md" if place == "." else "**/*.md"))
+]
 # Languages whose blocks are run: Python, and cells with magics.
 RUN = ("python", "ipython")
 

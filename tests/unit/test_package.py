@@ -157,3 +157,11 @@ def test_a_name_that_is_not_ours_is_an_attribute_error() -> None:
 
 def test_the_version_is_the_installed_one() -> None:
     assert pllm_notebook.__version__ == metadata.version("pllm_notebook")
+
+
+def test_the_version_is_said_in_one_place_and_nowhere_else_differs() -> None:
+    root = Path(__file__).parents[2]
+
+    assert f"version: {pllm_notebook.__version__}\n" in (root / "CITATION.cff").read_text("utf-8")
+    assert f"## [{pllm_notebook.__version__}]" in (root / "CHANGELOG.md").read_text("utf-8")
+    assert "version =" not in (root / "pyproject.toml").read_text("utf-8").partition("[project.optional")[0]
