@@ -16,11 +16,7 @@ from traitlets.config import Config
 __all__ = ["PAGES", "ROOT", "RUN", "Block", "blocks", "one_shell"]
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    path
-    for place in (".", "docs", "skills")
-    for path in sorted((ROOT / place).glob("*.md" if place == "." else "**/*.md"))
-]
+PAGES = [path for places in ("*.md", "docs/**/*.md", "skills/**/*.md") for path in sorted(ROOT.glob(places))]
 # Languages whose blocks are run: Python, and cells with magics.
 RUN = ("python", "ipython")
 
