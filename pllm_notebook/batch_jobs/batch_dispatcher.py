@@ -250,6 +250,11 @@ class BatchDispatcher:
         """Return those of *keys* whose answers a run waits for."""
         return [key for key in keys if key in self._waiting_calls]
 
+    def waiting_in(self, job_id: str, keys: Sequence[str]) -> set[str]:
+        """Return those of *keys* that a run waits for in this job: what it left may be in a later job already."""
+        calls = {key: self._waiting_calls[key] for key in self.waiting(keys)}
+        return {key for key, call in calls.items() if call.cohort.jobs is not None and job_id in call.cohort.jobs}
+
     def _pump(self) -> None:
         self._pumping = False
         now = self._loop.time()

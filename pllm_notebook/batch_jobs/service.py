@@ -261,11 +261,12 @@ class BatchService:
             {key: (decode_reply(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()},
             {key: entry.output_limit for key, entry in found.items()},
         )
+        left = dispatcher.waiting_in(job.id, [line.key for line in lines])
         dispatcher.arrived(
             {
                 line.key: (line_failure(line.failure, job.message), None)
                 for line in lines
-                if line.key in waited and line.key not in found and line.state in ("failed", "missing")
+                if line.key in left and line.key not in found and line.state in ("failed", "missing")
             }
         )
 

@@ -112,16 +112,19 @@ def test_a_second_run_of_the_same_prefix_does_not_wait_again(luna: str, sim: Sim
 
 
 def test_a_run_that_waits_pays_for_the_prefix_once(hosted: Side, sim: Simulator, system: str) -> None:
-    sim.set(prompt_cache=True, latency_s=0.2)
+    sim.set(prompt_cache=True, answers=lambda request: "yes")
+
     waited = rows(30).llm.complete("{text}", model=hosted.model, system=system)
     # The prefix counts as warm now, so that the next run does not wait; the provider has forgotten it.
     sim.reset()
-
+    second_is_there = FirstAlone()
+    sim.set(answers=second_is_there)
     at_once = rows(30).llm.complete("Again: {text}", model=hosted.model, system=system)
 
     prefix = waited.llm.usage["cache_read_tokens"].max()
     assert waited.llm.usage["cache_read_tokens"].tolist() == [0] + [prefix] * 29
     assert prefix > 5_000
+    assert second_is_there.alone is False
     assert cached(at_once) < cached(waited)
     assert waited.llm.run.cost < at_once.llm.run.cost
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import threading
 from typing import Any
@@ -287,4 +288,35 @@ def test_a_job_that_its_provider_does_not_have_says_what_to_do_wherever_it_is_wa
     assert way_out not in repr(pllm.jobs())
     until(lambda: sim.stats().batch_jobs == 1, "the waiting run submits its rows anew")
     sim.advance(4000)
+    assert ended(second) == ["TEXT 0", "TEXT 1"]
+
+
+def test_an_abandoned_job_that_is_concluded_late_fails_no_row_of_the_job_after_it(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concluding = offices.BatchService._conclude
+
+    async def late(service: Any, job: Any, dispatcher: Any) -> None:
+        if job.state == "abandoned":  # as on a busy machine: when the rows are in the next job
+            while not any(going.id != job.id and not going.final for going in service.journal.jobs()):
+                await asyncio.sleep(0.01)
+        await concluding(service, job, dispatcher)
+        concluded.append(str(job.state))
+
+    concluded: list[str] = []
+    monkeypatch.setattr(offices.BatchService, "_conclude", late)
+    first = submit(luna, 2, wait=False)
+    given_back(first)
+    first.cancel()
+    (job,) = pllm.jobs()
+    sim.reset()
+    pllm.jobs().refresh()
+    second = submit(luna, 2)
+    until(lambda: bool(second.progress().note), "the waiting run says why it waits")
+
+    pllm.jobs().abandon(job.id)
+    until(lambda: "abandoned" in concluded, "the job before is concluded")
+    until(lambda: sim.stats().batch_jobs == 1, "the waiting run submits its rows anew")
+    sim.advance(4000)
+
     assert ended(second) == ["TEXT 0", "TEXT 1"]
