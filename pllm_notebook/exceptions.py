@@ -333,9 +333,10 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in ('a', 'e', 'i', 'o', 'u') else 'a'} {noun}"
 
 
-def guess(word: str, known: Iterable[object]) -> str:
-    """Return " Did you mean 'x'?" for the nearest of *known*, or ""."""
+def guess(word: object, known: Iterable[object]) -> str:
+    """Return " Did you mean 'x'?" for the nearest of *known*, or ""; a column may be named by what is no text."""
     names = [name for name in known if isinstance(name, str)]
+    word = str(word)
     near = difflib.get_close_matches(word, names, n=_GUESSES)
     if not near:
         return ""

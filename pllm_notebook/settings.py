@@ -7,6 +7,7 @@ An option is taken from the call, else from `configure`, else from the environme
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,11 @@ __all__ = [
 
 
 def _is_listening(value: Any) -> bool:
-    return callable(value) or (isinstance(value, (list, tuple)) and all(map(callable, value)))
+    # A coroutine function would be called and never awaited: every event would be lost.
+    return all(
+        callable(each) and not inspect.iscoroutinefunction(each)
+        for each in (value if isinstance(value, (list, tuple)) else [value])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Settings:
         "A function, or several, called with [what happens](telemetry.md): a run's start, each call's end, the run's "
         "end. None: nothing is called.",
         accepts="Callable[[Event], object] | Sequence[Callable[[Event], object]] | None",
-        expects=("a function, or a list of functions", _is_listening),
+        expects=("a function, or a list of functions, none of them async", _is_listening),
         variable=False,
     )
     options: Mapping[str, Any] = field(default_factory=dict)

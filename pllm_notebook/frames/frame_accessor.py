@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.execution import Run, options_for, start
+from pllm_notebook.execution import Run, RunBudget, options_for, start
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.accessor import LLMAccessor, submit_piece
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
@@ -194,12 +194,19 @@ class FrameAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
             raise UsageError("reduce gives one row a document, when all are there: explode and wait=False do not "
                              "apply. Nothing was sent.")  # fmt: skip
         library = table.frame_library
+        # Of a step, answers alone go on: a column beside them would be read by the next one, and hide a failed row.
+        alone = {**given, "error_column": None, "confidence_column": None}
+
+        def submit(frame: Any, money: RunBudget, is_last: bool) -> Run:
+            asked = given if is_last else alone
+            return submit_piece(library.accessor(frame), response_format, prompt, asked, money)
+
         return Reduction(
             table,
             names,
             parts[0],
             tokens=tokens,
-            submit=lambda frame, money: submit_piece(library.accessor(frame), response_format, prompt, given, money),
+            submit=submit,
             max_cost_usd=options.max_cost_usd,
         )
 

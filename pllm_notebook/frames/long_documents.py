@@ -88,7 +88,7 @@ class Reduction:
         by: The columns that name a document.
         part: The column whose values are combined.
         tokens: What the parts of one question may have together.
-        submit: Starts the run of one step.
+        submit: Starts the run of one step, given its rows, the ceiling and whether it is the last.
         max_cost_usd: The ceiling of all steps together, None for none.
 
     Attributes:
@@ -102,7 +102,7 @@ class Reduction:
         part: str,
         *,
         tokens: int,
-        submit: Callable[[Any, RunBudget], Run],
+        submit: Callable[[Any, RunBudget, bool], Run],
         max_cost_usd: float | None,
     ) -> None:
         self._table, self._by, self._part, self._tokens = table, list(by), part, tokens
@@ -122,7 +122,7 @@ class Reduction:
             if all(len(groups) == 1 for groups in fitted):
                 self.broken = sum(one.broken for one in self._documents)
                 lines = list(zip(self._documents, (groups[0] for groups in fitted), strict=True))
-                return (yield self._submit(self._frame(lines), self._budget))
+                return (yield self._submit(self._frame(lines), self._budget, True))
             # What is alone in its group is carried on as it is: asking about it would only lose something.
             asked = [
                 (one, group)
@@ -131,7 +131,7 @@ class Reduction:
                 for group in groups
                 if len(group) > 1
             ]
-            answers = iter(self._answers((yield self._submit(self._frame(asked), self._budget))))
+            answers = iter(self._answers((yield self._submit(self._frame(asked), self._budget, False))))
             for one, groups in zip(self._documents, fitted, strict=True):
                 if len(groups) > 1 and not one.broken:
                     parts = [next(answers) if len(group) > 1 else group[0] for group in groups]
@@ -146,7 +146,13 @@ class Reduction:
             key = tuple(
                 None if missing[row] else values[row] for values, missing in zip(keys.values, keys.missing, strict=True)
             )
-            one = found.setdefault(key, _Document(key))
+            try:
+                one = found.setdefault(key, _Document(key))
+            except TypeError:
+                raise UsageError(
+                    f"by= names {self._by}, and row {row} has a list or dict there, which names no document. Give a "
+                    f"column of text, numbers or dates. Nothing was sent."
+                ) from None
             if parts.missing[0][row]:
                 one.broken = True
             else:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.exceptions import MissingPackageError, PllmError
+from pllm_notebook.exceptions import MissingPackageError, PllmError, UnknownColumnError
 from pllm_notebook.frames.long_documents import token_count
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.charges import charged
@@ -161,6 +161,43 @@ def test_an_answer_of_several_fields_goes_on_as_json(kit: FrameKit, cache_dir: o
 
     assert kit.names(out) == ["doc", "text", "total", "unit"]
     assert seen[-1] == 'Count: {"total":1,"unit":"a"}\n\n{"total":1,"unit":"a"}'
+
+
+def test_columns_beside_the_answers_neither_go_on_nor_hide_a_failed_part(kit: FrameKit, cache_dir: object) -> None:
+    asked: list[str] = []
+
+    def answers(request: Any) -> Any:
+        asked.append(request.prompt)
+        return SimAnswer.refusal() if "bad" in request.prompt else request.prompt.split()[-1]
+
+    pllm.configure(sim={"answers": answers}, model="sim:openai")
+    frame = kit.frame({"doc": ["x"] * 4 + ["y"] * 4, "word": ["bad", "b", "c", "d", "e", "f", "g", "h"]})
+
+    with pytest.warns(UserWarning, match="1 document with a part without an answer|failed"):
+        out = kit.llm(frame).reduce("Join:\n{word}", by="doc", tokens=5, error_column="why")
+
+    assert kit.column(out, "answer") == [None, "h"]
+    assert sorted(asked) == [
+        "Join:\nbad\n\nb",
+        *(f"Join:\n{pair}" for pair in ("c\n\nd", "e\n\nf", "f\n\nh", "g\n\nh")),
+    ]
+    assert "why" in kit.names(out)
+
+
+def test_a_document_is_not_named_by_a_list(cache_dir: object) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"tags": [["p"], ["q"]], "text": ["a", "b"]})
+
+    with pytest.raises(PllmError, match="row 0 has a list or dict there, which names no document"):
+        frame.llm.reduce("All: {text}", by="tags", model="sim:openai")
+
+
+def test_a_column_is_not_named_by_a_number_that_is_no_column(cache_dir: object) -> None:
+    import pandas as pd
+
+    with pytest.raises(UnknownColumnError, match="names column 5, but the frame has"):
+        pd.DataFrame({"text": ["a"]}).llm.chunks(5)  # type: ignore[arg-type]
 
 
 def test_two_values_that_never_fit_are_refused(kit: FrameKit, together: Together) -> None:

@@ -142,7 +142,11 @@ def test_a_listener_that_hangs_delays_no_run() -> None:
     assert out["answer"].notna().sum() == 3
 
 
-@pytest.mark.parametrize("value", [3, "print", [print, None]])
+async def awaited(event: object) -> None:
+    """Would never be awaited."""
+
+
+@pytest.mark.parametrize("value", [3, "print", [print, None], awaited, [print, awaited]])
 def test_what_is_no_function_is_refused(value: object) -> None:
     with pytest.raises(pllm.PllmError, match="on_event is a function, or a list of functions"):
         pllm.configure(on_event=value)  # type: ignore[arg-type]
