@@ -140,7 +140,9 @@ def _readable(connection: sqlite3.Connection, last: int, result: Salvage) -> Ite
         try:
             query = "SELECT rowid, key, mode, filename, value FROM Cache NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
             for rowid, key, mode, filename, value in connection.execute(query, (at,)):
-                at, steps = rowid + 1, 0
+                # A damaged pointer may lead back to rows that were read: to go on from there would never end.
+                if rowid >= at:
+                    at, steps = rowid + 1, 0
                 try:
                     read_row(key, mode, filename, value)
                 except NewerEntry:
