@@ -66,6 +66,7 @@ def test_the_quickstart_runs_from_the_first_cell_to_the_last(tmp_path: Path, mon
     assert [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"] == []
     # Rows with an answer, never the answers themselves: what a small model says differs between machines.
     assert re.search(r"\d+ of 30 products named correctly by local:smollm2", shown_by(cells, "right = "))
+    assert ".changed has the rows side by side" in shown_by(cells, "bare = ")
     assert "30 of 30 rows answered (30 from cache, 0 failed)" in shown_by(cells, "pllm.runs()[-1]")
     assert shown_by(cells, "named.equals(out)") == "True"
     assert "bad_request" in shown_by(cells, "failed.llm.errors")

@@ -35,7 +35,7 @@ def main() -> int:
     if error is not None:
         print(error, file=sys.stderr)
     else:
-        for tag in ("table", "score"):
+        for tag in ("table", "score", "compared"):
             print(text_of(notebook, tag), end="\n\n")
         print(f"Done in {time.monotonic() - began:.0f} s. Look at")
     print(f"  {page.relative_to(ROOT)}\n  {saved.relative_to(ROOT)}")
