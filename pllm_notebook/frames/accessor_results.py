@@ -15,6 +15,7 @@ from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_table
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab_registry import lab
+from pllm_notebook.option_fields import is_number
 
 __all__ = ["AgreementT", "ColumnT", "FrameT", "ResultAccessor"]
 
@@ -296,11 +297,12 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
             How many labels were stored; equal rows share one.
 
         Raises:
-            UsageError: When it is unclear which field or columns are meant, or *pi* is no chance.
+            UsageError: When it is unclear which field or columns are meant, *pi* is no chance, or no label is a
+                value that the field's type has.
             PllmError: Without labels, when no known run made a row of this frame.
             StoreError: When they cannot be written.
         """
-        if pi is not None and not 0 < pi <= 1:
+        if pi is not None and not (is_number(pi) and 0 < pi <= 1):
             raise UsageError(f"pi is a chance over 0 and at most 1, not {pi!r}. Nothing was stored.")
         note = LabelNote(current_user() if by is None else by, drawn_by, pi)
         return label_table(self._table(), against, field, columns, note)

@@ -149,9 +149,9 @@ class LabelsOf:
         """
         target = file_path(path, _WHAT, "Nothing was stored.")
         is_parquet = _is_parquet(target)
-        with file_errors(target, _WHAT, "Nothing was stored."):
-            lines = _read_parquet(target) if is_parquet else _read_csv(target)
         try:
+            with file_errors(target, _WHAT, "Nothing was stored."):
+                lines = _read_parquet(target) if is_parquet else _read_csv(target)
             given = [_label(line) for line in lines]
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(

@@ -14,7 +14,7 @@ from typing import Any
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.dtypes import Column, Kind
 
-__all__ = ["check_known", "check_single", "classes_of", "plain_values"]
+__all__ = ["check_known", "check_single", "classes_of", "has_known_values", "plain_values"]
 
 _SHOWN = 5
 # Frames from the warnings here to the caller's own line: check_known, evaluate, `evaluate` of the rows or the frame,
@@ -89,6 +89,11 @@ def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequ
             f"as wrong: {_some(strange)}.{_near(strange, allowed)}",
             stacklevel=_LEVEL,
         )
+
+
+def has_known_values(column: Column) -> bool:
+    """Return whether the type of an answer lists its values."""
+    return bool(_categories(column))
 
 
 def classes_of(column: Column, values: Iterable[Any]) -> list[Any]:

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from pllm_notebook.callers import caller
 from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import PllmError, UnknownColumnError, UsageError, guess
 from pllm_notebook.execution import Run
+from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, read_back
 from pllm_notebook.frames.hashing import content_hashes
-from pllm_notebook.frames.labels import plain_values
+from pllm_notebook.frames.labels import check_known, check_single, has_known_values, plain_values
 from pllm_notebook.frames.plain_data import plain_data
 from pllm_notebook.frames.provenance import Provenance, Source, provenance_of
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -103,6 +105,11 @@ def label_table(table: Table, against: Any, field: str | None, columns: Sequence
         named = _field_named(str(named), found.sources[0], given=field is not None)
     asked = _identifying(table, found, columns, str(labels.name))
     lines = [row for row in range(table.total) if not labels.missing[row]]
+    column = None if found is None else answer_columns(found.sources[0]).get(str(named))
+    if lines and column is not None and has_known_values(column):
+        values = plain_values([labels.values[row] for row in lines])
+        check_single(str(labels.name), values)
+        check_known(column, str(labels.name), values, ())
     return _store(table, asked, {str(named): {row: labels.values[row] for row in lines}}, note)
 
 
@@ -130,6 +137,7 @@ def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int,
     data = table.column_data(asked)
     content = content_hashes([data], table.total).tolist()
     made: dict[tuple[int, str], Label] = {}
+    unlike: set[tuple[int, str]] = set()
     for field, of_rows in values.items():
         for row, value in of_rows.items():
             key = (content[row], field)
@@ -139,6 +147,13 @@ def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int,
                     for name, own, missing in zip(data.names, data.values, data.missing, strict=True)
                 }
                 made[key] = replace(_made(tuple(asked), content[row], cells, note), field=field, value=_plain(value))
+            elif made[key].value != _plain(value):
+                unlike.add(key)
+    if unlike:
+        caller().warn(
+            f"{counted(len(unlike), 'label')} of rows whose {list(asked)} are equal, and whose values are not: the "
+            f"first value is stored. If these rows differ, name the columns that tell them apart with columns=."
+        )
     LabelFile(current_directory()).add(list(made.values()))
     return len(made)
 

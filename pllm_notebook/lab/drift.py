@@ -12,6 +12,7 @@ import numpy as np
 
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Run
+from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.table import Table
@@ -25,6 +26,10 @@ from pllm_notebook.report_tables import HTMLFacts, text_facts
 __all__ = ["Drift", "FieldDrift", "drift_p", "recheck_table"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
+
+# With so many rows a change of 5 % of them is nearly always found, where asking twice changes nothing.
+_ROWS_FOR_5_PERCENT = 200
+_FIXED = ("prompt", "response_format", "salt", "samples", "models", "explode", "wait")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,15 @@ class Drift(HTMLFacts):
 
     def _facts(self) -> list[tuple[str, str]]:
         found = [one.field for one in self.fields if one.p < 0.05]
-        said = f"The answers have changed: {', '.join(found)}." if found else (
-            "No change found beyond what asking twice changes. Less than 5 % of rows changed may be missed."
-        )  # fmt: skip
+        rows = max((one.rows for one in self.fields), default=0)
+        if found:
+            said = f"The answers have changed: {', '.join(found)}."
+        elif not rows:
+            said = "Not known: no row that was drawn has two new answers. .frames has both runs, and their errors."
+        else:
+            few = "" if rows >= _ROWS_FOR_5_PERCENT else " With so few rows, a larger change may be, too."
+            said = (f"No change found in {counted(rows, 'row')} beyond what asking twice changes. Less than 5 % of "
+                    f"rows changed may be missed.{few}")  # fmt: skip
         facts = [("drift", said), ("model", self.model)]
         then, now = (", ".join(names) or "not known" for names in self.served)
         facts.append(("served", then if then == now else f"{then}, now {now}"))
@@ -107,6 +118,10 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     """Ask rows of a frame again, each twice (see `df.llm.recheck`)."""
     if not is_number(n, whole=True) or n < 1:
         raise UsageError(f"n is a whole number of rows, at least 1, not {n!r}. Nothing was sent.")
+    if fixed := [name for name in _FIXED if name in options]:
+        raise UsageError(
+            f"recheck asks what the run asked, once each time: {fixed[0]}= is not given. Nothing was sent."
+        )
     side = frame_side(table)
     rows = _drawn(side, n)
     data = table.column_data(side.source.asked)
@@ -118,10 +133,10 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     day = datetime.now(UTC).date().isoformat()
     print(f"Asking {len(rows):,} rows twice: {2 * len(rows):,} calls.")
     runs = []
-    for time in (1, 2):
-        asked = {**given, **options, "salt": f"recheck {side.source.run.id} {day} {time}"}
-        runs.append(accessor_of(frame, "recheck").submit(kind, prompt, **asked))
     try:
+        for time in (1, 2):
+            asked = {**given, **options, "salt": f"recheck {side.source.run.id} {day} {time}"}
+            runs.append(accessor_of(frame, "recheck").submit(kind, prompt, **asked))
         results = [run.result() for run in runs]
     except BaseException:
         for run in runs:

@@ -10,6 +10,7 @@ from pllm_notebook.execution import Run
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN
+from pllm_notebook.frames.stored_labels import STORED, stored_labels
 from pllm_notebook.lab.comparison import Comparison
 from pllm_notebook.lab.paired_tests import holm
 from pllm_notebook.lab.row_matching import compare_table
@@ -114,6 +115,7 @@ def compare(
             'pllm.compare takes two or more prompts by name, {"A": "…", "B": "…"}; to compare answers that you have, '
             "new.llm.compare(old). Nothing was sent."
         )
+    _check_labels(on, against, field)
     names = list(variants)
     asked = [_question(name, variants[name], response_format, options) for name in names]
     runs: list[Run] = []
@@ -147,6 +149,21 @@ def _question(
         )
     given = {**options, **variant}
     return given.pop("response_format", response_format), given.pop("prompt", None), given
+
+
+def _check_labels(on: Any, against: Any, field: str | None) -> None:
+    """Refuse labels that are not there before all prompts are paid for."""
+    table = table_of(on)
+    if against is None or table is None:
+        return
+    if isinstance(against, str) and against == STORED and STORED not in table.names:
+        if field is not None and not any(stored_labels(table, field)):
+            raise UsageError(
+                f"The cache directory has no label of {field!r} for a row of this frame. pllm.labels() lists all. "
+                f"Nothing was sent."
+            )
+    elif all(table.labels(against, ()).missing):
+        raise UsageError("No row has a label in against=. Nothing was sent.")
 
 
 def _compared(frame: Any, first: Run, against: Any, field: str | None, names: tuple[str, str]) -> Comparison:

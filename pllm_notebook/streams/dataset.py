@@ -116,6 +116,8 @@ class Dataset:
         import pyarrow.dataset as ds
 
         self._require_status()
+        if not self.paths:
+            return self.scan().to_table()
         return self.scan().to_table(filter=ds.field(STATUS) == "failed").drop_columns([STATUS])
 
     def progress(self) -> DatasetProgress:

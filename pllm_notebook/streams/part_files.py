@@ -50,8 +50,15 @@ class PartFiles:
         import pyarrow.parquet as pq
 
         # One file, so that no column is made from the names of its directories.
-        with self.files.open(self.path_of(name), "rb") as file, pq.ParquetFile(file) as parquet:
-            return parquet.read(None if columns is None else list(columns))
+        path = self.path_of(name)
+        try:
+            with self.files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+                return parquet.read(None if columns is None else list(columns))
+        except ValueError as error:  # Arrow's own is one
+            raise UsageError(
+                f"{path} cannot be read as Parquet: {error}. Delete it, and repeat the call of parse_dataset: answers "
+                f"come from the cache. Nothing was sent."
+            ) from None
 
     def set_aside(self, name: str) -> None:
         """Rename a part so that no reader takes it for one."""
@@ -70,7 +77,7 @@ class PartFiles:
         path = self.path_of(MANIFEST)
         try:
             content = json.loads(self.files.cat_file(path))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
             content = None

@@ -390,3 +390,12 @@ def test_what_is_no_set_of_prompts_is_refused(sim_model: Sim, variants: Any) -> 
     with pytest.raises(UsageError, match="Nothing was sent"):
         pllm.compare(variants, Review, on=pd.DataFrame({"text": texts(2)}))
     assert sim_model.asked == 0
+
+
+@pytest.mark.parametrize("against", ["golden", "none", "labels"])
+def test_labels_that_are_not_there_are_refused_before_prompts_are_paid(sim_model: Sim, against: str) -> None:
+    frame = pd.DataFrame({"text": texts(2), "gold": ["good", "bad"], "none": [None, None]})
+
+    with pytest.raises(UsageError):
+        pllm.compare({"A": "A {text}", "B": "B {text}"}, Review, on=frame, against=against, field="mood")
+    assert sim_model.asked == 0

@@ -119,3 +119,25 @@ def test_what_cannot_be_asked_again_is_refused(sim_model: Sim) -> None:
     with pytest.raises(UsageError, match="whole number"):
         out.llm.recheck(n=0)
     assert sim_model.asked == before
+
+
+def test_a_row_that_fails_now_is_not_taken_for_one_that_answers_as_before(sim_model: Sim) -> None:
+    out = pd.DataFrame({"text": [f"row {n}" for n in range(3)]}).llm.parse(Mood, "Read {text}")
+
+    with pytest.warns(UserWarning, match="failed"):
+        found = out.llm.recheck(n=3, cache="only")
+    asked_again = out.llm.recheck(n=3)
+
+    assert "Not known: no row that was drawn has two new answers" in repr(found)
+    assert "No change found in 3 rows" in repr(asked_again)
+    assert "With so few rows, a larger change may be, too." in repr(asked_again)
+
+
+@pytest.mark.parametrize("option", ["prompt", "salt", "samples"])
+def test_another_question_is_no_recheck(sim_model: Sim, option: str) -> None:
+    out = pd.DataFrame({"text": ["row 1"]}).llm.parse(Mood, "Read {text}")
+    asked = sim_model.asked
+
+    with pytest.raises(UsageError, match=f"{option}= is not given. Nothing was sent"):
+        out.llm.recheck(n=1, **{option: 2})
+    assert sim_model.asked == asked

@@ -150,6 +150,31 @@ def test_what_is_unclear_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None
     assert len(pllm.labels()) == 0
 
 
+def test_labels_that_the_type_does_not_have_are_no_labels(frame: pd.DataFrame) -> None:
+    out = frame.llm.parse(Review, "A {text}")
+
+    with pytest.raises(UsageError, match="Did you mean 'good' for 'Good'"):
+        out.assign(gold="Good").llm.label("gold", field="mood")
+    assert len(pllm.labels()) == 0
+    with pytest.warns(UserWarning, match="1 of 4 labels in 'gold' are not values of 'mood'"):
+        out.assign(gold=["good", "bad", "Good", "good"]).llm.label("gold", field="mood")
+
+
+def test_unlike_labels_of_equal_rows_are_reported(frame: pd.DataFrame) -> None:
+    out = frame.llm.parse(Review, "A {text}")
+
+    with pytest.warns(UserWarning, match="1 label of rows whose .'text'. are equal, and whose values are not"):
+        assert out.assign(gold=["good", "bad", None, "bad"]).llm.label("gold", field="mood") == 2
+    assert labels_of(out) == ["good", "bad", None, "good"]
+
+
+def test_a_damaged_file_of_labels_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "labels.parquet").write_text("junk")
+
+    with pytest.raises(UsageError, match="Nothing was stored"):
+        pllm.labels.import_(tmp_path / "labels.parquet")
+
+
 def test_a_column_named_labels_is_that_column(frame: pd.DataFrame) -> None:
     out = frame.rename(columns={"gold": "labels"}).llm.parse(Review, "A {text}")
 

@@ -200,3 +200,21 @@ def test_a_retried_part_keeps_its_categories(ready: Simulator, tmp_path: Path, m
     sys.modules.pop("moods")
     assert pa.types.is_dictionary(table["mood"].type)
     assert table["mood"].to_pylist() == ["good", "bad"]
+
+
+def test_a_directory_without_parts_has_no_errors_and_a_damaged_part_is_named(ready: Simulator, failed: str) -> None:
+    for part in sorted(Path(failed).glob("part-*")):
+        part.write_bytes(b"junk")
+    with pytest.raises(UsageError, match=r"cannot be read as Parquet.*Delete it"):
+        pllm.open_dataset(failed).progress()
+
+    for part in Path(failed).glob("part-*"):
+        part.unlink()
+    manifest = Path(failed) / "_pllm.json"
+    manifest.write_text(
+        json.dumps({name: value for name, value in json.loads(manifest.read_text()).items() if name != "parts"})
+    )
+    assert pllm.open_dataset(failed).errors().num_rows == 0
+
+    with pytest.raises(UsageError, match="no dataset of parse_dataset"):
+        pllm.open_dataset(manifest)
