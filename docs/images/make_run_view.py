@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.browser.chromium import Page, chromium
 from tests.browser.lab import lab
-from tests.browser.test_lab import KERNEL
+from tests.browser.test_lab import KERNEL, WIDGET, ends, export
 
 HERE = Path(__file__).parent
 
@@ -36,9 +36,15 @@ texts = [f"Order {i}: the lamp arrived on day {i % 9} and shines well." for i in
 df = pd.DataFrame({"text": texts, "lang": ["en", "de", "fr", "it"] * 1_000})
 warm = df.head(300).llm.parse(Review, "Read this review:\\n{text}", model="sim:openai", progress=False)
 """
-RUN = 'out = df.llm.parse(Review, "Read this review:\\n{text}", model="sim:openai", max_cost_usd=5)'
+RUN = """\
+out = df.llm.parse(
+    Review, "Read this review:\\n{text}", model="sim:openai", max_cost_usd=5
+)"""
 
 _ROWS = "Number(document.querySelector('.pllm-fact-rows').innerText.replace(/,/g, '').split('/')[0])"
+_CELL = ".jp-Notebook .jp-CodeCell:last-of-type"
+# Of JupyterLab's page around the cell.
+_MARGIN = 4
 
 
 def main() -> None:
@@ -48,30 +54,51 @@ def main() -> None:
         page.open(address)
         page.until("document.querySelectorAll('.jp-Notebook .jp-CodeCell').length == 2")
         page.until(f"{KERNEL}?.status == 'idle'")
-        page.resize(1100, 1300)
-        page.value("void window.jupyterapp.commands.execute('application:toggle-left-area')")
+        page.resize(1100, 2600)  # a picture has only what is in the window
+        page.value("window.jupyterapp.shell.collapseLeft(); window.jupyterapp.shell.collapseRight()")
         page.value("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
         page.until("!!document.querySelector('.pllm-view')")
         page.until(f"{_ROWS} > 900")
-        picture(page, "run_view.png")
+        picture(page, "run_view.png", _CELL)
+        use_theme(page, "Dark")
+        picture(page, "run_view_dark.png", _CELL)
+        use_theme(page, "Light")
+        for width in (600, 320):
+            page.value(f"document.querySelector('.pllm-view').style.width = '{width}px'")
+            picture(page, f"run_view_{width}.png", ".pllm-view")
+        ends(page)
+        page.value("document.querySelector('.pllm-view').style.width = ''")
         page.value("document.querySelector('.pllm-row button').click()")
         page.until("!!document.querySelector('.pllm-detail:not([hidden])')")
-        picture(page, "run_view_row.png")
-        page.value("document.querySelector('.pllm-detail button').click()")
-        page.value("void window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-        page.until("document.body.dataset.jpThemeLight == 'false'")
-        picture(page, "run_view_dark.png")
+        picture(page, "run_view_row.png", ".pllm-part:has(.pllm-scroll)", ".pllm-detail")
+        page.value(f"{WIDGET}.context.save()")
+        page.open(export(folder).as_uri())
+        page.until("document.readyState == 'complete' && document.querySelectorAll('.jp-CodeCell').length == 2")
+        picture(page, "run_view_saved.png", ".jp-CodeCell:last-of-type")
         page.open("about:blank")
 
 
-def picture(page: Page, name: str) -> None:
-    """Save what the second cell looks like."""
-    cell = "document.querySelectorAll('.jp-Notebook .jp-CodeCell')[1]"
-    page.value(f"{cell}.scrollIntoView({{block: 'start'}})")
+def use_theme(page: Page, name: str) -> None:
+    """Change the theme of JupyterLab to "Light" or "Dark"."""
+    page.value(f"void window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
+    page.until(f"document.body.dataset.jpThemeLight == '{str(name == 'Light').lower()}'")
+
+
+def picture(page: Page, name: str, first: str, last: str | None = None) -> None:
+    """Save what is seen from the element *first* to the element *last*, which are CSS selectors."""
+    page.value(f"document.querySelector({first!r}).scrollIntoView({{block: 'start'}})")
     page.until("document.fonts.status == 'loaded'")
-    box = json.loads(page.value(f"JSON.stringify({cell}.getBoundingClientRect())"))
-    clip = {**{side: box[side] for side in ("x", "y", "width", "height")}, "scale": 2}
-    page.picture(HERE / name, clip)
+    top, bottom = (
+        json.loads(page.value(f"JSON.stringify(document.querySelector({each!r}).getBoundingClientRect())"))
+        for each in (first, last or first)
+    )
+    clip = {
+        "x": top["x"] - _MARGIN,
+        "y": top["y"] - _MARGIN,
+        "width": top["width"] + 2 * _MARGIN,
+        "height": bottom["bottom"] - top["y"] + 2 * _MARGIN,
+    }
+    page.picture(HERE / name, {**clip, "scale": 2})
 
 
 if __name__ == "__main__":

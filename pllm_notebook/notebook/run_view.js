@@ -24,6 +24,7 @@ class Store {
     this.mounts = new Set();
     this.places = new Map();
     this.opened = null;
+    this.left = [];
   }
 
   // A kernel that hears nothing from this page opens the view again: the newest model counts.
@@ -154,6 +155,7 @@ class Mount {
     this.busy = "";
     this.pins = new Set();
     this.rows = new Map();
+    this.asked = null;
     this.root = make("section", "pllm-view");
     this.root.setAttribute("aria-label", "Run");
     this.build();
@@ -161,10 +163,16 @@ class Mount {
     store.mounts.add(this);
     this.draw(new Set(Object.keys(store.data)));
     this.setLive(store.live);
+    // The page of a run that has ended takes the place of the words: a row that was open there stays open.
+    if (store.left.length) {
+      this.asked = store.left.shift();
+      if (store.opened) this.showOpened(store.opened);
+    }
   }
 
   remove() {
     this.store.mounts.delete(this);
+    if (this.asked !== null) this.store.left.push(this.asked);
     this.root.remove();
   }
 
@@ -504,7 +512,7 @@ class Mount {
     first.append(button);
     line.append(first);
     const status = make("td", "pllm-status");
-    status.append(make("span", "pllm-mark", { ok: "✓", cached: "↺", failed: "✗" }[row.status] ?? "·"), row.status);
+    status.append(make("span", "pllm-mark", { ok: "✓", cached: "↺", failed: "✗" }[row.status] ?? "·"), make("span", "pllm-status-word", row.status));
     if (row.simulated) status.append(" ", make("span", "pllm-simulated", "SIMULATED"));
     line.append(status);
     for (const cell of row.input) line.append(cellOf(cell, "pllm-input"));
@@ -526,6 +534,7 @@ class Mount {
   shut() {
     this.detail.hidden = true;
     this.rows.get(this.asked)?.line.querySelector("button").focus();
+    this.asked = null;
   }
 
   showOpened(opened) {
@@ -587,7 +596,7 @@ function figure(name, note) {
 
 function chart(field) {
   const name = field.of ? `${field.name} (${field.of})` : field.name;
-  const missing = field.missing ? `${share(field.missing, field.counted)} missing` : "";
+  const missing = field.missing ? `${share(field.missing, field.counted)} missing`.replaceAll(" ", "\u00a0") : "";
   if (field.kind === "categories") {
     const [box, below] = figure(name, missing);
     const list = make("div", "pllm-categories");
@@ -608,7 +617,7 @@ function chart(field) {
   }
   const range = field.low === null ? "no values" : field.low === field.high ? short(field.low) : `${short(field.low)} to ${short(field.high)}`;
   const mean = field.mean === null ? "" : `mean ${short(field.mean)}`;
-  const [box, below] = figure(name, [range, mean, missing].filter(Boolean).join(" · "));
+  const [box, below] = figure(name, [range, mean, missing].filter(Boolean).join("\u00a0· "));
   const most = Math.max(1, ...field.bars.map((bar) => bar.count));
   const width = 160 / Math.max(1, field.bars.length);
   const drawing = shape("svg", { viewBox: "0 0 160 44", class: "pllm-histogram", role: "img", preserveAspectRatio: "none" }, `${name}: ${below.textContent}`);
@@ -661,16 +670,16 @@ function moneyChart(pace, head) {
 
 function mountPlaces(store) {
   const { places } = store;
-  for (const host of document.querySelectorAll(`[data-pllm-view="${CSS.escape(store.id)}"]`)) {
-    if (places.has(host)) continue;
-    places.set(host, new Mount(store, host));
-    host.classList.add("pllm-mounted");
-  }
   for (const [host, mount] of places) {
     if (!host.isConnected) {
       mount.remove();
       places.delete(host);
     }
+  }
+  for (const host of document.querySelectorAll(`[data-pllm-view="${CSS.escape(store.id)}"]`)) {
+    if (places.has(host)) continue;
+    places.set(host, new Mount(store, host));
+    host.classList.add("pllm-mounted");
   }
   return places.size > 0;
 }

@@ -139,10 +139,10 @@ def _charts(fields: Sequence[Mapping[str, Any]]) -> str:
 def _chart(field: Mapping[str, Any]) -> str:
     """Return one field's histogram with its name above it and its range or categories below."""
     bars = [(str(bar["label"]), int(bar["count"])) for bar in field["bars"]]
-    if field["kind"] == "categories" and field["more"]:
-        bars.append(("others", int(field["more"])))
-    if field["missing"]:
-        bars.append(("missing", int(field["missing"])))
+    # Beside a histogram of numbers, a bar of all missing values would leave nothing to see of the others.
+    if field["kind"] == "categories" or not bars:
+        others = (("others", field["more"]), ("missing", field["missing"]))
+        bars += [(label, int(count)) for label, count in others if count]
     if not bars:
         return ""
     most, width = max(count for _, count in bars) or 1, _WIDTH / len(bars)

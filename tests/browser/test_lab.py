@@ -41,6 +41,13 @@ def outputs(page: Page, cell: int) -> str:
     return str(page.value(f"{cells}.querySelector('.jp-Cell-outputArea')?.innerText ?? ''"))
 
 
+def ends(page: Page) -> None:
+    """Wait until the run is done and the view is in its last place, over the page that stays."""
+    page.until("document.querySelector('.pllm-view')?.dataset.state == 'done'")
+    place = "document.querySelector('.pllm-place.pllm-mounted')"
+    page.until(f"{place}?.textContent.includes('rows answered') && !!{place}.querySelector('.pllm-row button')")
+
+
 def test_a_run_is_seen_while_it_goes_on_when_it_has_ended_and_in_an_exported_page(tmp_path: Path) -> None:
     with chromium() as page, lab(tmp_path, [SETUP, RUN, TABLE]) as address:
         page.open(address)
@@ -53,6 +60,7 @@ def test_a_run_is_seen_while_it_goes_on_when_it_has_ended_and_in_an_exported_pag
         going_on = outputs(page, 1)
         page.picture(tmp_path / "going_on.png")
         page.until("!!document.querySelector('.jp-Notebook .jp-CodeCell:last-of-type table')")
+        ends(page)
         ended, table = outputs(page, 1), outputs(page, 2)
         page.picture(tmp_path / "ended.png")
         page.value(f"{WIDGET}.context.save()")

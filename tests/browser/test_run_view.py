@@ -14,7 +14,7 @@ import pytest
 
 from tests.browser.chromium import Page, chromium
 from tests.browser.lab import lab
-from tests.browser.test_lab import KERNEL, SETUP, WIDGET
+from tests.browser.test_lab import KERNEL, SETUP, WIDGET, ends
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -90,7 +90,7 @@ def test_a_pause_sends_nothing_new_and_going_on_finishes_the_run(tmp_path: Path)
 
 def test_a_row_opens_by_keyboard_and_escape_goes_back_to_it(tmp_path: Path) -> None:
     with notebook(tmp_path, SLOW, BLOCKED) as page:
-        page.until(state("done"))
+        ends(page)
         page.value("document.querySelector('.pllm-row button').focus()")
         page.press("Enter", 13)
         page.until("!!document.querySelector('.pllm-detail:not([hidden])')")
@@ -100,6 +100,20 @@ def test_a_row_opens_by_keyboard_and_escape_goes_back_to_it(tmp_path: Path) -> N
 
     assert "review number" in opened
     assert "tokens" in opened
+
+
+def test_a_row_that_is_open_stays_open_when_the_run_ends(tmp_path: Path) -> None:
+    with notebook(tmp_path, SLOW, BLOCKED) as page:
+        page.until("!!document.querySelector('.pllm-row button')")
+        page.value("document.querySelector('.pllm-row button').click()")
+        page.until("!!document.querySelector('.pllm-detail:not([hidden])')")
+        during = page.text(".pllm-detail")
+        ends(page)
+        page.until("!!document.querySelector('.pllm-mounted .pllm-detail:not([hidden])')")
+        after = page.text(".pllm-detail")
+
+    assert "review number" in during
+    assert after == during
 
 
 def test_failures_are_retried_by_kind_where_the_person_looks(tmp_path: Path) -> None:
@@ -113,7 +127,7 @@ def test_failures_are_retried_by_kind_where_the_person_looks(tmp_path: Path) -> 
 
 def test_nothing_that_rows_or_models_say_becomes_a_part_of_the_page(tmp_path: Path) -> None:
     with notebook(tmp_path, SLOW, ODD) as page:
-        page.until(state("done"))
+        ends(page)
         bitten = page.value("window.bitten ?? 0")
         text = page.text(".pllm-view")
 
@@ -131,7 +145,7 @@ def test_the_view_fits_every_width_and_axe_finds_no_violation(tmp_path: Path, da
         if dark:
             page.value("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
             page.until("document.body.dataset.jpThemeLight == 'false'")
-        page.until(state("done"))
+        ends(page)
         cut = {}
         for width in (320, 600, 900, 1600):
             page.value(f"document.querySelector('.pllm-view').style.width = '{width - 20}px'")

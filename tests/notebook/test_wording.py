@@ -6,7 +6,7 @@ import pytest
 
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.text import line_bundle
-from pllm_notebook.notebook.view_page import running_words
+from pllm_notebook.notebook.view_page import ended_page, running_words
 from pllm_notebook.types import JobProgress
 from tests.notebook.progress import START, at
 
@@ -90,6 +90,17 @@ def test_simulated_answers_are_marked_in_every_form() -> None:
     assert "SIMULATED" in progress_format.step(simulated)
     assert "SIMULATED" in progress_format.ended(simulated)
     assert "SIMULATED" in running_words(simulated, 0.0)["text/html"]
+
+
+@pytest.mark.parametrize(("kind", "bars"), [("histogram", 2), ("categories", 3)])
+def test_missing_values_are_in_words_and_a_bar_beside_categories_alone(kind: str, bars: int) -> None:
+    field = {"name": "price", "kind": kind, "of": "", "counted": 100, "missing": 50, "low": 1, "high": 2, "mean": 1.5}
+    field |= {"bars": [{"label": "1", "count": 20}, {"label": "2", "count": 30}], "more": 0}
+
+    page = ended_page({"jobs": [], "failures": [], "fields": [field]}, "done", "", False)["text/html"]
+
+    assert "50 % missing" in page
+    assert page.count("<rect") == bars
 
 
 def job(**values: object) -> JobProgress:
