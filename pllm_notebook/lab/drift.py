@@ -136,7 +136,9 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     try:
         for time in (1, 2):
             asked = {**given, **options, "salt": f"recheck {side.source.run.id} {day} {time}"}
-            runs.append(accessor_of(frame, "recheck").submit(kind, prompt, **asked))
+            ask = accessor_of(frame, "recheck")
+            # Text is asked for as text: the type `str` is another question, whose answers differ from the old ones.
+            runs.append(ask.submit_text(prompt, **asked) if kind is None else ask.submit(kind, prompt, **asked))
         results = [run.result() for run in runs]
     except BaseException:
         for run in runs:
@@ -171,7 +173,8 @@ def _question(side: AnswerSide, response_format: Any) -> tuple[Any, str | None, 
     prompt = question_of(side.source)["prompt"]
     taken = set(taken_by(Options, "parse")) - {"salt", "cache", "samples", "replace", "error_column", "mode", "columns"}
     if isinstance(run, RegisteredRun):
-        if response_format is None:
+        is_text = run.header["schema"] is None
+        if response_format is None and not is_text:
             raise UsageError(
                 f"The run {run.id!r} is no longer in memory: pass the type that it was asked with, "
                 f"out.llm.recheck(Review). Nothing was sent."
@@ -179,14 +182,14 @@ def _question(side: AnswerSide, response_format: Any) -> tuple[Any, str | None, 
         if run.header["ensemble"] is not None:
             raise PllmError("recheck asks single answers again, and this run decided among several. Nothing was sent.")
         given = {name: value for name, value in run.header["options"].items() if name in taken}
-        return response_format, prompt, given | {"model": run.header["model"]}
+        return None if is_text else response_format, prompt, given | {"model": run.header["model"]}
     assert isinstance(run, Run)
     if run.execution.decider is not None:
         raise PllmError("recheck asks single answers again, and this run decided among several. Nothing was sent.")
     defaults = Options()
     given = {field.name: getattr(run.ask.options, field.name) for field in fields(Options) if field.name in taken}
     given = {name: value for name, value in given.items() if value != getattr(defaults, name)}
-    kind = response_format if response_format is not None else str if run.ask.output is None else run.ask.output.kind
+    kind = None if run.ask.output is None else run.ask.output.kind if response_format is None else response_format
     return kind, prompt, given
 
 

@@ -141,3 +141,22 @@ def test_another_question_is_no_recheck(sim_model: Sim, option: str) -> None:
     with pytest.raises(UsageError, match=f"{option}= is not given. Nothing was sent"):
         out.llm.recheck(n=1, **{option: 2})
     assert sim_model.asked == asked
+
+
+def test_text_is_asked_for_as_text_again(cache_dir: Path) -> None:
+    asked: list[Any] = []
+
+    def answer(request: Any) -> str:
+        asked.append((request.prompt, request.system, request.schema))
+        return "tea"
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    out = pd.DataFrame({"text": ["a", "b"]}).llm.complete("Say {text}", column="said")
+
+    found = out.llm.recheck(n=2)
+    assert sorted(asked) == sorted(3 * asked[:2])
+    assert [(one.field, one.rows, one.old_differs) for one in found.fields] == [("said", 2, 0)]
+
+    run_registry.forget_all()
+    out.llm.recheck(n=2)  # text needs no type to be asked again by a later kernel
+    assert set(asked) == set(asked[:2])
