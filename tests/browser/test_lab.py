@@ -44,8 +44,9 @@ def outputs(page: Page, cell: int) -> str:
 def ends(page: Page) -> None:
     """Wait until the run is done and the view is in its last place, over the page that stays."""
     page.until("document.querySelector('.pllm-view')?.dataset.state == 'done'")
-    place = "document.querySelector('.pllm-place.pllm-mounted')"
-    page.until(f"{place}?.textContent.includes('rows answered') && !!{place}.querySelector('.pllm-row button')")
+    # Below the view, which says so itself earlier.
+    page.until("document.querySelector('.pllm-mounted > :not(.pllm-view)')?.textContent.includes('rows answered')")
+    page.until("!!document.querySelector('.pllm-mounted .pllm-row button')")
 
 
 def test_a_run_is_seen_while_it_goes_on_when_it_has_ended_and_in_an_exported_page(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_failures_are_retried_by_kind_where_the_person_looks(tmp_path: Path) -> 
         page.until("!!document.querySelector('.pllm-group .pllm-button')")
         # The last cell too, which mends the simulator.
         page.until("[...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.innerText == '[3]:')")
+        page.until("document.querySelector('.pllm-mounted > :not(.pllm-view)')?.textContent.includes('rows answered')")
         page.value("document.querySelector('.pllm-group .pllm-button').click()")
         page.until("document.querySelector('.pllm-hint')?.innerText.includes('12 more rows are answered')")
 
