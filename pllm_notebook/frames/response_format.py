@@ -53,9 +53,12 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
     """Compile a type whose values become columns; None for plain text.
 
     Raises:
-        UsageError: For anything that is not a type. Nothing was sent.
+        UsageError: For anything that is not a type, and for quotes of plain text. Nothing was sent.
     """
     if response_format is None:
+        if options.evidence:
+            raise UsageError("evidence=True quotes the row for each field of a type, and plain text has none. Use "
+                             "parse, or leave it out. Nothing was sent.")  # fmt: skip
         return None
     output = OutputType.of(response_format).for_columns(items=options.explode or False, flatten=options.flatten)
     if not options.evidence:

@@ -194,3 +194,10 @@ def test_a_batch_has_quotes(answers: Callable[[Any], None]) -> None:
     )
 
     assert out.llm.evidence["verified"].tolist() == [True, False, False]
+
+
+def test_plain_text_has_no_field_to_quote_for(answers: Callable[[Any], None]) -> None:
+    answers(lambda request: "text")
+
+    with pytest.raises(PllmError, match="plain text has none"):
+        pd.DataFrame({"text": ["a"]}).llm.complete("{text}", evidence=True)  # type: ignore[call-arg]
