@@ -90,7 +90,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # as subprocess has it: it may end between the two
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it with signal 9, unless it has ended."""
