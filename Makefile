@@ -72,7 +72,7 @@ help:
 	@tools/make-env .venv-lab '$(PYTHON)' '.[google,local]' $(WEIGHTS) 'jupyterlab>=4.4'
 
 .venv-kernel631/ready: $(SOURCES)
-	@tools/make-env .venv-kernel631 '$(PYTHON)' . '' 'ipykernel>=6.31,<6.32'
+	@tools/make-env .venv-kernel631 '$(PYTHON)' '.[arrow,polars]' '' 'duckdb>=1.1' 'ipykernel>=6.31,<6.32'
 
 .venv-browser/ready: $(SOURCES)
 	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'pytest>=8.3' 'pytest-timeout>=2.3' 'axe-playwright-python>=0.1.4'
