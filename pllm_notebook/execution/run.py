@@ -115,7 +115,7 @@ class Run:
     def _ipython_display_(self) -> None:
         """Show a live view in the cell that is running; elsewhere, `repr` or `_repr_html_`."""
         if not show_run(self):
-            raise NotImplementedError
+            raise NotImplementedError  # how IPython is asked to show it in another way
 
     @property
     def state(self) -> State:

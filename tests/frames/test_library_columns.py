@@ -23,7 +23,7 @@ from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.value_types import DATE, DECIMAL, data_type
 from pllm_notebook.sim import SimAnswer, SimRequest
 
-from .library_values import AT
+from .golden_values import AT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 

@@ -15,7 +15,7 @@ from pllm_notebook.frames.hashing import cell_hashes
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.siphash import sip_hashes
 
-from .library_values import KEYS, TEXTS, TYPES, frames
+from .golden_values import KEYS, TEXTS, TYPES, frames
 
 GAP = "p1-iA17YK9vPQejlvERg_locRDErfNBeV9PHhAS2iWTQXY"  # of {"t":null,"n":2}
 
