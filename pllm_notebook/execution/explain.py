@@ -10,6 +10,7 @@ import orjson
 
 from pllm_notebook import prompts
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.conversation import conversation
 from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import escape_html, format_usd_or, strip_control_chars
 from pllm_notebook.messages_types import Prompt
@@ -82,22 +83,28 @@ class Explanation:
     evidence: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<10} {strip_control_chars(text)}" for name, text in self._lines())
+        lines = self._lines([("prompt", self.prompt or "")])
+        return "\n".join(f"{name:<10} {strip_control_chars(text)}" for name, text in lines)
 
     def _repr_html_(self) -> str:
         # Everything here came from data or a model.
         left = "style='text-align:left;vertical-align:top'"
         wrap = "style='white-space:pre-wrap;margin:0'"
         rows, folded = [], []
-        for name, text in self._lines():
+        for name, text in self._lines(self.messages):
             shown = f"<pre {wrap}>{escape_html(text)}</pre>"
             if name in _FOLDED:
                 folded.append(f"<details><summary>{name}</summary>{shown}</details>")
             else:
-                rows.append(f"<tr><th {left}>{name}</th><td {left}>{shown}</td></tr>")
+                rows.append(f"<tr><th {left}>{escape_html(name)}</th><td {left}>{shown}</td></tr>")
         return f"<table>{''.join(rows)}</table>{''.join(folded)}"
 
-    def _lines(self) -> list[tuple[str, str]]:
+    @property
+    def messages(self) -> list[tuple[str, str]]:
+        """The messages as the model saw them, in order: role and text."""
+        return conversation(self.body, self.prompt)
+
+    def _lines(self, messages: list[tuple[str, str]]) -> list[tuple[str, str]]:
         cost = format_usd_or(self.cost_usd, "unknown")
         tokens = (
             "unknown" if self.usage is None else f"{self.usage.input_tokens:,} in, {self.usage.output_tokens:,} out"
@@ -113,7 +120,7 @@ class Explanation:
             ("steps", "\n".join(self.steps)),
             ("value", "" if self.value is None else repr(self.value)),
             ("evidence", "\n".join(self.evidence)),
-            ("prompt", self.prompt or ""),
+            *messages,
             (
                 "pack",
                 "" if self.pack is None else f"one of up to {self.pack} rows in call {self.pack_id}",

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Explanation, Run
 from pllm_notebook.frames import evidence_views, probability_views, result_views
+from pllm_notebook.frames.accessor_summary import summary_html, summary_text
 from pllm_notebook.frames.calibrations import ConfidenceCalibration, calibration_of
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import table_of
@@ -41,8 +42,11 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
             raise UsageError(f"No dataframe library is registered for {type(self._data).__name__}. Nothing was sent.")
         return table
 
+    def __repr__(self) -> str:
+        return summary_text(self, self._table())
+
     def _repr_html_(self) -> str:
-        return result_views.as_html(self._table())
+        return summary_html(self, self._table())
 
     @property
     def run(self) -> Run | RecordedRun:

@@ -62,7 +62,8 @@ class RecordedRun(RegisteredRun):
         columns: dict[str, list[Any]] = {"position": rows}
         for name in ("kind", "message", "attempts", "raw", "cost_usd"):
             columns[name] = [found[row][name] for row in rows]
-        return default_library().columns_frame(columns)
+        library = default_library()
+        return library.with_error_head(library.columns_frame(columns), self.retry_usd)
 
     @property
     def usage(self) -> Any:

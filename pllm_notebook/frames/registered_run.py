@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
-from pllm_notebook.execution import RowRecord, decoded_body
+from pllm_notebook.execution import RowRecord, decoded_body, retry_price
 from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.recorded_answers import Answers, columns_in
@@ -56,6 +56,11 @@ class RegisteredRun:
         """US dollars that its calls cost, None if the price is unknown; at least that for an interrupted run."""
         cost: float | None = self.header["cost_usd"]
         return cost
+
+    @property
+    def retry_usd(self) -> float | None:
+        """What asking one row again costs, at what its answers have cost; None for unknown."""
+        return retry_price(self.cost, self.header["answered"], 1)
 
     @property
     def question(self) -> Mapping[str, Any]:

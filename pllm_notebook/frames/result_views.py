@@ -9,9 +9,8 @@ import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import STATUSES, Explanation, Run, live_lines, position_of, recorded_lines, shown
+from pllm_notebook.execution import STATUSES, Explanation, Run, position_of, retry_price
 from pllm_notebook.failures import Failure
-from pllm_notebook.formatting import counted
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
 from pllm_notebook.frames.evidence_views import evidence_lines
 from pllm_notebook.frames.provenance import Provenance, Source, named_run, provenance_of
@@ -26,20 +25,17 @@ from pllm_notebook.templates import Template
 __all__ = [
     "STATUS_WORDS",
     "agreement",
-    "as_html",
     "errors",
     "evaluation",
     "explain",
     "run_of",
     "samples",
     "status",
+    "status_counts",
     "usage",
 ]
 
 STATUS_WORDS = (*STATUSES, "changed")
-
-_NAMED = 8
-"""Columns that a summary names."""
 
 
 def run_of(table: Table) -> Run | RecordedRun:
@@ -59,32 +55,6 @@ def run_of(table: Table) -> Run | RecordedRun:
     return _handle(found[0].run)
 
 
-def as_html(table: Table) -> str:
-    """Return what `.llm` shows for a frame: its rows, the run that made it, and the next steps."""
-    columns = list(table.names)
-    size = f"{counted(table.total, 'row')}, {counted(len(columns), 'column')}"
-    try:
-        source = named_run(table)
-        words = "" if source is None else ", ".join(
-            f"{times:,} {word}" for word, times in _status_counts(table) if times
-        )  # fmt: skip
-    except PllmError:  # the run is no longer known, or its id is on other rows
-        source = None
-    if source is None:
-        names = ", ".join(columns[:_NAMED]) + (", …" if len(columns) > _NAMED else "")
-        lines = (f"{size}: {names}", "llm.preview(Model, prompt) asks the first rows; estimate() shows what all cost.",
-                 "llm.parse(Model, prompt) asks every row, llm.complete(prompt) for text.")  # fmt: skip
-        return shown("llm", lines, simulated=False)
-    run = source.run
-    if isinstance(run, Run):
-        p = run.progress()
-        lines, simulated = live_lines(run.id, p, run.rows.source, run.origin), p.simulated
-    else:
-        lines, simulated = recorded_lines(run.header, run.state), bool(run.header["simulated"])
-    more = f"llm.status, .errors, .usage and .explain(row) show each row; pllm.run({run.id!r}) is the whole run."
-    return shown(f"llm: made by run {run.id}", (f"{size}: {words}", lines[0], more), simulated=simulated)
-
-
 def status(table: Table) -> Any:
     """Return the status of each row (see `df.llm.status`)."""
     return table.frame_library.category_column("status", _status_codes(table).tolist(), STATUS_WORDS, table)
@@ -101,7 +71,7 @@ def _status_codes(table: Table) -> np.ndarray[Any, np.dtype[np.int8]]:
     return codes
 
 
-def _status_counts(table: Table) -> list[tuple[str, int]]:
+def status_counts(table: Table) -> list[tuple[str, int]]:
     """Return each status with its number of rows, the most common first."""
     codes = _status_codes(table)
     counts = np.bincount(codes[codes >= 0], minlength=len(STATUS_WORDS)).tolist()
@@ -119,7 +89,17 @@ def errors(table: Table) -> Any:
             if isinstance(source.run, RegisteredRun):
                 record["prompt"] = _prompt(table, source, position)[:100]
             records.append(record | {"label": table.label(position)})
-    return table.frame_library.report(ERROR_COLUMNS, records)
+    library = table.frame_library
+    price = _retry_usd(found.sources[0].run) if len(found.sources) == 1 else None
+    return library.with_error_head(library.report(ERROR_COLUMNS, records), price)
+
+
+def _retry_usd(run: Run | RegisteredRun) -> float | None:
+    """Return what asking one row again costs, None for unknown."""
+    if isinstance(run, RegisteredRun):
+        return run.retry_usd
+    progress = run.progress()
+    return retry_price(progress.cost_usd, progress.done, 1)
 
 
 def usage(table: Table) -> Any:

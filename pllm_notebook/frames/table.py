@@ -218,6 +218,15 @@ class FrameLibrary(ABC):
         ]
         return self.report(dict.fromkeys(names, CellType.REAL), records, like)
 
+    def with_error_head(self, frame: Any, retry_usd: float | None) -> Any:
+        """Return a built frame of failed rows so that it is shown below their kinds, where the library allows that.
+
+        Args:
+            frame: Has the columns kind and message.
+            retry_usd: What asking one row again costs, None for unknown.
+        """
+        return frame
+
     def to_text(self, frame: Any) -> str:
         """Return a frame as text, numbers in three decimal places."""
         return repr(frame)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.execution import RowRecord, Run, record_of_calls
+from pllm_notebook.execution import RowRecord, Run, record_of_calls, retry_price
 from pllm_notebook.frames.answer_hashes import AnswerHashes
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
@@ -164,7 +164,9 @@ class TableRows:
     def errors(self, run: Run) -> Any:
         """Return one line per failed row."""
         records = [record | {"label": self.table.label(record["position"])} for record in error_rows(run)]
-        return self.table.frame_library.report(ERROR_COLUMNS, records)
+        library, progress = self.table.frame_library, run.progress()
+        price = retry_price(progress.cost_usd, progress.done, 1)
+        return library.with_error_head(library.report(ERROR_COLUMNS, records), price)
 
     def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
         """Compare a field of the answers with labels."""

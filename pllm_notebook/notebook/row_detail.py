@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -44,45 +43,10 @@ def row_detail(explanation: Explanation | None) -> dict[str, Any]:
     folded = [("reply as it came", _pretty(e.reply)), ("request", _pretty(e.body))]
     return {
         "facts": [[name, _cut(text)] for name, text in facts if text],
-        "messages": _messages(e),
+        "messages": [[role, _cut(text)] for role, text in e.messages[:_MOST_MESSAGES]],
         "value": "" if e.value is None else _cut(_pretty(_plain(e.value))),
         "folded": [[title, _cut(text)] for title, text in folded if text],
     }
-
-
-def _messages(e: Explanation) -> list[list[str]]:
-    """Return the turns of the conversation: role and text."""
-    body = e.body or {}
-    found: list[list[str]] = []
-    for name in ("instructions", "system", "systemInstruction", "system_instruction"):
-        if body.get(name):
-            found.append(["system", _cut(_text_of(body[name]))])
-    for name in ("messages", "input", "contents"):
-        turns = body.get(name)
-        if isinstance(turns, str):
-            found.append(["user", _cut(turns)])
-        elif isinstance(turns, list):
-            for turn in turns[:_MOST_MESSAGES]:
-                if isinstance(turn, Mapping):
-                    content = turn.get("content", turn.get("parts", turn))
-                    found.append([str(turn.get("role", "user")), _cut(_text_of(content))])
-    if not found and e.prompt:
-        found.append(["user", _cut(e.prompt)])
-    return found
-
-
-def _text_of(content: Any) -> str:
-    """Return the text of a message's content; what is no text is named by its type."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(filter(None, map(_text_of, content)))
-    if isinstance(content, Mapping):
-        for name in ("text", "parts", "content"):
-            if name in content:
-                return _text_of(content[name])
-        return f"[{content.get('type', 'data')}]"
-    return str(content)
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pllm_notebook.execution import retry_advice
 from pllm_notebook.formatting import (
     counted,
     escape_html,
@@ -119,16 +120,7 @@ def _failures(groups: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _advice(group: Mapping[str, Any]) -> str:
-    if not group["can_retry"]:
-        return ""
-    price = "" if group["price_usd"] is None else f", for about {format_usd(group['price_usd'])}"
-    if group["can_pass"]:
-        return escape_html(f"Running the cell again sends {_these(group)} again{price}.")
-    return escape_html(f"pllm.runs()[-1].retry(kinds=[{group['kind']!r}]) pays for {_these(group)} again{price}.")
-
-
-def _these(group: Mapping[str, Any]) -> str:
-    return "it" if group["count"] == 1 else "these"
+    return escape_html(retry_advice(group["kind"], group["count"], group["price_usd"]))
 
 
 def _charts(fields: Sequence[Mapping[str, Any]]) -> str:

@@ -9,11 +9,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from pllm_notebook import display_registry
+from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.sessions.session_call import SessionCall
 from pllm_notebook.sessions.session_store import SessionStore
 
@@ -24,6 +26,8 @@ logger = logging.getLogger("pllm_notebook")
 # As often as a run's own display, and never a large share of the time: counting 10,000 calls takes milliseconds.
 _REDRAW_S = 0.1
 _SHARE = 0.05
+
+_MOST_AGENTS = 12  # a program may have a thousand
 
 STATES = ("cached", "stored", "received", "sent", "pending", "failed", "asked")
 """The states of a call, finished ones first.
@@ -51,7 +55,7 @@ class AgentStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionStatus:
+class SessionStatus(HTMLFacts):
     """A session at one moment.
 
     Attributes:
@@ -87,6 +91,20 @@ class SessionStatus:
     def done(self) -> int:
         """Number of calls with a stored answer."""
         return self.counts.get("cached", 0) + self.counts.get("stored", 0)
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "session", f"{self.label} ({self.strategy}, {self.state}){' SIMULATED' if self.simulated else ''}"
+        counts = ", ".join(f"{self.counts[state]:,} {state}" for state in STATES if self.counts.get(state))
+        yield "calls", counts or "none yet"
+        for agent in self.agents[:_MOST_AGENTS]:
+            failed = f", {agent.failed:,} failed" if agent.failed else ""
+            yield f"agent {agent.name}", f"{agent.done:,} of {counted(agent.calls, 'call')} answered{failed}"
+        if len(self.agents) > _MOST_AGENTS:
+            yield "", f"and {len(self.agents) - _MOST_AGENTS:,} more agents"
+        if self.models:
+            yield "models", ", ".join(self.models)
+        yield "cost", f"{format_usd(self.cost_usd)} paid; {format_usd(self.total_cost_usd)} with earlier runs"
+        yield "next", "dashboard() shows it live; pllm.errors(session) what failed; export_all(path) writes its calls"
 
 
 @runtime_checkable

@@ -85,6 +85,9 @@ class Session(SessionContext):
         counts = ", ".join(f"{count:,} {stage}" for stage, count in self.counts().items() if count)
         return f"<Session {self.directory!r} ({self.strategy}): {counts or 'no calls'}>"
 
+    def _repr_html_(self) -> str:
+        return self.status()._repr_html_()
+
     @property
     def strategy(self) -> str:
         """One of "sync", "async", "batch" and "hybrid"."""

@@ -9,18 +9,49 @@ from typing import Any
 
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.failures import FailureKind
+from pllm_notebook.formatting import format_usd
 from pllm_notebook.types import Progress
 
-__all__ = ["FailureGroups", "can_pass"]
+__all__ = ["FailureGroups", "can_pass", "can_retry", "retry_advice", "retry_price"]
 
 # Asking again changes nothing: the row itself cannot be sent, or the caller's own function decides.
 _NEVER = frozenset({FailureKind.INPUT, FailureKind.DECISION})
+_KINDS = {str(kind): kind for kind in FailureKind}
 _MOST_EXAMPLES = 5
 
 
 def can_pass(kind: FailureKind) -> bool:
     """Return whether a row that failed so can be answered when it is asked again."""
     return kind.retried or kind.fatal or kind is FailureKind.NOT_CACHED
+
+
+def can_retry(kind: FailureKind) -> bool:
+    """Return whether a row that failed so can be asked again at all."""
+    return kind not in _NEVER
+
+
+def retry_price(cost_usd: float | None, answered: int, count: int) -> float | None:
+    """Return what asking *count* rows again costs, at what answers of the run have cost; None for unknown."""
+    return None if cost_usd is None or not answered else float(f"{cost_usd / answered * count:.3g}")
+
+
+def retry_advice(kind: str, count: int, price_usd: float | None, run: str = "pllm.runs()[-1]") -> str:
+    """Return how rows that failed so are asked again and at what price, "" where that changes nothing.
+
+    Args:
+        kind: Of the failure; one that this version does not know has no advice.
+        count: Number of rows.
+        price_usd: Of all of them, None for unknown.
+        run: Python that names the run.
+    """
+    known = _KINDS.get(kind)
+    if known is None or not can_retry(known):
+        return ""
+    these = "it" if count == 1 else "these"
+    price = "" if price_usd is None else f", for about {format_usd(price_usd)}"
+    if can_pass(known):
+        return f"Running the cell again sends {these} again{price}."
+    return f"{run}.retry(kinds=[{kind!r}]) pays for {these} again{price}."
 
 
 class FailureGroups:
@@ -45,7 +76,6 @@ class FailureGroups:
         for row, failure in list(islice(table.own_failures.items(), _MOST_EXAMPLES)):
             self.note(row, failure.kind)
         groups = [(kind, failed.count, failed.message) for kind, failed in list(table.failed.items()) if failed.count]
-        price = None if progress.cost_usd is None or not progress.done else progress.cost_usd / progress.done
         return [
             {
                 "kind": str(kind),
@@ -53,8 +83,8 @@ class FailureGroups:
                 "message": message if self._texts else "",
                 "rows": self._still_failed(table, kind) if self._texts else [],
                 "can_pass": can_pass(kind),
-                "can_retry": kind not in _NEVER,
-                "price_usd": None if price is None else float(f"{price * count:.3g}"),
+                "can_retry": can_retry(kind),
+                "price_usd": retry_price(progress.cost_usd, progress.done, count),
             }
             for kind, count, message in sorted(groups, key=lambda group: (-group[1], group[0]))
         ]

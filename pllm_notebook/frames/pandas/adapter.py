@@ -17,6 +17,7 @@ from pllm_notebook.frames.pandas.agreement import Agreement
 from pllm_notebook.frames.pandas.cells import column_data, column_names
 from pllm_notebook.frames.pandas.column_hashes import short_hashes
 from pllm_notebook.frames.pandas.columns import array_of, join_columns
+from pllm_notebook.frames.pandas.failed_rows import Errors
 from pllm_notebook.frames.rows import ColumnData
 from pllm_notebook.frames.table import RUN_ATTR, Flags, FrameLibrary, LabelColumn, Table, no_labels
 
@@ -216,6 +217,12 @@ class PandasLibrary(FrameLibrary):
         """Put frames below each other, sorted by a column."""
         joined: pd.DataFrame = pd.concat(frames).sort_values(by, kind="stable", ignore_index=True)
         return joined
+
+    def with_error_head(self, frame: Any, retry_usd: float | None) -> Errors:
+        """Return a frame of failed rows that is shown below their kinds."""
+        errors = Errors(frame)
+        errors.retry_usd = retry_usd
+        return errors
 
     def to_text(self, frame: Any) -> str:
         """Return a frame as text."""

@@ -14,6 +14,7 @@ from pllm_notebook.frames.dtypes import CellType, Column
 from pllm_notebook.frames.frame_accessor import FrameAccessor
 from pllm_notebook.frames.hashing import ShortHashes, cell_hashes, shortened
 from pllm_notebook.frames.polars.columns import array_of, cells, inferred
+from pllm_notebook.frames.polars.failed_rows import Errors
 from pllm_notebook.frames.rows import ColumnData
 from pllm_notebook.frames.table import FrameLibrary, LabelColumn, Table
 
@@ -159,6 +160,12 @@ class PolarsLibrary(FrameLibrary):
         """Put frames below each other, sorted by a column; what one of them lacks is null."""
         joined: pl.DataFrame = pl.concat(frames, how="diagonal_relaxed").sort(by, maintain_order=True)
         return joined
+
+    def with_error_head(self, frame: Any, retry_usd: float | None) -> Errors:
+        """Return a frame of failed rows that is shown below their kinds."""
+        errors = Errors(frame)
+        errors.retry_usd = retry_usd
+        return errors
 
     def to_text(self, frame: Any) -> str:
         """Return a frame as text."""

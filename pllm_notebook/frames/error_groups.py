@@ -1,0 +1,64 @@
+"""The head of a frame of errors: its rows by kind, with whole messages, and what asking them again costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pllm_notebook.execution import retry_advice
+from pllm_notebook.formatting import counted, escape_html, strip_control_chars
+
+__all__ = ["error_head_html", "error_head_text"]
+
+_LEFT = "style='text-align:left;vertical-align:top'"
+
+
+class _Group(NamedTuple):
+    kind: str
+    rows: int
+    message: str
+    others: int
+    advice: str
+
+
+def error_head_text(kinds: Sequence[str], messages: Sequence[str], price_usd: float | None) -> str:
+    """Return the groups as text, "" for no failure.
+
+    Args:
+        kinds: Of each failed row.
+        messages: Of each failed row.
+        price_usd: Of asking one row again, None for unknown.
+    """
+    lines = []
+    for group in _groups(kinds, messages, price_usd):
+        lines.append(f"{counted(group.rows, 'row')}: {group.kind}: {group.message}{_others(group)}")
+        lines += [f"  {group.advice}"] if group.advice else []
+    return strip_control_chars("\n".join(lines))
+
+
+def error_head_html(kinds: Sequence[str], messages: Sequence[str], price_usd: float | None) -> str:
+    """Return the groups as a table, "" for no failure (see `error_head_text`)."""
+    lines = "".join(
+        f"<tr><td {_LEFT}>{group.rows:,}</td><th {_LEFT}>{escape_html(group.kind)}</th>"
+        f"<td style='text-align:left;white-space:pre-wrap'>{escape_html(group.message)}{_others(group)}"
+        f"<div>{escape_html(group.advice)}</div></td></tr>"
+        for group in _groups(kinds, messages, price_usd)
+    )
+    return f"<table><tbody>{lines}</tbody></table>" if lines else ""
+
+
+def _groups(kinds: Sequence[str], messages: Sequence[str], price_usd: float | None) -> list[_Group]:
+    said: dict[str, Counter[str]] = {}
+    for kind, message in zip(kinds, messages, strict=True):
+        said.setdefault(kind, Counter())[message] += 1
+    found = []
+    for kind, texts in said.items():
+        (message, times), count = texts.most_common(1)[0], texts.total()
+        price = None if price_usd is None else price_usd * count
+        found.append(_Group(kind, count, message, count - times, retry_advice(kind, count, price, "run")))
+    return sorted(found, key=lambda group: (-group.rows, group.kind))
+
+
+def _others(group: _Group) -> str:
+    return f" (and {counted(group.others, 'other message')})" if group.others else ""

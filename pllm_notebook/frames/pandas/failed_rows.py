@@ -1,0 +1,42 @@
+"""The frame of `df.llm.errors`, which begins with its rows by kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pllm_notebook.frames.error_groups import error_head_html, error_head_text
+
+__all__ = ["Errors"]
+
+
+class Errors(pd.DataFrame):
+    """Failed rows, shown below their kinds (see `df.llm.errors`). What is derived from it is a plain frame.
+
+    Attributes:
+        retry_usd: What asking one row again costs, None for unknown.
+    """
+
+    _metadata = ["retry_usd"]  # noqa: RUF012  # pandas' own way of naming attributes that are no columns
+    retry_usd: float | None = None
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Return the kinds, and the rows below them."""
+        head = self._head(error_head_text)
+        return f"{head}\n\n{super().__repr__()}" if head else super().__repr__()
+
+    def _repr_html_(self) -> str:
+        """Return the kinds, and the rows below them, as tables."""
+        rows: str = super()._repr_html_()  # type: ignore[misc]  # not part of the published types
+        return f"{self._head(error_head_html)}{rows}"
+
+    def _head(self, made: Any) -> str:
+        # A column of it may have been renamed or taken away in place.
+        if not {"kind", "message"} <= set(self.columns):
+            return ""
+        return str(made(self["kind"].tolist(), self["message"].tolist(), self.retry_usd))
