@@ -14,6 +14,7 @@ from pllm_notebook.frames.stored_labels import label_column
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side
 from pllm_notebook.lab.comparison import ComparedRows, Comparison
+from pllm_notebook.lab.comparisons_made import note_comparison
 from pllm_notebook.lab.earlier_runs import old_side
 from pllm_notebook.lab.field_changes import FieldValues, field_changes
 from pllm_notebook.lab.labelled_change import LabelledChange, labelled_change
@@ -51,6 +52,13 @@ def compare_table(
     labelled, verdict = None, np.zeros(len(rows.line), dtype=np.int64)
     if against is not None:
         labelled, verdict = _with_labels(table, rows, fields, against, field)
+    note_comparison(
+        "compare",
+        (before.source.run, new_side.source.run),
+        field=None if labelled is None else labelled.field,
+        labels=0 if labelled is None else labelled.labels,
+        p=None if labelled is None else labelled.p,
+    )
     both = rows.answered[0] & rows.answered[1]
     noise = noise_of((before.source, new_side.source), list(fields), table)
     return Comparison(

@@ -6,6 +6,7 @@ function says what it assumes. Every draw has a fixed seed, so that the same dat
 - `reliability`: whether stated probabilities are true (ECE and its excess over chance, Brier score, log loss).
 - `calibrators`: functions from a stated probability to one that labels bear out, and their fit.
 - `calibration`: the choice among them by cross-validation, and the report of it.
+- `corrected_means`: means and shares of a table's answers, corrected by labels of some rows, with intervals.
 - `certificate`: how low a confidence may be for a cheap answer to be kept, with a promise for the whole table.
 
 scikit-learn and scipy do the work; both come with the extra `evaluate`, and are imported when they are first used.
@@ -22,19 +23,31 @@ from pllm_notebook.statistics.certificate import (
     known_threshold,
     planned_looks,
 )
+from pllm_notebook.statistics.corrected_means import (
+    FEWEST_LABELS,
+    CorrectedMean,
+    MeanMethod,
+    chances_fit,
+    corrected_mean,
+)
 from pllm_notebook.statistics.reliability import Reliability, ReliabilityBin, measure
 
 __all__ = [
+    "FEWEST_LABELS",
     "LEAST_LABELS",
     "Calibration",
     "CalibrationMethod",
     "Calibrator",
     "Certificate",
+    "CorrectedMean",
     "Guarantee",
+    "MeanMethod",
     "Reliability",
     "ReliabilityBin",
     "calibrate",
     "certify",
+    "chances_fit",
+    "corrected_mean",
     "draw_order",
     "forecast",
     "known_threshold",

@@ -5,6 +5,7 @@ Importing this opens nothing; diskcache and SQLite are loaded with the first sto
 
 from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo, age_in_seconds, cache, same_model
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry
+from pllm_notebook.store.comparison_log import ComparisonLog, LoggedComparison
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
 from pllm_notebook.store.export_file import export, import_
@@ -22,10 +23,12 @@ __all__ = [
     "CacheCheck",
     "CacheHandle",
     "CacheInfo",
+    "ComparisonLog",
     "DamagedEntry",
     "DiskStore",
     "Label",
     "LabelFile",
+    "LoggedComparison",
     "MemoryStore",
     "NewerEntry",
     "RunFiles",
