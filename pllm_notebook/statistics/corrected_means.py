@@ -106,8 +106,8 @@ def corrected_mean(
         return CorrectedMean(nan, nan, nan, uncorrected, int(there.sum()), len(g), rows, "none", found)
     low, high = bounds
     half = found.quantile * found.variance**0.5
-    ends = np.clip([found.mean, found.mean - half, found.mean + half], low, high).tolist()
-    return CorrectedMean(*ends, uncorrected, int(there.sum()), len(g), rows, found.method)
+    mean, lower, upper = np.clip([found.mean, found.mean - half, found.mean + half], low, high).tolist()
+    return CorrectedMean(mean, lower, upper, uncorrected, int(there.sum()), len(g), rows, found.method)
 
 
 def chances_fit(pi: Any, questions: int) -> bool:
@@ -123,7 +123,7 @@ def chances_fit(pi: Any, questions: int) -> bool:
     chance = np.asarray(pi, dtype=np.float64)
     counted = float((1 / chance).sum())
     deviation = float(((1 - chance) / chance**2).sum()) ** 0.5
-    return abs(counted - questions) <= max(_MOST_DEVIATIONS * deviation, _CLOSE_ENOUGH * questions)
+    return bool(abs(counted - questions) <= max(_MOST_DEVIATIONS * deviation, _CLOSE_ENOUGH * questions))
 
 
 @dataclass(frozen=True, slots=True)
