@@ -76,6 +76,7 @@ class ModelServer:
         charge_refused: Whether a refused request drains the bucket too.
         squeeze: From when to when all limits are how many times as wide.
         slots: Calls worked on at once; further ones wait in line. None for no end of them.
+        on_the_way_s: Of each request, from its departure until it is admitted or refused.
         latency_s: Of each call, once it is worked on.
         output_tokens: Of each call.
         error_500: Share of the admitted that fail.
@@ -94,6 +95,7 @@ class ModelServer:
     charge_refused: bool = False
     squeeze: tuple[float, float, float] | None = None
     slots: int | None = None
+    on_the_way_s: Callable[[random.Random], float] | None = None
     latency_s: Callable[[random.Random], float] = lambda rng: 0.3
     output_tokens: Callable[[random.Random], int] = lambda rng: 10
     error_500: float = 0.0
@@ -140,7 +142,9 @@ class ModelServer:
                 await asyncio.sleep(REFUSAL_S)
                 headers = {"limit-requests": str(self.told_once), "remaining-requests": "0", "reset-requests": "30"}
                 return RawReply(429, headers | {"retry-after": "1"}, b"")
-            wait_s = self._admit(now)
+            if self.on_the_way_s is not None:
+                await asyncio.sleep(self.on_the_way_s(self.rng))
+            wait_s = self._admit(asyncio.get_running_loop().time())
             if wait_s > 0:
                 self.refused += 1
                 await asyncio.sleep(REFUSAL_S)

@@ -16,6 +16,11 @@ _SURPRISE = 0.3
 _HIDDEN_DECAY = 0.999
 # Calls in flight are assumed to hide at most this share of the capacity: more would starve a small bucket.
 _MAX_HIDDEN = 0.5
+# What a refusal adds to the margin for calls that arrive out of step (in such calls), its decay per reply, and its
+# greatest share of the capacity: it is held back once and costs no rate, but a small bucket needs what it holds.
+_MARGIN_STEP = 1.0
+_MARGIN_DECAY = 0.999
+_MAX_MARGIN = 0.1
 # A reply may have been in flight during this many of the latest refusals.
 _MAX_REFUNDS = 256
 
@@ -31,6 +36,8 @@ class TokenBucket:
         charged: Total ever taken, so that a reply can be compared with what was sent after its request.
         hidden: Share of what is in flight that "remaining" does not include, from 0 to 1: some providers charge a
             call's output when it is written, not when the call is admitted.
+        margin: What is held back because calls do not arrive in step: one that was delayed on its way is admitted
+            after the reply to a later one was read, which reported too much.
         reported_at: When the newest request was sent whose reply reported this limit.
         confirmed: Whether a reply has reported it, not only refusals.
         unreported: Replies since then that did not.
@@ -42,6 +49,7 @@ class TokenBucket:
     at: float = 0.0
     charged: float = 0.0
     hidden: float = 0.0
+    margin: float = 0.0
     reported_at: float = 0.0
     confirmed: bool = False
     unreported: int = 0
@@ -124,9 +132,10 @@ class TokenBucket:
         # Subtract what was sent since before clamping: with a capacity smaller than a round trip's worth,
         # clamping first would show an empty bucket for ever.
         since = self.charged - charged_then - sum(amount for at, amount in self._refunds if at > charged_then)
-        level = remaining - self._hidden_amount(ahead) + rate * (now - sent_at) - since
+        level = remaining - self._hidden_amount(ahead) - self.margin + rate * (now - sent_at) - since
         self.level += _TRUST * (min(self.capacity, level) - self.level)
         self.hidden *= _HIDDEN_DECAY
+        self.margin *= _MARGIN_DECAY
 
     def refuse(self, now: float, need: float, wait_s: float, ahead: float = 0.0) -> None:
         """Update the model with a refusal: *need* will be available in *wait_s* seconds, and not before."""
@@ -136,6 +145,8 @@ class TokenBucket:
         surprise = self.level + self._hidden_amount(ahead) - level
         if surprise > 0 and ahead > 0:
             self.hidden = min(1.0, self.hidden + _SURPRISE * min(1.0, surprise / ahead))
+        elif surprise > 0:
+            self.margin = min(self.capacity * _MAX_MARGIN // need * need, self.margin + _MARGIN_STEP * need)
         self.level = min(self.level, level - self._hidden_amount(ahead))
 
     def _hidden_amount(self, ahead: float) -> float:
