@@ -45,6 +45,7 @@ CHECKS: Slot[dict[str, Callable[[Any], None]]] = Slot("checks of settings", dict
 # A memo: what it holds is a function of the class.
 _known: dict[type[Any], dict[str, OptionField]] = {}
 
+_INT64 = 2**63
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -265,6 +266,8 @@ def _check(
 ) -> None:
     if value is None and (allow_none or each.takes_none):
         return
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:  # neither a request nor a file of ours holds it
+        raise error(f"{source}{each.name} is {value!r:.60}, which is beyond 64 bits. Nothing was sent.")
     expected, fits = each.rule
     if not fits(value):
         meant = guess(value, each.choices) if isinstance(value, str) else ""

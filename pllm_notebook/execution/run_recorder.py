@@ -218,7 +218,13 @@ def _changing(run: RecordableRun) -> dict[str, Any]:
 
 
 def _redacted(header: dict[str, Any]) -> dict[str, Any]:
-    redacted: dict[str, Any] = orjson.loads(redact(orjson.dumps(header, default=repr, option=_JSON_OPTIONS).decode()))
+    try:
+        written = orjson.dumps(header, default=repr, option=_JSON_OPTIONS).decode()
+    except TypeError:  # a bound or a default beyond 64 bits, which is read back as a float
+        import json
+
+        written = json.dumps(header, default=repr)
+    redacted: dict[str, Any] = orjson.loads(redact(written))
     return redacted
 
 

@@ -60,7 +60,9 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
             raise UsageError("evidence=True quotes the row for each field of a type, and plain text has none. Use "
                              "parse, or leave it out. Nothing was sent.")  # fmt: skip
         return None
-    output = OutputType.of(response_format).for_columns(items=options.explode or False, flatten=options.flatten)
+    output = OutputType.of(response_format).for_columns(
+        items=options.explode or False, flatten=options.flatten, data=options.nested == "data"
+    )
     if not options.evidence:
         return output
     _check_evidence(options)

@@ -37,8 +37,12 @@ def extra(request: Request, ours: frozenset[str] = _OURS) -> dict[str, Any]:
     """Return the caller's `extra_body`, checked.
 
     Raises:
-        UsageError: For a field of *ours*, or tools both here and in the request. Nothing was sent.
+        UsageError: For a field of *ours*, tools both here and in the request, or what is no JSON. Nothing was sent.
     """
+    try:
+        orjson.dumps(dict(request.extra_body))
+    except TypeError as error:
+        raise UsageError(f"extra_body is sent as JSON, and cannot be written so: {error}. Nothing was sent.") from error
     for name in request.extra_body:
         if name in ours:
             raise UsageError(f"extra_body may not set {name!r}, which this package fills itself. Nothing was sent.")

@@ -5,7 +5,6 @@ Pure: nothing here sends, waits or keeps anything.
 
 from __future__ import annotations
 
-from pllm_notebook.schema.checked_schema import is_beyond
 from pllm_notebook.schema.choices import ChoiceField, spelling
 from pllm_notebook.schema.evidence import QuotingSchema
 from pllm_notebook.schema.excerpts import extract_json
@@ -14,6 +13,7 @@ from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed, re
 from pllm_notebook.schema.fitting import Fit, fit
 from pllm_notebook.schema.json_length import longest_json
 from pllm_notebook.schema.json_types import kind_of
+from pllm_notebook.schema.number_checks import is_beyond
 from pllm_notebook.schema.output import OutputType, packed
 from pllm_notebook.schema.provider_support import GRAMMAR, NUMBER_KEYWORDS, PLAIN, STRING_KEYWORDS, Dialect
 from pllm_notebook.schema.size_limits import check_limits

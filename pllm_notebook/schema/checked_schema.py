@@ -9,9 +9,10 @@ from typing import Any
 
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed
+from pllm_notebook.schema.number_checks import is_beyond, whole_check
 from pllm_notebook.schema.validators import not_none
 
-__all__ = ["CheckedSchema", "Misfit", "checks_of_columns", "each", "is_beyond", "with_inner"]
+__all__ = ["CheckedSchema", "Misfit", "check_of_data", "checks_of_columns", "each", "either", "with_inner"]
 
 # bool is an int and datetime a date to Python, and neither is to a column of numbers; a column of moments takes days.
 _CLASSES: dict[Any, tuple[Any, ...]] = {
@@ -23,14 +24,8 @@ _CLASSES: dict[Any, tuple[Any, ...]] = {
     dt.datetime: (dt.date,),
     dt.timedelta: (dt.timedelta,),
 }
-_INT64 = 2**63
 _BEYOND = "integer_beyond_64_bits"
 _LEFT = "validator_left_another_type"
-
-
-def is_beyond(value: Any) -> bool:
-    """Return whether *value* is a whole number that no column of them holds: they have 64 bits."""
-    return isinstance(value, int) and not -_INT64 <= value < _INT64
 
 
 def _column_check(left: Any) -> Callable[[Any], bool] | None:
@@ -81,6 +76,25 @@ def checks_of_columns(columns: Sequence[tuple[str, Any]], values: _Values, *, ch
     return check
 
 
+def check_of_data(core_schema: Any) -> Misfit | None:
+    """Return what finds a whole number beyond 64 bits in nested data, None for a type that has no whole numbers.
+
+    A list of whole numbers in Arrow or Polars holds no others, and pandas could not write one to Parquet.
+
+    Args:
+        core_schema: Of the data, as Pydantic made it.
+    """
+    find = whole_check(core_schema)
+    if find is None:
+        return None
+
+    def check(value: Any) -> _Found | None:
+        found = find(value)
+        return None if found is None else (found.where, _said(".".join(map(str, found.where)), found.number), _BEYOND)
+
+    return check
+
+
 def with_inner(own: Misfit | None, values: _Values, inner: Sequence[tuple[int, str, Misfit]]) -> Misfit | None:
     """Return the check of a type some of whose fields are themselves several columns, or lines.
 
@@ -103,6 +117,13 @@ def with_inner(own: Misfit | None, values: _Values, inner: Sequence[tuple[int, s
         return None
 
     return check
+
+
+def either(first: Misfit | None, second: Misfit | None) -> Misfit | None:
+    """Return what finds what one of two checks finds."""
+    if first is None or second is None:
+        return first or second
+    return lambda value: first(value) or second(value)
 
 
 def each(check: Misfit) -> Misfit:
@@ -139,8 +160,12 @@ def _misfit(column: tuple[str, Any], part: Any) -> _Found | None:
 
 
 def _beyond(name: str, part: Any) -> _Found:
+    return _of_column(name, _said(name, part), _BEYOND)
+
+
+def _said(at: str, part: Any) -> str:
     found = f"{part!r:.60} is beyond 64 bits; annotate Decimal or str for larger numbers"
-    return _of_column(name, f"{name}: {found}" if name else found, _BEYOND)
+    return f"{at}: {found}" if at else found
 
 
 def _of_column(name: str, message: str, kind: str) -> _Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pllm_notebook.schema.number_checks import is_unsayable
 from pllm_notebook.schema.provider_support import Dialect
 from pllm_notebook.schema.schema_prose import has_lookaround, keyword_prose, with_prose
 
@@ -49,7 +50,8 @@ def add_constraints(
     kept, lost = _split(raw, dialect)
     description = lines(with_prose(raw.get("description", ""), [*words, *lost]), *notes)
     given = {"description": description} if description else {}
-    default = {"default": raw["default"]} if dialect.defaults and "default" in raw else {}
+    sayable = "default" in raw and not is_unsayable(raw["default"])
+    default = {"default": raw["default"]} if dialect.defaults and sayable else {}
     return {**given, **schema, **kept, **default}
 
 
@@ -79,6 +81,8 @@ def _split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], li
 
 
 def _stays(name: str, value: Any, dialect: Dialect) -> bool:
+    if is_unsayable(value):  # no request holds such a number
+        return False
     if name == "format":
         return dialect.formats is None or value in dialect.formats
     if name == "examples":
@@ -97,7 +101,9 @@ def _inclusive(name: str, raw: Mapping[str, Any], dialect: Dialect) -> dict[str,
     bound, step = {"exclusiveMinimum": ("minimum", 1), "exclusiveMaximum": ("maximum", -1)}.get(name, ("", 0))
     if raw.get("type") != "integer" or not isinstance(raw[name], int):
         return None
-    return {bound: raw[name] + step} if bound in dialect.keywords and bound not in raw else None
+    if bound not in dialect.keywords or bound in raw or is_unsayable(raw[name] + step):
+        return None
+    return {bound: raw[name] + step}
 
 
 def _is_anchored(pattern: str) -> bool:

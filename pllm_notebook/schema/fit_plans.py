@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
+from pydantic_core import to_json
 
 from pllm_notebook.schema.schema_match import matches
 
@@ -69,7 +69,7 @@ class MapPlan:
                 if not isinstance(entry, dict) or entry.keys() != {"key", "value"}:
                     return value
                 key = entry["key"]
-                name = key if isinstance(key, str) else orjson.dumps(key).decode()
+                name = key if isinstance(key, str) else to_json(key).decode()
                 restored[name] = entry["value"] if self.item is None else self.item(entry["value"])
             return restored
         if isinstance(value, dict) and self.item is not None:

@@ -17,8 +17,8 @@ from typing_extensions import TypedDict
 
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.schema.excerpts import Excerpt, excerpts, literals
-from pllm_notebook.schema.finite import finite_check, may_say
 from pllm_notebook.schema.fitting import Fit
+from pllm_notebook.schema.number_checks import finite_check, may_say
 from pllm_notebook.schema.schema_match import matches
 
 __all__ = ["FittedSchema", "Invalid", "Parsed", "repair_lines"]
@@ -164,9 +164,10 @@ class FittedSchema:
 
     def _found_finite(self, value: Any, content: bytes) -> Any:
         """Return *value*, or an `Invalid` where the reply says a float that is not finite."""
-        where = None if self._finite is None else self._finite(value)
-        if where is None or not may_say(content):
+        found = None if self._finite is None else self._finite(value)
+        if found is None or not may_say(content):
             return value
+        where = found.where
         place = f"{_dotted(where)}: " if where else ""
         return Invalid(FailureKind.SCHEMA, f"{place}Input should be a finite number", ((where, "finite_number"),))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
+from pydantic_core import to_json
 
 from pllm_notebook.exceptions import UnsupportedSchemaError
 from pllm_notebook.schema.constraints import add_constraints, constraints_prose, has_constraints, lines
 from pllm_notebook.schema.enums import fit_enum
 from pllm_notebook.schema.fit_plans import EachPlan, FitPlan, MapPlan, PropertiesPlan, RefPlan, TuplePlan, UnionPlan
+from pllm_notebook.schema.number_checks import is_unsayable
 from pllm_notebook.schema.provider_support import Dialect
 from pllm_notebook.schema.reversible import Branch, is_reversible
 from pllm_notebook.schema.schema_prose import keyword_prose, with_prose
@@ -58,7 +59,20 @@ def fit(schema: Mapping[str, Any], dialect: Dialect) -> Fit:
         # A field that may be left out need not say that it may be null as well.
         fitted = _Fitter(schema, dialect, spare_nulls=True).root()
     check_limits(fitted.schema, dialect)
+    number = _unsayable(fitted.schema)
+    if number is not None:
+        reason = f"it names {number!r:.60}, which is beyond 64 bits, and no request can say such a number. "
+        raise UnsupportedSchemaError("", dialect.name, reason + "Name it as text.")
     return fitted
+
+
+def _unsayable(part: Any) -> int | None:
+    """Return a whole number beyond 64 bits in a schema, None for none."""
+    if isinstance(part, Mapping):
+        part = list(part.values())
+    if isinstance(part, list):
+        return next((found for one in part if (found := _unsayable(one)) is not None), None)
+    return part if is_unsayable(part) else None
 
 
 class _Fitter:
@@ -300,7 +314,7 @@ class _Fitter:
         if "const" in keys:
             keys["enum"] = [keys.pop("const")]
         if "enum" in keys:
-            keys["enum"] = [key if isinstance(key, str) else orjson.dumps(key).decode() for key in keys["enum"]]
+            keys["enum"] = [key if isinstance(key, str) else to_json(key).decode() for key in keys["enum"]]
         return {**{key: keys[key] for key in keys if key not in ("title", "$ref")}, "type": "string"}
 
     def _array(self, raw: Mapping[str, Any], path: str) -> _Part:

@@ -21,7 +21,15 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.schema.checked_schema import CheckedSchema, Misfit, checks_of_columns, each, with_inner
+from pllm_notebook.schema.checked_schema import (
+    CheckedSchema,
+    Misfit,
+    check_of_data,
+    checks_of_columns,
+    each,
+    either,
+    with_inner,
+)
 from pllm_notebook.schema.choices import ChoiceField, choices_of
 from pllm_notebook.schema.evidence import QuotingSchema, quoting_type
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
@@ -70,7 +78,7 @@ class OutputType:
         self._fitted: dict[Dialect, FittedSchema] = {}
         self._check: Misfit | None = None
         self._quoting: OutputType | None = None
-        self._for_columns: dict[tuple[bool | str, bool], OutputType] = {}
+        self._for_columns: dict[tuple[bool | str, bool, bool], OutputType] = {}
 
     def __repr__(self) -> str:
         return f"OutputType({self.name})"
@@ -144,7 +152,7 @@ class OutputType:
             self._fitted[dialect] = fitted
         return fitted
 
-    def for_columns(self, *, items: bool | str = False, flatten: bool = False) -> OutputType:
+    def for_columns(self, *, items: bool | str = False, flatten: bool = False, data: bool = True) -> OutputType:
         """Return the type as it is asked for where its values become columns.
 
         A value that its column cannot hold (a whole number beyond 64 bits; where validators may change one, an int
@@ -154,10 +162,11 @@ class OutputType:
         Args:
             items: Whether a list's items become the columns; or the field whose items become lines.
             flatten: Whether the fields of nested types are columns too.
+            data: Whether other nested values are columns of plain data, rather than objects or JSON text.
         """
-        found = self._for_columns.get((items, flatten))
+        found = self._for_columns.get((items, flatten, data))
         if found is None:
-            found = self._for_columns[items, flatten] = self._checking(items, flatten)
+            found = self._for_columns[items, flatten, data] = self._checking(items, flatten, data)
         return found
 
     def with_evidence(self) -> OutputType:
@@ -167,47 +176,47 @@ class OutputType:
         found._quoting = OutputType(quoting_type(self.kind, self.fields))
         return found
 
-    def _checking(self, items: bool | str, flatten: bool) -> OutputType:
+    def _checking(self, items: bool | str, flatten: bool, data: bool) -> OutputType:
         of = self.item if items is True else self
-        check = None if of is None else of._column_check(flatten, items if isinstance(items, str) else None)
+        check = None if of is None else of._column_check(flatten, data, items if isinstance(items, str) else None)
         if check is None:
             return self
         found = copy.copy(self)
         found._fitted, found._check = {}, each(check) if items is True else check
         return found
 
-    def _column_check(self, flatten: bool, lines: str | None = None, outside: tuple[Any, ...] = ()) -> Misfit | None:
+    def _column_check(
+        self, flatten: bool, data: bool, lines: str | None = None, outside: tuple[Any, ...] = ()
+    ) -> Misfit | None:
         """Return what finds a value that its column cannot hold, None where there can be none.
 
         Args:
             flatten: As for `for_columns`.
+            data: As for `for_columns`.
             lines: The field whose items become lines, None for none.
             outside: The types that this one is nested in, whose fields are not columns once more.
         """
         columns = [("", self.left)] if self.fields is None else [(field.name, field.left) for field in self.fields]
         own = checks_of_columns(columns, self._values, changed=self._changed)
+        if self.fields is None:
+            return either(own, _inner_check(self.left, flatten=False, data=data))
         inner = []
-        for at, field in enumerate(self.fields or ()):
-            check = self._check_inside(field, field.name == lines, flatten, (*outside, self.kind))
+        outside = (*outside, self.kind)
+        for at, field in enumerate(self.fields):
+            if field.name == lines:
+                item = OutputType.of(not_none(field.annotation)).item
+                if item is None:
+                    continue
+                plain = item.fields is None
+                of_item = (
+                    item._column_check(flatten, data) if plain else _inner_check(item.kind, flatten, data, outside)
+                )
+                check = None if of_item is None else each(of_item)
+            else:
+                check = _inner_check(not_none(field.left), flatten, data, outside)
             if check is not None:
                 inner.append((at, field.name, check))
         return with_inner(own, self._values, inner)
-
-    def _check_inside(self, field: OutputField, lines: bool, flatten: bool, outside: tuple[Any, ...]) -> Misfit | None:
-        kind: Any = not_none(field.left)
-        if lines:
-            item = OutputType.of(not_none(field.annotation)).item
-            if item is None:
-                return None
-            check = item._column_check(flatten) if item.fields is None else item._nested_check(flatten, outside)
-            return None if check is None else each(check)
-        return OutputType.of(kind)._nested_check(flatten, outside) if flatten and isinstance(kind, type) else None
-
-    def _nested_check(self, flatten: bool, outside: tuple[Any, ...]) -> Misfit | None:
-        """Return the check of this type inside another one, where its fields are columns."""
-        if not flatten or self.fields is None or self.kind in outside:
-            return None
-        return self._column_check(flatten, outside=outside)
 
     def _after_validators(self) -> tuple[Any, bool]:
         """Set what validators leave of the fields; return it for the whole, and whether they may change anything."""
@@ -254,6 +263,26 @@ def _from_schema(written: WrittenSchema) -> OutputType:
             f"The JSON schema {written.name!r} cannot be read: {type(error).__name__}: {error}. Nothing was sent."
         ) from error
     return made
+
+
+def _inner_check(kind: Any, flatten: bool, data: bool, outside: tuple[Any, ...] = ()) -> Misfit | None:
+    """Return the check of a value inside another one: of the columns that its fields are, or of the data that it is.
+
+    Args:
+        kind: Its type.
+        flatten: As for `OutputType.for_columns`.
+        data: As for `OutputType.for_columns`.
+        outside: The types that it is nested in.
+    """
+    if kind is int:  # a column of its own, whose check is there
+        return None
+    try:
+        output = OutputType.of(kind)
+    except UsageError:  # what a validator says that it returns may be anything
+        return None
+    if flatten and isinstance(kind, type) and kind not in outside and output.fields:
+        return output._column_check(flatten, data, outside=outside)
+    return check_of_data(output._adapter.core_schema) if data else None
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
+from pydantic_core import to_json
 
 __all__ = ["format_prose", "has_lookaround", "keyword_prose", "with_prose"]
 
@@ -101,4 +101,4 @@ def _plain(value: Any) -> str:
         return str(int(value))
     if isinstance(value, int | float):
         return str(value)
-    return orjson.dumps(value, default=str).decode()
+    return to_json(value, fallback=str).decode()

@@ -254,6 +254,8 @@ def _is_number(value: Any) -> bool:
 def _check_number(name: str, value: Any) -> None:
     if value is None and name in _OR_NONE:
         return
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(f"sim: {name} is {value!r:.60}, which is beyond 64 bits.")
     number = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
     most = 1 if name in _RATES else math.inf
     inside = number and math.isfinite(value) and (value > 0 if name in _ABOVE_ZERO else 0 <= value <= most)

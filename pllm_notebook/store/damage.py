@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pllm_notebook.exceptions import UnsafeEntryError
 
-__all__ = ["READ_ERRORS", "DamageReport", "is_damage"]
+__all__ = ["READ_ERRORS", "DamageReport", "is_damage", "passes_check"]
 
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
 """What reading a database may raise: SQLite's own errors, and Python's for what SQLite gives it."""
@@ -59,10 +59,11 @@ def is_damage(error: BaseException, path: str | None = None) -> bool:
         return False
     # A file cut to nothing while it is open has no tables, and passes every check.
     missing = any(words in str(error) for words in ("no such table", "no such column", "malformed"))
-    return missing or code & _PRIMARY in _DAMAGE_CODES or path is None or not _passes_check(path)
+    return missing or code & _PRIMARY in _DAMAGE_CODES or path is None or not passes_check(path)
 
 
-def _passes_check(path: str) -> bool:
+def passes_check(path: str) -> bool:
+    """Return whether SQLite's own check of the whole file finds nothing."""
     with suppress(*READ_ERRORS), closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
         return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
     return False

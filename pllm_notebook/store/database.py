@@ -143,12 +143,14 @@ class Database:
         directory: Where it is.
         path: The file.
         store_id: What its marker row says. Set when it is opened.
+        looked_into: Whether the whole file was checked since, for a row that was found damaged.
     """
 
     def __init__(self, directory: str, busy_timeout_s: float) -> None:
         self.directory = directory
         self.path = os.path.join(directory, DATABASE)
         self.store_id = ""
+        self.looked_into = False
         self._cache = open_cache(directory, busy_timeout_s)
         self._file = _identity(self.path)
 

@@ -177,8 +177,12 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
     try:
         check_shape(connection, path)
         if _has_table(connection, "Settings"):
-            strangers = {name for (name,) in connection.execute("SELECT key FROM Settings")} - known
-            connection.executemany("DELETE FROM Settings WHERE key = ?", [(name,) for name in strangers])
+            # As the table has them, not its index, and by the row's number: a damaged name cannot be looked up.
+            named = "SELECT rowid, key FROM Settings NOT INDEXED"
+            strangers = [(row,) for row, name in connection.execute(named) if name not in known]
+            connection.executemany("DELETE FROM Settings WHERE rowid = ?", strangers)
+            if not all(name in known for _, name in connection.execute(named)):
+                raise sqlite3.DatabaseError("a setting can neither be read nor taken out")
     finally:
         connection.close()
     cache = _Cache(os.path.dirname(path), timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)

@@ -12,7 +12,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, TypeVar
 
 from pllm_notebook.exceptions import StoreError
-from pllm_notebook.store.damage import READ_ERRORS, DamageReport, is_damage
+from pllm_notebook.store.damage import READ_ERRORS, DamageReport, is_damage, passes_check
 from pllm_notebook.store.location import FOLDER
 from pllm_notebook.store.writer import WriteDelayed
 from pllm_notebook.stored_reply import StoredReply
@@ -65,7 +65,11 @@ class LiveDatabase:
             NewerEntry: If a later version of this package wrote one of them.
             StoreError: If the database can neither be read nor mended.
         """
-        return self.reading(methodcaller("read", keys, damage_report))
+        read = methodcaller("read", keys, damage_report)
+        found: dict[str, StoredReply] = self.reading(read)
+        if damage_report.count and self._repair_shared_pages():
+            found = self.reading(read)
+        return found
 
     def reading(self, read: Callable[[Database], Result]) -> Result:
         """Read from the database that now has the name; once more where it had to be mended first.
@@ -160,6 +164,19 @@ class LiveDatabase:
             if self.database is database:
                 self.database = recovery.replace_damaged(database, error, self._busy_timeout_s)
         return True
+
+    def _repair_shared_pages(self) -> bool:
+        """Look once into a database that has a damaged row; tell whether it was replaced.
+
+        A row whose pages are another's too takes those with it when its call is answered again.
+        """
+        database = self.database
+        if database.looked_into:
+            return False
+        database.looked_into = True
+        return not passes_check(database.path) and self.repair(
+            database, sqlite3.DatabaseError("its pages are mixed up")
+        )
 
     def tidy(self) -> None:
         """Move the last commits into the database file, unless it is being changed."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.carving import CarvedRow, carve
 from pllm_notebook.store.codec import NewerEntry
-from pllm_notebook.store.damage import READ_ERRORS
+from pllm_notebook.store.damage import READ_ERRORS, passes_check
 from pllm_notebook.store.database import Database, connect_read_only, read_row
 from pllm_notebook.store.location import DATABASE
 
@@ -103,12 +103,16 @@ def _rows(path: str, result: Salvage) -> Iterator[tuple[str, bytes]]:
     try:
         with closing(connect_read_only(path)) as connection:
             for key, value in _readable(connection, _last_rowid(connection), result):
+                if key in read:  # a damaged pointer leads to a page twice
+                    continue
+                result.kept += 1
                 read.add(key)
                 yield key, value
     except READ_ERRORS:
         result.gaps += 1
-    if result.gaps:
-        # What has hidden rows may be the way to them alone.
+    # What has hidden rows may be the way to them alone; and a pointer that leads to another page of the table hides
+    # those of its own without any error.
+    if result.gaps or not passes_check(path):
         for row in carve(path):
             if row.key not in read and _is_sound(row):
                 result.kept += 1
@@ -150,7 +154,6 @@ def _readable(connection: sqlite3.Connection, last: int, result: Salvage) -> Ite
                 except UnsafeEntryError:
                     result.refused += 1
                     continue
-                result.kept += 1
                 yield key, value
             return
         except READ_ERRORS:

@@ -37,6 +37,8 @@ from pllm_notebook.frames.pandas.columns import array_of
 from pllm_notebook.sim import SimRequest
 from tests.zoo import ZOO, ZooCase
 
+from .frame_libraries import FrameKit
+
 Mood = Literal["pos", "neg"]
 Asked = Callable[..., pd.DataFrame]
 
@@ -353,13 +355,71 @@ def test_a_nested_number_beyond_64_bits_fails_its_row_where_it_is_a_column(
     ]
 
 
-def test_a_nested_number_beyond_64_bits_is_kept_where_it_is_no_column(ask: Asked) -> None:
-    size = {"count": 2**63, "most": None}
+class Deep(BaseModel):
+    numbers: list[int] = []
+    sizes: list[Size] = []
+    counts: dict[str, int] = {}
+    maybe: tuple[int, ...] | None = None
 
-    out = ask(Box, json.dumps(BOX | {"size": size, "numbers": [2**70]}))
 
-    assert (out["size"].tolist(), out["numbers"].tolist()) == ([size], [[2**70]])
-    assert out.llm.status.tolist() == ["ok"]
+@pytest.mark.parametrize(
+    ("kind", "good", "big", "at"),
+    [
+        (list[int], [1, -(2**63)], [1, 2**63], "1"),
+        (dict[str, int], [{"key": "a", "value": 1}], [{"key": "a", "value": -(2**63) - 1}], "a"),
+        (Deep, {"numbers": [2**63 - 1]}, {"numbers": [1, 2**70]}, "numbers.1"),
+        (Deep, {"sizes": [{"count": 1}]}, {"sizes": [{"count": 1}, {"count": 1, "most": 2**63}]}, "sizes.1.most"),
+        (Deep, {}, {"counts": [{"key": "a", "value": 2**64}]}, "counts.a"),
+        (Deep, {"maybe": [1]}, {"maybe": [2**63]}, "maybe.0"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*rows failed")
+def test_a_number_beyond_64_bits_inside_nested_data_fails_its_row_alone(
+    kit: FrameKit, cache_dir: object, kind: Any, good: Any, big: Any, at: str
+) -> None:
+    whole = {"numbers": [], "sizes": [], "counts": [{"key": "z", "value": 1}], "maybe": None}
+    # As text: the simulator's own JSON holds no such number.
+    texts = [json.dumps(whole | one if kind is Deep else {"value": one}) for one in (good, big)]
+    pllm.configure(sim={"answers": lambda request: texts[int(request.prompt)]}, model="sim:openai")
+
+    out = kit.llm(kit.frame({"n": [0, 1]})).parse(kind, "{n}", max_repairs=0)
+    same = kit.llm(kit.frame({"n": [0]})).parse(kind, "{n}", max_repairs=0)
+
+    assert kit.dtypes(out) == kit.dtypes(same)
+    assert kit.values(kit.llm(out).status) == ["ok", "failed"]
+    (message,) = kit.column(kit.llm(out).errors, "message")
+    assert message.startswith(f"{at}: ")
+    assert message.endswith("is beyond 64 bits; annotate Decimal or str for larger numbers")
+    kit.stored(out)
+
+
+class Open(BaseModel):
+    pair: tuple[int, str]
+    either: list[int | str]
+    exact: list[Decimal]
+    keys: dict[int, str]
+
+
+def test_numbers_beyond_64_bits_are_kept_where_the_type_leaves_the_form_open(kit: FrameKit, cache_dir: object) -> None:
+    said = {"pair": [2**70, "a"], "either": [2**70], "exact": [2**70], "keys": [{"key": 2**70, "value": "a"}]}
+    pllm.configure(sim={"answers": lambda _: json.dumps(said)}, model="sim:openai")
+
+    out = kit.llm(kit.frame({"n": [0]})).parse(Open, "{n}", max_repairs=0)
+
+    assert kit.values(kit.llm(out).status) == ["ok"]
+    for name in ("pair", "either", "exact", "keys"):
+        assert str(2**70) in str(kit.column(out, name)[0])
+
+
+@pytest.mark.parametrize("nested", ["model", "json"])
+def test_numbers_beyond_64_bits_are_kept_in_objects_and_json_text(
+    kit: FrameKit, cache_dir: object, nested: str
+) -> None:
+    pllm.configure(sim={"answers": lambda _: json.dumps({"value": [2**70]})}, model="sim:openai")
+
+    out = kit.llm(kit.frame({"n": [0]})).parse(list[int], "{n}", max_repairs=0, nested=nested)
+
+    assert kit.column(out, "answer") in ([[2**70]], [f"[{2**70}]"])
 
 
 class Resized(BaseModel):

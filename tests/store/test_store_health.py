@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_cases import entry, execute, fill, held_by, key, of_a_later_format
+from store_cases import entry, execute, fill, held_by, key, of_a_later_format, parts
 
 from pllm_notebook.store import DiskStore, NewerEntry
 from pllm_notebook.store.codec import pack
+from pllm_notebook.stored_reply import StoredReply
 
 ROWS = range(1000)
 
@@ -105,6 +108,39 @@ def test_damaged_pages_cost_no_more_than_what_they_held(path: Path, seed: int) -
     assert len(there) > len(ROWS) * 0.6
     assert held_by(store, ROWS) == set(ROWS)
     store.close()
+
+
+def test_a_pointer_to_a_neighbours_rows_costs_no_row(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    root = int(str(execute(path, "SELECT rootpage FROM sqlite_master WHERE name = 'Cache'")[0][0]))
+    with (path / "answers/cache.db").open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        page = file.read(4096)
+        assert page[0] == 5  # a page of the tree's inside
+        cells = [int.from_bytes(page[at : at + 2], "big") for at in (12, 14)]
+        file.seek((root - 1) * 4096 + cells[0])
+        file.write(page[cells[1] : cells[1] + 4])
+
+    assert salvaged(path) == set(ROWS)
+    assert len(caplog.records) == 1
+    assert "1000 answers were salvaged" in caplog.text
+
+
+def test_a_setting_without_a_name_is_taken_out(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path)
+    reshape(path, "key TEXT NOT NULL", "key TEXT")
+    execute(path, "INSERT INTO Settings VALUES (NULL, 'x')")
+    reshape(path, "key TEXT", "key TEXT NOT NULL")
+
+    assert salvaged(path) == set(ROWS)
+    assert caplog.records == []
+
+
+def reshape(path: Path, old: str, new: str) -> None:
+    """Change what the table of settings says of itself, and nothing else."""
+    with closing(sqlite3.connect(path / "answers/cache.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}') WHERE name = 'Settings'")
 
 
 def test_damage_met_while_open_is_mended_while_open(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,3 +279,39 @@ def test_two_stores_of_one_process_meet_one_damage(path: Path) -> None:
     assert len(set_aside(path)) == 1
     first.close()
     second.close()
+
+
+def test_an_entry_that_leads_to_anothers_pages_costs_that_entry_alone(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DiskStore(str(path))
+    long = [entry(number, raw=random.Random(number).randbytes(20_000)) for number in range(2)]
+    put_all(store, long)
+    store.close()
+    data = (path / "answers/cache.db").read_bytes()
+    pages = [
+        [at for at in range(0, len(data), 4096) if 0 < one.raw.find(data[at + 4 : at + 64]) < len(one.raw) - 60]
+        for one in long
+    ]
+    with (path / "answers/cache.db").open("r+b") as file:
+        file.seek(pages[0][0])
+        file.write((pages[1][1] // 4096 + 1).to_bytes(4, "big"))
+
+    store = DiskStore(str(path))
+    there = store.get_many([key(0), key(1)])
+    put_all(store, long)
+    after = store.get_many([key(0), key(1)])
+    checked = store.check()
+    store.close()
+
+    assert list(there) == [key(1)]
+    assert [parts(after[key(number)]) for number in range(2)] == [parts(one) for one in long]
+    assert checked[1:] == (0, "")
+    assert len(caplog.records) == 1
+    assert "is damaged (its pages are mixed up)" in caplog.text
+
+
+def put_all(store: DiskStore, entries: list[StoredReply]) -> None:
+    for number, one in enumerate(entries):
+        store.put(key(number), one, lambda _: None)
+    store.flush()

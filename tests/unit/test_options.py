@@ -72,6 +72,13 @@ def test_an_option_is_one_field(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (inspect.getdoc(parse) or "").endswith("\n    whim: Whims per row. See whims.")
 
 
+@pytest.mark.parametrize("name", ["max_output_tokens", "temperature", "timeout_s", "concurrency", "max_cost_usd"])
+@pytest.mark.parametrize("value", [2**63, 10**400])
+def test_a_number_beyond_64_bits_is_no_value_of_an_option(name: str, value: int) -> None:
+    with pytest.raises(UsageError, match=rf"^{name} is [0-9]+, which is beyond 64 bits\. Nothing was sent\.$"):
+        resolve({name: value})
+
+
 def test_what_is_made_from_the_fields_is_up_to_date() -> None:
     differing = [path.name for path, text in WRITER["files"]().items() if path.read_text(encoding="utf-8") != text]
 

@@ -1,20 +1,40 @@
-"""NaN and infinity in a reply, for every kind of type that can hold a float."""
+"""Numbers that nothing else takes: NaN and infinity in a reply, and whole ones beyond 64 bits in a type."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from enum import IntEnum
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from pllm_notebook.exceptions import UnsupportedSchemaError
 from pllm_notebook.failures import FailureKind
+from pllm_notebook.providers.anthropic.facts import DIALECT as ANTHROPIC
+from pllm_notebook.providers.google.facts import DIALECT as GOOGLE
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.schema import GRAMMAR, OutputType, repair_lines
+from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, OutputType, repair_lines
 
 ODD = ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", '"nan"', '"inf"', "9" * 400 + ".0"]
+
+
+DIALECTS = [OPENAI, ANTHROPIC, GOOGLE, GRAMMAR, PLAIN]
+
+
+class Huge(IntEnum):
+    ONE = 1
+    HUGE = 2**70
+
+
+class Named(BaseModel):
+    codes: list[Literal[2**70]] = []
+
+
+class Deeply(BaseModel):
+    inner: Named
 
 
 class Inner(BaseModel):
@@ -128,3 +148,29 @@ def test_what_a_validator_makes_of_other_words_is_its_own() -> None:
 
     assert math.isnan(read(Measured, '{"depth": "unknown"}').value.depth)
     assert read(Measured, '{"depth": NaN}').failure is not None
+
+
+@pytest.mark.parametrize("kind", [Literal[2**64, 1], list[Literal[1, -(2**63) - 1]], Huge, Deeply])
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
+def test_a_type_that_names_a_number_beyond_64_bits_cannot_be_sent(kind: Any, dialect: Dialect) -> None:
+    with pytest.raises(UnsupportedSchemaError, match=r"which is beyond 64 bits, and no request can say such a number"):
+        OutputType.of(kind).fit(dialect)
+
+
+class Bounded(BaseModel):
+    most: int = Field(le=10**20)
+    more: int = Field(gt=2**64)
+    known: int = Field(le=2**63)
+    default: int = Field(default=2**70, ge=-(10**20))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
+def test_a_bound_beyond_64_bits_is_said_in_words(dialect: Dialect) -> None:
+    fields = OutputType.of(Bounded).fit(dialect).schema["properties"]
+
+    assert not {"maximum", "exclusiveMinimum", "minimum", "default"} & (
+        fields["most"].keys() | fields["more"].keys() | fields["default"].keys()
+    )
+    assert str(10**20) in fields["most"]["description"]
+    assert str(2**64) in fields["more"]["description"]
+    assert str(-(10**20)) in fields["default"]["description"]

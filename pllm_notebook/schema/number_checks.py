@@ -1,16 +1,29 @@
-"""NaN and infinity in a reply: JSON has no such numbers, and Pydantic takes them for a float."""
+"""Numbers inside a value that Pydantic takes and nothing else does: NaN, infinity, and those beyond 64 bits."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["finite_check", "may_say"]
+__all__ = ["Check", "Found", "finite_check", "is_beyond", "is_unsayable", "may_say", "whole_check"]
 
-Location = tuple[str | int, ...]
-Check = Callable[[Any], Location | None]
+_INT64 = 2**63
+
+
+class Found(NamedTuple):
+    """A number that is none, and where it is."""
+
+    where: tuple[str | int, ...]
+    number: Any
+
+    def inside(self, at: str | int) -> Found:
+        return Found((at, *self.where), self.number)
+
+
+Check = Callable[[Any], Found | None]
+_Leaf = Callable[[Mapping[str, Any], bool], Check | None]
 
 # What a reply must contain for a float in it to be none: a validator of a person's own may make one of anything.
 _SAID = re.compile(rb"(?i)nan|inf|e\+?\d{3}|\d{300}")
@@ -41,28 +54,67 @@ def finite_check(core_schema: Any) -> Check | None:
         core_schema: As Pydantic made it (`TypeAdapter.core_schema`).
 
     Returns:
-        A function that returns the location, None where all are finite; None in its place for a type that can hold
-        no float, or says `allow_inf_nan=True` of each.
+        A function that returns the first, None where all are finite; None in its place for a type that can hold no
+        float, or says `allow_inf_nan=True` of each.
     """
-    return _Compiler(core_schema).whole() if _has_float(core_schema) else None
+    leaves: dict[str, _Leaf] = {
+        "float": lambda node, allowed: None if node.get("allow_inf_nan", allowed) else _unless(_is_infinite),
+        "any": lambda _, allowed: None if allowed else _anywhere,
+    }
+    return _Compiler(core_schema, leaves).whole() if _has(core_schema, [*leaves]) else None
 
 
-def _has_float(node: Any) -> bool:
+def is_beyond(value: Any) -> bool:
+    """Return whether *value* is a whole number that no column of them holds: they have 64 bits."""
+    return isinstance(value, int) and not -_INT64 <= value < _INT64
+
+
+def is_unsayable(value: Any) -> bool:
+    """Return whether *value* is a whole number that no request can say: JSON is written with 64 bits, signed or not."""
+    return isinstance(value, int) and not -_INT64 <= value < 2 * _INT64
+
+
+def whole_check(core_schema: Any) -> Check | None:
+    """Return what finds the first `int` of a value that is beyond 64 bits.
+
+    Where the type leaves the form open (`Any`, a union, a tuple), a column has Python's objects or JSON text, and any
+    number is fine.
+
+    Args:
+        core_schema: As Pydantic made it (`TypeAdapter.core_schema`).
+
+    Returns:
+        A function that returns the first, None where there is no such number; None in its place for a type that can
+        hold no int.
+    """
+    leaves: dict[str, _Leaf] = {
+        "int": lambda node, _: None if "serialization" in node else _unless(is_beyond),
+        "union": lambda *_: None,
+        "tagged-union": lambda *_: None,
+    }
+    return _Compiler(core_schema, leaves, columns=True).whole() if _has(core_schema, ["int"]) else None
+
+
+def _has(node: Any, kinds: Collection[str]) -> bool:
     if isinstance(node, Mapping):
-        return node.get("type") in ("float", "any") or any(
-            map(_has_float, (v for k, v in node.items() if k != "metadata"))
-        )
-    return isinstance(node, list | tuple) and any(map(_has_float, node))
+        return node.get("type") in kinds or any(_has(v, kinds) for k, v in node.items() if k != "metadata")
+    return isinstance(node, list | tuple) and any(_has(one, kinds) for one in node)
 
 
 class _Compiler:
     """From a core schema to a check of its values.
 
     A check looks at nothing that is not of the class its node says: a validator may have left anything.
+
+    Args:
+        schema: The core schema.
+        leaves: What makes the check of a node, by the node's kind; of others, the check is that of what they hold.
+        columns: Whether values become columns: keys are texts there, and a tuple of fixed length has no type.
     """
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, leaves: Mapping[str, _Leaf], *, columns: bool = False) -> None:
         self._schema = schema
+        self._leaves, self._columns = leaves, columns
         self._definitions: dict[str, Any] = {}
         self._made: dict[tuple[str, bool], list[Check | None]] = {}
 
@@ -77,10 +129,8 @@ class _Compiler:
             allowed: Whether its configuration says `allow_inf_nan=True`.
         """
         kind = node["type"]
-        if kind == "float":
-            return None if node.get("allow_inf_nan", allowed) else _number
-        if kind == "any":
-            return None if allowed else _anywhere
+        if kind in self._leaves:
+            return self._leaves[kind](node, allowed)
         if kind in _PASSING:
             return self._of(node[_PASSING[kind]], allowed=allowed)
         if kind == "definitions":
@@ -98,9 +148,10 @@ class _Compiler:
         if kind in _ITEMS:
             return _each(self._within(node, "items_schema", allowed))
         if kind == "tuple":
-            return _any([_each(self._of(one, allowed=allowed)) for one in node["items_schema"]])
+            return self._tuple(node, allowed)
         if kind == "dict":
-            return _mapping(self._within(node, "keys_schema", allowed), self._within(node, "values_schema", allowed))
+            keys = None if self._columns else self._within(node, "keys_schema", allowed)
+            return _mapping(keys, self._within(node, "values_schema", allowed))
         if kind in ("model", "dataclass"):
             return self._class(node)
         if kind == "typed-dict":
@@ -111,6 +162,12 @@ class _Compiler:
     def _within(self, node: Any, name: str, allowed: bool) -> Check | None:
         inner = node.get(name)
         return None if inner is None else self._of(inner, allowed=allowed)
+
+    def _tuple(self, node: Any, allowed: bool) -> Check | None:
+        items = node["items_schema"]
+        if self._columns and (len(items) > 1 or "variadic_item_index" not in node):
+            return None
+        return _any([_each(self._of(one, allowed=allowed)) for one in items])
 
     def _referred(self, ref: str, allowed: bool) -> Check | None:
         found = self._made.get((ref, allowed))
@@ -153,19 +210,21 @@ def _allows(node: Any, otherwise: bool) -> bool:
     return bool((node.get("config") or {}).get("allow_inf_nan", otherwise))
 
 
-def _number(value: Any) -> Location | None:
-    return () if isinstance(value, float) and not isfinite(value) else None
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and not isfinite(value)
 
 
-def _anywhere(value: Any) -> Location | None:
+def _unless(wrong: Callable[[Any], bool]) -> Check:
+    return lambda value: Found((), value) if wrong(value) else None
+
+
+def _anywhere(value: Any) -> Found | None:
     """Look through what JSON has, where the type says nothing of it."""
     if isinstance(value, dict):
-        found = next(((str(key), *at) for key, one in value.items() if (at := _anywhere(one)) is not None), None)
-    elif isinstance(value, list):
-        found = next(((n, *at) for n, one in enumerate(value) if (at := _anywhere(one)) is not None), None)
-    else:
-        return _number(value)
-    return found
+        return next((at.inside(str(key)) for key, one in value.items() if (at := _anywhere(one)) is not None), None)
+    if isinstance(value, list):
+        return next((at.inside(n) for n, one in enumerate(value) if (at := _anywhere(one)) is not None), None)
+    return Found((), value) if _is_infinite(value) else None
 
 
 def _any(checks: list[Check | None]) -> Check | None:
@@ -179,12 +238,12 @@ def _each(check: Check | None) -> Check | None:
     if check is None:
         return None
 
-    def each(value: Any) -> Location | None:
+    def each(value: Any) -> Found | None:
         if isinstance(value, list | tuple | set | frozenset):
             for at, item in enumerate(value):
                 found = check(item)
                 if found is not None:
-                    return (at, *found)
+                    return found.inside(at)
         return None
 
     return each
@@ -194,38 +253,38 @@ def _mapping(of_key: Check | None, of_value: Check | None) -> Check | None:
     if of_key is None and of_value is None:
         return None
 
-    def each(value: Any) -> Location | None:
+    def each(value: Any) -> Found | None:
         if isinstance(value, dict):
             for key, item in value.items():
                 found = None if of_value is None else of_value(item)
                 if found is None and of_key is not None:
                     found = of_key(key)
                 if found is not None:
-                    return (str(key), *found)
+                    return found.inside(str(key))
         return None
 
     return each
 
 
 def _keys(fields: list[tuple[str, str, Check]]) -> Check | None:
-    def each(value: Any) -> Location | None:
+    def each(value: Any) -> Found | None:
         if isinstance(value, dict):
             for name, alias, check in fields:
                 found = check(value.get(name))
                 if found is not None:
-                    return (alias, *found)
+                    return found.inside(alias)
         return None
 
     return each if fields else None
 
 
 def _attributes(kind: type, fields: list[tuple[str, str, Check]]) -> Check | None:
-    def each(value: Any) -> Location | None:
+    def each(value: Any) -> Found | None:
         if isinstance(value, kind):
             for name, alias, check in fields:
                 found = check(getattr(value, name, None))
                 if found is not None:
-                    return (alias, *found)
+                    return found.inside(alias)
         return None
 
     return each if fields else None
