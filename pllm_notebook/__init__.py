@@ -34,9 +34,6 @@ from pllm_notebook.request_errors import (
 )
 
 if TYPE_CHECKING:
-    import os
-    from datetime import datetime, timedelta
-
     from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, Vote
     from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
     from pllm_notebook.ensemble.error_conversion import get_error_info, handle_openai_error, is_retryable_error
@@ -57,10 +54,9 @@ if TYPE_CHECKING:
     )
     from pllm_notebook.execution import Run
     from pllm_notebook.frames.any_frame import aparse, estimate, frame, parse, preview, submit
-    from pllm_notebook.frames.job_table import Jobs
     from pllm_notebook.frames.label_table import labels
+    from pllm_notebook.frames.past_work import errors, import_results, jobs, run
     from pllm_notebook.frames.runs import runs
-    from pllm_notebook.job_commands.results_import import Imported
     from pllm_notebook.lab import compare
     from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
     from pllm_notebook.prompt_lists.llm_output import LLMOutput
@@ -223,11 +219,14 @@ _HOMES = {
     "create_framework": "pllm_notebook.ensemble.parallel_llm",
     "create_performance_config": "pllm_notebook.ensemble.framework_config",
     "create_robust_config": "pllm_notebook.ensemble.framework_config",
+    "errors": "pllm_notebook.frames.past_work",
     "estimate": "pllm_notebook.frames.any_frame",
     "frame": "pllm_notebook.frames.any_frame",
     "get_error_info": "pllm_notebook.ensemble.error_conversion",
     "handle_openai_error": "pllm_notebook.ensemble.error_conversion",
+    "import_results": "pllm_notebook.frames.past_work",
     "is_retryable_error": "pllm_notebook.ensemble.error_conversion",
+    "jobs": "pllm_notebook.frames.past_work",
     "labels": "pllm_notebook.frames.label_table",
     "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_google": "pllm_notebook.prompt_lists.provider_messages",
@@ -242,6 +241,7 @@ _HOMES = {
     "process_api_requests_from_file": "pllm_notebook.request_files.process_file",
     "process_api_requests_from_file_sync": "pllm_notebook.request_files.process_file",
     "resume_directory": "pllm_notebook.sessions",
+    "run": "pllm_notebook.frames.past_work",
     "runs": "pllm_notebook.frames.runs",
     "submit": "pllm_notebook.frames.any_frame",
     "to_tool_schema": "pllm_notebook.sessions",
@@ -263,65 +263,6 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         return sorted({*__all__, "testing", *(name for name in globals() if name.startswith("__"))})
 
 
-def errors(
-    of: Any = None, *, model: str | None = None, kind: str | None = None, since: datetime | timedelta | None = None
-) -> Any:
-    """Return failed rows. Sends nothing.
-
-    Args:
-        of: A run, or a frame that a run of this session made. A session of a program, or the path of a directory: the
-            failed calls that are kept there. None: the newest run; in a new kernel, and with any
-            of the other arguments, the failed calls that the cache has kept, newest first.
-        model: Kept ones of this model alone (`openai:gpt-6-luna`, or `gpt-6-luna` from whatever provider).
-        kind: Kept ones of this kind alone (`bad_request`; see docs/errors.md).
-        since: Kept ones from this moment on, or of the last so many hours (a timedelta).
-
-    Returns:
-        What `df.llm.errors` has, for a run of items a list of dictionaries. Of kept failures a frame, one line a
-        call: when (UTC), model, kind, status, field, message, asked, position, label, prompt, attempts, cost_usd (NA
-        for unknown), request_id, run, raw, body (of the request). A call that was answered since is not in it.
-    """
-    from pllm_notebook.frames.error_table import errors_of
-
-    return errors_of(of, model=model, kind=kind, since=since)
-
-
-def jobs(of: Any = None) -> Jobs:
-    """Return the batch jobs of a cache directory, of any provider and any kernel. Sends nothing.
-
-    Args:
-        of: A session of a program, or the path of a directory; None for the cache directory of the moment.
-
-    Returns:
-        A handle that reads again at each use: shown, it is a table (with buttons, where widgets are); `.frame`,
-        `refresh`, `fetch`, `cancel`, `resubmit`, `send_live`, `recreate`, `abandon`.
-    """
-    from pllm_notebook.exceptions import UsageError
-    from pllm_notebook.frames.error_table import directory_of
-    from pllm_notebook.frames.job_table import Jobs
-
-    directory = directory_of(of)
-    if of is not None and directory is None:
-        raise UsageError(f"pllm.jobs takes a session, or the path of a directory, not {type(of).__name__}.")
-    return Jobs(cache_dir=directory, panel=partial(_shown, "panel"))
-
-
-def import_results(path: str | os.PathLike[str], model: str | None = None) -> Imported:
-    """Take a results file into the cache that was downloaded from a provider's batch. Sends nothing.
-
-    Args:
-        path: OpenAI's, Anthropic's or Google's; which one follows from its lines.
-        model: The model as it was asked, None for what the journal or the file says.
-
-    Returns:
-        How many answers were taken in, were known, are unknown here, and what failed.
-    """
-    from pllm_notebook.job_commands.batch_commands import commands
-    from pllm_notebook.job_commands.results_import import import_results
-
-    return import_results(commands(), path, model)
-
-
 def load_ipython_extension(shell: Any) -> None:
     """Add the magics (`%load_ext pllm_notebook`)."""
     from pllm_notebook.notebook import magics
@@ -330,24 +271,6 @@ def load_ipython_extension(shell: Any) -> None:
     lost = _accessors.lost_accessors()
     if lost:
         warnings.warn(lost, stacklevel=2)
-
-
-def run(run_id: str) -> Any:
-    """Return the run with this id: live if this kernel holds it, else as recorded. Sends nothing.
-
-    Args:
-        run_id: As `df.attrs["pllm_run"]` and `pllm.runs()` show it.
-
-    Returns:
-        A `Run`, or a recorded run with the same views: `to_frame()`, `errors`, `usage`, `samples`.
-
-    Raises:
-        UsageError: If *run_id* is not a string.
-        PllmError: If the cache directory has no such run.
-    """
-    from pllm_notebook.frames.runs import open_run
-
-    return open_run(run_id)
 
 
 def unload_ipython_extension(shell: Any) -> None:
@@ -381,6 +304,7 @@ for _name in ("servers", "clients"):
     check_with(_name, partial(_check_accounts, _name))
 display_registry.register_display(partial(_shown, "choose_display"))
 display_registry.register_session_display(partial(_shown, "choose_session_display"))
+display_registry.register_job_panel(partial(_shown, "panel"))
 display_registry.register_run_view(partial(_shown, "show_run"))
 lab_registry.register_lab(
     *(partial(importlib.import_module, f"pllm_notebook.{name}") for name in ("lab", "notebook.display_choice"))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pllm_notebook.types import Progress
 
 __all__ = [
-    "SafeDisplay", "display_for", "register_display", "register_run_view", "register_session_display",
-    "session_display", "show_run",
+    "SafeDisplay", "display_for", "job_panel", "register_display", "register_job_panel", "register_run_view",
+    "register_session_display", "session_display", "show_run",
 ]  # fmt: skip
 
 logger = logging.getLogger("pllm_notebook")
@@ -29,6 +29,7 @@ class _Factories:
     run: Callable[[], Display | None] | None = None
     session: Callable[[], object | None] | None = None
     view: Callable[[Any], bool] | None = None
+    job_panel: Callable[[Any], dict[str, Any]] | None = None
 
 
 _FACTORIES: Slot[_Factories] = Slot("displays", _Factories, is_kept=True)
@@ -59,6 +60,17 @@ def session_display() -> object | None:
 def register_run_view(show: Callable[[Any], bool] | None) -> None:
     """Set what shows a `Run` in the cell that is running; it gives False where there is no live view."""
     _FACTORIES.value.view = show
+
+
+def register_job_panel(make: Callable[[Any], dict[str, Any]] | None) -> None:
+    """Set what makes the buttons that a notebook shows for a table of jobs."""
+    _FACTORIES.value.job_panel = make
+
+
+def job_panel(jobs: Any) -> dict[str, Any]:
+    """Return the MIME bundle of the buttons for a table of jobs, empty where there are none."""
+    make = _FACTORIES.value.job_panel
+    return {} if make is None else make(jobs)
 
 
 def show_run(run: Any) -> bool:

@@ -23,10 +23,11 @@ from pllm_notebook.execution.launch import (
     store_for,
 )
 from pllm_notebook.execution.lists import Part, estimate_list, parts_of, start_list
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
-from pllm_notebook.execution.results import SKIPPED, UNPLANNED, Outcome, ResultTable
+from pllm_notebook.execution.results import SKIPPED, UNPLANNED, ResultTable
 from pllm_notebook.execution.row_record import (
     STATUSES,
     RowRecord,

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.token_bounds import TokenBounds, rounded_down
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate
 from pllm_notebook.types import Reply, Spent, Usage
@@ -115,6 +117,30 @@ class RunBudget:
     def forget(self, owner: object) -> None:
         """Expect nothing more of *owner*."""
         self._expected.pop(owner, None)
+
+    def held_by(self) -> str:
+        """Say what is reserved, where the next call waits for it; "" where nothing is."""
+        if not self.requests:
+            return ""
+        calls = counted(self.requests, "call")
+        return f"held by max_cost_usd: {format_usd(self.reserved_usd)} reserved for {calls}"
+
+    def exhausted(self, max_cost_usd: float | None, *, cut_at: int | None) -> Failure:
+        """Return the failure of a call for which there is no room left.
+
+        Args:
+            max_cost_usd: The ceiling, as the caller gave it.
+            cut_at: The output limit at which its answer was cut off before, None for a call that was not sent.
+        """
+        perhaps = f" and {format_usd(self.perhaps_usd)} perhaps paid" if self.perhaps_usd else ""
+        paid, most = f"{format_usd(self.paid_usd)} paid{perhaps}", f"max_cost_usd={max_cost_usd:g}"
+        message = f"Not sent: with {paid}, one more call could have passed {most}. Raise it."
+        if cut_at is not None:
+            message = (
+                f"Not sent again: the answer was cut off at {cut_at:,} tokens, and with {paid} asking for a longer one "
+                f"could have passed {most}. Raise it."
+            )
+        return Failure(FailureKind.BUDGET, message)
 
     def fits(self, usd: float) -> bool:
         """Return whether *usd* more can be reserved."""

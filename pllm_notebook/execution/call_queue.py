@@ -27,12 +27,11 @@ from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import NextCall, Tag
 from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
-from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prompts import packed as packed_prompt
 from pllm_notebook.redaction import redact
-from pllm_notebook.types import Finish, Reply, Spent
+from pllm_notebook.types import Reply, Spent
 
 __all__ = ["CallQueue"]
 
@@ -111,7 +110,7 @@ class CallQueue(ResultRecorder):
 
     def retry(self, calls: list[int], can_pass: list[int]) -> None:
         """Begin again with the calls of a retry (see `CacheRecheck.retry`)."""
-        self.halted, self.fault, self.over = None, None, False
+        self.halted, self.fault, self.replies.over = None, None, False
         self.refused = self.not_sent = None
         self.refusals = RejectionTracker(at_once=self.raises)
         self.recheck.retry(calls, can_pass)
@@ -142,7 +141,7 @@ class CallQueue(ResultRecorder):
     def announce(self) -> None:
         """Let all look again, since no more may come: a last pack need not be full, and a batch has all its lines."""
         self.dispatcher.wake()
-        self._woken.set()
+        self.replies.wake()
 
     def close(self) -> None:
         """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
@@ -172,10 +171,8 @@ class CallQueue(ResultRecorder):
             return "waiting for the cache to be written"
         if self.refusals.suspected is not None:
             return f"every call is refused ({self.refusals.suspected.kind}): waiting for {self.open} in flight"
-        run_budget = self.budget.run_budget
-        if self._over_budget and run_budget.requests:
-            calls = counted(run_budget.requests, "call")
-            return f"held by max_cost_usd: {format_usd(run_budget.reserved_usd)} reserved for {calls}"
+        if self._over_budget and (held := self.budget.run_budget.held_by()):
+            return held
         if self.elsewhere and not self.run_queue.in_flight:
             return f"{self.elsewhere:,} calls are being answered elsewhere"
         return self.dispatcher.blocked_by(self._loop.time())
@@ -246,7 +243,7 @@ class CallQueue(ResultRecorder):
             cost_usd, spent = self.budget.settle_call(call, bound, result)
             self.spent += spent
             if isinstance(reply, Reply) and self.budget.run_budget.ceiling_usd is not None:
-                _learn(self._spec_of(tag), reply, result.output_limit, version)
+                self._spec_of(tag).token_bounds.learn(reply, result.output_limit, version)
             self.take_result(call.key, tag, schema_level, result, cost_usd)
         except Exception as error:
             self.fail(error)
@@ -336,7 +333,7 @@ class CallQueue(ResultRecorder):
         self.look_elsewhere()
         if self.elsewhere:
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
-            self.wake()
+            self.replies.wake()
         else:
             self.announce()
 
@@ -369,31 +366,17 @@ class CallQueue(ResultRecorder):
         unfunded, self._unfunded = self._unfunded, None
         if self.open or self.halted is not None or unfunded is None:
             return
-        run_budget, most = self.budget.run_budget, f"max_cost_usd={self.spec.options.max_cost_usd:g}"
+        run_budget = self.budget.run_budget
         if run_budget.requests:  # of other calls, which may cost less than was reserved
             run_budget.when_freed(self.send)
             return
-        perhaps = f" and {format_usd(run_budget.perhaps_usd)} perhaps paid" if run_budget.perhaps_usd else ""
-        paid = f"{format_usd(run_budget.paid_usd)} paid{perhaps}"
-        if isinstance(unfunded, WiderCall):
+        wider = unfunded if isinstance(unfunded, WiderCall) else None
+        failure = run_budget.exhausted(self.spec.options.max_cost_usd, cut_at=None if wider is None else wider.above)
+        if wider is not None:
             # A longer answer than the others: they may still fit.
-            message = (
-                f"Not sent again: the answer was cut off at {unfunded.above:,} tokens, and with {paid} asking for a "
-                f"longer one could have passed {most}. Raise it."
-            )
-            self.drop_first(unfunded)
-            self.record(unfunded.call, unfunded.failed(Failure(FailureKind.BUDGET, message)))
+            self.drop_first(wider)
+            self.record(wider.call, wider.failed(failure))
             return
-        message = f"Not sent: with {paid}, one more call could have passed {most}. Raise it."
         # What waits is failed where the run takes the halt: until then the plan may still bring calls.
-        self.not_sent = Failure(FailureKind.BUDGET, message)
-        self.halt("failed", partial(BudgetError, message) if self.raises else None)
-
-
-def _learn(spec: CallSpec, reply: Reply, limit: int | None, version: int) -> None:
-    """Learn from a reply how many tokens others will take."""
-    if reply.usage is not None:
-        spec.token_bounds.answered(reply.usage.output_tokens)
-        spec.token_bounds.counted(reply.usage.input_tokens, version)
-    elif reply.finish is Finish.TRUNCATED and limit is not None:
-        spec.token_bounds.answered(limit)
+        self.not_sent = failure
+        self.halt("failed", partial(BudgetError, failure.message) if self.raises else None)

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pllm_notebook.execution.results import Outcome, ResultTable
+from pllm_notebook.execution.outcome import Outcome
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.types import Spent
 

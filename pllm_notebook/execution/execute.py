@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,9 +19,11 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
+from pllm_notebook.execution.outcome import ResultObserver
 from pllm_notebook.execution.plan import is_own
-from pllm_notebook.execution.results import ResultObserver, ResultTable
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import RowSource
+from pllm_notebook.execution.run_claims import job_warnings
 from pllm_notebook.execution.run_state import NOT_CACHED, RunState
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.user_code import ABANDON_AFTER_S, as_error
@@ -73,7 +76,7 @@ async def plan(run: RunState) -> None:
 
 async def answer(run: RunState, queue: CallQueue) -> None:
     """Read and record what comes back from one model, until the run is over."""
-    async for replies in queue.finished():
+    async for replies in queue.replies.groups():
         if replies:
             steps = await queue.reader.read(replies)
             if steps is None:
@@ -237,7 +240,10 @@ class Execution(RunState):
             self.state = "failed" if self._is_short else "done"
         self.table.progress.finish(time.monotonic())
         self._note = f"incomplete: {self.unsaved:,} unsaved" if self.unsaved else ""
-        self.warnings = [*self._waiting_in_jobs(), *(() if self.decider is None else self.decider.warnings())]
+        self.warnings = [
+            *job_warnings(sum((queue.rows_in_jobs() for queue in self.queues), Counter())),
+            *(() if self.decider is None else self.decider.warnings()),
+        ]
         try:
             if not self.broken:
                 self._keep_limits()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.results import Outcome
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.stored_reply import StoredReply

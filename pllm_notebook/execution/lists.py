@@ -14,7 +14,7 @@ from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.launch import estimate_rows, start
-from pllm_notebook.execution.results import RowObserver
+from pllm_notebook.execution.row_observer import RowObserver
 from pllm_notebook.execution.row_source import Rows, WholePrompts
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.services import RunServices

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.failure_recorder import earlier_rejections
 from pllm_notebook.execution.follow_ups import PromptUnavailable
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
-from pllm_notebook.execution.results import Outcome, ResultTable
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import MixedRows, RowSource
 from pllm_notebook.execution.token_question import TokenQuestion, beside
 from pllm_notebook.execution.user_code import read_with_timeout

@@ -1,11 +1,14 @@
-"""Counts, rate and remaining time of one run."""
+"""Counts, rate and remaining time of one run, and what has ended lately."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
-__all__ = ["RunProgress"]
+__all__ = ["MOST_ARRIVALS", "Arrivals", "FailedRows", "RunProgress"]
 
+# Calls that are kept for a display between two of its looks.
+MOST_ARRIVALS = 4_096
 # Rows a second over this span: long enough to be steady, short enough to show a slowdown.
 _SPAN_S = 5.0
 # What a time left must rest on: a run begins with the wait for its first answers, which then come in a burst.
@@ -72,3 +75,34 @@ class RunProgress:
         self._before_s = self.elapsed_s(now)
         self._began, self._ended = now, None
         self._samples.clear()
+
+
+class Arrivals:
+    """The calls that have ended since the last look, for displays; of very many, the newest."""
+
+    def __init__(self, calls: Iterable[int]) -> None:
+        self._calls = deque(calls, maxlen=MOST_ARRIVALS)
+        self.append = self._calls.append
+
+    def take(self) -> list[int]:
+        """Return them in the order in which they ended, and begin again."""
+        taken: list[int] = []
+        # One by one: another thread may append meanwhile.
+        while self._calls:
+            taken.append(self._calls.popleft())
+        return taken
+
+
+class FailedRows:
+    """Rows that failed in one way.
+
+    Attributes:
+        count: Number of rows.
+        message: Of the first one.
+    """
+
+    __slots__ = ("count", "message")
+
+    def __init__(self, message: str) -> None:
+        self.count = 0
+        self.message = message

@@ -26,7 +26,7 @@ from pllm_notebook.execution.follow_ups import (
     UnreadReply,
     WiderCall,
 )
-from pllm_notebook.execution.results import Outcome
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.tool_results import refusal_result, result_key, result_of
 from pllm_notebook.failures import Failure, FailureKind, ways_to_send_again
 from pllm_notebook.formatting import strip_control_chars

@@ -12,8 +12,8 @@ from functools import partial
 
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.replies import Step, read_replies
-from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.user_code import read_each_with_timeout
 from pllm_notebook.failures import Failure, FailureKind

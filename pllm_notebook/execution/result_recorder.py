@@ -6,23 +6,22 @@ the loop of `execute`. A refused call is held until it is known whether the prov
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from abc import abstractmethod
-from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
 from pllm_notebook.execution.cache_recheck import CacheRecheck
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.committed_replies import CommittedReplies
 from pllm_notebook.execution.failure_recorder import FailureRecorder, full_message
 from pllm_notebook.execution.follow_ups import FollowUp, SingleCall, UnreadReply, WiderCall
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, Packer, should_unpack
 from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, shared_rejection
-from pllm_notebook.execution.results import Outcome, ResultTable
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import DerivedRows
 from pllm_notebook.execution.run_claims import RunClaims
 from pllm_notebook.execution.run_events import RunEvents
@@ -51,9 +50,9 @@ class ResultRecorder(SendOrder):
         halted: Why nothing more is sent to this model, None while nothing stops it. The first reason counts.
         fault: An internal error that ends the run, None for none.
         refused: Why each of its calls fails without being sent, while the run goes on; None while they are sent.
-        over: Whether nothing will come any more.
         failures: Keeps those of its calls.
         any_cached: Whether the store had a valid answer to any of its calls.
+        replies: On their way into the store, or on disk and not yet read.
         events: Sends what happens to listeners, None where there are none.
     """
 
@@ -82,22 +81,13 @@ class ResultRecorder(SendOrder):
         self.halted: Halt | None = None
         self.fault: Exception | None = None
         self.refused: Failure | None = None
-        self.over = False
         self.any_cached = False
         self.refusals = RejectionTracker(at_once=raises)
         self.failures = FailureRecorder(spec, store, planner.prompt, rows)
         self._rows = rows
         self._store = store
-        self._engine_loop = services.engine.loop
         self._loop = loop
-        self._woken = asyncio.Event()
-        # Replies that are on disk, or that the store could not keep, with the reason. Appended by the writer's thread.
-        self._committed: deque[tuple[UnreadReply, BaseException | None]] = deque()
-        self._is_waking = False
-
-    def wake(self) -> None:
-        """Let the loop look again: something has changed."""
-        self._woken.set()
+        self.replies = CommittedReplies(store, services.engine, self._note_unsaved)
 
     def stop(self, state: State, reason: Reason) -> None:
         """Send nothing more, since the run stops."""
@@ -107,7 +97,7 @@ class ResultRecorder(SendOrder):
         """Send nothing more, for *reason*; the loop of `execute` decides what that means for the run."""
         if self.halted is None:
             self.halted = Halt(state, reason)
-        self._woken.set()
+        self.replies.wake()
 
     def refuse(self, failure: Failure) -> None:
         """Fail each call that waits, and each that comes from now on, with *failure*: they are not sent."""
@@ -119,15 +109,6 @@ class ResultRecorder(SendOrder):
         """End the run by an internal error."""
         self.fault = self.fault or error
         self.halt("failed", error)
-
-    async def finished(self) -> AsyncIterator[list[UnreadReply]]:
-        """Yield replies that are on disk, in groups; an empty group where something else has changed."""
-        while True:
-            await self._woken.wait()
-            if self.over:
-                return
-            self._woken.clear()
-            yield self._take_committed()
 
     def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
         """Record how a call ended: from here on its rows are reported as done.
@@ -142,7 +123,7 @@ class ResultRecorder(SendOrder):
         if outcome.failure is None:
             self.any_cached = self.any_cached or outcome.cached
         else:
-            self._woken.set()
+            self.replies.wake()
             row = self.results.first_row[call]
             position = self._rows.position_of(row) if isinstance(self._rows, DerivedRows) else row
             # No more than the kind: a row's text, and what a provider quotes of it, must not go into a log.
@@ -175,39 +156,14 @@ class ResultRecorder(SendOrder):
         """
         # What answers no later call must not take the place of an answer that does.
         fresh = self.spec.options.cache != "refresh" or reply.entry.usable(self.spec.takes_empty)
-        if self._store is None or stored or not fresh:
-            self._committed.append((reply, None))
-            self._woken.set()
-            return
-        try:
-            self._store.put(key, reply.entry, partial(self._on_disk, reply))
-        except Exception as error:  # the store was closed; the reply is here and was paid for
-            self._on_disk(reply, error)
-
-    def _on_disk(self, reply: UnreadReply, error: BaseException | None) -> None:
-        """Note that a reply is on disk. In the writer's thread; the loop is woken once for a whole group."""
-        self._committed.append((reply, error))
-        if not self._is_waking:
-            self._is_waking = True
-            self._engine_loop.call(self._woken.set)
-
-    def _take_committed(self) -> list[UnreadReply]:
-        self._is_waking = False  # before the first is taken: what comes later wakes the loop again
-        committed, group = self._committed, []
-        while committed:
-            reply, error = committed.popleft()
-            if error is not None:
-                self._note_unsaved(reply, error)
-            group.append(reply)
-        return group
+        self.replies.put(key, reply, keeps=fresh and not stored)
 
     def drop_committed(self) -> None:
         """Wait for no reply that is on disk and has not been read: their rows stay pending."""
-        self.open -= len(self._take_committed())
-        self._woken.set()
+        self.open -= len(self.replies.take())
+        self.replies.wake()
 
-    def _note_unsaved(self, reply: UnreadReply, error: BaseException) -> None:
-        logger.error("An answer cannot be saved to the cache and is only in memory: %s", error)
+    def _note_unsaved(self, reply: UnreadReply) -> None:
         self.results.unsaved += self.results.weight[reply.call]
         if self.has_calls or not self.results.planned:
             # What is paid for from here on could not be kept either.
@@ -244,7 +200,7 @@ class ResultRecorder(SendOrder):
         cut = _cut_by_budget(reply, result.output_limit)
         entry = self._entry(tag, reply, result, cost_usd, cut=cut)
         if entry is None:
-            self._woken.set()
+            self.replies.wake()
         elif isinstance(tag, Pack):
             self._take_pack(tag, entry, schema_level)
         elif cut:
@@ -293,7 +249,7 @@ class ResultRecorder(SendOrder):
         self.recheck.keep_first(replies)
         for reply in replies:
             self.take_reply(reply.key, reply)
-        self._woken.set()
+        self.replies.wake()
 
     def _ask_for_more(self, key: str, tag: int | FollowUp, entry: StoredReply) -> None:
         """Send a call again whose answer was cut off at a limit that the budget had set."""
@@ -303,7 +259,7 @@ class ResultRecorder(SendOrder):
         row = self.results.first_row[call]
         self.open -= 1
         self.push(WiderCall(call, row, key, entry.output_limit, (*before, entry.meta), inner))
-        self._woken.set()
+        self.replies.wake()
 
     # Failures.
 
@@ -322,7 +278,7 @@ class ResultRecorder(SendOrder):
         else:
             self._fail(tag, failure)
         self.settle_refusals()
-        self._woken.set()
+        self.replies.wake()
 
     @property
     @abstractmethod

@@ -5,132 +5,23 @@ from __future__ import annotations
 import copy
 import time
 from array import array
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
 
-from pllm_notebook.execution.progress import RunProgress
+from pllm_notebook.execution.outcome import Outcome, ResultObserver
+from pllm_notebook.execution.progress import MOST_ARRIVALS, Arrivals, FailedRows, RunProgress
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.stored_metadata import decode_metadata
-from pllm_notebook.stored_reply import StoredReply
-from pllm_notebook.types import Usage
 
-__all__ = ["Arrivals", "FailedRows", "Outcome", "ResultObserver", "ResultTable", "RowObserver"]
+__all__ = ["ResultTable"]
 
 # A dictionary that grows moves all its keys at once, and no other thread runs meanwhile: 0.1 s for a million.
 # Many small ones, each found by the key's hash, grow one by one. A power of two.
 _SHARDS = 128
-# Calls that are kept for a display between two of its looks, and of cache hits that come at once.
-_MOST_ARRIVALS = 4_096
+# Of cache hits that come at once, those that are kept for a display.
 _MOST_HITS = 256
 
 UNPLANNED = -1
 SKIPPED = -2
 NEVER_SENT = -3
-
-
-class Outcome:
-    """A value or a failure, and what it took.
-
-    Attributes:
-        value: The parsed value, None where there is a failure.
-        failure: None where there is a value.
-        key: Of the call that was asked first.
-        metas: `StoredReply.meta` of every reply that led here: the answer's own last, repairs before it.
-        cached: Whether all of them were in the store.
-        last: Key of the last reply, where that is one to a further turn; "" where it is the first.
-        entry: The last reply itself, where no store keeps it (`cache="off"`) or a failure shows it.
-    """
-
-    __slots__ = ("cached", "entry", "failure", "key", "last", "metas", "value")
-
-    def __init__(
-        self,
-        value: Any,
-        failure: Failure | None,
-        key: str,
-        metas: tuple[bytes, ...],
-        cached: bool,
-        entry: StoredReply | None = None,
-        last: str = "",
-    ) -> None:
-        self.value = value
-        self.failure = failure
-        self.key = key
-        self.metas = metas
-        self.cached = cached
-        self.entry = entry
-        self.last = last
-
-    @property
-    def not_sent(self) -> bool:
-        """Whether a ceiling on cost left no money for it: nothing was sent, and nothing has failed.
-
-        A row whose first answer was cut off, or wrong, and whose next request the ceiling did not admit, was paid for.
-        """
-        return self.failure is not None and self.failure.kind is FailureKind.BUDGET and not self.metas
-
-    def replies(self) -> list[dict[str, Any]]:
-        """Decode what is known of each reply (see `StoredReply.meta`)."""
-        return [decode_metadata(meta) for meta in self.metas]
-
-    @property
-    def usage(self) -> Usage | None:
-        """Tokens of all replies together, None where a provider did not say."""
-        total: Usage | None = None
-        for metadata in self.replies():
-            if metadata["usage"] is None:
-                return None
-            usage = Usage(*metadata["usage"])
-            total = usage if total is None else total + usage
-        return total
-
-    @property
-    def cost_usd(self) -> float | None:
-        """US dollars of all replies together, None for unknown."""
-        costs = [metadata["cost_usd"] for metadata in self.replies()]
-        return None if None in costs else float(sum(costs))
-
-
-class Arrivals:
-    """The calls that have ended since the last look, for displays; of very many, the newest."""
-
-    def __init__(self, calls: Iterable[int]) -> None:
-        self._calls = deque(calls, maxlen=_MOST_ARRIVALS)
-        self.append = self._calls.append
-
-    def take(self) -> list[int]:
-        """Return them in the order in which they ended, and begin again."""
-        taken: list[int] = []
-        # One by one: another thread may append meanwhile.
-        while self._calls:
-            taken.append(self._calls.popleft())
-        return taken
-
-
-class FailedRows:
-    """Rows that failed in one way.
-
-    Attributes:
-        count: Number of rows.
-        message: Of the first one.
-    """
-
-    __slots__ = ("count", "message")
-
-    def __init__(self, message: str) -> None:
-        self.count = 0
-        self.message = message
-
-
-class ResultObserver(Protocol):
-    """Sees what happens to a run's rows. Used on the engine's loop."""
-
-    def planned(self, rows: Sequence[int]) -> None:
-        """Note rows that have been planned: each has its call, or none, in the table."""
-
-    def recorded(self, call: int, outcome: Outcome) -> None:
-        """Note how a call ended. Its answer is on disk."""
 
 
 class ResultTable:
@@ -227,7 +118,7 @@ class ResultTable:
     def watch(self) -> Arrivals:
         """Note from here on which calls end; begin with an even sample of those that have."""
         ended = [call for call, outcome in enumerate(self.outcomes) if outcome is not None]
-        self.arrivals = Arrivals(ended[:: len(ended) // _MOST_ARRIVALS + 1])
+        self.arrivals = Arrivals(ended[:: len(ended) // MOST_ARRIVALS + 1])
         return self.arrivals
 
     @property
@@ -326,6 +217,16 @@ class ResultTable:
 
         return [call for call, outcome in enumerate(self.outcomes) if wanted(outcome)]
 
+    def calls_of(self, spec: int) -> list[int]:
+        """Return the calls of one spec whose rows are counted."""
+        return [call for call, each in enumerate(self.spec_of_call) if each == spec and self.weight[call]]
+
+    def counts_of(self, spec: int) -> tuple[int, int]:
+        """Return how many rows of one spec have an answer, and how many there are."""
+        outcomes = [(self.weight[call], self.outcomes[call]) for call in self.calls_of(spec)]
+        kept = sum(rows for rows, outcome in outcomes if outcome is not None and outcome.failure is None)
+        return kept, sum(rows for rows, _ in outcomes)
+
     def count_failed(self, failure: Failure, rows: int) -> None:
         """Count *rows* that failed, or fewer than before where it is negative."""
         self.progress.failed += rows
@@ -366,32 +267,3 @@ class ResultTable:
         if outcome.failure is not None:
             return "not_sent" if outcome.not_sent else "failed"
         return "cached" if outcome.cached else "ok"
-
-
-class RowObserver:
-    """Call a function with each row of a run that has ended (see `ResultObserver`).
-
-    A row whose call has ended before it was planned is reported when it is planned.
-    """
-
-    def __init__(self, results: ResultTable, on_row: Callable[[int], None]) -> None:
-        self._results = results
-        self._on_row = on_row
-        # Of calls that answer several rows: those after the first.
-        self._more_rows: defaultdict[int, list[int]] = defaultdict(list)
-
-    def planned(self, rows: Sequence[int]) -> None:
-        """Note rows that have been planned."""
-        results = self._results
-        for row in rows:
-            call = results.call_of_row[row]
-            if call >= 0 and results.first_row[call] != row:
-                self._more_rows[call].append(row)
-            if call < 0 or results.outcomes[call] is not None:
-                self._on_row(row)
-
-    def recorded(self, call: int, outcome: Outcome) -> None:
-        """Report the rows of a call that has ended."""
-        self._on_row(self._results.first_row[call])
-        for row in self._more_rows.get(call, ()):
-            self._on_row(row)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pllm_notebook.execution.results import SKIPPED, Outcome, ResultTable
+from pllm_notebook.execution.outcome import Outcome
+from pllm_notebook.execution.results import SKIPPED, ResultTable
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import prompt_as_text

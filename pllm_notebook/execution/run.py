@@ -6,15 +6,13 @@ import asyncio
 import itertools
 import secrets
 import time
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from operator import attrgetter
 from typing import Any
 
-from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.display_registry import SafeDisplay, show_run
-from pllm_notebook.engine import EndEvent, Engine, await_end, block_until, hold_at_exit
-from pllm_notebook.exceptions import PllmError, RunInterrupted, StoppedError
+from pllm_notebook.engine import Engine, hold_at_exit
+from pllm_notebook.exceptions import PllmError, StoppedError
 from pllm_notebook.execution.asked_model import start_simulator
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.execute import Execution
@@ -24,8 +22,9 @@ from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import EvaluableRows, JoinableRows, Rows
 from pllm_notebook.execution.run_displays import RunDisplays
+from pllm_notebook.execution.run_end import RunEnd
 from pllm_notebook.execution.run_recorder import RunRecorder
-from pllm_notebook.execution.run_summary import closing_lines, live_lines, progress_of, shown
+from pllm_notebook.execution.run_summary import live_lines, progress_of, shown
 from pllm_notebook.execution.stop import State
 from pllm_notebook.failures import FailureKind, kinds_named
 from pllm_notebook.protocols import Display, Store
@@ -94,10 +93,7 @@ class Run:
         for queue in self.execution.queues:
             queue.failures.origin = FailureOrigin(self.id, rows.label, rows)
         self.table: ResultTable = self.execution.table
-        self._ended = EndEvent()
-        # Set when everything is with the provider; a batch that is not waited for gives its rows then.
-        self._handed = EndEvent()
-        self._waits = ask.options.wait is not False or ask.options.mode != "batch"
+        self._end = RunEnd(self.id, self.execution, rows.total)
         self._ticker: asyncio.TimerHandle | None = None
 
     def __del__(self) -> None:
@@ -143,14 +139,14 @@ class Run:
 
     def done(self) -> bool:
         """Return whether the run has ended, however it did."""
-        return self._ended.is_set()
+        return self._end.ended.is_set()
 
     def cancel(self) -> None:
         """Stop: admit nothing more, cancel what is on the wire, keep everything finished.
 
         From any thread; returns at once. A cancelled request may have been paid for.
         """
-        self._loop.call(self.execution.stop, "cancelled", None)
+        self._end.cancel()
 
     def pause(self) -> None:
         """Send no new calls until `resume`; those on the wire end, and are kept. From any thread; returns at once."""
@@ -173,16 +169,7 @@ class Run:
 
         An interrupt cancels the run and raises KeyboardInterrupt; batch jobs go on.
         """
-        until = self._ended if self._waits else self._handed
-        if until.is_set():
-            return
-        block_until(until, self.cancel, loop=self._loop, message=self._stopped, timeout_s=timeout_s)
-
-    def _interruption(self) -> RunInterrupted:
-        return RunInterrupted("Stopped.", kept=self.execution.kept, total=self.rows.total, run=self.id)
-
-    def _stopped(self) -> str:
-        return f"{self._interruption()}{' Batch jobs keep running.' if self.ask.options.mode == 'batch' else ''}"
+        self._end.block(timeout_s)
 
     def result(self) -> Any:
         """Wait, and give the answers in the caller's shape.
@@ -288,8 +275,7 @@ class Run:
         wanted = None if kinds is None else set(kinds_named(kinds))
         if self.execution.simulated:
             start_simulator()
-        self._ended.clear()
-        self._handed.clear()
+        self._end.clear()
         self._loop.call(self._begin_again, wanted)
         return self
 
@@ -342,7 +328,7 @@ class Run:
         self.execution.throughput.sample(time.monotonic())
         self.execution.look()
         if self.execution.submitted:
-            self._handed.set()
+            self._end.handed.set()
         if self.displays.all:
             self.displays.update(self.progress())
         if self.recorder is not None:
@@ -360,26 +346,19 @@ class Run:
         finally:  # whatever can be shown, what waits is woken
             relaxed_gc().end()
             self._engine.unregister(self)
-            self._handed.set()
+            self._end.handed.set()
             self.endings += 1
             self.is_taken = False
-            self._ended.set()
+            self._end.ended.set()
 
     def _conclude(self) -> Any:
         """Return the result of a run that has ended, or raise what ended it."""
-        execution, counts = self.execution, self.execution.throughput
-        ended_by = execution.error or (self._interruption() if execution.state == "cancelled" else None)
-        if ended_by is not None:
+        error = self._end.error()
+        if error is not None:
             hold_at_exit()
             self.note_rows()
-            raise ended_by
-        news: list[str] = []
-        if counts.failed or counts.not_sent or execution.unsaved:
-            # In a notebook the last line of the display says it, in the same cell.
-            stays = self.displays.stays
-            news = closing_lines(self.progress(), counts.failed, execution.unsaved, display_stays=stays)
-        for line in (*news, *execution.warnings):
-            warnings.warn(line, stacklevel=caller_stack_level())
+            raise error
+        self._end.warn(self.progress, display_stays=self.displays.stays)
         return self.to_frame()
 
     async def _wait_here(self) -> Any:
@@ -388,12 +367,11 @@ class Run:
 
     async def until_given(self) -> None:
         """Await what `wait` blocks for, on the caller's own loop, passing cancellation on."""
-        until = self._ended if self._waits else self._handed
-        await await_end(until, self.cancel, loop=self._loop, message=self._stopped)
+        await self._end.until_given()
 
     async def until_ended(self) -> None:
         """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
-        await await_end(self._ended, self.cancel, loop=self._loop, message=self._stopped)
+        await self._end.until_ended()
 
 
 for _former, _name in (("course", "execution"), ("ledger", "table")):  # for one release

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from pllm_notebook.claim_types import ClaimKind, ClaimStore, ReleaseCounts
 
-__all__ = ["ClaimDecision", "JobLookup", "RunClaims"]
+__all__ = ["ClaimDecision", "JobLookup", "RunClaims", "job_warnings"]
 
 # Claimed at a time: one transaction for several calls, and few enough that they soon leave. A run whose calls end
 # quickly claims more, yet not what it needs longer than this for: another process could send it meanwhile.
@@ -154,3 +154,17 @@ class RunClaims:
         if self._open_jobs is None:
             self._open_jobs = self._jobs.any_open()
         return self._jobs.waiting(keys) if self._open_jobs else {}
+
+
+def job_warnings(rows: Mapping[str, int]) -> tuple[str, ...]:
+    """Say which rows were not sent because they wait in a batch job, and what can be done.
+
+    Args:
+        rows: Their number by the job's id.
+    """
+    return tuple(
+        f"{'1 row waits' if count == 1 else f'{count:,} rows wait'} in batch job {job[:8]}; nothing was sent for "
+        f"{'it' if count == 1 else 'them'}. wait=True waits for the job, pllm.jobs().send_live({job[:8]!r}) sends now, "
+        f"at the live price."
+        for job, count in rows.items()
+    )

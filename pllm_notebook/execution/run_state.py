@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pllm_notebook.exceptions import PllmError
@@ -13,9 +12,10 @@ from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
 from pllm_notebook.execution.follow_ups import ToolCalls, UnreadReply
+from pllm_notebook.execution.outcome import Outcome, ResultObserver
 from pllm_notebook.execution.plan import Chunk, Planner
 from pllm_notebook.execution.replies import FollowUp, Step
-from pllm_notebook.execution.results import Outcome, ResultObserver, ResultTable
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import MixedRows, RowSource
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, failure_of, row_error
@@ -268,8 +268,8 @@ class RunState:
         if not self.is_idle or (self.decider is not None and self.decider.is_busy and self._stop is None):
             return
         for queue in self.queues:
-            queue.over = True
-            queue.wake()
+            queue.replies.over = True
+            queue.replies.wake()
         if self.decider is not None:
             self.decider.woken.set()
 
@@ -284,7 +284,7 @@ class RunState:
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to wait for."""
-        return self.queues[0].over
+        return self.queues[0].replies.over
 
     def check_decided(self, decider: Decider) -> None:
         """Stop at the first failed row, where the caller asked for that."""
@@ -318,7 +318,7 @@ class RunState:
         for queue in self.queues:
             queue.stop(state, reason)
             queue.close()
-            queue.wake()
+            queue.replies.wake()
         if self.tasks is not None:
             self._abandon_later()
 
@@ -333,7 +333,8 @@ class RunState:
             self._is_short = True
             self._close_alone(queue)
             return
-        kept, total = self._counts_of(queue)
+        at = self.queues.index(queue)
+        kept, total = self.results.counts_of(at)
         error = halt.error(kept=kept, total=total)
         if not self._isolates or not isinstance(error, PllmError):
             self.stop(halt.state, error)
@@ -342,7 +343,7 @@ class RunState:
         refused = queue.refused or failure_of(error)
         queue.refuse(refused)
         if not queue.open:  # those that were cancelled on the wire
-            for call in self._calls_of(queue):
+            for call in self.results.calls_of(at):
                 if self.results.outcomes[call] is None:
                     queue.fail_unsent(call, refused)
 
@@ -351,18 +352,6 @@ class RunState:
         queue.close()
         if queue.refusals.held:
             queue.fail_refused(among_answers=queue.refusals.answered)
-
-    def _calls_of(self, queue: CallQueue) -> list[int]:
-        """Return the calls of a queue whose rows are counted."""
-        at, results = self.queues.index(queue), self.results
-        return [call for call, spec in enumerate(results.spec_of_call) if spec == at and results.weight[call]]
-
-    def _counts_of(self, queue: CallQueue) -> tuple[int, int]:
-        """Return how many rows of a queue have an answer, and how many there are."""
-        results = self.results
-        outcomes = [(results.weight[call], results.outcomes[call]) for call in self._calls_of(queue)]
-        kept = sum(rows for rows, outcome in outcomes if outcome is not None and outcome.failure is None)
-        return kept, sum(rows for rows, _ in outcomes)
 
     def _abandon_later(self) -> None:
         """Stop to wait for the caller's validators, which may never return, in a run that stops."""
@@ -378,16 +367,3 @@ class RunState:
     def _requests_left(self) -> int:
         """Return the number of requests for rows that have not ended."""
         return -(-self.results.progress.left(len(self.results.call_of_row)) // (self.specs[0].pack or 1))
-
-    def _waiting_in_jobs(self) -> tuple[str, ...]:
-        """Say which rows were not sent because they wait in a batch job, and what can be done."""
-        rows: Counter[str] = Counter()
-        for queue in self.queues:
-            for call, job in queue.in_jobs.items():
-                rows[job] += self.results.weight[call]
-        return tuple(
-            f"{'1 row waits' if count == 1 else f'{count:,} rows wait'} in batch job {job[:8]}; nothing was sent for "
-            f"{'it' if count == 1 else 'them'}. wait=True waits for the job, pllm.jobs().send_live({job[:8]!r}) sends "
-            f"now, at the live price."
-            for job, count in rows.items()
-        )

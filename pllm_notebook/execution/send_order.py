@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -15,9 +15,10 @@ from typing import NamedTuple
 from pllm_notebook.execution.cache_recheck import CacheRecheck
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.follow_ups import Content, FollowUp, PromptUnavailable, UnreadReply
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.prefetch import Prefetcher
-from pllm_notebook.execution.results import Outcome, ResultTable
+from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
 from pllm_notebook.execution.token_question import beside
 from pllm_notebook.failures import Failure, FailureKind
@@ -115,6 +116,13 @@ class SendOrder(ABC):
     def requests(self) -> int:
         """Number of requests that all of them take."""
         return len(self._follow_ups) + -(-(len(self._pending) - self._head) // self._most)
+
+    def rows_in_jobs(self) -> Counter[str]:
+        """Return how many rows wait in batch jobs that are not waited for, by the job's id."""
+        rows: Counter[str] = Counter()
+        for call, job in self.in_jobs.items():
+            rows[job] += self.results.weight[call]
+        return rows
 
     def extend(self, calls: Iterable[int]) -> None:
         """Add calls of the plan."""

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from pllm_notebook.types import Finish, Reply
+
 __all__ = [
     "BYTES_PER_TOKEN",
     "DEFAULT_OUTPUT_TOKENS",
@@ -131,6 +133,20 @@ class TokenBounds:
             self._wire_version = wire_version
             self._inputs.clear()
         self._inputs.append(input_tokens)
+
+    def learn(self, reply: Reply, limit: int | None, wire_version: int) -> None:
+        """Learn from a reply how many tokens others will take.
+
+        Args:
+            reply: The reply.
+            limit: Its output limit, None for none; what it counts as where it was cut off and has no usage.
+            wire_version: As for `counted`.
+        """
+        if reply.usage is not None:
+            self.answered(reply.usage.output_tokens)
+            self.counted(reply.usage.input_tokens, wire_version)
+        elif reply.finish is Finish.TRUNCATED and limit is not None:
+            self.answered(limit)
 
     def input_bound(self, size: int, own: int | None, wire_version: int) -> int:
         """Bound the input tokens of a request from above.

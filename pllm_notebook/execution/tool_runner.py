@@ -15,8 +15,8 @@ from concurrent.futures import Future
 
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import ToolCalls
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.replies import Step, with_results
-from pllm_notebook.execution.results import Outcome
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.tool_results import result_key, run_tool, timeout_result
 from pllm_notebook.execution.user_code import user_threads

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
+from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.replies import Step, read_replies
-from pllm_notebook.execution.results import Outcome
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store

@@ -11,7 +11,8 @@ from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, Estimate, RequestLines, Run, RunBudget, options_for
 from pllm_notebook.formatting import escape_html, strip_control_chars
-from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT, ResultAccessor
+from pllm_notebook.frames.accessor_lab import LabAccessor
+from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.kept_calibrations import identity_of, named_calibrations
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -27,7 +28,7 @@ from pllm_notebook.signatures import shows
 __all__ = ["LLMAccessor", "Preview", "submit_piece"]
 
 
-class LLMAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
+class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     """`.llm` of a frame or a column alone; an adapter names the types that its library has for them."""
 
     @shows(taken_by(Options, "parse"))

@@ -65,7 +65,7 @@ def rows(count: int) -> pd.DataFrame:
 
 
 def until_submitted(run: pllm.Run) -> None:
-    assert run._handed.wait(60)
+    assert run._end.handed.wait(60)
 
 
 def test_every_provider_answers_by_batch_and_live_runs_find_it(side: Side, sim: Simulator) -> None:
@@ -201,7 +201,7 @@ def test_every_way_to_wait_for_a_run_returns_once_the_jobs_are_submitted(luna: s
     assert not run.done()
     assert out.llm.status.eq("pending").all()
     sim.advance(4000)
-    assert run._ended.wait(60)
+    assert run._end.ended.wait(60)
     assert run.result()["mood"].tolist() == ["good"] * 3
 
 

@@ -107,7 +107,7 @@ def test_a_run_that_waits_hears_of_its_job_through_another_client_of_the_account
     sim.set(batch_s=3600)
     pllm.configure(clients={"own": client_of("openai", sim)})
     run = words("a", "b").llm.submit(bool, "Is {text} good?", model="own:gpt-6-luna", mode="batch", confirm=False)
-    assert run._handed.wait(60)
+    assert run._end.handed.wait(60)
     pllm.configure(clients={"own": client_of("openai", sim)})
     sim.advance(4000)
 

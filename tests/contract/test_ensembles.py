@@ -392,7 +392,7 @@ def test_a_cancelled_judgement_loses_no_sample_and_the_next_run_goes_on(luna: st
     sim.set(answers=stalled, latency_s=0)
     run = words("one", "two").llm.submit(Mood, "How is {text}?", model=luna, samples=2, decide="judge")
     while not stalled.judged:
-        run._ended.wait(0.01)
+        run._end.ended.wait(0.01)
 
     run.cancel()
     run.wait()
@@ -410,7 +410,7 @@ def test_a_cancelled_run_can_be_retried(luna: str, sim: Simulator) -> None:
     sim.set(answers=stalled, latency_s=0)
     run = words("one", "two").llm.submit(Mood, "How is {text}?", model=luna, samples=2, decide="judge")
     while not stalled.judged:
-        run._ended.wait(0.01)
+        run._end.ended.wait(0.01)
     run.cancel()
     run.wait()
     sent = sim.stats().requests

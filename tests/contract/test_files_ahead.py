@@ -89,7 +89,7 @@ def test_a_run_that_is_stopped_while_a_file_is_read_ends_and_can_be_taken_up_aga
     assert reading.wait(PATIENCE_S)
 
     run.cancel()
-    assert run._ended.wait(PATIENCE_S)
+    assert run._end.ended.wait(PATIENCE_S)
     goes_on.set()
 
     assert run.retry().result()["answer"].tolist() == ["shown 1"] * 4
@@ -112,7 +112,7 @@ def test_a_prompt_that_cannot_be_made_for_a_fault_of_ours_ends_the_run(
 
     run: pllm.Run = photos.llm.submit(None, "Look.", images="photo", model=luna)
 
-    assert run._ended.wait(PATIENCE_S)
+    assert run._end.ended.wait(PATIENCE_S)
     with pytest.raises(ZeroDivisionError):
         run.result()
     assert sim.stats().requests == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pllm_notebook.execution import Outcome, ResultTable
-from pllm_notebook.execution.results import RowObserver
+from pllm_notebook.execution.row_observer import RowObserver
 
 
 def outcome(key: str) -> Outcome:

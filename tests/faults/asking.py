@@ -80,7 +80,7 @@ def follow(run: Run, total: int) -> None:
         open_rows.difference_update(done)
         for at in range(0, len(done), _ROWS_A_LINE):
             say("done", rows=done[at : at + _ROWS_A_LINE])
-        run._ended.wait(_LOOK_S)
+        run._end.ended.wait(_LOOK_S)
 
 
 def main(job: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def _notes(run: Run) -> Iterator[str]:
         if (note := run.progress().note) != last:
             last = note
             yield note
-        run._ended.wait(_LOOK_S)
+        run._end.ended.wait(_LOOK_S)
 
 
 if __name__ == "__main__":

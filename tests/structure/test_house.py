@@ -14,7 +14,7 @@ MOST_LINES = 400
 FEW_LINES, MOST_SHORT_FILES = 40, 29
 MOST_ARGUMENTS = 6
 # Values with a constructor of their own: what is asked, a row's outcome, what a comparison found.
-VALUES = {"execution/call_spec.py:CallSpec", "execution/results.py:Outcome", "frames/evaluation.py:Evaluation"}
+VALUES = {"execution/call_spec.py:CallSpec", "execution/outcome.py:Outcome", "frames/evaluation.py:Evaluation"}
 
 
 @cache

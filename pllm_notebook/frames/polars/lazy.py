@@ -16,7 +16,7 @@ from polars.io.plugins import register_io_source
 from pllm_notebook.exceptions import NameClashError, UsageError
 from pllm_notebook.execution import Estimate, Run, options_for
 from pllm_notebook.frames.accessor import Preview
-from pllm_notebook.frames.accessor_results import ResultAccessor
+from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.polars.adapter import PolarsFrameLLM
 from pllm_notebook.frames.polars.columns import dtype_of
@@ -47,7 +47,7 @@ class PolarsLazyLLM:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(PolarsFrameLLM, name):
             raise AttributeError(name)
-        if hasattr(ResultAccessor, name):
+        if hasattr(LabAccessor, name):
             call = "" if isinstance(getattr(PolarsFrameLLM, name), property) else "(…)"
             raise UsageError(
                 f"A LazyFrame has no rows yet, and llm.{name} is about rows that were asked: "

@@ -1,0 +1,89 @@
+"""Replies of one model on their way into the store, and back to the loop of `execute` once they are on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+from pllm_notebook.engine import Engine
+from pllm_notebook.execution.follow_ups import UnreadReply
+from pllm_notebook.protocols import Store
+
+__all__ = ["CommittedReplies"]
+
+logger = logging.getLogger("pllm_notebook")
+
+
+class CommittedReplies:
+    """Hand replies to the store at once, and return them in groups. Used on the engine's loop, except where noted.
+
+    Args:
+        store: None to keep nothing.
+        engine: Whose loop is woken.
+        on_unsaved: Called with a reply that the store could not keep.
+
+    Attributes:
+        over: Whether nothing will come any more.
+    """
+
+    def __init__(self, store: Store | None, engine: Engine, on_unsaved: Callable[[UnreadReply], None]) -> None:
+        self.over = False
+        self._store = store
+        self._loop = engine.loop
+        self._on_unsaved = on_unsaved
+        self._woken = asyncio.Event()
+        # Replies that are on disk, or that the store could not keep, with the reason. Appended by the writer's thread.
+        self._committed: deque[tuple[UnreadReply, BaseException | None]] = deque()
+        self._is_waking = False
+
+    def wake(self) -> None:
+        """Let the loop look again: something has changed."""
+        self._woken.set()
+
+    def put(self, key: str, reply: UnreadReply, *, keeps: bool) -> None:
+        """Take one reply; it cannot be cancelled from here on.
+
+        Args:
+            key: Of the reply.
+            reply: The reply.
+            keeps: Whether the store is to keep it; False where it is on disk already.
+        """
+        if self._store is None or not keeps:
+            self._committed.append((reply, None))
+            self._woken.set()
+            return
+        try:
+            self._store.put(key, reply.entry, partial(self._on_disk, reply))
+        except Exception as error:  # the store was closed; the reply is here and was paid for
+            self._on_disk(reply, error)
+
+    def _on_disk(self, reply: UnreadReply, error: BaseException | None) -> None:
+        """Note that a reply is on disk. In the writer's thread; the loop is woken once for a whole group."""
+        self._committed.append((reply, error))
+        if not self._is_waking:
+            self._is_waking = True
+            self._loop.call(self._woken.set)
+
+    async def groups(self) -> AsyncIterator[list[UnreadReply]]:
+        """Yield replies that are on disk, in groups; an empty group where something else has changed."""
+        while True:
+            await self._woken.wait()
+            if self.over:
+                return
+            self._woken.clear()
+            yield self.take()
+
+    def take(self) -> list[UnreadReply]:
+        """Return the replies that are on disk, and wait for them no longer."""
+        self._is_waking = False  # before the first is taken: what comes later wakes the loop again
+        committed, group = self._committed, []
+        while committed:
+            reply, error = committed.popleft()
+            if error is not None:
+                logger.error("An answer cannot be saved to the cache and is only in memory: %s", error)
+                self._on_unsaved(reply)
+            group.append(reply)
+        return group
