@@ -109,6 +109,9 @@ _SHAPES = {
 }
 
 
+_OPTIONS, _SETTINGS = fields_of(Options), fields_of(Settings)
+
+
 def current() -> Settings:
     """Return the settings in force."""
     return _CURRENT.value
@@ -124,7 +127,7 @@ def restore(settings: Settings) -> None:
     _CURRENT.value = settings
 
 
-@shows(fields_of(Options), fields_of(Settings), unset=True)
+@shows(_OPTIONS, _SETTINGS, unset=True)
 def configure(**values: Unpack[ConfigureOptions]) -> None:
     """Set defaults for every later call, and where things are.
 
@@ -157,13 +160,12 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
                 raise UsageError(f"The address of server {server!r} is text, such as 'http://…/v1', not {kind}.")
         # An address may hold a password. First of all, so that no traceback with its variables shows it.
         given["servers"] = dict(zip(given["servers"], map(Address, given["servers"].values()), strict=True))
-    known = fields_of(Options)
-    check({**known, **fields_of(Settings)}, given)
+    check({**_OPTIONS, **_SETTINGS}, given)
     before = _CURRENT.value
     settings, options = {}, dict(before.options)
     for name, value in given.items():
-        if name not in known:
-            settings[name] = fields_of(Settings)[name].default if value is None else value
+        if name not in _OPTIONS:
+            settings[name] = _SETTINGS[name].default if value is None else value
         elif value is None:
             options.pop(name, None)
         else:
@@ -193,10 +195,11 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
         UnknownOptionError: For an unknown option. Nothing was sent.
         UsageError: For a value outside its range. Nothing was sent.
     """
-    known = fields_of(kind)
-    check(known, given)
+    known = _OPTIONS if kind is Options else fields_of(kind)
+    configured = current().options
     _warn_of_environment()
-    values = {**from_environment(known.values()), **current().options, **given}
+    check(known, given)
+    values = {**from_environment(known.values()), **configured, **given}
     for name, value in list(values.items()):
         if value is None:
             values[name] = known[name].default
@@ -237,11 +240,10 @@ def refuse_without_tools(given: Mapping[str, Any]) -> None:
     Raises:
         UsageError: For such an option that differs from its default. Nothing was sent.
     """
-    known = fields_of(Options)
     if given.get("tools") or current().options.get("tools"):
         return
     for name in _OF_TOOLS:
-        if given.get(name) is not None and given[name] != known[name].default:
+        if given.get(name) is not None and given[name] != _OPTIONS[name].default:
             raise UsageError(
                 f"{name}={given[name]!r} is for calls that offer tools, and this one offers none: give tools=[…], or "
                 f"leave {name} out. Nothing was sent."
@@ -262,7 +264,7 @@ def _warn_of_environment() -> None:
     names = [name for name in os.environ if name.startswith("PLLM_")]
     if not names:
         return
-    read = {f"PLLM_{name.upper()}" for name in (*fields_of(Options), *fields_of(Settings))}
+    read = {f"PLLM_{name.upper()}" for name in (*_OPTIONS, *_SETTINGS)}
     for name in names:
         near = [] if name in read else difflib.get_close_matches(name, read, 1, cutoff=_NEAR)
         if near and is_first_time("unread environment variable", name):

@@ -255,18 +255,21 @@ class ModelBudget:
             call has used.
         """
         reply, rate = result.result, self._rate
-        failed = self._pay_failed(result.failed_usage) if result.failed_usage else Spent()
+        failed = self._pay_failed(result.failed_usage) if result.failed_usage else None
         if not isinstance(reply, Reply):
             perhaps = self.settle(bound_usd, call.funded, 0.0, result.maybe_paid)
-            return failed.cost_usd, failed + Spent(perhaps_requests=result.maybe_paid, perhaps_usd=perhaps)
+            unanswered = Spent(perhaps_requests=result.maybe_paid, perhaps_usd=perhaps)
+            return (0.0, unanswered) if failed is None else (failed.cost_usd, failed + unanswered)
         usage = reply.usage
         cost = None if rate is None or usage is None else rate.cost_usd(usage)
         perhaps = self.settle(bound_usd, call.funded, cost, result.maybe_paid)
         if usage is None:
             # What a reply without usage cost is not paid but perhaps paid: that much is known.
-            return cost, failed + Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + 1, perhaps)
-        used = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens
-        return cost, failed + Spent(*used, cost, result.maybe_paid, perhaps)
+            answered = Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + 1, perhaps)
+        else:
+            used = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens
+            answered = Spent(*used, cost, result.maybe_paid, perhaps)
+        return cost, answered if failed is None else failed + answered
 
     def _pay_failed(self, usages: Sequence[Usage]) -> Spent:
         """Return what requests that failed and were charged have used, and count it as paid."""

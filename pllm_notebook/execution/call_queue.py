@@ -239,7 +239,8 @@ class CallQueue(ResultRecorder):
         try:
             tag, bound, schema_level, version = call.tag
             reply = result.result
-            self._warmup.ended(self._loop.time(), replied=isinstance(reply, Reply))
+            if self._warmup.prefix is not None:
+                self._warmup.ended(self._loop.time(), replied=isinstance(reply, Reply))
             cost_usd, spent = self.budget.settle_call(call, bound, result)
             self.spent += spent
             if isinstance(reply, Reply) and self.budget.run_budget.ceiling_usd is not None:

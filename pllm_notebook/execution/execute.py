@@ -239,9 +239,10 @@ class Execution(RunState):
         else:
             self.state = "failed" if self._is_short else "done"
         self.table.progress.finish(time.monotonic())
-        self._note = f"incomplete: {self.unsaved:,} unsaved" if self.unsaved else ""
+        self._note = f"incomplete: {self.results.unsaved:,} unsaved" if self.results.unsaved else ""
+        in_jobs = sum((queue.rows_in_jobs() for queue in self.queues if queue.in_jobs), Counter[str]())
         self.warnings = [
-            *job_warnings(sum((queue.rows_in_jobs() for queue in self.queues), Counter())),
+            *(job_warnings(in_jobs) if in_jobs else ()),
             *(() if self.decider is None else self.decider.warnings()),
         ]
         try:

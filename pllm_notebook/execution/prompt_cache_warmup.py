@@ -28,15 +28,16 @@ class Warmup:
     Attributes:
         begun: Whether a call has been taken.
         waits: Whether a first call is out that the others may wait for.
+        prefix: Tells the run's shared prefix from others', None where there is nothing to wait for.
     """
 
     def __init__(self) -> None:
-        self._prefix: Hashable | None = None
+        self.prefix: Hashable | None = None
         self._began = 0.0
         self.begun = self.waits = False
 
     def __repr__(self) -> str:
-        return f"Warmup(prefix={self._prefix!r}, begun={self.begun}, waits={self.waits})"
+        return f"Warmup(prefix={self.prefix!r}, begun={self.begun}, waits={self.waits})"
 
     def holds(self, now: float, left: int) -> bool:
         """Return whether the run's next call should wait.
@@ -56,19 +57,18 @@ class Warmup:
 
         Args:
             now: Seconds on the loop's clock.
-            prefix: Tells the run's shared prefix from others', the account included; None where there is nothing to
-                wait for.
+            prefix: As `self.prefix` will be, the account included.
         """
-        self.begun, self._began, self._prefix = True, now, prefix
+        self.begun, self._began, self.prefix = True, now, prefix
         self.waits = prefix is not None and now - _WARM.value.get(prefix, float("-inf")) >= LIFETIME_S
         return self.waits
 
     def ended(self, now: float, *, replied: bool) -> None:
         """Note how a call ended. Whatever it was, the others need not wait for it any longer."""
         self.waits = False
-        if replied and self._prefix is not None:
+        if replied and self.prefix is not None:
             warm = _WARM.value
-            if self._prefix not in warm:
+            if self.prefix not in warm:
                 for prefix in [prefix for prefix, at in warm.items() if now - at >= LIFETIME_S]:
                     del warm[prefix]
-            warm[self._prefix] = now
+            warm[self.prefix] = now

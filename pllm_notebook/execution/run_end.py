@@ -74,10 +74,11 @@ class RunEnd:
             progress: Returns the counts of the run.
             display_stays: Whether a person still sees its display, which says most of it.
         """
-        execution, counts, news = self._execution, self._execution.throughput, list[str]()
-        if counts.failed or counts.not_sent or execution.unsaved:
+        execution, news = self._execution, list[str]()
+        counts, unsaved = execution.throughput, execution.results.unsaved
+        if counts.failed or counts.not_sent or unsaved:
             # In a notebook the last line of the display says it, in the same cell.
-            news = closing_lines(progress(), counts.failed, execution.unsaved, display_stays=display_stays)
+            news = closing_lines(progress(), counts.failed, unsaved, display_stays=display_stays)
         for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
 

@@ -49,7 +49,7 @@ class SeriesLLM(LLMAccessor[pd.DataFrame, _Column, Agreement]):
 class PandasTable(Table):
     """A DataFrame, or a Series as a frame of one column: "value" where it has no name."""
 
-    def __init__(self, data: pd.DataFrame | pd.Series[Any]) -> None:
+    def __init__(self, data: pd.DataFrame | pd.Series[Any], names: Sequence[str] | None = None) -> None:
         self.frame_library = LIBRARY
         self.data = data
         self.is_column = isinstance(data, pd.Series)
@@ -59,7 +59,7 @@ class PandasTable(Table):
         else:
             self.frame = data
         self.total = len(self.frame)
-        self.names = column_names(self.frame)
+        self.names = column_names(self.frame) if names is None else names
         self.run_id = self.frame.attrs.get(RUN_ATTR)
 
     def column_data(self, names: Sequence[str]) -> ColumnData:
@@ -68,12 +68,12 @@ class PandasTable(Table):
 
     def slice(self, rows: range) -> PandasTable:
         """Return some consecutive rows."""
-        return PandasTable(self.data.iloc[rows.start : rows.stop])
+        return PandasTable(self.data.iloc[rows.start : rows.stop], self.names)
 
     def snapshot(self) -> PandasTable:
         """Return a copy: lazy where pandas copies on write, else a real one."""
         lazy = int(pd.__version__.partition(".")[0]) >= 3 or pd.get_option("mode.copy_on_write") is True
-        return PandasTable(self.data.copy(deep=not lazy))
+        return PandasTable(self.data.copy(deep=not lazy), self.names)
 
     def label(self, row: int) -> Any:
         """Return a row's index."""

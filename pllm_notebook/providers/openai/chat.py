@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Media, ProviderMessage, Request, ToolCall, Turn
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import typed
@@ -24,7 +23,7 @@ from pllm_notebook.providers.bodies import (
 )
 from pllm_notebook.providers.media_parts import PDF, data_url, is_image, untaken
 from pllm_notebook.providers.openai import errors as openai_errors
-from pllm_notebook.types import Finish, LimitReport, RawReply, Reply
+from pllm_notebook.types import Finish, Reply
 
 __all__ = ["Chat", "answered", "keyed"]
 
@@ -59,6 +58,8 @@ class Chat:
     model_in_path = False
     reply_fields = ("choices",)
     keywords = None  # the fields are named after the keywords
+    error_from = staticmethod(openai_errors.error_from)
+    limits = staticmethod(openai_errors.limits)
 
     def __init__(self, limit_field: str = "max_completion_tokens", *, strict: bool = True) -> None:
         self._limit_field = limit_field
@@ -153,12 +154,6 @@ class Chat:
             calls=calls if called else (),
             echo=self._echo(message) if called else None,
         )
-
-    def error_from(self, raw: RawReply) -> Failure:
-        return openai_errors.error_from(raw)
-
-    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
-        return openai_errors.limits(headers)
 
     def _tools(self, request: Request) -> dict[str, Any]:
         functions: list[dict[str, Any]] = []

@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Media, ProviderMessage, Request, ToolCall, Turn
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import typed
@@ -17,7 +16,7 @@ from pllm_notebook.providers.media_parts import PDF, data_url, is_image, untaken
 from pllm_notebook.providers.openai import errors as openai_errors
 from pllm_notebook.providers.openai.chat import keyed
 from pllm_notebook.providers.openai.keywords import RESPONSES_KEYWORDS
-from pllm_notebook.types import Finish, LimitReport, RawReply, Reply
+from pllm_notebook.types import Finish, Reply
 
 __all__ = ["Responses"]
 
@@ -35,6 +34,8 @@ class Responses:
     model_in_path = False
     reply_fields = ("output",)
     keywords = RESPONSES_KEYWORDS
+    error_from = staticmethod(openai_errors.error_from)
+    limits = staticmethod(openai_errors.limits)
 
     def path(self, model: str) -> str:
         return "/responses"
@@ -128,12 +129,6 @@ class Responses:
             calls=made if called else (),
             echo=ProviderMessage(self.format_name, orjson.dumps(output).decode()) if called else None,
         )
-
-    def error_from(self, raw: RawReply) -> Failure:
-        return openai_errors.error_from(raw)
-
-    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
-        return openai_errors.limits(headers)
 
     def _items(self, turn: Turn) -> list[dict[str, Any]]:
         if turn.role == "tool":
