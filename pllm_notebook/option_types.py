@@ -52,6 +52,9 @@ class ParseOptions(TypedDict, total=False):
     confidence_column: str | None
     calibration: str | Sequence[str] | None
     evidence: bool
+    guarantee: float | None
+    confidence_level: float
+    against: Any
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
@@ -313,6 +316,9 @@ class ConfigureOptions(TypedDict, total=False):
     confidence_column: str | None
     calibration: str | Sequence[str] | None
     evidence: bool | None
+    guarantee: float | None
+    confidence_level: float | None
+    against: Any | None
     max_retries: int | None
     max_repairs: int | None
     max_cost_usd: float | None

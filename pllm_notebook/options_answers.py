@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.option_fields import one_of, option
+from pllm_notebook.option_fields import is_number, one_of, option
 from pllm_notebook.option_values import PARSE, ROWS, is_models, is_names
 
 __all__ = ["AnswerOptions"]
@@ -16,6 +16,10 @@ _PROBABILITIES = ("logprobs", "samples")
 
 def _is_probabilities(value: Any) -> bool:
     return isinstance(value, bool) or value in _PROBABILITIES
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 < value < 1
 
 
 @dataclass(frozen=True)
@@ -91,5 +95,26 @@ class AnswerOptions:
         False,
         "Ask for a quote from the row for each field, and [verify](evidence.md) that it is in the row word for word.",
         more="`.llm.evidence` has the quotes and where they are. It is another question, with answers of its own.",
+        takes=PARSE,
+    )
+    guarantee: float | None = option(
+        None,
+        'With `decide="escalate"`, the share of rows, above 0 and below 1, whose answers must '
+        "[not suffer](guarantee.md) from a low-cost model. None: nothing is promised.",
+        expects=("a number above 0 and below 1", _is_share),
+        takes=PARSE,
+    )
+    confidence_level: float = option(
+        0.95,
+        "With `guarantee`, probability with which the promise holds, above 0 and below 1.",
+        expects=("a number above 0 and below 1", _is_share),
+        takes=PARSE,
+    )
+    against: Any = option(
+        None,
+        "With `guarantee`, known labels of a field: a column's name, a Series, or a mapping from fields to these. The "
+        "promise is then about accuracy lost. Labels are not sent. None: about agreement with `judge`.",
+        expects=("the name of a column, a Series, or a mapping from fields to these", lambda value: True),
+        variable=False,
         takes=PARSE,
     )

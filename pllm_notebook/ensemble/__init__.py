@@ -2,7 +2,10 @@
 
 from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, How, Member
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
+from pllm_notebook.ensemble.guarantee_figures import GuaranteeFigures
+from pllm_notebook.ensemble.guaranteed_results import GuaranteedResults
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, render_judge_prompt, verdict_type
+from pllm_notebook.ensemble.promise import KnownLabels
 from pllm_notebook.ensemble.spec import Spec, ensemble_spec_for, estimate, lines, spec_for, submit
 from pllm_notebook.ensemble.votes import Vote, VoteCount
 
@@ -11,7 +14,10 @@ __all__ = [
     "Decision",
     "EnsembleResults",
     "EnsembleSpec",
+    "GuaranteeFigures",
+    "GuaranteedResults",
     "How",
+    "KnownLabels",
     "Member",
     "Spec",
     "Vote",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pllm_notebook.ensemble.judge_prompt import scores_of, shown_order
+from pllm_notebook.ensemble.promise import Promise
 from pllm_notebook.ensemble.reasoning import Reasoned
 from pllm_notebook.ensemble.votes import Vote, VoteCount, identity
 from pllm_notebook.execution import CallSpec, Outcome, user_threads
@@ -50,6 +51,7 @@ class EnsembleSpec:
         reasoned: The members' own type, where they write down their reasoning before the answer.
         tolerant: Whether a member or a judge whose key, model or quota is refused fails alone, instead of ending
             the run. For a run of a few rows: all of them must be planned when it ends.
+        promise: What a cascade promises of its rows, None for nothing.
     """
 
     members: tuple[Member, ...]
@@ -59,6 +61,7 @@ class EnsembleSpec:
     output: OutputType | None
     reasoned: Reasoned | None = None
     tolerant: bool = False
+    promise: Promise | None = None
 
     def answer(self, value: Any) -> Any:
         """Return a member's answer in the caller's type; what it called, where it called tools in its place."""

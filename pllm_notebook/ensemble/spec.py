@@ -13,9 +13,12 @@ from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
+from pllm_notebook.ensemble.guaranteed_results import GuaranteedResults
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.probability_options import check_probabilities
+from pllm_notebook.ensemble.promise import asked_options, promise_for
 from pllm_notebook.ensemble.reasoning import reasoned
+from pllm_notebook.ensemble.token_confidence import TokenConfidence
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import (
@@ -23,6 +26,7 @@ from pllm_notebook.execution import (
     Estimate,
     Execution,
     RequestLines,
+    ResultTable,
     Rows,
     Run,
     RunBudget,
@@ -63,14 +67,19 @@ def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> 
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
     """
+    promise = promise_for(options, output)
+    if promise is not None:
+        options = asked_options(promise, options)
     check_probabilities(options, output)
+    if promise is not None:
+        return replace(ensemble_spec_for(options, output, instruct=instruct), promise=promise)
     if options.samples > 1 or len(options.models or ()) > 1:
         return ensemble_spec_for(options, output, instruct=instruct)
     for name in ("decide", "judge", "agreement_column"):
         if getattr(options, name) is not None:
             raise UsageError(
-                f"{name}= is for several answers to a row: give samples=3, or models=[…] with two or more. "
-                f"Nothing was sent."
+                f"{name}= is for several answers to a row: give samples=3, or models=[…] with two or more; or, with "
+                f"decide='escalate', guarantee=0.95. Nothing was sent."
             )
     if options.models:
         options = replace(options, model=options.models[0])
@@ -143,7 +152,7 @@ def ensemble_spec_for(
         )
         further = build_spec(replace(options, **other), verdict_type(output), instruct=False, keys=keys)
     elif how == "escalate":
-        further = make(replace(options, model=options.judge), output)
+        further = make(replace(options, model=options.judge, probabilities=None), output)  # a plain run's question
         if further.target.label in samples and further.sample == 0:
             raise UsageError(
                 f"decide='escalate' asks a stronger model, and judge={options.judge!r} is one of those that answer. "
@@ -168,12 +177,17 @@ def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on
     """Return the execution of an ensemble: each row once for each member, then what the judge is asked."""
     specs = [member.ask for member in plan.members]
     asked = EnsembleRows(rows, len(specs))
+    observer: Callable[[ResultTable], EnsembleResults] = partial(EnsembleResults, plan, asked)
+    if plan.promise is not None:
+        tokens = plan.promise.source == "logprobs"
+        sure = TokenConfidence(specs[0], plan.promise.fields, services.store) if tokens else None
+        observer = partial(GuaranteedResults, plan, asked, confidences=sure)
     return Execution(
         [*specs, *_some(plan.further)],
         asked,
         services,
         on_end,
-        observer=partial(EnsembleResults, plan, asked),
+        observer=observer,
         isolates=plan.tolerant,
     )
 

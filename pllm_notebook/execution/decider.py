@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pllm_notebook.execution.outcome import Outcome
@@ -91,3 +91,7 @@ class Decider(ABC):
     @abstractmethod
     def warnings(self) -> Sequence[str]:
         """Return the warnings to show at the end."""
+
+    def noted(self) -> Mapping[str, Any]:
+        """Return what the registry keeps of the decisions as a whole, beside each row's."""
+        return {}

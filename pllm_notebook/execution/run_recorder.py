@@ -198,8 +198,9 @@ def _fixed(run: RecordableRun) -> dict[str, Any]:
 
 
 def _changing(run: RecordableRun) -> dict[str, Any]:
-    progress = run.progress()
+    progress, decider = run.progress(), run.execution.decider
     return {
+        **({} if decider is None else decider.noted()),
         "duration_s": progress.elapsed_s,
         "state": progress.state,
         "model": progress.model,

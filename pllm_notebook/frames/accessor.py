@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -13,6 +13,7 @@ from pllm_notebook.execution import CallSpec, Estimate, RequestLines, Run, RunBu
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
+from pllm_notebook.frames.guarantees import names_of_labels, with_labels
 from pllm_notebook.frames.kept_calibrations import identity_of, named_calibrations
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -208,6 +209,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     ) -> tuple[Spec, TableRows]:
         refuse_without_tools(given)
         options = options_for(given)
+        against, options = options.against, replace(options, against=names_of_labels(options.against))
         table = self._table()
         if table.is_column and options.images is not None:
             own = table.names[0]
@@ -227,12 +229,17 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         shape = ToolCallColumns(options) if calls else ResultColumns(output, options)
         label = "tools" if calls else "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is resolved: that check costs nothing.
-        question = RowQuestion(template, shape, options, label, instruction)
+        labels = against.values() if isinstance(against, Mapping) else (against,)
+        unsent = tuple(name for name in labels if isinstance(name, str) and name in table.names)
+        question = RowQuestion(template, shape, options, label, instruction, unsent)
         rows = TableRows(table, question, alone=table.is_column and shape.single)
         instruct = prompt is None and instruction is None  # a row's own instruction contains the type's text
         if calls:
             return tool_calls_for(options, instruct=instruct), rows
         spec = ensemble.spec_for(options, output, instruct=instruct)
+        if against is not None and not isinstance(spec, CallSpec):
+            columns = {column.name.removeprefix(options.prefix): column for column in shape.columns}
+            spec = with_labels(spec, table, against, columns)
         if options.calibration:
             first = spec if isinstance(spec, CallSpec) else spec.members[0].ask
             source = None if template is None else template.source
@@ -253,7 +260,13 @@ def submit_piece(
         given: The options, as for `parse`.
         run_budget: The money of all pieces.
     """
-    return ensemble.submit(*accessor._prepare(kind, prompt, {**given}), run_budget)
+    spec, rows = accessor._prepare(kind, prompt, {**given})
+    if not isinstance(spec, CallSpec) and spec.promise is not None:
+        raise UsageError(
+            "guarantee= promises something of one whole table, and these rows are asked about in pieces. Nothing was "
+            "sent."
+        )
+    return ensemble.submit(spec, rows, run_budget)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 from pllm_notebook.frames import evidence_views, probability_views
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT, ResultAccessor
 from pllm_notebook.frames.calibrations import ConfidenceCalibration, calibration_of
+from pllm_notebook.frames.guarantees import RowGuarantee, guarantee_of
 
 __all__ = ["ConfidenceAccessor"]
 
@@ -68,6 +69,15 @@ class ConfidenceAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         """
         confidence: FrameT = probability_views.confidence(self._table())
         return confidence
+
+    @property
+    def guarantee(self) -> RowGuarantee:
+        """What the run of this frame promises by `guarantee=`, and which model answered each row. Sends nothing.
+
+        Raises:
+            PllmError: When the run promises nothing, or is not known.
+        """
+        return guarantee_of(self._table())
 
     def doubtful(self, rows: int = 20) -> FrameT:
         """Return the rows of this frame whose least sure value is the least sure, those first. Sends nothing.

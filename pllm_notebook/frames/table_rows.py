@@ -42,6 +42,7 @@ class RowQuestion:
         options: As resolved.
         label: For the display.
         instruction: Each row's own, None where all have the same.
+        labels: Columns that say what is right, which are not sent.
     """
 
     template: Template | None
@@ -49,6 +50,7 @@ class RowQuestion:
     options: Options
     label: str
     instruction: RowInstruction | None = None
+    labels: tuple[str, ...] = ()
 
 
 class TableRows:
@@ -83,7 +85,8 @@ class TableRows:
         if template is not None:
             names = template.names
         else:
-            names = [name for name in table.names if name not in self.replaced and name not in shown]
+            unsent = {*self.replaced, *shown, *question.labels}
+            names = [name for name in table.names if name not in unsent]
             if options.columns is not None:
                 names = chosen_columns("columns=", options.columns, names)
         self._asked_data = [table.column_data(names)]
@@ -100,6 +103,11 @@ class TableRows:
             self._asked_data.append(data)
             self.prompts = InstructedPrompts(self.prompts, question.instruction.texts(data, options.na))
         self.asked = tuple(name for data in self._asked_data for name in data.names)
+        if sent := [name for name in question.labels if name in self.asked]:
+            raise UsageError(
+                f"The column {sent[0]!r} is sent to the model, and against= says that it has what is right. Take "
+                f"{{{sent[0]}}} out of the prompt. Nothing was sent."
+            )
         self.assembled = 0
         self._content: Any = None
         self._options = options

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.execution import Run, options_by_path
 from pllm_notebook.frames.probability_types import FieldProbabilities, Numbers, RowProbabilities, answer_columns
 from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.samples import HOWS
 from pllm_notebook.providers import token_formats, value_steps
 from pllm_notebook.schema import ChoiceField, OutputType, ValueStep, chosen_option, option_shares, spelling
 from pllm_notebook.store import open_store
@@ -114,12 +116,19 @@ def _recorded(run: RegisteredRun) -> _Replied | None:
 
 
 def _replies(run: Run | RegisteredRun, rows: Sequence[int]) -> Sequence[StoredReply | None]:
-    """Return the last reply of each row that has an answer, None for others."""
+    """Return the last reply of each row that has the model's answer, None for others."""
     if not isinstance(run, Run):
-        replies = run.read_answers().replies(rows)
-        assert run.record is not None
-        return [reply if run.record.status[row] <= 1 else None for row, reply in zip(rows, replies, strict=True)]
+        replies, record = run.read_answers().replies(rows), run.record
+        assert record is not None
+        own = record.status <= 1
+        if record.samples is not None:
+            own &= record.samples.how != 1 + HOWS.index("escalated")
+        return [reply if own[row] else None for row, reply in zip(rows, replies, strict=True)]
     outcomes = [run.table.outcome(row) for row in rows]
+    ensemble = run.execution.decider
+    if isinstance(ensemble, EnsembleResults):
+        hows = [ensemble.decisions.get(ensemble.table.call_of_row[row]) for row in rows]
+        outcomes = [None if how and how.how == "escalated" else one for one, how in zip(outcomes, hows, strict=True)]
     answered = [None if one is None or one.failure is not None else one for one in outcomes]
     keys = [one.last or one.key for one in answered if one is not None and one.entry is None]
     known = open_store().get_many(list(dict.fromkeys(keys))) if keys else {}

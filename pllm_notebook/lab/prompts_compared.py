@@ -79,7 +79,7 @@ _HEAD = ("variant", "rows changed", "accuracy", "points (95 % interval)", "p", "
 
 
 @shows(taken_by(Options, "parse"))
-def compare(
+def compare(  # type: ignore[misc]  # its own `against` is that of the comparison
     variants: Mapping[str, str | Mapping[str, Any] | None],
     response_format: Any = NOT_GIVEN,
     *,

@@ -1,0 +1,417 @@
+"""What `guarantee=` makes of a cascade: which rows the strong model answers is certified on a sample of the table.
+
+    the low-cost model answers every row
+    the strong model answers a sample of the rows, drawn by position
+    a threshold is certified; a larger sample is drawn for as long as it is likely to save more than it costs
+    rows at or above the threshold keep the low-cost answer; the strong model answers the rest
+
+Each step begins when no call of the one before is under way. The strong model is asked the plain question, so that its
+answers are those of a plain run. It is asked about positions and never about distinct questions: the promise is about
+rows. What is known of a row for another reason than the draw is used, and never counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
+from pllm_notebook.ensemble.ensemble_results import EnsembleResults
+from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
+from pllm_notebook.ensemble.guarantee_figures import GuaranteeFigures, GuaranteeState
+from pllm_notebook.ensemble.promise import Promise
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution import UNPLANNED, Outcome, ResultTable
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.messages_types import Prompt
+from pllm_notebook.statistics import Certificate, certify, draw_order, forecast, planned_looks
+from pllm_notebook.types import Spent
+
+__all__ = ["GuaranteedResults"]
+
+_SEED = 20_261_130
+"""Of the draw. The same for every table, so that a run that goes on, or another one, draws the same rows."""
+
+_NOTHING = Certificate(np.inf, 0, 0, 0)
+_LOOK = (-1, None)
+_PRICED = 1_000
+"""Rows whose cost is read at most, evenly over all."""
+
+_UNSENT = (FailureKind.BUDGET, FailureKind.NOT_CACHED)
+
+Confidences = Callable[[Sequence[Outcome]], Sequence[float]]
+"""Returns the confidence of each of some answers of a single model, -inf for none."""
+
+
+class _Kept(NamedTuple):
+    """The low-cost answer to a group.
+
+    Attributes:
+        outcome: It, or why there is none.
+        decision: How it was decided.
+        confidence: In its least sure field, 0 to 1; -inf for none.
+    """
+
+    outcome: Outcome
+    decision: Decision
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What came of a look at the sample.
+
+    Attributes:
+        ask: Groups that the strong model is to answer.
+        keep: Groups that keep their low-cost answer.
+        state: None while the sample grows.
+        best: The best certificate so far.
+        number: Of the look, from 0.
+        unsent: Why the sample cannot be completed; None where it can, or where it is only not known.
+    """
+
+    ask: Sequence[int] = ()
+    keep: Sequence[int] = ()
+    state: GuaranteeState | None = None
+    best: Certificate = _NOTHING
+    number: int = 0
+    unsent: Failure | None = None
+
+
+class GuaranteedResults(EnsembleResults):
+    """Decide the rows of a cascade by a certified threshold (see `Decider`).
+
+    Args:
+        plan: With a promise.
+        rows: The rows of the run.
+        results: The run's calls.
+        confidences: Of a single model's answers; None where they are the share of its samples.
+    """
+
+    def __init__(
+        self, plan: EnsembleSpec, rows: EnsembleRows, results: ResultTable, confidences: Confidences | None
+    ) -> None:
+        super().__init__(plan, rows, results)
+        assert plan.promise is not None
+        assert plan.further is not None
+        self._promise: Promise = plan.promise
+        self._strong = plan.further.target.label
+        self._first = plan.members[0].ask.target
+        self._confidences = confidences
+        self._first_only = replace(plan, further=None)
+        self._kept: dict[int, _Kept] = {}
+        self._state: GuaranteeState | Literal["asking"] = "asking"
+        self._is_due = False
+        self._asked: set[int] = set()
+        self._look = _Look()
+        self._kept_rows = self._escalated_rows = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any group is to be decided, sent to the strong model, or certified."""
+        return self._state == "asking" or super().is_busy
+
+    # Deciding.
+
+    def take_ready(self) -> Sequence[Any]:
+        """Return the groups that can be decided, or the sample where it is to be looked at."""
+        if self._is_due:
+            self._is_due = False
+            self._deciding = 1
+            return [_LOOK]
+        return super().take_ready()
+
+    def decide(self, ready: Sequence[Any]) -> list[Any]:
+        """Decide groups by the strong model's answer, count the low-cost ones, or look at the sample. In a worker."""
+        if ready[0] is _LOOK:
+            return [self._looked()]
+        first = [group for group, further in ready if further is None]
+        kept = iter(self._low_cost(first))
+        return [next(kept) if further is None else self._escalated(group, further) for group, further in ready]
+
+    def record(self, ready: Sequence[Any], decided: Sequence[Any]) -> None:
+        """Record what was decided."""
+        self._deciding = 0
+        for (group, further), made in zip(ready, decided, strict=True):
+            if isinstance(made, _Look):
+                self._take_look(made)
+            elif further is None:
+                self._kept[group] = made
+            elif self.table.outcomes[group] is None:
+                self._settle(group, *made)
+
+    def add_rows(self, *, idle: bool) -> bool:
+        """Send groups to the strong model; look at the sample when nothing is under way any more."""
+        if self._contested:
+            return super().add_rows(idle=idle)
+        if idle and self._state == "asking" and not (self._ready or self._deciding):
+            self._is_due = True
+            self.woken.set()
+        return False
+
+    def reopen(self, kinds: set[FailureKind] | None) -> Iterable[int]:
+        """Forget the rows that a retry takes up; return the calls that it sends.
+
+        A certified threshold stays: rows that it sends to the strong model are asked there, whatever the low-cost
+        model would say now, since that answer was not in what was certified.
+        """
+        results, groups = self._results, self.table.retryable(kinds)
+        self.table.reopen(groups)
+        self.first_failure = None
+        self._ready, self._contested, self._deciding, self._is_due = [], [], 0, False
+        self._answered.clear()
+        retried = set(results.retryable(kinds))
+        sent = {call for call in retried if results.outcomes[call] is None}
+        is_settled = self._state in ("proved", "unproved", "too_few")
+        if not is_settled:
+            self._state, self._look, self._asked = "asking", _Look(), set(self._judge_calls)
+        for group in groups:
+            self.decisions.pop(group, None)
+            strong = self._judge_calls.get(group, UNPLANNED)
+            if strong in retried:
+                sent.add(strong)
+            elif strong >= 0:
+                self._take(group, results.outcomes[strong])
+            elif is_settled:
+                self._contested.append(group)
+            if not is_settled:
+                sent.update(self._asked_again(group, retried))
+        self.woken.set()
+        return sent
+
+    def _asked_again(self, group: int, retried: set[int]) -> list[int]:
+        """Return the calls of a group's members that are sent again; note how many others have ended."""
+        members = self._rows.members
+        calls = self._samples[group * members : (group + 1) * members]
+        again = [call for call in calls if call in retried]
+        ended = sum(call != UNPLANNED and call not in retried for call in calls)
+        if ended < members:
+            self._kept.pop(group, None)
+            self._answered[group] = ended
+        elif group not in self._kept:
+            self._take(group, None)
+        return again
+
+    def _low_cost(self, groups: Sequence[int]) -> list[_Kept]:
+        """Return the low-cost answers to some groups."""
+        made = []
+        for group in groups:
+            decided = decide(self._first_only, self._answers(group), None, str)
+            assert decided is not None  # nothing further is asked
+            made.append(decided)
+        if self._confidences is None:
+            shares = [self._share(group, decision) for group, (_, decision) in zip(groups, made, strict=True)]
+        else:
+            shares = list(self._confidences([self._answers(group)[0] for group in groups]))
+            self._check_given(made, shares)
+        return [_Kept(*one, sure) for one, sure in zip(made, shares, strict=True)]
+
+    def _share(self, group: int, decision: Decision) -> float:
+        """Return the share of a group's samples that agree in the field where fewest do; a failed one does not."""
+        if not decision.agreement:
+            return -np.inf
+        answered = sum(outcome.failure is None for outcome in self._answers(group))
+        least = min(decision.agreement[field.at] for field in self._promise.fields)
+        return least * answered / self._rows.members
+
+    def _check_given(self, made: Sequence[tuple[Outcome, Decision]], shares: Sequence[float]) -> None:
+        """Stop where the model turns out to give no token probabilities: nothing could ever be kept."""
+        if self._first.quirks.gives_tokens is not False or all(outcome.failure for outcome, _ in made):
+            return
+        known = (*shares, *(kept.confidence for kept in self._kept.values()))
+        if not any(sure > -np.inf for sure in known):
+            raise PllmError(
+                f"{self._first.label} gives no token probabilities, which guarantee= needs. Give samples=5, for "
+                f"example, whose agreement is the confidence, or another low-cost model. What is answered is kept."
+            )
+
+    def _escalated(self, group: int, further: Outcome) -> tuple[Outcome, Decision]:
+        """Return what the strong model made of a group. What it failed at has no answer: nothing covers another one."""
+        outcomes = self._answers(group)
+        if further.failure is None:
+            metas = tuple(meta for outcome in (*outcomes, further) for meta in outcome.metas)
+            cached = all(outcome.cached for outcome in (*outcomes, further))
+            whole = Outcome(further.value, None, self.table.keys[group], metas, cached, outcomes[0].entry)
+            return whole, Decision("escalated", None, reply=further.last or further.key)
+        if further.failure.kind in _UNSENT:
+            return self._unanswered(group, further.failure)
+        message = f"{self._strong}, which this row was escalated to, failed: {further.failure.message}"
+        metas = tuple(meta for outcome in (*outcomes, further) for meta in outcome.metas)
+        failure = replace(further.failure, message=message)
+        return Outcome(None, failure, self.table.keys[group], metas, False, further.entry), Decision("failed", None)
+
+    def _unanswered(self, group: int, failure: Failure) -> tuple[Outcome, Decision]:
+        """Return the outcome of a group whose strong answer was not sent for: no reply is the row's."""
+        return Outcome(None, failure, self.table.keys[group], (), False), Decision("failed", None)
+
+    def _settle(self, group: int, outcome: Outcome, decision: Decision) -> None:
+        self.decisions[group] = decision
+        self.table.record(group, outcome)
+        if outcome.failure is None:
+            is_strong = decision.how == "escalated"
+            self._escalated_rows += self.table.weight[group] if is_strong else 0
+            self._kept_rows += 0 if is_strong else self.table.weight[group]
+        if outcome.failure is not None and outcome.failure.kind is not FailureKind.BUDGET:
+            self._note_failure(self.table.first_row[group], outcome.failure)
+
+    # The sample.
+
+    def _looked(self) -> _Look:
+        """Look at the sample, and draw a larger one for as long as that is likely to save more. In a worker."""
+        group_of_row = np.array(self.table.call_of_row, dtype=np.int64)
+        rows = np.flatnonzero(group_of_row >= 0)
+        groups = group_of_row[rows]
+        known = np.full(len(self.table.keys), -np.inf)
+        for group, answer in self._kept.items():
+            known[group] = answer.confidence
+        if not self._asked and (cut := self._cut(np.unique(groups).tolist())) is not None:
+            return cut
+        guarantee, confidence = self._promise.guarantee, known[groups]
+        looks = planned_looks(len(rows), guarantee)
+        if not looks:
+            return self._final("too_few", groups, known, _NOTHING)
+        order = draw_order(len(rows), _SEED)
+        sampled, bad = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+        best, number = self._look.best, self._look.number
+        while True:
+            sampled[order[: looks[number]]] = True
+            drawn = np.unique(groups[sampled]).tolist()
+            if ask := [group for group in drawn if group not in self._asked]:
+                return _Look(ask=ask, best=best, number=number)
+            if (cut := self._cut(drawn, strong=True)) is not None:
+                return cut
+            at = np.flatnonzero(sampled)
+            bad[at] = [self._is_bad(int(rows[one]), int(groups[one])) for one in at]
+            found = certify(confidence, sampled, bad, guarantee)
+            # An earlier, smaller sample may have proved more; each look has its own share of the error.
+            best = min(found, best, key=lambda one: one.threshold)
+            kept = int((confidence[~sampled] >= best.threshold).sum())
+            further = looks[number + 1 :]
+            if not any(forecast(confidence, sampled, bad, guarantee, size) > kept for size in further):
+                return self._final("proved" if best.proved else "unproved", groups, known, best)
+            number += 1
+
+    def _final(self, state: GuaranteeState, groups: Any, known: Any, best: Certificate) -> _Look:
+        open_groups = [group for group in np.unique(groups).tolist() if self.table.outcomes[group] is None]
+        keep = [group for group in open_groups if known[group] >= best.threshold]
+        kept = set(keep)
+        return _Look([group for group in open_groups if group not in kept], keep, state, best)
+
+    def _cut(self, groups: Sequence[int], *, strong: bool = False) -> _Look | None:
+        """Return a look that ends the run where answers are missing that nobody will send for; None where none are."""
+        for group in groups:
+            if strong:
+                outcomes: Sequence[Outcome | None] = [self._strong_outcome(group)]
+            else:
+                outcomes = self.outcomes(group)
+            for outcome in outcomes:
+                if outcome is None:
+                    return _Look(state="unfinished")
+                if outcome.failure is not None and outcome.failure.kind in _UNSENT:
+                    return _Look(state="unfinished", unsent=outcome.failure)
+        return None
+
+    def _strong_outcome(self, group: int) -> Outcome | None:
+        call = self._judge_calls.get(group, UNPLANNED)
+        return self._results.outcomes[call] if call >= 0 else self.table.outcomes[group]
+
+    def _is_bad(self, row: int, group: int) -> bool:
+        """Return whether it would be bad that a sampled row keeps its low-cost answer."""
+        kept, strong = self._kept[group].outcome, self._strong_outcome(group)
+        assert strong is not None  # the sample is complete
+        if kept.failure is not None:
+            return False
+        # What the strong model would have said is not known: counted on the safe side.
+        return strong.failure is not None or self._promise.is_bad(row, self.plan.answer(kept.value), strong.value)
+
+    def _take_look(self, look: _Look) -> None:
+        self._look = look
+        if look.state is not None:
+            self._state = look.state
+        for group in look.keep:
+            self._settle(group, self._kept[group].outcome, self._kept[group].decision)
+        if look.unsent is not None:
+            self._leave_open(look.unsent)
+        self._asked.update(look.ask)
+        self._contested += look.ask
+        self.woken.set()
+
+    def _leave_open(self, failure: Failure) -> None:
+        """Give what is undecided no answer: without a certificate, no low-cost answer may be kept."""
+        for group, outcome in enumerate(self.table.outcomes):
+            if outcome is None:
+                self._settle(group, *self._unanswered(group, failure))
+
+    # What is asked and shown.
+
+    def _judge_prompt(self, group: int) -> Prompt:  # type: ignore[override]
+        """Return what the strong model is asked about a group: what a plain run asks it. From any thread."""
+        return self._prompt(group)
+
+    def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:
+        """Return how far it is: the low-cost answers, the sample, the rest (see `Decider.news`)."""
+        rows, total = len(self._kept), len(self.table.keys)
+        if self._state != "asking":
+            words = f"{self._kept_rows:,} rows by {self._first.label}, {self._escalated_rows:,} by {self._strong}"
+        elif self._asked:
+            words = f"sample of {len(self._asked):,} rows by {self._strong}"
+        else:
+            words = f"low-cost answers to {rows:,} of {total:,}, then a sample by {self._strong}"
+        return f"{words}; {note}" if note else words
+
+    def warnings(self) -> Sequence[str]:
+        """Return the warnings to show at the end: nothing where the promise was kept."""
+        return () if self._state == "proved" or not self.table.keys else (self.figures().promise,)
+
+    def noted(self) -> Mapping[str, Any]:
+        """Return what the registry keeps of the promise."""
+        return {"guarantee": self.figures(priced=True).written()}
+
+    def figures(self, *, priced: bool = False) -> GuaranteeFigures:
+        """Return what was promised and what it took, in its current state. From any thread.
+
+        Args:
+            priced: Whether to read what answers cost.
+        """
+        promise, best, rows = self._promise, self._look.best, sum(self.table.weight)
+        cost, alone = self._costs() if priced else (None, None)
+        return GuaranteeFigures(
+            state="unfinished" if self._state == "asking" else self._state,
+            share=promise.guarantee.share,
+            confidence_level=promise.guarantee.confidence_level,
+            low_cost=", ".join(dict.fromkeys(member.model for member in self.plan.members)),
+            strong=self._strong,
+            source=promise.source,
+            fields=tuple(promise.names),
+            outside=promise.outside,
+            labels={name: labels.name for name, labels in promise.labels.items()},
+            rows=rows,
+            allowed=promise.guarantee.allowed(rows),
+            sampled=best.sampled,
+            bad=best.bad,
+            threshold=float(best.threshold) if best.proved else None,
+            kept=self._kept_rows,
+            escalated=self._escalated_rows,
+            cost_usd=cost,
+            alone_usd=alone,
+        )
+
+    def _costs(self) -> tuple[float | None, float | None]:
+        """Return what all answers cost when they were paid for, and about what the strong model alone costs."""
+        low = _mean([kept.outcome for kept in self._kept.values()])
+        strong_calls = [self._results.outcomes[call] for call in self._judge_calls.values()]
+        answered = [outcome for outcome in strong_calls if outcome is not None and outcome.metas]
+        strong = _mean(answered)
+        if low is None or strong is None:
+            return None, None
+        return low * len(self._kept) + strong * len(answered), strong * len(self.table.keys)
+
+
+def _mean(outcomes: Sequence[Outcome]) -> float | None:
+    """Return the mean cost of some answers in US dollars, of an even part of very many; None for unknown."""
+    priced = [outcome.cost_usd for outcome in outcomes[:: len(outcomes) // _PRICED + 1]]
+    known = [cost for cost in priced if cost is not None]
+    return sum(known) / len(known) if known and len(known) == len(priced) else None

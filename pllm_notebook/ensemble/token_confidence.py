@@ -1,0 +1,62 @@
+"""How sure a model is of its answers, by the tokens of its replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pllm_notebook.execution import CallSpec, Outcome, options_by_path
+from pllm_notebook.protocols import Store
+from pllm_notebook.providers import token_formats, value_steps
+from pllm_notebook.schema import ChoiceField, chosen_option, option_shares
+from pllm_notebook.stored_reply import StoredReply
+from pllm_notebook.types import Finish
+
+__all__ = ["TokenConfidence"]
+
+
+class TokenConfidence:
+    """The probability of each answer's least sure value, among some fields.
+
+    Args:
+        ask: The question, with token probabilities.
+        fields: Those that count; a list has no token probabilities, and is passed over.
+        store: Has the replies; None where they are in the outcomes.
+    """
+
+    def __init__(self, ask: CallSpec, fields: Sequence[ChoiceField], store: Store | None) -> None:
+        assert ask.output is not None
+        self._store = store
+        wrapped = ask.fitted is not None and ask.fitted.wrapped
+        self._options = options_by_path(ask.output, wrapped=wrapped)
+        self._paths = [("value", *each.path) if wrapped else each.path for each in fields if each.kind != "labels"]
+        self._formats = token_formats()
+
+    def __call__(self, outcomes: Sequence[Outcome]) -> list[float]:
+        """Return the confidence of each answer, -inf where nothing is known of it."""
+        keys = [one.last or one.key for one in outcomes if one.failure is None and one.entry is None]
+        known = {} if self._store is None else self._store.get_many(list(dict.fromkeys(keys)))
+        return [
+            -float("inf")
+            if one.failure is not None or (entry := one.entry or known.get(one.last or one.key)) is None
+            else self._least(entry)
+            for one in outcomes
+        ]
+
+    def _least(self, entry: StoredReply) -> float:
+        if entry.finish is not Finish.COMPLETE:
+            return -float("inf")
+        text = entry.text.decode("utf-8", "surrogatepass")
+        steps = value_steps(entry.raw, self._formats, text, self._options)
+        if steps is None:
+            return -float("inf")
+        found = []
+        for path in self._paths:
+            options, own = self._options[path], steps.get(path)
+            if len(options) == 1:  # there was nothing to choose
+                found.append(1.0)
+                continue
+            shares = option_shares(own, options) if own else None
+            chosen = None if own is None else chosen_option(own, options)
+            if shares is not None and chosen is not None:
+                found.append(shares.p[chosen])
+        return min(found, default=-float("inf"))

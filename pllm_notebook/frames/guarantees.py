@@ -1,0 +1,179 @@
+"""What a run with `guarantee=` promises of its rows, and which model answered each: asked for, and shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.ensemble import EnsembleSpec, GuaranteedResults, GuaranteeFigures, KnownLabels
+from pllm_notebook.exceptions import PllmError, UsageError, guess
+from pllm_notebook.execution import Run
+from pllm_notebook.formatting import escape_html, strip_control_chars
+from pllm_notebook.frames.dtypes import Column
+from pllm_notebook.frames.labels import plain_values
+from pllm_notebook.frames.provenance import Source, provenance_of
+from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.samples import HOWS
+from pllm_notebook.frames.stored_labels import label_column
+from pllm_notebook.frames.table import LabelColumn, Table
+
+__all__ = ["RowGuarantee", "guarantee_of", "names_of_labels", "with_labels"]
+
+
+@dataclass(frozen=True)
+class RowGuarantee:
+    """What is promised of the rows of a run, and which model answered each.
+
+    Attributes:
+        promise: It, or why nothing is promised, in a sentence. It is about all rows that the run was asked about, also
+            where the frame has only some of them.
+        proved: Whether anything is promised.
+        threshold: The least confidence with which a low-cost answer is kept, None where none is.
+        sampled: Rows whose strong answers were compared to find it.
+        rows_by_model: Model to number of rows that have its answer.
+        cost_usd: What all answers behind the rows cost when they were paid for, US dollars; None for unknown.
+        alone_usd: About what the strong model alone costs for all rows; None for unknown.
+        saving_usd: About what was saved, less than 0 where it cost more; None for unknown.
+        figures: All of it (see `ensemble.GuaranteeFigures`).
+        answered_by: For each row of the frame, in its order, the model whose answer it has; NA for a row without an
+            answer, and for one that was corrected by hand.
+    """
+
+    figures: GuaranteeFigures
+    answered_by: Any = dataclasses.field(repr=False)
+
+    @property
+    def promise(self) -> str:
+        return self.figures.promise
+
+    @property
+    def proved(self) -> bool:
+        return self.figures.state == "proved"
+
+    @property
+    def threshold(self) -> float | None:
+        return self.figures.threshold
+
+    @property
+    def sampled(self) -> int:
+        return self.figures.sampled
+
+    @property
+    def rows_by_model(self) -> dict[str, int]:
+        return {self.figures.low_cost: self.figures.kept, self.figures.strong: self.figures.escalated}
+
+    @property
+    def cost_usd(self) -> float | None:
+        return self.figures.cost_usd
+
+    @property
+    def alone_usd(self) -> float | None:
+        return self.figures.alone_usd
+
+    @property
+    def saving_usd(self) -> float | None:
+        return self.figures.saving_usd
+
+    def __repr__(self) -> str:
+        return strip_control_chars("\n".join(self.figures.lines()))
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{escape_html(line)}</p>" for line in repr(self).splitlines())
+
+
+def guarantee_of(table: Table) -> RowGuarantee:
+    """Return what is promised of the rows of a frame (see `df.llm.guarantee`)."""
+    found = provenance_of(table)
+    if len(found.sources) > 1:
+        raise PllmError("Several runs made the rows of this frame, and each promise is about its own rows.")
+    (source,) = found.sources
+    figures = _figures(source)
+    record = source.record
+    assert record is not None  # a row was found in it
+    models = np.full(len(record) + 1, None, dtype=object)
+    if record.samples is not None:
+        answered = record.status <= 1
+        is_strong = record.samples.how == 1 + HOWS.index("escalated")
+        models[:-1][answered & is_strong] = figures.strong
+        models[:-1][answered & ~is_strong] = figures.low_cost
+    rows = np.where((found.source == 0) & ~found.changed, found.row, -1)
+    codes = [figures.low_cost, figures.strong]
+    values = [-1 if model is None else codes.index(model) for model in models[rows].tolist()]
+    return RowGuarantee(figures, table.frame_library.category_column("model", values, tuple(codes), table))
+
+
+def _figures(source: Source) -> GuaranteeFigures:
+    run: Run | RegisteredRun = source.run
+    if isinstance(run, Run):
+        if isinstance(run.execution.decider, GuaranteedResults):
+            return run.execution.decider.figures(priced=True)
+    elif kept := run.header.get("guarantee"):
+        return GuaranteeFigures.read(kept)
+    raise PllmError("This run promises nothing of its rows. A promise needs decide='escalate' and guarantee=.")
+
+
+def names_of_labels(against: Any) -> str | dict[str, str] | None:
+    """Return `against=` in words, for the record of a run; its labels themselves are in the frame."""
+    if against is None or isinstance(against, str):
+        return against
+    if isinstance(against, Mapping):
+        return {str(name): str(names_of_labels(labels)) for name, labels in against.items()}
+    return str(getattr(against, "name", None) or "labels")
+
+
+def with_labels(spec: EnsembleSpec, table: Table, against: Any, columns: Mapping[str, Column]) -> EnsembleSpec:
+    """Return a cascade whose promise is against labels.
+
+    Args:
+        spec: With a promise.
+        table: What is asked; labels are columns of it, or aligned with it.
+        against: As given.
+        columns: Field to result column.
+
+    Raises:
+        UsageError: When there are no labels of a field, or they are no values that it has. Nothing was sent.
+    """
+    promise = spec.promise
+    assert promise is not None
+    names = promise.names
+    if isinstance(against, Mapping):
+        found = {str(name): table.labels(labels, ()) for name, labels in against.items()}
+        if unknown := [name for name in found if name not in names]:
+            raise UsageError(
+                f"against= names the field {unknown[0]!r}, and the promise is about {names}."
+                f"{guess(unknown[0], names)} Nothing was sent."
+            )
+    else:
+        labels, own = label_column(table, against, columns, None)
+        found = {_field_of(labels, own, names): labels}
+    checked = {name: _checked(name, spec, labels) for name, labels in found.items()}
+    return dataclasses.replace(spec, promise=promise.with_labels(checked))
+
+
+def _field_of(labels: LabelColumn, own: str | None, names: Sequence[str]) -> str:
+    wanted = own or labels.name
+    if wanted in names:
+        return str(wanted)
+    if len(names) == 1:
+        return names[0]
+    raise UsageError(
+        f"The promise is about several fields, {list(names)}: give against={{'field': 'column'}}. Nothing was sent."
+    )
+
+
+def _checked(name: str, spec: EnsembleSpec, labels: LabelColumn) -> KnownLabels:
+    promise = spec.promise
+    assert promise is not None
+    field = promise.fields[promise.names.index(name)]
+    if field.kind == "labels":
+        raise UsageError(f"{name!r} is a list, and labels are of single values. Nothing was sent.")
+    values = plain_values(labels.values)
+    known = [value for value, missing in zip(values, labels.missing, strict=True) if not missing]
+    if not any(value in field.options for value in known):
+        what = f"none of {labels.name!r} is one of {list(field.options)[:5]}" if known else "no row has a label"
+        raise UsageError(f"against= has no label of {name!r}: {what}. Nothing was sent.")
+    return KnownLabels(str(labels.name or "labels"), values, labels.missing)
