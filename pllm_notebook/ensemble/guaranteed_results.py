@@ -13,7 +13,8 @@ rows. What is known of a row for another reason than the draw is used, and never
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,19 +24,15 @@ from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.guarantee_figures import GuaranteeFigures, GuaranteeState
 from pllm_notebook.ensemble.promise import Promise
+from pllm_notebook.ensemble.sample_looks import Look, look_at
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import UNPLANNED, Outcome, ResultTable
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.statistics import Certificate, certify, draw_order, forecast, planned_looks
 from pllm_notebook.types import Spent
 
 __all__ = ["GuaranteedResults"]
 
-_SEED = 20_261_130
-"""Of the draw. The same for every table, so that a run that goes on, or another one, draws the same rows."""
-
-_NOTHING = Certificate(np.inf, 0, 0, 0)
 _LOOK = (-1, None)
 _PRICED = 1_000
 """Rows whose cost is read at most, evenly over all."""
@@ -58,27 +55,6 @@ class _Kept(NamedTuple):
     outcome: Outcome
     decision: Decision
     confidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What came of a look at the sample.
-
-    Attributes:
-        ask: Groups that the strong model is to answer.
-        keep: Groups that keep their low-cost answer.
-        state: None while the sample grows.
-        best: The best certificate so far.
-        number: Of the look, from 0.
-        unsent: Why the sample cannot be completed; None where it can, or where it is only not known.
-    """
-
-    ask: Sequence[int] = ()
-    keep: Sequence[int] = ()
-    state: GuaranteeState | None = None
-    best: Certificate = _NOTHING
-    number: int = 0
-    unsent: Failure | None = None
 
 
 class GuaranteedResults(EnsembleResults):
@@ -105,8 +81,10 @@ class GuaranteedResults(EnsembleResults):
         self._kept: dict[int, _Kept] = {}
         self._state: GuaranteeState | Literal["asking"] = "asking"
         self._is_due = False
+        # Whether every low-cost answer is there, or has failed for good.
+        self._is_complete = False
         self._asked: set[int] = set()
-        self._look = _Look()
+        self._look = Look()
         self._kept_rows = self._escalated_rows = 0
 
     @property
@@ -136,7 +114,7 @@ class GuaranteedResults(EnsembleResults):
         """Record what was decided."""
         self._deciding = 0
         for (group, further), made in zip(ready, decided, strict=True):
-            if isinstance(made, _Look):
+            if isinstance(made, Look):
                 self._take_look(made)
             elif further is None:
                 self._kept[group] = made
@@ -167,7 +145,8 @@ class GuaranteedResults(EnsembleResults):
         sent = {call for call in retried if results.outcomes[call] is None}
         is_settled = self._state in ("proved", "unproved", "too_few")
         if not is_settled:
-            self._state, self._look, self._asked = "asking", _Look(), set(self._judge_calls)
+            self._is_complete = False
+            self._state, self._look, self._asked = "asking", Look(), set(self._judge_calls)
         for group in groups:
             self.decisions.pop(group, None)
             strong = self._judge_calls.get(group, UNPLANNED)
@@ -259,88 +238,79 @@ class GuaranteedResults(EnsembleResults):
 
     # The sample.
 
-    def _looked(self) -> _Look:
-        """Look at the sample, and draw a larger one for as long as that is likely to save more. In a worker."""
+    def _looked(self) -> Look:
+        """Look at the sample (see `look_at`). In a worker."""
         group_of_row = np.array(self.table.call_of_row, dtype=np.int64)
         rows = np.flatnonzero(group_of_row >= 0)
         groups = group_of_row[rows]
+        if not self._is_complete and (cut := self._cut(self.outcomes, np.unique(groups).tolist())) is not None:
+            return cut
+        self._is_complete = True
         known = np.full(len(self.table.keys), -np.inf)
         for group, answer in self._kept.items():
             known[group] = answer.confidence
-        if not self._asked and (cut := self._cut(np.unique(groups).tolist())) is not None:
-            return cut
-        guarantee, confidence = self._promise.guarantee, known[groups]
-        looks = planned_looks(len(rows), guarantee)
-        if not looks:
-            return self._final("too_few", groups, known, _NOTHING)
-        order = draw_order(len(rows), _SEED)
-        sampled, bad = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
-        best, number = self._look.best, self._look.number
-        while True:
-            sampled[order[: looks[number]]] = True
-            drawn = np.unique(groups[sampled]).tolist()
-            if ask := [group for group in drawn if group not in self._asked]:
-                return _Look(ask=ask, best=best, number=number)
-            if (cut := self._cut(drawn, strong=True)) is not None:
-                return cut
-            at = np.flatnonzero(sampled)
-            bad[at] = [self._is_bad(int(rows[one]), int(groups[one])) for one in at]
-            found = certify(confidence, sampled, bad, guarantee)
-            # An earlier, smaller sample may have proved more; each look has its own share of the error.
-            best = min(found, best, key=lambda one: one.threshold)
-            kept = int((confidence[~sampled] >= best.threshold).sum())
-            further = looks[number + 1 :]
-            if not any(forecast(confidence, sampled, bad, guarantee, size) > kept for size in further):
-                return self._final("proved" if best.proved else "unproved", groups, known, best)
-            number += 1
+        places = rows.tolist()
+        return look_at(
+            self._look,
+            self._promise.guarantee,
+            groups,
+            known[groups],
+            self._asked,
+            partial(self._cut, self._strong_outcomes),
+            lambda row, group: self._is_bad(places[row], group),
+        )
 
-    def _final(self, state: GuaranteeState, groups: Any, known: Any, best: Certificate) -> _Look:
-        open_groups = [group for group in np.unique(groups).tolist() if self.table.outcomes[group] is None]
-        keep = [group for group in open_groups if known[group] >= best.threshold]
-        kept = set(keep)
-        return _Look([group for group in open_groups if group not in kept], keep, state, best)
-
-    def _cut(self, groups: Sequence[int], *, strong: bool = False) -> _Look | None:
-        """Return a look that ends the run where answers are missing that nobody will send for; None where none are."""
+    def _cut(self, outcomes: Callable[[int], Sequence[Outcome | None]], groups: Sequence[int]) -> Look | None:
+        """Return a look that ends the run where an answer is missing, and will not be sent for; None where none is."""
         for group in groups:
-            if strong:
-                outcomes: Sequence[Outcome | None] = [self._strong_outcome(group)]
-            else:
-                outcomes = self.outcomes(group)
-            for outcome in outcomes:
+            for outcome in outcomes(group):
                 if outcome is None:
-                    return _Look(state="unfinished")
+                    return Look(state="unfinished")
                 if outcome.failure is not None and outcome.failure.kind in _UNSENT:
-                    return _Look(state="unfinished", unsent=outcome.failure)
+                    return Look(state="unfinished", unsent=outcome.failure)
         return None
 
-    def _strong_outcome(self, group: int) -> Outcome | None:
+    def _strong_outcomes(self, group: int) -> list[Outcome | None]:
         call = self._judge_calls.get(group, UNPLANNED)
-        return self._results.outcomes[call] if call >= 0 else self.table.outcomes[group]
+        return [self._results.outcomes[call] if call >= 0 else self.table.outcomes[group]]
 
     def _is_bad(self, row: int, group: int) -> bool:
         """Return whether it would be bad that a sampled row keeps its low-cost answer."""
-        kept, strong = self._kept[group].outcome, self._strong_outcome(group)
+        kept, (strong,) = self._kept[group].outcome, self._strong_outcomes(group)
         assert strong is not None  # the sample is complete
         if kept.failure is not None:
             return False
         # What the strong model would have said is not known: counted on the safe side.
         return strong.failure is not None or self._promise.is_bad(row, self.plan.answer(kept.value), strong.value)
 
-    def _take_look(self, look: _Look) -> None:
+    def _take_look(self, look: Look) -> None:
         self._look = look
+        ask = list(look.ask)
         if look.state is not None:
             self._state = look.state
-        for group in look.keep:
-            self._settle(group, self._kept[group].outcome, self._kept[group].decision)
-        if look.unsent is not None:
-            self._leave_open(look.unsent)
-        self._asked.update(look.ask)
-        self._contested += look.ask
+            if look.unsent is not None:
+                self._leave_open(look.unsent)
+            elif look.state != "unfinished":
+                ask = self._keep_certified(look.best.threshold)
+        self._asked.update(ask)
+        self._contested += ask
         self.woken.set()
 
+    def _keep_certified(self, threshold: float) -> list[int]:
+        """Record the low-cost answers at or above the threshold; return the groups that the strong model answers.
+
+        A strong answer that came with the sample stays.
+        """
+        rest = []
+        for group, outcome in enumerate(self.table.outcomes):
+            if outcome is None and (kept := self._kept[group]).confidence >= threshold:
+                self._settle(group, kept.outcome, kept.decision)
+            elif outcome is None:
+                rest.append(group)
+        return rest
+
     def _leave_open(self, failure: Failure) -> None:
-        """Give what is undecided no answer: without a certificate, no low-cost answer may be kept."""
+        """Record that what is undecided has no answer: without a certificate, no low-cost answer may be kept."""
         for group, outcome in enumerate(self.table.outcomes):
             if outcome is None:
                 self._settle(group, *self._unanswered(group, failure))

@@ -76,7 +76,7 @@ class Promise:
             if set(each.codes(one, known)) == set(each.codes(two, known)):
                 continue
             labels = self.labels.get(name)
-            # Without a label nobody knows who is right, and the strong model may be.
+            # Without a label it is not known who is right, and the strong model may be.
             if labels is None or labels.missing[row] or from_json(spelling(two)) == labels.values[row]:
                 return True
         return False

@@ -41,6 +41,7 @@ from pllm_notebook.messages_types import Turn
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
 from pllm_notebook.schema import OutputType
+from pllm_notebook.statistics import planned_looks
 
 __all__ = ["Spec", "ensemble_spec_for", "estimate", "lines", "spec_for", "submit"]
 
@@ -197,6 +198,10 @@ def estimate(question: Spec, rows: Rows) -> Estimate:
     if isinstance(question, CallSpec):
         return estimate_rows(question, rows)
     whole = Estimate.together(list(_estimates(question.members, rows)))
+    if question.promise is not None and question.further is not None:
+        strong = estimate_rows(question.further, rows)
+        looks = planned_looks(strong.rows - strong.skipped, question.promise.guarantee)
+        return replace(whole, strong=strong, least_strong=looks[0] if looks else strong.rows - strong.skipped)
     return whole if question.further is None else replace(whole, decider=question.further.target.label)
 
 

@@ -25,9 +25,11 @@ def confirm(estimate: Estimate) -> None:
     Raises:
         NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
     """
-    if estimate.calls == 0:
+    later = 0 if estimate.strong is None else estimate.strong.calls
+    if estimate.calls + later == 0:
         return
-    what = f"{estimate.calls:,} calls would have been submitted as a batch"
+    beside = f", and up to {later:,} after them," if later else ""
+    what = f"{estimate.calls:,} calls{beside} would have been submitted as a batch"
     ask_yes_no(f"{estimate!r}\n\nSubmit as a batch?", what, "Give confirm=False to submit", f"{estimate!r}")
 
 

@@ -11,7 +11,7 @@ from pllm_notebook.engine import Limiter
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, CallSpec
 from pllm_notebook.execution.estimate_plan import EstimatePlan
 from pllm_notebook.execution.row_source import RowSource
-from pllm_notebook.formatting import counted, format_duration, format_usd_or, strip_control_chars
+from pllm_notebook.formatting import counted, format_duration, format_usd, format_usd_or, strip_control_chars
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import BatchFormat
 from pllm_notebook.report_tables import HTMLFacts
@@ -52,6 +52,8 @@ class Estimate(HTMLFacts):
             Empty where there is no batch API.
         effort: How much the model reasons: as asked, or what it does by default.
         service_tier: As asked, "" for none; `cost_usd` is its price.
+        strong: With `guarantee=`, the estimate of the stronger model alone, for all rows; None without.
+        least_strong: Of these, the rows that it is asked about at least: the first draw.
     """
 
     rows: int
@@ -74,6 +76,8 @@ class Estimate(HTMLFacts):
     fills: Mapping[str, float] = field(default_factory=dict, hash=False)
     effort: str = ""
     service_tier: str = ""
+    strong: Estimate | None = None
+    least_strong: int = 0
 
     @property
     def jobs(self) -> int:
@@ -133,6 +137,7 @@ class Estimate(HTMLFacts):
             ("input tokens", f"about {self.input_tokens:,}"),
             ("output tokens", f"about {self.output_tokens:,}{guessed}"),
             ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch{self._in_jobs()}"),
+            *self._strong_facts(),
             ("decided by", f"{self.decider}, where answers differ; not in the cost" if self.decider else ""),
             (
                 "time",
@@ -142,6 +147,20 @@ class Estimate(HTMLFacts):
             ),
         ]
         return [(name, text) for name, text in lines if text]
+
+    def _strong_facts(self) -> list[tuple[str, str]]:
+        """Return what a stronger model adds to the cost, at least and at most, and what it costs alone."""
+        strong = self.strong
+        if strong is None:
+            return []
+        share = self.least_strong / strong.rows if strong.rows else 0.0
+        facts = [("then", f"{strong.model} on {self.least_strong:,} to {strong.rows:,} rows, not in the cost above")]
+        for name, cheap, whole in (("with it", self.cost_usd, strong.cost_usd),
+                                   ("as a batch", self.batch_cost_usd, strong.batch_cost_usd)):  # fmt: skip
+            if cheap is not None and whole is not None:
+                ends = f"{format_usd(cheap + share * whole)} to {format_usd(cheap + whole)}"
+                facts.append((name, f"{ends}; {strong.model} alone {format_usd(whole)}"))
+        return facts
 
     def _in_jobs(self) -> str:
         return f" of {counted(self.jobs, 'job')}" if self.jobs else ""

@@ -15,8 +15,8 @@ from pllm_notebook.sessions import resume_directory
 # On a column, without what needs several columns or a whole frame.
 COLUMN = {
     "acall_tools", "acomplete", "agreement", "aparse", "calibrate", "call_tools", "compare", "complete", "confidence",
-    "doubtful", "errors", "estimate", "evaluate", "evidence", "explain", "label", "parse", "preview", "probabilities",
-    "recheck",
+    "doubtful", "errors", "estimate", "evaluate", "evidence", "explain", "guarantee", "label", "parse", "preview",
+    "probabilities", "recheck",
     "request_lines", "review", "run", "samples", "status", "submit", "submit_calls", "submit_text", "usage",
 }  # fmt: skip
 FRAME = COLUMN | {"adecide", "areduce", "chunks", "decide", "reduce", "submit_decision"}

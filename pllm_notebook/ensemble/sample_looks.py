@@ -1,0 +1,88 @@
+"""Looks at a growing sample of a table's rows, until a threshold of confidence is certified or none can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.ensemble.guarantee_figures import GuaranteeState
+from pllm_notebook.failures import Failure
+from pllm_notebook.statistics import Certificate, Guarantee, certify, draw_order, forecast, planned_looks
+
+__all__ = ["NOTHING_PROVED", "Look", "look_at"]
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+_SEED = 20_261_130
+"""Of the draw. The same for every table, so that a run that goes on, or another one, draws the same rows."""
+
+NOTHING_PROVED = Certificate(np.inf, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What came of a look at the sample.
+
+    Attributes:
+        ask: Groups of equal rows that the strong model is to answer.
+        state: None while the sample grows.
+        best: The best certificate so far.
+        number: Of the look, from 0.
+        unsent: Why the sample cannot be completed; None where it can, or where that is not known.
+    """
+
+    ask: Sequence[int] = ()
+    state: GuaranteeState | None = None
+    best: Certificate = NOTHING_PROVED
+    number: int = 0
+    unsent: Failure | None = None
+
+
+def look_at(
+    last: Look,
+    guarantee: Guarantee,
+    groups: Numbers,
+    confidence: Numbers,
+    asked: Container[int],
+    cut: Callable[[Sequence[int]], Look | None],
+    is_bad: Callable[[int, int], bool],
+) -> Look:
+    """Look at the sample, and draw a larger one for as long as that is likely to keep more low-cost answers.
+
+    Args:
+        last: The look before.
+        guarantee: What is to be proved.
+        groups: Shape (n_rows,), the group of equal rows of each row that is asked about.
+        confidence: Shape (n_rows,), in each row's low-cost answer; -inf for none.
+        asked: Groups that the strong model has been asked about.
+        cut: Returns a look that ends the run where a strong answer to one of some groups is missing.
+        is_bad: Returns whether it would be bad that a row, and its group, keeps its low-cost answer.
+
+    Returns:
+        What is to be asked next, or how it ended.
+    """
+    rows = len(groups)
+    looks = planned_looks(rows, guarantee)
+    if not looks:
+        return Look(state="too_few")
+    order = draw_order(rows, _SEED)
+    sampled, bad = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
+    best, number = last.best, last.number
+    while True:
+        sampled[order[: looks[number]]] = True
+        drawn = np.unique(groups[sampled]).tolist()
+        if ask := [group for group in drawn if group not in asked]:
+            return Look(ask, None, best, number)
+        if (ended := cut(drawn)) is not None:
+            return ended
+        at = np.flatnonzero(sampled)
+        bad[at] = [is_bad(row, group) for row, group in zip(at.tolist(), groups[at].tolist(), strict=True)]
+        # An earlier, smaller sample may have proved more; each look has its own share of the error.
+        best = min(certify(confidence, sampled, bad, guarantee), best, key=lambda one: one.threshold)
+        kept = int((confidence[~sampled] >= best.threshold).sum())
+        if not any(forecast(confidence, sampled, bad, guarantee, size) > kept for size in looks[number + 1 :]):
+            return Look((), "proved" if best.proved else "unproved", best, number)
+        number += 1
