@@ -254,6 +254,8 @@ OTHER_VALUES: dict[str, Any] = {
     "columns": ["text"],
     "models": ["openai:gpt-6-sol"],
     "calibration": "a-name",
+    "guarantee": 0.9,
+    "confidence_level": 0.9,
     "decide": "vote",
     "extra_body": {"seed": 1},
     "images_from": "anywhere",
