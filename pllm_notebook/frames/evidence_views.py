@@ -18,7 +18,7 @@ from pllm_notebook.frames.table import Table
 from pllm_notebook.schema import QuotingSchema
 from pllm_notebook.store import open_store
 
-__all__ = ["Quotation", "evidence", "evidence_lines"]
+__all__ = ["Quotation", "evidence", "evidence_lines", "quotations_of_row"]
 
 _COLUMNS = {
     "row": CellType.COUNT,
@@ -77,9 +77,14 @@ def evidence_lines(run: Run | RegisteredRun, row: int, table: Table, asked: Sequ
         asked: Names of the columns that the run was asked about.
         at: The row in the table.
     """
-    if not _asked_for_evidence(run):
-        return ()
-    return tuple(map(_line, _of_run(run, [row], table, asked, [at]).get(at, ())))
+    return tuple(map(_line, quotations_of_row(run, row, table, asked, at)))
+
+
+def quotations_of_row(
+    run: Run | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int
+) -> Sequence[Quotation]:
+    """Return what a row's answer quotes; nothing where its run asked for no evidence (see `evidence_lines`)."""
+    return _of_run(run, [row], table, asked, [at]).get(at, ()) if _asked_for_evidence(run) else ()
 
 
 def _line(each: Quotation) -> str:

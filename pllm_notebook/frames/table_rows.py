@@ -11,7 +11,7 @@ from pllm_notebook.execution import RowRecord, Run, record_of_calls, retry_price
 from pllm_notebook.frames.answer_hashes import AnswerHashes
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
-from pllm_notebook.frames.evidence_views import evidence_lines
+from pllm_notebook.frames.evidence_views import Quotation, evidence_lines, quotations_of_row
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.judge import FROM, CandidateAnswers
@@ -164,6 +164,14 @@ class TableRows:
     def quoted(self, run: Run, row: int) -> tuple[str, ...]:
         """Return the evidence of a row's answer, a line for each field."""
         return evidence_lines(run, row, self.table, self.asked, row)
+
+    def quotations(self, run: Run, row: int) -> Sequence[Quotation]:
+        """Return the evidence of a row's answer; nothing where none was asked for."""
+        return quotations_of_row(run, row, self.table, self.asked, row)
+
+    def confidence(self, run: Run, row: int) -> float | None:
+        """Return the confidence of a row's least sure value, None for unknown."""
+        return least_confidence(run, [row])[0] if run.ask.options.probabilities else None
 
     def cells(self, row: int) -> list[Any]:
         """Return the values of a row that go into its prompt, in the order of `asked`."""

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pydantic
-
 from pllm_notebook import lab_registry
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.frames.dtypes import Column, Kind, read_back
+from pllm_notebook.frames.label_values import choices_of, value_of, value_text
 from pllm_notebook.frames.plain_data import plain_data
 from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_cells, stored_labels
 from pllm_notebook.frames.table import Table
@@ -19,7 +17,7 @@ from pllm_notebook.lab.review_queue import DrawnRow, ReviewOrder, drawn_rows
 from pllm_notebook.option_fields import is_number
 from pllm_notebook.store import LabelFile, current_directory
 
-__all__ = ["Review", "ReviewItem", "review_table", "value_of"]
+__all__ = ["Review", "ReviewItem", "review_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +142,13 @@ class Review:
             "row": [[name, "" if gaps[row] else str(own[row])] for name, own, gaps in cells],
             "label": str(self._table.label(row)),
             "field": item.field,
-            "proposed": _text(item.proposed),
+            "proposed": value_text(item.proposed),
             "others": [
-                [name, _text(plain_data(values[row]))]
+                [name, value_text(plain_data(values[row]))]
                 for name, values in self._side.values.items()
                 if name != item.field
             ],
-            "choices": [_text(choice) for choice in choices_of(column)],
+            "choices": [value_text(choice) for choice in choices_of(column)],
             "kind": str(column.kind),
             "confidence": item.row.confidence,
         }
@@ -241,54 +239,6 @@ def _chosen(known: Sequence[str], fields: Sequence[str] | None, side: AnswerSide
         if name not in known:
             raise UsageError(f"There is no field {name!r} among {list(known)}.{guess(name, list(known))}")
     return given
-
-
-def choices_of(column: Column) -> Sequence[Any]:
-    """Return the values that a field lists, () for one that does not."""
-    return (True, False) if column.kind is Kind.BOOLEAN else column.categories
-
-
-_KINDS: dict[Kind, Any] = {Kind.INTEGER: int, Kind.REAL: float, Kind.BOOLEAN: bool}
-
-
-def value_of(column: Column, value: Any) -> Any:
-    """Return a value of a column from a value or its text.
-
-    Raises:
-        UsageError: When the column cannot have it. Nothing was stored.
-    """
-    choices = choices_of(column)
-    for choice in choices:
-        if value == choice or (isinstance(value, str) and value.casefold() == _text(choice).casefold()):
-            return choice
-    if choices:
-        raise UsageError(
-            f"{column.name!r} is one of {[_text(choice) for choice in choices]}, not {value!r}. Nothing was stored."
-        )
-    if column.kind in _KINDS:
-        try:
-            return pydantic.TypeAdapter(_KINDS[column.kind]).validate_python(value)
-        except pydantic.ValidationError:
-            kind = "a whole number" if column.kind is Kind.INTEGER else "a number"
-            raise UsageError(f"{column.name!r} is {kind}, not {value!r}. Nothing was stored.") from None
-    if column.kind in (Kind.DATETIME, Kind.MOMENT, Kind.DURATION):
-        (read,) = read_back(column, [value])
-        if isinstance(read, str):
-            raise UsageError(f"{column.name!r} is a {column.kind}, not {value!r}. Nothing was stored.")
-    if column.kind in (Kind.DATA, Kind.OBJECT) and isinstance(value, str):
-        try:
-            return pydantic.TypeAdapter(Any).validate_json(value)
-        except pydantic.ValidationError:
-            raise UsageError(
-                f"{column.name!r} holds data, written as JSON, not {value!r}. Nothing was stored."
-            ) from None
-    return value
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _lines(state: dict[str, Any]) -> list[str]:

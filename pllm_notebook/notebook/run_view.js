@@ -25,6 +25,7 @@ class Store {
     this.places = new Map();
     this.opened = null;
     this.left = [];
+    this.focused = null;
   }
 
   // A kernel that hears nothing from this page opens the view again: the newest model counts.
@@ -152,8 +153,6 @@ class Mount {
     this.store = store;
     this.id = `pllm-${store.id}-${++numbers}`;
     this.held = false;
-    this.busy = "";
-    this.pins = new Set();
     this.rows = new Map();
     this.asked = null;
     this.root = make("section", "pllm-view");
@@ -168,6 +167,17 @@ class Mount {
       this.asked = store.left.shift();
       if (store.opened) this.showOpened(store.opened);
     }
+    this.takeFocus();
+  }
+
+  // What had the focus when the page took the place of the words has it again: a row, a button of one, or of the head.
+  takeFocus() {
+    const { focused } = this.store;
+    this.store.focused = null;
+    if (!focused || document.activeElement !== document.body) return;
+    const line = focused.row === null ? null : (this.rows.get(focused.row)?.line ?? this.tbody.firstChild);
+    const found = (line ?? this.root).querySelector(focused.kind);
+    (found && found.checkVisibility() ? found : this.scroll).focus({ preventScroll: true });
   }
 
   remove() {
@@ -267,16 +277,31 @@ class Mount {
     this.tbody.addEventListener("focusout", () => setTimeout(hold(false)));
     this.tbody.addEventListener("click", (event) => {
       const line = event.target.closest("tr");
-      if (line) this.open(Number(line.dataset.row));
+      if (!line) return;
+      const row = Number(line.dataset.row);
+      if (event.target.closest(".pllm-pin")) this.pin(row);
+      else this.open(row);
     });
     this.tbody.addEventListener("keydown", (event) => {
       const line = event.target.closest("tr");
+      if (line && event.key === "p") this.pin(Number(line.dataset.row));
       const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
       if (line && next && line[next]) {
         event.preventDefault();
         line[next].querySelector("button").focus();
       }
     });
+
+    this.root.addEventListener("focusin", ({ target }) => {
+      if (this.detail.contains(target)) return;
+      const line = target.closest("tr.pllm-row");
+      const kind = ["pllm-pin", "pllm-stop", "pllm-scroll"].find((name) => target.classList.contains(name));
+      this.store.focused = { row: line ? Number(line.dataset.row) : null, kind: kind ? `.${kind}` : "button" };
+    });
+    // A focus that a person moves is forgotten; one that goes with its element, because the words give way, is not.
+    this.root.addEventListener("focusout", () => setTimeout(() => {
+      if (this.root.isConnected && !this.root.contains(document.activeElement)) this.store.focused = null;
+    }));
 
     this.detail = make("section", "pllm-detail");
     this.detail.hidden = true;
@@ -327,7 +352,8 @@ class Mount {
     if (names.has("fields") || names.has("pace") || names.has("head")) this.drawGlance(data, names);
     if (names.has("failures") || names.has("head")) this.drawFailures(data.failures ?? [], data.head);
     if (names.has("columns")) this.drawColumns(data.columns);
-    if (names.has("sample") || names.has("columns")) this.drawSample();
+    if (["sample", "columns", "pinned"].some((name) => names.has(name))) this.drawSample(names.has("pinned"));
+    if (names.has("marks")) this.drawMarks(data.marks ?? {});
   }
 
   drawHead(head) {
@@ -472,10 +498,10 @@ class Mount {
 
   drawColumns(columns) {
     const line = make("tr");
-    const names = [[this.store.data.head?.unit ?? "row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ["cost", "pllm-right"], ["time", "pllm-right"]];
+    const names = [[this.store.data.head?.unit ?? "row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ...(columns.confidence ? [["confidence", "pllm-right"]] : []), ["cost", "pllm-right"], ["time", "pllm-right"], ["", ""]];
     for (const [name, style] of names) {
-      const cell = make("th", style, name);
-      cell.scope = "col";
+      const cell = make(name ? "th" : "td", style, name);
+      if (name) cell.scope = "col";
       line.append(cell);
     }
     this.thead.replaceChildren(line);
@@ -483,11 +509,13 @@ class Mount {
     this.tbody.replaceChildren();
   }
 
-  drawSample() {
-    const sample = this.store.data.sample ?? [];
+  drawSample(always = false) {
+    const pinned = this.store.data.pinned ?? [];
+    const kept_in_sight = new Set(pinned.map((row) => row.row));
+    const sample = [...pinned, ...(this.store.data.sample ?? []).filter((row) => !kept_in_sight.has(row.row))];
     setHidden(this.sample, !sample.length);
     const fresh = sample.filter((row) => !this.rows.has(row.row)).length;
-    if (this.held && this.rows.size) {
+    if (this.held && this.rows.size && !always) {
       setText(this.waiting, fresh ? `${count(fresh)} newer` : "");
       return;
     }
@@ -495,10 +523,28 @@ class Mount {
     const kept = new Map();
     for (const row of sample) {
       const known = this.rows.get(row.row);
-      kept.set(row.row, known && known.shown === row ? known : { shown: row, line: this.line(row) });
+      kept.set(row.row, known && sameRow(known.shown, row) ? known : { shown: row, ...this.line(row) });
     }
+    const focused = this.tbody.contains(document.activeElement) ? document.activeElement : null;
     this.rows = kept;
     this.tbody.replaceChildren(...[...kept.values()].map((each) => each.line));
+    for (const [row, each] of kept) {
+      const isPinned = kept_in_sight.has(row);
+      each.line.classList.toggle("pllm-pinned", isPinned);
+      setText(each.pin, isPinned ? "★" : "☆");
+      each.pin.setAttribute("aria-pressed", String(isPinned));
+      each.pin.title = isPinned ? "Pinned. Press to let this row go." : "Pin: keep this row in sight.";
+    }
+    this.drawMarks(this.store.data.marks ?? {});
+    if (focused?.isConnected) focused.focus({ preventScroll: true });
+  }
+
+  drawMarks(marks) {
+    for (const [row, each] of this.rows) {
+      const mark = marks[String(row)] ?? "";
+      setText(each.said, mark && ` ${mark}`);
+      each.said.className = mark ? `pllm-judged pllm-judged-${mark}` : "pllm-judged";
+    }
   }
 
   line(row) {
@@ -513,6 +559,8 @@ class Mount {
     line.append(first);
     const status = make("td", "pllm-status");
     status.append(make("span", "pllm-mark", { ok: "✓", cached: "↺", failed: "✗" }[row.status] ?? "·"), make("span", "pllm-status-word", row.status));
+    const said = make("span", "pllm-judged");
+    status.append(said);
     if (row.simulated) status.append(" ", make("span", "pllm-simulated", "SIMULATED"));
     line.append(status);
     for (const cell of row.input) line.append(cellOf(cell, "pllm-input"));
@@ -521,9 +569,22 @@ class Mount {
       message.colSpan = Math.max(1, row.values.length);
       line.append(message);
     } else for (const value of row.values) line.append(cellOf(value, "pllm-output"));
+    if (this.store.data.columns?.confidence) line.append(make("td", "pllm-right", row.confidence === null ? "" : row.confidence.toFixed(2)));
     line.append(make("td", "pllm-right", row.cost_usd === null ? "" : usd(row.cost_usd)));
     line.append(make("td", "pllm-right", row.latency_s === null ? "" : duration(row.latency_s)));
-    return line;
+    const last = make("td", "pllm-pins");
+    const pin = make("button", "pllm-link pllm-pin", "☆");
+    pin.type = "button";
+    pin.setAttribute("aria-label", `Pin ${this.store.data.head?.unit ?? "row"} ${row.label}`);
+    pin.disabled = !this.store.live;
+    last.append(pin);
+    line.append(last);
+    return { line, pin, said };
+  }
+
+  pin(row) {
+    const on = !(this.store.data.pinned ?? []).some((each) => each.row === row);
+    this.store.send({ do: "pin", row, on });
   }
 
   open(row) {
@@ -539,6 +600,8 @@ class Mount {
 
   showOpened(opened) {
     if (opened.row !== this.asked) return;
+    const marked = opened.by === "mark" && !this.detail.hidden;
+    const focused = marked && this.detail.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     const top = make("div", "pllm-detail-top");
     const title = make("h4", "", `${this.store.data.head?.unit === "prompt" ? "Prompt" : "Row"} ${count(opened.row)}`);
     const close = this.button("Close", "Close this row.", () => this.shut());
@@ -546,7 +609,12 @@ class Mount {
     top.append(title, close);
     const facts = make("dl", "pllm-dl");
     for (const [name, text] of opened.facts) facts.append(make("dt", "", name), make("dd", "", text));
-    const parts = [top, facts];
+    const sure = (opened.confidence ?? []).map(([name, p]) => `${name} ${p.toFixed(2)}`).join(", ");
+    if (sure) facts.append(make("dt", "", "confidence"), make("dd", "", sure));
+    const parts = [top];
+    if (opened.checks?.length) parts.push(this.checks(opened));
+    parts.push(facts);
+    for (const [column, pieces] of opened.evidence ?? []) parts.push(quoted(column, pieces));
     for (const [role, text] of opened.messages) parts.push(said(role, text));
     if (opened.value) parts.push(said("answer", opened.value));
     for (const [name, text] of opened.folded) {
@@ -557,9 +625,88 @@ class Mount {
     this.detail.replaceChildren(...parts);
     this.detail.setAttribute("aria-label", `Row ${opened.row}`);
     this.detail.hidden = false;
-    this.detail.focus({ preventScroll: true });
-    this.detail.scrollIntoView({ block: "nearest" });
+    if (!marked) {
+      this.detail.focus({ preventScroll: true });
+      this.detail.scrollIntoView({ block: "nearest" });
+    } else if (focused) (this.detail.querySelector(`[data-key="${CSS.escape(focused)}"]`) ?? this.detail).focus({ preventScroll: true });
   }
+
+  // Each field with Right and Wrong; Wrong asks for the right value. What is said is a label at once.
+  checks(opened) {
+    const box = make("div", "pllm-checks");
+    const send = (message) => this.store.send({ do: "mark", row: opened.row, ...message });
+    const button = (text, says, key, act) => {
+      const made = this.button(text, says, act);
+      made.hidden = false;
+      made.disabled = !this.store.live;
+      made.dataset.key = key;
+      return made;
+    };
+    if (opened.checks.length > 1) {
+      const all = make("div", "pllm-check");
+      all.append(make("span", "pllm-check-field", "all fields"), button("All right", "Every value of this answer is right.", "all", () => send({ field: null })));
+      box.append(all);
+    }
+    for (const check of opened.checks) {
+      const line = make("div", "pllm-check");
+      const { field } = check;
+      const told = check.label === null ? "" : check.right ? "right" : `wrong: ${check.label || "no value"} is right`;
+      const right = button("Right", `${field} is right.`, `${field} right`, () => send({ field }));
+      const wrong = button("Wrong", `${field} is something else.`, `${field} wrong`, () => setHidden(choice, !choice.hidden));
+      right.setAttribute("aria-label", `${field} is right`);
+      wrong.setAttribute("aria-label", `${field} is wrong`);
+      right.setAttribute("aria-pressed", String(check.label !== null && check.right));
+      wrong.setAttribute("aria-pressed", String(check.label !== null && !check.right));
+      const choice = make("span", "pllm-choice");
+      choice.hidden = true;
+      for (const value of check.choices) {
+        if (value !== check.value) choice.append(button(value, `${value} is right.`, `${field}=${value}`, () => send({ field, value })));
+      }
+      if (!check.choices.length) choice.append(...this.typed(field, check.value, (value) => send({ field, value })));
+      line.append(make("span", "pllm-check-field", field), make("span", "pllm-check-value", check.value || "–"), right, wrong, choice, make("span", "pllm-told", told));
+      if (check.label !== null) line.append(button("Undo", "Take this back.", `${field} undo`, () => send({ field, undo: true })));
+      box.append(line);
+    }
+    const note = make("div", "pllm-told", opened.problem || (opened.checks.some((check) => check.label !== null) ? "Saved: pllm.labels() has it." : ""));
+    note.setAttribute("role", "status");
+    box.append(note);
+    return box;
+  }
+
+  typed(field, value, send) {
+    const input = make("input", "pllm-typed");
+    input.type = "text";
+    input.value = value;
+    input.setAttribute("aria-label", `The right value of ${field}`);
+    // The notebook has keys of its own.
+    input.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter") send(input.value);
+    });
+    const save = this.button("Save", `This is the right value of ${field}.`, () => send(input.value));
+    save.hidden = false;
+    return [input, save];
+  }
+}
+
+function sameRow(one, other) {
+  return one === other || JSON.stringify(one) === JSON.stringify(other);
+}
+
+// The text of a cell, with what the answer quotes from it.
+function quoted(column, pieces) {
+  const part = make("div", "pllm-said");
+  const text = make("pre", "pllm-evidence");
+  for (const [piece, fields] of pieces) {
+    if (!fields) text.append(piece);
+    else {
+      const mark = make("mark", "", piece);
+      mark.title = `evidence of ${fields}`;
+      text.append(mark, make("sup", "pllm-of", fields));
+    }
+  }
+  part.append(make("div", "pllm-role", `evidence: ${column}`), text);
+  return part;
 }
 
 function said(role, text) {

@@ -181,7 +181,9 @@ def _number(number: float) -> str:
 
 def _rows(snapshot: Mapping[str, Any]) -> str:
     """Return the last sample rows, folded: only where the caller asked for them."""
-    head, rows = snapshot["head"], snapshot["sample"]
+    head, pinned = snapshot["head"], snapshot["pinned"]
+    at = {row["row"] for row in pinned}
+    rows = [*pinned, *(row for row in snapshot["sample"] if row["row"] not in at)]
     if not rows:
         return ""
     columns = [head["unit"], *snapshot["columns"]["input"], *snapshot["columns"]["output"], "status", "cost", "time"]

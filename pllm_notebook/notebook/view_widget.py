@@ -14,6 +14,7 @@ import anywidget
 import traitlets
 
 from pllm_notebook.execution import CountsModel, RunViewModel, RunViewUpdates
+from pllm_notebook.notebook.row_checks import mark_row, row_checks
 from pllm_notebook.notebook.row_detail import row_detail
 from pllm_notebook.types import Progress
 
@@ -28,7 +29,8 @@ class RunView(anywidget.AnyWidget):
     """A view that several browsers may show; what it shows is a snapshot and the changes since.
 
     The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can pass),
-    "open" (with "row"), "placed" when it has found the place that the saved words keep for it, and "here" when asked.
+    "open" (with "row"), "pin" (with "row" and "on"), "mark" (see `row_checks.mark_row`), "placed" when it has found
+    the place that the saved words keep for it, and "here" when asked.
 
     Args:
         model: Of the run.
@@ -89,19 +91,30 @@ class RunView(anywidget.AnyWidget):
         if not isinstance(message, dict):
             return
         try:
-            if message.get("do") == "open":
-                self._open(message.get("row"))
+            row = message.get("row")
+            if isinstance(row, int) and not isinstance(row, bool) and isinstance(self._model, RunViewModel):
+                self._do_with_row(self._model, row, message)
             elif (action := self._actions.get(str(message.get("do")))) is not None:
                 action(message)
         except Exception as error:
             logger.exception("The view of run %s could not do %r", self._model.run_id, message.get("do"))
             self.send({"changes": {"hint": f"{type(error).__name__}: {error}"}})
 
-    def _open(self, row: object) -> None:
-        if not isinstance(row, int) or isinstance(row, bool):
-            return
-        explanation = self._model.explain(row)
-        self.send({"opened": {"row": row, **row_detail(explanation)}})
+    def _do_with_row(self, model: RunViewModel, row: int, message: dict[str, Any]) -> None:
+        word, problem = message.get("do"), ""
+        # Texts of rows that must not leave the kernel cannot be said to be right either.
+        run = model.run if model.texts else None
+        if word == "pin":
+            model.pin(row, pinned=bool(message.get("on")))
+        elif word == "mark" and run is not None:
+            problem = mark_row(run, message)
+        if word in ("open", "mark"):
+            checks = row_checks(run, row)
+            model.mark(row, checks["mark"])
+            detail = row_detail(model.explain(row))
+            self.send({"opened": {"row": row, **detail, **checks, "problem": problem, "by": word}})
+        # At once, to all that show this view: an ended run sends nothing by itself.
+        self.send({"changes": model.own_sections()})
 
 
 def receive_while_busy(widget: Any) -> None:

@@ -30,6 +30,8 @@ class Page:
         """Connect to the page whose protocol is spoken at *address*."""
         self._socket = websocket.create_connection(address, timeout=PATIENCE_S, suppress_origin=True)
         self._sent = 0
+        # A window that nobody looks at has no focus, and its elements hear of none.
+        self._call("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def open(self, address: str) -> None:
         """Go to an address, without waiting for what it loads."""

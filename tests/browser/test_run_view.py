@@ -116,6 +116,30 @@ def test_a_row_that_is_open_stays_open_when_the_run_ends(tmp_path: Path) -> None
     assert after == during
 
 
+def test_a_row_keeps_the_focus_at_the_end_is_pinned_and_said_to_be_wrong_at_once(tmp_path: Path) -> None:
+    labels = "print('label', [label.value for label in pllm.labels()])"
+    with notebook(tmp_path, SLOW, BLOCKED, "1", labels) as page:
+        page.until("!!document.querySelector('.pllm-row button')")
+        page.value("document.querySelector('.pllm-row button').focus()")
+        row = page.value("document.activeElement.closest('tr').dataset.row")
+        ends(page)
+        page.until("document.activeElement?.closest('.pllm-row') != null")
+        focused = page.value("document.activeElement.closest('tr').dataset.row")
+        page.press("p", 80)
+        page.until("document.querySelector('.pllm-pinned')?.dataset.row == " + json.dumps(row))
+        page.press("Enter", 13)
+        page.until("!!document.querySelector('.pllm-detail:not([hidden]) .pllm-check')")
+        page.value("document.querySelector('[aria-label=\"sentiment is wrong\"]').click()")
+        chosen = page.value("document.querySelector('.pllm-choice:not([hidden]) button').innerText")
+        page.value("document.querySelector('.pllm-choice:not([hidden]) button').click()")
+        page.until("document.querySelector('.pllm-pinned .pllm-judged')?.innerText.trim() == 'wrong'")
+        page.value(f"{WIDGET}.content.activeCellIndex = 3; void 0")
+        page.value("void window.jupyterapp.commands.execute('notebook:run-cell')")
+        page.until(f"document.querySelector('.jp-Notebook').innerText.includes(\"label ['{chosen}']\")")
+
+    assert focused == row
+
+
 def test_failures_are_retried_by_kind_where_the_person_looks(tmp_path: Path) -> None:
     with notebook(tmp_path, SLOW, FAILING, "pllm.configure(sim={})") as page:
         page.until("!!document.querySelector('.pllm-group .pllm-button')")

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.label_values import value_of
 from pllm_notebook.frames.stored_labels import LabelNote, label_cells
 from pllm_notebook.lab import Review
-from pllm_notebook.lab.review import value_of
 from pllm_notebook.notebook.review_widget import ReviewWidget
 
 

@@ -243,3 +243,19 @@ def test_a_saved_notebook_reads_well(tmp_path: Path) -> None:
         assert "HBox(" not in text
         assert "VBox(" not in text
     assert "Running the cell again sends these again" in markdown
+
+
+def test_a_row_is_pinned_and_marked_in_the_view_and_the_label_is_there_at_once(kernel: Kernel) -> None:
+    opened = set(kernel.comms)
+    kernel.ok("sim(latency_s=0.4); out = reviews(4, 'marked').llm.parse(Review, '{text}'); server = sim()")
+    (view,) = (each for each in set(kernel.comms) - opened if "snapshot" in kernel.comms[each])
+
+    kernel.do(view, "pin", {"row": 2, "on": True})
+    kernel.do(view, "mark", {"row": 2, "field": "score", "value": "9"})
+    kernel.until(lambda: kernel.widget(view).get("opened", {}).get("checks") is not None)
+
+    labels = kernel.value("[(label.field, label.value, label.row) for label in pllm.labels('score')]")
+    assert labels == [["score", 9, {"text": "marked number 2"}]]
+    assert [row["row"] for row in kernel.widget(view)["snapshot"]["pinned"]] == [2]
+    assert kernel.widget(view)["snapshot"]["marks"] == {"2": "wrong"}
+    assert kernel.widget(view)["opened"]["problem"] == ""

@@ -17,11 +17,13 @@
         "cached_tokens": 0, "input_tokens": 70000, "note": "",
         "can": {"stop": true, "pause": true, "go_on": false, "retry": 0}   # rows that a retry sends
       },
-      "columns": {"input": ["text"], "output": ["sentiment", "score"]},
+      "columns": {"input": ["text"], "output": ["sentiment", "score"], "confidence": false},
       "sample": [                     # newest first, at most 50
         {"row": 17, "label": "17", "status": "ok", "input": ["Great …"], "values": ["positive", 5],
          "message": "", "cost_usd": 0.00003, "latency_s": 0.81, "confidence": null, "simulated": false}
       ],
+      "pinned": [...],                # rows of the same form that a person keeps in sight
+      "marks": {"17": "wrong"},       # what people said of rows here: "right" or "wrong"
       "fields": [                     # of all answers, or an even sample of `counted` of them
         {"name": "sentiment", "kind": "categories", "counted": 412, "missing": 0, "of": "",
          "bars": [{"label": "positive", "count": 300}, ...], "more": 0},

@@ -11,6 +11,7 @@ from pllm_notebook.execution.explain import Explanation
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_view.head import Controls, head_of, jobs_of
 from pllm_notebook.execution.run_view.pace import Pace
+from pllm_notebook.execution.run_view.sample_row import NO_COLUMNS
 from pllm_notebook.types import Progress
 
 __all__ = ["CountsModel"]
@@ -42,12 +43,18 @@ class CountsModel:
         """Return all sections but the sample."""
         return {
             "head": head_of(progress, self._controls),
-            "columns": {"input": [], "output": []},
+            "columns": NO_COLUMNS,
+            "pinned": [],
+            "marks": {},
             "fields": [],
             "failures": [],
             "jobs": jobs_of(progress),
             "pace": self._pace.series(),
         }
+
+    def own_sections(self) -> dict[str, Any]:
+        """Return nothing: there are no rows to pin or to mark."""
+        return {}
 
     def sample_rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Return nothing: there are no rows."""

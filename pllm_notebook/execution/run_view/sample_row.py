@@ -10,13 +10,17 @@ from typing import Any
 import orjson
 
 from pllm_notebook.cell_text import as_text, is_missing
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.row_source import NamedCells, Rows
 from pllm_notebook.execution.run import Run
 from pllm_notebook.failures import Failure, truncate
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.prompts import prompt_as_text
 
-__all__ = ["SampleRows", "field_values_of", "shown_value"]
+__all__ = ["NO_COLUMNS", "SampleRows", "field_values_of", "shown_value"]
+
+NO_COLUMNS: dict[str, Any] = {"input": [], "output": [], "confidence": False}
+"""The columns of a view that shows no rows."""
 
 _MOST_CHARS = 160
 _MOST_COLUMNS = 6
@@ -31,7 +35,8 @@ class SampleRows:
         run: The run.
 
     Attributes:
-        columns: Names of the input columns and of the answer's fields, as far as a row shows them.
+        columns: Names of the input columns and of the answer's fields, as far as a row shows them, and whether it has a
+            confidence.
     """
 
     def __init__(self, run: Run) -> None:
@@ -39,9 +44,10 @@ class SampleRows:
         named = run.rows.asked if isinstance(run.rows, NamedCells) else ("prompt",)
         fields = None if self._output is None else self._output.fields
         names = ["answer"] if fields is None else [field.name for field in fields]
-        self.columns = {
+        self.columns: dict[str, Any] = {
             "input": [shown_text(name) for name in named[:_MOST_COLUMNS]],
             "output": [shown_text(name) for name in names[:_MOST_FIELDS]],
+            "confidence": bool(run.ask.options.probabilities) and hasattr(run.rows, "confidence"),
         }
 
     def row(self, run: Run, row: int) -> dict[str, Any]:
@@ -62,9 +68,18 @@ class SampleRows:
             "message": "" if failure is None else shown_text(f"{failure.kind}: {failure.message}"),
             "cost_usd": None if outcome is None or not replies else outcome.cost_usd,
             "latency_s": replies[-1]["latency_s"] if replies else None,
-            "confidence": None,
+            "confidence": self._confidence(run, row) if outcome is not None and failure is None else None,
             "simulated": self._simulated,
         }
+
+    def _confidence(self, run: Run, row: int) -> float | None:
+        if not self.columns["confidence"]:
+            return None
+        try:
+            p = run.rows.confidence(run, row)  # type: ignore[attr-defined]  # rows of a frame, above this room
+        except PllmError:  # its replies are gone, or a calibration that the run names
+            return None
+        return None if p is None else round(p, 4)
 
 
 def _label(rows: Rows, row: int) -> str:

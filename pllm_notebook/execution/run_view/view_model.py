@@ -21,7 +21,7 @@ from pllm_notebook.execution.run_view.failure_groups import FailureGroups
 from pllm_notebook.execution.run_view.field_charts import FieldCharts
 from pllm_notebook.execution.run_view.head import controls_of, head_of, jobs_of
 from pllm_notebook.execution.run_view.pace import Pace
-from pllm_notebook.execution.run_view.sample_row import SampleRows
+from pllm_notebook.execution.run_view.sample_row import NO_COLUMNS, SampleRows
 from pllm_notebook.runtime import Locked, Slot
 from pllm_notebook.types import Progress
 
@@ -29,6 +29,9 @@ __all__ = ["MOST_SAMPLE_ROWS", "RunViewModel", "view_model"]
 
 MOST_SAMPLE_ROWS = 50
 """Rows of the live sample."""
+
+_MOST_PINNED = 20
+_MOST_MARKS = 500
 
 # Answers whose fields are counted at each look; of more, as many are taken evenly.
 _MOST_COUNTED = 1_000
@@ -84,6 +87,9 @@ class RunViewModel:
         self._pace = Pace()
         self._next = 0
         self.sample: deque[tuple[int, int]] = deque(maxlen=MOST_SAMPLE_ROWS)
+        # What people said of rows in a view of this run; insertion order, the oldest gives way.
+        self._pinned: dict[int, None] = {}
+        self._marks: dict[int, str] = {}
         self._arrivals = run.table.watch()
         self._lock = threading.RLock()
         self._viewers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -127,11 +133,36 @@ class RunViewModel:
             return head
         with self._lock:
             return head | {
-                "columns": self._rows.columns if self.texts else {"input": [], "output": []},
+                "columns": self._rows.columns if self.texts else NO_COLUMNS,
+                **self.own_sections(),
                 "fields": self._charts.charts() if self.texts else [],
                 "failures": self._failures.groups(run.table, progress),
                 "jobs": jobs_of(progress),
                 "pace": self._pace.series(),
+            }
+
+    def pin(self, row: int, *, pinned: bool) -> None:
+        """Keep a row in sight beside the sample, or no longer."""
+        with self._lock:
+            self._pinned.pop(row, None)
+            if pinned:
+                self._pinned[row] = None
+                _keep_newest(self._pinned, _MOST_PINNED)
+
+    def mark(self, row: int, mark: str) -> None:
+        """Show that a person said "right" or "wrong" of a row, "" for nothing any more."""
+        with self._lock:
+            self._marks.pop(row, None)
+            if mark:
+                self._marks[row] = mark
+                _keep_newest(self._marks, _MOST_MARKS)
+
+    def own_sections(self) -> dict[str, Any]:
+        """Return the sections that `pin` and `mark` change."""
+        with self._lock:
+            return {
+                "pinned": self.sample_rows(list(self._pinned)),
+                "marks": {str(row): mark for row, mark in self._marks.items()},
             }
 
     def sample_rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -173,3 +204,8 @@ class RunViewModel:
                 self._failures.note(table.first_row[call], outcome.failure.kind)
         if self.texts and answers:
             self._charts.count(answers)
+
+
+def _keep_newest(rows: dict[int, Any], most: int) -> None:
+    while len(rows) > most:
+        del rows[next(iter(rows))]

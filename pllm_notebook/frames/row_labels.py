@@ -1,0 +1,125 @@
+"""Whether the answer of one row of a live run is right: its fields, what a person has said, and saying it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.execution import Run
+from pllm_notebook.frames.dtypes import Column
+from pllm_notebook.frames.label_values import choices_of, value_of, value_text
+from pllm_notebook.frames.plain_data import plain_data
+from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_cells, labels_of_cells
+from pllm_notebook.frames.table_rows import TableRows
+from pllm_notebook.store import LabelFile, current_directory
+
+__all__ = ["CheckedField", "accept_row", "checked_fields", "label_field", "unlabel_field"]
+
+# A person who looks at what goes by draws no sample: such a label has no chance, and is in no interval.
+_DRAWN_BY = "view"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedField:
+    """A field of one answer, and what the person says of it.
+
+    Attributes:
+        name: Without the run's prefix.
+        column: Of the result.
+        value: The answer, as JSON has it.
+        label: What is right, as text; None for not said.
+        is_right: Whether that is the answer.
+    """
+
+    name: str
+    column: Column
+    value: Any
+    label: str | None
+    is_right: bool
+
+    @property
+    def choices(self) -> list[str]:
+        """The values that the field lists, () for one that does not."""
+        return [value_text(choice) for choice in choices_of(self.column)]
+
+
+def checked_fields(run: Run, row: int) -> list[CheckedField]:
+    """Return the fields of a row's answer that can be labelled; none where there is no answer, or no row of a frame."""
+    columns, values = _columns(run), _values(run, row)
+    if not columns or values is None:
+        return []
+    asked, cells = _cells(run, row)
+    known = labels_of_cells(asked, cells, current_user())
+    found = []
+    for column, value in zip(columns, values, strict=True):
+        name = column.name.removeprefix(run.ask.options.prefix)
+        answer, label = plain_data(value), known.get(name)
+        said = None if label is None else value_text(label.value)
+        found.append(CheckedField(name, column, answer, said, said == value_text(answer)))
+    return found
+
+
+def accept_row(run: Run, row: int) -> None:
+    """Store the whole answer of a row as right."""
+    fields = checked_fields(run, row)
+    if fields:
+        _store(run, row, {field.name: field.value for field in fields})
+
+
+def label_field(run: Run, row: int, name: str, given: str | None) -> None:
+    """Store what is right about one field of a row.
+
+    Args:
+        run: In memory.
+        row: Of the run.
+        name: Of the field.
+        given: The right value, as text; None for the answer.
+
+    Raises:
+        UsageError: When the field cannot have the value, or there is no such field. Nothing was stored.
+    """
+    field = _field(run, row, name)
+    _store(run, row, {name: field.value if given is None else value_of(field.column, given)})
+
+
+def unlabel_field(run: Run, row: int, name: str) -> None:
+    """Take back what this person said last of one field of a row."""
+    asked, cells = _cells(run, row)
+    label = labels_of_cells(asked, cells, current_user()).get(name)
+    if label is not None:
+        LabelFile(current_directory()).remove([label.id])
+
+
+def _field(run: Run, row: int, name: str) -> CheckedField:
+    fields = {field.name: field for field in checked_fields(run, row)}
+    if name not in fields:
+        raise UsageError(f"There is no field {name!r} among {list(fields)}.{guess(name, list(fields))}")
+    return fields[name]
+
+
+def _store(run: Run, row: int, values: dict[str, Any]) -> None:
+    asked, cells = _cells(run, row)
+    label_cells(asked, cells, values, LabelNote(current_user(), _DRAWN_BY, None, None, run.id))
+
+
+def _columns(run: Run) -> Sequence[Column]:
+    """Return the columns of a run's answers, none where a row's answer is not one line of a frame."""
+    rows = run.rows
+    if not isinstance(rows, TableRows) or rows.shape.explode or rows.described(run)["answers"] != "values":
+        return ()
+    return rows.shape.columns
+
+
+def _values(run: Run, row: int) -> Sequence[Any] | None:
+    outcome = run.table.outcome(row)
+    if outcome is None or run.table.failure(row) is not None or not isinstance(run.rows, TableRows):
+        return None
+    return run.rows.shape.values_of(outcome.value)
+
+
+def _cells(run: Run, row: int) -> tuple[Sequence[str], Sequence[Any]]:
+    rows = run.rows
+    assert isinstance(rows, TableRows)
+    return rows.asked, rows.cells(row)

@@ -1,0 +1,119 @@
+"""What an opened row shows beside its call: its confidence, its evidence in the row's own text, and what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from pllm_notebook.cell_text import as_text
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution import Run
+from pllm_notebook.formatting import strip_control_chars
+from pllm_notebook.frames.evidence_views import Quotation
+from pllm_notebook.frames.label_values import value_text
+from pllm_notebook.frames.probabilities import probabilities_of
+from pllm_notebook.frames.row_labels import accept_row, checked_fields, label_field, unlabel_field
+from pllm_notebook.frames.table_rows import TableRows
+
+__all__ = ["mark_row", "row_checks"]
+
+_MOST_CHARS = 8_000
+# Text around the quotes of a long cell.
+_AROUND = 300
+_MOST_CHOICES = 40
+
+
+def row_checks(run: Run | None, row: int) -> dict[str, Any]:
+    """Return what a browser shows of one answered row beside its call.
+
+    `{"confidence": [[field, p], ...], "evidence": [[column, [[text, fields], ...]], ...],
+    "checks": [{"field", "value", "choices", "label", "right"}, ...], "mark": word}`
+
+    Parts of evidence are the cell's text in order, with the fields that quote each, "" for none. A mark is "right",
+    "wrong" or "" for a row of which nothing is said.
+    """
+    if run is None:
+        return {"confidence": [], "evidence": [], "checks": [], "mark": ""}
+    fields = checked_fields(run, row)
+    said = [field.is_right for field in fields if field.label is not None]
+    return {
+        "confidence": _confidence(run, row),
+        "evidence": _evidence(run, row),
+        "checks": [
+            {
+                "field": field.name,
+                "value": _cut(value_text(field.value)),
+                "choices": field.choices[:_MOST_CHOICES],
+                "label": None if field.label is None else _cut(field.label),
+                "right": field.is_right,
+            }
+            for field in fields
+        ],
+        "mark": ("right" if all(said) else "wrong") if said else "",
+    }
+
+
+def mark_row(run: Run, message: dict[str, Any]) -> str:
+    """Do what a person says of a row, and return what was wrong with it, "" for nothing.
+
+    Args:
+        run: In memory.
+        message: "row", "field" (None for the whole answer), and "value": the right one as text, None for the answer;
+            or "undo".
+    """
+    row, field, value = message["row"], message.get("field"), message.get("value")
+    try:
+        if field is None:
+            accept_row(run, row)
+        elif message.get("undo"):
+            unlabel_field(run, row, str(field))
+        else:
+            label_field(run, row, str(field), None if value is None else str(value))
+    except PllmError as error:
+        return str(error)
+    return ""
+
+
+def _confidence(run: Run, row: int) -> list[list[Any]]:
+    if not run.ask.options.probabilities:
+        return []
+    try:
+        found = probabilities_of(run, [row]).confidence
+    except PllmError:  # the row's replies are gone, or a calibration that the run names
+        return []
+    return [[name, round(float(p[0]), 4)] for name, p in found.items() if p[0] == p[0]]
+
+
+def _evidence(run: Run, row: int) -> list[list[Any]]:
+    if not isinstance(run.rows, TableRows):
+        return []
+    quotations = run.rows.quotations(run, row)
+    if not quotations:
+        return []
+    texts = {name: as_text(cell) for name, cell in zip(run.rows.asked, run.rows.cells(row), strict=True)}
+    shown = [[name, _parts(text, own)] for name, text in texts.items()
+             if (own := [each for each in quotations if each.column == name])]  # fmt: skip
+    lost = [[each.quote, each.field] for each in quotations if each.quote is not None and each.column is None]
+    return [*shown, *([["not in the row", lost]] if lost else [])]
+
+
+def _parts(text: str, quotations: Sequence[Quotation]) -> list[list[str]]:
+    """Return a cell's text in pieces, those that are quoted with the fields that quote them."""
+    edges = sorted({edge for each in quotations for edge in (each.start or 0, each.end or 0)})
+    bounds = [0, *edges, len(text)]
+    parts = []
+    for start, end in pairwise(bounds):
+        fields = [each.field for each in quotations if (each.start or 0) <= start and end <= (each.end or 0)]
+        piece = strip_control_chars(text[start:end])
+        if piece:
+            parts.append([piece if fields or len(text) <= _MOST_CHARS else _shortened(piece), ", ".join(fields)])
+    return parts
+
+
+def _shortened(piece: str) -> str:
+    return piece if len(piece) <= 2 * _AROUND else f"{piece[:_AROUND]} … {piece[-_AROUND:]}"
+
+
+def _cut(text: str) -> str:
+    return strip_control_chars(text[:_MOST_CHARS])
