@@ -1,4 +1,7 @@
-"""What a cache directory remembers of its shared directories: which keys are still to be shipped, what was taken in."""
+"""What a cache directory remembers of its shared directories: which answers are still to be shipped, what was taken in.
+
+Keys are kept by the group in which they were committed, in one row: a row for each cost as much as reading an answer.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import closing, suppress
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-__all__ = ["OUTBOX", "Outbox"]
+__all__ = ["OUTBOX", "Group", "Outbox"]
 
 OUTBOX = "share.db"
 """Name below the cache directory."""
@@ -24,10 +27,18 @@ _T = TypeVar("_T")
 _log = logging.getLogger("pllm_notebook.store")
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS unshipped (share TEXT, key TEXT, at REAL, PRIMARY KEY (share, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS groups (number INTEGER PRIMARY KEY, share TEXT, at REAL, count INTEGER, keys TEXT);
 CREATE TABLE IF NOT EXISTS taken (share TEXT, name TEXT, PRIMARY KEY (share, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS shipper (share TEXT PRIMARY KEY, owner TEXT, until REAL) WITHOUT ROWID;
 """
+
+
+class Group(NamedTuple):
+    """Keys that were committed together, with the number of their record; later groups have higher numbers."""
+
+    number: int
+    at: float
+    keys: tuple[str, ...]
 
 
 class Outbox:
@@ -51,30 +62,59 @@ class Outbox:
         # Looking whether the tables are there costs as much as a hundred keys.
         self._has_tables = False
 
-    def note(self, keys: Iterable[str]) -> None:
+    def note(self, keys: Sequence[str]) -> None:
         """Remember that the answers of *keys* are to be shipped."""
-        self._change(f"INSERT OR REPLACE INTO unshipped VALUES (?, ?, {time.time()!r})", keys)
+        statement = "INSERT INTO groups (share, at, count, keys) VALUES (?, ?, ?, ?)"
+        row = (self._share, time.time(), len(keys), "\n".join(keys))
+        self._transaction(lambda connection: connection.execute(statement, row))
 
-    def shipped(self, keys: Iterable[str]) -> None:
-        """Forget *keys*: a segment holds their answers."""
-        self._change("DELETE FROM unshipped WHERE share = ? AND key = ?", keys)
+    def unshipped(self, limit: int, after: int = 0) -> list[Group]:
+        """Return the next groups beyond the number *after*, in order: one, and more while they have *limit* keys."""
 
-    def unshipped(self, limit: int, after: str = "") -> list[str]:
-        """Return up to *limit* keys whose answers are to be shipped, the first beyond *after*, in order."""
-        return self._read("SELECT key FROM unshipped WHERE share = ? AND key > ? ORDER BY key LIMIT ?", after, limit)
+        def read(connection: sqlite3.Connection) -> list[Group]:
+            groups: list[Group] = []
+            total = 0
+            for number, at, count, keys in connection.execute(
+                "SELECT number, at, count, keys FROM groups WHERE share = ? AND number > ? ORDER BY number",
+                (self._share, after),
+            ):
+                total += count
+                if groups and total > limit:
+                    break
+                groups.append(Group(number, at, tuple(keys.split("\n"))))
+            return groups
 
-    def give_up(self, keys: Iterable[str]) -> None:
-        """Forget those of *keys* that were noted an hour ago or more: their answers were never kept, or are deleted."""
+        return self._transaction(read)
+
+    def shipped(self, groups: Iterable[Group], keys: Container[str]) -> None:
+        """Forget *keys* of *groups*: a segment holds their answers.
+
+        Others were never kept, or are deleted, or are being committed now: they are tried again for an hour.
+        """
         before = time.time() - _GIVE_UP_S
-        self._change(f"DELETE FROM unshipped WHERE share = ? AND key = ? AND at < {before!r}", keys)
+
+        def change(connection: sqlite3.Connection) -> None:
+            for number, at, noted in groups:
+                left = [key for key in noted if key not in keys] if at >= before else []
+                if left:
+                    row = (len(left), "\n".join(left), number)
+                    connection.execute("UPDATE groups SET count = ?, keys = ? WHERE number = ?", row)
+                else:
+                    connection.execute("DELETE FROM groups WHERE number = ?", (number,))
+
+        self._transaction(change)
 
     def count(self) -> int:
-        """Return how many keys' answers are to be shipped."""
-        return int(self._read("SELECT count(*) FROM unshipped WHERE share = ?")[0])
+        """Return how many answers are to be shipped."""
+        return int(self._read("SELECT coalesce(sum(count), 0) FROM groups WHERE share = ?")[0])
 
-    def take(self, name: str) -> None:
-        """Remember that the segment *name* needs no further look: it was taken in, or is one of ours."""
-        self._change("INSERT OR IGNORE INTO taken VALUES (?, ?)", (name,))
+    def take(self, names: Sequence[str]) -> None:
+        """Remember that these segments need no further look: they were taken in, or are ours."""
+        if names:
+            rows = [(self._share, name) for name in names]
+            self._transaction(
+                lambda connection: connection.executemany("INSERT OR IGNORE INTO taken VALUES (?, ?)", rows)
+            )
 
     def taken(self) -> set[str]:
         """Return the names of segments that need no further look."""
@@ -102,14 +142,9 @@ class Outbox:
             )
         )
 
-    def _change(self, statement: str, names: Iterable[str]) -> None:
-        rows = [(self._share, name) for name in names]
-        if rows:
-            self._transaction(lambda connection: connection.executemany(statement, rows))
-
-    def _read(self, statement: str, *values: object) -> list[str]:
+    def _read(self, statement: str) -> list[str]:
         def read(connection: sqlite3.Connection) -> Sequence[tuple[str]]:
-            return connection.execute(statement, (self._share, *values)).fetchall()
+            return connection.execute(statement, (self._share,)).fetchall()
 
         return [row[0] for row in self._transaction(read)]
 

@@ -120,7 +120,13 @@ class Share:
         except Exception as error:
             _log.warning("The shared answers in %s cannot be read now (%s).", self.address, error)
             return 0
-        return sum(map(self._take_segment, sorted(names)))
+        done: list[str] = []
+        try:
+            return sum(self._take_segment(name, done) for name in sorted(names))
+        finally:
+            # In one transaction, after their answers: one that is not noted is only read again.
+            with suppress(Exception):
+                self._outbox.take(done)
 
     def ship(self) -> int:
         """Write what is waiting as segments, and return the number of answers that are shipped now.
@@ -132,19 +138,18 @@ class Share:
             return self._ship()
 
     def _ship(self) -> int:
-        shipped, last = 0, ""
+        shipped, last = 0, 0
         try:
-            while keys := self._outbox.unshipped(SEGMENT_ENTRIES, last):
+            while groups := self._outbox.unshipped(SEGMENT_ENTRIES, last):
                 # Of two processes on one cache, one ships for both.
                 if not self._outbox.lease(self._owner, _LEASE_S):
                     break
-                entries = self._store.get_many(keys)
+                entries = self._store.get_many([key for group in groups for key in group.keys])
                 if entries:
                     self._write_segment(entries)
-                self._outbox.shipped(entries)
-                self._outbox.give_up(key for key in keys if key not in entries)  # else it is being committed now
+                self._outbox.shipped(groups, entries)
                 shipped += len(entries)
-                last = keys[-1]
+                last = groups[-1].number
         finally:
             self._outbox.release(self._owner)
         return shipped
@@ -220,8 +225,8 @@ class Share:
         names = (str(path).rstrip("/").rpartition("/")[2] for path in paths)
         return [name for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
 
-    def _take_segment(self, name: str) -> int:
-        """Add one segment's answers. Not in time, damaged or too large: it is left out, with a warning."""
+    def _take_segment(self, name: str, done: list[str]) -> int:
+        """Add one segment's answers and its name to *done*. One damaged or too large is left out, with a warning."""
         path = f"{self._path}/{name}"
         try:
             size = self._files.size(path)
@@ -236,9 +241,9 @@ class Share:
             _log.warning("A segment of the shared answers was left out: %s", error)
             return 0
         else:
-            self._outbox.take(name)
+            done.append(name)
             return added
-        self._outbox.take(name)
+        done.append(name)
         return 0
 
     def _add(self, entries: dict[str, StoredReply]) -> int:
@@ -265,7 +270,7 @@ class Share:
         content = io.BytesIO()
         write_entries(content, entries.items(), level=1)
         name = f"{_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}{_SUFFIX}"
-        self._outbox.take(name)  # before it is there: it is never read back here
+        self._outbox.take([name])  # before it is there: it is never read back here
         path = f"{self._path}/{name}"
         if "file" in _protocols(self._files):
             # An object store shows a file when it is whole; a directory would show it while it grows.

@@ -300,3 +300,34 @@ def test_no_pickle_of_a_segment_is_ever_loaded(machine: Machine, common: str) ->
     store.share_with(common)
 
     assert store.take_in_shared() == 0
+
+
+def test_segments_that_could_not_be_noted_are_read_again_and_end_no_run(
+    machine: Machine, common: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = machine("first"), machine("second")
+    for store in (first, second):
+        store.share_with(common)
+    fill(first, range(3))
+    shared(first).ship()
+    noting = Outbox.take
+    monkeypatch.setattr(Outbox, "take", lambda self, names: (_ for _ in ()).throw(OSError("the disk is full")))
+
+    assert shared(second).take_in(at_once=True) == 3
+
+    monkeypatch.setattr(Outbox, "take", noting)
+    assert shared(second).take_in(at_once=True) == 0  # they are there
+    assert held_by(second, range(3)) == set(range(3))
+
+
+def test_of_a_group_that_is_partly_committed_the_rest_is_shipped_later(machine: Machine, common: str) -> None:
+    store = machine("first")
+    store.share_with(common)
+    fill(store, range(2))
+    shared(store).ship()
+    shared(store).committing([key(0), key(5)])
+
+    assert shared(store).ship() == 1
+    fill(store, [5])
+    assert shared(store).ship() == 1
+    assert Outbox(store.directory, common).count() == 0
