@@ -27,6 +27,20 @@ class Lab(Protocol):
     def recheck_table(self, table: Any, response_format: Any, n: int, options: Any) -> Any:
         """Ask rows of a table again, each twice."""
 
+    def race_table(
+        self,
+        table: Any,
+        response_format: Any,
+        prompts: Any,
+        models: Any,
+        efforts: Any,
+        against: Any,
+        field: str | None,
+        rule: Any,
+        options: Any,
+    ) -> Any:
+        """Race ways to ask about the labelled rows of a table."""
+
 
 class _Loader:
     """What loads the lab, None before the front door has registered it."""

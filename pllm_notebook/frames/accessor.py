@@ -26,7 +26,7 @@ from pllm_notebook.options import Options
 from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 
-__all__ = ["LLMAccessor", "Preview", "submit_piece"]
+__all__ = ["LLMAccessor", "Preview", "asked_columns", "submit_piece"]
 
 
 class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
@@ -267,6 +267,17 @@ def submit_piece(
             "sent."
         )
     return ensemble.submit(spec, rows, run_budget)
+
+
+def asked_columns(
+    accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any]
+) -> tuple[str, ...]:
+    """Check a question, and return the columns that it is asked about. Sends nothing.
+
+    Raises:
+        UsageError: When it cannot be asked as written.
+    """
+    return accessor._prepare(kind, prompt, {**given})[1].asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
 from pllm_notebook.execution import Run, RunBudget, options_for, start
 from pllm_notebook.formatting import counted
-from pllm_notebook.frames.accessor import LLMAccessor, submit_piece
+from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
+from pllm_notebook.frames.choice_accessor import ChoiceAccessor
 from pllm_notebook.frames.judge import judge_for
 from pllm_notebook.frames.long_documents import Reduction, chunk_rows
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
@@ -25,7 +26,7 @@ from pllm_notebook.signatures import shows
 __all__ = ["FrameAccessor"]
 
 
-class FrameAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
+class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
     """`.llm` of a whole frame, which can also decide between columns, and cut and combine long texts."""
 
     @shows(taken_by(Options, "decide"), defaults={"column": "decision"})

@@ -19,6 +19,11 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `drift`             | `df.llm.recheck`: whether the model still answers as it did             |
 | `review_queue`      | which rows a person looks at, and with which chance each is drawn       |
 | `review`            | `df.llm.review`: decisions one by one, each stored at once              |
+| `race_run`          | `df.llm.race`: which prompt, model and effort                           |
+| `race_arms`         | what is raced                                                           |
+| `race_rounds`       | the same rows to several arms, under one ceiling                        |
+| `race`, `race_picture` | the result, and its pictures                                         |
+| `labelled_questions` | labelled rows as distinct questions, in an order of their own          |
 
 Invariants:
 
@@ -33,10 +38,14 @@ from pllm_notebook.lab.drift import Drift, FieldDrift, recheck_table
 from pllm_notebook.lab.field_changes import FieldChange, Move
 from pllm_notebook.lab.labelled_change import LabelledChange
 from pllm_notebook.lab.prompts_compared import Comparisons, compare
+from pllm_notebook.lab.race import Race, RacedArm
+from pllm_notebook.lab.race_arms import Arm
+from pllm_notebook.lab.race_run import race_table
 from pllm_notebook.lab.review import Review, review_table
 from pllm_notebook.lab.row_matching import compare_table
 
 __all__ = [
+    "Arm",
     "Comparison",
     "Comparisons",
     "Drift",
@@ -44,9 +53,12 @@ __all__ = [
     "FieldDrift",
     "LabelledChange",
     "Move",
+    "Race",
+    "RacedArm",
     "Review",
     "compare",
     "compare_table",
+    "race_table",
     "recheck_table",
     "review_table",
 ]

@@ -20,7 +20,7 @@ from pllm_notebook.lab.field_changes import FieldValues, field_changes
 from pllm_notebook.lab.labelled_change import LabelledChange, labelled_change
 from pllm_notebook.lab.sampling_noise import noise_of
 
-__all__ = ["compare_table"]
+__all__ = ["compare_table", "labelled_field"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -147,7 +147,7 @@ def _with_labels(
     columns = {name: one.column for name, one in fields.items()}
     labels, own = label_column(table, against, columns, field, tuple(made))
     named = "labels" if labels.name is None else str(labels.name)
-    chosen = _labelled_field(list(fields), field or own, named)
+    chosen = labelled_field(list(fields), field or own, named)
     values = fields[chosen]
     truths = plain_values(labels.values)
     check_single(named, truths)
@@ -170,7 +170,12 @@ def _with_labels(
     return result, whole
 
 
-def _labelled_field(fields: Sequence[str], field: str | None, named: str) -> str:
+def labelled_field(fields: Sequence[str], field: str | None, named: str, there: str = "on both sides") -> str:
+    """Return the field that labels are of: the given one, the only one, or the one with their name.
+
+    Raises:
+        UsageError: When that is not clear, or there is no such field. Nothing was sent.
+    """
     if field is None and len(fields) == 1:
         return fields[0]
     wanted = named if field is None else field
@@ -178,4 +183,4 @@ def _labelled_field(fields: Sequence[str], field: str | None, named: str) -> str
         return wanted
     if field is None:
         raise UsageError(f"There are several fields, and none is named {named!r}. Pass field= with one of {fields}.")
-    raise UsageError(f"There is no field {field!r} on both sides; these are: {fields}.{guess(field, fields)}")
+    raise UsageError(f"There is no field {field!r} {there}; these are: {fields}.{guess(field, fields)}")

@@ -7,6 +7,7 @@ function says what it assumes. Every draw has a fixed seed, so that the same dat
 - `calibrators`: functions from a stated probability to one that labels bear out, and their fit.
 - `calibration`: the choice among them by cross-validation, and the report of it.
 - `corrected_means`: means and shares of a table's answers, corrected by labels of some rows, with intervals.
+- `racing`: which of several ways to ask is right most often, and what may be said of it.
 - `certificate`: how low a confidence may be for a cheap answer to be kept, with a promise for the whole table.
 
 scikit-learn and scipy do the work; both come with the extra `evaluate`, and are imported when they are first used.
@@ -30,6 +31,7 @@ from pllm_notebook.statistics.corrected_means import (
     chances_fit,
     corrected_mean,
 )
+from pllm_notebook.statistics.racing import RaceRule, RaceStanding, race_looks
 from pllm_notebook.statistics.reliability import Reliability, ReliabilityBin, measure
 
 __all__ = [
@@ -42,6 +44,8 @@ __all__ = [
     "CorrectedMean",
     "Guarantee",
     "MeanMethod",
+    "RaceRule",
+    "RaceStanding",
     "Reliability",
     "ReliabilityBin",
     "calibrate",
@@ -53,4 +57,5 @@ __all__ = [
     "known_threshold",
     "measure",
     "planned_looks",
+    "race_looks",
 ]

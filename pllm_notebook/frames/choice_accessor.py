@@ -1,0 +1,62 @@
+"""The methods of `.llm` that choose how to ask: which prompt, model and effort, by labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pllm_notebook.frames.accessor import LLMAccessor
+from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
+from pllm_notebook.frames.response_format import NOT_GIVEN
+from pllm_notebook.lab_registry import lab
+
+__all__ = ["ChoiceAccessor"]
+
+
+class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
+    """`.llm` of a whole frame whose rows have labels, in part."""
+
+    def race(
+        self,
+        response_format: Any = NOT_GIVEN,
+        prompt: str | Mapping[str, Any] | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        effort: Sequence[str | None] | None = None,
+        against: Any,
+        field: str | None = None,
+        rule: Literal["halving", "proof"] = "halving",
+        **options: Any,
+    ) -> Any:
+        """Find which prompt, model and effort answers the labelled rows best, for a part of what asking all would cost.
+
+        Every combination of prompt, model and effort is an arm. All arms are asked about the same rows, in an order
+        that a hash of their content gives; then arms leave, and the others are asked about more rows. Equal rows are
+        one observation. A row that failed is wrong. What is paid for is in the cache: the full run sends nothing for
+        these rows, and the same call again goes on where an interrupt or the ceiling ended it.
+
+        Args:
+            response_format: As for `parse`.
+            prompt: As for `parse`; or several by name, each text, None, or a mapping of what differs (`prompt`,
+                `response_format`, and options of `parse` such as `system`).
+            models: Models by name; None for `model=`, or the configured one.
+            effort: Values of `effort`, None among them for the model's default; None for `effort` as it is.
+            against: Known labels: a column of this frame, a Series, or "labels" for those of the cache directory. They
+                are not sent; without a prompt, all other columns are.
+            field: That the labels are of, without a prefix. None for the only one, or the one with their name.
+            rule: "halving": after each round the less accurate half leaves. "proof": only arms that are proven worse
+                leave (95 %), which asks about twice as much, and lets more be said.
+            **options: As for `parse`, for all arms. `max_cost_usd` is the ceiling of the whole race.
+
+        Returns:
+            A `Race`: shown, it has the arms with accuracy, interval, and price and time of the full run; `.table` is
+            that as a frame, `.plot()` a picture, `.gap` the most by which another arm may be better (95 %), and
+            `df.llm.parse(**race.best())` asks all rows in the best way.
+
+        Raises:
+            UsageError: For fewer than two arms, or a call that cannot be carried out as written. Nothing was sent.
+            PllmError: When the providers refuse all arms.
+            KeyboardInterrupt: After an interrupt; what finished is kept, and the same call goes on.
+        """
+        table = self._table()
+        return lab().race_table(table, response_format, prompt, models, effort, against, field, rule, options)

@@ -1,0 +1,143 @@
+"""The labelled rows of a frame as distinct questions, in an order that their content alone determines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import options_for
+from pllm_notebook.frames.dtypes import Column
+from pllm_notebook.frames.hashing import content_hashes
+from pllm_notebook.frames.labels import check_known, check_single, has_known_values, plain_values
+from pllm_notebook.frames.response_format import output_of
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.stored_labels import label_column
+from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.row_matching import labelled_field
+
+__all__ = ["LabelledQuestions", "field_columns", "labelled_questions"]
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class LabelledQuestions:
+    """Labelled rows of a table. Equal rows are one *line*: they share one call. Several lines may be one question.
+
+    Attributes:
+        table: The table.
+        asked: The columns that are sent, of any of the prompts.
+        row: For each line its first row in the table, shape (lines,), in the order of the questions.
+        question: For each line the number of its question, from 0, ascending.
+        truths: For each line the label of each of its rows.
+        column: Of the answers.
+        field: That the labels are of.
+        named: Name of the labels.
+        distinct: Distinct rows of the whole table, labelled or not.
+    """
+
+    table: Table
+    asked: tuple[str, ...]
+    row: Numbers
+    question: Numbers
+    truths: Sequence[Sequence[Any]]
+    column: Column
+    field: str
+    named: str
+    distinct: int
+
+    def __len__(self) -> int:
+        return int(self.question[-1]) + 1 if len(self.question) else 0
+
+    @property
+    def labels(self) -> int:
+        """Number of labelled rows."""
+        return sum(map(len, self.truths))
+
+    def sizes(self) -> Numbers:
+        """Return the labelled rows of each question, shape (questions,)."""
+        return np.bincount(self.question, weights=[len(own) for own in self.truths], minlength=len(self))
+
+    def lines(self, questions: range) -> range:
+        """Return the lines of consecutive questions."""
+        return range(*np.searchsorted(self.question, [questions.start, questions.stop]).tolist())
+
+    def frame(self, lines: Sequence[int]) -> Any:
+        """Return some lines as a frame of the columns that are sent."""
+        dropped = [name for name in self.table.names if name not in self.asked]
+        return self.table.join({}, self.row[list(lines)].tolist(), dropped, explode=True, run_id=None)
+
+    def right(self, line: int, value: Any) -> int:
+        """Return how many rows of a line have this label."""
+        return sum(truth == value for truth in self.truths[line])
+
+
+def field_columns(response_format: Any, given: Mapping[str, Any]) -> dict[str, Column]:
+    """Return the columns of the answers by field: their names without a prefix. Sends nothing."""
+    options = options_for({**given})
+    shape = ResultColumns(output_of(response_format, options), options)
+    return {column.name.removeprefix(options.prefix): column for column in shape.columns}
+
+
+def labelled_questions(
+    table: Table,
+    columns: Mapping[str, Column],
+    against: Any,
+    field: str | None,
+    asked: Callable[[], Sequence[tuple[str, ...]]],
+) -> LabelledQuestions:
+    """Return the labelled rows of a table as questions. Sends nothing.
+
+    Args:
+        table: The rows.
+        columns: The columns of the answers by field.
+        against: Labels: a column of the table, what its library aligns, or "labels".
+        field: That they are of; None for the only one, or the one with their name.
+        asked: Returns the columns that are sent, for each prompt: called when the labels have been found.
+
+    Raises:
+        UsageError: When there are no labels, or a prompt names their column. Nothing was sent.
+    """
+    labels, own = label_column(table, against, columns, field)
+    named = "labels" if labels.name is None else str(labels.name)
+    chosen = labelled_field(list(columns), field or own, named, "in the answers")
+    there = [row for row in range(table.total) if not labels.missing[row]]
+    if not there:
+        raise UsageError(f"No row has a label in {named!r}. Nothing was sent.")
+    values = plain_values([labels.values[row] for row in there])
+    check_single(named, values)
+    if has_known_values(columns[chosen]):
+        check_known(columns[chosen], named, values, ())
+    sent = asked()
+    if isinstance(against, str) and any(against in names for names in sent):
+        raise UsageError(
+            f"A prompt names {{{against}}}, the column of the labels, so the answer is in the question. Nothing was "
+            f"sent."
+        )
+    union = tuple(dict.fromkeys(name for names in sent for name in names))
+    common = tuple(name for name in union if all(name in names for names in sent)) or union
+    whole = content_hashes([table.column_data(union)], table.total)
+    # Rows that are equal in what every prompt is asked about may share a call, so that they are one observation.
+    unit = whole if common == union else content_hashes([table.column_data(common)], table.total)
+    first: dict[int, int] = {}
+    truths: dict[int, list[Any]] = {}
+    for row, value in zip(there, values, strict=True):
+        first.setdefault(int(whole[row]), row)
+        truths.setdefault(int(whole[row]), []).append(value)
+    keys = sorted(first, key=lambda key: (int(unit[first[key]]), key))
+    rows = np.array([first[key] for key in keys], dtype=np.int64)
+    return LabelledQuestions(
+        table=table,
+        asked=union,
+        row=rows,
+        question=np.unique(unit[rows], return_inverse=True)[1].reshape(-1),
+        truths=[truths[key] for key in keys],
+        column=columns[chosen],
+        field=chosen,
+        named=named,
+        distinct=len(np.unique(whole)),
+    )
