@@ -123,9 +123,10 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             pieces = df.llm.chunks("text").llm.complete("Summarise:\n{text}", column="summary")
             pieces.llm.reduce("Combine these summaries into one:\n{summary}")
 
-        The values of a document, in the order of the rows, are one question. Where they are more than *tokens*
-        together, consecutive ones are combined first with the same prompt, and their answers then, as often as it
-        takes. All steps share the ceiling and the cache. Blocks until done.
+        The values of a document, in the order of the rows (of the pieces, where the frame has the columns of
+        `chunks`), are one question. Where they are more than *tokens* together, consecutive ones are combined first
+        with the same prompt, and their answers then, as often as it takes. All steps share the ceiling and the cache.
+        Blocks until done.
 
         Args:
             prompt: Text with the one `{column}` whose values are combined.
@@ -141,7 +142,8 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             is not asked about, since an answer from the rest would look whole: it has NA, and a warning counts them.
 
         Raises:
-            UsageError: When the call cannot be carried out as written, or two values do not fit into one question.
+            UsageError: When the call cannot be carried out as written, a document lacks a piece before another one,
+                or two values do not fit into one question.
         """
         reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
         steps = reduction.steps()

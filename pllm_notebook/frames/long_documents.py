@@ -8,6 +8,7 @@ from typing import Any
 
 from pllm_notebook.exceptions import MissingPackageError, NameClashError, UsageError
 from pllm_notebook.execution import Run, RunBudget
+from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.plain_data import as_json_text
 from pllm_notebook.frames.table import Table
@@ -69,9 +70,10 @@ def _splitter(tokens: int, overlap: int) -> Callable[[str], list[str]]:
 
 @dataclass(slots=True)
 class _Document:
-    """What is known of one document: its key, its parts that are left to combine, and whether one has no answer."""
+    """What is known of one document: its key, its rows, the parts left to combine, and whether one has no answer."""
 
     key: tuple[Hashable, ...]
+    rows: list[int] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     broken: bool = False
 
@@ -147,16 +149,18 @@ class Reduction:
                 None if missing[row] else values[row] for values, missing in zip(keys.values, keys.missing, strict=True)
             )
             try:
-                one = found.setdefault(key, _Document(key))
+                found.setdefault(key, _Document(key)).rows.append(row)
             except TypeError:
                 raise UsageError(
                     f"by= names {self._by}, and row {row} has a list or dict there, which names no document. Give a "
                     f"column of text, numbers or dates. Nothing was sent."
                 ) from None
-            if parts.missing[0][row]:
-                one.broken = True
-            else:
-                one.parts.append(_text(parts.values[0][row]))
+        places = _places_of_pieces(self._table)
+        for one in found.values():
+            if places is not None:
+                one.rows.sort(key=places.__getitem__)
+            one.broken = any(parts.missing[0][row] for row in one.rows)
+            one.parts = [_text(parts.values[0][row]) for row in one.rows if not parts.missing[0][row]]
         return list(found.values())
 
     def _fitting(self, one: _Document) -> list[list[str]]:
@@ -197,6 +201,49 @@ class Reduction:
             else:
                 lines.append(_text(values[0] if len(made) == 1 else dict(zip(made, values, strict=True))))
         return lines
+
+
+def _places_of_pieces(table: Table) -> list[tuple[int, int]] | None:
+    """Return where each row's piece is: its document, by the order in which they come first, and its number there.
+
+    None for rows that are no pieces (see `chunk_rows`).
+
+    Raises:
+        UsageError: Where a piece is missing before another one. That the last ones are, nothing shows.
+    """
+    pair = next(
+        ((name.removesuffix(CHUNK) + DOCUMENT, name) for name in table.names
+         if name.endswith(CHUNK) and name.removesuffix(CHUNK) + DOCUMENT in table.names),
+        None,
+    )  # fmt: skip
+    if pair is None:
+        return None
+    cells = table.column_data(pair)
+    documents, numbers = ([*map(_as_whole, own, gaps)] for own, gaps in zip(cells.values, cells.missing, strict=True))
+    held: dict[int, set[int]] = {}
+    for document, number in zip(documents, numbers, strict=True):
+        if document is None or number is None or number < 0:
+            return None
+        held.setdefault(document, set()).add(number)
+    lacking = {document: max(own) + 1 - len(own) for document, own in held.items() if len(own) <= max(own)}
+    if lacking:
+        document = next(iter(lacking))
+        first = next(number for number in range(max(held[document])) if number not in held[document])
+        others = f", and {counted(len(lacking) - 1, 'other document')} some" if len(lacking) > 1 else ""
+        raise UsageError(
+            f"Document {document} lacks its piece {first}{others}: an answer from the rest would look whole. Keep all "
+            f"rows of chunks, those without an answer too; or drop the column {pair[1]!r} to combine what is left. "
+            f"Nothing was sent."
+        )
+    order = {document: at for at, document in enumerate(held)}
+    return [(order[document], number) for document, number in zip(documents, numbers, strict=True)]  # type: ignore[index,misc]
+
+
+def _as_whole(value: Any, missing: bool) -> int | None:
+    """Return a cell as a whole number, None for what is none. A join leaves them as floats."""
+    if missing or not is_number(value) or value != int(value):
+        return None
+    return int(value)
 
 
 def _text(value: Any) -> str:

@@ -55,11 +55,20 @@ def is_damage(error: BaseException, path: str | None = None) -> bool:
         return not isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError))
     if code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return True
+    if code & _PRIMARY == sqlite3.SQLITE_READONLY and path is not None and not _is_writable_format(path):
+        return True
     if code & _PRIMARY in _ENVIRONMENT_CODES:
         return False
     # A file cut to nothing while it is open has no tables, and passes every check.
     missing = any(words in str(error) for words in ("no such table", "no such column", "malformed"))
     return missing or code & _PRIMARY in _DAMAGE_CODES or path is None or not passes_check(path)
+
+
+def _is_writable_format(path: str) -> bool:
+    """Return whether a database says that it is of a format that is written: 1, or 2 with a write-ahead log."""
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(19)[18:] in (b"\1", b"\2", b"")  # sqlite.org/fileformat2.html#file_format_version_numbers
+    return True
 
 
 def passes_check(path: str) -> bool:

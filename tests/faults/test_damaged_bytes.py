@@ -347,6 +347,64 @@ def test_a_changed_byte_of_the_journal_is_told_and_never_changes_what_waits_wher
     assert unseen < share(0.1)
 
 
+def of_a_later_format(path: Path) -> None:
+    """Change the byte that says which versions may write to a database."""
+    with path.open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x09")
+
+
+def test_a_cache_that_says_it_may_not_be_written_gives_all_its_answers(kept: Path, said: list[str]) -> None:
+    of_a_later_format(kept / "answers/cache.db")
+
+    assert use(kept) == 0
+    assert len(said) == 1
+    assert use(kept) == 0
+    assert len(said) == 1
+
+
+def test_claims_that_say_they_may_not_be_written_keep_nobody_from_asking(tmp_path: Path) -> None:
+    other = Claims(str(tmp_path))
+    other.take("live", KEYS[:80])
+    other.release("live", KEYS[:80])
+    other.close()
+    of_a_later_format(tmp_path / FILE)
+
+    mine = Claims(str(tmp_path))
+    assert mine.take("live", KEYS).granted == set(KEYS)
+    mine.close()
+
+
+def test_failures_that_say_they_may_not_be_written_are_written_again(tmp_path: Path, said: list[str]) -> None:
+    log = FailureLog(str(tmp_path), busy_timeout_s=1.0)
+    log.note(key(1), lambda: failed(1))
+    log.close()
+    of_a_later_format(tmp_path / "failures.db")
+
+    for number in (2, 3):
+        log = FailureLog(str(tmp_path), busy_timeout_s=1.0)
+        log.note(key(number), lambda number=number: failed(number))  # type: ignore[misc]
+        log.close()
+
+    log = FailureLog(str(tmp_path), busy_timeout_s=1.0)
+    assert {key(2), key(3)} <= {one.key for one in log.newest_first()}
+    log.close()
+    assert len(said) == 1
+
+
+def test_a_journal_that_says_it_may_not_be_written_is_told(tmp_path: Path) -> None:
+    journal = Journal.open(str(tmp_path), lambda: 1_800_000_000.0)
+    journal.plan(PLAN, outgoing(KEYS[:30]), LIMITS)
+    journal.close()
+    of_a_later_format(tmp_path / "jobs.db")
+
+    journal = Journal.open(str(tmp_path), lambda: 1_800_000_000.0)
+    assert len(journal.pending(KEYS)) == 30
+    with pytest.raises(JournalDamagedError):
+        journal.plan(PLAN, outgoing(KEYS[30:60]), LIMITS)
+    journal.close()
+
+
 def known(journal: Journal) -> Any:
     """All that decides what is sent and what is paid."""
     waiting = {name: job.id for name, job in journal.pending(KEYS).items()}

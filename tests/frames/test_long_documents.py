@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.exceptions import MissingPackageError, PllmError, UnknownColumnError
+from pllm_notebook.exceptions import MissingPackageError, PllmError, UnknownColumnError, UsageError
 from pllm_notebook.frames.long_documents import token_count
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.charges import charged
@@ -141,6 +141,54 @@ def test_a_document_with_a_missing_value_is_not_answered_from_the_rest(kit: Fram
 
     assert kit.column(out, "answer") == [None, "c"]
     assert together.asked == ["c"]
+
+
+def pieces(kit: FrameKit, prefix: str = "") -> Any:
+    """Two documents in pieces; the first has one for each letter."""
+    words = ["a", "b", "c", "d", "z"]
+    return kit.frame({"doc": ["x"] * 4 + ["y"], f"{prefix}document": [0] * 4 + [1], f"{prefix}chunk": [0, 1, 2, 3, 0],
+                      "word": words})  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["", "piece_"])
+@pytest.mark.parametrize("by", ["doc", "document"])
+def test_pieces_are_combined_in_their_own_order(kit: FrameKit, together: Together, prefix: str, by: str) -> None:
+    frame = kit.take(pieces(kit, prefix), [4, 2, 0, 3, 1])
+
+    out = kit.llm(frame).reduce("Join:\n{word}", by=by if by == "doc" else prefix + by)
+
+    assert together.asked == ["z", "a\n\nb\n\nc\n\nd"]
+    assert kit.column(out, "answer") == ["z", "a+b+c+d"]
+
+
+def test_documents_that_are_combined_together_keep_their_order(kit: FrameKit, together: Together) -> None:
+    frame = kit.put(kit.take(pieces(kit), [4, 1, 0, 2, 3]), "author", ["one"] * 5)
+
+    kit.llm(frame).reduce("Join:\n{word}", by="author")
+
+    assert together.asked == ["z\n\na\n\nb\n\nc\n\nd"]
+
+
+@pytest.mark.parametrize("by", ["doc", "document"])
+def test_a_document_that_lacks_a_piece_is_refused(kit: FrameKit, together: Together, by: str) -> None:
+    frame = kit.take(pieces(kit), [0, 2, 3, 4])
+
+    with pytest.raises(
+        UsageError, match=r"^Document 0 lacks its piece 1: .* drop the column 'chunk' "
+    ):
+        kit.llm(frame).reduce("Join:\n{word}", by=by)
+    assert together.asked == []
+
+    kit.llm(kit.drop(frame, "chunk")).reduce("Join:\n{word}", by=by)
+    assert together.asked == ["a\n\nc\n\nd", "z"]
+
+
+def test_columns_that_are_no_pieces_say_nothing_of_the_order(kit: FrameKit, together: Together) -> None:
+    frame = kit.frame({"document": ["p", "p"], "chunk": ["tail", "head"], "word": ["b", "a"]})
+
+    kit.llm(frame).reduce("Join:\n{word}")
+
+    assert together.asked == ["b\n\na"]
 
 
 def test_an_answer_of_several_fields_goes_on_as_json(kit: FrameKit, cache_dir: object) -> None:
