@@ -121,3 +121,6 @@ class JoinableRows(Protocol):
 
     def assemble_beside(self, run: Any, df: Any) -> Any:
         """Return the rows of *df* and the answers to those that were asked, with nothing where there is none."""
+
+    def check_type(self, run: Any, response_format: Any) -> None:
+        """Check that a type makes the columns that the answers have."""

@@ -184,21 +184,26 @@ class Run:
         self.wait()
         return self._conclude() if self.done() else self.to_frame()
 
-    def to_frame(self, df: Any = None) -> Any:
+    def to_frame(self, df: Any = None, *, response_format: Any = None) -> Any:
         """Return the answers as they are now; rows without one have NA.
 
         Args:
             df: Other rows to put them beside, in any order and with any index, matched by the content of the columns
                 that were asked; a row that was not asked has NA, and a warning counts those. None for the run's own.
+            response_format: As for a run of an earlier kernel, which may need it. This one has its type.
 
         Raises:
             PllmError: When no row of *df* was asked, a column that was asked is not in it, or the run has no frame.
             NameClashError: When *df* has a column of the result's name with other values than a run's answers.
+            UsageError: When *response_format* makes other columns.
         """
-        if df is not None:
+        if df is not None or response_format is not None:
             if not isinstance(self.rows, JoinableRows):
                 raise PllmError(f"The answers of the run {self.id!r} cannot be joined to a frame: it has none itself.")
-            return self.rows.assemble_beside(self, df)
+            if response_format is not None:
+                self.rows.check_type(self, response_format)
+            if df is not None:
+                return self.rows.assemble_beside(self, df)
         ended = self.done()
         with relaxed_gc():
             frame = self.rows.assemble(self)

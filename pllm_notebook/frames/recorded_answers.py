@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pllm_notebook.ensemble import Vote, VoteCount, verdict_type
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import RowRecord
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.frames.dtypes import Column, Kind, read_back
-from pllm_notebook.frames.response_format import output_of
+from pllm_notebook.frames.response_format import columns_as_before, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
 from pllm_notebook.frames.value_types import type_in
@@ -268,14 +268,8 @@ def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
     options = replace(Options(), **header["shaping"])
     made = columns_in(header["made"])
     if response_format is not None:
-        output = output_of(response_format, options)
-        shape = ResultColumns(output, options)
-        if [column.name for column in shape.columns] != header["fields"]:
-            raise UsageError(
-                f"The run {header['id']!r} made the columns {header['fields']!r}, and response_format= makes "
-                f"{[column.name for column in shape.columns]!r}. Pass the type that the run was asked with."
-            )
-        return _Asked(output, shape, shape.columns)
+        shape = columns_as_before(response_format, options, header["fields"], header["id"])
+        return _Asked(output_of(response_format, options), shape, shape.columns)
     output = None if header["schema"] is None else OutputType.of_recorded(header["schema"])
     if output is not None and options.evidence:
         output = output.with_evidence()

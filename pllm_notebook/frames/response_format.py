@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
-__all__ = ["NOT_GIVEN", "format_of", "output_of"]
+__all__ = ["NOT_GIVEN", "columns_as_before", "format_of", "output_of"]
 
 
 class _NotGiven:
@@ -67,6 +69,28 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
         return output
     _check_evidence(options)
     return output.with_evidence()
+
+
+def columns_as_before(response_format: Any, options: Options, fields: Sequence[str], run_id: str) -> ResultColumns:
+    """Return the columns of a type that the answers of a run are to be read with.
+
+    Args:
+        response_format: The type.
+        options: Of the run.
+        fields: Names of the columns that the run made.
+        run_id: For the message.
+
+    Raises:
+        UsageError: Where the type makes others.
+    """
+    shape = ResultColumns(output_of(response_format, options), options)
+    made = [column.name for column in shape.columns]
+    if made != list(fields):
+        raise UsageError(
+            f"The run {run_id!r} made the columns {list(fields)!r}, and response_format= makes {made!r}. Pass the type "
+            f"that the run was asked with."
+        )
+    return shape
 
 
 def _check_evidence(options: Options) -> None:

@@ -35,7 +35,7 @@ class ResultColumns:
         single: Whether there is exactly one column, of a value without fields.
 
     Raises:
-        UsageError: For `explode=` over anything but a list. Nothing was sent.
+        UsageError: For `explode=` over anything but a list, and a column without a name. Nothing was sent.
     """
 
     def __init__(self, output: OutputType | None, options: Options) -> None:
@@ -52,6 +52,9 @@ class ResultColumns:
         named = (self.agreement_column, self.confidence_column, self.error_column)
         beside = [name for name in named if name is not None]
         self.names = (*(column.name for column in self.columns), *beside)
+        if "" in self.names:
+            raise UsageError("A new column needs a name, and one of column, error_column, agreement_column and "
+                             "confidence_column is empty. Nothing was sent.")  # fmt: skip
         self.single = not beside and (self._output is None or self._output.fields is None)
         if len(set(self.names)) != len(self.names):
             raise NameClashError([name for name in self.names if self.names.count(name) > 1], twice=True)

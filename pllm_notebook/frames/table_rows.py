@@ -18,6 +18,7 @@ from pllm_notebook.frames.judge import FROM, CandidateAnswers
 from pllm_notebook.frames.libraries import table_of, table_to_join
 from pllm_notebook.frames.probabilities import least_confidence
 from pllm_notebook.frames.provenance import asked_rows, replaceable
+from pllm_notebook.frames.response_format import columns_as_before
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstruction
 from pllm_notebook.frames.rows import ERROR_COLUMNS, error_rows, prompts_of
@@ -131,6 +132,10 @@ class TableRows:
         made, origin = self._make(run, rows.tolist(), table)
         replaced = replaceable(table, list(made), asked=False)
         return table.join(made, origin, replaced, explode=self.shape.explode, run_id=run.id)
+
+    def check_type(self, run: Run, response_format: Any) -> None:
+        """Check that a type makes the columns of the result."""
+        columns_as_before(response_format, self._options, [column.name for column in self.shape.columns], run.id)
 
     def described(self, run: Run) -> dict[str, Any]:
         """Return the question and the result's columns, as the registry's header has them."""
@@ -247,6 +252,10 @@ class DecidingRows(TableRows):
         self._asked_data.append(candidates)
         self.asked = (*self.asked, *names)
         self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
+
+    def check_type(self, run: Run, response_format: Any) -> None:
+        """Check that a type makes the columns of the result."""
+        columns_as_before(response_format, self._options, [column.name for column in self.shape.columns], run.id)
 
     def described(self, run: Run) -> dict[str, Any]:
         """Return the question and the result's columns; most of its answers are not in a reply."""

@@ -102,23 +102,25 @@ class Dataset:
         return self._parts.files
 
     def scan(self) -> Any:
-        """Return a `pyarrow.dataset.Dataset` of all parts, in the order of the rows. Reads no row."""
-        import pyarrow.dataset as ds
+        """Return a `pyarrow.dataset.Dataset` of all parts, in the order of the rows. Reads no row.
 
-        return ds.dataset(list(self.paths), filesystem=self.files, format="parquet")
+        Raises:
+            UsageError: If a part is no longer there, or is no Parquet.
+        """
+        return self._parts.scan(self.paths)
 
     def errors(self) -> pa.Table:
         """Return the rows that failed, of all parts, with their messages in `_pllm_error`. Sends nothing.
 
         Raises:
-            UsageError: If the parts have no status.
+            UsageError: If the parts have no status, or one cannot be read.
         """
         import pyarrow.dataset as ds
 
         self._require_status()
         if not self.paths:
             return self.scan().to_table()
-        return self.scan().to_table(filter=ds.field(STATUS) == "failed").drop_columns([STATUS])
+        return self._parts.scan(self.paths, ds.field(STATUS) == "failed").drop_columns([STATUS])
 
     def progress(self) -> DatasetProgress:
         """Count the parts and rows that are there. Reads the status of each row, and sends nothing."""
@@ -213,5 +215,6 @@ def open_dataset(address: str | os.PathLike[str]) -> Dataset:
     require_pyarrow()
     parts = PartFiles(os.fspath(address))
     dataset = Dataset(parts.address, (), 0, 0, 0, 0, 0, 0.0, parts)
-    names = dataset._manifest().get("parts") or parts.part_names()
+    there = parts.part_names()
+    names = [name for name in dataset._manifest().get("parts") or there if name in there]
     return replace(dataset, paths=tuple(parts.path_of(name) for name in names))

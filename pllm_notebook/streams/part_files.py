@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
@@ -55,10 +56,28 @@ class PartFiles:
             with self.files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
                 return parquet.read(None if columns is None else list(columns))
         except ValueError as error:  # Arrow's own is one
-            raise UsageError(
-                f"{path} cannot be read as Parquet: {error}. Delete it, and repeat the call of parse_dataset: answers "
-                f"come from the cache. Nothing was sent."
-            ) from None
+            raise _unreadable(path, error) from None
+
+    def scan(self, paths: Sequence[str], where: Any = None) -> Any:
+        """Return a `pyarrow.dataset.Dataset` of parts; with *where*, the rows for which that expression holds.
+
+        Raises:
+            UsageError: If a part is no longer there, or is no Parquet.
+        """
+        import pyarrow.dataset as ds
+
+        there = self.names()
+        for path in paths:
+            if path.rpartition("/")[2] not in there:
+                raise UsageError(
+                    f"The part {path} is no longer there. Repeat the call of parse_dataset: answers come from the "
+                    f"cache. open_dataset({self.address!r}) opens what is left. Nothing was sent."
+                )
+        try:
+            found = ds.dataset(list(paths), filesystem=self.files, format="parquet")
+            return found if where is None else found.to_table(filter=where)
+        except ValueError as error:
+            raise _unreadable(self.path, error) from None
 
     def set_aside(self, name: str) -> None:
         """Rename a part so that no reader takes it for one."""
@@ -81,12 +100,13 @@ class PartFiles:
             return None
         except ValueError:
             content = None
-        if not isinstance(content, dict):
+        if not _is_manifest(content):
             raise UsageError(
                 f"{path} is no manifest of a dataset: it is damaged, or another program's. Write to another "
                 f"directory. Nothing was sent."
             )
-        return content
+        manifest: dict[str, Any] = content
+        return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest."""
@@ -123,3 +143,33 @@ class PartFiles:
     def _is_local(self) -> bool:
         protocol = self.files.protocol
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+
+def _unreadable(path: str, error: ValueError) -> UsageError:
+    return UsageError(
+        f"{path} cannot be read as Parquet: {error}. Delete it, and repeat the call of parse_dataset: answers come "
+        f"from the cache. Nothing was sent."
+    )
+
+
+# What every manifest has, and of which type.
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "format": (int,),
+    "prompt": (str, NoneType),
+    "schema": (dict, NoneType),
+    "options": (dict,),
+    "rows": (int,),
+    "status": (bool,),
+}
+
+
+def _is_manifest(content: Any) -> bool:
+    if not isinstance(content, dict) or content.keys() < _FIELDS.keys():
+        return False
+    parts = content.get("parts", [])
+    return (
+        all(isinstance(content.get(name, ...), kinds) for name, kinds in _FIELDS.items())
+        and isinstance(content.get("files"), (list, NoneType))
+        and isinstance(parts, list)
+        and all(isinstance(name, str) and name.startswith(_PART) for name in parts)
+    )

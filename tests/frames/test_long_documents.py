@@ -173,9 +173,7 @@ def test_documents_that_are_combined_together_keep_their_order(kit: FrameKit, to
 def test_a_document_that_lacks_a_piece_is_refused(kit: FrameKit, together: Together, by: str) -> None:
     frame = kit.take(pieces(kit), [0, 2, 3, 4])
 
-    with pytest.raises(
-        UsageError, match=r"^Document 0 lacks its piece 1: .* drop the column 'chunk' "
-    ):
+    with pytest.raises(UsageError, match=r"^Document 0 lacks its piece 1: .* drop the column 'chunk' "):
         kit.llm(frame).reduce("Join:\n{word}", by=by)
     assert together.asked == []
 

@@ -203,6 +203,18 @@ def test_what_validators_change_needs_the_type(ready: Path, kit: FrameKit) -> No
         run.to_frame(response_format=Mark)
 
 
+def test_a_run_of_this_kernel_takes_the_type_as_an_earlier_one_does(ready: Path, kit: FrameKit) -> None:
+    frame = kit.frame({"t": ["a"]})
+    run = kit.llm(kit.llm(frame).parse(Shouted, "{t}")).run
+
+    assert kit.column(run.to_frame(response_format=Shouted), "word") == ["LOW"]
+    assert kit.column(run.to_frame(frame, response_format=Shouted), "word") == ["LOW"]
+    assert run.to_frame(response_format=None) is not None
+    for df in (None, frame):
+        with pytest.raises(UsageError, match=r"made the columns \['word'\], and response_format= makes \['mark'\]"):
+            run.to_frame(df, response_format=Mark)
+
+
 def test_an_answer_that_left_the_cache_is_missing_and_told(ready: Path, kit: FrameKit) -> None:
     frame = kit.frame({"t": ["a", "bad", "bb"]})
     run = let_go(kit.llm(frame).parse(Mark, "{t}"))

@@ -271,3 +271,31 @@ def write_beside(tmp_path: Path) -> Path:
     (tmp_path / "other").mkdir()
     write(tmp_path / "other" / "x.parquet", range(1))
     return tmp_path / "other"
+
+
+@pytest.mark.parametrize("read", ["scan", "errors"])
+def test_a_part_that_is_gone_is_named(ready: Simulator, source: str, tmp_path: Path, read: str) -> None:
+    dataset = ask(source, tmp_path / "out")
+    Path(dataset.paths[1]).unlink()
+
+    with pytest.raises(UsageError, match=r"The part .*part-.* is no longer there\. Repeat the call of parse_dataset"):
+        getattr(dataset, read)()
+
+    left = pllm.open_dataset(tmp_path / "out")
+    assert left.scan().to_table()["n"].to_pylist() == [*range(10), *range(20, 35)]
+    assert not left.progress().is_complete
+    assert ask(source, tmp_path / "out").written == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[]", "", "{", '{"format": 1}', '{"format": 1, "prompt": "", "schema": {}, "options": [], "rows": 1}'],
+)
+def test_what_is_no_manifest_opens_no_dataset(cache_dir: Path, tmp_path: Path, source: str, content: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "_pllm.json").write_text(content)
+
+    for call in (lambda: pllm.open_dataset(out), lambda: ask(source, out, model="sim:openai")):
+        with pytest.raises(UsageError, match="is no manifest of a dataset"):
+            call()

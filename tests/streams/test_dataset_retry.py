@@ -205,8 +205,9 @@ def test_a_retried_part_keeps_its_categories(ready: Simulator, tmp_path: Path, m
 def test_a_directory_without_parts_has_no_errors_and_a_damaged_part_is_named(ready: Simulator, failed: str) -> None:
     for part in sorted(Path(failed).glob("part-*")):
         part.write_bytes(b"junk")
-    with pytest.raises(UsageError, match=r"cannot be read as Parquet.*Delete it"):
-        pllm.open_dataset(failed).progress()
+    for read in ("progress", "errors", "scan"):
+        with pytest.raises(UsageError, match=r"cannot be read as Parquet.*Delete it"):
+            getattr(pllm.open_dataset(failed), read)()
 
     for part in Path(failed).glob("part-*"):
         part.unlink()
