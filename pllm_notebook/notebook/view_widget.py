@@ -113,7 +113,7 @@ class RunView(anywidget.AnyWidget):
             model.mark(row, checks["mark"])
             detail = row_detail(model.explain(row))
             self.send({"opened": {"row": row, **detail, **checks, "problem": problem, "by": word}})
-        # At once, to all that show this view: an ended run sends nothing by itself.
+        # At once, to all that show this view: an ended run sends no more on its own.
         self.send({"changes": model.own_sections()})
 
 

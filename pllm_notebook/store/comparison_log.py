@@ -49,7 +49,7 @@ class ComparisonLog:
         self._path = os.path.join(directory, _FILE)
 
     def add(self, made: LoggedComparison) -> None:
-        """Add a comparison; a directory that cannot be written costs nobody the comparison."""
+        """Add a comparison; it is left out where the directory cannot be written."""
         line = orjson.dumps(asdict(made), default=str) + b"\n"
         with suppress(OSError):
             make_private_directory(os.path.dirname(self._path))
