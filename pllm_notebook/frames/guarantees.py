@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.ensemble import EnsembleSpec, GuaranteedResults, GuaranteeFigures, KnownLabels
-from pllm_notebook.exceptions import PllmError, UsageError, guess
+from pllm_notebook.exceptions import PllmError, UnknownColumnError, UsageError, guess
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.dtypes import Column
@@ -18,7 +18,7 @@ from pllm_notebook.frames.labels import plain_values
 from pllm_notebook.frames.provenance import Source, provenance_of
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.samples import HOWS
-from pllm_notebook.frames.stored_labels import label_column
+from pllm_notebook.frames.stored_labels import STORED, label_column
 from pllm_notebook.frames.table import LabelColumn, Table
 
 __all__ = ["RowGuarantee", "guarantee_of", "names_of_labels", "with_labels"]
@@ -140,6 +140,10 @@ def with_labels(spec: EnsembleSpec, table: Table, against: Any, columns: Mapping
     promise = spec.promise
     assert promise is not None
     names = promise.names
+    given = list(against.values()) if isinstance(against, Mapping) else [against]
+    for name in given:
+        if isinstance(name, str) and name not in table.names and (name != STORED or isinstance(against, Mapping)):
+            raise UnknownColumnError(name, table.names, "against=")
     if isinstance(against, Mapping):
         found = {str(name): table.labels(labels, ()) for name, labels in against.items()}
         if unknown := [name for name in found if name not in names]:

@@ -2,79 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from typing import Any, Literal
 
 import pandas as pd
 import pytest
-from pydantic import BaseModel
 
+from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
-
-PROMPT = "What is {text}?"
-CHEAP, STRONG = "gpt-6-luna", "gpt-6-sol"
-MOODS = ("good", "bad", "mixed")
-
-
-class Review(BaseModel):
-    """Facts."""
-
-    mood: Literal["good", "bad", "mixed"]
-    fits: bool
-    note: str
-
-
-def unit(*parts: object) -> float:
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-class TwoModels:
-    """A strong model, and a cheap one that differs from it where it is unsure, and seldom where it is sure.
-
-    Args:
-        unsure: Share of texts that it is unsure of.
-        wrong: Share of those where it differs.
-        sure_wrong: Share of the others where it differs.
-    """
-
-    def __init__(self, sim: Simulator, *, unsure: float = 0.2, wrong: float = 0.5, sure_wrong: float = 0.01) -> None:
-        self.sim, self.unsure, self.wrong, self.sure_wrong = sim, unsure, wrong, sure_wrong
-        sim.set(answers=self)
-
-    def strong(self, text: str) -> dict[str, Any]:
-        return {"mood": MOODS[int(unit(text, "mood") * 3)], "fits": unit(text, "fits") < 0.5, "note": "strong"}
-
-    def is_unsure(self, text: str) -> bool:
-        return unit(text, "unsure") < self.unsure
-
-    def cheap(self, text: str) -> dict[str, Any]:
-        value = self.strong(text)
-        differs = unit(text, "differs") < (self.wrong if self.is_unsure(text) else self.sure_wrong)
-        other = MOODS[(MOODS.index(value["mood"]) + 1) % 3]
-        return value | {"note": "cheap"} | ({"mood": other} if differs else {})
-
-    def __call__(self, request: SimRequest) -> SimAnswer:
-        text = request.prompt.removeprefix("What is ").removesuffix("?")
-        if request.model == STRONG:
-            return SimAnswer.value(self.strong(text))
-        value = self.cheap(text)
-        p = 0.4 if self.is_unsure(text) else 0.9 + 0.09 * unit(text, "p")
-        rest = dict.fromkeys(MOODS, (1 - p) / 2)
-        return SimAnswer.value(value, probabilities={"mood": rest | {value["mood"]: p}})
-
-
-def frame(rows: int, copies: int = 1) -> pd.DataFrame:
-    return pd.DataFrame({"text": [f"thing {n // copies}" for n in range(rows)]})
-
-
-def ask(df: Any, **options: Any) -> Any:
-    options = {"model": f"openai:{CHEAP}", "judge": f"openai:{STRONG}", "decide": "escalate", "guarantee": 0.95,
-               "effort": "none"} | options  # fmt: skip
-    return df.llm.parse(Review, PROMPT, **options)
+from tests.contract.two_models import CHEAP, MOODS, PROMPT, STRONG, Review, TwoModels, ask, frame, options, unit
 
 
 def test_few_rows_keep_an_answer_that_differs_and_most_rows_cost_less(luna: str, sim: Simulator) -> None:
@@ -85,11 +22,11 @@ def test_few_rows_keep_an_answer_that_differs_and_most_rows_cost_less(luna: str,
 
     found = out.llm.guarantee
     strong = [models.strong(text)["mood"] for text in df["text"]]
-    by_cheap = found.answered_by == f"openai:{CHEAP}"
+    by_cheap = found.answered_by == CHEAP
     assert found.proved
     assert ((out["mood"].astype(str) != strong) & by_cheap).sum() <= 30
     assert (out["mood"].astype(str) == strong)[~by_cheap].all()
-    assert found.rows_by_model == {f"openai:{CHEAP}": by_cheap.sum(), f"openai:{STRONG}": (~by_cheap).sum()}
+    assert found.rows_by_model == {CHEAP: by_cheap.sum(), STRONG: (~by_cheap).sum()}
     assert sim.stats().answered == 600 + (~by_cheap).sum()
     assert by_cheap.sum() > 250
 
@@ -119,18 +56,18 @@ def test_a_later_kernel_has_the_promise_and_the_models(luna: str, sim: Simulator
     assert repr(found) == said
     pd.testing.assert_series_equal(found.answered_by, models)
     pd.testing.assert_frame_equal(out.llm.confidence, sure)
-    assert sure["mood"].isna().equals(models == f"openai:{STRONG}")
+    assert sure["mood"].isna().equals(models == STRONG)
 
 
 def test_the_strong_model_is_asked_a_plain_question(luna: str, sim: Simulator) -> None:
     TwoModels(sim)
     df = frame(300)
-    df.llm.parse(Review, PROMPT, model=f"openai:{STRONG}", effort="none")
+    df.llm.parse(Review, PROMPT, model=STRONG, effort="none")
     requests = sim.stats().requests
 
     out = ask(df)
     assert sim.stats().requests == requests + 300, "every strong answer was there"
-    by_cheap = out.llm.guarantee.answered_by == f"openai:{CHEAP}"
+    by_cheap = out.llm.guarantee.answered_by == CHEAP
 
     assert by_cheap.any()
     assert (out["note"] == "cheap").tolist() == by_cheap.tolist(), "what is known outside of the sample changes no row"
@@ -160,7 +97,7 @@ def test_where_the_cheap_model_is_hopeless_the_strong_one_answers_every_row(luna
     found = out.llm.guarantee
     assert not found.proved
     assert found.threshold is None
-    assert found.rows_by_model == {f"openai:{CHEAP}": 0, f"openai:{STRONG}": 200}
+    assert found.rows_by_model == {CHEAP: 0, STRONG: 200}
     assert set(out["note"]) == {"strong"}
     assert found.saving_usd < 0
 
@@ -178,8 +115,8 @@ def test_samples_give_a_confidence_to_a_model_without_token_probabilities(luna: 
     models = TwoModels(sim)
 
     def answer(request: SimRequest) -> SimAnswer:
-        text = request.prompt.removeprefix("What is ").removesuffix("?")
-        if request.model == STRONG:
+        text = models.text(request)
+        if STRONG.endswith(request.model):
             return SimAnswer.value(models.strong(text))
         value = models.strong(text)
         if models.is_unsure(text):
@@ -203,13 +140,118 @@ def test_samples_give_a_confidence_to_a_model_without_token_probabilities(luna: 
 
 def test_an_estimate_says_what_it_may_save_and_what_it_costs_without(luna: str, sim: Simulator) -> None:
     TwoModels(sim)
-    options: Any = {"model": f"openai:{CHEAP}", "judge": f"openai:{STRONG}", "decide": "escalate", "guarantee": 0.95}
 
-    found = frame(1_000).llm.estimate(Review, PROMPT, effort="none", **options)
-    alone = frame(1_000).llm.estimate(Review, PROMPT, effort="none", model=f"openai:{STRONG}")
+    found = frame(1_000).llm.estimate(Review, PROMPT, **options())
+    alone = frame(1_000).llm.estimate(Review, PROMPT, effort="none", model=STRONG)
 
     assert sim.stats().requests == 0
     assert found.strong == alone
     assert found.least_strong == 100
     assert "openai:gpt-6-sol on 100 to 1,000 rows" in repr(found)
     assert f"openai:gpt-6-sol alone {format_usd(alone.cost_usd)}" in repr(found)
+
+
+def labelled(models: TwoModels, rows: int, strong_right: float) -> pd.DataFrame:
+    """A frame with labels that the strong model agrees with so often; where it does not, the cheap one may."""
+    df = frame(rows)
+    df["mood_label"] = [
+        models.strong(text)["mood"] if unit(text, "right") < strong_right else models.cheap(text)["mood"]
+        for text in df["text"]
+    ]
+    return df
+
+
+@pytest.mark.parametrize("as_series", [False, True])
+def test_against_labels_the_accuracy_lost_is_what_is_promised(luna: str, sim: Simulator, as_series: bool) -> None:
+    models = TwoModels(sim, unsure=0.3, sure_wrong=0.1)
+    df = labelled(models, 400, strong_right=0.3)
+    labels = df["mood_label"]
+
+    out = ask(df, against={"mood": labels if as_series else "mood_label"})
+
+    found = out.llm.guarantee
+    strong = pd.Series([models.strong(text)["mood"] for text in df["text"]])
+    own = out["mood"].astype(str)
+    assert found.proved
+    assert ((own != labels) & (strong == labels)).sum() <= 20
+    assert found.rows_by_model[CHEAP] > ask(df).llm.guarantee.rows_by_model[CHEAP], "agreement asks for more"
+    assert "is wrong where openai:gpt-6-sol's is right in `mood` (by 'mood_label') or differs" in found.promise
+    assert "in `fits`" in found.promise
+
+
+def test_labels_are_never_sent(luna: str, sim: Simulator) -> None:
+    models = TwoModels(sim)
+    prompts: list[str] = []
+
+    def answer(request: SimRequest) -> SimAnswer:
+        prompts.append(request.prompt)
+        return models(request)
+
+    sim.set(answers=answer)
+    df = labelled(models, 8, 1.0).rename(columns={"mood_label": "mood_known"})
+
+    with pytest.warns(UserWarning, match="too few"):
+        df.llm.parse(Review, **options(against={"mood": "mood_known"}))
+    with pytest.raises(UsageError, match="'mood_known' is sent to the model, and against= says"):
+        df.llm.parse(Review, "What is {text}? {mood_known}", **options(against={"mood": "mood_known"}))
+
+    assert prompts
+    assert not any("mood_known" in prompt for prompt in prompts)
+
+
+@pytest.mark.parametrize(
+    ("against", "words"),
+    [
+        ("mood_label", "give against="),
+        ({"tone": "mood_label"}, "names the field 'tone', and the promise is about"),
+        ({"mood": "nothing"}, "against= names column 'nothing', but"),
+        ({"mood": "other"}, "has no label of 'mood': none of 'other' is one of"),
+        ({"mood": "empty"}, "has no label of 'mood': no row has a label"),
+    ],
+)
+def test_labels_that_say_nothing_are_refused(luna: str, sim: Simulator, against: object, words: str) -> None:
+    df = labelled(TwoModels(sim), 5, 1.0).assign(other="x", empty=None)
+
+    with pytest.raises(UsageError, match=words):
+        ask(df, against=against)
+
+    assert sim.stats().requests == 0
+
+
+def test_a_result_with_a_promise_has_the_views_of_every_other(luna: str, sim: Simulator) -> None:
+    models = TwoModels(sim)
+    df = labelled(models, 120, 1.0)
+
+    out = ask(df, guarantee=0.9, confidence_column="sure", error_column="error")
+
+    strong = out.llm.guarantee.answered_by == STRONG
+    assert out["sure"].isna().tolist() == strong.tolist()
+    samples = out.llm.samples
+    assert samples["chosen"].tolist() == (~strong).tolist()
+    assert samples["decided"].tolist() == ["escalated" if one else "only" for one in strong]
+    assert out.llm.evaluate(against="mood_label", field="mood").accuracy > 0.9
+    assert out.llm.usage["cost_usd"].sum() == pytest.approx(out.llm.run.cost)
+    assert out.llm.explain(0).key
+    assert f"rows by {CHEAP}, {strong.sum()} by {STRONG}" in out.llm.run.progress().note
+    half = out.iloc[:50].llm.guarantee
+    assert half.figures == out.llm.guarantee.figures
+    assert half.answered_by.tolist() == out.llm.guarantee.answered_by[:50].tolist()
+    out.loc[0, "mood"] = "good" if out.loc[0, "mood"] == "bad" else "bad"
+    assert pd.isna(out.llm.guarantee.answered_by[0])
+
+
+def test_a_run_without_a_promise_says_so(luna: str, sim: Simulator) -> None:
+    TwoModels(sim)
+    out = frame(3).llm.parse(Review, PROMPT, model=CHEAP)
+
+    with pytest.raises(PllmError, match="This run promises nothing of its rows"):
+        _ = out.llm.guarantee
+
+
+def test_a_preview_shows_the_strong_answers_and_what_all_rows_may_cost(luna: str, sim: Simulator) -> None:
+    TwoModels(sim)
+    with pytest.warns(UserWarning, match="3 rows are too few"):
+        found = frame(150).llm.preview(Review, PROMPT, rows=3, **options())
+
+    assert set(found.frame["note"]) == {"strong"}
+    assert found.estimate.least_strong == 100
