@@ -41,6 +41,9 @@ class Lab(Protocol):
     ) -> Any:
         """Race ways to ask about the labelled rows of a table."""
 
+    def report_table(self, table: Any, path: Any, **how: Any) -> Any:
+        """Report on a table: what was asked, answered, labelled and tried."""
+
 
 class _Loader:
     """What loads the lab, None before the front door has registered it."""

@@ -15,7 +15,7 @@ from pllm_notebook.types import Usage
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-__all__ = ["Rate", "rate_of"]
+__all__ = ["Rate", "is_deprecated", "rate_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +130,19 @@ def rate_of(
         table,
         hour,
     )
+
+
+def is_deprecated(model: str) -> bool | None:
+    """Return whether the table says that a provider will retire a model; None for a model that it does not know.
+
+    Args:
+        model: "provider:name".
+    """
+    from genai_prices.data_snapshot import get_snapshot
+
+    provider, _, name = model.partition(":")
+    try:
+        _, found = get_snapshot().find_provider_model(name, None, provider, None)
+    except LookupError:
+        return None
+    return bool(found.deprecated)

@@ -18,7 +18,7 @@ __all__ = ["LabAccessor"]
 
 
 class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
-    """Comparison, labels, review and recheck of answers. All but `recheck` send nothing."""
+    """Comparison, labels, review, recheck and report of answers. All but `recheck` send nothing."""
 
     def evaluate(self, against: Any, field: str | None = None) -> Evaluation:
         """Compare a field of the answers, as they are in this frame, with known labels. Sends nothing.
@@ -165,3 +165,38 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
             PllmError: When no known run made a row of this frame, or it decided among several answers.
         """
         return lab().recheck_table(self._table(), response_format, n, options)
+
+    def report(
+        self,
+        path: Any = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        against: Any = None,
+        field: str | None = None,
+        rows: int = 0,
+        title: str | None = None,
+    ) -> Any:
+        """Report the question, who answered, how right that is, and what was tried. Sends nothing.
+
+        Means and shares are corrected by the labels of the cache directory (see `label` and `review`) whose chance to
+        be drawn is known, with 95 % intervals: labels without one, such as corrections, are in no interval. Groups with
+        fewer than 10 such labels have none. Equal rows are one observation.
+
+        Args:
+            path: Of the page, ending in .html; a JSON file of the same name is written beside it. Existing files are
+                replaced. None to write nothing.
+            by: Columns of this frame to group by, none of them an answer; None for all rows alone.
+            against: Labels for the evaluation in place of the stored ones, as for `evaluate`. They are in no interval.
+            field: The field that is evaluated, without a prefix; None for all that have labels.
+            rows: How many rows are shown as text. With 0, no text of a row is in the report; the names of groups are.
+            title: Of the page; None for the type and the number of rows.
+
+        Returns:
+            A `Report`: `methods` is a paragraph for a paper, `means` a frame, `data` all of it, `html` the page.
+
+        Raises:
+            UsageError: For a column or field that does not exist, or a group that is an answer. Nothing was written.
+            PllmError: When no known run made a row of this frame.
+            FileError: When a file cannot be written.
+        """
+        return lab().report_table(self._table(), path, by=by, against=against, field=field, rows=rows, title=title)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from pllm_notebook.store import current_directory
 __all__ = [
     "KeptCalibration",
     "calibrated",
+    "calibrations_of",
     "default_name",
     "identity_of",
     "identity_of_run",
@@ -130,6 +132,15 @@ def _kept() -> list[str]:
     except OSError:
         return []
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+
+def calibrations_of(identity: str) -> list[KeptCalibration]:
+    """Return the calibrations in the cache directory that belong to a question and model, by name."""
+    found = []
+    for name in _kept():
+        with suppress(UsageError):  # deleted meanwhile, or damaged
+            found.append(_open(name))
+    return [one for one in found if one.identity == identity]
 
 
 def named_calibrations(names: str | Sequence[str], identity: str) -> dict[str, KeptCalibration]:

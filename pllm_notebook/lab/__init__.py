@@ -17,6 +17,14 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `question_diff`     | words, schemas and options that differ                                  |
 | `run_costs`         | what answers cost and took                                              |
 | `drift`             | `df.llm.recheck`: whether the model still answers as it did             |
+| `report`            | `df.llm.report`: what was asked, answered, labelled and tried           |
+| `report_facts`      | question, models, rows, failures, cost, confidence, as plain data       |
+| `label_facts`       | who labelled, how rows were drawn, how right the answers are            |
+| `corrected_groups`  | means and shares by group, corrected by labels                          |
+| `class_scores`      | precision, recall, F1 by class, and macro-F1 with its interval          |
+| `methods_text`      | the paragraph for a paper                                               |
+| `report_page`       | the report as one HTML file                                             |
+| `comparisons_made`  | how many questions were tried                                           |
 | `review_queue`      | which rows a person looks at, and with which chance each is drawn       |
 | `review`            | `df.llm.review`: decisions one by one, each stored at once              |
 | `race_run`          | `df.llm.race`: which prompt, model and effort                           |
@@ -41,6 +49,7 @@ from pllm_notebook.lab.prompts_compared import Comparisons, compare
 from pllm_notebook.lab.race import Race, RacedArm
 from pllm_notebook.lab.race_arms import Arm
 from pllm_notebook.lab.race_run import race_table
+from pllm_notebook.lab.report import Report, report_table
 from pllm_notebook.lab.review import Review, review_table
 from pllm_notebook.lab.row_matching import compare_table
 
@@ -55,10 +64,12 @@ __all__ = [
     "Move",
     "Race",
     "RacedArm",
+    "Report",
     "Review",
     "compare",
     "compare_table",
     "race_table",
     "recheck_table",
+    "report_table",
     "review_table",
 ]

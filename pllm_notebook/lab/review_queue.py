@@ -70,7 +70,8 @@ def drawn_rows(
     # By the content and not by the place, so that a sorted frame draws the same.
     rest = rest[np.argsort(side.content[rest], kind="stable")].tolist()
     shuffled = random.Random(len(there))
-    drawn = shuffled.sample(rest, min(at_random, len(rest)))
+    # The first of one order, so that a longer review goes on with a shorter one's rows.
+    drawn = shuffled.sample(rest, len(rest))[: min(at_random, len(rest))]
     confidence = {} if order != "doubt" else {row: float(doubt[row]) for row in there.tolist()}
     known = {row: c if np.isfinite(c) else None for row, c in confidence.items()}
     rows = [DrawnRow(row, str(order), 1.0, known.get(row)) for row in certain]

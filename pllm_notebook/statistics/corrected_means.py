@@ -204,6 +204,8 @@ def _uniform(sample: _Sample) -> _Estimate | str:
 
 def _with_chances(sample: _Sample, chance: Floats) -> _Estimate | str:
     drawn = chance < 1
+    if not len(chance):
+        return _too_few(0)
     if not drawn.any():
         return "every label has the chance 1, and rows without a label had none: they are not known"
     if np.ptp(chance[drawn]) < 1e-9:

@@ -136,6 +136,24 @@ class LabelFile:
                 return []
             return [_label(row) for row in connection.execute(f"{query} ORDER BY id", values)]
 
+    def chances(self, field: str) -> dict[tuple[tuple[str, ...], int], tuple[float, str | None]]:
+        """Return the largest chance with which each labelled row of a field was drawn, and `drawn_by` of that label.
+
+        A row that was drawn and corrected later was drawn all the same: leaving it out would leave out what was wrong.
+        """
+        if not os.path.exists(self.path) or not os.path.getsize(self.path):
+            return {}
+        # Of a query with max(), SQLite takes the other columns from the row that has it.
+        query = (
+            "SELECT columns, content, max(pi), drawn_by FROM labels WHERE field = ? AND pi IS NOT NULL "
+            "GROUP BY columns, content"
+        )
+        with self._transaction("BEGIN") as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return {}
+            found = connection.execute(query, [field]).fetchall()
+        return {(tuple(orjson.loads(columns)), content % _WHOLE): (float(pi), by) for columns, content, pi, by in found}
+
     def column_sets(self) -> list[tuple[str, ...]]:
         """Return the sets of columns that identify rows with labels."""
         return list(dict.fromkeys(label.columns for label in self.current()))

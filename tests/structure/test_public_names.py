@@ -16,7 +16,7 @@ from pllm_notebook.sessions import resume_directory
 COLUMN = {
     "acall_tools", "acomplete", "agreement", "aparse", "calibrate", "call_tools", "compare", "complete", "confidence",
     "doubtful", "errors", "estimate", "evaluate", "evidence", "explain", "guarantee", "label", "parse", "preview",
-    "probabilities", "recheck",
+    "probabilities", "recheck", "report",
     "request_lines", "review", "run", "samples", "status", "submit", "submit_calls", "submit_text", "usage",
 }  # fmt: skip
 FRAME = COLUMN | {"adecide", "areduce", "chunks", "decide", "race", "reduce", "submit_decision"}

@@ -1,0 +1,194 @@
+"""Precision, recall and F1 by class, and macro-F1 with its interval, equal rows being one observation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.lab.paired_tests import sums_by_group
+
+__all__ = ["FEWEST_OF_CLASS", "ClassScore", "MacroF1Change", "class_scores", "macro_f1_change", "macro_f1_interval"]
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+FEWEST_OF_CLASS = 10
+"""A class with fewer labels is shown, and no interval or test is of it."""
+
+_MOST_CLASSES = 30
+_DRAWS, _FEWEST_DRAWS, _CELLS = 2_000, 400, 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class of a field, on labelled rows. A row without an answer is of no class.
+
+    Attributes:
+        value: The class.
+        labels: Rows whose label it is.
+        precision: Of the answers that say so, the share that is right; NaN for none.
+        recall: Of the labels that say so, the share that is answered so; NaN for none.
+        f1: Harmonic mean of both; 0 where no answer is right.
+    """
+
+    value: Any
+    labels: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class MacroF1Change:
+    """The mean F1 over classes on both sides, each class counting the same.
+
+    Attributes:
+        classes: Those with at least 10 labels, which are counted.
+        left_out: Those with fewer.
+        old: Macro-F1 of the old side.
+        new: Of the new side.
+        difference: New less old.
+        low: Lower end of its 95 % interval (percentiles of a paired bootstrap over questions).
+        high: Upper end.
+    """
+
+    classes: tuple[Any, ...]
+    left_out: tuple[Any, ...]
+    old: float
+    new: float
+    difference: float
+    low: float
+    high: float
+
+
+def class_scores(truths: Sequence[Any], answers: Sequence[Any]) -> list[ClassScore]:
+    """Return the figures of each class, in the order of `classes_in`.
+
+    Args:
+        truths: The label of each row.
+        answers: Of the same rows; None for a row without one.
+    """
+    classes = _classes_in(truths, answers)
+    right, said, true = (_counts(truths, answers, classes, what).sum(axis=0) for what in ("right", "said", "true"))
+    return [
+        ClassScore(value, int(true[at]), _share(right[at], said[at]), _share(right[at], true[at]),
+                   float(2 * right[at] / (said[at] + true[at])))
+        for at, value in enumerate(classes)
+    ]  # fmt: skip
+
+
+def macro_f1_change(
+    truths: Sequence[Any], old: Sequence[Any], new: Sequence[Any], question: Numbers
+) -> MacroF1Change | None:
+    """Return how macro-F1 differs between two sides; None where fewer than two classes have 10 labels.
+
+    Args:
+        truths: The label of each row.
+        old: Its answer on the old side, None for none.
+        new: On the new side.
+        question: Of each row, equal for equal rows, which are drawn together.
+    """
+    chosen, rest = _counted_classes(truths)
+    if len(chosen) < 2:
+        return None
+    sides = [_Side.of(truths, answers, chosen, question) for answers in (old, new)]
+    before, after = (float(side.macro(np.ones((1, side.questions)))[0]) for side in sides)
+    drawn = _drawn(sides[0].questions, len(chosen))
+    low, high = np.quantile(
+        np.concatenate([sides[1].macro(weights) - sides[0].macro(weights) for weights in drawn]), [0.025, 0.975]
+    )
+    return MacroF1Change(chosen, rest, before, after, after - before, float(low), float(high))
+
+
+def macro_f1_interval(
+    truths: Sequence[Any], answers: Sequence[Any], question: Numbers
+) -> tuple[float, float, float, tuple[Any, ...]] | None:
+    """Return macro-F1, the ends of its 95 % interval, and the classes that are left out; None as `macro_f1_change`."""
+    chosen, rest = _counted_classes(truths)
+    if len(chosen) < 2:
+        return None
+    side = _Side.of(truths, answers, chosen, question)
+    drawn = np.concatenate([side.macro(weights) for weights in _drawn(side.questions, len(chosen))])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(side.macro(np.ones((1, side.questions)))[0]), float(low), float(high), rest
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Of each question and class: rows answered right, answers that say it, labels that say it."""
+
+    right: Numbers
+    either: Numbers
+
+    @classmethod
+    def of(cls, truths: Sequence[Any], answers: Sequence[Any], classes: Sequence[Any], question: Numbers) -> _Side:
+        """Count them."""
+        right, said, true = (_counts(truths, answers, classes, what) for what in ("right", "said", "true"))
+        sums = [np.array([sums_by_group(column, question) for column in counts.T]).T for counts in (right, said + true)]
+        return cls(*sums)
+
+    @property
+    def questions(self) -> int:
+        """Number of distinct rows."""
+        return len(self.right)
+
+    def macro(self, weights: Numbers) -> Numbers:
+        """Return macro-F1 for each line of *weights*, which has a weight for each question."""
+        either = weights @ self.either
+        f1 = np.divide(2 * (weights @ self.right), either, out=np.zeros_like(either), where=either > 0)
+        return np.asarray(f1.mean(axis=1))
+
+
+def _drawn(questions: int, classes: int) -> list[Numbers]:
+    """Draw how often each question counts in each resample, in blocks that fit into memory."""
+    draws = max(_FEWEST_DRAWS, min(_DRAWS, _CELLS // questions))
+    block = max(1, min(draws, _CELLS // (8 * questions)))
+    rng, made = np.random.default_rng([questions, classes]), []
+    for start in range(0, draws, block):
+        picked = rng.integers(0, questions, (min(block, draws - start), questions))
+        line = np.arange(len(picked))[:, None] * questions
+        made.append(np.bincount((picked + line).ravel(), minlength=picked.size).reshape(picked.shape).astype(float))
+    return made
+
+
+def _counts(truths: Sequence[Any], answers: Sequence[Any], classes: Sequence[Any], what: str) -> Numbers:
+    """Return for each row and class whether the row is counted, shape (n_rows, n_classes)."""
+    place = {_key(value): at for at, value in enumerate(classes)}
+    true, said = (np.array([place.get(_key(cell), -1) for cell in cells]) for cells in (truths, answers))
+    at = np.arange(len(classes))
+    is_true, is_said = true[:, None] == at, said[:, None] == at
+    counted = {"right": is_true & is_said, "said": is_said, "true": is_true}[what]
+    return np.asarray(counted, dtype=np.float64)
+
+
+def _counted_classes(truths: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the classes that have enough labels, and those that have not; too many classes are none."""
+    classes = _classes_in(truths, ())
+    if len(classes) > _MOST_CLASSES:
+        return (), tuple(classes)
+    times = {_key(value): 0 for value in classes}
+    for truth in truths:
+        times[_key(truth)] += 1
+    enough = [times[_key(value)] >= FEWEST_OF_CLASS for value in classes]
+    return (
+        tuple(value for value, is_enough in zip(classes, enough, strict=True) if is_enough),
+        tuple(value for value, is_enough in zip(classes, enough, strict=True) if not is_enough),
+    )
+
+
+def _classes_in(truths: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
+    seen = {_key(value): value for value in [*truths, *(one for one in answers if one is not None)]}
+    return sorted(
+        seen.values(), key=lambda value: (str(type(value)), value if isinstance(value, float) else str(value))
+    )
+
+
+def _key(value: Any) -> Any:
+    # True is 1 to a dictionary, and another answer.
+    return (type(value) is bool, value)
+
+
+def _share(count: float, total: float) -> float:
+    return float(count / total) if total else float("nan")

@@ -1,0 +1,332 @@
+"""Means and shares of a frame's answers, in all and by group, corrected by the stored labels whose chance is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.exceptions import PllmError, UnknownColumnError, UsageError
+from pllm_notebook.formatting import counted
+from pllm_notebook.frames.dtypes import Column, Kind, read_back
+from pllm_notebook.frames.labels import plain_values
+from pllm_notebook.frames.provenance import provenance_of
+from pllm_notebook.frames.stored_labels import stored_labels
+from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.answer_sides import AnswerSide, run_side
+from pllm_notebook.statistics import CorrectedMean, chances_fit, corrected_mean
+from pllm_notebook.store import Label, LabelFile, current_directory
+
+__all__ = [
+    "FieldAnswers",
+    "GroupMean",
+    "RowGroups",
+    "accuracy_of",
+    "field_answers",
+    "group_means",
+    "groups_of",
+    "own_answers",
+    "with_labels_of",
+]
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+_MOST_VALUES = 30
+_MOST_GROUPS = 1_000
+_FAILED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMean:
+    """One figure of a report.
+
+    Attributes:
+        field: Without a run's prefix.
+        value: Whose share it is; None for the mean of a number.
+        group: Value of each `by` column, as text; () for all rows.
+        of: The figure and its interval.
+    """
+
+    field: str
+    value: Any
+    group: tuple[str, ...]
+    of: CorrectedMean
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroups:
+    """The rows of each group, () being all of them; `columns` are what it goes by."""
+
+    columns: tuple[str, ...]
+    rows: Mapping[tuple[str, ...], Numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldAnswers:
+    """One field of the rows that were asked, with its labels.
+
+    Attributes:
+        field: Without a run's prefix.
+        column: Of the answers.
+        rows: Of the frame: those that were answered, or failed; shape (n,).
+        answers: The model's own, whatever was corrected since; None for a row without one.
+        labels: The newest stored one of each row, None for none.
+        labelled: Whether each row has a label, shape (n,), bool.
+        truths: What they say, None for none.
+        failed: Whether each row has no answer, shape (n,), bool.
+        counted: Whether each row is in the means; shape (n,), bool. Rows that failed are not where none of them could
+            be labelled: a review shows answers alone.
+        pi: Chance with which each row was drawn to be labelled, NaN where no label has one; shape (n,).
+        question: Equal for equal rows.
+        problem: Why the labels are no sample of these rows, "" where nothing says so.
+    """
+
+    field: str
+    column: Column
+    rows: Numbers
+    answers: Sequence[Any]
+    labels: Sequence[Label | None]
+    labelled: Numbers
+    truths: Sequence[Any]
+    failed: Numbers
+    counted: Numbers
+    pi: Numbers
+    question: Numbers
+    problem: str
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its values are few, so that each has a share."""
+        return self.column.kind is Kind.BOOLEAN or bool(self.column.categories)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it has a mean."""
+        return self.column.kind in (Kind.INTEGER, Kind.REAL) and not self.column.categories
+
+    @property
+    def has_chance(self) -> Numbers:
+        """Whether each row has a label that may count in an interval."""
+        return np.asarray(self.labelled & ~np.isnan(self.pi))
+
+
+def field_answers(table: Table, side: AnswerSide, field: str, own: Mapping[str, Sequence[Any]]) -> FieldAnswers:
+    """Return the answers and labels of a field.
+
+    Args:
+        table: The frame.
+        side: Its answers.
+        field: Without a run's prefix.
+        own: As `own_answers` returned them.
+    """
+    column = side.columns[field]
+    rows = np.flatnonzero(side.answered | (side.status == _FAILED))
+    given = own.get(field, side.values[field])
+    labels = stored_labels(table, field)
+    chances = LabelFile(current_directory()).chances(field)
+    drawn = [None if one is None else chances.get((one.columns, one.content)) for one in labels]
+    values = plain_values(read_back(column, [None if one is None else one.value for one in labels]))
+    question = side.content[rows]
+    failed = side.status[rows] == _FAILED
+    have = np.array([drawn[row] is not None for row in rows.tolist()], dtype=bool)
+    counted_rows = np.ones(len(rows), dtype=bool) if have[failed].any() else ~failed
+    known = np.full(len(rows), np.nan)
+    known[counted_rows], problem = _chances([drawn[row] for row in rows[counted_rows].tolist()], question[counted_rows])
+    if field not in own:
+        problem = "cells were corrected, and the model's own answers to these rows cannot be read"
+    return FieldAnswers(
+        field=field,
+        column=column,
+        rows=rows,
+        answers=[given[row] for row in rows.tolist()],
+        labels=[labels[row] for row in rows.tolist()],
+        labelled=np.array([labels[row] is not None for row in rows.tolist()], dtype=bool),
+        truths=[values[row] for row in rows.tolist()],
+        failed=failed,
+        counted=counted_rows,
+        pi=known,
+        question=np.unique(question, return_inverse=True)[1].reshape(-1),
+        problem=problem,
+    )
+
+
+def with_labels_of(answers: FieldAnswers, table: Table, against: Any, without: Sequence[str]) -> FieldAnswers:
+    """Return the answers with the labels of a column in place of the stored ones; their chances are not known."""
+    given = table.labels(against, without)
+    lines = answers.rows.tolist()
+    values = plain_values([None if gap else value for value, gap in zip(given.values, given.missing, strict=True)])
+    return replace(
+        answers,
+        labels=[None] * len(lines),
+        labelled=np.array([not given.missing[row] for row in lines], dtype=bool),
+        truths=[values[row] for row in lines],
+        pi=np.full(len(lines), np.nan),
+        problem="",
+    )
+
+
+def _chances(known: Sequence[tuple[float, str | None] | None], content: Numbers) -> tuple[Numbers, str]:
+    """Return the chances to count with, and why they are not those of a sample of these rows.
+
+    What is "random" was drawn uniformly among the rows that were not labelled for certain. Where a person reviewed
+    twice, each label has the chance of its own draw; the share that is labelled after both is that of the two.
+
+    Args:
+        known: Of each row, chance and word of its draw; None for a row without.
+        content: Of each row, equal for equal rows.
+    """
+    pi = np.array([np.nan if one is None else one[0] for one in known])
+    _, first, at = np.unique(content, return_index=True, return_inverse=True)
+    one, total = pi[first], len(first)
+    labelled = ~np.isnan(one)
+    drawn = labelled & (one < 1)
+    certain = int(labelled.sum() - drawn.sum())
+    if not labelled.any():
+        return pi, ""
+    words = {(known[row] or (0, None))[1] for row in first[drawn].tolist()}
+    expected = float((1 / one[labelled]).sum())
+    if not drawn.any():
+        if certain == total:
+            return pi, ""
+        return pi, (
+            f"{counted(certain, 'label')} with the chance 1, and {total - certain:,} distinct rows without a label: "
+            f"these are not known"
+        )
+    drawn_twice = words == {"random"} and expected > total
+    if not drawn_twice and not chances_fit(one[labelled], total):
+        return pi, (
+            f"the chances of the labels are those of a draw from some {expected:,.0f} distinct rows, and there are "
+            f"{total:,}: rows were skipped, or added since the draw"
+        )
+    if words == {"random"}:
+        one = np.where(drawn, drawn.sum() / (total - certain), one)
+    return one[at.reshape(-1)], ""
+
+
+def groups_of(table: Table, side: AnswerSide, by: str | Sequence[str] | None) -> RowGroups:
+    """Return the rows of each group, first all.
+
+    Raises:
+        UnknownColumnError: For a column that the frame does not have.
+        UsageError: For an answer, or a column of very many values.
+    """
+    every: dict[tuple[str, ...], Numbers] = {(): np.arange(table.total)}
+    columns = () if by is None else (by,) if isinstance(by, str) else tuple(by)
+    if not columns:
+        return RowGroups((), every)
+    for name in columns:
+        if list(table.names).count(name) != 1:
+            raise UnknownColumnError(name, list(table.names), "by=")
+        if name in {column.name for column in side.source.made}:
+            raise UsageError(
+                f"by={name!r} is an answer of the model: its errors would put rows into wrong groups, which no label "
+                f"of another field corrects. Group by a column that you know. Nothing was sent."
+            )
+    data = table.column_data(columns)
+    found: dict[tuple[str, ...], list[int]] = {}
+    for row in range(table.total):
+        cells = zip(data.values, data.missing, strict=True)
+        found.setdefault(tuple("missing" if gaps[row] else str(own[row]) for own, gaps in cells), []).append(row)
+    if len(found) > _MOST_GROUPS:
+        raise UsageError(
+            f"by={list(columns)!r} makes {len(found):,} groups, more than {_MOST_GROUPS:,}. Group by fewer values. "
+            f"Nothing was sent."
+        )
+    return RowGroups(columns, every | {name: np.array(rows) for name, rows in sorted(found.items())})
+
+
+def group_means(answers: FieldAnswers, groups: RowGroups, bounds: tuple[float, float] | None) -> list[GroupMean]:
+    """Return the share of each value, or the mean of a number, of each group; of text nothing.
+
+    Args:
+        answers: Of one field.
+        groups: Of the frame.
+        bounds: The smallest and largest number of the type; None for those that are there.
+    """
+    made = []
+    if answers.is_listed:
+        values = _values_of(answers)
+        for value in values[:_MOST_VALUES]:
+            y, guess = (np.array([cell == value for cell in cells], dtype=np.float64)
+                        for cells in (answers.truths, answers.answers))  # fmt: skip
+            made += [GroupMean(answers.field, value, *one) for one in _by_group(answers, groups, y, guess, (0.0, 1.0))]
+    elif answers.is_number:
+        y, guess = (np.array([_number(cell) for cell in cells]) for cells in (answers.truths, answers.answers))
+        known = guess[~np.isnan(guess)]
+        # A row that failed counts with the mean of the others: a guess may be anything that no label decides.
+        guess = np.where(np.isnan(guess), known.mean() if len(known) else 0.0, guess)
+        every = np.concatenate([guess, y[~np.isnan(y)]])
+        ends = bounds or (float(every.min()), float(every.max()))
+        made += [GroupMean(answers.field, None, *one) for one in _by_group(answers, groups, y, guess, ends)]
+    return made
+
+
+def accuracy_of(answers: FieldAnswers) -> CorrectedMean:
+    """Return the accuracy in the whole table, from labels whose chance is known. A row that failed is wrong."""
+    right = np.array([answer == truth for answer, truth in zip(answers.answers, answers.truths, strict=True)])
+    known = answers.has_chance | answers.failed
+    if answers.problem:
+        return _without(corrected_mean(right, right, known & False, question=answers.question), answers.problem)
+    pi = np.where(answers.failed, 1.0, answers.pi)
+    return corrected_mean(right & ~answers.failed, np.zeros(len(right)), known, pi, answers.question)
+
+
+def _by_group(
+    answers: FieldAnswers, groups: RowGroups, y: Numbers, guess: Numbers, bounds: tuple[float, float]
+) -> list[tuple[tuple[str, ...], CorrectedMean]]:
+    known = answers.has_chance & ~np.isnan(y)
+    if answers.problem:
+        known = np.zeros(len(y), dtype=bool)
+    made = []
+    for name, rows in groups.rows.items():
+        here = np.flatnonzero(np.isin(answers.rows, rows) & answers.counted)
+        if not len(here):
+            continue
+        found = corrected_mean(
+            y[here], guess[here], known[here], answers.pi[here], answers.question[here], bounds=bounds
+        )
+        if answers.problem:
+            found = _without(found, answers.problem)
+        made.append((name, found))
+    return made
+
+
+def _without(found: CorrectedMean, problem: str) -> CorrectedMean:
+    nan = float("nan")
+    return CorrectedMean(nan, nan, nan, found.uncorrected, found.labels, found.questions, found.rows, "none", problem)
+
+
+def _values_of(answers: FieldAnswers) -> list[Any]:
+    listed = list(answers.column.categories) or [False, True]
+    seen = [one for one in (*answers.answers, *answers.truths) if one is not None and one not in listed]
+    return [*listed, *dict.fromkeys(seen)]
+
+
+def _number(cell: Any) -> float:
+    return float(cell) if isinstance(cell, (int, float)) and not isinstance(cell, bool) else float("nan")
+
+
+def own_answers(table: Table, side: AnswerSide) -> dict[str, list[Any]]:
+    """Return the model's own answers to the rows of a frame, whatever was corrected in it since, by field.
+
+    A field whose answers cannot be read is left out.
+    """
+    found = provenance_of(table)
+    made = {field: list(values) for field, values in side.values.items()}
+    for at, source in enumerate(found.sources):
+        lines = np.flatnonzero(found.changed & (found.source == at)).tolist()
+        if not lines:
+            continue
+        try:
+            whole = run_side(source, table)
+        except PllmError:
+            return {}
+        for field in list(made):
+            if field not in whole.values:
+                del made[field]
+                continue
+            for line in lines:
+                made[field][line] = whole.values[field][int(found.row[line])]
+    return made
